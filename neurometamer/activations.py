@@ -220,13 +220,13 @@ def plan_activations(
     InputError
         For an unknown stage, no stage or no stimuli.
     """
-    asked = tuple(model.stages) if stages is None else tuple(stages)
-    if not asked or not len(stimuli):
+    requested = tuple(model.stages) if stages is None else tuple(stages)
+    if not requested or not len(stimuli):
         raise InputError("activations need at least one stage and one stimulus.")
-    for stage in asked:
+    for stage in requested:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
-    ordered = tuple(stage for stage in model.stages if stage in asked)
+    ordered = tuple(stage for stage in model.stages if stage in requested)
     return ordered, {
         "model": model.name,
         "weights": model.weights,
@@ -269,7 +269,7 @@ def stream_activations(
 
     def _responses(batch: Any) -> dict[str, Any]:
         values = model.activations(batch, stages)
-        return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
+        return {stage: response.flatten(1).float().cpu() for stage, response in values.items()}
 
     targets: dict[str, Any] = {}
     for rows, responses in in_batches(_responses, stimuli.images, batch_size, model.device):

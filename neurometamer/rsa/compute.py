@@ -137,7 +137,7 @@ def compute_rdm(
     [0.0, 2.0, 0.5, 2.0, 0.5, 1.5]
     """
     values = np.asarray(values)
-    names = [str(one) for one in (range(len(values)) if ids is None else ids)]
+    names = [str(name) for name in (range(len(values)) if ids is None else ids)]
     if values.ndim != 2 or len(values) != len(names):
         raise InputError(
             f"{place}: expected one row of values for each of {len(names)} ids, got shape "
@@ -739,13 +739,13 @@ def read_rdms(
     """
     if Path(path).suffix.lower() in READERS or variable is not None:
         known = MEASURES.get(measure)
-        vectors, found, names = read_dissimilarities(
+        vectors, conditions, names = read_dissimilarities(
             path, ids=ids, variable=variable, signed=known is not None and known.signed
         )
         label = known.label if known is not None else measure or "unknown"
         return label_rdms(
             vectors,
-            conditions=found,
+            conditions=conditions,
             places={"name": names},
             measure=label,
             provenance={"file": Path(path).name},
@@ -783,16 +783,16 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
 
 
 def _condition_descriptor(
-    held: Mapping[str, Any], path: str | os.PathLike[str], asked: str | None
+    held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
 ) -> str:
     """Choose the pattern descriptor with the stimulus ids: the one asked for, ``condition``, or the only names."""
-    if asked in held:
-        return str(asked)
+    if descriptor in held:
+        return str(descriptor)
     if "condition" in held:
         return "condition"
     others = [name for name in held if name != "index"]
-    if asked is not None:
-        raise unknown_name(f"pattern descriptor of {path}", asked, others)
+    if descriptor is not None:
+        raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
     names = [name for name in others if _are_ids(held[name])]
     if len(names) == 1:
         return names[0]

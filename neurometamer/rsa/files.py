@@ -41,7 +41,7 @@ ID_NAMES = (
 
 
 @dataclass(kw_only=True)
-class Found:
+class FileContent:
     """What a file holds.
 
     Parameters
@@ -102,16 +102,16 @@ def read_dissimilarities(
     if reader is None:
         raise unknown_name("kind of RDM file", file.suffix, READERS)
     with reading(file, "a file of RDMs"):
-        found = reader(file)
-    name = _choose(found, variable, str(file))
-    array = np.asarray(found.arrays[name])
+        content = reader(file)
+    name = _choose(content, variable, str(file))
+    array = np.asarray(content.arrays[name])
     if array.dtype.kind not in "fiu":
         raise InputError(f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers.")
     size, count = _sizes(array.astype(np.float64), name, str(file))
-    wanted = _ids_of(found, ids, size, str(file))
+    wanted = _ids_of(content, ids, size, str(file))
     vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
     texts = [
-        words for word, words in found.texts.items() if len(words) == count and words != wanted
+        words for word, words in content.texts.items() if len(words) == count and words != wanted
     ]
     names = (
         texts[0]
@@ -121,18 +121,18 @@ def read_dissimilarities(
     return vectors, wanted, names
 
 
-def _choose(found: Found, variable: str | None, file: str) -> str:
+def _choose(content: FileContent, variable: str | None, file: str) -> str:
     if variable is not None:
-        if variable not in found.arrays:
-            raise unknown_name(f"variable of {file}", variable, found.arrays)
+        if variable not in content.arrays:
+            raise unknown_name(f"variable of {file}", variable, content.arrays)
         return variable
     likely = [
         name
-        for name, one in found.arrays.items()
-        if _looks_like_rdms(one) and name.lower() not in ID_NAMES
+        for name, array in content.arrays.items()
+        if _looks_like_rdms(array) and name.lower() not in ID_NAMES
     ]
     if not likely:
-        shapes = [f"{name} {np.shape(one)}" for name, one in found.arrays.items()]
+        shapes = [f"{name} {np.shape(array)}" for name, array in content.arrays.items()]
         raise InputError(
             f"{file} holds no variable that may be RDMs, square or condensed, of at least 3 "
             "conditions; it holds "
@@ -141,7 +141,7 @@ def _choose(found: Found, variable: str | None, file: str) -> str:
     if len(likely) > 1:
         raise InputError(
             f"{file} holds {len(likely)} variables that may be RDMs ({name_ids(likely)}; all: "
-            f"{name_ids(found.arrays)}); say which one by its name."
+            f"{name_ids(content.arrays)}); say which one by its name."
         )
     return likely[0]
 
@@ -183,18 +183,18 @@ def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
     )
 
 
-def _ids_of(found: Found, given: Sequence[str] | None, size: int, file: str) -> list[str]:
-    inside = found.ids
+def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: str) -> list[str]:
+    inside = content.ids
     if inside is None:
-        named = {name.lower(): words for name, words in found.texts.items()}
+        named = {name.lower(): words for name, words in content.texts.items()}
         inside = next((named[name] for name in ID_NAMES if len(named.get(name, ())) == size), None)
-    asked = None if given is None else [str(one) for one in given]
-    if inside is not None and asked is not None and inside != asked:
-        different = [f"{a} (given {b})" for a, b in zip(inside, asked) if a != b] or [
+    wanted = None if given is None else [str(name) for name in given]
+    if inside is not None and wanted is not None and inside != wanted:
+        different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b] or [
             "their number"
         ]
         raise InputError(f"{file}: the ids in the file are not those given: {name_ids(different)}.")
-    ids = asked if asked is not None else inside
+    ids = wanted if wanted is not None else inside
     if ids is None:
         raise InputError(
             f"{file} names no conditions; give their ids, in the order of its {size} rows."
@@ -257,32 +257,33 @@ def _words(value: Any) -> list[str] | None:
     if array.dtype.kind in "US":
         flat = np.atleast_1d(array).ravel()
         return [
-            (one.decode("utf-8") if isinstance(one, bytes) else str(one)).strip() for one in flat
+            (word.decode("utf-8") if isinstance(word, bytes) else str(word)).strip()
+            for word in flat
         ]
     if (
         array.dtype.kind == "O"
         and array.size
-        and all(isinstance(one, str) for one in array.ravel())
+        and all(isinstance(word, str) for word in array.ravel())
     ):
-        return [one.strip() for one in array.ravel()]
+        return [word.strip() for word in array.ravel()]
     if array.dtype.kind in "iu" and array.ndim == 1:
-        return [str(one) for one in array]
+        return [str(word) for word in array]
     return None
 
 
-def _sort(variables: Mapping[str, Any]) -> Found:
-    found = Found()
+def _sort(variables: Mapping[str, Any]) -> FileContent:
+    content = FileContent()
     for name, value in variables.items():
         array = np.asarray(value)
         if array.dtype.kind in "fiu":
-            found.arrays[name] = array
+            content.arrays[name] = array
         words = _words(value)
         if words is not None and (array.dtype.kind not in "iu" or name.lower() in ID_NAMES):
-            found.texts[name] = words
-    return found
+            content.texts[name] = words
+    return content
 
 
-def _read_mat(path: Path) -> Found:
+def _read_mat(path: Path) -> FileContent:
     import h5py
 
     if h5py.is_hdf5(path):  # MATLAB 7.3, Octave and others
@@ -290,7 +291,7 @@ def _read_mat(path: Path) -> Found:
     return _sort(read_mat(path))
 
 
-def _read_mat73(path: Path) -> Found:
+def _read_mat73(path: Path) -> FileContent:
     import h5py
 
     variables: dict[str, Any] = {}
@@ -300,10 +301,10 @@ def _read_mat73(path: Path) -> Found:
                 continue
             kind = data.attrs.get("MATLAB_class", b"")
             if kind == b"cell":
-                cells = [file[one] for one in data[...].T.ravel()]
-                if all(one.attrs.get("MATLAB_class") == b"char" for one in cells):
+                cells = [file[reference] for reference in data[...].T.ravel()]
+                if all(cell.attrs.get("MATLAB_class") == b"char" for cell in cells):
                     variables[name] = np.array(
-                        ["".join(map(chr, one[...].T.ravel())) for one in cells]
+                        ["".join(map(chr, cell[...].T.ravel())) for cell in cells]
                     )
             elif kind == b"char":
                 variables[name] = np.array(
@@ -314,19 +315,19 @@ def _read_mat73(path: Path) -> Found:
     return _sort(variables)
 
 
-def _read_npz(path: Path) -> Found:
+def _read_npz(path: Path) -> FileContent:
     check_npz(path)
     with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
         return _sort({name: content[name] for name in content.files})
 
 
-def _read_npy(path: Path) -> Found:
+def _read_npy(path: Path) -> FileContent:
     check_npy(path)
     with reading(path, "a NumPy file"):
         return _sort({"rdms": np.load(path, allow_pickle=False)})
 
 
-def _read_plain_hdf5(path: Path) -> Found:
+def _read_plain_hdf5(path: Path) -> FileContent:
     import h5py
 
     arrays: dict[str, Any] = {}
@@ -337,7 +338,7 @@ def _read_plain_hdf5(path: Path) -> Found:
 
     with open_hdf5(path) as file:
         file.visititems(keep)
-    return Found(arrays=arrays)
+    return FileContent(arrays=arrays)
 
 
 def _number(cell: str) -> float:
@@ -351,7 +352,7 @@ def _is_number(cell: str) -> bool:
     return not np.isnan(_number(cell)) or cell.strip().lower() in ("nan", "-nan", "+nan")
 
 
-def _read_csv(path: Path) -> Found:
+def _read_csv(path: Path) -> FileContent:
     with reading(path, "a text file"):
         text = path.read_text(encoding="utf-8-sig")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
@@ -367,13 +368,13 @@ def _read_csv(path: Path) -> Found:
     header = rows[0]
     if all(map(_is_number, header)):
         places = [
-            [f"{what} {i + 1}" for i in range(len(one))]
-            for what, one in (("row", rows), ("column", header))
+            [f"{what} {i + 1}" for i in range(len(cells))]
+            for what, cells in (("row", rows), ("column", header))
         ]
-        return Found(arrays={"rdm": _numbers(rows, path, *places)})
+        return FileContent(arrays={"rdm": _numbers(rows, path, *places)})
     body = rows[1:]
     if len(body) == len(header):
-        return Found(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
+        return FileContent(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
     if len(body) == len(header) - 1:
         return _labelled_square(header[1:], body, path)
     if len(header) >= 3:
@@ -399,7 +400,7 @@ def _numbers(
     return np.array([[_number(cell) for cell in row] for row in rows])
 
 
-def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> Found:
+def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     names = [row[0] for row in body]
     if sorted(names) != sorted(columns):
         odd = sorted(set(names) ^ set(columns)) or duplicates(names)
@@ -408,10 +409,10 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
         raise InputError(f"{path}: repeated id(s) {name_ids(again)}.")
     numbers = _numbers([row[1:] for row in body], path, names, columns)
     order = [columns.index(name) for name in names]
-    return Found(arrays={"rdm": numbers[:, order]}, ids=names)
+    return FileContent(arrays={"rdm": numbers[:, order]}, ids=names)
 
 
-def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> Found:
+def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
     ids = list(dict.fromkeys([cell for row in body for cell in row[:2]]))
     place = {name: i for i, name in enumerate(ids)}
@@ -430,10 +431,12 @@ def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: P
     named = [f"{row[0]} and {row[1]}" for row in body]
     numbers = _numbers([row[2:] for row in body], path, named, [""] * len(header[2:]))
     order = sorted(range(len(pairs)), key=lambda row: pairs[row])
-    return Found(arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids)
+    return FileContent(
+        arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids
+    )
 
 
-READERS: dict[str, Callable[[Path], Found]] = {
+READERS: dict[str, Callable[[Path], FileContent]] = {
     ".mat": _read_mat,
     ".npz": _read_npz,
     ".npy": _read_npy,

@@ -97,12 +97,13 @@ def _structures(name: str, elements: list[Any], named: bool) -> dict[str, np.nda
     """Stack the RDMs of structures of one shape."""
     variables = {}
     rdms = [
-        np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in elements
+        np.asarray(element["RDM"].item() if element["RDM"].ndim == 0 else element["RDM"])
+        for element in elements
     ]
     if len({rdm.shape for rdm in rdms}) == 1:
         variables[name] = np.stack([rdm.astype(np.float64) for rdm in rdms])
     if named:
-        variables[f"{name}.name"] = np.array([str(one["name"]) for one in elements])
+        variables[f"{name}.name"] = np.array([str(element["name"]) for element in elements])
     return variables
 
 

@@ -1,4 +1,6 @@
-"""Noise of many voxels without a voxel × voxel matrix, and the distances that it whitens: Mahalanobis and crossnobis.
+"""Noise of many voxels, and the distances that it whitens: Mahalanobis and crossnobis.
+
+No voxel × voxel matrix is made where voxels outnumber residuals.
 
 A shrunken covariance is a diagonal plus the products of m residuals: ``D + c RᵀR``. With more
 voxels than residuals its inverse is applied through m × m matrices (Woodbury); with fewer, voxel ×
@@ -48,7 +50,7 @@ class Noise:
     method: str
 
     def features(self, patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Split patterns into parts whose products, the second taken from the first, are whitened products.
+        """Split patterns into two parts, the difference of whose products is the whitened product.
 
         Parameters
         ----------
@@ -151,19 +153,16 @@ def _check_observations(
     folds: Sequence[str] | None = None,
     place: str = "these patterns",
 ) -> None:
-    if (
-        np.ndim(values) != 2
-        or len(conditions) != len(values)
-        or (folds is not None and len(folds) != len(values))
-    ):
-        told = "" if folds is None else f" and {len(folds)} folds"
+    lengths = [len(conditions)] if folds is None else [len(conditions), len(folds)]
+    if np.ndim(values) != 2 or any(length != len(values) for length in lengths):
+        with_folds = "" if folds is None else f" and {len(folds)} folds"
         raise InputError(
-            f"{place}: {len(conditions)} conditions{told} for values of shape {np.shape(values)}; "
-            "give one row each."
+            f"{place}: {len(conditions)} conditions{with_folds} for values of shape "
+            f"{np.shape(values)}; give one row each."
         )
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        held = dict.fromkeys(str(one) for one, odd in zip(conditions, bad) if odd)
+        held = dict.fromkeys(str(condition) for condition, odd in zip(conditions, bad) if odd)
         raise InputError(
             f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
             "conditions out."
@@ -174,7 +173,9 @@ def _check_observations(
 def estimate_noise(
     residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None
 ) -> Noise:
-    """Estimate the precision of voxels' noise, without a voxel × voxel matrix where voxels outnumber residuals.
+    """Estimate the precision of voxels' noise.
+
+    No voxel × voxel matrix is made where voxels outnumber residuals.
 
     Parameters
     ----------
@@ -212,23 +213,20 @@ def estimate_noise(
         raise InputError(
             f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out."
         )
-    if method != "shrinkage_eye" and (
-        bad := [f"voxel {i}" for i in np.flatnonzero(variances == 0)]
-    ):
-        raise InputError(f"noise: no variance in {name_ids(bad)}; leave those voxels out.")
+    constant = [f"voxel {i}" for i in np.flatnonzero(variances == 0)]
+    if constant and method != "shrinkage_eye":
+        raise InputError(f"noise: no variance in {name_ids(constant)}; leave those voxels out.")
     if method == "diag":
         return _scaled(variances**-0.5, 1.0, method)
     if method == "full":
         return _precision(x, np.zeros(x.shape[1]), 1 / dof, 0.0, method, None)
-    return (
-        _toward_diagonal(x, variances, dof)
-        if method == "shrinkage_diag"
-        else _toward_identity(x, dof)
-    )
+    if method == "shrinkage_eye":
+        return _toward_identity(x, dof)
+    return _toward_diagonal(x, variances, dof)
 
 
 def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
-    """Take sums over all pairs of voxels from sums over all pairs of residuals: tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
+    """Shrink toward the diagonal; sums over pairs of voxels use tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
     m, spread = len(x), np.sqrt(variances)
     z = x / spread
     small = x.shape[1] <= m
@@ -238,13 +236,10 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     fourth = np.einsum("ij,ij->", squares, squares)
     product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
     mean_of_products = (of_rows @ of_rows - fourth) / (m - 1)
-    # no correlation at all, as of one voxel: nothing to shrink
-    weight = (
-        m / dof**2 * (mean_of_products - product_of_means) / product_of_means
-        if product_of_means > 0
-        else 1.0
-    )
-    weight = float(np.clip(weight, 0, 1))
+    weight = 1.0  # no correlation at all, as of one voxel: nothing to shrink
+    if product_of_means > 0:
+        share = m / dof**2 * (mean_of_products - product_of_means) / product_of_means
+        weight = float(np.clip(share, 0, 1))
     if small:
         gram *= spread[:, np.newaxis] * spread
     return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
@@ -280,9 +275,8 @@ def _precision(
     """
     m, p = x.shape
     if p <= m:
-        return _scaled(
-            _root_of_inverse(x, diagonal, factor, x.T @ x if gram is None else gram), weight, method
-        )
+        products = x.T @ x if gram is None else gram
+        return _scaled(_root_of_inverse(x, diagonal, factor, products), weight, method)
     if not weight > 0:
         raise InputError(
             f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or "
@@ -315,8 +309,7 @@ def _root_of_inverse(
     if np.any(np.diag(lower) ** 2 <= 1e-13 * len(lower) * np.diag(covariance)):
         raise InputError(
             f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; "
-            "shrink it, or leave "
-            "out voxels that copy others."
+            "shrink it, or leave out voxels that copy others."
         )
     return np.asarray(dtrtri(lower, lower=1)[0]).T
 
@@ -411,14 +404,14 @@ def crossnobis_rdm(
     """
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)
-    kinds = [str(one) for one in conditions]
-    names = sorted(set(kinds)) if order is None else [str(one) for one in order]
+    labels = [str(name) for name in conditions]
+    names = [str(name) for name in (sorted(set(labels)) if order is None else order)]
     if len(names) < 2:
         raise InputError(
             f"{place}: distances need at least two conditions; there is "
             f"{name_ids(names) or 'none'}."
         )
-    sums, counts, parts = sums_by_fold(values, kinds, folds, names)
+    sums, counts, parts = sums_by_fold(values, labels, folds, names)
     if len(parts) < 2:
         raise InputError(
             f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}."
@@ -446,21 +439,21 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
         Condensed, divided by the number of voxels; see `crossnobis_rdm`.
     """
     z, h = noise.features(sums.reshape(-1, sums.shape[2]))
-    sides = [
-        (part.reshape(*counts.shape, -1), sign) for part, sign in ((z, 1), (h, -1)) if part.shape[1]
-    ]
+    sides = [(z.reshape(*counts.shape, -1), 1)]
+    if h.shape[1]:
+        sides.append((h.reshape(*counts.shape, -1), -1))
     complete = np.asarray((counts > 0).all(axis=0))
     distances = np.empty(len(complete) * (len(complete) - 1) // 2)
     first, second = np.triu_indices(len(complete), 1)
-    whole = complete[first] & complete[second]
+    both_complete = complete[first] & complete[second]
     if complete.any():
         products = sum(
             _crossed(part[:, complete], counts[:, complete], sign) for part, sign in sides
         )
-        distances[whole] = squared_distances(np.asarray(products)) / len(counts)
+        distances[both_complete] = squared_distances(np.asarray(products)) / len(counts)
     if not complete.all():
         products = sum(_crossed_pairs(part, counts, sign) for part, sign in sides)
-        distances[~whole] = squared_distances(np.asarray(products))[~whole]
+        distances[~both_complete] = squared_distances(np.asarray(products))[~both_complete]
     return distances / sums.shape[2]
 
 
@@ -487,11 +480,9 @@ def sums_by_fold(
     folds : list of str
         As they come.
     """
-    parts = list(dict.fromkeys(str(one) for one in folds))
-    column, row = (
-        {name: i for i, name in enumerate(names)},
-        {name: i for i, name in enumerate(parts)},
-    )
+    parts = list(dict.fromkeys(str(fold) for fold in folds))
+    column = {name: i for i, name in enumerate(names)}
+    row = {name: i for i, name in enumerate(parts)}
     counts = np.zeros((len(parts), len(names)))
     sums = np.zeros((len(parts), len(names), values.shape[1]))
     for response, kind, part in zip(values, conditions, folds, strict=True):
@@ -527,8 +518,7 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
                 lacking.append(f"{name} in {name_ids(inside) or 'none'}")
         raise InputError(
             f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} "
-            "only. "
-            "Take other folds, e.g. presentations, or leave those conditions out."
+            "only. Take other folds, e.g. presentations, or leave those conditions out."
         )
 
 

@@ -1,4 +1,7 @@
-"""RDMs with names: labelled, checked and joined by stimulus id. The container is `rsatoolbox.rdm.RDMs`."""
+"""RDMs with names: labelled, checked and joined by stimulus id.
+
+The container is `rsatoolbox.rdm.RDMs`.
+"""
 
 from __future__ import annotations
 
@@ -91,16 +94,18 @@ def label_rdms(
     """
     from rsatoolbox.rdm import RDMs
 
-    ids = [str(one) for one in conditions]
+    ids, patterns = [str(name) for name in conditions], patterns or {}
+    values = _fitting(dissimilarities, ids, places, patterns)
+    text = json.dumps(dict(provenance or {}), sort_keys=True, default=str)
+    pattern_descriptors = {"condition": ids}
+    for name, column in patterns.items():
+        pattern_descriptors[name] = [str(label) for label in column]
     rdms = RDMs(
-        _fitting(dissimilarities, ids, places, patterns or {}),
+        values,
         dissimilarity_measure=measure,
-        descriptors={"provenance": json.dumps(dict(provenance or {}), sort_keys=True, default=str)},
-        rdm_descriptors={name: [_plain(one) for one in column] for name, column in places.items()},
-        pattern_descriptors={
-            "condition": ids,
-            **{name: [str(one) for one in column] for name, column in (patterns or {}).items()},
-        },
+        descriptors={"provenance": text},
+        rdm_descriptors={name: _plain(column) for name, column in places.items()},
+        pattern_descriptors=pattern_descriptors,
     )
     check_rdms(rdms, "RDMs")
     return rdms
@@ -123,13 +128,11 @@ def _fitting(
     if values.shape[1:] not in ((n_pairs,), (n, n)):
         raise InputError(
             f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions "
-            f"({name_ids(ids)}); give "
-            f"(n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
+            f"({name_ids(ids)}); give (n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
         )
     for sort, table, size in (("places", places, len(values)), ("patterns", patterns, n)):
-        if odd := [
-            f"{name} ({len(column)})" for name, column in table.items() if len(column) != size
-        ]:
+        lengths = {name: len(column) for name, column in table.items()}
+        if odd := [f"{name} ({length})" for name, length in lengths.items() if length != size]:
             raise InputError(
                 f"RDMs: {sort} of other lengths than {size}: {name_ids(odd)}; give one label each."
             )
@@ -168,9 +171,8 @@ def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
             f"{name_pairs(rows, columns, ids)}."
         )
     diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    off = [
-        name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad
-    ]
+    is_off = (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)
+    off = [name for name, bad in zip(ids, is_off) if bad]
     if off:
         raise InputError(
             f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?"
@@ -243,13 +245,12 @@ def session_descriptors(
         Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for
         each. Empty where no image has another session than the others.
     """
-    ids = [str(one) for one in table["id"]]
+    ids = [str(name) for name in table["id"]]
     labels = {}
     for subject, patterns in patterns_by_subject.items():
         shown: dict[str, set[str]] = {}
-        for condition, session in zip(
-            patterns.observations["condition"], patterns.observations["session"]
-        ):
+        observations = patterns.observations[["condition", "session"]]
+        for condition, session in observations.itertuples(index=False):
             shown.setdefault(str(condition), set()).add(*ascii_labels([session]))
         labels[subject] = [BETWEEN.join(sorted(shown.get(name, {""}))) for name in ids]
     first = next(iter(labels.values()), [])
@@ -258,9 +259,9 @@ def session_descriptors(
     return {f"{SESSION}:{subject}": column for subject, column in labels.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(column: Iterable[Any]) -> list[Any]:
     """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
-    return value.item() if isinstance(value, np.generic) else value
+    return [value.item() if isinstance(value, np.generic) else value for value in column]
 
 
 def check_rdms(rdms: RDMs, what: str) -> None:
@@ -287,7 +288,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
             f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
             f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
         )
-    names = [str(one) for one in rdms.pattern_descriptors["condition"]]
+    names = [str(name) for name in rdms.pattern_descriptors["condition"]]
     if again := duplicates(names):
         raise InputError(
             f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of "
@@ -297,14 +298,13 @@ def check_rdms(rdms: RDMs, what: str) -> None:
     bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
     if bad_rdm.size:
         first, second = np.triu_indices(rdms.n_cond, 1)
-        ids = dict.fromkeys(
-            names[i] for pair in np.unique(bad_pair) for i in (first[pair], second[pair])
-        )
+        pairs = np.unique(bad_pair)
+        ends = np.stack([first[pairs], second[pairs]], axis=1).ravel()
+        ids = dict.fromkeys(names[i] for i in ends)
         where = [place_name(rdms, int(i)) for i in np.unique(bad_rdm)]
         raise InputError(
             f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli "
-            f"{name_ids(ids)}; "
-            "leave those RDMs or stimuli out."
+            f"{name_ids(ids)}; leave those RDMs or stimuli out."
         )
     if not any(word in str(rdms.dissimilarity_measure).lower() for word in SIGNED):
         below = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
@@ -326,8 +326,7 @@ def _check_type(rdms: Any, what: str) -> None:
     if not hasattr(rdms, "pattern_descriptors") or not hasattr(rdms, "dissimilarities"):
         raise InputError(
             f"{what}: expected rsatoolbox.rdm.RDMs, not {type(rdms).__name__}; read_rdms opens "
-            "files and label_rdms "
-            "names numbers."
+            "files and label_rdms names numbers."
         )
 
 
@@ -384,16 +383,20 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     >>> match_ids(["b", "a"], ["a", "b"], "patterns", "the table").tolist()
     [1, 0]
     """
-    left, right = [str(one) for one in have], [str(one) for one in wanted]
-    again = {what: duplicates(left), other: duplicates(right)}
-    position, asked = {name: i for i, name in enumerate(left)}, set(right)
+    left = [str(name) for name in have]
+    right = [str(name) for name in wanted]
+    position = {name: i for i, name in enumerate(left)}
     missing = [name for name in right if name not in position]
-    extra = [name for name in left if name not in asked]
-    found = [f"repeated in {side}: {name_ids(ids)}" for side, ids in again.items() if ids]
-    found += [f"missing from {what}: {name_ids(missing)}"] if missing else []
-    found += [f"missing from {other}: {name_ids(extra)}"] if extra else []
-    if found:
-        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(found)}.")
+    extra = sorted(set(left) - set(right), key=left.index)
+    problems = {
+        f"repeated in {what}": duplicates(left),
+        f"repeated in {other}": duplicates(right),
+        f"missing from {what}": missing,
+        f"missing from {other}": extra,
+    }
+    if any(problems.values()):
+        texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
+        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}.")
     return np.array([position[name] for name in right], dtype=int)
 
 
@@ -430,10 +433,10 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
         raise InputError(
             f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM."
         )
-    keep = {
-        name: [_plain(column[i]) for i in index]
-        for name, column in rdms.pattern_descriptors.items()
-    }
+    kept = {}
+    for name, column in rdms.pattern_descriptors.items():
+        if name != "index":
+            kept[name] = _plain(column[i] for i in index)
     first, second = np.triu_indices(len(index), 1)
     low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
     position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
@@ -441,16 +444,14 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
         rdms.dissimilarities[:, position],
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
-        rdm_descriptors={
-            name: [_plain(one) for one in column] for name, column in rdms.rdm_descriptors.items()
-        },
-        pattern_descriptors={name: column for name, column in keep.items() if name != "index"},
+        rdm_descriptors={name: _plain(column) for name, column in rdms.rdm_descriptors.items()},
+        pattern_descriptors=kept,
     )
 
 
 @checked
 def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
-    """Take the part of one kind of images, its conditions named by the photograph that they come from.
+    """Take the part of one kind of images, its conditions named by their photograph.
 
     Parameters
     ----------
@@ -477,12 +478,12 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
             raise InputError(
                 f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected."
             )
-    kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
+    kinds = [str(image_type) for image_type in rdms.pattern_descriptors["kind"]]
     if kind not in kinds:
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
-    part = take_conditions(rdms, [i for i, one in enumerate(kinds) if one == kind])
+    part = take_conditions(rdms, [i for i, image_type in enumerate(kinds) if image_type == kind])
     part.pattern_descriptors["stimulus"] = part.pattern_descriptors["condition"]
-    part.pattern_descriptors["condition"] = [str(one) for one in part.pattern_descriptors[by]]
+    part.pattern_descriptors["condition"] = [str(label) for label in part.pattern_descriptors[by]]
     check_rdms(part, f"RDMs of kind {kind}")
     return part
 
@@ -492,7 +493,7 @@ ALL_KINDS = "all"
 
 
 def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
-    """Take the stimuli of one kind; without a kind all of them, unless that would mix kinds unasked.
+    """Take the stimuli of one kind; without a kind all of them, where there is one kind only.
 
     Parameters
     ----------
@@ -515,19 +516,22 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     """
     _check_type(rdms, "RDMs")
     if kind is None:
-        kinds = list(dict.fromkeys(str(one) for one in rdms.pattern_descriptors.get("kind", ())))
+        kinds = list(
+            dict.fromkeys(
+                str(image_type) for image_type in rdms.pattern_descriptors.get("kind", ())
+            )
+        )
         if len(kinds) > 1:
             raise InputError(
                 f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
-                f"kind='{kinds[0]}', or "
-                f"give kind='{ALL_KINDS}' to take pairs within and between kinds together."
+                f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within and between kinds together."
             )
         return rdms
     return rdms if kind == ALL_KINDS else select_kind(rdms, kind)
 
 
 def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
-    """Read what RDMs of the same stimuli in the same order know about them.
+    """Read the labels of stimuli from RDMs that hold them in the same order.
 
     Parameters
     ----------
@@ -541,11 +545,11 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = {"condition": [str(one) for one in sides[0].pattern_descriptors["condition"]]}
+    table = {"condition": [str(name) for name in sides[0].pattern_descriptors["condition"]]}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(table["condition"])
         for side in reversed(sides):
-            known = [str(one) for one in side.pattern_descriptors.get(name, ())]
+            known = [str(label) for label in side.pattern_descriptors.get(name, ())]
             table[name] = known if any(known) else table[name]
     return pd.DataFrame(table)
 
@@ -583,21 +587,19 @@ def align_rdms(
             raise InputError(
                 f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by."
             )
-    left = [str(one) for one in a.pattern_descriptors[by]]
-    right = [str(one) for one in b.pattern_descriptors[by]]
+    left = [str(name) for name in a.pattern_descriptors[by]]
+    right = [str(name) for name in b.pattern_descriptors[by]]
     if join == "inner":
         shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
         check_enough(
             sorted(shared),
             f"stimuli shared by both RDMs (left out: {name_ids(left_out) or 'none'})",
         )
-        a = take_conditions(a, [i for i, one in enumerate(left) if one in shared])
-        b = take_conditions(b, [i for i, one in enumerate(right) if one in shared])
+        a = take_conditions(a, [i for i, name in enumerate(left) if name in shared])
+        b = take_conditions(b, [i for i, name in enumerate(right) if name in shared])
         a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
-        left, right = (
-            [one for one in left if one in shared],
-            [one for one in right if one in shared],
-        )
+        left = [name for name in left if name in shared]
+        right = [name for name in right if name in shared]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

@@ -81,7 +81,7 @@ class RowFile:
             left = left[self._file.write(left) or 0 :]
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = (one.indices(size) for one, size in zip(key, self.shape))
+        rows, columns = (part.indices(size) for part, size in zip(key, self.shape))
         start, stop, _ = columns
         out = np.empty((len(range(*rows)), stop - start), dtype=self.dtype)
         for row, index in zip(out, range(*rows)):
@@ -120,9 +120,9 @@ class _Stage:
         assert self._rows is not None and self.measure.compute is not None
         with self._rows as rows:
             check_ranges(self.seen, ids, self.measure, place)
-            found = self.measure.compute(rows, self.kept)
+            rdm = self.measure.compute(rows, self.kept)
         self._path.unlink()
-        return found
+        return rdm
 
     def close(self) -> None:
         """Let go of the file, also after an error."""
@@ -187,7 +187,7 @@ def streamed_rdms(
     with tempfile.TemporaryDirectory(dir=scratch, prefix="neurometamer-rdm-") as folder:
 
         def create(stage: str, shape: tuple[int, int]) -> _Stage:
-            _check_space(folder, [*(one.shape for one in targets.values()), shape])
+            _check_space(folder, [*(target.shape for target in targets.values()), shape])
             targets[stage] = _Stage(Path(folder) / f"{len(targets):03d}.rows", shape, known)
             return targets[stage]
 
@@ -197,8 +197,8 @@ def streamed_rdms(
             )
             vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
         finally:
-            for one in targets.values():
-                one.close()
+            for target in targets.values():
+                target.close()
     n_units = {stage: targets[stage].shape[1] for stage in ordered}
     return network_rdms(np.array(vectors), stimuli.table, n_units, measure, provenance)
 

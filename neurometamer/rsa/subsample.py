@@ -193,10 +193,10 @@ def subsample_rdms(
         products = _own_products(parts(mask))
         lengths = np.sqrt(np.diag(products))
         scale = lengths[first] * lengths[second]
-        found = np.divide(
+        correlations = np.divide(
             products[first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0
         )
-        row[:] = 1 - np.clip(found, -1, 1)
+        row[:] = 1 - np.clip(correlations, -1, 1)
     return out
 
 
@@ -265,15 +265,15 @@ def _part_ranks(x: np.ndarray) -> Part:
     def ranks(mask: np.ndarray) -> np.ndarray:
         size = int(mask.sum())
         places = np.arange(size, dtype=out.dtype) - out.dtype.type((size - 1) / 2)
-        for row, one in zip(out, held):
-            below, above = (part[mask[part]] for part in (one.below, one.above))
+        for row, units_of_row in zip(out, held):
+            below, above = (part[mask[part]] for part in (units_of_row.below, units_of_row.above))
             # what lies between is the block: all of one rank
             np.multiply(mask, places.dtype.type((len(below) - len(above)) / 2), out=row)
             row[below] = places[: len(below)]
             row[above] = places[size - len(above) :]
-            if one.tied.size:
-                kept = mask[one.tied]
-                units, groups = one.tied[kept], one.groups[kept]
+            if units_of_row.tied.size:
+                kept = mask[units_of_row.tied]
+                units, groups = units_of_row.tied[kept], units_of_row.groups[kept]
                 total, count = np.bincount(groups, row[units]), np.bincount(groups)
                 row[units] = (total / np.maximum(count, 1))[groups]
         return out
@@ -321,7 +321,7 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         for k in rows:
             out[k] = COMPARATORS[by](a[k : k + 1], b[k : k + 1])[0, 0]
         return out
-    x, y = (rankdata(one[rows], axis=1) - (one.shape[1] + 1) / 2 for one in (a, b))
+    x, y = (rankdata(rdms[rows], axis=1) - (rdms.shape[1] + 1) / 2 for rdms in (a, b))
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     out[rows] = np.divide(
         (x * y).sum(axis=1), scale, out=np.full(len(rows), np.nan), where=scale > 0

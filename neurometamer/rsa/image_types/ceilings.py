@@ -1,4 +1,4 @@
-"""How alike two kinds could be at most: a bound from the reliability of each kind's RDM in one subject and ROI.
+"""Bound of the similarity of two image types, from the reliability of each one's RDM.
 
 The usual ceiling over subjects bounds models that all subjects share. RE and AI of one subject
 share also what is that subject's own, so their similarity is bounded by the noise of its two RDMs
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmri.reliability import split_half_reliability
 from neurometamer.arguments import checked_with
 from neurometamer.errors import need_columns
 from neurometamer.rsa.rdms import STIMULI
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 BOUND = (
     "reliability: root of the product of both kinds' RDM reliabilities: of odd and even "
-    "presentations (low); of all "
-    "data, simulated from signal and noise, half a standard error granted (high)"
+    "presentations (low); of all data, "
+    "simulated from signal and noise, half a standard error granted (high)"
 )
 """Text of the column ``ceiling``."""
 
@@ -66,8 +67,6 @@ def kind_reliability(
     """
     import pandas as pd
 
-    from fmri.reliability import split_half_reliability
-
     if not kinds or not patterns_by_subject:
         raise InputError(
             f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of "
@@ -81,21 +80,17 @@ def kind_reliability(
         ids = table.loc[known == kind, "id"].astype(str).tolist()
         for subject, patterns in patterns_by_subject.items():
             try:
-                found = split_half_reliability(patterns, ids).assign(subject=subject)
+                halves = split_half_reliability(patterns, ids).assign(subject=subject)
             except InputError as reason:
-                found = (
-                    patterns.voxels[["roi"]]
-                    .drop_duplicates()
-                    .astype(str)
-                    .assign(
-                        subject=subject,
-                        reliability=np.nan,
-                        corrected=np.nan,
-                        upper=np.nan,
-                        method=f"undefined: {reason}",
-                    )
+                regions = patterns.voxels[["roi"]].drop_duplicates().astype(str)
+                halves = regions.assign(
+                    subject=subject,
+                    reliability=np.nan,
+                    corrected=np.nan,
+                    upper=np.nan,
+                    method=f"undefined: {reason}",
                 )
-            parts.append(found.assign(kind=kind))
+            parts.append(halves.assign(kind=kind))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -131,8 +126,8 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
     )
     rows = reliability[list(needed)].itertuples(index=False)
     return {
-        (str(s), str(roi), str(kind)): (float(one), float(two), str(text))
-        for s, roi, kind, one, two, text in rows
+        (str(subject), str(roi), str(kind)): (float(half), float(full), str(text))
+        for subject, roi, kind, half, full, text in rows
     }
 
 
@@ -168,12 +163,12 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     Spearman (1904), Am J Psychol 15:72; Lage-Castellanos et al. (2019), PLoS Comput Biol
     15:e1006397.
     """
-    found = [bounds.get((subject, place, kind)) for kind in pair]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
+    entries = [bounds.get((subject, place, kind)) for kind in pair]
+    known = [entry for entry in entries if entry is not None]
+    if len(known) < len(entries):
         return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": NO_PRESENTATIONS}
-    if lacking := [text for one, _, text in known if not np.isfinite(one)]:
+    if lacking := [text for half, _, text in known if not np.isfinite(half)]:
         return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": lacking[0]}
-    low = math.sqrt(math.prod(max(one, 0.0) for one, _, _ in known))
-    high = math.sqrt(math.prod(max(two, 0.0) for _, two, _ in known))
+    low = math.sqrt(math.prod(max(half, 0.0) for half, _, _ in known))
+    high = math.sqrt(math.prod(max(full, 0.0) for _, full, _ in known))
     return {"ceiling_low": low, "ceiling_high": high, "ceiling": BOUND}

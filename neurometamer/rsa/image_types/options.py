@@ -17,8 +17,7 @@ from neurometamer.summaries import short_repr
 Pair = tuple[str, str]
 INTERVALS = {
     "projection": "jackknife over photographs, the noise of pairs corrected: would other "
-    "photographs say the same? "
-    "Covers 92 to 98 % in simulations; right for 3 subjects",
+    "photographs say the same? Covers 92 to 98 % in simulations; right for 3 subjects",
     "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to "
     "1.8 times too wide",
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
@@ -151,7 +150,7 @@ class ImageTypeOptions:
         tuple of (str, str)
             Decision first.
         """
-        return tuple(one for one in (self.decision, self.perception) if one is not None)
+        return tuple(pair for pair in (self.decision, self.perception) if pair is not None)
 
     @property
     def kinds(self) -> tuple[str, ...]:

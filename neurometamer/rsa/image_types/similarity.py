@@ -1,4 +1,4 @@
-"""Similarity of the kinds of images: RE-AN, RE-AI and their difference, in each layer, ROI and subject.
+"""Similarity of image types: RE-AN, RE-AI and their difference, by layer, ROI and subject.
 
 RDMs are computed within one kind and compared photograph by photograph; responses to two kinds are
 never correlated with each other directly (Zhang et al. 2021).
@@ -117,9 +117,9 @@ def kind_samples(
     sampling = sampling or _default_sampling(rdms, a)
     counts = sampling.counts(n_resamples, seed)
     values, samples = [], []
-    for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
-        values.append(compare(one, other)[0, 0])
-        samples.append(resample_comparison(compare, one, other, counts)[:, 0, 0])
+    for rdm, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
+        values.append(compare(rdm, other)[0, 0])
+        samples.append(resample_comparison(compare, rdm, other, counts)[:, 0, 0])
     similarity, resampled = np.array(values), np.stack(samples, axis=1)
     if confidence is not None:
         resampled = sampling.scaled(similarity, resampled, confidence)
@@ -134,7 +134,7 @@ def kind_projection(
     seed: int,
     sampling: Sampling | None = None,
 ) -> Projection:
-    """Compare two kinds within each RDM, and say how the similarity would vary with other photographs.
+    """Compare two kinds within each RDM, and say how other photographs would change the value.
 
     Parameters
     ----------
@@ -161,21 +161,20 @@ def kind_projection(
 
     def _scores(weights: LazyWeights | None) -> np.ndarray:
         if weights is None:
-            return np.array([compare(one, other)[0, 0] for one, other in sides])
+            return np.array([compare(rdm, other)[0, 0] for rdm, other in sides])
         step = max(1, BLOCK // weights.shape[1])
         parts = []
         for start in range(0, len(weights), step):
             part = weights[start : start + step]
-            parts.append(
-                np.stack([compare(one, other, part)[:, 0, 0] for one, other in sides], axis=1)
-            )
+            scores = [compare(rdm, other, part)[:, 0, 0] for rdm, other in sides]
+            parts.append(np.stack(scores, axis=1))
         return np.concatenate(parts)
 
     return project(_scores, sampling or _default_sampling(rdms, a), n_draws, seed)
 
 
 def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
-    names = [str(one) for one in photographs.pattern_descriptors["condition"]]
+    names = [str(name) for name in photographs.pattern_descriptors["condition"]]
     return sample_photographs(names, class_descriptor(rdms))
 
 
@@ -252,16 +251,14 @@ def kind_similarity(
                 **similarity_values(value[i], low[i], high[i]),
             }
             rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
-    return (
-        pd.DataFrame(rows)
-        .sort_values("order", kind="stable", ignore_index=True)
-        .drop(columns="order")
-    )
+    table = pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True)
+    return table.drop(columns="order")
 
 
 def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
     """Take offsets of sessions off; also say what is drawn and whether an interval can be given."""
-    maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], None)
+    subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+    maps = session_maps(rdms, subjects, None)
     classes = class_descriptor(rdms)
     removed = without_sessions(rdms, maps, list(dict.fromkeys(kinds)), by, classes)
     notes = ["photographs drawn within classes" if classes else "", removed.text, removed.reason]
@@ -280,7 +277,9 @@ def kind_difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare two pairs of kinds in each layer or ROI: how much more alike is the first, in the same resamples.
+    """Compare two pairs of kinds in each layer or ROI: how much more alike the first is.
+
+    Both similarities are taken in the same resamples.
 
     Parameters
     ----------
@@ -313,9 +312,9 @@ def kind_difference(
     """
     import pandas as pd
 
-    rdms, left_out = (
-        shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
-    )
+    left_out = ""
+    if join == "inner":
+        rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second)))
     rdms, note, given = _without_sessions(rdms, [*first, *second], by)
     draws = n_resamples * given
     value, samples, counts, _ = kind_samples(
@@ -327,8 +326,7 @@ def kind_difference(
     if counts.shape != other_counts.shape:
         raise InputError(
             f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} "
-            f"{other_counts.shape[1]}; "
-            "a difference needs the same ones (or join='inner')."
+            f"{other_counts.shape[1]}; a difference needs the same ones (or join='inner')."
         )
     low, high = percentile_interval(samples - other_samples, confidence)
     method = f"paired difference of {describe_method(by, counts, confidence, left_out)}{note}"
@@ -339,8 +337,10 @@ def kind_difference(
             "pair": name,
             "difference": float(value[i] - other[i]),
             "ci_low": float(low[i]),
+            "ci_high": float(high[i]),
+            "method": method,
+            "n": counts.shape[1],
         }
-        | {"ci_high": float(high[i]), "method": method, "n": counts.shape[1]}
         for i in range(rdms.n_rdm)
     ]
     return pd.DataFrame(rows)
@@ -363,11 +363,11 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     left_out : str
         The other photographs, between commas.
     """
-    parts = [
-        {str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]}
-        for kind in kinds
-    ]
+    parts = []
+    for kind in kinds:
+        parts.append(set(map(str, select_kind(rdms, kind).pattern_descriptors["condition"])))
     shared = set.intersection(*parts)
-    references = [str(one) for one in rdms.pattern_descriptors["reference_id"]]
-    kept = take_conditions(rdms, [i for i, one in enumerate(references) if one in shared])
+    references = [str(reference) for reference in rdms.pattern_descriptors["reference_id"]]
+    rows = [i for i, reference in enumerate(references) if reference in shared]
+    kept = take_conditions(rdms, rows)
     return kept, ", ".join(sorted(set.union(*parts) - shared))

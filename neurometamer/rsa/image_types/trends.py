@@ -1,4 +1,4 @@
-"""What happens over the layers of a network: does a similarity rise or fall, and which of two is higher throughout."""
+"""Trends over the layers of a network: rise or fall of a similarity, difference of two."""
 
 from __future__ import annotations
 
@@ -60,26 +60,31 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
             f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} "
             f"({name_ids(layers) or 'none'})."
         )
-    found: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
     for pair, part in rows.groupby("pair", sort=False):
         trend = mann_kendall(part["value"].tolist())
-        found.append(
+        tests.append(
             {
                 "pair": pair,
                 "test": "Mann-Kendall",
                 "statistic": float(trend.s),
                 "effect": trend.tau,
                 "p": trend.p,
+                "method": f"trend over layers, {trend.method}, two-sided; effect is tau-b",
             }
-            | {"method": f"trend over layers, {trend.method}, two-sided; effect is tau-b"}
         )
     pairs = list(dict.fromkeys(rows["pair"]))
     if len(pairs) == 2:
         test = layers_t_test(rows, pairs[1], pairs[0], value="value")
-        found.append(
-            {"pair": f"{pairs[1]} minus {pairs[0]}", "test": "paired t over layers"}
-            | {"statistic": test.t, "effect": test.dz, "p": test.p}
-            | {"method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample"}
+        tests.append(
+            {
+                "pair": f"{pairs[1]} minus {pairs[0]}",
+                "test": "paired t over layers",
+                "statistic": test.t,
+                "effect": test.dz,
+                "p": test.p,
+                "method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample",
+            }
         )
-    out = pd.DataFrame(found).assign(system=system, n=len(layers))
+    out = pd.DataFrame(tests).assign(system=system, n=len(layers))
     return out[["system", "pair", "test", "statistic", "effect", "p", "n", "method"]]

@@ -104,7 +104,7 @@ def searchlight_rdms(
     """
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
-    if bad := [int(one) for one in wanted if not 0 <= one < len(neighborhoods)]:
+    if bad := [int(center) for center in wanted if not 0 <= center < len(neighborhoods)]:
         raise InputError(f"centers {name_ids(bad)} are not among the {len(neighborhoods)} places.")
     check_enough([f"row {i}" for i in range(responses.shape[0])], "the responses")
     present = _present(responses)
@@ -303,11 +303,11 @@ def run_searchlight(
         _check(measure, by, question.others, neighborhoods)
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
-    sides = [one for one in (question.responses, question.others) if one is not None]
-    present = np.all([_present(one) for one in sides], axis=0)
+    sides = [side for side in (question.responses, question.others) if side is not None]
+    present = np.all([_present(side) for side in sides], axis=0)
     if not present.any():
         raise InputError(f"map '{question.name}': no place has responses to all conditions.")
-    tables = [_Table(one, present, measure) for one in sides]
+    tables = [_Table(side, present, measure) for side in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
     order = np.argsort(
@@ -453,7 +453,9 @@ def _row_products(rdms: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _paired_null(rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray) -> np.ndarray:
     """Permute the labels of the other RDMs: no single product serves, since both sides differ from place to place."""
-    return np.stack([np.einsum("cp,cp->c", rdms, other[:, one]) for one in shuffles], axis=1)
+    return np.stack(
+        [np.einsum("cp,cp->c", rdms, other[:, shuffle]) for shuffle in shuffles], axis=1
+    )
 
 
 def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap]) -> pd.DataFrame:
@@ -472,5 +474,8 @@ def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap])
     import pandas as pd
 
     return pd.DataFrame(
-        [one.summary for one in (maps.values() if isinstance(maps, Mapping) else maps)]
+        [
+            searchlight_map.summary
+            for searchlight_map in (maps.values() if isinstance(maps, Mapping) else maps)
+        ]
     )

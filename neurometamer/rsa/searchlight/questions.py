@@ -140,7 +140,7 @@ def model_questions(
     """
     check_rdms(models, "the model RDMs")
     _check_rows(conditions, responses)
-    ids = [str(one) for one in models.pattern_descriptors["condition"]]
+    ids = [str(name) for name in models.pattern_descriptors["condition"]]
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
     held = _rows(responses, rows)
     names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
@@ -148,7 +148,7 @@ def model_questions(
         raise InputError(
             f"more than one model RDM is called {name_ids(again)}; give each a name of its own."
         )
-    flat = [name for name, one in zip(names, models.dissimilarities) if np.ptp(one) == 0]
+    flat = [name for name, rdm in zip(names, models.dissimilarities) if np.ptp(rdm) == 0]
     if flat:
         raise InputError(
             f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out."
@@ -194,28 +194,28 @@ def kind_question(
         kinds.
     """
     _check_rows(conditions, responses)
-    found: list[dict[str, str]] = []
-    known = [str(one) for one in table["kind"]]
+    ids_by_photograph: list[dict[str, str]] = []
+    known = [str(kind_name) for kind_name in table["kind"]]
     for kind in pair:
         if kind not in known:
             raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
         part = table[table["kind"] == kind]
-        references = [str(one) for one in part["reference_id"]]
+        references = [str(name) for name in part["reference_id"]]
         if again := duplicates(references):
             raise InputError(
                 f"two images of kind {kind} come from {name_ids(again)}; give one of each."
             )
-        found.append(dict(zip(references, map(str, part["id"]), strict=True)))
-    first, second = found
+        ids_by_photograph.append(dict(zip(references, map(str, part["id"]), strict=True)))
+    first, second = ids_by_photograph
     references = list(first)
     match_ids(second, references, f"images of kind {pair[1]}", f"images of kind {pair[0]}")
-    position = {str(one): i for i, one in enumerate(conditions)}
+    position = {str(name): i for i, name in enumerate(conditions)}
     wanted = [side[reference] for side in (first, second) for reference in references]
-    if lacking := [one for one in wanted if one not in position]:
+    if lacking := [name for name in wanted if name not in position]:
         raise InputError(
             f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds."
         )
-    rows = np.array([position[one] for one in wanted]).reshape(2, -1)
+    rows = np.array([position[name] for name in wanted]).reshape(2, -1)
     return Question(
         name="-".join(pair),
         about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
@@ -271,7 +271,7 @@ def reliability_question(
             f"responses of shape {responses.shape} for {len(patterns.observations)} observations; "
             "give one row each."
         )
-    names = [str(one) for one in conditions] or list(patterns.conditions)
+    names = [str(name) for name in conditions] or list(patterns.conditions)
     for name in names:
         if name not in patterns.conditions:
             raise unknown_name("condition", name, patterns.conditions)

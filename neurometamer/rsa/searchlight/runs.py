@@ -149,9 +149,9 @@ def run_responses(
     present = np.asarray(np.isfinite(values).all(axis=0))
     residuals, dof = np.zeros((0, values.shape[1])), 0
     if noise != "none":
-        found, dof = residuals_of(values[:, present], conditions)
+        of_present, dof = residuals_of(values[:, present], conditions)
         residuals = np.zeros(values.shape)
-        residuals[:, present] = found
+        residuals[:, present] = of_present
         size = np.einsum("ij,ij->j", residuals, residuals)
         present &= size > 1e-20 * np.einsum("ij,ij->j", values, values)  # NaN is not above
     return RunResponses(
@@ -186,7 +186,7 @@ class RunTable:
         parts = runs.sums / runs.counts[:, :, np.newaxis]
         others = runs.sums.sum(axis=0) - runs.sums
         others /= (runs.counts.sum(axis=0) - runs.counts)[:, :, np.newaxis]
-        self.sides = tuple(_by_place(one, present, self._scale()) for one in (others, parts))
+        self.sides = tuple(_by_place(sums, present, self._scale()) for sums in (others, parts))
 
     def _scale(self) -> np.ndarray:
         if self.runs.noise == "none":
@@ -216,12 +216,12 @@ class RunTable:
                 len(index), n * (n - 1) // 2
             )
         left, right = (
-            one[index].reshape(len(index), -1, n) for one in self.sides
+            side[index].reshape(len(index), -1, n) for side in self.sides
         )  # (centers, neighbors x folds, n)
         products = left.transpose(0, 2, 1) @ right
         squares = np.einsum("cii->ci", products)
         first, second = np.triu_indices(n, 1)
-        found = (
+        distances = (
             squares[:, first]
             + squares[:, second]
             - products[:, first, second]
@@ -229,7 +229,7 @@ class RunTable:
         )
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(
-                sizes[:, np.newaxis] > 0, found / sizes[:, np.newaxis] / n_folds, np.nan
+                sizes[:, np.newaxis] > 0, distances / sizes[:, np.newaxis] / n_folds, np.nan
             )
 
     def _one(self, places: np.ndarray) -> np.ndarray:
