@@ -1,4 +1,4 @@
-"""What a network answers to every stimulus, stage by stage: one streamed pass, kept on disk or in memory."""
+"""Responses of a network to every stimulus, stage by stage: one pass, kept on disk or in memory."""
 
 from __future__ import annotations
 
@@ -160,8 +160,14 @@ def compute_activations(
         else.
     """
     ordered, provenance = plan_activations(model, stimuli, stages)
-    if path is not None and _is_done(path, provenance["identity"]):
-        return read_activations(path)
+    if path is not None and Path(path).exists():
+        try:
+            is_done = read_identity(path) == provenance["identity"]
+        except DamagedFile:
+            is_done = False
+            note_remade(path)
+        if is_done:
+            return read_activations(path)
     if path is None:
         arrays: dict[str, np.ndarray] = {}
         stream_activations(
@@ -181,17 +187,6 @@ def compute_activations(
             model, stimuli, ordered, create, batch_size=batch_size, progress=progress
         )
     return read_activations(path)
-
-
-def _is_done(path: str | os.PathLike[str], identity: str) -> bool:
-    """Tell whether a file holds these activations, undamaged; what somebody else wrote is refused."""
-    if not Path(path).exists():
-        return False
-    try:
-        return read_identity(path) == identity
-    except DamagedFile:
-        note_remade(path)
-        return False
 
 
 def plan_activations(
@@ -294,12 +289,9 @@ def _new_file(
 
     with new_hdf5(path) as file:
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
-        for name, value in {
-            "content": CONTENT,
-            "stages": list(stages),
-            "provenance": dict(provenance),
-        }.items():
-            file.attrs[name] = json.dumps(value, sort_keys=True)
+        file.attrs["content"] = json.dumps(CONTENT)
+        file.attrs["stages"] = json.dumps(list(stages))
+        file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
 
         def create(stage: str, shape: tuple[int, int]) -> Any:
             rows = max(1, min(shape[0], CHUNK_VALUES // shape[1]))

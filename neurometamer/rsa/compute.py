@@ -78,7 +78,7 @@ __all__ = [
     "take_kind",
     "write_rdms",
 ]
-"""What is found here; labels and joining are defined in `neurometamer.rsa.rdms`."""
+"""Names of this module; labels and joining are defined in `neurometamer.rsa.rdms`."""
 
 MIN_VOXELS = 3
 """Every correlation over two voxels is -1 or 1."""
@@ -137,7 +137,8 @@ def compute_rdm(
     [0.0, 2.0, 0.5, 2.0, 0.5, 1.5]
     """
     values = np.asarray(values)
-    names = [str(name) for name in (range(len(values)) if ids is None else ids)]
+    given = range(len(values)) if ids is None else ids
+    names = [str(name) for name in given]
     if values.ndim != 2 or len(values) != len(names):
         raise InputError(
             f"{place}: expected one row of values for each of {len(names)} ids, got shape "
@@ -169,26 +170,20 @@ def compute_rdm(
             )
         return mahalanobis_rdm(values, noise)
     assert known.compute is not None
-    rows = _prepared(values, known)
-    return known.compute(rows, ranges if rows is values else [RowRange.of(row) for row in rows])
+    if known.prepare is None:
+        return known.compute(values, ranges)
+    first = known.prepare(values[0])
+    rows = np.empty((len(values), first.size), dtype=first.dtype)
+    rows[0] = first
+    for i in range(1, len(values)):  # only one row more than the result is held
+        rows[i] = known.prepare(values[i])
+    return known.compute(rows, [RowRange.of(row) for row in rows])
 
 
 def _why_enough(known: Measure, least: int) -> str:
     if known.undefined == "constant":
         return f"{known.label} needs at least {MIN_VOXELS} (every correlation over two is -1 or 1)"
     return f"an RDM ({known.label}) needs at least {least}"
-
-
-def _prepared(values: np.ndarray, measure: Measure) -> np.ndarray:
-    """Prepare row by row: only one row more than the result is held."""
-    if measure.prepare is None:
-        return values
-    first = measure.prepare(values[0])
-    rows = np.empty((len(values), first.size), dtype=first.dtype)
-    rows[0] = first
-    for i in range(1, len(values)):
-        rows[i] = measure.prepare(values[i])
-    return rows
 
 
 # ------------------------------------------------------------------------------------ labelled RDMs
@@ -374,8 +369,7 @@ def activation_rdms(
     -------
     rsatoolbox.rdm.RDMs
         ``pattern_descriptors``: condition, reference_id, kind, and category where the table has it;
-        ``rdm_descriptors``: stage, system, model, weights,
-        n_units.
+        ``rdm_descriptors``: stage, system, model, weights, n_units.
 
     Raises
     ------
@@ -632,9 +626,8 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         When the subject's conditions are not exactly `ids`.
     """
     conditions, means = patterns.means()
-    return means[
-        match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
-    ]
+    rows = match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
+    return means[rows]
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -686,16 +679,18 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
 
 
 _ESCAPED = "names_are_escaped"
-"""Attribute of files whose names hold letters beyond ASCII, which rsatoolbox's layout cannot: they are escaped."""
+"""Attribute of files whose names are escaped, since rsatoolbox's layout holds ASCII only."""
 
 
 def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
     """Change the text in the descriptors of conditions and of RDMs, in place."""
     for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
         for name, column in descriptors.items():
-            descriptors[name] = [
-                change(value) if isinstance(value, str) else value for value in column
-            ]
+            changed = list(column)
+            for i, value in enumerate(changed):
+                if isinstance(value, str):
+                    changed[i] = change(value)
+            descriptors[name] = changed
 
 
 @checked
@@ -761,11 +756,8 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
 
     with open_hdf5(path) as file:
         escaped = _ESCAPED in file.attrs
-        lacking = [
-            name
-            for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
-            if name not in file
-        ]
+        needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
+        lacking = [name for name in needed if name not in file]
         if lacking:
             raise InputError(
                 f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
@@ -785,7 +777,7 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
 def _condition_descriptor(
     held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
 ) -> str:
-    """Choose the pattern descriptor with the stimulus ids: the one asked for, ``condition``, or the only names."""
+    """Choose the pattern descriptor with the stimulus ids: given, ``condition``, or the names."""
     if descriptor in held:
         return str(descriptor)
     if "condition" in held:
@@ -793,16 +785,15 @@ def _condition_descriptor(
     others = [name for name in held if name != "index"]
     if descriptor is not None:
         raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
-    names = [name for name in others if _are_ids(held[name])]
+    names = []
+    for name in others:
+        is_text = all(isinstance(value, str) for value in held[name])
+        if is_text and not duplicates(held[name]):
+            names.append(name)
     if len(names) == 1:
         return names[0]
     raise InputError(
         f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
-        f"{', '.join(others) or 'none'}); name "
-        "the one that holds them with --descriptor NAME of compare, layers or draw "
-        "(Python: read_rdms(path, descriptor=NAME))."
+        f"{', '.join(others) or 'none'}); name the one that holds them with --descriptor NAME of "
+        "compare, layers or draw (Python: read_rdms(path, descriptor=NAME))."
     )
-
-
-def _are_ids(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, str) for value in values) and not duplicates(values)

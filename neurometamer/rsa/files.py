@@ -1,8 +1,12 @@
-"""RDMs that others wrote: MATLAB, NumPy, text and plain HDF5 files, square or condensed. Nothing is ever unpickled."""
+"""RDMs of other programs: MATLAB, NumPy, text and plain HDF5 files, square or condensed.
+
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +46,7 @@ ID_NAMES = (
 
 @dataclass(kw_only=True)
 class FileContent:
-    """What a file holds.
+    """Variables that a file holds.
 
     Parameters
     ----------
@@ -110,14 +114,10 @@ def read_dissimilarities(
     size, count = _sizes(array.astype(np.float64), name, str(file))
     wanted = _ids_of(content, ids, size, str(file))
     vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
-    texts = [
-        words for word, words in content.texts.items() if len(words) == count and words != wanted
-    ]
-    names = (
-        texts[0]
-        if texts and count > 1
-        else [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
-    )
+    names = [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
+    if count > 1:
+        texts = [words for words in content.texts.values() if words != wanted]
+        names = next((words for words in texts if len(words) == count), names)
     return vectors, wanted, names
 
 
@@ -126,17 +126,20 @@ def _choose(content: FileContent, variable: str | None, file: str) -> str:
         if variable not in content.arrays:
             raise unknown_name(f"variable of {file}", variable, content.arrays)
         return variable
-    likely = [
-        name
-        for name, array in content.arrays.items()
-        if _looks_like_rdms(array) and name.lower() not in ID_NAMES
-    ]
+    likely = []
+    for name, array in content.arrays.items():
+        if name.lower() in ID_NAMES or not 1 <= np.ndim(array) <= 3:
+            continue
+        try:
+            if _sizes(np.asarray(array), "", "")[0] > 2:
+                likely.append(name)
+        except InputError:
+            continue
     if not likely:
         shapes = [f"{name} {np.shape(array)}" for name, array in content.arrays.items()]
         raise InputError(
             f"{file} holds no variable that may be RDMs, square or condensed, of at least 3 "
-            "conditions; it holds "
-            f"{name_ids(shapes) if shapes else 'no real numbers'}."
+            f"conditions; it holds {name_ids(shapes) if shapes else 'no real numbers'}."
         )
     if len(likely) > 1:
         raise InputError(
@@ -144,15 +147,6 @@ def _choose(content: FileContent, variable: str | None, file: str) -> str:
             f"{name_ids(content.arrays)}); say which one by its name."
         )
     return likely[0]
-
-
-def _looks_like_rdms(array: np.ndarray) -> bool:
-    if np.asarray(array).dtype.kind not in "fiu" or not 1 <= np.ndim(array) <= 3:
-        return False
-    try:
-        return _sizes(np.asarray(array), "", "")[0] > 2
-    except InputError:
-        return False
 
 
 def _of_pairs(n_pairs: int) -> int:
@@ -178,8 +172,7 @@ def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
         return _of_pairs(shape[1]), shape[0]
     raise InputError(
         f"{file}: '{name}' has shape {shape}; RDMs are (n, n), (n_rdms, n, n), (n, n, n_rdms) or "
-        "condensed (n_pairs,), "
-        "(n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."
+        "condensed (n_pairs,), (n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."
     )
 
 
@@ -187,13 +180,15 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
     inside = content.ids
     if inside is None:
         named = {name.lower(): words for name, words in content.texts.items()}
-        inside = next((named[name] for name in ID_NAMES if len(named.get(name, ())) == size), None)
+        fitting = [named[name] for name in ID_NAMES if len(named.get(name, ())) == size]
+        inside = fitting[0] if fitting else None
     wanted = None if given is None else [str(name) for name in given]
     if inside is not None and wanted is not None and inside != wanted:
-        different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b] or [
-            "their number"
-        ]
-        raise InputError(f"{file}: the ids in the file are not those given: {name_ids(different)}.")
+        different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b]
+        raise InputError(
+            f"{file}: the ids in the file are not those given: "
+            f"{name_ids(different or ['their number'])}."
+        )
     ids = wanted if wanted is not None else inside
     if ids is None:
         raise InputError(
@@ -243,8 +238,7 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
         rows, columns = np.nonzero(np.triu(bad | bad.T))
         raise InputError(
             f"{what}: NaN or infinite dissimilarities between {name_pairs(rows, columns, ids)}; "
-            "leave those conditions "
-            "out."
+            "leave those conditions out."
         )
 
 
@@ -255,17 +249,13 @@ def _words(value: Any) -> list[str] | None:
     """Read a list of words where a variable is one: text, or whole numbers in one row."""
     array = np.asarray(value)
     if array.dtype.kind in "US":
-        flat = np.atleast_1d(array).ravel()
-        return [
-            (word.decode("utf-8") if isinstance(word, bytes) else str(word)).strip()
-            for word in flat
-        ]
-    if (
-        array.dtype.kind == "O"
-        and array.size
-        and all(isinstance(word, str) for word in array.ravel())
-    ):
-        return [word.strip() for word in array.ravel()]
+        words = np.atleast_1d(array).ravel()
+        if array.dtype.kind == "S":
+            words = np.char.decode(words, "utf-8")
+        return [str(word).strip() for word in words]
+    is_object = array.dtype.kind == "O" and array.size > 0
+    if is_object and all(isinstance(cell, str) for cell in array.flat):
+        return [cell.strip() for cell in array.flat]
     if array.dtype.kind in "iu" and array.ndim == 1:
         return [str(word) for word in array]
     return None
@@ -303,13 +293,11 @@ def _read_mat73(path: Path) -> FileContent:
             if kind == b"cell":
                 cells = [file[reference] for reference in data[...].T.ravel()]
                 if all(cell.attrs.get("MATLAB_class") == b"char" for cell in cells):
-                    variables[name] = np.array(
-                        ["".join(map(chr, cell[...].T.ravel())) for cell in cells]
-                    )
+                    words = ["".join(map(chr, cell[...].T.ravel())) for cell in cells]
+                    variables[name] = np.array(words)
             elif kind == b"char":
-                variables[name] = np.array(
-                    ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
-                )
+                words = ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
+                variables[name] = np.array(words)
             else:
                 variables[name] = np.squeeze(data[...].T)  # MATLAB counts axes the other way round
     return _sort(variables)
@@ -356,22 +344,19 @@ def _read_csv(path: Path) -> FileContent:
     with reading(path, "a text file"):
         text = path.read_text(encoding="utf-8-sig")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = [
-        [cell.strip() for cell in row]
-        for row in csv.reader(text.splitlines(), delimiter=delimiter)
-        if row
-    ]
+    rows = []
+    for row in csv.reader(text.splitlines(), delimiter=delimiter):
+        if row:
+            rows.append([cell.strip() for cell in row])
     if not rows or len({len(row) for row in rows}) != 1:
         raise InputError(
             f"{path}: a table of dissimilarities has rows of equal length, at least one."
         )
     header = rows[0]
     if all(map(_is_number, header)):
-        places = [
-            [f"{what} {i + 1}" for i in range(len(cells))]
-            for what, cells in (("row", rows), ("column", header))
-        ]
-        return FileContent(arrays={"rdm": _numbers(rows, path, *places)})
+        down = [f"row {i + 1}" for i in range(len(rows))]
+        across = [f"column {i + 1}" for i in range(len(header))]
+        return FileContent(arrays={"rdm": _numbers(rows, path, down, across)})
     body = rows[1:]
     if len(body) == len(header):
         return FileContent(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
@@ -389,15 +374,16 @@ def _numbers(
     rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]
 ) -> np.ndarray:
     """Read numbers; what is none is named by its row and column."""
-    bad = [
-        f"{cell or 'an empty cell'} at {' and '.join(filter(None, (down[i], across[j])))}"
-        for i, row in enumerate(rows)
-        for j, cell in enumerate(row)
-        if not _is_number(cell)
-    ]
+    bad, numbers = [], np.empty((len(rows), len(across)))
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
+            numbers[i, j] = _number(cell)
+            if not _is_number(cell):
+                place = " and ".join(filter(None, (down[i], across[j])))
+                bad.append(f"{cell or 'an empty cell'} at {place}")
     if bad:
         raise InputError(f"{path}: not a number: {name_ids(bad)}.")
-    return np.array([[_number(cell) for cell in row] for row in rows])
+    return numbers
 
 
 def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
@@ -414,12 +400,12 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
 
 def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
-    ids = list(dict.fromkeys([cell for row in body for cell in row[:2]]))
+    ids = list(dict.fromkeys(cell for row in body for cell in row[:2]))
     place = {name: i for i, name in enumerate(ids)}
     pairs = [tuple(sorted((place[row[0]], place[row[1]]))) for row in body]
     again = duplicates(f"{ids[i]} and {ids[j]}" for i, j in pairs)
     same = [ids[i] for i, j in pairs if i == j]
-    wanted = {(i, j) for i in range(len(ids)) for j in range(i + 1, len(ids))}
+    wanted = set(itertools.combinations(range(len(ids)), 2))
     missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(wanted - set(pairs))]
     for what, bad in (
         ("repeated pairs", again),

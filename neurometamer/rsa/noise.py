@@ -358,7 +358,9 @@ def crossnobis_rdm(
     order: Sequence[str] | None = None,
     place: str = "these patterns",
 ) -> np.ndarray:
-    """Compute crossvalidated squared Mahalanobis distances: each fold's differences times the other folds'.
+    """Compute crossvalidated squared Mahalanobis distances.
+
+    The differences of each fold are multiplied by those of the other folds.
 
     Parameters
     ----------

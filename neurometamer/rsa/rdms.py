@@ -387,7 +387,8 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     right = [str(name) for name in wanted]
     position = {name: i for i, name in enumerate(left)}
     missing = [name for name in right if name not in position]
-    extra = sorted(set(left) - set(right), key=left.index)
+    known = set(right)
+    extra = [name for name in left if name not in known]
     problems = {
         f"repeated in {what}": duplicates(left),
         f"repeated in {other}": duplicates(right),
@@ -524,7 +525,8 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
         if len(kinds) > 1:
             raise InputError(
                 f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
-                f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within and between kinds together."
+                f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within "
+                "and between kinds together."
             )
         return rdms
     return rdms if kind == ALL_KINDS else select_kind(rdms, kind)

@@ -1,4 +1,4 @@
-"""RDMs straight from a network's forward pass: the responses of all images are never together in memory.
+"""RDMs from a network's forward pass, without the responses of all images in memory.
 
 Each image's responses are reduced at once to what the measure needs (ranks, or the responses
 themselves, float32) and written to a scratch file, one a stage. Afterwards each file is read a
@@ -8,6 +8,7 @@ the same to the last bit.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -187,7 +188,15 @@ def streamed_rdms(
     with tempfile.TemporaryDirectory(dir=scratch, prefix="neurometamer-rdm-") as folder:
 
         def create(stage: str, shape: tuple[int, int]) -> _Stage:
-            _check_space(folder, [*(target.shape for target in targets.values()), shape])
+            shapes = [shape, *(target.shape for target in targets.values())]
+            needed = 4 * sum(map(math.prod, shapes))
+            free = shutil.disk_usage(folder).free
+            if needed > free:
+                raise InputError(
+                    f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch "
+                    f"space, {Path(folder).parent} has {free / 1e9:.1f}; give another scratch "
+                    "folder, or fewer stages."
+                )
             targets[stage] = _Stage(Path(folder) / f"{len(targets):03d}.rows", shape, known)
             return targets[stage]
 
@@ -201,16 +210,3 @@ def streamed_rdms(
                 target.close()
     n_units = {stage: targets[stage].shape[1] for stage in ordered}
     return network_rdms(np.array(vectors), stimuli.table, n_units, measure, provenance)
-
-
-def _check_space(folder: str, shapes: Sequence[tuple[int, int]]) -> None:
-    needed, free = (
-        4 * sum(rows * columns for rows, columns in shapes),
-        shutil.disk_usage(folder).free,
-    )
-    if needed > free:
-        raise InputError(
-            f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch space, "
-            f"{Path(folder).parent} "
-            f"has {free / 1e9:.1f}; give another scratch folder, or fewer stages."
-        )

@@ -1,6 +1,6 @@
 """The resampling of Zhang et al.: 80 % of the units without replacement, all RDMs computed anew.
 
-It is here for the paper's numbers. It says how much an RDM depends on which voxels were measured,
+It reproduces the paper's numbers. It says how much an RDM depends on which voxels were measured,
 and nothing about other images or other people; `SUBSAMPLE_WARNING` goes with every number.
 """
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 SUBSAMPLE_WARNING = (
     "WARNING: ignores the choice of images; where it claims 95% it covered 30 to 50% in "
-    "simulations "
-    "(interval 'stimuli' covers 95% or more)"
+    "simulations (interval 'stimuli' covers 95% or more)"
 )
 """Said wherever the interval is used."""
 
@@ -163,25 +162,21 @@ def subsample_rdms(
     """
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
+    where = f"{units.subject} {units.place}".strip()
     if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
         raise InputError(
-            f"{units.subject} {units.place}: {len(units.ids)} stimuli, values of shape "
-            f"{units.values.shape} and "
-            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or "
-            "more.".strip()
+            f"{where}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
+            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or more."
         )
     if bad := [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]:
-        raise InputError(
-            f"{units.subject} {units.place}: NaN or infinite responses to {name_ids(bad)}.".strip()
-        )
-    check_enough(units.ids, f"{units.subject} {units.place}".strip())
+        raise InputError(f"{where}: NaN or infinite responses to {name_ids(bad)}.")
+    check_enough(units.ids, where)
     n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
         raise InputError(
-            f"{units.subject} {units.place}: {share:.0%} of {p} units are {size}; a correlation "
-            "needs at least "
-            f"{MIN_VOXELS} of them, and a share between 0 and 1.".strip()
+            f"{where}: {share:.0%} of {p} units are {size}; a correlation needs at least "
+            f"{MIN_VOXELS} of them, and a share between 0 and 1."
         )
     parts = PARTS[measure](units.values)
     random = generator(seed, "subsample", units.system, units.subject, units.place)
@@ -205,7 +200,10 @@ Part = Callable[[np.ndarray], np.ndarray]
 
 
 def _own_products(rows: np.ndarray) -> np.ndarray:
-    """Multiply rows with rows in float64, a few columns at a time: a product with itself costs half of another one."""
+    """Multiply rows with rows in float64, a few columns at a time.
+
+    The product of a matrix with its own transpose costs half of another one.
+    """
     products = np.zeros((len(rows),) * 2)
     step = max(1, BLOCK // len(rows))
     for start in range(0, rows.shape[1], step):
@@ -265,15 +263,16 @@ def _part_ranks(x: np.ndarray) -> Part:
     def ranks(mask: np.ndarray) -> np.ndarray:
         size = int(mask.sum())
         places = np.arange(size, dtype=out.dtype) - out.dtype.type((size - 1) / 2)
-        for row, units_of_row in zip(out, held):
-            below, above = (part[mask[part]] for part in (units_of_row.below, units_of_row.above))
+        for row, sorted_row in zip(out, held):
+            below = sorted_row.below[mask[sorted_row.below]]
+            above = sorted_row.above[mask[sorted_row.above]]
             # what lies between is the block: all of one rank
             np.multiply(mask, places.dtype.type((len(below) - len(above)) / 2), out=row)
             row[below] = places[: len(below)]
             row[above] = places[size - len(above) :]
-            if units_of_row.tied.size:
-                kept = mask[units_of_row.tied]
-                units, groups = units_of_row.tied[kept], units_of_row.groups[kept]
+            if sorted_row.tied.size:
+                kept = mask[sorted_row.tied]
+                units, groups = sorted_row.tied[kept], sorted_row.groups[kept]
                 total, count = np.bincount(groups, row[units]), np.bincount(groups)
                 row[units] = (total / np.maximum(count, 1))[groups]
         return out
@@ -285,7 +284,7 @@ PARTS: dict[str, Callable[[np.ndarray], Part]] = {
     "spearman": _part_ranks,
     "pearson": _centered_values,
 }
-"""RDM measure to what it correlates within a part of the units: ranks within the part, or values minus their mean."""
+"""RDM measure to what it correlates in a part of the units: ranks, or values minus their mean."""
 
 
 def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Searchlight RSA: one RDM around each voxel or vertex, compared with a model or with another RDM of the same place.
+"""Searchlight RSA: one RDM around each voxel or vertex, compared with a model or another RDM.
 
 RDMs of a block of centers are made at once and thrown away when compared, so that memory does not
 grow with the map.
@@ -34,7 +34,7 @@ BLOCK = 2**21
 """Responses gathered at a time: 16 MiB of float64."""
 
 MEASURES = ("spearman", "pearson", "crossnobis")
-"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs (`run_responses`)."""
+"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs."""
 
 
 @short_repr
@@ -76,7 +76,9 @@ def searchlight_rdms(
     centers: np.ndarray | None = None,
     measure: str = "spearman",
 ) -> np.ndarray:
-    """Compute the RDM around each center; for many centers, ask a `Question` instead, which keeps none of them.
+    """Compute the RDM around each center.
+
+    For many centers use `run_searchlight`, which keeps none of the RDMs.
 
     Parameters
     ----------
@@ -144,7 +146,7 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
 def _blocks(
     wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int
 ) -> list[np.ndarray]:
-    """Cut centers into blocks whose responses and RDMs fit `BLOCK`, judged by the neighborhoods of a few."""
+    """Cut centers into blocks that fit `BLOCK`, judged by the neighborhoods of a few."""
     if not wanted.size:
         return []
     few = wanted[np.linspace(0, len(wanted) - 1, min(16, len(wanted))).astype(int)]
@@ -168,20 +170,15 @@ class _Table:
         if isinstance(responses, RunResponses):
             self.held, self.width = RunTable(responses, present), self.n * len(responses.folds)
         else:
-            self.held, self.width = _by_place(responses, present), self.n
+            # a row a place, so that gathering reads whole rows; the last, zeros, is no neighbor
+            self.held, self.width = np.zeros((responses.shape[1] + 1, self.n)), self.n
+            self.held[:-1][present] = responses.T[present]
 
     def rdms(self, index: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Make RDMs (n_centers, n_pairs); say which conditions are constant where (n_centers, n_conditions)."""
+        """Make RDMs (n_centers, n_pairs); say where each condition is constant."""
         if isinstance(self.held, RunTable):
             return self.held.rdms(index, sizes), np.zeros((len(index), self.n), dtype=bool)
         return _rdms(self.held, index, sizes, self.measure)
-
-
-def _by_place(responses: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """One row a place, so that gathering neighbors reads whole rows; the last row, zeros, stands for no neighbor."""
-    table = np.zeros((responses.shape[1] + 1, len(responses)))
-    table[:-1][present] = responses.T[present]
-    return table
 
 
 def _with_data(
@@ -195,40 +192,32 @@ def _with_data(
 def _rdms(
     table: np.ndarray, index: np.ndarray, sizes: np.ndarray, measure: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make RDMs (n_centers, n_pairs); say which conditions are constant in which center (n_centers, n_conditions)."""
+    """Make RDMs (n_centers, n_pairs); mark constant conditions (n_centers, n_conditions)."""
     values = table[index]  # (centers, neighbors, conditions)
     valid = (index >= 0)[:, :, np.newaxis]
     count = np.maximum(sizes, 1)[:, np.newaxis, np.newaxis]
     if measure == "spearman":
-        centered = (
-            _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1)).transpose(0, 2, 1)
-            - (count - 1) / 2
-        )
+        ranks = _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1))
+        centered = ranks.transpose(0, 2, 1) - (count - 1) / 2
     else:
         centered = values - values.sum(axis=1, keepdims=True) / count
     if not valid.all():
         centered *= valid
     products = centered.transpose(0, 2, 1) @ centered
     squares = np.einsum("cii->ci", products).copy()
-    constant = _constant(values, valid, squares)
+    # only conditions of nearly no variance are compared value by value
+    constant = squares <= 1e-20 * np.einsum("ckn,ckn->cn", values, values)
+    for center in np.flatnonzero(constant.any(axis=1)):
+        here = values[center][valid[center, :, 0]]
+        constant[center] = (here == here[:1]).all(axis=0)
     squares[constant | (squares <= 0)] = np.nan
     first, second = np.triu_indices(products.shape[1], 1)
     correlation = products[:, first, second] / np.sqrt(squares[:, first] * squares[:, second])
     return 1 - np.clip(correlation, -1, 1), constant & (sizes > 0)[:, np.newaxis]
 
 
-def _constant(values: np.ndarray, valid: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Find conditions whose values are all equal; only those of nearly no variance are looked at."""
-    scale = np.einsum("ckn,ckn->cn", values, values)
-    constant = squares <= 1e-20 * scale
-    for center in np.flatnonzero(constant.any(axis=1)):
-        here = values[center][valid[center, :, 0]]
-        constant[center] = (here == here[:1]).all(axis=0)
-    return constant
-
-
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank along the last axis from 0, ties sharing their average rank; infinite values come last."""
+    """Rank along the last axis from 0, ties by their average rank; infinite values come last."""
     order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     ranks = np.empty(values.shape)
@@ -278,7 +267,7 @@ def run_searchlight(
     seed : int
         Of the permutations.
     progress : callable, optional
-        Hears (centers done, centers).
+        Called as ``progress(centers_done, centers)``.
 
     Returns
     -------
@@ -310,15 +299,13 @@ def run_searchlight(
     tables = [_Table(side, present, measure) for side in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
-    order = np.argsort(
-        question.ids
-    )  # drawn for ids in order, so that their order in a file is nothing
+    # drawn for ids in sorted order, so that their order in a file changes nothing
+    order = np.argsort(question.ids)
     place = np.argsort(order)
-    pairs = [
-        permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)
-    ]
     n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
-    shuffles = np.array(pairs, dtype=np.int32).reshape(n_permutations, n_pairs)
+    shuffles = np.empty((n_permutations, n_pairs), dtype=np.int32)
+    for shuffle in shuffles:
+        shuffle[:] = permuted_pairs(order[random.permutation(len(order))[place]])
     n = len(neighborhoods)
     tally = _Tally(n, len(question.ids), n_permutations)
     wanted, done = np.flatnonzero(present), 0
@@ -359,8 +346,7 @@ def _method(
     if n_permutations:
         text += (
             f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition "
-            "labels, least p "
-            f"{1 / (1 + n_permutations):.2g}; family-wise by max-T over the map"
+            f"labels, least p {1 / (1 + n_permutations):.2g}; family-wise by max-T over the map"
         )
     return text
 
@@ -385,18 +371,23 @@ class _Tally:
     def compare(
         self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray
     ) -> None:
-        """Compare RDMs with one model, or row by row with other RDMs; then with the labels of that side permuted."""
+        """Compare RDMs with one model, or row by row with others; again with permuted labels."""
         usable = np.isfinite(rdms).all(axis=1) & np.isfinite(np.atleast_2d(other)).all(axis=1)
         rdms, places = rdms[usable], part[usable]
-        other = other if other.ndim == 1 else other[usable]
-        value = _row_products(rdms, other)
+        is_model = other.ndim == 1
+        other = other if is_model else other[usable]
+        value = rdms @ other if is_model else np.einsum("cp,cp->c", rdms, other)
         self.values[places] = value
         if not places.size:
             return
         step = max(1, BLOCK // rdms.shape[1])
         for start in range(0, len(shuffles), step):
             some = shuffles[start : start + step]
-            null = rdms @ other[some].T if other.ndim == 1 else _paired_null(rdms, other, some)
+            if is_model:
+                null = rdms @ other[some].T
+            else:  # both sides differ from place to place: no single product serves
+                each = [np.einsum("cp,cp->c", rdms, other[:, shuffle]) for shuffle in some]
+                null = np.stack(each, axis=1)
             self.reached[places] += (null >= value[:, np.newaxis] - 1e-12).sum(axis=1)
             top = self.largest[start : start + step]
             np.maximum(top, null.max(axis=0), out=top)
@@ -414,11 +405,9 @@ class _Tally:
         small = (self.sizes > 0) & (self.sizes < MIN_VOXELS)
         held = self.sizes[self.sizes > 0]
         centers = int((self.sizes > 0).sum())
-        names = [
-            f"{question.ids[i]} ({self.constant[i]})"
-            for i in np.argsort(-self.constant)
-            if self.constant[i]
-        ]
+        most_first = [i for i in np.argsort(-self.constant) if self.constant[i]]
+        names = [f"{question.ids[i]} ({self.constant[i]})" for i in most_first]
+        values = self.values[defined]
         summary = {
             "map": question.name,
             "n_places": len(self.values),
@@ -432,8 +421,8 @@ class _Tally:
             "neighbors_median": float(np.median(held)) if held.size else 0.0,
             "neighbors_max": int(held.max(initial=0)),
             "n_conditions": len(question.ids),
-            "mean": float(self.values[defined].mean()) if defined.any() else np.nan,
-            "largest": float(self.values[defined].max()) if defined.any() else np.nan,
+            "mean": float(values.mean()) if values.size else np.nan,
+            "largest": float(values.max()) if values.size else np.nan,
             "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0,
             "method": method,
         }
@@ -445,17 +434,6 @@ class _Tally:
             sizes=self.sizes,
             summary=summary,
         )
-
-
-def _row_products(rdms: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return rdms @ other if other.ndim == 1 else np.einsum("cp,cp->c", rdms, other)
-
-
-def _paired_null(rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray) -> np.ndarray:
-    """Permute the labels of the other RDMs: no single product serves, since both sides differ from place to place."""
-    return np.stack(
-        [np.einsum("cp,cp->c", rdms, other[:, shuffle]) for shuffle in shuffles], axis=1
-    )
 
 
 def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap]) -> pd.DataFrame:
@@ -473,9 +451,5 @@ def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap])
     """
     import pandas as pd
 
-    return pd.DataFrame(
-        [
-            searchlight_map.summary
-            for searchlight_map in (maps.values() if isinstance(maps, Mapping) else maps)
-        ]
-    )
+    in_order = maps.values() if isinstance(maps, Mapping) else maps
+    return pd.DataFrame([searchlight_map.summary for searchlight_map in in_order])

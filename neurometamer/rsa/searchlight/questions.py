@@ -1,4 +1,4 @@
-"""What a searchlight map may show: likeness to a model, of two kinds of images, of two halves of the data."""
+"""Questions of a searchlight: similarity to a model, of two image types, of two halves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Responses = np.ndarray | RunResponses
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
-    """What a map shows: how like the RDM of each place is to a model, or to another RDM of that place.
+    """What a map shows: similarity of each place's RDM to a model or to another RDM of the place.
 
     Parameters
     ----------
@@ -67,8 +67,7 @@ class Question:
             if side is not None and (len(side.shape) != 2 or side.shape[0] != len(self.ids)):
                 raise InputError(
                     f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} "
-                    "conditions "
-                    f"({name_ids(self.ids)}); give one row each."
+                    f"conditions ({name_ids(self.ids)}); give one row each."
                 )
         if self.model is not None:
             self._check_model(self.model)
@@ -78,8 +77,7 @@ class Question:
         if np.shape(model) != first.shape:
             raise InputError(
                 f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} "
-                "conditions have "
-                f"{first.size} pairs."
+                f"conditions have {first.size} pairs."
             )
         if (bad := np.flatnonzero(~np.isfinite(model))).size:
             pairs = name_pairs(first[bad], second[bad], self.ids)
@@ -117,7 +115,7 @@ def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np
 def model_questions(
     conditions: Sequence[str], responses: Responses, models: RDMs
 ) -> list[Question]:
-    """Ask how like the RDM of each place is to each model RDM.
+    """Ask how similar the RDM of each place is to each model RDM.
 
     Parameters
     ----------
@@ -169,7 +167,7 @@ def model_questions(
 def kind_question(
     conditions: Sequence[str], responses: Responses, table: pd.DataFrame, pair: tuple[str, str]
 ) -> Question:
-    """Ask how like the arrangements of the images of two kinds are, photograph by photograph.
+    """Ask how similar the RDMs of two image types are, photograph by photograph.
 
     Parameters
     ----------
@@ -195,7 +193,7 @@ def kind_question(
     """
     _check_rows(conditions, responses)
     ids_by_photograph: list[dict[str, str]] = []
-    known = [str(kind_name) for kind_name in table["kind"]]
+    known = [str(name) for name in table["kind"]]
     for kind in pair:
         if kind not in known:
             raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
@@ -210,7 +208,8 @@ def kind_question(
     references = list(first)
     match_ids(second, references, f"images of kind {pair[1]}", f"images of kind {pair[0]}")
     position = {str(name): i for i, name in enumerate(conditions)}
-    wanted = [side[reference] for side in (first, second) for reference in references]
+    wanted = [first[reference] for reference in references]
+    wanted += [second[reference] for reference in references]
     if lacking := [name for name in wanted if name not in position]:
         raise InputError(
             f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds."
@@ -277,21 +276,24 @@ def reliability_question(
             raise unknown_name("condition", name, patterns.conditions)
     held = patterns.observations["condition"].to_numpy()
     odd = patterns.observations["presentation"].to_numpy() % 2 == 1
-    halves, lacking = [], []
-    for half in (odd, ~odd):
-        rows = [np.flatnonzero((held == name) & half) for name in names]
-        lacking += [name for name, row in zip(names, rows) if not row.size]
-        halves.append([responses[row].mean(axis=0) if row.size else None for row in rows])
+    means = np.full((2, len(names), responses.shape[1]), np.nan)
+    lacking = []
+    for mean_of_half, half in zip(means, (odd, ~odd)):
+        for mean, name in zip(mean_of_half, names):
+            rows = np.flatnonzero((held == name) & half)
+            if rows.size:
+                mean[:] = responses[rows].mean(axis=0)
+            else:
+                lacking.append(name)
     if lacking:
         raise InputError(
             "conditions without both an odd and an even presentation: "
-            f"{name_ids(dict.fromkeys(lacking))}; "
-            "reliability needs each condition at least twice."
+            f"{name_ids(dict.fromkeys(lacking))}; reliability needs each condition at least twice."
         )
     return Question(
         name="reliability",
         about="RDM of odd with RDM of even presentations",
         ids=tuple(names),
-        responses=np.array(halves[0]),
-        others=np.array(halves[1]),
+        responses=means[0],
+        others=means[1],
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 NOISE = ("none", *SHRINKAGE)
-"""What voxels of a searchlight are normalized by: nothing, or the noise of its own voxels (`estimate_noise`)."""
+"""What normalizes voxels of a searchlight: nothing, or the noise of its own voxels."""
 
 
 @short_repr
@@ -186,14 +186,21 @@ class RunTable:
         parts = runs.sums / runs.counts[:, :, np.newaxis]
         others = runs.sums.sum(axis=0) - runs.sums
         others /= (runs.counts.sum(axis=0) - runs.counts)[:, :, np.newaxis]
-        self.sides = tuple(_by_place(sums, present, self._scale()) for sums in (others, parts))
-
-    def _scale(self) -> np.ndarray:
-        if self.runs.noise == "none":
-            return np.ones(self.runs.shape[1])
-        x = self.runs.residuals - self.runs.residuals.mean(axis=0)
-        variances = np.einsum("ij,ij->j", x, x) / self.runs.dof
-        return np.divide(1, np.sqrt(variances), out=np.zeros_like(variances), where=variances > 0)
+        scale = np.ones(runs.shape[1])
+        if runs.noise == "diag":
+            x = runs.residuals - runs.residuals.mean(axis=0)
+            variances = np.einsum("ij,ij->j", x, x) / runs.dof
+            scale = np.divide(
+                1, np.sqrt(variances), out=np.zeros_like(variances), where=variances > 0
+            )
+        self.sides = []
+        for means in (others, parts):
+            # a row a place (folds x conditions), so that gathering reads whole rows; the last,
+            # zeros, is no neighbor
+            flat = means.reshape(-1, means.shape[2])
+            table = np.zeros((flat.shape[1] + 1, len(flat)))
+            table[:-1][present] = (flat * scale).T[present]
+            self.sides.append(table)
 
     def rdms(self, index: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Compute the RDM of each center.
@@ -212,12 +219,10 @@ class RunTable:
         """
         n, n_folds = len(self.runs.names), len(self.runs.folds)
         if not self.is_one_product:
-            return np.array([self._one(row[row >= 0]) for row in index]).reshape(
-                len(index), n * (n - 1) // 2
-            )
-        left, right = (
-            side[index].reshape(len(index), -1, n) for side in self.sides
-        )  # (centers, neighbors x folds, n)
+            each = [self._of_center(row[row >= 0]) for row in index]
+            return np.array(each).reshape(len(index), n * (n - 1) // 2)
+        # (centers, neighbors x folds, n)
+        left, right = (side[index].reshape(len(index), -1, n) for side in self.sides)
         products = left.transpose(0, 2, 1) @ right
         squares = np.einsum("cii->ci", products)
         first, second = np.triu_indices(n, 1)
@@ -227,12 +232,11 @@ class RunTable:
             - products[:, first, second]
             - products[:, second, first]
         )
+        size = sizes[:, np.newaxis]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(
-                sizes[:, np.newaxis] > 0, distances / sizes[:, np.newaxis] / n_folds, np.nan
-            )
+            return np.where(size > 0, distances / size / n_folds, np.nan)
 
-    def _one(self, places: np.ndarray) -> np.ndarray:
+    def _of_center(self, places: np.ndarray) -> np.ndarray:
         n = len(self.runs.names)
         if not places.size:
             return np.full(n * (n - 1) // 2, np.nan)
@@ -242,11 +246,3 @@ class RunTable:
                 self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof
             )
         return crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise)
-
-
-def _by_place(values: np.ndarray, present: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """One row a place (folds x conditions), so that gathering reads whole rows; the last, zeros, for no neighbor."""
-    flat = values.reshape(-1, values.shape[2])
-    table = np.zeros((flat.shape[1] + 1, len(flat)))
-    table[:-1][present] = (flat * scale).T[present]
-    return table
