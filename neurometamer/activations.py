@@ -59,6 +59,18 @@ class Activations:
     ------
     InputError
         When ids repeat, or a stage has no values or not one row a stimulus.
+
+    Examples
+    --------
+    >>> features = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]], dtype=np.float32)
+    >>> activations = Activations(
+    ...     ids=("cat", "dog", "cup", "car"),
+    ...     stages=("conv1",),
+    ...     n_units={"conv1": 3},
+    ...     arrays={"conv1": features},
+    ... )
+    >>> len(activations), activations.read("conv1").shape
+    (4, (4, 3))
     """
 
     ids: tuple[str, ...]
@@ -158,6 +170,31 @@ def compute_activations(
     InputError
         For an unknown stage, no stimuli, images of another size, or a `path` that holds something
         else.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from torch import nn
+    >>> import stimuli_gen as sg
+    >>> size = sg.Preprocessing(
+    ...     size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+    ... )
+    >>> model = sg.stage_model(
+    ...     nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)),
+    ...     stages={"conv1": "0", "output": "2"},
+    ...     preprocessing=size,
+    ...     class_names=["animal", "object"],
+    ...     name="tiny",
+    ...     weights="random",
+    ...     trained=False,
+    ... )
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8)).astype("f4") / 255
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> stimuli = sg.StimulusSet(images=pixels, table=table)
+    >>> activations = compute_activations(model, stimuli)
+    >>> dict(activations.n_units), activations.read("output").shape
+    ({'conv1': 72, 'output': 2}, (4, 2))
     """
     ordered, provenance = plan_activations(model, stimuli, stages)
     if path is not None and Path(path).exists():
@@ -344,6 +381,34 @@ def read_activations(path: str | os.PathLike[str]) -> Activations:
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from torch import nn
+    >>> import stimuli_gen as sg
+    >>> size = sg.Preprocessing(
+    ...     size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+    ... )
+    >>> model = sg.stage_model(
+    ...     nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)),
+    ...     stages={"conv1": "0", "output": "2"},
+    ...     preprocessing=size,
+    ...     class_names=["animal", "object"],
+    ...     name="tiny",
+    ...     weights="random",
+    ...     trained=False,
+    ... )
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8)).astype("f4") / 255
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> stimuli = sg.StimulusSet(images=pixels, table=table)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = compute_activations(model, stimuli, path=Path(folder, "activations.h5"))
+    ...     activations = read_activations(Path(folder, "activations.h5"))
+    ...     activations.read("conv1").shape
+    (4, 72)
     """
     read_identity(path)
     with open_hdf5(path) as file:

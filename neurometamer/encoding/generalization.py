@@ -186,7 +186,8 @@ def fit_encoding(
     ...     voxels=pd.DataFrame(voxels),
     ... )
     >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
-    >>> fit_encoding(stage, {"01": patterns}, table, n_permutations=99)[["roi", "test", "n_test"]]
+    >>> rows = fit_encoding(stage, {"01": patterns}, table, alphas=[1.0], n_permutations=19)
+    >>> rows[["roi", "test", "n_test"]]
       roi test  n_test
     0  V1   RE      12
     """

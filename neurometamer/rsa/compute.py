@@ -659,6 +659,15 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
     Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
     back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_rdms(rdms, Path(folder, "rdms.h5")).name
+    'rdms.h5'
     """
     import h5py
 
@@ -731,6 +740,16 @@ def read_rdms(
     ------
     InputError
         When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> square = np.ones((4, 4)) - np.eye(4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "rdm.npy"), square)
+    ...     rdms = read_rdms(Path(folder, "rdm.npy"), ids=["cat", "dog", "cup", "car"])
+    >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
+    (1, 4, ['cat', 'dog', 'cup', 'car'])
     """
     if Path(path).suffix.lower() in READERS or variable is not None:
         known = MEASURES.get(measure)

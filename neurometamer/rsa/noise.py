@@ -129,6 +129,13 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     InputError
         When no condition was presented twice, lengths do not fit, or values are NaN or infinite
         (conditions are named).
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 2.0], [3.0, 2.0], [5.0, 5.0]])
+    >>> residuals, dof = residuals_of(values, ["cat", "cat", "dog"])
+    >>> residuals.tolist(), dof
+    ([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], 1)
     """
     _check_observations(values, conditions)
     names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
@@ -198,6 +205,13 @@ def estimate_noise(
     InputError
         For an unknown method, fewer than two residuals, NaN or infinite residuals, voxels without
         any noise, or a covariance that has no inverse.
+
+    Examples
+    --------
+    >>> residuals = np.random.default_rng(0).normal(size=(40, 3))
+    >>> noise = estimate_noise(residuals, method="diag")
+    >>> noise.scale.round(2).tolist(), noise.method
+    ([0.89, 1.21, 1.19], 'diag')
     """
     if method not in SHRINKAGE:
         raise unknown_name("noise estimator", method, SHRINKAGE)
@@ -403,6 +417,13 @@ def crossnobis_rdm(
     ----------
     Walther et al. (2016), NeuroImage 137:188-200. Schütt et al. (2023), eLife 12:e82566 (unbalanced
     form).
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 0], [0, 1], [0, 0], [1.2, 0], [0, 0.8], [0, 0]])
+    >>> conditions, runs = ["cat", "dog", "cup"] * 2, ["1"] * 3 + ["2"] * 3
+    >>> crossnobis_rdm(values, conditions, runs, order=["cat", "dog", "cup"]).round(6).tolist()
+    [1.0, 0.6, 0.4]
     """
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)

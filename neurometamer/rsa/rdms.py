@@ -91,6 +91,17 @@ def label_rdms(
     InputError
         When ids repeat or are too few, numbers are missing or negative (`check_rdms`), lengths do
         not fit, or a square RDM is not symmetric or not zero on the diagonal.
+
+    Examples
+    --------
+    >>> rdms = label_rdms(
+    ...     np.array([[1.0, 2, 3, 4, 5, 6]]),
+    ...     conditions=["cat", "dog", "cup", "car"],
+    ...     places={"subject": ["S1"], "roi": ["V1"]},
+    ...     measure="1 - Pearson",
+    ... )
+    >>> rdms.pattern_descriptors["condition"], rdms.rdm_descriptors["roi"]
+    (['cat', 'dog', 'cup', 'car'], ['V1'])
     """
     from rsatoolbox.rdm import RDMs
 
@@ -421,6 +432,15 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     ------
     InputError
         For a row that is not there, or asked for twice.
+
+    Examples
+    --------
+    >>> from neurometamer import compute_rdms
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> part = take_conditions(rdms, [3, 0, 2])
+    >>> part.pattern_descriptors["condition"], part.dissimilarities.round(12).tolist()
+    (['car', 'cat', 'cup'], [[0.5, 1.5, 2.0]])
     """
     from rsatoolbox.rdm import RDMs
 
@@ -473,6 +493,21 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     InputError
         For a missing descriptor, an unknown kind, two images of the kind from one photograph, or
         fewer than 4.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> select_kind(rdms, "AI").pattern_descriptors["condition"]
+    ['RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5']
     """
     for name in ("kind", by):
         if name not in rdms.pattern_descriptors:
@@ -581,6 +616,16 @@ def align_rdms(
     ------
     InputError
         Listing missing, extra and repeated ids; also when fewer than 4 stimuli are shared.
+
+    Examples
+    --------
+    >>> from neurometamer import compute_rdms
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> first = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> second = compute_rdms(values[::-1], ids=["car", "cup", "dog", "cat"])
+    >>> a, b = align_rdms(first, second)
+    >>> b.pattern_descriptors["condition"], bool(np.allclose(a.dissimilarities, b.dissimilarities))
+    (['cat', 'dog', 'cup', 'car'], True)
     """
     if join not in ("exact", "inner"):
         raise unknown_name("join", join, ("exact", "inner"))

@@ -172,6 +172,30 @@ def streamed_rdms(
     InputError
         For an unknown stage or measure, a measure that needs repeats, fewer than 4 stimuli, a
         stimulus for which the measure is undefined, or a scratch folder without enough space.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from torch import nn
+    >>> import stimuli_gen as sg
+    >>> size = sg.Preprocessing(
+    ...     size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+    ... )
+    >>> model = sg.stage_model(
+    ...     nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)),
+    ...     stages={"conv1": "0", "output": "2"},
+    ...     preprocessing=size,
+    ...     class_names=["animal", "object"],
+    ...     name="tiny",
+    ...     weights="random",
+    ...     trained=False,
+    ... )
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8)).astype("f4") / 255
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> stimuli = sg.StimulusSet(images=pixels, table=table)
+    >>> streamed_rdms(model, stimuli, measure="pearson", stages=["conv1"]).rdm_descriptors["stage"]
+    ['conv1']
     """
     known = find_measure(measure)
     if known.needs:

@@ -86,6 +86,22 @@ def pattern_units(
     ------
     InputError
         When a subject's conditions are not exactly the stimuli of the table.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> patterns = Patterns(
+    ...     values=np.array([[1.0, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]]),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ids, "presentation": 1, "run": "1", "session": ["a", "a", "b", "b"]}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}),
+    ... )
+    >>> [(units.place, units.values.shape) for units in pattern_units({"S1": patterns}, table)]
+    [('V1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
     for subject, patterns in patterns_by_subject.items():
@@ -115,6 +131,22 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ------
     InputError
         When activations and table do not hold the same ids.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import Activations
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> features = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]], dtype=np.float32)
+    >>> activations = Activations(
+    ...     ids=("cat", "dog", "cup", "car"),
+    ...     stages=("conv1",),
+    ...     n_units={"conv1": 3},
+    ...     arrays={"conv1": features},
+    ... )
+    >>> [(units.place, units.values.shape) for units in activation_units(activations, table)]
+    [('conv1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")

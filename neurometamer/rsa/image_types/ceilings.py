@@ -64,6 +64,29 @@ def kind_reliability(
     ------
     InputError
         For a kind that the table does not hold, or images without responses.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> kind_reliability({"S1": patterns}, table, kinds=["RE"])[["subject", "roi", "kind"]]
+      subject roi kind
+    0      S1  V1   RE
     """
     import pandas as pd
 

@@ -177,6 +177,25 @@ def compare_image_types(
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis; Schütt
     et al. (2023), eLife 12:e82566 (bootstraps).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> results = compare_image_types(rdms, n_permutations=99, n_resamples=50)
+    >>> results[["pair", "value", "n"]].round(1)
+                    pair  value  n
+    0              RE-AN    0.1  6
+    1              RE-AI    1.0  6
+    2  RE-AI minus RE-AN    0.9  6
     """
     import pandas as pd
 

@@ -46,6 +46,22 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     InputError
         When there are no session labels, only one session, or a photograph was shown in several
         (then sessions are no blocks, and nothing need be blocked).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> patterns = Patterns(
+    ...     values=np.array([[1.0, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]]),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ids, "presentation": 1, "run": "1", "session": ["a", "a", "b", "b"]}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}),
+    ... )
+    >>> session_labels(patterns, table)
+    {'cat': 'a', 'dog': 'a', 'cup': 'b', 'car': 'b'}
     """
     reference = dict(zip(table["id"].astype(str), table["reference_id"].astype(str)))
     shown = patterns.observations[patterns.observations["condition"].isin(list(reference))]
@@ -91,6 +107,14 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
     ------
     InputError
         When the column is missing, empty for a photograph, or the same for all.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> class_labels(table.assign(category=["animal", "animal", "object", "object"]))
+    {'cat': 'animal', 'dog': 'animal', 'cup': 'object', 'car': 'object'}
     """
     if column not in table.columns:
         raise InputError(

@@ -92,6 +92,12 @@ class ImageTypeOptions:
     ------
     InputError
         For an unknown name or a number out of range.
+
+    Examples
+    --------
+    >>> options = ImageTypeOptions(decision=None, n_permutations=99)
+    >>> options.pairs, options.kinds
+    ((('RE', 'AI'),), ('RE', 'AI'))
     """
 
     perception: Pair | None = ("RE", "AI")

@@ -231,6 +231,23 @@ def kind_similarity(
     References
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> kind_similarity(rdms, n_resamples=20)[["pair", "similarity", "n"]].round(1)
+        pair  similarity  n
+    0  RE-AN         0.1  6
+    1  RE-AI         1.0  6
     """
     import pandas as pd
 
@@ -309,6 +326,22 @@ def kind_difference(
     InputError
         For an unknown kind or comparator, photographs without a counterpart, fewer than 4
         photographs.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> kind_difference(rdms, n_resamples=20)[["pair", "difference", "n"]].round(1)
+                    pair  difference  n
+    0  RE-AI minus RE-AN         0.9  6
     """
     import pandas as pd
 

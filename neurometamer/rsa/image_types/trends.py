@@ -48,6 +48,22 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     References
     ----------
     Zhang et al. (2021), fig. 5 (trend); Zhang et al. (2018), CCN (paired t).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "system": "network",
+    ...         "quantity": "similarity",
+    ...         "place": ["conv1", "conv2", "conv3", "conv4"],
+    ...         "pair": "RE-AN",
+    ...         "value": [0.1, 0.3, 0.4, 0.8],
+    ...     }
+    ... )
+    >>> kind_trends(table)[["test", "statistic", "effect", "n"]]
+               test  statistic  effect  n
+    0  Mann-Kendall        6.0     1.0  4
     """
     import pandas as pd
 

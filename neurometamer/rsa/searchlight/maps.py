@@ -103,6 +103,15 @@ def searchlight_rdms(
     ------
     InputError
         For an unknown measure or another number of places.
+
+    Examples
+    --------
+    >>> from neurometamer import Spheres
+    >>> mask = np.ones((3, 3, 3), dtype=bool)
+    >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> responses = np.random.default_rng(0).normal(size=(5, 27))
+    >>> searchlight_rdms(responses, spheres, centers=np.array([13, 14])).shape
+    (2, 10)
     """
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
@@ -286,6 +295,19 @@ def run_searchlight(
     each permutation (max-T), which controls the family-wise error over places. Values are
     correlations and not divided by their spread, so places with few neighbors, whose null is as
     wide as any, set the limit for all.
+
+    Examples
+    --------
+    >>> from neurometamer import Spheres, compute_rdms, model_questions
+    >>> mask = np.ones((3, 3, 3), dtype=bool)
+    >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> random = np.random.default_rng(0)
+    >>> ids, responses = ["cat", "dog", "cup", "car"], random.normal(size=(4, 27))
+    >>> model = compute_rdms(responses[:, [4, 10, 12, 13, 14, 16, 22]], ids=ids)
+    >>> question = model_questions(ids, responses, model)[0]
+    >>> result = run_searchlight(question, spheres)
+    >>> result.values.shape, round(float(result.values[13]), 6)
+    ((27,), 1.0)
     """
     _check(measure, by, question.responses, neighborhoods)
     if question.others is not None:

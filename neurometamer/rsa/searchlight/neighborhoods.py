@@ -56,6 +56,12 @@ class Spheres:
         Voxel indices to millimeters; voxels need not be cubes.
     radius_mm : float
         Distance between centers of voxels, inclusive.
+
+    Examples
+    --------
+    >>> spheres = Spheres(np.ones((3, 3, 3), dtype=bool), np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> len(spheres), spheres.block(np.array([13])).tolist()  # the center and its six neighbors
+    (27, [[4, 10, 12, 13, 14, 16, 22]])
     """
 
     mask: np.ndarray
@@ -153,6 +159,13 @@ class Disks:
     References
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925: disks of 3 mm, shortest path on the flat mesh.
+
+    Examples
+    --------
+    >>> points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    >>> disks = Disks(points, np.array([[0, 1, 2], [1, 2, 3]]), radius_mm=1.0)
+    >>> disks.block(np.array([0, 1])).tolist()
+    [[0, 1, 2], [0, 1, 3]]
     """
 
     points: np.ndarray

@@ -135,6 +135,15 @@ def model_questions(
     ------
     InputError
         Listing conditions that only one side holds; also for a constant RDM or two of one name.
+
+    Examples
+    --------
+    >>> from neurometamer import compute_rdms
+    >>> random = np.random.default_rng(0)
+    >>> ids, features = ["cat", "dog", "cup", "car"], random.normal(size=(4, 9))
+    >>> questions = model_questions(ids, random.normal(size=(4, 27)), compute_rdms(features, ids=ids))
+    >>> questions[0].about
+    'RDM of the place with model RDM RDM_0'
     """
     check_rdms(models, "the model RDMs")
     _check_rows(conditions, responses)
@@ -190,6 +199,17 @@ def kind_question(
     InputError
         For an unknown kind, images without responses, or photographs without an image of both
         kinds.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> responses = np.random.default_rng(0).normal(size=(18, 27))
+    >>> kind_question(ids, responses, table, ("RE", "AI")).ids
+    ('RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5')
     """
     _check_rows(conditions, responses)
     ids_by_photograph: list[dict[str, str]] = []
@@ -264,6 +284,27 @@ def reliability_question(
     References
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, vertex selection.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> reliability_question(patterns, patterns.values).about
+    'RDM of odd with RDM of even presentations'
     """
     if responses.ndim != 2 or len(responses) != len(patterns.observations):
         raise InputError(

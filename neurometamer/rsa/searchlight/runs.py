@@ -127,6 +127,28 @@ def run_responses(
     ------
     InputError
         For an unknown name, fewer than 2 folds, or no condition presented twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> responses = run_responses(patterns, patterns.values, noise="none")
+    >>> responses.shape, responses.folds
+    ((4, 5), ('1', '2'))
     """
     if noise not in NOISE:
         raise unknown_name("noise", noise, NOISE)
