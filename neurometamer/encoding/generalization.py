@@ -385,7 +385,7 @@ def _check_table(table: pd.DataFrame) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Design:
-    """Which rows of the stimulus table are trained on and tested, by photograph."""
+    """Rows of the stimulus table that are trained on and tested, by photograph."""
 
     ids: list[str]
     references: list[str]

@@ -426,12 +426,12 @@ def network_rdms(
     measure : str
         One of `MEASURES`.
     provenance : mapping
-        Of the activations; names model and weights.
+        Provenance of the activations; names model and weights.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        As of `activation_rdms`.
+        RDMs as those of `activation_rdms`.
     """
     places: dict[str, Sequence[Any]] = {
         "stage": list(n_units),
@@ -640,7 +640,7 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With stimulus ids in ``pattern_descriptors["condition"]``.
+        RDMs with stimulus ids in ``pattern_descriptors["condition"]``.
     path : path-like
         Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
 
@@ -719,11 +719,11 @@ def read_rdms(
         A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
         ``.npy``, ``.csv`` (`neurometamer.rsa.files.read_dissimilarities`).
     ids : sequence of str, optional
-        Of the conditions, where the file does not name them.
+        Ids of the conditions, where the file does not name them.
     variable : str, optional
-        Where the file holds several, e.g. a dataset of any HDF5 file.
+        Name of the variable, where the file holds several, e.g. a dataset of any HDF5 file.
     measure : str
-        What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"``
+        Measure of another program's numbers: one of `MEASURES`, or any words. Only ``"crossnobis"``
         may be negative.
     descriptor : str, optional
         Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not

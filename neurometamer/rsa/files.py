@@ -81,7 +81,7 @@ def read_dissimilarities(
         Ids of the conditions in the order of the file. Not needed where the file names them; where
         both do, they must be the same.
     variable : str, optional
-        Which variable holds the RDMs, where there are several.
+        Variable that holds the RDMs, where there are several.
     signed : bool
         Allow negative dissimilarities, which only crossvalidated ones can be.
 
@@ -90,9 +90,9 @@ def read_dissimilarities(
     vectors : ndarray, shape (n_rdms, n_pairs)
         float64, condensed in the order of `numpy.triu_indices`.
     ids : list of str
-        Of the conditions.
+        Ids of the conditions.
     names : list of str
-        Of the RDMs, e.g. ``"rdms 2"``.
+        Names of the RDMs, e.g. ``"rdms 2"``.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _choose(content: FileContent, variable: str | None, file: str) -> str:
     return likely[0]
 
 
-def _of_pairs(n_pairs: int) -> int:
+def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
     n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
     return n if n * (n - 1) // 2 == n_pairs else 0
@@ -164,12 +164,12 @@ def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
         return shape[1], shape[0]
     if len(shape) == 3 and shape[0] == shape[1]:
         return shape[0], shape[2]
-    if len(shape) == 1 and _of_pairs(shape[0]):
-        return _of_pairs(shape[0]), 1
-    if len(shape) == 2 and 1 in shape and _of_pairs(array.size):
-        return _of_pairs(array.size), 1
-    if len(shape) == 2 and _of_pairs(shape[1]):
-        return _of_pairs(shape[1]), shape[0]
+    if len(shape) == 1 and _n_conditions(shape[0]):
+        return _n_conditions(shape[0]), 1
+    if len(shape) == 2 and 1 in shape and _n_conditions(array.size):
+        return _n_conditions(array.size), 1
+    if len(shape) == 2 and _n_conditions(shape[1]):
+        return _n_conditions(shape[1]), shape[0]
     raise InputError(
         f"{file}: '{name}' has shape {shape}; RDMs are (n, n), (n_rdms, n, n), (n, n, n_rdms) or "
         "condensed (n_pairs,), (n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."

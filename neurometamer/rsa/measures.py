@@ -153,7 +153,7 @@ def ranks_from_zero(row: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RowRange:
-    """What must be known of one stimulus' values beside the values.
+    """Summary of one stimulus' values that measures need beside the values.
 
     Parameters
     ----------
@@ -363,14 +363,14 @@ class Measure:
     Parameters
     ----------
     label : str
-        What the numbers are, kept in files.
+        Name of the numbers, kept in files.
     about : str
         Definition in one line.
     compute : callable, optional
         Rows and their ranges to condensed dissimilarities; None where noise or folds are needed too
         (`needs`).
     prepare : callable, optional
-        What becomes of each row first, e.g. its ranks.
+        Transformation of each row before `compute`, e.g. to ranks.
     undefined : str
         Rows that have no value: ``"constant"``, ``"zero"``, ``"negative"`` or none.
     needs : str
@@ -503,7 +503,7 @@ def check_ranges(
     names : sequence of str
         Their ids.
     measure : Measure
-        Which values it cannot take.
+        Measure, which knows the values that it cannot take.
     place : str
         Stage or ROI, for the message.
 

@@ -31,7 +31,7 @@ class Noise:
     Parameters
     ----------
     scale : ndarray, shape (p,) or (p, k)
-        What patterns are multiplied by first: one number a voxel, or a matrix.
+        Factor of the patterns: one number a voxel, or a matrix.
     white : ndarray, shape (m, p)
         Residuals, scaled likewise, along which less is left; no rows where there are none.
     lower : ndarray, shape (m, m)
@@ -85,12 +85,12 @@ def no_noise(n_voxels: int) -> Noise:
     Parameters
     ----------
     n_voxels : int
-        How many.
+        Number of voxels.
 
     Returns
     -------
     Noise
-        With the identity as precision: Mahalanobis distances become Euclidean ones.
+        Noise with the identity as precision: Mahalanobis distances become Euclidean ones.
     """
     return _scaled(np.ones(n_voxels), 1.0, "none")
 
@@ -115,7 +115,7 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     values : ndarray, shape (n_observations, p)
         Responses.
     conditions : sequence of str, length n_observations
-        Which condition each is of.
+        Condition of each observation.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def estimate_noise(
     Parameters
     ----------
     residuals : ndarray, shape (m, p)
-        E.g. of a GLM, or of `residuals_of`; their mean is taken away first.
+        Residuals of a GLM, or of `residuals_of`; their mean is subtracted first.
     method : str
         ``"shrinkage_diag"``: toward the diagonal, Schäfer & Strimmer (2005). ``"shrinkage_eye"``:
         toward a multiple of the identity, Ledoit & Wolf (2004). ``"diag"``: variances alone.
@@ -339,7 +339,7 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     values : ndarray, shape (n, p)
         One pattern a condition.
     noise : Noise
-        Of the same voxels.
+        Noise of the same voxels.
 
     Returns
     -------
@@ -381,11 +381,11 @@ def crossnobis_rdm(
     values : ndarray, shape (n_observations, p)
         Responses to single presentations.
     conditions : sequence of str, length n_observations
-        Which condition each is of.
+        Condition of each observation.
     folds : sequence of str, length n_observations
         Independent parts, e.g. runs; each condition is in two of them at least.
     noise : Noise, optional
-        Of the same voxels; by default all are equally noisy.
+        Noise of the same voxels; by default all are equally noisy.
     order : sequence of str, optional
         Conditions in the order wanted; sorted by default.
     place : str
@@ -450,11 +450,11 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
     Parameters
     ----------
     sums : ndarray, shape (n_folds, n, p)
-        Of `sums_by_fold`.
+        Sums of `sums_by_fold`.
     counts : ndarray, shape (n_folds, n)
         Presentations; each condition in two folds at least (`check_folds`).
     noise : Noise
-        Of the same voxels.
+        Noise of the same voxels.
 
     Returns
     -------
@@ -490,7 +490,7 @@ def sums_by_fold(
     values : ndarray, shape (n_observations, p)
         Responses.
     conditions, folds : sequence of str, length n_observations
-        What each is of.
+        Condition and fold of each observation.
     names : sequence of str
         Conditions wanted, in this order; others are left out.
 
@@ -499,9 +499,9 @@ def sums_by_fold(
     sums : ndarray, shape (n_folds, n, p)
         float64.
     counts : ndarray, shape (n_folds, n)
-        How many presentations.
+        Numbers of presentations.
     folds : list of str
-        As they come.
+        Folds in order of appearance.
     """
     parts = list(dict.fromkeys(str(fold) for fold in folds))
     column = {name: i for i, name in enumerate(names)}
@@ -525,7 +525,7 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
     names, folds : sequence of str
         Conditions and folds.
     place : str
-        For messages.
+        Subject and ROI, for messages.
 
     Raises
     ------

@@ -26,7 +26,7 @@ STIMULI = Columns(
     "RE its own).",
     ("id", "kind", "reference_id"),
 )
-"""What a table of stimuli must have."""
+"""Columns that a table of stimuli must have."""
 
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
@@ -40,7 +40,7 @@ def check_enough(names: Sequence[str], place: str) -> None:
     names : sequence of str
         Conditions.
     place : str
-        What holds them, for the message.
+        Owner of the conditions, for the message.
 
     Raises
     ------
@@ -77,9 +77,9 @@ def label_rdms(
     patterns : mapping of str to sequence of str, optional
         One list of length n each, e.g. ``kind``, ``reference_id``.
     measure : str
-        What the numbers are, e.g. ``"1 - Spearman"``.
+        Name of the measure, e.g. ``"1 - Spearman"``.
     provenance : mapping, optional
-        What went in; kept as JSON text in ``descriptors["provenance"]``.
+        Record of the inputs; kept as JSON text in ``descriptors["provenance"]``.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def _fitting(
 
 
 TOLERANCE = 1e-6
-"""Of the largest dissimilarity: how far the triangles may differ, and the diagonal be from zero."""
+"""Largest asymmetry or diagonal value, as a share of the largest dissimilarity."""
 
 
 def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
@@ -241,7 +241,7 @@ BETWEEN = "+"
 def session_descriptors(
     patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
 ) -> dict[str, list[str]]:
-    """Say for RDMs of these patterns in which session each image was shown.
+    """Find the session in which each image of these patterns' RDMs was shown.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def place_name(rdms: RDMs, index: int) -> str:
     rdms : rsatoolbox.rdm.RDMs
         The RDMs.
     index : int
-        Which one.
+        Position of the RDM.
 
     Returns
     -------
@@ -421,7 +421,7 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     rdms : rsatoolbox.rdm.RDMs
         Left unchanged.
     rows : sequence of int
-        Which conditions, in the order wanted, each at most once.
+        Positions of the conditions, in the order wanted, each at most once.
 
     Returns
     -------
@@ -525,7 +525,7 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
 
 
 ALL_KINDS = "all"
-"""In place of a kind: all stimuli together, whatever their kinds."""
+"""Name, in place of a kind, of all stimuli together."""
 
 
 def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
@@ -534,7 +534,7 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With or without ``pattern_descriptors["kind"]``.
+        RDMs with or without ``pattern_descriptors["kind"]``.
     kind : str or None
         A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where
         there is one kind only.
@@ -542,7 +542,7 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Of those stimuli.
+        RDMs of those stimuli.
 
     Raises
     ------

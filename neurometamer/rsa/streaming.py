@@ -45,7 +45,7 @@ class RowFile:
     shape : tuple of int
         Rows and columns.
     dtype : dtype
-        Of the values.
+        Type of the values.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RowFile:
         Parameters
         ----------
         index : int
-            Which.
+            Position of the row.
         row : ndarray, shape (n_columns,)
             Its values.
         """

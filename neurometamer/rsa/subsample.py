@@ -35,7 +35,7 @@ BLOCK = 2**21
 """Numbers of a part held in float64 at a time: 16 MiB."""
 
 SHARE = 0.8
-"""Of the units, Zhang et al. (2021)."""
+"""Share of the units in a subsample, from Zhang et al. (2021)."""
 
 
 @short_repr
@@ -118,7 +118,7 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     Parameters
     ----------
     activations : Activations
-        What the network answered.
+        Responses of the network.
     table : pandas.DataFrame
         The stimuli: column id.
 
@@ -169,13 +169,13 @@ def subsample_rdms(
     units : UnitValues
         Responses of one layer or ROI.
     n_resamples : int
-        How many parts.
+        Number of parts.
     seed : int
         The same seed and place give the same parts.
     measure : {"spearman", "pearson"}
         RDMs are 1 - this correlation.
     share : float
-        Of the units in each part, in (0, 1).
+        Share of the units in each part, in (0, 1).
 
     Returns
     -------

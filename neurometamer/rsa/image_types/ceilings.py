@@ -162,7 +162,7 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     bounds : mapping
         See `bounds_of`.
     subject, place : str
-        Which RDM.
+        Subject and ROI of the RDM.
     pair : (str, str)
         Kinds.
 

@@ -34,9 +34,9 @@ class Draws:
     values : ndarray, shape (n_rdms,)
         Observed.
     nulls : ndarray, shape (N, n_rdms), or None
-        With labels permuted.
+        The same values with labels permuted.
     orders : tuple of int
-        Which orders were permuted: rows with the same ones share their permutations.
+        Numbers of the permuted orders: rows with the same ones share their permutations.
     resamples : ndarray, shape (R,), or None
         Resampled value of the row, about the observed one.
     """
@@ -61,12 +61,12 @@ def with_families(
     chosen : ImageTypeOptions
         Correction and family.
     mean : str
-        What the mean over subjects is called in the column subject.
+        Name of the mean over subjects in the column subject.
 
     Returns
     -------
     pandas.DataFrame
-        With p_corrected, correction and family.
+        The table with p_corrected, correction and family.
 
     Notes
     -----

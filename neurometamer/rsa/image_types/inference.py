@@ -58,7 +58,7 @@ OVER_SUBJECTS = ("subjects", "dual")
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """What one pair of kinds, or the difference of two, came to in each RDM.
+    """Result of one pair of kinds, or of the difference of two, in each RDM.
 
     ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms) or the ``projection`` that they are
     drawn from, ``nulls`` (n_permutations, n_rdms) or None, and which orders were permuted in each
@@ -129,7 +129,7 @@ def compare_image_types(
         Photograph → session, or subject → such a mapping; by default what the RDMs know (pattern
         descriptor ``session``), or `blocks` of ``null="session"``.
     reliability : pandas.DataFrame, optional
-        Of `kind_reliability`: how reliable each kind's RDM is, for the ceiling.
+        Table of `kind_reliability`: reliability of each kind's RDM, for the ceiling.
     options : ImageTypeOptions, optional
         Everything else.
     **settings : object
@@ -207,7 +207,7 @@ def compare_image_types(
     _check_subjects(rdms, groups, chosen)
     context = _context(rdms, chosen, blocks, categories, sessions)
     rdms = context.rdms
-    comparisons, n = _everything(context, chosen, units)
+    comparisons, n = _compare_pairs(context, chosen, units)
     expected = _expected(rdms, chosen)
     bounds = bounds_of(reliability)
     rows, draws = [], []
@@ -215,13 +215,13 @@ def compare_image_types(
         for comparison in comparisons:
             drawn = comparison.draws(members, chosen, is_resampled=not context.reason)
             if len(members) == 1:
-                row = _one_row(comparison, drawn, members[0], chosen, context)
+                row = _rdm_row(comparison, drawn, members[0], chosen, context)
             else:
                 row = _group_row(members, comparison, drawn, chosen, context)
-            null = np.array([np.nan, np.nan])
+            row |= {"null_low": np.nan, "null_high": np.nan}
             if drawn.nulls is not None:  # over subjects: of their mean in the same permutations
-                null = percentile_interval(drawn.nulls.mean(axis=1), chosen.confidence)
-            row |= {"null_low": float(null[0]), "null_high": float(null[1])}
+                low, high = percentile_interval(drawn.nulls.mean(axis=1), chosen.confidence)
+                row |= {"null_low": float(low), "null_high": float(high)}
             row |= _ceiling(rdms, members, comparison, bounds, chosen)
             rows.append(row | {"expected": expected[members[0]]})
             draws.append(drawn)
@@ -258,7 +258,7 @@ COLUMNS = [
     "n",
     "n_subjects",
 ]
-"""Of the table."""
+"""Columns of the table."""
 
 
 FREELY = (
@@ -290,7 +290,7 @@ def _context(
     categories: Mapping[str, str] | None,
     sessions: Blocks | None,
 ) -> _Context:
-    """Say what photographs have in common, and take offsets of sessions off."""
+    """Collect what photographs share, and subtract offsets of sessions."""
     if blocks and chosen.null == "class" and categories is None:
         categories = cast("Mapping[str, str]", blocks)
     if blocks and chosen.null == "session" and sessions is None:
@@ -330,7 +330,7 @@ def _context(
     )
 
 
-def _everything(
+def _compare_pairs(
     context: _Context, chosen: ImageTypeOptions, units: Iterable[UnitValues] | None
 ) -> tuple[list[_Comparison], int]:
     """Compare both pairs in the same resamples and take their difference; count photographs."""
@@ -491,7 +491,7 @@ def _subsample_scores(
 # --------------------------------------------------------------------------------------------- rows
 
 
-def _one_row(
+def _rdm_row(
     comparison: _Comparison, drawn: Draws, i: int, chosen: ImageTypeOptions, context: _Context
 ) -> dict[str, Any]:
     rdms = context.rdms
@@ -546,7 +546,7 @@ def _name_of(by: str) -> str:
 
 
 def _describe(chosen: ImageTypeOptions, context: _Context) -> str:
-    """Say what was compared, and how the interval came about."""
+    """Describe what was compared, and how the interval came about."""
     name, sampling = _name_of(chosen.by), context.sampling
     if context.reason:
         return f"{name}; no interval: {context.reason}"
@@ -737,7 +737,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
     variances : ndarray, shape (3,)
         Over both, over subjects, over stimuli.
     n_subjects, n_stimuli : int
-        How many there are.
+        Numbers of subjects and of stimuli.
 
     Returns
     -------
@@ -759,7 +759,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
 
 
 def _expected(rdms: RDMs, chosen: ImageTypeOptions) -> list[str]:
-    """Say what Zhang et al. expect: cortex follows perception, a network's output its names."""
+    """Name what Zhang et al. expect: cortex follows perception, a network's output its names."""
     if len(chosen.pairs) < 2:
         return [""] * rdms.n_rdm
     decision, perception = ("-".join(pair) for pair in chosen.pairs)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @checked_with(tables={"table": STIMULI})
 def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
-    """Say in which session each photograph and its other kinds were shown.
+    """Find the session in which each photograph and its other kinds were shown.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
 
 @checked_with(tables={"table": STIMULI})
 def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str]:
-    """Say which class each photograph is of.
+    """Find the class of each photograph.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def null_orders(
     list of ndarray, shape (n_permutations, n)
         One for each RDM; photographs in order of their ids. Empty where nothing may change places.
     str
-        What was permuted, in words.
+        Description of what was permuted.
 
     Raises
     ------

@@ -52,7 +52,7 @@ FAMILIES = {
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class ImageTypeOptions:
-    """How `compare_image_types` compares, resamples and tests.
+    """Options of `compare_image_types`: comparison, resamples and tests.
 
     Parameters
     ----------
@@ -80,13 +80,13 @@ class ImageTypeOptions:
         Draws; 0 permutations for no p of similarities, 0 resamples (with ``interval="none"``) for
         none of differences.
     confidence : float
-        Of the intervals.
+        Confidence level of the intervals, in (0, 1).
     seed : int
-        Of all draws.
+        Seed of all samples.
     join : {"exact", "inner"}
         Whether each photograph needs an image of every kind, or those that have are used.
     share : float
-        Of the units in a subsample.
+        Share of the units in a subsample, in (0, 1).
 
     Raises
     ------
@@ -171,12 +171,12 @@ class ImageTypeOptions:
 
 
 def subjects_needed(confidence: float = 0.95) -> int:
-    """Say how many subjects a bootstrap over subjects needs.
+    """Give the number of subjects that a bootstrap over subjects needs.
 
     Parameters
     ----------
     confidence : float
-        Of the interval.
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------

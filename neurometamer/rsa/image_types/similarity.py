@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 def name_place(rdms: RDMs, index: int) -> dict[str, str]:
-    """Say of which system, subject and place (stage or region) one RDM is.
+    """Name system, subject and place (stage or region) of one RDM.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         All RDMs.
     index : int
-        Of the one.
+        Position of the RDM.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With pattern descriptors reference_id and, where classes are known, category.
+        RDMs with pattern descriptors reference_id and, where classes are known, category.
 
     Returns
     -------
@@ -96,9 +96,9 @@ def kind_samples(
     n_resamples, seed : int
         Resamples of photographs.
     sampling : Sampling, optional
-        What is drawn; by default photographs within the classes that the RDMs know.
+        Resampled objects; by default photographs within the classes that the RDMs know.
     confidence : float, optional
-        Of the interval that the samples are for, where few classes or photographs of a class are
+        Confidence level of the interval, where few classes or photographs of a class are
         corrected for (`Sampling.scaled`).
 
     Returns
@@ -145,9 +145,9 @@ def kind_projection(
     by : str
         One of `COMPARATORS`.
     n_draws, seed : int
-        Of the noise of pairs, see `project`.
+        Number and seed of samples of the noise of pairs, see `project`.
     sampling : Sampling, optional
-        What is left out: photographs, photographs within classes, or classes; by default
+        Objects left out: photographs, photographs within classes, or classes; by default
         photographs within the classes that the RDMs know.
 
     Returns
@@ -207,9 +207,9 @@ def kind_similarity(
     n_resamples : int
         Resamples of the photographs, the same for all rows; 0 for no interval.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     confidence : float
-        Of the interval.
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------
@@ -311,9 +311,9 @@ def kind_difference(
     n_resamples : int
         Resamples of the photographs, the same for all rows; 0 for no interval.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     confidence : float
-        Of the interval.
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------
@@ -392,7 +392,7 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     Returns
     -------
     rdms : rsatoolbox.rdm.RDMs
-        Of those photographs.
+        RDMs of those photographs.
     left_out : str
         The other photographs, between commas.
     """

@@ -26,7 +26,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     table : pandas.DataFrame
         The table of `compare_image_types`; layers in their order.
     system : str
-        Whose places are in an order: ``"network"``.
+        System whose places are in an order: ``"network"``.
 
     Returns
     -------

@@ -45,7 +45,7 @@ class SearchlightMap:
     Parameters
     ----------
     question : Question
-        What it shows.
+        Question that the map answers.
     values : ndarray, shape (n_places,)
         Similarity in [-1, 1]; NaN where undefined.
     p : ndarray, shape (n_places,)
@@ -83,7 +83,7 @@ def searchlight_rdms(
     Parameters
     ----------
     responses : ndarray, shape (n_conditions, n_places), or RunResponses
-        Of each place; NaN in places without data.
+        Responses of each place; NaN in places without data.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     centers : ndarray of int, optional
@@ -263,7 +263,7 @@ def run_searchlight(
     Parameters
     ----------
     question : Question
-        From `model_questions`, `kind_question` or `reliability_question`.
+        Result of `model_questions`, `kind_question` or `reliability_question`.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     measure : str
@@ -274,7 +274,7 @@ def run_searchlight(
     n_permutations : int
         Permutations of the condition labels of one side, the same at all places; 0 for no p.
     seed : int
-        Of the permutations.
+        Seed of the permutations.
     progress : callable, optional
         Called as ``progress(centers_done, centers)``.
 
@@ -464,7 +464,7 @@ def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap])
     Parameters
     ----------
     maps : sequence of SearchlightMap
-        Or a mapping of names to them.
+        Maps, or a mapping of names to maps.
 
     Returns
     -------

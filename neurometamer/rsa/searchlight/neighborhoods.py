@@ -14,7 +14,7 @@ from neurometamer.summaries import short_repr
 
 
 class Neighborhoods(Protocol):
-    """What a searchlight needs to know of space."""
+    """Neighbors of each place of a searchlight."""
 
     @property
     def radius_mm(self) -> float:
@@ -59,7 +59,8 @@ class Spheres:
 
     Examples
     --------
-    >>> spheres = Spheres(np.ones((3, 3, 3), dtype=bool), np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> mask = np.ones((3, 3, 3), dtype=bool)
+    >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
     >>> len(spheres), spheres.block(np.array([13])).tolist()  # the center and its six neighbors
     (27, [[4, 10, 12, 13, 14, 16, 22]])
     """

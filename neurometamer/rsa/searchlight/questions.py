@@ -28,18 +28,18 @@ Responses = np.ndarray | RunResponses
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
-    """What a map shows: similarity of each place's RDM to a model or to another RDM of the place.
+    """Similarity of each place's RDM to a model, or to another RDM of the place.
 
     Parameters
     ----------
     name : str
-        Of the map and its file.
+        Name of the map and its file.
     about : str
-        What it shows, in words.
+        Description of the map.
     ids : tuple of str
         Conditions, in the order of the rows.
     responses : ndarray, shape (n_conditions, n_places), or RunResponses
-        Of each place; NaN in places without data.
+        Responses of each place; NaN in places without data.
     model : ndarray, shape (n_pairs,), optional
         Condensed RDM over `ids`; or give `others`.
     others : ndarray, shape (n_conditions, n_places), or RunResponses, optional
@@ -141,8 +141,8 @@ def model_questions(
     >>> from neurometamer import compute_rdms
     >>> random = np.random.default_rng(0)
     >>> ids, features = ["cat", "dog", "cup", "car"], random.normal(size=(4, 9))
-    >>> questions = model_questions(ids, random.normal(size=(4, 27)), compute_rdms(features, ids=ids))
-    >>> questions[0].about
+    >>> models = compute_rdms(features, ids=ids)
+    >>> model_questions(ids, random.normal(size=(4, 27)), models)[0].about
     'RDM of the place with model RDM RDM_0'
     """
     check_rdms(models, "the model RDMs")
@@ -265,9 +265,9 @@ def reliability_question(
     Parameters
     ----------
     patterns : Patterns
-        For its observations: condition and presentation.
+        Patterns whose observations name condition and presentation.
     responses : ndarray, shape (n_observations, n_places)
-        Of each observation.
+        Response of each place to each observation.
     conditions : sequence of str
         Only these; all when empty. To select places, give the regular images alone.
 

@@ -40,7 +40,7 @@ class RunResponses:
     folds : tuple of str
         Runs, or what else tells independent parts apart.
     sums : ndarray, shape (n_folds, n_conditions, n_places)
-        Of all presentations.
+        Sums over all presentations.
     counts : ndarray, shape (n_folds, n_conditions)
         Presentations.
     residuals : ndarray, shape (n_observations, n_places)
@@ -69,7 +69,7 @@ class RunResponses:
         Returns
         -------
         tuple of int
-            As the shape of mean responses.
+            Numbers of conditions and of places.
         """
         return len(self.names), self.sums.shape[2]
 
@@ -79,12 +79,12 @@ class RunResponses:
         Parameters
         ----------
         rows : sequence of int
-            Which.
+            Positions of the conditions.
 
         Returns
         -------
         RunResponses
-            Of these.
+            Responses to these conditions.
 
         Raises
         ------
@@ -106,9 +106,9 @@ def run_responses(
     Parameters
     ----------
     patterns : Patterns
-        For its observations: condition, and the column `folds`.
+        Patterns whose observations have the columns condition and `folds`.
     responses : ndarray, shape (n_observations, n_places)
-        Of each observation (`place_responses`); NaN in places without data.
+        Response to each observation (`place_responses`); NaN in places without data.
     folds : str
         Column of the observations that tells independent parts apart: ``"run"``,
         ``"presentation"``, ``"session"``.
@@ -119,7 +119,7 @@ def run_responses(
     Returns
     -------
     RunResponses
-        For `model_questions` and `kind_question`, in place of mean responses, and
+        Responses for `model_questions` and `kind_question`, in place of mean responses, and
         `searchlight_rdms`. Places whose responses never vary within a condition have no noise to be
         normalized by and count as without data.
 
@@ -232,7 +232,7 @@ class RunTable:
         index : ndarray of int, shape (n_centers, n_neighbors)
             Places around each center; -1 for none.
         sizes : ndarray of int, shape (n_centers,)
-            How many there are.
+            Numbers of neighbors.
 
         Returns
         -------
