@@ -1,4 +1,4 @@
-"""Activations: the same numbers alone, in company and in any order; on disk as in memory; reuse; clear errors."""
+"""Activations: the same numbers in any company and order, on disk and in memory; clear errors."""
 
 from __future__ import annotations
 

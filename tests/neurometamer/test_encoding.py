@@ -99,7 +99,7 @@ def test_correlations_equal_numpy():
 
 
 def test_rounding_is_not_taken_for_a_response():
-    """Voxels that answer to one photograph only, and a stage that answers alike to all, predict nothing."""
+    """Voxels that answer to one photograph, and a stage alike for all, predict nothing."""
     n = 16
     table, rng = stimulus_table(n), np.random.default_rng(0)
     values = np.tile(rng.random(80), (3 * n, 1))
@@ -141,7 +141,7 @@ def test_no_relation_gives_zero_not_a_negative_correlation(n_folds):
 
 
 def planted(n=16, seed=0):
-    """Voxels linear in the units of `planted`, with noise; `other` has other features of the same images."""
+    """Voxels linear in the units of `planted`, with noise; `other` has other features."""
     table, rng = stimulus_table(n), np.random.default_rng(seed)
     x = features(n, 600, seed)
     values = x @ rng.standard_normal((600, 60))
@@ -233,7 +233,7 @@ def test_p_holds_its_level_when_voxels_and_stage_have_nothing_in_common(n, schem
 
 
 def test_images_that_are_training_images_are_refused_unless_asked():
-    """Identity of content, not of names: AI files that are other photographs, and photographs there twice."""
+    """Identity of content, not of names: AI that are other photographs, photographs there twice."""
     table, activations, values = planted(12)
     arrays = {stage: activations.read(stage).copy() for stage in activations.stages}
     for stage in arrays:

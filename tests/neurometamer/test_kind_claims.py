@@ -1,4 +1,4 @@
-"""What intervals of image types claim: classes fixed or random, sessions taken off, words that say so."""
+"""Claims of intervals: classes fixed or random, sessions taken off, words that say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders, p-values, families, trends and power: against scipy, against enumeration, against the papers' numbers."""
+"""Orders, p, families, trends and power: against scipy, enumeration and the papers' numbers."""
 
 from __future__ import annotations
 

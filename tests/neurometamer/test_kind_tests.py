@@ -1,4 +1,4 @@
-"""The table of RE-AN and RE-AI: against the functions it is made of, scipy and rsatoolbox; bad input; the command."""
+"""The table of RE-AN and RE-AI against its functions, scipy and rsatoolbox; bad input; command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RDM files of other programs: every layout reads the same, bad ones are refused by id, nothing is unpickled."""
+"""RDM files of other programs: layouts read alike, bad ones refused by id, no pickle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every measure against its formula written out, against scipy and rsatoolbox, and on the inputs that trap others."""
+"""Every measure against its formula, scipy and rsatoolbox, and on inputs that trap others."""
 
 from __future__ import annotations
 

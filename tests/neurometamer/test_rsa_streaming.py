@@ -151,7 +151,7 @@ def test_errors_name_stage_and_ids_and_leave_no_file(network, tmp_path, monkeypa
 
 
 def test_a_large_layer_never_sits_in_memory(tmp_path):
-    """60 images × 400,000 units: 96 MB of float32, 192 MB of float64; what is held is a fifth of the first."""
+    """60 images × 400,000 units: 96 MB of float32; a fifth of that is held."""
     program = """
 import sys, numpy as np, pandas as pd
 from benchmarks.memory import _settle, _status
