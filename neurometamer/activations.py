@@ -229,7 +229,7 @@ def compute_activations(
 def plan_activations(
     model: StagedModel, stimuli: StimulusSet, stages: Sequence[str] | None
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Check what is asked of a network and describe it.
+    """Check the requested stages of a network and describe them.
 
     Parameters
     ----------

@@ -546,7 +546,7 @@ def _brain_rdms(
 
 
 def _fold_labels(observations: pd.DataFrame, folds: str) -> list[str]:
-    """Name the fold of each observation; runs are counted anew in each session."""
+    """Name the fold of each observation; runs are numbered from 1 again in each session."""
     if folds not in observations:
         raise unknown_name("column of observations for folds", folds, list(observations.columns))
     parts = [str(part) for part in observations[folds]]
@@ -577,7 +577,9 @@ def _presentation_rdm(
     if measure.needs == "folds":
         return crossnobis_rdm(values, conditions, folds, noise=precision, order=ids, place=place)
     if precision is None:
-        raise InputError(f"{place}: mahalanobis without noise is squared-euclidean; ask for that.")
+        raise InputError(
+            f"{place}: mahalanobis without noise is squared-euclidean; give that measure instead."
+        )
     return mahalanobis_rdm(means, precision)
 
 

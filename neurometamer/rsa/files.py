@@ -227,7 +227,7 @@ def _condensed(
             raise InputError(
                 f"{what}: negative dissimilarities between "
                 f"{name_pairs(first[below], second[below], ids)}; only "
-                "crossvalidated ones (measure='crossnobis') can be: say so, or make the RDM anew."
+                "crossvalidated ones (measure='crossnobis') can be: say so, or compute the RDM again."
             )
     return vectors
 
@@ -373,7 +373,7 @@ def _read_csv(path: Path) -> FileContent:
 def _numbers(
     rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]
 ) -> np.ndarray:
-    """Read numbers; what is none is named by its row and column."""
+    """Read numbers; cells that hold none are named by row and column."""
     bad, numbers = [], np.empty((len(rows), len(across)))
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):

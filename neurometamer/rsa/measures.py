@@ -10,7 +10,7 @@ float32 values from `FAST_PRODUCTS` products on: there blocks of units are multi
 twice as fast, which moves a correlation by less than 2e-7. Two things make that true. A block of
 ties (the zeros of a ReLU) must be zeros when it is multiplied: centered, it is one number added
 again and again, which float32 rounds in the same direction each time (5e-6 was seen). And the
-lengths of the rows, known in float64, judge the float32 sums: where these are off by more than
+lengths of the rows, known in float64, check the float32 sums: where these are off by more than
 `DRIFT` (ties other than zero, as after a ReLU6), all is done again in float64.
 """
 
@@ -41,7 +41,7 @@ DRIFT = 4e-7
 """Largest relative error of a row's squared length that float32 products may have."""
 
 FIRST_LOOK = 4
-"""Blocks after which float32 sums are judged first, so that little is done in vain."""
+"""Blocks after which float32 sums are checked first, so that little work is lost."""
 
 SAFE_FLOAT32 = (1e-12, 1e12)
 """Sizes of values whose squares neither vanish nor overflow in float32, summed over a block."""

@@ -318,8 +318,7 @@ def _root_of_inverse(
         lower = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         lower = np.zeros_like(covariance)
-    # what is left of a voxel's variance when the voxels before it are known: rounding alone, for a
-    # copy
+    # the rest of a voxel's variance when the voxels before it are known is rounding alone for a copy
     if np.any(np.diag(lower) ** 2 <= 1e-13 * len(lower) * np.diag(covariance)):
         raise InputError(
             f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; "

@@ -97,7 +97,7 @@ class RowFile:
 
 
 class _Stage:
-    """Takes one stage's responses as they come, keeps what the measure needs."""
+    """Responses of one stage, reduced as they come to the rows that the measure needs."""
 
     def __init__(self, path: Path, shape: tuple[int, int], measure: Measure) -> None:
         self.measure = measure
@@ -126,7 +126,7 @@ class _Stage:
         return rdm
 
     def close(self) -> None:
-        """Let go of the file, also after an error."""
+        """Close the file, also after an error."""
         if self._rows is not None:
             self._rows.__exit__(None, None, None)
 

@@ -1,4 +1,4 @@
-"""The resampling of Zhang et al.: 80 % of the units without replacement, all RDMs computed anew.
+"""The resampling of Zhang et al.: 80 % of the units without replacement, all RDMs computed again.
 
 It reproduces the paper's numbers. It says how much an RDM depends on which voxels were measured,
 and nothing about other images or other people; `SUBSAMPLE_WARNING` goes with every number.
@@ -15,6 +15,7 @@ import numpy as np
 from neurometamer.arguments import checked_with
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
+from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.rdms import STIMULI
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -192,6 +193,7 @@ def subsample_rdms(
     ----------
     Zhang et al. (2021), Representational Similarity Analysis.
     """
+    measure = MEASURE_ALIASES.get(measure, measure)
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
     where = f"{units.subject} {units.place}".strip()

@@ -266,6 +266,13 @@ def test_ranks_of_parts_with_ties_are_scipys(kind):
         np.testing.assert_allclose(row, expected, atol=1e-12)
 
 
+def test_subsamples_take_rsatoolboxs_name_of_pearson():
+    units = next(iter(pattern_units({"S1": subject_patterns()}, stimuli())))
+    theirs = subsample_rdms(units, 3, 1, measure="correlation")
+    np.testing.assert_array_equal(theirs, subsample_rdms(units, 3, 1, measure="pearson"))
+    assert not np.allclose(theirs, subsample_rdms(units, 3, 1, measure="spearman"))
+
+
 def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):
     units = next(iter(pattern_units({"S1": subject_patterns()}, stimuli())))
     whole = subsample_rdms(units, 7, 1)

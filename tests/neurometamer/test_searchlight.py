@@ -162,7 +162,7 @@ def test_meshes_and_masks_that_make_no_sense_are_refused():
 # --------------------------------------------------------------------------------------------- RDMs
 
 
-@pytest.mark.parametrize("measure", ["spearman", "pearson"])
+@pytest.mark.parametrize("measure", ["spearman", "pearson", "correlation"])
 def test_each_rdm_is_that_of_its_neighbors(measure):
     mask = some_mask()
     near = Spheres(mask, OBLIQUE, 4.5)

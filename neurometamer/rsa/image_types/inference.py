@@ -56,7 +56,7 @@ OVER_SUBJECTS = ("subjects", "dual")
 """Intervals that resample subjects: they are of the mean over subjects."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Comparison:
     """Result of one pair of kinds, or of the difference of two, in each RDM.
 
@@ -70,9 +70,9 @@ class _Comparison:
     values: np.ndarray
     samples: np.ndarray
     projection: Projection | None
-    nulls: np.ndarray | None
-    null_text: str
-    orders: tuple[int, ...]
+    nulls: np.ndarray | None = None
+    null_text: str = ""
+    orders: tuple[int, ...] = ()
     pair: Pair | None = None
 
     def resampled(self, rows: Sequence[int], chosen: ImageTypeOptions) -> np.ndarray | None:
@@ -270,7 +270,7 @@ FREELY = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Context:
-    """RDMs without offsets of sessions, what resamples sample, and what is known of photographs.
+    """RDMs without offsets of sessions, the resampled objects, and labels of photographs.
 
     ``reason`` says why there is no interval, ``note`` what else the column ``method`` tells.
     """
@@ -359,7 +359,17 @@ def _compare_pairs(
         used = tuple(numbers[id(order)] for order in orders)
         name = "-".join(pair)
         comparisons.append(
-            _Comparison(name, "similarity", values, samples, projection, nulls, text, used, pair)
+            _Comparison(
+                name=name,
+                quantity="similarity",
+                values=values,
+                samples=samples,
+                projection=projection,
+                nulls=nulls,
+                null_text=text,
+                orders=used,
+                pair=pair,
+            )
         )
     if len(comparisons) == 1:
         return comparisons, sizes[0]
@@ -369,11 +379,18 @@ def _compare_pairs(
             f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference "
             "needs the same ones (or join='inner')."
         )
-    name, projection = f"{high.name} minus {low.name}", None
+    projection = None
     if low.projection is not None and high.projection is not None:
         projection = high.projection.minus(low.projection)
-    values, samples = high.values - low.values, high.samples - low.samples
-    comparisons.append(_Comparison(name, "difference", values, samples, projection, None, "", ()))
+    comparisons.append(
+        _Comparison(
+            name=f"{high.name} minus {low.name}",
+            quantity="difference",
+            values=high.values - low.values,
+            samples=high.samples - low.samples,
+            projection=projection,
+        )
+    )
     return comparisons, sizes[0]
 
 
@@ -632,8 +649,7 @@ def _check_subjects(
     if few or not count:
         raise InputError(
             f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} "
-            "subjects; there are "
-            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use "
+            f"subjects; there are fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use "
             "interval='projection' (photographs are resampled and permuted within each subject) "
             "and the combined p."
         )

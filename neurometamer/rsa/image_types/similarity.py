@@ -273,7 +273,7 @@ def kind_similarity(
 
 
 def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
-    """Take offsets of sessions off; also say what is drawn and whether an interval can be given."""
+    """Subtract offsets of sessions; note what is resampled, and whether there is an interval."""
     subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
     maps = session_maps(rdms, subjects, None)
     classes = class_descriptor(rdms)

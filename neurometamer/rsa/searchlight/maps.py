@@ -14,6 +14,7 @@ import numpy as np
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
+from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.permutation import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import Question as Question
@@ -113,6 +114,7 @@ def searchlight_rdms(
     >>> searchlight_rdms(responses, spheres, centers=np.array([13, 14])).shape
     (2, 10)
     """
+    measure = MEASURE_ALIASES.get(measure, measure)
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
     if bad := [int(center) for center in wanted if not 0 <= center < len(neighborhoods)]:
@@ -155,7 +157,7 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
 def _blocks(
     wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int
 ) -> list[np.ndarray]:
-    """Cut centers into blocks that fit `BLOCK`, judged by the neighborhoods of a few."""
+    """Cut centers into blocks that fit `BLOCK`, by the neighborhoods of a few of them."""
     if not wanted.size:
         return []
     few = wanted[np.linspace(0, len(wanted) - 1, min(16, len(wanted))).astype(int)]
@@ -309,6 +311,7 @@ def run_searchlight(
     >>> result.values.shape, round(float(result.values[13]), 6)
     ((27,), 1.0)
     """
+    measure = MEASURE_ALIASES.get(measure, measure)
     _check(measure, by, question.responses, neighborhoods)
     if question.others is not None:
         _check(measure, by, question.others, neighborhoods)

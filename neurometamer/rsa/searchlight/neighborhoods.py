@@ -80,7 +80,7 @@ class Spheres:
             )
         if not abs(np.linalg.det(np.asarray(self.affine)[:3, :3])) > 0:
             raise InputError(
-                "the affine of the mask maps voxels onto a plane; mend the header of the mask."
+                "the affine of the mask maps voxels onto a plane; repair the header of the mask."
             )
 
     def __len__(self) -> int:

@@ -84,8 +84,8 @@ class Question:
             raise InputError(f"map '{self.name}': the model is NaN or infinite between {pairs}.")
         if np.ptp(model) == 0:
             raise InputError(
-                f"map '{self.name}': all dissimilarities of the model are equal; it is like "
-                "nothing."
+                f"map '{self.name}': all dissimilarities of the model are equal, so nothing "
+                "correlates with it; give another model."
             )
 
 
