@@ -215,11 +215,16 @@ def subsample_rdms(
     parts = PARTS[measure](units.values)
     random = generator(seed, "subsample", units.system, units.subject, units.place)
     first, second = np.triu_indices(n, 1)
+    step = max(1, BLOCK // n)
     out = np.empty((n_resamples, first.size))
     for row in out:
         mask = np.zeros(p, dtype=bool)
         mask[random.permutation(p)[:size]] = True
-        products = _own_products(parts(mask))
+        rows = parts(mask)
+        products = np.zeros((n, n))
+        for start in range(0, p, step):  # a product with its own transpose costs half of another
+            block = rows[:, start : start + step].astype(np.float64, copy=False)
+            products += block @ block.T
         lengths = np.sqrt(np.diag(products))
         scale = lengths[first] * lengths[second]
         correlations = np.divide(
@@ -231,19 +236,6 @@ def subsample_rdms(
 
 Part = Callable[[np.ndarray], np.ndarray]
 """Mask of the units (p,) to what is correlated within that part (n, p), zero in other units."""
-
-
-def _own_products(rows: np.ndarray) -> np.ndarray:
-    """Multiply rows with rows in float64, a few columns at a time.
-
-    The product of a matrix with its own transpose costs half of another one.
-    """
-    products = np.zeros((len(rows),) * 2)
-    step = max(1, BLOCK // len(rows))
-    for start in range(0, rows.shape[1], step):
-        part = rows[:, start : start + step].astype(np.float64, copy=False)
-        products += part @ part.T
-    return products
 
 
 def _centered_values(x: np.ndarray) -> Part:

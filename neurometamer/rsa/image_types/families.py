@@ -112,7 +112,12 @@ def _largest(family: Sequence[Draws], quantity: str, chosen: ImageTypeOptions) -
         if chosen.interval not in ONE_DRAW or len(resamples) < len(family):
             return None
         means = np.array([row.values.mean() for row in family])
-        return _largest_difference(means, np.stack(resamples, axis=1))
+        drawn = np.stack(resamples, axis=1)
+        drawn = drawn[np.isfinite(drawn).all(axis=1)]
+        errors = drawn.std(axis=0) if len(drawn) else np.zeros(len(means))
+        if not (errors > 0).all():
+            return None
+        return max_t_p(means / errors, (drawn - means) / errors, "two-sided")[1]
     nulls = [row.nulls for row in family if row.nulls is not None]
     used = {order for row in family for order in row.orders}
     if len(nulls) < len(family) or len(used) > 1:
@@ -128,12 +133,3 @@ def _largest(family: Sequence[Draws], quantity: str, chosen: ImageTypeOptions) -
         statistics.append(joint_statistic(row.values, null[defined]))
     joint = np.stack(statistics, axis=1)
     return max_t_p(joint[0], joint[1:])[1]
-
-
-def _largest_difference(values: np.ndarray, resamples: np.ndarray) -> np.ndarray | None:
-    """Give p against the largest distance of resampled from observed, in standard errors."""
-    resamples = resamples[np.isfinite(resamples).all(axis=1)]
-    spread = resamples.std(axis=0) if len(resamples) else np.zeros(len(values))
-    if not (spread > 0).all():
-        return None
-    return max_t_p(values / spread, (resamples - values) / spread, "two-sided")[1]

@@ -338,22 +338,18 @@ def run_searchlight(
         index, sizes = _with_data(neighborhoods.block(part), present, part)
         made = [table.rdms(index, sizes) for table in tables]
         tally.count(part, sizes, [constant for _, constant in made])
-        rdms = [_undefined(rdm, sizes, by) for rdm, _ in made]
+        rdms = []
+        for rdm, _ in made:
+            usable = (sizes >= MIN_VOXELS) & np.isfinite(rdm).all(axis=1)
+            usable[usable] = np.ptp(rdm[usable], axis=1) > 0
+            rdms.append(np.full(rdm.shape, np.nan))  # NaN where it cannot be compared
+            if usable.any():
+                rdms[-1][usable] = prepared(rdm[usable], by)
         tally.compare(part, rdms[0], model if model is not None else rdms[1], shuffles)
         done += len(part)
         if progress is not None:
             progress(done, len(wanted))
     return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
-
-
-def _undefined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
-    """Prepare RDMs for comparison; NaN throughout where one cannot be compared."""
-    usable = (sizes >= MIN_VOXELS) & np.isfinite(rdms).all(axis=1)
-    usable[usable] = np.ptp(rdms[usable], axis=1) > 0
-    out = np.full(rdms.shape, np.nan)
-    if usable.any():
-        out[usable] = prepared(rdms[usable], by)
-    return out
 
 
 def _method(

@@ -239,10 +239,19 @@ class RunTable:
         ndarray, shape (n_centers, n_pairs)
             Equal to `crossnobis_rdm` of the neighbors; NaN without any.
         """
-        n, n_folds = len(self.runs.names), len(self.runs.folds)
+        runs = self.runs
+        n, n_folds = len(runs.names), len(runs.folds)
         if not self.is_one_product:
-            each = [self._of_center(row[row >= 0]) for row in index]
-            return np.array(each).reshape(len(index), n * (n - 1) // 2)
+            out = np.full((len(index), n * (n - 1) // 2), np.nan)
+            for rdm, row in zip(out, index):
+                places = row[row >= 0]
+                if places.size:
+                    noise = no_noise(len(places))
+                    if runs.noise != "none":
+                        residuals = runs.residuals[:, places]
+                        noise = estimate_noise(residuals, method=runs.noise, dof=runs.dof)
+                    rdm[:] = crossnobis_of_sums(runs.sums[:, :, places], runs.counts, noise)
+            return out
         # (centers, neighbors x folds, n)
         left, right = (side[index].reshape(len(index), -1, n) for side in self.sides)
         products = left.transpose(0, 2, 1) @ right
@@ -257,14 +266,3 @@ class RunTable:
         size = sizes[:, np.newaxis]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(size > 0, distances / size / n_folds, np.nan)
-
-    def _of_center(self, places: np.ndarray) -> np.ndarray:
-        n = len(self.runs.names)
-        if not places.size:
-            return np.full(n * (n - 1) // 2, np.nan)
-        noise = no_noise(len(places))
-        if self.runs.noise != "none":
-            noise = estimate_noise(
-                self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof
-            )
-        return crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise)
