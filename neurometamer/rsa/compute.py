@@ -328,15 +328,16 @@ def _dataset_rdms(
     match_ids(dict.fromkeys(conditions), names, "the dataset", "the stimuli given")
     sums, counts, _ = sums_by_fold(values, conditions, [""] * len(values), names)
     means = sums[0] / counts[0][:, np.newaxis]
-    settings: dict[str, Any] = {}
     if known.needs:
-        parts = [str(part) for part in labels[folds]] if known.needs == "folds" else []
+        parts: list[str] = []
+        if known.needs == "folds":
+            parts = [str(part) for part in labels[folds]]
         vector = _presentation_rdm(
             values, means, conditions, parts, names, known, noise, "the dataset"
         )
-        settings = _noise_settings(known, noise, folds)
     else:
         vector = compute_rdm(means, measure, ids=names, place="the dataset")
+    settings = _noise_settings(known, noise, folds)
     return _stimulus_rdms(
         vector[np.newaxis], stimuli, {"n_units": [values.shape[1]]}, measure, settings
     )

@@ -114,11 +114,11 @@ def read_dissimilarities(
     size, count = _sizes(array.astype(np.float64), name, str(file))
     wanted = _ids_of(content, ids, size, str(file))
     vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
-    names = [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
-    if count > 1:
-        texts = [words for words in content.texts.values() if words != wanted]
-        names = next((words for words in texts if len(words) == count), names)
-    return vectors, wanted, names
+    if count == 1:
+        return vectors, wanted, [name]
+    numbered = [f"{name} {i + 1}" for i in range(count)]
+    texts = [words for words in content.texts.values() if words != wanted]
+    return vectors, wanted, next((words for words in texts if len(words) == count), numbered)
 
 
 def _choose(content: FileContent, variable: str | None, file: str) -> str:

@@ -427,7 +427,8 @@ def crossnobis_rdm(
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)
     labels = [str(name) for name in conditions]
-    names = [str(name) for name in (sorted(set(labels)) if order is None else order)]
+    in_order = sorted(set(labels)) if order is None else order
+    names = [str(name) for name in in_order]
     if len(names) < 2:
         raise InputError(
             f"{place}: distances need at least two conditions; there is "

@@ -429,6 +429,12 @@ class _Tally:
         most_first = [i for i in np.argsort(-self.constant) if self.constant[i]]
         names = [f"{question.ids[i]} ({self.constant[i]})" for i in most_first]
         values = self.values[defined]
+        least, median, most = 0, 0.0, 0
+        if held.size:
+            least, median, most = int(held.min()), float(np.median(held)), int(held.max())
+        mean = largest = np.nan
+        if values.size:
+            mean, largest = float(values.mean()), float(values.max())
         summary = {
             "map": question.name,
             "n_places": len(self.values),
@@ -438,12 +444,12 @@ class _Tally:
             "n_constant": self.constant_centers,
             "constant_conditions": name_ids(names) if names else "",
             "n_flat_rdm": centers - int(defined.sum()) - int(small.sum()) - self.constant_centers,
-            "neighbors_min": int(held.min()) if held.size else 0,
-            "neighbors_median": float(np.median(held)) if held.size else 0.0,
-            "neighbors_max": int(held.max(initial=0)),
+            "neighbors_min": least,
+            "neighbors_median": median,
+            "neighbors_max": most,
             "n_conditions": len(question.ids),
-            "mean": float(values.mean()) if values.size else np.nan,
-            "largest": float(values.max()) if values.size else np.nan,
+            "mean": mean,
+            "largest": largest,
             "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0,
             "method": method,
         }
