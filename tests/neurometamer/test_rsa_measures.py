@@ -37,7 +37,7 @@ from neurometamer.rsa.measures import (
 from neurometamer.rsa.noise import SHRINKAGE, crossnobis_rdm, estimate_noise, no_noise, residuals_of
 from neurometamer.store import InputError
 
-PLAIN = [name for name, one in MEASURES.items() if not one.needs]
+PLAIN = [name for name, measure in MEASURES.items() if not measure.needs]
 
 
 def relu_values(n, p, seed=0, common=0.0, dtype=np.float32):
@@ -155,11 +155,11 @@ def test_large_small_and_shifted_float32_values(monkeypatch, scale, shift):
 @pytest.mark.parametrize("name", PLAIN)
 def test_blocks_of_units_do_not_matter(monkeypatch, name):
     values = relu_values(8, 3000)
-    whole = compute_rdm(values, name)
+    at_once = compute_rdm(values, name)
     for chunk in (1, 7, 512):
         monkeypatch.setattr(measures, "CHUNK", chunk)
         # another order of float64 sums
-        np.testing.assert_allclose(compute_rdm(values, name), whole, atol=1e-12, rtol=1e-12)
+        np.testing.assert_allclose(compute_rdm(values, name), at_once, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -169,7 +169,7 @@ def test_threads_do_not_matter(name):
         "v = np.maximum(np.random.default_rng(0).standard_normal((60, 9000)), 0).astype('f4');"
         f"print(compute_rdm(v, {name!r}).tobytes().hex())"
     )
-    found = []
+    results = []
     for threads in ("1", "2"):
         env = {
             "OMP_NUM_THREADS": threads,
@@ -180,8 +180,8 @@ def test_threads_do_not_matter(name):
         done = subprocess.run(
             [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env
         )
-        found.append(np.frombuffer(bytes.fromhex(done.stdout.strip())))
-    np.testing.assert_allclose(found[0], found[1], atol=1e-12, rtol=1e-12)
+        results.append(np.frombuffer(bytes.fromhex(done.stdout.strip())))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-12, rtol=1e-12)
 
 
 @given(st.permutations(range(7)), st.sampled_from(PLAIN))
@@ -327,12 +327,12 @@ def test_crossnobis_with_a_condition_missing_in_a_run_is_rsatoolboxs_unbalanced_
     ).dissimilarities[0]
     residuals, dof = residuals_of(values, conditions)
     noise = estimate_noise(residuals, dof=dof) if whiten else None
-    found = crossnobis_rdm(values, conditions, runs, noise=noise)
-    np.testing.assert_allclose(found, theirs, atol=1e-12)
+    ours = crossnobis_rdm(values, conditions, runs, noise=noise)
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
     complete = np.isin(conditions, ["c0", "c2", "c3"])  # pairs that are complete do not change
     alone = crossnobis_rdm(values[complete], conditions[complete], runs[complete], noise=noise)
     np.testing.assert_allclose(
-        squareform(found)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13
+        squareform(ours)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13
     )
 
 
@@ -366,7 +366,7 @@ def test_folds_and_residuals_that_do_not_suffice_are_refused():
     values, conditions, runs = presentations()
     with pytest.raises(InputError, match="in two folds at least; c1 in r0 only"):
         crossnobis_rdm(
-            *(one[~np.isin(np.arange(20), (6, 11, 16))] for one in (values, conditions, runs))
+            *(column[~np.isin(np.arange(20), (6, 11, 16))] for column in (values, conditions, runs))
         )
     with pytest.raises(InputError, match="at least two folds"):
         crossnobis_rdm(values, conditions, ["r0"] * 20)
@@ -447,12 +447,12 @@ def test_patterns_take_every_measure(name):
 
 def test_runs_of_two_sessions_are_different_folds():
     patterns, table = some_patterns(runs=2, sessions=2)
-    found = pattern_rdms(
+    by_run = pattern_rdms(
         {"S1": patterns}, table, measure="crossnobis", noise="none"
     ).dissimilarities[0]
     folds = patterns.observations["session"] + "-" + patterns.observations["run"]
     expected = crossnobis_rdm(patterns.values, patterns.observations["condition"], folds)
-    np.testing.assert_allclose(found, expected, atol=1e-13)
+    np.testing.assert_allclose(by_run, expected, atol=1e-13)
     sessions = pattern_rdms(
         {"S1": patterns}, table, measure="crossnobis", noise="none", folds="session"
     )
@@ -469,8 +469,8 @@ def test_runs_of_two_sessions_are_different_folds():
 def test_the_part_of_one_kind_is_its_rdm_for_crossnobis_too():
     patterns, table = some_patterns(n=10)
     table["kind"] = ["RE", "AI"] * 5
-    whole = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none")
-    part = select_kind(whole, "AI")
+    all_kinds = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none")
+    part = select_kind(all_kinds, "AI")
     few = table[table["kind"] == "AI"]
     alone = pattern_rdms(
         {"S1": patterns.select(conditions=list(few["id"]))}, few, measure="crossnobis", noise="none"
