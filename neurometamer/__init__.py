@@ -52,6 +52,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "activation_rdms",
             "align_rdms",
             "compute_rdm",
+            "compute_rdms",
             "label_rdms",
             "pattern_rdms",
             "read_rdms",

@@ -1,4 +1,4 @@
-"""What a network answers to every stimulus, stage by stage: one streamed pass, kept on disk or in memory."""
+"""Responses of a network to every stimulus, stage by stage: one pass, kept on disk or in memory."""
 
 from __future__ import annotations
 
@@ -59,6 +59,18 @@ class Activations:
     ------
     InputError
         When ids repeat, or a stage has no values or not one row a stimulus.
+
+    Examples
+    --------
+    >>> features = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]], dtype=np.float32)
+    >>> activations = Activations(
+    ...     ids=("cat", "dog", "cup", "car"),
+    ...     stages=("conv1",),
+    ...     n_units={"conv1": 3},
+    ...     arrays={"conv1": features},
+    ... )
+    >>> len(activations), activations.read("conv1").shape
+    (4, (4, 3))
     """
 
     ids: tuple[str, ...]
@@ -158,10 +170,41 @@ def compute_activations(
     InputError
         For an unknown stage, no stimuli, images of another size, or a `path` that holds something
         else.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from torch import nn
+    >>> import stimuli_gen as sg
+    >>> size = sg.Preprocessing(
+    ...     size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+    ... )
+    >>> model = sg.stage_model(
+    ...     nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)),
+    ...     stages={"conv1": "0", "output": "2"},
+    ...     preprocessing=size,
+    ...     class_names=["animal", "object"],
+    ...     name="tiny",
+    ...     weights="random",
+    ...     trained=False,
+    ... )
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8)).astype("f4") / 255
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> stimuli = sg.StimulusSet(images=pixels, table=table)
+    >>> activations = compute_activations(model, stimuli)
+    >>> dict(activations.n_units), activations.read("output").shape
+    ({'conv1': 72, 'output': 2}, (4, 2))
     """
     ordered, provenance = plan_activations(model, stimuli, stages)
-    if path is not None and _is_done(path, provenance["identity"]):
-        return read_activations(path)
+    if path is not None and Path(path).exists():
+        try:
+            is_done = read_identity(path) == provenance["identity"]
+        except DamagedFile:
+            is_done = False
+            note_remade(path)
+        if is_done:
+            return read_activations(path)
     if path is None:
         arrays: dict[str, np.ndarray] = {}
         stream_activations(
@@ -183,21 +226,10 @@ def compute_activations(
     return read_activations(path)
 
 
-def _is_done(path: str | os.PathLike[str], identity: str) -> bool:
-    """Tell whether a file holds these activations, undamaged; what somebody else wrote is refused."""
-    if not Path(path).exists():
-        return False
-    try:
-        return read_identity(path) == identity
-    except DamagedFile:
-        note_remade(path)
-        return False
-
-
 def plan_activations(
     model: StagedModel, stimuli: StimulusSet, stages: Sequence[str] | None
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Check what is asked of a network and describe it.
+    """Check the requested stages of a network and describe them.
 
     Parameters
     ----------
@@ -220,13 +252,13 @@ def plan_activations(
     InputError
         For an unknown stage, no stage or no stimuli.
     """
-    asked = tuple(model.stages) if stages is None else tuple(stages)
-    if not asked or not len(stimuli):
+    requested = tuple(model.stages) if stages is None else tuple(stages)
+    if not requested or not len(stimuli):
         raise InputError("activations need at least one stage and one stimulus.")
-    for stage in asked:
+    for stage in requested:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
-    ordered = tuple(stage for stage in model.stages if stage in asked)
+    ordered = tuple(stage for stage in model.stages if stage in requested)
     return ordered, {
         "model": model.name,
         "weights": model.weights,
@@ -269,7 +301,7 @@ def stream_activations(
 
     def _responses(batch: Any) -> dict[str, Any]:
         values = model.activations(batch, stages)
-        return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
+        return {stage: response.flatten(1).float().cpu() for stage, response in values.items()}
 
     targets: dict[str, Any] = {}
     for rows, responses in in_batches(_responses, stimuli.images, batch_size, model.device):
@@ -294,12 +326,9 @@ def _new_file(
 
     with new_hdf5(path) as file:
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
-        for name, value in {
-            "content": CONTENT,
-            "stages": list(stages),
-            "provenance": dict(provenance),
-        }.items():
-            file.attrs[name] = json.dumps(value, sort_keys=True)
+        file.attrs["content"] = json.dumps(CONTENT)
+        file.attrs["stages"] = json.dumps(list(stages))
+        file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
 
         def create(stage: str, shape: tuple[int, int]) -> Any:
             rows = max(1, min(shape[0], CHUNK_VALUES // shape[1]))
@@ -352,6 +381,34 @@ def read_activations(path: str | os.PathLike[str]) -> Activations:
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from torch import nn
+    >>> import stimuli_gen as sg
+    >>> size = sg.Preprocessing(
+    ...     size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+    ... )
+    >>> model = sg.stage_model(
+    ...     nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)),
+    ...     stages={"conv1": "0", "output": "2"},
+    ...     preprocessing=size,
+    ...     class_names=["animal", "object"],
+    ...     name="tiny",
+    ...     weights="random",
+    ...     trained=False,
+    ... )
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8)).astype("f4") / 255
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> stimuli = sg.StimulusSet(images=pixels, table=table)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = compute_activations(model, stimuli, path=Path(folder, "activations.h5"))
+    ...     activations = read_activations(Path(folder, "activations.h5"))
+    ...     activations.read("conv1").shape
+    (4, 72)
     """
     read_identity(path)
     with open_hdf5(path) as file:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmri.patterns import Patterns
+from neurometamer.activations import Activations
 from neurometamer.arguments import checked_with, fits, shown
 from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlations, reduce_features
 from neurometamer.rsa.compute import MIN_CONDITIONS, match_ids, mean_responses
@@ -30,9 +32,6 @@ from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from fmri.patterns import Patterns
-    from neurometamer.activations import Activations
 
 SCHEMES = {
     "by image": "each photograph held out in turn with the images made from it",
@@ -192,7 +191,8 @@ def fit_encoding(
     ...     voxels=pd.DataFrame(voxels),
     ... )
     >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
-    >>> fit_encoding(stage, {"01": patterns}, table, n_permutations=99)[["roi", "test", "n_test"]]
+    >>> rows = fit_encoding(stage, {"01": patterns}, table, alphas=[1.0], n_permutations=19)
+    >>> rows[["roi", "test", "n_test"]]
       roi test  n_test
     0  V1   RE      12
     """
@@ -212,7 +212,12 @@ def fit_encoding(
     tables: list[dict[str, Any]] = []
     for stage, layer in enumerate(activations.stages):
         features = activations.read(layer)[rows]
-        _check_finite(features, design.ids, layer)
+        is_finite = np.isfinite(features).all(axis=1)
+        if broken := [name for name, finite in zip(design.ids, is_finite) if not finite]:
+            raise InputError(
+                f"stage '{layer}': NaN or infinite activations for {name_ids(broken)}; leave it "
+                "out."
+            )
         folds = _decompose(reduce_features(features), design, penalties)
         score = _score_regions(folds, targets, design, None)
         null = np.empty((len(orders), *score.r.shape))
@@ -227,7 +232,10 @@ def fit_encoding(
         scheme=scheme, method=_method(design, p_method, correction)
     )
     _warn_at_the_edge(result, penalties)
-    return _correct(result, correction)[list(COLUMNS)]
+    # all stages, regions and subjects of one image type are a family; means are another
+    families = result.groupby([result["test"], result["subject"] == "mean"])["p"]
+    corrected = families.transform(lambda p: correct_p(p.to_numpy(), correction))
+    return result.assign(p_corrected=corrected)[list(COLUMNS)]
 
 
 # ------------------------------------------------------------------------------- what can be asked
@@ -334,9 +342,6 @@ def _check_whole(name: str, value: object, least: int | None) -> None:
 def _check_types(activations: object, patterns_by_subject: object, table: object) -> None:
     import pandas as pd
 
-    from fmri.patterns import Patterns
-    from neurometamer.activations import Activations
-
     if not isinstance(activations, Activations):
         kind = type(activations).__name__
         raise InputError(f"activations: Activations are needed (compute_activations), not {kind}.")
@@ -358,8 +363,8 @@ def _check_table(table: pd.DataFrame) -> None:
     if missing := [name for name in ("id", "kind", "reference_id") if name not in table.columns]:
         raise InputError(
             f"table: no column {name_ids(missing)}; a table of stimuli has id, kind (RE, AN, AI …) "
-            "and "
-            "reference_id (the id of the photograph that an image was made from; of RE its own)."
+            "and reference_id (the id of the photograph that an image was made from; of RE its "
+            "own)."
         )
     for name in ("id", "kind", "reference_id"):
         empty = table["id"].astype(str)[table[name].isna()]
@@ -376,16 +381,7 @@ def _check_table(table: pd.DataFrame) -> None:
     if crossed:
         raise InputError(
             "table: photographs (RE) whose reference_id is another photograph: "
-            f"{name_ids(crossed)}; the "
-            "reference_id of a photograph is its own."
-        )
-
-
-def _check_finite(features: np.ndarray, ids: Sequence[str], layer: str) -> None:
-    broken = [name for name, row in zip(ids, features) if not np.isfinite(row).all()]
-    if broken:
-        raise InputError(
-            f"stage '{layer}': NaN or infinite activations for {name_ids(broken)}; leave it out."
+            f"{name_ids(crossed)}; the reference_id of a photograph is its own."
         )
 
 
@@ -394,7 +390,7 @@ def _check_finite(features: np.ndarray, ids: Sequence[str], layer: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Design:
-    """Which rows of the stimulus table are trained on and tested, by photograph."""
+    """Rows of the stimulus table that are trained on and tested, by photograph."""
 
     ids: list[str]
     references: list[str]
@@ -433,9 +429,9 @@ def _make_design(
             f"encoding: {len(references)} photographs (RE); at least {MIN_CONDITIONS} are needed."
         )
     used = _image_types(tests, rows, scheme)
-    orphans = [
-        reference for test in used for reference in rows[test] if reference not in rows["RE"]
-    ]
+    orphans = []
+    for test in used:
+        orphans += [reference for reference in rows[test] if reference not in rows["RE"]]
     if orphans:
         raise InputError(
             f"encoding: no photograph (RE) in the stimulus table for {name_ids(orphans)}; add it."
@@ -446,11 +442,23 @@ def _make_design(
             f"encoding: too few stimuli to test: {name_ids(few) or 'none'}; {MIN_CONDITIONS} are "
             "needed."
         )
+    folds = [references]
+    if scheme != "all":
+        n = len(references)
+        default = n if n <= LEAVE_ONE_OUT_UP_TO else 10
+        count = default if n_folds is None else n_folds
+        if not 2 <= count <= n:
+            raise InputError(
+                f"n_folds must lie between 2 and the number of photographs ({n}), not {count}."
+            )
+        order = generator(seed, "encoding folds", n).permutation(n)
+        shuffled = [references[i] for i in order]
+        folds = [shuffled[k::count] for k in range(count)]
     return _Design(
         ids=list(table["id"].astype(str)),
         references=references,
         rows=rows,
-        folds=[references] if scheme == "all" else _folds(references, n_folds, seed),
+        folds=folds,
         tests=used,
         scheme=scheme,
     )
@@ -488,21 +496,9 @@ def _image_types(tests: Sequence[str] | None, rows: Mapping[str, object], scheme
     if scheme == "all" and "RE" in tests:
         raise InputError(
             "tests: 'RE' is in-sample under scheme 'all', which trains on all photographs; leave "
-            "it "
-            "out, or use scheme 'by image'."
+            "it out, or use scheme 'by image'."
         )
     return list(dict.fromkeys(tests))
-
-
-def _folds(references: Sequence[str], n_folds: int | None, seed: int) -> list[list[str]]:
-    n = len(references)
-    count = (n if n <= LEAVE_ONE_OUT_UP_TO else 10) if n_folds is None else n_folds
-    if not 2 <= count <= n:
-        raise InputError(
-            f"n_folds must lie between 2 and the number of photographs ({n}), not {count}."
-        )
-    order = generator(seed, "encoding folds", n).permutation(n)
-    return [[references[i] for i in order[k::count]] for k in range(count)]
 
 
 def _refuse_repeats(activations: Activations, rows: np.ndarray, design: _Design) -> None:
@@ -517,23 +513,20 @@ def _refuse_repeats(activations: Activations, rows: np.ndarray, design: _Design)
         contents = [signature.digest() for signature in signatures]
         if len(set(contents)) == len(contents):
             return
-    if repeats := sorted(_repeats(contents, design)):
-        raise InputError(
-            "encoding: test images equal training images in every stage, as images with the same "
-            f"pixels do: {name_ids(repeats)}. Their r would be no prediction. Remove them from the "
-            "stimuli, or ask for it: allow_repeats=True (--allow-repeats; in a study "
-            "encoding.allow_repeats = true)."
-        )
-
-
-def _repeats(contents: Sequence[bytes], design: _Design) -> Iterator[str]:
-    """Name each test image whose content is in the training set of its own fold."""
+    repeats = []
     for held_out in design.folds:
         training = {contents[row]: row for row in _rows(design, "RE", design.training(held_out))}
         for test in design.tests:
             for row in _rows(design, test, held_out):
                 if contents[row] in training:
-                    yield f"{design.ids[row]} = {design.ids[training[contents[row]]]}"
+                    repeats.append(f"{design.ids[row]} = {design.ids[training[contents[row]]]}")
+    if repeats:
+        raise InputError(
+            "encoding: test images equal training images in every stage, as images with the same "
+            f"pixels do: {name_ids(sorted(repeats))}. Their r would be no prediction. Remove them "
+            "from the stimuli, or ask for it: allow_repeats=True (--allow-repeats; in a study "
+            "encoding.allow_repeats = true)."
+        )
 
 
 def _rows(design: _Design, kind: str, references: Sequence[str]) -> list[int]:
@@ -568,10 +561,10 @@ class _Targets:
             values[kind] = np.full((len(design.references), responses.shape[1]), np.nan)
             there = [reference in design.rows[kind] for reference in design.references]
             values[kind][there] = responses[_rows(design, kind, design.references)]
-        groups = {
-            group: np.flatnonzero([label == group for label in labels])
-            for group in dict.fromkeys(labels)
-        }
+        columns_of: dict[tuple[str, str], list[int]] = {}
+        for column, label in enumerate(labels):
+            columns_of.setdefault(label, []).append(column)
+        groups = {label: np.array(voxels) for label, voxels in columns_of.items()}
         return cls(values=values, varies=np.ptp(values["RE"], axis=0) > 0, groups=groups)
 
 
@@ -593,16 +586,17 @@ def _decompose(features: np.ndarray, design: _Design, penalties: np.ndarray) -> 
     folds = []
     for held_out in design.folds:
         training = design.training(held_out)
-        tested = {
-            test: [reference for reference in held_out if reference in design.rows[test]]
-            for test in design.tests
-        }
+        held_out_features, indices = {}, {}
+        for test in design.tests:
+            tested = [reference for reference in held_out if reference in design.rows[test]]
+            held_out_features[test] = features[_rows(design, test, held_out)]
+            indices[test] = np.array([position[reference] for reference in tested], int)
         folds.append(
             _Fold(
                 train=np.array([position[reference] for reference in training]),
                 ridge=Ridge(features[_rows(design, "RE", training)], penalties),
-                features={test: features[_rows(design, test, held_out)] for test in tested},
-                test={test: np.array([position[r] for r in tested[test]], int) for test in tested},
+                features=held_out_features,
+                test=indices,
             )
         )
     return folds
@@ -672,9 +666,8 @@ def _predict(
         alphas[k] = fit.alphas
         # A voxel that answers to the held-out photograph only leaves nothing to fit: it predicts 0.
         spread = fit.spread
-        least = rounding / np.maximum(
-            1, fit.alphas
-        )  # a strong penalty shrinks what is fitted, and its rounding
+        # a strong penalty shrinks what is fitted, and its rounding
+        least = rounding / np.maximum(1, fit.alphas)
         scale = np.where(spread > least, 1 / np.maximum(spread, np.finfo(float).tiny), 0)
         for test in design.tests:
             predicted[test][fold.test[test]] = fit.predict(fold.features[test]) * scale
@@ -689,10 +682,9 @@ def _permutations(design: _Design, n_permutations: int, seed: int) -> tuple[np.n
     n = len(design.references)
     if n_permutations == 0:
         return np.empty((0, n), dtype=np.int64), "no p"
-    types = [
-        " ".join(test for test in design.tests if reference in design.rows[test])
-        for reference in design.references
-    ]
+    types = []
+    for reference in design.references:
+        types.append(" ".join(test for test in design.tests if reference in design.rows[test]))
     blocks = types if len(set(types)) > 1 else None
     orders = permutation_orders(n, n_permutations, seed, blocks)
     exact = ", all there are (exact)" if count_orders(n, blocks) - 1 == len(orders) else ""
@@ -743,36 +735,27 @@ def _mean_rows(
     targets: _Targets,
 ) -> Iterator[dict[str, Any]]:
     """Average each region over the subjects that have it; the permutations are theirs jointly."""
-    groups = list(targets.groups)
-    for roi in dict.fromkeys(roi for _, roi in groups):
-        columns = [k for k, group in enumerate(groups) if group[1] == roi and np.isfinite(r[k])]
+    members: dict[str, list[int]] = {}
+    for k, (_, roi) in enumerate(targets.groups):
+        members.setdefault(roi, []).append(k)
+    sizes = [len(voxels) for voxels in targets.groups.values()]
+    for roi, all_columns in members.items():
+        columns = [k for k in all_columns if np.isfinite(r[k])]
         mean = r[columns].mean() if columns else math.nan
-        tested = len(null) and columns
+        p = math.nan
+        if len(null) and columns:
+            p = float(permutation_p(np.array(mean), null[:, columns].mean(axis=1)))
         yield dict(common) | {
             "subject": "mean",
             "roi": roi,
             "r": mean,
-            "p": float(permutation_p(np.array(mean), null[:, columns].mean(axis=1)))
-            if tested
-            else math.nan,
-            "n_voxels": sum(
-                len(voxels) for group, voxels in targets.groups.items() if group[1] == roi
-            ),
-            "n_constant": int(
-                sum(n_constant[k] for k, group in enumerate(groups) if group[1] == roi)
-            ),
+            "p": p,
+            "n_voxels": sum(sizes[k] for k in all_columns),
+            "n_constant": int(n_constant[all_columns].sum()),
             "alpha": math.nan,
             "at_smallest_alpha": math.nan,
             "at_largest_alpha": math.nan,
         }
-
-
-def _correct(result: pd.DataFrame, correction: str) -> pd.DataFrame:
-    """Correct p over all stages, regions and subjects of one image type; means are a family apart."""
-    families = result.groupby([result["test"], result["subject"] == "mean"])["p"]
-    return result.assign(
-        p_corrected=families.transform(lambda p: correct_p(p.to_numpy(), correction))
-    )
 
 
 def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
@@ -784,14 +767,10 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
     if len(penalties) == 1:
         return
     single = result[result["subject"] != "mean"]
+    upward = "no stage predicts these voxels, or widen it upward"
     edges = [
         ("at_smallest_alpha", penalties[0], "max", "widen the grid downward"),
-        (
-            "at_largest_alpha",
-            penalties[-1],
-            "min",
-            "no stage predicts these voxels, or widen it upward",
-        ),
+        ("at_largest_alpha", penalties[-1], "min", upward),
     ]
     parts = []
     for column, alpha, over_stages, advice in edges:
@@ -805,8 +784,7 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
         warnings.warn(
             "encoding: penalties at an end of the grid, share of voxels and folds by region: "
             f"{'; '.join(parts)}. The grid is alphas (--alphas, encoding.alphas); the table has "
-            "the "
-            "shares of each stage.",
+            "the shares of each stage.",
             UserWarning,
             stacklevel=3,
         )
@@ -822,9 +800,8 @@ def _method(design: _Design, p_method: str, correction: str) -> str:
         )
     text = (
         "ridge on training-mean-centered features, alpha per voxel by leave-one-image-out within "
-        "the "
-        "training photographs, in units of the mean squared feature length; Pearson r over images, "
-        f"mean over voxels; {trained}; {p_method}"
+        "the training photographs, in units of the mean squared feature length; Pearson r over "
+        f"images, mean over voxels; {trained}; {p_method}"
     )
     if p_method == "no p":
         return text

@@ -1,4 +1,4 @@
-"""Ridge regression on arrays: exact reduction of many units, one penalty a voxel, correlations by voxel."""
+"""Ridge regression on arrays: exact reduction of units, a penalty and correlation a voxel."""
 
 from __future__ import annotations
 
@@ -205,7 +205,8 @@ def column_correlations(predicted: np.ndarray, measured: np.ndarray) -> np.ndarr
     Examples
     --------
     >>> import numpy as np
-    >>> column_correlations(np.array([[1.0], [2], [3]]), np.array([[2.0], [4], [6]])).round(6).tolist()
+    >>> predicted = np.array([[1.0], [2], [3]])
+    >>> column_correlations(predicted, 2 * predicted).round(6).tolist()
     [1.0]
     """
     a = predicted - predicted.mean(axis=0)

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked, checked_with
+from fmri.patterns import Patterns
+from neurometamer.activations import Activations
+from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.rsa.files import READERS, read_dissimilarities
-from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
+from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges, find_measure
 from neurometamer.rsa.noise import (
     Noise,
     crossnobis_rdm,
     estimate_noise,
     mahalanobis_rdm,
     residuals_of,
+    sums_by_fold,
 )
 from neurometamer.rsa.rdms import (
     MIN_CONDITIONS,
@@ -50,10 +53,8 @@ from neurometamer.store import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
-
-    from fmri.patterns import Patterns
-    from neurometamer.activations import Activations
 
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "check_enough",
     "check_rdms",
     "compute_rdm",
+    "compute_rdms",
     "find_measure",
     "label_rdms",
     "match_ids",
@@ -76,7 +78,7 @@ __all__ = [
     "take_kind",
     "write_rdms",
 ]
-"""What is found here; labels and joining are defined in `neurometamer.rsa.rdms`."""
+"""Names of this module; labels and joining are defined in `neurometamer.rsa.rdms`."""
 
 MIN_VOXELS = 3
 """Every correlation over two voxels is -1 or 1."""
@@ -130,11 +132,13 @@ def compute_rdm(
 
     Examples
     --------
-    >>> compute_rdm(np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])).tolist()
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> compute_rdm(values).round(12).tolist()
     [0.0, 2.0, 0.5, 2.0, 0.5, 1.5]
     """
     values = np.asarray(values)
-    names = [str(one) for one in (range(len(values)) if ids is None else ids)]
+    given = range(len(values)) if ids is None else ids
+    names = [str(name) for name in given]
     if values.ndim != 2 or len(values) != len(names):
         raise InputError(
             f"{place}: expected one row of values for each of {len(names)} ids, got shape "
@@ -154,11 +158,26 @@ def compute_rdm(
         raise InputError(f"{place}: {values.shape[1]} unit(s); {_why_enough(known, 1)}.")
     ranges = [RowRange.of(row) for row in values]
     check_ranges(ranges, names, known, place)
+    if known.needs == "folds":
+        raise InputError(
+            f"{place}: {measure} needs independent repeats of each stimulus; call crossnobis_rdm, "
+            "or compute_rdms with patterns or a dataset of several presentations."
+        )
     if known.needs:
-        return _with_noise(values, measure, noise, place)
+        if noise is None:
+            raise InputError(
+                f"{place}: {measure} needs the noise of the units; see estimate_noise."
+            )
+        return mahalanobis_rdm(values, noise)
     assert known.compute is not None
-    rows = _prepared(values, known)
-    return known.compute(rows, ranges if rows is values else [RowRange.of(row) for row in rows])
+    if known.prepare is None:
+        return known.compute(values, ranges)
+    first = known.prepare(values[0])
+    rows = np.empty((len(values), first.size), dtype=first.dtype)
+    rows[0] = first
+    for i in range(1, len(values)):  # only one row more than the result is held
+        rows[i] = known.prepare(values[i])
+    return known.compute(rows, [RowRange.of(row) for row in rows])
 
 
 def _why_enough(known: Measure, least: int) -> str:
@@ -167,54 +186,169 @@ def _why_enough(known: Measure, least: int) -> str:
     return f"an RDM ({known.label}) needs at least {least}"
 
 
-def find_measure(name: str) -> Measure:
-    """Look a measure up.
+# ------------------------------------------------------------------------------------ labelled RDMs
+
+
+@checked_with(own=("x",), tables={"table": STIMULI})
+def compute_rdms(
+    x: np.ndarray | Activations | Mapping[str, Patterns] | Dataset,
+    *,
+    measure: str = "spearman",
+    ids: Sequence[str] | None = None,
+    table: pd.DataFrame | None = None,
+    noise: str | Noise = "shrinkage_diag",
+    folds: str = "run",
+    descriptor: str = "condition",
+) -> RDMs:
+    """Compute the RDMs of an array, of activations, of patterns or of an rsatoolbox dataset.
 
     Parameters
     ----------
-    name : str
-        One of `MEASURES`.
+    x : ndarray, Activations, mapping of str to Patterns, or rsatoolbox.data.Dataset
+        Responses. An array has the shape (n_stimuli, n_units). A mapping holds one subject a key.
+        Presentations of one stimulus in patterns or in a dataset are averaged, unless the measure
+        needs them apart.
+    measure : str
+        One of `MEASURES`, or a name of rsatoolbox: ``"correlation"`` is ``"pearson"``. What
+        rsatoolbox calls ``"euclidean"`` is ``"squared-euclidean"`` here.
+    ids : sequence of str, optional
+        Stimulus ids. They name the rows of an array, which needs them or a table; of other
+        responses they must be all the ids, and give the order of the RDMs.
+    table : pandas.DataFrame, optional
+        Stimuli with the columns id, kind, reference_id; the RDMs take these labels, and its order
+        where `ids` gives none.
+    noise : str or Noise
+        For ``"mahalanobis"`` and ``"crossnobis"``: estimator of the noise covariance from
+        presentations minus their stimulus' mean (`estimate_noise`), ``"none"`` for equally noisy
+        units (crossnobis only), or the noise itself, which an array needs.
+    folds : str
+        For ``"crossnobis"``: column of the observations, or observation descriptor of a dataset,
+        that tells independent parts apart.
+    descriptor : str
+        Observation descriptor of a dataset that holds the stimulus ids.
 
     Returns
     -------
-    Measure
-        Its definition.
+    rsatoolbox.rdm.RDMs
+        One RDM for an array or a dataset, one a stage for activations, one a subject and ROI for
+        patterns. ``pattern_descriptors["condition"]`` holds the ids; ``rdm_descriptors`` are those
+        of `activation_rdms` and `pattern_rdms`, or n_units.
 
     Raises
     ------
     InputError
-        When there is none of that name.
+        When `x` is none of these, an array comes without ids, ids differ between the responses and
+        what was given, or a measure is unknown or undefined for a stimulus (`compute_rdm`).
+
+    Examples
+    --------
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, measure="correlation", ids=["cat", "dog", "cup", "car"])
+    >>> rdms.dissimilarities.round(12).tolist()
+    [[0.0, 2.0, 0.5, 2.0, 0.5, 1.5]]
+    >>> rdms.pattern_descriptors["condition"]
+    ['cat', 'dog', 'cup', 'car']
     """
-    if name not in MEASURES:
-        raise unknown_name("RDM measure", name, MEASURES)
-    return MEASURES[name]
+    from rsatoolbox.data import Dataset
 
-
-def _prepared(values: np.ndarray, measure: Measure) -> np.ndarray:
-    """Prepare row by row: only one row more than the result is held."""
-    if measure.prepare is None:
-        return values
-    first = measure.prepare(values[0])
-    rows = np.empty((len(values), first.size), dtype=first.dtype)
-    rows[0] = first
-    for i in range(1, len(values)):
-        rows[i] = measure.prepare(values[i])
-    return rows
-
-
-def _with_noise(values: np.ndarray, measure: str, noise: Noise | None, place: str) -> np.ndarray:
-    if measure != "mahalanobis":
+    if isinstance(x, Activations):
+        return _network_rdms(x, _stimuli(ids, table, x.ids), measure)
+    if isinstance(x, Dataset):
+        return _dataset_rdms(x, ids, table, measure, noise, folds, descriptor)
+    if isinstance(x, Mapping):
+        own_ids = _patterns_ids(x)
+        return _brain_rdms(x, _stimuli(ids, table, own_ids), measure, noise, folds)
+    if x is None or isinstance(x, (str, os.PathLike, Patterns)):
         raise InputError(
-            f"{place}: {measure} needs independent repeats of each stimulus; call crossnobis_rdm, "
-            "or pattern_rdms with "
-            "patterns of several presentations."
+            "compute_rdms: x must be an array (stimuli, units), Activations, a mapping of subject "
+            f"to Patterns or an rsatoolbox Dataset, not {shown(x)}; read_activations and "
+            "fmri.read_patterns open files, and patterns are given as {'S1': patterns}."
         )
-    if noise is None:
-        raise InputError(f"{place}: mahalanobis needs the noise of the units; see estimate_noise.")
-    return mahalanobis_rdm(values, noise)
+    values = converted(x, np.ndarray, "compute_rdms: x")
+    if ids is None and table is None:
+        raise InputError(
+            f"compute_rdms: an array of shape {values.shape} does not name its stimuli; give ids=, "
+            "one a row."
+        )
+    stimuli = _stimuli(ids, table, ())
+    given = noise if isinstance(noise, Noise) else None
+    vector = compute_rdm(values, measure, ids=list(stimuli["id"]), noise=given)
+    return _stimulus_rdms(vector[np.newaxis], stimuli, {"n_units": [values.shape[1]]}, measure, {})
 
 
-# ------------------------------------------------------------------------------------ labelled RDMs
+def _stimuli(
+    ids: Sequence[str] | None, table: pd.DataFrame | None, own_ids: Sequence[str]
+) -> pd.DataFrame:
+    """Give the stimuli of RDMs in their order: a table with the column id at least."""
+    import pandas as pd
+
+    if table is None:
+        names = own_ids if ids is None else ids
+        return pd.DataFrame({"id": [str(name) for name in names]})
+    if ids is None:
+        return table
+    return table.iloc[match_ids(table["id"], ids, "the stimulus table", "the ids given")]
+
+
+def _patterns_ids(patterns_by_subject: Mapping[str, Patterns]) -> list[str]:
+    """Name the conditions of the first subject, and refuse what are no patterns."""
+    wrong = [
+        f"{subject} ({type(patterns).__name__})"
+        for subject, patterns in patterns_by_subject.items()
+        if not isinstance(patterns, Patterns)
+    ]
+    if wrong or not patterns_by_subject:
+        raise InputError(
+            "compute_rdms: a mapping must hold Patterns, at least one subject's, not "
+            f"{name_ids(wrong) or 'nothing'}; fmri.read_patterns opens files."
+        )
+    first = next(iter(patterns_by_subject.values()))
+    return [str(condition) for condition in first.means()[0]]
+
+
+def _dataset_rdms(
+    dataset: Dataset,
+    ids: Sequence[str] | None,
+    table: pd.DataFrame | None,
+    measure: str,
+    noise: str | Noise,
+    folds: str,
+    descriptor: str,
+) -> RDMs:
+    """Compute the RDM of an rsatoolbox dataset, from means or from single observations."""
+    known, labels = find_measure(measure), dataset.obs_descriptors
+    needed = (descriptor, folds) if known.needs == "folds" else (descriptor,)
+    for name in needed:
+        if name not in labels:
+            raise unknown_name("observation descriptor of the dataset", name, labels)
+    values = converted(dataset.measurements, np.ndarray, "compute_rdms: measurements")
+    conditions = [str(condition) for condition in labels[descriptor]]
+    stimuli = _stimuli(ids, table, tuple(dict.fromkeys(conditions)))
+    names = [str(name) for name in stimuli["id"]]
+    match_ids(dict.fromkeys(conditions), names, "the dataset", "the stimuli given")
+    sums, counts, _ = sums_by_fold(values, conditions, [""] * len(values), names)
+    means = sums[0] / counts[0][:, np.newaxis]
+    if known.needs:
+        parts: list[str] = []
+        if known.needs == "folds":
+            parts = [str(part) for part in labels[folds]]
+        vector = _presentation_rdm(
+            values, means, conditions, parts, names, known, noise, "the dataset"
+        )
+    else:
+        vector = compute_rdm(means, measure, ids=names, place="the dataset")
+    settings = _noise_settings(known, noise, folds)
+    return _stimulus_rdms(
+        vector[np.newaxis], stimuli, {"n_units": [values.shape[1]]}, measure, settings
+    )
+
+
+def _noise_settings(measure: Measure, noise: str | Noise, folds: str) -> dict[str, Any]:
+    """Name the settings that matter to a measure of presentations."""
+    if not measure.needs:
+        return {}
+    settings = {"noise": noise.method if isinstance(noise, Noise) else noise}
+    return settings | ({"folds": folds} if measure.needs == "folds" else {})
 
 
 @checked_with(tables={"table": STIMULI})
@@ -226,7 +360,7 @@ def activation_rdms(
     Parameters
     ----------
     activations : Activations
-        What the network answered; its provenance names model and weights.
+        Responses of a network; their provenance names model and weights.
     table : pandas.DataFrame
         The stimuli: columns id, kind, reference_id; the RDMs follow its order.
     measure : str
@@ -236,30 +370,41 @@ def activation_rdms(
     -------
     rsatoolbox.rdm.RDMs
         ``pattern_descriptors``: condition, reference_id, kind, and category where the table has it;
-        ``rdm_descriptors``: stage, system, model, weights,
-        n_units.
+        ``rdm_descriptors``: stage, system, model, weights, n_units.
 
     Raises
     ------
     InputError
         When table and activations do not hold the same ids, or a stage cannot be ranked (see
         `compute_rdm`).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import Activations
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]], dtype=np.float32)
+    >>> ids = ("cat", "dog", "cup", "car")
+    >>> activations = Activations(
+    ...     ids=ids, stages=("conv1",), n_units={"conv1": 3}, arrays={"conv1": values}
+    ... )
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> activation_rdms(activations, table).rdm_descriptors["stage"]
+    ['conv1']
     """
+    return _network_rdms(activations, table, measure)
+
+
+def _network_rdms(activations: Activations, table: pd.DataFrame, measure: str) -> RDMs:
     ids = list(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
-    vectors, n_units = [], []
+    in_order = np.array_equal(rows, np.arange(len(rows)))
+    vectors, n_units = [], {}
     for stage in activations.stages:
         values = activations.read(stage)
-        values = values if np.array_equal(rows, np.arange(len(values))) else values[rows]
+        values = values if in_order else values[rows]
         vectors.append(compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'"))
-        n_units.append(values.shape[1])
-    return network_rdms(
-        np.array(vectors),
-        table,
-        dict(zip(activations.stages, n_units)),
-        measure,
-        activations.provenance,
-    )
+        n_units[stage] = values.shape[1]
+    return network_rdms(np.array(vectors), table, n_units, measure, activations.provenance)
 
 
 def network_rdms(
@@ -282,12 +427,12 @@ def network_rdms(
     measure : str
         One of `MEASURES`.
     provenance : mapping
-        Of the activations; names model and weights.
+        Provenance of the activations; names model and weights.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        As of `activation_rdms`.
+        RDMs as those of `activation_rdms`.
     """
     places: dict[str, Sequence[Any]] = {
         "stage": list(n_units),
@@ -338,83 +483,104 @@ def pattern_rdms(
     InputError
         When a subject's conditions are not exactly the stimuli of the table, a ROI has fewer than 3
         voxels (every correlation over two is -1 or 1), or values cannot be ranked.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> shown = {"condition": ids, "presentation": 1, "run": "1", "session": ""}
+    >>> voxels = {"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}
+    >>> patterns = Patterns(
+    ...     values=np.array([[1.0, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]]),
+    ...     observations=pd.DataFrame(shown),
+    ...     voxels=pd.DataFrame(voxels),
+    ... )
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> rdms = pattern_rdms({"S1": patterns}, table)
+    >>> rdms.rdm_descriptors["roi"], rdms.dissimilarities.round(12).tolist()
+    (['V1'], [[0.0, 2.0, 0.5, 2.0, 0.5, 1.5]])
     """
+    return _brain_rdms(patterns_by_subject, table, measure, noise, folds)
+
+
+def _brain_rdms(
+    patterns_by_subject: Mapping[str, Patterns],
+    table: pd.DataFrame,
+    measure: str,
+    noise: str | Noise,
+    folds: str,
+) -> RDMs:
     ids, known = list(table["id"].astype(str)), find_measure(measure)
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
     vectors = []
     for subject, patterns in patterns_by_subject.items():
         means = mean_responses(patterns, ids, subject)
         rois = np.asarray(patterns.voxels["roi"].astype(str))
+        conditions = [str(condition) for condition in patterns.observations["condition"]]
+        parts = _fold_labels(patterns.observations, folds) if known.needs == "folds" else []
         for roi in dict.fromkeys(rois):
             place, columns = f"subject '{subject}', ROI '{roi}'", rois == roi
             if columns.sum() < MIN_VOXELS:
                 raise InputError(
                     f"{place} has {columns.sum()} voxel(s); {_why_enough(known, MIN_VOXELS)}. "
-                    "Enlarge the mask, or "
-                    "leave the region out."
+                    "Enlarge the mask, or leave the region out."
                 )
+            part = means[:, columns]
             if known.needs:
                 single = patterns.values[:, columns].astype(np.float64)
-                vectors.append(
-                    _presentation_rdm(
-                        single,
-                        means[:, columns],
-                        patterns.observations,
-                        ids,
-                        known,
-                        noise,
-                        folds,
-                        place,
-                    )
+                vector = _presentation_rdm(
+                    single, part, conditions, parts, ids, known, noise, place
                 )
             else:
-                vectors.append(compute_rdm(means[:, columns], measure, ids=ids, place=place))
+                vector = compute_rdm(part, measure, ids=ids, place=place)
+            vectors.append(vector)
             for name, value in zip(places, (subject, str(roi), "brain", int(columns.sum()))):
                 places[name].append(value)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
-    settings: dict[str, Any] = {"noise": noise} if known.needs else {}
-    settings |= {"folds": folds} if known.needs == "folds" else {}
-    settings |= (
-        {"simulated": True} if any(one.simulated for one in patterns_by_subject.values()) else {}
-    )
+    settings = _noise_settings(known, noise, folds)
+    if any(patterns.simulated for patterns in patterns_by_subject.values()):
+        settings["simulated"] = True
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
+
+
+def _fold_labels(observations: pd.DataFrame, folds: str) -> list[str]:
+    """Name the fold of each observation; runs are numbered from 1 again in each session."""
+    if folds not in observations:
+        raise unknown_name("column of observations for folds", folds, list(observations.columns))
+    parts = [str(part) for part in observations[folds]]
+    if folds != "run":
+        return parts
+    return [f"{session} {part}".strip() for session, part in zip(observations["session"], parts)]
 
 
 def _presentation_rdm(
     values: np.ndarray,
     means: np.ndarray,
-    observations: pd.DataFrame,
+    conditions: Sequence[str],
+    folds: Sequence[str],
     ids: Sequence[str],
     measure: Measure,
-    noise: str,
-    folds: str,
+    noise: str | Noise,
     place: str,
 ) -> np.ndarray:
-    """Compute one RDM from single presentations: their scatter is the noise, their folds crossvalidate."""
+    """Compute one RDM from single presentations: scatter is the noise, folds crossvalidate."""
     check_enough(ids, place)
-    conditions = [str(one) for one in observations["condition"]]
-    precision = None
-    if noise != "none":
+    precision = noise if isinstance(noise, Noise) else None
+    if isinstance(noise, str) and noise != "none":
         try:
             residuals, dof = residuals_of(values, conditions)
             precision = estimate_noise(residuals, method=noise, dof=dof)
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
     if measure.needs == "folds":
-        if folds not in observations:
-            raise unknown_name(
-                "column of observations for folds", folds, list(observations.columns)
-            )
-        parts = [str(one) for one in observations[folds]]
-        if folds == "run":  # runs are counted anew in each session
-            parts = [
-                f"{session} {part}".strip() for session, part in zip(observations["session"], parts)
-            ]
-        return crossnobis_rdm(values, conditions, parts, noise=precision, order=ids, place=place)
+        return crossnobis_rdm(values, conditions, folds, noise=precision, order=ids, place=place)
     if precision is None:
-        raise InputError(f"{place}: mahalanobis without noise is squared-euclidean; ask for that.")
+        raise InputError(
+            f"{place}: mahalanobis without noise is squared-euclidean; give that measure instead."
+        )
     return mahalanobis_rdm(means, precision)
 
 
@@ -426,7 +592,8 @@ def _stimulus_rdms(
     provenance: Mapping[str, Any],
     sessions: Mapping[str, Sequence[str]] | None = None,
 ) -> RDMs:
-    patterns = {name: list(table[name]) for name in ("reference_id", "kind")}
+    labels = [name for name in ("reference_id", "kind") if name in table.columns]
+    patterns = {name: list(table[name]) for name in labels}
     if "category" in table.columns:
         patterns["category"] = ascii_labels(list(table["category"]))
     return label_rdms(
@@ -462,9 +629,8 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         When the subject's conditions are not exactly `ids`.
     """
     conditions, means = patterns.means()
-    return means[
-        match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
-    ]
+    rows = match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
+    return means[rows]
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -477,7 +643,7 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With stimulus ids in ``pattern_descriptors["condition"]``.
+        RDMs with stimulus ids in ``pattern_descriptors["condition"]``.
     path : path-like
         Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
 
@@ -496,6 +662,15 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
     Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
     back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_rdms(rdms, Path(folder, "rdms.h5")).name
+    'rdms.h5'
     """
     import h5py
 
@@ -516,16 +691,18 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
 
 
 _ESCAPED = "names_are_escaped"
-"""Attribute of files whose names hold letters beyond ASCII, which rsatoolbox's layout cannot: they are escaped."""
+"""Attribute of files whose names are escaped, since rsatoolbox's layout holds ASCII only."""
 
 
 def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
     """Change the text in the descriptors of conditions and of RDMs, in place."""
     for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
         for name, column in descriptors.items():
-            descriptors[name] = [
-                change(value) if isinstance(value, str) else value for value in column
-            ]
+            changed = list(column)
+            for i, value in enumerate(changed):
+                if isinstance(value, str):
+                    changed[i] = change(value)
+            descriptors[name] = changed
 
 
 @checked
@@ -545,11 +722,11 @@ def read_rdms(
         A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
         ``.npy``, ``.csv`` (`neurometamer.rsa.files.read_dissimilarities`).
     ids : sequence of str, optional
-        Of the conditions, where the file does not name them.
+        Ids of the conditions, where the file does not name them.
     variable : str, optional
-        Where the file holds several, e.g. a dataset of any HDF5 file.
+        Name of the variable, where the file holds several, e.g. a dataset of any HDF5 file.
     measure : str
-        What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"``
+        Measure of another program's numbers: one of `MEASURES`, or any words. Only ``"crossnobis"``
         may be negative.
     descriptor : str, optional
         Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not
@@ -566,16 +743,26 @@ def read_rdms(
     ------
     InputError
         When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> square = np.ones((4, 4)) - np.eye(4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "rdm.npy"), square)
+    ...     rdms = read_rdms(Path(folder, "rdm.npy"), ids=["cat", "dog", "cup", "car"])
+    >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
+    (1, 4, ['cat', 'dog', 'cup', 'car'])
     """
     if Path(path).suffix.lower() in READERS or variable is not None:
         known = MEASURES.get(measure)
-        vectors, found, names = read_dissimilarities(
+        vectors, conditions, names = read_dissimilarities(
             path, ids=ids, variable=variable, signed=known is not None and known.signed
         )
         label = known.label if known is not None else measure or "unknown"
         return label_rdms(
             vectors,
-            conditions=found,
+            conditions=conditions,
             places={"name": names},
             measure=label,
             provenance={"file": Path(path).name},
@@ -591,11 +778,8 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
 
     with open_hdf5(path) as file:
         escaped = _ESCAPED in file.attrs
-        lacking = [
-            name
-            for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
-            if name not in file
-        ]
+        needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
+        lacking = [name for name in needed if name not in file]
         if lacking:
             raise InputError(
                 f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
@@ -613,26 +797,25 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
 
 
 def _condition_descriptor(
-    held: Mapping[str, Any], path: str | os.PathLike[str], asked: str | None
+    held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
 ) -> str:
-    """Choose the pattern descriptor with the stimulus ids: the one asked for, ``condition``, or the only names."""
-    if asked in held:
-        return str(asked)
+    """Choose the pattern descriptor with the stimulus ids: given, ``condition``, or the names."""
+    if descriptor in held:
+        return str(descriptor)
     if "condition" in held:
         return "condition"
     others = [name for name in held if name != "index"]
-    if asked is not None:
-        raise unknown_name(f"pattern descriptor of {path}", asked, others)
-    names = [name for name in others if _are_ids(held[name])]
+    if descriptor is not None:
+        raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
+    names = []
+    for name in others:
+        is_text = all(isinstance(value, str) for value in held[name])
+        if is_text and not duplicates(held[name]):
+            names.append(name)
     if len(names) == 1:
         return names[0]
     raise InputError(
         f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
-        f"{', '.join(others) or 'none'}); name "
-        "the one that holds them with --descriptor NAME of compare, layers or draw "
-        "(Python: read_rdms(path, descriptor=NAME))."
+        f"{', '.join(others) or 'none'}); name the one that holds them with --descriptor NAME of "
+        "compare, layers or draw (Python: read_rdms(path, descriptor=NAME))."
     )
-
-
-def _are_ids(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, str) for value in values) and not duplicates(values)

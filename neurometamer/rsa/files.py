@@ -1,8 +1,12 @@
-"""RDMs that others wrote: MATLAB, NumPy, text and plain HDF5 files, square or condensed. Nothing is ever unpickled."""
+"""RDMs of other programs: MATLAB, NumPy, text and plain HDF5 files, square or condensed.
+
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +45,8 @@ ID_NAMES = (
 
 
 @dataclass(kw_only=True)
-class Found:
-    """What a file holds.
+class FileContent:
+    """Variables that a file holds.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def read_dissimilarities(
         Ids of the conditions in the order of the file. Not needed where the file names them; where
         both do, they must be the same.
     variable : str, optional
-        Which variable holds the RDMs, where there are several.
+        Variable that holds the RDMs, where there are several.
     signed : bool
         Allow negative dissimilarities, which only crossvalidated ones can be.
 
@@ -86,9 +90,9 @@ def read_dissimilarities(
     vectors : ndarray, shape (n_rdms, n_pairs)
         float64, condensed in the order of `numpy.triu_indices`.
     ids : list of str
-        Of the conditions.
+        Ids of the conditions.
     names : list of str
-        Of the RDMs, e.g. ``"rdms 2"``.
+        Names of the RDMs, e.g. ``"rdms 2"``.
 
     Raises
     ------
@@ -102,60 +106,50 @@ def read_dissimilarities(
     if reader is None:
         raise unknown_name("kind of RDM file", file.suffix, READERS)
     with reading(file, "a file of RDMs"):
-        found = reader(file)
-    name = _choose(found, variable, str(file))
-    array = np.asarray(found.arrays[name])
+        content = reader(file)
+    name = _choose(content, variable, str(file))
+    array = np.asarray(content.arrays[name])
     if array.dtype.kind not in "fiu":
         raise InputError(f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers.")
     size, count = _sizes(array.astype(np.float64), name, str(file))
-    wanted = _ids_of(found, ids, size, str(file))
+    wanted = _ids_of(content, ids, size, str(file))
     vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
-    texts = [
-        words for word, words in found.texts.items() if len(words) == count and words != wanted
-    ]
-    names = (
-        texts[0]
-        if texts and count > 1
-        else [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
-    )
-    return vectors, wanted, names
+    if count == 1:
+        return vectors, wanted, [name]
+    numbered = [f"{name} {i + 1}" for i in range(count)]
+    texts = [words for words in content.texts.values() if words != wanted]
+    return vectors, wanted, next((words for words in texts if len(words) == count), numbered)
 
 
-def _choose(found: Found, variable: str | None, file: str) -> str:
+def _choose(content: FileContent, variable: str | None, file: str) -> str:
     if variable is not None:
-        if variable not in found.arrays:
-            raise unknown_name(f"variable of {file}", variable, found.arrays)
+        if variable not in content.arrays:
+            raise unknown_name(f"variable of {file}", variable, content.arrays)
         return variable
-    likely = [
-        name
-        for name, one in found.arrays.items()
-        if _looks_like_rdms(one) and name.lower() not in ID_NAMES
-    ]
+    likely = []
+    for name, array in content.arrays.items():
+        if name.lower() in ID_NAMES or not 1 <= np.ndim(array) <= 3:
+            continue
+        try:
+            if _sizes(np.asarray(array), "", "")[0] > 2:
+                likely.append(name)
+        except InputError:
+            continue
     if not likely:
-        shapes = [f"{name} {np.shape(one)}" for name, one in found.arrays.items()]
+        shapes = [f"{name} {np.shape(array)}" for name, array in content.arrays.items()]
         raise InputError(
             f"{file} holds no variable that may be RDMs, square or condensed, of at least 3 "
-            "conditions; it holds "
-            f"{name_ids(shapes) if shapes else 'no real numbers'}."
+            f"conditions; it holds {name_ids(shapes) if shapes else 'no real numbers'}."
         )
     if len(likely) > 1:
         raise InputError(
             f"{file} holds {len(likely)} variables that may be RDMs ({name_ids(likely)}; all: "
-            f"{name_ids(found.arrays)}); say which one by its name."
+            f"{name_ids(content.arrays)}); say which one by its name."
         )
     return likely[0]
 
 
-def _looks_like_rdms(array: np.ndarray) -> bool:
-    if np.asarray(array).dtype.kind not in "fiu" or not 1 <= np.ndim(array) <= 3:
-        return False
-    try:
-        return _sizes(np.asarray(array), "", "")[0] > 2
-    except InputError:
-        return False
-
-
-def _of_pairs(n_pairs: int) -> int:
+def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
     n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
     return n if n * (n - 1) // 2 == n_pairs else 0
@@ -170,31 +164,32 @@ def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
         return shape[1], shape[0]
     if len(shape) == 3 and shape[0] == shape[1]:
         return shape[0], shape[2]
-    if len(shape) == 1 and _of_pairs(shape[0]):
-        return _of_pairs(shape[0]), 1
-    if len(shape) == 2 and 1 in shape and _of_pairs(array.size):
-        return _of_pairs(array.size), 1
-    if len(shape) == 2 and _of_pairs(shape[1]):
-        return _of_pairs(shape[1]), shape[0]
+    if len(shape) == 1 and _n_conditions(shape[0]):
+        return _n_conditions(shape[0]), 1
+    if len(shape) == 2 and 1 in shape and _n_conditions(array.size):
+        return _n_conditions(array.size), 1
+    if len(shape) == 2 and _n_conditions(shape[1]):
+        return _n_conditions(shape[1]), shape[0]
     raise InputError(
         f"{file}: '{name}' has shape {shape}; RDMs are (n, n), (n_rdms, n, n), (n, n, n_rdms) or "
-        "condensed (n_pairs,), "
-        "(n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."
+        "condensed (n_pairs,), (n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."
     )
 
 
-def _ids_of(found: Found, given: Sequence[str] | None, size: int, file: str) -> list[str]:
-    inside = found.ids
+def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: str) -> list[str]:
+    inside = content.ids
     if inside is None:
-        named = {name.lower(): words for name, words in found.texts.items()}
-        inside = next((named[name] for name in ID_NAMES if len(named.get(name, ())) == size), None)
-    asked = None if given is None else [str(one) for one in given]
-    if inside is not None and asked is not None and inside != asked:
-        different = [f"{a} (given {b})" for a, b in zip(inside, asked) if a != b] or [
-            "their number"
-        ]
-        raise InputError(f"{file}: the ids in the file are not those given: {name_ids(different)}.")
-    ids = asked if asked is not None else inside
+        named = {name.lower(): words for name, words in content.texts.items()}
+        fitting = [named[name] for name in ID_NAMES if len(named.get(name, ())) == size]
+        inside = fitting[0] if fitting else None
+    wanted = None if given is None else [str(name) for name in given]
+    if inside is not None and wanted is not None and inside != wanted:
+        different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b]
+        raise InputError(
+            f"{file}: the ids in the file are not those given: "
+            f"{name_ids(different or ['their number'])}."
+        )
+    ids = wanted if wanted is not None else inside
     if ids is None:
         raise InputError(
             f"{file} names no conditions; give their ids, in the order of its {size} rows."
@@ -232,7 +227,7 @@ def _condensed(
             raise InputError(
                 f"{what}: negative dissimilarities between "
                 f"{name_pairs(first[below], second[below], ids)}; only "
-                "crossvalidated ones (measure='crossnobis') can be: say so, or make the RDM anew."
+                "crossvalidated ones (measure='crossnobis') can be: say so, or compute the RDM again."
             )
     return vectors
 
@@ -243,8 +238,7 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
         rows, columns = np.nonzero(np.triu(bad | bad.T))
         raise InputError(
             f"{what}: NaN or infinite dissimilarities between {name_pairs(rows, columns, ids)}; "
-            "leave those conditions "
-            "out."
+            "leave those conditions out."
         )
 
 
@@ -255,34 +249,31 @@ def _words(value: Any) -> list[str] | None:
     """Read a list of words where a variable is one: text, or whole numbers in one row."""
     array = np.asarray(value)
     if array.dtype.kind in "US":
-        flat = np.atleast_1d(array).ravel()
-        return [
-            (one.decode("utf-8") if isinstance(one, bytes) else str(one)).strip() for one in flat
-        ]
-    if (
-        array.dtype.kind == "O"
-        and array.size
-        and all(isinstance(one, str) for one in array.ravel())
-    ):
-        return [one.strip() for one in array.ravel()]
+        words = np.atleast_1d(array).ravel()
+        if array.dtype.kind == "S":
+            words = np.char.decode(words, "utf-8")
+        return [str(word).strip() for word in words]
+    is_object = array.dtype.kind == "O" and array.size > 0
+    if is_object and all(isinstance(cell, str) for cell in array.flat):
+        return [cell.strip() for cell in array.flat]
     if array.dtype.kind in "iu" and array.ndim == 1:
-        return [str(one) for one in array]
+        return [str(word) for word in array]
     return None
 
 
-def _sort(variables: Mapping[str, Any]) -> Found:
-    found = Found()
+def _sort(variables: Mapping[str, Any]) -> FileContent:
+    content = FileContent()
     for name, value in variables.items():
         array = np.asarray(value)
         if array.dtype.kind in "fiu":
-            found.arrays[name] = array
+            content.arrays[name] = array
         words = _words(value)
         if words is not None and (array.dtype.kind not in "iu" or name.lower() in ID_NAMES):
-            found.texts[name] = words
-    return found
+            content.texts[name] = words
+    return content
 
 
-def _read_mat(path: Path) -> Found:
+def _read_mat(path: Path) -> FileContent:
     import h5py
 
     if h5py.is_hdf5(path):  # MATLAB 7.3, Octave and others
@@ -290,7 +281,7 @@ def _read_mat(path: Path) -> Found:
     return _sort(read_mat(path))
 
 
-def _read_mat73(path: Path) -> Found:
+def _read_mat73(path: Path) -> FileContent:
     import h5py
 
     variables: dict[str, Any] = {}
@@ -300,33 +291,31 @@ def _read_mat73(path: Path) -> Found:
                 continue
             kind = data.attrs.get("MATLAB_class", b"")
             if kind == b"cell":
-                cells = [file[one] for one in data[...].T.ravel()]
-                if all(one.attrs.get("MATLAB_class") == b"char" for one in cells):
-                    variables[name] = np.array(
-                        ["".join(map(chr, one[...].T.ravel())) for one in cells]
-                    )
+                cells = [file[reference] for reference in data[...].T.ravel()]
+                if all(cell.attrs.get("MATLAB_class") == b"char" for cell in cells):
+                    words = ["".join(map(chr, cell[...].T.ravel())) for cell in cells]
+                    variables[name] = np.array(words)
             elif kind == b"char":
-                variables[name] = np.array(
-                    ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
-                )
+                words = ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
+                variables[name] = np.array(words)
             else:
                 variables[name] = np.squeeze(data[...].T)  # MATLAB counts axes the other way round
     return _sort(variables)
 
 
-def _read_npz(path: Path) -> Found:
+def _read_npz(path: Path) -> FileContent:
     check_npz(path)
     with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
         return _sort({name: content[name] for name in content.files})
 
 
-def _read_npy(path: Path) -> Found:
+def _read_npy(path: Path) -> FileContent:
     check_npy(path)
     with reading(path, "a NumPy file"):
         return _sort({"rdms": np.load(path, allow_pickle=False)})
 
 
-def _read_plain_hdf5(path: Path) -> Found:
+def _read_plain_hdf5(path: Path) -> FileContent:
     import h5py
 
     arrays: dict[str, Any] = {}
@@ -337,7 +326,7 @@ def _read_plain_hdf5(path: Path) -> Found:
 
     with open_hdf5(path) as file:
         file.visititems(keep)
-    return Found(arrays=arrays)
+    return FileContent(arrays=arrays)
 
 
 def _number(cell: str) -> float:
@@ -351,29 +340,26 @@ def _is_number(cell: str) -> bool:
     return not np.isnan(_number(cell)) or cell.strip().lower() in ("nan", "-nan", "+nan")
 
 
-def _read_csv(path: Path) -> Found:
+def _read_csv(path: Path) -> FileContent:
     with reading(path, "a text file"):
         text = path.read_text(encoding="utf-8-sig")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = [
-        [cell.strip() for cell in row]
-        for row in csv.reader(text.splitlines(), delimiter=delimiter)
-        if row
-    ]
+    rows = []
+    for row in csv.reader(text.splitlines(), delimiter=delimiter):
+        if row:
+            rows.append([cell.strip() for cell in row])
     if not rows or len({len(row) for row in rows}) != 1:
         raise InputError(
             f"{path}: a table of dissimilarities has rows of equal length, at least one."
         )
     header = rows[0]
     if all(map(_is_number, header)):
-        places = [
-            [f"{what} {i + 1}" for i in range(len(one))]
-            for what, one in (("row", rows), ("column", header))
-        ]
-        return Found(arrays={"rdm": _numbers(rows, path, *places)})
+        down = [f"row {i + 1}" for i in range(len(rows))]
+        across = [f"column {i + 1}" for i in range(len(header))]
+        return FileContent(arrays={"rdm": _numbers(rows, path, down, across)})
     body = rows[1:]
     if len(body) == len(header):
-        return Found(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
+        return FileContent(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
     if len(body) == len(header) - 1:
         return _labelled_square(header[1:], body, path)
     if len(header) >= 3:
@@ -387,19 +373,20 @@ def _read_csv(path: Path) -> Found:
 def _numbers(
     rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]
 ) -> np.ndarray:
-    """Read numbers; what is none is named by its row and column."""
-    bad = [
-        f"{cell or 'an empty cell'} at {' and '.join(filter(None, (down[i], across[j])))}"
-        for i, row in enumerate(rows)
-        for j, cell in enumerate(row)
-        if not _is_number(cell)
-    ]
+    """Read numbers; cells that hold none are named by row and column."""
+    bad, numbers = [], np.empty((len(rows), len(across)))
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
+            numbers[i, j] = _number(cell)
+            if not _is_number(cell):
+                place = " and ".join(filter(None, (down[i], across[j])))
+                bad.append(f"{cell or 'an empty cell'} at {place}")
     if bad:
         raise InputError(f"{path}: not a number: {name_ids(bad)}.")
-    return np.array([[_number(cell) for cell in row] for row in rows])
+    return numbers
 
 
-def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> Found:
+def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     names = [row[0] for row in body]
     if sorted(names) != sorted(columns):
         odd = sorted(set(names) ^ set(columns)) or duplicates(names)
@@ -408,17 +395,17 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
         raise InputError(f"{path}: repeated id(s) {name_ids(again)}.")
     numbers = _numbers([row[1:] for row in body], path, names, columns)
     order = [columns.index(name) for name in names]
-    return Found(arrays={"rdm": numbers[:, order]}, ids=names)
+    return FileContent(arrays={"rdm": numbers[:, order]}, ids=names)
 
 
-def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> Found:
+def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
-    ids = list(dict.fromkeys([cell for row in body for cell in row[:2]]))
+    ids = list(dict.fromkeys(cell for row in body for cell in row[:2]))
     place = {name: i for i, name in enumerate(ids)}
     pairs = [tuple(sorted((place[row[0]], place[row[1]]))) for row in body]
     again = duplicates(f"{ids[i]} and {ids[j]}" for i, j in pairs)
     same = [ids[i] for i, j in pairs if i == j]
-    wanted = {(i, j) for i in range(len(ids)) for j in range(i + 1, len(ids))}
+    wanted = set(itertools.combinations(range(len(ids)), 2))
     missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(wanted - set(pairs))]
     for what, bad in (
         ("repeated pairs", again),
@@ -430,10 +417,12 @@ def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: P
     named = [f"{row[0]} and {row[1]}" for row in body]
     numbers = _numbers([row[2:] for row in body], path, named, [""] * len(header[2:]))
     order = sorted(range(len(pairs)), key=lambda row: pairs[row])
-    return Found(arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids)
+    return FileContent(
+        arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids
+    )
 
 
-READERS: dict[str, Callable[[Path], Found]] = {
+READERS: dict[str, Callable[[Path], FileContent]] = {
     ".mat": _read_mat,
     ".npz": _read_npz,
     ".npy": _read_npy,

@@ -1,4 +1,7 @@
-"""MATLAB files up to version 7, read in a process of their own: a damaged one can crash scipy's reader."""
+"""MATLAB files up to version 7, read in a process of their own.
+
+A damaged file can crash scipy's reader.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +59,11 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         except subprocess.TimeoutExpired:
             raise InputError(f"{path} cannot be read in {PATIENCE_S} s; it is damaged.") from None
         if done.returncode:
-            crashed = (
-                "reading it crashes"
-                if done.returncode < 0
-                else done.stderr.strip().rsplit("\n", 1)[-1]
-            )
+            reason = "reading it crashes"
+            if done.returncode > 0:
+                reason = done.stderr.strip().rsplit("\n", 1)[-1]
             raise InputError(
-                f"{path} is not a MATLAB file, or is damaged ({crashed}); save it again."
+                f"{path} is not a MATLAB file, or is damaged ({reason}); save it again."
             )
         check_npz(out)
         with np.load(out, allow_pickle=False) as stored:
@@ -70,46 +71,36 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _variables(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Keep what can be stored without Python objects."""
+    """Keep what can be stored without Python objects: numbers, text and structures of RDMs."""
     variables: dict[str, np.ndarray] = {}
     for name, value in content.items():
         fields = getattr(value, "dtype", np.dtype(float)).names or ()
         if "RDM" in fields:
-            variables |= _structures(name, _elements(value), "name" in fields)
-        elif not name.startswith("__") and (array := _plain_array(value)) is not None:
+            variables |= _structures(name, value, "name" in fields)
+            continue
+        array = np.asarray(value)
+        is_object = array.dtype.kind == "O" and array.size > 0
+        if is_object and all(isinstance(cell, str) for cell in array.flat):
+            array = array.astype(str)
+        if not name.startswith("__") and array.dtype.kind in "biufcUS":
             variables[name] = array
     return variables
 
 
-def _plain_array(value: Any) -> np.ndarray | None:
-    """Give numbers or text as an array; None for anything else."""
-    array = np.asarray(value)
-    if (
-        array.dtype.kind == "O"
-        and array.size
-        and all(isinstance(cell, str) for cell in array.ravel())
-    ):
-        array = array.astype(str)
-    return array if array.dtype.kind in "biufcUS" else None
-
-
-def _structures(name: str, elements: list[Any], named: bool) -> dict[str, np.ndarray]:
+def _structures(name: str, structures: np.ndarray, named: bool) -> dict[str, np.ndarray]:
     """Stack the RDMs of structures of one shape."""
-    variables = {}
-    rdms = [
-        np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in elements
-    ]
+    variables, rdms, names = {}, [], []
+    for cell in np.atleast_1d(structures).ravel():
+        structure = cell.reshape(())[()] if isinstance(cell, np.ndarray) else cell
+        rdm = structure["RDM"]
+        rdms.append(np.asarray(rdm.item() if rdm.ndim == 0 else rdm))
+        if named:
+            names.append(str(structure["name"]))
     if len({rdm.shape for rdm in rdms}) == 1:
         variables[name] = np.stack([rdm.astype(np.float64) for rdm in rdms])
     if named:
-        variables[f"{name}.name"] = np.array([str(one["name"]) for one in elements])
+        variables[f"{name}.name"] = np.array(names)
     return variables
-
-
-def _elements(structures: np.ndarray) -> list[Any]:
-    """List the structures of an array of them."""
-    cells = np.atleast_1d(structures).ravel()
-    return [cell.reshape(())[()] if isinstance(cell, np.ndarray) else cell for cell in cells]
 
 
 def _main(path: str, out: str) -> None:

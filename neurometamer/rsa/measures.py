@@ -1,4 +1,4 @@
-"""RDM measures: one dict that is dispatch, choice of the command line, list of tests and documentation at once.
+"""RDM measures: one table for dispatch, the command line, tests and documentation.
 
 Most measures need of the values only a sum over units of products between stimuli. It is taken a
 block of units at a time, so that values may lie in memory or in a file (anything with a shape that
@@ -10,7 +10,7 @@ float32 values from `FAST_PRODUCTS` products on: there blocks of units are multi
 twice as fast, which moves a correlation by less than 2e-7. Two things make that true. A block of
 ties (the zeros of a ReLU) must be zeros when it is multiplied: centered, it is one number added
 again and again, which float32 rounds in the same direction each time (5e-6 was seen). And the
-lengths of the rows, known in float64, judge the float32 sums: where these are off by more than
+lengths of the rows, known in float64, check the float32 sums: where these are off by more than
 `DRIFT` (ties other than zero, as after a ReLU6), all is done again in float64.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.store import InputError, name_ids
+from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 CHUNK = 4096
@@ -32,7 +32,7 @@ EXACT_FLOAT32 = 2**23
 """Up to this many units a centered mid-rank (a multiple of one half) is exact in float32."""
 
 FAST_PRODUCTS = 2**32
-"""From this many products (stimuli × stimuli × units) on, float32 values are multiplied in float32."""
+"""Products (stimuli × stimuli × units) from which on float32 values are multiplied in float32."""
 
 FAST_CHUNK = 4096
 """Units multiplied at a time in float32: fewer are more exact, more are faster."""
@@ -41,7 +41,7 @@ DRIFT = 4e-7
 """Largest relative error of a row's squared length that float32 products may have."""
 
 FIRST_LOOK = 4
-"""Blocks after which float32 sums are judged first, so that little is done in vain."""
+"""Blocks after which float32 sums are checked first, so that little work is lost."""
 
 SAFE_FLOAT32 = (1e-12, 1e12)
 """Sizes of values whose squares neither vanish nor overflow in float32, summed over a block."""
@@ -78,9 +78,12 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     n = row.size
     dtype = np.float32 if n < EXACT_FLOAT32 else np.float64
     other = np.flatnonzero(row != 0)  # ten times as fast as np.flatnonzero(row)
-    places, levels, n_below = (
-        _sorted_float32(row, other) if row.dtype == np.float32 else _sorted_any(row, other)
-    )
+    if row.dtype == np.float32:
+        places, levels, n_below = _sorted_float32(row, other)
+    else:
+        order = np.argsort(row[other])
+        places, levels = other[order], row[other][order]
+        n_below = int(np.searchsorted(levels, 0))
     n_zero = n - other.size
     middles = np.arange(1, other.size + 1, dtype=np.float64)
     middles[n_below:] += n_zero
@@ -92,7 +95,9 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
 
 
 def _sorted_float32(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sort by the lower, then by the upper half of the bits: numpy's stable sort of 16-bit numbers is a radix sort.
+    """Sort by the lower, then by the upper half of the bits.
+
+    numpy's stable sort of 16-bit numbers is a radix sort.
 
     Its 10 ns a value are a third of what sorting 64-bit pairs of value and place takes where
     AVX-512 is slow (Zen 4).
@@ -106,15 +111,8 @@ def _sorted_float32(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
     return other[order], bits[order], n_below
 
 
-def _sorted_any(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    values = row[other]
-    order = np.argsort(values)
-    levels = values[order]
-    return other[order], levels, int(np.searchsorted(levels, 0))
-
-
 def _share_ties(ranks: np.ndarray, levels: np.ndarray) -> None:
-    """Give equal neighbors their mean rank, in place; work grows with the number of ties, not of values."""
+    """Give equal neighbors their mean rank, in place; work grows with the number of ties."""
     tied = np.flatnonzero(levels[1:] == levels[:-1])
     if not tied.size:
         return
@@ -155,7 +153,7 @@ def ranks_from_zero(row: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RowRange:
-    """What must be known of one stimulus' values beside the values.
+    """Summary of one stimulus' values that measures need beside the values.
 
     Parameters
     ----------
@@ -226,7 +224,7 @@ class RowRange:
 
 
 def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
-    """Sum the products of all rows with all rows in float64, each row shifted, a block of units at a time.
+    """Sum the products of all rows with all rows in float64, each row shifted first.
 
     Parameters
     ----------
@@ -248,37 +246,35 @@ def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
     return total
 
 
-def _squares(part: np.ndarray) -> np.ndarray:
-    """Sum the squares of rows in float64, with one row's memory."""
-    return np.array([row @ row for row in (one.astype(np.float64) for one in part)])
-
-
 def _fast_products(
     values: Any, shifts: np.ndarray, ranges: Sequence[RowRange], centered: bool
 ) -> np.ndarray | None:
-    """Multiply in float32; None where the result would not be exact enough (see the head of this file)."""
+    """Multiply in float32; None where the result would not be exact enough (module docstring)."""
     n, p = values.shape
-    sizes = [one.size for one in ranges]
+    sizes = [row.size for row in ranges]
     if values.dtype != np.float32 or n * n * p < FAST_PRODUCTS:
         return None
     if min(sizes) < SAFE_FLOAT32[0] or max(sizes) > SAFE_FLOAT32[1]:
         return None
     near = shifts.astype(np.float32)[:, np.newaxis]
-    means = np.array([one.mean for one in ranges])
-    left = (
-        means - near[:, 0] if centered else np.zeros(n)
-    )  # what of the means is not subtracted in the blocks
-    squares = np.array([one.spread for one in ranges])
+    means = np.array([row.mean for row in ranges])
+    # the part of the means that is not subtracted in the blocks
+    left = means - near[:, 0] if centered else np.zeros(n)
+    squares = np.array([row.spread for row in ranges])
     known = squares + p * left**2 if centered else squares + p * means**2
-    total, looked = np.zeros((n, n)), np.zeros(n)
+    total, first_squares = np.zeros((n, n)), np.zeros(n)
     for count, start in enumerate(range(0, p, FAST_CHUNK), start=1):
         part = values[:, start : start + FAST_CHUNK]
         part = part - near if near.any() else part
         total += part @ part.T
         if count <= FIRST_LOOK:
-            looked += _squares(part)
-        if count == FIRST_LOOK and np.any(np.abs(np.diag(total) - looked) > DRIFT * looked):
-            return None
+            for index, row in enumerate(part):  # in float64, with one row's memory
+                exact = row.astype(np.float64)
+                first_squares[index] += exact @ exact
+        if count == FIRST_LOOK:
+            drift = np.abs(np.diag(total) - first_squares)
+            if np.any(drift > DRIFT * first_squares):
+                return None
     if np.any(np.abs(np.diag(total) - known) > DRIFT * (squares if centered else known)):
         return None
     total[np.diag_indices(n)] = known
@@ -287,21 +283,12 @@ def _fast_products(
 
 
 def _column_centered_products(values: Any) -> np.ndarray:
-    """Sum products after the mean over stimuli was taken from each unit: differences stay, and lose fewer digits."""
+    """Sum products less the mean over stimuli of each unit: differences lose fewer digits."""
     total = np.zeros((values.shape[0],) * 2)
     for start in range(0, values.shape[1], CHUNK):
         part = values[:, start : start + CHUNK].astype(np.float64)
         part -= part.mean(axis=0)
         total += part @ part.T
-    return total
-
-
-def _rates_by_log_rates(values: Any) -> np.ndarray:
-    mean, weight = POISSON_PRIOR
-    total = np.zeros((values.shape[0],) * 2)
-    for start in range(0, values.shape[1], CHUNK):
-        rates = (values[:, start : start + CHUNK].astype(np.float64) + mean * weight) / (1 + weight)
-        total += rates @ np.log(rates).T
     return total
 
 
@@ -337,10 +324,10 @@ Dissimilarities = Callable[[Any, Sequence[RowRange]], np.ndarray]
 
 
 def _correlation(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    means = np.array([one.mean for one in ranges])
+    means = np.array([row.mean for row in ranges])
     # a mean that dominates is subtracted before, where it costs no digits; any other after, so that
     # zeros stay zeros
-    large = values.shape[1] * means**2 > 16 * np.array([one.spread for one in ranges])
+    large = values.shape[1] * means**2 > 16 * np.array([row.spread for row in ranges])
     products = _fast_products(values, np.where(large, means, 0), ranges, centered=True)
     return _one_minus_cosine(sum_products(values, means) if products is None else products)
 
@@ -360,7 +347,12 @@ def _squared_euclidean(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
 
 
 def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    return np.maximum(squared_distances(_rates_by_log_rates(values)), 0) / values.shape[1]
+    mean, weight = POISSON_PRIOR
+    total = np.zeros((values.shape[0],) * 2)
+    for start in range(0, values.shape[1], CHUNK):
+        rates = (values[:, start : start + CHUNK].astype(np.float64) + mean * weight) / (1 + weight)
+        total += rates @ np.log(rates).T
+    return np.maximum(squared_distances(total), 0) / values.shape[1]
 
 
 @short_repr
@@ -371,14 +363,14 @@ class Measure:
     Parameters
     ----------
     label : str
-        What the numbers are, kept in files.
+        Name of the numbers, kept in files.
     about : str
         Definition in one line.
     compute : callable, optional
         Rows and their ranges to condensed dissimilarities; None where noise or folds are needed too
         (`needs`).
     prepare : callable, optional
-        What becomes of each row first, e.g. its ranks.
+        Transformation of each row before `compute`, e.g. to ranks.
     undefined : str
         Rows that have no value: ``"constant"``, ``"zero"``, ``"negative"`` or none.
     needs : str
@@ -458,6 +450,46 @@ MEASURES: dict[str, Measure] = {
 }
 """Measure name to its definition; the first is the default."""
 
+MEASURE_ALIASES = {
+    measure.rsatoolbox: name
+    for name, measure in MEASURES.items()
+    if measure.rsatoolbox and measure.rsatoolbox not in MEASURES
+}
+"""Name of a measure in rsatoolbox to its name here, where the two differ.
+
+``"euclidean"`` is in both and keeps its meaning here, the length of the difference; what rsatoolbox
+calls so is ``"squared-euclidean"``.
+"""
+
+
+def find_measure(name: str) -> Measure:
+    """Look a measure up.
+
+    Parameters
+    ----------
+    name : str
+        One of `MEASURES`, or a name of rsatoolbox (`MEASURE_ALIASES`).
+
+    Returns
+    -------
+    Measure
+        Its definition.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+
+    Examples
+    --------
+    >>> find_measure("correlation").label
+    '1 - Pearson'
+    """
+    name = MEASURE_ALIASES.get(name, name)
+    if name not in MEASURES:
+        raise unknown_name("RDM measure", name, MEASURES)
+    return MEASURES[name]
+
 
 def check_ranges(
     ranges: Sequence[RowRange], names: Sequence[str], measure: Measure, place: str
@@ -471,7 +503,7 @@ def check_ranges(
     names : sequence of str
         Their ids.
     measure : Measure
-        Which values it cannot take.
+        Measure, which knows the values that it cannot take.
     place : str
         Stage or ROI, for the message.
 
@@ -481,7 +513,7 @@ def check_ranges(
         For NaN, infinite, constant, zero or negative responses, whichever the measure cannot take;
         ids are named.
     """
-    broken = [name for name, one in zip(names, ranges) if not one.finite]
+    broken = [name for name, row in zip(names, ranges) if not row.finite]
     if broken:
         raise InputError(
             f"{place}: NaN or infinite values for {name_ids(broken)}; exclude those voxels or "
@@ -489,25 +521,23 @@ def check_ranges(
         )
     tests: dict[str, tuple[Callable[[RowRange], bool], str]] = {
         "constant": (
-            lambda one: one.low == one.high,
+            lambda row: row.low == row.high,
             "all values are equal for {}, so their correlation is undefined",
         ),
         "zero": (
-            lambda one: one.low == one.high == 0,
+            lambda row: row.low == row.high == 0,
             "all values are zero for {}, so they have no direction",
         ),
         "negative": (
-            lambda one: one.low < 0,
+            lambda row: row.low < 0,
             "negative values for {}, which no Poisson rate can be",
         ),
     }
     if measure.undefined:
         fails, words = tests[measure.undefined]
-        bad = [name for name, one in zip(names, ranges) if fails(one)]
+        bad = [name for name, row in zip(names, ranges) if fails(row)]
         if bad:
-            cure = (
-                "take another measure"
-                if measure.undefined == "negative"
-                else "leave those stimuli or this place out"
-            )
+            cure = "leave those stimuli or this place out"
+            if measure.undefined == "negative":
+                cure = "take another measure"
             raise InputError(f"{place}: {words.format(name_ids(bad))}; {cure}.")

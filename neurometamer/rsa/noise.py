@@ -1,4 +1,6 @@
-"""Noise of many voxels without a voxel × voxel matrix, and the distances that it whitens: Mahalanobis and crossnobis.
+"""Noise of many voxels, and the distances that it whitens: Mahalanobis and crossnobis.
+
+No voxel × voxel matrix is made where voxels outnumber residuals.
 
 A shrunken covariance is a diagonal plus the products of m residuals: ``D + c RᵀR``. With more
 voxels than residuals its inverse is applied through m × m matrices (Woodbury); with fewer, voxel ×
@@ -29,7 +31,7 @@ class Noise:
     Parameters
     ----------
     scale : ndarray, shape (p,) or (p, k)
-        What patterns are multiplied by first: one number a voxel, or a matrix.
+        Factor of the patterns: one number a voxel, or a matrix.
     white : ndarray, shape (m, p)
         Residuals, scaled likewise, along which less is left; no rows where there are none.
     lower : ndarray, shape (m, m)
@@ -48,7 +50,7 @@ class Noise:
     method: str
 
     def features(self, patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Split patterns into parts whose products, the second taken from the first, are whitened products.
+        """Split patterns into two parts, the difference of whose products is the whitened product.
 
         Parameters
         ----------
@@ -83,12 +85,12 @@ def no_noise(n_voxels: int) -> Noise:
     Parameters
     ----------
     n_voxels : int
-        How many.
+        Number of voxels.
 
     Returns
     -------
     Noise
-        With the identity as precision: Mahalanobis distances become Euclidean ones.
+        Noise with the identity as precision: Mahalanobis distances become Euclidean ones.
     """
     return _scaled(np.ones(n_voxels), 1.0, "none")
 
@@ -113,7 +115,7 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     values : ndarray, shape (n_observations, p)
         Responses.
     conditions : sequence of str, length n_observations
-        Which condition each is of.
+        Condition of each observation.
 
     Returns
     -------
@@ -127,6 +129,13 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     InputError
         When no condition was presented twice, lengths do not fit, or values are NaN or infinite
         (conditions are named).
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 2.0], [3.0, 2.0], [5.0, 5.0]])
+    >>> residuals, dof = residuals_of(values, ["cat", "cat", "dog"])
+    >>> residuals.tolist(), dof
+    ([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], 1)
     """
     _check_observations(values, conditions)
     names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
@@ -151,19 +160,16 @@ def _check_observations(
     folds: Sequence[str] | None = None,
     place: str = "these patterns",
 ) -> None:
-    if (
-        np.ndim(values) != 2
-        or len(conditions) != len(values)
-        or (folds is not None and len(folds) != len(values))
-    ):
-        told = "" if folds is None else f" and {len(folds)} folds"
+    lengths = [len(conditions)] if folds is None else [len(conditions), len(folds)]
+    if np.ndim(values) != 2 or any(length != len(values) for length in lengths):
+        with_folds = "" if folds is None else f" and {len(folds)} folds"
         raise InputError(
-            f"{place}: {len(conditions)} conditions{told} for values of shape {np.shape(values)}; "
-            "give one row each."
+            f"{place}: {len(conditions)} conditions{with_folds} for values of shape "
+            f"{np.shape(values)}; give one row each."
         )
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        held = dict.fromkeys(str(one) for one, odd in zip(conditions, bad) if odd)
+        held = dict.fromkeys(str(condition) for condition, odd in zip(conditions, bad) if odd)
         raise InputError(
             f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
             "conditions out."
@@ -174,12 +180,14 @@ def _check_observations(
 def estimate_noise(
     residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None
 ) -> Noise:
-    """Estimate the precision of voxels' noise, without a voxel × voxel matrix where voxels outnumber residuals.
+    """Estimate the precision of voxels' noise.
+
+    No voxel × voxel matrix is made where voxels outnumber residuals.
 
     Parameters
     ----------
     residuals : ndarray, shape (m, p)
-        E.g. of a GLM, or of `residuals_of`; their mean is taken away first.
+        Residuals of a GLM, or of `residuals_of`; their mean is subtracted first.
     method : str
         ``"shrinkage_diag"``: toward the diagonal, Schäfer & Strimmer (2005). ``"shrinkage_eye"``:
         toward a multiple of the identity, Ledoit & Wolf (2004). ``"diag"``: variances alone.
@@ -197,6 +205,13 @@ def estimate_noise(
     InputError
         For an unknown method, fewer than two residuals, NaN or infinite residuals, voxels without
         any noise, or a covariance that has no inverse.
+
+    Examples
+    --------
+    >>> residuals = np.random.default_rng(0).normal(size=(40, 3))
+    >>> noise = estimate_noise(residuals, method="diag")
+    >>> noise.scale.round(2).tolist(), noise.method
+    ([0.89, 1.21, 1.19], 'diag')
     """
     if method not in SHRINKAGE:
         raise unknown_name("noise estimator", method, SHRINKAGE)
@@ -212,23 +227,20 @@ def estimate_noise(
         raise InputError(
             f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out."
         )
-    if method != "shrinkage_eye" and (
-        bad := [f"voxel {i}" for i in np.flatnonzero(variances == 0)]
-    ):
-        raise InputError(f"noise: no variance in {name_ids(bad)}; leave those voxels out.")
+    constant = [f"voxel {i}" for i in np.flatnonzero(variances == 0)]
+    if constant and method != "shrinkage_eye":
+        raise InputError(f"noise: no variance in {name_ids(constant)}; leave those voxels out.")
     if method == "diag":
         return _scaled(variances**-0.5, 1.0, method)
     if method == "full":
         return _precision(x, np.zeros(x.shape[1]), 1 / dof, 0.0, method, None)
-    return (
-        _toward_diagonal(x, variances, dof)
-        if method == "shrinkage_diag"
-        else _toward_identity(x, dof)
-    )
+    if method == "shrinkage_eye":
+        return _toward_identity(x, dof)
+    return _toward_diagonal(x, variances, dof)
 
 
 def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
-    """Take sums over all pairs of voxels from sums over all pairs of residuals: tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
+    """Shrink toward the diagonal; sums over pairs of voxels use tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
     m, spread = len(x), np.sqrt(variances)
     z = x / spread
     small = x.shape[1] <= m
@@ -238,13 +250,10 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     fourth = np.einsum("ij,ij->", squares, squares)
     product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
     mean_of_products = (of_rows @ of_rows - fourth) / (m - 1)
-    # no correlation at all, as of one voxel: nothing to shrink
-    weight = (
-        m / dof**2 * (mean_of_products - product_of_means) / product_of_means
-        if product_of_means > 0
-        else 1.0
-    )
-    weight = float(np.clip(weight, 0, 1))
+    weight = 1.0  # no correlation at all, as of one voxel: nothing to shrink
+    if product_of_means > 0:
+        share = m / dof**2 * (mean_of_products - product_of_means) / product_of_means
+        weight = float(np.clip(share, 0, 1))
     if small:
         gram *= spread[:, np.newaxis] * spread
     return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
@@ -280,9 +289,8 @@ def _precision(
     """
     m, p = x.shape
     if p <= m:
-        return _scaled(
-            _root_of_inverse(x, diagonal, factor, x.T @ x if gram is None else gram), weight, method
-        )
+        products = x.T @ x if gram is None else gram
+        return _scaled(_root_of_inverse(x, diagonal, factor, products), weight, method)
     if not weight > 0:
         raise InputError(
             f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or "
@@ -310,13 +318,11 @@ def _root_of_inverse(
         lower = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         lower = np.zeros_like(covariance)
-    # what is left of a voxel's variance when the voxels before it are known: rounding alone, for a
-    # copy
+    # the rest of a voxel's variance when the voxels before it are known is rounding alone for a copy
     if np.any(np.diag(lower) ** 2 <= 1e-13 * len(lower) * np.diag(covariance)):
         raise InputError(
             f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; "
-            "shrink it, or leave "
-            "out voxels that copy others."
+            "shrink it, or leave out voxels that copy others."
         )
     return np.asarray(dtrtri(lower, lower=1)[0]).T
 
@@ -332,7 +338,7 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     values : ndarray, shape (n, p)
         One pattern a condition.
     noise : Noise
-        Of the same voxels.
+        Noise of the same voxels.
 
     Returns
     -------
@@ -365,18 +371,20 @@ def crossnobis_rdm(
     order: Sequence[str] | None = None,
     place: str = "these patterns",
 ) -> np.ndarray:
-    """Compute crossvalidated squared Mahalanobis distances: each fold's differences times the other folds'.
+    """Compute crossvalidated squared Mahalanobis distances.
+
+    The differences of each fold are multiplied by those of the other folds.
 
     Parameters
     ----------
     values : ndarray, shape (n_observations, p)
         Responses to single presentations.
     conditions : sequence of str, length n_observations
-        Which condition each is of.
+        Condition of each observation.
     folds : sequence of str, length n_observations
         Independent parts, e.g. runs; each condition is in two of them at least.
     noise : Noise, optional
-        Of the same voxels; by default all are equally noisy.
+        Noise of the same voxels; by default all are equally noisy.
     order : sequence of str, optional
         Conditions in the order wanted; sorted by default.
     place : str
@@ -408,17 +416,25 @@ def crossnobis_rdm(
     ----------
     Walther et al. (2016), NeuroImage 137:188-200. Schütt et al. (2023), eLife 12:e82566 (unbalanced
     form).
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 0], [0, 1], [0, 0], [1.2, 0], [0, 0.8], [0, 0]])
+    >>> conditions, runs = ["cat", "dog", "cup"] * 2, ["1"] * 3 + ["2"] * 3
+    >>> crossnobis_rdm(values, conditions, runs, order=["cat", "dog", "cup"]).round(6).tolist()
+    [1.0, 0.6, 0.4]
     """
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)
-    kinds = [str(one) for one in conditions]
-    names = sorted(set(kinds)) if order is None else [str(one) for one in order]
+    labels = [str(name) for name in conditions]
+    in_order = sorted(set(labels)) if order is None else order
+    names = [str(name) for name in in_order]
     if len(names) < 2:
         raise InputError(
             f"{place}: distances need at least two conditions; there is "
             f"{name_ids(names) or 'none'}."
         )
-    sums, counts, parts = sums_by_fold(values, kinds, folds, names)
+    sums, counts, parts = sums_by_fold(values, labels, folds, names)
     if len(parts) < 2:
         raise InputError(
             f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}."
@@ -434,11 +450,11 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
     Parameters
     ----------
     sums : ndarray, shape (n_folds, n, p)
-        Of `sums_by_fold`.
+        Sums of `sums_by_fold`.
     counts : ndarray, shape (n_folds, n)
         Presentations; each condition in two folds at least (`check_folds`).
     noise : Noise
-        Of the same voxels.
+        Noise of the same voxels.
 
     Returns
     -------
@@ -446,21 +462,21 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
         Condensed, divided by the number of voxels; see `crossnobis_rdm`.
     """
     z, h = noise.features(sums.reshape(-1, sums.shape[2]))
-    sides = [
-        (part.reshape(*counts.shape, -1), sign) for part, sign in ((z, 1), (h, -1)) if part.shape[1]
-    ]
+    sides = [(z.reshape(*counts.shape, -1), 1)]
+    if h.shape[1]:
+        sides.append((h.reshape(*counts.shape, -1), -1))
     complete = np.asarray((counts > 0).all(axis=0))
     distances = np.empty(len(complete) * (len(complete) - 1) // 2)
     first, second = np.triu_indices(len(complete), 1)
-    whole = complete[first] & complete[second]
+    both_complete = complete[first] & complete[second]
     if complete.any():
         products = sum(
             _crossed(part[:, complete], counts[:, complete], sign) for part, sign in sides
         )
-        distances[whole] = squared_distances(np.asarray(products)) / len(counts)
+        distances[both_complete] = squared_distances(np.asarray(products)) / len(counts)
     if not complete.all():
         products = sum(_crossed_pairs(part, counts, sign) for part, sign in sides)
-        distances[~whole] = squared_distances(np.asarray(products))[~whole]
+        distances[~both_complete] = squared_distances(np.asarray(products))[~both_complete]
     return distances / sums.shape[2]
 
 
@@ -474,7 +490,7 @@ def sums_by_fold(
     values : ndarray, shape (n_observations, p)
         Responses.
     conditions, folds : sequence of str, length n_observations
-        What each is of.
+        Condition and fold of each observation.
     names : sequence of str
         Conditions wanted, in this order; others are left out.
 
@@ -483,15 +499,13 @@ def sums_by_fold(
     sums : ndarray, shape (n_folds, n, p)
         float64.
     counts : ndarray, shape (n_folds, n)
-        How many presentations.
+        Numbers of presentations.
     folds : list of str
-        As they come.
+        Folds in order of appearance.
     """
-    parts = list(dict.fromkeys(str(one) for one in folds))
-    column, row = (
-        {name: i for i, name in enumerate(names)},
-        {name: i for i, name in enumerate(parts)},
-    )
+    parts = list(dict.fromkeys(str(fold) for fold in folds))
+    column = {name: i for i, name in enumerate(names)}
+    row = {name: i for i, name in enumerate(parts)}
     counts = np.zeros((len(parts), len(names)))
     sums = np.zeros((len(parts), len(names), values.shape[1]))
     for response, kind, part in zip(values, conditions, folds, strict=True):
@@ -511,7 +525,7 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
     names, folds : sequence of str
         Conditions and folds.
     place : str
-        For messages.
+        Subject and ROI, for messages.
 
     Raises
     ------
@@ -527,8 +541,7 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
                 lacking.append(f"{name} in {name_ids(inside) or 'none'}")
         raise InputError(
             f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} "
-            "only. "
-            "Take other folds, e.g. presentations, or leave those conditions out."
+            "only. Take other folds, e.g. presentations, or leave those conditions out."
         )
 
 

@@ -1,4 +1,7 @@
-"""RDMs with names: labelled, checked and joined by stimulus id. The container is `rsatoolbox.rdm.RDMs`."""
+"""RDMs with names: labelled, checked and joined by stimulus id.
+
+The container is `rsatoolbox.rdm.RDMs`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ STIMULI = Columns(
     "RE its own).",
     ("id", "kind", "reference_id"),
 )
-"""What a table of stimuli must have."""
+"""Columns that a table of stimuli must have."""
 
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
@@ -37,7 +40,7 @@ def check_enough(names: Sequence[str], place: str) -> None:
     names : sequence of str
         Conditions.
     place : str
-        What holds them, for the message.
+        Owner of the conditions, for the message.
 
     Raises
     ------
@@ -74,9 +77,9 @@ def label_rdms(
     patterns : mapping of str to sequence of str, optional
         One list of length n each, e.g. ``kind``, ``reference_id``.
     measure : str
-        What the numbers are, e.g. ``"1 - Spearman"``.
+        Name of the measure, e.g. ``"1 - Spearman"``.
     provenance : mapping, optional
-        What went in; kept as JSON text in ``descriptors["provenance"]``.
+        Record of the inputs; kept as JSON text in ``descriptors["provenance"]``.
 
     Returns
     -------
@@ -88,19 +91,32 @@ def label_rdms(
     InputError
         When ids repeat or are too few, numbers are missing or negative (`check_rdms`), lengths do
         not fit, or a square RDM is not symmetric or not zero on the diagonal.
+
+    Examples
+    --------
+    >>> rdms = label_rdms(
+    ...     np.array([[1.0, 2, 3, 4, 5, 6]]),
+    ...     conditions=["cat", "dog", "cup", "car"],
+    ...     places={"subject": ["S1"], "roi": ["V1"]},
+    ...     measure="1 - Pearson",
+    ... )
+    >>> rdms.pattern_descriptors["condition"], rdms.rdm_descriptors["roi"]
+    (['cat', 'dog', 'cup', 'car'], ['V1'])
     """
     from rsatoolbox.rdm import RDMs
 
-    ids = [str(one) for one in conditions]
+    ids, patterns = [str(name) for name in conditions], patterns or {}
+    values = _fitting(dissimilarities, ids, places, patterns)
+    text = json.dumps(dict(provenance or {}), sort_keys=True, default=str)
+    pattern_descriptors = {"condition": ids}
+    for name, column in patterns.items():
+        pattern_descriptors[name] = [str(label) for label in column]
     rdms = RDMs(
-        _fitting(dissimilarities, ids, places, patterns or {}),
+        values,
         dissimilarity_measure=measure,
-        descriptors={"provenance": json.dumps(dict(provenance or {}), sort_keys=True, default=str)},
-        rdm_descriptors={name: [_plain(one) for one in column] for name, column in places.items()},
-        pattern_descriptors={
-            "condition": ids,
-            **{name: [str(one) for one in column] for name, column in (patterns or {}).items()},
-        },
+        descriptors={"provenance": text},
+        rdm_descriptors={name: _plain(column) for name, column in places.items()},
+        pattern_descriptors=pattern_descriptors,
     )
     check_rdms(rdms, "RDMs")
     return rdms
@@ -123,13 +139,11 @@ def _fitting(
     if values.shape[1:] not in ((n_pairs,), (n, n)):
         raise InputError(
             f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions "
-            f"({name_ids(ids)}); give "
-            f"(n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
+            f"({name_ids(ids)}); give (n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
         )
     for sort, table, size in (("places", places, len(values)), ("patterns", patterns, n)):
-        if odd := [
-            f"{name} ({len(column)})" for name, column in table.items() if len(column) != size
-        ]:
+        lengths = {name: len(column) for name, column in table.items()}
+        if odd := [f"{name} ({length})" for name, length in lengths.items() if length != size]:
             raise InputError(
                 f"RDMs: {sort} of other lengths than {size}: {name_ids(odd)}; give one label each."
             )
@@ -139,7 +153,7 @@ def _fitting(
 
 
 TOLERANCE = 1e-6
-"""Of the largest dissimilarity: how far the triangles may differ, and the diagonal be from zero."""
+"""Largest asymmetry or diagonal value, as a share of the largest dissimilarity."""
 
 
 def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
@@ -168,9 +182,8 @@ def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
             f"{name_pairs(rows, columns, ids)}."
         )
     diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    off = [
-        name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad
-    ]
+    is_off = (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)
+    off = [name for name, bad in zip(ids, is_off) if bad]
     if off:
         raise InputError(
             f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?"
@@ -228,7 +241,7 @@ BETWEEN = "+"
 def session_descriptors(
     patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
 ) -> dict[str, list[str]]:
-    """Say for RDMs of these patterns in which session each image was shown.
+    """Find the session in which each image of these patterns' RDMs was shown.
 
     Parameters
     ----------
@@ -243,13 +256,12 @@ def session_descriptors(
         Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for
         each. Empty where no image has another session than the others.
     """
-    ids = [str(one) for one in table["id"]]
+    ids = [str(name) for name in table["id"]]
     labels = {}
     for subject, patterns in patterns_by_subject.items():
         shown: dict[str, set[str]] = {}
-        for condition, session in zip(
-            patterns.observations["condition"], patterns.observations["session"]
-        ):
+        observations = patterns.observations[["condition", "session"]]
+        for condition, session in observations.itertuples(index=False):
             shown.setdefault(str(condition), set()).add(*ascii_labels([session]))
         labels[subject] = [BETWEEN.join(sorted(shown.get(name, {""}))) for name in ids]
     first = next(iter(labels.values()), [])
@@ -258,9 +270,9 @@ def session_descriptors(
     return {f"{SESSION}:{subject}": column for subject, column in labels.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(column: Iterable[Any]) -> list[Any]:
     """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
-    return value.item() if isinstance(value, np.generic) else value
+    return [value.item() if isinstance(value, np.generic) else value for value in column]
 
 
 def check_rdms(rdms: RDMs, what: str) -> None:
@@ -287,7 +299,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
             f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
             f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
         )
-    names = [str(one) for one in rdms.pattern_descriptors["condition"]]
+    names = [str(name) for name in rdms.pattern_descriptors["condition"]]
     if again := duplicates(names):
         raise InputError(
             f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of "
@@ -297,14 +309,13 @@ def check_rdms(rdms: RDMs, what: str) -> None:
     bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
     if bad_rdm.size:
         first, second = np.triu_indices(rdms.n_cond, 1)
-        ids = dict.fromkeys(
-            names[i] for pair in np.unique(bad_pair) for i in (first[pair], second[pair])
-        )
+        pairs = np.unique(bad_pair)
+        ends = np.stack([first[pairs], second[pairs]], axis=1).ravel()
+        ids = dict.fromkeys(names[i] for i in ends)
         where = [place_name(rdms, int(i)) for i in np.unique(bad_rdm)]
         raise InputError(
             f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli "
-            f"{name_ids(ids)}; "
-            "leave those RDMs or stimuli out."
+            f"{name_ids(ids)}; leave those RDMs or stimuli out."
         )
     if not any(word in str(rdms.dissimilarity_measure).lower() for word in SIGNED):
         below = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
@@ -326,8 +337,7 @@ def _check_type(rdms: Any, what: str) -> None:
     if not hasattr(rdms, "pattern_descriptors") or not hasattr(rdms, "dissimilarities"):
         raise InputError(
             f"{what}: expected rsatoolbox.rdm.RDMs, not {type(rdms).__name__}; read_rdms opens "
-            "files and label_rdms "
-            "names numbers."
+            "files and label_rdms names numbers."
         )
 
 
@@ -339,7 +349,7 @@ def place_name(rdms: RDMs, index: int) -> str:
     rdms : rsatoolbox.rdm.RDMs
         The RDMs.
     index : int
-        Which one.
+        Position of the RDM.
 
     Returns
     -------
@@ -384,16 +394,21 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     >>> match_ids(["b", "a"], ["a", "b"], "patterns", "the table").tolist()
     [1, 0]
     """
-    left, right = [str(one) for one in have], [str(one) for one in wanted]
-    again = {what: duplicates(left), other: duplicates(right)}
-    position, asked = {name: i for i, name in enumerate(left)}, set(right)
+    left = [str(name) for name in have]
+    right = [str(name) for name in wanted]
+    position = {name: i for i, name in enumerate(left)}
     missing = [name for name in right if name not in position]
-    extra = [name for name in left if name not in asked]
-    found = [f"repeated in {side}: {name_ids(ids)}" for side, ids in again.items() if ids]
-    found += [f"missing from {what}: {name_ids(missing)}"] if missing else []
-    found += [f"missing from {other}: {name_ids(extra)}"] if extra else []
-    if found:
-        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(found)}.")
+    known = set(right)
+    extra = [name for name in left if name not in known]
+    problems = {
+        f"repeated in {what}": duplicates(left),
+        f"repeated in {other}": duplicates(right),
+        f"missing from {what}": missing,
+        f"missing from {other}": extra,
+    }
+    if any(problems.values()):
+        texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
+        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}.")
     return np.array([position[name] for name in right], dtype=int)
 
 
@@ -406,7 +421,7 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     rdms : rsatoolbox.rdm.RDMs
         Left unchanged.
     rows : sequence of int
-        Which conditions, in the order wanted, each at most once.
+        Positions of the conditions, in the order wanted, each at most once.
 
     Returns
     -------
@@ -417,6 +432,15 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     ------
     InputError
         For a row that is not there, or asked for twice.
+
+    Examples
+    --------
+    >>> from neurometamer import compute_rdms
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> part = take_conditions(rdms, [3, 0, 2])
+    >>> part.pattern_descriptors["condition"], part.dissimilarities.round(12).tolist()
+    (['car', 'cat', 'cup'], [[0.5, 1.5, 2.0]])
     """
     from rsatoolbox.rdm import RDMs
 
@@ -430,10 +454,10 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
         raise InputError(
             f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM."
         )
-    keep = {
-        name: [_plain(column[i]) for i in index]
-        for name, column in rdms.pattern_descriptors.items()
-    }
+    kept = {}
+    for name, column in rdms.pattern_descriptors.items():
+        if name != "index":
+            kept[name] = _plain(column[i] for i in index)
     first, second = np.triu_indices(len(index), 1)
     low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
     position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
@@ -441,16 +465,14 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
         rdms.dissimilarities[:, position],
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
-        rdm_descriptors={
-            name: [_plain(one) for one in column] for name, column in rdms.rdm_descriptors.items()
-        },
-        pattern_descriptors={name: column for name, column in keep.items() if name != "index"},
+        rdm_descriptors={name: _plain(column) for name, column in rdms.rdm_descriptors.items()},
+        pattern_descriptors=kept,
     )
 
 
 @checked
 def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
-    """Take the part of one kind of images, its conditions named by the photograph that they come from.
+    """Take the part of one kind of images, its conditions named by their photograph.
 
     Parameters
     ----------
@@ -471,33 +493,48 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     InputError
         For a missing descriptor, an unknown kind, two images of the kind from one photograph, or
         fewer than 4.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> select_kind(rdms, "AI").pattern_descriptors["condition"]
+    ['RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5']
     """
     for name in ("kind", by):
         if name not in rdms.pattern_descriptors:
             raise InputError(
                 f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected."
             )
-    kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
+    kinds = [str(image_type) for image_type in rdms.pattern_descriptors["kind"]]
     if kind not in kinds:
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
-    part = take_conditions(rdms, [i for i, one in enumerate(kinds) if one == kind])
+    part = take_conditions(rdms, [i for i, image_type in enumerate(kinds) if image_type == kind])
     part.pattern_descriptors["stimulus"] = part.pattern_descriptors["condition"]
-    part.pattern_descriptors["condition"] = [str(one) for one in part.pattern_descriptors[by]]
+    part.pattern_descriptors["condition"] = [str(label) for label in part.pattern_descriptors[by]]
     check_rdms(part, f"RDMs of kind {kind}")
     return part
 
 
 ALL_KINDS = "all"
-"""In place of a kind: all stimuli together, whatever their kinds."""
+"""Name, in place of a kind, of all stimuli together."""
 
 
 def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
-    """Take the stimuli of one kind; without a kind all of them, unless that would mix kinds unasked.
+    """Take the stimuli of one kind; without a kind all of them, where there is one kind only.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With or without ``pattern_descriptors["kind"]``.
+        RDMs with or without ``pattern_descriptors["kind"]``.
     kind : str or None
         A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where
         there is one kind only.
@@ -505,7 +542,7 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Of those stimuli.
+        RDMs of those stimuli.
 
     Raises
     ------
@@ -515,19 +552,23 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     """
     _check_type(rdms, "RDMs")
     if kind is None:
-        kinds = list(dict.fromkeys(str(one) for one in rdms.pattern_descriptors.get("kind", ())))
+        kinds = list(
+            dict.fromkeys(
+                str(image_type) for image_type in rdms.pattern_descriptors.get("kind", ())
+            )
+        )
         if len(kinds) > 1:
             raise InputError(
                 f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
-                f"kind='{kinds[0]}', or "
-                f"give kind='{ALL_KINDS}' to take pairs within and between kinds together."
+                f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within "
+                "and between kinds together."
             )
         return rdms
     return rdms if kind == ALL_KINDS else select_kind(rdms, kind)
 
 
 def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
-    """Read what RDMs of the same stimuli in the same order know about them.
+    """Read the labels of stimuli from RDMs that hold them in the same order.
 
     Parameters
     ----------
@@ -541,11 +582,11 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = {"condition": [str(one) for one in sides[0].pattern_descriptors["condition"]]}
+    table = {"condition": [str(name) for name in sides[0].pattern_descriptors["condition"]]}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(table["condition"])
         for side in reversed(sides):
-            known = [str(one) for one in side.pattern_descriptors.get(name, ())]
+            known = [str(label) for label in side.pattern_descriptors.get(name, ())]
             table[name] = known if any(known) else table[name]
     return pd.DataFrame(table)
 
@@ -575,6 +616,16 @@ def align_rdms(
     ------
     InputError
         Listing missing, extra and repeated ids; also when fewer than 4 stimuli are shared.
+
+    Examples
+    --------
+    >>> from neurometamer import compute_rdms
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> first = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> second = compute_rdms(values[::-1], ids=["car", "cup", "dog", "cat"])
+    >>> a, b = align_rdms(first, second)
+    >>> b.pattern_descriptors["condition"], bool(np.allclose(a.dissimilarities, b.dissimilarities))
+    (['cat', 'dog', 'cup', 'car'], True)
     """
     if join not in ("exact", "inner"):
         raise unknown_name("join", join, ("exact", "inner"))
@@ -583,21 +634,19 @@ def align_rdms(
             raise InputError(
                 f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by."
             )
-    left = [str(one) for one in a.pattern_descriptors[by]]
-    right = [str(one) for one in b.pattern_descriptors[by]]
+    left = [str(name) for name in a.pattern_descriptors[by]]
+    right = [str(name) for name in b.pattern_descriptors[by]]
     if join == "inner":
         shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
         check_enough(
             sorted(shared),
             f"stimuli shared by both RDMs (left out: {name_ids(left_out) or 'none'})",
         )
-        a = take_conditions(a, [i for i, one in enumerate(left) if one in shared])
-        b = take_conditions(b, [i for i, one in enumerate(right) if one in shared])
+        a = take_conditions(a, [i for i, name in enumerate(left) if name in shared])
+        b = take_conditions(b, [i for i, name in enumerate(right) if name in shared])
         a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
-        left, right = (
-            [one for one in left if one in shared],
-            [one for one in right if one in shared],
-        )
+        left = [name for name in left if name in shared]
+        right = [name for name in right if name in shared]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

@@ -1,4 +1,4 @@
-"""RDMs straight from a network's forward pass: the responses of all images are never together in memory.
+"""RDMs from a network's forward pass, without the responses of all images in memory.
 
 Each image's responses are reduced at once to what the measure needs (ranks, or the responses
 themselves, float32) and written to a scratch file, one a stage. Afterwards each file is read a
@@ -8,6 +8,7 @@ the same to the last bit.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -44,7 +45,7 @@ class RowFile:
     shape : tuple of int
         Rows and columns.
     dtype : dtype
-        Of the values.
+        Type of the values.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RowFile:
         Parameters
         ----------
         index : int
-            Which.
+            Position of the row.
         row : ndarray, shape (n_columns,)
             Its values.
         """
@@ -81,7 +82,7 @@ class RowFile:
             left = left[self._file.write(left) or 0 :]
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = (one.indices(size) for one, size in zip(key, self.shape))
+        rows, columns = (part.indices(size) for part, size in zip(key, self.shape))
         start, stop, _ = columns
         out = np.empty((len(range(*rows)), stop - start), dtype=self.dtype)
         for row, index in zip(out, range(*rows)):
@@ -96,7 +97,7 @@ class RowFile:
 
 
 class _Stage:
-    """Takes one stage's responses as they come, keeps what the measure needs."""
+    """Responses of one stage, reduced as they come to the rows that the measure needs."""
 
     def __init__(self, path: Path, shape: tuple[int, int], measure: Measure) -> None:
         self.measure = measure
@@ -120,12 +121,12 @@ class _Stage:
         assert self._rows is not None and self.measure.compute is not None
         with self._rows as rows:
             check_ranges(self.seen, ids, self.measure, place)
-            found = self.measure.compute(rows, self.kept)
+            rdm = self.measure.compute(rows, self.kept)
         self._path.unlink()
-        return found
+        return rdm
 
     def close(self) -> None:
-        """Let go of the file, also after an error."""
+        """Close the file, also after an error."""
         if self._rows is not None:
             self._rows.__exit__(None, None, None)
 
@@ -171,6 +172,30 @@ def streamed_rdms(
     InputError
         For an unknown stage or measure, a measure that needs repeats, fewer than 4 stimuli, a
         stimulus for which the measure is undefined, or a scratch folder without enough space.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from torch import nn
+    >>> import stimuli_gen as sg
+    >>> size = sg.Preprocessing(
+    ...     size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+    ... )
+    >>> model = sg.stage_model(
+    ...     nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)),
+    ...     stages={"conv1": "0", "output": "2"},
+    ...     preprocessing=size,
+    ...     class_names=["animal", "object"],
+    ...     name="tiny",
+    ...     weights="random",
+    ...     trained=False,
+    ... )
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8)).astype("f4") / 255
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> stimuli = sg.StimulusSet(images=pixels, table=table)
+    >>> streamed_rdms(model, stimuli, measure="pearson", stages=["conv1"]).rdm_descriptors["stage"]
+    ['conv1']
     """
     known = find_measure(measure)
     if known.needs:
@@ -187,7 +212,15 @@ def streamed_rdms(
     with tempfile.TemporaryDirectory(dir=scratch, prefix="neurometamer-rdm-") as folder:
 
         def create(stage: str, shape: tuple[int, int]) -> _Stage:
-            _check_space(folder, [*(one.shape for one in targets.values()), shape])
+            shapes = [shape, *(target.shape for target in targets.values())]
+            needed = 4 * sum(map(math.prod, shapes))
+            free = shutil.disk_usage(folder).free
+            if needed > free:
+                raise InputError(
+                    f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch "
+                    f"space, {Path(folder).parent} has {free / 1e9:.1f}; give another scratch "
+                    "folder, or fewer stages."
+                )
             targets[stage] = _Stage(Path(folder) / f"{len(targets):03d}.rows", shape, known)
             return targets[stage]
 
@@ -197,20 +230,7 @@ def streamed_rdms(
             )
             vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
         finally:
-            for one in targets.values():
-                one.close()
+            for target in targets.values():
+                target.close()
     n_units = {stage: targets[stage].shape[1] for stage in ordered}
     return network_rdms(np.array(vectors), stimuli.table, n_units, measure, provenance)
-
-
-def _check_space(folder: str, shapes: Sequence[tuple[int, int]]) -> None:
-    needed, free = (
-        4 * sum(rows * columns for rows, columns in shapes),
-        shutil.disk_usage(folder).free,
-    )
-    if needed > free:
-        raise InputError(
-            f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch space, "
-            f"{Path(folder).parent} "
-            f"has {free / 1e9:.1f}; give another scratch folder, or fewer stages."
-        )

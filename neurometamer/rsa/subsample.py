@@ -1,6 +1,6 @@
-"""The resampling of Zhang et al.: 80 % of the units without replacement, all RDMs computed anew.
+"""The resampling of Zhang et al.: 80 % of the units without replacement, all RDMs computed again.
 
-It is here for the paper's numbers. It says how much an RDM depends on which voxels were measured,
+It reproduces the paper's numbers. It says how much an RDM depends on which voxels were measured,
 and nothing about other images or other people; `SUBSAMPLE_WARNING` goes with every number.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from neurometamer.arguments import checked_with
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
+from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.rdms import STIMULI
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
 SUBSAMPLE_WARNING = (
     "WARNING: ignores the choice of images; where it claims 95% it covered 30 to 50% in "
-    "simulations "
-    "(interval 'stimuli' covers 95% or more)"
+    "simulations (interval 'stimuli' covers 95% or more)"
 )
 """Said wherever the interval is used."""
 
@@ -36,7 +36,7 @@ BLOCK = 2**21
 """Numbers of a part held in float64 at a time: 16 MiB."""
 
 SHARE = 0.8
-"""Of the units, Zhang et al. (2021)."""
+"""Share of the units in a subsample, from Zhang et al. (2021)."""
 
 
 @short_repr
@@ -87,6 +87,22 @@ def pattern_units(
     ------
     InputError
         When a subject's conditions are not exactly the stimuli of the table.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> patterns = Patterns(
+    ...     values=np.array([[1.0, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]]),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ids, "presentation": 1, "run": "1", "session": ["a", "a", "b", "b"]}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}),
+    ... )
+    >>> [(units.place, units.values.shape) for units in pattern_units({"S1": patterns}, table)]
+    [('V1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
     for subject, patterns in patterns_by_subject.items():
@@ -103,7 +119,7 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     Parameters
     ----------
     activations : Activations
-        What the network answered.
+        Responses of the network.
     table : pandas.DataFrame
         The stimuli: column id.
 
@@ -116,6 +132,22 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ------
     InputError
         When activations and table do not hold the same ids.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import Activations
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> features = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]], dtype=np.float32)
+    >>> activations = Activations(
+    ...     ids=("cat", "dog", "cup", "car"),
+    ...     stages=("conv1",),
+    ...     n_units={"conv1": 3},
+    ...     arrays={"conv1": features},
+    ... )
+    >>> [(units.place, units.values.shape) for units in activation_units(activations, table)]
+    [('conv1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
@@ -138,13 +170,13 @@ def subsample_rdms(
     units : UnitValues
         Responses of one layer or ROI.
     n_resamples : int
-        How many parts.
+        Number of parts.
     seed : int
         The same seed and place give the same parts.
     measure : {"spearman", "pearson"}
         RDMs are 1 - this correlation.
     share : float
-        Of the units in each part, in (0, 1).
+        Share of the units in each part, in (0, 1).
 
     Returns
     -------
@@ -161,57 +193,49 @@ def subsample_rdms(
     ----------
     Zhang et al. (2021), Representational Similarity Analysis.
     """
+    measure = MEASURE_ALIASES.get(measure, measure)
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
+    where = f"{units.subject} {units.place}".strip()
     if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
         raise InputError(
-            f"{units.subject} {units.place}: {len(units.ids)} stimuli, values of shape "
-            f"{units.values.shape} and "
-            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or "
-            "more.".strip()
+            f"{where}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
+            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or more."
         )
     if bad := [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]:
-        raise InputError(
-            f"{units.subject} {units.place}: NaN or infinite responses to {name_ids(bad)}.".strip()
-        )
-    check_enough(units.ids, f"{units.subject} {units.place}".strip())
+        raise InputError(f"{where}: NaN or infinite responses to {name_ids(bad)}.")
+    check_enough(units.ids, where)
     n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
         raise InputError(
-            f"{units.subject} {units.place}: {share:.0%} of {p} units are {size}; a correlation "
-            "needs at least "
-            f"{MIN_VOXELS} of them, and a share between 0 and 1.".strip()
+            f"{where}: {share:.0%} of {p} units are {size}; a correlation needs at least "
+            f"{MIN_VOXELS} of them, and a share between 0 and 1."
         )
     parts = PARTS[measure](units.values)
     random = generator(seed, "subsample", units.system, units.subject, units.place)
     first, second = np.triu_indices(n, 1)
+    step = max(1, BLOCK // n)
     out = np.empty((n_resamples, first.size))
     for row in out:
         mask = np.zeros(p, dtype=bool)
         mask[random.permutation(p)[:size]] = True
-        products = _own_products(parts(mask))
+        rows = parts(mask)
+        products = np.zeros((n, n))
+        for start in range(0, p, step):  # a product with its own transpose costs half of another
+            block = rows[:, start : start + step].astype(np.float64, copy=False)
+            products += block @ block.T
         lengths = np.sqrt(np.diag(products))
         scale = lengths[first] * lengths[second]
-        found = np.divide(
+        correlations = np.divide(
             products[first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0
         )
-        row[:] = 1 - np.clip(found, -1, 1)
+        row[:] = 1 - np.clip(correlations, -1, 1)
     return out
 
 
 Part = Callable[[np.ndarray], np.ndarray]
 """Mask of the units (p,) to what is correlated within that part (n, p), zero in other units."""
-
-
-def _own_products(rows: np.ndarray) -> np.ndarray:
-    """Multiply rows with rows in float64, a few columns at a time: a product with itself costs half of another one."""
-    products = np.zeros((len(rows),) * 2)
-    step = max(1, BLOCK // len(rows))
-    for start in range(0, rows.shape[1], step):
-        part = rows[:, start : start + step].astype(np.float64, copy=False)
-        products += part @ part.T
-    return products
 
 
 def _centered_values(x: np.ndarray) -> Part:
@@ -265,15 +289,16 @@ def _part_ranks(x: np.ndarray) -> Part:
     def ranks(mask: np.ndarray) -> np.ndarray:
         size = int(mask.sum())
         places = np.arange(size, dtype=out.dtype) - out.dtype.type((size - 1) / 2)
-        for row, one in zip(out, held):
-            below, above = (part[mask[part]] for part in (one.below, one.above))
+        for row, sorted_row in zip(out, held):
+            below = sorted_row.below[mask[sorted_row.below]]
+            above = sorted_row.above[mask[sorted_row.above]]
             # what lies between is the block: all of one rank
             np.multiply(mask, places.dtype.type((len(below) - len(above)) / 2), out=row)
             row[below] = places[: len(below)]
             row[above] = places[size - len(above) :]
-            if one.tied.size:
-                kept = mask[one.tied]
-                units, groups = one.tied[kept], one.groups[kept]
+            if sorted_row.tied.size:
+                kept = mask[sorted_row.tied]
+                units, groups = sorted_row.tied[kept], sorted_row.groups[kept]
                 total, count = np.bincount(groups, row[units]), np.bincount(groups)
                 row[units] = (total / np.maximum(count, 1))[groups]
         return out
@@ -285,7 +310,7 @@ PARTS: dict[str, Callable[[np.ndarray], Part]] = {
     "spearman": _part_ranks,
     "pearson": _centered_values,
 }
-"""RDM measure to what it correlates within a part of the units: ranks within the part, or values minus their mean."""
+"""RDM measure to what it correlates in a part of the units: ranks, or values minus their mean."""
 
 
 def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -321,7 +346,7 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         for k in rows:
             out[k] = entry(a[k : k + 1], b[k : k + 1])[0, 0]
         return out
-    x, y = (rankdata(one[rows], axis=1) - (one.shape[1] + 1) / 2 for one in (a, b))
+    x, y = (rankdata(rdms[rows], axis=1) - (rdms.shape[1] + 1) / 2 for rdms in (a, b))
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     out[rows] = np.divide(
         (x * y).sum(axis=1), scale, out=np.full(len(rows), np.nan), where=scale > 0

@@ -1,4 +1,4 @@
-"""Activations: the same numbers alone, in company and in any order; on disk as in memory; reuse; clear errors."""
+"""Activations: the same numbers in any company and order, on disk and in memory; clear errors."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def images(n: int, seed: int = 0) -> StimulusSet:
 
 def test_values_are_the_networks_own(model):
     stimuli = images(5)
-    found = compute_activations(model, stimuli, batch_size=4)
+    activations = compute_activations(model, stimuli, batch_size=4)
     with torch.no_grad():
         normalized = (torch.from_numpy(stimuli.images) - 0.5) / 0.5
         conv = model.network[0](normalized)
         out = model.network(normalized)
-    assert found.stages == tuple(STAGES)
+    assert activations.stages == tuple(STAGES)
     # another batch size: float32 sums in another order
     np.testing.assert_allclose(
-        found.read("one/conv"), conv.flatten(1).numpy(), atol=1e-5
+        activations.read("one/conv"), conv.flatten(1).numpy(), atol=1e-5
     )  # not yet rectified in place
-    np.testing.assert_allclose(found.read("softmax"), out.softmax(1).numpy(), atol=1e-6)
-    assert found.read("one/conv").min() < 0 <= found.read("one/relu").min()
-    assert found.n_units["two"] == found.read("two").shape[1] == 32 * 20 * 20
+    np.testing.assert_allclose(activations.read("softmax"), out.softmax(1).numpy(), atol=1e-6)
+    assert activations.read("one/conv").min() < 0 <= activations.read("one/relu").min()
+    assert activations.n_units["two"] == activations.read("two").shape[1] == 32 * 20 * 20
 
 
 def test_an_image_does_not_depend_on_its_companions(model):
@@ -74,9 +74,9 @@ def test_an_image_does_not_depend_on_its_companions(model):
     some = compute_activations(model, stimuli.select(ids=order), batch_size=4)
     alone = compute_activations(model, stimuli.select(ids=["im10"]), batch_size=4)
     for stage in together.stages:
-        whole = together.read(stage)
-        assert np.array_equal(some.read(stage), whole[[int(one[2:]) for one in order]])
-        assert np.array_equal(alone.read(stage), whole[[10]])
+        rows = together.read(stage)
+        assert np.array_equal(some.read(stage), rows[[int(name[2:]) for name in order]])
+        assert np.array_equal(alone.read(stage), rows[[10]])
 
 
 def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
@@ -113,10 +113,10 @@ def test_damaged_responses_are_computed_again(model, tmp_path, caplog):
 
 
 def test_stages_stay_in_the_networks_order(model):
-    found = compute_activations(model, images(2), stages=["two", "one/conv"])
-    assert found.stages == ("one/conv", "two")
+    activations = compute_activations(model, images(2), stages=["two", "one/conv"])
+    assert activations.stages == ("one/conv", "two")
     with pytest.raises(InputError, match="unknown stage 'out'"):
-        found.read("out")
+        activations.read("out")
 
 
 def test_nothing_is_left_behind_or_written_over(model, tmp_path):

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.filterwarnings(
 def stimulus_table(n: int) -> pd.DataFrame:
     references = [f"im{i:02d}" for i in range(n)]
     rows = [
-        (one if kind == "RE" else f"{one}_{kind}", kind, one)
+        (reference if kind == "RE" else f"{reference}_{kind}", kind, reference)
         for kind in ("RE", "AN", "AI")
-        for one in references
+        for reference in references
     ]
     return pd.DataFrame(rows, columns=["id", "kind", "reference_id"])
 
@@ -99,7 +99,7 @@ def test_correlations_equal_numpy():
 
 
 def test_rounding_is_not_taken_for_a_response():
-    """Voxels that answer to one photograph only, and a stage that answers alike to all, predict nothing."""
+    """Voxels that answer to one photograph, and a stage alike for all, predict nothing."""
     n = 16
     table, rng = stimulus_table(n), np.random.default_rng(0)
     values = np.tile(rng.random(80), (3 * n, 1))
@@ -107,9 +107,13 @@ def test_rounding_is_not_taken_for_a_response():
     values[2 * n + 5] += 1.0
     layers = {"layer": features(n, 300, 1), "dead": np.full((3 * n, 40), 0.1, dtype=np.float32)}
     layers["dead"] *= rng.random(40).astype(np.float32)
-    one = make_patterns(table, values)
+    patterns = make_patterns(table, values)
     result = fit_encoding(
-        make_activations(table, layers), {"S1": one}, table, n_permutations=10, allow_repeats=True
+        make_activations(table, layers),
+        {"S1": patterns},
+        table,
+        n_permutations=10,
+        allow_repeats=True,
     )
     assert result["n_constant"].eq(40)[result["layer"].eq("dead")].all()
     assert result.loc[result["layer"].eq("dead") | result["test"].eq("AN"), "r"].isna().all()
@@ -119,7 +123,7 @@ def test_rounding_is_not_taken_for_a_response():
 
 @pytest.mark.parametrize("n_folds", [None, 4])
 def test_no_relation_gives_zero_not_a_negative_correlation(n_folds):
-    n, found = 16, []
+    n, means = 16, []
     table = stimulus_table(n)
     for seed in range(6):
         rng = np.random.default_rng(100 + seed)
@@ -135,13 +139,13 @@ def test_no_relation_gives_zero_not_a_negative_correlation(n_folds):
             n_folds=n_folds,
             n_permutations=0,
         )
-        found.append(result.groupby("test")["r"].mean())
+        means.append(result.groupby("test")["r"].mean())
     # standard error over 6 x 200 voxels about .01; pooling folds naively gives -.2 here
-    assert pd.DataFrame(found).mean().abs().max() < 0.04
+    assert pd.DataFrame(means).mean().abs().max() < 0.04
 
 
 def planted(n=16, seed=0):
-    """Voxels linear in the units of `planted`, with noise; `other` has other features of the same images."""
+    """Voxels linear in the units of `planted`, with noise; `other` has other features."""
     table, rng = stimulus_table(n), np.random.default_rng(seed)
     x = features(n, 600, seed)
     values = x @ rng.standard_normal((600, 60))
@@ -233,7 +237,7 @@ def test_p_holds_its_level_when_voxels_and_stage_have_nothing_in_common(n, schem
 
 
 def test_images_that_are_training_images_are_refused_unless_asked():
-    """Identity of content, not of names: AI files that are other photographs, and photographs there twice."""
+    """Identity of content, not of names: AI that are other photographs, photographs there twice."""
     table, activations, values = planted(12)
     arrays = {stage: activations.read(stage).copy() for stage in activations.stages}
     for stage in arrays:
@@ -352,7 +356,7 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"no photograph \(RE\) in the stimulus table for im03"):
         fit_encoding(activations, subjects, few)
     with pytest.raises(InputError, match="missing from patterns of subject 'S1': im02_AN"):
-        kept = subjects["S1"].select(conditions=[one for one in table["id"] if one != "im02_AN"])
+        kept = subjects["S1"].select(conditions=[name for name in table["id"] if name != "im02_AN"])
         fit_encoding(activations, {"S1": kept}, table)
     with pytest.raises(
         InputError, match="unknown encoding scheme 'by images'; did you mean 'by image'"

@@ -1,4 +1,4 @@
-"""What intervals of image types claim: classes fixed or random, sessions taken off, words that say so."""
+"""Claims of intervals: classes fixed or random, sessions taken off, words that say so."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def subject(design, seed=0, *, sessions=None, classes=None, name="S1"):
 
 def test_the_claim_about_classes_is_in_the_method_and_changes_the_interval():
     design = Design(n=40, subjects=1, classes=10, random_classes=True, class_share=0.8)
-    patterns, table = subject(design, classes=[f"c{one}" for one in design.class_labels])
+    patterns, table = subject(design, classes=[f"c{label}" for label in design.class_labels])
     rdms = pattern_rdms(patterns, table)
     fixed, random = (
         compare_image_types(rdms, classes=claim, n_resamples=400, n_permutations=9)
@@ -92,9 +92,9 @@ def test_too_few_classes_are_refused_with_a_way_out():
     with pytest.raises(
         InputError, match=r"at least 10 classes; there are 5 .*take the claim 'fixed'"
     ):
-        sample_photographs(names, {one: f"c{i % 5}" for i, one in enumerate(names)}, "random")
+        sample_photographs(names, {name: f"c{i % 5}" for i, name in enumerate(names)}, "random")
     with pytest.raises(InputError, match="no class for the photographs im3"):
-        sample_photographs(names, {one: "" if one == "im3" else "cup" for one in names})
+        sample_photographs(names, {name: "" if name == "im3" else "cup" for name in names})
     with pytest.raises(InputError, match="unknown claim about classes 'fix'; did you mean 'fixed'"):
         sample_photographs(names, None, "fix")
 
@@ -145,10 +145,10 @@ def layers_and_region(n=40, *, category=True, seed=0):
     """RDMs of two layers and of a region of two subjects, whose 10 classes differ a lot."""
     design = Design(n=n, subjects=2, classes=10, class_share=0.8, random_classes=True)
     names = [f"im{i:02d}" for i in range(n)]
-    patterns = {"category": [f"c{one}" for one in design.class_labels]} if category else {}
-    values = [one[:n] for one in study(design, seed)]
+    patterns = {"category": [f"c{label}" for label in design.class_labels]} if category else {}
+    values = [values_of_kind[:n] for values_of_kind in study(design, seed)]
     brain = label_rdms(
-        np.array([rank_rdm(one) for one in values]),
+        np.array([rank_rdm(values_of_kind) for values_of_kind in values]),
         conditions=names,
         places={"subject": ["S1", "S2"], "roi": ["V1", "V1"]},
         measure="1 - Spearman",
@@ -183,7 +183,7 @@ def test_every_interval_of_layers_says_and_makes_its_claim_about_classes(compare
         .str.contains("10 classes with their 40 photographs (claim 'random'", regex=False)
         .all()
     )
-    width = [one["ci_high"] - one["ci_low"] for one in (fixed, random)]
+    width = [table["ci_high"] - table["ci_low"] for table in (fixed, random)]
     assert (width[1] > 1.2 * width[0]).all()
     unknown, brain = layers_and_region(category=False)
     assert "no classes are known" in compare(unknown, brain, n_resamples=10)["method"][0]
@@ -212,7 +212,8 @@ def test_flexible_models_hold_out_whole_classes_for_a_claim_about_classes():
     first, second = np.triu_indices(40, 1)
     for _, train, test in splits(np.ones(40, dtype=int), 2, 3, np.random.default_rng(0), clusters):
         trained, tested = (
-            set(clusters[first[one > 0]]) | set(clusters[second[one > 0]]) for one in (train, test)
+            set(clusters[first[weights > 0]]) | set(clusters[second[weights > 0]])
+            for weights in (train, test)
         )
         assert not trained & tested
         assert len(trained | tested) == 10
@@ -235,11 +236,11 @@ def test_images_of_one_photograph_are_drawn_together():
 
 def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
     design = Design(n=20, subjects=1, sessions=2, session_sd=1.5, ai=0.0)
-    patterns, table = subject(design, sessions=[f"s{one}" for one in design.session_labels])
-    found = compare_image_types(pattern_rdms(patterns, table), **QUICK)
-    assert found["p_method"][0].startswith("labels of RE permuted within 2 sessions")
-    assert found["method"].str.contains("the mean of each pair of sessions taken off").all()
-    assert (found["ci_low"] < 0).all()
+    patterns, table = subject(design, sessions=[f"s{label}" for label in design.session_labels])
+    rows = compare_image_types(pattern_rdms(patterns, table), **QUICK)
+    assert rows["p_method"][0].startswith("labels of RE permuted within 2 sessions")
+    assert rows["method"].str.contains("the mean of each pair of sessions taken off").all()
+    assert (rows["ci_low"] < 0).all()
     without = pattern_rdms(patterns, table)
     del without.pattern_descriptors["session"]
     assert (
@@ -248,7 +249,7 @@ def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
     given = compare_image_types(
         without, sessions={f"im{i:02d}": f"s{i % 2}" for i in range(20)}, **QUICK
     )
-    pd.testing.assert_frame_equal(given, found)
+    pd.testing.assert_frame_equal(given, rows)
     cosine = compare_image_types(pattern_rdms(patterns, table), by="cosine", **QUICK)
     assert cosine["ci_low"].isna().all()
     assert cosine["method"].str.contains("'cosine' cannot take them off").all()
@@ -256,7 +257,7 @@ def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
 
 def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets():
     design = Design(n=24, subjects=2, sessions=2, session_sd=1.5)
-    sessions = [f"s{one}" for one in design.session_labels]
+    sessions = [f"s{label}" for label in design.session_labels]
     unrelated = [study(design, seed)[0][:24] for seed in range(2)]
     names = [f"im{i:02d}" for i in range(24)]
 
@@ -295,9 +296,11 @@ def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets(
 
 def test_classes_that_go_with_sessions_are_told():
     design = Design(n=20, subjects=1, sessions=2, session_sd=0.5)
-    sessions = [f"s{one}" for one in design.session_labels]
+    sessions = [f"s{label}" for label in design.session_labels]
     patterns, table = subject(
-        design, sessions=sessions, classes=["cat" if one == "s0" else "cup" for one in sessions]
+        design,
+        sessions=sessions,
+        classes=["cat" if session == "s0" else "cup" for session in sessions],
     )
     method = compare_image_types(pattern_rdms(patterns, table), **QUICK)["method"]
     assert method.str.contains(
@@ -309,13 +312,13 @@ def test_subjects_with_sessions_of_their_own_are_permuted_within_what_they_share
     design = Design(n=24, subjects=1, sessions=2, session_sd=0.5)
     one, table = subject(design, sessions=[f"s{i % 2}" for i in range(24)])
     two, _ = subject(design, 1, sessions=[f"s{i // 12}" for i in range(24)], name="S2")
-    found = compare_image_types(pattern_rdms({**one, **two}, table), **QUICK)
-    assert found["p_method"][0].startswith("labels of RE permuted within 4 sessions")
-    assert found["ci_low"].notna().all()
+    rows = compare_image_types(pattern_rdms({**one, **two}, table), **QUICK)
+    assert rows["p_method"][0].startswith("labels of RE permuted within 4 sessions")
+    assert rows["ci_low"].notna().all()
     alone, _ = subject(design, sessions=[f"s{i}" for i in range(24)])
-    found = compare_image_types(pattern_rdms(alone, table), **QUICK)
-    assert found["p_method"][0].startswith("not tested: sessions differ between photographs")
-    assert found[["p", "ci_low"]].isna().all(axis=None)
+    rows = compare_image_types(pattern_rdms(alone, table), **QUICK)
+    assert rows["p_method"][0].startswith("not tested: sessions differ between photographs")
+    assert rows[["p", "ci_low"]].isna().all(axis=None)
 
 
 def test_what_two_blocks_share_leaves_and_the_rest_stays():
@@ -327,7 +330,7 @@ def test_what_two_blocks_share_leaves_and_the_rest_stays():
     shifted = vector + np.select([blocks == "aa", blocks == "ab"], [3.0, 7.0])
     centered, again = centered_blocks(vector, sessions), centered_blocks(shifted, sessions)
     np.testing.assert_allclose(centered - centered.mean(), again - again.mean(), atol=1e-12)
-    assert np.ptp([centered[blocks == one].mean() for one in ("aa", "ab", "bb")]) < 1e-12
+    assert np.ptp([centered[blocks == block].mean() for block in ("aa", "ab", "bb")]) < 1e-12
 
 
 # ----------------------------------------------------------------------- coverage (binomial bounds)
@@ -337,16 +340,16 @@ def test_what_two_blocks_share_leaves_and_the_rest_stays():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, design in DESIGNS.items() if design.n == 40])
 def test_intervals_cover_in_100_studies(name):
-    found = coverage(DESIGNS[name], 100)
-    print(name, found)
+    rates = coverage(DESIGNS[name], 100)
+    print(name, rates)
     # a true coverage of .92 comes out at or above .84 in 99.5 of 100 simulations of 100 studies
-    assert all(held >= 0.84 for held in found.values()), found
+    assert all(held >= 0.84 for held in rates.values()), rates
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["independent", "sessions, offsets .6"])
 def test_tests_keep_their_level_in_200_studies(name):
-    found = rejections(DESIGNS[name], 200)
-    print(name, found)
+    rates = rejections(DESIGNS[name], 200)
+    print(name, rates)
     # true 7.5 % come out at or below 13 % in 99.7 of 100
-    assert all(rate <= 0.13 for rate in found.values()), found
+    assert all(rate <= 0.13 for rate in rates.values()), rates

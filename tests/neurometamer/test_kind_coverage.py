@@ -28,7 +28,7 @@ KINDS = ("RE", "AN", "AI")
 
 
 def study(*seed, n=40, units=200, alike=0.6, noise=1.0, shared=None, offsets=None):
-    """Responses (3 * n, units): RE, then AN, then AI; images with the same label in `offsets` share a pattern."""
+    """Responses (3 * n, units): RE, AN, AI; images of one label in `offsets` share a pattern."""
     rng = np.random.default_rng([0, *seed])
     space = np.random.default_rng([1, *shared]) if shared is not None else rng
     points, other, third = space.standard_normal((3, n, 10))
@@ -196,7 +196,7 @@ def test_each_null_keeps_its_level_in_3000_tests():
 
 
 def combined_false_positives(n_studies, combinations, same_images):
-    """Three subjects without any effect; where they saw the same images they share what these images do by chance."""
+    """Three subjects without any effect; who saw the same images shares their chance patterns."""
     studies = [
         study(
             4,

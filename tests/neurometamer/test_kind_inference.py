@@ -1,4 +1,4 @@
-"""Orders, p-values, families, trends and power against scipy, enumeration and the papers."""
+"""Orders, p, families, trends and power: against scipy, enumeration and the papers' numbers."""
 
 from __future__ import annotations
 

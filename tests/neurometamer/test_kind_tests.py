@@ -1,4 +1,4 @@
-"""The table of RE-AN and RE-AI: against the functions it is made of, scipy and rsatoolbox; bad input; the command."""
+"""The table of RE-AN and RE-AI against its functions, scipy and rsatoolbox; bad input; command."""
 
 from __future__ import annotations
 
@@ -264,6 +264,13 @@ def test_ranks_of_parts_with_ties_are_scipys(kind):
         with np.errstate(invalid="ignore", divide="ignore"):
             expected = 1 - np.corrcoef(rankdata(part, axis=1))[np.triu_indices(6, 1)]
         np.testing.assert_allclose(row, expected, atol=1e-12)
+
+
+def test_subsamples_take_rsatoolboxs_name_of_pearson():
+    units = next(iter(pattern_units({"S1": subject_patterns()}, stimuli())))
+    theirs = subsample_rdms(units, 3, 1, measure="correlation")
+    np.testing.assert_array_equal(theirs, subsample_rdms(units, 3, 1, measure="pearson"))
+    assert not np.allclose(theirs, subsample_rdms(units, 3, 1, measure="spearman"))
 
 
 def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):

@@ -392,6 +392,11 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "ids": list("abcde"),
             "noise": None,
         },
+        nm.compute_rdms: {
+            "x": RANDOM.random((5, 6)),
+            "measure": "spearman",
+            "ids": list("abcde"),
+        },
         nm.correct_families: {
             "table": trend,
             "over": {"place": "layers"},

@@ -32,9 +32,9 @@ REFERENCES = ("apple", "bird", "car", "dog", "eel")
 
 def stimulus_table(references=REFERENCES) -> pd.DataFrame:
     rows = [
-        (one if kind == "RE" else f"{one}_{kind}", kind, one)
+        (reference if kind == "RE" else f"{reference}_{kind}", kind, reference)
         for kind in ("RE", "AN", "AI")
-        for one in references
+        for reference in references
     ]
     return pd.DataFrame(rows, columns=["id", "kind", "reference_id"])
 
@@ -119,9 +119,9 @@ def make_activations(table, stages=("early", "late"), shuffle=False) -> Activati
 
 
 def make_patterns(table, rois=("V1", "LO"), seed=0, drop=()) -> Patterns:
-    ids = [one for one in table["id"] if one not in drop]
+    ids = [name for name in table["id"] if name not in drop]
     observations = pd.DataFrame(
-        [(one, presentation, "1", "1") for presentation in (1, 2) for one in reversed(ids)],
+        [(name, presentation, "1", "1") for presentation in (1, 2) for name in reversed(ids)],
         columns=["condition", "presentation", "run", "session"],
     )
     voxels = pd.DataFrame(
@@ -174,7 +174,7 @@ def test_the_rdm_of_one_kind_is_a_part_of_the_rdm_of_all():
     expected = compute_rdm(activations.read("late")[rows])
     assert np.array_equal(part.dissimilarities[1], expected)
     assert part.pattern_descriptors["condition"] == list(REFERENCES)
-    assert part.pattern_descriptors["stimulus"] == [f"{one}_AI" for one in REFERENCES]
+    assert part.pattern_descriptors["stimulus"] == [f"{reference}_AI" for reference in REFERENCES]
     with pytest.raises(InputError, match="unknown kind of stimulus 'AM'"):
         select_kind(part, "AM")
 
@@ -184,7 +184,8 @@ def test_the_rdm_of_one_kind_is_a_part_of_the_rdm_of_all():
 def test_order_never_matters(first, second):
     rdms = some_rdms(REFERENCES)
     a, b = (
-        take_conditions(rdms, [REFERENCES.index(one) for one in order]) for order in (first, second)
+        take_conditions(rdms, [REFERENCES.index(reference) for reference in order])
+        for order in (first, second)
     )
     left, right = align_rdms(a, b)
     assert (
@@ -193,7 +194,7 @@ def test_order_never_matters(first, second):
         == list(first)
     )
     assert np.array_equal(left.dissimilarities, right.dissimilarities)
-    rows = [REFERENCES.index(one) for one in first]
+    rows = [REFERENCES.index(reference) for reference in first]
     assert np.array_equal(left.get_matrices(), rdms.get_matrices()[:, rows][:, :, rows])
 
 
@@ -230,13 +231,13 @@ def test_files_are_rsatoolboxs_own_and_round_trip(tmp_path):
     write_rdms(rdms, path)  # again, over the first
     assert [one.name for one in tmp_path.iterdir()] == ["network.h5"]
     theirs = rsatoolbox.rdm.load_rdm(str(path), file_type="hdf5")
-    assert [str(one) for one in theirs.pattern_descriptors["condition"]] == list(table["id"])
-    assert [str(one) for one in theirs.rdm_descriptors["stage"]] == ["early", "late"]
+    assert [str(label) for label in theirs.pattern_descriptors["condition"]] == list(table["id"])
+    assert [str(label) for label in theirs.rdm_descriptors["stage"]] == ["early", "late"]
     ours = read_rdms(path)
     assert np.array_equal(ours.dissimilarities, rdms.dissimilarities)
     for name in ("condition", "kind", "reference_id"):
         assert ours.pattern_descriptors[name] == rdms.pattern_descriptors[name]
-        assert all(type(one) is str for one in ours.pattern_descriptors[name])
+        assert all(type(label) is str for label in ours.pattern_descriptors[name])
     assert ours.rdm_descriptors == rdms.rdm_descriptors
     assert ours.dissimilarity_measure == "1 - Spearman"
     assert '"model": "tiny"' in ours.descriptors["provenance"]
@@ -264,9 +265,9 @@ def test_names_beyond_ascii_survive_the_file_and_can_be_opened_with_rsatoolbox(t
 
 def test_a_roi_of_two_voxels_is_refused_by_name():
     table = stimulus_table()
-    whole = make_patterns(table)
-    rois = whole.voxels["roi"].to_numpy()
+    patterns = make_patterns(table)
+    rois = patterns.voxels["roi"].to_numpy()
     few = np.flatnonzero(rois == "V1")[:2]
     kept = (rois != "V1") | np.isin(np.arange(len(rois)), few)
     with pytest.raises(InputError, match=r"subject 'S1', ROI 'V1' has 2 voxel\(s\); .* at least 3"):
-        pattern_rdms({"S1": whole.select(voxels=kept)}, table)
+        pattern_rdms({"S1": patterns.select(voxels=kept)}, table)

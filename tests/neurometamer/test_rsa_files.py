@@ -1,4 +1,4 @@
-"""RDM files of other programs: every layout reads the same, bad ones are refused by id, nothing is unpickled."""
+"""RDM files of other programs: layouts read alike, bad ones refused by id, no pickle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neurometamer.store import InputError
 
 IDS = ["apple", "bird", "car", "dog", "eel"]
 VECTORS = np.random.default_rng(0).random((2, 10))
-SQUARES = np.array([squareform(one) for one in VECTORS])
+SQUARES = np.array([squareform(vector) for vector in VECTORS])
 
 
 def write_csv(path, rows):
@@ -35,7 +35,7 @@ def write_mat73(path, square, ids):
         references = []
         for i, name in enumerate(ids):
             cell = file.create_dataset(
-                f"#refs#/{i}", data=np.array([[ord(one)] for one in name], dtype="u2")
+                f"#refs#/{i}", data=np.array([[ord(letter)] for letter in name], dtype="u2")
             )
             cell.attrs["MATLAB_class"] = np.bytes_("char")
             references.append([cell.ref])
@@ -140,8 +140,8 @@ def test_order_never_matters(tmp_path, order, lines, turned):
     write_csv(tmp_path / "pairs.csv", [["a", "b", "distance"], *pairs])
     truth = label_rdms(VECTORS[:1], conditions=IDS, places={"name": ["x"]}, measure="test")
     for name in ("rows.csv", "square.npz", "pairs.csv"):
-        found = align_rdms(truth, read_rdms(tmp_path / name))[1]
-        np.testing.assert_allclose(found.dissimilarities, VECTORS[:1], rtol=1e-15)
+        aligned = align_rdms(truth, read_rdms(tmp_path / name))[1]
+        np.testing.assert_allclose(aligned.dissimilarities, VECTORS[:1], rtol=1e-15)
 
 
 def test_bad_rdms_are_refused_by_id(tmp_path):
@@ -186,7 +186,7 @@ def test_bad_rdms_are_refused_by_id(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", [name for name, one in MEASURES.items() if not one.signed])
+@pytest.mark.parametrize("name", [name for name, measure in MEASURES.items() if not measure.signed])
 def test_our_own_file_with_an_impossible_value_is_refused(tmp_path, name):
     vectors = VECTORS.copy()
     vectors[0, 4] = -0.5
@@ -248,7 +248,7 @@ def test_bad_tables_are_refused_by_id(tmp_path):
     write_csv(path, [["", "ape"], ["ape", 0]])
     with pytest.raises(InputError, match=r"of at least 3 conditions; it holds rdm \(1, 1\)"):
         read_rdms(path)
-    bare = [[str(one) for one in row] for row in SQUARES[0]]
+    bare = [[str(value) for value in row] for row in SQUARES[0]]
     write_csv(path, [*bare[:4], [*bare[4][:4], "nil"]])
     with pytest.raises(InputError, match="not a number: nil at row 5 and column 5"):
         read_rdms(path, ids=IDS)

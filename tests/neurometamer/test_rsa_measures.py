@@ -1,4 +1,4 @@
-"""Every measure against its formula written out, against scipy and rsatoolbox, and on the inputs that trap others."""
+"""Every measure against its formula, scipy and rsatoolbox, and on inputs that trap others."""
 
 from __future__ import annotations
 
@@ -19,12 +19,25 @@ from scipy.stats import rankdata, spearmanr
 
 import neurometamer.rsa.measures as measures
 from fmri.patterns import Patterns
-from neurometamer.rsa.compute import compute_rdm, pattern_rdms, select_kind
-from neurometamer.rsa.measures import MEASURES, mid_ranks, ranks_from_zero
+from neurometamer.activations import Activations
+from neurometamer.rsa.compute import (
+    activation_rdms,
+    compute_rdm,
+    compute_rdms,
+    pattern_rdms,
+    select_kind,
+)
+from neurometamer.rsa.measures import (
+    MEASURE_ALIASES,
+    MEASURES,
+    find_measure,
+    mid_ranks,
+    ranks_from_zero,
+)
 from neurometamer.rsa.noise import SHRINKAGE, crossnobis_rdm, estimate_noise, no_noise, residuals_of
 from neurometamer.store import InputError
 
-PLAIN = [name for name, one in MEASURES.items() if not one.needs]
+PLAIN = [name for name, measure in MEASURES.items() if not measure.needs]
 
 
 def relu_values(n, p, seed=0, common=0.0, dtype=np.float32):
@@ -142,11 +155,11 @@ def test_large_small_and_shifted_float32_values(monkeypatch, scale, shift):
 @pytest.mark.parametrize("name", PLAIN)
 def test_blocks_of_units_do_not_matter(monkeypatch, name):
     values = relu_values(8, 3000)
-    whole = compute_rdm(values, name)
+    at_once = compute_rdm(values, name)
     for chunk in (1, 7, 512):
         monkeypatch.setattr(measures, "CHUNK", chunk)
         # another order of float64 sums
-        np.testing.assert_allclose(compute_rdm(values, name), whole, atol=1e-12, rtol=1e-12)
+        np.testing.assert_allclose(compute_rdm(values, name), at_once, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -156,7 +169,7 @@ def test_threads_do_not_matter(name):
         "v = np.maximum(np.random.default_rng(0).standard_normal((60, 9000)), 0).astype('f4');"
         f"print(compute_rdm(v, {name!r}).tobytes().hex())"
     )
-    found = []
+    results = []
     for threads in ("1", "2"):
         env = {
             "OMP_NUM_THREADS": threads,
@@ -167,8 +180,8 @@ def test_threads_do_not_matter(name):
         done = subprocess.run(
             [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env
         )
-        found.append(np.frombuffer(bytes.fromhex(done.stdout.strip())))
-    np.testing.assert_allclose(found[0], found[1], atol=1e-12, rtol=1e-12)
+        results.append(np.frombuffer(bytes.fromhex(done.stdout.strip())))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-12, rtol=1e-12)
 
 
 @given(st.permutations(range(7)), st.sampled_from(PLAIN))
@@ -314,12 +327,12 @@ def test_crossnobis_with_a_condition_missing_in_a_run_is_rsatoolboxs_unbalanced_
     ).dissimilarities[0]
     residuals, dof = residuals_of(values, conditions)
     noise = estimate_noise(residuals, dof=dof) if whiten else None
-    found = crossnobis_rdm(values, conditions, runs, noise=noise)
-    np.testing.assert_allclose(found, theirs, atol=1e-12)
+    ours = crossnobis_rdm(values, conditions, runs, noise=noise)
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
     complete = np.isin(conditions, ["c0", "c2", "c3"])  # pairs that are complete do not change
     alone = crossnobis_rdm(values[complete], conditions[complete], runs[complete], noise=noise)
     np.testing.assert_allclose(
-        squareform(found)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13
+        squareform(ours)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13
     )
 
 
@@ -353,7 +366,7 @@ def test_folds_and_residuals_that_do_not_suffice_are_refused():
     values, conditions, runs = presentations()
     with pytest.raises(InputError, match="in two folds at least; c1 in r0 only"):
         crossnobis_rdm(
-            *(one[~np.isin(np.arange(20), (6, 11, 16))] for one in (values, conditions, runs))
+            *(column[~np.isin(np.arange(20), (6, 11, 16))] for column in (values, conditions, runs))
         )
     with pytest.raises(InputError, match="at least two folds"):
         crossnobis_rdm(values, conditions, ["r0"] * 20)
@@ -434,12 +447,12 @@ def test_patterns_take_every_measure(name):
 
 def test_runs_of_two_sessions_are_different_folds():
     patterns, table = some_patterns(runs=2, sessions=2)
-    found = pattern_rdms(
+    by_run = pattern_rdms(
         {"S1": patterns}, table, measure="crossnobis", noise="none"
     ).dissimilarities[0]
     folds = patterns.observations["session"] + "-" + patterns.observations["run"]
     expected = crossnobis_rdm(patterns.values, patterns.observations["condition"], folds)
-    np.testing.assert_allclose(found, expected, atol=1e-13)
+    np.testing.assert_allclose(by_run, expected, atol=1e-13)
     sessions = pattern_rdms(
         {"S1": patterns}, table, measure="crossnobis", noise="none", folds="session"
     )
@@ -456,10 +469,120 @@ def test_runs_of_two_sessions_are_different_folds():
 def test_the_part_of_one_kind_is_its_rdm_for_crossnobis_too():
     patterns, table = some_patterns(n=10)
     table["kind"] = ["RE", "AI"] * 5
-    whole = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none")
-    part = select_kind(whole, "AI")
+    all_kinds = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none")
+    part = select_kind(all_kinds, "AI")
     few = table[table["kind"] == "AI"]
     alone = pattern_rdms(
         {"S1": patterns.select(conditions=list(few["id"]))}, few, measure="crossnobis", noise="none"
     )
     np.testing.assert_allclose(part.dissimilarities, alone.dissimilarities, atol=1e-13)
+
+
+def some_dataset(n=6, runs=3, p=12):
+    """A dataset of rsatoolbox: every stimulus once a run, all values of zero or more."""
+    random = np.random.default_rng(5)
+    names = np.array([f"s{i}" for i in range(n)] * runs)
+    folds = np.repeat([f"r{i}" for i in range(runs)], n)
+    values = np.abs(random.standard_normal((n * runs, p)))
+    return Dataset(values, obs_descriptors={"image": names, "run": folds})
+
+
+THEIRS = {
+    "correlation": "correlation",
+    "squared-euclidean": "euclidean",
+    "poisson": "poisson",
+    "mahalanobis": "mahalanobis",
+    "crossnobis": "crossnobis",
+}
+"""Our name or alias of a measure to rsatoolbox's."""
+
+
+@pytest.mark.parametrize("name", list(THEIRS))
+def test_rdms_of_a_dataset_are_rsatoolboxs(name):
+    data = some_dataset()
+    needs_noise = name in ("mahalanobis", "crossnobis")
+    theirs = rsatoolbox.rdm.calc_rdm(
+        data,
+        method=THEIRS[name],
+        descriptor="image",
+        noise=prec_from_unbalanced(data, "image") if needs_noise else None,
+        cv_descriptor="run" if name == "crossnobis" else None,
+    )
+    ours = compute_rdms(data, measure=name, descriptor="image")
+    assert ours.pattern_descriptors["condition"] == list(theirs.pattern_descriptors["image"])
+    np.testing.assert_allclose(ours.dissimilarities, theirs.dissimilarities, atol=1e-12)
+    order = ["s3", "s0", "s5", "s1", "s2", "s4"]
+    moved = compute_rdms(data, measure=name, descriptor="image", ids=order)
+    assert moved.pattern_descriptors["condition"] == order
+    rows = [int(name[1:]) for name in order]
+    expected = squareform(theirs.dissimilarities[0], checks=False)[np.ix_(rows, rows)]
+    np.testing.assert_allclose(moved.get_matrices()[0], expected, atol=1e-12)
+
+
+def test_every_name_of_rsatoolbox_is_known_and_none_is_shadowed():
+    named = {measure.rsatoolbox: name for name, measure in MEASURES.items() if measure.rsatoolbox}
+    for theirs, ours in named.items():
+        expected = "euclidean" if theirs == "euclidean" else ours  # the same name, another measure
+        assert find_measure(theirs) is MEASURES[expected]
+    assert dict(MEASURE_ALIASES) == {"correlation": "pearson"}
+
+
+def test_rdms_of_an_array_take_their_ids_and_labels():
+    values, ids = relu_values(6, 40), list("fedcba")
+    theirs = rsatoolbox.rdm.calc_rdm(Dataset(values.astype(float)), method="correlation")
+    ours = compute_rdms(values, measure="correlation", ids=ids)
+    np.testing.assert_allclose(ours.dissimilarities, theirs.dissimilarities, atol=1e-12)
+    assert ours.pattern_descriptors["condition"] == ids
+    assert ours.dissimilarity_measure == MEASURES["pearson"].label
+    assert compute_rdms(values.tolist(), ids=ids) == compute_rdms(values.astype(float), ids=ids)
+    table = pd.DataFrame({"id": sorted(ids), "kind": "RE", "reference_id": list("abcdef")})
+    labelled = compute_rdms(values, ids=ids, table=table)
+    assert labelled.pattern_descriptors["reference_id"] == ids  # labels follow the ids, not rows
+    noise = estimate_noise(np.random.default_rng(0).standard_normal((60, 40)))
+    whitened = compute_rdms(values, measure="mahalanobis", ids=ids, noise=noise)
+    expected = compute_rdm(values, "mahalanobis", noise=noise)
+    np.testing.assert_array_equal(whitened.dissimilarities[0], expected)
+
+
+def test_rdms_of_patterns_and_activations_are_those_of_their_own_functions():
+    patterns, table = some_patterns()
+    for measure in ("spearman", "crossnobis"):
+        alone = pattern_rdms({"S1": patterns}, table, measure=measure)
+        assert compute_rdms({"S1": patterns}, measure=measure, table=table) == alone
+    bare = compute_rdms({"S1": patterns}, ids=list(table["id"]))
+    assert "kind" not in bare.pattern_descriptors
+    ids = tuple(table["id"])
+    values = relu_values(len(ids), 30)
+    activations = Activations(
+        ids=ids, stages=("late",), n_units={"late": 30}, arrays={"late": values}
+    )
+    alone = activation_rdms(activations, table)
+    assert compute_rdms(activations, table=table) == alone
+    back = compute_rdms(activations, ids=ids[::-1])
+    assert back.pattern_descriptors["condition"] == list(ids[::-1])
+    np.testing.assert_allclose(back.get_matrices()[0], alone.get_matrices()[0, ::-1, ::-1])
+
+
+def test_rdms_of_something_else_say_what_to_give():
+    patterns, table = some_patterns()
+    values = relu_values(6, 40)
+    with pytest.raises(InputError, match=r"shape \(6, 40\) does not name its stimuli; give ids="):
+        compute_rdms(values)
+    with pytest.raises(InputError, match=r"patterns are given as \{'S1': patterns\}"):
+        compute_rdms(patterns)
+    with pytest.raises(InputError, match="read_activations and fmri"):
+        compute_rdms("activations.h5")
+    with pytest.raises(InputError, match=r"must hold Patterns.*S2 \(ndarray\)"):
+        compute_rdms({"S1": patterns, "S2": values})
+    with pytest.raises(InputError, match="not nothing"):
+        compute_rdms({})
+    with pytest.raises(InputError, match="unknown observation descriptor of the dataset 'cond"):
+        compute_rdms(some_dataset())
+    with pytest.raises(InputError, match="missing from the dataset: s9"):
+        compute_rdms(some_dataset(), descriptor="image", ids=["s0", "s1", "s2", "s3", "s4", "s9"])
+    with pytest.raises(InputError, match="independent repeats"):
+        compute_rdms(values, measure="crossnobis", ids=list("abcdef"))
+    with pytest.raises(InputError, match="unknown RDM measure 'correlatoin'"):
+        compute_rdms(values, measure="correlatoin", ids=list("abcdef"))
+    with pytest.raises(InputError, match="the stimulus table and the ids given"):
+        compute_rdms(values, ids=list("abcdef"), table=table)

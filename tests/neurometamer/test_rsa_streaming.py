@@ -27,7 +27,7 @@ from stimuli_gen.models import stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import StimulusSet
 
-PLAIN = [name for name, one in MEASURES.items() if not one.needs]
+PLAIN = [name for name, measure in MEASURES.items() if not measure.needs]
 
 
 def images(n=11, side=16) -> StimulusSet:
@@ -68,24 +68,24 @@ def network():
 @pytest.mark.parametrize("name", PLAIN)
 def test_streamed_rdms_are_those_of_the_whole_to_the_last_bit(network, tmp_path, name):
     stimuli, stages = images(), ["late", "relu", "pool"]
-    whole = activation_rdms(
+    in_memory = activation_rdms(
         compute_activations(network, stimuli, stages=stages), stimuli.table, measure=name
     )
-    told = []
-    found = streamed_rdms(
+    done_counts = []
+    streamed = streamed_rdms(
         network,
         stimuli,
         stages=stages,
         measure=name,
         scratch=tmp_path,
-        progress=lambda done, all: told.append(done),
+        progress=lambda done, all: done_counts.append(done),
     )
-    assert np.array_equal(found.dissimilarities, whole.dissimilarities)
-    assert found.rdm_descriptors == whole.rdm_descriptors
-    assert found.rdm_descriptors["stage"] == ["relu", "pool", "late"]
-    assert found.pattern_descriptors == whole.pattern_descriptors
-    assert found.descriptors == whole.descriptors
-    assert told[-1] == 11
+    assert np.array_equal(streamed.dissimilarities, in_memory.dissimilarities)
+    assert streamed.rdm_descriptors == in_memory.rdm_descriptors
+    assert streamed.rdm_descriptors["stage"] == ["relu", "pool", "late"]
+    assert streamed.pattern_descriptors == in_memory.pattern_descriptors
+    assert streamed.descriptors == in_memory.descriptors
+    assert done_counts[-1] == 11
     assert not list(tmp_path.iterdir())
 
 
@@ -105,11 +105,11 @@ def test_rows_on_disk_are_cut_like_an_array(tmp_path):
 @pytest.mark.parametrize("name", PLAIN)
 def test_unit_blocks_give_the_number_of_one_pass(network, monkeypatch, name):
     stimuli = images()
-    whole = streamed_rdms(network, stimuli, stages=["relu"], measure=name).dissimilarities
+    at_once = streamed_rdms(network, stimuli, stages=["relu"], measure=name).dissimilarities
     for chunk in (13, 10**6):
         monkeypatch.setattr(measures, "CHUNK", chunk)
         part = streamed_rdms(network, stimuli, stages=["relu"], measure=name).dissimilarities
-        np.testing.assert_allclose(part, whole, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(part, at_once, rtol=1e-12, atol=1e-12)
 
 
 def test_float32_products_from_disk_are_those_from_memory(network, monkeypatch):
@@ -151,7 +151,7 @@ def test_errors_name_stage_and_ids_and_leave_no_file(network, tmp_path, monkeypa
 
 
 def test_a_large_layer_never_sits_in_memory(tmp_path):
-    """60 images × 400,000 units: 96 MB of float32, 192 MB of float64; what is held is a fifth of the first."""
+    """60 images × 400,000 units: 96 MB of float32; a fifth of that is held."""
     program = """
 import sys, numpy as np, pandas as pd
 from benchmarks.memory import _settle, _status
@@ -221,16 +221,17 @@ def test_the_command_takes_every_measure_and_says_so(tmp_path):
 
 def test_activations_in_another_order_give_the_same_rdms(network):
     stimuli = images()
-    whole = compute_activations(network, stimuli, stages=["relu"])
+    in_order = compute_activations(network, stimuli, stages=["relu"])
     order = np.random.default_rng(1).permutation(len(stimuli))
     mixed = Activations(
         ids=tuple(np.array(stimuli.ids)[order]),
         stages=("relu",),
-        n_units=whole.n_units,
-        arrays={"relu": whole.read("relu")[order]},
-        provenance=whole.provenance,
+        n_units=in_order.n_units,
+        arrays={"relu": in_order.read("relu")[order]},
+        provenance=in_order.provenance,
     )
-    found = activation_rdms(mixed, stimuli.table, measure="cosine").dissimilarities
+    dissimilarities = activation_rdms(mixed, stimuli.table, measure="cosine").dissimilarities
     assert np.array_equal(
-        found, streamed_rdms(network, stimuli, stages=["relu"], measure="cosine").dissimilarities
+        dissimilarities,
+        streamed_rdms(network, stimuli, stages=["relu"], measure="cosine").dissimilarities,
     )

@@ -1,4 +1,4 @@
-"""How alike two kinds could be at most: a bound from the reliability of each kind's RDM in one subject and ROI.
+"""Bound of the similarity of two image types, from the reliability of each one's RDM.
 
 The usual ceiling over subjects bounds models that all subjects share. RE and AI of one subject
 share also what is that subject's own, so their similarity is bounded by the noise of its two RDMs
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmri.reliability import split_half_reliability
 from neurometamer.arguments import checked_with
 from neurometamer.errors import need_columns
 from neurometamer.rsa.rdms import STIMULI
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 BOUND = (
     "reliability: root of the product of both kinds' RDM reliabilities: of odd and even "
-    "presentations (low); of all "
-    "data, simulated from signal and noise, half a standard error granted (high)"
+    "presentations (low); of all data, "
+    "simulated from signal and noise, half a standard error granted (high)"
 )
 """Text of the column ``ceiling``."""
 
@@ -63,10 +64,31 @@ def kind_reliability(
     ------
     InputError
         For a kind that the table does not hold, or images without responses.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> kind_reliability({"S1": patterns}, table, kinds=["RE"])[["subject", "roi", "kind"]]
+      subject roi kind
+    0      S1  V1   RE
     """
     import pandas as pd
-
-    from fmri.reliability import split_half_reliability
 
     if not kinds or not patterns_by_subject:
         raise InputError(
@@ -81,21 +103,17 @@ def kind_reliability(
         ids = table.loc[known == kind, "id"].astype(str).tolist()
         for subject, patterns in patterns_by_subject.items():
             try:
-                found = split_half_reliability(patterns, ids).assign(subject=subject)
+                halves = split_half_reliability(patterns, ids).assign(subject=subject)
             except InputError as reason:
-                found = (
-                    patterns.voxels[["roi"]]
-                    .drop_duplicates()
-                    .astype(str)
-                    .assign(
-                        subject=subject,
-                        reliability=np.nan,
-                        corrected=np.nan,
-                        upper=np.nan,
-                        method=f"undefined: {reason}",
-                    )
+                regions = patterns.voxels[["roi"]].drop_duplicates().astype(str)
+                halves = regions.assign(
+                    subject=subject,
+                    reliability=np.nan,
+                    corrected=np.nan,
+                    upper=np.nan,
+                    method=f"undefined: {reason}",
                 )
-            parts.append(found.assign(kind=kind))
+            parts.append(halves.assign(kind=kind))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -131,8 +149,8 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
     )
     rows = reliability[list(needed)].itertuples(index=False)
     return {
-        (str(s), str(roi), str(kind)): (float(one), float(two), str(text))
-        for s, roi, kind, one, two, text in rows
+        (str(subject), str(roi), str(kind)): (float(half), float(full), str(text))
+        for subject, roi, kind, half, full, text in rows
     }
 
 
@@ -144,7 +162,7 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     bounds : mapping
         See `bounds_of`.
     subject, place : str
-        Which RDM.
+        Subject and ROI of the RDM.
     pair : (str, str)
         Kinds.
 
@@ -168,12 +186,12 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     Spearman (1904), Am J Psychol 15:72; Lage-Castellanos et al. (2019), PLoS Comput Biol
     15:e1006397.
     """
-    found = [bounds.get((subject, place, kind)) for kind in pair]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
+    entries = [bounds.get((subject, place, kind)) for kind in pair]
+    known = [entry for entry in entries if entry is not None]
+    if len(known) < len(entries):
         return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": NO_PRESENTATIONS}
-    if lacking := [text for one, _, text in known if not np.isfinite(one)]:
+    if lacking := [text for half, _, text in known if not np.isfinite(half)]:
         return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": lacking[0]}
-    low = math.sqrt(math.prod(max(one, 0.0) for one, _, _ in known))
-    high = math.sqrt(math.prod(max(two, 0.0) for _, two, _ in known))
+    low = math.sqrt(math.prod(max(half, 0.0) for half, _, _ in known))
+    high = math.sqrt(math.prod(max(full, 0.0) for _, full, _ in known))
     return {"ceiling_low": low, "ceiling_high": high, "ceiling": BOUND}

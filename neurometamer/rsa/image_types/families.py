@@ -1,4 +1,4 @@
-"""Correct the p of `compare_image_types` for a family of places, also by the largest value of the family (max-T)."""
+"""Correct the p of `compare_image_types` for a family of places, also by max-T."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ FALLBACK = "holm"
 """Correction where max-T is not defined."""
 
 ONE_DRAW = ("stimuli", "projection", "none")
-"""Intervals whose resamples are the same photographs in all places, so that their largest value has a meaning."""
+"""Intervals whose resamples are the same photographs in all places.
+
+Only then the largest resampled value over places has a meaning.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """What stands behind one row of the table: values of one RDM, or of several subjects' in one place.
+    """Values behind one row of the table: of one RDM, or of several subjects' RDMs in one place.
 
     Parameters
     ----------
     values : ndarray, shape (n_rdms,)
         Observed.
     nulls : ndarray, shape (N, n_rdms), or None
-        With labels permuted.
+        The same values with labels permuted.
     orders : tuple of int
-        Which orders were permuted: rows with the same ones share their permutations.
+        Numbers of the permuted orders: rows with the same ones share their permutations.
     resamples : ndarray, shape (R,), or None
         Resampled value of the row, about the observed one.
     """
@@ -58,12 +61,12 @@ def with_families(
     chosen : ImageTypeOptions
         Correction and family.
     mean : str
-        What the mean over subjects is called in the column subject.
+        Name of the mean over subjects in the column subject.
 
     Returns
     -------
     pandas.DataFrame
-        With p_corrected, correction and family.
+        The table with p_corrected, correction and family.
 
     Notes
     -----
@@ -88,14 +91,12 @@ def with_families(
         corrected = correct_families(part, over, within, how=FALLBACK)
         for places in corrected.groupby(within, sort=False).indices.values():
             rows = corrected.index[places]
-            found = _largest(
-                [draws[row] for row in rows], corrected.loc[rows[0], "quantity"], chosen
-            )
-            if found is not None:
+            family = [draws[row] for row in rows]
+            largest_p = _largest(family, corrected.loc[rows[0], "quantity"], chosen)
+            if largest_p is not None:
                 p = corrected.loc[rows, "p"].to_numpy(dtype=float)
-                corrected.loc[rows, "p_corrected"] = np.where(
-                    np.isfinite(p), np.fmax(p, found), np.nan
-                )
+                largest_p = np.where(np.isfinite(p), np.fmax(p, largest_p), np.nan)
+                corrected.loc[rows, "p_corrected"] = largest_p
                 corrected.loc[rows, "correction"] = MAX_T
         parts.append(corrected)
     return pd.concat(parts).sort_index()
@@ -103,35 +104,32 @@ def with_families(
 
 def _largest(family: Sequence[Draws], quantity: str, chosen: ImageTypeOptions) -> np.ndarray | None:
     """Give p against the largest of the family; None where that has no meaning."""
-    several = any(len(one.values) > 1 for one in family)
+    several = any(len(row.values) > 1 for row in family)
     if several and chosen.combine != "joint":
         return None
     if quantity == "difference":
-        resamples = [one.resamples for one in family if one.resamples is not None]
+        resamples = [row.resamples for row in family if row.resamples is not None]
         if chosen.interval not in ONE_DRAW or len(resamples) < len(family):
             return None
-        return _largest_difference(
-            np.array([one.values.mean() for one in family]), np.stack(resamples, axis=1)
-        )
-    nulls = [one.nulls for one in family if one.nulls is not None]
-    if len(nulls) < len(family) or len({order for one in family for order in one.orders}) > 1:
+        means = np.array([row.values.mean() for row in family])
+        drawn = np.stack(resamples, axis=1)
+        drawn = drawn[np.isfinite(drawn).all(axis=1)]
+        errors = drawn.std(axis=0) if len(drawn) else np.zeros(len(means))
+        if not (errors > 0).all():
+            return None
+        return max_t_p(means / errors, (drawn - means) / errors, "two-sided")[1]
+    nulls = [row.nulls for row in family if row.nulls is not None]
+    used = {order for row in family for order in row.orders}
+    if len(nulls) < len(family) or len(used) > 1:
         return None
-    defined = np.all([np.isfinite(one).all(axis=1) for one in nulls], axis=0)
+    defined = np.all([np.isfinite(null).all(axis=1) for null in nulls], axis=0)
     if not defined.any():
         return None
-    if several:
-        both = [joint_statistic(one.values, null[defined]) for one, null in zip(family, nulls)]
-        return max_t_p(
-            np.array([one[0] for one in both]), np.stack([one[1:] for one in both], axis=1)
-        )[1]
-    return max_t_p(
-        np.concatenate([one.values for one in family]), np.concatenate(nulls, axis=1)[defined]
-    )[1]
-
-
-def _largest_difference(values: np.ndarray, resamples: np.ndarray) -> np.ndarray | None:
-    resamples = resamples[np.isfinite(resamples).all(axis=1)]
-    spread = resamples.std(axis=0) if len(resamples) else np.zeros(len(values))
-    if not (spread > 0).all():
-        return None
-    return max_t_p(values / spread, (resamples - values) / spread, "two-sided")[1]
+    if not several:
+        values = np.concatenate([row.values for row in family])
+        return max_t_p(values, np.concatenate(nulls, axis=1)[defined])[1]
+    statistics = []
+    for row, null in zip(family, nulls):
+        statistics.append(joint_statistic(row.values, null[defined]))
+    joint = np.stack(statistics, axis=1)
+    return max_t_p(joint[0], joint[1:])[1]

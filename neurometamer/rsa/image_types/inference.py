@@ -1,4 +1,4 @@
-"""Inference about kinds of images: intervals by name, permutation p, one p of several subjects, families of tests.
+"""Inference about image types: intervals, permutation p, combined p, families of tests.
 
 Similarities are tested against 0 by permuting the labels of the first kind; their difference by its
 own resamples, since permuted labels make both similarities 0 and say nothing of two that are alike
@@ -57,9 +57,9 @@ OVER_SUBJECTS = ("subjects", "dual")
 """Intervals that resample subjects: they are of the mean over subjects."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """What one pair of kinds, or the difference of two, came to in each RDM.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Comparison:
+    """Result of one pair of kinds, or of the difference of two, in each RDM.
 
     ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms) or the ``projection`` that they are
     drawn from, ``nulls`` (n_permutations, n_rdms) or None, and which orders were permuted in each
@@ -71,9 +71,9 @@ class _Found:
     values: np.ndarray
     samples: np.ndarray
     projection: Projection | None
-    nulls: np.ndarray | None
-    null_text: str
-    orders: tuple[int, ...]
+    nulls: np.ndarray | None = None
+    null_text: str = ""
+    orders: tuple[int, ...] = ()
     pair: Pair | None = None
 
     def resampled(self, rows: Sequence[int], chosen: ImageTypeOptions) -> np.ndarray | None:
@@ -83,6 +83,15 @@ class _Found:
             mean = self.projection.take(index).mean()
             return mean.samples(chosen.n_resamples, chosen.seed, chosen.confidence)[:, 0]
         return self.samples[:, index].mean(axis=1) if len(self.samples) else None
+
+    def draws(self, index: list[int], chosen: ImageTypeOptions, is_resampled: bool) -> Draws:
+        """Take what stands behind the row of some RDMs."""
+        return Draws(
+            values=self.values[index],
+            nulls=None if self.nulls is None else self.nulls[:, index],
+            orders=tuple(self.orders[i] for i in index if self.orders),
+            resamples=self.resampled(index, chosen) if is_resampled else None,
+        )
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -100,7 +109,9 @@ def compare_image_types(
     options: ImageTypeOptions | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Test RE-AN, RE-AI and their difference in each layer, or in each ROI and subject, and over subjects.
+    """Test RE-AN, RE-AI and their difference in each layer or ROI, and over subjects.
+
+    Rows are one layer, or one ROI and subject; further rows are the mean over subjects.
 
     Parameters
     ----------
@@ -119,7 +130,7 @@ def compare_image_types(
         Photograph → session, or subject → such a mapping; by default what the RDMs know (pattern
         descriptor ``session``), or `blocks` of ``null="session"``.
     reliability : pandas.DataFrame, optional
-        Of `kind_reliability`: how reliable each kind's RDM is, for the ceiling.
+        Table of `kind_reliability`: reliability of each kind's RDM, for the ceiling.
     options : ImageTypeOptions, optional
         Everything else.
     **settings : object
@@ -167,6 +178,25 @@ def compare_image_types(
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis; Schütt
     et al. (2023), eLife 12:e82566 (bootstraps).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> results = compare_image_types(rdms, n_permutations=99, n_resamples=50)
+    >>> results[["pair", "value", "n"]].round(1)
+                    pair  value  n
+    0              RE-AN    0.1  6
+    1              RE-AI    1.0  6
+    2  RE-AI minus RE-AN    0.9  6
     """
     import pandas as pd
 
@@ -178,21 +208,23 @@ def compare_image_types(
     _check_subjects(rdms, groups, chosen)
     context = _context(rdms, chosen, blocks, categories, sessions)
     rdms = context.rdms
-    found, n = _everything(context, chosen, units)
+    comparisons, n = _compare_pairs(context, chosen, units)
     expected = _expected(rdms, chosen)
     bounds = bounds_of(reliability)
     rows, draws = [], []
     for members in [[i] for i in range(rdms.n_rdm)] + list(groups.values()):
-        for one in found:
-            drawn = _draws(one, members, context, chosen)
+        for comparison in comparisons:
+            drawn = comparison.draws(members, chosen, is_resampled=not context.reason)
             if len(members) == 1:
-                row = _one_row(one, drawn, members[0], chosen, context)
+                row = _rdm_row(comparison, drawn, members[0], chosen, context)
             else:
-                row = _group_row(members, one, drawn, chosen, context)
-            ceiling = _ceiling(rdms, members, one, bounds, chosen)
-            rows.append(
-                row | _null_ends(drawn, chosen) | ceiling | {"expected": expected[members[0]]}
-            )
+                row = _group_row(members, comparison, drawn, chosen, context)
+            row |= {"null_low": np.nan, "null_high": np.nan}
+            if drawn.nulls is not None:  # over subjects: of their mean in the same permutations
+                low, high = percentile_interval(drawn.nulls.mean(axis=1), chosen.confidence)
+                row |= {"null_low": float(low), "null_high": float(high)}
+            row |= _ceiling(rdms, members, comparison, bounds, chosen)
+            rows.append(row | {"expected": expected[members[0]]})
             draws.append(drawn)
     table = pd.DataFrame(rows).assign(n=n)
     if left_out:
@@ -227,7 +259,7 @@ COLUMNS = [
     "n",
     "n_subjects",
 ]
-"""Of the table."""
+"""Columns of the table."""
 
 
 FREELY = (
@@ -239,7 +271,7 @@ FREELY = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Context:
-    """What is compared and resampled: RDMs without offsets of sessions, what resamples draw, and what is known.
+    """RDMs without offsets of sessions, the resampled objects, and labels of photographs.
 
     ``reason`` says why there is no interval, ``note`` what else the column ``method`` tells.
     """
@@ -259,7 +291,7 @@ def _context(
     categories: Mapping[str, str] | None,
     sessions: Blocks | None,
 ) -> _Context:
-    """Say what photographs have in common, and take offsets of sessions off."""
+    """Collect what photographs share, and subtract offsets of sessions."""
     if blocks and chosen.null == "class" and categories is None:
         categories = cast("Mapping[str, str]", blocks)
     if blocks and chosen.null == "session" and sessions is None:
@@ -267,18 +299,21 @@ def _context(
     if blocks and chosen.null == "auto":
         raise InputError(
             "blocks were given without saying what they are: add null='session' or null='class', "
-            "or give sessions= or "
-            "categories= instead."
+            "or give sessions= or categories= instead."
         )
     categories = categories or class_descriptor(rdms)
     if chosen.null == "class" and not blocks:
         blocks = categories
-    maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], sessions)
+    subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+    maps = session_maps(rdms, subjects, sessions)
     if chosen.null == "session" and not blocks:
-        blocks = _known_sessions(rdms, maps, chosen)
-    names = sorted(
-        str(one) for one in select_kind(rdms, chosen.kinds[0]).pattern_descriptors["condition"]
-    )
+        blocks = None
+        if all(maps):
+            ends = (chosen.pairs[0][0], chosen.pairs[-1][1])
+            sessions_of = [photograph_sessions(rdms, known, ends) for known in maps]
+            blocks = dict(zip(subjects, sessions_of))
+    photographs = select_kind(rdms, chosen.kinds[0]).pattern_descriptors["condition"]
+    names = sorted(str(name) for name in photographs)
     removed = without_sessions(rdms, maps, chosen.kinds, chosen.by, categories)
     if chosen.null == "free" and removed.rdms is not rdms:
         removed = Removed(rdms=rdms, reason=FREELY)
@@ -296,26 +331,13 @@ def _context(
     )
 
 
-def _known_sessions(
-    rdms: RDMs, maps: Sequence[Mapping[str, str]], chosen: ImageTypeOptions
-) -> Blocks | None:
-    """Give each subject's sessions of photographs, where all RDMs know them."""
-    if not all(maps):
-        return None
-    pair = (chosen.pairs[0][0], chosen.pairs[-1][1])
-    return {
-        name_place(rdms, i)["subject"]: photograph_sessions(rdms, known, pair)
-        for i, known in enumerate(maps)
-    }
-
-
-def _everything(
+def _compare_pairs(
     context: _Context, chosen: ImageTypeOptions, units: Iterable[UnitValues] | None
-) -> tuple[list[_Found], int]:
-    """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
+) -> tuple[list[_Comparison], int]:
+    """Compare both pairs in the same resamples and take their difference; count photographs."""
     rdms = context.rdms
     subsamples = _subsampled(context, chosen, units) if chosen.interval == "subsample" else None
-    found, sizes = [], []
+    comparisons, sizes = [], []
     for pair in chosen.pairs:
         orders, text = null_orders(
             rdms,
@@ -334,37 +356,52 @@ def _everything(
             values = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)[0]
             samples, nulls = _subsample_scores(rdms, pair, chosen, subsamples, orders)
             projection, text = None, f"{text}, each in a subsample of the units of its own"
-        same = {id(one): rank for rank, one in enumerate(orders)}
-        drawn = tuple(same[id(one)] for one in orders)
-        found.append(
-            _Found(
-                "-".join(pair), "similarity", values, samples, projection, nulls, text, drawn, pair
+        numbers = {id(order): number for number, order in enumerate(orders)}
+        used = tuple(numbers[id(order)] for order in orders)
+        name = "-".join(pair)
+        comparisons.append(
+            _Comparison(
+                name=name,
+                quantity="similarity",
+                values=values,
+                samples=samples,
+                projection=projection,
+                nulls=nulls,
+                null_text=text,
+                orders=used,
+                pair=pair,
             )
         )
-    if len(found) == 1:
-        return found, sizes[0]
-    low, high = found
+    if len(comparisons) == 1:
+        return comparisons, sizes[0]
+    low, high = comparisons
     if sizes[0] != sizes[1]:
         raise InputError(
             f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference "
-            "needs the same ones "
-            "(or join='inner')."
+            "needs the same ones (or join='inner')."
         )
-    name, projection = f"{high.name} minus {low.name}", None
+    projection = None
     if low.projection is not None and high.projection is not None:
         projection = high.projection.minus(low.projection)
-    values, samples = high.values - low.values, high.samples - low.samples
-    found.append(_Found(name, "difference", values, samples, projection, None, "", ()))
-    return found, sizes[0]
+    comparisons.append(
+        _Comparison(
+            name=f"{high.name} minus {low.name}",
+            quantity="difference",
+            values=high.values - low.values,
+            samples=high.samples - low.samples,
+            projection=projection,
+        )
+    )
+    return comparisons, sizes[0]
 
 
 def _image_samples(
     rdms: RDMs, pair: Pair, chosen: ImageTypeOptions, sampling: Sampling
 ) -> tuple[np.ndarray, np.ndarray, Projection | None]:
-    """Compare two kinds with resampled photographs, or with the projection that resamples are drawn from."""
-    if chosen.interval in ("stimuli", "dual") or (
-        chosen.interval == "none" and not comparator(chosen.by).weighs_pairs
-    ):
+    """Compare two kinds with resampled photographs, or with a projection to sample from."""
+    untested = chosen.interval == "none" and not comparator(chosen.by).weighs_pairs
+    if untested or chosen.interval in ("stimuli", "dual"):
+        confidence = None if chosen.interval == "dual" else chosen.confidence
         values, samples, _, _ = kind_samples(
             rdms,
             pair,
@@ -373,7 +410,7 @@ def _image_samples(
             chosen.n_resamples,
             chosen.seed,
             sampling,
-            confidence=None if chosen.interval == "dual" else chosen.confidence,
+            confidence=confidence,
         )
         return values, samples, None
     n_draws = 0 if chosen.interval == "subjects" else chosen.n_resamples
@@ -382,46 +419,30 @@ def _image_samples(
     return projection.values, nothing, projection if n_draws else None
 
 
-def _draws(
-    found: _Found, members: Sequence[int], context: _Context, chosen: ImageTypeOptions
-) -> Draws:
-    """Gather what one row is made of; no resamples where no interval is given."""
-    index = list(members)
-    return Draws(
-        found.values[index],
-        None if found.nulls is None else found.nulls[:, index],
-        tuple(found.orders[i] for i in index) if found.orders else (),
-        None if context.reason else found.resampled(index, chosen),
-    )
-
-
-def _null_ends(drawn: Draws, chosen: ImageTypeOptions) -> dict[str, float]:
-    """Give the central part of the permutations; over subjects of their mean in the same permutations."""
-    if drawn.nulls is None:
-        return {"null_low": np.nan, "null_high": np.nan}
-    low, high = percentile_interval(drawn.nulls.mean(axis=1), chosen.confidence)
-    return {"null_low": float(low), "null_high": float(high)}
-
-
 def _ceiling(
-    rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: ImageTypeOptions
+    rdms: RDMs,
+    members: Sequence[int],
+    comparison: _Comparison,
+    bounds: Bounds,
+    chosen: ImageTypeOptions,
 ) -> dict[str, Any]:
-    """Bound a similarity by the reliability of both RDMs; over subjects by the mean of the subjects' bounds."""
+    """Bound a similarity by the reliability of both RDMs; over subjects by their mean bounds."""
     nothing = {"ceiling_low": np.nan, "ceiling_high": np.nan}
-    if (
-        found.pair is None or name_place(rdms, members[0])["system"] == "network"
-    ):  # a network answers without noise
+    places = [name_place(rdms, i) for i in members]
+    # a network answers without noise
+    if comparison.pair is None or places[0]["system"] == "network":
         return {**nothing, "ceiling": ""}
     if chosen.by != "spearman" or "spearman" not in str(rdms.dissimilarity_measure).lower():
         return {**nothing, "ceiling": NOT_SPEARMAN}
-    places = [name_place(rdms, i) for i in members]
-    parts = [pair_bound(bounds, one["subject"], one["place"], found.pair) for one in places]
-    ends = {name: float(np.mean([one[name] for one in parts])) for name in nothing}
-    text = next(
-        (str(one["ceiling"]) for one in parts if not np.isfinite(one["ceiling_low"])),
-        parts[0]["ceiling"],
-    )
-    return {**ends, "ceiling": text}
+    parts = []
+    for place in places:
+        parts.append(pair_bound(bounds, place["subject"], place["place"], comparison.pair))
+    undefined = [part for part in parts if not np.isfinite(part["ceiling_low"])]
+    return {
+        "ceiling_low": float(np.mean([part["ceiling_low"] for part in parts])),
+        "ceiling_high": float(np.mean([part["ceiling_high"] for part in parts])),
+        "ceiling": str((undefined or parts)[0]["ceiling"]),
+    }
 
 
 # --------------------------------------------------------------------------------------- subsamples
@@ -438,29 +459,27 @@ def _subsampled(
             "activations, not RDMs."
         )
     measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
-    kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
-    stimuli = {
-        kind: list(select_kind(rdms, kind).pattern_descriptors["stimulus"])
-        for kind in dict.fromkeys(kinds)
-    }
-    wanted = [
-        (one["system"], one["subject"], one["place"])
-        for one in (name_place(rdms, i) for i in range(rdms.n_rdm))
-    ]
-    found = {}
-    for one in units:
-        key = (one.system, one.subject, one.place)
+    stimuli = {}
+    for kind in dict.fromkeys(map(str, rdms.pattern_descriptors["kind"])):
+        stimuli[kind] = list(select_kind(rdms, kind).pattern_descriptors["stimulus"])
+    places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
+    wanted = [(place["system"], place["subject"], place["place"]) for place in places]
+    rdms_of = {}
+    for unit_values in units:
+        key = (unit_values.system, unit_values.subject, unit_values.place)
         if key in wanted:
             drawn = subsample_rdms(
-                one, chosen.n_resamples, chosen.seed, measure=measure, share=chosen.share
+                unit_values, chosen.n_resamples, chosen.seed, measure=measure, share=chosen.share
             )
-            found[key] = {kind: drawn[:, rows_of(one.ids, ids)] for kind, ids in stimuli.items()}
-    if lacking := [place_name(rdms, i) for i, key in enumerate(wanted) if key not in found]:
+            rdms_of[key] = {
+                kind: drawn[:, rows_of(unit_values.ids, ids)] for kind, ids in stimuli.items()
+            }
+    if lacking := [place_name(rdms, i) for i, key in enumerate(wanted) if key not in rdms_of]:
         raise InputError(
             f"no responses of units for {name_ids(lacking)}; give the patterns or activations of "
             "all RDMs."
         )
-    return [found[key] for key in wanted]
+    return [rdms_of[key] for key in wanted]
 
 
 def _subsample_scores(
@@ -470,55 +489,48 @@ def _subsample_scores(
     subsamples: Sequence[Mapping[str, np.ndarray]],
     orders: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Compare two kinds in each subsample, once as they are and once with the first kind's labels permuted."""
-    positions = [_canonical_rows(rdms, kind) for kind in pair]
+    """Compare two kinds in each subsample, also with the labels of the first permuted."""
+    positions = []
+    for kind in pair:  # the pairs of one kind in order of the photographs' ids
+        names = [str(name) for name in select_kind(rdms, kind).pattern_descriptors["condition"]]
+        positions.append(rows_of(names, sorted(names)))
     samples, nulls = [], []
     for parts, order in zip(subsamples, orders):
         a, b = (parts[kind][:, rows] for kind, rows in zip(pair, positions))
         samples.append(paired_scores(chosen.by, a, b))
         if len(order):
-            turned = [
-                permute_pairs(row, order[k % len(order)][np.newaxis])[0] for k, row in enumerate(a)
-            ]
-            nulls.append(paired_scores(chosen.by, np.array(turned), b))
+            turned = np.empty_like(a)
+            for k, row in enumerate(a):
+                turned[k] = permute_pairs(row, order[k % len(order)][np.newaxis])[0]
+            nulls.append(paired_scores(chosen.by, turned, b))
     return np.stack(samples, axis=1), np.stack(nulls, axis=1) if nulls else None
-
-
-def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
-    """Find the pairs of one kind in order of the photographs' ids, as everywhere here."""
-    names = [str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]]
-    return rows_of(names, sorted(names))
 
 
 # --------------------------------------------------------------------------------------------- rows
 
 
-def _one_row(
-    found: _Found, drawn: Draws, i: int, chosen: ImageTypeOptions, context: _Context
+def _rdm_row(
+    comparison: _Comparison, drawn: Draws, i: int, chosen: ImageTypeOptions, context: _Context
 ) -> dict[str, Any]:
     rdms = context.rdms
     row = {
         **name_place(rdms, i),
-        "pair": found.name,
-        "quantity": found.quantity,
-        "value": float(found.values[i]),
+        "pair": comparison.name,
+        "quantity": comparison.quantity,
+        "value": float(comparison.values[i]),
     }
     if chosen.interval in OVER_SUBJECTS:
-        ends, text = (
-            (np.nan, np.nan),
-            f"{chosen.by}; interval over subjects: see subject '{MEAN}'",
-        )
+        ends = (np.nan, np.nan)
+        text = f"{chosen.by}; interval over subjects: see subject '{MEAN}'"
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
     else:
-        ends, text = (
-            _interval(drawn.resamples, chosen, MOST[found.quantity]),
-            _describe(chosen, context),
-        )
+        ends = _interval(drawn.resamples, chosen, MOST[comparison.quantity])
+        text = _describe(chosen, context)
         p, p_text = _difference_p(drawn.resamples, chosen, context.sampling)
-    if found.quantity == "similarity":
-        p, p_text = np.nan, found.null_text
+    if comparison.quantity == "similarity":
+        p, p_text = np.nan, comparison.null_text
         if drawn.nulls is not None:
-            p = float(permutation_p(found.values[i], drawn.nulls[:, 0]))
+            p = float(permutation_p(comparison.values[i], drawn.nulls[:, 0]))
             p_text += ", one-sided"
     return row | {
         "ci_low": float(ends[0]),
@@ -548,31 +560,28 @@ def _quantile(chosen: ImageTypeOptions) -> float:
 
 
 def _describe(chosen: ImageTypeOptions, context: _Context) -> str:
+    """Describe what was compared, and how the interval came about."""
+    name, sampling = chosen.by, context.sampling
     if context.reason:
-        return f"{chosen.by}; no interval: {context.reason}"
-    return _describe_interval(chosen, context.sampling) + context.note
-
-
-def _describe_interval(chosen: ImageTypeOptions, sampling: Sampling) -> str:
+        return f"{name}; no interval: {context.reason}"
     if chosen.interval == "none":
-        return f"{chosen.by}; no interval"
+        return f"{name}; no interval{context.note}"
     if chosen.interval == "subsample":
-        return (
-            f"{chosen.by}; {chosen.confidence:.0%} percentile interval of "
-            f"{chosen.n_resamples} subsamples of "
-            f"{chosen.share:.0%} of the units (Zhang 2021); {SUBSAMPLE_WARNING}"
+        how = (
+            f"percentile interval of {chosen.n_resamples} subsamples of {chosen.share:.0%} of the "
+            f"units (Zhang 2021); {SUBSAMPLE_WARNING}"
         )
-    return f"{chosen.by}; {chosen.confidence:.0%} {_how_resampled(chosen, sampling)}"
-
-
-def _how_resampled(chosen: ImageTypeOptions, sampling: Sampling) -> str:
-    how = "same-image pairs dropped"
-    if chosen.interval == "projection":
-        return (
+    elif chosen.interval == "projection":
+        how = (
             f"t interval ({sampling.dof} dof), jackknife over {sampling.text}, noise of pairs "
             "corrected"
         )
-    return f"percentile bootstrap over {sampling.text}, {chosen.n_resamples} resamples, {how}"
+    else:
+        how = (
+            f"percentile bootstrap over {sampling.text}, {chosen.n_resamples} resamples, "
+            "same-image pairs dropped"
+        )
+    return f"{name}; {chosen.confidence:.0%} {how}{context.note}"
 
 
 def _difference_p(
@@ -588,11 +597,9 @@ def _difference_p(
         named = "projection" if comparator(chosen.by).weighs_pairs else "stimuli"
     if named == "projection":
         error = samples.std() * _quantile(chosen) / t.ppf((1 + chosen.confidence) / 2, sampling.dof)
-        p = (
-            float(2 * t.sf(abs(samples.mean()) / error, sampling.dof))
-            if error > 0
-            else float("nan")
-        )
+        p = float("nan")
+        if error > 0:
+            p = float(2 * t.sf(abs(samples.mean()) / error, sampling.dof))
         return p, f"t with {sampling.dof} dof (interval 'projection'), two-sided"
     text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
     if chosen.interval == "subsample":
@@ -601,7 +608,7 @@ def _difference_p(
 
 
 def _evidence(samples: np.ndarray, alternative: str) -> np.ndarray:
-    """Turn resampled differences into p: resamples at or below 0 speak against a difference above it."""
+    """Turn resampled differences into p: those at or below 0 speak against one above it."""
     against = {"greater": "less", "less": "greater"}.get(alternative, alternative)
     return permutation_p(np.zeros(samples.shape[1:]), samples, against)
 
@@ -612,15 +619,15 @@ def _evidence(samples: np.ndarray, alternative: str) -> np.ndarray:
 def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
     """Find the RDMs of several subjects in one place."""
     places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
-    if again := duplicates(" ".join(one.values()) for one in places):
+    if again := duplicates(" ".join(place.values()) for place in places):
         raise InputError(
             f"more than one RDM for {name_ids(again)}; give one for each subject and ROI, or stage."
         )
-    found: dict[tuple[str, str], list[int]] = {}
-    for i, one in enumerate(places):
-        if one["subject"]:
-            found.setdefault((one["system"], one["place"]), []).append(i)
-    return {place: members for place, members in found.items() if len(members) > 1}
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, place in enumerate(places):
+        if place["subject"]:
+            groups.setdefault((place["system"], place["place"]), []).append(i)
+    return {place: members for place, members in groups.items() if len(members) > 1}
 
 
 def _check_subjects(
@@ -630,45 +637,52 @@ def _check_subjects(
         return
     needed = subjects_needed(chosen.confidence)
     places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
-    count = {
-        one["place"]: len(groups.get((one["system"], one["place"]), [1]))
-        for one in places
-        if one["subject"]
-    }
-    few = [f"{place} ({n})" for place, n in count.items() if n < needed]
+    count = {}
+    for place in places:
+        if place["subject"]:
+            members = groups.get((place["system"], place["place"]), [1])
+            count[place["place"]] = len(members)
+    few = [f"{name} ({n})" for name, n in count.items() if n < needed]
     if few or not count:
         raise InputError(
             f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} "
-            "subjects; there are "
-            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use "
-            "interval='projection' "
-            "(photographs are resampled and permuted within each subject) and the combined p."
+            f"subjects; there are fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use "
+            "interval='projection' (photographs are resampled and permuted within each subject) "
+            "and the combined p."
         )
 
 
 def _group_row(
-    members: Sequence[int], found: _Found, drawn: Draws, chosen: ImageTypeOptions, context: _Context
+    members: Sequence[int],
+    comparison: _Comparison,
+    drawn: Draws,
+    chosen: ImageTypeOptions,
+    context: _Context,
 ) -> dict[str, Any]:
     index, values, rdms = list(members), drawn.values, context.rdms
     if chosen.interval in OVER_SUBJECTS and not context.reason:
-        ends, p, p_text, text = _subject_interval(values, found.samples[:, index], chosen, context)
+        ends, p, p_text, text = _subject_interval(
+            values, comparison.samples[:, index], chosen, context
+        )
     else:
-        ends, text = (
-            _interval(drawn.resamples, chosen, MOST[found.quantity]),
-            _describe(chosen, context),
-        )
-        p, p_text = _combined_difference(found, index, drawn, context.sampling, chosen)
-    if found.quantity == "similarity":
-        p, p_text = _combined_similarity(values, drawn.nulls, chosen)
-        p_text = (
-            f"{found.null_text}, one-sided; {p_text}"
-            if found.nulls is not None
-            else found.null_text
-        )
+        ends = _interval(drawn.resamples, chosen, MOST[comparison.quantity])
+        text = _describe(chosen, context)
+        p, p_text = _difference_p(drawn.resamples, chosen, context.sampling)
+        if drawn.resamples is not None and chosen.combine != "joint":
+            p = _combined_difference(comparison, index, chosen)
+            p_text += f"; {COMBINATIONS[chosen.combine]}"
+    if comparison.quantity == "similarity":
+        p, p_text = np.nan, comparison.null_text
+        if drawn.nulls is not None:
+            p_text += f", one-sided; {COMBINATIONS[chosen.combine]}"
+            if chosen.combine == "joint":
+                p = joint_p(values, drawn.nulls[np.isfinite(drawn.nulls).all(axis=1)])
+            else:
+                p = combine_p(permutation_p(values, drawn.nulls), chosen.combine)
     return name_place(rdms, index[0]) | {
         "subject": MEAN,
-        "pair": found.name,
-        "quantity": found.quantity,
+        "pair": comparison.name,
+        "quantity": comparison.quantity,
         "value": float(values.mean()),
         "ci_low": float(ends[0]),
         "ci_high": float(ends[1]),
@@ -680,38 +694,24 @@ def _group_row(
     }
 
 
-def _combined_similarity(
-    values: np.ndarray, nulls: np.ndarray | None, chosen: ImageTypeOptions
-) -> tuple[float, str]:
-    if nulls is None:
-        return float("nan"), ""
-    if chosen.combine == "joint":
-        defined = np.isfinite(nulls).all(axis=1)
-        return joint_p(values, nulls[defined]), COMBINATIONS["joint"]
-    return combine_p(permutation_p(values, nulls), chosen.combine), COMBINATIONS[chosen.combine]
-
-
 def _combined_difference(
-    found: _Found,
-    members: Sequence[int],
-    drawn: Draws,
-    sampling: Sampling,
-    chosen: ImageTypeOptions,
-) -> tuple[float, str]:
-    """Combine the subjects' differences: their mean in the same resamples, or their one-sided p of each direction."""
-    p, text = _difference_p(drawn.resamples, chosen, sampling)
-    if drawn.resamples is None or chosen.combine == "joint":
-        return p, text
-    parts = [found.resampled([i], chosen) for i in members]
-    each = np.stack([part for part in parts if part is not None], axis=1)
-    tails = [combine_p(_evidence(each, one), chosen.combine) for one in ("greater", "less")]
-    return min(1.0, 2 * min(tails)), f"{text}; {COMBINATIONS[chosen.combine]}"
+    comparison: _Comparison, members: Sequence[int], chosen: ImageTypeOptions
+) -> float:
+    """Combine the subjects' one-sided p of each direction; twice the smaller."""
+    parts = []
+    for i in members:
+        part = comparison.resampled([i], chosen)
+        if part is not None:
+            parts.append(part)
+    each = np.stack(parts, axis=1)
+    tails = [combine_p(_evidence(each, side), chosen.combine) for side in ("greater", "less")]
+    return min(1.0, 2 * min(tails))
 
 
 def _subject_interval(
     values: np.ndarray, samples: np.ndarray, chosen: ImageTypeOptions, context: _Context
 ) -> tuple[tuple[float, float], float, str, str]:
-    """Resample subjects, alone or together with photographs; t interval and two-sided p of the mean."""
+    """Resample subjects, perhaps with photographs: t interval, two-sided p, and both in words."""
     from scipy.stats import t as student
 
     size = len(values)
@@ -724,10 +724,8 @@ def _subject_interval(
         defined = np.isfinite(both)
         parts = np.array([both[defined], over_subjects[defined], samples.mean(axis=1)[defined]])
         clusters = context.sampling.dof + 1
-        variance, dof = (
-            dual_variance(parts.var(axis=1, ddof=1), size, clusters),
-            min(size, clusters) - 1,
-        )
+        variance = dual_variance(parts.var(axis=1, ddof=1), size, clusters)
+        dof = min(size, clusters) - 1
         what = f"{context.sampling.text} and {size} subjects (rsatoolbox's dual bootstrap)"
     else:
         variance, dof = size / (size - 1) * over_subjects.var(ddof=1), size - 1
@@ -738,15 +736,10 @@ def _subject_interval(
     p = float(2 * student.sf(abs(mean) / error, dof)) if error > 0 else float("nan")
     text = (
         f"{chosen.by}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
-        f"{what}, {len(draws)} "
-        f"resamples{context.note}"
+        f"{what}, {len(draws)} resamples{context.note}"
     )
-    return (
-        (mean - half, mean + half),
-        p,
-        f"t with {dof} dof from the bootstrap over {what}, two-sided",
-        text,
-    )
+    p_text = f"t with {dof} dof from the bootstrap over {what}, two-sided"
+    return (mean - half, mean + half), p, p_text, text
 
 
 def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> float:
@@ -757,7 +750,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
     variances : ndarray, shape (3,)
         Over both, over subjects, over stimuli.
     n_subjects, n_stimuli : int
-        How many there are.
+        Numbers of subjects and of stimuli.
 
     Returns
     -------
@@ -769,7 +762,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
     ----------
     Schütt et al. (2023), eLife 12:e82566; ``rsatoolbox.util.inference_util._dual_bootstrap``.
     """
-    both, subjects, stimuli = (float(one) for one in variances)
+    both, subjects, stimuli = (float(value) for value in variances)
     s, n = n_subjects / (n_subjects - 1), n_stimuli / (n_stimuli - 1)
     variance = s * subjects + n * stimuli - s * n * (both - subjects - stimuli)
     return min(max(variance, s * subjects, n * stimuli), both)
@@ -779,17 +772,17 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
 
 
 def _expected(rdms: RDMs, chosen: ImageTypeOptions) -> list[str]:
-    """Say what the question of Zhang et al. expects: cortex follows perception, the network's output its own names."""
+    """Name what Zhang et al. expect: cortex follows perception, a network's output its names."""
     if len(chosen.pairs) < 2:
         return [""] * rdms.n_rdm
     decision, perception = ("-".join(pair) for pair in chosen.pairs)
     systems = [name_place(rdms, i)["system"] for i in range(rdms.n_rdm)]
-    last = max((i for i, one in enumerate(systems) if one == "network"), default=-1)
+    last = max((i for i, system in enumerate(systems) if system == "network"), default=-1)
     words = {"brain": f"{perception} above {decision} (perception)"}
-    return [
-        f"{decision} above {perception} (decision; last stage)" if i == last else words.get(one, "")
-        for i, one in enumerate(systems)
-    ]
+    expected = [words.get(system, "") for system in systems]
+    if last >= 0:
+        expected[last] = f"{decision} above {perception} (decision; last stage)"
+    return expected
 
 
 def _answer(row: Mapping[str, Any], chosen: ImageTypeOptions) -> str:

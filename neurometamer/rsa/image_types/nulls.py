@@ -1,8 +1,8 @@
-"""Null distributions of the similarity of two kinds: labels permuted freely, within sessions or within classes."""
+"""Null distributions of similarities: labels permuted freely, within sessions or classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @checked_with(tables={"table": STIMULI})
 def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
-    """Say in which session each photograph and its other kinds were shown.
+    """Find the session in which each photograph and its other kinds were shown.
 
     Parameters
     ----------
@@ -46,6 +46,22 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     InputError
         When there are no session labels, only one session, or a photograph was shown in several
         (then sessions are no blocks, and nothing need be blocked).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> patterns = Patterns(
+    ...     values=np.array([[1.0, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]]),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ids, "presentation": 1, "run": "1", "session": ["a", "a", "b", "b"]}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}),
+    ... )
+    >>> session_labels(patterns, table)
+    {'cat': 'a', 'dog': 'a', 'cup': 'b', 'car': 'b'}
     """
     reference = dict(zip(table["id"].astype(str), table["reference_id"].astype(str)))
     shown = patterns.observations[patterns.observations["condition"].isin(list(reference))]
@@ -58,24 +74,22 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     if len(sessions) == 1:
         raise InputError(
             f"{subject}: all images were shown in session '{next(iter(sessions))}', so there is "
-            "nothing to keep "
-            "together; permute freely or within classes."
+            "nothing to keep together; permute freely or within classes."
         )
-    found: dict[str, set[str]] = {}
+    sessions_of: dict[str, set[str]] = {}
     for condition, session in zip(shown["condition"], shown["session"]):
-        found.setdefault(reference[condition], set()).add(session)
-    if several := [one for one, where in found.items() if len(where) > 1]:
+        sessions_of.setdefault(reference[condition], set()).add(session)
+    if several := [photograph for photograph, where in sessions_of.items() if len(where) > 1]:
         raise InputError(
             f"{subject}: the images of {name_ids(several)} were shown in several sessions, so "
-            "sessions are no blocks; "
-            "permute freely or within classes."
+            "sessions are no blocks; permute freely or within classes."
         )
-    return {one: next(iter(where)) for one, where in found.items()}
+    return {photograph: next(iter(where)) for photograph, where in sessions_of.items()}
 
 
 @checked_with(tables={"table": STIMULI})
 def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str]:
-    """Say which class each photograph is of.
+    """Find the class of each photograph.
 
     Parameters
     ----------
@@ -93,6 +107,14 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
     ------
     InputError
         When the column is missing, empty for a photograph, or the same for all.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> class_labels(table.assign(category=["animal", "animal", "object", "object"]))
+    {'cat': 'animal', 'dog': 'animal', 'cup': 'object', 'car': 'object'}
     """
     if column not in table.columns:
         raise InputError(
@@ -100,11 +122,8 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
             f"{', '.join(map(str, table.columns))}."
         )
     rows = table[table["kind"] == "RE"]
-    labels = {
-        str(one): "" if label is None or label != label else str(label)
-        for one, label in zip(rows["reference_id"], rows[column])
-    }
-    if lacking := [one for one, label in labels.items() if not label]:
+    labels = _named_classes(rows["reference_id"], rows[column])
+    if lacking := [photograph for photograph, label in labels.items() if not label]:
         raise InputError(
             f"no '{column}' for the photographs {name_ids(lacking)}; fill it, or permute freely."
         )
@@ -136,11 +155,17 @@ def known_classes(table: pd.DataFrame, column: str = "category") -> dict[str, st
     if column not in table.columns:
         return None
     rows = table[table["kind"] == "RE"]
-    labels = {
-        str(photograph): "" if label is None or label != label else str(label)
-        for photograph, label in zip(rows["reference_id"], rows[column])
-    }
+    labels = _named_classes(rows["reference_id"], rows[column])
     return labels if any(labels.values()) else None
+
+
+def _named_classes(photographs: Iterable[Any], classes: Iterable[Any]) -> dict[str, str]:
+    """Map each photograph to its class; an empty text where there is none."""
+    labels = {}
+    for photograph, label in zip(photographs, classes):
+        is_missing = label is None or label != label
+        labels[str(photograph)] = "" if is_missing else str(label)
+    return labels
 
 
 def null_orders(
@@ -152,7 +177,9 @@ def null_orders(
     together: bool,
     sessions: Sequence[Mapping[str, str]] = (),
 ) -> tuple[list[np.ndarray], str]:
-    """Draw orders of the photographs for each RDM: the same ones, unless its subject has sessions of its own.
+    """Draw orders of the photographs for each RDM.
+
+    RDMs share their orders, unless their subject has sessions of its own.
 
     Parameters
     ----------
@@ -174,7 +201,7 @@ def null_orders(
     list of ndarray, shape (n_permutations, n)
         One for each RDM; photographs in order of their ids. Empty where nothing may change places.
     str
-        What was permuted, in words.
+        Description of what was permuted.
 
     Raises
     ------
@@ -182,7 +209,7 @@ def null_orders(
         When labels are missing or leave nothing to permute; with ``null="auto"`` the words say so
         instead.
     """
-    names = [str(one) for one in _pair_of(rdms, pair)[0].pattern_descriptors["condition"]]
+    names = [str(name) for name in _pair_of(rdms, pair)[0].pattern_descriptors["condition"]]
     none = [np.empty((0, len(names)), dtype=np.int64)] * rdms.n_rdm
     if not chosen.n_permutations:
         return none, "not tested: no permutations"
@@ -191,15 +218,12 @@ def null_orders(
     if automatic:
         labels = _automatic_labels(rdms, pair, names, sessions, joint)
     else:
-        labels = [
-            _labels(names, chosen, blocks, name_place(rdms, i)["subject"])
-            for i in range(rdms.n_rdm)
-        ]
+        subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+        labels = [_labels(names, chosen, blocks, subject) for subject in subjects]
     if automatic and any(key is not None and len(set(key)) == len(key) for key in labels):
         return none, (
             "not tested: sessions differ between photographs, and no two photographs share their "
-            "session (in all "
-            "subjects, where these are combined jointly)"
+            "session (in all subjects, where these are combined jointly)"
         )
     drawn = {
         key: permutation_orders(len(names), chosen.n_permutations, chosen.seed, key)
@@ -208,18 +232,25 @@ def null_orders(
     if len(drawn) > 1 and joint:
         raise InputError(
             "subjects differ in the sessions of the photographs, so their labels cannot be "
-            "permuted together; combine "
-            "their p by 'all', 'fisher' or 'stouffer'."
+            "permuted together; combine their p by 'all', 'fisher' or 'stouffer'."
         )
-    return [drawn[key] for key in labels], _describe_orders(
-        pair, chosen, labels[0], len(drawn[labels[0]]), len(names)
-    )
+    blocked, n_orders = labels[0], len(drawn[labels[0]])
+    where = "freely"
+    if blocked is not None:
+        where = f"within {len(set(blocked))} {BLOCK_WORDS[chosen.null]}"
+    exact = count_orders(len(names), blocked) - 1 == n_orders
+    how_many = f"all {n_orders} other orders (exact)" if exact else f"{n_orders} orders"
+    text = f"labels of {pair[0]} permuted {where}, {how_many}"
+    return [drawn[key] for key in labels], text
 
 
 def _automatic_labels(
     rdms: RDMs, pair: Pair, names: Sequence[str], sessions: Sequence[Mapping[str, str]], joint: bool
 ) -> list[tuple[str, ...] | None]:
-    """Give the session of each photograph for each RDM, those of all subjects at once for a joint p; None for free."""
+    """Give the session of each photograph for each RDM; None where labels change freely.
+
+    A joint p needs labels that differ where the session of any subject does.
+    """
     labels: list[tuple[str, ...] | None] = []
     for known in sessions or [{}] * rdms.n_rdm:
         shown = photograph_sessions(rdms, known, pair) if known else {}
@@ -237,15 +268,6 @@ def _pair_of(rdms: RDMs, pair: Pair) -> tuple[RDMs, RDMs]:
     return a, b
 
 
-def _describe_orders(
-    pair: Pair, chosen: ImageTypeOptions, labels: tuple[str, ...] | None, drawn: int, n: int
-) -> str:
-    where = "freely" if labels is None else f"within {len(set(labels))} {BLOCK_WORDS[chosen.null]}"
-    exact = count_orders(n, labels) - 1 == drawn
-    how_many = f"all {drawn} other orders (exact)" if exact else f"{drawn} orders"
-    return f"labels of {pair[0]} permuted {where}, {how_many}"
-
-
 BLOCK_WORDS = {"session": "sessions", "class": "classes", "auto": "sessions"}
 """Null to the plural of its blocks."""
 
@@ -258,8 +280,7 @@ def _labels(
     if not blocks:
         raise InputError(
             f"null '{chosen.null}' needs the {chosen.null} of each photograph; give blocks (see "
-            "session_labels and "
-            "class_labels)."
+            "session_labels and class_labels)."
         )
     mapping: Any = blocks
     if isinstance(next(iter(blocks.values())), Mapping):
@@ -302,7 +323,7 @@ def null_scores(
     """
     from scipy.stats import rankdata
 
-    if not any(len(one) for one in orders):
+    if not any(len(order) for order in orders):
         return None
     a, b = _pair_of(rdms, pair)
     first, second, by = a.dissimilarities, b.dissimilarities, chosen.by
@@ -310,8 +331,8 @@ def null_scores(
         first, second, by = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
     compare = comparator(by)
     out = np.full((max(map(len, orders)), len(first)), np.nan)
-    for one, other, order, column in zip(first, second, orders, out.T):
+    for rdm, other, order, column in zip(first, second, orders, out.T):
         for start in range(0, len(order), 256):
-            part = permute_pairs(one, order[start : start + 256])
+            part = permute_pairs(rdm, order[start : start + 256])
             column[start : start + len(part)] = compare(part, other[np.newaxis])[:, 0]
     return out

@@ -16,8 +16,7 @@ from neurometamer.summaries import short_repr
 Pair = tuple[str, str]
 INTERVALS = {
     "projection": "jackknife over photographs, the noise of pairs corrected: would other "
-    "photographs say the same? "
-    "Covers 92 to 98 % in simulations; right for 3 subjects",
+    "photographs say the same? Covers 92 to 98 % in simulations; right for 3 subjects",
     "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to "
     "1.8 times too wide",
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
@@ -52,7 +51,7 @@ FAMILIES = {
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class ImageTypeOptions:
-    """How `compare_image_types` compares, resamples and tests.
+    """Options of `compare_image_types`: comparison, resamples and tests.
 
     Parameters
     ----------
@@ -80,18 +79,24 @@ class ImageTypeOptions:
         Draws; 0 permutations for no p of similarities, 0 resamples (with ``interval="none"``) for
         none of differences.
     confidence : float
-        Of the intervals.
+        Confidence level of the intervals, in (0, 1).
     seed : int
-        Of all draws.
+        Seed of all samples.
     join : {"exact", "inner"}
         Whether each photograph needs an image of every kind, or those that have are used.
     share : float
-        Of the units in a subsample.
+        Share of the units in a subsample, in (0, 1).
 
     Raises
     ------
     InputError
         For an unknown name or a number out of range.
+
+    Examples
+    --------
+    >>> options = ImageTypeOptions(decision=None, n_permutations=99)
+    >>> options.pairs, options.kinds
+    ((('RE', 'AI'),), ('RE', 'AI'))
     """
 
     perception: Pair | None = ("RE", "AI")
@@ -150,7 +155,7 @@ class ImageTypeOptions:
         tuple of (str, str)
             Decision first.
         """
-        return tuple(one for one in (self.decision, self.perception) if one is not None)
+        return tuple(pair for pair in (self.decision, self.perception) if pair is not None)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -165,12 +170,12 @@ class ImageTypeOptions:
 
 
 def subjects_needed(confidence: float = 0.95) -> int:
-    """Say how many subjects a bootstrap over subjects needs.
+    """Give the number of subjects that a bootstrap over subjects needs.
 
     Parameters
     ----------
     confidence : float
-        Of the interval.
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Similarity of the kinds of images: RE-AN, RE-AI and their difference, in each layer, ROI and subject.
+"""Similarity of image types: RE-AN, RE-AI and their difference, by layer, ROI and subject.
 
 RDMs are computed within one kind and compared photograph by photograph; responses to two kinds are
 never correlated with each other directly (Zhang et al. 2021).
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 def name_place(rdms: RDMs, index: int) -> dict[str, str]:
-    """Say of which system, subject and place (stage or region) one RDM is.
+    """Name system, subject and place (stage or region) of one RDM.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         All RDMs.
     index : int
-        Of the one.
+        Position of the RDM.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With pattern descriptors reference_id and, where classes are known, category.
+        RDMs with pattern descriptors reference_id and, where classes are known, category.
 
     Returns
     -------
@@ -96,9 +96,9 @@ def kind_samples(
     n_resamples, seed : int
         Resamples of photographs.
     sampling : Sampling, optional
-        What is drawn; by default photographs within the classes that the RDMs know.
+        Resampled objects; by default photographs within the classes that the RDMs know.
     confidence : float, optional
-        Of the interval that the samples are for, where few classes or photographs of a class are
+        Confidence level of the interval, where few classes or photographs of a class are
         corrected for (`Sampling.scaled`).
 
     Returns
@@ -117,9 +117,9 @@ def kind_samples(
     sampling = sampling or _default_sampling(rdms, a)
     counts = sampling.counts(n_resamples, seed)
     values, samples = [], []
-    for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
-        values.append(compare(one, other)[0, 0])
-        samples.append(resample_comparison(compare, one, other, counts)[:, 0, 0])
+    for rdm, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
+        values.append(compare(rdm, other)[0, 0])
+        samples.append(resample_comparison(compare, rdm, other, counts)[:, 0, 0])
     similarity, resampled = np.array(values), np.stack(samples, axis=1)
     if confidence is not None:
         resampled = sampling.scaled(similarity, resampled, confidence)
@@ -134,7 +134,7 @@ def kind_projection(
     seed: int,
     sampling: Sampling | None = None,
 ) -> Projection:
-    """Compare two kinds within each RDM, and say how the similarity would vary with other photographs.
+    """Compare two kinds within each RDM, and say how other photographs would change the value.
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ def kind_projection(
     by : str
         One of `COMPARATORS`.
     n_draws, seed : int
-        Of the noise of pairs, see `project`.
+        Number and seed of samples of the noise of pairs, see `project`.
     sampling : Sampling, optional
-        What is left out: photographs, photographs within classes, or classes; by default
+        Objects left out: photographs, photographs within classes, or classes; by default
         photographs within the classes that the RDMs know.
 
     Returns
@@ -161,21 +161,20 @@ def kind_projection(
 
     def _scores(weights: LazyWeights | None) -> np.ndarray:
         if weights is None:
-            return np.array([compare(one, other)[0, 0] for one, other in sides])
+            return np.array([compare(rdm, other)[0, 0] for rdm, other in sides])
         step = max(1, BLOCK // weights.shape[1])
         parts = []
         for start in range(0, len(weights), step):
             part = weights[start : start + step]
-            parts.append(
-                np.stack([compare(one, other, part)[:, 0, 0] for one, other in sides], axis=1)
-            )
+            scores = [compare(rdm, other, part)[:, 0, 0] for rdm, other in sides]
+            parts.append(np.stack(scores, axis=1))
         return np.concatenate(parts)
 
     return project(_scores, sampling or _default_sampling(rdms, a), n_draws, seed)
 
 
 def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
-    names = [str(one) for one in photographs.pattern_descriptors["condition"]]
+    names = [str(name) for name in photographs.pattern_descriptors["condition"]]
     return sample_photographs(names, class_descriptor(rdms))
 
 
@@ -208,9 +207,9 @@ def kind_similarity(
     n_resamples : int
         Resamples of the photographs, the same for all rows; 0 for no interval.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     confidence : float
-        Of the interval.
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------
@@ -232,6 +231,23 @@ def kind_similarity(
     References
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> kind_similarity(rdms, n_resamples=20)[["pair", "similarity", "n"]].round(1)
+        pair  similarity  n
+    0  RE-AN         0.1  6
+    1  RE-AI         1.0  6
     """
     import pandas as pd
 
@@ -252,16 +268,14 @@ def kind_similarity(
                 **similarity_values(value[i], low[i], high[i]),
             }
             rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
-    return (
-        pd.DataFrame(rows)
-        .sort_values("order", kind="stable", ignore_index=True)
-        .drop(columns="order")
-    )
+    table = pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True)
+    return table.drop(columns="order")
 
 
 def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
-    """Take offsets of sessions off; also say what is drawn and whether an interval can be given."""
-    maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], None)
+    """Subtract offsets of sessions; note what is resampled, and whether there is an interval."""
+    subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+    maps = session_maps(rdms, subjects, None)
     classes = class_descriptor(rdms)
     removed = without_sessions(rdms, maps, list(dict.fromkeys(kinds)), by, classes)
     notes = ["photographs drawn within classes" if classes else "", removed.text, removed.reason]
@@ -280,7 +294,9 @@ def kind_difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare two pairs of kinds in each layer or ROI: how much more alike is the first, in the same resamples.
+    """Compare two pairs of kinds in each layer or ROI: how much more alike the first is.
+
+    Both similarities are taken in the same resamples.
 
     Parameters
     ----------
@@ -295,9 +311,9 @@ def kind_difference(
     n_resamples : int
         Resamples of the photographs, the same for all rows; 0 for no interval.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     confidence : float
-        Of the interval.
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------
@@ -310,12 +326,28 @@ def kind_difference(
     InputError
         For an unknown kind or comparator, photographs without a counterpart, fewer than 4
         photographs.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer import compute_rdms
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(18, 20))
+    >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
+    >>> rdms = compute_rdms(values, table=table)
+    >>> kind_difference(rdms, n_resamples=20)[["pair", "difference", "n"]].round(1)
+                    pair  difference  n
+    0  RE-AI minus RE-AN         0.9  6
     """
     import pandas as pd
 
-    rdms, left_out = (
-        shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
-    )
+    left_out = ""
+    if join == "inner":
+        rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second)))
     rdms, note, given = _without_sessions(rdms, [*first, *second], by)
     draws = n_resamples * given
     value, samples, counts, _ = kind_samples(
@@ -327,8 +359,7 @@ def kind_difference(
     if counts.shape != other_counts.shape:
         raise InputError(
             f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} "
-            f"{other_counts.shape[1]}; "
-            "a difference needs the same ones (or join='inner')."
+            f"{other_counts.shape[1]}; a difference needs the same ones (or join='inner')."
         )
     low, high = percentile_interval(samples - other_samples, confidence)
     method = f"paired difference of {describe_method(by, counts, confidence, left_out)}{note}"
@@ -339,8 +370,10 @@ def kind_difference(
             "pair": name,
             "difference": float(value[i] - other[i]),
             "ci_low": float(low[i]),
+            "ci_high": float(high[i]),
+            "method": method,
+            "n": counts.shape[1],
         }
-        | {"ci_high": float(high[i]), "method": method, "n": counts.shape[1]}
         for i in range(rdms.n_rdm)
     ]
     return pd.DataFrame(rows)
@@ -359,15 +392,15 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     Returns
     -------
     rdms : rsatoolbox.rdm.RDMs
-        Of those photographs.
+        RDMs of those photographs.
     left_out : str
         The other photographs, between commas.
     """
-    parts = [
-        {str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]}
-        for kind in kinds
-    ]
+    parts = []
+    for kind in kinds:
+        parts.append(set(map(str, select_kind(rdms, kind).pattern_descriptors["condition"])))
     shared = set.intersection(*parts)
-    references = [str(one) for one in rdms.pattern_descriptors["reference_id"]]
-    kept = take_conditions(rdms, [i for i, one in enumerate(references) if one in shared])
+    references = [str(reference) for reference in rdms.pattern_descriptors["reference_id"]]
+    rows = [i for i, reference in enumerate(references) if reference in shared]
+    kept = take_conditions(rdms, rows)
     return kept, ", ".join(sorted(set.union(*parts) - shared))

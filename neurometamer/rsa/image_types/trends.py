@@ -1,4 +1,4 @@
-"""What happens over the layers of a network: does a similarity rise or fall, and which of two is higher throughout."""
+"""Trends over the layers of a network: rise or fall of a similarity, difference of two."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     table : pandas.DataFrame
         The table of `compare_image_types`; layers in their order.
     system : str
-        Whose places are in an order: ``"network"``.
+        System whose places are in an order: ``"network"``.
 
     Returns
     -------
@@ -48,6 +48,22 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     References
     ----------
     Zhang et al. (2021), fig. 5 (trend); Zhang et al. (2018), CCN (paired t).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "system": "network",
+    ...         "quantity": "similarity",
+    ...         "place": ["conv1", "conv2", "conv3", "conv4"],
+    ...         "pair": "RE-AN",
+    ...         "value": [0.1, 0.3, 0.4, 0.8],
+    ...     }
+    ... )
+    >>> kind_trends(table)[["test", "statistic", "effect", "n"]]
+               test  statistic  effect  n
+    0  Mann-Kendall        6.0     1.0  4
     """
     import pandas as pd
 
@@ -60,26 +76,31 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
             f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} "
             f"({name_ids(layers) or 'none'})."
         )
-    found: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
     for pair, part in rows.groupby("pair", sort=False):
         trend = mann_kendall(part["value"].tolist())
-        found.append(
+        tests.append(
             {
                 "pair": pair,
                 "test": "Mann-Kendall",
                 "statistic": float(trend.s),
                 "effect": trend.tau,
                 "p": trend.p,
+                "method": f"trend over layers, {trend.method}, two-sided; effect is tau-b",
             }
-            | {"method": f"trend over layers, {trend.method}, two-sided; effect is tau-b"}
         )
     pairs = list(dict.fromkeys(rows["pair"]))
     if len(pairs) == 2:
         test = layers_t_test(rows, pairs[1], pairs[0], value="value")
-        found.append(
-            {"pair": f"{pairs[1]} minus {pairs[0]}", "test": "paired t over layers"}
-            | {"statistic": test.t, "effect": test.dz, "p": test.p}
-            | {"method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample"}
+        tests.append(
+            {
+                "pair": f"{pairs[1]} minus {pairs[0]}",
+                "test": "paired t over layers",
+                "statistic": test.t,
+                "effect": test.dz,
+                "p": test.p,
+                "method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample",
+            }
         )
-    out = pd.DataFrame(found).assign(system=system, n=len(layers))
+    out = pd.DataFrame(tests).assign(system=system, n=len(layers))
     return out[["system", "pair", "test", "statistic", "effect", "p", "n", "method"]]

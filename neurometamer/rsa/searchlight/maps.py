@@ -1,4 +1,4 @@
-"""Searchlight RSA: one RDM around each voxel or vertex, compared with a model or with another RDM of the same place.
+"""Searchlight RSA: one RDM around each voxel or vertex, compared with a model or another RDM.
 
 RDMs of a block of centers are made at once and thrown away when compared, so that memory does not
 grow with the map.
@@ -15,6 +15,7 @@ import numpy as np
 from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
+from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.permutation import permuted_pairs, prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import Question as Question
@@ -36,7 +37,7 @@ BLOCK = 2**21
 """Responses gathered at a time: 16 MiB of float64."""
 
 MEASURES = ("spearman", "pearson", "crossnobis")
-"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs (`run_responses`)."""
+"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs."""
 
 
 @short_repr
@@ -47,7 +48,7 @@ class SearchlightMap:
     Parameters
     ----------
     question : Question
-        What it shows.
+        Question that the map answers.
     values : ndarray, shape (n_places,)
         Similarity in [-1, 1]; NaN where undefined.
     p : ndarray, shape (n_places,)
@@ -78,12 +79,14 @@ def searchlight_rdms(
     centers: np.ndarray | None = None,
     measure: str = "spearman",
 ) -> np.ndarray:
-    """Compute the RDM around each center; for many centers, ask a `Question` instead, which keeps none of them.
+    """Compute the RDM around each center.
+
+    For many centers use `run_searchlight`, which keeps none of the RDMs.
 
     Parameters
     ----------
     responses : ndarray, shape (n_conditions, n_places), or RunResponses
-        Of each place; NaN in places without data.
+        Responses of each place; NaN in places without data.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     centers : ndarray of int, optional
@@ -103,10 +106,20 @@ def searchlight_rdms(
     ------
     InputError
         For an unknown measure or another number of places.
+
+    Examples
+    --------
+    >>> from neurometamer import Spheres
+    >>> mask = np.ones((3, 3, 3), dtype=bool)
+    >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> responses = np.random.default_rng(0).normal(size=(5, 27))
+    >>> searchlight_rdms(responses, spheres, centers=np.array([13, 14])).shape
+    (2, 10)
     """
+    measure = MEASURE_ALIASES.get(measure, measure)
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
-    if bad := [int(one) for one in wanted if not 0 <= one < len(neighborhoods)]:
+    if bad := [int(center) for center in wanted if not 0 <= center < len(neighborhoods)]:
         raise InputError(f"centers {name_ids(bad)} are not among the {len(neighborhoods)} places.")
     check_enough([f"row {i}" for i in range(responses.shape[0])], "the responses")
     present = _present(responses)
@@ -146,7 +159,7 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
 def _blocks(
     wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int
 ) -> list[np.ndarray]:
-    """Cut centers into blocks whose responses and RDMs fit `BLOCK`, judged by the neighborhoods of a few."""
+    """Cut centers into blocks that fit `BLOCK`, by the neighborhoods of a few of them."""
     if not wanted.size:
         return []
     few = wanted[np.linspace(0, len(wanted) - 1, min(16, len(wanted))).astype(int)]
@@ -170,20 +183,15 @@ class _Table:
         if isinstance(responses, RunResponses):
             self.held, self.width = RunTable(responses, present), self.n * len(responses.folds)
         else:
-            self.held, self.width = _by_place(responses, present), self.n
+            # a row a place, so that gathering reads whole rows; the last, zeros, is no neighbor
+            self.held, self.width = np.zeros((responses.shape[1] + 1, self.n)), self.n
+            self.held[:-1][present] = responses.T[present]
 
     def rdms(self, index: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Make RDMs (n_centers, n_pairs); say which conditions are constant where (n_centers, n_conditions)."""
+        """Make RDMs (n_centers, n_pairs); say where each condition is constant."""
         if isinstance(self.held, RunTable):
             return self.held.rdms(index, sizes), np.zeros((len(index), self.n), dtype=bool)
         return _rdms(self.held, index, sizes, self.measure)
-
-
-def _by_place(responses: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """One row a place, so that gathering neighbors reads whole rows; the last row, zeros, stands for no neighbor."""
-    table = np.zeros((responses.shape[1] + 1, len(responses)))
-    table[:-1][present] = responses.T[present]
-    return table
 
 
 def _with_data(
@@ -197,40 +205,32 @@ def _with_data(
 def _rdms(
     table: np.ndarray, index: np.ndarray, sizes: np.ndarray, measure: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make RDMs (n_centers, n_pairs); say which conditions are constant in which center (n_centers, n_conditions)."""
+    """Make RDMs (n_centers, n_pairs); mark constant conditions (n_centers, n_conditions)."""
     values = table[index]  # (centers, neighbors, conditions)
     valid = (index >= 0)[:, :, np.newaxis]
     count = np.maximum(sizes, 1)[:, np.newaxis, np.newaxis]
     if measure == "spearman":
-        centered = (
-            _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1)).transpose(0, 2, 1)
-            - (count - 1) / 2
-        )
+        ranks = _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1))
+        centered = ranks.transpose(0, 2, 1) - (count - 1) / 2
     else:
         centered = values - values.sum(axis=1, keepdims=True) / count
     if not valid.all():
         centered *= valid
     products = centered.transpose(0, 2, 1) @ centered
     squares = np.einsum("cii->ci", products).copy()
-    constant = _constant(values, valid, squares)
+    # only conditions of nearly no variance are compared value by value
+    constant = squares <= 1e-20 * np.einsum("ckn,ckn->cn", values, values)
+    for center in np.flatnonzero(constant.any(axis=1)):
+        here = values[center][valid[center, :, 0]]
+        constant[center] = (here == here[:1]).all(axis=0)
     squares[constant | (squares <= 0)] = np.nan
     first, second = np.triu_indices(products.shape[1], 1)
     correlation = products[:, first, second] / np.sqrt(squares[:, first] * squares[:, second])
     return 1 - np.clip(correlation, -1, 1), constant & (sizes > 0)[:, np.newaxis]
 
 
-def _constant(values: np.ndarray, valid: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Find conditions whose values are all equal; only those of nearly no variance are looked at."""
-    scale = np.einsum("ckn,ckn->cn", values, values)
-    constant = squares <= 1e-20 * scale
-    for center in np.flatnonzero(constant.any(axis=1)):
-        here = values[center][valid[center, :, 0]]
-        constant[center] = (here == here[:1]).all(axis=0)
-    return constant
-
-
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank along the last axis from 0, ties sharing their average rank; infinite values come last."""
+    """Rank along the last axis from 0, ties by their average rank; infinite values come last."""
     order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     ranks = np.empty(values.shape)
@@ -267,7 +267,7 @@ def run_searchlight(
     Parameters
     ----------
     question : Question
-        From `model_questions`, `kind_question` or `reliability_question`.
+        Result of `model_questions`, `kind_question` or `reliability_question`.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     measure : str
@@ -278,9 +278,9 @@ def run_searchlight(
     n_permutations : int
         Permutations of the condition labels of one side, the same at all places; 0 for no p.
     seed : int
-        Of the permutations.
+        Seed of the permutations.
     progress : callable, optional
-        Hears (centers done, centers).
+        Called as ``progress(centers_done, centers)``.
 
     Returns
     -------
@@ -299,28 +299,40 @@ def run_searchlight(
     each permutation (max-T), which controls the family-wise error over places. Values are
     correlations and not divided by their spread, so places with few neighbors, whose null is as
     wide as any, set the limit for all.
+
+    Examples
+    --------
+    >>> from neurometamer import Spheres, compute_rdms, model_questions
+    >>> mask = np.ones((3, 3, 3), dtype=bool)
+    >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> random = np.random.default_rng(0)
+    >>> ids, responses = ["cat", "dog", "cup", "car"], random.normal(size=(4, 27))
+    >>> model = compute_rdms(responses[:, [4, 10, 12, 13, 14, 16, 22]], ids=ids)
+    >>> question = model_questions(ids, responses, model)[0]
+    >>> result = run_searchlight(question, spheres)
+    >>> result.values.shape, round(float(result.values[13]), 6)
+    ((27,), 1.0)
     """
+    measure = MEASURE_ALIASES.get(measure, measure)
     _check(measure, by, question.responses, neighborhoods)
     if question.others is not None:
         _check(measure, by, question.others, neighborhoods)
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
-    sides = [one for one in (question.responses, question.others) if one is not None]
-    present = np.all([_present(one) for one in sides], axis=0)
+    sides = [side for side in (question.responses, question.others) if side is not None]
+    present = np.all([_present(side) for side in sides], axis=0)
     if not present.any():
         raise InputError(f"map '{question.name}': no place has responses to all conditions.")
-    tables = [_Table(one, present, measure) for one in sides]
+    tables = [_Table(side, present, measure) for side in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
-    order = np.argsort(
-        question.ids
-    )  # drawn for ids in order, so that their order in a file is nothing
+    # drawn for ids in sorted order, so that their order in a file changes nothing
+    order = np.argsort(question.ids)
     place = np.argsort(order)
-    pairs = [
-        permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)
-    ]
     n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
-    shuffles = np.array(pairs, dtype=np.int32).reshape(n_permutations, n_pairs)
+    shuffles = np.empty((n_permutations, n_pairs), dtype=np.int32)
+    for shuffle in shuffles:
+        shuffle[:] = permuted_pairs(order[random.permutation(len(order))[place]])
     n = len(neighborhoods)
     tally = _Tally(n, len(question.ids), n_permutations)
     wanted, done = np.flatnonzero(present), 0
@@ -328,22 +340,18 @@ def run_searchlight(
         index, sizes = _with_data(neighborhoods.block(part), present, part)
         made = [table.rdms(index, sizes) for table in tables]
         tally.count(part, sizes, [constant for _, constant in made])
-        rdms = [_undefined(rdm, sizes, by) for rdm, _ in made]
+        rdms = []
+        for rdm, _ in made:
+            usable = (sizes >= MIN_VOXELS) & np.isfinite(rdm).all(axis=1)
+            usable[usable] = np.ptp(rdm[usable], axis=1) > 0
+            rdms.append(np.full(rdm.shape, np.nan))  # NaN where it cannot be compared
+            if usable.any():
+                rdms[-1][usable] = prepared(rdm[usable], by)
         tally.compare(part, rdms[0], model if model is not None else rdms[1], shuffles)
         done += len(part)
         if progress is not None:
             progress(done, len(wanted))
     return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
-
-
-def _undefined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
-    """Prepare RDMs for comparison; NaN throughout where one cannot be compared."""
-    usable = (sizes >= MIN_VOXELS) & np.isfinite(rdms).all(axis=1)
-    usable[usable] = np.ptp(rdms[usable], axis=1) > 0
-    out = np.full(rdms.shape, np.nan)
-    if usable.any():
-        out[usable] = prepared(rdms[usable], by)
-    return out
 
 
 def _method(
@@ -361,8 +369,7 @@ def _method(
     if n_permutations:
         text += (
             f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition "
-            "labels, least p "
-            f"{p_from_count(0, n_permutations):.2g}; family-wise by max-T over the map"
+            f"labels, least p {p_from_count(0, n_permutations):.2g}; family-wise by max-T over the map"
         )
     return text
 
@@ -387,18 +394,23 @@ class _Tally:
     def compare(
         self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray
     ) -> None:
-        """Compare RDMs with one model, or row by row with other RDMs; then with the labels of that side permuted."""
+        """Compare RDMs with one model, or row by row with others; again with permuted labels."""
         usable = np.isfinite(rdms).all(axis=1) & np.isfinite(np.atleast_2d(other)).all(axis=1)
         rdms, places = rdms[usable], part[usable]
-        other = other if other.ndim == 1 else other[usable]
-        value = _row_products(rdms, other)
+        is_model = other.ndim == 1
+        other = other if is_model else other[usable]
+        value = rdms @ other if is_model else np.einsum("cp,cp->c", rdms, other)
         self.values[places] = value
         if not places.size:
             return
         step = max(1, BLOCK // rdms.shape[1])
         for start in range(0, len(shuffles), step):
             some = shuffles[start : start + step]
-            null = rdms @ other[some].T if other.ndim == 1 else _paired_null(rdms, other, some)
+            if is_model:
+                null = rdms @ other[some].T
+            else:  # both sides differ from place to place: no single product serves
+                each = [np.einsum("cp,cp->c", rdms, other[:, shuffle]) for shuffle in some]
+                null = np.stack(each, axis=1)
             self.reached[places] += (null >= value[:, np.newaxis] - 1e-12).sum(axis=1)
             top = self.largest[start : start + step]
             np.maximum(top, null.max(axis=0), out=top)
@@ -416,11 +428,15 @@ class _Tally:
         small = (self.sizes > 0) & (self.sizes < MIN_VOXELS)
         held = self.sizes[self.sizes > 0]
         centers = int((self.sizes > 0).sum())
-        names = [
-            f"{question.ids[i]} ({self.constant[i]})"
-            for i in np.argsort(-self.constant)
-            if self.constant[i]
-        ]
+        most_first = [i for i in np.argsort(-self.constant) if self.constant[i]]
+        names = [f"{question.ids[i]} ({self.constant[i]})" for i in most_first]
+        values = self.values[defined]
+        least, median, most = 0, 0.0, 0
+        if held.size:
+            least, median, most = int(held.min()), float(np.median(held)), int(held.max())
+        mean = largest = np.nan
+        if values.size:
+            mean, largest = float(values.mean()), float(values.max())
         summary = {
             "map": question.name,
             "n_places": len(self.values),
@@ -430,12 +446,12 @@ class _Tally:
             "n_constant": self.constant_centers,
             "constant_conditions": name_ids(names) if names else "",
             "n_flat_rdm": centers - int(defined.sum()) - int(small.sum()) - self.constant_centers,
-            "neighbors_min": int(held.min()) if held.size else 0,
-            "neighbors_median": float(np.median(held)) if held.size else 0.0,
-            "neighbors_max": int(held.max(initial=0)),
+            "neighbors_min": least,
+            "neighbors_median": median,
+            "neighbors_max": most,
             "n_conditions": len(question.ids),
-            "mean": float(self.values[defined].mean()) if defined.any() else np.nan,
-            "largest": float(self.values[defined].max()) if defined.any() else np.nan,
+            "mean": mean,
+            "largest": largest,
             "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0,
             "method": method,
         }
@@ -449,22 +465,13 @@ class _Tally:
         )
 
 
-def _row_products(rdms: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return rdms @ other if other.ndim == 1 else np.einsum("cp,cp->c", rdms, other)
-
-
-def _paired_null(rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray) -> np.ndarray:
-    """Permute the labels of the other RDMs: no single product serves, since both sides differ from place to place."""
-    return np.stack([np.einsum("cp,cp->c", rdms, other[:, one]) for one in shuffles], axis=1)
-
-
 def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap]) -> pd.DataFrame:
     """Put the summaries of maps together.
 
     Parameters
     ----------
     maps : sequence of SearchlightMap
-        Or a mapping of names to them.
+        Maps, or a mapping of names to maps.
 
     Returns
     -------
@@ -473,6 +480,5 @@ def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap])
     """
     import pandas as pd
 
-    return pd.DataFrame(
-        [one.summary for one in (maps.values() if isinstance(maps, Mapping) else maps)]
-    )
+    in_order = maps.values() if isinstance(maps, Mapping) else maps
+    return pd.DataFrame([searchlight_map.summary for searchlight_map in in_order])

@@ -1,4 +1,4 @@
-"""Who is near whom: spheres of voxels and disks of vertices, radius in mm, made a block of centers at a time."""
+"""Neighbors of places: spheres of voxels and disks of vertices, a block of centers at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neurometamer.summaries import short_repr
 
 
 class Neighborhoods(Protocol):
-    """What a searchlight needs to know of space."""
+    """Neighbors of each place of a searchlight."""
 
     @property
     def radius_mm(self) -> float:
@@ -43,15 +43,6 @@ class Neighborhoods(Protocol):
         """
 
 
-def _pack(rows: np.ndarray) -> np.ndarray:
-    """Move the places of each row before its -1, in ascending order, and cut columns that hold none."""
-    far = np.iinfo(rows.dtype).max
-    ordered = np.sort(np.where(rows < 0, far, rows), axis=1)
-    most = int((ordered != far).sum(axis=1).max(initial=1))
-    ordered = ordered[:, :most]
-    return np.where(ordered == far, -1, ordered)
-
-
 @short_repr
 @dataclass(frozen=True, eq=False)
 class Spheres:
@@ -65,6 +56,13 @@ class Spheres:
         Voxel indices to millimeters; voxels need not be cubes.
     radius_mm : float
         Distance between centers of voxels, inclusive.
+
+    Examples
+    --------
+    >>> mask = np.ones((3, 3, 3), dtype=bool)
+    >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
+    >>> len(spheres), spheres.block(np.array([13])).tolist()  # the center and its six neighbors
+    (27, [[4, 10, 12, 13, 14, 16, 22]])
     """
 
     mask: np.ndarray
@@ -77,12 +75,12 @@ class Spheres:
         if self.mask.ndim != 3 or self.mask.dtype != bool or not self.mask.any():
             raise InputError(
                 "a searchlight needs a 3-D mask of booleans with a voxel; this one is "
-                f"{self.mask.dtype} of shape "
-                f"{self.mask.shape} with {int(np.sum(self.mask))} voxels."
+                f"{self.mask.dtype} of shape {self.mask.shape} with {int(np.sum(self.mask))} "
+                "voxels."
             )
         if not abs(np.linalg.det(np.asarray(self.affine)[:3, :3])) > 0:
             raise InputError(
-                "the affine of the mask maps voxels onto a plane; mend the header of the mask."
+                "the affine of the mask maps voxels onto a plane; repair the header of the mask."
             )
 
     def __len__(self) -> int:
@@ -104,19 +102,17 @@ class Spheres:
         """Differences of indices whose length in mm is within the radius."""
         linear = np.asarray(self.affine)[:3, :3]
         # |index| <= radius * row length of the inverse, for each axis of a skewed grid, too
-        reach = np.floor(
-            self.radius_mm * np.linalg.norm(np.linalg.inv(linear), axis=1) + 1e-6
-        ).astype(int)
+        per_mm = np.linalg.norm(np.linalg.inv(linear), axis=1)
+        reach = np.floor(self.radius_mm * per_mm + 1e-6).astype(int)
         reach = np.minimum(reach, np.array(self.mask.shape) - 1)
-        grid = np.stack(
-            np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1
-        ).reshape(-1, 3)
+        axes = [np.arange(-steps, steps + 1) for steps in reach]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         lengths = np.linalg.norm(grid @ linear.T, axis=1)
         return grid[lengths <= self.radius_mm * (1 + 1e-9)]
 
     @cached_property
     def _padded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Place of each voxel (-1 outside the mask) in a volume with a margin that every step stays in; the margin."""
+        """Place of each voxel (-1 outside the mask) in a volume with a margin; the margin."""
         margin = np.abs(self._steps).max(axis=0)
         place = np.full(self.mask.shape, -1, dtype=np.int64)
         place[self.mask] = np.arange(len(self))
@@ -138,7 +134,12 @@ class Spheres:
         volume, margin = self._padded
         strides = np.array([volume.shape[1] * volume.shape[2], volume.shape[2], 1])
         flat = (self.coordinates[centers] + margin) @ strides
-        return _pack(volume.ravel()[flat[:, np.newaxis] + self._steps @ strides])
+        places = volume.ravel()[flat[:, np.newaxis] + self._steps @ strides]
+        far = np.iinfo(places.dtype).max
+        ordered = np.sort(np.where(places < 0, far, places), axis=1)
+        most = int((ordered != far).sum(axis=1).max(initial=1))
+        ordered = ordered[:, :most]
+        return np.where(ordered == far, -1, ordered)
 
 
 @short_repr
@@ -159,6 +160,13 @@ class Disks:
     References
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925: disks of 3 mm, shortest path on the flat mesh.
+
+    Examples
+    --------
+    >>> points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    >>> disks = Disks(points, np.array([[0, 1, 2], [1, 2, 3]]), radius_mm=1.0)
+    >>> disks.block(np.array([0, 1])).tolist()
+    [[0, 1, 2], [0, 1, 3]]
     """
 
     points: np.ndarray
@@ -175,7 +183,7 @@ class Disks:
 
     @cached_property
     def _edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Edges sorted by their first vertex, both ways: where each vertex' edges begin, other ends, lengths in mm."""
+        """Edges both ways, sorted by first vertex: their starts, other ends, lengths in mm."""
         corners = np.asarray(self.triangles)
         pairs = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
         pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
@@ -197,20 +205,13 @@ class Disks:
             Vertices in ascending order, then -1.
         """
         step = 4096
-        parts = [
-            self._search(centers[start : start + step]) for start in range(0, len(centers), step)
-        ]
+        starts = range(0, len(centers), step)
+        parts = [self._search(centers[start : start + step]) for start in starts]
         most = max((part.shape[1] for part in parts), default=1)
-        return (
-            np.concatenate(
-                [
-                    np.pad(part, ((0, 0), (0, most - part.shape[1])), constant_values=-1)
-                    for part in parts
-                ]
-            )
-            if parts
-            else np.empty((0, 1), dtype=np.int64)
-        )
+        rows = np.full((len(centers), most), -1, dtype=np.int64)
+        for start, part in zip(starts, parts):
+            rows[start : start + step, : part.shape[1]] = part
+        return rows
 
     def _search(self, centers: np.ndarray) -> np.ndarray:
         """Relax edges from all centers at once, only where a path grew shorter, until none does."""
@@ -223,9 +224,8 @@ class Disks:
         while front.size:
             owner, vertex = front // n, front % n
             count = starts[vertex + 1] - starts[vertex]
-            edge = np.repeat(starts[vertex] - np.r_[0, np.cumsum(count)[:-1]], count) + np.arange(
-                count.sum()
-            )
+            before = np.cumsum(count) - count
+            edge = np.repeat(starts[vertex] - before, count) + np.arange(count.sum())
             far = np.repeat(at, count) + lengths[edge]
             near = far <= limit
             reached, far = (np.repeat(owner, count) * n + ends[edge])[near], far[near]
@@ -240,7 +240,12 @@ class Disks:
             known, distance = _shortest(
                 np.concatenate([known, front]), np.concatenate([distance, at])
             )
-        return _rows(known // n, known % n, len(centers))
+        owner = known // n
+        count = np.bincount(owner, minlength=len(centers))
+        rows = np.full((len(centers), int(count.max(initial=1))), -1, dtype=np.int64)
+        column = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        rows[owner, column] = known % n
+        return rows
 
 
 def _shortest(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -249,15 +254,6 @@ def _shortest(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.nda
     keys, lengths = keys[order], lengths[order]
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     return keys[first], lengths[first]
-
-
-def _rows(owner: np.ndarray, vertex: np.ndarray, n: int) -> np.ndarray:
-    """Lay sorted (owner, vertex) pairs out in one row an owner, filled up with -1."""
-    count = np.bincount(owner, minlength=n)
-    rows = np.full((n, int(count.max(initial=1))), -1, dtype=np.int64)
-    column = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    rows[owner, column] = vertex
-    return rows
 
 
 def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
@@ -293,8 +289,7 @@ def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
     if loose := np.setdiff1d(np.arange(len(points)), corners).tolist():
         raise InputError(
             f"vertices that belong to no triangle: {name_ids(loose)}; they have no neighbors. "
-            "Remove them, or give the "
-            "whole surface."
+            "Remove them, or give the whole surface."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a searchlight map may show: likeness to a model, of two kinds of images, of two halves of the data."""
+"""Questions of a searchlight: similarity to a model, of two image types, of two halves."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Responses = np.ndarray | RunResponses
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
-    """What a map shows: how like the RDM of each place is to a model, or to another RDM of that place.
+    """Similarity of each place's RDM to a model, or to another RDM of the place.
 
     Parameters
     ----------
     name : str
-        Of the map and its file.
+        Name of the map and its file.
     about : str
-        What it shows, in words.
+        Description of the map.
     ids : tuple of str
         Conditions, in the order of the rows.
     responses : ndarray, shape (n_conditions, n_places), or RunResponses
-        Of each place; NaN in places without data.
+        Responses of each place; NaN in places without data.
     model : ndarray, shape (n_pairs,), optional
         Condensed RDM over `ids`; or give `others`.
     others : ndarray, shape (n_conditions, n_places), or RunResponses, optional
@@ -67,8 +67,7 @@ class Question:
             if side is not None and (len(side.shape) != 2 or side.shape[0] != len(self.ids)):
                 raise InputError(
                     f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} "
-                    "conditions "
-                    f"({name_ids(self.ids)}); give one row each."
+                    f"conditions ({name_ids(self.ids)}); give one row each."
                 )
         if self.model is not None:
             self._check_model(self.model)
@@ -78,16 +77,15 @@ class Question:
         if np.shape(model) != first.shape:
             raise InputError(
                 f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} "
-                "conditions have "
-                f"{first.size} pairs."
+                f"conditions have {first.size} pairs."
             )
         if (bad := np.flatnonzero(~np.isfinite(model))).size:
             pairs = name_pairs(first[bad], second[bad], self.ids)
             raise InputError(f"map '{self.name}': the model is NaN or infinite between {pairs}.")
         if np.ptp(model) == 0:
             raise InputError(
-                f"map '{self.name}': all dissimilarities of the model are equal; it is like "
-                "nothing."
+                f"map '{self.name}': all dissimilarities of the model are equal, so nothing "
+                "correlates with it; give another model."
             )
 
 
@@ -117,7 +115,7 @@ def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np
 def model_questions(
     conditions: Sequence[str], responses: Responses, models: RDMs
 ) -> list[Question]:
-    """Ask how like the RDM of each place is to each model RDM.
+    """Ask how similar the RDM of each place is to each model RDM.
 
     Parameters
     ----------
@@ -137,10 +135,19 @@ def model_questions(
     ------
     InputError
         Listing conditions that only one side holds; also for a constant RDM or two of one name.
+
+    Examples
+    --------
+    >>> from neurometamer import compute_rdms
+    >>> random = np.random.default_rng(0)
+    >>> ids, features = ["cat", "dog", "cup", "car"], random.normal(size=(4, 9))
+    >>> models = compute_rdms(features, ids=ids)
+    >>> model_questions(ids, random.normal(size=(4, 27)), models)[0].about
+    'RDM of the place with model RDM RDM_0'
     """
     check_rdms(models, "the model RDMs")
     _check_rows(conditions, responses)
-    ids = [str(one) for one in models.pattern_descriptors["condition"]]
+    ids = [str(name) for name in models.pattern_descriptors["condition"]]
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
     held = _rows(responses, rows)
     names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
@@ -148,7 +155,7 @@ def model_questions(
         raise InputError(
             f"more than one model RDM is called {name_ids(again)}; give each a name of its own."
         )
-    flat = [name for name, one in zip(names, models.dissimilarities) if np.ptp(one) == 0]
+    flat = [name for name, rdm in zip(names, models.dissimilarities) if np.ptp(rdm) == 0]
     if flat:
         raise InputError(
             f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out."
@@ -169,7 +176,7 @@ def model_questions(
 def kind_question(
     conditions: Sequence[str], responses: Responses, table: pd.DataFrame, pair: tuple[str, str]
 ) -> Question:
-    """Ask how like the arrangements of the images of two kinds are, photograph by photograph.
+    """Ask how similar the RDMs of two image types are, photograph by photograph.
 
     Parameters
     ----------
@@ -192,30 +199,42 @@ def kind_question(
     InputError
         For an unknown kind, images without responses, or photographs without an image of both
         kinds.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(6)]
+    >>> photographs = [f"RE{i}" for i in range(6)] * 3
+    >>> kinds = [name[:2] for name in ids]
+    >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
+    >>> responses = np.random.default_rng(0).normal(size=(18, 27))
+    >>> kind_question(ids, responses, table, ("RE", "AI")).ids
+    ('RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5')
     """
     _check_rows(conditions, responses)
-    found: list[dict[str, str]] = []
-    known = [str(one) for one in table["kind"]]
+    ids_by_photograph: list[dict[str, str]] = []
+    known = [str(name) for name in table["kind"]]
     for kind in pair:
         if kind not in known:
             raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
         part = table[table["kind"] == kind]
-        references = [str(one) for one in part["reference_id"]]
+        references = [str(name) for name in part["reference_id"]]
         if again := duplicates(references):
             raise InputError(
                 f"two images of kind {kind} come from {name_ids(again)}; give one of each."
             )
-        found.append(dict(zip(references, map(str, part["id"]), strict=True)))
-    first, second = found
+        ids_by_photograph.append(dict(zip(references, map(str, part["id"]), strict=True)))
+    first, second = ids_by_photograph
     references = list(first)
     match_ids(second, references, f"images of kind {pair[1]}", f"images of kind {pair[0]}")
-    position = {str(one): i for i, one in enumerate(conditions)}
-    wanted = [side[reference] for side in (first, second) for reference in references]
-    if lacking := [one for one in wanted if one not in position]:
+    position = {str(name): i for i, name in enumerate(conditions)}
+    wanted = [first[reference] for reference in references]
+    wanted += [second[reference] for reference in references]
+    if lacking := [name for name in wanted if name not in position]:
         raise InputError(
             f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds."
         )
-    rows = np.array([position[one] for one in wanted]).reshape(2, -1)
+    rows = np.array([position[name] for name in wanted]).reshape(2, -1)
     return Question(
         name="-".join(pair),
         about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
@@ -246,9 +265,9 @@ def reliability_question(
     Parameters
     ----------
     patterns : Patterns
-        For its observations: condition and presentation.
+        Patterns whose observations name condition and presentation.
     responses : ndarray, shape (n_observations, n_places)
-        Of each observation.
+        Response of each place to each observation.
     conditions : sequence of str
         Only these; all when empty. To select places, give the regular images alone.
 
@@ -265,33 +284,57 @@ def reliability_question(
     References
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, vertex selection.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> reliability_question(patterns, patterns.values).about
+    'RDM of odd with RDM of even presentations'
     """
     if responses.ndim != 2 or len(responses) != len(patterns.observations):
         raise InputError(
             f"responses of shape {responses.shape} for {len(patterns.observations)} observations; "
             "give one row each."
         )
-    names = [str(one) for one in conditions] or list(patterns.conditions)
+    names = [str(name) for name in conditions] or list(patterns.conditions)
     for name in names:
         if name not in patterns.conditions:
             raise unknown_name("condition", name, patterns.conditions)
     held = patterns.observations["condition"].to_numpy()
     odd = patterns.observations["presentation"].to_numpy() % 2 == 1
-    halves, lacking = [], []
-    for half in (odd, ~odd):
-        rows = [np.flatnonzero((held == name) & half) for name in names]
-        lacking += [name for name, row in zip(names, rows) if not row.size]
-        halves.append([responses[row].mean(axis=0) if row.size else None for row in rows])
+    means = np.full((2, len(names), responses.shape[1]), np.nan)
+    lacking = []
+    for mean_of_half, half in zip(means, (odd, ~odd)):
+        for mean, name in zip(mean_of_half, names):
+            rows = np.flatnonzero((held == name) & half)
+            if rows.size:
+                mean[:] = responses[rows].mean(axis=0)
+            else:
+                lacking.append(name)
     if lacking:
         raise InputError(
             "conditions without both an odd and an even presentation: "
-            f"{name_ids(dict.fromkeys(lacking))}; "
-            "reliability needs each condition at least twice."
+            f"{name_ids(dict.fromkeys(lacking))}; reliability needs each condition at least twice."
         )
     return Question(
         name="reliability",
         about="RDM of odd with RDM of even presentations",
         ids=tuple(names),
-        responses=np.array(halves[0]),
-        others=np.array(halves[1]),
+        responses=means[0],
+        others=means[1],
     )

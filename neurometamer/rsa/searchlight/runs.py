@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 NOISE = ("none", *SHRINKAGE)
-"""What voxels of a searchlight are normalized by: nothing, or the noise of its own voxels (`estimate_noise`)."""
+"""What normalizes voxels of a searchlight: nothing, or the noise of its own voxels."""
 
 
 @short_repr
@@ -40,7 +40,7 @@ class RunResponses:
     folds : tuple of str
         Runs, or what else tells independent parts apart.
     sums : ndarray, shape (n_folds, n_conditions, n_places)
-        Of all presentations.
+        Sums over all presentations.
     counts : ndarray, shape (n_folds, n_conditions)
         Presentations.
     residuals : ndarray, shape (n_observations, n_places)
@@ -69,7 +69,7 @@ class RunResponses:
         Returns
         -------
         tuple of int
-            As the shape of mean responses.
+            Numbers of conditions and of places.
         """
         return len(self.names), self.sums.shape[2]
 
@@ -79,12 +79,12 @@ class RunResponses:
         Parameters
         ----------
         rows : sequence of int
-            Which.
+            Positions of the conditions.
 
         Returns
         -------
         RunResponses
-            Of these.
+            Responses to these conditions.
 
         Raises
         ------
@@ -106,9 +106,9 @@ def run_responses(
     Parameters
     ----------
     patterns : Patterns
-        For its observations: condition, and the column `folds`.
+        Patterns whose observations have the columns condition and `folds`.
     responses : ndarray, shape (n_observations, n_places)
-        Of each observation (`place_responses`); NaN in places without data.
+        Response to each observation (`place_responses`); NaN in places without data.
     folds : str
         Column of the observations that tells independent parts apart: ``"run"``,
         ``"presentation"``, ``"session"``.
@@ -119,7 +119,7 @@ def run_responses(
     Returns
     -------
     RunResponses
-        For `model_questions` and `kind_question`, in place of mean responses, and
+        Responses for `model_questions` and `kind_question`, in place of mean responses, and
         `searchlight_rdms`. Places whose responses never vary within a condition have no noise to be
         normalized by and count as without data.
 
@@ -127,6 +127,28 @@ def run_responses(
     ------
     InputError
         For an unknown name, fewer than 2 folds, or no condition presented twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> responses = run_responses(patterns, patterns.values, noise="none")
+    >>> responses.shape, responses.folds
+    ((4, 5), ('1', '2'))
     """
     if noise not in NOISE:
         raise unknown_name("noise", noise, NOISE)
@@ -149,9 +171,9 @@ def run_responses(
     present = np.asarray(np.isfinite(values).all(axis=0))
     residuals, dof = np.zeros((0, values.shape[1])), 0
     if noise != "none":
-        found, dof = residuals_of(values[:, present], conditions)
+        of_present, dof = residuals_of(values[:, present], conditions)
         residuals = np.zeros(values.shape)
-        residuals[:, present] = found
+        residuals[:, present] = of_present
         size = np.einsum("ij,ij->j", residuals, residuals)
         present &= size > 1e-20 * np.einsum("ij,ij->j", values, values)  # NaN is not above
     return RunResponses(
@@ -186,14 +208,21 @@ class RunTable:
         parts = runs.sums / runs.counts[:, :, np.newaxis]
         others = runs.sums.sum(axis=0) - runs.sums
         others /= (runs.counts.sum(axis=0) - runs.counts)[:, :, np.newaxis]
-        self.sides = tuple(_by_place(one, present, self._scale()) for one in (others, parts))
-
-    def _scale(self) -> np.ndarray:
-        if self.runs.noise == "none":
-            return np.ones(self.runs.shape[1])
-        x = self.runs.residuals - self.runs.residuals.mean(axis=0)
-        variances = np.einsum("ij,ij->j", x, x) / self.runs.dof
-        return np.divide(1, np.sqrt(variances), out=np.zeros_like(variances), where=variances > 0)
+        scale = np.ones(runs.shape[1])
+        if runs.noise == "diag":
+            x = runs.residuals - runs.residuals.mean(axis=0)
+            variances = np.einsum("ij,ij->j", x, x) / runs.dof
+            scale = np.divide(
+                1, np.sqrt(variances), out=np.zeros_like(variances), where=variances > 0
+            )
+        self.sides = []
+        for means in (others, parts):
+            # a row a place (folds x conditions), so that gathering reads whole rows; the last,
+            # zeros, is no neighbor
+            flat = means.reshape(-1, means.shape[2])
+            table = np.zeros((flat.shape[1] + 1, len(flat)))
+            table[:-1][present] = (flat * scale).T[present]
+            self.sides.append(table)
 
     def rdms(self, index: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Compute the RDM of each center.
@@ -203,50 +232,37 @@ class RunTable:
         index : ndarray of int, shape (n_centers, n_neighbors)
             Places around each center; -1 for none.
         sizes : ndarray of int, shape (n_centers,)
-            How many there are.
+            Numbers of neighbors.
 
         Returns
         -------
         ndarray, shape (n_centers, n_pairs)
             Equal to `crossnobis_rdm` of the neighbors; NaN without any.
         """
-        n, n_folds = len(self.runs.names), len(self.runs.folds)
+        runs = self.runs
+        n, n_folds = len(runs.names), len(runs.folds)
         if not self.is_one_product:
-            return np.array([self._one(row[row >= 0]) for row in index]).reshape(
-                len(index), n * (n - 1) // 2
-            )
-        left, right = (
-            one[index].reshape(len(index), -1, n) for one in self.sides
-        )  # (centers, neighbors x folds, n)
+            out = np.full((len(index), n * (n - 1) // 2), np.nan)
+            for rdm, row in zip(out, index):
+                places = row[row >= 0]
+                if places.size:
+                    noise = no_noise(len(places))
+                    if runs.noise != "none":
+                        residuals = runs.residuals[:, places]
+                        noise = estimate_noise(residuals, method=runs.noise, dof=runs.dof)
+                    rdm[:] = crossnobis_of_sums(runs.sums[:, :, places], runs.counts, noise)
+            return out
+        # (centers, neighbors x folds, n)
+        left, right = (side[index].reshape(len(index), -1, n) for side in self.sides)
         products = left.transpose(0, 2, 1) @ right
         squares = np.einsum("cii->ci", products)
         first, second = np.triu_indices(n, 1)
-        found = (
+        distances = (
             squares[:, first]
             + squares[:, second]
             - products[:, first, second]
             - products[:, second, first]
         )
+        size = sizes[:, np.newaxis]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(
-                sizes[:, np.newaxis] > 0, found / sizes[:, np.newaxis] / n_folds, np.nan
-            )
-
-    def _one(self, places: np.ndarray) -> np.ndarray:
-        n = len(self.runs.names)
-        if not places.size:
-            return np.full(n * (n - 1) // 2, np.nan)
-        noise = no_noise(len(places))
-        if self.runs.noise != "none":
-            noise = estimate_noise(
-                self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof
-            )
-        return crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise)
-
-
-def _by_place(values: np.ndarray, present: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """One row a place (folds x conditions), so that gathering reads whole rows; the last, zeros, for no neighbor."""
-    flat = values.reshape(-1, values.shape[2])
-    table = np.zeros((flat.shape[1] + 1, len(flat)))
-    table[:-1][present] = (flat * scale).T[present]
-    return table
+            return np.where(size > 0, distances / size / n_folds, np.nan)
