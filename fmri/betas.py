@@ -21,21 +21,10 @@ from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    atomic_path,
-    digest,
-    digest_file,
-    duplicates,
-    name_ids,
-    provenance,
-    read_json,
-    read_table,
-    unknown_name,
-    write_json,
-    write_table,
-)
+from neurometamer.store import atomic_path, read_json, read_table, write_json, write_table
 
 HRFS = ("glover", "spm")
 NOISE_MODELS = ("ar1", "ols")

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurometamer.store import InputError, name_ids, read_json
+from neurometamer.errors import InputError, name_ids
+from neurometamer.store import read_json
 
 RUN_LABELS = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")
 """Labels that an image shares with the tables of its run."""

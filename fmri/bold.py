@@ -28,8 +28,8 @@ from fmri.bids import (
 )
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.arguments import check_fields, checked, checked_with
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import check_promise
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from fmri.bold import open_nifti
 from fmri.patterns import Patterns
 from fmri.rois import read_masks
 from neurometamer.arguments import checked, checked_with
-from neurometamer.store import InputError, atomic_path, name_ids, read_table, reading
+from neurometamer.errors import InputError, name_ids
+from neurometamer.reading import reading
+from neurometamer.store import atomic_path, read_table
 
 
 def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,18 +13,9 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import need_columns
-from neurometamer.store import (
-    InputError,
-    digest,
-    duplicates,
-    name_ids,
-    read_hdf5_array,
-    read_hdf5_attributes,
-    read_hdf5_table,
-    unknown_name,
-    write_hdf5,
-)
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
+from neurometamer.provenance import digest
+from neurometamer.store import read_hdf5_array, read_hdf5_attributes, read_hdf5_table, write_hdf5
 from neurometamer.summaries import short_repr
 
 OBSERVATION_COLUMNS = ("condition", "presentation", "run", "session")

@@ -11,7 +11,8 @@ import pandas as pd
 
 from fmri.patterns import Patterns
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, digest, generator, name_ids
+from neurometamer.errors import InputError, name_ids
+from neurometamer.provenance import digest, generator
 
 MIN_CONDITIONS = 4
 ADVISED_CONDITIONS = 15

@@ -15,7 +15,7 @@ import pandas as pd
 from fmri.bids import file_labels
 from fmri.bold import check_same_grid, image_affine, open_nifti, stored_values
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 
 SAME_VALUE = 1e-4
 """Share of the largest value by which values of a mask may differ: masks of other programs are scaled."""

@@ -20,18 +20,14 @@ from fmri.bold import SIMULATED
 from fmri.patterns import VOXEL_COLUMNS
 from fmri.tables import MOTION_COLUMNS
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.store import (
-    InputError,
     atomic_path,
-    duplicates,
     file_name,
-    generator,
-    name_ids,
     read_hdf5_array,
     read_hdf5_attributes,
     read_hdf5_table,
-    unknown_name,
     write_hdf5,
     write_table,
 )

@@ -15,7 +15,7 @@ from fmri.patterns import Patterns
 from fmri.reliability import select_voxels
 from fmri.simulate import simulate_subject
 from neurometamer.arguments import checked
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 @checked

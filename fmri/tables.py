@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, name_ids, read_table
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.store import read_table
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 """The six rigid-body parameters, named as fMRIPrep names them."""

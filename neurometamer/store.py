@@ -29,52 +29,33 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import (
     DamagedFile,
-    FolderInUse,
     InputError,
     OutputError,
-    Terminated,
     duplicates,
     name_ids,
     need_columns,
-    terminate,
-    unknown_name,
 )
-from neurometamer.provenance import digest, digest_file, generator, plain_value, provenance
-from neurometamer.reading import check_own_contents, check_plain_file, reading
+from neurometamer.provenance import plain_value
+from neurometamer.reading import check_own_contents, reading
 
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
 
 __all__ = [
-    "DamagedFile",
-    "FolderInUse",
-    "InputError",
-    "OutputError",
-    "Terminated",
     "atomic_path",
     "check_file_names",
-    "check_plain_file",
-    "digest",
-    "digest_file",
-    "duplicates",
     "file_name",
-    "generator",
-    "name_ids",
     "new_hdf5",
     "open_hdf5",
     "parse_table",
-    "provenance",
     "read_hdf5_array",
     "read_hdf5_attributes",
     "read_hdf5_table",
     "read_json",
     "read_table",
-    "reading",
     "same_file_names",
     "seal_hdf5",
-    "terminate",
-    "unknown_name",
     "write_hdf5",
     "write_json",
     "write_table",

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest_file
 from neurometamer.reading import check_npz, check_plain_file, one_line
-from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.photographs import Preprocessing
 

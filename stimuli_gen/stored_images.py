@@ -315,7 +315,7 @@ def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
 
 
 def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
-    """Hash images: `neurometamer.store.digest` of the array, block by block.
+    """Hash images: `neurometamer.provenance.digest` of the array, block by block.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
 
 
 def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
-    """Hash the 8-bit levels of images: `neurometamer.store.digest` of ``to_8bit(images)``, block by block.
+    """Hash the 8-bit levels of images: `neurometamer.provenance.digest` of ``to_8bit(images)``, block by block.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
 
 
 def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> str:
-    """Hash an array given in blocks as `neurometamer.store.digest` hashes it whole.
+    """Hash an array given in blocks as `neurometamer.provenance.digest` hashes it whole.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ import pandas as pd
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import draw_images
 from neurometamer.behavior.trials import SHOWN, spread_photographs
+from neurometamer.errors import InputError, name_ids
 from neurometamer.stats.intervals import t_interval
-from neurometamer.store import InputError, name_ids
 
 PAIR_COLUMNS = (
     "model",

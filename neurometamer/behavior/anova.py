@@ -17,7 +17,7 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.permutation import permutation_p, permute_mixed, permute_repeated
-from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh", "bonferroni": "bonf", "none": "none"}

@@ -13,8 +13,8 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked_with
 from neurometamer.behavior.trials import SHOWN, USABLE, spread_photographs
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, name_ids, unknown_name
 from stimuli_gen.categories import CATEGORIES
 
 CELL = ("observer", "network", "participant", "model", "stage")

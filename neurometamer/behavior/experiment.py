@@ -34,19 +34,10 @@ from neurometamer.behavior.experiment_images import (
     read_sources,
 )
 from neurometamer.behavior.trials import read_numbers
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    digest,
-    duplicates,
-    generator,
-    name_ids,
-    provenance,
-    unknown_name,
-    write_json,
-    write_table,
-    write_text,
-)
+from neurometamer.store import write_json, write_table, write_text
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import write_png

@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import (
-    InputError,
-    duplicates,
-    file_name,
-    generator,
-    name_ids,
-    read_table,
-    unknown_name,
-)
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import generator
+from neurometamer.store import file_name, read_table
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.conversion import cannot_use, open_photograph
 from stimuli_gen.stored_images import from_8bit

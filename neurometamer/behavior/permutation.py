@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from neurometamer.arguments import checked_with
-from neurometamer.store import InputError, generator, unknown_name
+from neurometamer.errors import InputError, unknown_name
+from neurometamer.provenance import generator
 
 EFFECTS = ("model", "stage", "interaction")
 BLOCK = 4_000_000

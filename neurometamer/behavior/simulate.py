@@ -9,7 +9,8 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.behavior.trials import NATURAL
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from stimuli_gen.categories import CATEGORIES
 
 Curves = Mapping[str, Mapping[str, float]]

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.store import read_table
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 

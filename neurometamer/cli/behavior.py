@@ -100,7 +100,7 @@ def behavior_analyze(
 ) -> None:
     """Analyze a recognition experiment: screening, curves, analyses of variance, confusion, error consistency.
 
-    Python: neurometamer.behavior.analyze_recognition.
+    Python: neurometamer.commands.analyze.analyze_recognition.
     """
     from neurometamer.behavior.trials import Screening
     from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
@@ -144,7 +144,7 @@ def _names(given: str) -> list[str]:
 
 
 def _pairs(given: Sequence[str], option: str, mark: str, form: str) -> list[tuple[str, str]]:
-    from neurometamer.store import InputError, name_ids
+    from neurometamer.errors import InputError, name_ids
 
     parts = [one.partition(mark) for one in given]
     if bad := [

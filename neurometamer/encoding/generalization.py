@@ -18,10 +18,11 @@ import numpy as np
 
 from neurometamer.arguments import checked_with, fits, shown
 from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlations, reduce_features
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.rsa.compute import MIN_CONDITIONS, match_ids, mean_responses
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import count_orders, permutation_orders, permutation_p
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.evaluation.sets import (
     MetamerSet,
     chosen_evaluators,
@@ -33,7 +34,7 @@ from neurometamer.evaluation.sets import (
     reported_states,
     seen_by,
 )
-from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.provenance import generator
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel

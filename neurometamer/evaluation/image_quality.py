@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.evaluation.sets import (
     FLAGS,
     MetamerSet,
@@ -33,7 +34,6 @@ from neurometamer.evaluation.sets import (
     reported_states,
     summarize,
 )
-from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -20,7 +20,16 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.errors import need_columns
+from neurometamer.errors import (
+    DamagedFile,
+    FolderInUse,
+    InputError,
+    duplicates,
+    name_ids,
+    need_columns,
+    unknown_name,
+)
+from neurometamer.provenance import digest, digest_file, generator
 from neurometamer.resume import (
     PIECES,
     alone_in,
@@ -31,21 +40,7 @@ from neurometamer.resume import (
 )
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import (
-    DamagedFile,
-    FolderInUse,
-    InputError,
-    digest,
-    digest_file,
-    duplicates,
-    file_name,
-    generator,
-    name_ids,
-    read_table,
-    unknown_name,
-    write_table,
-    written_files,
-)
+from neurometamer.store import file_name, read_table, write_table, written_files
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.evaluation.model_sets import JOINT
 from neurometamer.evaluation.sets import (
     FLAGS,
@@ -50,7 +50,6 @@ from neurometamer.evaluation.two_by_two import (
 )
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
 """What is never averaged over."""

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.evaluation.sets import (
     FLAGS,
     STAGE_ORDER,
@@ -33,7 +34,6 @@ from neurometamer.evaluation.sets import (
     summarize,
 )
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.figures.style import count_text
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, duplicates, file_name, name_ids
+from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

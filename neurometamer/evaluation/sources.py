@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.evaluation.sets import MetamerSet, metamer_set
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.summaries import short_repr
 
 CONTRASTS = {

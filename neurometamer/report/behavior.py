@@ -72,7 +72,7 @@ def write_report(
         Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
-        As `neurometamer.behavior.analyze_recognition` writes them.
+        As `neurometamer.commands.analyze.analyze_recognition` writes them.
     told : mapping
         Provenance: settings, notes, versions, digests.
     stamp : str
@@ -161,7 +161,7 @@ def first_sentences(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        Needs curves and anova, as `neurometamer.behavior.analyze_recognition` writes them.
+        Needs curves and anova, as `neurometamer.commands.analyze.analyze_recognition` writes them.
     told : mapping
         Provenance: settings.
     stamp : str
@@ -253,7 +253,7 @@ def methods_text(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        As `neurometamer.behavior.analyze_recognition` writes them.
+        As `neurometamer.commands.analyze.analyze_recognition` writes them.
     told : mapping
         Provenance.
     stamp : str

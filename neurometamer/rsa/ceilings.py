@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import check_rdms, place_name
-from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

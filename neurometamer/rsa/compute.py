@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.rsa.files import READERS, read_dissimilarities
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import (
@@ -38,15 +39,7 @@ from neurometamer.rsa.rdms import (
     take_conditions,
     take_kind,
 )
-from neurometamer.store import (
-    InputError,
-    atomic_path,
-    duplicates,
-    name_ids,
-    open_hdf5,
-    seal_hdf5,
-    unknown_name,
-)
+from neurometamer.store import atomic_path, open_hdf5, seal_hdf5
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.rsa.comparators.kendall import kendall
 from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.comparators.whitened import Whitened, n_images, square
-from neurometamer.store import InputError, unknown_name
 
 LINEAR = ("spearman", "pearson", "cosine", "rho-a")
 """Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""

@@ -18,8 +18,9 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 CLASS_CLAIMS = {
     "fixed": "holds for these classes: photographs are resampled within them",

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.rdms import BETWEEN, SESSION
 from neurometamer.stats.permutation import Blocks
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

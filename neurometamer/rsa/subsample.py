@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from neurometamer.arguments import checked_with
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.rsa.rdms import STIMULI
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

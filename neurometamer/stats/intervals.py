@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, unknown_name
+from neurometamer.errors import InputError, unknown_name
 
 CORRECTIONS = ("bonferroni", "holm", "fdr")
 """Times the number of tests; step by step, Holm (1979); Benjamini & Hochberg (1995)."""

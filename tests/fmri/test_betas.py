@@ -19,7 +19,7 @@ from fmri import (
     read_voxels,
     write_betas,
 )
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 def test_ols_is_least_squares_and_overlapping_regions_repeat_voxels(simulated):

@@ -16,7 +16,7 @@ from fmri import BoldRun, estimate_betas, event_design, read_masks, read_run, re
 from fmri.bids import file_labels, read_sidecar, sidecar_files
 from fmri.rois import named_hemisphere
 from fmri.tables import read_confounds, read_events
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 EVENTS = pd.DataFrame({"onset": [6.0, 26.0, 46.0], "duration": 2.0, "trial_type": ["a", "b", "c"]})
 

@@ -24,7 +24,8 @@ from fmri import (
     write_patterns,
 )
 from fmri.maps import vertex_places
-from neurometamer.store import InputError, write_hdf5
+from neurometamer.errors import InputError
+from neurometamer.store import write_hdf5
 
 
 def make(values=None, **changes):

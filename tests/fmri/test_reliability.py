@@ -17,7 +17,7 @@ from fmri import (
     split_half_reliability,
     voxel_reliability,
 )
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 def make(n_conditions=20, n_presentations=4, n_voxels=30, noise=1.0, seed=0):

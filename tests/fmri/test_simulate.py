@@ -18,7 +18,7 @@ from fmri import (
     simulate_patterns,
     simulate_subject,
 )
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 def small(folder, **changes):

@@ -16,7 +16,7 @@ import fmri
 import neurometamer
 import stimuli_gen
 from neurometamer.arguments import fits, type_words
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 WRONG = {
     "none": None,

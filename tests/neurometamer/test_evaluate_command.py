@@ -18,10 +18,12 @@ from neurometamer.cli import main
 from neurometamer.commands.evaluate import EvaluationSettings, evaluate_sets
 from neurometamer.commands.evaluation import evaluate_metamers, finished_sets, read_source
 from neurometamer.commands.stimuli import make_metamers, make_null
+from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sources import read_metamer_set, read_metamers
-from neurometamer.store import InputError, digest, read_table
+from neurometamer.provenance import digest
+from neurometamer.store import read_table
 from neurometamer.zoo import load_model
 from stimuli_gen import concat_stimuli, write_stimuli
 from stimuli_gen.stored_images import ImagesOnDisk

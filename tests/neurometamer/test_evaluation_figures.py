@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import nn
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.model_sets import difference_in_means
@@ -30,7 +31,6 @@ from neurometamer.evaluation.sets import metamer_set
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.labels import Names, fit_size, text_width, wrap_name
 from neurometamer.figures.style import format_number, save_figure
-from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, stage_model
 from stimuli_gen.photographs import Preprocessing
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality, image_quality_table
 from neurometamer.evaluation.model_sets import (
@@ -30,7 +31,6 @@ from neurometamer.evaluation.recognizability import (
 )
 from neurometamer.evaluation.sets import metamer_set, resampled_means, seen_by, summarize
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import (
     StimulusSet,

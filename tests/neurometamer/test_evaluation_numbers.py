@@ -12,6 +12,7 @@ from scipy.spatial.distance import jensenshannon, pdist
 from scipy.stats import false_discovery_control, gaussian_kde
 from torch import nn
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation.divergence import (
     common_grid,
     density,
@@ -37,7 +38,6 @@ from neurometamer.evaluation.model_sets import (
 from neurometamer.evaluation.sets import metamer_set, setting_name
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, load_photographs
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS

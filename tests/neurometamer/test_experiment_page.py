@@ -26,7 +26,7 @@ from neurometamer.behavior.experiment import (
     write_experiment_page,
 )
 from neurometamer.cli.behavior import behavior_app
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import StimulusSet, read_png, write_stimuli
 

@@ -14,15 +14,8 @@ import pandas as pd
 import pytest
 
 from neurometamer import resume
-from neurometamer.store import (
-    DamagedFile,
-    FolderInUse,
-    InputError,
-    OutputError,
-    read_json,
-    write_json,
-    write_text,
-)
+from neurometamer.errors import DamagedFile, FolderInUse, InputError, OutputError
+from neurometamer.store import read_json, write_json, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and links are POSIX ones")
 

@@ -19,10 +19,10 @@ from scipy.stats import rankdata, spearmanr
 
 import neurometamer.rsa.measures as measures
 from fmri.patterns import Patterns
+from neurometamer.errors import InputError
 from neurometamer.rsa.compute import compute_rdm, pattern_rdms, select_kind
 from neurometamer.rsa.measures import MEASURES, mid_ranks, ranks_from_zero
 from neurometamer.rsa.noise import SHRINKAGE, crossnobis_rdm, estimate_noise, no_noise, residuals_of
-from neurometamer.store import InputError
 
 PLAIN = [name for name, one in MEASURES.items() if not one.needs]
 

@@ -10,7 +10,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from neurometamer.store import InputError, read_table
+from neurometamer.errors import InputError
+from neurometamer.store import read_table
 from neurometamer.zoo import (
     MODELS,
     list_models,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from neurometamer.errors import unknown_name
 from neurometamer.rsa.comparators.kendall import kendall
 from neurometamer.rsa.comparators.ranks import BLOCK as BLOCK
 from neurometamer.rsa.comparators.ranks import (
@@ -23,7 +24,6 @@ from neurometamer.rsa.comparators.ranks import (
     weighted_cosine,
 )
 from neurometamer.rsa.comparators.whitened import whitened_cosine, whitened_pearson
-from neurometamer.store import unknown_name
 
 
 def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

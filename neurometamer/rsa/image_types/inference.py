@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.provenance import generator
 from neurometamer.rsa.compute import place_name, select_kind
 from neurometamer.rsa.image_types.ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound
 from neurometamer.rsa.image_types.families import Draws, with_families
@@ -40,7 +42,6 @@ from neurometamer.rsa.subsample import (
 from neurometamer.stats.families import COMBINATIONS, combine_p, joint_p
 from neurometamer.stats.permutation import permutation_p, permute_pairs
 from neurometamer.stats.resampling import percentile_interval
-from neurometamer.store import InputError, duplicates, generator, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd

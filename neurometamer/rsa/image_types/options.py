@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurometamer.arguments import check_fields
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.jackknife import PRODUCT_WEIGHTS
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 from neurometamer.stats.families import COMBINATIONS
 from neurometamer.stats.families import CORRECTIONS as INFERENCE_CORRECTIONS
-from neurometamer.store import InputError, unknown_name
 from neurometamer.summaries import short_repr
 
 Pair = tuple[str, str]
