@@ -1,4 +1,6 @@
-"""Betas: a general linear model with one regressor an event gives one response per presentation and voxel.
+"""Betas: a general linear model gives one response per presentation and voxel.
+
+Each event has a regressor of its own.
 
 Hemodynamic response, drifts, design matrix and the AR(1) fit are nilearn's; here are the choices
 around them, the checks, and the way from events to labeled `Patterns`.
@@ -305,7 +307,7 @@ def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) ->
 def _response_peaks(
     run: BoldRun, kept: pd.DataFrame, hrf_model: str, start: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the peak of each response had the run begun earlier and gone on, and the peak that the run shows.
+    """Find the peak that each response would reach in an endless run, and the peak in this run.
 
     Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
     """
@@ -378,7 +380,9 @@ def noise_gain(design: pd.DataFrame) -> float:
 @writes_into("folder")
 @checked
 def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
-    """Write betas as images: a 4-D NIfTI with one volume an observation, the observation table, the provenance.
+    """Write betas as a 4-D NIfTI image with one volume per observation.
+
+    The observation table and the provenance are written beside it.
 
     Parameters
     ----------
@@ -570,7 +574,7 @@ EVENT_MODELS: dict[str, Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]
 
 
 def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
-    """Run nilearn's GLM and put the coefficients of its noise groups together: (n_columns, n_voxels)."""
+    """Run nilearn's GLM and join the coefficients of its noise groups: (n_columns, n_voxels)."""
     from nilearn.glm.first_level import run_glm
 
     labels, results = run_glm(data, design, noise_model=noise_model)
@@ -581,7 +585,11 @@ def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
 
 
 def _standardized(confounds: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Center and scale the confounds: better conditioned, same betas. Constant ones say what the intercept says."""
+    """Center and scale the confounds, and leave out constant ones.
+
+    Scaling improves the conditioning and leaves the betas as they are. A constant confound repeats
+    the intercept.
+    """
     if confounds is None:
         return None
     spread = confounds.std(ddof=0)
@@ -613,7 +621,10 @@ def _as_masks(
 
 
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
-    """Refuse designs that cannot be estimated; `full` is the peak of each event's response had the run gone on."""
+    """Refuse designs that cannot be estimated.
+
+    `full` is the peak that the response to each event would reach in an endless run.
+    """
     events = design.to_numpy()[:, : len(kept)]
     names = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept.itertuples()]
     if len(design.columns) >= len(design):
@@ -667,7 +678,10 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
 
 
 def _unusable(series: np.ndarray) -> np.ndarray:
-    """Say why each voxel cannot be used: 0 where it can, else a position in `_WHY`. Shape (n_voxels,)."""
+    """Return why each voxel cannot be used: 0 where it can, else a position in `_WHY`.
+
+    The shape is (n_voxels,).
+    """
     finite = np.isfinite(series).all(axis=0)
     return np.where(~finite, 1, np.where((series == series[0]).all(axis=0), 2, 0))
 
@@ -718,7 +732,10 @@ def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.D
 
 
 def _different_images(runs: Sequence[BoldRun]) -> list[str]:
-    """Digest the images, and refuse one that is there twice: its noise would pass for a reliable response."""
+    """Digest the images, and refuse an image that is given twice.
+
+    The noise of a repeated image would pass for a reliable response.
+    """
     contents = [digest_file(run.image) for run in runs]
     same = set(duplicates(contents))
     if same:

@@ -577,7 +577,9 @@ def _check_within_tr(name: str, where: str, times: Sequence[float], t_r: float) 
 
 
 def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = None) -> float:
-    """Decide to which time within the repetition time the volumes of a run refer; say what is uncertain.
+    """Decide to which time within the repetition time the volumes of a run refer.
+
+    Say what is uncertain about it.
 
     Parameters
     ----------

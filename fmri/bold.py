@@ -1,4 +1,7 @@
-"""BOLD runs: one 4-D NIfTI image with its events and confounds, checked when it is made, read voxel by voxel."""
+"""BOLD runs: one 4-D NIfTI image with its events and confounds.
+
+A run is checked when it is made and read voxel by voxel.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ SIMULATED = "simulated"
 """How the description in the header of a simulated image begins."""
 
 AFFINES = ("agree", "sform", "qform")
-"""Which transform of a NIfTI header places its voxels: the one, the other, or both where they agree."""
+"""Which transform of a NIfTI header places its voxels: either one, or both where they agree."""
 
 AFFINE_TOLERANCE_MM = 0.1
 """sform and qform that place a voxel farther apart disagree."""
@@ -154,7 +157,9 @@ def read_run(
     condition_column: str = "trial_type",
     affine: str = "agree",
 ) -> BoldRun:
-    """Open one run: check header, JSON sidecars, events and confounds; the image itself is not read.
+    """Open one run: check header, JSON sidecars, events and confounds.
+
+    The image itself is not read.
 
     Parameters
     ----------
@@ -408,7 +413,9 @@ def _check_is_file(path: Path) -> None:
 
 @contextmanager
 def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[ArrayProxy]:
-    """Give the values of an opened image, still on disk; the file is read in one pass and checked to its end.
+    """Return the values of an opened image, still on disk.
+
+    The file is read in one pass and checked to its end.
 
     Parameters
     ----------
@@ -536,7 +543,7 @@ def image_affine(
 
 
 def _corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
-    """Find the largest distance (mm) between the places that two affines give to a corner of a volume."""
+    """Find the largest distance (mm) between the positions that two affines give to a corner."""
     corners = np.array(np.meshgrid(*([0, size - 1] for size in shape), [1])).reshape(4, -1)
     shifts = (one - other) @ corners
     return float(np.linalg.norm(shifts[:3], axis=0).max())
@@ -598,7 +605,9 @@ def check_same_grid(
 
 @checked_with(shapes={"mask": "i j k"})
 def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
-    """Read the time courses of some voxels, slab by slab of volumes, never the whole series at once.
+    """Read the time courses of some voxels, slab by slab of volumes.
+
+    The whole series is never in memory at once.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Patterns: responses of voxels to presentations of conditions, with the tables that say which is which."""
+"""Patterns: responses of voxels to presentations of conditions, with tables that label both."""
 
 from __future__ import annotations
 
@@ -53,9 +53,16 @@ class Patterns:
     >>> patterns = Patterns(
     ...     values=np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]),
     ...     observations=pd.DataFrame(
-    ...         {"condition": ["cat", "cup", "cat"], "presentation": [1, 1, 2], "run": ["1", "1", "2"], "session": ""}
+    ...         {
+    ...             "condition": ["cat", "cup", "cat"],
+    ...             "presentation": [1, 1, 2],
+    ...             "run": ["1", "1", "2"],
+    ...             "session": "",
+    ...         }
     ...     ),
-    ...     voxels=pd.DataFrame({"subject": "01", "roi": ["V1", "LO"], "i": [3, 4], "j": 0, "k": 0}),
+    ...     voxels=pd.DataFrame(
+    ...         {"subject": "01", "roi": ["V1", "LO"], "i": [3, 4], "j": 0, "k": 0}
+    ...     ),
     ... )
     >>> patterns.rois
     ('V1', 'LO')
@@ -347,7 +354,9 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
 
 @checked
 def join_regions(parts: Sequence[Patterns]) -> Patterns:
-    """Put regions or hemispheres of one subject side by side: the same observations, the voxels of all.
+    """Put regions or hemispheres of one subject side by side.
+
+    The observations stay the same; the voxels are those of all.
 
     Parameters
     ----------
@@ -367,14 +376,13 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1", "session": ""})
+    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1"})
+    >>> voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0})
     >>> sides = [
     ...     Patterns(
     ...         values=np.ones((2, 3)),
-    ...         observations=observations,
-    ...         voxels=pd.DataFrame(
-    ...             {"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0, "hemisphere": side}
-    ...         ),
+    ...         observations=observations.assign(session=""),
+    ...         voxels=voxels.assign(hemisphere=side),
     ...     )
     ...     for side in ("L", "R")
     ... ]

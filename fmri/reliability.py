@@ -1,4 +1,4 @@
-"""How reliable responses are: per voxel, per region, and the choice of voxels that follows from it."""
+"""How reliable responses are: per voxel, per region, and the choice of voxels by reliability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neurometamer.provenance import digest, generator
 
 MIN_CONDITIONS = 4
 ADVISED_CONDITIONS = 15
-"""Below this number of conditions Tarhan & Konkle (2020) advise against selecting voxels by reliability."""
+"""Fewest conditions for selecting voxels by reliability, as Tarhan & Konkle (2020) advise."""
 
 
 @checked
@@ -164,7 +164,7 @@ def tell_few_conditions(n_conditions: int) -> None:
 def split_half_reliability(
     patterns: Patterns, conditions: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Measure how well the RDM of odd presentations agrees with that of even presentations, region by region.
+    """Correlate the RDM of odd presentations with that of even presentations, by region.
 
     Parameters
     ----------
@@ -215,7 +215,10 @@ def split_half_reliability(
 
 
 NOISE_DRAWS = 8
-"""Simulated measurements, whose RDMs are all correlated with each other; the same noise at every signal strength."""
+"""Simulated measurements, whose RDMs are all correlated with each other.
+
+The noise is the same at every signal strength.
+"""
 
 STRENGTHS = (1e-2, 1e2)
 """Between which the signal's strength is sought, in terms of what the halves have in common."""
@@ -302,7 +305,10 @@ STEPS = 12
 
 
 def _without_noise(both: np.ndarray, noise: float) -> np.ndarray:
-    """Take the noise's share off each component of the conditions; noise (squared length of a condition's)."""
+    """Take the share of noise off each component of the conditions.
+
+    `noise` is the squared length of the noise of a condition.
+    """
     components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
     kept = np.sqrt(np.clip(lengths**2 - noise, 0, None))
     if not kept.any():
@@ -319,7 +325,9 @@ def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
 def leave_one_run_out_accuracy(
     patterns: Patterns, conditions: Sequence[str] | None = None, *, standardize: bool = True
 ) -> pd.DataFrame:
-    """Name the condition of each response in a left-out run by its correlation with the other runs' patterns.
+    """Name the condition of each response in a left-out run.
+
+    The name is that of the other runs' pattern with the highest correlation.
 
     Parameters
     ----------

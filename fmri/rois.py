@@ -18,7 +18,10 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 
 SAME_VALUE = 1e-4
-"""Share of the largest value by which values of a mask may differ: masks of other programs are scaled."""
+"""Share of the largest value by which values of a mask may differ.
+
+Masks of other programs are scaled.
+"""
 
 _WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
 
@@ -88,8 +91,8 @@ def named_hemisphere(name: str) -> str:
 
     Examples
     --------
-    >>> named_hemisphere("lhV1"), named_hemisphere("V1_R"), named_hemisphere("LO"), named_hemisphere("LeftV4")
-    ('L', 'R', '', 'L')
+    >>> [named_hemisphere(name) for name in ("lhV1", "V1_R", "LO", "LeftV4")]
+    ['L', 'R', '', 'L']
     """
     # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than
     # the right side
@@ -102,7 +105,10 @@ def named_hemisphere(name: str) -> str:
 
 
 def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
-    """Warn where a name says one hemisphere and most voxels lie in the other (x < 0 mm is left in NIfTI)."""
+    """Warn where a name says one hemisphere and most voxels lie in the other.
+
+    In NIfTI, x < 0 mm is left.
+    """
     sides = named_hemisphere(name), named_hemisphere(path.name.split(".nii")[0])
     if all(sides) and sides[0] != sides[1]:
         warnings.warn(

@@ -76,7 +76,10 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
 
 
 def _plain_text(value: object) -> str:
-    """Write a cell as text; a whole number among missing values has become a float and loses its ``.0``."""
+    """Write a cell as text.
+
+    A whole number among missing values has become a float; it loses its ``.0``.
+    """
     if pd.isna(value):  # type: ignore[call-overload]
         return NO_TRIAL_TYPE
     if isinstance(value, float) and value.is_integer():
@@ -229,7 +232,10 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
 
 
 def _check_named(columns: Sequence[str], where: str) -> None:
-    """Refuse columns without a name, which are often row numbers: as a confound they would be a trend."""
+    """Refuse columns without a name.
+
+    They are often row numbers, which would act as a trend among the confounds.
+    """
     unnamed = [column for column in columns if re.fullmatch(r"Unnamed: \d+", column)]
     if unnamed:
         places = name_ids(int(column.split()[-1]) + 1 for column in unnamed)
@@ -259,7 +265,7 @@ def _check_header(table: pd.DataFrame, where: str) -> None:
 
 
 def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd.DataFrame:
-    """Check rows and numbers; fill what is missing in the first row from the second, as nilearn does.
+    """Check rows and numbers; fill the first row from the second, as nilearn does.
 
     Parameters
     ----------

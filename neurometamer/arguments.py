@@ -1,4 +1,4 @@
-"""Types at the public door: what a package exports checks its arguments against its own annotations.
+"""Types of arguments: what a package exports checks its arguments against its annotations.
 
 A public function is marked with `checked` or `checked_with`: it refuses an argument of another type
 than its signature says, by the argument's name, before any work, from wherever it was imported.
@@ -166,13 +166,13 @@ def checked_with(
 
     Examples
     --------
-    >>> @checked_with(shapes={"values": "n units", "weights": "n"})
-    ... def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    ...     return values.T @ weights
-    >>> weighted([[1, 2], [3, 0]], [1, 2, 3])
+    >>> @checked_with(shapes={"x": "n units", "w": "n"})
+    ... def weigh(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    ...     return x.T @ w
+    >>> weigh([[1, 2], [3, 0]], [1, 2, 3])
     Traceback (most recent call last):
         ...
-    neurometamer.errors.InputError: weighted: weights must have the shape (n), not (3); n is 2 in values.
+    neurometamer.errors.InputError: weigh: w must have the shape (n), not (3); n is 2 in x.
     """
     rules = _Rules(own, unbounded, finite, whole, shapes or {}, tables or {})
 
@@ -267,7 +267,10 @@ def _check_shape(
     function: str,
     name: str,
 ) -> None:
-    """Compare a shape with the names of its axes, and remember how long each is and where that was seen."""
+    """Compare a shape with the names of its axes.
+
+    Remember how long each axis is and where that was seen.
+    """
     named = axes[1:] if axes[0] == "..." else axes
     wanted = (
         f"{function}: {name} must have the shape ({', '.join(axes)}), not "
@@ -291,7 +294,9 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def converted(value: Any, annotation: Any, where: str) -> Any:
-    """Make NumPy arrays of lists, tensors and columns where an annotation says array, and lists where it says sequence.
+    """Turn lists, tensors and columns into what an annotation says.
+
+    An annotation of an array gives a NumPy array, one of a sequence a list.
 
     Parameters
     ----------
@@ -371,7 +376,9 @@ def _stays_on_disk(value: Any) -> bool:
 
 
 def check_fields(made: Any) -> None:
-    """Compare the fields of a dataclass with its annotations; to be called first in its ``__post_init__``.
+    """Compare the fields of a dataclass with its annotations.
+
+    Call it first in ``__post_init__``.
 
     Parameters
     ----------
@@ -442,8 +449,11 @@ def fits(value: Any, annotation: Any) -> bool:
 
     Examples
     --------
-    >>> fits(3, float), fits("3", float), fits("abc", Sequence := collections.abc.Sequence[str]), fits(["a"], Sequence)
-    (True, False, False, True)
+    >>> fits(3, float), fits("3", float)
+    (True, False)
+    >>> strings = collections.abc.Sequence[str]
+    >>> fits("abc", strings), fits(["a"], strings)
+    (False, True)
     """
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:

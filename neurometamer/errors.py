@@ -1,4 +1,7 @@
-"""The errors that a user can cause or meet, and the words of their messages. Imports nothing of ours."""
+"""The errors that a user can cause or meet, and the words of their messages.
+
+This module imports nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -156,10 +159,11 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
     Examples
     --------
     >>> import pandas as pd
-    >>> need_columns(pd.DataFrame({"a": [1]}), ["a", "place"], "the table", "It is that of compare_image_types.")
+    >>> trials = pd.DataFrame({"a": [1]})
+    >>> need_columns(trials, ["a", "b"], "the table", "Add what is missing.")
     Traceback (most recent call last):
         ...
-    neurometamer.errors.InputError: the table lacks the column(s) place; it has a. It is that of compare_image_types.
+    neurometamer.errors.InputError: the table lacks the column(s) b; it has a. Add what is missing.
     """
     if missing := [one for one in dict.fromkeys(columns) if one not in table.columns]:
         there = name_ids(table.columns, 20) if len(table.columns) else "none"

@@ -37,7 +37,9 @@ VERSIONED = (
 
 
 def digest(*parts: Any) -> str:
-    """Hash contents: arrays by dtype, shape and bytes, tables by their CSV text, the rest by its JSON.
+    """Hash contents.
+
+    Arrays are hashed by dtype, shape and bytes, tables by their CSV text, the rest by its JSON.
 
     Parameters
     ----------
@@ -112,7 +114,9 @@ def plain_value(value: Any) -> Any:
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """Make the random generator of one item: it depends on the seed and the item's name, never on order.
+    """Make the random generator of one item.
+
+    It depends on the seed and the names of the item, never on the order of calls.
 
     Parameters
     ----------

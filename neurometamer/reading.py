@@ -84,14 +84,15 @@ def reading(path: Location, content: str = "a readable file") -> Iterator[Path]:
 
     Examples
     --------
-    >>> import json, tempfile
+    >>> import json, re, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".json") as file:
     ...     try:
     ...         with reading(file.name, "a JSON file") as path:
     ...             json.loads(path.read_text())
     ...     except InputError as error:
-    ...         print(str(error).replace(file.name, "FILE"))
-    FILE is not a JSON file, or is damaged (Expecting value: line 1 column 1 (char 0)); make or copy it again.
+    ...         message = str(error).replace(file.name, "FILE")
+    ...         print(re.sub(r"[(].*[)]", "(...)", message))
+    FILE is not a JSON file, or is damaged (...); make or copy it again.
     """
     plain = check_plain_file(path)
     try:
@@ -245,7 +246,7 @@ def _check_array(file: IO[bytes], size: int, path: Location, name: str) -> None:
 
 
 def check_own_contents(file: h5py.File, path: Location) -> None:
-    """Refuse an HDF5 file that takes contents from outside, or promises contents that were never written.
+    """Refuse an HDF5 file that takes contents from outside or lacks promised contents.
 
     Parameters
     ----------

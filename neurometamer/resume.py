@@ -1,4 +1,6 @@
-"""What is kept so that a stopped run goes on: records with checksums, finished pieces, and who works in a folder.
+"""What is kept so that a stopped run goes on: records with checksums and finished pieces.
+
+A lock names the process that works in a folder.
 
 A file that is kept has one of three states. It is good, and used. It is damaged, and made again,
 with a note. Or it is another's, and refused.
@@ -42,7 +44,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def note_remade(path: str | os.PathLike[str]) -> None:
-    """Tell that a damaged file is not used and made again; shown on the terminal unless logging is set up otherwise.
+    """Report that a damaged file is not used and is made again.
+
+    The note is shown on the terminal unless logging is set up otherwise.
 
     Parameters
     ----------
@@ -199,7 +203,9 @@ def alone_in(folder: str | os.PathLike[str], lock: str = FOLDER_LOCK) -> Iterato
 def writes_into(
     argument: str,
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Let a function work alone in the folder that it writes into; every command that fills a folder is one.
+    """Let a function work alone in the folder that it writes into.
+
+    Every command that fills a folder is such a function.
 
     Parameters
     ----------
@@ -280,7 +286,10 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
-    """Open and lock the file of this name; one that its last holder removed in between is let go."""
+    """Open and lock the file of this name.
+
+    A file that its last holder removed in between is released.
+    """
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -344,7 +353,10 @@ def _open_lock(lock: Path, flags: int) -> int:
 
 
 def _lock(handle: int, *, exclusive: bool) -> bool:
-    """Try to lock; tell whether it worked. Where the file system knows no locks, everybody may work, with a note."""
+    """Try to lock, and return whether that worked.
+
+    Where the file system knows no locks, every process may work, with a note.
+    """
     if os.name == "nt":
         return _lock_on_windows(handle)
     import fcntl

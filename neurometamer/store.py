@@ -228,7 +228,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that names a key twice, of which JSON readers take the last without a word."""
+    """Refuse an object that names a key twice; JSON readers silently take the last."""
     if again := duplicates(key for key, _ in pairs):
         raise ValueError(f"it names {name_ids(again)} more than once")
     return dict(pairs)
@@ -292,7 +292,10 @@ def _why_no_file_name(name: str) -> str:
 _RESERVED = frozenset('<>:"/\\|?*')
 """What separates folders, and what Windows takes in no file name."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories: control and format characters, halves of pairs, private and unassigned ones, line ends."""
+"""Unicode categories that no file name may hold.
+
+Control and format characters, halves of pairs, private and unassigned ones, line ends.
+"""
 _JOINERS = frozenset("\u200c\u200d")
 """Format characters that are part of words, in Persian and Hindi for example, and of emoji."""
 _LONGEST_NAME = 200
@@ -304,7 +307,9 @@ _DEVICES = frozenset(
 
 
 def check_file_names(ids: Iterable[str]) -> None:
-    """Check that each id can name a file, and that none would overwrite another's on macOS or Windows.
+    """Check that each id can name a file, and that no two name the same file.
+
+    On macOS and Windows, names that differ in case or normalization are the same.
 
     Parameters
     ----------
@@ -340,7 +345,9 @@ def check_file_names(ids: Iterable[str]) -> None:
 
 
 def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Find ids that name one file on macOS and Windows: they differ in case or in Unicode normalization only.
+    """Find ids that name one file on macOS and Windows.
+
+    They differ in case or in Unicode normalization only.
 
     Parameters
     ----------
@@ -363,7 +370,9 @@ def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def folded_name(name: str) -> str:
-    """Give what macOS and Windows compare of a file name: its letters without case, in one normalization.
+    """Return the part of a file name that macOS and Windows compare.
+
+    It has no upper case and one Unicode normalization.
 
     Parameters
     ----------
@@ -387,7 +396,9 @@ def folded_name(name: str) -> str:
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
-    """Write a table atomically as CSV (or TSV by suffix), full precision, missing values empty (TSV: ``n/a``).
+    """Write a table atomically as CSV, or TSV by suffix, with full precision.
+
+    Missing values are empty in CSV and ``n/a`` in TSV.
 
     Parameters
     ----------
@@ -524,7 +535,10 @@ def _check_cells(
     quoted: bool,
     used: set[str] | None,
 ) -> None:
-    """Refuse what pandas would read without a word: used columns of one name, and rows that are cut short."""
+    """Refuse used columns of one name, and rows that are cut short.
+
+    pandas reads both without an error.
+    """
     lines = contents.split("\n")
     if quoted and '"' in contents:
         rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
@@ -558,7 +572,9 @@ def _check_quotes(
     separator: str,
     header: Sequence[str],
 ) -> None:
-    """Refuse a cell that holds the end of its row and the beginning of a later one: a quote was not closed.
+    """Refuse a cell that holds the end of its row and the beginning of a later one.
+
+    There, a quote was not closed.
 
     Text of several lines is allowed where it does not look like that.
     """
@@ -615,7 +631,9 @@ def _without_quote(cell: str) -> str:
 
 
 class _Sink(io.FileIO):
-    """A file that HDF5 can always close: the first refusal of the system is kept, and later writes go to memory.
+    """A file that HDF5 can always close.
+
+    The first refusal of the system is kept, and later writes go to memory.
 
     The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the
     interpreter at exit. It also reads back what it wrote, and crashes on other bytes; so small
@@ -729,7 +747,10 @@ def _checksum(file: IO[bytes]) -> str:
 
 
 def _check_seal(path: Path) -> None:
-    """Compare a file with its checksum; files of others have none and pass, unless they are empty."""
+    """Compare a file with its checksum.
+
+    Files of others have no checksum and pass, unless they are empty.
+    """
     with path.open("rb") as file:
         head = file.read(SEAL_SIZE)
         cut_off = SEAL.startswith(head) or not head.strip(b"\0")
@@ -963,6 +984,9 @@ def _state_of(path: Path) -> tuple[int, ...]:
 
 
 def _remember(state: tuple[int, ...]) -> None:
-    """Remember that a file is sound, unless it changed just now and could change again within the same tick."""
+    """Remember that a file is sound, unless it changed just now.
+
+    It could change again within the same tick.
+    """
     if time.time() - state[-2] / 1e9 > _SETTLED_S and time.time() - state[-1] / 1e9 > _SETTLED_S:
         _SOUND.add(state)

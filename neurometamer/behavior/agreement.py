@@ -1,4 +1,4 @@
-"""Agreement of observers: errors on the same images, and stages that are hard for people and networks alike."""
+"""Agreement of people and networks: errors on the same images, and stages hard for both."""
 
 from __future__ import annotations
 
@@ -137,7 +137,10 @@ def _right_and_shown(
 
 
 def _count_pairs(own: pd.DataFrame, everybody: list[str]) -> dict[str, np.ndarray]:
-    """Count over common trials, all pairs at once: with right R and shown S (observers × items), as products."""
+    """Count over common trials for all pairs at once, as products of matrices.
+
+    `right` and `shown` have the shape (observers, items).
+    """
     right, shown, _ = _right_and_shown(own, everybody)
     wrong = shown - right
     n = shown @ shown.T
@@ -181,7 +184,10 @@ def _pair_rows(
 
 
 MIN_COINCIDENCES = 2.0
-"""Fewest trials on which chance alone makes both of a pair give the rarer outcome; below, there is no interval."""
+"""Fewest trials on which chance alone makes both of a pair give the rarer outcome.
+
+Below this number there is no interval.
+"""
 
 
 @checked_with(
@@ -208,7 +214,9 @@ MIN_COINCIDENCES = 2.0
 def summarize_consistency(
     pairs: pd.DataFrame, trials: pd.DataFrame | None = None, *, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Average error consistency over pairs of one kind: people with people, with each network, network with network.
+    """Average error consistency over the pairs of one kind.
+
+    The kinds are people with people, people with each network, and network with network.
 
     Parameters
     ----------
@@ -293,7 +301,10 @@ def summarize_consistency(
 def _jackknife_interval(
     value: float, without: np.ndarray, confidence: float
 ) -> tuple[float, float]:
-    """Take the interval of a mean kappa from its values without each image; NaN where one is undefined."""
+    """Compute the interval of a mean kappa from its values without each image.
+
+    The interval is NaN where one of the values is undefined.
+    """
     moves = without - without.mean()
     n = len(moves)
     if n < 2 or not np.isfinite(moves).all() or not moves.any():
@@ -356,7 +367,10 @@ def _pair_names(pairs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
 
 
 class _Stage:
-    """Answers at one stage: right and shown (observers × items), and the photograph of each item."""
+    """Answers at one stage: right and shown (observers × items).
+
+    `photographs` names the photograph of each item.
+    """
 
     def __init__(self, name: str, own: pd.DataFrame, everybody: list[str], n_images: int) -> None:
         from scipy.sparse import csr_matrix
@@ -378,7 +392,10 @@ class _Stage:
         return np.asarray(values.sum(axis=1) - self._of_image @ values.T)
 
     def count(self, i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
-        """Count over common trials of pairs i, j without each photograph (photographs × pairs), as `_count_pairs`."""
+        """Count over common trials of pairs i, j without each photograph.
+
+        The shape is (photographs, pairs); the counts are those of `_count_pairs`.
+        """
         n = self._add(self.shown[i] * self.shown[j])
         right_a, right_b = (
             self._add(self.right[i] * self.shown[j]),
@@ -420,7 +437,10 @@ def _model_means(
 
 
 def _kappas(stages: list[_Stage], i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
-    """Give kappa (photographs × pairs) at each stage, and over all of them against chance within each."""
+    """Compute kappa (photographs × pairs) at each stage and over all stages.
+
+    Over all stages, chance is taken within each stage.
+    """
     out: dict[str, np.ndarray] = {}
     whole = {name: np.zeros(1) for name in ("n", "same", "chance")}
     for stage in stages:
@@ -456,7 +476,9 @@ OTHERS = "mean of other networks"
     }
 )
 def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
-    """Correlate people's recognition over (model, stage) with that of networks that did not make the images.
+    """Correlate people's recognition over (model, stage) with that of networks.
+
+    Networks that made the images are left out.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""Analyses of variance of proportions correct through pingouin: partial η², Greenhouse-Geisser, post-hoc tests.
+"""Analyses of variance of proportions correct: partial η², Greenhouse-Geisser, post-hoc tests.
+
+They are computed with pingouin.
 
 One row an effect, the same columns for every analysis. People with a missing cell have no place in
 an analysis of variance of complete profiles: they are left out, counted and named, or refused.
@@ -79,7 +81,10 @@ def name_models(models: Sequence[str]) -> str:
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Profiles:
-    """Complete data of an analysis: `values` (n, n_models, n_stages), and who was left out for which missing cells."""
+    """Complete data of an analysis: `values` (n, n_models, n_stages).
+
+    `left_out` says who was left out for which missing cells.
+    """
 
     values: np.ndarray
     participants: Sequence[str]
@@ -90,7 +95,10 @@ class Profiles:
 
 @contextmanager
 def _pingouin() -> Iterator[Any]:
-    """Import pingouin; its warnings about its own libraries, and about pairs without any difference, are not ours."""
+    """Import pingouin without its warnings.
+
+    They concern its own libraries and pairs without any difference.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -212,7 +220,10 @@ def _need_spread(values: np.ndarray, what: str) -> None:
 
 
 def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFrame:
-    """Give pingouin's table our columns; Mauchly's test only where there are more people than contrasts."""
+    """Rename the columns of pingouin's table.
+
+    Mauchly's test is kept only where there are more people than contrasts.
+    """
     out = table.rename(columns={name.replace("_", "-"): name for name in _NAMES}).rename(
         columns=_NAMES
     )
@@ -238,7 +249,9 @@ MIXED_METHOD = "mixed: observer between, stage within, pingouin"
 def repeated_anova(
     profiles: Profiles, *, analysis: str = "", observer: str = "human"
 ) -> pd.DataFrame:
-    """Repeated-measures analysis of variance: model × stage, or one way where the other factor has one level.
+    """Compute a repeated-measures analysis of variance of model × stage.
+
+    It has one way where the other factor has one level.
 
     Parameters
     ----------
@@ -310,7 +323,9 @@ def repeated_anova(
 def mixed_anova(
     first: Profiles, second: Profiles, *, analysis: str = "", observer: str = ""
 ) -> pd.DataFrame:
-    """Mixed analysis of variance of one model's metamers: observer (two groups) between, stage within.
+    """Compute a mixed analysis of variance of the metamers of one model.
+
+    Observer (two groups) is the factor between, stage the factor within.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
 
 @checked_with(tables={"trials": SHOWN})
 def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Give each network, for each person, its share of correct answers to the images that this person saw.
+    """Compute the share of correct answers of each network on the images of each person.
 
     Parameters
     ----------
@@ -317,7 +317,9 @@ def bootstrap_curves(
 
 
 def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give photographs of trials a number and draw them; the same rows and seed give the same draws everywhere.
+    """Assign numbers to the photographs of trials, and draw resamples of them.
+
+    The same rows and seed give the same draws everywhere.
 
     Parameters
     ----------
@@ -366,7 +368,9 @@ def name_interval(confidence: float, n_resamples: int) -> str:
     }
 )
 def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES) -> pd.DataFrame:
-    """Count every answer to every true category: people together, each network alone, at each model and stage.
+    """Count every answer to every true category, at each model and stage.
+
+    People are counted together, each network alone.
 
     Parameters
     ----------

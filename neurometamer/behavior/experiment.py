@@ -1,4 +1,6 @@
-"""A 16-way recognition experiment as a folder of files that any browser runs, without server or network.
+"""A 16-way recognition experiment as a folder of files for any browser.
+
+It needs neither a server nor a network.
 
 The trial is that of Feather et al. (2023): fixation, image, mask, then one of 16 answers. Each
 participant sees every image in exactly one condition. The published folder (``page/``) holds no
@@ -101,16 +103,17 @@ _NUMBERS = (
     "refresh_hz",
     "repeated",
 )
-_CONSENT = """You will see images that flash for a moment, and choose what each of them showed. There is nothing else \
-to do, and you can stop at any time by closing the page.
+_CONSENT = """You will see images that flash for a moment, and choose what each of them showed. \
+There is nothing else to do, and you can stop at any time by closing the page.
 
-Your answers, their times and the name of your browser are recorded under your participant code, and nothing else."""
+Your answers, their times and the name of your browser are recorded under your participant code, \
+and nothing else."""
 
 
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class PageSettings:
-    """What can be chosen about an experiment page; the defaults are those of Feather et al. where they say.
+    """Settings of an experiment page; the defaults are those of Feather et al. where they say.
 
     Parameters
     ----------
@@ -207,7 +210,9 @@ class PageSettings:
 def phase_masks(
     images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Scramble the phases of one image drawn at random: its colors and frequencies, nothing to be seen.
+    """Scramble the phases of one image that is drawn at random.
+
+    The mask has the colors and frequencies of the image, and shows nothing.
 
     Parameters
     ----------
@@ -282,7 +287,9 @@ def page_hash(text: str) -> int:
 
 
 def list_of(participant: str, n_lists: int) -> int:
-    """Tell which list a participant gets: the number at the end of the code, or else a hash of it, modulo the lists.
+    """Choose the list of a participant from the code.
+
+    It is the number at the end of the code, or else a hash of the code, modulo the number of lists.
 
     Parameters
     ----------
@@ -306,7 +313,9 @@ def list_of(participant: str, n_lists: int) -> int:
 
 
 def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int) -> np.ndarray:
-    """Give each image one condition a list: over the lists every image is in every condition once (a Latin square).
+    """Give each image one condition per list, as in a Latin square.
+
+    Over the lists every image is in every condition once.
 
     Parameters
     ----------
@@ -446,7 +455,10 @@ def _write_folder(
     version: str,
     progress: Progress | None,
 ) -> None:
-    """Write images and masks under their codes, in the order of the codes, then the settings and the page."""
+    """Write images and masks under their codes, then the settings and the page.
+
+    The files are written in the order of the codes.
+    """
     for done, row in enumerate(np.argsort(table["code"].to_numpy())):
         write_png(out / "page" / "images" / f"{table['code'][row]}.png", pictures(int(row)))
         if progress is not None:
@@ -505,7 +517,10 @@ def _page_settings(
 
 
 def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
-    """Give the codes, one row an image and one column a list, rows in the order of their first codes."""
+    """Return the codes, one row per image and one column per list.
+
+    The rows are in the order of their first codes.
+    """
     main = table[table["phase"] == "main"]
     conditions = sorted(set(main["cell"]))
     images = main.drop_duplicates("reference_id").sort_values("reference_id")

@@ -1,4 +1,4 @@
-"""The images of a recognition experiment: read from folders and tables, checked, and shared out over its parts."""
+"""The images of a recognition experiment: read, checked, and shared out over its parts."""
 
 from __future__ import annotations
 
@@ -162,7 +162,9 @@ def _check_names(table: pd.DataFrame, what: str) -> None:
 
 
 def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """Check that every image is there in every condition; put its photograph where one is missing, if asked to.
+    """Check that every image is there in every condition.
+
+    Put its photograph where an image is missing, if the settings say so.
 
     Parameters
     ----------
@@ -243,7 +245,9 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
 def choose_photographs(
     table: pd.DataFrame, main: pd.DataFrame, numbers: Mapping[str, int], seed: int
 ) -> pd.DataFrame:
-    """Share photographs out over practice, screening and catch trials, categories as even as they can be.
+    """Share photographs out over practice, screening and catch trials.
+
+    The categories are as even as they can be.
 
     Parameters
     ----------

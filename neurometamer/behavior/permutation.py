@@ -49,7 +49,9 @@ _EFFECTS = ("model", "stage", "interaction")
 
 @checked_with(finite=("values",), shapes={"values": "... people models stages"})
 def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
-    """F of one effect of a repeated-measures analysis of variance, for any number of data sets at once.
+    """Compute F of one effect of a repeated-measures analysis of variance.
+
+    Any number of data sets is computed at once.
 
     Parameters
     ----------
@@ -91,7 +93,9 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     finite=("values", "groups"), shapes={"values": "observers stages", "groups": "... observers"}
 )
 def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
-    """F of the group, or of group × stage, of a mixed analysis of variance, for many labelings at once.
+    """Compute F of the group, or of group × stage, of a mixed analysis of variance.
+
+    Many labelings are computed at once.
 
     Parameters
     ----------

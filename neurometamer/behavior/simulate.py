@@ -1,4 +1,7 @@
-"""A recognition experiment with known truth, to try an analysis or to plan an experiment. No person is involved."""
+"""A simulated recognition experiment with known truth, to try an analysis or to plan a study.
+
+No person is involved.
+"""
 
 from __future__ import annotations
 

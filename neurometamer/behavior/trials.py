@@ -1,4 +1,6 @@
-"""Recognition trials: read them, check them, leave out what cannot be used, and count and name all that is left out.
+"""Recognition trials: read, check and screen them.
+
+All that is left out is counted and named.
 
 One row a trial, of people and networks alike (column observer); or one row a proportion of correct
 answers. Columns are known by their role, and any column of a file can be given a role, so that no
@@ -39,7 +41,10 @@ ROLES: Mapping[str, str] = {
     "experiment": "which experiment; the same name in another experiment is another person",
     "data": "simulated, where the observers are; figures and page then say so",
 }
-"""What a column can stand for. A file's column of another name is given a role by ``columns={role: name}``."""
+"""What a column can stand for.
+
+A column of another name is given a role by ``columns={role: name}``.
+"""
 
 TRIAL_ROLES = ("participant", "stimulus", "stage", "response", "truth")
 PROPORTION_ROLES = ("participant", "stage", "proportion")
@@ -99,8 +104,11 @@ class Screening:
     max_fast: float = 0.2
     """Largest share of main trials answered faster than `fastest_ms`."""
     fastest_ms: float = 150.0
-    """Faster answers are no answers to the image; their trials are left out. Times are those of the column rt: what
-    the experiment page saves begins when the answers appear, after image and mask."""
+    """Shortest time in ms of an answer to the image; faster trials are left out.
+
+    Times are those of the column rt. On the experiment page they begin when the answers appear,
+    after image and mask.
+    """
 
     def __post_init__(self) -> None:
         shares = ("min_screening", "min_catch", "max_missing", "max_fast")
@@ -115,7 +123,10 @@ class Screening:
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Screened:
-    """Usable main trials, one row a person or network on what was kept, and one row each thing that was left out."""
+    """Usable main trials, with a table of observers and a table of exclusions.
+
+    `observers` has one row per person or network, `excluded` one row per thing left out.
+    """
 
     trials: pd.DataFrame
     participants: pd.DataFrame
@@ -480,7 +491,10 @@ def _name_outside(main: pd.DataFrame, reasons: pd.DataFrame) -> str:
 
 
 def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
-    """Give times in ms; a column of seconds read as milliseconds would leave everybody out as too fast."""
+    """Return times in ms.
+
+    A column of seconds read as milliseconds would leave out everybody as too fast.
+    """
     if rt_unit not in RT_UNITS:
         raise unknown_name("unit of response times", rt_unit, RT_UNITS)
     if "rt" not in table.columns:
@@ -549,7 +563,10 @@ def _judge_people(
 
 
 def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) -> str:
-    """Name the first rule that leaves a person out; networks only when no trial of theirs can be used."""
+    """Return the first rule that leaves a person out.
+
+    A network is left out only when none of its trials can be used.
+    """
     if person["observer"] == "network":
         return "" if person["n_usable"] else "no usable trial"
     for phase, least in (("screening", rules.min_screening), ("catch", rules.min_catch)):
@@ -590,7 +607,9 @@ def _list_exclusions(
 
 
 def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
-    """Repeat rows that name no model, photographs, once for each model, since every curve begins with them.
+    """Repeat rows that name no model (photographs) once for each model.
+
+    Every curve begins with them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Representational-similarity divergence: whether metamers are as far from each other as their photographs.
+"""Divergence of representations: whether metamers differ as much as their photographs do.
 
 For an evaluator and a stage, three samples of Euclidean distances between activations:
 reference-reference (RR) and metamer-metamer (MM) over unordered pairs i < j of images, and
@@ -76,7 +76,9 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
 
 
 def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> np.ndarray:
-    """Choose the width of the kernel by Scott's rule, n^(-1/5) times the standard deviation (n - 1).
+    """Choose the width of the kernel by Scott's rule.
+
+    The width is n^(-1/5) times the standard deviation (n - 1).
 
     Parameters
     ----------
@@ -96,7 +98,9 @@ def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> n
 
 
 def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Estimate the density of distances, as ``scipy.stats.gaussian_kde`` with Scott's rule, scaled to the sum 1.
+    """Estimate the density of distances, scaled to the sum 1.
+
+    The estimate is that of ``scipy.stats.gaussian_kde`` with Scott's rule.
 
     Parameters
     ----------
@@ -212,7 +216,9 @@ def representational_divergence(
     n_grid: int = N_GRID,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare the distances among photographs, among their metamers, and between both, in one network's responses.
+    """Compare the distances among photographs, among their metamers, and between both.
+
+    The distances are those of the responses of one network.
 
     Parameters
     ----------
@@ -301,7 +307,10 @@ def _check_responses(
 def _distances(
     references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int
 ) -> dict[str, Any]:
-    """Euclidean distances of the pairs i < j: rr, mm, and the crossed rm_ij, mr_ij; and rm of matching pairs."""
+    """Compute Euclidean distances of the pairs i < j, and of matching pairs.
+
+    Return rr, mm, the crossed rm_ij and mr_ij, and rm of matching pairs.
+    """
     n = len(references)
     values = np.concatenate([references, metamers]).astype(np.float64)
     values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
@@ -330,7 +339,7 @@ def _is_degenerate(distances: np.ndarray, grid: np.ndarray) -> bool:
 def _permutation(
     distances: Mapping[str, Any], n: int, n_permutations: int, n_grid: int, seed: int
 ) -> dict[str, float]:
-    """Exchange photograph and metamer of images at random, and see how large the divergence gets."""
+    """Exchange photograph and metamer of images at random, and compute the divergence of each."""
     from scipy.sparse import vstack
 
     kinds = [
@@ -379,7 +388,9 @@ def divergence(
     memory: Memory | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Compute the divergence of every set of metamers in every evaluator, at the evaluator's stage of the same depth.
+    """Compute the divergence of every set of metamers in every evaluator.
+
+    The evaluator's stage is that of the same depth as the stage of the set.
 
     Parameters
     ----------
@@ -463,7 +474,11 @@ def check_stages(
 
     Parameters
     ----------
-    evaluators, sets, stages : sequence of StagedModel, sequence of MetamerSet, and mapping, str, float or None
+    evaluators : sequence of StagedModel
+        See `divergence`.
+    sets : sequence of MetamerSet
+        See `divergence`.
+    stages : mapping, str, float or None
         See `divergence`.
 
     Raises

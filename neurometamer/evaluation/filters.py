@@ -1,4 +1,6 @@
-"""The image metrics that torchmetrics spends its time on, with their filters done separably; the numbers are its own.
+"""The image metrics that take most of torchmetrics' time, with separable filters.
+
+The numbers are those of torchmetrics.
 
 SSIM, VIF, SCC and RASE slide a square window over the image, and their windows are products of a
 row and a column. Here each filter, its padding and its step is a pair of band matrices, Y = A X Bᵀ,
@@ -28,7 +30,10 @@ _TINY = 1e-10
 def _band(
     n: int, kernel: tuple[float, ...], before: int, after: int, border: str, step: int
 ) -> Tensor:
-    """Make the matrix of a one-dimensional filter over n pixels: padded, slid, and every `step`-th place kept."""
+    """Make the matrix of a one-dimensional filter over n pixels.
+
+    The pixels are padded, the filter slides, and every `step`-th position is kept.
+    """
     padded = np.zeros((n + before + after, n))
     for row, at in enumerate(range(-before, n + after)):
         if border == "reflect":  # d c b | a b c d | c b a
@@ -62,7 +67,9 @@ def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
 
 
 def ssim(images: Tensor, references: Tensor) -> Tensor:
-    """Compute structural similarity, with a Gaussian window of 11 pixels and sigma 1.5, mean over pixels and channels.
+    """Compute structural similarity, averaged over pixels and channels.
+
+    The window is a Gaussian of 11 pixels with sigma 1.5.
 
     Parameters
     ----------
@@ -160,7 +167,9 @@ def rase(images: Tensor, references: Tensor) -> Tensor:
 
 
 def scc(images: Tensor, references: Tensor) -> Tensor:
-    """Compute the spatial correlation coefficient of high-pass images in windows of 8 pixels, mean over channels.
+    """Compute the spatial correlation coefficient of high-pass images, averaged over channels.
+
+    The windows have 8 pixels.
 
     Parameters
     ----------
@@ -184,7 +193,10 @@ def scc(images: Tensor, references: Tensor) -> Tensor:
 
 
 def _laplacian(images: Tensor) -> Tensor:
-    """Twice (9 · the pixel − the sum of its 3 × 3 neighborhood); beyond the border the outermost pixel repeats."""
+    """Compute 2 · (9 · the pixel − the sum of its 3 × 3 neighborhood).
+
+    Beyond the border the outermost pixel repeats.
+    """
     wide = torch.nn.functional.pad(
         images, (1, 1, 1, 1), mode="replicate"
     )  # one pixel: the same as symmetric

@@ -1,4 +1,4 @@
-"""How metamers look beside their photographs: the nine image metrics of Boehm et al. (2025, Fig. 4).
+"""How metamers look beside their photographs: the image metrics of Boehm et al. (2025, Fig. 4).
 
 The definitions are torchmetrics', each with the scale that it needs. Six need no weights. FID,
 LPIPS and CLIP-IQA use networks: they run where a local file (or the network itself) is given, and
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 Weights = Mapping[str, Any]
 Images: TypeAlias = "np.ndarray | ImagesOnDisk"
 FID_ENOUGH = 2049
-"""Images from which a covariance of 2,048 features can have full rank; with fewer, FID is biased upwards."""
+"""Fewest images for which a covariance of 2,048 features can have full rank.
+
+With fewer images, FID is biased upwards.
+"""
 CLIP_PROMPT = "natural"
 _SMALLEST = 41
 
@@ -136,7 +139,10 @@ METRICS: Mapping[str, ImageMetric] = {
 
 
 def _pair_measures() -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
-    """Metrics of images and references (b, 3, height, width) in [0, 1] that need no weights: (b,) each."""
+    """Compute the metrics that need no weights: (b,) each.
+
+    Images and references have the shape (b, 3, height, width) and lie in [0, 1].
+    """
     _need("torchmetrics", "metrics of image quality")
     from torchmetrics.functional.image import peak_signal_noise_ratio, total_variation
 
@@ -255,7 +261,10 @@ def _package(name: str) -> None:
 
 
 def _lpips(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Load LPIPS: the backbone (AlexNet, VGG16 or SqueezeNet 1.1) from a file, the linear heads from torchmetrics."""
+    """Load LPIPS: the backbone from a file, the linear heads from torchmetrics.
+
+    The backbone is AlexNet, VGG16 or SqueezeNet 1.1.
+    """
     from torch import nn
 
     given = weights.get("lpips")
@@ -331,7 +340,10 @@ def _clip(folder: Path) -> tuple[Any, Any]:
 
 
 def _fid(weights: Weights) -> Any:
-    """Load FID: a network from levels (b, 3, h, w) uint8 to features (b, d), or the file of torch-fidelity's."""
+    """Load FID: a network from levels (b, 3, h, w) uint8 to features (b, d).
+
+    Instead of a network, the file of torch-fidelity's network can be given.
+    """
     from torch import nn
     from torchmetrics.image.fid import FrechetInceptionDistance
 

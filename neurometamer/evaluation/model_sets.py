@@ -1,4 +1,6 @@
-"""Which networks make a set's metamers recognizable? Random sets, made as jobs, and statistics of their scores.
+"""Which networks make the metamers of a set recognizable: random sets and their statistics.
+
+The sets are made as jobs.
 
 References
 ----------
@@ -50,7 +52,10 @@ if TYPE_CHECKING:
 JOINT = "+"
 """Between the members of a set, in tables."""
 PUBLISHED = {"n_sets": 100, "n_networks": 31, "appearances": 562, "sd": 0.101}
-"""Of Boehm et al. (2025), Table 5: sets, networks, sum of the appearances, standard deviation of the scores."""
+"""Boehm et al. (2025), Table 5.
+
+Sets, networks, sum of the appearances, standard deviation of the scores.
+"""
 _TRIES = 1_000
 
 # ----------------------------------------------------------------------------------------- the sets
@@ -182,7 +187,9 @@ def plan_sets(
     references: str = "",
     **options: Any,
 ) -> pd.DataFrame:
-    """Write the list of jobs: ``jobs.csv``, and a folder a set with its ``job.json`` (set and recipe).
+    """Write the list of jobs, ``jobs.csv``, and a folder per set.
+
+    The folder holds ``job.json`` with the set and its recipe.
 
     Parameters
     ----------
@@ -266,7 +273,10 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """Read a file that says what a job is or how far; empty when there is none, or it is damaged."""
+    """Read a file that describes a job or its progress.
+
+    The result is empty when there is no such file or it is damaged.
+    """
     if not path.is_file():
         return {}
     try:
@@ -364,7 +374,10 @@ def _run_job(
     nulls: Sequence[NullDistribution],
     batch_size: int,
 ) -> bool:
-    """Make the metamers of a job unless another process has done so meanwhile; tell whether they are there."""
+    """Make the metamers of a job unless another process has made them meanwhile.
+
+    Return whether they are there.
+    """
     if _state_of(folder)[0] == "done":
         return True
     try:
@@ -525,7 +538,9 @@ def difference_in_means(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare the sets with each network to those without it: signed differences, with p corrected for all networks.
+    """Compare the sets with each network to those without it.
+
+    The differences are signed, and p is corrected for all networks.
 
     Parameters
     ----------
@@ -591,7 +606,10 @@ def difference_in_means(
 
 
 def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Mean with minus mean without: weights (m or 1, n), scores (m or 1, n), membership (n, networks)."""
+    """Compute the mean with minus the mean without each network.
+
+    Weights are (m or 1, n), scores (m or 1, n), membership (n, networks).
+    """
     weighted = weights * y
     inside, outside = weights @ x, weights @ (1 - x)
     with np.errstate(divide="ignore", invalid="ignore"):

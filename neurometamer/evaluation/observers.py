@@ -1,4 +1,4 @@
-"""Networks as observers of each other's metamers: metamers of one network, judged by all the others.
+"""Networks as observers of each other's metamers: all others evaluate those of one network.
 
 Each generator's metamers are shown to every judge; what the generator says of its own metamers is
 marked and never in a mean ("cross-validated"). Generators that differ in two factors of two levels,
@@ -54,7 +54,10 @@ from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
 """What is never averaged over."""
 JUDGES = ("others", "outside")
-"""Everybody but the generator; or only networks that generated nothing, which are the same for all generators."""
+"""Who evaluates: everybody but the generator, or only networks that generated nothing.
+
+The second are the same for all generators.
+"""
 UNITS = ("images", "generators")
 ALL_JUDGES = "all judges"
 _NEEDED = (
@@ -168,7 +171,10 @@ def observer_matrix(
 def _judged(
     hits: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool
 ) -> pd.DataFrame:
-    """Check the table, mark the judges asked for, and sort it, so that the order of its rows never matters."""
+    """Check the table, mark the chosen evaluators, and sort the rows.
+
+    The order of the rows given never matters.
+    """
     need_columns(hits, _NEEDED, "the table of hits", "Make it with recognition_table.")
     if hits.empty:
         raise InputError("the table of hits has no rows.")
@@ -372,7 +378,7 @@ def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None)
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What some judges say: share of them that recognized each generator's metamer of each photograph."""
+    """Share of some evaluators that recognized each generator's metamer of each photograph."""
 
     level: str
     scores: pd.DataFrame
@@ -384,13 +390,19 @@ class _View:
         return values[np.isfinite(values).all(axis=1)]
 
     def any(self) -> np.ndarray:
-        """Take the photographs that some generator has a score of: (photographs, generators), NaN where it has none."""
+        """Select the photographs that some generator has a score of.
+
+        The shape is (photographs, generators), with NaN where a generator has no score.
+        """
         values = self.scores.to_numpy(dtype=float)
         return values[np.isfinite(values).any(axis=1)]
 
 
 def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
-    """Average over judges first; photographs and generators are all those of `part`, with NaN where there is no row."""
+    """Average over evaluators first.
+
+    Photographs and generators are all those of `part`, with NaN where there is no row.
+    """
     scores = rows.pivot_table(index="reference_id", columns="members", values="hit", aggfunc="mean")
     photographs, generators = sorted(set(part["reference_id"])), sorted(set(part["members"]))
     return _View(
@@ -416,7 +428,10 @@ def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFram
 
 
 def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> str:
-    """Say why no photograph has a score of every generator, naming the generators that have none at all."""
+    """Say why no photograph has a score of every generator.
+
+    The message names the generators that have no score at all.
+    """
     if gone := [
         at for at in range(4) if at not in {design.cells[one] for one in view.scores.columns}
     ]:
@@ -601,7 +616,10 @@ def _cell(
 def _cell_mean(
     values: np.ndarray, n_resamples: int, confidence: float, seed: int
 ) -> tuple[float, float, float]:
-    """Average (photographs, generators) over photographs, then generators; with the interval over photographs."""
+    """Average (photographs, generators) over photographs, then generators.
+
+    The interval is over photographs.
+    """
     if not values.size:
         return np.nan, np.nan, np.nan
     counts = np.concatenate(
@@ -634,7 +652,9 @@ def observer_tests(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Test both factors of the generators and their interaction, over photographs and over generators.
+    """Test both factors of the generators and their interaction.
+
+    The tests are over photographs and over generators.
 
     Parameters
     ----------

@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from stimuli_gen.stored_images import ImagesOnDisk
 
 TARGETS = ("own", "truth", "generator")
-"""Whose class the metamer shall have: the evaluator's own to the photograph; the ground truth; or that of the networks
-that took part, to the photograph (of a set: the class of the largest mean probability)."""
+"""Whose class of the photograph counts as the right one for the metamer.
+
+It is the evaluator's own class; the ground truth; or the class of the networks that took part (of a
+set of networks: the class of the largest mean probability).
+"""
 WAYS = (1000, 16)
 MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", "ways", "rule")
 AVERAGE = "mean of evaluators"
@@ -191,7 +194,10 @@ def _check(
 
 
 def _asked(batch_size: int, kept: Memory) -> Seen:
-    """Make the function that asks a network about pictures; what it says to the same photographs is kept."""
+    """Make the function that lets a network classify pictures.
+
+    Its answers to the same photographs are kept.
+    """
     from stimuli_gen.models import predict
 
     def _ask(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
@@ -211,7 +217,10 @@ def _asked(batch_size: int, kept: Memory) -> Seen:
 
 
 def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str) -> np.ndarray:
-    """Name the classes: of 16, the category; else the network's own class name with its number, as names repeat."""
+    """Name the classes: of 16, the category; else the network's own class name.
+
+    Class names repeat, so that the number of the class follows.
+    """
     from stimuli_gen.categories import to_sixteen
 
     if ways == 16:
@@ -399,7 +408,9 @@ def recognition_summary(
 def recognizability_curves(
     summary: pd.DataFrame, *, ways: int = 1000, rule: str | None = None
 ) -> pd.DataFrame:
-    """Take the curves over stages (Boehm et al. 2025, Fig. 3): the mean of evaluators, one curve a set.
+    """Compute the curves over stages: the mean of evaluators, one curve per set.
+
+    See Boehm et al. (2025), Fig. 3.
 
     Parameters
     ----------
@@ -451,7 +462,9 @@ def epsilon_settings(
     ball: str = "linf",
     center: str = "start",
 ) -> dict[str, dict[str, Any]]:
-    """Say how metamers are made for the comparison of restricted images (Boehm et al. 2025, Fig. 6).
+    """Give the settings of metamers for the comparison of restricted images.
+
+    See Boehm et al. (2025), Fig. 6.
 
     Parameters
     ----------

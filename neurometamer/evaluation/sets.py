@@ -1,4 +1,4 @@
-"""Metamers beside their photographs: joined by id, with what is known of their validity, and summaries of both.
+"""Metamers beside their photographs: joined by id, with their validity, and summaries of both.
 
 Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al.
 (2023), and is taken of the valid metamers; those that failed, and those that nobody judged, have
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 SET_COLUMNS = ("set", "members", "stage", "setting")
 """What names a set of metamers in every table."""
 FLAGS = ("same_class", "above_null", "valid")
-"""The two criteria of Feather et al. (2023) of the 8-bit picture, and both together; missing where nobody judged."""
+"""The two criteria of Feather et al. (2023) of the 8-bit picture, and both together.
+
+They are missing where no network was asked.
+"""
 STATES = ("valid", "failed", "not judged")
 STAGE_ORDER = ("early", "middle", "late")
 _STORED = {"same_class": "same_class_16_png", "above_null": "above_null_png", "valid": "valid"}
@@ -315,7 +318,10 @@ def _at_rows(images: np.ndarray | ImagesOnDisk, rows: np.ndarray) -> np.ndarray 
 
 
 def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk:
-    """Read the PNG files of metamers, or name them where they are too many to be held; all are tried now."""
+    """Read the PNG files of metamers, or list them where they are too many for memory.
+
+    All files are tried now.
+    """
     from stimuli_gen.stimuli import read_png
     from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
 
@@ -341,7 +347,10 @@ def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk
 
 
 def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the criteria from the metamers' own columns; of several networks and stages all must be met."""
+    """Read the criteria from the columns of the metamers.
+
+    Of several networks and stages all must be met.
+    """
     found = {}
     for flag, column in _STORED.items():
         names = [one for one in table.columns if one == column or str(one).startswith(f"{column}_")]
@@ -391,7 +400,9 @@ def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
 
 @checked_with(shapes={"pictures": "n 3 height width"})
 def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
-    """Present 8-bit pictures to a network: as they are where the size fits, else through its preprocessing.
+    """Present 8-bit pictures to a network.
+
+    Pictures of its size stay as they are, others pass its preprocessing.
 
     Parameters
     ----------
@@ -554,7 +565,9 @@ def summarize(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Average a value over images, for valid, failed and not judged metamers apart, with bootstrap intervals.
+    """Average a value over images, with bootstrap intervals.
+
+    Valid, failed and unjudged metamers are averaged apart.
 
     Parameters
     ----------
@@ -670,7 +683,10 @@ def _cell_rows(
 
 
 def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Take the interval where some resamples are infinite, as those of PSNR are when an image equals its photograph."""
+    """Compute the interval where some resamples are infinite.
+
+    Those of PSNR are infinite when an image equals its photograph.
+    """
     huge = 1e300
     low, high = percentile_interval(np.where(np.isposinf(means), huge, means), confidence)
     return np.where(low > huge / 1e6, np.inf, low), np.where(high > huge / 1e6, np.inf, high)

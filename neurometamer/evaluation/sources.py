@@ -143,7 +143,7 @@ def _cut_of(metamers: StimulusSet) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]) -> None:
-    """Compare the photographs with what the metamers were made of, where they tell and all are there."""
+    """Compare the photographs with the sources of the metamers, where all are known and there."""
     from stimuli_gen.stored_images import digest_levels
 
     known = told.get("reference_pixels")

@@ -1,4 +1,6 @@
-"""Effects in a two by two table of scores: permutation tests over images, and over the networks in the four cells.
+"""Effects in a two by two table of scores: permutation tests over images and over networks.
+
+The networks are those in the four cells.
 
 The cells are numbered 0 to 3: first level of both factors; first of A, second of B; second of A,
 first of B; second of both. A permutation test of two sides asks how often a relabeling gives an
@@ -32,7 +34,10 @@ CONTRASTS = {
     "b": (0.5, -0.5, 0.5, -0.5),
     "interaction": (1.0, -1.0, -1.0, 1.0),
 }
-"""Weights of the cells' means: half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - m3)."""
+"""Weights of the means of the cells.
+
+Half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - m3).
+"""
 _BLOCK = 1_000
 _NEAR = 1e-9
 """Differences of proportions below this are rounding."""
@@ -214,7 +219,10 @@ def _main_effect(scores: np.ndarray, own: np.ndarray, other: np.ndarray) -> floa
 def _level_labels(
     own: np.ndarray, other: np.ndarray, n_permutations: int, seed: int
 ) -> tuple[list[np.ndarray], bool]:
-    """For each level of the other factor, which of its networks are in the first level: (m, networks) of 0 and 1."""
+    """For each level of the other factor, mark which of its networks are in the first level.
+
+    The shape is (m, networks), the values are 0 and 1.
+    """
     labels = [(own[other == at] == 0).astype(float) for at in (0, 1)]
     if math.prod(math.comb(len(one), int(one.sum())) for one in labels) <= n_permutations:
         return [_choices(len(one), int(one.sum())) for one in labels], True
@@ -233,7 +241,10 @@ def _choices(n: int, k: int) -> np.ndarray:
 def _main_effects(
     scores: np.ndarray, own: np.ndarray, other: np.ndarray, parts: list[np.ndarray], exact: bool
 ) -> np.ndarray:
-    """Effects under other labels, without their sign: (score vectors, m); all combinations of labels where exact."""
+    """Compute the effects under other labels, without their sign: (score vectors, m).
+
+    Where the test is exact, the labels are all combinations.
+    """
     sides = []
     for at, chosen in enumerate(parts):
         values = scores[:, other == at]
@@ -278,7 +289,10 @@ def _interaction_p(scores: np.ndarray, cells: np.ndarray, labels: np.ndarray, ex
 
 
 def _squared_t(residuals: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Square of the interaction over the sum of squares within cells, which differs from t² by a constant."""
+    """Compute the square of the interaction over the sum of squares within cells.
+
+    It differs from t² by a constant.
+    """
     total = np.square(residuals).sum()
     effect, within = np.zeros(len(labels)), np.full(len(labels), total)
     for cell, weight in enumerate(CONTRASTS["interaction"]):
