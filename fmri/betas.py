@@ -242,8 +242,8 @@ def event_design(
     _check_choices(hrf_model=(hrf_model, HRFS))
     if not 0 <= high_pass < 0.5 / run.t_r:
         raise InputError(
-            f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below "
-            f"{0.5 / run.t_r:g} (half of 1/TR)."
+            f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below {0.5 / run.t_r:g} "
+            "(half of 1/TR)."
         )
     kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.t_r, slice_time_ref)
@@ -291,8 +291,8 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
         named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[unknown].itertuples()]
         raise InputError(
             f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
-            "Their betas would "
-            "have different units; give durations, or ignore those trial types (ignore, --ignore)."
+            "Their betas would have different units; give durations, or ignore those trial types "
+            "(ignore, --ignore)."
         )
     return kept
 
@@ -537,9 +537,8 @@ def _fit_run(
         if np.any(means <= 0):
             raise InputError(
                 f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so "
-                "percent signal "
-                'change has no meaning; give images that keep their mean, or units="raw" (--units '
-                "raw)."
+                "percent signal change has no meaning; give images that keep their mean, or "
+                'units="raw" (--units raw).'
             )
         betas[:, usable] *= 100 / means
     return betas
@@ -630,8 +629,7 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
     if len(design.columns) >= len(design):
         raise InputError(
             f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for "
-            f"{len(design)} "
-            "volumes; use fewer confounds (columns, --columns), a lower high_pass "
+            f"{len(design)} volumes; use fewer confounds (columns, --columns), a lower high_pass "
             "(--high-pass), or longer runs."
         )
     weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
@@ -639,8 +637,7 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
         late = [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
         raise InputError(
             f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events "
-            "(ignore, "
-            "--ignore) or give the whole run."
+            "(ignore, --ignore) or give the whole run."
         )
     _check_apart(run, events, names)
     _check_rank(run, design, names)
@@ -656,8 +653,7 @@ def _check_apart(run: BoldRun, events: np.ndarray, names: Sequence[str]) -> None
         ]
         raise InputError(
             f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove "
-            "repeated rows, or give "
-            "events that belong together one row."
+            "repeated rows, or give events that belong together one row."
         )
 
 
@@ -672,8 +668,8 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
     involved = [label for label, takes_part in zip(labels, part, strict=True) if takes_part]
     raise InputError(
         f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave out "
-        "confounds that "
-        "repeat others (drifts and intercept are already in the design), or overlapping events."
+        "confounds that repeat others (drifts and intercept are already in the design), or "
+        "overlapping events."
     )
 
 
@@ -696,8 +692,7 @@ def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> 
     found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
     return InputError(
         f"{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or "
-        'unusable="drop" '
-        "(--unusable drop) to drop and list them."
+        'unusable="drop" (--unusable drop) to drop and list them.'
     )
 
 

@@ -90,8 +90,7 @@ def check_same_labels(
             raise InputError(
                 f"{Path(table).name} was given for {Path(image).name}: {key}-{theirs[key]} is not "
                 f"{key}-{ours[key]}. Give the files of all lists in the same order of runs, or "
-                "rename "
-                "the file whose name is wrong."
+                "rename the file whose name is wrong."
             )
 
 
@@ -329,9 +328,8 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
         if key in TIMING_KEYS:
             raise InputError(
                 f"{Path(image).name}: {other.name} and {sources[key].name} give it a different "
-                f"{key}, and neither "
-                "name is nearer to that of the image (BIDS: one file a folder). Correct or remove "
-                "one."
+                f"{key}, and neither name is nearer to that of the image (BIDS: one file a "
+                "folder). Correct or remove one."
             )
     return Sidecar(values, sources)
 
@@ -410,8 +408,7 @@ def repetition_time(
     if told is not None and header is not None and _differ(told, header):
         raise InputError(
             f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} "
-            "says "
-            f"{told:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
+            f"says {told:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
         )
     chosen = header if told is None else told
     if chosen is None:
@@ -435,9 +432,8 @@ def _check_given_tr(
     if told is not None and _differ(given, told) and (header is None or _differ(given, header)):
         also = "" if header is None else f", and the header {header:g} s"
         raise InputError(
-            f"{name}: t_r (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave t_r "
-            "out, or "
-            f"correct the sidecar."
+            f"{name}: t_r (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave t_r out, "
+            "or correct the sidecar."
         )
     if told is None and header is not None and _differ(given, header):
         warnings.warn(
@@ -453,15 +449,15 @@ def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
     if told is not None and step is not None and _differ(told, step):
         raise InputError(
             f"{name}: {sidecar.where('RepetitionTime')} says {told:g} s, but "
-            f"{sidecar.where('VolumeTiming')} says "
-            f"{step:g} s from volume to volume. Correct or remove one."
+            f"{sidecar.where('VolumeTiming')} says {step:g} s from volume to volume. Correct or "
+            "remove one."
         )
     key = "VolumeTiming" if told is None else "RepetitionTime"
     told = step if told is None else told
     if told is not None and not TR_RANGE_S[0] <= told <= TR_RANGE_S[1]:
         raise InputError(
-            f"{name}: {sidecar.where(key)} is {told:g}; BIDS wants seconds "
-            f"({TR_RANGE_S[0]:g} to {TR_RANGE_S[1]:g}). Correct it."
+            f"{name}: {sidecar.where(key)} is {told:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
+            f"{TR_RANGE_S[1]:g}). Correct it."
         )
     return key, told
 
@@ -559,9 +555,8 @@ def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequenc
         return
     warnings.warn(
         f"{name}: {sidecar.where('SliceTiming')} lists {n_times} slices, but the image has "
-        f"{shape[axis]} along "
-        f"{direction}. Check whether the sidecar belongs to it; of a resampled image, remove "
-        "SliceTiming.",
+        f"{shape[axis]} along {direction}. Check whether the sidecar belongs to it; of a resampled "
+        "image, remove SliceTiming.",
         stacklevel=2,
     )
 
@@ -571,8 +566,7 @@ def _check_within_tr(name: str, where: str, times: Sequence[float], t_r: float) 
     if outside:
         raise InputError(
             f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the "
-            "repetition "
-            f"time of {t_r:g} s, in seconds, are wanted. Correct it."
+            f"repetition time of {t_r:g} s, in seconds, are wanted. Correct it."
         )
 
 
@@ -617,8 +611,7 @@ def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = N
     if times.given and times.start_s is not None and _differ(slice_time_ref * t_r, times.start_s):
         warnings.warn(
             f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * t_r:g} s into each "
-            "volume; "
-            f"StartTime of the sidecars says {times.start_s:g} s.",
+            f"volume; StartTime of the sidecars says {times.start_s:g} s.",
             stacklevel=2,
         )
     return slice_time_ref * t_r
@@ -628,9 +621,8 @@ def _tell_uncertain(times: SliceTimes, t_r: float) -> None:
     if times.corrected and times.start_s is None:
         warnings.warn(
             "the sidecars say that slice times were corrected, but not to which time (no "
-            "StartTime); the "
-            "start of each volume is taken. Give slice_time_ref (--slice-time-ref), 0.5 for "
-            "fMRIPrep.",
+            "StartTime); the start of each volume is taken. Give slice_time_ref "
+            "(--slice-time-ref), 0.5 for fMRIPrep.",
             stacklevel=3,
         )
     if times.spread_s > TOLD_SPREAD_S:
@@ -642,9 +634,7 @@ def _tell_uncertain(times: SliceTimes, t_r: float) -> None:
             taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
         warnings.warn(
             f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not "
-            "corrected; "
-            f"{taken}. Correct slice times first (fMRIPrep does), or give slice_time_ref "
-            "(--slice-time-ref) for the "
-            "slices of your regions.",
+            f"corrected; {taken}. Correct slice times first (fMRIPrep does), or give "
+            "slice_time_ref (--slice-time-ref) for the slices of your regions.",
             stacklevel=3,
         )

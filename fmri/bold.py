@@ -519,10 +519,8 @@ def image_affine(
     if affine != "qform" and abs(np.linalg.det(chosen[:3, :3])) < _LEAST_VOLUME_MM3:
         raise InputError(
             f"{Path(path).name}: the transform of its header places all voxels in one plane, line "
-            "or point "
-            f'(sform code {codes[0]}, qform code {codes[1]}); give affine="qform" (--affine qform) '
-            "where that holds, "
-            "or write the header again."
+            f'or point (sform code {codes[0]}, qform code {codes[1]}); give affine="qform" '
+            "(--affine qform) where that holds, or write the header again."
         )
     if min(codes) <= 0 or affine == "sform":
         return np.asarray(image.affine, dtype=np.float64)
@@ -531,8 +529,7 @@ def image_affine(
     except Exception as error:
         raise InputError(
             f"{path}: the qform of the header cannot be read ({_one_line(error)}); give "
-            'affine="sform" '
-            "(--affine sform), or write the header again."
+            'affine="sform" (--affine sform), or write the header again.'
         ) from error
     if affine == "qform":
         return np.asarray(qform, dtype=np.float64)
@@ -563,10 +560,8 @@ def _raise_two_places(
     )
     raise InputError(
         f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) "
-        "place the voxels "
-        f'up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or "qform" '
-        "(--affine), or write "
-        "the header again."
+        f'place the voxels up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or '
+        '"qform" (--affine), or write the header again.'
     )
 
 
@@ -598,8 +593,8 @@ def check_same_grid(
     if not away <= 1e-3:
         raise InputError(
             f"{Path(path).name} and {Path(like).name} have the same shape but another affine "
-            "(largest difference "
-            f"{away:.4g}); resample one onto the other yourself (nearest neighbor for masks)."
+            f"(largest difference {away:.4g}); resample one onto the other yourself (nearest "
+            "neighbor for masks)."
         )
 
 
@@ -655,8 +650,8 @@ def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, t_r: floa
     if header.get_xyzt_units()[1] == "unknown":
         warnings.warn(
             f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
-            "write where they "
-            "know none; 1 s is taken. Give the repetition time in seconds: t_r (--tr).",
+            "write where they know none; 1 s is taken. Give the repetition time in seconds: t_r "
+            "(--tr).",
             stacklevel=2,
         )
 

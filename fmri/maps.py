@@ -72,15 +72,13 @@ def mask_places(
         if tuple(grid["shape"]) != mask.shape:
             raise InputError(
                 f"the patterns were made on the grid {tuple(grid['shape'])} but the mask has "
-                f"{mask.shape}; give a mask "
-                "on the grid of the BOLD files."
+                f"{mask.shape}; give a mask on the grid of the BOLD files."
             )
         away = float(np.abs(np.asarray(grid["affine"]) - affine).max())
         if not away <= 1e-3:
             raise InputError(
                 "the mask has another affine than the patterns' BOLD files (largest difference "
-                f"{away:.4g}); give a "
-                "mask on the grid of the BOLD files."
+                f"{away:.4g}); give a mask on the grid of the BOLD files."
             )
     once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
     patterns = patterns.select(voxels=once)
@@ -92,8 +90,7 @@ def mask_places(
         names = [f"({i}, {j}, {k})" for i, j, k in index[~fits]]
         raise InputError(
             f"voxels of the patterns outside the mask: {name_ids(names)}; give the mask that the "
-            "patterns were made "
-            "with, or a larger one on the same grid."
+            "patterns were made with, or a larger one on the same grid."
         )
     position = np.full(mask.shape, -1, dtype=np.int64)
     position[mask] = np.arange(int(mask.sum()))
@@ -128,8 +125,8 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     if len(sides) > 1:
         raise InputError(
             f"the patterns hold vertices of the hemispheres {name_ids(sides)} but a mesh is of "
-            "one; give patterns of "
-            "one hemisphere (patterns.select(voxels=patterns.voxels['hemisphere'] == 'L'))."
+            "one; give patterns of one hemisphere "
+            "(patterns.select(voxels=patterns.voxels['hemisphere'] == 'L'))."
         )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
         raise InputError(
@@ -141,8 +138,7 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     if beyond := vertices[(vertices < 0) | (vertices >= n_vertices)].tolist():
         raise InputError(
             f"the patterns hold vertices {name_ids(beyond)} but the mesh has {n_vertices} (0 to n "
-            "- 1); give the mesh "
-            "that the responses were sampled on."
+            "- 1); give the mesh that the responses were sampled on."
         )
     return patterns, vertices
 
@@ -307,8 +303,7 @@ def _vertex_labels(path: str | os.PathLike[str], n_vertices: int) -> np.ndarray:
     if len(keys) != n_vertices:
         raise InputError(
             f"{Path(path).name} has labels of {len(keys)} vertices but there are responses of "
-            f"{n_vertices}; give the "
-            "labels of the same surface."
+            f"{n_vertices}; give the labels of the same surface."
         )
     named = {key: name for key, name in table.items() if name.lower() not in _NO_LABEL}
     return np.array([named.get(int(key), "") for key in keys], dtype=object)

@@ -91,9 +91,8 @@ class Patterns:
         ):
             raise InputError(
                 f"patterns have values of shape {values.shape} and type {values.dtype}, but "
-                f"{len(observations)} "
-                f"observations and {len(voxels)} voxels; give a float array of shape "
-                "(observations, voxels)."
+                f"{len(observations)} observations and {len(voxels)} voxels; give a float array of "
+                "shape (observations, voxels)."
             )
         _check_finite(values, voxels)
         _check_unique(observations, ("condition", "presentation"), "observation(s)")
@@ -329,9 +328,8 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
         if len(part.voxels) != len(keys) or np.any(order < 0):
             raise InputError(
                 f"patterns have different voxels ({len(keys)} and {len(part.voxels)}, "
-                f"{int(np.sum(order < 0))} of the "
-                "first are missing in another); make them with the same masks and the same dropped "
-                "voxels."
+                f"{int(np.sum(order < 0))} of the first are missing in another); make them with "
+                "the same masks and the same dropped voxels."
             )
         values.append(part.values[:, order])
     runs = [part.observations[["session", "run"]].drop_duplicates() for part in parts]
@@ -396,8 +394,7 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
         if not part.observations[list(OBSERVATION_COLUMNS)].equals(first):
             raise InputError(
                 f"patterns 1 and {number} hold other observations; regions are joined when "
-                "conditions, presentations, "
-                "runs and sessions are the same, in the same order."
+                "conditions, presentations, runs and sessions are the same, in the same order."
             )
     return Patterns(
         values=np.concatenate([part.values for part in parts], axis=1),
@@ -519,8 +516,7 @@ def _check_finite(values: np.ndarray, voxels: pd.DataFrame) -> None:
         places = [f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()]
         raise InputError(
             f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these "
-            "voxels before "
-            'making patterns (estimate_betas: unusable="drop").'
+            'voxels before making patterns (estimate_betas: unusable="drop").'
         )
 
 
@@ -540,6 +536,6 @@ def _check_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
         raise unknown_name(kind, absent[0], known)
     if absent:
         raise InputError(
-            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; "
-            "check the ids against events.tsv."
+            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; check the "
+            "ids against events.tsv."
         )

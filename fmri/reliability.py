@@ -153,9 +153,8 @@ def tell_few_conditions(n_conditions: int) -> None:
     if n_conditions < ADVISED_CONDITIONS:
         warnings.warn(
             f"voxels are chosen by the reliability of their responses to {n_conditions} "
-            "conditions; Tarhan & Konkle "
-            f"(2020) advise at least {ADVISED_CONDITIONS}, with fewer the choice is largely "
-            "chance.",
+            f"conditions; Tarhan & Konkle (2020) advise at least {ADVISED_CONDITIONS}, with fewer "
+            "the choice is largely chance.",
             stacklevel=2,
         )
 
@@ -444,8 +443,8 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
     if single:
         raise InputError(
             f"conditions without both an odd and an even presentation: {name_ids(single)}; "
-            "reliability needs each "
-            "condition at least twice: give more runs, or leave these conditions out."
+            "reliability needs each condition at least twice: give more runs, or leave these "
+            "conditions out."
         )
     odd = chosen.means(sorted(set(numbers[numbers % 2 == 1])))[1]
     even = chosen.means(sorted(set(numbers[numbers % 2 == 0])))[1]

@@ -128,9 +128,8 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
         there, sign = ("left", ">") if side == "L" else ("right", "<")
         warnings.warn(
             f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie "
-            f"at x {sign} 0 mm "
-            f"(mean x {x.mean():.1f} mm), in the other hemisphere. Check whether mask or images "
-            "are mirrored.",
+            f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
+            "mask or images are mirrored.",
             stacklevel=2,
         )
 
@@ -158,8 +157,7 @@ def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
         elif shared:
             warnings.warn(
                 f"ROIs '{one}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
-                f"{int(second.sum())}); "
-                "what is found in these regions is not independent.",
+                f"{int(second.sum())}); what is found in these regions is not independent.",
                 stacklevel=2,
             )
 
@@ -261,9 +259,8 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
     if not is_binary:
         raise InputError(
             f"ROI '{name}': {path.name} is not a binary mask; it holds "
-            f"{name_ids(np.unique(values))}. "
-            "Save one mask a region with 0 and 1 (threshold a probability map, split a label "
-            "image)."
+            f"{name_ids(np.unique(values))}. Save one mask a region with 0 and 1 (threshold a "
+            "probability map, split a label image)."
         )
     mask &= values > 0
     _check_filled({name: mask})

@@ -78,8 +78,7 @@ class SimulatedTruth:
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} "
-                "conditions and "
-                f"{len(self.voxels)} voxels."
+                f"conditions and {len(self.voxels)} voxels."
             )
         need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
 
@@ -307,8 +306,7 @@ def simulate_patterns(
     if (n_per_roi is None) != (not len(select_on)):
         raise InputError(
             f"n_per_roi is {n_per_roi} and select_on names {len(select_on)} conditions; give both "
-            "to choose voxels, or "
-            "neither to keep all."
+            "to choose voxels, or neither to keep all."
         )
     patterns = {}
     for name in subjects:
@@ -626,8 +624,7 @@ def _check_simulation(
         if np.ndim(values) != 2 or len(values) != len(conditions) or not np.isfinite(values).all():
             raise InputError(
                 f"features '{name}' have the shape {np.shape(values)}; give finite numbers, one "
-                "row for each of the "
-                f"{len(conditions)} conditions."
+                f"row for each of the {len(conditions)} conditions."
             )
     for name in (name for weights in mixing.values() for name in weights):
         if name not in features:

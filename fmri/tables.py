@@ -101,8 +101,8 @@ def _check_one_stimulus_an_id(ids: Sequence[str], values: Sequence[str], where: 
         if stimuli.setdefault(name, value) != value:
             raise InputError(
                 f"{where}: '{stimuli[name]}' and '{value}' would both be the stimulus '{name}'; "
-                "give a column "
-                "with an id for each stimulus (condition_column, --condition-column)."
+                "give a column with an id for each stimulus (condition_column, "
+                "--condition-column)."
             )
 
 
@@ -113,8 +113,7 @@ def _check_no_line_breaks(table: pd.DataFrame, where: str) -> None:
         if len(rows):
             raise InputError(
                 f"{where}: row {rows[0] + 1} of '{name}' runs over several lines, as after a "
-                "double quote that "
-                "is not closed; remove the quote, or save the table as .tsv."
+                "double quote that is not closed; remove the quote, or save the table as .tsv."
             )
 
 
@@ -145,8 +144,8 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     missing = [name for name in ("onset", "duration", "trial_type") if name not in events.columns]
     if missing:
         raise InputError(
-            f"{label}: the events lack the column(s) {', '.join(missing)}; "
-            f"they have {', '.join(map(str, events.columns))}."
+            f"{label}: the events lack the column(s) {', '.join(missing)}; they have "
+            f"{', '.join(map(str, events.columns))}."
         )
     if events.empty:
         raise InputError(f"{label}: the events table has no rows; leave the run out.")
@@ -241,8 +240,8 @@ def _check_named(columns: Sequence[str], where: str) -> None:
         places = name_ids(int(column.split()[-1]) + 1 for column in unnamed)
         raise InputError(
             f"{where}: column(s) {places} have no name, as row numbers often have none; remove or "
-            "name them, or name "
-            "the columns to use (columns, --columns; [glm] confounds in a study file)."
+            "name them, or name the columns to use (columns, --columns; [glm] confounds in a "
+            "study file)."
         )
 
 
@@ -259,8 +258,7 @@ def _check_header(table: pd.DataFrame, where: str) -> None:
     if all(numbers) and any(any(letter.isdigit() for letter in word) for word in words):
         raise InputError(
             f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a "
-            "first row with "
-            "the names of the confounds, between tabs (.tsv) or commas (.csv)."
+            "first row with the names of the confounds, between tabs (.tsv) or commas (.csv)."
         )
 
 
@@ -289,8 +287,7 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
     if len(confounds) != n_volumes:
         raise InputError(
             f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} "
-            "volumes; "
-            "give one row a volume."
+            "volumes; give one row a volume."
         )
     if again := duplicates(confounds.columns):
         raise InputError(
@@ -308,7 +305,7 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
         raise InputError(
             f"{label}: confounds have missing or non-numeric values after the first row: "
             f"{name_ids(table.columns[broken])}; repair them, or name the columns to use (columns, "
-            "--columns; "
-            f"[glm] confounds in a study file), for example {name_ids(usable) or 'none of these'}."
+            "--columns; [glm] confounds in a study file), for example "
+            f"{name_ids(usable) or 'none of these'}."
         )
     return pd.DataFrame(values, columns=[str(name) for name in table.columns])

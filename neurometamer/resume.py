@@ -426,8 +426,7 @@ def refuse_links_out(folder: str | os.PathLike[str]) -> None:
     if outside:
         raise InputError(
             f"{folder} holds links that lead out of it, which are not followed: "
-            f"{name_ids(sorted(outside))}; replace "
-            "each by the file or folder itself."
+            f"{name_ids(sorted(outside))}; replace each by the file or folder itself."
         )
 
 

@@ -329,8 +329,7 @@ def check_file_names(ids: Iterable[str]) -> None:
         shown = name_ids(map(repr, reasons))
         raise InputError(
             f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or "
-            "give a CSV with the "
-            "columns file and id."
+            "give a CSV with the columns file and id."
         )
     if pairs := same_file_names(names):
         shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
@@ -339,8 +338,7 @@ def check_file_names(ids: Iterable[str]) -> None:
         )
         raise InputError(
             f"ids that differ in {kind} only: {shown}; their files would overwrite each other on "
-            "macOS and Windows. "
-            "Rename one of each, or give a CSV with the columns file and id."
+            "macOS and Windows. Rename one of each, or give a CSV with the columns file and id."
         )
 
 
@@ -561,8 +559,8 @@ def _check_cells(
         row = short[0]
         raise InputError(
             f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a "
-            "file that is cut off "
-            f"({len(short)} such line(s)); fill up each of them: n/a for what is missing."
+            f"file that is cut off ({len(short)} such line(s)); fill up each of them: n/a for what "
+            "is missing."
         )
 
 
@@ -592,9 +590,8 @@ def _check_quotes(
             if is_swallowed and n_columns > 2:
                 raise InputError(
                     f"{path}: row {number} of '{header[column]}' runs over several lines, as after "
-                    "a double quote "
-                    f"that is not closed ({cell[:30]!r}…); remove the quote, or save the table as "
-                    ".tsv."
+                    f"a double quote that is not closed ({cell[:30]!r}…); remove the quote, or "
+                    "save the table as .tsv."
                 )
 
 

@@ -46,9 +46,8 @@ OFFLINE_MODEL = "efficientnet_lite0"
 RANDOM_WEIGHTS = "Kaiming normal, fan_out"
 """How random weights are drawn, see `randomize`."""
 OWN_NETWORKS = (
-    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, your "
-    "own) that the "
-    "functions of stimuli_gen and neurometamer take"
+    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, "
+    "your own) that the functions of stimuli_gen and neurometamer take"
 )
 """How networks that are not in the table are used."""
 DOWNLOAD_TIMEOUT_S = 20.0
@@ -366,8 +365,7 @@ def weights_by_name(
     ]:
         raise InputError(
             f"weights file {name_ids(lost)} does not exist; give a .pth, .npz or .safetensors "
-            "file, "
-            f"{' or '.join(map(repr, NO_FILE))}."
+            f"file, {' or '.join(map(repr, NO_FILE))}."
         )
     return found
 
@@ -386,8 +384,7 @@ def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
     if bad := [name or f"={value}" for name, _, value in pairs if not (name and value)]:
         raise InputError(
             "a weights file is for one model; for several write NAME=FILE (or NAME=default, "
-            "NAME=random) between "
-            f"commas, not {name_ids(bad)}; the models are {name_ids(names)}."
+            f"NAME=random) between commas, not {name_ids(bad)}; the models are {name_ids(names)}."
         )
     if again := duplicates([name for name, _, _ in pairs]):
         raise InputError(f"weights of {name_ids(again)} are given twice; give them once.")
@@ -510,8 +507,8 @@ def _check_drawable(module: torch.nn.Module, path: str) -> None:
     if weight is None:
         raise InputError(
             f"the weights of {path or 'the network'} are computed from others (weight norm, "
-            "spectral norm …); take "
-            "that off first, for example with torch.nn.utils.parametrize.remove_parametrizations."
+            "spectral norm …); take that off first, for example with "
+            "torch.nn.utils.parametrize.remove_parametrizations."
         )
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise InputError(
@@ -641,8 +638,8 @@ def _why_unreadable(error: Exception) -> str:
         ):
             return (
                 f"it holds more than tensors ({unknown[1]}), and reading that would run code from "
-                "the file. Save the "
-                "tensors alone where you trust the file: torch.save(network.state_dict(), FILE)."
+                "the file. Save the tensors alone where you trust the file: "
+                "torch.save(network.state_dict(), FILE)."
             )
         return "it is no file of torch.save, or a damaged one."
     if isinstance(error, EOFError) or "PytorchStreamReader" in text or "enforce fail" in text:
@@ -681,8 +678,7 @@ def _unwrapped(
         if any(not torch.equal(value, given[f"{other}{key}"]) for key, value in weights.items()):
             raise InputError(
                 f"weights file {path} holds the weights more than once, and they differ "
-                f"('{fronts[0]}{first}', "
-                f"'{other}{first}'); save those you mean alone."
+                f"('{fronts[0]}{first}', '{other}{first}'); save those you mean alone."
             )
     taken = {f"{front}{key}" for front in fronts for key in own}
     rest = {key: value for key, value in given.items() if key not in taken}
@@ -711,10 +707,8 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
         if any(abs(one - other) > 1e-3 for one, other in zip(each, known[what], strict=True)):
             raise InputError(
                 f"weights file {path} was trained with another {what} of pixels ({key}: {told}) "
-                "than "
-                f"{entry.architecture} has here ({list(known[what])}); give the network and its "
-                "own Preprocessing to "
-                "stimuli_gen.stage_model."
+                f"than {entry.architecture} has here ({list(known[what])}); give the network and "
+                "its own Preprocessing to stimuli_gen.stage_model."
             )
 
 
@@ -742,8 +736,7 @@ def _load_into(
     if missing or extra or wrong:
         raise InputError(
             f"weights file {path} does not fit {entry.architecture}: missing "
-            f"{name_ids(missing) or 'none'}; "
-            f"unexpected {name_ids(extra) or 'none'}; wrong shape "
+            f"{name_ids(missing) or 'none'}; unexpected {name_ids(extra) or 'none'}; wrong shape "
             f"{name_ids(_shapes(wrong, own, given)) or 'none'}."
         )
     if coded := [
@@ -751,8 +744,7 @@ def _load_into(
     ]:
         raise InputError(
             f"weights file {path}: {name_ids(coded)} are no real floating-point numbers "
-            f"({given[coded[0]].dtype}), as "
-            "of a quantized network; save the network's own weights."
+            f"({given[coded[0]].dtype}), as of a quantized network; save the network's own weights."
         )
     network.load_state_dict(given, strict=False)
 
@@ -823,12 +815,9 @@ def _download(name: str, entry: ModelEntry) -> Path:
             goal.unlink(missing_ok=True)
         raise InputError(
             f"the ImageNet weights of {name} are not on this machine and could not be downloaded "
-            f"({error}). "
-            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as the weights "
-            "(--weights FILE; of "
-            "several networks NAME=FILE), "
-            f"or use the model {OFFLINE_MODEL}, which works offline, or the weights 'random' "
-            "(untrained)."
+            f"({error}). Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as "
+            "the weights (--weights FILE; of several networks NAME=FILE), or use the model "
+            f"{OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -148,8 +148,7 @@ def _check_names(table: pd.DataFrame, what: str) -> None:
         if again := duplicates(table[names] + " in condition '" + table["condition"] + "'"):
             raise InputError(
                 f"two images are the same {'id' if names == 'id' else 'image (reference_id)'}: "
-                f"{name_ids(again)}; "
-                "give each its own id or condition."
+                f"{name_ids(again)}; give each its own id or condition."
             )
     first = table.drop_duplicates("reference_id").set_index("reference_id")["category"]
     torn = table.loc[
@@ -194,8 +193,7 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         names = name_ids(f"{image} in '{one}'" for image, one in missing)
         raise InputError(
             f"a condition is missing for an image: {names}; add the images, take the others out, "
-            "or show the "
-            "photograph instead (missing='photograph', --incomplete photograph)."
+            "or show the photograph instead (missing='photograph', --incomplete photograph)."
         )
     natural = (
         filled[filled["kind"] == "RE"]

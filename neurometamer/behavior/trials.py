@@ -239,10 +239,9 @@ def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
     if lost:
         raise InputError(
             f"the table lacks the column(s) {', '.join(lost)}; it has "
-            f"{', '.join(map(str, table.columns))}. "
-            f"Needed are {', '.join(TRIAL_ROLES)} (trials) or {', '.join(PROPORTION_ROLES)} "
-            "(proportions); "
-            "name a column of another name with ROLE=NAME (--column)."
+            f"{', '.join(map(str, table.columns))}. Needed are {', '.join(TRIAL_ROLES)} (trials) "
+            f"or {', '.join(PROPORTION_ROLES)} (proportions); name a column of another name with "
+            "ROLE=NAME (--column)."
         )
     if table.empty:
         raise InputError("the table has no rows.")
@@ -397,8 +396,7 @@ def screen_trials(
         odd = f"; {notes[-1]}" if outside else ""
         raise InputError(
             f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}{odd}; relax the "
-            "rules, or name all "
-            "answers (--categories)."
+            "rules, or name all answers (--categories)."
         )
     usable = usable.assign(correct=(usable["response"] == usable["truth"]).to_numpy(dtype=bool))
     return Screened(
@@ -453,8 +451,7 @@ def read_numbers(column: pd.Series, what: str) -> pd.Series:
         shown = ", ".join(f"'{cell}'" for cell in list(dict.fromkeys(wrong))[:5])
         raise InputError(
             f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as "
-            f"numbers{comma}, and leave "
-            "the cell empty where there is none."
+            f"numbers{comma}, and leave the cell empty where there is none."
         )
     return numbers
 
@@ -478,8 +475,7 @@ def _in_one_case(
     if not ignore_case:
         raise InputError(
             "answers or true categories differ from the categories in upper and lower case only: "
-            f"{examples}; write "
-            "them alike, or take them for the same with --ignore-case."
+            f"{examples}; write them alike, or take them for the same with --ignore-case."
         )
     return spelled, [f"taken for the same in upper and lower case: {examples}"]
 
@@ -653,13 +649,11 @@ def check_proportions(table: pd.DataFrame) -> None:
     if len(wrong):
         raise InputError(
             f"{len(wrong)} proportions are no numbers between 0 and 1: "
-            f"{name_ids(wrong['proportion'])}; "
-            "give shares of correct answers, not percentages."
+            f"{name_ids(wrong['proportion'])}; give shares of correct answers, not percentages."
         )
     keys = table[["observer", "participant", "model", "stage"]].agg(" / ".join, axis=1)
     if again := duplicates(keys):
         raise InputError(
             f"more than one proportion for {name_ids(again)}; keep one experiment, or name the "
-            "column that tells "
-            "them apart as model (--column model=NAME)."
+            "column that tells them apart as model (--column model=NAME)."
         )

@@ -284,8 +284,7 @@ def _check_responses(
     if references.ndim != 2 or references.shape != metamers.shape:
         raise InputError(
             f"responses to references {references.shape} and metamers {metamers.shape} must be two "
-            "arrays "
-            "(n, units) of one shape."
+            "arrays (n, units) of one shape."
         )
     if len(references) < MIN_IMAGES:
         raise InputError(
@@ -299,8 +298,7 @@ def _check_responses(
     if n_permutations < 0 or max_pairs < 1 or n_grid < 10:
         raise InputError(
             f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or "
-            "more, and n_grid "
-            f"({n_grid}) at least 10."
+            f"more, and n_grid ({n_grid}) at least 10."
         )
 
 
@@ -511,8 +509,8 @@ def _stage_of(
     if one.took_part(judge) and one.matched.get(judge.name):
         return resolve_stage(judge, one.matched[judge.name][-1])
     raise InputError(
-        f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
-        f"say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
+        f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; say "
+        f"where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
         "evaluator."
     )
 

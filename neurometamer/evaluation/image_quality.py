@@ -216,8 +216,7 @@ def _check_pairs(images: Images, references: Images) -> None:
     if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two "
-            "arrays "
-            "(n, 3, height, width) of one shape."
+            "arrays (n, 3, height, width) of one shape."
         )
     if min(images.shape[2:]) < _SMALLEST:
         raise InputError(

@@ -515,8 +515,7 @@ def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
     if len(set(held_out)) < 2:
         raise InputError(
             f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators "
-            "that are in no set, "
-            "or let all networks but a set's own rate it (raters='others')."
+            "that are in no set, or let all networks but a set's own rate it (raters='others')."
         )
     for name in held_out:
         if name not in set(hits["evaluator"]):

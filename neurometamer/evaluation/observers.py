@@ -213,8 +213,8 @@ def _check_sets(table: pd.DataFrame) -> None:
     if wrong := sets.loc[sets["members"].str.contains(JOINT, regex=False), "set"].unique().tolist():
         raise InputError(
             f"metamers of several networks together: {name_ids(wrong)}; observers judge those of "
-            "single networks. "
-            f"Leave such sets out: hits[~hits['members'].str.contains('{JOINT}', regex=False)]."
+            f"single networks. Leave such sets out: hits[~hits['members'].str.contains('{JOINT}', "
+            "regex=False)]."
         )
     if wrong := sets.loc[sets["members"] == "", "set"].unique().tolist():
         raise InputError(

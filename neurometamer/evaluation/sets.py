@@ -295,8 +295,8 @@ def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     wanted = metamers.table["reference_id"].tolist()
     if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
         raise InputError(
-            f"no photograph has the id(s) {name_ids(missing)}, of which there are metamers; "
-            f"give them too. Known: {name_ids(references.ids)}."
+            f"no photograph has the id(s) {name_ids(missing)}, of which there are metamers; give "
+            f"them too. Known: {name_ids(references.ids)}."
         )
     if again := duplicates(wanted):
         raise InputError(
@@ -306,9 +306,8 @@ def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     if references.images.shape[2:] != metamers.images.shape[2:]:
         raise InputError(
             f"metamers are {tuple(metamers.images.shape[2:])} pixels, photographs "
-            f"{tuple(references.images.shape[2:])} "
-            f"({name_ids(metamers.ids)}); load the photographs as they were when the metamers were "
-            "made."
+            f"{tuple(references.images.shape[2:])} ({name_ids(metamers.ids)}); load the "
+            "photographs as they were when the metamers were made."
         )
     return np.array([place[one] for one in wanted])
 
@@ -457,8 +456,7 @@ def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) ->
         left_out = name_ids([one.name for one in models if not one.trained]) or "none"
         raise InputError(
             f"{len(kept)} evaluator(s) ({name_ids([one.name for one in kept]) or 'none'}); at "
-            "least 2 are needed. "
-            f"Left out for random weights: {left_out}."
+            f"least 2 are needed. Left out for random weights: {left_out}."
         )
     return kept
 

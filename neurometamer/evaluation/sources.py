@@ -98,8 +98,7 @@ def read_metamers(
     if missing := [one for one in dict.fromkeys(wanted) if one not in set(photographs.ids)]:
         raise InputError(
             f"{folder}: no photograph has the id(s) {name_ids(missing)}, of which there are "
-            "metamers; give them too. "
-            f"Known: {name_ids(photographs.ids)}."
+            f"metamers; give them too. Known: {name_ids(photographs.ids)}."
         )
     references = photographs.select(ids=list(dict.fromkeys(wanted)))
     _check_pixels(folder, references, metamers.provenance)
@@ -150,7 +149,6 @@ def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]
     if known is not None and known != digest_levels(references.images):
         raise InputError(
             f"{folder}: the photographs have other pixels than those that the metamers were made "
-            "of "
-            f"({name_ids(references.ids)}); give the same files, or the folder that the metamers "
-            "were made from."
+            f"of ({name_ids(references.ids)}); give the same files, or the folder that the "
+            "metamers were made from."
         )
