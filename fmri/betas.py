@@ -135,7 +135,7 @@ def estimate_betas(
     check_runs(runs)
     contents = _different_images(runs)
     regions = _as_masks(masks, runs[0])
-    voxels, union, place = voxel_table(regions, runs[0].subject)
+    voxels, union, position = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
     designs = [
         event_design(
@@ -150,13 +150,14 @@ def estimate_betas(
     values, broken = [], np.zeros(len(voxels), dtype=np.int64)
     for done, (run, (_, design)) in enumerate(zip(runs, designs, strict=True), start=1):
         series = read_voxels(run.image, union)
-        reasons = _unusable(series)
+        finite = np.isfinite(series).all(axis=0)
+        constant = (series == series[0]).all(axis=0)
+        reasons = np.select([~finite, constant], [1, 2])
         if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons[place])
-        broken = np.where(reasons[place] != 0, reasons[place], broken)
-        values.append(
-            _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)[:, place]
-        )
+            raise _unusable_error(run, voxels, reasons[position])
+        broken = np.where(reasons[position] != 0, reasons[position], broken)
+        betas = _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)
+        values.append(betas[:, position])
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
@@ -171,25 +172,24 @@ def estimate_betas(
         "slice_time_ref": slice_time_ref,
         "unusable": unusable,
     }
+    record = provenance(
+        settings,
+        step="estimate_betas",
+        runs=[
+            _run_record(run, image_digest, noise_gain(design))
+            for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
+        ],
+        masks=_mask_record(regions),
+        grid=_grid(runs[0]),
+        dropped=_dropped_record(voxels, broken),
+    )
+    if any(run.simulated for run in runs):
+        record["simulated"] = True
     return Patterns(
         values=np.concatenate(values)[:, keep],
-        observations=_observations(runs, [kept for kept, _ in designs]),
+        observations=_observations(runs, [events for events, _ in designs]),
         voxels=voxels[keep],
-        provenance=provenance(
-            settings,
-            step="estimate_betas",
-            runs=[
-                _run_record(run, image_digest, noise_gain(design))
-                for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
-            ],
-            masks={
-                name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
-                for name, mask in regions.items()
-            },
-            grid=_grid(runs[0]),
-            dropped=_dropped_record(voxels, broken),
-            **({"simulated": True} if any(run.simulated for run in runs) else {}),
-        ),
+        provenance=record,
     )
 
 
@@ -318,9 +318,8 @@ def _response_peaks(
         n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.t_r))
         n_after = int(np.ceil(_HRF_S / run.t_r))
         times = np.arange(-n_before, run.n_volumes + n_after) * run.t_r + start
-        responses = np.abs(
-            _regressors(times, kept[cut], hrf_model, drift_model=None).to_numpy()[:, : cut.sum()]
-        )
+        regressors = _regressors(times, kept[cut], hrf_model, drift_model=None).to_numpy()
+        responses = np.abs(regressors[:, : cut.sum()])
         peaks[cut] = responses.max(axis=0)
         seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
     return peaks, seen
@@ -332,9 +331,8 @@ def _regressors(
     """Build nilearn's design matrix with one regressor an event, named by its number."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
-    named = kept[["onset", "duration"]].assign(
-        trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))]
-    )
+    names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
+    named = kept[["onset", "duration"]].assign(trial_type=names)
     with warnings.catch_warnings():
         # Impulses (duration 0) are meant; a singular design is refused later, with the events
         # named.
@@ -352,7 +350,7 @@ def _regressors(
 
 @checked
 def noise_gain(design: pd.DataFrame) -> float:
-    """Tell how strongly a design passes the noise of the images on to its betas.
+    """Measure how strongly a design passes the noise of the images on to its betas.
 
     Parameters
     ----------
@@ -479,18 +477,18 @@ def read_betas(
         )
     observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
     # pandas reads an empty session as a missing value.
-    observations["session"] = (
-        observations["session"].astype(object).where(observations["session"].notna(), "")
-    )
+    sessions = observations["session"]
+    observations["session"] = sessions.astype(object).where(sessions.notna(), "")
     regions = read_masks(masks, image, affine=affine)
-    voxels, union, place = voxel_table(regions, str(record["subject"]))
+    voxels, union, position = voxel_table(regions, str(record["subject"]))
     values = read_voxels(image, union).astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
             "estimate the betas again."
         )
-    keep = np.asarray(np.isfinite(values[:, place]).all(axis=0))
+    values = values[:, position]
+    keep = np.asarray(np.isfinite(values).all(axis=0))
     if unusable == "refuse" and not keep.all():
         counts = voxels[~keep].groupby("roi", sort=False).size()
         raise InputError(
@@ -499,17 +497,11 @@ def read_betas(
             + '; use the masks the betas were estimated with, or unusable="drop" (--unusable drop).'
         )
     _check_regions_left(voxels, keep)
-    more = {
-        "masks": {
-            name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
-            for name, mask in regions.items()
-        }
-    }
     return Patterns(
-        values=values[:, place][:, keep],
+        values=values[:, keep],
         observations=observations,
         voxels=voxels[keep],
-        provenance={**record["provenance"], **more},
+        provenance={**record["provenance"], "masks": _mask_record(regions)},
     )
 
 
@@ -553,15 +545,17 @@ def _least_squares_all(
 def _least_squares_separate(
     data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
 ) -> np.ndarray:
-    """One model an event. Convolution is linear, so the others' regressor is the sum of theirs."""
+    """Fit one model per event.
+
+    Convolution is linear, so that the regressor of all other events is the sum of theirs.
+    """
     total = design[:, :n_events].sum(axis=1)
     betas = np.empty((n_events, data.shape[1]))
     for event in range(n_events):
-        one = design[:, event]
-        others = [total - one] if n_events > 1 else []
-        betas[event] = _fit(
-            data, np.column_stack([one, *others, design[:, n_events:]]), noise_model
-        )[0]
+        regressor = design[:, event]
+        others = [total - regressor] if n_events > 1 else []
+        separate = np.column_stack([regressor, *others, design[:, n_events:]])
+        betas[event] = _fit(data, separate, noise_model)[0]
     return betas
 
 
@@ -612,10 +606,8 @@ def _as_masks(
     masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun
 ) -> dict[str, np.ndarray]:
     files = {name: mask for name, mask in masks.items() if not isinstance(mask, np.ndarray)}
-    read = read_masks(files, run.image, affine=run.affine) if files else {}
-    arrays = {
-        name: mask if isinstance(mask, np.ndarray) else read[name] for name, mask in masks.items()
-    }
+    from_files = read_masks(files, run.image, affine=run.affine) if files else {}
+    arrays = {name: from_files.get(name, mask) for name, mask in masks.items()}
     return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
 
 
@@ -647,10 +639,7 @@ def _check_apart(run: BoldRun, events: np.ndarray, names: Sequence[str]) -> None
     lengths = np.linalg.norm(events, axis=0)
     alike = np.triu((events.T @ events) / np.outer(lengths, lengths), 1) > _TOO_ALIKE
     if alike.any():
-        pairs = [
-            f"{names[one]} and {names[other]}"
-            for one, other in zip(*np.nonzero(alike), strict=True)
-        ]
+        pairs = [f"{names[first]} and {names[second]}" for first, second in np.argwhere(alike)]
         raise InputError(
             f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove "
             "repeated rows, or give events that belong together one row."
@@ -673,25 +662,16 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
     )
 
 
-def _unusable(series: np.ndarray) -> np.ndarray:
-    """Return why each voxel cannot be used: 0 where it can, else a position in `_WHY`.
-
-    The shape is (n_voxels,).
-    """
-    finite = np.isfinite(series).all(axis=0)
-    return np.where(~finite, 1, np.where((series == series[0]).all(axis=0), 2, 0))
-
-
 def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
-    rois = voxels["roi"].to_numpy()
-    counts = [
-        (int(np.sum((rois == roi) & (reasons == why))), _WHY[why], roi)
-        for roi in dict.fromkeys(rois)
-        for why in (1, 2)
-    ]
-    found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
+    broken = voxels.assign(why=reasons)[reasons != 0]
+    counts = broken.groupby(["roi", "why"], sort=False).size()
+    faults = []
+    for roi in dict.fromkeys(broken["roi"]):
+        for why in (1, 2):
+            if count := counts.get((roi, why), 0):
+                faults.append(f"{count} {_WHY[why]} in {roi}")
     return InputError(
-        f"{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or "
+        f"{run.label}: voxels of the masks cannot be used: {name_ids(faults)}; cut the masks to the brain, or "
         'unusable="drop" (--unusable drop) to drop and list them.'
     )
 
@@ -710,17 +690,12 @@ def _check_regions_left(voxels: pd.DataFrame, keep: np.ndarray) -> None:
 
 
 def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame(
-            {
-                "condition": table["trial_type"],
-                "run": run.run,
-                "session": run.session,
-                "onset": table["onset"],
-            }
-        )
-        for run, table in zip(runs, kept, strict=True)
-    ]
+    parts = []
+    for run, events in zip(runs, kept, strict=True):
+        part = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
+        part.insert(1, "run", run.run)
+        part.insert(2, "session", run.session)
+        parts.append(part)
     joined = pd.concat(parts, ignore_index=True)
     joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
     return joined
@@ -734,11 +709,8 @@ def _different_images(runs: Sequence[BoldRun]) -> list[str]:
     contents = [digest_file(run.image) for run in runs]
     same = set(duplicates(contents))
     if same:
-        labels = [
-            run.label
-            for run, image_digest in zip(runs, contents, strict=True)
-            if image_digest in same
-        ]
+        given = zip(runs, contents, strict=True)
+        labels = [run.label for run, image_digest in given if image_digest in same]
         raise InputError(
             f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
         )
@@ -763,6 +735,13 @@ def _run_record(run: BoldRun, image_digest: str, gain: float) -> dict[str, Any]:
     }
 
 
+def _mask_record(regions: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
+        for name, mask in regions.items()
+    }
+
+
 def _grid(run: BoldRun) -> dict[str, Any]:
     image = open_nifti(run.image)
     return {
@@ -772,9 +751,9 @@ def _grid(run: BoldRun) -> dict[str, Any]:
 
 
 def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:
-    names, places = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
+    names, indices = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
     return [
-        {"roi": str(names[row]), "ijk": places[row].tolist(), "why": _WHY[broken[row]]}
+        {"roi": str(names[row]), "ijk": indices[row].tolist(), "why": _WHY[broken[row]]}
         for row in np.flatnonzero(broken)
     ]
 

@@ -119,9 +119,9 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     InputError
         When the patterns are of voxels, or name vertices that the mesh lacks.
     """
-    sides = (
-        patterns.voxels["hemisphere"].unique().tolist() if "hemisphere" in patterns.voxels else []
-    )
+    sides = []
+    if "hemisphere" in patterns.voxels:
+        sides = patterns.voxels["hemisphere"].unique().tolist()
     if len(sides) > 1:
         raise InputError(
             f"the patterns hold vertices of the hemispheres {name_ids(sides)} but a mesh is of "
@@ -165,7 +165,11 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
         When the file is missing or no surface.
     """
     if Path(path).suffix != ".gii":
-        return _freesurfer_mesh(path)
+        from nibabel.freesurfer import read_geometry
+
+        with reading(path, "GIfTI or FreeSurfer geometry"):
+            points, triangles = read_geometry(str(path))[:2]
+        return points.astype(np.float64), triangles.astype(np.int64)
     image = _open_gifti(path)
     with reading(path, "a readable surface"):
         points = image.agg_data("NIFTI_INTENT_POINTSET")
@@ -175,14 +179,6 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
             f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii "
             "file."
         )
-    return points.astype(np.float64), triangles.astype(np.int64)
-
-
-def _freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    from nibabel.freesurfer import read_geometry
-
-    with reading(path, "GIfTI or FreeSurfer geometry"):
-        points, triangles = read_geometry(str(path))[:2]
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
@@ -259,14 +255,16 @@ def read_surface_patterns(
             f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, "
             "or fill."
         )
-    regions = (
-        np.full(data.shape[1], roi, dtype=object)
-        if labels is None
-        else _vertex_labels(labels, data.shape[1])
-    )
+    regions = np.full(data.shape[1], roi, dtype=object)
+    if labels is not None:
+        regions = _vertex_labels(labels, data.shape[1])
     kept = np.flatnonzero(known.all(axis=0) & (regions != ""))
     voxels = pd.DataFrame({"subject": subject, "roi": regions[kept], "i": kept, "j": 0, "k": 0})
-    side = _file_hemisphere(Path(values)) if hemisphere is None else hemisphere
+    side = hemisphere
+    if side is None:
+        start = Path(values).name.split(".")[0]
+        side = file_labels(values).get("hemi") or {"lh": "L", "rh": "R"}.get(start, "")
+        side = side if side in ("L", "R") else ""
     return Patterns(
         values=data[:, kept],
         observations=_observation_columns(rows),
@@ -307,11 +305,6 @@ def _vertex_labels(path: str | os.PathLike[str], n_vertices: int) -> np.ndarray:
         )
     named = {key: name for key, name in table.items() if name.lower() not in _NO_LABEL}
     return np.array([named.get(int(key), "") for key in keys], dtype=object)
-
-
-def _file_hemisphere(path: Path) -> str:
-    side = file_labels(path).get("hemi") or {"lh": "L", "rh": "R"}.get(path.name.split(".")[0], "")
-    return side if side in ("L", "R") else ""
 
 
 def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:

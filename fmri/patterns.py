@@ -85,10 +85,8 @@ class Patterns:
         values = np.array(self.values)
         if values.dtype.kind in "iub":
             values = values.astype(np.float64)
-        if values.dtype not in (np.float32, np.float64) or values.shape != (
-            len(observations),
-            len(voxels),
-        ):
+        is_float = values.dtype in (np.float32, np.float64)
+        if not is_float or values.shape != (len(observations), len(voxels)):
             raise InputError(
                 f"patterns have values of shape {values.shape} and type {values.dtype}, but "
                 f"{len(observations)} observations and {len(voxels)} voxels; give a float array of "
@@ -214,9 +212,9 @@ class Patterns:
             columns &= mask
         rows = np.ones(len(self), dtype=bool)
         if conditions is not None:
-            asked = [conditions] if isinstance(conditions, str) else list(conditions)
-            _check_known("condition", asked, self.conditions)
-            rows &= self.observations["condition"].isin(asked).to_numpy()
+            chosen = [conditions] if isinstance(conditions, str) else list(conditions)
+            _check_known("condition", chosen, self.conditions)
+            rows &= self.observations["condition"].isin(chosen).to_numpy()
         return replace(
             self,
             values=self.values[np.ix_(rows, columns)],
@@ -247,11 +245,8 @@ class Patterns:
             When a condition has none of the presentations asked for.
         """
         names = self.conditions
-        codes = (
-            self.observations["condition"]
-            .map({name: code for code, name in enumerate(names)})
-            .to_numpy(dtype=int)
-        )
+        numbers = {name: number for number, name in enumerate(names)}
+        codes = self.observations["condition"].map(numbers).to_numpy(dtype=int)
         rows = np.ones(len(self), dtype=bool)
         if presentations is not None:
             rows &= self.observations["presentation"].isin(list(presentations)).to_numpy()
@@ -268,7 +263,7 @@ class Patterns:
 
 
 def says_simulated(record: Any) -> bool:
-    """Say whether a record names simulated images among its sources.
+    """Return whether a record names simulated images among its sources.
 
     Parameters
     ----------
@@ -286,15 +281,13 @@ def says_simulated(record: Any) -> bool:
     (True, False)
     """
     if isinstance(record, Mapping):
-        return record.get("simulated") is True or any(
-            says_simulated(one) for one in record.values()
-        )
-    return isinstance(record, (list, tuple)) and any(says_simulated(one) for one in record)
+        return record.get("simulated") is True or says_simulated(list(record.values()))
+    return isinstance(record, (list, tuple)) and any(map(says_simulated, record))
 
 
 @checked
 def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
-    """Put the sessions of one subject together: observations one after the other, the same voxels.
+    """Join the sessions of one subject: all observations, the same voxels.
 
     Parameters
     ----------
@@ -332,19 +325,16 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
                 "the same masks and the same dropped voxels."
             )
         values.append(part.values[:, order])
-    runs = [part.observations[["session", "run"]].drop_duplicates() for part in parts]
-    if again := duplicates(
-        f"session '{row.session}' run '{row.run}'" for one in runs for row in one.itertuples()
-    ):
+    runs = pd.concat([part.observations[["session", "run"]].drop_duplicates() for part in parts])
+    if again := duplicates(f"session '{row.session}' run '{row.run}'" for row in runs.itertuples()):
         raise InputError(
             f"runs in more than one part: {name_ids(again)}; give each session its own label."
         )
     observations = pd.concat([part.observations for part in parts], ignore_index=True)
+    numbers = observations.groupby("condition").cumcount() + 1
     return Patterns(
         values=np.concatenate(values),
-        observations=observations.assign(
-            presentation=observations.groupby("condition").cumcount() + 1
-        ),
+        observations=observations.assign(presentation=numbers),
         voxels=first.voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
@@ -482,14 +472,14 @@ def _named_columns(
     """Copy a table, check its columns, make names text and counts integers."""
     need_columns(table, names, f"the {what} table")
     table = table.reset_index(drop=True).copy()
-    for place, name in enumerate(names):
+    for number, name in enumerate(names):
         if table[name].isna().any():
             raise InputError(
                 f"the {what} table has {int(table[name].isna().sum())} row(s) without '{name}'; "
                 "fill it."
             )
-        if place in text:
-            table[name] = np.array([str(one) for one in table[name]], dtype=object)
+        if number in text:
+            table[name] = np.array(list(map(str, table[name])), dtype=object)
         else:
             table[name] = _whole_numbers(table[name], what, name)
     return table
@@ -530,8 +520,8 @@ def _check_unique(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
         )
 
 
-def _check_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    absent = [name for name in asked if name not in set(known)]
+def _check_known(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    absent = [name for name in names if name not in set(known)]
     if len(absent) == 1 or (absent and kind == "ROI"):
         raise unknown_name(kind, absent[0], known)
     if absent:

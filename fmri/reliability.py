@@ -46,7 +46,8 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     Tarhan & Konkle (2020). Reliability-based voxel selection. NeuroImage 207, 116350.
     """
     odd, even = _halves(patterns, conditions)
-    return _columnwise_correlation(odd, even)
+    correlations = (_standard_rows(odd.T) * _standard_rows(even.T)).sum(axis=1)
+    return np.clip(correlations, -1, 1)
 
 
 @checked
@@ -115,7 +116,9 @@ def select_voxels(
             }
         )
     names = [str(name) for name in conditions]
-    few = len(set(names)) < ADVISED_CONDITIONS
+    note = ""
+    if len(set(names)) < ADVISED_CONDITIONS:
+        note = f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
     record = {
         "method": "split-half (odd / even presentations) Pearson correlation of the response "
         "profile over conditions",
@@ -125,9 +128,7 @@ def select_voxels(
         "n_per_roi": n_per_roi,
         "threshold": threshold,
         "regions": kept,
-        "note": f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
-        if few
-        else "",
+        "note": note,
     }
     marked = replace(
         patterns,
@@ -195,13 +196,13 @@ def split_half_reliability(
     for subject, roi, columns in _regions(patterns):
         if len(columns) < 3:
             raise InputError(f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3.")
-        found = _rdm_correlation(odd[:, columns], even[:, columns])
+        reliability = _rdm_correlation(odd[:, columns], even[:, columns])
         corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
         rows.append(
             {
                 "subject": subject,
                 "roi": roi,
-                "reliability": found,
+                "reliability": reliability,
                 "corrected": corrected,
                 "upper": upper,
                 "n_conditions": len(odd),
@@ -220,14 +221,14 @@ The noise is the same at every signal strength.
 """
 
 STRENGTHS = (1e-2, 1e2)
-"""Between which the signal's strength is sought, in terms of what the halves have in common."""
+"""Range of the strength of the signal, relative to what the halves have in common."""
 
 ALLOWANCE = 0.5
 """Standard errors of the halves' correlation that the upper value grants."""
 
 
 def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, float]:
-    """Say how well two RDMs, each from as much data as both halves together, would agree.
+    """Estimate the agreement of two RDMs, each from as much data as both halves together.
 
     Parameters
     ----------
@@ -265,12 +266,17 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     """
     halves = _rdm_correlation(odd, even)
     noise, both = (odd - even) / 2, (odd + even) / 2
-    signal = _without_noise(both, float((noise**2).sum() / len(noise)))
-    draws = generator(0, "reliability", *both.shape).standard_normal(
-        (NOISE_DRAWS, len(noise), len(noise))
-    )
+    # the signal: the mean without the share of the noise in each component of the conditions
+    components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
+    kept = np.sqrt(np.clip(lengths**2 - float((noise**2).sum() / len(noise)), 0, None))
+    if not kept.any():
+        kept = lengths
+    signal = (components * kept) @ voxels
+    random = generator(0, "reliability", *both.shape)
+    draws = random.standard_normal((NOISE_DRAWS, len(noise), len(noise)))
     draws = draws / np.sqrt(len(noise)) @ noise
-    error = float(_agreements(_strength(signal, draws, halves) * signal + np.sqrt(2) * draws).std())
+    strength = _strength(signal, draws, halves)
+    error = float(_agreements(strength * signal + np.sqrt(2) * draws).std())
     ends = []
     for target in (halves, halves + ALLOWANCE * error):
         if target > 0:
@@ -295,24 +301,19 @@ def _agreements(measurements: np.ndarray) -> np.ndarray:
     """Correlate the RDMs of simulated measurements with each other: one value a pair of them."""
     from scipy.stats import rankdata
 
-    ranks = _standard_rows(rankdata([_spearman_rdm(one) for one in measurements], axis=1))
+    rdms = []
+    for responses in measurements:
+        rows = _standard_rows(rankdata(responses, axis=1))
+        distances = 1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+        # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
+        # sums.
+        rdms.append(np.round(distances, 12))
+    ranks = _standard_rows(rankdata(rdms, axis=1))
     return (ranks @ ranks.T)[np.triu_indices(len(ranks), 1)]
 
 
 STEPS = 12
 """Halvings of the range of strengths: to .2 %."""
-
-
-def _without_noise(both: np.ndarray, noise: float) -> np.ndarray:
-    """Take the share of noise off each component of the conditions.
-
-    `noise` is the squared length of the noise of a condition.
-    """
-    components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
-    kept = np.sqrt(np.clip(lengths**2 - noise, 0, None))
-    if not kept.any():
-        kept = lengths
-    return (components * kept) @ voxels
 
 
 def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -363,7 +364,8 @@ def leave_one_run_out_accuracy(
     temporal cortex. Science 293, 2425-2430.
     """
     chosen = patterns if conditions is None else patterns.select(conditions=conditions)
-    runs = list(zip(chosen.observations["session"], chosen.observations["run"], strict=True))
+    observations = chosen.observations
+    runs = zip(observations["session"], observations["run"], strict=True)
     run_codes, run_names = pd.factorize(pd.Index([f"{session}\x1f{run}" for session, run in runs]))
     codes, names = pd.factorize(pd.Index(chosen.observations["condition"]))
     if len(run_names) < 2 or len(names) < 2:
@@ -381,9 +383,13 @@ def leave_one_run_out_accuracy(
         values = _centered_by_run(
             chosen.values[:, columns].astype(np.float64), run_codes, standardize
         )
-        correct = [
-            _named_correctly(values, codes, run_codes == run) for run in range(len(run_names))
-        ]
+        correct = []
+        for run in range(len(run_names)):
+            test = run_codes == run
+            rest, rest_codes = values[~test], codes[~test]
+            means = [rest[rest_codes == code].mean(axis=0) for code in range(len(names))]
+            similarity = _standard_rows(values[test]) @ _standard_rows(np.stack(means)).T
+            correct.append(similarity.argmax(axis=1) == codes[test])
         rows.append(
             {
                 "subject": subject,
@@ -410,16 +416,6 @@ def _centered_by_run(values: np.ndarray, run_codes: np.ndarray, standardize: boo
     return centered
 
 
-def _named_correctly(values: np.ndarray, codes: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Classify the responses of one left-out run: boolean, one a response."""
-    train, train_codes = values[~test], codes[~test]
-    templates = np.stack(
-        [train[train_codes == code].mean(axis=0) for code in range(codes.max() + 1)]
-    )
-    similarity = _standard_rows(values[test]) @ _standard_rows(templates).T
-    return similarity.argmax(axis=1) == codes[test]
-
-
 def _standard_rows(values: np.ndarray) -> np.ndarray:
     centered = values - values.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centered, axis=1, keepdims=True)
@@ -436,10 +432,8 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
             f"({ADVISED_CONDITIONS} or more are advised)."
         )
     numbers = chosen.observations["presentation"]
-    parity = [
-        set(rows % 2) for _, rows in numbers.groupby(chosen.observations["condition"], sort=False)
-    ]
-    single = [name for name, found in zip(chosen.conditions, parity, strict=True) if len(found) < 2]
+    n_halves = (numbers % 2).groupby(chosen.observations["condition"], sort=False).nunique()
+    single = n_halves.index[n_halves < 2].tolist()
     if single:
         raise InputError(
             f"conditions without both an odd and an even presentation: {name_ids(single)}; "
@@ -451,20 +445,8 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
     return odd, even
 
 
-def _columnwise_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.clip((_standard_rows(one.T) * _standard_rows(other.T)).sum(axis=1), -1, 1)
-
-
-def _spearman_rdm(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    rows = _standard_rows(rankdata(values, axis=1))
-    # Few voxels give equal distances; rounding keeps them equal, whatever the order of the sums.
-    return np.round(1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)], 12)
-
-
 def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Give subject, region and voxel rows of each region."""
+    """Yield subject, region and voxel rows of each region."""
     table = patterns.voxels.reset_index(drop=True)
     for key, rows in table.groupby(["subject", "roi"], sort=False):
         subject, roi = key

@@ -47,7 +47,7 @@ def read_masks(
     Returns
     -------
     dict of str to ndarray of bool, shape (i, j, k)
-        In the order given. Masks may overlap, which is told.
+        Name to mask, in the order given. Masks may overlap, with a warning.
 
     Raises
     ------
@@ -71,7 +71,13 @@ def read_masks(
         check_same_grid(path, like, affine=affine)
         arrays[str(name)] = _read_mask(str(name), Path(path))
         _tell_hemisphere(str(name), Path(path), arrays[str(name)], affine)
-        _tell_other_subject(str(name), Path(path), Path(like))
+        theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
+        if theirs and ours and theirs != ours:
+            warnings.warn(
+                f"ROI '{name}': {Path(path).name} names sub-{theirs}, but the images are of "
+                f"sub-{ours}. Check the mask.",
+                stacklevel=2,
+            )
     _tell_overlaps(arrays)
     return arrays
 
@@ -134,29 +140,19 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
         )
 
 
-def _tell_other_subject(name: str, path: Path, like: Path) -> None:
-    theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
-    if theirs and ours and theirs != ours:
-        warnings.warn(
-            f"ROI '{name}': {path.name} names sub-{theirs}, but the images are of sub-{ours}. "
-            "Check the mask.",
-            stacklevel=2,
-        )
-
-
 def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
     """Warn of regions that share voxels, and of regions that are the same."""
-    for (one, first), (other, second) in itertools.combinations(masks.items(), 2):
+    for (name, first), (other, second) in itertools.combinations(masks.items(), 2):
         shared = int(np.sum(first & second))
         if shared and np.array_equal(first, second):
             warnings.warn(
-                f"ROIs '{one}' and '{other}' are the same {shared} voxels; check the files of the "
+                f"ROIs '{name}' and '{other}' are the same {shared} voxels; check the files of the "
                 "masks.",
                 stacklevel=2,
             )
         elif shared:
             warnings.warn(
-                f"ROIs '{one}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
+                f"ROIs '{name}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
                 f"{int(second.sum())}); what is found in these regions is not independent.",
                 stacklevel=2,
             )
@@ -217,28 +213,20 @@ def voxel_table(
         has two rows.
     union : ndarray of bool, shape (i, j, k)
         Voxels in any region.
-    place : ndarray of int, shape (n_rows,)
+    positions : ndarray of int, shape (n_rows,)
         Position of each row's voxel among those of `union` (C order).
     """
     union = np.logical_or.reduce(list(masks.values()))
-    position = np.full(union.shape, -1, dtype=np.int64)
-    position[union] = np.arange(int(union.sum()))
-    tables, places = [], []
+    numbers = np.full(union.shape, -1, dtype=np.int64)
+    numbers[union] = np.arange(int(union.sum()))
+    tables, positions = [], []
     for name, mask in masks.items():
-        index = np.argwhere(mask)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "subject": subject,
-                    "roi": name,
-                    "i": index[:, 0],
-                    "j": index[:, 1],
-                    "k": index[:, 2],
-                }
-            )
-        )
-        places.append(position[mask])
-    return pd.concat(tables, ignore_index=True), union, np.concatenate(places)
+        table = pd.DataFrame(np.argwhere(mask), columns=["i", "j", "k"])
+        table.insert(0, "subject", subject)
+        table.insert(1, "roi", name)
+        tables.append(table)
+        positions.append(numbers[mask])
+    return pd.concat(tables, ignore_index=True), union, np.concatenate(positions)
 
 
 def _read_mask(name: str, path: Path) -> np.ndarray:
@@ -253,10 +241,9 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
         raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
     top = np.max(values)
     mask = np.abs(values - top) <= SAME_VALUE * top
-    is_binary = top == 0 or (
-        top >= 1 - SAME_VALUE and np.all(mask | (np.abs(values) <= SAME_VALUE * top))
-    )
-    if not is_binary:
+    outside = np.abs(values) <= SAME_VALUE * top
+    is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
+    if top != 0 and not is_binary:
         raise InputError(
             f"ROI '{name}': {path.name} is not a binary mask; it holds "
             f"{name_ids(np.unique(values))}. Save one mask a region with 0 and 1 (threshold a "

@@ -49,16 +49,11 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     if isinstance(events, pd.DataFrame):
         table, where = events.copy(), "the events"
     else:
-        table, where = (
-            read_table(
-                events, text=[condition_column], once=["onset", "duration", condition_column]
-            ),
-            str(events),
-        )
+        once = ["onset", "duration", condition_column]
+        table, where = read_table(events, text=[condition_column], once=once), str(events)
         _check_no_line_breaks(table, where)
-    missing = [
-        name for name in ("onset", "duration", condition_column) if name not in table.columns
-    ]
+    needed = ("onset", "duration", condition_column)
+    missing = [name for name in needed if name not in table.columns]
     if missing:
         cure = ""
         if missing == [condition_column]:
@@ -248,14 +243,12 @@ def _check_named(columns: Sequence[str], where: str) -> None:
 def _check_header(table: pd.DataFrame, where: str) -> None:
     """Refuse a first row of numbers; ``0, 1, 2, …`` are names, as pandas and R write them."""
     names = [str(name) for name in table.columns]
-    if names in (
-        [str(place) for place in range(len(names))],
-        [str(place + 1) for place in range(len(names))],
-    ):
+    numbered = list(map(str, range(len(names) + 1)))
+    if names in (numbered[:-1], numbered[1:]):
         return
     words = [word for name in names for word in name.split()]
     numbers = [re.fullmatch(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan", word) for word in words]
-    if all(numbers) and any(any(letter.isdigit() for letter in word) for word in words):
+    if all(numbers) and re.search(r"\d", " ".join(words)):
         raise InputError(
             f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a "
             "first row with the names of the confounds, between tabs (.tsv) or commas (.csv)."

@@ -83,7 +83,7 @@ def name_models(models: Sequence[str]) -> str:
 class Profiles:
     """Complete data of an analysis: `values` (n, n_models, n_stages).
 
-    `left_out` says who was left out for which missing cells.
+    `excluded` names the people left out and the number of their missing cells.
     """
 
     values: np.ndarray
@@ -130,7 +130,7 @@ def complete_profiles(
     strict: bool = False,
     what: str = "",
 ) -> Profiles:
-    """Put cells into an array of people × models × stages; leave out people with missing cells.
+    """Arrange cells as people × models × stages; leave out people with missing cells.
 
     Parameters
     ----------
@@ -160,9 +160,7 @@ def complete_profiles(
         )
     wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
     wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
-    if nowhere := [
-        f"{model} / {stage}" for model, stage in wanted if (model, stage) not in wide.columns
-    ]:
+    if nowhere := [" / ".join(cell) for cell in wanted if cell not in wide.columns]:
         raise InputError(
             f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have "
             "trials."
@@ -171,40 +169,39 @@ def complete_profiles(
     gaps = wide.isna()
     lost = gaps.index[gaps.any(axis=1)]
     if strict and len(lost):
+        cells_lost = name_ids(" / ".join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])
         raise InputError(
-            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. "
-            f"{name_ids(' / '.join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])}."
+            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. {cells_lost}; "
+            "leave out --strict to analyze the others, or choose fewer --models or --stages."
         )
-    whole = wide.drop(index=lost)
-    if len(whole) < 2:
+    complete = wide.drop(index=lost)
+    if len(complete) < 2:
         raise InputError(
-            f"{what}: {len(whole)} people have trials in every cell, and at least 2 are needed; "
+            f"{what}: {len(complete)} people have trials in every cell, and at least 2 are needed; "
             f"{len(lost)} lack cells. Choose fewer --models or --stages."
         )
-    named = [
-        {
-            "participant": who,
-            "reason": f"{what}: {int(gaps.loc[who].sum())} of {len(wanted)} cells without trials",
-        }
-        for who in lost
-    ]
+    excluded = []
+    for name in lost:
+        n_gaps = int(gaps.loc[name].sum())
+        reason = f"{what}: {n_gaps} of {len(wanted)} cells without trials"
+        excluded.append({"participant": name, "reason": reason})
     return Profiles(
-        values=whole.to_numpy(dtype=float).reshape(len(whole), len(models), len(stages)),
-        participants=[str(name) for name in whole.index],
+        values=complete.to_numpy(dtype=float).reshape(len(complete), len(models), len(stages)),
+        participants=[str(name) for name in complete.index],
         models=list(models),
         stages=list(stages),
-        excluded=pd.DataFrame(named, columns=["participant", "reason"]),
+        excluded=pd.DataFrame(excluded, columns=["participant", "reason"]),
     )
 
 
 def _long(profiles: Profiles, prefix: str = "") -> pd.DataFrame:
-    """Unfold for pingouin; levels are numbered so that their order, and not the alphabet, holds."""
+    """Unfold for pingouin; numbers keep the order of the levels."""
     n, n_models, n_stages = profiles.values.shape
-    who, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
-    people = np.array([f"{prefix}{one}" for one in profiles.participants], dtype=object)
+    person, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
+    people = np.array([f"{prefix}{name}" for name in profiles.participants], dtype=object)
     return pd.DataFrame(
         {
-            "participant": people[who],
+            "participant": people[person],
             "model": model,
             "stage": stage,
             "proportion": profiles.values.ravel(),
@@ -224,9 +221,9 @@ def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFra
 
     Mauchly's test is kept only where there are more people than contrasts.
     """
-    out = table.rename(columns={name.replace("_", "-"): name for name in _NAMES}).rename(
-        columns=_NAMES
-    )
+    # older versions of pingouin write p-unc where newer ones write p_unc
+    older = {name.replace("_", "-"): name for name in _NAMES}
+    out = table.rename(columns=older).rename(columns=_NAMES)
     out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, **same)
     out["source"] = out["source"].replace(
         {"stage * model": "model x stage", "Interaction": "observer x stage"}
@@ -298,9 +295,8 @@ def repeated_anova(
             made = pingouin.rm_anova(
                 data=_long(profiles), within=factor, correction=True, **options
             )
-        except (
-            ZeroDivisionError
-        ):  # its test of sphericity, for an effect of two degrees of freedom in two people
+        except ZeroDivisionError:
+            # its test of sphericity, for an effect of two degrees of freedom in two people
             raise InputError(
                 f"{analysis}: pingouin cannot analyze this design with {n} people; add a third."
             ) from None
@@ -357,7 +353,8 @@ def mixed_anova(
         raise InputError(f"{analysis}: a mixed analysis of variance needs two stages.")
     _need_spread(np.concatenate([first.values, second.values]), analysis)
     both = [
-        _long(one, f"{name} ").assign(observer=name) for name, one in (("a", first), ("b", second))
+        _long(group, f"{name} ").assign(observer=name)
+        for name, group in (("a", first), ("b", second))
     ]
     with _pingouin() as pingouin:
         made = pingouin.mixed_anova(
@@ -473,24 +470,24 @@ def _pair(
     factor = "stage" if contrast == "stage" else "model"
     a, b = int(row["A"]), int(row["B"])
     at = int(row["stage"]) if contrast == "stage * model" else None
-    means = (
-        profiles.values.mean(axis=0)
-        if at is None
-        else profiles.values[:, :, at : at + 1].mean(axis=0)
-    )
-    means = means.mean(axis=0 if factor == "stage" else 1)
-    known = np.isfinite(row["T"])
+    values = profiles.values if at is None else profiles.values[:, :, at : at + 1]
+    means = values.mean(axis=0).mean(axis=0 if factor == "stage" else 1)
+    t, p = row["T"], row["p_unc"]
     corrected = row.get("p_corr", np.nan)
+    if not np.isfinite(corrected):
+        corrected = p
+    if not np.isfinite(t):
+        t = p = corrected = np.nan
     return {
         "family": families[contrast],
         "at": "" if at is None else names["stage"][at],
         "a": names[factor][a],
         "b": names[factor][b],
         "mean_difference": means[a] - means[b],
-        "t": row["T"] if known else np.nan,
+        "t": t,
         "df": row["dof"],
-        "p": row["p_unc"] if known else np.nan,
-        "p_corrected": (corrected if np.isfinite(corrected) else row["p_unc"]) if known else np.nan,
+        "p": p,
+        "p_corrected": corrected,
         "hedges_g": row["hedges"],
     }
 
@@ -534,18 +531,18 @@ def permutation_table(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Give the effects of an analysis of variance the p value of shuffled labels.
+    """Test the effects of an analysis of variance with shuffled labels.
 
     Parameters
     ----------
     anova : pandas.DataFrame
         From `repeated_anova` or `mixed_anova`.
     data : Profiles or tuple of Profiles
-        What it was made of.
+        Data of the analysis.
     n_permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
 
     Returns
     -------
@@ -563,8 +560,9 @@ def permutation_table(
         nulls = permute_repeated(data.values, n_permutations, seed=seed, name=name)
         names = {"model": "model", "stage": "stage", "interaction": "model x stage"}
     else:
-        values = np.concatenate([one.values[:, 0] for one in data])
-        groups = np.repeat([0, 1], [len(one.values) for one in data])
+        first, second = (group.values[:, 0] for group in data)
+        values = np.concatenate([first, second])
+        groups = np.repeat([0, 1], [len(first), len(second)])
         nulls = permute_mixed(values, groups, n_permutations, seed=seed, name=name)
         names = {"observer": "observer", "interaction": "observer x stage"}
     observed = anova.set_index("source")["F"]

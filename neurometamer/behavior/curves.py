@@ -21,11 +21,11 @@ CELL = ("observer", "network", "participant", "model", "stage")
 CURVE = ("observer", "network", "model", "stage")
 SEM_METHODS = ("between", "within")
 SOME_NETWORK = "network"
-"""The name of the network in tables of proportions, which do not tell which one answered."""
+"""Name of the network in tables of proportions, which do not name the network that answered."""
 
 
 def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
-    """Give every trial a model and the name of the network that answered.
+    """Add the model and the name of the network that answered to every trial.
 
     Parameters
     ----------
@@ -63,8 +63,7 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
         Columns observer, network (empty for people), participant, model, stage, n_trials and
         proportion. Photographs count in every model, see `spread_photographs`.
     """
-    rows = model_rows(trials)
-    return _average(rows)
+    return _average(model_rows(trials))
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,10 +99,8 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     for name, own in rows[rows["observer"] == "network"].groupby("participant", sort=False):
         seen = people[["participant", *keys]].merge(own[[*keys, "correct"]], on=keys, how="left")
         absent += int(seen["correct"].isna().sum())
-        seen = seen.dropna(subset=["correct"])
-        parts.append(
-            seen.assign(observer="network", network=name, correct=seen["correct"].astype(bool))
-        )
+        seen = seen.dropna(subset=["correct"]).assign(observer="network", network=name)
+        parts.append(seen.assign(correct=seen["correct"].astype(bool)))
     return _average(pd.concat(parts, ignore_index=True)), absent
 
 
@@ -160,34 +157,32 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
         When a name has no rows.
     """
     order = {}
-    for role, asked in (("model", models), ("stage", stages)):
+    for role, chosen in (("model", models), ("stage", stages)):
         known = list(dict.fromkeys(cells[role]))
-        for name in asked:
+        for name in chosen:
             if name not in known:
                 raise unknown_name(f"{role} (no usable trial has it)", name, known)
-        order[role] = {name: place for place, name in enumerate(asked or known)}
-    kept = cells[
-        cells["model"].isin(list(order["model"])) & cells["stage"].isin(list(order["stage"]))
-    ]
+        order[role] = {name: rank for rank, name in enumerate(chosen or known)}
+    is_chosen = cells["model"].isin(list(order["model"])) & cells["stage"].isin(
+        list(order["stage"])
+    )
+    kept = cells[is_chosen]
     if kept.empty:
         raise InputError(
             f"no rows of {name_ids(models or ['any model'])} at "
             f"{name_ids(stages or ['any stage'])}."
         )
-    kinds = {
-        name: place
-        for place, name in enumerate(dict.fromkeys(cells["observer"] + cells["network"]))
-    }
-    places = pd.DataFrame(
+    observers = dict.fromkeys(cells["observer"] + cells["network"])
+    observer_ranks = {name: rank for rank, name in enumerate(observers)}
+    ranks = pd.DataFrame(
         {
-            "kind": (kept["observer"] + kept["network"]).map(kinds),
+            "observer": (kept["observer"] + kept["network"]).map(observer_ranks),
             "model": kept["model"].map(order["model"]),
             "stage": kept["stage"].map(order["stage"]),
         }
     )
-    return kept.loc[
-        places.sort_values(["kind", "model", "stage"], kind="stable").index
-    ].reset_index(drop=True)
+    ranks = ranks.sort_values(["observer", "model", "stage"], kind="stable")
+    return kept.loc[ranks.index].reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -231,17 +226,16 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
     kinds = cells.groupby(["observer", "network"], sort=False)
     errors = [_within_sem(part) for _, own in kinds for part in _same_people(own)]
-    return out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left").assign(
-        sem_method="within people (Cousineau 2005; Morey 2008)"
-    )
+    out = out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left")
+    return out.assign(sem_method="within people (Cousineau 2005; Morey 2008)")
 
 
 def _same_people(own: pd.DataFrame) -> list[pd.DataFrame]:
-    """Part models into sets that no person saw two of, such as those of different experiments."""
+    """Divide models into sets such that no person saw two of them (different experiments)."""
     sets: list[tuple[set[str], set[str]]] = []
     for model, rows in own.groupby("model", sort=False):
         models, people = {str(model)}, set(rows["participant"])
-        for known in [one for one in sets if one[1] & people]:
+        for known in [known for known in sets if known[1] & people]:
             models, people = models | known[0], people | known[1]
             sets.remove(known)
         sets.append((models, people))
@@ -253,23 +247,19 @@ def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
     values = wide.to_numpy(dtype=float)
     n, n_cells = values.shape
     centered = values - values.mean(axis=1, keepdims=True)
-    known = n > 1 and n_cells > 1
-    variance = (
-        centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
-        if known
-        else np.full(n_cells, np.nan)
-    )
+    variance = np.full(n_cells, np.nan)
+    if n > 1 and n_cells > 1:
+        variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
     names = wide.columns.to_frame(index=False)
-    return names.assign(
-        sem=np.sqrt(variance / max(n, 1)), **{c: own[c].iloc[0] for c in ("observer", "network")}
-    )
+    same = {name: own[name].iloc[0] for name in ("observer", "network")}
+    return names.assign(sem=np.sqrt(variance / max(n, 1)), **same)
 
 
 @checked_with(tables={"trials": SHOWN})
 def bootstrap_curves(
     trials: pd.DataFrame, n_resamples: int = 1000, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Draw images anew and give the interval of every point of the curves.
+    """Resample images and compute the interval of every point of the curves.
 
     Parameters
     ----------
@@ -281,7 +271,7 @@ def bootstrap_curves(
     confidence : float
         Share inside the interval, in (0, 1).
     seed : int
-        Of the draws; they are shared by all points.
+        Seed of the draws, which are the same for all points.
 
     Returns
     -------
@@ -328,7 +318,7 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
     n_resamples : int
         Resamples.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -343,7 +333,7 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
 
 
 def name_interval(confidence: float, n_resamples: int) -> str:
-    """Say how intervals over images were made.
+    """Name the method of intervals over images.
 
     Parameters
     ----------
@@ -388,23 +378,15 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     """
     rows = model_rows(trials)
     names = list(categories)
-    places = pd.Series({name: place for place, name in enumerate(names)})
+    numbers = pd.Series({name: number for number, name in enumerate(names)})
     out = []
     for key, own in rows.groupby(list(CURVE), sort=False):
         counts = np.zeros((len(names), len(names)), dtype=int)
         answered = own[own["response"].isin(names)]
-        np.add.at(
-            counts,
-            (places[answered["truth"]].to_numpy(), places[answered["response"]].to_numpy()),
-            1,
-        )
-        total = (
-            own["truth"]
-            .map(places)
-            .value_counts()
-            .reindex(range(len(names)), fill_value=0)
-            .to_numpy()[:, None]
-        )
+        truth, response = numbers[answered["truth"]], numbers[answered["response"]]
+        np.add.at(counts, (truth.to_numpy(), response.to_numpy()), 1)
+        shown = own["truth"].map(numbers).value_counts()
+        total = shown.reindex(range(len(names)), fill_value=0).to_numpy()[:, None]
         share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
         part = {"truth": np.repeat(names, len(names)), "response": names * len(names)}
         part |= {"n": counts.ravel(), "share": share.ravel()}

@@ -39,7 +39,7 @@ from neurometamer.behavior.trials import read_numbers
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import write_json, write_table, write_text
+from neurometamer.store import read_table, write_json, write_table, write_text
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import write_png
@@ -187,10 +187,8 @@ class PageSettings:
                 f"at least 1 practice image is needed, not {self.practice}: people must see the "
                 "task first."
             )
-        if (
-            min(self.screening, self.catch, self.seed) < 0
-            or min(self.block_length, self.n_masks, self.post_tries) < 1
-        ):
+        least = min(self.screening, self.catch, self.seed)
+        if least < 0 or min(self.block_length, self.n_masks, self.post_tries) < 1:
             raise InputError(
                 "numbers of images and the seed are at least 0; block length, masks and tries at "
                 "least 1."
@@ -281,8 +279,8 @@ def page_hash(text: str) -> int:
         0 to 2³² − 1.
     """
     value = 2166136261
-    for one in text.encode("ascii"):
-        value = (value ^ one) * 16777619 % 2**32
+    for byte in text.encode("ascii"):
+        value = (value ^ byte) * 16777619 % 2**32
     return value
 
 
@@ -329,20 +327,17 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
     Returns
     -------
     ndarray
-        (n_images, n_conditions) int; column l holds the place in `conditions` that each image has
+        (n_images, n_conditions) int; column l holds the position in `conditions` that each image has
         in list l. In every list the conditions differ by at most one image, over all and within
         each category by at most one.
     """
     random = generator(seed, "assignment")
     order = random.permutation(len(images))
-    turn = {
-        name: place
-        for place, name in enumerate(random.permutation(sorted(set(images["category"]))))
-    }
+    categories = random.permutation(sorted(set(images["category"])))
+    turn = {name: number for number, name in enumerate(categories)}
     order = order[np.argsort(images["category"].map(turn).to_numpy()[order], kind="stable")]
-    first = np.empty(
-        len(images), dtype=int
-    )  # goes on from category to category: even in each and over all
+    # the count goes on from category to category: even in each and over all
+    first = np.empty(len(images), dtype=int)
     first[order] = (np.arange(len(images)) + random.integers(len(conditions))) % len(conditions)
     return (first[:, None] + np.arange(len(conditions))) % len(conditions)
 
@@ -409,38 +404,28 @@ def write_experiment_page(
     )
     table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
     pictures = Photograph(table["file"].tolist(), size)
-    described = [
-        table.drop(columns="file"),
-        [digest(pictures(i)) for i in range(len(table))],
-        asdict(chosen),
-    ]
-    version = digest(*described, _template_digest())
+    contents = [digest(pictures(i)) for i in range(len(table))]
+    templates = digest([_template(name) for name in PAGE_FILES])
+    version = digest(table.drop(columns="file"), contents, asdict(chosen), templates)
     _refuse_another(Path(out), version)
-    table = table.assign(code=_codes(table, chosen.seed), page_version=version)
+    # files are named by hashes of seed, phase, id and condition
+    words = table["phase"] + "\x1f" + table["id"] + "\x1f" + table["condition"]
+    hashes = [hashlib.sha256(f"{chosen.seed}\x1f{word}".encode()) for word in words]
+    codes = [word.hexdigest()[:16] for word in hashes]
+    table = table.assign(code=codes, page_version=version)
     _write_folder(Path(out), table, pictures, chosen, version, progress)
     return _write_key(Path(out), table, chosen)
 
 
-def _template_digest() -> str:
-    return digest([_template(name) for name in PAGE_FILES])
-
-
 def _template(name: str) -> str:
-    return (resources.files("neurometamer") / "templates" / "experiment" / name).read_text(
-        encoding="utf-8"
-    )
-
-
-def _codes(table: pd.DataFrame, seed: int) -> list[str]:
-    """Name the files by hashes of seed, phase, id and condition."""
-    words = table["phase"] + "\x1f" + table["id"] + "\x1f" + table["condition"]
-    return [hashlib.sha256(f"{seed}\x1f{one}".encode()).hexdigest()[:16] for one in words]
+    folder = resources.files("neurometamer") / "templates" / "experiment"
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _refuse_another(out: Path, version: str) -> None:
-    if (out / "key.csv").is_file() and set(
-        _read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]
-    ) != {version}:
+    if not (out / "key.csv").is_file():
+        return
+    if set(_read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]) != {version}:
         raise InputError(
             f"{out} holds another experiment, whose key is needed to read its answers; choose "
             "another --out."
@@ -482,7 +467,7 @@ def _page_settings(
     version: str,
     masks: Sequence[str],
 ) -> dict[str, Any]:
-    """Collect what the page may know: codes, no names; its lists mix the conditions."""
+    """Collect what the page may know: codes without names, and lists that mix the conditions."""
     salt = version[:8]
 
     def checked(phase: str) -> list[dict[str, Any]]:
@@ -525,21 +510,21 @@ def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
     conditions = sorted(set(main["cell"]))
     images = main.drop_duplicates("reference_id").sort_values("reference_id")
     code = main.set_index(["reference_id", "cell"])["code"].to_dict()
-    places = assign_conditions(images, conditions, seed)
-    return sorted(
-        [code[image, conditions[place]] for place in row]
-        for image, row in zip(images["reference_id"], places, strict=True)
-    )
+    rows = []
+    assigned = assign_conditions(images, conditions, seed)
+    for image, numbers in zip(images["reference_id"], assigned, strict=True):
+        rows.append([code[image, conditions[number]] for number in numbers])
+    return sorted(rows)
 
 
 def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataFrame:
     key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
-    key = key.assign(file=[Path(one).name for one in key["file"]])[list(_KEY_COLUMNS)].reset_index(
-        drop=True
-    )
+    key = key.assign(file=[Path(path).name for path in key["file"]])
+    key = key[list(_KEY_COLUMNS)].reset_index(drop=True)
     write_table(out / "key.csv", key)
-    told = provenance(asdict(chosen), seed=chosen.seed, page_version=key["page_version"].iloc[0])
-    write_json(out / "provenance.json", told)
+    version = key["page_version"].iloc[0]
+    record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
+    write_json(out / "provenance.json", record)
     return key
 
 
@@ -548,15 +533,13 @@ def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataF
 
 def _read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file with every cell as text, so that participant 001 stays 001."""
-    from neurometamer.store import read_table
-
     read_table(path, required)
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 @checked
 def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
-    """Put what the key knows into the answers of one or several participants.
+    """Add the contents of the key to the answers of one or several participants.
 
     Parameters
     ----------
@@ -585,30 +568,27 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
         raise InputError("no answers given; name the CSV files that the page saved.")
     known = _read_text(key, _KEY_COLUMNS).set_index("code")
     table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
-    table = _first_showings(table.drop_duplicates())
+    table = table.drop_duplicates()
+    # of several answers to one trial, keep those to the showing that was repeated least often
+    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
+    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
+    table = table[repeated == least]
     if again := duplicates(table["participant"] + " trial " + table["trial"]):
         raise InputError(
             f"two files disagree about {name_ids(again)}; did two people use one participant code? "
             "Give one of them."
         )
-    found = known.loc[table["stimulus"]].reset_index()
+    rows = known.loc[table["stimulus"]].reset_index()
     table = table.reset_index(drop=True).assign(
-        **{name: found[name] for name in _JOINED},
-        stimulus=found["id"],
-        reference_id=found["reference_id"],
-        code=found["code"],
+        **{name: rows[name] for name in _JOINED},
+        stimulus=rows["id"],
+        reference_id=rows["reference_id"],
+        code=rows["code"],
     )
     table["correct"] = (table["response"] == table["truth"]).astype(int)
     for name in _NUMBERS:
         table[name] = read_numbers(table[name], f"numbers in the column {name}")
     return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
-
-
-def _first_showings(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep, of several answers to one trial, those to the showing that was repeated least often."""
-    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
-    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
-    return table[repeated == least]
 
 
 def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:

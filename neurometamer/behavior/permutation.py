@@ -18,11 +18,11 @@ from neurometamer.provenance import generator
 
 EFFECTS = ("model", "stage", "interaction")
 BLOCK = 4_000_000
-"""Numbers held at once; how many permutations go together does not change them."""
+"""Largest array, in numbers; it limits the permutations at once and does not change results."""
 
 
 def _project(values: np.ndarray, effect: str) -> np.ndarray:
-    """Take an effect's part of (..., models, stages)."""
+    """Return the part of an effect in (..., models, stages)."""
     if effect == "model":
         means = values.mean(axis=-1, keepdims=True)
         return means - means.mean(axis=-2, keepdims=True)
@@ -36,15 +36,11 @@ def _project(values: np.ndarray, effect: str) -> np.ndarray:
 def _ratio(
     effect: np.ndarray, error: np.ndarray, df1: int, df2: int, total: np.ndarray
 ) -> np.ndarray:
-    """F; 0 where there is no effect, infinite where there is no error, up to rounding."""
+    """Compute F: 0 where there is no effect, infinite where there is no error, up to rounding."""
     floor = 1e-12 * np.maximum(total, 1e-300)
     safe = np.where(error > floor, error, 1.0)
-    return np.where(
-        error > floor, (effect / df1) / (safe / df2), np.where(effect > floor, np.inf, 0.0)
-    )
-
-
-_EFFECTS = ("model", "stage", "interaction")
+    without_error = np.where(effect > floor, np.inf, 0.0)
+    return np.where(error > floor, (effect / df1) / (safe / df2), without_error)
 
 
 @checked_with(finite=("values",), shapes={"values": "... people models stages"})
@@ -72,8 +68,8 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     >>> round(float(repeated_f(profile, "stage")), 3)  # the square of a paired t
     16.0
     """
-    if effect not in _EFFECTS:
-        raise unknown_name("effect", effect, _EFFECTS)
+    if effect not in EFFECTS:
+        raise unknown_name("effect", effect, EFFECTS)
     n, n_models, n_stages = values.shape[-3:]
     part = _project(values, effect)
     mean = part.mean(axis=-3)
@@ -130,7 +126,7 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
 
 @checked_with(unbounded=("observed",), shapes={"null": "permutations"})
 def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
-    """Take p = (1 + number of permuted F at least as large) / (1 + number of permutations).
+    """Compute p = (1 + number of permuted F at least as large) / (1 + number of permutations).
 
     Parameters
     ----------
@@ -162,18 +158,18 @@ def _blocks(n_permutations: int, size: int) -> Iterator[int]:
 def permute_repeated(
     values: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0, name: str = ""
 ) -> Mapping[str, np.ndarray]:
-    """F under shuffled labels, for the three effects of a stage × model analysis.
+    """Compute F under shuffled labels for the three effects of a stage × model analysis.
 
     Parameters
     ----------
     values : ndarray
         (n_people, n_models, n_stages).
     n_permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
     name : str
-        Of the analysis: each has its own shuffles, whatever else is analyzed.
+        Name of the analysis; each name has shuffles of its own.
 
     Returns
     -------
@@ -225,7 +221,7 @@ def permute_mixed(
     seed: int = 0,
     name: str = "",
 ) -> Mapping[str, np.ndarray]:
-    """F under shuffled group labels, for the group and for group × stage.
+    """Compute F under shuffled group labels for the group and for group × stage.
 
     Parameters
     ----------
@@ -234,11 +230,11 @@ def permute_mixed(
     groups : ndarray of int
         (n_observers,) the group of each.
     n_permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
     name : str
-        Of the analysis.
+        Name of the analysis.
 
     Returns
     -------

@@ -56,7 +56,7 @@ def simulate_recognition(
     categories : sequence of str
         Possible answers; images take turns.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -78,10 +78,10 @@ def simulate_recognition(
     from scipy.stats import norm
 
     conditions = [("", NATURAL, photographs), *_flat(people)]
-    told = [share for _, _, share in conditions] + [
-        s for one in (networks or {}).values() for *_, s in _flat(one)
-    ]
-    if any(not 0 < share < 1 for share in told) or not 0 <= shared <= 1:
+    given = list(conditions)
+    for curves in (networks or {}).values():
+        given += _flat(curves)
+    if any(not 0 < share < 1 for *_, share in given) or not 0 <= shared <= 1:
         raise InputError("shares of recognized images must lie between 0 and 1, both excluded.")
     if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
         raise InputError(
@@ -91,25 +91,22 @@ def simulate_recognition(
         raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
     hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
     images = [(f"image_{i:03d}", categories[i % len(categories)]) for i in range(n_images)]
+    lapses = {f"person_{i:02d}": 0.0 for i in range(n_people)}
+    lapses |= {f"careless_{i}": share for i, share in enumerate(careless)}
     parts = []
-    for name, lapse in [(f"person_{i:02d}", 0.0) for i in range(n_people)] + [
-        (f"careless_{i}", share) for i, share in enumerate(careless)
-    ]:
+    for name, lapse in lapses.items():
         random = generator(seed, "person", name)
         which = random.integers(len(conditions), size=n_images)
         wanted = norm.ppf([share for *_, share in conditions]) + spread * random.standard_normal()
         latent = np.sqrt(shared) * hard[np.arange(n_images), which]
         right = latent + np.sqrt(1 - shared) * random.standard_normal(n_images) < wanted[which]
         main = _rows(images, [conditions[k] for k in which], right, lapse, random, categories)
-        extra = [
-            _warm_up(phase, n, lapse, random, categories)
-            for phase, n in (("screening", 12), ("catch", 16))
-        ]
-        whole = pd.concat(
-            [extra[0], main.sample(frac=1, random_state=random), extra[1]], ignore_index=True
-        )
-        times = np.round(300 + 500 * random.lognormal(0, 0.4, len(whole)), 1)
-        parts.append(whole.assign(participant=name, observer="human", rt=times))
+        screening = _warm_up("screening", 12, lapse, random, categories)
+        catch = _warm_up("catch", 16, lapse, random, categories)
+        main = main.sample(frac=1, random_state=random)
+        trials = pd.concat([screening, main, catch], ignore_index=True)
+        times = np.round(300 + 500 * random.lognormal(0, 0.4, len(trials)), 1)
+        parts.append(trials.assign(participant=name, observer="human", rt=times))
     for name, curves in (networks or {}).items():
         random = generator(seed, "network", name)
         own = {(model, stage): share for model, stage, share in _flat(curves)}
@@ -135,21 +132,23 @@ def _rows(
     categories: Sequence[str],
 ) -> pd.DataFrame:
     truth = np.array([category for _, category in images], dtype=object)
-    places = np.array([list(categories).index(one) for one in truth])
-    wrong = np.array(categories, dtype=object)[
-        (places + random.integers(1, len(categories), len(images))) % len(categories)
-    ]
-    guess = np.array(categories, dtype=object)[random.integers(len(categories), size=len(images))]
+    answers = np.array(categories, dtype=object)
+    numbers = np.array([list(categories).index(category) for category in truth])
+    steps = random.integers(1, len(categories), len(images))
+    wrong = answers[(numbers + steps) % len(categories)]
+    guess = answers[random.integers(len(categories), size=len(images))]
     response = np.where(random.random(len(images)) < lapse, guess, np.where(right, truth, wrong))
     names = [f"{model or 'photograph'}/{stage}" for model, stage, _ in conditions]
+    stimuli = [f"{name}/{image}" for name, (image, _) in zip(names, images)]
+    models, stages, _ = zip(*conditions, strict=True)
     return pd.DataFrame(
         {
             "phase": "main",
-            "stimulus": [f"{name}/{image}" for name, (image, _) in zip(names, images)],
+            "stimulus": stimuli,
             "reference_id": [image for image, _ in images],
             "condition": names,
-            "model": [model for model, *_ in conditions],
-            "stage": [stage for _, stage, _ in conditions],
+            "model": models,
+            "stage": stages,
             "truth": truth,
             "response": response,
         }

@@ -256,7 +256,7 @@ def test_noise_gain_tells_dense_designs(make_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hrf": "glove"}, "unknown hrf 'glove'; did you mean 'glover'"),
+        ({"hrf_model": "glove"}, "unknown hrf_model 'glove'; did you mean 'glover'"),
         ({"noise_model": "ar2"}, "unknown noise_model 'ar2'; did you mean 'ar1'"),
         ({"estimator": "lsa"}, "unknown estimator 'lsa'"),
         ({"units": "psc"}, "unknown units 'psc'.*percent, raw"),
