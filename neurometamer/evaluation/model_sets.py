@@ -12,6 +12,7 @@ the set, and it prints differences without sign, interval or correction.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from neurometamer.errors import (
     need_columns,
     unknown_name,
 )
+from neurometamer.evaluation.sets import STATES, states_of
 from neurometamer.provenance import digest, digest_file, generator
 from neurometamer.resume import (
     PIECES,
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from stimuli_gen.stimuli import StimulusSet
 
 JOINT = "+"
-"""Between the members of a set, in tables."""
+"""Text between the members of a set, in tables."""
 PUBLISHED = {"n_sets": 100, "n_networks": 31, "appearances": 562, "sd": 0.101}
 """Boehm et al. (2025), Table 5.
 
@@ -92,11 +94,11 @@ def random_sets(
     names : sequence of str
         Networks to choose from.
     n_sets : int
-        How many.
+        Number of sets.
     sizes : tuple of int
         Smallest and largest size; each size is as likely (the paper says only "2-10").
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
@@ -112,7 +114,7 @@ def random_sets(
     names = list(names)
     if again := duplicates(names):
         raise InputError(f"networks named more than once: {name_ids(again)}.")
-    if wrong := [one for one in names if JOINT in one]:
+    if wrong := [name for name in names if JOINT in name]:
         raise InputError(f"a network's name must not hold '{JOINT}': {name_ids(wrong)}.")
     low, high = sizes
     if not 1 <= low <= high <= len(names) or n_sets < 1:
@@ -133,19 +135,15 @@ def random_sets(
             f"only {len(drawn)} different sets of {low} to {high} of {len(names)} networks were "
             "found."
         )
-    rows = [
-        {
-            "set": f"set{number:03d}",
-            "members": JOINT.join(names[i] for i in chosen),
-            "size": len(chosen),
-        }
-        for number, chosen in enumerate(drawn)
-    ]
+    rows = []
+    for number, chosen in enumerate(drawn):
+        members = JOINT.join(names[i] for i in chosen)
+        rows.append({"set": f"set{number:03d}", "members": members, "size": len(chosen)})
     return pd.DataFrame(rows)
 
 
 def membership(sets: pd.DataFrame) -> pd.DataFrame:
-    """Tell which network is in which set.
+    """Mark which network is in which set.
 
     Parameters
     ----------
@@ -157,13 +155,12 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Sets × networks, bool; networks in order of first appearance.
     """
-    members = [str(one).split(JOINT) for one in sets["members"]]
-    names = list(dict.fromkeys(name for one in members for name in one))
-    return pd.DataFrame(
-        [[name in one for name in names] for one in members],
-        index=sets["set"].tolist(),
-        columns=names,
-    )
+    members = [str(joined).split(JOINT) for joined in sets["members"]]
+    names = list(dict.fromkeys(itertools.chain.from_iterable(members)))
+    rows = [np.isin(names, own) for own in members]
+    shape = (len(members), len(names))
+    values = np.array(rows, dtype=bool).reshape(shape)
+    return pd.DataFrame(values, index=sets["set"].tolist(), columns=names)
 
 
 # --------------------------------------------------------------------------------------------- jobs
@@ -225,9 +222,8 @@ def plan_sets(
         "references": references,
         "options": dict(options),
     }
-    jobs = [
-        {**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")
-    ]
+    rows = sets.to_dict("records")
+    jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in rows]
     for job in jobs:
         path = folder / file_name(job["set"]) / "job.json"
         known = _read_state(path)
@@ -267,9 +263,8 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
     states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
-    return jobs.assign(
-        state=[state for state, _ in states], reason=[reason for _, reason in states]
-    )
+    table = pd.DataFrame(states, columns=["state", "reason"], index=jobs.index)
+    return jobs.assign(state=table["state"], reason=table["reason"])
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -287,18 +282,19 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _state_of(folder: Path) -> tuple[str, str]:
-    """Say how far a job is, and why not further."""
-    found = _read_state(folder / "state.json")
-    if found.get("state") != "done":
-        return found.get("state", "to do"), found.get("reason", "")
-    damaged = [name for name, value in found["files"].items() if not _is_same(folder / name, value)]
-    for name in damaged:
-        note_remade(folder / name)
-    return ("to do", f"lost or damaged: {name_ids(damaged)}") if damaged else ("done", "")
-
-
-def _is_same(path: Path, value: str) -> bool:
-    return path.is_file() and digest_file(path) == value
+    """Return the state of a job and the reason why it is not done."""
+    record = _read_state(folder / "state.json")
+    if record.get("state") != "done":
+        return record.get("state", "to do"), record.get("reason", "")
+    damaged = []
+    for name, value in record["files"].items():
+        path = folder / name
+        if not path.is_file() or digest_file(path) != value:
+            damaged.append(name)
+            note_remade(path)
+    if damaged:
+        return "to do", f"lost or damaged: {name_ids(damaged)}"
+    return "done", ""
 
 
 @checked
@@ -388,18 +384,12 @@ def _run_job(
     except InputError as error:
         write_record(folder / "state.json", {"state": "failed", "reason": str(error)})
         return False
-    write_record(
-        folder / "state.json", {"state": "done", "reason": "", "files": _digests(folder, written)}
-    )
-    return True
-
-
-def _digests(folder: Path, written: Sequence[Path]) -> dict[str, str]:
-    """Digest the files of a set; the journal beside them has checksums of its own."""
+    # the finished pieces beside the files of a set have checksums of their own
     names = sorted({path.relative_to(folder) for path in written})
-    return {
-        name.as_posix(): digest_file(folder / name) for name in names if name.parts[0] != PIECES
-    }
+    own = [name for name in names if name.parts[0] != PIECES]
+    digests = {name.as_posix(): digest_file(folder / name) for name in own}
+    write_record(folder / "state.json", {"state": "done", "reason": "", "files": digests})
+    return True
 
 
 def _make(
@@ -415,9 +405,12 @@ def _make(
     from stimuli_gen.metamers import confirm_metamers, model_metamers
     from stimuli_gen.stimuli import write_pictures, write_records
 
-    networks = [load(one) for one in job["members"]]
+    networks = [load(name) for name in job["members"]]
     matched = judged_at(networks, match_stages(networks, job["stage"]))
-    own = [null for null in nulls if any(null.stage_of(model, stage) for model, stage in matched)]
+    own = []
+    for null in nulls:
+        if any(null.stage_of(model, stage) for model, stage in matched):
+            own.append(null)
     stimuli = model_metamers(
         networks,
         references,
@@ -441,7 +434,7 @@ RATERS = {
     "others": "all evaluators but the set's own networks, as Boehm et al. (2025) do; they change "
     "with the set",
 }
-"""Name of who scores a set, to who that is."""
+"""Name of the raters of a set, to their description."""
 
 
 @checked_with(tables={"hits": _HITS})
@@ -486,8 +479,6 @@ def set_scores(
     differ in how often they recognize anything, this alone makes a difference in means.
     ``held-out`` raters do not have this fault.
     """
-    from neurometamer.evaluation.sets import STATES, states_of
-
     if raters not in RATERS:
         raise unknown_name("way to rate sets", raters, RATERS)
     if validity not in STATES:
@@ -551,9 +542,9 @@ def difference_in_means(
     n_resamples : int
         Resamples of sets.
     confidence : float
-        Of the interval.
+        Share of the interval, in (0, 1).
     seed : int
-        Of both.
+        Seed of both.
 
     Returns
     -------
@@ -576,9 +567,8 @@ def difference_in_means(
     x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
     n = len(y)
     observed = _differences(np.ones((1, n)), y[None], x)[0]
-    shuffled = generator(seed, "shuffle scores", n).permuted(
-        np.tile(y, (n_permutations, 1)), axis=1
-    )
+    random = generator(seed, "shuffle scores", n)
+    shuffled = random.permuted(np.tile(y, (n_permutations, 1)), axis=1)
     null = _differences(np.ones((1, n)), shuffled, x)
     p = (1 + (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)) / (1 + n_permutations)
     counts = bootstrap_counts(n, n_resamples, seed).astype(float)
@@ -650,9 +640,8 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
     k = x.shape[1]
     size = x.sum(axis=1)
-    contrasts = np.vstack(
-        [np.eye(k - 1), -np.ones((1, k - 1))]
-    )  # the last effect is minus the sum of the others
+    # the last effect is minus the sum of the others
+    contrasts = np.vstack([np.eye(k - 1), -np.ones((1, k - 1))])
     design = np.column_stack([np.ones(len(y)), size - size.mean(), x @ contrasts])
     df = len(y) - design.shape[1]
     if df < 1 or np.linalg.matrix_rank(design) < design.shape[1]:

@@ -52,7 +52,7 @@ from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
-"""What is never averaged over."""
+"""Columns that are never averaged over."""
 JUDGES = ("others", "outside")
 """Who evaluates: everybody but the generator, or only networks that generated nothing.
 
@@ -126,10 +126,10 @@ def observer_matrix(
     """
     table = _judged(hits, judges, include_untrained)
     everyone = set(table["members"])
-    table = table[table["asked"]]
+    table = table[table["chosen"]]
     if lost := sorted(everyone - set(table["members"])):
         raise InputError(f"no judge is left for the metamers of {name_ids(lost)}; choose others.")
-    found = summarize(
+    means = summarize(
         table.assign(counted=~table["took_part"]),
         _MEASURES,
         "hit",
@@ -139,11 +139,11 @@ def observer_matrix(
         confidence=confidence,
         seed=seed,
     )
-    mean = found["judge"] == "mean of judges"
-    found["judge_weights"] = found["judge_weights"].where(~mean, "")
-    found["trained"] = found["trained"].astype("boolean")
-    found["self"] = found["took_part"].astype("boolean").fillna(False).astype(bool)
-    found = found.rename(columns={"members": "generator"})
+    over_judges = means["judge"] == "mean of judges"
+    means["judge_weights"] = means["judge_weights"].where(~over_judges, "")
+    means["trained"] = means["trained"].astype("boolean")
+    means["self"] = means["took_part"].astype("boolean").fillna(False).astype(bool)
+    means = means.rename(columns={"members": "generator"}).drop(columns=["took_part", "sd"])
     first = [
         "generator",
         "judge",
@@ -163,9 +163,7 @@ def observer_matrix(
         "trained",
         "n_averaged",
     ]
-    return found[
-        [*first, *(one for one in found.columns if one not in (*first, "took_part", "sd"))]
-    ]
+    return means[[*first, *means.columns.drop(first)]]
 
 
 def _judged(
@@ -177,20 +175,19 @@ def _judged(
     """
     need_columns(hits, _NEEDED, "the table of hits", "Make it with recognition_table.")
     if hits.empty:
-        raise InputError("the table of hits has no rows.")
-    table = hits[list(_NEEDED)].rename(
-        columns={"evaluator": "judge", "evaluator_weights": "judge_weights"}
-    )
+        raise InputError("the table of hits has no rows; give at least one set and evaluator.")
+    names = {"evaluator": "judge", "evaluator_weights": "judge_weights"}
+    table = hits[list(_NEEDED)].rename(columns=names)
     table = table.assign(members=table["members"].fillna(""), fewer=-table["ways"].astype(int))
-    table = table.assign(**{one: table[one].astype(bool) for one in ("trained", "took_part")})
+    table = table.astype({"trained": bool, "took_part": bool})
     _check_sets(table)
-    table["asked"] = table["judge"].isin(_chosen(table, judges, include_untrained))
+    table["chosen"] = table["judge"].isin(_chosen(table, judges, include_untrained))
     if not include_untrained:
-        table["asked"] &= table["trained"]
-    places = {one: at for at, one in enumerate(STAGE_ORDER)}
-    table["place"] = [places.get(one, len(places)) for one in table["stage"]]
+        table["chosen"] &= table["trained"]
+    ranks = {stage: rank for rank, stage in enumerate(STAGE_ORDER)}
+    table["rank"] = [ranks.get(stage, len(ranks)) for stage in table["stage"]]
     order = [
-        "place",
+        "rank",
         "stage",
         "setting",
         "members",
@@ -201,11 +198,8 @@ def _judged(
         "rule",
         "reference_id",
     ]
-    return (
-        table.sort_values(order, kind="stable")
-        .drop(columns=["place", "fewer"])
-        .reset_index(drop=True)
-    )
+    table = table.sort_values(order, kind="stable").drop(columns=["rank", "fewer"])
+    return table.reset_index(drop=True)
 
 
 def _check_sets(table: pd.DataFrame) -> None:
@@ -222,26 +216,26 @@ def _check_sets(table: pd.DataFrame) -> None:
         )
     keys = ["members", *CONTEXT, "judge", "reference_id"]
     if (again := table[keys].duplicated()).any():
-        one = table[again].iloc[0]
+        row = table[again].iloc[0]
         raise InputError(
-            f"'{one['judge']}' judged several metamers of '{one['members']}' of the photograph "
-            f"'{one['reference_id']}' at one stage and setting ({one['stage']}, {one['setting']}); "
+            f"'{row['judge']}' judged several metamers of '{row['members']}' of the photograph "
+            f"'{row['reference_id']}' at one stage and setting ({row['stage']}, {row['setting']}); "
             "give one set."
         )
 
 
 def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool) -> list[str]:
-    """List the names of the judges asked for; at least one."""
+    """List the names of the chosen judges; there is at least one."""
     usable = sorted(set(table.loc[table["trained"] | include_untrained, "judge"]))
     if not usable:
         raise InputError(
             "all judges have random weights; ask trained networks, or include_untrained=True."
         )
     if not isinstance(judges, str):
-        for one in judges:
-            if one not in set(table["judge"]):
-                raise unknown_name("judge", one, sorted(set(table["judge"])))
-        if wrong := [one for one in judges if one not in usable]:
+        for name in judges:
+            if name not in set(table["judge"]):
+                raise unknown_name("judge", name, sorted(set(table["judge"])))
+        if wrong := [name for name in judges if name not in usable]:
             raise InputError(
                 f"judges with random weights: {name_ids(wrong)}; choose others, or "
                 "include_untrained=True."
@@ -251,17 +245,15 @@ def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained:
         return list(judges)
     if judges not in JUDGES:
         raise unknown_name("choice of judges", judges, JUDGES)
-    generators = (
-        {*table["members"], *table.loc[table["took_part"], "judge"]}
-        if judges == "outside"
-        else set()
-    )
-    if not (found := [one for one in usable if one not in generators]):
+    generators: set[str] = set()
+    if judges == "outside":
+        generators = {*table["members"], *table.loc[table["took_part"], "judge"]}
+    if not (chosen := [name for name in usable if name not in generators]):
         raise InputError(
             f"all judges are generators ({name_ids(usable)}); ask other networks too, or use "
             "judges='others'."
         )
-    return found
+    return chosen
 
 
 # --------------------------------------------------------------------------------------- the design
@@ -269,7 +261,7 @@ def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained:
 
 @dataclass(frozen=True, kw_only=True)
 class _Design:
-    """Two factors of the generators, and, where asked for, one of the judges."""
+    """Two factors of the generators, and an optional factor of the judges."""
 
     factors: tuple[str, str]
     levels: tuple[tuple[str, str], tuple[str, str]]
@@ -282,13 +274,13 @@ class _Design:
         return self.levels[0][cell // 2], self.levels[1][cell % 2]
 
     def effect(self, kind: str) -> tuple[str, str]:
-        """Name an effect, and say what is subtracted from what."""
+        """Name an effect and its contrast."""
         (a1, a2), (b1, b2) = self.levels
         if kind == "interaction":
             return kind, f"({a1} {b1} - {a1} {b2}) - ({a2} {b1} - {a2} {b2})"
-        return (
-            (self.factors[0], f"{a1} - {a2}") if kind == "a" else (self.factors[1], f"{b1} - {b2}")
-        )
+        if kind == "a":
+            return self.factors[0], f"{a1} - {a2}"
+        return self.factors[1], f"{b1} - {b2}"
 
 
 def _design(
@@ -298,33 +290,29 @@ def _design(
     judge_factor: str | None,
 ) -> _Design:
     """Find each generator's cell and each judge's level."""
-    names = _checked_names(factors)
-    _check_networks(table, networks, [*names, *([judge_factor] if judge_factor else [])])
-    generators, judges = (
-        sorted(set(table["members"])),
-        sorted(set(table.loc[table["asked"], "judge"])),
-    )
-    given = factors if isinstance(factors, Mapping) else {}
-    values = [_values(networks, one, generators) for one in names]
-    a, b = (_levels(one, found, given.get(one)) for one, found in zip(names, values, strict=True))
-    cells = {one: 2 * a.index(values[0][one]) + b.index(values[1][one]) for one in generators}
-    if empty := [f"{a[at // 2]} {b[at % 2]}" for at in range(4) if at not in cells.values()]:
-        raise InputError(
-            f"no generator is {', '.join(empty)} ({' and '.join(names)}); each cell needs one."
-        )
-    design = _Design(factors=names, levels=(a, b), cells=cells)
-    if not judge_factor:
-        return design
-    level_of = _values(networks, judge_factor, judges)
-    levels = _levels(judge_factor, level_of, given.get(judge_factor))
-    return replace(design, judge_factor=judge_factor, judge_levels=levels, level_of=level_of)
-
-
-def _checked_names(factors: Sequence[str] | Mapping[str, Sequence[str]]) -> tuple[str, str]:
     names = [] if isinstance(factors, str) else list(factors)
     if len(set(names)) != 2 or len(names) != 2 or {"interaction", "network"} & set(names):
         raise InputError(f"two factors are needed, such as ('training', 'color'), not {factors!r}.")
-    return names[0], names[1]
+    _check_networks(table, networks, [*names, *([judge_factor] if judge_factor else [])])
+    generators = sorted(set(table["members"]))
+    given = factors if isinstance(factors, Mapping) else {}
+    first, second = (_values(networks, factor, generators) for factor in names)
+    a = _levels(names[0], first, given.get(names[0]))
+    b = _levels(names[1], second, given.get(names[1]))
+    cells = {name: 2 * a.index(first[name]) + b.index(second[name]) for name in generators}
+    if empty := [
+        f"{a[cell // 2]} {b[cell % 2]}" for cell in range(4) if cell not in cells.values()
+    ]:
+        raise InputError(
+            f"no generator is {', '.join(empty)} ({' and '.join(names)}); each cell needs one."
+        )
+    design = _Design(factors=(names[0], names[1]), levels=(a, b), cells=cells)
+    if not judge_factor:
+        return design
+    judges = sorted(set(table.loc[table["chosen"], "judge"]))
+    level_of = _values(networks, judge_factor, judges)
+    levels = _levels(judge_factor, level_of, given.get(judge_factor))
+    return replace(design, judge_factor=judge_factor, judge_levels=levels, level_of=level_of)
 
 
 def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -336,7 +324,7 @@ def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequen
             f"networks named more than once in the table of networks: {name_ids(again)}."
         )
     known = {*table["members"], *table["judge"]}
-    if unknown := [one for one in networks["network"] if one not in known]:
+    if unknown := [name for name in networks["network"] if name not in known]:
         raise InputError(
             f"networks that neither generated nor judged anything: {name_ids(unknown)}; correct "
             "the name."
@@ -344,33 +332,33 @@ def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequen
 
 
 def _values(networks: pd.DataFrame, factor: str, names: Sequence[str]) -> dict[str, str]:
-    """Read one factor of the networks named."""
+    """Read one factor of the networks called `names`."""
     values = networks.set_index("network")[factor]
-    if missing := [one for one in names if one not in values.index]:
+    if missing := [name for name in names if name not in values.index]:
         raise InputError(
             f"the table of networks does not name {name_ids(missing)}; say what they are "
             f"({factor})."
         )
-    found = values.loc[list(names)]
-    if empty := found.index[found.isna() | (found.astype(str).str.strip() == "")].tolist():
+    values = values.loc[list(names)]
+    if empty := values.index[values.isna() | (values.astype(str).str.strip() == "")].tolist():
         raise InputError(f"{factor} is missing of {name_ids(empty)}; fill it in.")
-    return {str(one): str(value) for one, value in found.items()}
+    return {str(name): str(value) for name, value in values.items()}
 
 
 def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None) -> tuple[str, str]:
-    """Find a factor's two levels, in the order asked for, else by the alphabet."""
-    found = sorted(set(values.values()))
-    if len(found) != 2:
+    """Find the two levels of a factor, in the order given, else by the alphabet."""
+    levels = sorted(set(values.values()))
+    if len(levels) != 2:
         raise InputError(
-            f"{factor} has {len(found)} level(s) ({name_ids(found)}) among the networks; two are "
+            f"{factor} has {len(levels)} level(s) ({name_ids(levels)}) among the networks; two are "
             "needed."
         )
     if order is None:
-        return found[0], found[1]
-    wanted = [str(one) for one in order]
-    if sorted(wanted) != found:
-        raise InputError(f"{factor} has the levels {name_ids(found)}, not {name_ids(wanted)}.")
-    return wanted[0], wanted[1]
+        return levels[0], levels[1]
+    ordered = list(map(str, order))
+    if sorted(ordered) != levels:
+        raise InputError(f"{factor} has the levels {name_ids(levels)}, not {name_ids(ordered)}.")
+    return ordered[0], ordered[1]
 
 
 # --------------------------------------------------------------------------------------- the scores
@@ -385,7 +373,10 @@ class _View:
     n_judges: int
 
     def shared(self) -> np.ndarray:
-        """Take the photographs that every generator has a score of: (photographs, generators)."""
+        """Select the photographs that every generator has a score of.
+
+        The shape is (photographs, generators).
+        """
         values = self.scores.to_numpy(dtype=float)
         return values[np.isfinite(values).all(axis=1)]
 
@@ -413,13 +404,11 @@ def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
 
 
 def _views(part: pd.DataFrame, design: _Design, validity: str) -> list[_View]:
-    """Take all judges, and those of each level of the judge factor."""
-    rows = part[part["asked"] & ~part["took_part"] & (states_of(part["valid"]) == validity)]
+    """Return the views of all judges, and of those of each level of the judge factor."""
+    rows = part[part["chosen"] & ~part["took_part"] & (states_of(part["valid"]) == validity)]
     levels = rows["judge"].map(design.level_of)
-    return [
-        _view(part, rows, ALL_JUDGES),
-        *(_view(part, rows[levels == one], one) for one in design.judge_levels),
-    ]
+    views = [_view(part, rows[levels == level], level) for level in design.judge_levels]
+    return [_view(part, rows, ALL_JUDGES), *views]
 
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -432,26 +421,21 @@ def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> st
 
     The message names the generators that have no score at all.
     """
-    if gone := [
-        at for at in range(4) if at not in {design.cells[one] for one in view.scores.columns}
-    ]:
-        told = ", ".join(" ".join(design.names(at)) for at in gone)
-        return f"no metamers of a network that is {told} at this stage; stages are joined by name"
+    present = {design.cells[name] for name in view.scores.columns}
+    if gone := [cell for cell in range(4) if cell not in present]:
+        kinds = ", ".join(" ".join(design.names(cell)) for cell in gone)
+        return f"no metamers of a network that is {kinds} at this stage; stages are joined by name"
     metamers = part.drop_duplicates(["members", "reference_id"])
-    states = (
-        pd.Series(states_of(metamers["valid"]) == validity)
-        .groupby(metamers["members"].to_numpy())
-        .any()
-    )
-    if none := states.index[~states].tolist():
-        rates = pass_rates(metamers)
-        told = (
-            no_valid_note(rates)
-            if validity == "valid" and not states.any()
-            else f"no {validity} metamer"
-        )
-        return told if not states.any() else f"{told} of {name_ids(none)}"
-    if unjudged := [one for one in view.scores.columns if view.scores[one].isna().all()]:
+    counts = pd.Series(states_of(metamers["valid"]) == validity)
+    has_some = counts.groupby(metamers["members"].to_numpy()).any()
+    if not has_some.any() and validity == "valid":
+        return no_valid_note(pass_rates(metamers))
+    if not has_some.any():
+        return f"no {validity} metamer"
+    if none := has_some.index[~has_some].tolist():
+        return f"no {validity} metamer of {name_ids(none)}"
+    scores = view.scores
+    if unjudged := scores.columns[scores.isna().all(axis=0)].tolist():
         return f"no judge is left for {name_ids(unjudged)}"
     return (
         f"no photograph has a {validity} metamer of every one of the {view.scores.shape[1]} "
@@ -548,7 +532,7 @@ def observer_conditions(
     rows = []
     for context, part in _contexts(table):
         for view in _views(part, design, validity):
-            told = {
+            labels = {
                 **context,
                 "validity": validity,
                 "judge_factor": design.judge_factor,
@@ -556,23 +540,12 @@ def observer_conditions(
                 "factor_a": design.factors[0],
                 "factor_b": design.factors[1],
             }
+            values = view.shared() if paired else view.any()
             for cell in range(4):
-                rows.append(
-                    {
-                        **told,
-                        **_cell(
-                            cell,
-                            part,
-                            view,
-                            design,
-                            validity,
-                            paired,
-                            n_resamples,
-                            confidence,
-                            seed,
-                        ),
-                    }
-                )
+                numbers = _cell(cell, part, view, design, values, n_resamples, confidence, seed)
+                if not np.isfinite(numbers["value"]):
+                    numbers["note"] = _lost(part, view, design, validity)
+                rows.append({**labels, **numbers})
     return pd.DataFrame(rows)
 
 
@@ -581,17 +554,16 @@ def _cell(
     part: pd.DataFrame,
     view: _View,
     design: _Design,
-    validity: str,
-    paired: bool,
+    values: np.ndarray,
     n_resamples: int,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Describe one cell."""
-    own = [one for one in view.scores.columns if design.cells[one] == cell]
-    places = np.flatnonzero([one in own for one in view.scores.columns])
-    values = (view.shared() if paired else view.any())[:, places]
-    there = np.isfinite(values).any(axis=1) if own else np.zeros(len(values), dtype=bool)
+    """Describe one cell; `values` has the scores of all generators."""
+    in_cell = np.array([design.cells[name] == cell for name in view.scores.columns], dtype=bool)
+    own = view.scores.columns[in_cell].tolist()
+    values = values[:, in_cell]
+    there = np.isfinite(values).any(axis=1)
     value, low, high = _cell_mean(values, n_resamples, confidence, seed)
     metamers = part[part["members"].isin(own)].drop_duplicates(["members", "reference_id"])
     rates = pass_rates(metamers)
@@ -609,7 +581,7 @@ def _cell(
         "n_excluded": len(view.scores) - int(there.sum()),
         "n_metamers": rates.pop("n_images"),
         **rates,
-        "note": "" if np.isfinite(value) else _lost(part, view, design, validity),
+        "note": "",
     }
 
 
@@ -622,15 +594,13 @@ def _cell_mean(
     """
     if not values.size:
         return np.nan, np.nan, np.nan
-    counts = np.concatenate(
-        [np.ones((1, len(values)), dtype=int), bootstrap_counts(len(values), n_resamples, seed)]
-    )
+    once = np.ones((1, len(values)), dtype=int)
+    counts = np.concatenate([once, bootstrap_counts(len(values), n_resamples, seed)])
     means = resampled_means(values, counts)
-    found = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[
-        0
-    ]  # around generators without an image
-    low, high = percentile_interval(found[1:, None], confidence)
-    return float(found[0]), float(low[0]), float(high[0])
+    # the mean over generators leaves out those without an image
+    overall = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[0]
+    low, high = percentile_interval(overall[1:, None], confidence)
+    return float(overall[0]), float(low[0]), float(high[0])
 
 
 # -------------------------------------------------------------------------------------- the effects
@@ -736,23 +706,19 @@ def observer_tests(
     rows: list[dict[str, Any]] = []
     for context, part in _contexts(table):
         for view in _with_difference(_views(part, design, validity)):
-            told = {
+            labels = {
                 **context,
                 "validity": validity,
                 "judge_factor": design.judge_factor,
                 "judge_level": view.level,
             }
             for unit in UNITS:
-                found = _effects(view, design, unit, paired, options)
-                why = (
-                    _lost(part, view, design, validity)
-                    if not np.isfinite(found[0]["value"])
-                    else ""
-                )
-                rows += [
-                    {**told, **one, "note": "; ".join(filter(None, [why, one["note"]]))}
-                    for one in found
-                ]
+                effects = _effects(view, design, unit, paired, options)
+                # without a value there is no test, and so no note of a test
+                if not np.isfinite(effects[0]["value"]):
+                    reason = _lost(part, view, design, validity)
+                    effects = [{**effect, "note": reason} for effect in effects]
+                rows += [{**labels, **effect} for effect in effects]
     return pd.DataFrame(rows)
 
 
@@ -761,27 +727,23 @@ def _with_difference(views: list[_View]) -> list[_View]:
     if len(views) < 3:
         return views
     first, second = views[1:]
-    return [
-        *views,
-        _View(
-            level=f"{first.level} - {second.level}",
-            scores=first.scores - second.scores,
-            n_judges=first.n_judges + second.n_judges,
-        ),
-    ]
+    difference = _View(
+        level=f"{first.level} - {second.level}",
+        scores=first.scores - second.scores,
+        n_judges=first.n_judges + second.n_judges,
+    )
+    return [*views, difference]
 
 
 def _effects(
     view: _View, design: _Design, unit: str, paired: bool, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Test the three effects of one view over one unit."""
-    cells = np.array([design.cells[one] for one in view.scores.columns])
+    cells = np.array([design.cells[name] for name in view.scores.columns])
     values = view.shared() if paired or unit == "images" else view.any()
-    usable = (
-        values.size > 0
-        and set(cells.tolist()) == set(range(4))
-        and bool(np.isfinite(values).any(axis=0).all())
-    )
+    is_full = set(cells.tolist()) == set(range(4))
+    usable = values.size > 0 and is_full and bool(np.isfinite(values).any(axis=0).all())
+    test_over = {"images": _over_images, "generators": _over_generators}[unit]
     numbers = {
         "n_generators": len(cells),
         "n_judges": view.n_judges,
@@ -791,12 +753,11 @@ def _effects(
     rows = []
     for kind in CONTRASTS:
         effect, contrast = design.effect(kind)
-        found = (np.nan, np.nan, np.nan, NO_TEST)
+        value = low = high = np.nan
+        test, note = NO_TEST, ""
         if usable:
-            found = (_over_images if unit == "images" else _over_generators)(
-                values, cells, kind, options
-            )
-        value, low, high, test = found
+            value, low, high, test = test_over(values, cells, kind, options)
+            note = _few(test, unit, numbers)
         rows.append(
             {
                 "effect": effect,
@@ -811,10 +772,11 @@ def _effects(
                 "exact": test.exact,
                 "n_permutations": test.n_permutations,
                 **numbers,
-                "note": _few(test, unit, numbers) if usable else "",
+                "note": note,
             }
         )
-    for row, p in zip(rows, correct_p(np.array([one["p"] for one in rows]), "holm"), strict=True):
+    corrected = correct_p(np.array([row["p"] for row in rows]), "holm")
+    for row, p in zip(rows, corrected, strict=True):
         row["p_holm"] = p
     return rows
 
@@ -822,13 +784,12 @@ def _effects(
 def _over_images(
     values: np.ndarray, cells: np.ndarray, kind: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
-    """Take the effect photograph by photograph."""
+    """Compute the effect photograph by photograph."""
     weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
     effects = values @ weights[cells]
     counts = bootstrap_counts(len(effects), options["n_resamples"], options["seed"])
-    low, high = percentile_interval(
-        resampled_means(effects[:, None], counts), options["confidence"]
-    )
+    means = resampled_means(effects[:, None], counts)
+    low, high = percentile_interval(means, options["confidence"])
     test = sign_flips(effects, options["n_permutations"], seed=options["seed"])
     return float(effects.mean()), float(low[0]), float(high[0]), test
 
@@ -845,7 +806,7 @@ def _over_generators(
 
 
 def _few(test: PermutationTest, unit: str, numbers: Mapping[str, int]) -> str:
-    """Say so where p cannot be small."""
+    """Return a note where p cannot be small."""
     if np.isnan(test.p):
         return (
             "one network in every cell: nothing tells the interaction from chance between networks"
