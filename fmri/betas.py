@@ -124,6 +124,26 @@ def estimate_betas(
     ----------
     Mumford, Turner, Ashby & Poldrack (2012). Deconvolving BOLD activation in event-related designs
     for multivoxel pattern classification analyses. NeuroImage 59, 2636-2643.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_runs
+    >>> runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
+    >>> patterns = estimate_betas(runs, simulated.masks)
+    >>> patterns.values.shape, patterns.conditions
+    ((8, 8), ('cup', 'hat', 'dog', 'cat'))
     """
     _check_choices(
         hrf_model=(hrf_model, HRFS),
@@ -238,6 +258,26 @@ def event_design(
     Events may begin before the first volume (a negative onset): what of their response falls into
     the run is modeled. One whose response has fallen below a tenth of its peak by then gets no
     regressor.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_run
+    >>> run = read_run(simulated.bold[0], simulated.events[0])
+    >>> events, design = event_design(run)
+    >>> list(design.columns)
+    ['event_0001', 'event_0002', 'event_0003', 'event_0004', 'drift_1', 'constant']
     """
     _check_choices(hrf_model=(hrf_model, HRFS))
     if not 0 <= high_pass < 0.5 / run.t_r:
@@ -364,6 +404,26 @@ def noise_gain(design: pd.DataFrame) -> float:
         of standard deviation 1: the root of the diagonal of (XᵀX)⁻¹. Between 1 and 2 for
         well-spaced 2-s events at a TR of 2 s; above about 3, add rest between the events or lower
         ``high_pass``.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_run
+    >>> run = read_run(simulated.bold[0], simulated.events[0])
+    >>> gain = noise_gain(event_design(run)[1])
+    >>> 1 < gain < 3
+    True
     """
     values = design.to_numpy()
     n_events = sum(str(name).startswith("event_") for name in design.columns)
@@ -400,6 +460,24 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     ------
     InputError
         When the patterns do not come from a volume, or two regions disagree about a voxel.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> folder = write_betas(patterns, Path(mkdtemp()) / "betas")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['betas.json', 'betas.nii.gz', 'betas.tsv']
     """
     grid = patterns.provenance.get("grid")
     if not grid:
@@ -460,6 +538,26 @@ def read_betas(
     InputError
         When a file is missing, table and image disagree, a mask lies on another grid, or a mask
         reaches beyond the estimated voxels and `unusable` is ``"refuse"``.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_runs
+    >>> runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
+    >>> folder = write_betas(estimate_betas(runs, simulated.masks), Path(mkdtemp()) / "betas")
+    >>> read_betas(folder, simulated.masks).values.shape
+    (8, 8)
     """
     _check_choices(unusable=(unusable, ("refuse", "drop")))
     image = Path(folder) / "betas.nii.gz"

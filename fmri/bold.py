@@ -86,6 +86,13 @@ class BoldRun:
     affine : {"agree", "sform", "qform"}
         Which transform of the header places the voxels; ``"agree"`` refuses an image whose two
         differ.
+
+    Examples
+    --------
+    >>> events = pd.DataFrame({"onset": [0.0, 4.0], "duration": 2.0, "trial_type": ["cat", "cup"]})
+    >>> run = BoldRun(image=Path("sub-01_run-1_bold.nii"), n_volumes=10, t_r=2.0, events=events)
+    >>> run.label, run.key
+    ('sub-01_run-1_bold.nii', ('', '1'))
     """
 
     image: Path
@@ -201,6 +208,24 @@ def read_run(
     A missing value in the *first* row of a confound (derivatives have none) becomes the value of
     the second row, as in ``nilearn.interfaces.fmriprep.load_confounds``; missing values elsewhere
     are refused.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> run = read_run(simulated.bold[0], simulated.events[0], simulated.confounds[0])
+    >>> run.subject, run.run, run.t_r, run.simulated
+    ('01', '1', 2.0, True)
     """
     path = Path(image)
     opened = open_nifti(path)
@@ -268,6 +293,24 @@ def read_runs(
     ------
     InputError
         When the lists differ in length, two runs have the same labels, or a run cannot be used.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> runs = read_runs(simulated.bold, simulated.events)
+    >>> [run.run for run in runs]
+    ['1', '2']
     """
     lists = {"events": events, "confounds": confounds, "sessions": sessions}
     for name, values in lists.items():
@@ -612,6 +655,25 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the file is cut off or damaged, or the mask has another shape.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_masks
+    >>> mask = read_masks(simulated.masks, simulated.bold[0])["V1"]
+    >>> read_voxels(simulated.bold[0], mask).shape
+    (30, 8)
     """
     image = open_nifti(path)
     shape = check_4d(path, image)

@@ -163,6 +163,17 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     ------
     InputError
         When the file is missing or no surface.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "lh.white"
+    >>> corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    >>> nibabel.freesurfer.write_geometry(file, corners, np.array([[0, 1, 2]]))
+    >>> points, triangles = read_mesh(file)
+    >>> points.shape, triangles.tolist()
+    ((3, 3), [[0, 1, 2]])
     """
     if Path(path).suffix != ".gii":
         from nibabel.freesurfer import read_geometry
@@ -202,7 +213,7 @@ def read_surface_patterns(
     hemisphere: str | None = None,
     labels: str | os.PathLike[str] | None = None,
 ) -> Patterns:
-    """Read responses of vertices: one map an observation, and a table that says which is which.
+    r"""Read responses of vertices: one map an observation, and a table that says which is which.
 
     Parameters
     ----------
@@ -236,6 +247,16 @@ def read_surface_patterns(
     See Also
     --------
     fmri.join_regions : Put both hemispheres side by side.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp())
+    >>> file = write_surface_map(folder / "lh.func.gii", np.array([0.5, np.nan, 1.5]))
+    >>> _ = (folder / "maps.csv").write_text("condition\ncat\n")
+    >>> patterns = read_surface_patterns(file, folder / "maps.csv")
+    >>> patterns.values.tolist(), patterns.voxels["i"].tolist()
+    ([[0.5, 1.5]], [0, 2])
     """
     rows = read_table(table, required=["condition"])
     arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(values).darrays]
@@ -343,6 +364,14 @@ def write_volume_map(
     ------
     InputError
         When there is not one value a voxel.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> mask = np.ones((2, 2, 1), dtype=bool)
+    >>> file = write_volume_map(Path(mkdtemp()) / "map.nii.gz", np.arange(4.0), mask, np.eye(4))
+    >>> open_nifti(file).shape
+    (2, 2, 1)
     """
     import nibabel
 
@@ -382,6 +411,12 @@ def write_surface_map(path: str | os.PathLike[str], values: np.ndarray, name: st
     -------
     Path
         The file, float32.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> write_surface_map(Path(mkdtemp()) / "lh.func.gii", np.array([0.5, np.nan, 1.5])).name
+    'lh.func.gii'
     """
     import nibabel
 

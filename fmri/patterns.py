@@ -305,6 +305,22 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     InputError
         When there is nothing to join, a part lacks voxels of another, or two parts hold a run with
         the same labels.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0})
+    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1"})
+    >>> sessions = [
+    ...     Patterns(
+    ...         values=np.ones((2, 3)),
+    ...         observations=observations.assign(session=session),
+    ...         voxels=voxels,
+    ...     )
+    ...     for session in ("1", "2")
+    ... ]
+    >>> concat_patterns(sessions).observations["presentation"].tolist()
+    [1, 1, 2, 2]
     """
     if not parts:
         raise InputError("no patterns to join; give at least one.")
@@ -426,6 +442,20 @@ def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> patterns = Patterns(
+    ...     values=np.ones((1, 3)),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ["cat"], "presentation": 1, "run": "1", "session": ""}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0}),
+    ... )
+    >>> write_patterns(patterns, Path(mkdtemp()) / "patterns.h5").name
+    'patterns.h5'
     """
     return write_hdf5(
         path,
@@ -457,6 +487,21 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     ------
     InputError
         When the file is missing, is not HDF5 or holds something else.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> patterns = Patterns(
+    ...     values=np.ones((1, 3)),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ["cat"], "presentation": 1, "run": "1", "session": ""}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0}),
+    ... )
+    >>> file = write_patterns(patterns, Path(mkdtemp()) / "patterns.h5")
+    >>> read_patterns(file).digest == patterns.digest
+    True
     """
     return Patterns(
         values=read_hdf5_array(path, "values"),

@@ -44,6 +44,23 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     References
     ----------
     Tarhan & Konkle (2020). Reliability-based voxel selection. NeuroImage 207, 116350.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> voxel_reliability(patterns).shape
+    (8,)
     """
     odd, even = _halves(patterns, conditions)
     correlations = (_standard_rows(odd.T) * _standard_rows(even.T)).sum(axis=1)
@@ -84,6 +101,24 @@ def select_voxels(
     InputError
         When neither or a senseless criterion is given, no voxel of a region passes, or reliability
         cannot be measured.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> chosen = select_voxels(patterns, conditions=patterns.conditions, n_per_roi=3)
+    >>> chosen.values.shape
+    (8, 3)
     """
     if n_per_roi is None and threshold is None:
         raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
@@ -190,6 +225,24 @@ def split_half_reliability(
     Notes
     -----
     Voxels chosen by the reliability of these same conditions make this number too high.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> table = split_half_reliability(patterns)
+    >>> table[["subject", "roi", "n_conditions", "n_voxels"]].values.tolist()
+    [['01', 'V1', 4, 8]]
     """
     odd, even = _halves(patterns, conditions)
     rows = []
@@ -362,6 +415,24 @@ def leave_one_run_out_accuracy(
     ----------
     Haxby et al. (2001). Distributed and overlapping representations of faces and objects in ventral
     temporal cortex. Science 293, 2425-2430.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> table = leave_one_run_out_accuracy(patterns)
+    >>> table[["roi", "chance", "n_tests"]].values.tolist()
+    [['V1', 0.25, 8]]
     """
     chosen = patterns if conditions is None else patterns.select(conditions=conditions)
     observations = chosen.observations

@@ -61,6 +61,24 @@ def read_masks(
         When masks share voxels, when a name says one hemisphere and most voxels have the x
         coordinate of the other, or the name of the file says the other, or when a file name says
         another subject than that of `like`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> masks = read_masks(simulated.masks, simulated.bold[0])
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'V1': 8}
     """
     if not masks:
         raise InputError("no ROI masks; give at least one as NAME=FILE.")

@@ -64,6 +64,20 @@ class SimulatedTruth:
         Region to feature space to weight.
     settings : mapping
         All other settings of the simulation.
+
+    Examples
+    --------
+    >>> voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": [0, 1], "j": 0, "k": 0})
+    >>> truth = SimulatedTruth(
+    ...     subject="01",
+    ...     conditions=("cat", "cup"),
+    ...     betas=np.zeros((2, 2)),
+    ...     voxels=voxels.assign(responds=False),
+    ...     mixing={"V1": {"pixels": 0.0}},
+    ...     settings={},
+    ... )
+    >>> truth.betas.shape
+    (2, 2)
     """
 
     subject: str
@@ -100,6 +114,24 @@ class SimulatedSubject:
         What was planted.
     truth_path : Path
         HDF5 file of the same (`read_truth`).
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> [path.name for path in simulated.bold]
+    ['sub-01_task-images_run-1_bold.nii', 'sub-01_task-images_run-2_bold.nii']
+    >>> list(simulated.masks)
+    ['V1']
     """
 
     subject: str
@@ -200,6 +232,24 @@ def simulate_subject(
     ------
     InputError
         When conditions, features and mixing do not fit together, or a number is out of range.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> simulated.truth.betas.shape
+    (4, 8)
+    >>> simulated.truth_path.name
+    'sub-01_truth.h5'
     """
     label = str(subject).removeprefix("sub-")
     # anything else would end the label in the names of the files
@@ -302,6 +352,22 @@ def simulate_patterns(
     ------
     InputError
         As the functions named above; and when only one of `n_per_roi` and `select_on` is given.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> patterns.values.shape, patterns.simulated
+    ((8, 8), True)
     """
     if (n_per_roi is None) != (not len(select_on)):
         raise InputError(
@@ -343,6 +409,22 @@ def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> write_truth(simulated.truth, Path(mkdtemp()) / "truth.h5").name
+    'truth.h5'
     """
     return write_hdf5(
         path,
@@ -373,6 +455,23 @@ def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> truth = read_truth(simulated.truth_path)
+    >>> bool((truth.betas == simulated.truth.betas).all())
+    True
     """
     attributes = read_hdf5_attributes(path)
     return SimulatedTruth(

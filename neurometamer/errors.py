@@ -17,6 +17,13 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message says what, which ids, and what to do.
 
     The command line prints the message as one line and exits with code 2.
+
+    Examples
+    --------
+    >>> raise InputError("1 condition; give at least 4.")
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: 1 condition; give at least 4.
     """
 
 
@@ -82,7 +89,7 @@ def name_ids(ids: Iterable[object], limit: int = 5) -> str:
     >>> name_ids(["a", "b", "c"], limit=2)
     'a, b … (3 in all)'
     """
-    names = [str(one) for one in ids]
+    names = list(map(str, ids))
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} … ({len(names)} in all)"
 
@@ -127,13 +134,18 @@ def duplicates(ids: Iterable[object]) -> list[str]:
     -------
     list of str
         Empty when all are unique.
+
+    Examples
+    --------
+    >>> duplicates(["a", "b", "a", 1, "1"])
+    ['a', '1']
     """
     seen: set[str] = set()
     again: dict[str, None] = {}
-    for one in map(str, ids):
-        if one in seen:
-            again[one] = None
-        seen.add(one)
+    for name in map(str, ids):
+        if name in seen:
+            again[name] = None
+        seen.add(name)
     return list(again)
 
 
@@ -165,7 +177,7 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
         ...
     neurometamer.errors.InputError: the table lacks the column(s) b; it has a. Add what is missing.
     """
-    if missing := [one for one in dict.fromkeys(columns) if one not in table.columns]:
+    if missing := [column for column in dict.fromkeys(columns) if column not in table.columns]:
         there = name_ids(table.columns, 20) if len(table.columns) else "none"
         raise InputError(
             f"{name} lacks the column(s) {name_ids(missing)}; it has "

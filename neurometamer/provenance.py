@@ -44,7 +44,7 @@ def digest(*parts: Any) -> str:
     Parameters
     ----------
     *parts : object
-        Whatever makes up the identity.
+        The contents, in order.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def digest_file(path: str | os.PathLike[str]) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """Turn what JSON does not know into what it knows.
+    """Turn a value that JSON does not know into one that it knows.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def generator(seed: int, *names: object) -> np.random.Generator:
     seed : int
         The seed of the study.
     *names : object
-        What the numbers are for, e.g. ``"noise", stimulus_id``.
+        Purpose of the numbers, e.g. ``"noise", stimulus_id``.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def generator(seed: int, *names: object) -> np.random.Generator:
 
 
 def provenance(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Collect what is needed to make a result again: settings, inputs, versions, machine.
+    """Collect the facts needed to make a result again: settings, inputs, versions, machine.
 
     No absolute paths, user names or host names are recorded.
 

@@ -280,9 +280,9 @@ def _datasets(file: h5py.File, faults: dict[str, list[str]]) -> Iterator[tuple[s
 
     waiting, seen = [("", file)], set()
     while waiting:
-        place, group = waiting.pop()
+        path, group = waiting.pop()
         for key in group:
-            name, link = f"{place}/{key}".lstrip("/"), group.get(key, getlink=True)
+            name, link = f"{path}/{key}".lstrip("/"), group.get(key, getlink=True)
             if isinstance(link, h5py.SoftLink):
                 continue  # what it points to is in this file, and visited there
             if not isinstance(link, h5py.HardLink):
@@ -300,7 +300,7 @@ def _datasets(file: h5py.File, faults: dict[str, list[str]]) -> Iterator[tuple[s
 
 
 def _fault_of(data: h5py.Dataset, file_size: int) -> str:
-    """Say why a data set does not hold its values; empty when it does."""
+    """Return why a data set does not hold its values; empty when it does."""
     import h5py
 
     created = data.id.get_create_plist()
@@ -317,11 +317,8 @@ def _fault_of(data: h5py.Dataset, file_size: int) -> str:
         return "more data promised than the file holds"
     if data.chunks is None:
         return ""
-    expected = math.prod(
-        -(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True)
-    )
-    return (
-        ""
-        if data.id.get_num_chunks() == expected
-        else "data that were never written, at least in part"
-    )
+    pairs = zip(data.shape, data.chunks, strict=True)
+    expected = math.prod(-(-length // chunk) for length, chunk in pairs)
+    if data.id.get_num_chunks() != expected:
+        return "data that were never written, at least in part"
+    return ""

@@ -70,7 +70,7 @@ TEXT_COLUMNS = (
 """Columns that hold names: read as text, so that the id ``007`` does not become the number 7."""
 
 MISSING = ("", "n/a", "nan", "NaN")
-"""What an empty cell may say. Other words, such as ``NA`` or ``null``, may be names."""
+"""Texts of an empty cell. Other words, such as ``NA`` or ``null``, may be names."""
 
 _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 
@@ -123,10 +123,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     part: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        mode = stat.S_IMODE(final.stat().st_mode) if final.exists() else 0o666 & ~_umask()
-        handle, name = tempfile.mkstemp(
-            prefix=".part-", suffix="-" + final.name[-100:], dir=final.parent
-        )
+        if final.exists():
+            mode = stat.S_IMODE(final.stat().st_mode)
+        else:
+            mask = os.umask(0)
+            os.umask(mask)
+            mode = 0o666 & ~mask
+        suffix = "-" + final.name[-100:]
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=final.parent)
         os.close(handle)
         part = Path(name)
         yield part
@@ -147,9 +151,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _final_file(path: str | os.PathLike[str]) -> Path:
     """Follow links to the file that is to be written; refuse what is no file."""
     final = Path(os.path.realpath(path))
-    device = any(
-        str(Path(name).absolute()).startswith(("/dev/", "/proc/")) for name in (path, final)
-    )
+    names = [str(Path(name).absolute()) for name in (path, final)]
+    device = any(name.startswith(("/dev/", "/proc/")) for name in names)
     if device and not str(final).startswith("/dev/shm/"):
         raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
     if final.is_dir():
@@ -159,12 +162,6 @@ def _final_file(path: str | os.PathLike[str]) -> Path:
             f"{path} is a pipe or a device, not a file; give the name of a file to write."
         )
     return final
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -271,7 +268,7 @@ def file_name(stimulus_id: str) -> str:
 
 
 def _why_no_file_name(name: str) -> str:
-    """Say what keeps an id from naming a file; empty when nothing does."""
+    """Return why an id cannot name a file; empty when it can."""
     if not name:
         return "it is empty"
     if name.startswith(".") or name.endswith("."):
@@ -290,7 +287,7 @@ def _why_no_file_name(name: str) -> str:
 
 
 _RESERVED = frozenset('<>:"/\\|?*')
-"""What separates folders, and what Windows takes in no file name."""
+"""Characters that separate folders, or that Windows allows in no file name."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that no file name may hold.
 
@@ -323,19 +320,17 @@ def check_file_names(ids: Iterable[str]) -> None:
         normalization only.
     """
     names = list(ids)
-    reasons = {name: reason for name in names if (reason := _why_no_file_name(name))}
-    if reasons:
-        first = next(iter(reasons))
-        shown = name_ids(map(repr, reasons))
+    if wrong := [name for name in names if _why_no_file_name(name)]:
+        first, reason = wrong[0], _why_no_file_name(wrong[0])
+        shown = name_ids(map(repr, dict.fromkeys(wrong)))
         raise InputError(
-            f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or "
+            f"id(s) {shown} cannot name a file ({first!r}: {reason}); rename the files, or "
             "give a CSV with the columns file and id."
         )
     if pairs := same_file_names(names):
         shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
-        kind = (
-            "case" if pairs[0][0].casefold() == pairs[0][1].casefold() else "Unicode normalization"
-        )
+        earlier, later = pairs[0]
+        kind = "case" if earlier.casefold() == later.casefold() else "Unicode normalization"
         raise InputError(
             f"ids that differ in {kind} only: {shown}; their files would overwrite each other on "
             "macOS and Windows. Rename one of each, or give a CSV with the columns file and id."
@@ -464,9 +459,8 @@ def read_table(
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
-    table = parse_table(
-        contents, path, text=text, once=None if once is None else [*required, *once]
-    )
+    used = None if once is None else [*required, *once]
+    table = parse_table(contents, path, text=text, once=used)
     need_columns(table, required, str(path))
     return table
 
@@ -504,20 +498,25 @@ def parse_table(
     import pandas as pd
 
     is_tsv = Path(path).suffix == ".tsv"
+    separator = "\t" if is_tsv else ","
+    options: dict[str, Any] = {"quoting": csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL}
+    # older versions of pandas must be asked for every digit; from 3.1 on it reads them unasked
+    version = [int(part) for part in pd.__version__.split(".")[:2]]
+    if version < [3, 1]:
+        options["float_precision"] = "round_trip"
     with reading(path, "a readable table"), warnings.catch_warnings():
         used = None if once is None else {*TEXT_COLUMNS, *once}
-        _check_cells(contents, path, "\t" if is_tsv else ",", quoted=not is_tsv, used=used)
+        _check_cells(contents, path, separator, quoted=not is_tsv, used=used)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
                 io.StringIO(_without_quotes(contents) if is_tsv else contents),
-                sep="\t" if is_tsv else ",",
-                quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
+                sep=separator,
                 index_col=False,
                 dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
                 keep_default_na=False,
                 na_values=MISSING,
-                **_exact_floats(),
+                **options,
             )
         except pd.errors.ParserWarning:
             raise InputError(
@@ -540,17 +539,16 @@ def _check_cells(
     lines = contents.split("\n")
     if quoted and '"' in contents:
         rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
-        header, counts = next(filter(None, rows), []), [len(row) for row in rows]
+        header = next(filter(None, rows), [])
+        counts = [len(row) for row in rows]
         _check_quotes(rows, path, separator, header)
     else:
         header = next((line.split(separator) for line in lines if line.strip()), [])
         counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
     names = [_without_quote(name.strip()) for name in header]
-    # a first row of numbers is no header; whoever needs one says so
-    counted = [
-        name for name in names if name and not _is_number(name) and (used is None or name in used)
-    ]
-    if again := duplicates(counted):
+    counted = [name for name in names if name and (used is None or name in used)]
+    # a first row of numbers is no header; a reader that needs one refuses it
+    if again := [name for name in duplicates(counted) if not _is_number(name)]:
         raise InputError(
             f"{path} has more than one column called {name_ids(again)}; give each its own name."
         )
@@ -579,15 +577,11 @@ def _check_quotes(
     n_columns = len(header)
     for number, row in enumerate(rows):
         for column, cell in enumerate(row):
-            first, *between, last = (
-                [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
-            )
-            is_swallowed = (
-                first == n_columns - 1 - column
-                and last == column
-                and set(between) <= {n_columns - 1}
-            )
-            if is_swallowed and n_columns > 2:
+            if "\n" not in cell or n_columns < 3:
+                continue
+            first, *between, last = (line.count(separator) for line in cell.split("\n"))
+            are_rows = set(between) <= {n_columns - 1}
+            if are_rows and first == n_columns - 1 - column and last == column:
                 raise InputError(
                     f"{path}: row {number} of '{header[column]}' runs over several lines, as after "
                     f"a double quote that is not closed ({cell[:30]!r}…); remove the quote, or "
@@ -603,20 +597,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _exact_floats() -> dict[str, Any]:
-    """Ask older versions of pandas for every digit; from 3.1 on it reads them unasked."""
-    import pandas as pd
-
-    version = tuple(int(part) for part in pd.__version__.split(".")[:2])
-    return {"float_precision": "round_trip"} if version < (3, 1) else {}
-
-
 def _without_quotes(contents: str) -> str:
-    """Take off the quotes around whole cells of tab-separated text, which some programs write."""
+    """Remove the quotes around whole cells of tab-separated text, which some programs write."""
     if '"' not in contents:
         return contents
-    rows = [line.split("\t") for line in contents.split("\n")]
-    return "\n".join("\t".join(map(_without_quote, row)) for row in rows)
+    lines = []
+    for line in contents.split("\n"):
+        lines.append("\t".join(map(_without_quote, line.split("\t"))))
+    return "\n".join(lines)
 
 
 def _without_quote(cell: str) -> str:
@@ -657,14 +645,15 @@ class _Sink(io.FileIO):
         return len(data)
 
     def readinto(self, buffer: Any) -> int:
-        start, found = self.tell(), memoryview(buffer).cast("B")
-        there = super().readinto(found) or 0
-        found[there:] = bytes(len(found) - there)
-        for place, data in self._pieces.items():
-            first, last = max(place, start), min(place + len(data), start + len(found))
+        start, content = self.tell(), memoryview(buffer).cast("B")
+        n_read = super().readinto(content) or 0
+        content[n_read:] = bytes(len(content) - n_read)
+        for position, data in self._pieces.items():
+            first = max(position, start)
+            last = min(position + len(data), start + len(content))
             if first < last:
-                found[first - start : last - start] = data[first - place : last - place]
-        return len(found)
+                content[first - start : last - start] = data[first - position : last - position]
+        return len(content)
 
     def truncate(self, size: int | None = None) -> int:
         try:
@@ -788,11 +777,15 @@ def write_hdf5(
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
             if hasattr(values, "__array_interface__") or not hasattr(values, "shape"):
-                file.create_dataset(name, data=_storable(np.asarray(values)))
+                array = np.asarray(values)
+                if array.dtype.kind in "UOT":
+                    words = [str(word).encode() for word in array.ravel()]
+                    array = np.array(words, dtype=bytes).reshape(array.shape)
+                file.create_dataset(name, data=array)
             else:
-                _write_in_blocks(
-                    file.create_dataset(name, shape=values.shape, dtype=values.dtype), values
-                )
+                data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
+                for start in range(0, len(values), _BLOCK):
+                    data[start : start + _BLOCK] = values[start : start + _BLOCK]
         for name, table in (tables or {}).items():
             group = file.create_group(name)
             group.attrs["columns"] = json.dumps([str(column) for column in table.columns])
@@ -808,38 +801,23 @@ _BLOCK = 64
 """Rows that are read and written at once."""
 
 
-def _write_in_blocks(data: Any, values: Any) -> None:
-    for start in range(0, len(values), _BLOCK):
-        data[start : start + _BLOCK] = values[start : start + _BLOCK]
-
-
-def _storable(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "UOT":
-        return np.array([str(one).encode() for one in values.ravel()], dtype=bytes).reshape(
-            values.shape
-        )
-    return values
-
-
 def _write_column(group: Any, name: str, column: pd.Series) -> None:
     """Store one column; text (and mixed) columns keep their missing values as a mask."""
     import h5py
     import pandas as pd
 
-    if pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
+    types, missing = pd.api.types, column.isna().to_numpy()
+    is_extension = types.is_extension_array_dtype(column.dtype)
+    if types.is_bool_dtype(column.dtype) and not missing.any():
         group.create_dataset(name, data=column.to_numpy(dtype=bool))
-    elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_extension_array_dtype(
-        column.dtype
-    ):
+    elif types.is_numeric_dtype(column.dtype) and not is_extension:
         group.create_dataset(name, data=column.to_numpy())
     else:
-        text = [
-            "" if missing else str(one) for one, missing in zip(column, column.isna(), strict=True)
-        ]
-        data = group.create_dataset(
-            name, data=np.array(text, dtype=object), dtype=h5py.string_dtype()
-        )
-        data.attrs["missing"] = np.flatnonzero(column.isna().to_numpy())
+        cells = zip(column, missing, strict=True)
+        text = ["" if is_missing else str(value) for value, is_missing in cells]
+        words = np.array(text, dtype=object)
+        data = group.create_dataset(name, data=words, dtype=h5py.string_dtype())
+        data.attrs["missing"] = np.flatnonzero(missing)
 
 
 def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
@@ -880,7 +858,7 @@ def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 def _read_column(data: Any) -> np.ndarray:
     if "missing" not in data.attrs:
         return data[...]
-    values = np.array([one.decode() for one in data[...]], dtype=object)
+    values = np.array([word.decode() for word in data[...]], dtype=object)
     values[data.attrs["missing"].astype(int)] = None
     return values
 
@@ -958,7 +936,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     import h5py
 
     with reading(path, "an HDF5 file") as plain:
-        state = _state_of(plain)
+        seen = plain.stat()
+        state = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         if state not in _SOUND:
             _check_seal(plain)
         with h5py.File(plain, "r") as file:
@@ -973,11 +952,6 @@ _SOUND: set[tuple[int, ...]] = set()
 
 _SETTLED_S = 2.0
 """Seconds after which a change of a file is sure to show in its time stamp."""
-
-
-def _state_of(path: Path) -> tuple[int, ...]:
-    seen = path.stat()
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _remember(state: tuple[int, ...]) -> None:

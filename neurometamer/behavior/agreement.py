@@ -97,6 +97,22 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     that of observers whose errors are independent within each stage: the mean over common trials of
     p_a p_b + (1 - p_a)(1 - p_b), with each observer's accuracy over all of its trials at that
     stage. People who share few images at each stage can be compared by it.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> pairs = error_consistency(trials)
+    >>> pairs.loc[0, ["observer_a", "observer_b", "stage"]].tolist()
+    ['person_00', 'other', 'natural']
     """
     rows = _named(trials)
     if rows["name"].nunique() < 2:
@@ -258,6 +274,22 @@ def summarize_consistency(
     ----------
     Efron & Stein (1981), Ann Stat 9:586 (jackknife); Satterthwaite (1946), Biometrics Bull 2:110
     (degrees of freedom).
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> summary = summarize_consistency(error_consistency(trials))
+    >>> summary["pair"].unique().tolist()
+    ['human-other', 'human-human']
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
@@ -487,6 +519,23 @@ def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
     Feather et al. (2023) plot the mean over all other networks against people, one point a model
     and stage; stages that are photographs are points too, once for each model. Points of one model
     are not independent, so no p value is given.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> from neurometamer.behavior.curves import recognition_curves, trial_cells
+    >>> table = curve_correlation(recognition_curves(trial_cells(trials)))
+    >>> table[["network", "n_points"]].values.tolist()
+    [['other', 3], ['mean of other networks', 3]]
     """
     keys = ["model", "stage"]
     human = curves[curves["observer"] == "human"][[*keys, "proportion"]]

@@ -84,6 +84,20 @@ class Profiles:
     """Complete data of an analysis: `values` (n, n_models, n_stages).
 
     `excluded` names the people left out and the number of their missing cells.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.participants, profiles.values.shape
+    (['a', 'b', 'c'], (3, 1, 2))
     """
 
     values: np.ndarray
@@ -153,6 +167,20 @@ def complete_profiles(
     InputError
         When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people
         are complete.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.values[:, 0].tolist()
+    [[0.9, 0.4], [0.8, 0.5], [1.0, 0.3]]
     """
     if not models or not stages:
         raise InputError(
@@ -274,6 +302,21 @@ def repeated_anova(
     Notes
     -----
     Feather et al. (2023): two-way repeated measures (stage × model), F of the main effect of model.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> table = repeated_anova(profiles)
+    >>> table[["source", "df1", "df2"]].values.tolist(), round(float(table["F"].iloc[0]), 2)
+    ([['stage', 1, 2]], 18.75)
     """
     n, n_models, n_stages = profiles.values.shape
     if n_models < 2 and n_stages < 2:
@@ -346,6 +389,22 @@ def mixed_anova(
     -----
     Feather et al. (2023): "human vs network". With groups of different size, sums of squares are
     those of pingouin (stages weighted by group size).
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> other = cells.assign(proportion=[0.9, 0.8, 0.7, 0.8, 0.8, 0.6])
+    >>> network = complete_profiles(other, ["resnet"], ["early", "late"])
+    >>> mixed_anova(profiles, network)["source"].tolist()
+    ['observer', 'stage', 'observer x stage']
     """
     if list(first.models) != list(second.models) or list(first.stages) != list(second.stages):
         raise InputError(f"{analysis}: the groups have different models or stages.")
@@ -428,6 +487,23 @@ def post_hoc(
     ------
     InputError
         When the correction is unknown.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> table = post_hoc(profiles)
+    >>> table[["a", "b", "n_tests"]].values.tolist()
+    [['early', 'late', 1]]
+    >>> round(float(table["mean_difference"].iloc[0]), 2)
+    0.5
     """
     if correction not in CORRECTIONS:
         raise unknown_name("correction", correction, CORRECTIONS)
@@ -554,6 +630,22 @@ def permutation_table(
     -----
     Feather et al. (2023) shuffle 10,000 times; their scripts count ``>=`` in one place and ``>`` in
     another, and report 1 / N for none. The stage effect of a mixed analysis is not shuffled.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> anova = repeated_anova(profiles)
+    >>> table = permutation_table(anova, profiles, n_permutations=99)
+    >>> table[["source", "n_permutations"]].values.tolist()
+    [['stage', 99]]
     """
     name = f"{anova['analysis'].iloc[0]} {anova['models'].iloc[0]} {anova['observer'].iloc[0]}"
     if isinstance(data, Profiles):

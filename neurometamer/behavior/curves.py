@@ -62,6 +62,22 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns observer, network (empty for people), participant, model, stage, n_trials and
         proportion. Photographs count in every model, see `spread_photographs`.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> cells = trial_cells(trials)
+    >>> cells.groupby("observer", sort=False).size().to_dict()
+    {'human': 12, 'network': 3}
     """
     return _average(model_rows(trials))
 
@@ -91,6 +107,22 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     This is the data matrix of Feather et al. (2023): participants × stages × {human, network on the
     same images}. The units of the network group differ in images only, so tests between the groups
     speak of these images and this network, not of networks at large.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> cells, n_missing = cells_on_same_images(trials)
+    >>> cells.groupby("observer", sort=False).size().to_dict(), n_missing
+    ({'human': 12, 'network': 12}, 0)
     """
     rows = spread_photographs(trials)
     keys = ["model", "stage", "stimulus"]
@@ -125,6 +157,20 @@ def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         As from `trial_cells`, without n_trials; missing values are left out.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "b"],
+    ...         "observer": "human",
+    ...         "model": "resnet",
+    ...         "stage": "late",
+    ...         "proportion": [0.4, 0.6],
+    ...     }
+    ... )
+    >>> proportion_cells(table)["proportion"].tolist()
+    [0.4, 0.6]
     """
     rows = spread_photographs(table)
     rows = rows.assign(
@@ -155,6 +201,21 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
     ------
     InputError
         When a name has no rows.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> select_cells(trial_cells(trials), [], ["late", "early"])["stage"].unique().tolist()
+    ['late', 'early']
     """
     order = {}
     for role, chosen in (("model", models), ("stage", stages)):
@@ -217,6 +278,22 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     ----------
     Cousineau, D. (2005). Tutorials in Quantitative Methods for Psychology 1:42-45.
     Morey, R. D. (2008). Tutorials in Quantitative Methods for Psychology 4:61-64.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> curves = recognition_curves(trial_cells(trials))
+    >>> curves.loc[curves["observer"] == "human", ["stage", "n"]].values.tolist()
+    [['natural', 4], ['late', 4], ['early', 4]]
     """
     if sem not in SEM_METHODS:
         raise unknown_name("standard error", sem, SEM_METHODS)
@@ -284,6 +361,22 @@ def bootstrap_curves(
     -----
     The intervals say what other images of the same kind would change, not what other people would.
     Feather et al. (2023) resample images for answers of networks (1,000 times).
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> intervals = bootstrap_curves(trials, 100)
+    >>> bool((intervals["ci_low"] <= intervals["ci_high"]).all())
+    True
     """
     from scipy.sparse import csr_matrix
 
@@ -375,6 +468,22 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
         Columns observer, network, model, stage, truth, response, n and share (of the trials of that
         true category; NaN where there were none). One row a cell of the matrix, zeros too; the
         order of `categories` throughout.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> table = confusion_table(trials)
+    >>> len(table), int(table["n"].sum()) == len(trials)
+    (1536, True)
     """
     rows = model_rows(trials)
     names = list(categories)

@@ -106,6 +106,12 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     -------
     ndarray
         (...).
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 2.0], [2.0, 3.0], [4.0, 5.0], [5.0, 6.0]])
+    >>> float(mixed_f(values, np.array([0, 0, 1, 1]), "observer"))
+    18.0
     """
     if effect not in ("observer", "interaction"):
         raise unknown_name("effect", effect, ("observer", "interaction"))
@@ -139,6 +145,11 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
     -------
     tuple of float and int
         p, and the number; differences within rounding count as equal.
+
+    Examples
+    --------
+    >>> permutation_p(np.array([0.5, 1.0, 2.0]), 1.5)
+    (0.5, 1)
     """
     if np.isnan(null).any():
         raise InputError(
@@ -188,6 +199,13 @@ def permute_repeated(
     and the labels are shuffled within each person; for the interaction all stage × model cells are
     shuffled within each person. The last breaks main effects too, so it tests that no cell differs
     from another, judged by the F of the interaction.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=(5, 1, 3))
+    >>> nulls = permute_repeated(values, 20)
+    >>> {effect: null.shape for effect, null in nulls.items()}
+    {'stage': (20,)}
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")
@@ -251,6 +269,13 @@ def permute_mixed(
     Whole profiles change their group. The F of the interaction does not depend on observers' means,
     so the second tests whether the groups' profiles differ in shape. The papers do not say how they
     shuffle here: this is ours.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=(6, 3))
+    >>> nulls = permute_mixed(values, np.array([0, 0, 0, 1, 1, 1]), 20)
+    >>> {effect: null.shape for effect, null in nulls.items()}
+    {'observer': (20,), 'interaction': (20,)}
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")

@@ -74,6 +74,12 @@ def simulate_recognition(
     An answer is right when √shared · (difficulty of image and condition) + √(1 - shared) · noise <
     Φ⁻¹(share) + ability, so that shares of correct answers are those asked for (of people: up to
     their spread). Wrong answers are spread evenly over the other categories.
+
+    Examples
+    --------
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
+    >>> trials.groupby("phase", sort=False).size().to_dict()
+    {'screening': 24, 'main': 32, 'catch': 32}
     """
     from scipy.stats import norm
 

@@ -91,6 +91,11 @@ class Screening:
     Only `min_screening` is of a paper (7 of 12; Feather et al. 2023); the others are ours, since no
     rule is published. A rule on trials of a phase that the table does not hold is not applied, and
     the notes say so.
+
+    Examples
+    --------
+    >>> Screening(min_catch=0.5)
+    Screening(min_catch=0.5)
     """
 
     min_screening: float = 7 / 12
@@ -127,6 +132,14 @@ class Screened:
 
     `participants` has one row per person or network, `exclusions` one row per person, network or
     kind of trial left out.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
+    >>> screened = screen_trials(name_columns(trials))
+    >>> screened.participants["reason"].tolist()
+    ['', '']
     """
 
     trials: pd.DataFrame
@@ -164,6 +177,16 @@ def read_recognition(
     ------
     InputError
         When a role is unknown, or a file is missing, empty, or lacks columns.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "trials.csv"
+    >>> trials = pd.DataFrame({"participant": ["001"], "stage": "late", "proportion": 0.4})
+    >>> trials.to_csv(file, index=False)
+    >>> read_recognition(file)[["participant", "observer", "model", "phase"]].values.tolist()
+    [['001', 'human', 'all', 'main']]
     """
     files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     names = dict(columns or {})
@@ -357,6 +380,14 @@ def screen_trials(
     Feather et al. (2023): 16 practice trials, 12 screening trials of which 7 must be right, 400
     trials, 16 catch trials. Of two trials of one observer, image, model and stage the first is
     kept.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, careless=[1.0], seed=1)
+    >>> screened = screen_trials(name_columns(trials))
+    >>> screened.participants["included"].tolist()
+    [True, True, False]
     """
     rules = rules or Screening()
     if missing not in ("exclude", "wrong"):

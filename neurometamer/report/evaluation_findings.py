@@ -31,7 +31,7 @@ class Report:
     folder : Path
         Of the page.
     tables : mapping of str to DataFrame
-        As `neurometamer.evaluation.evaluate_sets` writes them.
+        As `neurometamer.commands.evaluate.evaluate_sets` writes them.
     told : mapping
         Provenance.
     sets : sequence of MetamerSet

@@ -76,7 +76,7 @@ def methods_text(
     told : mapping
         Provenance.
     tables : mapping of str to pandas.DataFrame
-        As `neurometamer.evaluation.evaluate_sets` writes them.
+        As `neurometamer.commands.evaluate.evaluate_sets` writes them.
     sets : sequence of MetamerSet
         What was evaluated.
     judged : bool
