@@ -705,7 +705,9 @@ def _as_masks(
 ) -> dict[str, np.ndarray]:
     files = {name: mask for name, mask in masks.items() if not isinstance(mask, np.ndarray)}
     from_files = read_masks(files, run.image, affine=run.affine) if files else {}
-    arrays = {name: from_files.get(name, mask) for name, mask in masks.items()}
+    arrays = {}
+    for name, mask in masks.items():
+        arrays[name] = mask if isinstance(mask, np.ndarray) else from_files[name]
     return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
 
 

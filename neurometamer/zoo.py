@@ -164,6 +164,12 @@ def list_models() -> pd.DataFrame:
         One row a model: name, library, input_size (px), stages, offline (weights come from the
         package index), available (default weights are on this machine now), weights_file, license,
         reference, notes.
+
+    Examples
+    --------
+    >>> table = list_models()
+    >>> table.loc[table["name"] == "alexnet", ["library", "input_size"]].values.tolist()
+    [['torchvision', 224]]
     """
     import pandas as pd
 
@@ -250,6 +256,12 @@ def load_model(
     InputError
         Unknown model, missing package or weights (the message names the file and where to put it),
         or weights that do not fit the architecture.
+
+    Examples
+    --------
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> model.trained, model.weights
+    (False, 'random (untrained, Kaiming normal, fan_out, seed 0)')
     """
     from stimuli_gen.matching import greyscale_view
     from stimuli_gen.models import resolve_device, stage_model
@@ -310,6 +322,12 @@ def load_models(
     ------
     InputError
         See `weights_by_name`, which comes first, and `load_model`.
+
+    Examples
+    --------
+    >>> models = load_models(["squeezenet1_0", "squeezenet1_0_grey"], "random")
+    >>> [model.name for model in models]
+    ['squeezenet1_0', 'squeezenet1_0_grey']
     """
     models = [names] if isinstance(names, str) else list(names)
     chosen = weights_by_name(models, weights)
@@ -391,6 +409,11 @@ def imagenet_classes() -> tuple[str, ...]:
     -------
     tuple of str
         1,000 names.
+
+    Examples
+    --------
+    >>> imagenet_classes()[:2]
+    ('tench', 'goldfish')
     """
     from torchvision.models import AlexNet_Weights
 
@@ -440,7 +463,8 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     >>> import torch
     >>> layer = torch.nn.Conv2d(8, 200, 3)
     >>> randomize(layer)
-    >>> round(float(layer.weight.std() / (2 / (200 * 9)) ** 0.5), 1), float(layer.bias.abs().max())
+    >>> weight, bias = layer.weight.detach(), layer.bias.detach()
+    >>> round(float(weight.std() / (2 / (200 * 9)) ** 0.5), 1), float(bias.abs().max())
     (1.0, 0.0)
     """
     import torch

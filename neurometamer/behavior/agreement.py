@@ -123,7 +123,7 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     out = []
     for model, own in rows.groupby("model", sort=False):
         everybody = list(dict.fromkeys(own["name"]))
-        total = dict.fromkeys(COUNTS, 0)
+        total = dict.fromkeys(COUNTS, np.zeros(1))
         counts = {}
         for stage, part in own.groupby("stage", sort=False):
             counts[str(stage)] = _count_pairs(part, everybody)
@@ -383,9 +383,9 @@ def _refuse_other_trials(pairs: pd.DataFrame, rows: pd.DataFrame) -> None:
     for part, names in (*_pair_names(pairs), ("stage", pairs["stage"])):
         lost |= set(pairs["model"] + "\x1f" + names) - known[part]
     if lost:
-        names = sorted(name.replace("\x1f", " ") for name in lost)
+        lacking = sorted(name.replace("\x1f", " ") for name in lost)
         raise InputError(
-            f"the pairs are not of these trials, which lack {name_ids(names)}; give the trials "
+            f"the pairs are not of these trials, which lack {name_ids(lacking)}; give the trials "
             "that error_consistency got."
         )
 

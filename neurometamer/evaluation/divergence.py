@@ -252,6 +252,14 @@ def representational_divergence(
     There is no interval. A divergence of two samples is above 0 even where their distributions are
     the same, and so is that of every resample: a bootstrap interval never held the truth there. How
     large it gets by chance alone is what ``null_mean`` and ``null_95`` say.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> references, metamers = random.normal(size=(2, 10, 20))
+    >>> table = representational_divergence(references, metamers, n_permutations=19, n_grid=100)
+    >>> table[["comparison", "n", "n_pairs"]].values.tolist()
+    [['RR-MM', 10, 45], ['RR-RM', 10, 45], ['MM-RM', 10, 45]]
     """
     _check_responses(references, metamers, n_permutations, max_pairs, n_grid)
     distances = _distances(references, metamers, max_pairs, seed)

@@ -110,6 +110,12 @@ def random_sets(
     InputError
         When names repeat or hold a ``+``, sizes do not fit, or there are not so many different
         sets.
+
+    Examples
+    --------
+    >>> sets = random_sets(["alexnet", "resnet", "vgg"], n_sets=3, sizes=(1, 2))
+    >>> sets["set"].tolist(), sets["members"].nunique()
+    (['set000', 'set001', 'set002'], 3)
     """
     names = list(names)
     if again := duplicates(names):
@@ -136,9 +142,9 @@ def random_sets(
             "found."
         )
     rows = []
-    for number, chosen in enumerate(drawn):
-        members = JOINT.join(names[i] for i in chosen)
-        rows.append({"set": f"set{number:03d}", "members": members, "size": len(chosen)})
+    for number, indices in enumerate(drawn):
+        members = JOINT.join(names[i] for i in indices)
+        rows.append({"set": f"set{number:03d}", "members": members, "size": len(indices)})
     return pd.DataFrame(rows)
 
 
@@ -210,6 +216,13 @@ def plan_sets(
     ------
     InputError
         When the folder holds other jobs, or a setting is unknown.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> sets = random_sets(["alexnet", "resnet", "vgg"], n_sets=2, sizes=(2, 2))
+    >>> plan_sets(mkdtemp(), sets)["state"].tolist()
+    ['to do', 'to do']
     """
     from stimuli_gen.presets import make_recipe
 
@@ -342,6 +355,22 @@ def run_sets(
     InputError
         When there is no list of jobs, a job is damaged, another process works on it, or the
         photographs are not those of the plan.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from neurometamer.zoo import load_model
+    >>> from stimuli_gen import StimulusSet, at_size
+    >>> photographs = StimulusSet(
+    ...     images=np.full((1, 3, 64, 64), 0.5, dtype=np.float32),
+    ...     table=pd.DataFrame({"id": ["cat"], "kind": "RE", "reference_id": ["cat"]}),
+    ... )
+    >>> folder = mkdtemp()
+    >>> sets = random_sets(["squeezenet1_0"], n_sets=1, sizes=(1, 1))
+    >>> _ = plan_sets(folder, sets, stage="early", preset="fast", steps=2)
+    >>> load = lambda name: at_size(load_model(name, weights="random"), 64)
+    >>> run_sets(folder, photographs, load=load)["state"].tolist()
+    ['done']
     """
     from neurometamer.zoo import load_model
 
@@ -478,6 +507,26 @@ def set_scores(
     With the raters ``others`` a set with a network is never rated by that network: where networks
     differ in how often they recognize anything, this alone makes a difference in means.
     ``held-out`` raters do not have this fault.
+
+    Examples
+    --------
+    >>> hits = pd.DataFrame(
+    ...     {
+    ...         "set": ["a", "a", "b", "b"],
+    ...         "members": ["alexnet", "alexnet", "resnet", "resnet"],
+    ...         "stage": "late",
+    ...         "setting": "unbounded",
+    ...         "reference_id": "cat",
+    ...         "evaluator": ["vgg", "vit"] * 2,
+    ...         "ways": 1000,
+    ...         "rule": "all classes",
+    ...         "took_part": False,
+    ...         "valid": True,
+    ...         "hit": [1.0, 1.0, 0.0, 1.0],
+    ...     }
+    ... )
+    >>> set_scores(hits, held_out=["vgg", "vit"])[["members", "score", "n_raters"]].values.tolist()
+    [['alexnet', 1.0, 2], ['resnet', 0.5, 2]]
     """
     if raters not in RATERS:
         raise unknown_name("way to rate sets", raters, RATERS)
@@ -557,6 +606,15 @@ def difference_in_means(
     ------
     InputError
         When fewer than 4 sets have a score.
+
+    Examples
+    --------
+    >>> scores = random_sets(["alexnet", "resnet", "vgg"], n_sets=6, sizes=(1, 2))
+    >>> has_vgg = scores["members"].str.contains("vgg")
+    >>> scores = scores.assign(score=np.where(has_vgg, 0.8, 0.2))
+    >>> table = difference_in_means(scores, n_permutations=99, n_resamples=99).set_index("network")
+    >>> round(float(table.loc["vgg", "difference"]), 3)
+    0.6
     """
     if n_permutations < 0:
         raise InputError(f"n_permutations is {n_permutations}; give 0 or more.")
@@ -632,6 +690,15 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     A set's size is the sum of its memberships, so the two cannot stand side by side freely. The
     model is score = a + b · (size - mean size) + Σ c_M · [M in the set], with Σ c_M = 0: b is what
     one more average network adds, c_M how much network M adds beyond that. Ordinary least squares.
+
+    Examples
+    --------
+    >>> scores = random_sets(["alexnet", "resnet", "vgg"], n_sets=6, sizes=(1, 2))
+    >>> has_vgg = scores["members"].str.contains("vgg")
+    >>> scores = scores.assign(score=np.where(has_vgg, 0.8, 0.2))
+    >>> table = membership_regression(scores).set_index("term")
+    >>> sorted(table.index), int(table["df"].iloc[0])
+    (['(intercept)', 'alexnet', 'resnet', 'size', 'vgg'], 2)
     """
     from scipy import stats
 
@@ -707,6 +774,15 @@ def check_difference_table(
     ------
     InputError
         When a column is missing, or a network appears in no set or in all.
+
+    Examples
+    --------
+    >>> printed = pd.DataFrame(
+    ...     {"network": ["alexnet", "vgg"], "appearances": [20, 30], "difference": [0.01, 0.1]}
+    ... )
+    >>> rows, totals = check_difference_table(printed)
+    >>> rows["exceeds"].tolist(), totals["appearances"]
+    ([False, True], 50)
     """
     from scipy.stats import norm
 

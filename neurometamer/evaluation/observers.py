@@ -123,6 +123,31 @@ def observer_matrix(
     InputError
         When the table lacks columns, metamers are of several networks together, a network has two
         sets of one stage and setting, no judge is left, or a judge or a number is wrong.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> generators = ["blur-gray", "blur-rgb", "sharp-gray", "sharp-rgb"]
+    >>> cells = itertools.product(generators, ["vgg", "vit"], ["cat", "cup", "dog"])
+    >>> hits = pd.DataFrame(cells, columns=["members", "evaluator", "reference_id"])
+    >>> hits = hits.assign(
+    ...     set=hits["members"],
+    ...     stage="late",
+    ...     setting="unbounded",
+    ...     target="own",
+    ...     ways=1000,
+    ...     rule="all classes",
+    ...     evaluator_weights="",
+    ...     trained=True,
+    ...     took_part=False,
+    ...     same_class=True,
+    ...     above_null=True,
+    ...     valid=True,
+    ...     hit=hits["members"].str.startswith("blur").astype(float),
+    ... )
+    >>> table = observer_matrix(hits, n_resamples=0)
+    >>> table.loc[table["judge"] == "vgg", ["generator", "value"]].values.tolist()
+    [['blur-gray', 1.0], ['blur-rgb', 1.0], ['sharp-gray', 0.0], ['sharp-rgb', 0.0]]
     """
     table = _judged(hits, judges, include_untrained)
     everyone = set(table["members"])
@@ -526,6 +551,32 @@ def observer_conditions(
     two networks. If networks at one level of a factor are better judges of everybody by d, their
     own metamers lose d / (judges - 1) against those of the other level, the generators counted
     among the judges. ``outside`` is free of that.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> generators = ["blur-gray", "blur-rgb", "sharp-gray", "sharp-rgb"]
+    >>> cells = itertools.product(generators, ["vgg", "vit"], ["cat", "cup", "dog"])
+    >>> hits = pd.DataFrame(cells, columns=["members", "evaluator", "reference_id"])
+    >>> hits = hits.assign(
+    ...     set=hits["members"],
+    ...     stage="late",
+    ...     setting="unbounded",
+    ...     target="own",
+    ...     ways=1000,
+    ...     rule="all classes",
+    ...     evaluator_weights="",
+    ...     trained=True,
+    ...     took_part=False,
+    ...     same_class=True,
+    ...     above_null=True,
+    ...     valid=True,
+    ...     hit=hits["members"].str.startswith("blur").astype(float),
+    ... )
+    >>> networks = pd.DataFrame({"network": generators})
+    >>> networks[["training", "color"]] = networks["network"].str.split("-", expand=True)
+    >>> observer_conditions(hits, networks, n_resamples=0)[["a", "b", "value"]].values.tolist()
+    [['blur', 'gray', 1.0], ['blur', 'rgb', 1.0], ['sharp', 'gray', 0.0], ['sharp', 'rgb', 0.0]]
     """
     table = _checked(hits, judges, include_untrained, validity)
     design = _design(table, networks, factors, judge_factor)
@@ -694,6 +745,33 @@ def observer_tests(
     least, and a note says so where it is above .05.
 
     ``p_holm`` is corrected (Holm) for the three effects of one unit, context and level of judges.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> generators = ["blur-gray", "blur-rgb", "sharp-gray", "sharp-rgb"]
+    >>> cells = itertools.product(generators, ["vgg", "vit"], ["cat", "cup", "dog"])
+    >>> hits = pd.DataFrame(cells, columns=["members", "evaluator", "reference_id"])
+    >>> hits = hits.assign(
+    ...     set=hits["members"],
+    ...     stage="late",
+    ...     setting="unbounded",
+    ...     target="own",
+    ...     ways=1000,
+    ...     rule="all classes",
+    ...     evaluator_weights="",
+    ...     trained=True,
+    ...     took_part=False,
+    ...     same_class=True,
+    ...     above_null=True,
+    ...     valid=True,
+    ...     hit=hits["members"].str.startswith("blur").astype(float),
+    ... )
+    >>> networks = pd.DataFrame({"network": generators})
+    >>> networks[["training", "color"]] = networks["network"].str.split("-", expand=True)
+    >>> table = observer_tests(hits, networks, n_permutations=99, n_resamples=0)
+    >>> table.loc[table["unit"] == "images", ["effect", "value"]].values.tolist()
+    [['training', 1.0], ['color', 0.0], ['interaction', 0.0]]
     """
     table = _checked(hits, judges, include_untrained, validity)
     design = _design(table, networks, factors, judge_factor)

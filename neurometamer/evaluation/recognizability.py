@@ -113,6 +113,30 @@ def recognition_table(
     InputError
         When there are fewer than 2 evaluators or no set, two sets have one name, a target, rule or
         category is unknown, or the ground truth or a generator is missing.
+
+    Examples
+    --------
+    >>> from neurometamer.evaluation.sets import metamer_set
+    >>> from neurometamer.zoo import load_models
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> photographs = StimulusSet(
+    ...     images=images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamers = StimulusSet(
+    ...     images=1 - images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat_m", "cup_m"], "kind": "metamer", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> evaluators = load_models(["squeezenet1_0", "squeezenet1_0_grey"], "random")
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> table = recognition_table(evaluators, [joined], ways=[1000], include_untrained=True)
+    >>> table.groupby("evaluator")["id"].apply(list).to_dict()
+    {'squeezenet1_0': ['cat_m', 'cup_m'], 'squeezenet1_0_grey': ['cat_m', 'cup_m']}
     """
     judges = chosen_evaluators(evaluators, include_untrained)
     measures = _measures(ways, rules)
@@ -426,6 +450,32 @@ def recognizability_curves(
     ------
     InputError
         When the table has no such rows.
+
+    Examples
+    --------
+    >>> hits = pd.DataFrame(
+    ...     {
+    ...         "set": "a",
+    ...         "members": "alexnet",
+    ...         "stage": "late",
+    ...         "setting": ["unbounded"] * 4 + ["linf 8/255 around start"] * 4,
+    ...         "reference_id": ["cat", "cup"] * 4,
+    ...         "evaluator": ["vgg", "vgg", "vit", "vit"] * 2,
+    ...         "evaluator_weights": "",
+    ...         "trained": True,
+    ...         "took_part": False,
+    ...         "target": "own",
+    ...         "ways": 1000,
+    ...         "rule": "all classes",
+    ...         "same_class": True,
+    ...         "above_null": True,
+    ...         "valid": True,
+    ...         "hit": [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+    ...     }
+    ... )
+    >>> curves = recognizability_curves(recognition_summary(hits, n_resamples=0))
+    >>> curves[["setting", "stage", "value"]].values.tolist()
+    [['unbounded', 'late', 0.5], ['linf 8/255 around start', 'late', 1.0]]
     """
     rows = summary[(summary["evaluator"] == AVERAGE) & (summary["ways"] == ways)]
     if rule is not None or len(rows):
@@ -554,6 +604,32 @@ def epsilon_comparison(
     ------
     InputError
         When no set was made in the baseline setting.
+
+    Examples
+    --------
+    >>> hits = pd.DataFrame(
+    ...     {
+    ...         "set": "a",
+    ...         "members": "alexnet",
+    ...         "stage": "late",
+    ...         "setting": ["unbounded"] * 4 + ["linf 8/255 around start"] * 4,
+    ...         "reference_id": ["cat", "cup"] * 4,
+    ...         "evaluator": ["vgg", "vgg", "vit", "vit"] * 2,
+    ...         "evaluator_weights": "",
+    ...         "trained": True,
+    ...         "took_part": False,
+    ...         "target": "own",
+    ...         "ways": 1000,
+    ...         "rule": "all classes",
+    ...         "same_class": True,
+    ...         "above_null": True,
+    ...         "valid": True,
+    ...         "hit": [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+    ...     }
+    ... )
+    >>> table = epsilon_comparison(hits, n_resamples=0)
+    >>> table[["setting", "value", "difference"]].fillna(0).values.tolist()
+    [['linf 8/255 around start', 1.0, 0.5], ['unbounded', 0.5, 0.0]]
     """
     if baseline not in set(hits["setting"]):
         raise unknown_name("setting", baseline, sorted(set(hits["setting"])))

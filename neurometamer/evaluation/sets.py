@@ -68,6 +68,25 @@ class MetamerSet:
     image_prior : str
         What made them look natural whatever the networks respond to; ``"none"``, or empty where
         they do not tell.
+
+    Examples
+    --------
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> photographs = StimulusSet(
+    ...     images=images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamers = StimulusSet(
+    ...     images=1 - images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat_m", "cup_m"], "kind": "metamer", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamer_set(photographs, metamers, members=["alexnet"], stage="late").label
+    {'set': 'alexnet', 'members': 'alexnet', 'stage': 'late', 'setting': 'unknown'}
     """
 
     name: str
@@ -220,6 +239,26 @@ def metamer_set(
     InputError
         When there are no metamers, a partner is missing, a photograph has two metamers, or sizes
         differ. The ids are named.
+
+    Examples
+    --------
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> photographs = StimulusSet(
+    ...     images=images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamers = StimulusSet(
+    ...     images=1 - images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat_m", "cup_m"], "kind": "metamer", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> joined.name, joined.table["reference_id"].tolist()
+    ('alexnet', ['cat', 'cup'])
     """
     rows = _partners(references, metamers)
     record = metamers.provenance
@@ -229,13 +268,14 @@ def metamer_set(
     matched = {network: tuple(stages) for network, stages in settings.get("stages", {}).items()}
     everyone = {network: known.get(network, ("", "")) for network in (*known, *members)}
     stages = dict.fromkeys(itertools.chain.from_iterable(matched.values()))
-    stored = validity is None
-    flags = _stored_flags(metamers.table) if stored else _judged(validity, metamers.ids)
+    table = metamers.table
+    flags = _stored_flags(table) if validity is None else _judged(validity, metamers.ids)
     shown = references.as_shown().images
     photographs = shown[rows] if isinstance(shown, np.ndarray) else shown.take(rows)
-    in_memory = folder is None
-    pictures = metamers.as_shown().images if in_memory else _read_back(metamers, Path(folder))
-    table = metamers.table[["id", "reference_id"]].reset_index(drop=True)
+    pictures = metamers.as_shown().images
+    if folder is not None:
+        pictures = _read_back(metamers, Path(folder))
+    table = table[["id", "reference_id"]].reset_index(drop=True)
     table["category"] = references.table["category"].to_numpy()[rows]
     return MetamerSet(
         name=name or "+".join(everyone) or "unnamed",
@@ -395,6 +435,13 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     -------
     ndarray
         (n, 3, height, width) in the network's size.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import load_model
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> seen_by(model, np.zeros((1, 3, 64, 64), dtype=np.float32)).shape
+    (1, 3, 224, 224)
     """
     from PIL import Image
 
@@ -651,7 +698,8 @@ def _cell_rows(
             "sd": np.nan,
             "n_averaged": 1,
         }
-        rows.append({**same, **cell, **numbers})
+        names = {str(name): value for name, value in cell.items()}
+        rows.append(same | names | numbers)
     return rows
 
 

@@ -53,6 +53,19 @@ def read_metamer_set(
     InputError
         When the folder holds no metamers, photographs are missing, or they are not those of the
         metamers.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> from stimuli_gen import StimulusSet, write_stimuli
+    >>> images = np.zeros((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cat_m"], "kind": ["RE", "metamer"]})
+    >>> table["reference_id"] = "cat"
+    >>> folder = mkdtemp()
+    >>> _ = write_stimuli(StimulusSet(images=images, table=table), folder)
+    >>> read_metamer_set(folder, stage="late").table["id"].tolist()
+    ['cat_m']
     """
     references, metamers = read_metamers(folder, images)
     return metamer_set(
@@ -80,6 +93,20 @@ def read_metamers(
     ------
     InputError
         See `read_metamer_set`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> from stimuli_gen import StimulusSet, write_stimuli
+    >>> images = np.zeros((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cat_m"], "kind": ["RE", "metamer"]})
+    >>> table["reference_id"] = "cat"
+    >>> folder = mkdtemp()
+    >>> _ = write_stimuli(StimulusSet(images=images, table=table), folder)
+    >>> references, metamers = read_metamers(folder)
+    >>> references.ids, metamers.ids
+    (('cat',), ('cat_m',))
     """
     from stimuli_gen.stimuli import read_stimuli
 
