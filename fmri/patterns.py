@@ -402,10 +402,12 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
                 f"patterns 1 and {number} hold other observations; regions are joined when "
                 "conditions, presentations, runs and sessions are the same, in the same order."
             )
+    values = np.concatenate([part.values for part in parts], axis=1)
+    voxels = pd.concat([part.voxels for part in parts], ignore_index=True)
     return Patterns(
-        values=np.concatenate([part.values for part in parts], axis=1),
+        values=values,
         observations=parts[0].observations,
-        voxels=pd.concat([part.voxels for part in parts], ignore_index=True),
+        voxels=voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
 

@@ -1,4 +1,6 @@
-"""Betas: equal to least squares and to nilearn's own models; designs that cannot be estimated are refused."""
+"""Betas: equal to least squares and to nilearn's own models; designs that cannot be estimated are
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What lies beside an image: sidecars have authority, sources that disagree are refused, tables are read as BIDS is."""
+"""What lies beside an image: sidecars have authority, sources that disagree are refused, tables are
+read as BIDS is.
+"""
 
 from __future__ import annotations
 
@@ -187,7 +189,9 @@ def test_sidecars_that_are_no_objects_are_refused(make_run):
 
 
 def test_volumes_refer_to_the_start_time_of_the_sidecar_as_in_nilearn(make_run, tmp_path):
-    """The design is that of nilearn's first_level_from_bids, which takes StartTime / RepetitionTime."""
+    """The design is that of nilearn's first_level_from_bids, which takes StartTime /
+    RepetitionTime.
+    """
     from nilearn.glm.first_level import first_level_from_bids
 
     bold, _, _ = make_run("task-x_run-1_desc-preproc", suffix=".nii.gz")
@@ -545,7 +549,8 @@ def test_stimuli_are_named_by_another_column(make_run, tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text(
         "onset\tduration\ttrial_type\tstim_file\tImgName\tnumber\n"
-        "2\t1\tstim\timages/cat.png\tcat.jpg\t7\n8\t1\tblank\tn/a\tn/a\tn/a\n14\t1\tstim\timages\\cup.v2.png\tdog\t12\n"
+        "2\t1\tstim\timages/cat.png\tcat.jpg\t7\n8\t1\tblank\tn/a\tn/a\tn/a\n"
+        "14\t1\tstim\timages\\cup.v2.png\tdog\t12\n"
     )
     assert read_events(path, "stim_file")["trial_type"].tolist() == ["cat", "n/a", "cup.v2"]
     assert read_events(path, "ImgName")["trial_type"].tolist() == ["cat", "n/a", "dog"]

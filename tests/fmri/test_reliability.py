@@ -1,4 +1,6 @@
-"""Reliability, voxel selection and the classic classification, against direct computations and real data."""
+"""Reliability, voxel selection and the classic classification, against direct computations and real
+data.
+"""
 
 from __future__ import annotations
 
@@ -195,7 +197,9 @@ def test_what_cannot_be_measured_is_refused():
 
 @pytest.mark.data
 def test_haxby_slice_tells_eight_categories(shared_data):
-    """Haxby et al. (2001), subject 1, one slice: .51 correct in the literature's way, chance .125; ours .52."""
+    """Haxby et al. (2001), subject 1, one slice: .51 correct in the literature's way, chance .125;
+    ours .52.
+    """
     folder = shared_data / "haxby_1slice" / "sub-001"
     bold = sorted(
         path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name

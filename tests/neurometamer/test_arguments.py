@@ -1,4 +1,6 @@
-"""Wrong types at the public door: an `InputError` that names the argument, never a traceback of a library."""
+"""Wrong types at the public door: an `InputError` that names the argument, never a traceback of a
+library.
+"""
 
 import inspect
 import pickle

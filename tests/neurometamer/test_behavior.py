@@ -1,4 +1,6 @@
-"""Recognition experiments: published numbers, other people's code, planted truth, and what is left out."""
+"""Recognition experiments: published numbers, other people's code, planted truth, and what is left
+out.
+"""
 
 from __future__ import annotations
 
@@ -754,7 +756,9 @@ PAIR = ["model", "stage", "kind_a", "observer_a", "kind_b", "observer_b"]
 
 
 def redrawn(usable: pd.DataFrame, n: int, seed: int) -> list[pd.DataFrame]:
-    """The trials of each resample, an image that was drawn twice as two images: the draws of all bootstraps."""
+    """The trials of each resample, an image that was drawn twice as two images: the draws of all
+    bootstraps.
+    """
     from neurometamer.stats.resampling import bootstrap_counts
 
     order, out = select_order(usable), []

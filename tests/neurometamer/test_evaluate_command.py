@@ -1,4 +1,6 @@
-"""``neurometamer evaluate``, from folders of metamers to the page: real networks, real photographs, few steps."""
+"""``neurometamer evaluate``, from folders of metamers to the page: real networks, real photographs,
+few steps.
+"""
 
 from __future__ import annotations
 
@@ -195,7 +197,7 @@ def test_each_figure_has_the_numbers_it_draws(page):
 
 def test_a_large_set_is_evaluated_where_it_lies(world, monkeypatch):
     held = read_metamer_set(world.folder / "lite0_early", [world.photos])
-    for module in ("regular", "stored_images", "stimuli"):
+    for module in ("photographs", "stored_images", "stimuli"):
         monkeypatch.setattr(f"stimuli_gen.{module}.LARGEST_IN_MEMORY", 1000)
     stored = read_metamer_set(world.folder / "lite0_early", [world.photos])
     assert isinstance(stored.pictures, ImagesOnDisk) and isinstance(stored.references, ImagesOnDisk)

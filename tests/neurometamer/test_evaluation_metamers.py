@@ -1,4 +1,6 @@
-"""Evaluation of real metamers: made with SqueezeNet and EfficientNet-Lite0, judged by four networks and simulated."""
+"""Evaluation of real metamers: made with SqueezeNet and EfficientNet-Lite0, judged by four networks
+and simulated.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def photographs(shared_data, zoo, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def made(zoo, photographs, tmp_path_factory):
-    """Metamers of a single network, of a set, and restricted ones, with the null's verdict on the first."""
+    """Metamers of a single network, of a set, and restricted ones, with the null's verdict on the
+    first.
+    """
     pair = [at_size(zoo[one], SIDE) for one in ("squeezenet1_0", "efficientnet_lite0")]
     lite = pair[1]
     all_photos, truth = photographs
@@ -214,7 +218,9 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
 
 
 def test_stored_columns_tell_validity_too(made):
-    """Columns as the metamer command writes them, one a network, after a file has turned them to text."""
+    """Columns as the metamer command writes them, one a network, after a file has turned them to
+    text.
+    """
     table = made.ensemble.table.assign(
         valid_squeezenet1_0=["True", "True", "False", None],
         valid_efficientnet_lite0=["True", None, None, "True"],

@@ -43,14 +43,18 @@ from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS
 
 NEAR_ONE, RELATIVE = {"ssim": 5e-4, "vif": 5e-4, "scc": 1e-3}, 1e-4
-"""float32 rounding of torchmetrics itself, which is larger than ours: see test_ours_is_nearer_to_double."""
+"""float32 rounding of torchmetrics itself, which is larger than ours: see
+test_ours_is_nearer_to_double.
+"""
 
 # ------------------------------------------------------------------------------------ image quality
 
 
 @pytest.fixture(scope="session")
 def pairs(shared_data):
-    """Photographs, and each changed in another way: noise, contrast, another photograph, white noise, gray, itself."""
+    """Photographs, and each changed in another way: noise, contrast, another photograph, white
+    noise, gray, itself.
+    """
     size = Preprocessing(
         size=(96, 112), resize=128, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3
     )
@@ -274,7 +278,9 @@ def test_binned_densities_equal_exact_ones():
 
 
 def test_the_null_tells_truth_from_chance():
-    """Equal distributions give p values without excess of small ones, though the value is above 0; wider are found."""
+    """Equal distributions give p values without excess of small ones, though the value is above 0;
+    wider are found.
+    """
     same = [
         representational_divergence(*responses(n=16, seed=seed), n_permutations=99).iloc[0]
         for seed in range(40)
@@ -292,7 +298,9 @@ def test_the_null_tells_truth_from_chance():
 
 
 def test_permutation_equals_one_made_by_hand():
-    """Swap photograph and metamer in the arrays themselves, for every exchange there is of 4 images."""
+    """Swap photograph and metamer in the arrays themselves, for every exchange there is of 4
+    images.
+    """
     references, metamers = responses(n=4, spread=2.0)
     found = representational_divergence(references, metamers, n_permutations=2000).iloc[0]
     both = pdist(np.concatenate([references, metamers]))
@@ -410,7 +418,9 @@ def test_regression_parts_membership_from_size():
 
 
 def test_published_table_is_checked_by_what_it_prints():
-    """The totals and the four largest differences are the paper's; single appearances and the rest are made up."""
+    """The totals and the four largest differences are the paper's; single appearances and the rest
+    are made up.
+    """
     appearances = np.r_[18, 18, 14, 24, np.full(27, 18)]
     appearances[-2:] += 1
     differences = np.r_[0.118, 0.089, 0.083, 0.049, np.full(27, 0.02)]
@@ -431,7 +441,9 @@ def test_published_table_is_checked_by_what_it_prints():
 
 
 def rated_sets(n_sets=30, seed=0):
-    """Hits of every set by every network: a network that recognizes more does so for all sets alike."""
+    """Hits of every set by every network: a network that recognizes more does so for all sets
+    alike.
+    """
     random = np.random.default_rng(seed)
     names = [f"net{i}" for i in range(8)]
     rows = []
@@ -480,7 +492,9 @@ def test_sets_are_rated_by_all_networks_but_their_own():
 
 
 def test_the_published_table_says_what_was_lost(shared_data):
-    """Boehm et al. (2025), Table 5: 562 appearances in 100 sets; signs are lost; 4 of 31 exceed chance."""
+    """Boehm et al. (2025), Table 5: 562 appearances in 100 sets; signs are lost; 4 of 31 exceed
+    chance.
+    """
     table = pd.read_csv(shared_data / "boehm2025_table5.csv")
     table = table.rename(columns={"model": "network", "difference_in_means": "difference"})
     rows, totals = check_difference_table(table, n_sets=PUBLISHED["n_sets"], sd=PUBLISHED["sd"])

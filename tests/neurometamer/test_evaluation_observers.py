@@ -1,4 +1,6 @@
-"""Networks as observers: planted effects, loops written anew, other people's statistics, false alarms, a real run."""
+"""Networks as observers: planted effects, loops written anew, other people's statistics, false
+alarms, a real run.
+"""
 
 from __future__ import annotations
 
@@ -362,7 +364,9 @@ def test_intervals_and_corrections_are_those_of_statsmodels():
 
 @pytest.mark.parametrize("unit", ["images", "generators"])
 def test_false_alarms_are_rare_enough(unit):
-    """400 tables without an effect, in which photographs, and networks, differ: each test rejects about 5 %."""
+    """400 tables without an effect, in which photographs, and networks, differ: each test rejects
+    about 5 %.
+    """
     n, alarms = 400, dict.fromkeys(("training", "color", "interaction"), 0)
     networks = networks_of((3, 3, 3, 3), outside=4)
     judges = [one for one in networks["network"] if one.startswith("judge")]
@@ -637,7 +641,9 @@ def test_bad_tables_of_networks(hits, networks):
 
 @pytest.mark.data
 def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
-    """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see gray; one network a cell."""
+    """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see gray; one
+    network a cell.
+    """
     weights = {"squeezenet1_0": shared_data / "weights" / "squeezenet1_0_imagenet.npz"}
     color = [
         load_model(one, weights=weights.get(one, "default"), device="cpu")

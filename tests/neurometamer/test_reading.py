@@ -1,4 +1,6 @@
-"""Files of others: nothing comes from outside them, nothing is only promised, and every fault names the file."""
+"""Files of others: nothing comes from outside them, nothing is only promised, and every fault names
+the file.
+"""
 
 from __future__ import annotations
 

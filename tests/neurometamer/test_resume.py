@@ -1,4 +1,6 @@
-"""What is kept between calls is used, made again or refused; one process works in a folder at a time."""
+"""What is kept between calls is used, made again or refused; one process works in a folder at a
+time.
+"""
 
 from __future__ import annotations
 

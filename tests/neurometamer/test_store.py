@@ -1,4 +1,6 @@
-"""The ground floor: atomic files, tables and arrays that come back as they went, digests, seeds, errors."""
+"""The ground floor: atomic files, tables and arrays that come back as they went, digests, seeds,
+errors.
+"""
 
 from __future__ import annotations
 

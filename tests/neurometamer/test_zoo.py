@@ -1,4 +1,6 @@
-"""Named models: the right preprocessing, exact weights, and errors that say where a missing file goes."""
+"""Named models: the right preprocessing, exact weights, and errors that say where a missing file
+goes.
+"""
 
 from __future__ import annotations
 
