@@ -447,9 +447,9 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     patterns : Patterns
         From `estimate_betas` (the provenance holds the voxel grid).
     folder : path-like
-        Gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask that reaches
-        beyond the estimated voxels is noticed), ``betas.tsv`` (row n describes volume n) and
-        ``betas.json``.
+        Folder that gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask
+        that reaches beyond the estimated voxels is noticed), ``betas.tsv`` (row n describes volume
+        n) and ``betas.json``.
 
     Returns
     -------
@@ -526,7 +526,7 @@ def read_betas(
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask for which nothing was estimated.
     affine : {"agree", "sform", "qform"}
-        Of the masks, see `fmri.bold.image_affine`.
+        Transform of the masks, see `fmri.bold.image_affine`.
 
     Returns
     -------

@@ -53,7 +53,7 @@ def mask_places(
     mask : ndarray of bool, shape (i, j, k)
         The places of a map, in C order.
     affine : ndarray, shape (4, 4)
-        Of the mask.
+        Affine of the mask.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     patterns : Patterns
         With the vertex number as voxel index i, as of `read_surface_patterns`.
     n_vertices : int
-        Of the mesh.
+        Number of vertices of the mesh.
 
     Returns
     -------
@@ -353,7 +353,7 @@ def write_volume_map(
     mask : ndarray of bool, shape (i, j, k)
         Where they belong; NaN outside.
     affine : ndarray, shape (4, 4)
-        Of the mask; the map has the same.
+        Affine of the mask and of the map.
 
     Returns
     -------
@@ -405,7 +405,7 @@ def write_surface_map(path: str | os.PathLike[str], values: np.ndarray, name: st
     values : ndarray, shape (n_vertices,)
         NaN where there is none.
     name : str
-        Of the map, for viewers.
+        Name of the map, for viewers.
 
     Returns
     -------

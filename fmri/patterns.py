@@ -418,7 +418,7 @@ def voxel_key(voxels: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     voxels : pandas.DataFrame
-        Of `Patterns`.
+        Voxel table of `Patterns`.
 
     Returns
     -------

@@ -106,7 +106,7 @@ def named_hemisphere(name: str) -> str:
     Parameters
     ----------
     name : str
-        Of a region or of its file.
+        Name of a region or of its file.
 
     Returns
     -------

@@ -175,8 +175,9 @@ def simulate_subject(
     Parameters
     ----------
     folder : path-like
-        Gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions` ``sub-XX_ses-YY_task-…``),
-        ``…_events.tsv``, ``…_confounds.tsv``, ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
+        Folder that gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions`
+        ``sub-XX_ses-YY_task-…``), ``…_events.tsv``, ``…_confounds.tsv``,
+        ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
     subject : str
         Label, with or without ``sub-``.
     conditions : sequence of str

@@ -120,7 +120,7 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     events : pandas.DataFrame
         With onset and duration (s; missing values are allowed, as in BIDS) and trial_type.
     n_volumes : int
-        Of the run.
+        Number of volumes of the run.
     t_r : float
         Repetition time, s.
     label : str
@@ -263,7 +263,7 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
     confounds : pandas.DataFrame
         One row a volume.
     n_volumes : int
-        Of the run.
+        Number of volumes of the run.
     label : str
         The run, for messages.
 

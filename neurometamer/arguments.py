@@ -371,7 +371,7 @@ def check_fields(made: Any) -> None:
     Parameters
     ----------
     made : object
-        Of a dataclass.
+        Instance of a dataclass.
 
     Raises
     ------

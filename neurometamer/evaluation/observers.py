@@ -103,9 +103,9 @@ def observer_matrix(
     n_resamples : int
         Resamples of photographs, shared by all judges of a generator; 0 for none.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -523,9 +523,9 @@ def observer_conditions(
     n_resamples : int
         Resamples of photographs, shared by the four cells; 0 for none.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -705,9 +705,9 @@ def observer_tests(
     n_resamples : int
         Resamples of photographs; 0 for none.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of both.
+        Seed of permutations and resamples.
 
     Returns
     -------

@@ -437,7 +437,7 @@ def recognizability_curves(
     ways : int
         1000 or 16.
     rule : str, optional
-        Of 16 ways; the first in the table by default.
+        Rule of 16 ways; the first in the table by default.
 
     Returns
     -------
@@ -516,9 +516,9 @@ def epsilon_settings(
     ball : {"linf", "l2"}
         Form of the ball. The paper says "typically L-inf".
     center : {"start", "reference"}
-        Of the ball. The paper's formula has the photograph, its text the initial noise. Around a
-        photograph, an image within 8/255 *is* the photograph, to a person; the noise is the
-        default.
+        Center of the ball. The paper's formula has the photograph, its text the initial noise.
+        Around a photograph, an image within 8/255 *is* the photograph, to a person; the noise is
+        the default.
 
     Returns
     -------

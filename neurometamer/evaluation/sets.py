@@ -214,7 +214,7 @@ def metamer_set(
     metamers : StimulusSet
         Metamers of one set of networks at one stage, one of each photograph.
     name : str
-        Of the set of networks; its members' names by default.
+        Name of the set of networks; its members' names by default.
     stage : str
         What the matched depth is called (``early``, ``middle``, ``late``, or any other); by default
         what was asked for, or the matched stages of the networks.

@@ -51,7 +51,7 @@ class PermutationTest:
     Attributes
     ----------
     p : float
-        Of two sides, in (0, 1]; NaN where there is no test.
+        Two-sided p value, in (0, 1]; NaN where there is no test.
     p_min : float
         What an effect without any spread gets with so many images or networks: the smallest p that
         scores can give (of the interaction: in cells of one size; in others `p` can be smaller, and
@@ -96,7 +96,7 @@ def sign_flips(
     n_permutations : int
         All 2ⁿ choices of signs are tried where they are not more than this; else so many are drawn.
     seed : int
-        Of the draws; the same for all contrasts of n images.
+        Seed of the draws; the same for all contrasts of n images.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def relabel(
     n_permutations : int
         All relabelings are tried where they are not more than this; else so many are drawn.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
