@@ -243,7 +243,7 @@ def test_noise_gain_tells_dense_designs(make_run):
         with_events(run, np.arange(4, 100, 12.0)),
         with_events(run, np.arange(4, 100, 3.0)),
     )
-    gains = [noise_gain(event_design(one)[1]) for one in (spread, dense)]
+    gains = [noise_gain(event_design(run)[1]) for run in (spread, dense)]
     assert gains[0] < 2 < gains[1]
     # The definition: standard deviation of betas of white noise.
     design = event_design(spread)[1].to_numpy()

@@ -143,7 +143,9 @@ def test_a_sidecar_of_other_slices_is_told(make_run):
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             read_run(bold, events)
-        assert [f"lists {n_slices} slices" in str(one.message) for one in heard] == [True] * told
+        assert [f"lists {n_slices} slices" in str(warning.message) for warning in heard] == [
+            True
+        ] * told
 
 
 def test_slices_that_were_not_corrected_are_told_beside_a_start_time(make_run):

@@ -154,7 +154,7 @@ def test_a_full_disk_is_a_plain_error_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, source, tmp_path / "out" / "new"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.split(), ran.stderr) == (0, [str(errno.EFBIG)] * 2, "")
-    assert [one for one in (tmp_path / "out").rglob("*") if one.is_file()] == []
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def test_damaged_files_are_refused(tmp_path):

@@ -88,7 +88,8 @@ def test_selection_keeps_the_best_and_says_so():
     assert chosen.provenance["selection"]["note"] == ""
     few = select_voxels(patterns, conditions=names[:6], n_per_roi=15).provenance["selection"]
     assert [
-        (one["roi"], one["kept"], one["of"], one["fewer_than_asked"]) for one in few["regions"]
+        (region["roi"], region["kept"], region["of"], region["fewer_than_asked"])
+        for region in few["regions"]
     ] == [
         ("V1", 15, 20, False),
         ("LO", 10, 10, True),

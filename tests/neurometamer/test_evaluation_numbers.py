@@ -84,14 +84,14 @@ def classes():
     }
 
 
-@pytest.mark.parametrize("metric", [name for name, one in METRICS.items() if not one.weights])
+@pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if not metric.weights])
 def test_metrics_equal_the_torchmetrics_class_called_image_by_image(metric, pairs):
     images, references, _ = pairs
     theirs, scale, n_inputs = classes()[metric]
     expected = []
     for x, y in zip(torch.from_numpy(images), torch.from_numpy(references)):
         theirs.reset()
-        theirs.update(*[scale * one[None] for one in (x, y)][:n_inputs])
+        theirs.update(*[scale * values[None] for values in (x, y)][:n_inputs])
         expected.append(float(theirs.compute()))
     expected = np.array(expected) / (images[0].size if metric == "tv" else 1)
     ours = measure_images(images, references, [metric], batch_size=4)[metric].to_numpy()
@@ -103,7 +103,7 @@ def test_ours_is_nearer_to_double(pairs):
     from torchmetrics.functional.image import visual_information_fidelity
 
     images, references, _ = pairs
-    x, y = (255 * torch.from_numpy(one) for one in (images, references))
+    x, y = (255 * torch.from_numpy(image) for image in (images, references))
     exact = visual_information_fidelity(x.double(), y.double(), reduction="none").numpy()
     theirs = visual_information_fidelity(x, y, reduction="none").double().numpy()
     ours = measure_images(images, references, ["vif"])["vif"].to_numpy()
@@ -165,7 +165,7 @@ class Clip(nn.Module):
 def words(text=None, images=None, **_):
     if images is not None:
         return {"pixel_values": torch.stack(images)}
-    ids = torch.tensor([[len(one), ord(one[0])] for one in text])
+    ids = torch.tensor([[len(word), ord(word[0])] for word in text])
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -191,10 +191,10 @@ def test_metrics_with_weights_run_through_torchmetrics_on_stand_in_networks(look
     assert found["metric"].tolist() == list(METRICS)
     rows = found.set_index("metric")
     features = [
-        Features()(torch.from_numpy(np.rint(255 * one).astype(np.uint8))).numpy()
-        for one in (looks.references, looks.pictures)
+        Features()(torch.from_numpy(np.rint(255 * pictures).astype(np.uint8))).numpy()
+        for pictures in (looks.references, looks.pictures)
     ]
-    (mean, cov), (other, other_cov) = ((one.mean(0), np.cov(one.T)) for one in features)
+    (mean, cov), (other, other_cov) = ((values.mean(0), np.cov(values.T)) for values in features)
     root = np.sqrt(np.linalg.eigvals(cov @ other_cov).astype(complex)).real.sum()
     by_hand = np.square(mean - other).sum() + np.trace(cov) + np.trace(other_cov) - 2 * root
     assert rows.loc["fid", "value"] == pytest.approx(by_hand, rel=1e-4)
@@ -248,7 +248,7 @@ def test_divergence_is_scipys_on_the_same_grid():
         "RM": np.linalg.norm(references - metamers, axis=1),
     }
     for name in ("RR-MM", "RR-RM", "MM-RM"):
-        p, q = (samples[one] for one in name.split("-"))
+        p, q = (samples[part] for part in name.split("-"))
         low, high = min(p.min(), q.min()), max(p.max(), q.max())
         grid = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 1000)
         expected = jensenshannon(gaussian_kde(p)(grid), gaussian_kde(q)(grid), base=2) ** 2
@@ -269,7 +269,7 @@ def test_binned_densities_equal_exact_ones():
         np.add.at(histogram, left, copies * (1 - places + left))
         np.add.at(histogram, left + 1, copies * (places - left))
     found = smoothed(histograms, grid)
-    exact = np.stack([density(np.repeat(distances, one), grid) for one in counts])
+    exact = np.stack([density(np.repeat(distances, count), grid) for count in counts])
     assert np.abs(found - exact).max() < 1e-3 * exact.max()
     other = density(distances + 1, grid)
     np.testing.assert_allclose(
@@ -310,7 +310,7 @@ def test_permutation_equals_one_made_by_hand():
     for number in range(16):
         swap = np.array([number >> i & 1 for i in range(4)], dtype=bool)[:, None]
         pair = np.where(swap, metamers, references), np.where(swap, references, metamers)
-        values.append(float(jensen_shannon(*(density(pdist(one), grid) for one in pair))))
+        values.append(float(jensen_shannon(*(density(pdist(values), grid) for values in pair))))
     assert found["null_mean"] == pytest.approx(np.mean(values), abs=0.01)
     assert found["p"] == pytest.approx(np.mean(np.array(values) >= values[0] - 1e-6), abs=0.03)
 

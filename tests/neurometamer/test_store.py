@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         part.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert goal.read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_atomic_path_keeps_the_suffix_writers_choose_by(tmp_path):
@@ -178,8 +178,8 @@ def test_files_that_are_written_are_collected(tmp_path):
             store.write_json(tmp_path / "b.json", {})
         with contextlib.suppress(ZeroDivisionError), store.atomic_path(tmp_path / "c.txt"):
             raise ZeroDivisionError
-    assert [one.name for one in outer] == ["a.txt"]
-    assert [one.name for one in inner] == ["b.json"]
+    assert [path.name for path in outer] == ["a.txt"]
+    assert [path.name for path in inner] == ["b.json"]
 
 
 def test_a_damaged_hdf5_file_is_told_from_one_of_another(tmp_path):
