@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.bars import Row, Setup
 from benchmarks.networks import photographs, trained
 from benchmarks.timing import clocked
-from neurometamer.store import generator
+from neurometamer.provenance import generator
 from stimuli_gen import StagedModel, StimulusSet, choose_targets, descend
 from stimuli_gen.synthesis.loop import Descended, Start
 

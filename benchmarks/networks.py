@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bars import NotAvailable, Setup
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from neurometamer.zoo import imagenet_classes, load_model
 from stimuli_gen import (
     Preprocessing,

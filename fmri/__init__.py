@@ -1,4 +1,7 @@
-"""Brain files in, patterns out: BOLD runs, betas, ROI patterns, reliability. Names are loaded when first used."""
+"""Brain files in, patterns out: BOLD runs, betas, ROI patterns, reliability.
+
+Names are loaded when first used.
+"""
 
 import lazy_loader
 
@@ -26,9 +29,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "SimulatedSubject",
             "SimulatedTruth",
             "read_truth",
+            "simulate_patterns",
             "simulate_subject",
             "write_truth",
         ],
-        "simulated_patterns": ["simulate_patterns"],
     },
 )

@@ -1,4 +1,6 @@
-"""Betas: a general linear model with one regressor an event gives one response per presentation and voxel.
+"""Betas: a general linear model gives one response per presentation and voxel.
+
+Each event has a regressor of its own.
 
 Hemodynamic response, drifts, design matrix and the AR(1) fit are nilearn's; here are the choices
 around them, the checks, and the way from events to labeled `Patterns`.
@@ -21,21 +23,10 @@ from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    atomic_path,
-    digest,
-    digest_file,
-    duplicates,
-    name_ids,
-    provenance,
-    read_json,
-    read_table,
-    unknown_name,
-    write_json,
-    write_table,
-)
+from neurometamer.store import atomic_path, read_json, read_table, write_json, write_table
 
 HRFS = ("glover", "spm")
 NOISE_MODELS = ("ar1", "ols")
@@ -133,6 +124,26 @@ def estimate_betas(
     ----------
     Mumford, Turner, Ashby & Poldrack (2012). Deconvolving BOLD activation in event-related designs
     for multivoxel pattern classification analyses. NeuroImage 59, 2636-2643.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_runs
+    >>> runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
+    >>> patterns = estimate_betas(runs, simulated.masks)
+    >>> patterns.values.shape, patterns.conditions
+    ((8, 8), ('cup', 'hat', 'dog', 'cat'))
     """
     _check_choices(
         hrf_model=(hrf_model, HRFS),
@@ -144,7 +155,7 @@ def estimate_betas(
     check_runs(runs)
     contents = _different_images(runs)
     regions = _as_masks(masks, runs[0])
-    voxels, union, place = voxel_table(regions, runs[0].subject)
+    voxels, union, position = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
     designs = [
         event_design(
@@ -159,13 +170,14 @@ def estimate_betas(
     values, broken = [], np.zeros(len(voxels), dtype=np.int64)
     for done, (run, (_, design)) in enumerate(zip(runs, designs, strict=True), start=1):
         series = read_voxels(run.image, union)
-        reasons = _unusable(series)
+        finite = np.isfinite(series).all(axis=0)
+        constant = (series == series[0]).all(axis=0)
+        reasons = np.select([~finite, constant], [1, 2])
         if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons[place])
-        broken = np.where(reasons[place] != 0, reasons[place], broken)
-        values.append(
-            _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)[:, place]
-        )
+            raise _unusable_error(run, voxels, reasons[position])
+        broken = np.where(reasons[position] != 0, reasons[position], broken)
+        betas = _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)
+        values.append(betas[:, position])
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
@@ -180,25 +192,24 @@ def estimate_betas(
         "slice_time_ref": slice_time_ref,
         "unusable": unusable,
     }
+    record = provenance(
+        settings,
+        step="estimate_betas",
+        runs=[
+            _run_record(run, image_digest, noise_gain(design))
+            for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
+        ],
+        masks=_mask_record(regions),
+        grid=_grid(runs[0]),
+        dropped=_dropped_record(voxels, broken),
+    )
+    if any(run.simulated for run in runs):
+        record["simulated"] = True
     return Patterns(
         values=np.concatenate(values)[:, keep],
-        observations=_observations(runs, [kept for kept, _ in designs]),
+        observations=_observations(runs, [events for events, _ in designs]),
         voxels=voxels[keep],
-        provenance=provenance(
-            settings,
-            step="estimate_betas",
-            runs=[
-                _run_record(run, image_digest, noise_gain(design))
-                for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
-            ],
-            masks={
-                name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
-                for name, mask in regions.items()
-            },
-            grid=_grid(runs[0]),
-            dropped=_dropped_record(voxels, broken),
-            **({"simulated": True} if any(run.simulated for run in runs) else {}),
-        ),
+        provenance=record,
     )
 
 
@@ -247,12 +258,32 @@ def event_design(
     Events may begin before the first volume (a negative onset): what of their response falls into
     the run is modeled. One whose response has fallen below a tenth of its peak by then gets no
     regressor.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_run
+    >>> run = read_run(simulated.bold[0], simulated.events[0])
+    >>> events, design = event_design(run)
+    >>> list(design.columns)
+    ['event_0001', 'event_0002', 'event_0003', 'event_0004', 'drift_1', 'constant']
     """
     _check_choices(hrf_model=(hrf_model, HRFS))
     if not 0 <= high_pass < 0.5 / run.t_r:
         raise InputError(
-            f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below "
-            f"{0.5 / run.t_r:g} (half of 1/TR)."
+            f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below {0.5 / run.t_r:g} "
+            "(half of 1/TR)."
         )
     kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.t_r, slice_time_ref)
@@ -300,8 +331,8 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
         named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[unknown].itertuples()]
         raise InputError(
             f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
-            "Their betas would "
-            "have different units; give durations, or ignore those trial types (ignore, --ignore)."
+            "Their betas would have different units; give durations, or ignore those trial types "
+            "(ignore, --ignore)."
         )
     return kept
 
@@ -316,7 +347,7 @@ def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) ->
 def _response_peaks(
     run: BoldRun, kept: pd.DataFrame, hrf_model: str, start: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the peak of each response had the run begun earlier and gone on, and the peak that the run shows.
+    """Find the peak that each response would reach in an endless run, and the peak in this run.
 
     Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
     """
@@ -327,9 +358,8 @@ def _response_peaks(
         n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.t_r))
         n_after = int(np.ceil(_HRF_S / run.t_r))
         times = np.arange(-n_before, run.n_volumes + n_after) * run.t_r + start
-        responses = np.abs(
-            _regressors(times, kept[cut], hrf_model, drift_model=None).to_numpy()[:, : cut.sum()]
-        )
+        regressors = _regressors(times, kept[cut], hrf_model, drift_model=None).to_numpy()
+        responses = np.abs(regressors[:, : cut.sum()])
         peaks[cut] = responses.max(axis=0)
         seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
     return peaks, seen
@@ -341,9 +371,8 @@ def _regressors(
     """Build nilearn's design matrix with one regressor an event, named by its number."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
-    named = kept[["onset", "duration"]].assign(
-        trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))]
-    )
+    names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
+    named = kept[["onset", "duration"]].assign(trial_type=names)
     with warnings.catch_warnings():
         # Impulses (duration 0) are meant; a singular design is refused later, with the events
         # named.
@@ -361,7 +390,7 @@ def _regressors(
 
 @checked
 def noise_gain(design: pd.DataFrame) -> float:
-    """Tell how strongly a design passes the noise of the images on to its betas.
+    """Measure how strongly a design passes the noise of the images on to its betas.
 
     Parameters
     ----------
@@ -375,6 +404,26 @@ def noise_gain(design: pd.DataFrame) -> float:
         of standard deviation 1: the root of the diagonal of (XᵀX)⁻¹. Between 1 and 2 for
         well-spaced 2-s events at a TR of 2 s; above about 3, add rest between the events or lower
         ``high_pass``.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_run
+    >>> run = read_run(simulated.bold[0], simulated.events[0])
+    >>> gain = noise_gain(event_design(run)[1])
+    >>> 1 < gain < 3
+    True
     """
     values = design.to_numpy()
     n_events = sum(str(name).startswith("event_") for name in design.columns)
@@ -389,16 +438,18 @@ def noise_gain(design: pd.DataFrame) -> float:
 @writes_into("folder")
 @checked
 def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
-    """Write betas as images: a 4-D NIfTI with one volume an observation, the observation table, the provenance.
+    """Write betas as a 4-D NIfTI image with one volume per observation.
+
+    The observation table and the provenance are written beside it.
 
     Parameters
     ----------
     patterns : Patterns
         From `estimate_betas` (the provenance holds the voxel grid).
     folder : path-like
-        Gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask that reaches
-        beyond the estimated voxels is noticed), ``betas.tsv`` (row n describes volume n) and
-        ``betas.json``.
+        Folder that gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask
+        that reaches beyond the estimated voxels is noticed), ``betas.tsv`` (row n describes volume
+        n) and ``betas.json``.
 
     Returns
     -------
@@ -409,6 +460,24 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     ------
     InputError
         When the patterns do not come from a volume, or two regions disagree about a voxel.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> folder = write_betas(patterns, Path(mkdtemp()) / "betas")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['betas.json', 'betas.nii.gz', 'betas.tsv']
     """
     grid = patterns.provenance.get("grid")
     if not grid:
@@ -457,7 +526,7 @@ def read_betas(
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask for which nothing was estimated.
     affine : {"agree", "sform", "qform"}
-        Of the masks, see `fmri.bold.image_affine`.
+        Transform of the masks, see `fmri.bold.image_affine`.
 
     Returns
     -------
@@ -469,6 +538,26 @@ def read_betas(
     InputError
         When a file is missing, table and image disagree, a mask lies on another grid, or a mask
         reaches beyond the estimated voxels and `unusable` is ``"refuse"``.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_runs
+    >>> runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
+    >>> folder = write_betas(estimate_betas(runs, simulated.masks), Path(mkdtemp()) / "betas")
+    >>> read_betas(folder, simulated.masks).values.shape
+    (8, 8)
     """
     _check_choices(unusable=(unusable, ("refuse", "drop")))
     image = Path(folder) / "betas.nii.gz"
@@ -486,18 +575,18 @@ def read_betas(
         )
     observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
     # pandas reads an empty session as a missing value.
-    observations["session"] = (
-        observations["session"].astype(object).where(observations["session"].notna(), "")
-    )
+    sessions = observations["session"]
+    observations["session"] = sessions.astype(object).where(sessions.notna(), "")
     regions = read_masks(masks, image, affine=affine)
-    voxels, union, place = voxel_table(regions, str(record["subject"]))
+    voxels, union, position = voxel_table(regions, str(record["subject"]))
     values = read_voxels(image, union).astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
             "estimate the betas again."
         )
-    keep = np.asarray(np.isfinite(values[:, place]).all(axis=0))
+    values = values[:, position]
+    keep = np.asarray(np.isfinite(values).all(axis=0))
     if unusable == "refuse" and not keep.all():
         counts = voxels[~keep].groupby("roi", sort=False).size()
         raise InputError(
@@ -506,17 +595,11 @@ def read_betas(
             + '; use the masks the betas were estimated with, or unusable="drop" (--unusable drop).'
         )
     _check_regions_left(voxels, keep)
-    more = {
-        "masks": {
-            name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
-            for name, mask in regions.items()
-        }
-    }
     return Patterns(
-        values=values[:, place][:, keep],
+        values=values[:, keep],
         observations=observations,
         voxels=voxels[keep],
-        provenance={**record["provenance"], **more},
+        provenance={**record["provenance"], "masks": _mask_record(regions)},
     )
 
 
@@ -544,9 +627,8 @@ def _fit_run(
         if np.any(means <= 0):
             raise InputError(
                 f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so "
-                "percent signal "
-                'change has no meaning; give images that keep their mean, or units="raw" (--units '
-                "raw)."
+                "percent signal change has no meaning; give images that keep their mean, or "
+                'units="raw" (--units raw).'
             )
         betas[:, usable] *= 100 / means
     return betas
@@ -561,15 +643,17 @@ def _least_squares_all(
 def _least_squares_separate(
     data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
 ) -> np.ndarray:
-    """One model an event. Convolution is linear, so the others' regressor is the sum of theirs."""
+    """Fit one model per event.
+
+    Convolution is linear, so that the regressor of all other events is the sum of theirs.
+    """
     total = design[:, :n_events].sum(axis=1)
     betas = np.empty((n_events, data.shape[1]))
     for event in range(n_events):
-        one = design[:, event]
-        others = [total - one] if n_events > 1 else []
-        betas[event] = _fit(
-            data, np.column_stack([one, *others, design[:, n_events:]]), noise_model
-        )[0]
+        regressor = design[:, event]
+        others = [total - regressor] if n_events > 1 else []
+        separate = np.column_stack([regressor, *others, design[:, n_events:]])
+        betas[event] = _fit(data, separate, noise_model)[0]
     return betas
 
 
@@ -581,7 +665,7 @@ EVENT_MODELS: dict[str, Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]
 
 
 def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
-    """Run nilearn's GLM and put the coefficients of its noise groups together: (n_columns, n_voxels)."""
+    """Run nilearn's GLM and join the coefficients of its noise groups: (n_columns, n_voxels)."""
     from nilearn.glm.first_level import run_glm
 
     labels, results = run_glm(data, design, noise_model=noise_model)
@@ -592,7 +676,11 @@ def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
 
 
 def _standardized(confounds: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Center and scale the confounds: better conditioned, same betas. Constant ones say what the intercept says."""
+    """Center and scale the confounds, and leave out constant ones.
+
+    Scaling improves the conditioning and leaves the betas as they are. A constant confound repeats
+    the intercept.
+    """
     if confounds is None:
         return None
     spread = confounds.std(ddof=0)
@@ -616,22 +704,24 @@ def _as_masks(
     masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun
 ) -> dict[str, np.ndarray]:
     files = {name: mask for name, mask in masks.items() if not isinstance(mask, np.ndarray)}
-    read = read_masks(files, run.image, affine=run.affine) if files else {}
-    arrays = {
-        name: mask if isinstance(mask, np.ndarray) else read[name] for name, mask in masks.items()
-    }
+    from_files = read_masks(files, run.image, affine=run.affine) if files else {}
+    arrays = {}
+    for name, mask in masks.items():
+        arrays[name] = mask if isinstance(mask, np.ndarray) else from_files[name]
     return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
 
 
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
-    """Refuse designs that cannot be estimated; `full` is the peak of each event's response had the run gone on."""
+    """Refuse designs that cannot be estimated.
+
+    `full` is the peak that the response to each event would reach in an endless run.
+    """
     events = design.to_numpy()[:, : len(kept)]
     names = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept.itertuples()]
     if len(design.columns) >= len(design):
         raise InputError(
             f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for "
-            f"{len(design)} "
-            "volumes; use fewer confounds (columns, --columns), a lower high_pass "
+            f"{len(design)} volumes; use fewer confounds (columns, --columns), a lower high_pass "
             "(--high-pass), or longer runs."
         )
     weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
@@ -639,8 +729,7 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
         late = [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
         raise InputError(
             f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events "
-            "(ignore, "
-            "--ignore) or give the whole run."
+            "(ignore, --ignore) or give the whole run."
         )
     _check_apart(run, events, names)
     _check_rank(run, design, names)
@@ -650,14 +739,10 @@ def _check_apart(run: BoldRun, events: np.ndarray, names: Sequence[str]) -> None
     lengths = np.linalg.norm(events, axis=0)
     alike = np.triu((events.T @ events) / np.outer(lengths, lengths), 1) > _TOO_ALIKE
     if alike.any():
-        pairs = [
-            f"{names[one]} and {names[other]}"
-            for one, other in zip(*np.nonzero(alike), strict=True)
-        ]
+        pairs = [f"{names[first]} and {names[second]}" for first, second in np.argwhere(alike)]
         raise InputError(
             f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove "
-            "repeated rows, or give "
-            "events that belong together one row."
+            "repeated rows, or give events that belong together one row."
         )
 
 
@@ -672,29 +757,22 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
     involved = [label for label, takes_part in zip(labels, part, strict=True) if takes_part]
     raise InputError(
         f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave out "
-        "confounds that "
-        "repeat others (drifts and intercept are already in the design), or overlapping events."
+        "confounds that repeat others (drifts and intercept are already in the design), or "
+        "overlapping events."
     )
 
 
-def _unusable(series: np.ndarray) -> np.ndarray:
-    """Say why each voxel cannot be used: 0 where it can, else a position in `_WHY`. Shape (n_voxels,)."""
-    finite = np.isfinite(series).all(axis=0)
-    return np.where(~finite, 1, np.where((series == series[0]).all(axis=0), 2, 0))
-
-
 def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
-    rois = voxels["roi"].to_numpy()
-    counts = [
-        (int(np.sum((rois == roi) & (reasons == why))), _WHY[why], roi)
-        for roi in dict.fromkeys(rois)
-        for why in (1, 2)
-    ]
-    found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
+    broken = voxels.assign(why=reasons)[reasons != 0]
+    counts = broken.groupby(["roi", "why"], sort=False).size()
+    faults = []
+    for roi in dict.fromkeys(broken["roi"]):
+        for why in (1, 2):
+            if count := counts.get((roi, why), 0):
+                faults.append(f"{count} {_WHY[why]} in {roi}")
     return InputError(
-        f"{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or "
-        'unusable="drop" '
-        "(--unusable drop) to drop and list them."
+        f"{run.label}: voxels of the masks cannot be used: {name_ids(faults)}; cut the masks to the brain, or "
+        'unusable="drop" (--unusable drop) to drop and list them.'
     )
 
 
@@ -712,32 +790,27 @@ def _check_regions_left(voxels: pd.DataFrame, keep: np.ndarray) -> None:
 
 
 def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame(
-            {
-                "condition": table["trial_type"],
-                "run": run.run,
-                "session": run.session,
-                "onset": table["onset"],
-            }
-        )
-        for run, table in zip(runs, kept, strict=True)
-    ]
+    parts = []
+    for run, events in zip(runs, kept, strict=True):
+        part = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
+        part.insert(1, "run", run.run)
+        part.insert(2, "session", run.session)
+        parts.append(part)
     joined = pd.concat(parts, ignore_index=True)
     joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
     return joined
 
 
 def _different_images(runs: Sequence[BoldRun]) -> list[str]:
-    """Digest the images, and refuse one that is there twice: its noise would pass for a reliable response."""
+    """Digest the images, and refuse an image that is given twice.
+
+    The noise of a repeated image would pass for a reliable response.
+    """
     contents = [digest_file(run.image) for run in runs]
     same = set(duplicates(contents))
     if same:
-        labels = [
-            run.label
-            for run, image_digest in zip(runs, contents, strict=True)
-            if image_digest in same
-        ]
+        given = zip(runs, contents, strict=True)
+        labels = [run.label for run, image_digest in given if image_digest in same]
         raise InputError(
             f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
         )
@@ -762,6 +835,13 @@ def _run_record(run: BoldRun, image_digest: str, gain: float) -> dict[str, Any]:
     }
 
 
+def _mask_record(regions: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
+        for name, mask in regions.items()
+    }
+
+
 def _grid(run: BoldRun) -> dict[str, Any]:
     image = open_nifti(run.image)
     return {
@@ -771,9 +851,9 @@ def _grid(run: BoldRun) -> dict[str, Any]:
 
 
 def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:
-    names, places = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
+    names, indices = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
     return [
-        {"roi": str(names[row]), "ijk": places[row].tolist(), "why": _WHY[broken[row]]}
+        {"roi": str(names[row]), "ijk": indices[row].tolist(), "why": _WHY[broken[row]]}
         for row in np.flatnonzero(broken)
     ]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurometamer.store import InputError, name_ids, read_json
+from neurometamer.errors import InputError, name_ids
+from neurometamer.store import read_json
 
 RUN_LABELS = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")
 """Labels that an image shares with the tables of its run."""
@@ -29,13 +30,13 @@ TR_RANGE_S = (0.01, 60.0)
 """Repetition times outside this range are no repetition times in seconds."""
 
 SAME_TIME_S = 1e-3
-"""Two times that differ by no more say the same."""
+"""Largest difference of two times that count as equal, in seconds."""
 
 TOLD_SPREAD_S = 0.2
-"""Slices that were acquired over a longer time, uncorrected, are told."""
+"""Slices that were acquired over a longer time, uncorrected, are reported."""
 
 TIMING_KEYS = ("RepetitionTime", "VolumeTiming", "StartTime", "SliceTimingCorrected", "SliceTiming")
-"""What is read of a sidecar."""
+"""Keys that are read from a sidecar."""
 
 _MOST_LEVELS = 8
 """Folders above an image that are searched for the root of its data set."""
@@ -89,8 +90,7 @@ def check_same_labels(
             raise InputError(
                 f"{Path(table).name} was given for {Path(image).name}: {key}-{theirs[key]} is not "
                 f"{key}-{ours[key]}. Give the files of all lists in the same order of runs, or "
-                "rename "
-                "the file whose name is wrong."
+                "rename the file whose name is wrong."
             )
 
 
@@ -285,9 +285,10 @@ def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
         folders.
     """
     path = Path(image).absolute()
+    image_name = re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", path.name)
     files = []
     for folder in _folders_to(path.parent):
-        applying = [file for file in folder.glob("*.json") if _applies(file.stem, _stem(path))]
+        applying = [file for file in folder.glob("*.json") if _applies(file.stem, image_name)]
         files += sorted(applying, key=lambda file: (len(file_labels(file)), file.name))
     return tuple(files)
 
@@ -320,47 +321,42 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
             raise InputError(f"{file} holds no JSON object (key: value); correct or remove it.")
         for key, value in content.items():
             rivals.pop(key, None)
-            if key in values and values[key] != value and _is_as_near(sources[key], file):
-                rivals[key] = sources[key]
+            if key not in values or values[key] == value:
+                continue
+            # a file of the same folder that names as many labels of the image is as near to it
+            other = sources[key]
+            same_folder = other.parent == file.parent
+            if same_folder and len(file_labels(other)) == len(file_labels(file)):
+                rivals[key] = other
         values |= content
         sources |= dict.fromkeys(content, file)
     for key, other in rivals.items():
         if key in TIMING_KEYS:
             raise InputError(
                 f"{Path(image).name}: {other.name} and {sources[key].name} give it a different "
-                f"{key}, and neither "
-                "name is nearer to that of the image (BIDS: one file a folder). Correct or remove "
-                "one."
+                f"{key}, and neither name is nearer to that of the image (BIDS: one file a "
+                "folder). Correct or remove one."
             )
     return Sidecar(values, sources)
-
-
-def _is_as_near(one: Path, other: Path) -> bool:
-    """Whether two files that apply to an image lie in one folder and name as many of its labels."""
-    return one.parent == other.parent and len(file_labels(one)) == len(file_labels(other))
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", path.name)
 
 
 def _folders_to(folder: Path) -> list[Path]:
     """List the folders from the root of a data set down to one of its folders."""
     above = [folder, *folder.parents][:_MOST_LEVELS]
-    for place, candidate in enumerate(above):
+    for level, candidate in enumerate(above):
         if (candidate / "dataset_description.json").is_file():
-            return above[place::-1]
-    subjects = [place for place, one in enumerate(above) if one.name.startswith("sub-")]
+            return above[level::-1]
+    subjects = [level for level, parent in enumerate(above) if parent.name.startswith("sub-")]
     last = subjects[-1] + 1 if subjects else 0
     return above[last::-1]
 
 
-def _applies(stem: str, image_stem: str) -> bool:
-    """Whether a JSON file of this name holds for an image of that name."""
-    if stem == image_stem:
+def _applies(name: str, image_name: str) -> bool:
+    """Whether a JSON file of this name (without ending) holds for an image of that name."""
+    if name == image_name:
         return True
-    *labels, suffix = stem.split("_")
-    *image_labels, image_suffix = image_stem.split("_")
+    *labels, suffix = name.split("_")
+    *image_labels, image_suffix = image_name.split("_")
     if suffix != image_suffix or not all("-" in label for label in labels):
         return False
     return set(map(_plain_part, labels)) <= set(map(_plain_part, image_labels))
@@ -402,17 +398,16 @@ def repetition_time(
         When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when
         `given` contradicts a sidecar that the header does not contradict, or when nothing says it.
     """
-    key, told = _sidecar_tr(name, sidecar)
+    key, stated = _sidecar_tr(name, sidecar)
     if given is not None:
-        _check_given_tr(name, given, header, told, sidecar.where(key) if told else "")
+        _check_given_tr(name, given, header, stated, sidecar.where(key) if stated else "")
         return given
-    if told is not None and header is not None and _differ(told, header):
+    if stated is not None and header is not None and _differ(stated, header):
         raise InputError(
             f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} "
-            "says "
-            f"{told:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
+            f"says {stated:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
         )
-    chosen = header if told is None else told
+    chosen = header if stated is None else stated
     if chosen is None:
         raise InputError(
             f"{name}: neither the header nor a JSON sidecar gives a repetition time between "
@@ -422,23 +417,22 @@ def repetition_time(
     return chosen
 
 
-def _differ(one: float, other: float) -> bool:
-    return abs(one - other) > SAME_TIME_S
+def _differ(first: float, second: float) -> bool:
+    return abs(first - second) > SAME_TIME_S
 
 
 def _check_given_tr(
-    name: str, given: float, header: float | None, told: float | None, where: str
+    name: str, given: float, header: float | None, stated: float | None, where: str
 ) -> None:
     if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
         raise InputError(f"{name}: t_r (--tr) is {given:g}; give the repetition time in seconds.")
-    if told is not None and _differ(given, told) and (header is None or _differ(given, header)):
+    if stated is not None and _differ(given, stated) and (header is None or _differ(given, header)):
         also = "" if header is None else f", and the header {header:g} s"
         raise InputError(
-            f"{name}: t_r (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave t_r "
-            "out, or "
-            f"correct the sidecar."
+            f"{name}: t_r (--tr) is {given:g} s, but {where} says {stated:g} s{also}. Leave t_r out, "
+            "or correct the sidecar."
         )
-    if told is None and header is not None and _differ(given, header):
+    if stated is None and header is not None and _differ(given, header):
         warnings.warn(
             f"t_r = {given:g} s is taken as the repetition time; the headers say {header:g} s.",
             stacklevel=2,
@@ -447,22 +441,22 @@ def _check_given_tr(
 
 def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
     """Read the repetition time of a sidecar, and the key that says it."""
-    told = sidecar.seconds("RepetitionTime")
+    stated = sidecar.seconds("RepetitionTime")
     step = _volume_step(name, sidecar)
-    if told is not None and step is not None and _differ(told, step):
+    if stated is not None and step is not None and _differ(stated, step):
         raise InputError(
-            f"{name}: {sidecar.where('RepetitionTime')} says {told:g} s, but "
-            f"{sidecar.where('VolumeTiming')} says "
-            f"{step:g} s from volume to volume. Correct or remove one."
+            f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
+            f"{sidecar.where('VolumeTiming')} says {step:g} s from volume to volume. Correct or "
+            "remove one."
         )
-    key = "VolumeTiming" if told is None else "RepetitionTime"
-    told = step if told is None else told
-    if told is not None and not TR_RANGE_S[0] <= told <= TR_RANGE_S[1]:
+    key = "VolumeTiming" if stated is None else "RepetitionTime"
+    stated = step if stated is None else stated
+    if stated is not None and not TR_RANGE_S[0] <= stated <= TR_RANGE_S[1]:
         raise InputError(
-            f"{name}: {sidecar.where(key)} is {told:g}; BIDS wants seconds "
-            f"({TR_RANGE_S[0]:g} to {TR_RANGE_S[1]:g}). Correct it."
+            f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
+            f"{TR_RANGE_S[1]:g}). Correct it."
         )
-    return key, told
+    return key, stated
 
 
 def _volume_step(name: str, sidecar: Sidecar) -> float | None:
@@ -558,9 +552,8 @@ def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequenc
         return
     warnings.warn(
         f"{name}: {sidecar.where('SliceTiming')} lists {n_times} slices, but the image has "
-        f"{shape[axis]} along "
-        f"{direction}. Check whether the sidecar belongs to it; of a resampled image, remove "
-        "SliceTiming.",
+        f"{shape[axis]} along {direction}. Check whether the sidecar belongs to it; of a resampled "
+        "image, remove SliceTiming.",
         stacklevel=2,
     )
 
@@ -570,13 +563,14 @@ def _check_within_tr(name: str, where: str, times: Sequence[float], t_r: float) 
     if outside:
         raise InputError(
             f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the "
-            "repetition "
-            f"time of {t_r:g} s, in seconds, are wanted. Correct it."
+            f"repetition time of {t_r:g} s, in seconds, are wanted. Correct it."
         )
 
 
 def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = None) -> float:
-    """Decide to which time within the repetition time the volumes of a run refer; say what is uncertain.
+    """Decide to which time within the repetition time the volumes of a run refer.
+
+    Say what is uncertain about it.
 
     Parameters
     ----------
@@ -614,8 +608,7 @@ def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = N
     if times.given and times.start_s is not None and _differ(slice_time_ref * t_r, times.start_s):
         warnings.warn(
             f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * t_r:g} s into each "
-            "volume; "
-            f"StartTime of the sidecars says {times.start_s:g} s.",
+            f"volume; StartTime of the sidecars says {times.start_s:g} s.",
             stacklevel=2,
         )
     return slice_time_ref * t_r
@@ -625,9 +618,8 @@ def _tell_uncertain(times: SliceTimes, t_r: float) -> None:
     if times.corrected and times.start_s is None:
         warnings.warn(
             "the sidecars say that slice times were corrected, but not to which time (no "
-            "StartTime); the "
-            "start of each volume is taken. Give slice_time_ref (--slice-time-ref), 0.5 for "
-            "fMRIPrep.",
+            "StartTime); the start of each volume is taken. Give slice_time_ref "
+            "(--slice-time-ref), 0.5 for fMRIPrep.",
             stacklevel=3,
         )
     if times.spread_s > TOLD_SPREAD_S:
@@ -639,9 +631,7 @@ def _tell_uncertain(times: SliceTimes, t_r: float) -> None:
             taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
         warnings.warn(
             f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not "
-            "corrected; "
-            f"{taken}. Correct slice times first (fMRIPrep does), or give slice_time_ref "
-            "(--slice-time-ref) for the "
-            "slices of your regions.",
+            f"corrected; {taken}. Correct slice times first (fMRIPrep does), or give "
+            "slice_time_ref (--slice-time-ref) for the slices of your regions.",
             stacklevel=3,
         )

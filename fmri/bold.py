@@ -1,4 +1,7 @@
-"""BOLD runs: one 4-D NIfTI image with its events and confounds, checked when it is made, read voxel by voxel."""
+"""BOLD runs: one 4-D NIfTI image with its events and confounds.
+
+A run is checked when it is made and read voxel by voxel.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ from fmri.bids import (
 )
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.arguments import check_fields, checked, checked_with
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import check_promise
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -37,16 +40,16 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
 SIMULATED = "simulated"
-"""How the description in the header of a simulated image begins."""
+"""First word of the description in the header of a simulated image."""
 
 AFFINES = ("agree", "sform", "qform")
-"""Which transform of a NIfTI header places its voxels: the one, the other, or both where they agree."""
+"""Which transform of a NIfTI header places its voxels: either one, or both where they agree."""
 
 AFFINE_TOLERANCE_MM = 0.1
-"""sform and qform that place a voxel farther apart disagree."""
+"""Largest distance between the positions that sform and qform give to a voxel, in mm."""
 
 _LEAST_VOLUME_MM3 = 1e-9
-"""A voxel that is smaller is none."""
+"""Smallest volume of a voxel, in mm³."""
 
 _SLAB_VALUES = 4_000_000
 _CHECK_BYTES = 2**22
@@ -83,6 +86,13 @@ class BoldRun:
     affine : {"agree", "sform", "qform"}
         Which transform of the header places the voxels; ``"agree"`` refuses an image whose two
         differ.
+
+    Examples
+    --------
+    >>> events = pd.DataFrame({"onset": [0.0, 4.0], "duration": 2.0, "trial_type": ["cat", "cup"]})
+    >>> run = BoldRun(image=Path("sub-01_run-1_bold.nii"), n_volumes=10, t_r=2.0, events=events)
+    >>> run.label, run.key
+    ('sub-01_run-1_bold.nii', ('', '1'))
     """
 
     image: Path
@@ -109,17 +119,15 @@ class BoldRun:
             raise InputError(
                 f"{self.label}: the image has {self.n_volumes} volume(s); a run needs at least 2."
             )
-        object.__setattr__(
-            self, "events", checked_events(self.events, self.n_volumes, self.t_r, self.label)
-        )
+        events = checked_events(self.events, self.n_volumes, self.t_r, self.label)
+        object.__setattr__(self, "events", events)
         if self.confounds is not None:
-            object.__setattr__(
-                self, "confounds", checked_confounds(self.confounds, self.n_volumes, self.label)
-            )
+            confounds = checked_confounds(self.confounds, self.n_volumes, self.label)
+            object.__setattr__(self, "confounds", confounds)
 
     @property
     def label(self) -> str:
-        """How messages name the run.
+        """Name of the run in messages.
 
         Returns
         -------
@@ -130,7 +138,7 @@ class BoldRun:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells the runs of a subject apart.
+        """Key that tells the runs of a subject apart.
 
         Returns
         -------
@@ -154,7 +162,9 @@ def read_run(
     condition_column: str = "trial_type",
     affine: str = "agree",
 ) -> BoldRun:
-    """Open one run: check header, JSON sidecars, events and confounds; the image itself is not read.
+    """Open one run: check header, JSON sidecars, events and confounds.
+
+    The image itself is not read.
 
     Parameters
     ----------
@@ -198,6 +208,24 @@ def read_run(
     A missing value in the *first* row of a confound (derivatives have none) becomes the value of
     the second row, as in ``nilearn.interfaces.fmriprep.load_confounds``; missing values elsewhere
     are refused.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> run = read_run(simulated.bold[0], simulated.events[0], simulated.confounds[0])
+    >>> run.subject, run.run, run.t_r, run.simulated
+    ('01', '1', 2.0, True)
     """
     path = Path(image)
     opened = open_nifti(path)
@@ -265,6 +293,24 @@ def read_runs(
     ------
     InputError
         When the lists differ in length, two runs have the same labels, or a run cannot be used.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> runs = read_runs(simulated.bold, simulated.events)
+    >>> [run.run for run in runs]
+    ['1', '2']
     """
     lists = {"events": events, "confounds": confounds, "sessions": sessions}
     for name, values in lists.items():
@@ -273,27 +319,28 @@ def read_runs(
                 f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in "
                 "order."
             )
-    labels = dict.fromkeys(f"sub-{one['sub']}" for one in map(file_labels, bold) if "sub" in one)
+    names = [file_labels(path) for path in bold]
+    labels = dict.fromkeys(f"sub-{name['sub']}" for name in names if "sub" in name)
     if len(labels) > 1:
         raise InputError(
             f"BOLD images of {len(labels)} subjects ({name_ids(labels)}); give those of one at a "
             "time."
         )
-    numbered = all("run" in file_labels(path) for path in bold)
+    numbered = all("run" in name for name in names)
     runs = [
         read_run(
             image,
-            events[place],
-            None if confounds is None else confounds[place],
+            events[position],
+            None if confounds is None else confounds[position],
             subject=subject,
-            run=None if numbered else str(place + 1),
-            session=None if sessions is None else sessions[place],
+            run=None if numbered else str(position + 1),
+            session=None if sessions is None else sessions[position],
             t_r=t_r,
             columns=columns,
             condition_column=condition_column,
             affine=affine,
         )
-        for place, image in enumerate(bold)
+        for position, image in enumerate(bold)
     ]
     check_runs(runs)
     return runs
@@ -320,9 +367,7 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
             f"runs of {len(subjects)} subjects ({name_ids(subjects)}); estimate one subject at a "
             "time."
         )
-    again = duplicates(
-        f"session '{session}' run '{run_number(run)}'" for session, run in (one.key for one in runs)
-    )
+    again = duplicates(f"session '{run.session}' run '{run_number(run.run)}'" for run in runs)
     if again:
         raise InputError(
             f"runs given twice: {name_ids(again)}; give each once, with its own run and session "
@@ -408,7 +453,9 @@ def _check_is_file(path: Path) -> None:
 
 @contextmanager
 def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[ArrayProxy]:
-    """Give the values of an opened image, still on disk; the file is read in one pass and checked to its end.
+    """Return the values of an opened image, still on disk.
+
+    The file is read in one pass and checked to its end.
 
     Parameters
     ----------
@@ -481,7 +528,7 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
 def image_affine(
     path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree"
 ) -> np.ndarray:
-    """Read where an image places its voxels, and refuse a header that says two places.
+    """Read where an image places its voxels, and refuse a header with two different transforms.
 
     Parameters
     ----------
@@ -512,10 +559,8 @@ def image_affine(
     if affine != "qform" and abs(np.linalg.det(chosen[:3, :3])) < _LEAST_VOLUME_MM3:
         raise InputError(
             f"{Path(path).name}: the transform of its header places all voxels in one plane, line "
-            "or point "
-            f'(sform code {codes[0]}, qform code {codes[1]}); give affine="qform" (--affine qform) '
-            "where that holds, "
-            "or write the header again."
+            f'or point (sform code {codes[0]}, qform code {codes[1]}); give affine="qform" '
+            "(--affine qform) where that holds, or write the header again."
         )
     if min(codes) <= 0 or affine == "sform":
         return np.asarray(image.affine, dtype=np.float64)
@@ -524,22 +569,17 @@ def image_affine(
     except Exception as error:
         raise InputError(
             f"{path}: the qform of the header cannot be read ({_one_line(error)}); give "
-            'affine="sform" '
-            "(--affine sform), or write the header again."
+            'affine="sform" (--affine sform), or write the header again.'
         ) from error
     if affine == "qform":
         return np.asarray(qform, dtype=np.float64)
-    away = _corner_distance(sform, qform, image.shape[:3])
+    # the largest distance between the positions that both give to a corner of the volume
+    corners = np.array(np.meshgrid(*([0, size - 1] for size in image.shape[:3]), [1]))
+    shifts = (sform - qform) @ corners.reshape(4, -1)
+    away = float(np.linalg.norm(shifts[:3], axis=0).max())
     if away > AFFINE_TOLERANCE_MM:
         _raise_two_places(Path(path), sform, qform, codes, away)
     return np.asarray(image.affine, dtype=np.float64)
-
-
-def _corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
-    """Find the largest distance (mm) between the places that two affines give to a corner of a volume."""
-    corners = np.array(np.meshgrid(*([0, size - 1] for size in shape), [1])).reshape(4, -1)
-    shifts = (one - other) @ corners
-    return float(np.linalg.norm(shifts[:3], axis=0).max())
 
 
 def _raise_two_places(
@@ -549,17 +589,13 @@ def _raise_two_places(
 
     axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
     signs = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
-    mirrored = (
-        "; they are mirror images of each other, so that left and right may be exchanged"
-        if signs < 0
-        else ""
-    )
+    mirrored = ""
+    if signs < 0:
+        mirrored = "; they are mirror images of each other, so that left and right may be exchanged"
     raise InputError(
         f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) "
-        "place the voxels "
-        f'up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or "qform" '
-        "(--affine), or write "
-        "the header again."
+        f'place the voxels up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or '
+        '"qform" (--affine), or write the header again.'
     )
 
 
@@ -580,25 +616,28 @@ def check_same_grid(
     InputError
         When shape or affine disagree (affine: by more than 0.001 mm or rotation unit).
     """
-    one, other = open_nifti(path), open_nifti(like)
-    if one.shape[:3] != other.shape[:3]:
+    image, other = open_nifti(path), open_nifti(like)
+    if image.shape[:3] != other.shape[:3]:
         raise InputError(
-            f"{Path(path).name} has the grid {tuple(one.shape[:3])} but {Path(like).name} has "
+            f"{Path(path).name} has the grid {tuple(image.shape[:3])} but {Path(like).name} has "
             f"{tuple(other.shape[:3])}; resample one onto the other yourself (nearest neighbor for "
             "masks)."
         )
-    away = float(np.abs(image_affine(path, one, affine) - image_affine(like, other, affine)).max())
+    differences = image_affine(path, image, affine) - image_affine(like, other, affine)
+    away = float(np.abs(differences).max())
     if not away <= 1e-3:
         raise InputError(
             f"{Path(path).name} and {Path(like).name} have the same shape but another affine "
-            "(largest difference "
-            f"{away:.4g}); resample one onto the other yourself (nearest neighbor for masks)."
+            f"(largest difference {away:.4g}); resample one onto the other yourself (nearest "
+            "neighbor for masks)."
         )
 
 
 @checked_with(shapes={"mask": "i j k"})
 def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
-    """Read the time courses of some voxels, slab by slab of volumes, never the whole series at once.
+    """Read the time courses of some voxels, slab by slab of volumes.
+
+    The whole series is never in memory at once.
 
     Parameters
     ----------
@@ -616,6 +655,25 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the file is cut off or damaged, or the mask has another shape.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_masks
+    >>> mask = read_masks(simulated.masks, simulated.bold[0])["V1"]
+    >>> read_voxels(simulated.bold[0], mask).shape
+    (30, 8)
     """
     image = open_nifti(path)
     shape = check_4d(path, image)
@@ -637,17 +695,15 @@ def _one_line(error: BaseException) -> str:
 
 def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, t_r: float | None) -> None:
     """Warn of a repetition time that programs write where they know none: 1, without a unit."""
-    known = (
-        t_r is not None or "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
-    )
-    if known or header_tr(image) != 1:
+    in_sidecar = "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
+    if t_r is not None or in_sidecar or header_tr(image) != 1:
         return
     header: Any = image.header
     if header.get_xyzt_units()[1] == "unknown":
         warnings.warn(
             f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
-            "write where they "
-            "know none; 1 s is taken. Give the repetition time in seconds: t_r (--tr).",
+            "write where they know none; 1 s is taken. Give the repetition time in seconds: t_r "
+            "(--tr).",
             stacklevel=2,
         )
 

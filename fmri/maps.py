@@ -14,7 +14,9 @@ from fmri.bold import open_nifti
 from fmri.patterns import Patterns
 from fmri.rois import read_masks
 from neurometamer.arguments import checked, checked_with
-from neurometamer.store import InputError, atomic_path, name_ids, read_table, reading
+from neurometamer.errors import InputError, name_ids
+from neurometamer.reading import reading
+from neurometamer.store import atomic_path, read_table
 
 
 def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +53,7 @@ def mask_places(
     mask : ndarray of bool, shape (i, j, k)
         The places of a map, in C order.
     affine : ndarray, shape (4, 4)
-        Of the mask.
+        Affine of the mask.
 
     Returns
     -------
@@ -70,15 +72,13 @@ def mask_places(
         if tuple(grid["shape"]) != mask.shape:
             raise InputError(
                 f"the patterns were made on the grid {tuple(grid['shape'])} but the mask has "
-                f"{mask.shape}; give a mask "
-                "on the grid of the BOLD files."
+                f"{mask.shape}; give a mask on the grid of the BOLD files."
             )
         away = float(np.abs(np.asarray(grid["affine"]) - affine).max())
         if not away <= 1e-3:
             raise InputError(
                 "the mask has another affine than the patterns' BOLD files (largest difference "
-                f"{away:.4g}); give a "
-                "mask on the grid of the BOLD files."
+                f"{away:.4g}); give a mask on the grid of the BOLD files."
             )
     once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
     patterns = patterns.select(voxels=once)
@@ -90,8 +90,7 @@ def mask_places(
         names = [f"({i}, {j}, {k})" for i, j, k in index[~fits]]
         raise InputError(
             f"voxels of the patterns outside the mask: {name_ids(names)}; give the mask that the "
-            "patterns were made "
-            "with, or a larger one on the same grid."
+            "patterns were made with, or a larger one on the same grid."
         )
     position = np.full(mask.shape, -1, dtype=np.int64)
     position[mask] = np.arange(int(mask.sum()))
@@ -106,7 +105,7 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     patterns : Patterns
         With the vertex number as voxel index i, as of `read_surface_patterns`.
     n_vertices : int
-        Of the mesh.
+        Number of vertices of the mesh.
 
     Returns
     -------
@@ -120,14 +119,14 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     InputError
         When the patterns are of voxels, or name vertices that the mesh lacks.
     """
-    sides = (
-        patterns.voxels["hemisphere"].unique().tolist() if "hemisphere" in patterns.voxels else []
-    )
+    sides = []
+    if "hemisphere" in patterns.voxels:
+        sides = patterns.voxels["hemisphere"].unique().tolist()
     if len(sides) > 1:
         raise InputError(
             f"the patterns hold vertices of the hemispheres {name_ids(sides)} but a mesh is of "
-            "one; give patterns of "
-            "one hemisphere (patterns.select(voxels=patterns.voxels['hemisphere'] == 'L'))."
+            "one; give patterns of one hemisphere "
+            "(patterns.select(voxels=patterns.voxels['hemisphere'] == 'L'))."
         )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
         raise InputError(
@@ -139,8 +138,7 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     if beyond := vertices[(vertices < 0) | (vertices >= n_vertices)].tolist():
         raise InputError(
             f"the patterns hold vertices {name_ids(beyond)} but the mesh has {n_vertices} (0 to n "
-            "- 1); give the mesh "
-            "that the responses were sampled on."
+            "- 1); give the mesh that the responses were sampled on."
         )
     return patterns, vertices
 
@@ -165,9 +163,24 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     ------
     InputError
         When the file is missing or no surface.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "lh.white"
+    >>> corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    >>> nibabel.freesurfer.write_geometry(file, corners, np.array([[0, 1, 2]]))
+    >>> points, triangles = read_mesh(file)
+    >>> points.shape, triangles.tolist()
+    ((3, 3), [[0, 1, 2]])
     """
     if Path(path).suffix != ".gii":
-        return _freesurfer_mesh(path)
+        from nibabel.freesurfer import read_geometry
+
+        with reading(path, "GIfTI or FreeSurfer geometry"):
+            points, triangles = read_geometry(str(path))[:2]
+        return points.astype(np.float64), triangles.astype(np.int64)
     image = _open_gifti(path)
     with reading(path, "a readable surface"):
         points = image.agg_data("NIFTI_INTENT_POINTSET")
@@ -177,14 +190,6 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
             f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii "
             "file."
         )
-    return points.astype(np.float64), triangles.astype(np.int64)
-
-
-def _freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    from nibabel.freesurfer import read_geometry
-
-    with reading(path, "GIfTI or FreeSurfer geometry"):
-        points, triangles = read_geometry(str(path))[:2]
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
@@ -208,7 +213,7 @@ def read_surface_patterns(
     hemisphere: str | None = None,
     labels: str | os.PathLike[str] | None = None,
 ) -> Patterns:
-    """Read responses of vertices: one map an observation, and a table that says which is which.
+    r"""Read responses of vertices: one map an observation, and a table that says which is which.
 
     Parameters
     ----------
@@ -242,6 +247,16 @@ def read_surface_patterns(
     See Also
     --------
     fmri.join_regions : Put both hemispheres side by side.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp())
+    >>> file = write_surface_map(folder / "lh.func.gii", np.array([0.5, np.nan, 1.5]))
+    >>> _ = (folder / "maps.csv").write_text("condition\ncat\n")
+    >>> patterns = read_surface_patterns(file, folder / "maps.csv")
+    >>> patterns.values.tolist(), patterns.voxels["i"].tolist()
+    ([[0.5, 1.5]], [0, 2])
     """
     rows = read_table(table, required=["condition"])
     arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(values).darrays]
@@ -261,14 +276,16 @@ def read_surface_patterns(
             f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, "
             "or fill."
         )
-    regions = (
-        np.full(data.shape[1], roi, dtype=object)
-        if labels is None
-        else _vertex_labels(labels, data.shape[1])
-    )
+    regions = np.full(data.shape[1], roi, dtype=object)
+    if labels is not None:
+        regions = _vertex_labels(labels, data.shape[1])
     kept = np.flatnonzero(known.all(axis=0) & (regions != ""))
     voxels = pd.DataFrame({"subject": subject, "roi": regions[kept], "i": kept, "j": 0, "k": 0})
-    side = _file_hemisphere(Path(values)) if hemisphere is None else hemisphere
+    side = hemisphere
+    if side is None:
+        start = Path(values).name.split(".")[0]
+        side = file_labels(values).get("hemi") or {"lh": "L", "rh": "R"}.get(start, "")
+        side = side if side in ("L", "R") else ""
     return Patterns(
         values=data[:, kept],
         observations=_observation_columns(rows),
@@ -305,16 +322,10 @@ def _vertex_labels(path: str | os.PathLike[str], n_vertices: int) -> np.ndarray:
     if len(keys) != n_vertices:
         raise InputError(
             f"{Path(path).name} has labels of {len(keys)} vertices but there are responses of "
-            f"{n_vertices}; give the "
-            "labels of the same surface."
+            f"{n_vertices}; give the labels of the same surface."
         )
     named = {key: name for key, name in table.items() if name.lower() not in _NO_LABEL}
     return np.array([named.get(int(key), "") for key in keys], dtype=object)
-
-
-def _file_hemisphere(path: Path) -> str:
-    side = file_labels(path).get("hemi") or {"lh": "L", "rh": "R"}.get(path.name.split(".")[0], "")
-    return side if side in ("L", "R") else ""
 
 
 def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
@@ -342,7 +353,7 @@ def write_volume_map(
     mask : ndarray of bool, shape (i, j, k)
         Where they belong; NaN outside.
     affine : ndarray, shape (4, 4)
-        Of the mask; the map has the same.
+        Affine of the mask and of the map.
 
     Returns
     -------
@@ -353,6 +364,14 @@ def write_volume_map(
     ------
     InputError
         When there is not one value a voxel.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> mask = np.ones((2, 2, 1), dtype=bool)
+    >>> file = write_volume_map(Path(mkdtemp()) / "map.nii.gz", np.arange(4.0), mask, np.eye(4))
+    >>> open_nifti(file).shape
+    (2, 2, 1)
     """
     import nibabel
 
@@ -386,12 +405,18 @@ def write_surface_map(path: str | os.PathLike[str], values: np.ndarray, name: st
     values : ndarray, shape (n_vertices,)
         NaN where there is none.
     name : str
-        Of the map, for viewers.
+        Name of the map, for viewers.
 
     Returns
     -------
     Path
         The file, float32.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> write_surface_map(Path(mkdtemp()) / "lh.func.gii", np.array([0.5, np.nan, 1.5])).name
+    'lh.func.gii'
     """
     import nibabel
 

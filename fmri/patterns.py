@@ -1,4 +1,4 @@
-"""Patterns: responses of voxels to presentations of conditions, with the tables that say which is which."""
+"""Patterns: responses of voxels to presentations of conditions, with tables that label both."""
 
 from __future__ import annotations
 
@@ -13,18 +13,9 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import need_columns
-from neurometamer.store import (
-    InputError,
-    digest,
-    duplicates,
-    name_ids,
-    read_hdf5_array,
-    read_hdf5_attributes,
-    read_hdf5_table,
-    unknown_name,
-    write_hdf5,
-)
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
+from neurometamer.provenance import digest
+from neurometamer.store import read_hdf5_array, read_hdf5_attributes, read_hdf5_table, write_hdf5
 from neurometamer.summaries import short_repr
 
 OBSERVATION_COLUMNS = ("condition", "presentation", "run", "session")
@@ -62,9 +53,16 @@ class Patterns:
     >>> patterns = Patterns(
     ...     values=np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]),
     ...     observations=pd.DataFrame(
-    ...         {"condition": ["cat", "cup", "cat"], "presentation": [1, 1, 2], "run": ["1", "1", "2"], "session": ""}
+    ...         {
+    ...             "condition": ["cat", "cup", "cat"],
+    ...             "presentation": [1, 1, 2],
+    ...             "run": ["1", "1", "2"],
+    ...             "session": "",
+    ...         }
     ...     ),
-    ...     voxels=pd.DataFrame({"subject": "01", "roi": ["V1", "LO"], "i": [3, 4], "j": 0, "k": 0}),
+    ...     voxels=pd.DataFrame(
+    ...         {"subject": "01", "roi": ["V1", "LO"], "i": [3, 4], "j": 0, "k": 0}
+    ...     ),
     ... )
     >>> patterns.rois
     ('V1', 'LO')
@@ -87,15 +85,12 @@ class Patterns:
         values = np.array(self.values)
         if values.dtype.kind in "iub":
             values = values.astype(np.float64)
-        if values.dtype not in (np.float32, np.float64) or values.shape != (
-            len(observations),
-            len(voxels),
-        ):
+        is_float = values.dtype in (np.float32, np.float64)
+        if not is_float or values.shape != (len(observations), len(voxels)):
             raise InputError(
                 f"patterns have values of shape {values.shape} and type {values.dtype}, but "
-                f"{len(observations)} "
-                f"observations and {len(voxels)} voxels; give a float array of shape "
-                "(observations, voxels)."
+                f"{len(observations)} observations and {len(voxels)} voxels; give a float array of "
+                "shape (observations, voxels)."
             )
         _check_finite(values, voxels)
         _check_unique(observations, ("condition", "presentation"), "observation(s)")
@@ -217,9 +212,9 @@ class Patterns:
             columns &= mask
         rows = np.ones(len(self), dtype=bool)
         if conditions is not None:
-            asked = [conditions] if isinstance(conditions, str) else list(conditions)
-            _check_known("condition", asked, self.conditions)
-            rows &= self.observations["condition"].isin(asked).to_numpy()
+            chosen = [conditions] if isinstance(conditions, str) else list(conditions)
+            _check_known("condition", chosen, self.conditions)
+            rows &= self.observations["condition"].isin(chosen).to_numpy()
         return replace(
             self,
             values=self.values[np.ix_(rows, columns)],
@@ -250,11 +245,8 @@ class Patterns:
             When a condition has none of the presentations asked for.
         """
         names = self.conditions
-        codes = (
-            self.observations["condition"]
-            .map({name: code for code, name in enumerate(names)})
-            .to_numpy(dtype=int)
-        )
+        numbers = {name: number for number, name in enumerate(names)}
+        codes = self.observations["condition"].map(numbers).to_numpy(dtype=int)
         rows = np.ones(len(self), dtype=bool)
         if presentations is not None:
             rows &= self.observations["presentation"].isin(list(presentations)).to_numpy()
@@ -271,7 +263,7 @@ class Patterns:
 
 
 def says_simulated(record: Any) -> bool:
-    """Say whether a record names simulated images among its sources.
+    """Return whether a record names simulated images among its sources.
 
     Parameters
     ----------
@@ -289,15 +281,13 @@ def says_simulated(record: Any) -> bool:
     (True, False)
     """
     if isinstance(record, Mapping):
-        return record.get("simulated") is True or any(
-            says_simulated(one) for one in record.values()
-        )
-    return isinstance(record, (list, tuple)) and any(says_simulated(one) for one in record)
+        return record.get("simulated") is True or says_simulated(list(record.values()))
+    return isinstance(record, (list, tuple)) and any(map(says_simulated, record))
 
 
 @checked
 def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
-    """Put the sessions of one subject together: observations one after the other, the same voxels.
+    """Join the sessions of one subject: all observations, the same voxels.
 
     Parameters
     ----------
@@ -315,6 +305,22 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     InputError
         When there is nothing to join, a part lacks voxels of another, or two parts hold a run with
         the same labels.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0})
+    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1"})
+    >>> sessions = [
+    ...     Patterns(
+    ...         values=np.ones((2, 3)),
+    ...         observations=observations.assign(session=session),
+    ...         voxels=voxels,
+    ...     )
+    ...     for session in ("1", "2")
+    ... ]
+    >>> concat_patterns(sessions).observations["presentation"].tolist()
+    [1, 1, 2, 2]
     """
     if not parts:
         raise InputError("no patterns to join; give at least one.")
@@ -331,24 +337,20 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
         if len(part.voxels) != len(keys) or np.any(order < 0):
             raise InputError(
                 f"patterns have different voxels ({len(keys)} and {len(part.voxels)}, "
-                f"{int(np.sum(order < 0))} of the "
-                "first are missing in another); make them with the same masks and the same dropped "
-                "voxels."
+                f"{int(np.sum(order < 0))} of the first are missing in another); make them with "
+                "the same masks and the same dropped voxels."
             )
         values.append(part.values[:, order])
-    runs = [part.observations[["session", "run"]].drop_duplicates() for part in parts]
-    if again := duplicates(
-        f"session '{row.session}' run '{row.run}'" for one in runs for row in one.itertuples()
-    ):
+    runs = pd.concat([part.observations[["session", "run"]].drop_duplicates() for part in parts])
+    if again := duplicates(f"session '{row.session}' run '{row.run}'" for row in runs.itertuples()):
         raise InputError(
             f"runs in more than one part: {name_ids(again)}; give each session its own label."
         )
     observations = pd.concat([part.observations for part in parts], ignore_index=True)
+    numbers = observations.groupby("condition").cumcount() + 1
     return Patterns(
         values=np.concatenate(values),
-        observations=observations.assign(
-            presentation=observations.groupby("condition").cumcount() + 1
-        ),
+        observations=observations.assign(presentation=numbers),
         voxels=first.voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
@@ -356,7 +358,9 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
 
 @checked
 def join_regions(parts: Sequence[Patterns]) -> Patterns:
-    """Put regions or hemispheres of one subject side by side: the same observations, the voxels of all.
+    """Put regions or hemispheres of one subject side by side.
+
+    The observations stay the same; the voxels are those of all.
 
     Parameters
     ----------
@@ -376,14 +380,13 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1", "session": ""})
+    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1"})
+    >>> voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0})
     >>> sides = [
     ...     Patterns(
     ...         values=np.ones((2, 3)),
-    ...         observations=observations,
-    ...         voxels=pd.DataFrame(
-    ...             {"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0, "hemisphere": side}
-    ...         ),
+    ...         observations=observations.assign(session=""),
+    ...         voxels=voxels.assign(hemisphere=side),
     ...     )
     ...     for side in ("L", "R")
     ... ]
@@ -397,13 +400,14 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
         if not part.observations[list(OBSERVATION_COLUMNS)].equals(first):
             raise InputError(
                 f"patterns 1 and {number} hold other observations; regions are joined when "
-                "conditions, presentations, "
-                "runs and sessions are the same, in the same order."
+                "conditions, presentations, runs and sessions are the same, in the same order."
             )
+    values = np.concatenate([part.values for part in parts], axis=1)
+    voxels = pd.concat([part.voxels for part in parts], ignore_index=True)
     return Patterns(
-        values=np.concatenate([part.values for part in parts], axis=1),
+        values=values,
         observations=parts[0].observations,
-        voxels=pd.concat([part.voxels for part in parts], ignore_index=True),
+        voxels=voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
 
@@ -414,7 +418,7 @@ def voxel_key(voxels: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     voxels : pandas.DataFrame
-        Of `Patterns`.
+        Voxel table of `Patterns`.
 
     Returns
     -------
@@ -440,6 +444,20 @@ def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> patterns = Patterns(
+    ...     values=np.ones((1, 3)),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ["cat"], "presentation": 1, "run": "1", "session": ""}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0}),
+    ... )
+    >>> write_patterns(patterns, Path(mkdtemp()) / "patterns.h5").name
+    'patterns.h5'
     """
     return write_hdf5(
         path,
@@ -471,6 +489,21 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     ------
     InputError
         When the file is missing, is not HDF5 or holds something else.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> patterns = Patterns(
+    ...     values=np.ones((1, 3)),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ["cat"], "presentation": 1, "run": "1", "session": ""}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0}),
+    ... )
+    >>> file = write_patterns(patterns, Path(mkdtemp()) / "patterns.h5")
+    >>> read_patterns(file).digest == patterns.digest
+    True
     """
     return Patterns(
         values=read_hdf5_array(path, "values"),
@@ -486,14 +519,14 @@ def _named_columns(
     """Copy a table, check its columns, make names text and counts integers."""
     need_columns(table, names, f"the {what} table")
     table = table.reset_index(drop=True).copy()
-    for place, name in enumerate(names):
+    for number, name in enumerate(names):
         if table[name].isna().any():
             raise InputError(
                 f"the {what} table has {int(table[name].isna().sum())} row(s) without '{name}'; "
                 "fill it."
             )
-        if place in text:
-            table[name] = np.array([str(one) for one in table[name]], dtype=object)
+        if number in text:
+            table[name] = np.array(list(map(str, table[name])), dtype=object)
         else:
             table[name] = _whole_numbers(table[name], what, name)
     return table
@@ -520,8 +553,7 @@ def _check_finite(values: np.ndarray, voxels: pd.DataFrame) -> None:
         places = [f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()]
         raise InputError(
             f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these "
-            "voxels before "
-            'making patterns (estimate_betas: unusable="drop").'
+            'voxels before making patterns (estimate_betas: unusable="drop").'
         )
 
 
@@ -535,12 +567,12 @@ def _check_unique(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
         )
 
 
-def _check_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    absent = [name for name in asked if name not in set(known)]
+def _check_known(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    absent = [name for name in names if name not in set(known)]
     if len(absent) == 1 or (absent and kind == "ROI"):
         raise unknown_name(kind, absent[0], known)
     if absent:
         raise InputError(
-            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; "
-            "check the ids against events.tsv."
+            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; check the "
+            "ids against events.tsv."
         )

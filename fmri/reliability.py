@@ -1,4 +1,4 @@
-"""How reliable responses are: per voxel, per region, and the choice of voxels that follows from it."""
+"""How reliable responses are: per voxel, per region, and the choice of voxels by reliability."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pandas as pd
 
 from fmri.patterns import Patterns
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, digest, generator, name_ids
+from neurometamer.errors import InputError, name_ids
+from neurometamer.provenance import digest, generator
 
 MIN_CONDITIONS = 4
 ADVISED_CONDITIONS = 15
-"""Below this number of conditions Tarhan & Konkle (2020) advise against selecting voxels by reliability."""
+"""Fewest conditions for selecting voxels by reliability, as Tarhan & Konkle (2020) advise."""
 
 
 @checked
@@ -43,9 +44,27 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     References
     ----------
     Tarhan & Konkle (2020). Reliability-based voxel selection. NeuroImage 207, 116350.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> voxel_reliability(patterns).shape
+    (8,)
     """
     odd, even = _halves(patterns, conditions)
-    return _columnwise_correlation(odd, even)
+    correlations = (_standard_rows(odd.T) * _standard_rows(even.T)).sum(axis=1)
+    return np.clip(correlations, -1, 1)
 
 
 @checked
@@ -82,6 +101,24 @@ def select_voxels(
     InputError
         When neither or a senseless criterion is given, no voxel of a region passes, or reliability
         cannot be measured.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> chosen = select_voxels(patterns, conditions=patterns.conditions, n_per_roi=3)
+    >>> chosen.values.shape
+    (8, 3)
     """
     if n_per_roi is None and threshold is None:
         raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
@@ -114,7 +151,9 @@ def select_voxels(
             }
         )
     names = [str(name) for name in conditions]
-    few = len(set(names)) < ADVISED_CONDITIONS
+    note = ""
+    if len(set(names)) < ADVISED_CONDITIONS:
+        note = f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
     record = {
         "method": "split-half (odd / even presentations) Pearson correlation of the response "
         "profile over conditions",
@@ -124,9 +163,7 @@ def select_voxels(
         "n_per_roi": n_per_roi,
         "threshold": threshold,
         "regions": kept,
-        "note": f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
-        if few
-        else "",
+        "note": note,
     }
     marked = replace(
         patterns,
@@ -152,9 +189,8 @@ def tell_few_conditions(n_conditions: int) -> None:
     if n_conditions < ADVISED_CONDITIONS:
         warnings.warn(
             f"voxels are chosen by the reliability of their responses to {n_conditions} "
-            "conditions; Tarhan & Konkle "
-            f"(2020) advise at least {ADVISED_CONDITIONS}, with fewer the choice is largely "
-            "chance.",
+            f"conditions; Tarhan & Konkle (2020) advise at least {ADVISED_CONDITIONS}, with fewer "
+            "the choice is largely chance.",
             stacklevel=2,
         )
 
@@ -163,7 +199,7 @@ def tell_few_conditions(n_conditions: int) -> None:
 def split_half_reliability(
     patterns: Patterns, conditions: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Measure how well the RDM of odd presentations agrees with that of even presentations, region by region.
+    """Correlate the RDM of odd presentations with that of even presentations, by region.
 
     Parameters
     ----------
@@ -189,19 +225,37 @@ def split_half_reliability(
     Notes
     -----
     Voxels chosen by the reliability of these same conditions make this number too high.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> table = split_half_reliability(patterns)
+    >>> table[["subject", "roi", "n_conditions", "n_voxels"]].values.tolist()
+    [['01', 'V1', 4, 8]]
     """
     odd, even = _halves(patterns, conditions)
     rows = []
     for subject, roi, columns in _regions(patterns):
         if len(columns) < 3:
             raise InputError(f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3.")
-        found = _rdm_correlation(odd[:, columns], even[:, columns])
+        reliability = _rdm_correlation(odd[:, columns], even[:, columns])
         corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
         rows.append(
             {
                 "subject": subject,
                 "roi": roi,
-                "reliability": found,
+                "reliability": reliability,
                 "corrected": corrected,
                 "upper": upper,
                 "n_conditions": len(odd),
@@ -214,17 +268,20 @@ def split_half_reliability(
 
 
 NOISE_DRAWS = 8
-"""Simulated measurements, whose RDMs are all correlated with each other; the same noise at every signal strength."""
+"""Simulated measurements, whose RDMs are all correlated with each other.
+
+The noise is the same at every signal strength.
+"""
 
 STRENGTHS = (1e-2, 1e2)
-"""Between which the signal's strength is sought, in terms of what the halves have in common."""
+"""Range of the strength of the signal, relative to what the halves have in common."""
 
 ALLOWANCE = 0.5
 """Standard errors of the halves' correlation that the upper value grants."""
 
 
 def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, float]:
-    """Say how well two RDMs, each from as much data as both halves together, would agree.
+    """Estimate the agreement of two RDMs, each from as much data as both halves together.
 
     Parameters
     ----------
@@ -262,12 +319,17 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     """
     halves = _rdm_correlation(odd, even)
     noise, both = (odd - even) / 2, (odd + even) / 2
-    signal = _without_noise(both, float((noise**2).sum() / len(noise)))
-    draws = generator(0, "reliability", *both.shape).standard_normal(
-        (NOISE_DRAWS, len(noise), len(noise))
-    )
+    # the signal: the mean without the share of the noise in each component of the conditions
+    components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
+    kept = np.sqrt(np.clip(lengths**2 - float((noise**2).sum() / len(noise)), 0, None))
+    if not kept.any():
+        kept = lengths
+    signal = (components * kept) @ voxels
+    random = generator(0, "reliability", *both.shape)
+    draws = random.standard_normal((NOISE_DRAWS, len(noise), len(noise)))
     draws = draws / np.sqrt(len(noise)) @ noise
-    error = float(_agreements(_strength(signal, draws, halves) * signal + np.sqrt(2) * draws).std())
+    strength = _strength(signal, draws, halves)
+    error = float(_agreements(strength * signal + np.sqrt(2) * draws).std())
     ends = []
     for target in (halves, halves + ALLOWANCE * error):
         if target > 0:
@@ -292,21 +354,19 @@ def _agreements(measurements: np.ndarray) -> np.ndarray:
     """Correlate the RDMs of simulated measurements with each other: one value a pair of them."""
     from scipy.stats import rankdata
 
-    ranks = _standard_rows(rankdata([_spearman_rdm(one) for one in measurements], axis=1))
+    rdms = []
+    for responses in measurements:
+        rows = _standard_rows(rankdata(responses, axis=1))
+        distances = 1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+        # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
+        # sums.
+        rdms.append(np.round(distances, 12))
+    ranks = _standard_rows(rankdata(rdms, axis=1))
     return (ranks @ ranks.T)[np.triu_indices(len(ranks), 1)]
 
 
 STEPS = 12
 """Halvings of the range of strengths: to .2 %."""
-
-
-def _without_noise(both: np.ndarray, noise: float) -> np.ndarray:
-    """Take the noise's share off each component of the conditions; noise (squared length of a condition's)."""
-    components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
-    kept = np.sqrt(np.clip(lengths**2 - noise, 0, None))
-    if not kept.any():
-        kept = lengths
-    return (components * kept) @ voxels
 
 
 def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -318,7 +378,9 @@ def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
 def leave_one_run_out_accuracy(
     patterns: Patterns, conditions: Sequence[str] | None = None, *, standardize: bool = True
 ) -> pd.DataFrame:
-    """Name the condition of each response in a left-out run by its correlation with the other runs' patterns.
+    """Name the condition of each response in a left-out run.
+
+    The name is that of the other runs' pattern with the highest correlation.
 
     Parameters
     ----------
@@ -353,9 +415,28 @@ def leave_one_run_out_accuracy(
     ----------
     Haxby et al. (2001). Distributed and overlapping representations of faces and objects in ventral
     temporal cortex. Science 293, 2425-2430.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> table = leave_one_run_out_accuracy(patterns)
+    >>> table[["roi", "chance", "n_tests"]].values.tolist()
+    [['V1', 0.25, 8]]
     """
     chosen = patterns if conditions is None else patterns.select(conditions=conditions)
-    runs = list(zip(chosen.observations["session"], chosen.observations["run"], strict=True))
+    observations = chosen.observations
+    runs = zip(observations["session"], observations["run"], strict=True)
     run_codes, run_names = pd.factorize(pd.Index([f"{session}\x1f{run}" for session, run in runs]))
     codes, names = pd.factorize(pd.Index(chosen.observations["condition"]))
     if len(run_names) < 2 or len(names) < 2:
@@ -373,9 +454,13 @@ def leave_one_run_out_accuracy(
         values = _centered_by_run(
             chosen.values[:, columns].astype(np.float64), run_codes, standardize
         )
-        correct = [
-            _named_correctly(values, codes, run_codes == run) for run in range(len(run_names))
-        ]
+        correct = []
+        for run in range(len(run_names)):
+            test = run_codes == run
+            rest, rest_codes = values[~test], codes[~test]
+            means = [rest[rest_codes == code].mean(axis=0) for code in range(len(names))]
+            similarity = _standard_rows(values[test]) @ _standard_rows(np.stack(means)).T
+            correct.append(similarity.argmax(axis=1) == codes[test])
         rows.append(
             {
                 "subject": subject,
@@ -402,16 +487,6 @@ def _centered_by_run(values: np.ndarray, run_codes: np.ndarray, standardize: boo
     return centered
 
 
-def _named_correctly(values: np.ndarray, codes: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Classify the responses of one left-out run: boolean, one a response."""
-    train, train_codes = values[~test], codes[~test]
-    templates = np.stack(
-        [train[train_codes == code].mean(axis=0) for code in range(codes.max() + 1)]
-    )
-    similarity = _standard_rows(values[test]) @ _standard_rows(templates).T
-    return similarity.argmax(axis=1) == codes[test]
-
-
 def _standard_rows(values: np.ndarray) -> np.ndarray:
     centered = values - values.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centered, axis=1, keepdims=True)
@@ -428,35 +503,21 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
             f"({ADVISED_CONDITIONS} or more are advised)."
         )
     numbers = chosen.observations["presentation"]
-    parity = [
-        set(rows % 2) for _, rows in numbers.groupby(chosen.observations["condition"], sort=False)
-    ]
-    single = [name for name, found in zip(chosen.conditions, parity, strict=True) if len(found) < 2]
+    n_halves = (numbers % 2).groupby(chosen.observations["condition"], sort=False).nunique()
+    single = n_halves.index[n_halves < 2].tolist()
     if single:
         raise InputError(
             f"conditions without both an odd and an even presentation: {name_ids(single)}; "
-            "reliability needs each "
-            "condition at least twice: give more runs, or leave these conditions out."
+            "reliability needs each condition at least twice: give more runs, or leave these "
+            "conditions out."
         )
     odd = chosen.means(sorted(set(numbers[numbers % 2 == 1])))[1]
     even = chosen.means(sorted(set(numbers[numbers % 2 == 0])))[1]
     return odd, even
 
 
-def _columnwise_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.clip((_standard_rows(one.T) * _standard_rows(other.T)).sum(axis=1), -1, 1)
-
-
-def _spearman_rdm(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    rows = _standard_rows(rankdata(values, axis=1))
-    # Few voxels give equal distances; rounding keeps them equal, whatever the order of the sums.
-    return np.round(1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)], 12)
-
-
 def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Give subject, region and voxel rows of each region."""
+    """Yield subject, region and voxel rows of each region."""
     table = patterns.voxels.reset_index(drop=True)
     for key, rows in table.groupby(["subject", "roi"], sort=False):
         subject, roi = key

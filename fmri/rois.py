@@ -15,10 +15,13 @@ import pandas as pd
 from fmri.bids import file_labels
 from fmri.bold import check_same_grid, image_affine, open_nifti, stored_values
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 
 SAME_VALUE = 1e-4
-"""Share of the largest value by which values of a mask may differ: masks of other programs are scaled."""
+"""Share of the largest value by which values of a mask may differ.
+
+Masks of other programs are scaled.
+"""
 
 _WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
 
@@ -44,7 +47,7 @@ def read_masks(
     Returns
     -------
     dict of str to ndarray of bool, shape (i, j, k)
-        In the order given. Masks may overlap, which is told.
+        Name to mask, in the order given. Masks may overlap, with a warning.
 
     Raises
     ------
@@ -58,6 +61,24 @@ def read_masks(
         When masks share voxels, when a name says one hemisphere and most voxels have the x
         coordinate of the other, or the name of the file says the other, or when a file name says
         another subject than that of `like`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> masks = read_masks(simulated.masks, simulated.bold[0])
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'V1': 8}
     """
     if not masks:
         raise InputError("no ROI masks; give at least one as NAME=FILE.")
@@ -68,7 +89,13 @@ def read_masks(
         check_same_grid(path, like, affine=affine)
         arrays[str(name)] = _read_mask(str(name), Path(path))
         _tell_hemisphere(str(name), Path(path), arrays[str(name)], affine)
-        _tell_other_subject(str(name), Path(path), Path(like))
+        theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
+        if theirs and ours and theirs != ours:
+            warnings.warn(
+                f"ROI '{name}': {Path(path).name} names sub-{theirs}, but the images are of "
+                f"sub-{ours}. Check the mask.",
+                stacklevel=2,
+            )
     _tell_overlaps(arrays)
     return arrays
 
@@ -79,7 +106,7 @@ def named_hemisphere(name: str) -> str:
     Parameters
     ----------
     name : str
-        Of a region or of its file.
+        Name of a region or of its file.
 
     Returns
     -------
@@ -88,8 +115,8 @@ def named_hemisphere(name: str) -> str:
 
     Examples
     --------
-    >>> named_hemisphere("lhV1"), named_hemisphere("V1_R"), named_hemisphere("LO"), named_hemisphere("LeftV4")
-    ('L', 'R', '', 'L')
+    >>> [named_hemisphere(name) for name in ("lhV1", "V1_R", "LO", "LeftV4")]
+    ['L', 'R', '', 'L']
     """
     # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than
     # the right side
@@ -102,7 +129,10 @@ def named_hemisphere(name: str) -> str:
 
 
 def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
-    """Warn where a name says one hemisphere and most voxels lie in the other (x < 0 mm is left in NIfTI)."""
+    """Warn where a name says one hemisphere and most voxels lie in the other.
+
+    In NIfTI, x < 0 mm is left.
+    """
     sides = named_hemisphere(name), named_hemisphere(path.name.split(".nii")[0])
     if all(sides) and sides[0] != sides[1]:
         warnings.warn(
@@ -122,38 +152,26 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
         there, sign = ("left", ">") if side == "L" else ("right", "<")
         warnings.warn(
             f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie "
-            f"at x {sign} 0 mm "
-            f"(mean x {x.mean():.1f} mm), in the other hemisphere. Check whether mask or images "
-            "are mirrored.",
-            stacklevel=2,
-        )
-
-
-def _tell_other_subject(name: str, path: Path, like: Path) -> None:
-    theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
-    if theirs and ours and theirs != ours:
-        warnings.warn(
-            f"ROI '{name}': {path.name} names sub-{theirs}, but the images are of sub-{ours}. "
-            "Check the mask.",
+            f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
+            "mask or images are mirrored.",
             stacklevel=2,
         )
 
 
 def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
     """Warn of regions that share voxels, and of regions that are the same."""
-    for (one, first), (other, second) in itertools.combinations(masks.items(), 2):
+    for (name, first), (other, second) in itertools.combinations(masks.items(), 2):
         shared = int(np.sum(first & second))
         if shared and np.array_equal(first, second):
             warnings.warn(
-                f"ROIs '{one}' and '{other}' are the same {shared} voxels; check the files of the "
+                f"ROIs '{name}' and '{other}' are the same {shared} voxels; check the files of the "
                 "masks.",
                 stacklevel=2,
             )
         elif shared:
             warnings.warn(
-                f"ROIs '{one}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
-                f"{int(second.sum())}); "
-                "what is found in these regions is not independent.",
+                f"ROIs '{name}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
+                f"{int(second.sum())}); what is found in these regions is not independent.",
                 stacklevel=2,
             )
 
@@ -213,28 +231,20 @@ def voxel_table(
         has two rows.
     union : ndarray of bool, shape (i, j, k)
         Voxels in any region.
-    place : ndarray of int, shape (n_rows,)
+    positions : ndarray of int, shape (n_rows,)
         Position of each row's voxel among those of `union` (C order).
     """
     union = np.logical_or.reduce(list(masks.values()))
-    position = np.full(union.shape, -1, dtype=np.int64)
-    position[union] = np.arange(int(union.sum()))
-    tables, places = [], []
+    numbers = np.full(union.shape, -1, dtype=np.int64)
+    numbers[union] = np.arange(int(union.sum()))
+    tables, positions = [], []
     for name, mask in masks.items():
-        index = np.argwhere(mask)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "subject": subject,
-                    "roi": name,
-                    "i": index[:, 0],
-                    "j": index[:, 1],
-                    "k": index[:, 2],
-                }
-            )
-        )
-        places.append(position[mask])
-    return pd.concat(tables, ignore_index=True), union, np.concatenate(places)
+        table = pd.DataFrame(np.argwhere(mask), columns=["i", "j", "k"])
+        table.insert(0, "subject", subject)
+        table.insert(1, "roi", name)
+        tables.append(table)
+        positions.append(numbers[mask])
+    return pd.concat(tables, ignore_index=True), union, np.concatenate(positions)
 
 
 def _read_mask(name: str, path: Path) -> np.ndarray:
@@ -249,15 +259,13 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
         raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
     top = np.max(values)
     mask = np.abs(values - top) <= SAME_VALUE * top
-    is_binary = top == 0 or (
-        top >= 1 - SAME_VALUE and np.all(mask | (np.abs(values) <= SAME_VALUE * top))
-    )
-    if not is_binary:
+    outside = np.abs(values) <= SAME_VALUE * top
+    is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
+    if top != 0 and not is_binary:
         raise InputError(
             f"ROI '{name}': {path.name} is not a binary mask; it holds "
-            f"{name_ids(np.unique(values))}. "
-            "Save one mask a region with 0 and 1 (threshold a probability map, split a label "
-            "image)."
+            f"{name_ids(np.unique(values))}. Save one mask a region with 0 and 1 (threshold a "
+            "probability map, split a label image)."
         )
     mask &= values > 0
     _check_filled({name: mask})

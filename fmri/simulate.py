@@ -1,4 +1,6 @@
-"""A simulated cortex with known truth: the files a scanner and its preprocessing would leave, and what was planted.
+"""A simulated cortex with known truth: the files that a scanner and its preprocessing leave.
+
+The truth is what was planted.
 
 It knows features (one row a condition), not where they come from. What is simulated is a
 caricature: one hemodynamic response for all voxels, linear summation, no spatial smoothness.
@@ -16,22 +18,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bold import SIMULATED
-from fmri.patterns import VOXEL_COLUMNS
+from fmri.betas import estimate_betas
+from fmri.bold import SIMULATED, read_runs
+from fmri.patterns import VOXEL_COLUMNS, Patterns
+from fmri.reliability import select_voxels
 from fmri.tables import MOTION_COLUMNS
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.store import (
-    InputError,
     atomic_path,
-    duplicates,
     file_name,
-    generator,
-    name_ids,
     read_hdf5_array,
     read_hdf5_attributes,
     read_hdf5_table,
-    unknown_name,
     write_hdf5,
     write_table,
 )
@@ -64,6 +64,20 @@ class SimulatedTruth:
         Region to feature space to weight.
     settings : mapping
         All other settings of the simulation.
+
+    Examples
+    --------
+    >>> voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": [0, 1], "j": 0, "k": 0})
+    >>> truth = SimulatedTruth(
+    ...     subject="01",
+    ...     conditions=("cat", "cup"),
+    ...     betas=np.zeros((2, 2)),
+    ...     voxels=voxels.assign(responds=False),
+    ...     mixing={"V1": {"pixels": 0.0}},
+    ...     settings={},
+    ... )
+    >>> truth.betas.shape
+    (2, 2)
     """
 
     subject: str
@@ -78,8 +92,7 @@ class SimulatedTruth:
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} "
-                "conditions and "
-                f"{len(self.voxels)} voxels."
+                f"conditions and {len(self.voxels)} voxels."
             )
         need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
 
@@ -101,6 +114,24 @@ class SimulatedSubject:
         What was planted.
     truth_path : Path
         HDF5 file of the same (`read_truth`).
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> [path.name for path in simulated.bold]
+    ['sub-01_task-images_run-1_bold.nii', 'sub-01_task-images_run-2_bold.nii']
+    >>> list(simulated.masks)
+    ['V1']
     """
 
     subject: str
@@ -144,8 +175,9 @@ def simulate_subject(
     Parameters
     ----------
     folder : path-like
-        Gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions` ``sub-XX_ses-YY_task-…``),
-        ``…_events.tsv``, ``…_confounds.tsv``, ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
+        Folder that gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions`
+        ``sub-XX_ses-YY_task-…``), ``…_events.tsv``, ``…_confounds.tsv``,
+        ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
     subject : str
         Label, with or without ``sub-``.
     conditions : sequence of str
@@ -201,11 +233,28 @@ def simulate_subject(
     ------
     InputError
         When conditions, features and mixing do not fit together, or a number is out of range.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> simulated.truth.betas.shape
+    (4, 8)
+    >>> simulated.truth_path.name
+    'sub-01_truth.h5'
     """
     label = str(subject).removeprefix("sub-")
-    if not re.fullmatch(
-        "[A-Za-z0-9]+", label
-    ):  # anything else would end the label in the names of the files
+    # anything else would end the label in the names of the files
+    if not re.fullmatch("[A-Za-z0-9]+", label):
         raise InputError(f"subject {subject!r} is not a BIDS label; use letters and digits.")
     _check_simulation(conditions, features, mixing)
     numbers = {
@@ -259,6 +308,94 @@ def simulate_subject(
 
 
 @checked
+def simulate_patterns(
+    folder: str | os.PathLike[str],
+    *,
+    subjects: Sequence[str],
+    conditions: Sequence[str],
+    features: Mapping[str, np.ndarray],
+    mixing: Mapping[str, Mapping[str, float]],
+    seed: int,
+    select_on: Sequence[str] = (),
+    n_per_roi: int | None = None,
+    **settings: Any,
+) -> dict[str, Patterns]:
+    """Simulate subjects, estimate their betas from the files, and choose reliable voxels.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder that gets one folder per subject with its files (`simulate_subject`).
+    subjects : sequence of str
+        Labels, with or without ``sub-``.
+    conditions : sequence of str
+        Stimulus ids.
+    features : mapping of str to ndarray, shape (n_conditions, n_features)
+        Feature spaces; rows in the order of `conditions`.
+    mixing : mapping of str to mapping of str to float
+        Region to feature space to weight.
+    seed : int
+        Seed of all random draws.
+    select_on : sequence of str
+        Conditions by which voxels are chosen, for `n_per_roi`; as in `select_voxels` there is no
+        default (Zhang et al., 2021: RE images).
+    n_per_roi : int, optional
+        Voxels kept in each region, the most reliable ones; all when not given.
+    **settings : object
+        Passed on to `simulate_subject`: voxels_per_roi, n_runs, noise_sd, sessions, …
+
+    Returns
+    -------
+    dict of str to Patterns
+        ``sub-LABEL`` → betas of a SIMULATED cortex, in the order of `subjects`.
+
+    Raises
+    ------
+    InputError
+        As the functions named above; and when only one of `n_per_roi` and `select_on` is given.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> patterns.values.shape, patterns.simulated
+    ((8, 8), True)
+    """
+    if (n_per_roi is None) != (not len(select_on)):
+        raise InputError(
+            f"n_per_roi is {n_per_roi} and select_on names {len(select_on)} conditions; give both "
+            "to choose voxels, or neither to keep all."
+        )
+    patterns = {}
+    for name in subjects:
+        label = f"sub-{str(name).removeprefix('sub-')}"
+        subject = simulate_subject(
+            Path(folder) / label,
+            subject=label,
+            conditions=conditions,
+            features=features,
+            mixing=mixing,
+            seed=seed,
+            **settings,
+        )
+        runs = read_runs(subject.bold, subject.events, subject.confounds)
+        betas = estimate_betas(runs, subject.masks)
+        if n_per_roi:
+            betas = select_voxels(betas, conditions=select_on, n_per_roi=n_per_roi)
+        patterns[label] = betas
+    return patterns
+
+
+@checked
 def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     """Write what was planted to an HDF5 file.
 
@@ -273,6 +410,22 @@ def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> write_truth(simulated.truth, Path(mkdtemp()) / "truth.h5").name
+    'truth.h5'
     """
     return write_hdf5(
         path,
@@ -303,6 +456,23 @@ def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> truth = read_truth(simulated.truth_path)
+    >>> bool((truth.betas == simulated.truth.betas).all())
+    True
     """
     attributes = read_hdf5_attributes(path)
     return SimulatedTruth(
@@ -325,7 +495,11 @@ def _plant(
     mixing: Mapping[str, Mapping[str, float]],
     settings: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw each voxel's weights and return its betas (n_conditions, n_voxels) and whether it responds."""
+    """Draw the weights of each voxel, and return its betas and whether it responds.
+
+    The betas have the shape (n_conditions, n_voxels).
+    """
+    seed, shown_in = settings["seed"], settings["sessions"]
     spaces = {
         name: _z_scored(np.asarray(values, dtype=np.float64)) for name, values in features.items()
     }
@@ -333,40 +507,32 @@ def _plant(
     n_responding = max(1, round(settings["responding"] * count))
     betas = np.zeros((len(conditions), count * len(mixing)))
     responds = np.zeros(count * len(mixing), dtype=bool)
-    for place, (roi, weights) in enumerate(mixing.items()):
-        order = generator(settings["seed"], "responding", subject, roi).permutation(count)
-        for voxel in order[:n_responding]:
-            draws = generator(settings["seed"], "voxel", subject, roi, int(voxel))
-            column = place * count + int(voxel)
+    for position, (roi, weights) in enumerate(mixing.items()):
+        order = generator(seed, "responding", subject, roi).permutation(count)
+        for voxel in map(int, order[:n_responding]):
+            draws = generator(seed, "voxel", subject, roi, voxel)
+            column = position * count + voxel
             responds[column] = True
             # Every space draws, also at weight 0: changing one weight leaves the other spaces'
             # numbers alone.
-            parts = {
-                name: _unit(spaces[name] @ draws.standard_normal(spaces[name].shape[1]))
-                for name in sorted(spaces)
-            }
-            profile = sum(
-                (weight * parts[name] for name, weight in weights.items()),
-                np.zeros(len(conditions)),
-            )
+            parts = {}
+            for name in sorted(spaces):
+                part = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
+                spread = part.std()
+                parts[name] = part / spread if spread > 0 else part
+            profile = np.zeros(len(conditions))
+            for name, weight in weights.items():
+                profile = profile + weight * parts[name]
             betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
             if settings["session_sd"]:
-                betas[:, column] += settings["session_sd"] * _offsets(
-                    settings, conditions, (subject, roi, int(voxel))
-                )
+                # what the session of each condition adds in this voxel, at unit standard deviation
+                offsets = {}
+                for session in dict.fromkeys(shown_in.values()):
+                    draws = generator(seed, "session", subject, roi, voxel, session)
+                    offsets[session] = draws.standard_normal()
+                added = np.array([offsets[shown_in[str(condition)]] for condition in conditions])
+                betas[:, column] += settings["session_sd"] * added
     return betas, responds
-
-
-def _offsets(
-    settings: Mapping[str, Any], conditions: Sequence[str], place: tuple[str, str, int]
-) -> np.ndarray:
-    """Draw what the session of each condition adds in one voxel, at unit standard deviation: (n_conditions,)."""
-    shown_in = settings["sessions"]
-    drawn = {
-        session: generator(settings["seed"], "session", *place, session).standard_normal()
-        for session in dict.fromkeys(shown_in.values())
-    }
-    return np.array([drawn[shown_in[str(one)]] for one in conditions])
 
 
 def _z_scored(values: np.ndarray) -> np.ndarray:
@@ -376,28 +542,23 @@ def _z_scored(values: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
 
 
-def _unit(profile: np.ndarray) -> np.ndarray:
-    spread = profile.std()
-    return profile / spread if spread > 0 else profile
-
-
 def _place_voxels(subject: str, rois: Sequence[str], count: int) -> pd.DataFrame:
     """Give each region two slices of its own, voxels side by side, in C order of the volume."""
     side = int(np.ceil(np.sqrt(count / 2)))
     tables = []
-    for place, roi in enumerate(rois):
+    for position, roi in enumerate(rois):
         index = np.sort(np.arange(side * side * 2).reshape(side, side, 2).ravel()[:count])
         i, j, k = np.unravel_index(index, (side, side, 2))
         tables.append(
             pd.DataFrame(
-                {"subject": subject, "roi": roi, "i": i + 1, "j": j + 1, "k": k + 1 + 3 * place}
+                {"subject": subject, "roi": roi, "i": i + 1, "j": j + 1, "k": k + 1 + 3 * position}
             )
         )
     return pd.concat(tables, ignore_index=True)
 
 
 def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Shape and affine of the simulated volumes: one empty voxel around everything."""
+    """Return shape and affine of the simulated volumes: one empty voxel around everything."""
     shape = tuple(int(truth.voxels[axis].max()) + 2 for axis in "ijk")
     affine = np.diag([VOXEL_SIZE_MM] * 3 + [1.0])
     affine[:3, 3] = -VOXEL_SIZE_MM * (np.array(shape) - 1) / 2
@@ -427,28 +588,30 @@ def _write_run(
     name: tuple[Any, ...] = (session, run) if session else (run,)
     events = _schedule(truth, session, name)
     settings = truth.settings
-    end = (
-        float((events["onset"] + events["duration"]).max()) + settings["gap_s"] + settings["ends_s"]
-    )
+    last_image = float((events["onset"] + events["duration"]).max())
+    end = last_image + settings["gap_s"] + settings["ends_s"]
     n_volumes = int(np.ceil(end / settings["t_r"]))
-    motion = _motion(truth, name, n_volumes)
+    # a slow random walk of the head: mm in the first three columns, radians in the others
+    draws = generator(settings["seed"], "motion", truth.subject, *name)
+    steps = draws.standard_normal((n_volumes, 6))
+    motion = np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
     series = _series(truth, name, events, motion)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
     volume[truth.voxels["i"], truth.voxels["j"], truth.voxels["k"]] = series.T
-    stem = f"sub-{truth.subject}_{f'ses-{session}_' if session else ''}task-images_run-{run}"
+    in_session = f"ses-{session}_" if session else ""
+    start = f"sub-{truth.subject}_{in_session}task-images_run-{run}"
+    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
     return (
-        _save_image(folder / f"{stem}_bold.nii", volume, affine, settings["t_r"]),
-        write_table(folder / f"{stem}_events.tsv", events),
-        write_table(
-            folder / f"{stem}_confounds.tsv",
-            pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6),
-        ),
+        _save_image(folder / f"{start}_bold.nii", volume, affine, settings["t_r"]),
+        write_table(folder / f"{start}_events.tsv", events),
+        write_table(folder / f"{start}_confounds.tsv", confounds),
     )
 
 
 def _schedule(truth: SimulatedTruth, session: str, name: tuple[Any, ...]) -> pd.DataFrame:
     settings = truth.settings
-    shown = [one for one in truth.conditions if settings["sessions"][one] == session]
+    sessions = settings["sessions"]
+    shown = [condition for condition in truth.conditions if sessions[condition] == session]
     n_blanks = round(settings["n_blanks"] * len(shown) / len(truth.conditions))
     trials = np.array([*shown, *[BLANK] * n_blanks], dtype=object)
     order = generator(settings["seed"], "order", truth.subject, *name).permutation(len(trials))
@@ -464,22 +627,22 @@ def _series(
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
     settings = truth.settings
     parts = []
-    # Same names for conditions in truth and design; nilearn sorts them, so join by name.
-    regressors, here = _regressors(truth, events, len(motion))
+    regressors, shown = _regressors(truth, events, len(motion))
+    # three drifts, the slowest cosines of the run
+    times = (np.arange(len(motion)) + 0.5) / len(motion)
+    drifts = np.cos(np.pi * np.outer(times, [1, 2, 3]))
     for roi, rows in truth.voxels.groupby("roi", sort=False):
         draws = generator(settings["seed"], "noise", truth.subject, roi, *name)
         count = len(rows)
-        level = settings["baseline"] * generator(
-            settings["seed"], "baseline", truth.subject, roi
-        ).uniform(0.9, 1.1, count)
-        percent = regressors @ truth.betas[here][:, rows.index]
-        percent += settings["drift_sd"] * _columns_unit(
-            _slow(len(motion)) @ draws.standard_normal((3, count))
-        )
-        percent += settings["motion_sd"] * _columns_unit(motion @ draws.standard_normal((6, count)))
-        percent += settings["noise_sd"] * _ar1(
-            draws.standard_normal((len(motion), count)), settings["noise_ar1"]
-        )
+        levels = generator(settings["seed"], "baseline", truth.subject, roi)
+        level = settings["baseline"] * levels.uniform(0.9, 1.1, count)
+        percent = regressors @ truth.betas[shown][:, rows.index]
+        drift = drifts @ draws.standard_normal((3, count))
+        percent += settings["drift_sd"] * _columns_unit(drift)
+        coupled = motion @ draws.standard_normal((6, count))
+        percent += settings["motion_sd"] * _columns_unit(coupled)
+        white = draws.standard_normal((len(motion), count))
+        percent += settings["noise_sd"] * _ar1(white, settings["noise_ar1"])
         parts.append(level * (1 + percent / 100))
     return np.concatenate(parts, axis=1)
 
@@ -487,34 +650,24 @@ def _series(
 def _regressors(
     truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Convolve events with nilearn's Glover response: (n_volumes, n_shown), and which conditions were shown."""
+    """Convolve events with nilearn's Glover response: (n_volumes, n_shown).
+
+    Return also which conditions were shown.
+    """
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     shown = events[events["trial_type"] != BLANK]
-    # Numbered names, because nilearn makes names fit for formulas.
-    codes = {name: f"c{place:06d}" for place, name in enumerate(truth.conditions)}
+    # Numbered names, because nilearn makes names fit for formulas and sorts them.
+    codes = {name: f"c{number:06d}" for number, name in enumerate(truth.conditions)}
     design = make_first_level_design_matrix(
         np.arange(n_volumes) * truth.settings["t_r"],
         shown.assign(trial_type=shown["trial_type"].map(codes)),
         hrf_model="glover",
         drift_model=None,
     )
-    here = np.flatnonzero([one in set(shown["trial_type"]) for one in codes])
-    return design[[list(codes.values())[place] for place in here]].to_numpy(), here
-
-
-def _motion(truth: SimulatedTruth, name: tuple[Any, ...], n_volumes: int) -> np.ndarray:
-    """Slow random walk of the head: mm for the first three columns, radians for the others."""
-    steps = generator(truth.settings["seed"], "motion", truth.subject, *name).standard_normal(
-        (n_volumes, 6)
-    )
-    return np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
-
-
-def _slow(n_volumes: int) -> np.ndarray:
-    """Three drifts, the slowest cosines of the run: (n_volumes, 3)."""
-    time = (np.arange(n_volumes) + 0.5) / n_volumes
-    return np.cos(np.pi * np.outer(time, [1, 2, 3]))
+    is_shown = np.isin(list(codes), list(shown["trial_type"]))
+    positions = np.flatnonzero(is_shown)
+    return design[np.array(list(codes.values()))[positions]].to_numpy(), positions
 
 
 def _columns_unit(values: np.ndarray) -> np.ndarray:
@@ -524,7 +677,10 @@ def _columns_unit(values: np.ndarray) -> np.ndarray:
 
 
 def _ar1(white: np.ndarray, coefficient: float) -> np.ndarray:
-    """Turn white noise (rows = time) into AR(1) noise of the same variance, stationary from the first row."""
+    """Turn white noise (rows = time) into AR(1) noise of the same variance.
+
+    The noise is stationary from the first row.
+    """
     from scipy.signal import lfilter
 
     innovation = np.sqrt(1 - coefficient**2) * white
@@ -568,35 +724,38 @@ def _check_simulation(
         if np.ndim(values) != 2 or len(values) != len(conditions) or not np.isfinite(values).all():
             raise InputError(
                 f"features '{name}' have the shape {np.shape(values)}; give finite numbers, one "
-                "row for each of the "
-                f"{len(conditions)} conditions."
+                f"row for each of the {len(conditions)} conditions."
             )
-    for weights in mixing.values():
-        for name in weights:
-            if name not in features:
-                raise unknown_name("feature space", name, features)
+    for name in (name for weights in mixing.values() for name in weights):
+        if name not in features:
+            raise unknown_name("feature space", name, features)
 
 
 def _check_sessions(
     conditions: Sequence[str], sessions: Mapping[str, str] | None, session_sd: float
 ) -> dict[str, str]:
-    """Give the session of each condition; '' for a single one."""
+    """Return the session of each condition; '' for a single session without a label."""
     if sessions is None:
         if session_sd:
             raise InputError(
                 f"session_sd is {session_sd} but no sessions were given (condition -> session)."
             )
         return dict.fromkeys(map(str, conditions), "")
-    given = {str(one): str(label) for one, label in sessions.items()}
-    if lacking := [str(one) for one in conditions if str(one) not in given]:
-        raise InputError(f"conditions without a session: {name_ids(lacking)}.")
-    if unknown := [one for one in given if one not in set(map(str, conditions))]:
-        raise InputError(f"sessions of what is no condition: {name_ids(unknown)}.")
-    if wrong := [
-        label for label in dict.fromkeys(given.values()) if not re.fullmatch("[A-Za-z0-9]+", label)
-    ]:
+    given = {str(condition): str(label) for condition, label in sessions.items()}
+    names = list(map(str, conditions))
+    if lacking := [name for name in names if name not in given]:
+        raise InputError(
+            f"conditions without a session: {name_ids(lacking)}; give the session of each."
+        )
+    if unknown := [name for name in given if name not in set(names)]:
+        raise InputError(
+            f"sessions of what is no condition: {name_ids(unknown)}; leave them out, or add the "
+            "conditions."
+        )
+    labels = dict.fromkeys(given.values())
+    if wrong := [label for label in labels if not re.fullmatch("[A-Za-z0-9]+", label)]:
         raise InputError(f"sessions {name_ids(wrong)} are no BIDS labels; use letters and digits.")
-    return {str(one): given[str(one)] for one in conditions}
+    return {name: given[name] for name in names}
 
 
 def _check_numbers(numbers: Mapping[str, float]) -> None:

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, name_ids, read_table
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.store import read_table
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 """The six rigid-body parameters, named as fMRIPrep names them."""
@@ -48,16 +49,11 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     if isinstance(events, pd.DataFrame):
         table, where = events.copy(), "the events"
     else:
-        table, where = (
-            read_table(
-                events, text=[condition_column], once=["onset", "duration", condition_column]
-            ),
-            str(events),
-        )
+        once = ["onset", "duration", condition_column]
+        table, where = read_table(events, text=[condition_column], once=once), str(events)
         _check_no_line_breaks(table, where)
-    missing = [
-        name for name in ("onset", "duration", condition_column) if name not in table.columns
-    ]
+    needed = ("onset", "duration", condition_column)
+    missing = [name for name in needed if name not in table.columns]
     if missing:
         cure = ""
         if missing == [condition_column]:
@@ -75,7 +71,10 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
 
 
 def _plain_text(value: object) -> str:
-    """Write a cell as text; a whole number among missing values has become a float and loses its ``.0``."""
+    """Write a cell as text.
+
+    A whole number among missing values has become a float; it loses its ``.0``.
+    """
     if pd.isna(value):  # type: ignore[call-overload]
         return NO_TRIAL_TYPE
     if isinstance(value, float) and value.is_integer():
@@ -97,8 +96,8 @@ def _check_one_stimulus_an_id(ids: Sequence[str], values: Sequence[str], where: 
         if stimuli.setdefault(name, value) != value:
             raise InputError(
                 f"{where}: '{stimuli[name]}' and '{value}' would both be the stimulus '{name}'; "
-                "give a column "
-                "with an id for each stimulus (condition_column, --condition-column)."
+                "give a column with an id for each stimulus (condition_column, "
+                "--condition-column)."
             )
 
 
@@ -109,8 +108,7 @@ def _check_no_line_breaks(table: pd.DataFrame, where: str) -> None:
         if len(rows):
             raise InputError(
                 f"{where}: row {rows[0] + 1} of '{name}' runs over several lines, as after a "
-                "double quote that "
-                "is not closed; remove the quote, or save the table as .tsv."
+                "double quote that is not closed; remove the quote, or save the table as .tsv."
             )
 
 
@@ -122,7 +120,7 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     events : pandas.DataFrame
         With onset and duration (s; missing values are allowed, as in BIDS) and trial_type.
     n_volumes : int
-        Of the run.
+        Number of volumes of the run.
     t_r : float
         Repetition time, s.
     label : str
@@ -141,8 +139,8 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     missing = [name for name in ("onset", "duration", "trial_type") if name not in events.columns]
     if missing:
         raise InputError(
-            f"{label}: the events lack the column(s) {', '.join(missing)}; "
-            f"they have {', '.join(map(str, events.columns))}."
+            f"{label}: the events lack the column(s) {', '.join(missing)}; they have "
+            f"{', '.join(map(str, events.columns))}."
         )
     if events.empty:
         raise InputError(f"{label}: the events table has no rows; leave the run out.")
@@ -228,44 +226,44 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
 
 
 def _check_named(columns: Sequence[str], where: str) -> None:
-    """Refuse columns without a name, which are often row numbers: as a confound they would be a trend."""
+    """Refuse columns without a name.
+
+    They are often row numbers, which would act as a trend among the confounds.
+    """
     unnamed = [column for column in columns if re.fullmatch(r"Unnamed: \d+", column)]
     if unnamed:
         places = name_ids(int(column.split()[-1]) + 1 for column in unnamed)
         raise InputError(
             f"{where}: column(s) {places} have no name, as row numbers often have none; remove or "
-            "name them, or name "
-            "the columns to use (columns, --columns; [glm] confounds in a study file)."
+            "name them, or name the columns to use (columns, --columns; [glm] confounds in a "
+            "study file)."
         )
 
 
 def _check_header(table: pd.DataFrame, where: str) -> None:
     """Refuse a first row of numbers; ``0, 1, 2, …`` are names, as pandas and R write them."""
     names = [str(name) for name in table.columns]
-    if names in (
-        [str(place) for place in range(len(names))],
-        [str(place + 1) for place in range(len(names))],
-    ):
+    numbered = list(map(str, range(len(names) + 1)))
+    if names in (numbered[:-1], numbered[1:]):
         return
     words = [word for name in names for word in name.split()]
     numbers = [re.fullmatch(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan", word) for word in words]
-    if all(numbers) and any(any(letter.isdigit() for letter in word) for word in words):
+    if all(numbers) and re.search(r"\d", " ".join(words)):
         raise InputError(
             f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a "
-            "first row with "
-            "the names of the confounds, between tabs (.tsv) or commas (.csv)."
+            "first row with the names of the confounds, between tabs (.tsv) or commas (.csv)."
         )
 
 
 def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd.DataFrame:
-    """Check rows and numbers; fill what is missing in the first row from the second, as nilearn does.
+    """Check rows and numbers; fill the first row from the second, as nilearn does.
 
     Parameters
     ----------
     confounds : pandas.DataFrame
         One row a volume.
     n_volumes : int
-        Of the run.
+        Number of volumes of the run.
     label : str
         The run, for messages.
 
@@ -282,8 +280,7 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
     if len(confounds) != n_volumes:
         raise InputError(
             f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} "
-            "volumes; "
-            "give one row a volume."
+            "volumes; give one row a volume."
         )
     if again := duplicates(confounds.columns):
         raise InputError(
@@ -301,7 +298,7 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
         raise InputError(
             f"{label}: confounds have missing or non-numeric values after the first row: "
             f"{name_ids(table.columns[broken])}; repair them, or name the columns to use (columns, "
-            "--columns; "
-            f"[glm] confounds in a study file), for example {name_ids(usable) or 'none of these'}."
+            "--columns; [glm] confounds in a study file), for example "
+            f"{name_ids(usable) or 'none of these'}."
         )
     return pd.DataFrame(values, columns=[str(name) for name in table.columns])

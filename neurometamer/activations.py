@@ -13,17 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import check_fields, checked
+from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest
 from neurometamer.resume import note_remade
-from neurometamer.store import (
-    DamagedFile,
-    InputError,
-    digest,
-    duplicates,
-    name_ids,
-    new_hdf5,
-    open_hdf5,
-    unknown_name,
-)
+from neurometamer.store import new_hdf5, open_hdf5
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Types at the public door: what a package exports checks its arguments against its own annotations.
+"""Types of arguments: what a package exports checks its arguments against its annotations.
 
 A public function is marked with `checked` or `checked_with`: it refuses an argument of another type
 than its signature says, by the argument's name, before any work, from wherever it was imported.
@@ -60,7 +60,7 @@ _NOT_NUMBERS: Mapping[str, str] = {
     "O": "objects",
     "c": "complex numbers",
 }
-"""Kind of a NumPy type to what the message calls it."""
+"""Kind of a NumPy type to its name in messages."""
 
 _OPENERS: Mapping[str, str] = {
     "Activations": "read_activations",
@@ -70,7 +70,7 @@ _OPENERS: Mapping[str, str] = {
     "RDMs": "read_rdms",
     "StimulusSet": "stimuli_gen.read_stimuli",
 }
-"""Type to what reads it from a file, for those who give the path."""
+"""Type to the function that reads it, for users who give the path of a file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class _Rules:
-    """What `checked_with` was told of a function."""
+    """Arguments of `checked_with` for one function."""
 
     own: Sequence[str] = ()
     unbounded: Sequence[str] = ()
@@ -166,13 +166,13 @@ def checked_with(
 
     Examples
     --------
-    >>> @checked_with(shapes={"values": "n units", "weights": "n"})
-    ... def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    ...     return values.T @ weights
-    >>> weighted([[1, 2], [3, 0]], [1, 2, 3])
+    >>> @checked_with(shapes={"x": "n units", "w": "n"})
+    ... def weigh(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    ...     return x.T @ w
+    >>> weigh([[1, 2], [3, 0]], [1, 2, 3])
     Traceback (most recent call last):
         ...
-    neurometamer.errors.InputError: weighted: weights must have the shape (n), not (3); n is 2 in values.
+    neurometamer.errors.InputError: weigh: w must have the shape (n), not (3); n is 2 in x.
     """
     rules = _Rules(own, unbounded, finite, whole, shapes or {}, tables or {})
 
@@ -197,9 +197,8 @@ def _checked_arguments(
     signature, annotations = _signature(function), _annotations(function)
     try:
         bound = signature.bind_partial(*args, **kwargs)
-    except (
-        TypeError
-    ):  # a name that the function does not know: Python says it when the function is called
+    except TypeError:
+        # a name that the function does not know: Python says it when the function is called
         return args, kwargs
     given, changed = bound.arguments, False
     for name, value in given.items():
@@ -208,32 +207,28 @@ def _checked_arguments(
             continue
         where, annotation = f"{function.__name__}: {name}", annotations[name]
         if parameter.kind is parameter.VAR_POSITIONAL:
-            for one in value:
-                _check(one, annotation, where)
+            for element in value:
+                _check(element, annotation, where)
         elif value is not parameter.default:
             _check(value, annotation, where)
             given[name] = converted(value, annotation, where)
             changed |= given[name] is not value
-            _check_number(given[name], where, unbounded=name in rules.unbounded)
+            if isinstance(given[name], Real):
+                _check_number(given[name], where, unbounded=name in rules.unbounded)
     _check_contents(function.__name__, given, rules)
     return (bound.args, bound.kwargs) if changed else (args, kwargs)
 
 
 def _check(value: Any, annotation: Any, where: str) -> None:
     if not fits(value, annotation):
-        opener = (
-            _OPENERS.get(getattr(annotation, "__name__", ""))
-            if isinstance(value, (str, os.PathLike))
-            else None
-        )
-        cure = f"; {opener} opens files" if opener else ""
+        opener = _OPENERS.get(getattr(annotation, "__name__", ""))
+        is_path = isinstance(value, (str, os.PathLike))
+        cure = f"; {opener} opens files" if opener and is_path else ""
         raise InputError(f"{where} must be {type_words(annotation)}, not {shown(value)}{cure}.")
 
 
-def _check_number(value: Any, where: str, *, unbounded: bool) -> None:
-    if isinstance(value, Real) and (
-        value != value or (not unbounded and abs(value) == float("inf"))
-    ):
+def _check_number(value: Real, where: str, *, unbounded: bool) -> None:
+    if value != value or (not unbounded and abs(value) == float("inf")):
         raise InputError(f"{where} is {float(value)}; it must be a finite number.")
 
 
@@ -267,7 +262,10 @@ def _check_shape(
     function: str,
     name: str,
 ) -> None:
-    """Compare a shape with the names of its axes, and remember how long each is and where that was seen."""
+    """Compare a shape with the names of its axes.
+
+    Remember how long each axis is and where that was seen.
+    """
     named = axes[1:] if axes[0] == "..." else axes
     wanted = (
         f"{function}: {name} must have the shape ({', '.join(axes)}), not "
@@ -276,13 +274,15 @@ def _check_shape(
     if len(shape) < len(named) or (named is axes and len(shape) > len(named)):
         raise InputError(f"{wanted}.")
     for axis, length in zip(named, shape[len(shape) - len(named) :], strict=True):
-        expected, seen = (
-            (int(axis), "") if axis.isdigit() else sizes.setdefault(axis, (length, name))
-        )
+        if axis.isdigit():
+            if length != int(axis):
+                raise InputError(f"{wanted}.")
+            continue
+        expected, other = sizes.setdefault(axis, (length, name))
         if length != expected:
-            raise InputError(f"{wanted}{f'; {axis} is {expected} in {seen}' if seen else ''}.")
+            raise InputError(f"{wanted}; {axis} is {expected} in {other}.")
         if not length:
-            raise InputError(f"{wanted}: {'it' if axis.isdigit() else axis} is 0; give at least 1.")
+            raise InputError(f"{wanted}: {axis} is 0; give at least 1.")
 
 
 @functools.cache
@@ -291,7 +291,9 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def converted(value: Any, annotation: Any, where: str) -> Any:
-    """Make NumPy arrays of lists, tensors and columns where an annotation says array, and lists where it says sequence.
+    """Turn lists, tensors and columns into what an annotation says.
+
+    An annotation of an array gives a NumPy array, one of a sequence a list.
 
     Parameters
     ----------
@@ -316,27 +318,22 @@ def converted(value: Any, annotation: Any, where: str) -> Any:
     if origin is typing.Annotated:
         return converted(value, inner[0], where)
     if origin in (typing.Union, types.UnionType):
-        if isinstance(value, (str, int, float)) or (
-            isinstance(value, (list, tuple)) and np.ndarray not in inner
-        ):
+        is_list = isinstance(value, (list, tuple))
+        if isinstance(value, (str, int, float)) or (is_list and np.ndarray not in inner):
             return value
-        kinds = [one for one in inner if fits(value, one)]
-        kinds.sort(
-            key=lambda one: (one is np.ndarray) == isinstance(value, (list, tuple))
-        )  # a list may be a sequence
+        kinds = [kind for kind in inner if fits(value, kind)]
+        kinds.sort(key=lambda kind: (kind is np.ndarray) == is_list)  # a list may be a sequence
         return converted(value, kinds[0], where) if kinds else value
     if annotation is np.ndarray:
         return _as_array(value, where)
     if annotation in _NUMBERS and _is_one_number(value):
         return value.item()
-    if (
-        origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, dict)
-    ):  # others may read from disk
-        arrays = {key: _as_array(one, f"{where}[{key!r}]") for key, one in value.items()}
+    # other mappings than dict may read from disk
+    if origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, dict):
+        arrays = {key: _as_array(array, f"{where}[{key!r}]") for key, array in value.items()}
         return value if all(arrays[key] is value[key] for key in arrays) else arrays
-    if origin is collections.abc.Sequence and hasattr(
-        value, "tolist"
-    ):  # what asks `if not names` meets no array
+    # `if not names` in a function must not meet an array
+    if origin is collections.abc.Sequence and hasattr(value, "tolist"):
         return value.tolist()
     return value
 
@@ -347,8 +344,8 @@ def _as_array(value: Any, where: str) -> Any:
             raise InputError(f"{where} has masked values; fill them, or leave them out.")
         if hasattr(value, "detach"):  # a tensor, perhaps of another device or with a gradient
             value = value.detach().cpu()
-        elif _stays_on_disk(value):
-            return value
+        elif not _is_in_memory(value) and hasattr(value, "shape") and hasattr(value, "__getitem__"):
+            return value  # read part by part, such as data sets of h5py and our stored images
         try:
             value = np.asarray(value)
         except (TypeError, ValueError) as error:
@@ -362,21 +359,19 @@ def _as_array(value: Any, where: str) -> Any:
     return value
 
 
-def _stays_on_disk(value: Any) -> bool:
-    """Tell a data set that is read part by part, such as those of h5py and our stored images."""
-    is_known = isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(
-        value, "to_numpy"
-    )
-    return not is_known and hasattr(value, "shape") and hasattr(value, "__getitem__")
+def _is_in_memory(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "to_numpy")
 
 
 def check_fields(made: Any) -> None:
-    """Compare the fields of a dataclass with its annotations; to be called first in its ``__post_init__``.
+    """Compare the fields of a dataclass with its annotations.
+
+    Call it first in ``__post_init__``.
 
     Parameters
     ----------
     made : object
-        Of a dataclass.
+        Instance of a dataclass.
 
     Raises
     ------
@@ -387,11 +382,8 @@ def check_fields(made: Any) -> None:
     annotations = _annotations(kind)
     for field in dataclasses.fields(made):
         value = getattr(made, field.name)
-        if (
-            field.init
-            and value is not field.default
-            and not fits(value, annotations.get(field.name, Any))
-        ):
+        is_given = field.init and value is not field.default
+        if is_given and not fits(value, annotations.get(field.name, Any)):
             raise InputError(
                 f"{kind.__name__}: {field.name} is of the wrong type; it must be "
                 f"{type_words(annotations[field.name])}, not {shown(value)}."
@@ -405,12 +397,8 @@ def _annotations(function: Any) -> dict[str, Any]:
     """Read annotations, also those whose names are imported for type checkers only."""
     try:
         return typing.get_type_hints(function, _names(function.__module__))
-    except (
-        ImportError,
-        NameError,
-        OSError,
-        TypeError,
-    ):  # an optional package that is not there, no source …
+    except (ImportError, NameError, OSError, TypeError):
+        # an optional package that is not there, no source …
         return {}
 
 
@@ -425,7 +413,7 @@ def _names(module_name: str) -> dict[str, Any]:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Tell whether a value is of the type of an annotation.
+    """Return whether a value is of the type of an annotation.
 
     Parameters
     ----------
@@ -442,16 +430,19 @@ def fits(value: Any, annotation: Any) -> bool:
 
     Examples
     --------
-    >>> fits(3, float), fits("3", float), fits("abc", Sequence := collections.abc.Sequence[str]), fits(["a"], Sequence)
-    (True, False, False, True)
+    >>> fits(3, float), fits("3", float)
+    (True, False)
+    >>> strings = collections.abc.Sequence[str]
+    >>> fits("abc", strings), fits(["a"], strings)
+    (False, True)
     """
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return fits(value, inner[0])
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
+        return any(fits(value, kind) for kind in inner)
     if origin is typing.Literal:
-        return isinstance(value, tuple({type(one) for one in inner}))
+        return isinstance(value, tuple(map(type, inner)))
     kind = origin or annotation
     if kind in (None, type(None)):
         return value is None
@@ -467,29 +458,26 @@ def fits(value: Any, annotation: Any) -> bool:
 
 def _fits_class(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if kind is np.ndarray:
-        is_array = (
-            hasattr(value, "__array__") and not _is_table(value) and getattr(value, "ndim", 1) > 0
-        )
-        return is_array or isinstance(value, (list, tuple))
+        if isinstance(value, (list, tuple)):
+            return True
+        is_array = hasattr(value, "__array__") and not _is_table(value)
+        return is_array and getattr(value, "ndim", 1) > 0
     if kind in _ITERABLES:
         return _fits_iterable(value, kind, inner)
     if len(inner) == 2 and isinstance(value, Mapping) and issubclass(kind, Mapping):
         keys_fit = all(fits(key, inner[0]) for key in value)
-        if not isinstance(value, dict):  # its values may be read from disk, when they are asked for
+        if not isinstance(value, dict):  # its values may be read from disk
             return keys_fit
-        return keys_fit and all(fits(one, inner[1]) for one in value.values())
+        return keys_fit and all(fits(element, inner[1]) for element in value.values())
     if getattr(kind, "_is_protocol", False):
         return all(hasattr(value, name) for name in vars(kind) if not name.startswith("_"))
     return isinstance(value, kind)
 
 
 def _is_one_number(value: Any) -> bool:
-    """Tell arrays and tensors without an axis, which stand for their number."""
-    return (
-        getattr(value, "ndim", None) == 0
-        and hasattr(value, "item")
-        and not isinstance(value, np.generic)
-    )
+    """Return whether a value is an array or tensor without an axis, which stands for a number."""
+    has_no_axis = getattr(value, "ndim", None) == 0
+    return has_no_axis and hasattr(value, "item") and not isinstance(value, np.generic)
 
 
 def _is_table(value: Any) -> bool:
@@ -499,9 +487,8 @@ def _is_table(value: Any) -> bool:
 def _fits_iterable(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") or _is_table(value):
         return False
-    if kind in (collections.abc.Sequence, list, tuple) and (
-        isinstance(value, Mapping) or not hasattr(value, "__len__")
-    ):
+    is_sequence = not isinstance(value, Mapping) and hasattr(value, "__len__")
+    if kind in (collections.abc.Sequence, list, tuple) and not is_sequence:
         return False
     if getattr(value, "ndim", 1) == 0:
         return False
@@ -509,17 +496,16 @@ def _fits_iterable(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
         return True
     if kind is tuple and Ellipsis not in inner:
         return len(value) == len(inner) and all(map(fits, value, inner))
-    has_one_type = (
-        not isinstance(value, (list, tuple)) and str(getattr(value, "dtype", "")) != "object"
-    )
+    is_array = not isinstance(value, (list, tuple))
+    has_one_type = is_array and str(getattr(value, "dtype", "")) != "object"
     elements = list(value)[:1] if has_one_type else value
     if set(map(type, elements)) == {inner[0]}:  # thousands of ids
         return True
-    return all(fits(one, inner[0]) for one in elements)
+    return all(fits(element, inner[0]) for element in elements)
 
 
 def type_words(annotation: Any) -> str:
-    """Say a type in words.
+    """Write a type in words.
 
     Parameters
     ----------
@@ -549,21 +535,18 @@ def type_words(annotation: Any) -> str:
     if kind is collections.abc.Callable:
         return "a function"
     if kind in _ITERABLES:
-        each = list(dict.fromkeys(type_words(one) for one in inner if one is not Ellipsis))
+        each = {type_words(element) for element in inner if element is not Ellipsis}
         number = f" of {len(inner)}" if kind is tuple and inner and Ellipsis not in inner else ""
-        return f"a sequence{number}" + (f" ({', '.join(each)} each)" if len(each) == 1 else "")
+        return f"a sequence{number}" + (f" ({each.pop()} each)" if len(each) == 1 else "")
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        is_told = len(inner) == 2 and inner[1] not in (Any, object)
-        return (
-            f"a mapping of {type_words(inner[0])} to {type_words(inner[1])}"
-            if is_told
-            else "a mapping"
-        )
+        if len(inner) == 2 and inner[1] not in (Any, object):
+            return f"a mapping of {type_words(inner[0])} to {type_words(inner[1])}"
+        return "a mapping"
     return f"a {getattr(kind, '__name__', str(kind))}"
 
 
 def shown(value: Any) -> str:
-    """Show what came, on one line and shortly.
+    """Show a value on one short line.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""The errors that a user can cause or meet, and the words of their messages. Imports nothing of ours."""
+"""The errors that a user can cause or meet, and the words of their messages.
+
+This module imports nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,13 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message says what, which ids, and what to do.
 
     The command line prints the message as one line and exits with code 2.
+
+    Examples
+    --------
+    >>> raise InputError("1 condition; give at least 4.")
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: 1 condition; give at least 4.
     """
 
 
@@ -67,7 +77,7 @@ def name_ids(ids: Iterable[object], limit: int = 5) -> str:
     ids : iterable
         The ids concerned.
     limit : int
-        How many to spell out.
+        Largest number of ids in the text.
 
     Returns
     -------
@@ -79,7 +89,7 @@ def name_ids(ids: Iterable[object], limit: int = 5) -> str:
     >>> name_ids(["a", "b", "c"], limit=2)
     'a, b … (3 in all)'
     """
-    names = [str(one) for one in ids]
+    names = list(map(str, ids))
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} … ({len(names)} in all)"
 
@@ -124,13 +134,18 @@ def duplicates(ids: Iterable[object]) -> list[str]:
     -------
     list of str
         Empty when all are unique.
+
+    Examples
+    --------
+    >>> duplicates(["a", "b", "a", 1, "1"])
+    ['a', '1']
     """
     seen: set[str] = set()
     again: dict[str, None] = {}
-    for one in map(str, ids):
-        if one in seen:
-            again[one] = None
-        seen.add(one)
+    for name in map(str, ids):
+        if name in seen:
+            again[name] = None
+        seen.add(name)
     return list(again)
 
 
@@ -156,12 +171,13 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
     Examples
     --------
     >>> import pandas as pd
-    >>> need_columns(pd.DataFrame({"a": [1]}), ["a", "place"], "the table", "It is that of compare_image_types.")
+    >>> trials = pd.DataFrame({"a": [1]})
+    >>> need_columns(trials, ["a", "b"], "the table", "Add what is missing.")
     Traceback (most recent call last):
         ...
-    neurometamer.errors.InputError: the table lacks the column(s) place; it has a. It is that of compare_image_types.
+    neurometamer.errors.InputError: the table lacks the column(s) b; it has a. Add what is missing.
     """
-    if missing := [one for one in dict.fromkeys(columns) if one not in table.columns]:
+    if missing := [column for column in dict.fromkeys(columns) if column not in table.columns]:
         there = name_ids(table.columns, 20) if len(table.columns) else "none"
         raise InputError(
             f"{name} lacks the column(s) {name_ids(missing)}; it has "

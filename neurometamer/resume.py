@@ -1,4 +1,6 @@
-"""What is kept so that a stopped run goes on: records with checksums, finished pieces, and who works in a folder.
+"""What is kept so that a stopped run goes on: records with checksums and finished pieces.
+
+A lock names the process that works in a folder.
 
 A file that is kept has one of three states. It is good, and used. It is damaged, and made again,
 with a note. Or it is another's, and refused.
@@ -42,7 +44,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def note_remade(path: str | os.PathLike[str]) -> None:
-    """Tell that a damaged file is not used and made again; shown on the terminal unless logging is set up otherwise.
+    """Report that a damaged file is not used and is made again.
+
+    The note is shown on the terminal unless logging is set up otherwise.
 
     Parameters
     ----------
@@ -181,14 +185,14 @@ def alone_in(folder: str | os.PathLike[str], lock: str = FOLDER_LOCK) -> Iterato
     --------
     writes_into : The same for a whole function.
     """
-    place = Path(folder)
-    name = os.path.realpath(place / lock)
+    target = Path(folder)
+    name = os.path.realpath(target / lock)
     if name in _OURS.get():
         yield
         return
-    if place.exists() and not place.is_dir():
+    if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is not a folder; choose another --out.")
-    with only_process(place / lock, folder):
+    with only_process(target / lock, folder):
         token = _OURS.set(_OURS.get() | {name})
         try:
             yield
@@ -199,7 +203,9 @@ def alone_in(folder: str | os.PathLike[str], lock: str = FOLDER_LOCK) -> Iterato
 def writes_into(
     argument: str,
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Let a function work alone in the folder that it writes into; every command that fills a folder is one.
+    """Let a function work alone in the folder that it writes into.
+
+    Every command that fills a folder is such a function.
 
     Parameters
     ----------
@@ -218,9 +224,8 @@ def writes_into(
         @functools.wraps(function)
         def _alone(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             folder = signature.bind(*args, **kwargs).arguments.get(argument)
-            if not isinstance(
-                folder, (str, os.PathLike)
-            ):  # none, or the function says what is wrong with it
+            if not isinstance(folder, (str, os.PathLike)):
+                # no folder, or the function refuses it by name
                 return function(*args, **kwargs)
             with alone_in(folder):
                 return function(*args, **kwargs)
@@ -265,9 +270,8 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
         os.write(handle, _own_name().encode())
         yield
     finally:
-        if (
-            os.name == "posix"
-        ):  # before it is let go, so that nobody gets a lock that is removed then
+        if os.name == "posix":
+            # before it is released, so that nobody gets a lock that is removed then
             lock.unlink(missing_ok=True)
             os.close(handle)
         else:  # Windows removes no file that is open
@@ -280,7 +284,10 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
-    """Open and lock the file of this name; one that its last holder removed in between is let go."""
+    """Open and lock the file of this name.
+
+    A file that its last holder removed in between is released.
+    """
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -302,7 +309,7 @@ def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
 
 
 def who_holds(lock: Path) -> str:
-    """Say which other process holds a lock.
+    """Return the name of the other process that holds a lock.
 
     Parameters
     ----------
@@ -326,10 +333,9 @@ def who_holds(lock: Path) -> str:
 
 def _open_lock(lock: Path, flags: int) -> int:
     """Open a lock file without following a link, so that nobody's file is emptied through one."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        handle = os.open(
-            lock, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666
-        )
+        handle = os.open(lock, flags, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise InputError(
@@ -344,7 +350,10 @@ def _open_lock(lock: Path, flags: int) -> int:
 
 
 def _lock(handle: int, *, exclusive: bool) -> bool:
-    """Try to lock; tell whether it worked. Where the file system knows no locks, everybody may work, with a note."""
+    """Try to lock, and return whether that worked.
+
+    Where the file system knows no locks, every process may work, with a note.
+    """
     if os.name == "nt":
         return _lock_on_windows(handle)
     import fcntl
@@ -364,14 +373,14 @@ def _lock(handle: int, *, exclusive: bool) -> bool:
 
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What network file systems say that are mounted without locks."""
+"""Errors of network file systems that are mounted without locks."""
 
 _WINDOWS_BYTE = 2**20
 """The byte that is locked on Windows: far behind the name of the holder, which others read."""
 
 
 def _lock_on_windows(handle: int) -> bool:
-    """Try to lock; tell whether it worked. All locks of Windows are exclusive."""
+    """Try to lock, and return whether that worked. All locks of Windows are exclusive."""
     import msvcrt
 
     os.lseek(handle, _WINDOWS_BYTE, os.SEEK_SET)
@@ -392,7 +401,9 @@ def _own_name() -> str:
 
 
 def refuse_links_out(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder with links that lead out of it: what somebody else packed may point anywhere.
+    """Refuse a folder with links that lead out of it.
+
+    The links of a folder that somebody else packed may point anywhere.
 
     Parameters
     ----------
@@ -406,16 +417,15 @@ def refuse_links_out(folder: str | os.PathLike[str]) -> None:
     """
     root = Path(os.path.realpath(folder))
     outside = []
-    for place, folders, files in os.walk(root):
+    for parent, folders, files in os.walk(root):
         for name in (*folders, *files):
-            path = Path(place, name)
+            path = Path(parent, name)
             if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
                 outside.append(path.relative_to(root).as_posix())
     if outside:
         raise InputError(
             f"{folder} holds links that lead out of it, which are not followed: "
-            f"{name_ids(sorted(outside))}; replace "
-            "each by the file or folder itself."
+            f"{name_ids(sorted(outside))}; replace each by the file or folder itself."
         )
 
 
@@ -425,7 +435,7 @@ def refuse_links_out(folder: str | os.PathLike[str]) -> None:
 def claim_folder(
     out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs: Sequence[str] = ("digests",)
 ) -> None:
-    """Refuse a folder of another analysis before anything is written over, then mark it as ours.
+    """Refuse a folder of another analysis, then mark it as one of this analysis.
 
     Parameters
     ----------
@@ -450,18 +460,16 @@ def claim_folder(
     if path.is_file():
         if (old := _claimed(path, analysis)) is not None:
             _refuse_other_analysis(out, old, new, inputs)
-    elif out.is_dir() and any(not _is_passing(entry.name) for entry in out.iterdir()):
-        raise InputError(f"{out} holds other files; choose an empty or new folder.")
+    elif out.is_dir():
+        # a lock and parts of files are there only while somebody writes
+        names = {entry.name for entry in out.iterdir()} - {FOLDER_LOCK}
+        if any(not name.startswith(".part-") for name in names):
+            raise InputError(f"{out} holds other files; choose an empty or new folder.")
     write_record(path, {**new, "finished": False})
 
 
-def _is_passing(name: str) -> bool:
-    """Whether a file is there only while somebody writes."""
-    return name == FOLDER_LOCK or name.startswith(".part-")
-
-
 def _claimed(path: Path, analysis: str) -> dict[str, Any] | None:
-    """Read for what a folder was claimed; None when its mark is ours and damaged."""
+    """Read the analysis that claimed a folder; None when its record is ours and damaged."""
     other = InputError(
         f"{path.parent} holds something else than an analysis of {analysis}; choose another --out."
     )
@@ -499,16 +507,16 @@ def kept_piece(
     *,
     text: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Take a table that an earlier run finished, or make and keep it.
+    """Read a table that an earlier run finished, or make and keep it.
 
     Parameters
     ----------
     out : Path
         Folder of results.
     name : str
-        Of the kind of piece.
+        Name of the kind of piece.
     key : sequence
-        All that the piece depends on.
+        Everything that the piece depends on.
     make : callable
         Makes the table.
     text : sequence of str

@@ -29,52 +29,33 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import (
     DamagedFile,
-    FolderInUse,
     InputError,
     OutputError,
-    Terminated,
     duplicates,
     name_ids,
     need_columns,
-    terminate,
-    unknown_name,
 )
-from neurometamer.provenance import digest, digest_file, generator, plain_value, provenance
-from neurometamer.reading import check_own_contents, check_plain_file, reading
+from neurometamer.provenance import plain_value
+from neurometamer.reading import check_own_contents, reading
 
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
 
 __all__ = [
-    "DamagedFile",
-    "FolderInUse",
-    "InputError",
-    "OutputError",
-    "Terminated",
     "atomic_path",
     "check_file_names",
-    "check_plain_file",
-    "digest",
-    "digest_file",
-    "duplicates",
     "file_name",
-    "generator",
-    "name_ids",
     "new_hdf5",
     "open_hdf5",
     "parse_table",
-    "provenance",
     "read_hdf5_array",
     "read_hdf5_attributes",
     "read_hdf5_table",
     "read_json",
     "read_table",
-    "reading",
     "same_file_names",
     "seal_hdf5",
-    "terminate",
-    "unknown_name",
     "write_hdf5",
     "write_json",
     "write_table",
@@ -89,7 +70,7 @@ TEXT_COLUMNS = (
 """Columns that hold names: read as text, so that the id ``007`` does not become the number 7."""
 
 MISSING = ("", "n/a", "nan", "NaN")
-"""What an empty cell may say. Other words, such as ``NA`` or ``null``, may be names."""
+"""Texts of an empty cell. Other words, such as ``NA`` or ``null``, may be names."""
 
 _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 
@@ -142,10 +123,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     part: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        mode = stat.S_IMODE(final.stat().st_mode) if final.exists() else 0o666 & ~_umask()
-        handle, name = tempfile.mkstemp(
-            prefix=".part-", suffix="-" + final.name[-100:], dir=final.parent
-        )
+        if final.exists():
+            mode = stat.S_IMODE(final.stat().st_mode)
+        else:
+            mask = os.umask(0)
+            os.umask(mask)
+            mode = 0o666 & ~mask
+        suffix = "-" + final.name[-100:]
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=final.parent)
         os.close(handle)
         part = Path(name)
         yield part
@@ -166,9 +151,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _final_file(path: str | os.PathLike[str]) -> Path:
     """Follow links to the file that is to be written; refuse what is no file."""
     final = Path(os.path.realpath(path))
-    device = any(
-        str(Path(name).absolute()).startswith(("/dev/", "/proc/")) for name in (path, final)
-    )
+    names = [str(Path(name).absolute()) for name in (path, final)]
+    device = any(name.startswith(("/dev/", "/proc/")) for name in names)
     if device and not str(final).startswith("/dev/shm/"):
         raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
     if final.is_dir():
@@ -178,12 +162,6 @@ def _final_file(path: str | os.PathLike[str]) -> Path:
             f"{path} is a pipe or a device, not a file; give the name of a file to write."
         )
     return final
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -247,7 +225,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that names a key twice, of which JSON readers take the last without a word."""
+    """Refuse an object that names a key twice; JSON readers silently take the last."""
     if again := duplicates(key for key, _ in pairs):
         raise ValueError(f"it names {name_ids(again)} more than once")
     return dict(pairs)
@@ -290,7 +268,7 @@ def file_name(stimulus_id: str) -> str:
 
 
 def _why_no_file_name(name: str) -> str:
-    """Say what keeps an id from naming a file; empty when nothing does."""
+    """Return why an id cannot name a file; empty when it can."""
     if not name:
         return "it is empty"
     if name.startswith(".") or name.endswith("."):
@@ -309,9 +287,12 @@ def _why_no_file_name(name: str) -> str:
 
 
 _RESERVED = frozenset('<>:"/\\|?*')
-"""What separates folders, and what Windows takes in no file name."""
+"""Characters that separate folders, or that Windows allows in no file name."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories: control and format characters, halves of pairs, private and unassigned ones, line ends."""
+"""Unicode categories that no file name may hold.
+
+Control and format characters, halves of pairs, private and unassigned ones, line ends.
+"""
 _JOINERS = frozenset("\u200c\u200d")
 """Format characters that are part of words, in Persian and Hindi for example, and of emoji."""
 _LONGEST_NAME = 200
@@ -323,7 +304,9 @@ _DEVICES = frozenset(
 
 
 def check_file_names(ids: Iterable[str]) -> None:
-    """Check that each id can name a file, and that none would overwrite another's on macOS or Windows.
+    """Check that each id can name a file, and that no two name the same file.
+
+    On macOS and Windows, names that differ in case or normalization are the same.
 
     Parameters
     ----------
@@ -337,29 +320,27 @@ def check_file_names(ids: Iterable[str]) -> None:
         normalization only.
     """
     names = list(ids)
-    reasons = {name: reason for name in names if (reason := _why_no_file_name(name))}
-    if reasons:
-        first = next(iter(reasons))
-        shown = name_ids(map(repr, reasons))
+    if wrong := [name for name in names if _why_no_file_name(name)]:
+        first, reason = wrong[0], _why_no_file_name(wrong[0])
+        shown = name_ids(map(repr, dict.fromkeys(wrong)))
         raise InputError(
-            f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or "
-            "give a CSV with the "
-            "columns file and id."
+            f"id(s) {shown} cannot name a file ({first!r}: {reason}); rename the files, or "
+            "give a CSV with the columns file and id."
         )
     if pairs := same_file_names(names):
         shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
-        kind = (
-            "case" if pairs[0][0].casefold() == pairs[0][1].casefold() else "Unicode normalization"
-        )
+        earlier, later = pairs[0]
+        kind = "case" if earlier.casefold() == later.casefold() else "Unicode normalization"
         raise InputError(
             f"ids that differ in {kind} only: {shown}; their files would overwrite each other on "
-            "macOS and Windows. "
-            "Rename one of each, or give a CSV with the columns file and id."
+            "macOS and Windows. Rename one of each, or give a CSV with the columns file and id."
         )
 
 
 def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Find ids that name one file on macOS and Windows: they differ in case or in Unicode normalization only.
+    """Find ids that name one file on macOS and Windows.
+
+    They differ in case or in Unicode normalization only.
 
     Parameters
     ----------
@@ -382,7 +363,9 @@ def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def folded_name(name: str) -> str:
-    """Give what macOS and Windows compare of a file name: its letters without case, in one normalization.
+    """Return the part of a file name that macOS and Windows compare.
+
+    It has no upper case and one Unicode normalization.
 
     Parameters
     ----------
@@ -406,7 +389,9 @@ def folded_name(name: str) -> str:
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
-    """Write a table atomically as CSV (or TSV by suffix), full precision, missing values empty (TSV: ``n/a``).
+    """Write a table atomically as CSV, or TSV by suffix, with full precision.
+
+    Missing values are empty in CSV and ``n/a`` in TSV.
 
     Parameters
     ----------
@@ -474,9 +459,8 @@ def read_table(
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
-    table = parse_table(
-        contents, path, text=text, once=None if once is None else [*required, *once]
-    )
+    used = None if once is None else [*required, *once]
+    table = parse_table(contents, path, text=text, once=used)
     need_columns(table, required, str(path))
     return table
 
@@ -514,20 +498,25 @@ def parse_table(
     import pandas as pd
 
     is_tsv = Path(path).suffix == ".tsv"
+    separator = "\t" if is_tsv else ","
+    options: dict[str, Any] = {"quoting": csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL}
+    # older versions of pandas must be asked for every digit; from 3.1 on it reads them unasked
+    version = [int(part) for part in pd.__version__.split(".")[:2]]
+    if version < [3, 1]:
+        options["float_precision"] = "round_trip"
     with reading(path, "a readable table"), warnings.catch_warnings():
         used = None if once is None else {*TEXT_COLUMNS, *once}
-        _check_cells(contents, path, "\t" if is_tsv else ",", quoted=not is_tsv, used=used)
+        _check_cells(contents, path, separator, quoted=not is_tsv, used=used)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
                 io.StringIO(_without_quotes(contents) if is_tsv else contents),
-                sep="\t" if is_tsv else ",",
-                quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
+                sep=separator,
                 index_col=False,
                 dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
                 keep_default_na=False,
                 na_values=MISSING,
-                **_exact_floats(),
+                **options,
             )
         except pd.errors.ParserWarning:
             raise InputError(
@@ -543,21 +532,23 @@ def _check_cells(
     quoted: bool,
     used: set[str] | None,
 ) -> None:
-    """Refuse what pandas would read without a word: used columns of one name, and rows that are cut short."""
+    """Refuse used columns of one name, and rows that are cut short.
+
+    pandas reads both without an error.
+    """
     lines = contents.split("\n")
     if quoted and '"' in contents:
         rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
-        header, counts = next(filter(None, rows), []), [len(row) for row in rows]
+        header = next(filter(None, rows), [])
+        counts = [len(row) for row in rows]
         _check_quotes(rows, path, separator, header)
     else:
         header = next((line.split(separator) for line in lines if line.strip()), [])
         counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
     names = [_without_quote(name.strip()) for name in header]
-    # a first row of numbers is no header; whoever needs one says so
-    counted = [
-        name for name in names if name and not _is_number(name) and (used is None or name in used)
-    ]
-    if again := duplicates(counted):
+    counted = [name for name in names if name and (used is None or name in used)]
+    # a first row of numbers is no header; a reader that needs one refuses it
+    if again := [name for name in duplicates(counted) if not _is_number(name)]:
         raise InputError(
             f"{path} has more than one column called {name_ids(again)}; give each its own name."
         )
@@ -566,8 +557,8 @@ def _check_cells(
         row = short[0]
         raise InputError(
             f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a "
-            "file that is cut off "
-            f"({len(short)} such line(s)); fill up each of them: n/a for what is missing."
+            f"file that is cut off ({len(short)} such line(s)); fill up each of them: n/a for what "
+            "is missing."
         )
 
 
@@ -577,27 +568,24 @@ def _check_quotes(
     separator: str,
     header: Sequence[str],
 ) -> None:
-    """Refuse a cell that holds the end of its row and the beginning of a later one: a quote was not closed.
+    """Refuse a cell that holds the end of its row and the beginning of a later one.
+
+    There, a quote was not closed.
 
     Text of several lines is allowed where it does not look like that.
     """
     n_columns = len(header)
     for number, row in enumerate(rows):
         for column, cell in enumerate(row):
-            first, *between, last = (
-                [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
-            )
-            is_swallowed = (
-                first == n_columns - 1 - column
-                and last == column
-                and set(between) <= {n_columns - 1}
-            )
-            if is_swallowed and n_columns > 2:
+            if "\n" not in cell or n_columns < 3:
+                continue
+            first, *between, last = (line.count(separator) for line in cell.split("\n"))
+            are_rows = set(between) <= {n_columns - 1}
+            if are_rows and first == n_columns - 1 - column and last == column:
                 raise InputError(
                     f"{path}: row {number} of '{header[column]}' runs over several lines, as after "
-                    "a double quote "
-                    f"that is not closed ({cell[:30]!r}…); remove the quote, or save the table as "
-                    ".tsv."
+                    f"a double quote that is not closed ({cell[:30]!r}…); remove the quote, or "
+                    "save the table as .tsv."
                 )
 
 
@@ -609,20 +597,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _exact_floats() -> dict[str, Any]:
-    """Ask older versions of pandas for every digit; from 3.1 on it reads them unasked."""
-    import pandas as pd
-
-    version = tuple(int(part) for part in pd.__version__.split(".")[:2])
-    return {"float_precision": "round_trip"} if version < (3, 1) else {}
-
-
 def _without_quotes(contents: str) -> str:
-    """Take off the quotes around whole cells of tab-separated text, which some programs write."""
+    """Remove the quotes around whole cells of tab-separated text, which some programs write."""
     if '"' not in contents:
         return contents
-    rows = [line.split("\t") for line in contents.split("\n")]
-    return "\n".join("\t".join(map(_without_quote, row)) for row in rows)
+    lines = []
+    for line in contents.split("\n"):
+        lines.append("\t".join(map(_without_quote, line.split("\t"))))
+    return "\n".join(lines)
 
 
 def _without_quote(cell: str) -> str:
@@ -634,7 +616,9 @@ def _without_quote(cell: str) -> str:
 
 
 class _Sink(io.FileIO):
-    """A file that HDF5 can always close: the first refusal of the system is kept, and later writes go to memory.
+    """A file that HDF5 can always close.
+
+    The first refusal of the system is kept, and later writes go to memory.
 
     The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the
     interpreter at exit. It also reads back what it wrote, and crashes on other bytes; so small
@@ -661,14 +645,15 @@ class _Sink(io.FileIO):
         return len(data)
 
     def readinto(self, buffer: Any) -> int:
-        start, found = self.tell(), memoryview(buffer).cast("B")
-        there = super().readinto(found) or 0
-        found[there:] = bytes(len(found) - there)
-        for place, data in self._pieces.items():
-            first, last = max(place, start), min(place + len(data), start + len(found))
+        start, content = self.tell(), memoryview(buffer).cast("B")
+        n_read = super().readinto(content) or 0
+        content[n_read:] = bytes(len(content) - n_read)
+        for position, data in self._pieces.items():
+            first = max(position, start)
+            last = min(position + len(data), start + len(content))
             if first < last:
-                found[first - start : last - start] = data[first - place : last - place]
-        return len(found)
+                content[first - start : last - start] = data[first - position : last - position]
+        return len(content)
 
     def truncate(self, size: int | None = None) -> int:
         try:
@@ -748,7 +733,10 @@ def _checksum(file: IO[bytes]) -> str:
 
 
 def _check_seal(path: Path) -> None:
-    """Compare a file with its checksum; files of others have none and pass, unless they are empty."""
+    """Compare a file with its checksum.
+
+    Files of others have no checksum and pass, unless they are empty.
+    """
     with path.open("rb") as file:
         head = file.read(SEAL_SIZE)
         cut_off = SEAL.startswith(head) or not head.strip(b"\0")
@@ -789,11 +777,15 @@ def write_hdf5(
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
             if hasattr(values, "__array_interface__") or not hasattr(values, "shape"):
-                file.create_dataset(name, data=_storable(np.asarray(values)))
+                array = np.asarray(values)
+                if array.dtype.kind in "UOT":
+                    words = [str(word).encode() for word in array.ravel()]
+                    array = np.array(words, dtype=bytes).reshape(array.shape)
+                file.create_dataset(name, data=array)
             else:
-                _write_in_blocks(
-                    file.create_dataset(name, shape=values.shape, dtype=values.dtype), values
-                )
+                data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
+                for start in range(0, len(values), _BLOCK):
+                    data[start : start + _BLOCK] = values[start : start + _BLOCK]
         for name, table in (tables or {}).items():
             group = file.create_group(name)
             group.attrs["columns"] = json.dumps([str(column) for column in table.columns])
@@ -809,38 +801,23 @@ _BLOCK = 64
 """Rows that are read and written at once."""
 
 
-def _write_in_blocks(data: Any, values: Any) -> None:
-    for start in range(0, len(values), _BLOCK):
-        data[start : start + _BLOCK] = values[start : start + _BLOCK]
-
-
-def _storable(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "UOT":
-        return np.array([str(one).encode() for one in values.ravel()], dtype=bytes).reshape(
-            values.shape
-        )
-    return values
-
-
 def _write_column(group: Any, name: str, column: pd.Series) -> None:
     """Store one column; text (and mixed) columns keep their missing values as a mask."""
     import h5py
     import pandas as pd
 
-    if pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
+    types, missing = pd.api.types, column.isna().to_numpy()
+    is_extension = types.is_extension_array_dtype(column.dtype)
+    if types.is_bool_dtype(column.dtype) and not missing.any():
         group.create_dataset(name, data=column.to_numpy(dtype=bool))
-    elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_extension_array_dtype(
-        column.dtype
-    ):
+    elif types.is_numeric_dtype(column.dtype) and not is_extension:
         group.create_dataset(name, data=column.to_numpy())
     else:
-        text = [
-            "" if missing else str(one) for one, missing in zip(column, column.isna(), strict=True)
-        ]
-        data = group.create_dataset(
-            name, data=np.array(text, dtype=object), dtype=h5py.string_dtype()
-        )
-        data.attrs["missing"] = np.flatnonzero(column.isna().to_numpy())
+        cells = zip(column, missing, strict=True)
+        text = ["" if is_missing else str(value) for value, is_missing in cells]
+        words = np.array(text, dtype=object)
+        data = group.create_dataset(name, data=words, dtype=h5py.string_dtype())
+        data.attrs["missing"] = np.flatnonzero(missing)
 
 
 def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
@@ -881,7 +858,7 @@ def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 def _read_column(data: Any) -> np.ndarray:
     if "missing" not in data.attrs:
         return data[...]
-    values = np.array([one.decode() for one in data[...]], dtype=object)
+    values = np.array([word.decode() for word in data[...]], dtype=object)
     values[data.attrs["missing"].astype(int)] = None
     return values
 
@@ -959,7 +936,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     import h5py
 
     with reading(path, "an HDF5 file") as plain:
-        state = _state_of(plain)
+        seen = plain.stat()
+        state = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         if state not in _SOUND:
             _check_seal(plain)
         with h5py.File(plain, "r") as file:
@@ -976,12 +954,10 @@ _SETTLED_S = 2.0
 """Seconds after which a change of a file is sure to show in its time stamp."""
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
-    seen = path.stat()
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
-
-
 def _remember(state: tuple[int, ...]) -> None:
-    """Remember that a file is sound, unless it changed just now and could change again within the same tick."""
+    """Remember that a file is sound, unless it changed just now.
+
+    It could change again within the same tick.
+    """
     if time.time() - state[-2] / 1e9 > _SETTLED_S and time.time() - state[-1] / 1e9 > _SETTLED_S:
         _SOUND.add(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -19,7 +19,9 @@ Class = TypeVar("Class", bound=type)
 
 
 def short_repr(cls: Class) -> Class:
-    """Give a dataclass a `repr` of at most `LONGEST` characters: shapes, names, and what is not as by default.
+    """Give a dataclass a `repr` of at most `LONGEST` characters.
+
+    It shows shapes, names, and values that differ from the default.
 
     Parameters
     ----------
@@ -46,26 +48,22 @@ def short_repr(cls: Class) -> Class:
     """
 
     def _shown(self: Any) -> str:
-        values = [
-            (field.name, getattr(self, field.name))
-            for field in fields(self)
-            if not _is_default(self, field)
-        ]
-        return summarize(type(self).__name__, values)
+        values = {}
+        for field in fields(self):
+            default = field.default
+            if default is MISSING and field.default_factory is not MISSING:
+                default = field.default_factory()
+            value = getattr(self, field.name)
+            if not is_same(value, default):
+                values[field.name] = value
+        return summarize(type(self).__name__, values.items())
 
     cls.__repr__ = _shown  # type: ignore[assignment]
     return cls
 
 
-def _is_default(holder: Any, field: Field[Any]) -> bool:
-    default = field.default
-    if default is MISSING and field.default_factory is not MISSING:
-        default = field.default_factory()
-    return is_same(getattr(holder, field.name), default)
-
-
 def is_same(value: Any, default: Any) -> bool:
-    """Tell whether a setting has its default value.
+    """Return whether a setting has its default value.
 
     Parameters
     ----------
@@ -85,14 +83,14 @@ def is_same(value: Any, default: Any) -> bool:
 
 
 def summarize(name: str, values: Iterable[tuple[str, Any]]) -> str:
-    """Write ``Name(field=value, …)`` with short values, and leave out what is too much.
+    """Write ``Name(field=value, …)`` with short values, and leave out values that do not fit.
 
     Parameters
     ----------
     name : str
-        Of the type.
+        Name of the type.
     values : iterable of (str, object)
-        Names of the fields and what they hold, the most telling first.
+        Names and values of the fields, the most important first.
 
     Returns
     -------
@@ -100,15 +98,13 @@ def summarize(name: str, values: Iterable[tuple[str, Any]]) -> str:
         At most `LONGEST` characters.
     """
     parts = [f"{field}={describe(value)}" for field, value in values]
+    text = f"{name}({', '.join(parts)})"
     shown = list(parts)
-    while len(text := _joined(name, shown, len(parts))) > LONGEST:
+    while len(text) > LONGEST:
         shown.pop()
+        rest = f"and {len(parts) - len(shown)} more"
+        text = f"{name}({', '.join([*shown, rest])})"
     return text
-
-
-def _joined(name: str, shown: list[str], n: int) -> str:
-    rest = [f"and {n - len(shown)} more"] if len(shown) < n else []
-    return f"{name}({', '.join([*shown, *rest])})"
 
 
 def describe(value: Any) -> str:
@@ -140,11 +136,10 @@ def describe(value: Any) -> str:
 
 def _describe_table(table: Any) -> str:
     known = [name for name in _ID_COLUMNS if name in table.columns]
-    rows = [str(name) for name in dict.fromkeys(table[known[0]])] if known else []
+    rows = list(map(str, dict.fromkeys(table[known[0]]))) if known else []
     names = f", {known[0]} {_names(rows)}" if rows else ""
-    return (
-        f"<{len(table)} rows{names}; columns {_names([str(column) for column in table.columns])}>"
-    )
+    columns = _names(list(map(str, table.columns)))
+    return f"<{len(table)} rows{names}; columns {columns}>"
 
 
 def _describe_several(values: Any) -> str:
@@ -152,12 +147,11 @@ def _describe_several(values: Any) -> str:
         short = _cut(repr(values), _WORD)
         if len(repr(values)) <= _WORD and "\n" not in short:
             return short
-    first = [_cut(_plain(value), _WORD // 3) for value in islice(values, _NAMED + 1)]
+    first = []
+    for value in islice(values, _NAMED + 1):
+        text = value if isinstance(value, str) else describe(value)
+        first.append(_cut(text, _WORD // 3))
     return f"{len(values)}: {_names(first)}"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else describe(value)
 
 
 def _names(names: list[str]) -> str:

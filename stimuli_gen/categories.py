@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, unknown_name
+from neurometamer.errors import InputError, unknown_name
 
 N_IMAGENET = 1000
 """Classes of ILSVRC-2012, whose order every ImageNet network shares."""

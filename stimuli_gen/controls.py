@@ -25,7 +25,8 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, digest, generator, provenance, unknown_name
+from neurometamer.errors import InputError, unknown_name
+from neurometamer.provenance import digest, generator, provenance
 from neurometamer.summaries import short_repr
 from stimuli_gen.stimuli import StimulusSet, image_distances
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import fits, shown
-from neurometamer.store import InputError, unknown_name
+from neurometamer.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from stimuli_gen.batches import for_one_image, gradients_on, out_of_memory
 from stimuli_gen.models import SOFTMAX, StagedModel
 

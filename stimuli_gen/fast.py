@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from neurometamer.store import InputError, unknown_name
+from neurometamer.errors import InputError, unknown_name
 from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.models import StagedModel
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green, blue (ITU-R BT.601), on gamma-coded values as stored; Pillow's gray

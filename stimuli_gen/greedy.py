@@ -23,12 +23,8 @@ import torch
 from torch import Tensor
 
 from neurometamer.arguments import checked
-from neurometamer.store import (
-    InputError,
-    digest,
-    generator,
-    provenance,
-)
+from neurometamer.errors import InputError
+from neurometamer.provenance import digest, generator, provenance
 from stimuli_gen.adversarial import (
     check_photographs,
     describe_adversarial,

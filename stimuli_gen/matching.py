@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, duplicates, name_ids
+from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.controls import LUMA

@@ -24,7 +24,8 @@ import pandas as pd
 from torch import Tensor
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, digest, generator, name_ids, provenance
+from neurometamer.errors import InputError, name_ids
+from neurometamer.provenance import digest, generator, provenance
 from stimuli_gen.batches import arithmetic, in_batches
 from stimuli_gen.criteria import ends, judge_metamers
 from stimuli_gen.fast import draft_model

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from neurometamer.arguments import check_fields, checked, checked_with
-from neurometamer.store import InputError, digest, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.first_convolution import quicken

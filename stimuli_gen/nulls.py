@@ -26,20 +26,10 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked
+from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import note_remade, only_process, refuse_links_out
-from neurometamer.store import (
-    DamagedFile,
-    InputError,
-    digest,
-    duplicates,
-    generator,
-    name_ids,
-    provenance,
-    read_hdf5_array,
-    read_hdf5_attributes,
-    unknown_name,
-    write_hdf5,
-)
+from neurometamer.store import read_hdf5_array, read_hdf5_attributes, write_hdf5
 from neurometamer.summaries import short_repr
 from stimuli_gen.similarity import METRICS, finite_responses, snr_from_squares
 from stimuli_gen.synthesis.checkpoint import deferred_interrupt

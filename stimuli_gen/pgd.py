@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, digest, file_name, generator, provenance, unknown_name
+from neurometamer.errors import InputError, unknown_name
+from neurometamer.provenance import digest, generator, provenance
+from neurometamer.store import file_name
 from stimuli_gen.adversarial import check_photographs
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.fast import draft_model

@@ -14,14 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from neurometamer.arguments import shown
-from neurometamer.store import (
-    TEXT_COLUMNS,
-    InputError,
-    duplicates,
-    folded_name,
-    name_ids,
-    read_table,
-)
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.store import TEXT_COLUMNS, folded_name, read_table
 from stimuli_gen.conversion import readable_suffixes
 
 NAMES = (

@@ -14,14 +14,9 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked, checked_with
-from neurometamer.store import (
-    InputError,
-    check_file_names,
-    digest,
-    name_ids,
-    provenance,
-    unknown_name,
-)
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest, provenance
+from neurometamer.store import check_file_names
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
 from stimuli_gen.photograph_lists import Listing, list_photographs

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
-from neurometamer.store import atomic_path, reading
+from neurometamer.reading import reading
+from neurometamer.store import atomic_path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KIND = struct.pack(

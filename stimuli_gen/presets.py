@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from neurometamer.arguments import check_fields
-from neurometamer.store import InputError, unknown_name
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.synthesis.constraints import BALLS
 from stimuli_gen.synthesis.loop import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, digest
+from neurometamer.errors import InputError
+from neurometamer.provenance import digest
 from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
 from stimuli_gen.criteria import BATCH, Judgment, top_class
 from stimuli_gen.matching import Match

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 
 
 @checked

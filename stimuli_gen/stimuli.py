@@ -17,18 +17,15 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked, checked_with
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns
+from neurometamer.provenance import digest
+from neurometamer.reading import reading
 from neurometamer.store import (
-    InputError,
     atomic_path,
-    digest,
-    duplicates,
     file_name,
-    name_ids,
     open_hdf5,
     read_hdf5_attributes,
     read_hdf5_table,
-    reading,
     same_file_names,
     write_hdf5,
     write_json,

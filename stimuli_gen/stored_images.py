@@ -332,7 +332,7 @@ def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
 
 
 def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
-    """Hash images: `neurometamer.store.digest` of the array, block by block.
+    """Hash images: `neurometamer.provenance.digest` of the array, block by block.
 
     Parameters
     ----------
@@ -368,7 +368,7 @@ def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
 
 
 def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> str:
-    """Hash an array given in blocks as `neurometamer.store.digest` hashes it whole.
+    """Hash an array given in blocks as `neurometamer.provenance.digest` hashes it whole.
 
     Parameters
     ----------

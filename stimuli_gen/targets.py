@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, duplicates, generator, name_ids, read_table
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.provenance import generator
+from neurometamer.store import read_table
 from stimuli_gen.categories import N_IMAGENET, sixteen_classes
 from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet

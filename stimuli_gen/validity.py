@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
-from neurometamer.store import InputError, file_name, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.store import file_name
 from stimuli_gen.categories import N_IMAGENET, to_sixteen
 from stimuli_gen.similarity import CRITERIA, METRICS, finite_responses, inversion_loss
 from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit

@@ -1,4 +1,4 @@
-"""Recognition experiments: trials in; curves, analyses of variance and agreement of people and networks out."""
+"""Recognition experiments: trials in; curves, analyses of variance and agreement out."""
 
 import lazy_loader
 

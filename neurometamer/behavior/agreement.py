@@ -1,4 +1,4 @@
-"""Agreement of observers: errors on the same images, and stages that are hard for people and networks alike."""
+"""Agreement of people and networks: errors on the same images, and stages hard for both."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pandas as pd
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import draw_images
 from neurometamer.behavior.trials import SHOWN, spread_photographs
+from neurometamer.errors import InputError, name_ids
 from neurometamer.stats.intervals import t_interval
-from neurometamer.store import InputError, name_ids
 
 PAIR_COLUMNS = (
     "model",
@@ -28,7 +28,7 @@ PAIR_COLUMNS = (
 EVERYWHERE = "all stages"
 COUNTS = ("n", "right", "same", "chance")
 BLOCK = 1_000_000
-"""Largest array, in numbers, while photographs are left out: so many pairs are taken at once."""
+"""Largest array, in numbers, while photographs are left out; it limits the pairs at once."""
 
 
 @checked
@@ -46,7 +46,7 @@ def kappa(observed: np.ndarray | float, expected: np.ndarray | float) -> np.ndar
     -------
     ndarray
         (observed - expected) / (1 - expected), at most 1; NaN where `expected` is 1 (both always
-        right, or both always wrong), since nothing can be said there.
+        right, or both always wrong), where agreement by chance is complete.
 
     References
     ----------
@@ -97,6 +97,22 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     that of observers whose errors are independent within each stage: the mean over common trials of
     p_a p_b + (1 - p_a)(1 - p_b), with each observer's accuracy over all of its trials at that
     stage. People who share few images at each stage can be compared by it.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> pairs = error_consistency(trials)
+    >>> pairs.loc[0, ["observer_a", "observer_b", "stage"]].tolist()
+    ['person_00', 'other', 'natural']
     """
     rows = _named(trials)
     if rows["name"].nunique() < 2:
@@ -107,16 +123,15 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     out = []
     for model, own in rows.groupby("model", sort=False):
         everybody = list(dict.fromkeys(own["name"]))
-        counts = {
-            str(stage): _count_pairs(part, everybody)
-            for stage, part in own.groupby("stage", sort=False)
-        }
-        counts[EVERYWHERE] = {
-            key: np.sum([one[key] for one in counts.values()], axis=0) for key in COUNTS
-        }
-        for stage, one in counts.items():
-            made = _pair_rows(one, everybody, min_common, within_stages=stage == EVERYWHERE)
-            out.append(made.assign(model=str(model), stage=str(stage)))
+        total = dict.fromkeys(COUNTS, np.zeros(1))
+        counts = {}
+        for stage, part in own.groupby("stage", sort=False):
+            counts[str(stage)] = _count_pairs(part, everybody)
+            total = {key: total[key] + counts[str(stage)][key] for key in COUNTS}
+        counts[EVERYWHERE] = total
+        for stage, numbers in counts.items():
+            pairs = _pair_rows(numbers, everybody, min_common, within_stages=stage == EVERYWHERE)
+            out.append(pairs.assign(model=str(model), stage=stage))
     return pd.concat(out, ignore_index=True).reindex(columns=list(PAIR_COLUMNS))
 
 
@@ -128,7 +143,7 @@ def _named(trials: pd.DataFrame) -> pd.DataFrame:
 def _right_and_shown(
     own: pd.DataFrame, everybody: list[str]
 ) -> tuple[np.ndarray, np.ndarray, pd.Index]:
-    """Give right and shown, 0 or 1 each (observers × items), and the items' names."""
+    """Return right and shown, 0 or 1 each (observers × items), and the names of the items."""
     wide = own.pivot_table(
         index="name", columns="stimulus", values="correct", aggfunc="first", sort=False
     )
@@ -137,7 +152,10 @@ def _right_and_shown(
 
 
 def _count_pairs(own: pd.DataFrame, everybody: list[str]) -> dict[str, np.ndarray]:
-    """Count over common trials, all pairs at once: with right R and shown S (observers × items), as products."""
+    """Count over common trials for all pairs at once, as products of matrices.
+
+    `right` and `shown` have the shape (observers, items).
+    """
     right, shown, _ = _right_and_shown(own, everybody)
     wrong = shown - right
     n = shown @ shown.T
@@ -181,7 +199,10 @@ def _pair_rows(
 
 
 MIN_COINCIDENCES = 2.0
-"""Fewest trials on which chance alone makes both of a pair give the rarer outcome; below, there is no interval."""
+"""Fewest trials on which chance alone makes both of a pair give the rarer outcome.
+
+Below this number there is no interval.
+"""
 
 
 @checked_with(
@@ -208,7 +229,9 @@ MIN_COINCIDENCES = 2.0
 def summarize_consistency(
     pairs: pd.DataFrame, trials: pd.DataFrame | None = None, *, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Average error consistency over pairs of one kind: people with people, with each network, network with network.
+    """Average error consistency over the pairs of one kind.
+
+    The kinds are people with people, people with each network, and network with network.
 
     Parameters
     ----------
@@ -251,12 +274,38 @@ def summarize_consistency(
     ----------
     Efron & Stein (1981), Ann Stat 9:586 (jackknife); Satterthwaite (1946), Biometrics Bull 2:110
     (degrees of freedom).
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> summary = summarize_consistency(error_consistency(trials))
+    >>> summary["pair"].unique().tolist()
+    ['human-other', 'human-human']
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
-    rarer = [np.minimum(pairs[f"accuracy_{side}"], 1 - pairs[f"accuracy_{side}"]) for side in "ab"]
+    # the names of the pairs: people come first
+    first, second = (
+        pairs[f"observer_{side}"].where(pairs[f"kind_{side}"] == "network", "human")
+        for side in "ab"
+    )
+    swap = (second == "human") & (first != "human")
+    coincidences = pairs["n_common"]
+    for side in "ab":
+        accuracy = pairs[f"accuracy_{side}"]
+        coincidences = coincidences * np.minimum(accuracy, 1 - accuracy)
     rows = pairs.assign(
-        pair=_pair_kinds(pairs), coincidences=pairs["n_common"] * rarer[0] * rarer[1]
+        pair=first.where(~swap, "human") + "-" + second.where(~swap, first),
+        coincidences=coincidences,
     )
     groups = rows.groupby(["model", "stage", "pair"], sort=False)
     out = groups["kappa"].agg(n_pairs="size", n_known="count", kappa="mean", sd="std").reset_index()
@@ -270,22 +319,20 @@ def summarize_consistency(
         _jackknife_interval(value, means[key], confidence)
         for key, value in zip(keys, out["kappa"], strict=True)
     ]
-    coincidences = groups["coincidences"].mean().to_numpy(dtype=float)
-    held = (coincidences >= MIN_COINCIDENCES) & np.array(
-        [np.isfinite(low) for low, _ in ends], dtype=bool
-    )
-    reasons = [
-        ""
-        if keep
-        else f"no interval: too rare outcomes (coincidences {count:.2g}, {MIN_COINCIDENCES:g} are "
-        "needed)"
-        for keep, count in zip(held, coincidences, strict=True)
-    ]
+    low, high = np.array(ends, dtype=float).reshape(-1, 2).T
+    counts = groups["coincidences"].mean().to_numpy(dtype=float)
+    held = (counts >= MIN_COINCIDENCES) & np.isfinite(low)
+    reasons = [""] * len(counts)
+    for row in np.flatnonzero(~held):
+        reasons[row] = (
+            f"no interval: too rare outcomes (coincidences {counts[row]:.2g}, "
+            f"{MIN_COINCIDENCES:g} are needed)"
+        )
     return out.assign(
-        ci_low=np.where(held, [low for low, _ in ends], np.nan),
-        ci_high=np.where(held, [high for _, high in ends], np.nan),
+        ci_low=np.where(held, low, np.nan),
+        ci_high=np.where(held, high, np.nan),
         method=f"{confidence:.0%} jackknife over images, t",
-        coincidences=coincidences,
+        coincidences=counts,
         reason=reasons,
     )
 
@@ -293,7 +340,10 @@ def summarize_consistency(
 def _jackknife_interval(
     value: float, without: np.ndarray, confidence: float
 ) -> tuple[float, float]:
-    """Take the interval of a mean kappa from its values without each image; NaN where one is undefined."""
+    """Compute the interval of a mean kappa from its values without each image.
+
+    The interval is NaN where one of the values is undefined.
+    """
     moves = without - without.mean()
     n = len(moves)
     if n < 2 or not np.isfinite(moves).all() or not moves.any():
@@ -305,21 +355,11 @@ def _jackknife_interval(
     return float(low), min(float(high), 1.0)
 
 
-def _pair_kinds(pairs: pd.DataFrame) -> pd.Series:
-    """Name the kind of each pair; people come first."""
-    sides = [
-        pairs[f"observer_{side}"].where(pairs[f"kind_{side}"] == "network", "human").rename(side)
-        for side in "ab"
-    ]
-    swap = (sides[1] == "human") & (sides[0] != "human")
-    return sides[0].where(~swap, "human") + "-" + sides[1].where(~swap, sides[0])
-
-
 Means = dict[tuple[str, str, str], np.ndarray]
 
 
 def _means_without(pairs: pd.DataFrame, rows: pd.DataFrame) -> Means:
-    """Give the mean kappa of each model, stage and kind of pair without each photograph."""
+    """Return the mean kappa of each model, stage and kind of pair without each photograph."""
     codes, _ = draw_images(rows, 0, 0)
     _refuse_other_trials(pairs, rows)
     out: Means = {}
@@ -339,15 +379,14 @@ def _means_without(pairs: pd.DataFrame, rows: pd.DataFrame) -> Means:
 def _refuse_other_trials(pairs: pd.DataFrame, rows: pd.DataFrame) -> None:
     known = {part: set(rows["model"] + "\x1f" + rows[part]) for part in ("name", "stage")}
     known["stage"] |= set(rows["model"] + "\x1f" + EVERYWHERE)
-    asked = [
-        (part, pairs["model"] + "\x1f" + text)
-        for part, text in (*_pair_names(pairs), ("stage", pairs["stage"]))
-    ]
-    if lost := [
-        one.replace("\x1f", " ") for part, names in asked for one in set(names) - known[part]
-    ]:
+    lost: set[str] = set()
+    for part, names in (*_pair_names(pairs), ("stage", pairs["stage"])):
+        lost |= set(pairs["model"] + "\x1f" + names) - known[part]
+    if lost:
+        lacking = sorted(name.replace("\x1f", " ") for name in lost)
         raise InputError(
-            f"the pairs are not of these trials, which lack {name_ids(sorted(set(lost)))}."
+            f"the pairs are not of these trials, which lack {name_ids(lacking)}; give the trials "
+            "that error_consistency got."
         )
 
 
@@ -356,19 +395,21 @@ def _pair_names(pairs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
 
 
 class _Stage:
-    """Answers at one stage: right and shown (observers × items), and the photograph of each item."""
+    """Answers at one stage: right and shown (observers × items).
+
+    Items are the images shown at the stage, each made from one of the photographs.
+    """
 
     def __init__(self, name: str, own: pd.DataFrame, everybody: list[str], n_images: int) -> None:
         from scipy.sparse import csr_matrix
 
         self.name = name
         self.right, self.shown, items = _right_and_shown(own, everybody)
-        images = (
-            own.drop_duplicates("stimulus").set_index("stimulus")["image"].loc[items].to_numpy()
-        )
-        places = np.arange(len(images))
+        image_of = own.drop_duplicates("stimulus").set_index("stimulus")["image"]
+        images = image_of.loc[items].to_numpy()
+        columns = np.arange(len(images))
         self._of_image = csr_matrix(
-            (np.ones(len(images)), (images, places)), (n_images, len(images))
+            (np.ones(len(images)), (images, columns)), (n_images, len(images))
         )
         known = self._add(self.shown)
         self.accuracy = self._add(self.right) / np.maximum(known, 1)
@@ -378,12 +419,13 @@ class _Stage:
         return np.asarray(values.sum(axis=1) - self._of_image @ values.T)
 
     def count(self, i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
-        """Count over common trials of pairs i, j without each photograph (photographs × pairs), as `_count_pairs`."""
+        """Count over common trials of pairs i, j without each photograph.
+
+        The shape is (photographs, pairs); the counts are those of `_count_pairs`.
+        """
         n = self._add(self.shown[i] * self.shown[j])
-        right_a, right_b = (
-            self._add(self.right[i] * self.shown[j]),
-            self._add(self.shown[i] * self.right[j]),
-        )
+        right_a = self._add(self.right[i] * self.shown[j])
+        right_b = self._add(self.shown[i] * self.right[j])
         same = n - right_a - right_b + 2 * self._add(self.right[i] * self.right[j])
         a, b = self.accuracy[:, i], self.accuracy[:, j]
         chance = n * (a * b + (1 - a) * (1 - b))
@@ -394,24 +436,23 @@ def _model_means(
     pairs: pd.DataFrame, stages: list[_Stage], everybody: list[str], n_images: int
 ) -> dict[tuple[str, str], np.ndarray]:
     """Add up the kappas of one model's pairs, some pairs at a time, by stage and kind."""
-    places = {name: place for place, name in enumerate(everybody)}
-    ends = pd.MultiIndex.from_arrays([names.map(places) for _, names in _pair_names(pairs)])
+    positions = {name: position for position, name in enumerate(everybody)}
+    ends = pd.MultiIndex.from_arrays([names.map(positions) for _, names in _pair_names(pairs)])
     every = ends.unique()
     at = every.get_indexer(ends)
-    step = max(1, BLOCK // max(n_images, *(stage.shown.shape[1] for stage in stages)))
+    n_items = [stage.shown.shape[1] for stage in stages]
+    step = max(1, BLOCK // max(n_images, *n_items))
     totals: dict[tuple[str, str], list[np.ndarray]] = {}
     for start in range(0, len(every), step):
         block = every[start : start + step]
-        kappas = _kappas(
-            stages, *(block.get_level_values(side).to_numpy(dtype=int) for side in (0, 1))
-        )
+        i, j = (block.get_level_values(side).to_numpy(dtype=int) for side in (0, 1))
+        kappas = _kappas(stages, i, j)
         here = pairs.assign(at=at - start)[(at >= start) & (at < start + len(block))]
         for (stage, pair), own in here.groupby(["stage", "pair"], sort=False):
             values = kappas[str(stage)][:, own["at"]]
             known = np.isfinite(values)
-            total = totals.setdefault(
-                (str(stage), str(pair)), [np.zeros(n_images), np.zeros(n_images)]
-            )
+            empty = [np.zeros(n_images), np.zeros(n_images)]
+            total = totals.setdefault((str(stage), str(pair)), empty)
             total[0] += np.where(known, values, 0).sum(axis=1)
             total[1] += known.sum(axis=1)
     return {
@@ -420,17 +461,20 @@ def _model_means(
 
 
 def _kappas(stages: list[_Stage], i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
-    """Give kappa (photographs × pairs) at each stage, and over all of them against chance within each."""
+    """Compute kappa (photographs × pairs) at each stage and over all stages.
+
+    Over all stages, chance is taken within each stage.
+    """
     out: dict[str, np.ndarray] = {}
-    whole = {name: np.zeros(1) for name in ("n", "same", "chance")}
+    total = {name: np.zeros(1) for name in ("n", "same", "chance")}
     for stage in stages:
-        found = stage.count(i, j)
-        whole = {name: whole[name] + found[name] for name in whole}
-        n = np.where(found["n"] > 0, found["n"], np.nan)
-        a, b = found["right_a"] / n, found["right_b"] / n
-        out[stage.name] = kappa(found["same"] / n, a * b + (1 - a) * (1 - b))
-    n = np.where(whole["n"] > 0, whole["n"], np.nan)
-    return {**out, EVERYWHERE: kappa(whole["same"] / n, whole["chance"] / n)}
+        counts = stage.count(i, j)
+        total = {name: total[name] + counts[name] for name in total}
+        n = np.where(counts["n"] > 0, counts["n"], np.nan)
+        a, b = counts["right_a"] / n, counts["right_b"] / n
+        out[stage.name] = kappa(counts["same"] / n, a * b + (1 - a) * (1 - b))
+    n = np.where(total["n"] > 0, total["n"], np.nan)
+    return {**out, EVERYWHERE: kappa(total["same"] / n, total["chance"] / n)}
 
 
 CORRELATION_COLUMNS = (
@@ -456,7 +500,7 @@ OTHERS = "mean of other networks"
     }
 )
 def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
-    """Correlate people's recognition over (model, stage) with that of networks that did not make the images.
+    """Correlate people's recognition over (model, stage) with that of networks.
 
     Parameters
     ----------
@@ -475,13 +519,29 @@ def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
     Feather et al. (2023) plot the mean over all other networks against people, one point a model
     and stage; stages that are photographs are points too, once for each model. Points of one model
     are not independent, so no p value is given.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> from neurometamer.behavior.curves import recognition_curves, trial_cells
+    >>> table = curve_correlation(recognition_curves(trial_cells(trials)))
+    >>> table[["network", "n_points"]].values.tolist()
+    [['other', 3], ['mean of other networks', 3]]
     """
     keys = ["model", "stage"]
     human = curves[curves["observer"] == "human"][[*keys, "proportion"]]
     others = curves[(curves["observer"] == "network") & (curves["network"] != curves["model"])]
-    mean = (
-        others.groupby(keys, sort=False, as_index=False)["proportion"].mean().assign(network=OTHERS)
-    )
+    mean = others.groupby(keys, sort=False, as_index=False)["proportion"].mean()
+    mean = mean.assign(network=OTHERS)
     rows = []
     for name, own in pd.concat([others, mean], ignore_index=True).groupby("network", sort=False):
         both = human.merge(own[[*keys, "proportion"]], on=keys, suffixes=("_human", "_network"))

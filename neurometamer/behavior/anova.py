@@ -1,4 +1,6 @@
-"""Analyses of variance of proportions correct through pingouin: partial η², Greenhouse-Geisser, post-hoc tests.
+"""Analyses of variance of proportions correct: partial η², Greenhouse-Geisser, post-hoc tests.
+
+They are computed with pingouin.
 
 One row an effect, the same columns for every analysis. People with a missing cell have no place in
 an analysis of variance of complete profiles: they are left out, counted and named, or refused.
@@ -17,7 +19,7 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.permutation import permutation_p, permute_mixed, permute_repeated
-from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh", "bonferroni": "bonf", "none": "none"}
@@ -79,7 +81,24 @@ def name_models(models: Sequence[str]) -> str:
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Profiles:
-    """Complete data of an analysis: `values` (n, n_models, n_stages), and who was left out for which missing cells."""
+    """Complete data of an analysis: `values` (n, n_models, n_stages).
+
+    `excluded` names the people left out and the number of their missing cells.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.participants, profiles.values.shape
+    (['a', 'b', 'c'], (3, 1, 2))
+    """
 
     values: np.ndarray
     participants: Sequence[str]
@@ -90,7 +109,10 @@ class Profiles:
 
 @contextmanager
 def _pingouin() -> Iterator[Any]:
-    """Import pingouin; its warnings about its own libraries, and about pairs without any difference, are not ours."""
+    """Import pingouin without its warnings.
+
+    They concern its own libraries and pairs without any difference.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,7 +144,7 @@ def complete_profiles(
     strict: bool = False,
     what: str = "",
 ) -> Profiles:
-    """Put cells into an array of people × models × stages; leave out people with missing cells.
+    """Arrange cells as people × models × stages; leave out people with missing cells.
 
     Parameters
     ----------
@@ -145,6 +167,20 @@ def complete_profiles(
     InputError
         When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people
         are complete.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.values[:, 0].tolist()
+    [[0.9, 0.4], [0.8, 0.5], [1.0, 0.3]]
     """
     if not models or not stages:
         raise InputError(
@@ -152,9 +188,7 @@ def complete_profiles(
         )
     wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
     wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
-    if nowhere := [
-        f"{model} / {stage}" for model, stage in wanted if (model, stage) not in wide.columns
-    ]:
+    if nowhere := [" / ".join(cell) for cell in wanted if cell not in wide.columns]:
         raise InputError(
             f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have "
             "trials."
@@ -163,40 +197,39 @@ def complete_profiles(
     gaps = wide.isna()
     lost = gaps.index[gaps.any(axis=1)]
     if strict and len(lost):
+        cells_lost = name_ids(" / ".join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])
         raise InputError(
-            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. "
-            f"{name_ids(' / '.join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])}."
+            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. {cells_lost}; "
+            "leave out --strict to analyze the others, or choose fewer --models or --stages."
         )
-    whole = wide.drop(index=lost)
-    if len(whole) < 2:
+    complete = wide.drop(index=lost)
+    if len(complete) < 2:
         raise InputError(
-            f"{what}: {len(whole)} people have trials in every cell, and at least 2 are needed; "
+            f"{what}: {len(complete)} people have trials in every cell, and at least 2 are needed; "
             f"{len(lost)} lack cells. Choose fewer --models or --stages."
         )
-    named = [
-        {
-            "participant": who,
-            "reason": f"{what}: {int(gaps.loc[who].sum())} of {len(wanted)} cells without trials",
-        }
-        for who in lost
-    ]
+    excluded = []
+    for name in lost:
+        n_gaps = int(gaps.loc[name].sum())
+        reason = f"{what}: {n_gaps} of {len(wanted)} cells without trials"
+        excluded.append({"participant": name, "reason": reason})
     return Profiles(
-        values=whole.to_numpy(dtype=float).reshape(len(whole), len(models), len(stages)),
-        participants=[str(name) for name in whole.index],
+        values=complete.to_numpy(dtype=float).reshape(len(complete), len(models), len(stages)),
+        participants=[str(name) for name in complete.index],
         models=list(models),
         stages=list(stages),
-        excluded=pd.DataFrame(named, columns=["participant", "reason"]),
+        excluded=pd.DataFrame(excluded, columns=["participant", "reason"]),
     )
 
 
 def _long(profiles: Profiles, prefix: str = "") -> pd.DataFrame:
-    """Unfold for pingouin; levels are numbered so that their order, and not the alphabet, holds."""
+    """Unfold for pingouin; numbers keep the order of the levels."""
     n, n_models, n_stages = profiles.values.shape
-    who, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
-    people = np.array([f"{prefix}{one}" for one in profiles.participants], dtype=object)
+    person, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
+    people = np.array([f"{prefix}{name}" for name in profiles.participants], dtype=object)
     return pd.DataFrame(
         {
-            "participant": people[who],
+            "participant": people[person],
             "model": model,
             "stage": stage,
             "proportion": profiles.values.ravel(),
@@ -212,10 +245,13 @@ def _need_spread(values: np.ndarray, what: str) -> None:
 
 
 def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFrame:
-    """Give pingouin's table our columns; Mauchly's test only where there are more people than contrasts."""
-    out = table.rename(columns={name.replace("_", "-"): name for name in _NAMES}).rename(
-        columns=_NAMES
-    )
+    """Rename the columns of pingouin's table.
+
+    Mauchly's test is kept only where there are more people than contrasts.
+    """
+    # older versions of pingouin write p-unc where newer ones write p_unc
+    older = {name.replace("_", "-"): name for name in _NAMES}
+    out = table.rename(columns=older).rename(columns=_NAMES)
     out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, **same)
     out["source"] = out["source"].replace(
         {"stage * model": "model x stage", "Interaction": "observer x stage"}
@@ -238,7 +274,9 @@ MIXED_METHOD = "mixed: observer between, stage within, pingouin"
 def repeated_anova(
     profiles: Profiles, *, analysis: str = "", observer: str = "human"
 ) -> pd.DataFrame:
-    """Repeated-measures analysis of variance: model × stage, or one way where the other factor has one level.
+    """Compute a repeated-measures analysis of variance of model × stage.
+
+    It has one way where the other factor has one level.
 
     Parameters
     ----------
@@ -264,6 +302,21 @@ def repeated_anova(
     Notes
     -----
     Feather et al. (2023): two-way repeated measures (stage × model), F of the main effect of model.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> table = repeated_anova(profiles)
+    >>> table[["source", "df1", "df2"]].values.tolist(), round(float(table["F"].iloc[0]), 2)
+    ([['stage', 1, 2]], 18.75)
     """
     n, n_models, n_stages = profiles.values.shape
     if n_models < 2 and n_stages < 2:
@@ -285,9 +338,8 @@ def repeated_anova(
             made = pingouin.rm_anova(
                 data=_long(profiles), within=factor, correction=True, **options
             )
-        except (
-            ZeroDivisionError
-        ):  # its test of sphericity, for an effect of two degrees of freedom in two people
+        except ZeroDivisionError:
+            # its test of sphericity, for an effect of two degrees of freedom in two people
             raise InputError(
                 f"{analysis}: pingouin cannot analyze this design with {n} people; add a third."
             ) from None
@@ -310,7 +362,9 @@ def repeated_anova(
 def mixed_anova(
     first: Profiles, second: Profiles, *, analysis: str = "", observer: str = ""
 ) -> pd.DataFrame:
-    """Mixed analysis of variance of one model's metamers: observer (two groups) between, stage within.
+    """Compute a mixed analysis of variance of the metamers of one model.
+
+    Observer (two groups) is the factor between, stage the factor within.
 
     Parameters
     ----------
@@ -335,6 +389,22 @@ def mixed_anova(
     -----
     Feather et al. (2023): "human vs network". With groups of different size, sums of squares are
     those of pingouin (stages weighted by group size).
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> other = cells.assign(proportion=[0.9, 0.8, 0.7, 0.8, 0.8, 0.6])
+    >>> network = complete_profiles(other, ["resnet"], ["early", "late"])
+    >>> mixed_anova(profiles, network)["source"].tolist()
+    ['observer', 'stage', 'observer x stage']
     """
     if list(first.models) != list(second.models) or list(first.stages) != list(second.stages):
         raise InputError(f"{analysis}: the groups have different models or stages.")
@@ -342,7 +412,8 @@ def mixed_anova(
         raise InputError(f"{analysis}: a mixed analysis of variance needs two stages.")
     _need_spread(np.concatenate([first.values, second.values]), analysis)
     both = [
-        _long(one, f"{name} ").assign(observer=name) for name, one in (("a", first), ("b", second))
+        _long(group, f"{name} ").assign(observer=name)
+        for name, group in (("a", first), ("b", second))
     ]
     with _pingouin() as pingouin:
         made = pingouin.mixed_anova(
@@ -416,6 +487,23 @@ def post_hoc(
     ------
     InputError
         When the correction is unknown.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> table = post_hoc(profiles)
+    >>> table[["a", "b", "n_tests"]].values.tolist()
+    [['early', 'late', 1]]
+    >>> round(float(table["mean_difference"].iloc[0]), 2)
+    0.5
     """
     if correction not in CORRECTIONS:
         raise unknown_name("correction", correction, CORRECTIONS)
@@ -458,24 +546,24 @@ def _pair(
     factor = "stage" if contrast == "stage" else "model"
     a, b = int(row["A"]), int(row["B"])
     at = int(row["stage"]) if contrast == "stage * model" else None
-    means = (
-        profiles.values.mean(axis=0)
-        if at is None
-        else profiles.values[:, :, at : at + 1].mean(axis=0)
-    )
-    means = means.mean(axis=0 if factor == "stage" else 1)
-    known = np.isfinite(row["T"])
+    values = profiles.values if at is None else profiles.values[:, :, at : at + 1]
+    means = values.mean(axis=0).mean(axis=0 if factor == "stage" else 1)
+    t, p = row["T"], row["p_unc"]
     corrected = row.get("p_corr", np.nan)
+    if not np.isfinite(corrected):
+        corrected = p
+    if not np.isfinite(t):
+        t = p = corrected = np.nan
     return {
         "family": families[contrast],
         "at": "" if at is None else names["stage"][at],
         "a": names[factor][a],
         "b": names[factor][b],
         "mean_difference": means[a] - means[b],
-        "t": row["T"] if known else np.nan,
+        "t": t,
         "df": row["dof"],
-        "p": row["p_unc"] if known else np.nan,
-        "p_corrected": (corrected if np.isfinite(corrected) else row["p_unc"]) if known else np.nan,
+        "p": p,
+        "p_corrected": corrected,
         "hedges_g": row["hedges"],
     }
 
@@ -519,18 +607,18 @@ def permutation_table(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Give the effects of an analysis of variance the p value of shuffled labels.
+    """Test the effects of an analysis of variance with shuffled labels.
 
     Parameters
     ----------
     anova : pandas.DataFrame
         From `repeated_anova` or `mixed_anova`.
     data : Profiles or tuple of Profiles
-        What it was made of.
+        Data of the analysis.
     n_permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
 
     Returns
     -------
@@ -542,14 +630,31 @@ def permutation_table(
     -----
     Feather et al. (2023) shuffle 10,000 times; their scripts count ``>=`` in one place and ``>`` in
     another, and report 1 / N for none. The stage effect of a mixed analysis is not shuffled.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> anova = repeated_anova(profiles)
+    >>> table = permutation_table(anova, profiles, n_permutations=99)
+    >>> table[["source", "n_permutations"]].values.tolist()
+    [['stage', 99]]
     """
     name = f"{anova['analysis'].iloc[0]} {anova['models'].iloc[0]} {anova['observer'].iloc[0]}"
     if isinstance(data, Profiles):
         nulls = permute_repeated(data.values, n_permutations, seed=seed, name=name)
         names = {"model": "model", "stage": "stage", "interaction": "model x stage"}
     else:
-        values = np.concatenate([one.values[:, 0] for one in data])
-        groups = np.repeat([0, 1], [len(one.values) for one in data])
+        first, second = (group.values[:, 0] for group in data)
+        values = np.concatenate([first, second])
+        groups = np.repeat([0, 1], [len(first), len(second)])
         nulls = permute_mixed(values, groups, n_permutations, seed=seed, name=name)
         names = {"observer": "observer", "interaction": "observer x stage"}
     observed = anova.set_index("source")["F"]

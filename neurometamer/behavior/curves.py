@@ -13,19 +13,19 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked_with
 from neurometamer.behavior.trials import SHOWN, USABLE, spread_photographs
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, name_ids, unknown_name
 from stimuli_gen.categories import CATEGORIES
 
 CELL = ("observer", "network", "participant", "model", "stage")
 CURVE = ("observer", "network", "model", "stage")
 SEM_METHODS = ("between", "within")
 SOME_NETWORK = "network"
-"""The name of the network in tables of proportions, which do not tell which one answered."""
+"""Name of the network in tables of proportions, which do not name the network that answered."""
 
 
 def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
-    """Give every trial a model and the name of the network that answered.
+    """Add the model and the name of the network that answered to every trial.
 
     Parameters
     ----------
@@ -62,9 +62,24 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns observer, network (empty for people), participant, model, stage, n_trials and
         proportion. Photographs count in every model, see `spread_photographs`.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> cells = trial_cells(trials)
+    >>> cells.groupby("observer", sort=False).size().to_dict()
+    {'human': 12, 'network': 3}
     """
-    rows = model_rows(trials)
-    return _average(rows)
+    return _average(model_rows(trials))
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +89,7 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
 
 @checked_with(tables={"trials": SHOWN})
 def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Give each network, for each person, its share of correct answers to the images that this person saw.
+    """Compute the share of correct answers of each network on the images of each person.
 
     Parameters
     ----------
@@ -92,6 +107,22 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     This is the data matrix of Feather et al. (2023): participants × stages × {human, network on the
     same images}. The units of the network group differ in images only, so tests between the groups
     speak of these images and this network, not of networks at large.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> cells, n_missing = cells_on_same_images(trials)
+    >>> cells.groupby("observer", sort=False).size().to_dict(), n_missing
+    ({'human': 12, 'network': 12}, 0)
     """
     rows = spread_photographs(trials)
     keys = ["model", "stage", "stimulus"]
@@ -100,10 +131,8 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     for name, own in rows[rows["observer"] == "network"].groupby("participant", sort=False):
         seen = people[["participant", *keys]].merge(own[[*keys, "correct"]], on=keys, how="left")
         absent += int(seen["correct"].isna().sum())
-        seen = seen.dropna(subset=["correct"])
-        parts.append(
-            seen.assign(observer="network", network=name, correct=seen["correct"].astype(bool))
-        )
+        seen = seen.dropna(subset=["correct"]).assign(observer="network", network=name)
+        parts.append(seen.assign(correct=seen["correct"].astype(bool)))
     return _average(pd.concat(parts, ignore_index=True)), absent
 
 
@@ -128,6 +157,20 @@ def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         As from `trial_cells`, without n_trials; missing values are left out.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "b"],
+    ...         "observer": "human",
+    ...         "model": "resnet",
+    ...         "stage": "late",
+    ...         "proportion": [0.4, 0.6],
+    ...     }
+    ... )
+    >>> proportion_cells(table)["proportion"].tolist()
+    [0.4, 0.6]
     """
     rows = spread_photographs(table)
     rows = rows.assign(
@@ -158,36 +201,49 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
     ------
     InputError
         When a name has no rows.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> select_cells(trial_cells(trials), [], ["late", "early"])["stage"].unique().tolist()
+    ['late', 'early']
     """
     order = {}
-    for role, asked in (("model", models), ("stage", stages)):
+    for role, chosen in (("model", models), ("stage", stages)):
         known = list(dict.fromkeys(cells[role]))
-        for name in asked:
+        for name in chosen:
             if name not in known:
                 raise unknown_name(f"{role} (no usable trial has it)", name, known)
-        order[role] = {name: place for place, name in enumerate(asked or known)}
-    kept = cells[
-        cells["model"].isin(list(order["model"])) & cells["stage"].isin(list(order["stage"]))
-    ]
+        order[role] = {name: rank for rank, name in enumerate(chosen or known)}
+    is_chosen = cells["model"].isin(list(order["model"])) & cells["stage"].isin(
+        list(order["stage"])
+    )
+    kept = cells[is_chosen]
     if kept.empty:
         raise InputError(
             f"no rows of {name_ids(models or ['any model'])} at "
             f"{name_ids(stages or ['any stage'])}."
         )
-    kinds = {
-        name: place
-        for place, name in enumerate(dict.fromkeys(cells["observer"] + cells["network"]))
-    }
-    places = pd.DataFrame(
+    observers = dict.fromkeys(cells["observer"] + cells["network"])
+    observer_ranks = {name: rank for rank, name in enumerate(observers)}
+    ranks = pd.DataFrame(
         {
-            "kind": (kept["observer"] + kept["network"]).map(kinds),
+            "observer": (kept["observer"] + kept["network"]).map(observer_ranks),
             "model": kept["model"].map(order["model"]),
             "stage": kept["stage"].map(order["stage"]),
         }
     )
-    return kept.loc[
-        places.sort_values(["kind", "model", "stage"], kind="stable").index
-    ].reset_index(drop=True)
+    ranks = ranks.sort_values(["observer", "model", "stage"], kind="stable")
+    return kept.loc[ranks.index].reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -222,6 +278,22 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     ----------
     Cousineau, D. (2005). Tutorials in Quantitative Methods for Psychology 1:42-45.
     Morey, R. D. (2008). Tutorials in Quantitative Methods for Psychology 4:61-64.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> curves = recognition_curves(trial_cells(trials))
+    >>> curves.loc[curves["observer"] == "human", ["stage", "n"]].values.tolist()
+    [['natural', 4], ['late', 4], ['early', 4]]
     """
     if sem not in SEM_METHODS:
         raise unknown_name("standard error", sem, SEM_METHODS)
@@ -231,17 +303,16 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
     kinds = cells.groupby(["observer", "network"], sort=False)
     errors = [_within_sem(part) for _, own in kinds for part in _same_people(own)]
-    return out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left").assign(
-        sem_method="within people (Cousineau 2005; Morey 2008)"
-    )
+    out = out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left")
+    return out.assign(sem_method="within people (Cousineau 2005; Morey 2008)")
 
 
 def _same_people(own: pd.DataFrame) -> list[pd.DataFrame]:
-    """Part models into sets that no person saw two of, such as those of different experiments."""
+    """Divide models into sets such that no person saw two of them (different experiments)."""
     sets: list[tuple[set[str], set[str]]] = []
     for model, rows in own.groupby("model", sort=False):
         models, people = {str(model)}, set(rows["participant"])
-        for known in [one for one in sets if one[1] & people]:
+        for known in [known for known in sets if known[1] & people]:
             models, people = models | known[0], people | known[1]
             sets.remove(known)
         sets.append((models, people))
@@ -253,23 +324,19 @@ def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
     values = wide.to_numpy(dtype=float)
     n, n_cells = values.shape
     centered = values - values.mean(axis=1, keepdims=True)
-    known = n > 1 and n_cells > 1
-    variance = (
-        centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
-        if known
-        else np.full(n_cells, np.nan)
-    )
+    variance = np.full(n_cells, np.nan)
+    if n > 1 and n_cells > 1:
+        variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
     names = wide.columns.to_frame(index=False)
-    return names.assign(
-        sem=np.sqrt(variance / max(n, 1)), **{c: own[c].iloc[0] for c in ("observer", "network")}
-    )
+    same = {name: own[name].iloc[0] for name in ("observer", "network")}
+    return names.assign(sem=np.sqrt(variance / max(n, 1)), **same)
 
 
 @checked_with(tables={"trials": SHOWN})
 def bootstrap_curves(
     trials: pd.DataFrame, n_resamples: int = 1000, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Draw images anew and give the interval of every point of the curves.
+    """Resample images and compute the interval of every point of the curves.
 
     Parameters
     ----------
@@ -281,7 +348,7 @@ def bootstrap_curves(
     confidence : float
         Share inside the interval, in (0, 1).
     seed : int
-        Of the draws; they are shared by all points.
+        Seed of the draws, which are the same for all points.
 
     Returns
     -------
@@ -294,6 +361,22 @@ def bootstrap_curves(
     -----
     The intervals say what other images of the same kind would change, not what other people would.
     Feather et al. (2023) resample images for answers of networks (1,000 times).
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> intervals = bootstrap_curves(trials, 100)
+    >>> bool((intervals["ci_low"] <= intervals["ci_high"]).all())
+    True
     """
     from scipy.sparse import csr_matrix
 
@@ -317,7 +400,9 @@ def bootstrap_curves(
 
 
 def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give photographs of trials a number and draw them; the same rows and seed give the same draws everywhere.
+    """Assign numbers to the photographs of trials, and draw resamples of them.
+
+    The same rows and seed give the same draws everywhere.
 
     Parameters
     ----------
@@ -326,7 +411,7 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
     n_resamples : int
         Resamples.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -341,7 +426,7 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
 
 
 def name_interval(confidence: float, n_resamples: int) -> str:
-    """Say how intervals over images were made.
+    """Name the method of intervals over images.
 
     Parameters
     ----------
@@ -366,7 +451,9 @@ def name_interval(confidence: float, n_resamples: int) -> str:
     }
 )
 def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES) -> pd.DataFrame:
-    """Count every answer to every true category: people together, each network alone, at each model and stage.
+    """Count every answer to every true category, at each model and stage.
+
+    People are counted together, each network alone.
 
     Parameters
     ----------
@@ -381,26 +468,34 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
         Columns observer, network, model, stage, truth, response, n and share (of the trials of that
         true category; NaN where there were none). One row a cell of the matrix, zeros too; the
         order of `categories` throughout.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.trials import name_columns, screen_trials
+    >>> table = simulate_recognition(
+    ...     {"resnet": {"early": 0.9, "late": 0.3}},
+    ...     {"other": {"resnet": {"early": 0.9, "late": 0.4}}},
+    ...     n_people=4,
+    ...     n_images=60,
+    ...     seed=1,
+    ... )
+    >>> trials = screen_trials(name_columns(table)).trials
+    >>> table = confusion_table(trials)
+    >>> len(table), int(table["n"].sum()) == len(trials)
+    (1536, True)
     """
     rows = model_rows(trials)
     names = list(categories)
-    places = pd.Series({name: place for place, name in enumerate(names)})
+    numbers = pd.Series({name: number for number, name in enumerate(names)})
     out = []
     for key, own in rows.groupby(list(CURVE), sort=False):
         counts = np.zeros((len(names), len(names)), dtype=int)
         answered = own[own["response"].isin(names)]
-        np.add.at(
-            counts,
-            (places[answered["truth"]].to_numpy(), places[answered["response"]].to_numpy()),
-            1,
-        )
-        total = (
-            own["truth"]
-            .map(places)
-            .value_counts()
-            .reindex(range(len(names)), fill_value=0)
-            .to_numpy()[:, None]
-        )
+        truth, response = numbers[answered["truth"]], numbers[answered["response"]]
+        np.add.at(counts, (truth.to_numpy(), response.to_numpy()), 1)
+        shown = own["truth"].map(numbers).value_counts()
+        total = shown.reindex(range(len(names)), fill_value=0).to_numpy()[:, None]
         share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
         part = {"truth": np.repeat(names, len(names)), "response": names * len(names)}
         part |= {"n": counts.ravel(), "share": share.ravel()}

@@ -1,4 +1,6 @@
-"""A 16-way recognition experiment as a folder of files that any browser runs, without server or network.
+"""A 16-way recognition experiment as a folder of files for any browser.
+
+It needs neither a server nor a network.
 
 The trial is that of Feather et al. (2023): fixation, image, mask, then one of 16 answers. Each
 participant sees every image in exactly one condition. The published folder (``page/``) holds no
@@ -34,19 +36,10 @@ from neurometamer.behavior.experiment_images import (
     read_sources,
 )
 from neurometamer.behavior.trials import read_numbers
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    digest,
-    duplicates,
-    generator,
-    name_ids,
-    provenance,
-    unknown_name,
-    write_json,
-    write_table,
-    write_text,
-)
+from neurometamer.store import read_table, write_json, write_table, write_text
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import write_png
@@ -110,21 +103,22 @@ _NUMBERS = (
     "refresh_hz",
     "repeated",
 )
-_CONSENT = """You will see images that flash for a moment, and choose what each of them showed. There is nothing else \
-to do, and you can stop at any time by closing the page.
+_CONSENT = """You will see images that flash for a moment, and choose what each of them showed. \
+There is nothing else to do, and you can stop at any time by closing the page.
 
-Your answers, their times and the name of your browser are recorded under your participant code, and nothing else."""
+Your answers, their times and the name of your browser are recorded under your participant code, \
+and nothing else."""
 
 
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class PageSettings:
-    """What can be chosen about an experiment page; the defaults are those of Feather et al. where they say.
+    """Settings of an experiment page; the defaults are those of Feather et al. where they say.
 
     Parameters
     ----------
     title : str
-        Of the page.
+        Title of the page.
     consent : str
         Text of the first page; an empty line begins a new paragraph.
     post_url : str
@@ -134,8 +128,8 @@ class PageSettings:
         sent again or saved as a file. A server of another origin must answer with
         ``Access-Control-Allow-Origin``.
     seed : int
-        Of file names, masks, which photographs go where, and (with the participant code) of each
-        participant's order.
+        Seed of file names, masks, which photographs go where, and (with the participant code) of
+        each participant's order.
     fixation_ms, image_ms, mask_ms : float
         Planned durations; each lasts a whole number of frames nearest to it.
     slow_ms : tuple of float, optional
@@ -193,10 +187,8 @@ class PageSettings:
                 f"at least 1 practice image is needed, not {self.practice}: people must see the "
                 "task first."
             )
-        if (
-            min(self.screening, self.catch, self.seed) < 0
-            or min(self.block_length, self.n_masks, self.post_tries) < 1
-        ):
+        least = min(self.screening, self.catch, self.seed)
+        if least < 0 or min(self.block_length, self.n_masks, self.post_tries) < 1:
             raise InputError(
                 "numbers of images and the seed are at least 0; block length, masks and tries at "
                 "least 1."
@@ -216,16 +208,18 @@ class PageSettings:
 def phase_masks(
     images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Scramble the phases of one image drawn at random: its colors and frequencies, nothing to be seen.
+    """Scramble the phases of one image that is drawn at random.
+
+    The mask has the colors and frequencies of the image, and shows nothing.
 
     Parameters
     ----------
     images : callable
         Gives image number i, (3, height, width) float32 in [0, 1].
     n_images : int
-        How many there are.
+        Number of images.
     random : numpy.random.Generator
-        Of this mask.
+        Random generator of this mask.
 
     Returns
     -------
@@ -249,7 +243,7 @@ def noise_masks(
     n_images : int
         Not used.
     random : numpy.random.Generator
-        Of this mask.
+        Random generator of this mask.
 
     Returns
     -------
@@ -285,13 +279,15 @@ def page_hash(text: str) -> int:
         0 to 2³² − 1.
     """
     value = 2166136261
-    for one in text.encode("ascii"):
-        value = (value ^ one) * 16777619 % 2**32
+    for byte in text.encode("ascii"):
+        value = (value ^ byte) * 16777619 % 2**32
     return value
 
 
 def list_of(participant: str, n_lists: int) -> int:
-    """Tell which list a participant gets: the number at the end of the code, or else a hash of it, modulo the lists.
+    """Choose the list of a participant from the code.
+
+    It is the number at the end of the code, or else a hash of the code, modulo the number of lists.
 
     Parameters
     ----------
@@ -315,7 +311,9 @@ def list_of(participant: str, n_lists: int) -> int:
 
 
 def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int) -> np.ndarray:
-    """Give each image one condition a list: over the lists every image is in every condition once (a Latin square).
+    """Give each image one condition per list, as in a Latin square.
+
+    Over the lists every image is in every condition once.
 
     Parameters
     ----------
@@ -324,25 +322,22 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
     conditions : sequence of str
         Their names.
     seed : int
-        Of which images share a condition.
+        Seed of the assignment.
 
     Returns
     -------
     ndarray
-        (n_images, n_conditions) int; column l holds the place in `conditions` that each image has
+        (n_images, n_conditions) int; column l holds the position in `conditions` that each image has
         in list l. In every list the conditions differ by at most one image, over all and within
         each category by at most one.
     """
     random = generator(seed, "assignment")
     order = random.permutation(len(images))
-    turn = {
-        name: place
-        for place, name in enumerate(random.permutation(sorted(set(images["category"]))))
-    }
+    categories = random.permutation(sorted(set(images["category"])))
+    turn = {name: number for number, name in enumerate(categories)}
     order = order[np.argsort(images["category"].map(turn).to_numpy()[order], kind="stable")]
-    first = np.empty(
-        len(images), dtype=int
-    )  # goes on from category to category: even in each and over all
+    # the count goes on from category to category: even in each and over all
+    first = np.empty(len(images), dtype=int)
     first[order] = (np.arange(len(images)) + random.integers(len(conditions))) % len(conditions)
     return (first[:, None] + np.arange(len(conditions))) % len(conditions)
 
@@ -374,9 +369,10 @@ def write_experiment_page(
         The same without conditions: photographs of other images, for practice, screening and catch
         trials. They are cut to the size of the stimuli.
     out : path-like
-        Gets ``page/`` (to be published), ``key.csv`` (not to be published) and ``provenance.json``.
+        Folder that gets ``page/`` (to be published), ``key.csv`` (not to be published) and
+        ``provenance.json``.
     progress : callable, optional
-        Hears (images written, images).
+        Called as ``progress(images_written, images)``.
     **settings : object
         See `PageSettings`.
 
@@ -409,38 +405,28 @@ def write_experiment_page(
     )
     table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
     pictures = Photograph(table["file"].tolist(), size)
-    described = [
-        table.drop(columns="file"),
-        [digest(pictures(i)) for i in range(len(table))],
-        asdict(chosen),
-    ]
-    version = digest(*described, _template_digest())
+    contents = [digest(pictures(i)) for i in range(len(table))]
+    templates = digest([_template(name) for name in PAGE_FILES])
+    version = digest(table.drop(columns="file"), contents, asdict(chosen), templates)
     _refuse_another(Path(out), version)
-    table = table.assign(code=_codes(table, chosen.seed), page_version=version)
+    # files are named by hashes of seed, phase, id and condition
+    words = table["phase"] + "\x1f" + table["id"] + "\x1f" + table["condition"]
+    hashes = [hashlib.sha256(f"{chosen.seed}\x1f{word}".encode()) for word in words]
+    codes = [word.hexdigest()[:16] for word in hashes]
+    table = table.assign(code=codes, page_version=version)
     _write_folder(Path(out), table, pictures, chosen, version, progress)
     return _write_key(Path(out), table, chosen)
 
 
-def _template_digest() -> str:
-    return digest([_template(name) for name in PAGE_FILES])
-
-
 def _template(name: str) -> str:
-    return (resources.files("neurometamer") / "templates" / "experiment" / name).read_text(
-        encoding="utf-8"
-    )
-
-
-def _codes(table: pd.DataFrame, seed: int) -> list[str]:
-    """Name the files by hashes of seed, phase, id and condition."""
-    words = table["phase"] + "\x1f" + table["id"] + "\x1f" + table["condition"]
-    return [hashlib.sha256(f"{seed}\x1f{one}".encode()).hexdigest()[:16] for one in words]
+    folder = resources.files("neurometamer") / "templates" / "experiment"
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _refuse_another(out: Path, version: str) -> None:
-    if (out / "key.csv").is_file() and set(
-        _read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]
-    ) != {version}:
+    if not (out / "key.csv").is_file():
+        return
+    if set(_read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]) != {version}:
         raise InputError(
             f"{out} holds another experiment, whose key is needed to read its answers; choose "
             "another --out."
@@ -455,7 +441,10 @@ def _write_folder(
     version: str,
     progress: Progress | None,
 ) -> None:
-    """Write images and masks under their codes, in the order of the codes, then the settings and the page."""
+    """Write images and masks under their codes, then the settings and the page.
+
+    The files are written in the order of the codes.
+    """
     for done, row in enumerate(np.argsort(table["code"].to_numpy())):
         write_png(out / "page" / "images" / f"{table['code'][row]}.png", pictures(int(row)))
         if progress is not None:
@@ -479,7 +468,7 @@ def _page_settings(
     version: str,
     masks: Sequence[str],
 ) -> dict[str, Any]:
-    """Collect what the page may know: codes, no names; its lists mix the conditions."""
+    """Collect what the page may know: codes without names, and lists that mix the conditions."""
     salt = version[:8]
 
     def checked(phase: str) -> list[dict[str, Any]]:
@@ -514,26 +503,29 @@ def _page_settings(
 
 
 def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
-    """Give the codes, one row an image and one column a list, rows in the order of their first codes."""
+    """Return the codes, one row per image and one column per list.
+
+    The rows are in the order of their first codes.
+    """
     main = table[table["phase"] == "main"]
     conditions = sorted(set(main["cell"]))
     images = main.drop_duplicates("reference_id").sort_values("reference_id")
     code = main.set_index(["reference_id", "cell"])["code"].to_dict()
-    places = assign_conditions(images, conditions, seed)
-    return sorted(
-        [code[image, conditions[place]] for place in row]
-        for image, row in zip(images["reference_id"], places, strict=True)
-    )
+    rows = []
+    assigned = assign_conditions(images, conditions, seed)
+    for image, numbers in zip(images["reference_id"], assigned, strict=True):
+        rows.append([code[image, conditions[number]] for number in numbers])
+    return sorted(rows)
 
 
 def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataFrame:
     key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
-    key = key.assign(file=[Path(one).name for one in key["file"]])[list(_KEY_COLUMNS)].reset_index(
-        drop=True
-    )
+    key = key.assign(file=[Path(path).name for path in key["file"]])
+    key = key[list(_KEY_COLUMNS)].reset_index(drop=True)
     write_table(out / "key.csv", key)
-    told = provenance(asdict(chosen), seed=chosen.seed, page_version=key["page_version"].iloc[0])
-    write_json(out / "provenance.json", told)
+    version = key["page_version"].iloc[0]
+    record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
+    write_json(out / "provenance.json", record)
     return key
 
 
@@ -542,15 +534,13 @@ def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataF
 
 def _read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file with every cell as text, so that participant 001 stays 001."""
-    from neurometamer.store import read_table
-
     read_table(path, required)
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 @checked
 def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
-    """Put what the key knows into the answers of one or several participants.
+    """Add the contents of the key to the answers of one or several participants.
 
     Parameters
     ----------
@@ -579,30 +569,27 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
         raise InputError("no answers given; name the CSV files that the page saved.")
     known = _read_text(key, _KEY_COLUMNS).set_index("code")
     table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
-    table = _first_showings(table.drop_duplicates())
+    table = table.drop_duplicates()
+    # of several answers to one trial, keep those to the showing that was repeated least often
+    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
+    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
+    table = table[repeated == least]
     if again := duplicates(table["participant"] + " trial " + table["trial"]):
         raise InputError(
             f"two files disagree about {name_ids(again)}; did two people use one participant code? "
             "Give one of them."
         )
-    found = known.loc[table["stimulus"]].reset_index()
+    rows = known.loc[table["stimulus"]].reset_index()
     table = table.reset_index(drop=True).assign(
-        **{name: found[name] for name in _JOINED},
-        stimulus=found["id"],
-        reference_id=found["reference_id"],
-        code=found["code"],
+        **{name: rows[name] for name in _JOINED},
+        stimulus=rows["id"],
+        reference_id=rows["reference_id"],
+        code=rows["code"],
     )
     table["correct"] = (table["response"] == table["truth"]).astype(int)
     for name in _NUMBERS:
         table[name] = read_numbers(table[name], f"numbers in the column {name}")
     return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
-
-
-def _first_showings(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep, of several answers to one trial, those to the showing that was repeated least often."""
-    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
-    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
-    return table[repeated == least]
 
 
 def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The images of a recognition experiment: read from folders and tables, checked, and shared out over its parts."""
+"""The images of a recognition experiment: read, checked, and shared out over its parts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import (
-    InputError,
-    duplicates,
-    file_name,
-    generator,
-    name_ids,
-    read_table,
-    unknown_name,
-)
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import generator
+from neurometamer.store import file_name, read_table
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.conversion import cannot_use, open_photograph
 from stimuli_gen.stored_images import from_8bit
@@ -31,7 +25,7 @@ _TEXT = ("id", "reference_id", "category", "condition", "stage", "model", "kind"
 
 
 class Photograph:
-    """Images read when asked for, in the pixels that are shown.
+    """Images that are read one at a time, in the pixels that are shown.
 
     Parameters
     ----------
@@ -88,11 +82,12 @@ def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataF
     what = "stimuli" if conditions else "photographs"
     if not sources:
         raise InputError(f"no {what} given; use --{what} FOLDER or --{what} TABLE.csv.")
-    table = pd.concat([_read_source(Path(one), conditions) for one in sources], ignore_index=True)
+    tables = [_read_source(Path(source), conditions) for source in sources]
+    table = pd.concat(tables, ignore_index=True)
     if table.empty:
         raise InputError(f"there is no image in {name_ids(sources)}.")
     _check_names(table, what)
-    if missing := [one for one in table["file"] if not Path(one).is_file()]:
+    if missing := [path for path in table["file"] if not Path(path).is_file()]:
         raise InputError(
             f"image files do not exist: {name_ids(missing)}; write the stimuli again, or mend the "
             "table."
@@ -108,19 +103,17 @@ def _read_source(source: Path, conditions: bool) -> pd.DataFrame:
             f"{source} holds no stimuli.csv; give a folder written by 'stimuli', or a CSV (file, "
             "id, …)."
         )
-    needed = (
-        ["id", "category"]
-        if folder
-        else ["file", "id", "category", *(["condition"] if conditions else [])]
-    )
+    needed = ["id", "category"]
+    if not folder:
+        needed = ["file", *needed, *["condition"] * conditions]
     read_table(path, needed)
-    table = pd.read_csv(
-        path, dtype=str, keep_default_na=False, sep="\t" if path.suffix == ".tsv" else ","
-    )
+    separator = "\t" if path.suffix == ".tsv" else ","
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator)
     table = table.assign(**{name: "" for name in _TEXT if name not in table.columns})
     table[list(_TEXT)] = table[list(_TEXT)].apply(lambda column: column.str.strip())
-    files = [f"png/{file_name(one)}.png" for one in table["id"]] if folder else table["file"]
-    table["file"] = [str(path.parent / one) for one in files]
+    if folder:
+        table["file"] = [f"png/{file_name(name)}.png" for name in table["id"]]
+    table["file"] = [str(path.parent / file) for file in table["file"]]
     table["reference_id"] = table["reference_id"].where(table["reference_id"] != "", table["id"])
     if folder:
         table = _conditions_by_kind(table)
@@ -143,32 +136,31 @@ def _conditions_by_kind(table: pd.DataFrame) -> pd.DataFrame:
 def _check_names(table: pd.DataFrame, what: str) -> None:
     if nameless := int((table["id"] == "").sum()):
         raise InputError(f"{nameless} of the {what} have no id; fill the column id.")
-    for one, category in zip(table["id"], table["category"], strict=True):
+    for name, category in zip(table["id"], table["category"], strict=True):
+        if category == "":
+            raise InputError(f"'{name}' of the {what} has no category; fill the column category.")
         if category not in CATEGORIES:
-            if category == "":
-                raise InputError(
-                    f"'{one}' of the {what} has no category; fill the column category."
-                )
-            raise InputError(f"{unknown_name(f'category of {one!r}', category, CATEGORIES)}")
+            raise unknown_name(f"category of {name!r}", category, CATEGORIES)
     for names in ("id", "reference_id"):
         if again := duplicates(table[names] + " in condition '" + table["condition"] + "'"):
             raise InputError(
                 f"two images are the same {'id' if names == 'id' else 'image (reference_id)'}: "
-                f"{name_ids(again)}; "
-                "give each its own id or condition."
+                f"{name_ids(again)}; give each its own id or condition."
             )
     first = table.drop_duplicates("reference_id").set_index("reference_id")["category"]
-    torn = table.loc[
-        table["category"] != first.loc[table["reference_id"]].to_numpy(), "reference_id"
-    ]
-    if len(torn):
+    differs = table["category"] != first.loc[table["reference_id"]].to_numpy()
+    torn = dict.fromkeys(table.loc[differs, "reference_id"])
+    if torn:
         raise InputError(
-            f"versions of one image have different categories: {name_ids(dict.fromkeys(torn))}."
+            f"versions of one image have different categories: {name_ids(torn)}; give all versions "
+            "the category of the image."
         )
 
 
 def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """Check that every image is there in every condition; put its photograph where one is missing, if asked to.
+    """Check that every image is there in every condition.
+
+    Put its photograph where an image is missing, if the settings say so.
 
     Parameters
     ----------
@@ -190,28 +182,30 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     conditions = list(dict.fromkeys(table["condition"]))
     there = set(zip(table["reference_id"], table["condition"], strict=True))
     images = list(dict.fromkeys(table["reference_id"]))
-    missing = [(image, one) for image in images for one in conditions if (image, one) not in there]
+    missing = [
+        (image, condition)
+        for image in images
+        for condition in conditions
+        if (image, condition) not in there
+    ]
     filled = table.assign(cell=table["condition"])
     if not missing:
         return filled
     if rule == "error":
-        names = name_ids(f"{image} in '{one}'" for image, one in missing)
+        names = name_ids(f"{image} in '{condition}'" for image, condition in missing)
         raise InputError(
             f"a condition is missing for an image: {names}; add the images, take the others out, "
-            "or show the "
-            "photograph instead (missing='photograph', --incomplete photograph)."
+            "or show the photograph instead (missing='photograph', --incomplete photograph)."
         )
-    natural = (
-        filled[filled["kind"] == "RE"]
-        .drop_duplicates("reference_id")
-        .set_index("reference_id", drop=False)
-    )
-    if bare := sorted({image for image, _ in missing} - set(natural.index)):
+    natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id")
+    natural = natural.set_index("reference_id", drop=False)
+    incomplete = [image for image, _ in missing]
+    if bare := sorted(set(incomplete) - set(natural.index)):
         raise InputError(
             f"no photograph (kind RE) among the stimuli to show instead, of {name_ids(bare)}; add "
             "it."
         )
-    extra = natural.loc[[image for image, _ in missing]].assign(cell=[one for _, one in missing])
+    extra = natural.loc[incomplete].assign(cell=[condition for _, condition in missing])
     return pd.concat([filled, extra], ignore_index=True)
 
 
@@ -234,12 +228,11 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
         When an image cannot be decoded or sizes differ.
     """
     sizes: dict[tuple[int, int], list[str]] = {}
-    for one, path in zip(table["id"], table["file"], strict=True):
-        sizes.setdefault(_open(path).size, []).append(one)
+    for name, path in zip(table["id"], table["file"], strict=True):
+        sizes.setdefault(_open(path).size, []).append(name)
     if len(sizes) > 1:
-        shown = "; ".join(
-            f"{width} x {height}: {name_ids(ids, 2)}" for (width, height), ids in sizes.items()
-        )
+        parts = [f"{size[0]} x {size[1]}: {name_ids(ids, 2)}" for size, ids in sizes.items()]
+        shown = "; ".join(parts)
         raise InputError(
             f"stimuli differ in size ({shown}); a mask must cover them all: make them one size."
         )
@@ -249,7 +242,9 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
 def choose_photographs(
     table: pd.DataFrame, main: pd.DataFrame, numbers: Mapping[str, int], seed: int
 ) -> pd.DataFrame:
-    """Share photographs out over practice, screening and catch trials, categories as even as they can be.
+    """Share photographs out over practice, screening and catch trials.
+
+    The categories are as even as they can be.
 
     Parameters
     ----------
@@ -260,7 +255,7 @@ def choose_photographs(
     numbers : mapping of str to int
         Phase to number of photographs.
     seed : int
-        Of the choice.
+        Seed of the choice.
 
     Returns
     -------

@@ -18,11 +18,11 @@ from neurometamer.store import InputError, generator, unknown_name
 
 EFFECTS = ("model", "stage", "interaction")
 BLOCK = 4_000_000
-"""Numbers held at once; how many permutations go together does not change them."""
+"""Largest array, in numbers; it limits the permutations at once and does not change results."""
 
 
 def _project(values: np.ndarray, effect: str) -> np.ndarray:
-    """Take an effect's part of (..., models, stages)."""
+    """Return the part of an effect in (..., models, stages)."""
     if effect == "model":
         means = values.mean(axis=-1, keepdims=True)
         return means - means.mean(axis=-2, keepdims=True)
@@ -36,20 +36,18 @@ def _project(values: np.ndarray, effect: str) -> np.ndarray:
 def _ratio(
     effect: np.ndarray, error: np.ndarray, df1: int, df2: int, total: np.ndarray
 ) -> np.ndarray:
-    """F; 0 where there is no effect, infinite where there is no error, up to rounding."""
+    """Compute F: 0 where there is no effect, infinite where there is no error, up to rounding."""
     floor = 1e-12 * np.maximum(total, 1e-300)
     safe = np.where(error > floor, error, 1.0)
-    return np.where(
-        error > floor, (effect / df1) / (safe / df2), np.where(effect > floor, np.inf, 0.0)
-    )
-
-
-_EFFECTS = ("model", "stage", "interaction")
+    without_error = np.where(effect > floor, np.inf, 0.0)
+    return np.where(error > floor, (effect / df1) / (safe / df2), without_error)
 
 
 @checked_with(finite=("values",), shapes={"values": "... people models stages"})
 def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
-    """F of one effect of a repeated-measures analysis of variance, for any number of data sets at once.
+    """Compute F of one effect of a repeated-measures analysis of variance.
+
+    Any number of data sets is computed at once.
 
     Parameters
     ----------
@@ -70,8 +68,8 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     >>> round(float(repeated_f(profile, "stage")), 3)  # the square of a paired t
     16.0
     """
-    if effect not in _EFFECTS:
-        raise unknown_name("effect", effect, _EFFECTS)
+    if effect not in EFFECTS:
+        raise unknown_name("effect", effect, EFFECTS)
     n, n_models, n_stages = values.shape[-3:]
     part = _project(values, effect)
     mean = part.mean(axis=-3)
@@ -91,7 +89,9 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     finite=("values", "groups"), shapes={"values": "observers stages", "groups": "... observers"}
 )
 def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
-    """F of the group, or of group × stage, of a mixed analysis of variance, for many labelings at once.
+    """Compute F of the group, or of group × stage, of a mixed analysis of variance.
+
+    Many labelings are computed at once.
 
     Parameters
     ----------
@@ -106,6 +106,12 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     -------
     ndarray
         (...).
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 2.0], [2.0, 3.0], [4.0, 5.0], [5.0, 6.0]])
+    >>> float(mixed_f(values, np.array([0, 0, 1, 1]), "observer"))
+    18.0
     """
     if effect not in ("observer", "interaction"):
         raise unknown_name("effect", effect, ("observer", "interaction"))
@@ -126,7 +132,7 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
 
 @checked_with(unbounded=("observed",), shapes={"null": "permutations"})
 def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
-    """Take p = (1 + number of permuted F at least as large) / (1 + number of permutations).
+    """Compute p = (1 + number of permuted F at least as large) / (1 + number of permutations).
 
     Parameters
     ----------
@@ -139,6 +145,11 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
     -------
     tuple of float and int
         p, and the number; differences within rounding count as equal.
+
+    Examples
+    --------
+    >>> permutation_p(np.array([0.5, 1.0, 2.0]), 1.5)
+    (0.5, 1)
     """
     if np.isnan(null).any():
         raise InputError(
@@ -158,18 +169,18 @@ def _blocks(n_permutations: int, size: int) -> Iterator[int]:
 def permute_repeated(
     values: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0, name: str = ""
 ) -> Mapping[str, np.ndarray]:
-    """F under shuffled labels, for the three effects of a stage × model analysis.
+    """Compute F under shuffled labels for the three effects of a stage × model analysis.
 
     Parameters
     ----------
     values : ndarray
         (n_people, n_models, n_stages).
     n_permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
     name : str
-        Of the analysis: each has its own shuffles, whatever else is analyzed.
+        Name of the analysis; each name has shuffles of its own.
 
     Returns
     -------
@@ -188,6 +199,13 @@ def permute_repeated(
     and the labels are shuffled within each person; for the interaction all stage × model cells are
     shuffled within each person. The last breaks main effects too, so it tests that no cell differs
     from another, judged by the F of the interaction.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=(5, 1, 3))
+    >>> nulls = permute_repeated(values, 20)
+    >>> {effect: null.shape for effect, null in nulls.items()}
+    {'stage': (20,)}
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")
@@ -221,7 +239,7 @@ def permute_mixed(
     seed: int = 0,
     name: str = "",
 ) -> Mapping[str, np.ndarray]:
-    """F under shuffled group labels, for the group and for group × stage.
+    """Compute F under shuffled group labels for the group and for group × stage.
 
     Parameters
     ----------
@@ -230,11 +248,11 @@ def permute_mixed(
     groups : ndarray of int
         (n_observers,) the group of each.
     n_permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
     name : str
-        Of the analysis.
+        Name of the analysis.
 
     Returns
     -------
@@ -251,6 +269,13 @@ def permute_mixed(
     Whole profiles change their group. The F of the interaction does not depend on observers' means,
     so the second tests whether the groups' profiles differ in shape. The papers do not say how they
     shuffle here: this is ours.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=(6, 3))
+    >>> nulls = permute_mixed(values, np.array([0, 0, 0, 1, 1, 1]), 20)
+    >>> {effect: null.shape for effect, null in nulls.items()}
+    {'observer': (20,), 'interaction': (20,)}
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")

@@ -1,4 +1,7 @@
-"""A recognition experiment with known truth, to try an analysis or to plan an experiment. No person is involved."""
+"""A simulated recognition experiment with known truth, to try an analysis or to plan a study.
+
+No person is involved.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.behavior.trials import NATURAL
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from stimuli_gen.categories import CATEGORIES
 
 Curves = Mapping[str, Mapping[str, float]]
@@ -40,8 +44,8 @@ def simulate_recognition(
     photographs : float
         Share recognized of unchanged photographs, in (0, 1).
     n_people, n_images : int
-        How many; each person sees each image once, in a condition drawn at random, after 12
-        screening trials, with 16 catch trials between.
+        Numbers of people and images; each person sees each image once, in a condition drawn at
+        random, after 12 screening trials, with 16 catch trials between.
     shared : float
         Share of the variance in difficulty that an image has for all observers, 0 to 1: errors are
         independent at 0, and on the same images at 1.
@@ -52,7 +56,7 @@ def simulate_recognition(
     categories : sequence of str
         Possible answers; images take turns.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -70,14 +74,20 @@ def simulate_recognition(
     An answer is right when √shared · (difficulty of image and condition) + √(1 - shared) · noise <
     Φ⁻¹(share) + ability, so that shares of correct answers are those asked for (of people: up to
     their spread). Wrong answers are spread evenly over the other categories.
+
+    Examples
+    --------
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
+    >>> trials.groupby("phase", sort=False).size().to_dict()
+    {'screening': 24, 'main': 32, 'catch': 32}
     """
     from scipy.stats import norm
 
     conditions = [("", NATURAL, photographs), *_flat(people)]
-    told = [share for _, _, share in conditions] + [
-        s for one in (networks or {}).values() for *_, s in _flat(one)
-    ]
-    if any(not 0 < share < 1 for share in told) or not 0 <= shared <= 1:
+    given = list(conditions)
+    for curves in (networks or {}).values():
+        given += _flat(curves)
+    if any(not 0 < share < 1 for *_, share in given) or not 0 <= shared <= 1:
         raise InputError("shares of recognized images must lie between 0 and 1, both excluded.")
     if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
         raise InputError(
@@ -87,25 +97,22 @@ def simulate_recognition(
         raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
     hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
     images = [(f"image_{i:03d}", categories[i % len(categories)]) for i in range(n_images)]
+    lapses = {f"person_{i:02d}": 0.0 for i in range(n_people)}
+    lapses |= {f"careless_{i}": share for i, share in enumerate(careless)}
     parts = []
-    for name, lapse in [(f"person_{i:02d}", 0.0) for i in range(n_people)] + [
-        (f"careless_{i}", share) for i, share in enumerate(careless)
-    ]:
+    for name, lapse in lapses.items():
         random = generator(seed, "person", name)
         which = random.integers(len(conditions), size=n_images)
         wanted = norm.ppf([share for *_, share in conditions]) + spread * random.standard_normal()
         latent = np.sqrt(shared) * hard[np.arange(n_images), which]
         right = latent + np.sqrt(1 - shared) * random.standard_normal(n_images) < wanted[which]
         main = _rows(images, [conditions[k] for k in which], right, lapse, random, categories)
-        extra = [
-            _warm_up(phase, n, lapse, random, categories)
-            for phase, n in (("screening", 12), ("catch", 16))
-        ]
-        whole = pd.concat(
-            [extra[0], main.sample(frac=1, random_state=random), extra[1]], ignore_index=True
-        )
-        times = np.round(300 + 500 * random.lognormal(0, 0.4, len(whole)), 1)
-        parts.append(whole.assign(participant=name, observer="human", rt=times))
+        screening = _warm_up("screening", 12, lapse, random, categories)
+        catch = _warm_up("catch", 16, lapse, random, categories)
+        main = main.sample(frac=1, random_state=random)
+        trials = pd.concat([screening, main, catch], ignore_index=True)
+        times = np.round(300 + 500 * random.lognormal(0, 0.4, len(trials)), 1)
+        parts.append(trials.assign(participant=name, observer="human", rt=times))
     for name, curves in (networks or {}).items():
         random = generator(seed, "network", name)
         own = {(model, stage): share for model, stage, share in _flat(curves)}
@@ -131,21 +138,23 @@ def _rows(
     categories: Sequence[str],
 ) -> pd.DataFrame:
     truth = np.array([category for _, category in images], dtype=object)
-    places = np.array([list(categories).index(one) for one in truth])
-    wrong = np.array(categories, dtype=object)[
-        (places + random.integers(1, len(categories), len(images))) % len(categories)
-    ]
-    guess = np.array(categories, dtype=object)[random.integers(len(categories), size=len(images))]
+    answers = np.array(categories, dtype=object)
+    numbers = np.array([list(categories).index(category) for category in truth])
+    steps = random.integers(1, len(categories), len(images))
+    wrong = answers[(numbers + steps) % len(categories)]
+    guess = answers[random.integers(len(categories), size=len(images))]
     response = np.where(random.random(len(images)) < lapse, guess, np.where(right, truth, wrong))
     names = [f"{model or 'photograph'}/{stage}" for model, stage, _ in conditions]
+    stimuli = [f"{name}/{image}" for name, (image, _) in zip(names, images)]
+    models, stages, _ = zip(*conditions, strict=True)
     return pd.DataFrame(
         {
             "phase": "main",
-            "stimulus": [f"{name}/{image}" for name, (image, _) in zip(names, images)],
+            "stimulus": stimuli,
             "reference_id": [image for image, _ in images],
             "condition": names,
-            "model": [model for model, *_ in conditions],
-            "stage": [stage for _, stage, _ in conditions],
+            "model": models,
+            "stage": stages,
             "truth": truth,
             "response": response,
         }

@@ -1,4 +1,6 @@
-"""Recognition trials: read them, check them, leave out what cannot be used, and count and name all that is left out.
+"""Recognition trials: read, check and screen them.
+
+All that is left out is counted and named.
 
 One row a trial, of people and networks alike (column observer); or one row a proportion of correct
 answers. Columns are known by their role, and any column of a file can be given a role, so that no
@@ -16,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.store import read_table
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 
@@ -38,7 +41,10 @@ ROLES: Mapping[str, str] = {
     "experiment": "which experiment; the same name in another experiment is another person",
     "data": "simulated, where the observers are; figures and page then say so",
 }
-"""What a column can stand for. A file's column of another name is given a role by ``columns={role: name}``."""
+"""What a column can stand for.
+
+A column of another name is given a role by ``columns={role: name}``.
+"""
 
 TRIAL_ROLES = ("participant", "stimulus", "stage", "response", "truth")
 PROPORTION_ROLES = ("participant", "stage", "proportion")
@@ -48,9 +54,9 @@ USABLE = Columns(
     "Make it with screen_trials.",
     ("participant", "observer", "model", "stage", "correct"),
 )
-"""What the table of usable trials must have, whatever is counted in it."""
+"""Columns that the table of usable trials must have."""
 SHOWN = replace(USABLE, columns=(*USABLE.columns, "stimulus"))
-"""The same where images are told apart."""
+"""Columns that it must have where single images count."""
 PROPORTION_NAMES = ("proportion", "proportion_correct")
 PHASES = ("main", "practice", "screening", "catch")
 KINDS = ("human", "network")
@@ -66,7 +72,7 @@ KIND_WORDS: Mapping[str, str] = {
     "machine": "network",
     "dnn": "network",
 }
-"""Other words for the two kinds of observer, in any case."""
+"""Other words for the two kinds of observer, in upper or lower case."""
 RT_UNITS: Mapping[str, float] = {"ms": 1.0, "s": 1000.0}
 """Unit of response times to its length in milliseconds."""
 
@@ -85,6 +91,11 @@ class Screening:
     Only `min_screening` is of a paper (7 of 12; Feather et al. 2023); the others are ours, since no
     rule is published. A rule on trials of a phase that the table does not hold is not applied, and
     the notes say so.
+
+    Examples
+    --------
+    >>> Screening(min_catch=0.5)
+    Screening(min_catch=0.5)
     """
 
     min_screening: float = 7 / 12
@@ -98,8 +109,11 @@ class Screening:
     max_fast: float = 0.2
     """Largest share of main trials answered faster than `fastest_ms`."""
     fastest_ms: float = 150.0
-    """Faster answers are no answers to the image; their trials are left out. Times are those of the column rt: what
-    the experiment page saves begins when the answers appear, after image and mask."""
+    """Shortest time in ms of an answer to the image; faster trials are left out.
+
+    Times are those of the column rt. On the experiment page they begin when the answers appear,
+    after image and mask.
+    """
 
     def __post_init__(self) -> None:
         shares = ("min_screening", "min_catch", "max_missing", "max_fast")
@@ -114,7 +128,19 @@ class Screening:
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Screened:
-    """Usable main trials, one row a person or network on what was kept, and one row each thing that was left out."""
+    """Usable main trials, with a table of observers and a table of exclusions.
+
+    `participants` has one row per person or network, `exclusions` one row per person, network or
+    kind of trial left out.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
+    >>> screened = screen_trials(name_columns(trials))
+    >>> screened.participants["reason"].tolist()
+    ['', '']
+    """
 
     trials: pd.DataFrame
     participants: pd.DataFrame
@@ -151,15 +177,25 @@ def read_recognition(
     ------
     InputError
         When a role is unknown, or a file is missing, empty, or lacks columns.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "trials.csv"
+    >>> trials = pd.DataFrame({"participant": ["001"], "stage": "late", "proportion": 0.4})
+    >>> trials.to_csv(file, index=False)
+    >>> read_recognition(file)[["participant", "observer", "model", "phase"]].values.tolist()
+    [['001', 'human', 'all', 'main']]
     """
     files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    asked = dict(columns or {})
-    for role in asked:
+    names = dict(columns or {})
+    for role in names:
         if role not in ROLES:
             raise unknown_name("role of a column", role, ROLES)
-    tables = [_read_one(path, asked, dict(where or {})) for path in files]
+    tables = [_read_table(path, names, dict(where or {})) for path in files]
     if not tables:
-        raise InputError("no table of trials given.")
+        raise InputError("no table of trials given; give at least one file.")
     if len({has_trials(table) for table in tables}) > 1:
         raise InputError(
             "some files hold trials and some hold proportions; analyze them one kind at a time."
@@ -170,28 +206,25 @@ def read_recognition(
     return table
 
 
-def _read_one(
-    path: str | os.PathLike[str], asked: Mapping[str, str], where: Mapping[str, str]
+def _read_table(
+    path: str | os.PathLike[str], names: Mapping[str, str], where: Mapping[str, str]
 ) -> pd.DataFrame:
-    table = read_table(
-        path,
-        required=list(where),
-        text=[*(asked.get(role, role) for role in TEXT_ROLES), *where],
-        once=[asked.get(role, role) for role in ROLES],
-    )
+    text = [names.get(role, role) for role in TEXT_ROLES]
+    once = [names.get(role, role) for role in ROLES]
+    table = read_table(path, required=list(where), text=[*text, *where], once=once)
     for name, value in where.items():
-        known = [str(one) for one in dict.fromkeys(table[name].dropna())]
+        known = list(map(str, dict.fromkeys(table[name].dropna())))
         if value not in known:
             raise unknown_name(f"value of the column {name}", value, known)
         table = table[(table[name] == value).fillna(False)].reset_index(drop=True)
     try:
-        return name_columns(table, asked)
+        return name_columns(table, names)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Give the columns of a table the names of their roles, and fill in what may be left out.
+    """Rename the columns of a table by their roles, and add optional columns.
 
     Parameters
     ----------
@@ -211,41 +244,35 @@ def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
     InputError
         When columns are missing, the table is empty, or an observer is neither human nor network.
     """
-    asked = dict(columns or {})
-    lost = [name for name in asked.values() if name not in table.columns]
-    if "proportion" not in asked and "response" not in {*asked, *table.columns}:
-        asked |= dict(
-            [("proportion", name) for name in PROPORTION_NAMES if name in table.columns][:1]
-        )
-    source = {role: asked.get(role, role) for role in ROLES}
+    given = dict(columns or {})
+    lost = [name for name in given.values() if name not in table.columns]
+    known = [name for name in PROPORTION_NAMES if name in table.columns]
+    if known and "proportion" not in given and "response" not in {*given, *table.columns}:
+        given["proportion"] = known[0]
+    source = {role: given.get(role, role) for role in ROLES}
     needed = PROPORTION_ROLES if source["proportion"] in table.columns else TRIAL_ROLES
-    lost += [
-        source[role]
-        for role in needed
-        if source[role] not in table.columns and source[role] not in lost
-    ]
+    for role in needed:
+        if source[role] not in [*table.columns, *lost]:
+            lost.append(source[role])
     if lost:
         raise InputError(
             f"the table lacks the column(s) {', '.join(lost)}; it has "
-            f"{', '.join(map(str, table.columns))}. "
-            f"Needed are {', '.join(TRIAL_ROLES)} (trials) or {', '.join(PROPORTION_ROLES)} "
-            "(proportions); "
-            "name a column of another name with ROLE=NAME (--column)."
+            f"{', '.join(map(str, table.columns))}. Needed are {', '.join(TRIAL_ROLES)} (trials) "
+            f"or {', '.join(PROPORTION_ROLES)} (proportions); name a column of another name with "
+            "ROLE=NAME (--column)."
         )
     if table.empty:
-        raise InputError("the table has no rows.")
-    out = table.rename(
-        columns={r: f"{r}_in_file" for r in ROLES if source[r] != r and r in table.columns}
-    )
+        raise InputError("the table has no rows; give one with trials or proportions.")
+    taken = [role for role in ROLES if source[role] != role and role in table.columns]
+    out = table.rename(columns={role: f"{role}_in_file" for role in taken})
     for role, name in source.items():
         if name in table.columns:
-            out[role] = _as_text(table[name]) if role in TEXT_ROLES else table[name]
+            column = table[name]
+            if role in TEXT_ROLES:
+                text = column.astype("object").where(column.notna(), "").astype(str)
+                column = text.str.strip().astype("object")
+            out[role] = column
     return _fill(out)
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    text = column.astype("object").where(column.notna(), "").astype(str).str.strip()
-    return text.astype("object")
 
 
 def _fill(table: pd.DataFrame) -> pd.DataFrame:
@@ -253,14 +280,14 @@ def _fill(table: pd.DataFrame) -> pd.DataFrame:
     if "model" not in table.columns:
         # A condition that goes with several stages is a second factor; one of a single stage only
         # names that stage.
-        nested = (
-            "condition" not in table.columns
-            or (table.groupby("condition")["stage"].nunique() <= 1).all()
-        )
-        table["model"] = ALL_MODELS if nested else table["condition"]
+        table["model"] = ALL_MODELS
+        has_condition = "condition" in table.columns
+        if has_condition and (table.groupby("condition")["stage"].nunique() > 1).any():
+            table["model"] = table["condition"]
     for role, usual in (("observer", "human"), ("phase", "main")):
         table[role] = table[role].replace("", usual) if role in table.columns else usual
-    table["observer"] = [KIND_WORDS.get(one.lower(), one.lower()) for one in table["observer"]]
+    observers = [name.lower() for name in table["observer"]]
+    table["observer"] = [KIND_WORDS.get(name, name) for name in observers]
     for role, known in (("observer", KINDS), ("phase", PHASES)):
         for name in dict.fromkeys(table[role]):
             if name not in known:
@@ -276,7 +303,7 @@ def _fill(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_trials(table: pd.DataFrame) -> bool:
-    """Tell trials from proportions.
+    """Return whether a table holds trials, not proportions.
 
     Parameters
     ----------
@@ -353,6 +380,14 @@ def screen_trials(
     Feather et al. (2023): 16 practice trials, 12 screening trials of which 7 must be right, 400
     trials, 16 catch trials. Of two trials of one observer, image, model and stage the first is
     kept.
+
+    Examples
+    --------
+    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, careless=[1.0], seed=1)
+    >>> screened = screen_trials(name_columns(trials))
+    >>> screened.participants["included"].tolist()
+    [True, True, False]
     """
     rules = rules or Screening()
     if missing not in ("exclude", "wrong"):
@@ -361,32 +396,36 @@ def screen_trials(
     trials = _with_times(spelled, rt_unit)
     main = trials[trials["phase"] == "main"].reset_index(drop=True)
     if main.empty:
-        raise InputError("the table holds no main trials; see the column phase.")
+        raise InputError(
+            "the table holds no main trials; mark them as main in the column phase, or leave the "
+            "column out."
+        )
     for name in dict.fromkeys(main["truth"]):
         if name not in categories:
             raise unknown_name("true category", name, categories)
     reasons = _trial_reasons(main, rules, categories, missing)
-    if strict and (reasons["reason"].isin(REFUSED)).any():
-        counts = reasons["reason"][reasons["reason"].isin(REFUSED)].value_counts()
-        odd = f" ({outside})" if (outside := _name_outside(main, reasons)) else ""
+    outside = _name_outside(main, reasons)
+    refused = reasons["reason"][reasons["reason"].isin(REFUSED)]
+    if strict and len(refused):
+        counts = "; ".join(f"{n} trials: {why}" for why, n in refused.value_counts().items())
+        odd = f" ({outside})" if outside else ""
         raise InputError(
-            f"--strict: {'; '.join(f'{n} trials: {why}' for why, n in counts.items())}{odd}."
+            f"--strict: {counts}{odd}; correct the table, or leave out --strict to drop them."
         )
-    people, judged = _judge_people(trials, main, reasons, rules)
-    notes += judged
-    if outside := _name_outside(main, reasons):
+    people, rule_notes = _judge_people(trials, main, reasons, rules)
+    notes += rule_notes
+    if outside:
         notes.append(f"answers outside the categories: {outside}")
     if "rt" not in table.columns:
         notes.append("no response times: no trial or person is left out as too fast")
-    usable = main[(reasons["reason"] == "").to_numpy()].merge(
-        people.loc[people["included"], ["observer", "participant"]], on=["observer", "participant"]
-    )
+    keys = ["observer", "participant"]
+    usable = main[(reasons["reason"] == "").to_numpy()]
+    usable = usable.merge(people.loc[people["included"], keys], on=keys)
     if usable.empty:
         odd = f"; {notes[-1]}" if outside else ""
         raise InputError(
             f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}{odd}; relax the "
-            "rules, or name all "
-            "answers (--categories)."
+            "rules, or name all answers (--categories)."
         )
     usable = usable.assign(correct=(usable["response"] == usable["truth"]).to_numpy(dtype=bool))
     return Screened(
@@ -397,11 +436,9 @@ def screen_trials(
     )
 
 
-REPEATED, OUTSIDE, NO_TIME = (
-    "the same trial again",
-    "answer outside the categories",
-    "no response time",
-)
+REPEATED = "the same trial again"
+OUTSIDE = "answer outside the categories"
+NO_TIME = "no response time"
 REFUSED = (REPEATED, OUTSIDE, NO_TIME)
 """Why a trial is left out, or refused by ``strict``."""
 NO_ANSWER, TOO_FAST = "no answer", "too fast"
@@ -438,11 +475,11 @@ def read_numbers(column: pd.Series, what: str) -> pd.Series:
     wrong = [cell for cell in text[numbers.isna() & (text != "")] if cell.lower() != "nan"]
     if wrong:
         comma = " with a decimal point" if any("," in cell for cell in wrong) else ""
-        shown = ", ".join(f"'{cell}'" for cell in list(dict.fromkeys(wrong))[:5])
+        examples = list(dict.fromkeys(wrong))[:5]
+        shown = ", ".join(f"'{cell}'" for cell in examples)
         raise InputError(
             f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as "
-            f"numbers{comma}, and leave "
-            "the cell empty where there is none."
+            f"numbers{comma}, and leave the cell empty where there is none."
         )
     return numbers
 
@@ -466,8 +503,7 @@ def _in_one_case(
     if not ignore_case:
         raise InputError(
             "answers or true categories differ from the categories in upper and lower case only: "
-            f"{examples}; write "
-            "them alike, or take them for the same with --ignore-case."
+            f"{examples}; write them alike, or take them for the same with --ignore-case."
         )
     return spelled, [f"taken for the same in upper and lower case: {examples}"]
 
@@ -479,7 +515,10 @@ def _name_outside(main: pd.DataFrame, reasons: pd.DataFrame) -> str:
 
 
 def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
-    """Give times in ms; a column of seconds read as milliseconds would leave everybody out as too fast."""
+    """Return times in ms.
+
+    A column of seconds read as milliseconds would leave out everybody as too fast.
+    """
     if rt_unit not in RT_UNITS:
         raise unknown_name("unit of response times", rt_unit, RT_UNITS)
     if "rt" not in table.columns:
@@ -497,23 +536,21 @@ def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
 def _trial_reasons(
     main: pd.DataFrame, rules: Screening, categories: Sequence[str], missing: str
 ) -> pd.DataFrame:
-    """Say of each main trial why it is left out; empty where it is used. The first reason holds."""
+    """Return why each main trial is left out (its first reason); empty where it is used."""
     no_answer = (main["response"] == "").to_numpy()
     human = (main["observer"] == "human").to_numpy()
     times = main["rt"].to_numpy(dtype=float)
     timed = human & np.isfinite(times).any()
     keys = ["observer", "participant", "stimulus", "model", "stage"]
     fast = timed & (times < rules.fastest_ms) & ~no_answer & (times >= 0)
-    tests = [
-        (main.duplicated(keys).to_numpy(), REPEATED),
-        (no_answer & (missing == "exclude"), NO_ANSWER),
-        (~no_answer & ~main["response"].isin(list(categories)).to_numpy(), OUTSIDE),
-        (timed & ~no_answer & ~(np.isfinite(times) & (times >= 0)), NO_TIME),
-        (fast, TOO_FAST),
-    ]
-    reason = np.select([test for test, _ in tests], [why for _, why in tests], default="").astype(
-        object
-    )
+    tests = {
+        REPEATED: main.duplicated(keys).to_numpy(),
+        NO_ANSWER: no_answer & (missing == "exclude"),
+        OUTSIDE: ~no_answer & ~main["response"].isin(list(categories)).to_numpy(),
+        NO_TIME: timed & ~no_answer & ~(np.isfinite(times) & (times >= 0)),
+        TOO_FAST: fast,
+    }
+    reason = np.select(list(tests.values()), list(tests), default="").astype(object)
     lost = no_answer | np.isin(reason, [OUTSIDE, NO_TIME])
     return pd.DataFrame(
         {"reason": reason, "lost": lost & (reason != REPEATED), "fast": fast & (reason != REPEATED)}
@@ -523,17 +560,17 @@ def _trial_reasons(
 def _judge_people(
     trials: pd.DataFrame, main: pd.DataFrame, reasons: pd.DataFrame, rules: Screening
 ) -> tuple[pd.DataFrame, list[str]]:
-    """One row an observer: what the rules look at, and the first rule that leaves it out."""
+    """Return what the rules need of each observer, and the first rule that leaves it out."""
     keys = ["observer", "participant"]
     own = main[keys].assign(
-        n=reasons["reason"] != REPEATED, used=reasons["reason"] == "", **reasons[["lost", "fast"]]
+        n_trials=reasons["reason"] != REPEATED,
+        n_usable=reasons["reason"] == "",
+        n_missing=reasons["lost"],
+        n_fast=reasons["fast"],
     )
     people = own.groupby(keys, sort=False).sum().astype(int)
     everyone = trials[keys].drop_duplicates()
-    people = people.reindex(pd.MultiIndex.from_frame(everyone), fill_value=0).reset_index()
-    out = people.rename(
-        columns={"n": "n_trials", "used": "n_usable", "lost": "n_missing", "fast": "n_fast"}
-    )
+    out = people.reindex(pd.MultiIndex.from_frame(everyone), fill_value=0).reset_index()
     notes = []
     for phase in ("screening", "catch"):
         rows = trials[(trials["phase"] == phase) & (trials["observer"] == "human")]
@@ -548,7 +585,10 @@ def _judge_people(
 
 
 def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) -> str:
-    """Name the first rule that leaves a person out; networks only when no trial of theirs can be used."""
+    """Return the first rule that leaves a person out.
+
+    A network is left out only when none of its trials can be used.
+    """
     if person["observer"] == "network":
         return "" if person["n_usable"] else "no usable trial"
     for phase, least in (("screening", rules.min_screening), ("catch", rules.min_catch)):
@@ -563,11 +603,9 @@ def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) 
         share = person[f"n_{name}"] / max(person["n_trials"], 1)
         if share > most:
             return f"{share:.0%} {name} answers, more than {most:.0%}"
-    return (
-        ""
-        if person["n_usable"] >= rules.min_trials
-        else f"{person['n_usable']} trials, fewer than {rules.min_trials}"
-    )
+    if person["n_usable"] < rules.min_trials:
+        return f"{person['n_usable']} trials, fewer than {rules.min_trials}"
+    return ""
 
 
 EXCLUSION_COLUMNS = ("what", "observer", "participant", "reason", "n_trials")
@@ -579,9 +617,8 @@ def _list_exclusions(
     lost = main[["observer", "participant"]].assign(reason=reasons["reason"])
     counts = lost[lost["reason"] != ""].value_counts(sort=False).rename("n_trials").reset_index()
     persons = people[~people["included"]][["observer", "participant", "reason", "n_trials"]]
-    both = pd.concat(
-        [persons.assign(what="observer"), counts.assign(what="trials")], ignore_index=True
-    )
+    tables = [persons.assign(what="observer"), counts.assign(what="trials")]
+    both = pd.concat(tables, ignore_index=True)
     return both.reindex(columns=list(EXCLUSION_COLUMNS))
 
 
@@ -589,7 +626,9 @@ def _list_exclusions(
 
 
 def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
-    """Repeat rows that name no model, photographs, once for each model, since every curve begins with them.
+    """Repeat rows that name no model (photographs) once for each model.
+
+    Every curve begins with them.
 
     Parameters
     ----------
@@ -633,13 +672,11 @@ def check_proportions(table: pd.DataFrame) -> None:
     if len(wrong):
         raise InputError(
             f"{len(wrong)} proportions are no numbers between 0 and 1: "
-            f"{name_ids(wrong['proportion'])}; "
-            "give shares of correct answers, not percentages."
+            f"{name_ids(wrong['proportion'])}; give shares of correct answers, not percentages."
         )
     keys = table[["observer", "participant", "model", "stage"]].agg(" / ".join, axis=1)
     if again := duplicates(keys):
         raise InputError(
             f"more than one proportion for {name_ids(again)}; keep one experiment, or name the "
-            "column that tells "
-            "them apart as model (--column model=NAME)."
+            "column that tells them apart as model (--column model=NAME)."
         )

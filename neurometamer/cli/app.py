@@ -671,7 +671,7 @@ app.command()(draw)
 
 def _end_study(report: Path) -> None:
     """Print the report's path; say which images did not meet their criterion, since the study went on with them."""
-    from neurometamer.store import name_ids
+    from neurometamer.errors import name_ids
     from neurometamer.study.run import failed_stimuli
 
     if failed := failed_stimuli(report.parent):
@@ -683,7 +683,7 @@ def _end_study(report: Path) -> None:
 
 
 def _named_files(masks: list[str]) -> dict[str, Path]:
-    from neurometamer.store import InputError, duplicates, name_ids
+    from neurometamer.errors import InputError, duplicates, name_ids
 
     pairs = [one.partition("=") for one in masks]
     if bad := [

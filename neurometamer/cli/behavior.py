@@ -144,7 +144,7 @@ def _names(given: str) -> list[str]:
 
 
 def _pairs(given: Sequence[str], option: str, mark: str, form: str) -> list[tuple[str, str]]:
-    from neurometamer.store import InputError, name_ids
+    from neurometamer.errors import InputError, name_ids
 
     parts = [one.partition(mark) for one in given]
     if bad := [

@@ -357,7 +357,7 @@ def _names(given: str) -> list[str]:
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
-    from neurometamer.store import InputError, name_ids
+    from neurometamer.errors import InputError, name_ids
 
     pairs = [one.partition("=") for one in given]
     if bad := [
@@ -368,7 +368,7 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
 
 
 def _read_stages(given: Sequence[str]) -> str | dict[str, str] | None:
-    from neurometamer.store import InputError
+    from neurometamer.errors import InputError
 
     if not given:
         return None
@@ -380,7 +380,7 @@ def _read_stages(given: Sequence[str]) -> str | dict[str, str] | None:
 
 
 def _two(given: str) -> tuple[str, str]:
-    from neurometamer.store import InputError
+    from neurometamer.errors import InputError
 
     names = _names(given)
     if len(names) != 2 or len(set(names)) != 2:
@@ -394,7 +394,7 @@ def _range(given: str) -> tuple[int, int]:
 
 
 def _whole(given: str, option: str) -> int:
-    from neurometamer.store import InputError
+    from neurometamer.errors import InputError
 
     if not given.strip().isdigit():
         raise InputError(f"{option} wants whole numbers, not '{given}'.")

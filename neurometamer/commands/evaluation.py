@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.metamer_sets import at_one_size
-from neurometamer.store import InputError, name_ids, read_table
+from neurometamer.errors import InputError, name_ids
+from neurometamer.store import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

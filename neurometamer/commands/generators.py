@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 WISHES = {"mode": "exact", "on_frame": None}
 """Option → the value that every generator has without being asked."""

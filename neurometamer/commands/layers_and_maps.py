@@ -19,22 +19,14 @@ from neurometamer.commands.rdm_inputs import (
     split_labels,
 )
 from neurometamer.commands.stimuli import Progress
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report.layers import write_layer_page
 from neurometamer.report.rsa import find_stamps, rdm_stamps, study_record
 from neurometamer.report.searchlight import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    digest_file,
-    file_name,
-    name_ids,
-    provenance,
-    read_table,
-    unknown_name,
-    write_json,
-    write_table,
-)
+from neurometamer.store import file_name, read_table, write_json, write_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

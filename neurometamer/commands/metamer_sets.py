@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 
 if TYPE_CHECKING:
     from stimuli_gen.matching import Match

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.reading import Files
-from neurometamer.store import InputError, duplicates, name_ids
 
 SIDE = 192
 """Pixels of the longer side; more cannot be seen on a page."""

@@ -20,9 +20,10 @@ from neurometamer.commands.metamer_sets import (
 )
 from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
 from neurometamer.commands.stimulus_options import read_start_images
+from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
+from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import note_remade, writes_into
-from neurometamer.store import DamagedFile, InputError, digest, name_ids, unknown_name
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,6 +20,8 @@ from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked_with, fits, shown
 from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlations, reduce_features
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.rsa.compute import MIN_CONDITIONS, match_ids, mean_responses
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import (

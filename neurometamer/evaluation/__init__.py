@@ -1,4 +1,7 @@
-"""Evaluate metamers: who recognizes them, how they look, what they do to representations. Loaded when first used."""
+"""Evaluate metamers: who recognizes them, how they look, how they change representations.
+
+Names are loaded when first used.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Representational-similarity divergence: whether metamers are as far from each other as their photographs.
+"""Divergence of representations: whether metamers differ as much as their photographs do.
 
 For an evaluator and a stage, three samples of Euclidean distances between activations:
 reference-reference (RR) and metamer-metamer (MM) over unordered pairs i < j of images, and
@@ -18,13 +18,16 @@ null nor interval.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.evaluation.sets import (
     MetamerSet,
     chosen_evaluators,
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
 N_GRID = 1_000
 MARGIN = 0.1
-"""Part of the range of the distances by which the grid goes beyond it on each side."""
+"""Share of the range of the distances by which the grid extends it on each side."""
 COMPARISONS = (("RR", "MM"), ("RR", "RM"), ("MM", "RM"))
 HEADLINE = ("RR", "MM")
 MIN_IMAGES = 4
@@ -68,7 +71,8 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
         (n_grid,) increasing, evenly spaced. Where all distances are equal, it spans a relative 10⁻⁶
         around them.
     """
-    low, high = min(one.min() for one in samples), max(one.max() for one in samples)
+    low = min(distances.min() for distances in samples)
+    high = max(distances.max() for distances in samples)
     width = high - low
     if width <= 1e-12 * max(abs(low), abs(high)):
         width = max(abs(low), abs(high), 1.0) * 1e-6
@@ -76,7 +80,9 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
 
 
 def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> np.ndarray:
-    """Choose the width of the kernel by Scott's rule, n^(-1/5) times the standard deviation (n - 1).
+    """Choose the width of the kernel by Scott's rule.
+
+    The width is n^(-1/5) times the standard deviation (n - 1).
 
     Parameters
     ----------
@@ -96,7 +102,9 @@ def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> n
 
 
 def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Estimate the density of distances, as ``scipy.stats.gaussian_kde`` with Scott's rule, scaled to the sum 1.
+    """Estimate the density of distances, scaled to the sum 1.
+
+    The estimate is that of ``scipy.stats.gaussian_kde`` with Scott's rule.
 
     Parameters
     ----------
@@ -112,12 +120,11 @@ def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """
     spread = distances.std(ddof=1) if len(distances) > 1 else 0.0
     width = bandwidth(spread, len(distances), grid[1] - grid[0])
-    found = np.zeros(len(grid))
+    total = np.zeros(len(grid))
     for start in range(0, len(distances), 4096):
-        found += np.exp(
-            -0.5 * np.square((grid[:, None] - distances[None, start : start + 4096]) / width)
-        ).sum(axis=1)
-    return found / found.sum()
+        steps = (grid[:, None] - distances[None, start : start + 4096]) / width
+        total += np.exp(-0.5 * np.square(steps)).sum(axis=1)
+    return total / total.sum()
 
 
 @checked_with(finite=("p", "q"), shapes={"p": "... grid", "q": "... grid"})
@@ -141,9 +148,9 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """
     middle = (p + q) / 2
     total = np.zeros(np.broadcast_shapes(p.shape, q.shape)[:-1])
-    for one in (p, q):
-        ratio = np.divide(one, middle, out=np.ones_like(middle), where=(one > 0) & (middle > 0))
-        total = total + 0.5 * (one * np.log2(ratio)).sum(axis=-1)
+    for part in (p, q):
+        ratio = np.divide(part, middle, out=np.ones_like(middle), where=(part > 0) & (middle > 0))
+        total = total + 0.5 * (part * np.log2(ratio)).sum(axis=-1)
     return np.clip(total, 0, 1)
 
 
@@ -151,15 +158,13 @@ def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
     """Share each distance between its two neighbors on the grid: a sparse (n_grid, n) matrix."""
     from scipy.sparse import csr_matrix
 
-    place = (distances - grid[0]) / (grid[1] - grid[0])
-    left = np.clip(place.astype(int), 0, len(grid) - 2)
-    part = place - left
-    columns = np.arange(len(distances))
+    position = (distances - grid[0]) / (grid[1] - grid[0])
+    left = np.clip(position.astype(int), 0, len(grid) - 2)
+    part = position - left
     values = np.concatenate([1 - part, part])
-    return csr_matrix(
-        (values, (np.concatenate([left, left + 1]), np.tile(columns, 2))),
-        (len(grid), len(distances)),
-    )
+    rows = np.concatenate([left, left + 1])
+    columns = np.tile(np.arange(len(distances)), 2)
+    return csr_matrix((values, (rows, columns)), (len(grid), len(distances)))
 
 
 def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -179,23 +184,19 @@ def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """
     step = grid[1] - grid[0]
     n = histograms.sum(axis=1)
-    places = np.arange(len(grid)) - (len(grid) - 1) / 2
-    mean = histograms @ places / n
-    square = (
-        histograms @ np.square(places) / n - np.square(mean) - 1 / 6
-    )  # sharing spreads by 1/6 of a step, squared
-    spread = step * np.sqrt(np.maximum(square, 0) * n / np.maximum(n - 1, 1))
+    positions = np.arange(len(grid)) - (len(grid) - 1) / 2
+    mean = histograms @ positions / n
+    # sharing spreads by 1/6 of a step, squared
+    variance = histograms @ np.square(positions) / n - np.square(mean) - 1 / 6
+    spread = step * np.sqrt(np.maximum(variance, 0) * n / np.maximum(n - 1, 1))
     widths = bandwidth(spread, n, step)
     histograms = histograms / n[:, None]
-    size = (
-        1 << (2 * len(grid) - 1).bit_length()
-    )  # room for the kernel's tails, which would else come in again
+    # twice the length, so that the tails of the kernel do not come in again on the other side
+    size = 1 << (2 * len(grid) - 1).bit_length()
     waves = np.fft.rfftfreq(size, d=step)
     kernels = np.exp(-2 * np.square(np.pi * waves[None] * widths[:, None]))
-    smooth = np.fft.irfft(np.fft.rfft(histograms, size, axis=1) * kernels, size, axis=1)[
-        :, : len(grid)
-    ]
-    smooth = np.maximum(smooth, 0)
+    smooth = np.fft.irfft(np.fft.rfft(histograms, size, axis=1) * kernels, size, axis=1)
+    smooth = np.maximum(smooth[:, : len(grid)], 0)
     return smooth / smooth.sum(axis=1, keepdims=True)
 
 
@@ -212,7 +213,9 @@ def representational_divergence(
     n_grid: int = N_GRID,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare the distances among photographs, among their metamers, and between both, in one network's responses.
+    """Compare the distances among photographs, among their metamers, and between both.
+
+    The distances are those of the responses of one network.
 
     Parameters
     ----------
@@ -250,6 +253,14 @@ def representational_divergence(
     There is no interval. A divergence of two samples is above 0 even where their distributions are
     the same, and so is that of every resample: a bootstrap interval never held the truth there. How
     large it gets by chance alone is what ``null_mean`` and ``null_95`` say.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> references, metamers = random.normal(size=(2, 10, 20))
+    >>> table = representational_divergence(references, metamers, n_permutations=19, n_grid=100)
+    >>> table[["comparison", "n", "n_pairs"]].values.tolist()
+    [['RR-MM', 10, 45], ['RR-RM', 10, 45], ['MM-RM', 10, 45]]
     """
     _check_responses(references, metamers, n_permutations, max_pairs, n_grid)
     distances = _distances(references, metamers, max_pairs, seed)
@@ -257,15 +268,22 @@ def representational_divergence(
     rows = []
     for first, second in COMPARISONS:
         grid = common_grid(samples[first], samples[second], n_grid=n_grid)
-        p, q = (density(samples[one], grid) for one in (first, second))
+        p, q = density(samples[first], grid), density(samples[second], grid)
+        widths = [
+            sample.std(ddof=1) * len(sample) ** -0.2 for sample in (samples[first], samples[second])
+        ]
         row: dict[str, Any] = {
             "comparison": f"{first}-{second}",
             "headline": (first, second) == HEADLINE,
+            "value": float(jensen_shannon(p, q)),
+            "p": np.nan,
+            "null_mean": np.nan,
+            "null_95": np.nan,
+            "n": len(references),
+            "n_pairs": len(samples["RR"]),
+            "degenerate": bool(min(widths) < grid[1] - grid[0]),
         }
-        row |= {"value": float(jensen_shannon(p, q)), "p": np.nan, "null_mean": np.nan}
-        row |= {"null_95": np.nan, "n": len(references), "n_pairs": len(samples["RR"])}
-        row |= {"degenerate": any(_is_degenerate(samples[one], grid) for one in (first, second))}
-        row |= {f"{name.lower()}_mean": float(one.mean()) for name, one in samples.items()}
+        row |= {f"{name.lower()}_mean": float(sample.mean()) for name, sample in samples.items()}
         if row["headline"] and n_permutations:
             row |= _permutation(distances, len(references), n_permutations, n_grid, seed)
         rows.append(row)
@@ -278,85 +296,78 @@ def _check_responses(
     if references.ndim != 2 or references.shape != metamers.shape:
         raise InputError(
             f"responses to references {references.shape} and metamers {metamers.shape} must be two "
-            "arrays "
-            "(n, units) of one shape."
+            "arrays (n, units) of one shape."
         )
     if len(references) < MIN_IMAGES:
         raise InputError(
             f"{len(references)} images; distributions of distances need at least {MIN_IMAGES}."
         )
     for what, values in (("references", references), ("metamers", metamers)):
-        if bad := [row for row, one in enumerate(values) if not np.isfinite(one).all()]:
+        if bad := np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
             raise InputError(
                 f"responses to {what} are not finite in row(s) {name_ids(bad)}; check the network."
             )
     if n_permutations < 0 or max_pairs < 1 or n_grid < 10:
         raise InputError(
             f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or "
-            "more, and n_grid "
-            f"({n_grid}) at least 10."
+            f"more, and n_grid ({n_grid}) at least 10."
         )
 
 
 def _distances(
     references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int
 ) -> dict[str, Any]:
-    """Euclidean distances of the pairs i < j: rr, mm, and the crossed rm_ij, mr_ij; and rm of matching pairs."""
+    """Compute Euclidean distances of the pairs i < j, and of matching pairs.
+
+    Return rr, mm, the crossed rm_ij and mr_ij, and rm of matching pairs.
+    """
     n = len(references)
     values = np.concatenate([references, metamers]).astype(np.float64)
     values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
     products = values @ values.T
     squares = np.diag(products)
-    everything = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0))
+    all_pairs = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0))
     first, second = np.triu_indices(n, 1)
     if len(first) > max_pairs:
-        kept = np.sort(
-            generator(seed, "image pairs", n).choice(len(first), max_pairs, replace=False)
-        )
+        random = generator(seed, "image pairs", n)
+        kept = np.sort(random.choice(len(first), max_pairs, replace=False))
         first, second = first[kept], second[kept]
     return {
         "pairs": (first, second),
-        "rr": everything[first, second],
-        "mm": everything[n + first, n + second],
-        "cross": (everything[first, n + second], everything[n + first, second]),
+        "rr": all_pairs[first, second],
+        "mm": all_pairs[n + first, n + second],
+        "cross": (all_pairs[first, n + second], all_pairs[n + first, second]),
         "rm": np.linalg.norm(values[:n] - values[n:], axis=1),
     }
-
-
-def _is_degenerate(distances: np.ndarray, grid: np.ndarray) -> bool:
-    return bool(distances.std(ddof=1) * len(distances) ** -0.2 < grid[1] - grid[0])
 
 
 def _permutation(
     distances: Mapping[str, Any], n: int, n_permutations: int, n_grid: int, seed: int
 ) -> dict[str, float]:
-    """Exchange photograph and metamer of images at random, and see how large the divergence gets."""
+    """Exchange photograph and metamer of images at random, and compute the divergence of each."""
     from scipy.sparse import vstack
 
-    kinds = [
-        distances["rr"],
-        *distances["cross"],
-        distances["mm"],
-    ]  # 2 · (i exchanged) + (j exchanged) picks one
+    # 2 · (i exchanged) + (j exchanged) is the position of the distance of a pair
+    kinds = [distances["rr"], *distances["cross"], distances["mm"]]
     grid = common_grid(*kinds, n_grid=n_grid)
-    bins = [_binning(one, grid) for one in kinds]
-    both = [
-        vstack([one, other], "csr") for one, other in zip(bins, bins[::-1], strict=True)
-    ]  # RR above, MM below
+    bins = [_binning(kind, grid) for kind in kinds]
+    # RR above, MM below
+    both = [vstack([above, below], "csr") for above, below in zip(bins, bins[::-1], strict=True)]
     first, second = distances["pairs"]
     random = generator(seed, "exchange", n)
-    exchanged = np.concatenate(
-        [np.zeros((1, n), dtype=np.uint8), random.integers(0, 2, (n_permutations, n), np.uint8)]
-    )
-    found = np.empty(n_permutations + 1)
+    drawn = random.integers(0, 2, (n_permutations, n), np.uint8)
+    exchanged = np.concatenate([np.zeros((1, n), dtype=np.uint8), drawn])
+    values = np.empty(n_permutations + 1)
     for start in range(0, len(exchanged), _ROWS):
         part = exchanged[start : start + _ROWS]
         state = 2 * part[:, first] + part[:, second]
-        counts = sum(one @ np.equal(state.T, kind).astype(float) for kind, one in enumerate(both)).T
-        p, q = (smoothed(np.ascontiguousarray(one), grid) for one in np.split(counts, 2, axis=1))
-        found[start : start + _ROWS] = jensen_shannon(p, q)
-    null = found[1:]
-    at_least = int((null >= found[0] - 1e-12).sum())
+        counts = sum(
+            binned @ np.equal(state.T, kind).astype(float) for kind, binned in enumerate(both)
+        ).T
+        p, q = (smoothed(np.ascontiguousarray(half), grid) for half in np.split(counts, 2, axis=1))
+        values[start : start + _ROWS] = jensen_shannon(p, q)
+    null = values[1:]
+    at_least = int((null >= values[0] - 1e-12).sum())
     return {
         "p": p_from_count(at_least, n_permutations),
         "null_mean": float(null.mean()),
@@ -379,7 +390,9 @@ def divergence(
     memory: Memory | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Compute the divergence of every set of metamers in every evaluator, at the evaluator's stage of the same depth.
+    """Compute the divergence of every set of metamers in every evaluator.
+
+    The evaluator's stage is that of the same depth as the stage of the set.
 
     Parameters
     ----------
@@ -400,7 +413,7 @@ def divergence(
     memory : dict, optional
         Keeps responses to photographs, for further calls; empty at first.
     **options : object
-        Of `representational_divergence`.
+        Options of `representational_divergence`.
 
     Returns
     -------
@@ -419,39 +432,32 @@ def divergence(
     if not sets:
         raise InputError("no metamers to compare; give at least one set.")
     rows: list[pd.DataFrame] = []
-    told: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
     kept = {} if memory is None else memory
-    for number, one in enumerate(sets):
-        rates = pass_rates(one.table)
-        for at, judge in enumerate(judges):
-            stage, path = _stage_of(judge, one, stages)
-            told = {
-                **one.label,
-                "evaluator": judge.name,
-                "evaluator_stage": stage,
-                "trained": judge.trained,
-                "took_part": one.took_part(judge),
-            }
-            key = (judge.digest, path, one.reference_digest)
-            if key not in kept:
-                for other in [
-                    name for name in kept if name[2] != key[2]
-                ]:  # only one size at a time
-                    del kept[other]
-                kept[key] = _responses(judge, stage, path, one.references, batch_size)
-            found = _by_state(
-                one,
-                kept[key],
-                _responses(judge, stage, path, one.pictures, batch_size),
-                rates,
-                options,
-            )
-            rows.append(found.assign(**told))
-            if progress is not None:
-                progress(number * len(judges) + at + 1, len(sets) * len(judges))
+    pairs = list(itertools.product(sets, judges))
+    for done, (metamers, judge) in enumerate(pairs, start=1):
+        stage, path = _stage_of(judge, metamers, stages)
+        labels = {
+            **metamers.label,
+            "evaluator": judge.name,
+            "evaluator_stage": stage,
+            "trained": judge.trained,
+            "took_part": metamers.took_part(judge),
+        }
+        key = (judge.digest, path, metamers.reference_digest)
+        if key not in kept:
+            # responses to the photographs of one size at a time
+            for other in [other for other in kept if other[2] != key[2]]:
+                del kept[other]
+            kept[key] = _responses(judge, stage, path, metamers.references, batch_size)
+        responses = _responses(judge, stage, path, metamers.pictures, batch_size)
+        table = _by_state(metamers, kept[key], responses, options)
+        rows.append(table.assign(**labels))
+        if progress is not None:
+            progress(done, len(pairs))
     table = pd.concat(rows, ignore_index=True)
-    first = [*told, "validity"]
-    return table[[*first, *(name for name in table.columns if name not in first)]]
+    first = [*labels, "validity"]
+    return table[[*first, *table.columns.drop(first)]]
 
 
 def check_stages(
@@ -463,7 +469,11 @@ def check_stages(
 
     Parameters
     ----------
-    evaluators, sets, stages : sequence of StagedModel, sequence of MetamerSet, and mapping, str, float or None
+    evaluators : sequence of StagedModel
+        See `divergence`.
+    sets : sequence of MetamerSet
+        See `divergence`.
+    stages : mapping, str, float or None
         See `divergence`.
 
     Raises
@@ -481,7 +491,9 @@ def check_stages(
 
 
 def _stage_of(
-    judge: StagedModel, one: MetamerSet, stages: Mapping[str, str | float] | str | float | None
+    judge: StagedModel,
+    metamers: MetamerSet,
+    stages: Mapping[str, str | float] | str | float | None,
 ) -> tuple[str, str]:
     from stimuli_gen.depth import DEPTHS, resolve_stage
 
@@ -491,13 +503,13 @@ def _stage_of(
         return resolve_stage(judge, stages[judge.name])
     if stages is not None:
         return resolve_stage(judge, stages)
-    if one.stage in DEPTHS or _is_depth(one.stage):
-        return resolve_stage(judge, one.stage)
-    if one.took_part(judge) and one.matched.get(judge.name):
-        return resolve_stage(judge, one.matched[judge.name][-1])
+    if metamers.stage in DEPTHS or _is_depth(metamers.stage):
+        return resolve_stage(judge, metamers.stage)
+    if metamers.took_part(judge) and metamers.matched.get(judge.name):
+        return resolve_stage(judge, metamers.matched[judge.name][-1])
     raise InputError(
-        f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
-        f"say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
+        f"{metamers.name}: the stage '{metamers.stage}' is no depth that {judge.name} could be read at; say "
+        f"where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
         "evaluator."
     )
 
@@ -512,8 +524,6 @@ def _is_depth(text: str) -> bool:
 def _responses(
     judge: StagedModel, stage: str, path: str, pictures: np.ndarray | ImagesOnDisk, batch_size: int
 ) -> np.ndarray:
-    from dataclasses import replace
-
     from stimuli_gen.batches import in_batches
 
     model = judge if stage in judge.stages else replace(judge, stages={stage: path})
@@ -530,36 +540,30 @@ def _responses(
 
 
 def _by_state(
-    one: MetamerSet,
+    metamers: MetamerSet,
     references: np.ndarray,
-    metamers: np.ndarray,
-    rates: Mapping[str, Any],
+    pictures: np.ndarray,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Compare valid metamers with their photographs, and the others apart."""
+    """Compare valid metamers with their photographs, and the others apart.
+
+    `references` and `pictures` are responses, (n, units).
+    """
+    rates = pass_rates(metamers.table)
     parts = []
-    for state in reported_states(one.states):
-        here = one.states == state
-        n = int(here.sum())
+    for state in reported_states(metamers.states):
+        in_state = metamers.states == state
+        n = int(in_state.sum())
         if n >= MIN_IMAGES:
-            found = representational_divergence(references[here], metamers[here], **options).assign(
-                note=""
-            )
+            part = representational_divergence(references[in_state], pictures[in_state], **options)
+            part = part.assign(note="")
         else:
-            note = (
-                no_valid_note(rates)
-                if not n
-                else f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
-            )
-            names = [f"{a}-{b}" for a, b in COMPARISONS]
-            found = pd.DataFrame(
-                {
-                    "comparison": names,
-                    "headline": [pair == HEADLINE for pair in COMPARISONS],
-                    "value": np.nan,
-                    "n": n,
-                    "note": note,
-                }
-            )
-        parts.append(found.assign(validity=state, **rates))
+            note = no_valid_note(rates)
+            if n:
+                note = f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
+            names = pd.Series([f"{first}-{second}" for first, second in COMPARISONS])
+            headline = names == "-".join(HEADLINE)
+            part = pd.DataFrame({"comparison": names, "headline": headline})
+            part = part.assign(value=np.nan, n=n, note=note)
+        parts.append(part.assign(validity=state, **rates))
     return pd.concat(parts, ignore_index=True)

@@ -1,4 +1,6 @@
-"""The image metrics that torchmetrics spends its time on, with their filters done separably; the numbers are its own.
+"""The image metrics that take most of torchmetrics' time, with separable filters.
+
+The numbers are those of torchmetrics.
 
 SSIM, VIF, SCC and RASE slide a square window over the image, and their windows are products of a
 row and a column. Here each filter, its padding and its step is a pair of band matrices, Y = A X Bᵀ,
@@ -28,17 +30,18 @@ _TINY = 1e-10
 def _band(
     n: int, kernel: tuple[float, ...], before: int, after: int, border: str, step: int
 ) -> Tensor:
-    """Make the matrix of a one-dimensional filter over n pixels: padded, slid, and every `step`-th place kept."""
+    """Make the matrix of a one-dimensional filter over n pixels.
+
+    The pixels are padded, the filter slides, and every `step`-th position is kept.
+    """
     padded = np.zeros((n + before + after, n))
     for row, at in enumerate(range(-before, n + after)):
         if border == "reflect":  # d c b | a b c d | c b a
-            at = -at if at < 0 else (2 * (n - 1) - at if at >= n else at)
+            at = n - 1 - abs(n - 1 - abs(at))
         if 0 <= at < n:
             padded[row, at] = 1
-    size = len(kernel)
-    slid = np.sum(
-        [weight * padded[k : len(padded) - size + 1 + k] for k, weight in enumerate(kernel)], axis=0
-    )
+    n_positions = len(padded) - len(kernel) + 1
+    slid = np.sum([weight * padded[k : k + n_positions] for k, weight in enumerate(kernel)], axis=0)
     return torch.from_numpy(np.ascontiguousarray(slid[::step]).astype(np.float32))
 
 
@@ -62,7 +65,9 @@ def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
 
 
 def ssim(images: Tensor, references: Tensor) -> Tensor:
-    """Compute structural similarity, with a Gaussian window of 11 pixels and sigma 1.5, mean over pixels and channels.
+    """Compute structural similarity, averaged over pixels and channels.
+
+    The window is a Gaussian of 11 pixels with sigma 1.5.
 
     Parameters
     ----------
@@ -77,16 +82,13 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     first, second = 0.01**2, 0.03**2
     kernel = _gaussian(11, 1.5)
     x, y, xx, yy, xy = (
-        _filter(one, kernel, before=5, after=5, border="reflect")
-        for one in (images, references, images.square(), references.square(), images * references)
+        _filter(part, kernel, before=5, after=5, border="reflect")
+        for part in (images, references, images.square(), references.square(), images * references)
     )
     spread = (xx - x.square()).clamp(min=0) + (yy - y.square()).clamp(min=0)
-    found = (
-        (2 * x * y + first)
-        * (2 * (xy - x * y) + second)
-        / ((x.square() + y.square() + first) * (spread + second))
-    )
-    return found.flatten(1).mean(dim=1)
+    shared = (2 * x * y + first) * (2 * (xy - x * y) + second)
+    similarity = shared / ((x.square() + y.square() + first) * (spread + second))
+    return similarity.flatten(1).mean(dim=1)
 
 
 def vif(images: Tensor, references: Tensor) -> Tensor:
@@ -114,10 +116,10 @@ def vif(images: Tensor, references: Tensor) -> Tensor:
         size = 2 ** (_SCALES - scale) + 1
         kernel = _gaussian(size, size / 5)
         if scale:
-            image, reference = (_filter(one, kernel, step=2) for one in (image, reference))
+            image, reference = (_filter(part, kernel, step=2) for part in (image, reference))
         x, y, xx, yy, xy = (
-            _filter(one, kernel)
-            for one in (image, reference, image.square(), reference.square(), image * reference)
+            _filter(part, kernel)
+            for part in (image, reference, image.square(), reference.square(), image * reference)
         )
         of_image, of_reference = (xx - x.square()).clamp(min=0), (yy - y.square()).clamp(min=0)
         shared = xy - x * y
@@ -151,16 +153,17 @@ def rase(images: Tensor, references: Tensor) -> Tensor:
         it is here.
     """
     window, box = 8, (1 / 8,) * 8
-    cut = slice(0, -1)  # the windows that torchmetrics keeps, without any padding
-    error, level = (
-        _filter(one, box)[..., cut, cut] for one in ((references - images).square(), references)
-    )
+    kept = slice(0, -1)  # the windows that torchmetrics keeps, without any padding
+    error = _filter((references - images).square(), box)[..., kept, kept]
+    level = _filter(references, box)[..., kept, kept]
     mean = level.mean(dim=1) / window**2
     return (100 / mean * error.mean(dim=1).sqrt()).flatten(1).mean(dim=1)
 
 
 def scc(images: Tensor, references: Tensor) -> Tensor:
-    """Compute the spatial correlation coefficient of high-pass images in windows of 8 pixels, mean over channels.
+    """Compute the spatial correlation coefficient of high-pass images, averaged over channels.
+
+    The windows have 8 pixels.
 
     Parameters
     ----------
@@ -175,18 +178,20 @@ def scc(images: Tensor, references: Tensor) -> Tensor:
     x, y = _laplacian(images), _laplacian(references)
     box = (1 / 8,) * 8
     mean_x, mean_y, xx, yy, xy = (
-        _filter(one, box, before=4, after=3) for one in (x, y, x.square(), y.square(), x * y)
+        _filter(part, box, before=4, after=3) for part in (x, y, x.square(), y.square(), x * y)
     )
     spread = (yy - mean_y.square()).clamp(min=0).sqrt() * (xx - mean_x.square()).clamp(min=0).sqrt()
     empty = spread == 0
-    found = torch.where(empty, 0, (xy - mean_x * mean_y) / torch.where(empty, 1, spread))
-    return found.flatten(1).mean(dim=1)
+    correlation = torch.where(empty, 0, (xy - mean_x * mean_y) / torch.where(empty, 1, spread))
+    return correlation.flatten(1).mean(dim=1)
 
 
 def _laplacian(images: Tensor) -> Tensor:
-    """Twice (9 · the pixel − the sum of its 3 × 3 neighborhood); beyond the border the outermost pixel repeats."""
-    wide = torch.nn.functional.pad(
-        images, (1, 1, 1, 1), mode="replicate"
-    )  # one pixel: the same as symmetric
+    """Compute 2 · (9 · the pixel − the sum of its 3 × 3 neighborhood).
+
+    Beyond the border the outermost pixel repeats.
+    """
+    # one pixel: the same as symmetric
+    wide = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
     rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
     return 2 * (9 * images - (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]))

@@ -1,4 +1,4 @@
-"""How metamers look beside their photographs: the nine image metrics of Boehm et al. (2025, Fig. 4).
+"""How metamers look beside their photographs: the image metrics of Boehm et al. (2025, Fig. 4).
 
 The definitions are torchmetrics', each with the scale that it needs. Six need no weights. FID,
 LPIPS and CLIP-IQA use networks: they run where a local file (or the network itself) is given, and
@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.evaluation.sets import (
     FLAGS,
     MetamerSet,
@@ -33,7 +34,6 @@ from neurometamer.evaluation.sets import (
     reported_states,
     summarize,
 )
-from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 Weights = Mapping[str, Any]
 Images: TypeAlias = "np.ndarray | ImagesOnDisk"
 FID_ENOUGH = 2049
-"""Images from which a covariance of 2,048 features can have full rank; with fewer, FID is biased upwards."""
+"""Fewest images for which a covariance of 2,048 features can have full rank.
+
+With fewer images, FID is biased upwards.
+"""
 CLIP_PROMPT = "natural"
 _SMALLEST = 41
 
@@ -56,7 +59,7 @@ class _SkippedError(Exception):
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class ImageMetric:
-    """What there is to know of a metric.
+    """Description of a metric.
 
     Attributes
     ----------
@@ -80,7 +83,7 @@ class ImageMetric:
 
     @property
     def arrow(self) -> str:
-        """Draw the direction.
+        """Arrow of the better direction.
 
         Returns
         -------
@@ -130,13 +133,16 @@ METRICS: Mapping[str, ImageMetric] = {
         scale="probability of the prompt 'Natural photo.' against 'Synthetic photo.'",
     ),
 }
-"""Key to what there is to know; the order is that of the paper."""
+"""Key to description, in the order of the paper."""
 
 # ---------------------------------------------------------------------------------- without weights
 
 
 def _pair_measures() -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
-    """Metrics of images and references (b, 3, height, width) in [0, 1] that need no weights: (b,) each."""
+    """Compute the metrics that need no weights: (b,) each.
+
+    Images and references have the shape (b, 3, height, width) and lie in [0, 1].
+    """
     _need("torchmetrics", "metrics of image quality")
     from torchmetrics.functional.image import peak_signal_noise_ratio, total_variation
 
@@ -186,32 +192,35 @@ def measure_images(
     InputError
         When a metric is unknown or needs weights, sizes differ, are too small, or values leave [0,
         1].
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).random((1, 3, 48, 48), dtype=np.float32)
+    >>> measure_images(images, images, ["ssim", "psnr"]).round(3).values.tolist()
+    [[1.0, inf]]
     """
     import torch
 
-    free = [one for one, metric in METRICS.items() if not metric.weights]
-    asked = free if metrics is None else list(metrics)
-    for one in asked:
-        if one not in free:
-            raise unknown_name("image metric without weights", one, free)
+    free = [key for key, metric in METRICS.items() if not metric.weights]
+    keys = free if metrics is None else list(metrics)
+    for key in keys:
+        if key not in free:
+            raise unknown_name("image metric without weights", key, free)
     _check_pairs(images, references)
     measures = _pair_measures()
-    found: dict[str, list[np.ndarray]] = {one: [] for one in asked}
+    values: dict[str, list[np.ndarray]] = {key: [np.zeros(0)] for key in keys}
     with torch.inference_mode():
         for x, y in _batches(images, references, batch_size):
-            for one in asked:
-                found[one].append(measures[one](x, y).double().cpu().numpy())
-    return pd.DataFrame(
-        {one: np.concatenate(parts) if parts else np.zeros(0) for one, parts in found.items()}
-    )
+            for key in keys:
+                values[key].append(measures[key](x, y).double().cpu().numpy())
+    return pd.DataFrame({key: np.concatenate(parts) for key, parts in values.items()})
 
 
 def _check_pairs(images: Images, references: Images) -> None:
     if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two "
-            "arrays "
-            "(n, 3, height, width) of one shape."
+            "arrays (n, 3, height, width) of one shape."
         )
     if min(images.shape[2:]) < _SMALLEST:
         raise InputError(
@@ -219,7 +228,9 @@ def _check_pairs(images: Images, references: Images) -> None:
             f"{_SMALLEST}."
         )
     for what, values in (("images", images), ("references", references)):
-        bad = [row for row, one in enumerate(values) if not (one.min() >= 0 and one.max() <= 1)]
+        bad = [
+            row for row, image in enumerate(values) if not (image.min() >= 0 and image.max() <= 1)
+        ]
         if bad:
             raise InputError(f"{what} leave [0, 1] or are not finite in row(s) {name_ids(bad)}.")
 
@@ -232,8 +243,8 @@ def _batches(images: Images, references: Images, batch_size: int) -> Any:
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
         yield tuple(
-            torch.from_numpy(np.ascontiguousarray(one[rows], dtype=np.float32))
-            for one in (images, references)
+            torch.from_numpy(np.ascontiguousarray(pictures[rows], dtype=np.float32))
+            for pictures in (images, references)
         )
 
 
@@ -255,14 +266,17 @@ def _package(name: str) -> None:
 
 
 def _lpips(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Load LPIPS: the backbone (AlexNet, VGG16 or SqueezeNet 1.1) from a file, the linear heads from torchmetrics."""
+    """Load LPIPS: the backbone from a file, the linear heads from torchmetrics.
+
+    The backbone is AlexNet, VGG16 or SqueezeNet 1.1.
+    """
     from torch import nn
 
-    given = weights.get("lpips")
-    network = given if isinstance(given, nn.Module) else _lpips_network(_file(weights, "lpips"))
-    return lambda x, y: network(x, y, normalize=True).reshape(
-        -1
-    )  # normalize: from [0, 1] to [-1, 1]
+    network = weights.get("lpips")
+    if not isinstance(network, nn.Module):
+        network = _lpips_network(_file(weights, "lpips"))
+    # normalize: from [0, 1] to [-1, 1]
+    return lambda x, y: network(x, y, normalize=True).reshape(-1)
 
 
 def _lpips_network(path: Path) -> torch.nn.Module:
@@ -270,9 +284,8 @@ def _lpips_network(path: Path) -> torch.nn.Module:
 
     from neurometamer.zoo import read_weights
 
-    state = {
-        name: value for name, value in read_weights(path).items() if name.startswith("features.")
-    }
+    weights = read_weights(path)
+    state = {name: value for name, value in weights.items() if name.startswith("features.")}
     kinds: dict[tuple[int, ...], Any] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
     first = tuple(state["features.0.weight"].shape) if "features.0.weight" in state else ()
     kind: Any = "squeeze" if any(".squeeze." in name for name in state) else kinds.get(first)
@@ -281,16 +294,14 @@ def _lpips_network(path: Path) -> torch.nn.Module:
             f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or "
             "squeezenet1_1."
         )
-    network = _NoTrainLpips(
-        net=kind, pnet_rand=True
-    )  # random, so that nothing is downloaded; filled now
-    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the place in
+    # random, so that nothing is downloaded; filled now
+    network = _NoTrainLpips(net=kind, pnet_rand=True)
+    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the position in
     # torchvision's features
-    own = {
-        name: re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name)
-        for name in network.net.state_dict()
-    }
-    filled = {name: state.get(rest) for name, rest in own.items()}
+    filled = {}
+    for name in network.net.state_dict():
+        own_name = re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name)
+        filled[name] = state.get(own_name)
     if missing := [name for name, value in filled.items() if value is None]:
         raise InputError(f"{path} lacks {name_ids(missing)} of LPIPS' {kind} backbone.")
     network.net.load_state_dict(filled)
@@ -308,30 +319,31 @@ def _clip_iqa(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.
 
     given = weights.get("clip_iqa")
     name = "local"  # any other than "clip_iqa" is a model in transformers' form
-    model, processor = given if isinstance(given, tuple) else _clip(_file(weights, "clip_iqa"))
+    if isinstance(given, tuple):
+        model, processor = given
+    else:
+        folder = _file(weights, "clip_iqa")
+        _package("transformers")
+        import transformers
+
+        model = transformers.CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+        processor = transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True)
     prompts, names = _clip_iqa_format_prompts((CLIP_PROMPT,))
     anchors = _clip_iqa_get_anchor_vectors(name, model, processor, prompts, "cpu")
 
     def _measure(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         features = _clip_iqa_update(name, x, model, processor, 1.0, "cpu")
-        found: Any = _clip_iqa_compute(features, anchors, names, format_as_dict=False)
-        return found.reshape(-1)
+        scores: Any = _clip_iqa_compute(features, anchors, names, format_as_dict=False)
+        return scores.reshape(-1)
 
     return _measure
 
 
-def _clip(folder: Path) -> tuple[Any, Any]:
-    _package("transformers")
-    import transformers
-
-    return (
-        transformers.CLIPModel.from_pretrained(folder, local_files_only=True).eval(),
-        transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True),
-    )
-
-
 def _fid(weights: Weights) -> Any:
-    """Load FID: a network from levels (b, 3, h, w) uint8 to features (b, d), or the file of torch-fidelity's."""
+    """Load FID: a network from levels (b, 3, h, w) uint8 to features (b, d).
+
+    Instead of a network, the file of torch-fidelity's network can be given.
+    """
     from torch import nn
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -374,9 +386,9 @@ def image_quality(
     n_resamples : int
         Resamples of images. FID, a number of a whole set, has no interval.
     confidence : float
-        Of the intervals.
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     batch_size : int
         Images at once.
 
@@ -398,43 +410,43 @@ def image_quality(
     UserWarning
         When FID is taken of fewer than 2,049 images.
     """
-    asked = list(METRICS) if metrics is None else list(metrics)
-    for one in asked:
-        if one not in METRICS:
-            raise unknown_name("image metric", one, METRICS)
+    keys = list(METRICS) if metrics is None else list(metrics)
+    for key in keys:
+        if key not in METRICS:
+            raise unknown_name("image metric", key, METRICS)
     if not sets:
         raise InputError("no metamers to measure; give at least one set.")
     _need("torchmetrics", "metrics of image quality")
-    measured = image_quality_table(sets, metrics=asked, weights=weights, batch_size=batch_size)
+    measured = image_quality_table(sets, metrics=keys, weights=weights, batch_size=batch_size)
     table = measured.drop(columns="photograph_value")
-    found = summarize(
+    means = summarize(
         table, ["metric"], "value", n_resamples=n_resamples, confidence=confidence, seed=seed
     )
-    found = _with_photographs(found, measured)
-    if "fid" in asked:
-        found = pd.concat(
-            [found, *(_fid_rows(one, dict(weights or {}), batch_size) for one in sets)]
-        )
-    rank = {one: place for place, one in enumerate(asked)}
+    if not means.empty:
+        # add the values of all photographs of a set
+        same = ["set", "members", "stage", "setting", "metric"]
+        photographs = measured.groupby(same, as_index=False)["photograph_value"].mean()
+        means = means.merge(photographs, on=same, how="left")
+    if "fid" in keys:
+        fid = [_fid_rows(metamers, dict(weights or {}), batch_size) for metamers in sets]
+        means = pd.concat([means, *fid])
     about = pd.DataFrame(
-        [
-            {
-                "metric": one,
-                "name": METRICS[one].name,
-                "better": METRICS[one].better,
-                "arrow": METRICS[one].arrow,
-                "scale": METRICS[one].scale,
-            }
-            for one in asked
-        ]
+        {
+            "metric": keys,
+            "name": [METRICS[key].name for key in keys],
+            "better": [METRICS[key].better for key in keys],
+            "arrow": [METRICS[key].arrow for key in keys],
+            "scale": [METRICS[key].scale for key in keys],
+        }
     )
-    found = found.merge(about, on="metric").drop(columns=["sd", "n_averaged"], errors="ignore")
-    names = [" · ".join(one.label.values()) for one in sets]
-    place = found[["set", "members", "stage", "setting"]].agg(" · ".join, axis=1).map(names.index)
-    order = found.assign(_place=place, _rank=found["metric"].map(rank)).sort_values(
-        ["_place", "_rank"], kind="stable"
+    means = means.merge(about, on="metric").drop(columns=["sd", "n_averaged"], errors="ignore")
+    names = [" · ".join(metamers.label.values()) for metamers in sets]
+    labels = means[["set", "members", "stage", "setting"]].agg(" · ".join, axis=1)
+    ranks = pd.DataFrame(
+        {"set": labels.map(names.index), "metric": means["metric"].map(keys.index)}
     )
-    return _with_skips(order.drop(columns=["_place", "_rank"]).reset_index(drop=True), measured)
+    order = ranks.sort_values(["set", "metric"], kind="stable").index
+    return _with_skips(means.loc[order].reset_index(drop=True), measured)
 
 
 def image_quality_table(
@@ -468,48 +480,36 @@ def image_quality_table(
     InputError
         When images are too small or a weights file holds something else.
     """
-    asked = [
-        one for one in (METRICS if metrics is None else metrics) if METRICS[one].needs != "sets"
-    ]
-    free = [one for one in asked if not METRICS[one].weights]
-    networks, reasons = _load_networks(
-        [one for one in asked if METRICS[one].weights], dict(weights or {})
-    )
+    chosen = METRICS if metrics is None else metrics
+    keys = [key for key in chosen if METRICS[key].needs != "sets"]
+    free = [key for key in keys if not METRICS[key].weights]
+    networks: dict[str, Callable[..., Any]] = {}
+    reasons: dict[str, str] = {}
+    for key in keys:
+        if METRICS[key].weights:
+            try:
+                networks[key] = _LOADERS[key](dict(weights or {}))
+            except _SkippedError as skipped:
+                reasons[key] = str(skipped)
+    alone = [key for key in keys if METRICS[key].needs == "image"]
     parts = []
-    for one in sets:
-        values: dict[str, Any] = dict(
-            measure_images(one.pictures, one.references, free, batch_size=batch_size)
-        )
-        values |= {
-            key: _run(measure, one.pictures, one.references, batch_size)
-            for key, measure in networks.items()
-        }
-        alone = {key for key in asked if METRICS[key].needs == "image" and key not in reasons}
-        ours = [key for key in free if key in alone]
-        before: dict[str, Any] = dict(
-            measure_images(one.references, one.references, ours, batch_size=batch_size)
-        )
-        before |= {
-            key: _run(networks[key], one.references, one.references, batch_size)
-            for key in alone & set(networks)
-        }
-        told = {
-            **one.label,
-            **{name: one.table[name].to_numpy() for name in ("id", "reference_id")},
-        }
-        for key in asked:
-            parts.append(
-                pd.DataFrame(
-                    {
-                        **told,
-                        "metric": key,
-                        "value": np.asarray(values.get(key, np.nan), dtype=float),
-                        "photograph_value": np.asarray(before.get(key, np.nan), dtype=float),
-                        **{flag: one.table[flag].array for flag in FLAGS},
-                        "why_not": reasons.get(key, ""),
-                    }
-                )
-            )
+    for metamers in sets:
+        pictures, references = metamers.pictures, metamers.references
+        values = _measure_all(pictures, references, free, networks, batch_size)
+        free_alone = [key for key in free if key in alone]
+        networks_alone = {key: networks[key] for key in alone if key in networks}
+        before = _measure_all(references, references, free_alone, networks_alone, batch_size)
+        for key in keys:
+            part = metamers.table[["id", "reference_id"]].reset_index(drop=True)
+            for position, (name, text) in enumerate(metamers.label.items()):
+                part.insert(position, name, text)
+            part["metric"] = key
+            part["value"] = np.asarray(values.get(key, np.nan), dtype=float)
+            part["photograph_value"] = np.asarray(before.get(key, np.nan), dtype=float)
+            for flag in FLAGS:
+                part[flag] = metamers.table[flag].array
+            part["why_not"] = reasons.get(key, "")
+            parts.append(part)
     columns = [
         "set",
         "members",
@@ -521,79 +521,55 @@ def image_quality_table(
         "value",
         "photograph_value",
     ]
-    return (
-        pd.concat(parts, ignore_index=True)
-        if parts
-        else pd.DataFrame(columns=[*columns, *FLAGS, "why_not"])
-    )
+    if not parts:
+        return pd.DataFrame(columns=[*columns, *FLAGS, "why_not"])
+    return pd.concat(parts, ignore_index=True)
 
 
-def _load_networks(
-    keys: Sequence[str], weights: Weights
-) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
-    networks, reasons = {}, {}
-    for key in keys:
-        try:
-            networks[key] = _LOADERS[key](weights)
-        except _SkippedError as skipped:
-            reasons[key] = str(skipped)
-    return networks, reasons
-
-
-def _run(
-    measure: Callable[..., Any], images: Images, references: Images, batch_size: int
-) -> np.ndarray:
+def _measure_all(
+    images: Images,
+    references: Images,
+    free: Sequence[str],
+    networks: Mapping[str, Callable[..., Any]],
+    batch_size: int,
+) -> dict[str, Any]:
+    """Measure images by metrics without weights and by networks: key to (n,) values."""
     import torch
 
-    with torch.inference_mode():
-        parts = [
-            measure(x, y).double().cpu().numpy()
-            for x, y in _batches(images, references, batch_size)
-        ]
-    return np.concatenate(parts)
+    values: dict[str, Any] = dict(measure_images(images, references, free, batch_size=batch_size))
+    for key, measure in networks.items():
+        with torch.inference_mode():
+            parts = [
+                measure(x, y).double().cpu().numpy()
+                for x, y in _batches(images, references, batch_size)
+            ]
+        values[key] = np.concatenate(parts)
+    return values
 
 
-def _with_photographs(found: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Add what the photographs themselves get, of all of a set."""
-    if found.empty:
-        return found
-    keys = ["set", "members", "stage", "setting", "metric"]
-    return found.merge(
-        measured.groupby(keys, as_index=False)["photograph_value"].mean(), on=keys, how="left"
-    )
+def _with_skips(means: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Add to the notes why a metric has no number."""
+    skipped = measured.loc[measured["why_not"] != "", ["metric", "why_not"]].drop_duplicates()
+    reason_of = dict(zip(skipped["metric"], skipped["why_not"], strict=True))
+    reasons = [reason_of.get(metric, "") for metric in means["metric"]]
+    notes = ["; ".join(filter(None, pair)) for pair in zip(reasons, means["note"], strict=True)]
+    is_skipped = np.array(reasons, dtype=object) != ""
+    return means.assign(note=notes, n=np.where(is_skipped, 0, means["n"]))
 
 
-def _with_skips(found: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Say why a metric has no number."""
-    reasons = (
-        measured.loc[measured["why_not"] != "", ["metric", "why_not"]]
-        .drop_duplicates()
-        .set_index("metric")
-    )
-    told = (
-        found["metric"].map(reasons["why_not"]).fillna("")
-        if len(reasons)
-        else pd.Series("", index=found.index)
-    )
-    notes = ["; ".join(filter(None, pair)) for pair in zip(told, found["note"], strict=True)]
-    return found.assign(note=notes, n=np.where(told != "", 0, found["n"]))
-
-
-def _fid_rows(one: MetamerSet, weights: Weights, batch_size: int) -> pd.DataFrame:
+def _fid_rows(metamers: MetamerSet, weights: Weights, batch_size: int) -> pd.DataFrame:
     """Compare photographs and metamers of one set, valid and failed apart."""
-    rates = pass_rates(one.table)
+    rates = pass_rates(metamers.table)
     rows = []
-    for state in reported_states(one.states):
-        rows_here = np.flatnonzero(one.states == state)
-        value, note = np.nan, ""
-        if not len(rows_here):
-            note = no_valid_note(rates)
-        else:
-            value, note = _fid_of(one, rows_here, weights, batch_size)
-        n = len(rows_here) if np.isfinite(value) else 0
+    for state in reported_states(metamers.states):
+        in_state = np.flatnonzero(metamers.states == state)
+        value, note = np.nan, no_valid_note(rates)
+        if len(in_state):
+            value, note = _fid_of(metamers, in_state, weights, batch_size)
+        n = len(in_state) if np.isfinite(value) else 0
         rows.append(
             {
-                **one.label,
+                **metamers.label,
                 "metric": "fid",
                 "validity": state,
                 "n": n,
@@ -609,7 +585,7 @@ def _fid_rows(one: MetamerSet, weights: Weights, batch_size: int) -> pd.DataFram
 
 
 def _fid_of(
-    one: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int
+    metamers: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int
 ) -> tuple[float, str]:
     import torch
 
@@ -625,13 +601,13 @@ def _fid_of(
     if len(rows) < FID_ENOUGH:
         note = f"{len(rows)} images, fewer than {FID_ENOUGH}: FID is biased"
         warnings.warn(
-            f"{one.name}, {one.stage}: {note}; compare only sets of one size.",
+            f"{metamers.name}, {metamers.stage}: {note}; compare only sets of one size.",
             UserWarning,
             stacklevel=4,
         )
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            metric.update(torch.from_numpy(to_8bit(one.references[part])), real=True)
-            metric.update(torch.from_numpy(to_8bit(one.pictures[part])), real=False)
+            metric.update(torch.from_numpy(to_8bit(metamers.references[part])), real=True)
+            metric.update(torch.from_numpy(to_8bit(metamers.pictures[part])), real=False)
         return float(metric.compute()), note

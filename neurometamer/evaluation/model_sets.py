@@ -1,4 +1,6 @@
-"""Which networks make a set's metamers recognizable? Random sets, made as jobs, and statistics of their scores.
+"""Which networks make the metamers of a set recognizable: random sets and their statistics.
+
+The sets are made as jobs.
 
 References
 ----------
@@ -10,6 +12,7 @@ the set, and it prints differences without sign, interval or correction.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +23,17 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.errors import need_columns
+from neurometamer.errors import (
+    DamagedFile,
+    FolderInUse,
+    InputError,
+    duplicates,
+    name_ids,
+    need_columns,
+    unknown_name,
+)
+from neurometamer.evaluation.sets import STATES, states_of
+from neurometamer.provenance import digest, digest_file, generator
 from neurometamer.resume import (
     PIECES,
     alone_in,
@@ -32,21 +45,7 @@ from neurometamer.resume import (
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import (
-    DamagedFile,
-    FolderInUse,
-    InputError,
-    digest,
-    digest_file,
-    duplicates,
-    file_name,
-    generator,
-    name_ids,
-    read_table,
-    unknown_name,
-    write_table,
-    written_files,
-)
+from neurometamer.store import file_name, read_table, write_table, written_files
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -54,9 +53,12 @@ if TYPE_CHECKING:
     from stimuli_gen.stimuli import StimulusSet
 
 JOINT = "+"
-"""Between the members of a set, in tables."""
+"""Text between the members of a set, in tables."""
 PUBLISHED = {"n_sets": 100, "n_networks": 31, "appearances": 562, "sd": 0.101}
-"""Of Boehm et al. (2025), Table 5: sets, networks, sum of the appearances, standard deviation of the scores."""
+"""Boehm et al. (2025), Table 5.
+
+Sets, networks, sum of the appearances, standard deviation of the scores.
+"""
 _TRIES = 1_000
 
 # ----------------------------------------------------------------------------------------- the sets
@@ -93,11 +95,11 @@ def random_sets(
     names : sequence of str
         Networks to choose from.
     n_sets : int
-        How many.
+        Number of sets.
     sizes : tuple of int
         Smallest and largest size; each size is as likely (the paper says only "2-10").
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
@@ -109,11 +111,17 @@ def random_sets(
     InputError
         When names repeat or hold a ``+``, sizes do not fit, or there are not so many different
         sets.
+
+    Examples
+    --------
+    >>> sets = random_sets(["alexnet", "resnet", "vgg"], n_sets=3, sizes=(1, 2))
+    >>> sets["set"].tolist(), sets["members"].nunique()
+    (['set000', 'set001', 'set002'], 3)
     """
     names = list(names)
     if again := duplicates(names):
         raise InputError(f"networks named more than once: {name_ids(again)}.")
-    if wrong := [one for one in names if JOINT in one]:
+    if wrong := [name for name in names if JOINT in name]:
         raise InputError(f"a network's name must not hold '{JOINT}': {name_ids(wrong)}.")
     low, high = sizes
     if not 1 <= low <= high <= len(names) or n_sets < 1:
@@ -134,19 +142,15 @@ def random_sets(
             f"only {len(drawn)} different sets of {low} to {high} of {len(names)} networks were "
             "found."
         )
-    rows = [
-        {
-            "set": f"set{number:03d}",
-            "members": JOINT.join(names[i] for i in chosen),
-            "size": len(chosen),
-        }
-        for number, chosen in enumerate(drawn)
-    ]
+    rows = []
+    for number, indices in enumerate(drawn):
+        members = JOINT.join(names[i] for i in indices)
+        rows.append({"set": f"set{number:03d}", "members": members, "size": len(indices)})
     return pd.DataFrame(rows)
 
 
 def membership(sets: pd.DataFrame) -> pd.DataFrame:
-    """Tell which network is in which set.
+    """Mark which network is in which set.
 
     Parameters
     ----------
@@ -158,13 +162,12 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Sets × networks, bool; networks in order of first appearance.
     """
-    members = [str(one).split(JOINT) for one in sets["members"]]
-    names = list(dict.fromkeys(name for one in members for name in one))
-    return pd.DataFrame(
-        [[name in one for name in names] for one in members],
-        index=sets["set"].tolist(),
-        columns=names,
-    )
+    members = [str(joined).split(JOINT) for joined in sets["members"]]
+    names = list(dict.fromkeys(itertools.chain.from_iterable(members)))
+    rows = [np.isin(names, own) for own in members]
+    shape = (len(members), len(names))
+    values = np.array(rows, dtype=bool).reshape(shape)
+    return pd.DataFrame(values, index=sets["set"].tolist(), columns=names)
 
 
 # --------------------------------------------------------------------------------------------- jobs
@@ -188,7 +191,9 @@ def plan_sets(
     references: str = "",
     **options: Any,
 ) -> pd.DataFrame:
-    """Write the list of jobs: ``jobs.csv``, and a folder a set with its ``job.json`` (set and recipe).
+    """Write the list of jobs, ``jobs.csv``, and a folder per set.
+
+    The folder holds ``job.json`` with the set and its recipe.
 
     Parameters
     ----------
@@ -212,6 +217,13 @@ def plan_sets(
     ------
     InputError
         When the folder holds other jobs, or a setting is unknown.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> sets = random_sets(["alexnet", "resnet", "vgg"], n_sets=2, sizes=(2, 2))
+    >>> plan_sets(mkdtemp(), sets)["state"].tolist()
+    ['to do', 'to do']
     """
     from stimuli_gen.presets import make_recipe
 
@@ -224,9 +236,8 @@ def plan_sets(
         "references": references,
         "options": dict(options),
     }
-    jobs = [
-        {**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")
-    ]
+    rows = sets.to_dict("records")
+    jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in rows]
     for job in jobs:
         path = folder / file_name(job["set"]) / "job.json"
         known = _read_state(path)
@@ -266,13 +277,15 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
     states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
-    return jobs.assign(
-        state=[state for state, _ in states], reason=[reason for _, reason in states]
-    )
+    table = pd.DataFrame(states, columns=["state", "reason"], index=jobs.index)
+    return jobs.assign(state=table["state"], reason=table["reason"])
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """Read a file that says what a job is or how far; empty when there is none, or it is damaged."""
+    """Read a file that describes a job or its progress.
+
+    The result is empty when there is no such file or it is damaged.
+    """
     if not path.is_file():
         return {}
     try:
@@ -283,18 +296,19 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _state_of(folder: Path) -> tuple[str, str]:
-    """Say how far a job is, and why not further."""
-    found = _read_state(folder / "state.json")
-    if found.get("state") != "done":
-        return found.get("state", "to do"), found.get("reason", "")
-    damaged = [name for name, value in found["files"].items() if not _is_same(folder / name, value)]
-    for name in damaged:
-        note_remade(folder / name)
-    return ("to do", f"lost or damaged: {name_ids(damaged)}") if damaged else ("done", "")
-
-
-def _is_same(path: Path, value: str) -> bool:
-    return path.is_file() and digest_file(path) == value
+    """Return the state of a job and the reason why it is not done."""
+    record = _read_state(folder / "state.json")
+    if record.get("state") != "done":
+        return record.get("state", "to do"), record.get("reason", "")
+    damaged = []
+    for name, value in record["files"].items():
+        path = folder / name
+        if not path.is_file() or digest_file(path) != value:
+            damaged.append(name)
+            note_remade(path)
+    if damaged:
+        return "to do", f"lost or damaged: {name_ids(damaged)}"
+    return "done", ""
 
 
 @checked
@@ -321,8 +335,8 @@ def run_sets(
         Name to network; `neurometamer.zoo.load_model` by default. Use it to give networks of a set
         one size.
     nulls : sequence of NullDistribution
-        Of the networks at the stages that are matched; metamers of sets without them are not
-        judged.
+        Null distributions of the networks at the stages that are matched; metamers of sets without
+        them are not judged.
     share : tuple of int
         (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a
         folder.
@@ -342,6 +356,22 @@ def run_sets(
     InputError
         When there is no list of jobs, a job is damaged, another process works on it, or the
         photographs are not those of the plan.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from neurometamer.zoo import load_model
+    >>> from stimuli_gen import StimulusSet, at_size
+    >>> photographs = StimulusSet(
+    ...     images=np.full((1, 3, 64, 64), 0.5, dtype=np.float32),
+    ...     table=pd.DataFrame({"id": ["cat"], "kind": "RE", "reference_id": ["cat"]}),
+    ... )
+    >>> folder = mkdtemp()
+    >>> sets = random_sets(["squeezenet1_0"], n_sets=1, sizes=(1, 1))
+    >>> _ = plan_sets(folder, sets, stage="early", preset="fast", steps=2)
+    >>> load = lambda name: at_size(load_model(name, weights="random"), 64)
+    >>> run_sets(folder, photographs, load=load)["state"].tolist()
+    ['done']
     """
     from neurometamer.zoo import load_model
 
@@ -370,7 +400,10 @@ def _run_job(
     nulls: Sequence[NullDistribution],
     batch_size: int,
 ) -> bool:
-    """Make the metamers of a job unless another process has done so meanwhile; tell whether they are there."""
+    """Make the metamers of a job unless another process has made them meanwhile.
+
+    Return whether they are there.
+    """
     if _state_of(folder)[0] == "done":
         return True
     try:
@@ -381,18 +414,12 @@ def _run_job(
     except InputError as error:
         write_record(folder / "state.json", {"state": "failed", "reason": str(error)})
         return False
-    write_record(
-        folder / "state.json", {"state": "done", "reason": "", "files": _digests(folder, written)}
-    )
-    return True
-
-
-def _digests(folder: Path, written: Sequence[Path]) -> dict[str, str]:
-    """Digest the files of a set; the journal beside them has checksums of its own."""
+    # the finished pieces beside the files of a set have checksums of their own
     names = sorted({path.relative_to(folder) for path in written})
-    return {
-        name.as_posix(): digest_file(folder / name) for name in names if name.parts[0] != PIECES
-    }
+    own = [name for name in names if name.parts[0] != PIECES]
+    digests = {name.as_posix(): digest_file(folder / name) for name in own}
+    write_record(folder / "state.json", {"state": "done", "reason": "", "files": digests})
+    return True
 
 
 def _make(
@@ -408,9 +435,12 @@ def _make(
     from stimuli_gen.metamers import confirm_metamers, model_metamers
     from stimuli_gen.stimuli import write_pictures, write_records
 
-    networks = [load(one) for one in job["members"]]
+    networks = [load(name) for name in job["members"]]
     matched = judged_at(networks, match_stages(networks, job["stage"]))
-    own = [null for null in nulls if any(null.stage_of(model, stage) for model, stage in matched)]
+    own = []
+    for null in nulls:
+        if any(null.stage_of(model, stage) for model, stage in matched):
+            own.append(null)
     stimuli = model_metamers(
         networks,
         references,
@@ -434,7 +464,7 @@ RATERS = {
     "others": "all evaluators but the set's own networks, as Boehm et al. (2025) do; they change "
     "with the set",
 }
-"""Name of who scores a set, to who that is."""
+"""Name of the raters of a set, to their description."""
 
 
 @checked_with(tables={"hits": _HITS})
@@ -478,9 +508,27 @@ def set_scores(
     With the raters ``others`` a set with a network is never rated by that network: where networks
     differ in how often they recognize anything, this alone makes a difference in means.
     ``held-out`` raters do not have this fault.
-    """
-    from neurometamer.evaluation.sets import STATES, states_of
 
+    Examples
+    --------
+    >>> hits = pd.DataFrame(
+    ...     {
+    ...         "set": ["a", "a", "b", "b"],
+    ...         "members": ["alexnet", "alexnet", "resnet", "resnet"],
+    ...         "stage": "late",
+    ...         "setting": "unbounded",
+    ...         "reference_id": "cat",
+    ...         "evaluator": ["vgg", "vit"] * 2,
+    ...         "ways": 1000,
+    ...         "rule": "all classes",
+    ...         "took_part": False,
+    ...         "valid": True,
+    ...         "hit": [1.0, 1.0, 0.0, 1.0],
+    ...     }
+    ... )
+    >>> set_scores(hits, held_out=["vgg", "vit"])[["members", "score", "n_raters"]].values.tolist()
+    [['alexnet', 1.0, 2], ['resnet', 0.5, 2]]
+    """
     if raters not in RATERS:
         raise unknown_name("way to rate sets", raters, RATERS)
     if validity not in STATES:
@@ -508,8 +556,7 @@ def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
     if len(set(held_out)) < 2:
         raise InputError(
             f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators "
-            "that are in no set, "
-            "or let all networks but a set's own rate it (raters='others')."
+            "that are in no set, or let all networks but a set's own rate it (raters='others')."
         )
     for name in held_out:
         if name not in set(hits["evaluator"]):
@@ -531,7 +578,9 @@ def difference_in_means(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare the sets with each network to those without it: signed differences, with p corrected for all networks.
+    """Compare the sets with each network to those without it.
+
+    The differences are signed, and p is corrected for all networks.
 
     Parameters
     ----------
@@ -543,9 +592,9 @@ def difference_in_means(
     n_resamples : int
         Resamples of sets.
     confidence : float
-        Of the interval.
+        Share of the interval, in (0, 1).
     seed : int
-        Of both.
+        Seed of both.
 
     Returns
     -------
@@ -558,6 +607,15 @@ def difference_in_means(
     ------
     InputError
         When fewer than 4 sets have a score.
+
+    Examples
+    --------
+    >>> scores = random_sets(["alexnet", "resnet", "vgg"], n_sets=6, sizes=(1, 2))
+    >>> has_vgg = scores["members"].str.contains("vgg")
+    >>> scores = scores.assign(score=np.where(has_vgg, 0.8, 0.2))
+    >>> table = difference_in_means(scores, n_permutations=99, n_resamples=99).set_index("network")
+    >>> round(float(table.loc["vgg", "difference"]), 3)
+    0.6
     """
     if n_permutations < 0:
         raise InputError(f"n_permutations is {n_permutations}; give 0 or more.")
@@ -568,9 +626,8 @@ def difference_in_means(
     x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
     n = len(y)
     observed = _differences(np.ones((1, n)), y[None], x)[0]
-    shuffled = generator(seed, "shuffle scores", n).permuted(
-        np.tile(y, (n_permutations, 1)), axis=1
-    )
+    random = generator(seed, "shuffle scores", n)
+    shuffled = random.permuted(np.tile(y, (n_permutations, 1)), axis=1)
     null = _differences(np.ones((1, n)), shuffled, x)
     reached = (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)
     p = p_from_count(reached, n_permutations)
@@ -598,7 +655,10 @@ def difference_in_means(
 
 
 def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Mean with minus mean without: weights (m or 1, n), scores (m or 1, n), membership (n, networks)."""
+    """Compute the mean with minus the mean without each network.
+
+    Weights are (m or 1, n), scores (m or 1, n), membership (n, networks).
+    """
     weighted = weights * y
     inside, outside = weights @ x, weights @ (1 - x)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -614,7 +674,7 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     scores : pandas.DataFrame
         set, members, score, from `set_scores` with fixed held-out evaluators.
     confidence : float
-        Of the intervals.
+        Share of the intervals, in (0, 1).
 
     Returns
     -------
@@ -632,6 +692,15 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     A set's size is the sum of its memberships, so the two cannot stand side by side freely. The
     model is score = a + b · (size - mean size) + Σ c_M · [M in the set], with Σ c_M = 0: b is what
     one more average network adds, c_M how much network M adds beyond that. Ordinary least squares.
+
+    Examples
+    --------
+    >>> scores = random_sets(["alexnet", "resnet", "vgg"], n_sets=6, sizes=(1, 2))
+    >>> has_vgg = scores["members"].str.contains("vgg")
+    >>> scores = scores.assign(score=np.where(has_vgg, 0.8, 0.2))
+    >>> table = membership_regression(scores).set_index("term")
+    >>> sorted(table.index), int(table["df"].iloc[0])
+    (['(intercept)', 'alexnet', 'resnet', 'size', 'vgg'], 2)
     """
     from scipy import stats
 
@@ -640,9 +709,8 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
     k = x.shape[1]
     size = x.sum(axis=1)
-    contrasts = np.vstack(
-        [np.eye(k - 1), -np.ones((1, k - 1))]
-    )  # the last effect is minus the sum of the others
+    # the last effect is minus the sum of the others
+    contrasts = np.vstack([np.eye(k - 1), -np.ones((1, k - 1))])
     design = np.column_stack([np.ones(len(y)), size - size.mean(), x @ contrasts])
     df = len(y) - design.shape[1]
     if df < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
@@ -708,6 +776,15 @@ def check_difference_table(
     ------
     InputError
         When a column is missing, or a network appears in no set or in all.
+
+    Examples
+    --------
+    >>> printed = pd.DataFrame(
+    ...     {"network": ["alexnet", "vgg"], "appearances": [20, 30], "difference": [0.01, 0.1]}
+    ... )
+    >>> rows, totals = check_difference_table(printed)
+    >>> rows["exceeds"].tolist(), totals["appearances"]
+    ([False, True], 50)
     """
     from scipy.stats import norm
 

@@ -1,4 +1,4 @@
-"""Networks as observers of each other's metamers: metamers of one network, judged by all the others.
+"""Networks as observers of each other's metamers: all others evaluate those of one network.
 
 Each generator's metamers are shown to every judge; what the generator says of its own metamers is
 marked and never in a mean ("cross-validated"). Generators that differ in two factors of two levels,
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.evaluation.model_sets import JOINT
 from neurometamer.evaluation.sets import (
     FLAGS,
@@ -50,12 +50,14 @@ from neurometamer.evaluation.two_by_two import (
 )
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
-"""What is never averaged over."""
+"""Columns that are never averaged over."""
 JUDGES = ("others", "outside")
-"""Everybody but the generator; or only networks that generated nothing, which are the same for all generators."""
+"""Who evaluates: everybody but the generator, or only networks that generated nothing.
+
+The second are the same for all generators.
+"""
 UNITS = ("images", "generators")
 ALL_JUDGES = "all judges"
 _NEEDED = (
@@ -101,9 +103,9 @@ def observer_matrix(
     n_resamples : int
         Resamples of photographs, shared by all judges of a generator; 0 for none.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -121,13 +123,38 @@ def observer_matrix(
     InputError
         When the table lacks columns, metamers are of several networks together, a network has two
         sets of one stage and setting, no judge is left, or a judge or a number is wrong.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> generators = ["blur-gray", "blur-rgb", "sharp-gray", "sharp-rgb"]
+    >>> cells = itertools.product(generators, ["vgg", "vit"], ["cat", "cup", "dog"])
+    >>> hits = pd.DataFrame(cells, columns=["members", "evaluator", "reference_id"])
+    >>> hits = hits.assign(
+    ...     set=hits["members"],
+    ...     stage="late",
+    ...     setting="unbounded",
+    ...     target="own",
+    ...     ways=1000,
+    ...     rule="all classes",
+    ...     evaluator_weights="",
+    ...     trained=True,
+    ...     took_part=False,
+    ...     same_class=True,
+    ...     above_null=True,
+    ...     valid=True,
+    ...     hit=hits["members"].str.startswith("blur").astype(float),
+    ... )
+    >>> table = observer_matrix(hits, n_resamples=0)
+    >>> table.loc[table["judge"] == "vgg", ["generator", "value"]].values.tolist()
+    [['blur-gray', 1.0], ['blur-rgb', 1.0], ['sharp-gray', 0.0], ['sharp-rgb', 0.0]]
     """
     table = _judged(hits, judges, include_untrained)
     everyone = set(table["members"])
-    table = table[table["asked"]]
+    table = table[table["chosen"]]
     if lost := sorted(everyone - set(table["members"])):
         raise InputError(f"no judge is left for the metamers of {name_ids(lost)}; choose others.")
-    found = summarize(
+    means = summarize(
         table.assign(counted=~table["took_part"]),
         _MEASURES,
         "hit",
@@ -137,11 +164,11 @@ def observer_matrix(
         confidence=confidence,
         seed=seed,
     )
-    mean = found["judge"] == "mean of judges"
-    found["judge_weights"] = found["judge_weights"].where(~mean, "")
-    found["trained"] = found["trained"].astype("boolean")
-    found["self"] = found["took_part"].astype("boolean").fillna(False).astype(bool)
-    found = found.rename(columns={"members": "generator"})
+    over_judges = means["judge"] == "mean of judges"
+    means["judge_weights"] = means["judge_weights"].where(~over_judges, "")
+    means["trained"] = means["trained"].astype("boolean")
+    means["self"] = means["took_part"].astype("boolean").fillna(False).astype(bool)
+    means = means.rename(columns={"members": "generator"}).drop(columns=["took_part", "sd"])
     first = [
         "generator",
         "judge",
@@ -161,31 +188,31 @@ def observer_matrix(
         "trained",
         "n_averaged",
     ]
-    return found[
-        [*first, *(one for one in found.columns if one not in (*first, "took_part", "sd"))]
-    ]
+    return means[[*first, *means.columns.drop(first)]]
 
 
 def _judged(
     hits: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool
 ) -> pd.DataFrame:
-    """Check the table, mark the judges asked for, and sort it, so that the order of its rows never matters."""
+    """Check the table, mark the chosen evaluators, and sort the rows.
+
+    The order of the rows given never matters.
+    """
     need_columns(hits, _NEEDED, "the table of hits", "Make it with recognition_table.")
     if hits.empty:
-        raise InputError("the table of hits has no rows.")
-    table = hits[list(_NEEDED)].rename(
-        columns={"evaluator": "judge", "evaluator_weights": "judge_weights"}
-    )
+        raise InputError("the table of hits has no rows; give at least one set and evaluator.")
+    names = {"evaluator": "judge", "evaluator_weights": "judge_weights"}
+    table = hits[list(_NEEDED)].rename(columns=names)
     table = table.assign(members=table["members"].fillna(""), fewer=-table["ways"].astype(int))
-    table = table.assign(**{one: table[one].astype(bool) for one in ("trained", "took_part")})
+    table = table.astype({"trained": bool, "took_part": bool})
     _check_sets(table)
-    table["asked"] = table["judge"].isin(_chosen(table, judges, include_untrained))
+    table["chosen"] = table["judge"].isin(_chosen(table, judges, include_untrained))
     if not include_untrained:
-        table["asked"] &= table["trained"]
-    places = {one: at for at, one in enumerate(STAGE_ORDER)}
-    table["place"] = [places.get(one, len(places)) for one in table["stage"]]
+        table["chosen"] &= table["trained"]
+    ranks = {stage: rank for rank, stage in enumerate(STAGE_ORDER)}
+    table["rank"] = [ranks.get(stage, len(ranks)) for stage in table["stage"]]
     order = [
-        "place",
+        "rank",
         "stage",
         "setting",
         "members",
@@ -196,11 +223,8 @@ def _judged(
         "rule",
         "reference_id",
     ]
-    return (
-        table.sort_values(order, kind="stable")
-        .drop(columns=["place", "fewer"])
-        .reset_index(drop=True)
-    )
+    table = table.sort_values(order, kind="stable").drop(columns=["rank", "fewer"])
+    return table.reset_index(drop=True)
 
 
 def _check_sets(table: pd.DataFrame) -> None:
@@ -208,8 +232,8 @@ def _check_sets(table: pd.DataFrame) -> None:
     if wrong := sets.loc[sets["members"].str.contains(JOINT, regex=False), "set"].unique().tolist():
         raise InputError(
             f"metamers of several networks together: {name_ids(wrong)}; observers judge those of "
-            "single networks. "
-            f"Leave such sets out: hits[~hits['members'].str.contains('{JOINT}', regex=False)]."
+            f"single networks. Leave such sets out: hits[~hits['members'].str.contains('{JOINT}', "
+            "regex=False)]."
         )
     if wrong := sets.loc[sets["members"] == "", "set"].unique().tolist():
         raise InputError(
@@ -217,26 +241,26 @@ def _check_sets(table: pd.DataFrame) -> None:
         )
     keys = ["members", *CONTEXT, "judge", "reference_id"]
     if (again := table[keys].duplicated()).any():
-        one = table[again].iloc[0]
+        row = table[again].iloc[0]
         raise InputError(
-            f"'{one['judge']}' judged several metamers of '{one['members']}' of the photograph "
-            f"'{one['reference_id']}' at one stage and setting ({one['stage']}, {one['setting']}); "
+            f"'{row['judge']}' judged several metamers of '{row['members']}' of the photograph "
+            f"'{row['reference_id']}' at one stage and setting ({row['stage']}, {row['setting']}); "
             "give one set."
         )
 
 
 def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool) -> list[str]:
-    """List the names of the judges asked for; at least one."""
+    """List the names of the chosen judges; there is at least one."""
     usable = sorted(set(table.loc[table["trained"] | include_untrained, "judge"]))
     if not usable:
         raise InputError(
             "all judges have random weights; ask trained networks, or include_untrained=True."
         )
     if not isinstance(judges, str):
-        for one in judges:
-            if one not in set(table["judge"]):
-                raise unknown_name("judge", one, sorted(set(table["judge"])))
-        if wrong := [one for one in judges if one not in usable]:
+        for name in judges:
+            if name not in set(table["judge"]):
+                raise unknown_name("judge", name, sorted(set(table["judge"])))
+        if wrong := [name for name in judges if name not in usable]:
             raise InputError(
                 f"judges with random weights: {name_ids(wrong)}; choose others, or "
                 "include_untrained=True."
@@ -246,17 +270,15 @@ def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained:
         return list(judges)
     if judges not in JUDGES:
         raise unknown_name("choice of judges", judges, JUDGES)
-    generators = (
-        {*table["members"], *table.loc[table["took_part"], "judge"]}
-        if judges == "outside"
-        else set()
-    )
-    if not (found := [one for one in usable if one not in generators]):
+    generators: set[str] = set()
+    if judges == "outside":
+        generators = {*table["members"], *table.loc[table["took_part"], "judge"]}
+    if not (chosen := [name for name in usable if name not in generators]):
         raise InputError(
             f"all judges are generators ({name_ids(usable)}); ask other networks too, or use "
             "judges='others'."
         )
-    return found
+    return chosen
 
 
 # --------------------------------------------------------------------------------------- the design
@@ -264,7 +286,7 @@ def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained:
 
 @dataclass(frozen=True, kw_only=True)
 class _Design:
-    """Two factors of the generators, and, where asked for, one of the judges."""
+    """Two factors of the generators, and an optional factor of the judges."""
 
     factors: tuple[str, str]
     levels: tuple[tuple[str, str], tuple[str, str]]
@@ -277,13 +299,13 @@ class _Design:
         return self.levels[0][cell // 2], self.levels[1][cell % 2]
 
     def effect(self, kind: str) -> tuple[str, str]:
-        """Name an effect, and say what is subtracted from what."""
+        """Name an effect and its contrast."""
         (a1, a2), (b1, b2) = self.levels
         if kind == "interaction":
             return kind, f"({a1} {b1} - {a1} {b2}) - ({a2} {b1} - {a2} {b2})"
-        return (
-            (self.factors[0], f"{a1} - {a2}") if kind == "a" else (self.factors[1], f"{b1} - {b2}")
-        )
+        if kind == "a":
+            return self.factors[0], f"{a1} - {a2}"
+        return self.factors[1], f"{b1} - {b2}"
 
 
 def _design(
@@ -293,33 +315,29 @@ def _design(
     judge_factor: str | None,
 ) -> _Design:
     """Find each generator's cell and each judge's level."""
-    names = _checked_names(factors)
-    _check_networks(table, networks, [*names, *([judge_factor] if judge_factor else [])])
-    generators, judges = (
-        sorted(set(table["members"])),
-        sorted(set(table.loc[table["asked"], "judge"])),
-    )
-    given = factors if isinstance(factors, Mapping) else {}
-    values = [_values(networks, one, generators) for one in names]
-    a, b = (_levels(one, found, given.get(one)) for one, found in zip(names, values, strict=True))
-    cells = {one: 2 * a.index(values[0][one]) + b.index(values[1][one]) for one in generators}
-    if empty := [f"{a[at // 2]} {b[at % 2]}" for at in range(4) if at not in cells.values()]:
-        raise InputError(
-            f"no generator is {', '.join(empty)} ({' and '.join(names)}); each cell needs one."
-        )
-    design = _Design(factors=names, levels=(a, b), cells=cells)
-    if not judge_factor:
-        return design
-    level_of = _values(networks, judge_factor, judges)
-    levels = _levels(judge_factor, level_of, given.get(judge_factor))
-    return replace(design, judge_factor=judge_factor, judge_levels=levels, level_of=level_of)
-
-
-def _checked_names(factors: Sequence[str] | Mapping[str, Sequence[str]]) -> tuple[str, str]:
     names = [] if isinstance(factors, str) else list(factors)
     if len(set(names)) != 2 or len(names) != 2 or {"interaction", "network"} & set(names):
         raise InputError(f"two factors are needed, such as ('training', 'color'), not {factors!r}.")
-    return names[0], names[1]
+    _check_networks(table, networks, [*names, *([judge_factor] if judge_factor else [])])
+    generators = sorted(set(table["members"]))
+    given = factors if isinstance(factors, Mapping) else {}
+    first, second = (_values(networks, factor, generators) for factor in names)
+    a = _levels(names[0], first, given.get(names[0]))
+    b = _levels(names[1], second, given.get(names[1]))
+    cells = {name: 2 * a.index(first[name]) + b.index(second[name]) for name in generators}
+    if empty := [
+        f"{a[cell // 2]} {b[cell % 2]}" for cell in range(4) if cell not in cells.values()
+    ]:
+        raise InputError(
+            f"no generator is {', '.join(empty)} ({' and '.join(names)}); each cell needs one."
+        )
+    design = _Design(factors=(names[0], names[1]), levels=(a, b), cells=cells)
+    if not judge_factor:
+        return design
+    judges = sorted(set(table.loc[table["chosen"], "judge"]))
+    level_of = _values(networks, judge_factor, judges)
+    levels = _levels(judge_factor, level_of, given.get(judge_factor))
+    return replace(design, judge_factor=judge_factor, judge_levels=levels, level_of=level_of)
 
 
 def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -331,7 +349,7 @@ def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequen
             f"networks named more than once in the table of networks: {name_ids(again)}."
         )
     known = {*table["members"], *table["judge"]}
-    if unknown := [one for one in networks["network"] if one not in known]:
+    if unknown := [name for name in networks["network"] if name not in known]:
         raise InputError(
             f"networks that neither generated nor judged anything: {name_ids(unknown)}; correct "
             "the name."
@@ -339,33 +357,33 @@ def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequen
 
 
 def _values(networks: pd.DataFrame, factor: str, names: Sequence[str]) -> dict[str, str]:
-    """Read one factor of the networks named."""
+    """Read one factor of the networks called `names`."""
     values = networks.set_index("network")[factor]
-    if missing := [one for one in names if one not in values.index]:
+    if missing := [name for name in names if name not in values.index]:
         raise InputError(
             f"the table of networks does not name {name_ids(missing)}; say what they are "
             f"({factor})."
         )
-    found = values.loc[list(names)]
-    if empty := found.index[found.isna() | (found.astype(str).str.strip() == "")].tolist():
+    values = values.loc[list(names)]
+    if empty := values.index[values.isna() | (values.astype(str).str.strip() == "")].tolist():
         raise InputError(f"{factor} is missing of {name_ids(empty)}; fill it in.")
-    return {str(one): str(value) for one, value in found.items()}
+    return {str(name): str(value) for name, value in values.items()}
 
 
 def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None) -> tuple[str, str]:
-    """Find a factor's two levels, in the order asked for, else by the alphabet."""
-    found = sorted(set(values.values()))
-    if len(found) != 2:
+    """Find the two levels of a factor, in the order given, else by the alphabet."""
+    levels = sorted(set(values.values()))
+    if len(levels) != 2:
         raise InputError(
-            f"{factor} has {len(found)} level(s) ({name_ids(found)}) among the networks; two are "
+            f"{factor} has {len(levels)} level(s) ({name_ids(levels)}) among the networks; two are "
             "needed."
         )
     if order is None:
-        return found[0], found[1]
-    wanted = [str(one) for one in order]
-    if sorted(wanted) != found:
-        raise InputError(f"{factor} has the levels {name_ids(found)}, not {name_ids(wanted)}.")
-    return wanted[0], wanted[1]
+        return levels[0], levels[1]
+    ordered = list(map(str, order))
+    if sorted(ordered) != levels:
+        raise InputError(f"{factor} has the levels {name_ids(levels)}, not {name_ids(ordered)}.")
+    return ordered[0], ordered[1]
 
 
 # --------------------------------------------------------------------------------------- the scores
@@ -373,25 +391,34 @@ def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None)
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What some judges say: share of them that recognized each generator's metamer of each photograph."""
+    """Share of some evaluators that recognized each generator's metamer of each photograph."""
 
     level: str
     scores: pd.DataFrame
     n_judges: int
 
     def shared(self) -> np.ndarray:
-        """Take the photographs that every generator has a score of: (photographs, generators)."""
+        """Select the photographs that every generator has a score of.
+
+        The shape is (photographs, generators).
+        """
         values = self.scores.to_numpy(dtype=float)
         return values[np.isfinite(values).all(axis=1)]
 
     def any(self) -> np.ndarray:
-        """Take the photographs that some generator has a score of: (photographs, generators), NaN where it has none."""
+        """Select the photographs that some generator has a score of.
+
+        The shape is (photographs, generators), with NaN where a generator has no score.
+        """
         values = self.scores.to_numpy(dtype=float)
         return values[np.isfinite(values).any(axis=1)]
 
 
 def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
-    """Average over judges first; photographs and generators are all those of `part`, with NaN where there is no row."""
+    """Average over evaluators first.
+
+    Photographs and generators are all those of `part`, with NaN where there is no row.
+    """
     scores = rows.pivot_table(index="reference_id", columns="members", values="hit", aggfunc="mean")
     photographs, generators = sorted(set(part["reference_id"])), sorted(set(part["members"]))
     return _View(
@@ -402,13 +429,11 @@ def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
 
 
 def _views(part: pd.DataFrame, design: _Design, validity: str) -> list[_View]:
-    """Take all judges, and those of each level of the judge factor."""
-    rows = part[part["asked"] & ~part["took_part"] & (states_of(part["valid"]) == validity)]
+    """Return the views of all judges, and of those of each level of the judge factor."""
+    rows = part[part["chosen"] & ~part["took_part"] & (states_of(part["valid"]) == validity)]
     levels = rows["judge"].map(design.level_of)
-    return [
-        _view(part, rows, ALL_JUDGES),
-        *(_view(part, rows[levels == one], one) for one in design.judge_levels),
-    ]
+    views = [_view(part, rows[levels == level], level) for level in design.judge_levels]
+    return [_view(part, rows, ALL_JUDGES), *views]
 
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -417,27 +442,25 @@ def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFram
 
 
 def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> str:
-    """Say why no photograph has a score of every generator, naming the generators that have none at all."""
-    if gone := [
-        at for at in range(4) if at not in {design.cells[one] for one in view.scores.columns}
-    ]:
-        told = ", ".join(" ".join(design.names(at)) for at in gone)
-        return f"no metamers of a network that is {told} at this stage; stages are joined by name"
+    """Say why no photograph has a score of every generator.
+
+    The message names the generators that have no score at all.
+    """
+    present = {design.cells[name] for name in view.scores.columns}
+    if gone := [cell for cell in range(4) if cell not in present]:
+        kinds = ", ".join(" ".join(design.names(cell)) for cell in gone)
+        return f"no metamers of a network that is {kinds} at this stage; stages are joined by name"
     metamers = part.drop_duplicates(["members", "reference_id"])
-    states = (
-        pd.Series(states_of(metamers["valid"]) == validity)
-        .groupby(metamers["members"].to_numpy())
-        .any()
-    )
-    if none := states.index[~states].tolist():
-        rates = pass_rates(metamers)
-        told = (
-            no_valid_note(rates)
-            if validity == "valid" and not states.any()
-            else f"no {validity} metamer"
-        )
-        return told if not states.any() else f"{told} of {name_ids(none)}"
-    if unjudged := [one for one in view.scores.columns if view.scores[one].isna().all()]:
+    counts = pd.Series(states_of(metamers["valid"]) == validity)
+    has_some = counts.groupby(metamers["members"].to_numpy()).any()
+    if not has_some.any() and validity == "valid":
+        return no_valid_note(pass_rates(metamers))
+    if not has_some.any():
+        return f"no {validity} metamer"
+    if none := has_some.index[~has_some].tolist():
+        return f"no {validity} metamer of {name_ids(none)}"
+    scores = view.scores
+    if unjudged := scores.columns[scores.isna().all(axis=0)].tolist():
         return f"no judge is left for {name_ids(unjudged)}"
     return (
         f"no photograph has a {validity} metamer of every one of the {view.scores.shape[1]} "
@@ -500,9 +523,9 @@ def observer_conditions(
     n_resamples : int
         Resamples of photographs, shared by the four cells; 0 for none.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -528,13 +551,39 @@ def observer_conditions(
     two networks. If networks at one level of a factor are better judges of everybody by d, their
     own metamers lose d / (judges - 1) against those of the other level, the generators counted
     among the judges. ``outside`` is free of that.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> generators = ["blur-gray", "blur-rgb", "sharp-gray", "sharp-rgb"]
+    >>> cells = itertools.product(generators, ["vgg", "vit"], ["cat", "cup", "dog"])
+    >>> hits = pd.DataFrame(cells, columns=["members", "evaluator", "reference_id"])
+    >>> hits = hits.assign(
+    ...     set=hits["members"],
+    ...     stage="late",
+    ...     setting="unbounded",
+    ...     target="own",
+    ...     ways=1000,
+    ...     rule="all classes",
+    ...     evaluator_weights="",
+    ...     trained=True,
+    ...     took_part=False,
+    ...     same_class=True,
+    ...     above_null=True,
+    ...     valid=True,
+    ...     hit=hits["members"].str.startswith("blur").astype(float),
+    ... )
+    >>> networks = pd.DataFrame({"network": generators})
+    >>> networks[["training", "color"]] = networks["network"].str.split("-", expand=True)
+    >>> observer_conditions(hits, networks, n_resamples=0)[["a", "b", "value"]].values.tolist()
+    [['blur', 'gray', 1.0], ['blur', 'rgb', 1.0], ['sharp', 'gray', 0.0], ['sharp', 'rgb', 0.0]]
     """
     table = _checked(hits, judges, include_untrained, validity)
     design = _design(table, networks, factors, judge_factor)
     rows = []
     for context, part in _contexts(table):
         for view in _views(part, design, validity):
-            told = {
+            labels = {
                 **context,
                 "validity": validity,
                 "judge_factor": design.judge_factor,
@@ -542,23 +591,12 @@ def observer_conditions(
                 "factor_a": design.factors[0],
                 "factor_b": design.factors[1],
             }
+            values = view.shared() if paired else view.any()
             for cell in range(4):
-                rows.append(
-                    {
-                        **told,
-                        **_cell(
-                            cell,
-                            part,
-                            view,
-                            design,
-                            validity,
-                            paired,
-                            n_resamples,
-                            confidence,
-                            seed,
-                        ),
-                    }
-                )
+                numbers = _cell(cell, part, view, design, values, n_resamples, confidence, seed)
+                if not np.isfinite(numbers["value"]):
+                    numbers["note"] = _lost(part, view, design, validity)
+                rows.append({**labels, **numbers})
     return pd.DataFrame(rows)
 
 
@@ -567,17 +605,16 @@ def _cell(
     part: pd.DataFrame,
     view: _View,
     design: _Design,
-    validity: str,
-    paired: bool,
+    values: np.ndarray,
     n_resamples: int,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Describe one cell."""
-    own = [one for one in view.scores.columns if design.cells[one] == cell]
-    places = np.flatnonzero([one in own for one in view.scores.columns])
-    values = (view.shared() if paired else view.any())[:, places]
-    there = np.isfinite(values).any(axis=1) if own else np.zeros(len(values), dtype=bool)
+    """Describe one cell; `values` has the scores of all generators."""
+    in_cell = np.array([design.cells[name] == cell for name in view.scores.columns], dtype=bool)
+    own = view.scores.columns[in_cell].tolist()
+    values = values[:, in_cell]
+    there = np.isfinite(values).any(axis=1)
     value, low, high = _cell_mean(values, n_resamples, confidence, seed)
     metamers = part[part["members"].isin(own)].drop_duplicates(["members", "reference_id"])
     rates = pass_rates(metamers)
@@ -595,25 +632,26 @@ def _cell(
         "n_excluded": len(view.scores) - int(there.sum()),
         "n_metamers": rates.pop("n_images"),
         **rates,
-        "note": "" if np.isfinite(value) else _lost(part, view, design, validity),
+        "note": "",
     }
 
 
 def _cell_mean(
     values: np.ndarray, n_resamples: int, confidence: float, seed: int
 ) -> tuple[float, float, float]:
-    """Average (photographs, generators) over photographs, then generators; with the interval over photographs."""
+    """Average (photographs, generators) over photographs, then generators.
+
+    The interval is over photographs.
+    """
     if not values.size:
         return np.nan, np.nan, np.nan
-    counts = np.concatenate(
-        [np.ones((1, len(values)), dtype=int), bootstrap_counts(len(values), n_resamples, seed)]
-    )
+    once = np.ones((1, len(values)), dtype=int)
+    counts = np.concatenate([once, bootstrap_counts(len(values), n_resamples, seed)])
     means = resampled_means(values, counts)
-    found = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[
-        0
-    ]  # around generators without an image
-    low, high = percentile_interval(found[1:, None], confidence)
-    return float(found[0]), float(low[0]), float(high[0])
+    # the mean over generators leaves out those without an image
+    overall = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[0]
+    low, high = percentile_interval(overall[1:, None], confidence)
+    return float(overall[0]), float(low[0]), float(high[0])
 
 
 # -------------------------------------------------------------------------------------- the effects
@@ -635,7 +673,9 @@ def observer_tests(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Test both factors of the generators and their interaction, over photographs and over generators.
+    """Test both factors of the generators and their interaction.
+
+    The tests are over photographs and over generators.
 
     Parameters
     ----------
@@ -665,9 +705,9 @@ def observer_tests(
     n_resamples : int
         Resamples of photographs; 0 for none.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of both.
+        Seed of permutations and resamples.
 
     Returns
     -------
@@ -705,6 +745,33 @@ def observer_tests(
     least, and a note says so where it is above .05.
 
     ``p_holm`` is corrected (Holm) for the three effects of one unit, context and level of judges.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> generators = ["blur-gray", "blur-rgb", "sharp-gray", "sharp-rgb"]
+    >>> cells = itertools.product(generators, ["vgg", "vit"], ["cat", "cup", "dog"])
+    >>> hits = pd.DataFrame(cells, columns=["members", "evaluator", "reference_id"])
+    >>> hits = hits.assign(
+    ...     set=hits["members"],
+    ...     stage="late",
+    ...     setting="unbounded",
+    ...     target="own",
+    ...     ways=1000,
+    ...     rule="all classes",
+    ...     evaluator_weights="",
+    ...     trained=True,
+    ...     took_part=False,
+    ...     same_class=True,
+    ...     above_null=True,
+    ...     valid=True,
+    ...     hit=hits["members"].str.startswith("blur").astype(float),
+    ... )
+    >>> networks = pd.DataFrame({"network": generators})
+    >>> networks[["training", "color"]] = networks["network"].str.split("-", expand=True)
+    >>> table = observer_tests(hits, networks, n_permutations=99, n_resamples=0)
+    >>> table.loc[table["unit"] == "images", ["effect", "value"]].values.tolist()
+    [['training', 1.0], ['color', 0.0], ['interaction', 0.0]]
     """
     table = _checked(hits, judges, include_untrained, validity)
     design = _design(table, networks, factors, judge_factor)
@@ -717,23 +784,19 @@ def observer_tests(
     rows: list[dict[str, Any]] = []
     for context, part in _contexts(table):
         for view in _with_difference(_views(part, design, validity)):
-            told = {
+            labels = {
                 **context,
                 "validity": validity,
                 "judge_factor": design.judge_factor,
                 "judge_level": view.level,
             }
             for unit in UNITS:
-                found = _effects(view, design, unit, paired, options)
-                why = (
-                    _lost(part, view, design, validity)
-                    if not np.isfinite(found[0]["value"])
-                    else ""
-                )
-                rows += [
-                    {**told, **one, "note": "; ".join(filter(None, [why, one["note"]]))}
-                    for one in found
-                ]
+                effects = _effects(view, design, unit, paired, options)
+                # without a value there is no test, and so no note of a test
+                if not np.isfinite(effects[0]["value"]):
+                    reason = _lost(part, view, design, validity)
+                    effects = [{**effect, "note": reason} for effect in effects]
+                rows += [{**labels, **effect} for effect in effects]
     return pd.DataFrame(rows)
 
 
@@ -742,27 +805,23 @@ def _with_difference(views: list[_View]) -> list[_View]:
     if len(views) < 3:
         return views
     first, second = views[1:]
-    return [
-        *views,
-        _View(
-            level=f"{first.level} - {second.level}",
-            scores=first.scores - second.scores,
-            n_judges=first.n_judges + second.n_judges,
-        ),
-    ]
+    difference = _View(
+        level=f"{first.level} - {second.level}",
+        scores=first.scores - second.scores,
+        n_judges=first.n_judges + second.n_judges,
+    )
+    return [*views, difference]
 
 
 def _effects(
     view: _View, design: _Design, unit: str, paired: bool, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Test the three effects of one view over one unit."""
-    cells = np.array([design.cells[one] for one in view.scores.columns])
+    cells = np.array([design.cells[name] for name in view.scores.columns])
     values = view.shared() if paired or unit == "images" else view.any()
-    usable = (
-        values.size > 0
-        and set(cells.tolist()) == set(range(4))
-        and bool(np.isfinite(values).any(axis=0).all())
-    )
+    is_full = set(cells.tolist()) == set(range(4))
+    usable = values.size > 0 and is_full and bool(np.isfinite(values).any(axis=0).all())
+    test_over = {"images": _over_images, "generators": _over_generators}[unit]
     numbers = {
         "n_generators": len(cells),
         "n_judges": view.n_judges,
@@ -772,12 +831,11 @@ def _effects(
     rows = []
     for kind in CONTRASTS:
         effect, contrast = design.effect(kind)
-        found = (np.nan, np.nan, np.nan, NO_TEST)
+        value = low = high = np.nan
+        test, note = NO_TEST, ""
         if usable:
-            found = (_over_images if unit == "images" else _over_generators)(
-                values, cells, kind, options
-            )
-        value, low, high, test = found
+            value, low, high, test = test_over(values, cells, kind, options)
+            note = _few(test, unit, numbers)
         rows.append(
             {
                 "effect": effect,
@@ -792,10 +850,11 @@ def _effects(
                 "exact": test.exact,
                 "n_permutations": test.n_permutations,
                 **numbers,
-                "note": _few(test, unit, numbers) if usable else "",
+                "note": note,
             }
         )
-    for row, p in zip(rows, correct_p(np.array([one["p"] for one in rows]), "holm"), strict=True):
+    corrected = correct_p(np.array([row["p"] for row in rows]), "holm")
+    for row, p in zip(rows, corrected, strict=True):
         row["p_holm"] = p
     return rows
 
@@ -803,13 +862,12 @@ def _effects(
 def _over_images(
     values: np.ndarray, cells: np.ndarray, kind: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
-    """Take the effect photograph by photograph."""
+    """Compute the effect photograph by photograph."""
     weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
     effects = values @ weights[cells]
     counts = bootstrap_counts(len(effects), options["n_resamples"], options["seed"])
-    low, high = percentile_interval(
-        resampled_means(effects[:, None], counts), options["confidence"]
-    )
+    means = resampled_means(effects[:, None], counts)
+    low, high = percentile_interval(means, options["confidence"])
     test = sign_flips(effects, options["n_permutations"], seed=options["seed"])
     return float(effects.mean()), float(low[0]), float(high[0]), test
 
@@ -826,7 +884,7 @@ def _over_generators(
 
 
 def _few(test: PermutationTest, unit: str, numbers: Mapping[str, int]) -> str:
-    """Say so where p cannot be small."""
+    """Return a note where p cannot be small."""
     if np.isnan(test.p):
         return (
             "one network in every cell: nothing tells the interaction from chance between networks"

@@ -14,6 +14,7 @@ for a set of networks; see `TARGETS`. Feather, J. et al. (2023). Nature Neurosci
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.evaluation.sets import (
     FLAGS,
     STAGE_ORDER,
@@ -29,19 +31,22 @@ from neurometamer.evaluation.sets import (
     pass_rates,
     resampled_means,
     seen_by,
+    setting_name,
     states_of,
     summarize,
 )
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
     from stimuli_gen.stored_images import ImagesOnDisk
 
 TARGETS = ("own", "truth", "generator")
-"""Whose class the metamer shall have: the evaluator's own to the photograph; the ground truth; or that of the networks
-that took part, to the photograph (of a set: the class of the largest mean probability)."""
+"""Whose class of the photograph counts as the right one for the metamer.
+
+It is the evaluator's own class; the ground truth; or the class of the networks that took part (of a
+set of networks: the class of the largest mean probability).
+"""
 WAYS = (1000, 16)
 MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", "ways", "rule")
 AVERAGE = "mean of evaluators"
@@ -67,14 +72,14 @@ def recognition_table(
     progress: Callable[[int, int], None] | None = None,
     memory: Memory | None = None,
 ) -> pd.DataFrame:
-    """Ask every evaluator about every metamer.
+    """Classify every metamer by every evaluator.
 
     Parameters
     ----------
     evaluators : sequence of StagedModel
-        Whom to ask, at least 2.
+        The evaluators, at least 2.
     sets : sequence of MetamerSet
-        What to ask about.
+        The metamers and their photographs.
     target : {"own", "truth", "generator"}
         See `TARGETS`.
     ways : sequence of int
@@ -93,7 +98,7 @@ def recognition_table(
     progress : callable, optional
         Called with (evaluators done × sets, in all).
     memory : dict, optional
-        Keeps what networks say to photographs, for further calls; empty at first.
+        Keeps the probabilities of photographs for further calls; empty at first.
 
     Returns
     -------
@@ -108,68 +113,83 @@ def recognition_table(
     InputError
         When there are fewer than 2 evaluators or no set, two sets have one name, a target, rule or
         category is unknown, or the ground truth or a generator is missing.
+
+    Examples
+    --------
+    >>> from neurometamer.evaluation.sets import metamer_set
+    >>> from neurometamer.zoo import load_models
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> photographs = StimulusSet(
+    ...     images=images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamers = StimulusSet(
+    ...     images=1 - images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat_m", "cup_m"], "kind": "metamer", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> evaluators = load_models(["squeezenet1_0", "squeezenet1_0_grey"], "random")
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> table = recognition_table(evaluators, [joined], ways=[1000], include_untrained=True)
+    >>> table.groupby("evaluator")["id"].apply(list).to_dict()
+    {'squeezenet1_0': ['cat_m', 'cup_m'], 'squeezenet1_0_grey': ['cat_m', 'cup_m']}
     """
     judges = chosen_evaluators(evaluators, include_untrained)
     measures = _measures(ways, rules)
     _check(sets, target, judges, ways)
-    seen = _asked(batch_size, {} if memory is None else memory)
+    seen = _classifier(batch_size, {} if memory is None else memory)
+    networks = [*evaluators, *generators]
     parts = []
-    for number, one in enumerate(sets):
-        told = {
-            **one.label,
-            **{name: one.table[name].to_numpy() for name in ("id", "reference_id")},
-        }
-        flags = {flag: one.table[flag].array for flag in FLAGS}
-        for at, judge in enumerate(judges):
-            after = seen(judge, one.pictures, "")
-            for n_ways, rule in measures:
-                wanted = _wanted(
-                    one, judge, n_ways, rule, target, truth, [*evaluators, *generators], seen
-                )
-                said = _classes(judge, after, n_ways, rule)
-                hit = np.where(pd.isna(wanted), np.nan, (said == wanted).astype(float))
-                parts.append(
-                    pd.DataFrame(
-                        {
-                            **told,
-                            "evaluator": judge.name,
-                            "evaluator_weights": judge.weights,
-                            "trained": judge.trained,
-                            "took_part": one.took_part(judge),
-                            "target": target,
-                            "ways": n_ways,
-                            "rule": rule,
-                            "wanted": wanted,
-                            "said": said,
-                            "hit": hit,
-                            **flags,
-                        }
-                    )
-                )
-            if progress is not None:
-                progress(number * len(judges) + at + 1, len(sets) * len(judges))
+    pairs = list(itertools.product(sets, judges))
+    for done, (metamers, judge) in enumerate(pairs, start=1):
+        ids = metamers.table[["id", "reference_id"]].reset_index(drop=True)
+        flags = {flag: metamers.table[flag].array for flag in FLAGS}
+        probabilities = seen(judge, metamers.pictures, "")
+        for n_ways, rule in measures:
+            wanted = _wanted(metamers, judge, n_ways, rule, target, truth, networks, seen)
+            said = _classes(judge, probabilities, n_ways, rule)
+            hit = np.where(pd.isna(wanted), np.nan, (said == wanted).astype(float))
+            part = ids.assign(
+                evaluator=judge.name,
+                evaluator_weights=judge.weights,
+                trained=judge.trained,
+                took_part=metamers.took_part(judge),
+                target=target,
+                ways=n_ways,
+                rule=rule,
+                wanted=wanted,
+                said=said,
+                hit=hit,
+                **flags,
+            )
+            for position, (name, text) in enumerate(metamers.label.items()):
+                part.insert(position, name, text)
+            parts.append(part)
+        if progress is not None:
+            progress(done, len(pairs))
     return pd.concat(parts, ignore_index=True)
 
 
 def _measures(ways: Sequence[int], rules: Sequence[str]) -> list[tuple[int, str]]:
     from stimuli_gen.categories import RULES_16
 
-    for one in ways:
-        if one not in WAYS:
-            raise unknown_name("number of ways", str(one), [str(known) for known in WAYS])
+    measures = []
+    for n in dict.fromkeys(ways):
+        if n not in WAYS:
+            raise unknown_name("number of ways", str(n), [str(known) for known in WAYS])
+        measures += [(n, rule) for rule in (rules if n == 16 else ("all classes",))]
     for rule in rules:
         if rule not in RULES_16:
             raise unknown_name("16-category rule", rule, RULES_16)
-    found = [
-        pair
-        for n in dict.fromkeys(ways)
-        for pair in ([(n, one) for one in rules] if n == 16 else [(n, "all classes")])
-    ]
-    if not found:
+    if not measures:
         raise InputError(
             "recognition needs at least one number of ways (1000, 16), and for 16 ways a rule."
         )
-    return found
+    return measures
 
 
 def _check(
@@ -179,39 +199,47 @@ def _check(
         raise unknown_name("target", target, TARGETS)
     if not sets:
         raise InputError("no metamers to evaluate; give at least one set.")
-    if again := duplicates(" · ".join(one.label.values()) for one in sets):
+    if again := duplicates(" · ".join(metamers.label.values()) for metamers in sets):
         raise InputError(
             f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
         )
-    if 16 in ways and (wrong := [one.name for one in judges if one.n_classes != 1000]):
+    wrong = [judge.name for judge in judges if judge.n_classes != 1000]
+    if 16 in ways and wrong:
         raise InputError(
             f"16 categories are made of ImageNet's 1,000 classes, which {name_ids(wrong)} lack(s); "
             "use other evaluators, or only ways=(1000,)."
         )
 
 
-def _asked(batch_size: int, kept: Memory) -> Seen:
-    """Make the function that asks a network about pictures; what it says to the same photographs is kept."""
+def _classifier(batch_size: int, kept: Memory) -> Seen:
+    """Make the function that lets a network classify pictures.
+
+    Its probabilities of the same photographs are kept.
+    """
     from stimuli_gen.models import predict
 
-    def _ask(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
-        if not key or (model.digest, key) not in kept:
-            chunks = (pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK))
-            found = np.concatenate(
-                [predict(model, seen_by(model, one), batch_size) for one in chunks]
-            )
-            if not np.isfinite(found).all():
-                raise InputError(f"{model.name}: probabilities are not finite; check its weights.")
-            if not key:
-                return found
-            kept[model.digest, key] = found
-        return kept[model.digest, key]
+    def _classify(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
+        if key and (model.digest, key) in kept:
+            return kept[model.digest, key]
+        parts = []
+        for start in range(0, len(pictures), _CHUNK):
+            chunk = seen_by(model, pictures[start : start + _CHUNK])
+            parts.append(predict(model, chunk, batch_size))
+        probabilities = np.concatenate(parts)
+        if not np.isfinite(probabilities).all():
+            raise InputError(f"{model.name}: probabilities are not finite; check its weights.")
+        if key:
+            kept[model.digest, key] = probabilities
+        return probabilities
 
-    return _ask
+    return _classify
 
 
 def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str) -> np.ndarray:
-    """Name the classes: of 16, the category; else the network's own class name with its number, as names repeat."""
+    """Name the classes: of 16, the category; else the network's own class name.
+
+    Class names repeat, so that the number of the class follows.
+    """
     from stimuli_gen.categories import to_sixteen
 
     if ways == 16:
@@ -220,11 +248,11 @@ def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str
 
 
 def _named(model: StagedModel, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    return np.array([f"{one} {model.class_names[one]}" for one in indices], dtype=object)
+    return np.array([f"{index} {model.class_names[index]}" for index in indices], dtype=object)
 
 
 def _wanted(
-    one: MetamerSet,
+    metamers: MetamerSet,
     judge: StagedModel,
     ways: int,
     rule: str,
@@ -233,35 +261,33 @@ def _wanted(
     networks: Sequence[StagedModel],
     seen: Seen,
 ) -> np.ndarray:
+    references, key = metamers.references, metamers.reference_digest
     if target == "own":
-        return _classes(judge, seen(judge, one.references, one.reference_digest), ways, rule)
+        return _classes(judge, seen(judge, references, key), ways, rule)
     if target == "truth":
-        return _true_classes(one, judge, ways, truth)
-    takers = [
-        model
-        for model in {model.digest: model for model in networks}.values()
-        if one.took_part(model)
-    ]
-    if (
-        missing := [name for name in one.members if name not in [model.name for model in takers]]
-        or not takers
-    ):
-        names = name_ids(missing) if isinstance(missing, list) else "unknown"
+        return _true_classes(metamers, judge, ways, truth)
+    different = {model.digest: model for model in networks}.values()
+    makers = [model for model in different if metamers.took_part(model)]
+    known = {model.name for model in makers}
+    missing = [name for name in metamers.members if name not in known]
+    if missing or not makers:
         raise InputError(
-            f"{one.name}: the network(s) that took part ({names}) are needed for the target "
-            "'generator'."
+            f"{metamers.name}: the network(s) that took part ({name_ids(missing) or 'unknown'}) "
+            "are needed for the target 'generator'; give them as generators."
         )
-    mean = np.mean([seen(model, one.references, one.reference_digest) for model in takers], axis=0)
+    mean = np.mean([seen(model, references, key) for model in makers], axis=0)
     return _classes(judge, mean, ways, rule)
 
 
 def _true_classes(
-    one: MetamerSet, judge: StagedModel, ways: int, truth: Mapping[str, int | str] | None
+    metamers: MetamerSet, judge: StagedModel, ways: int, truth: Mapping[str, int | str] | None
 ) -> np.ndarray:
     from stimuli_gen.categories import CATEGORIES, sixteen_classes
 
-    ids = one.table["reference_id"].tolist()
-    given = dict(zip(ids, one.table["category"], strict=True)) if truth is None else dict(truth)
+    ids = metamers.table["reference_id"].tolist()
+    given: Mapping[str, Any] = dict(zip(ids, metamers.table["category"], strict=True))
+    if truth is not None:
+        given = truth
     if missing := [name for name in ids if name not in given or given[name] == ""]:
         raise InputError(
             f"no ground truth for {name_ids(missing)}; give truth, or the photographs a category."
@@ -273,22 +299,23 @@ def _true_classes(
         if unknown:
             raise unknown_name("category", unknown[0], CATEGORIES)
         table = sixteen_classes()
-        found = [value if isinstance(value, str) else table.get(int(value)) for value in values]
-        return np.array(found, dtype=object)
+        categories = [
+            value if isinstance(value, str) else table.get(int(value)) for value in values
+        ]
+        return np.array(categories, dtype=object)
     if words:
         raise InputError(
             f"1,000 ways need ImageNet classes as truth; {name_ids(words)} have a word. Use "
             "ways=(16,)."
         )
-    if wrong := [
-        name
-        for name, value in zip(ids, values, strict=True)
-        if not 0 <= int(value) < judge.n_classes
-    ]:
+    numbers = [int(value) for value in values]
+    pairs = zip(ids, numbers, strict=True)
+    if wrong := [name for name, number in pairs if not 0 <= number < judge.n_classes]:
         raise InputError(
-            f"the true class of {name_ids(wrong)} is none of the {judge.n_classes} of {judge.name}."
+            f"the true class of {name_ids(wrong)} is none of the {judge.n_classes} of "
+            f"{judge.name}; correct truth, or leave the evaluator out."
         )
-    return _named(judge, [int(value) for value in values])
+    return _named(judge, numbers)
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -309,15 +336,15 @@ def recognizability(
     Parameters
     ----------
     evaluators : sequence of StagedModel
-        Whom to ask, at least 2.
+        The evaluators, at least 2.
     sets : sequence of MetamerSet
-        What to ask about.
+        The metamers and their photographs.
     n_resamples : int
         Resamples of images, shared by all evaluators of a set.
     confidence : float
-        Of the intervals.
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     **options : object
         See `recognition_table`.
 
@@ -347,9 +374,9 @@ def recognition_summary(
     n_resamples : int
         Resamples of images.
     confidence : float
-        Of the intervals.
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -399,7 +426,9 @@ def recognition_summary(
 def recognizability_curves(
     summary: pd.DataFrame, *, ways: int = 1000, rule: str | None = None
 ) -> pd.DataFrame:
-    """Take the curves over stages (Boehm et al. 2025, Fig. 3): the mean of evaluators, one curve a set.
+    """Compute the curves over stages: the mean of evaluators, one curve per set.
+
+    See Boehm et al. (2025), Fig. 3.
 
     Parameters
     ----------
@@ -408,7 +437,7 @@ def recognizability_curves(
     ways : int
         1000 or 16.
     rule : str, optional
-        Of 16 ways; the first in the table by default.
+        Rule of 16 ways; the first in the table by default.
 
     Returns
     -------
@@ -421,6 +450,32 @@ def recognizability_curves(
     ------
     InputError
         When the table has no such rows.
+
+    Examples
+    --------
+    >>> hits = pd.DataFrame(
+    ...     {
+    ...         "set": "a",
+    ...         "members": "alexnet",
+    ...         "stage": "late",
+    ...         "setting": ["unbounded"] * 4 + ["linf 8/255 around start"] * 4,
+    ...         "reference_id": ["cat", "cup"] * 4,
+    ...         "evaluator": ["vgg", "vgg", "vit", "vit"] * 2,
+    ...         "evaluator_weights": "",
+    ...         "trained": True,
+    ...         "took_part": False,
+    ...         "target": "own",
+    ...         "ways": 1000,
+    ...         "rule": "all classes",
+    ...         "same_class": True,
+    ...         "above_null": True,
+    ...         "valid": True,
+    ...         "hit": [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+    ...     }
+    ... )
+    >>> curves = recognizability_curves(recognition_summary(hits, n_resamples=0))
+    >>> curves[["setting", "stage", "value"]].values.tolist()
+    [['unbounded', 'late', 0.5], ['linf 8/255 around start', 'late', 1.0]]
     """
     rows = summary[(summary["evaluator"] == AVERAGE) & (summary["ways"] == ways)]
     if rule is not None or len(rows):
@@ -429,16 +484,15 @@ def recognizability_curves(
         raise InputError(
             f"the table has no mean over evaluators with {ways} ways and the rule {rule}."
         )
-    known = [*STAGE_ORDER, *(one for one in dict.fromkeys(rows["stage"]) if one not in STAGE_ORDER)]
+    known = list(dict.fromkeys([*STAGE_ORDER, *rows["stage"]]))
     rows = rows.assign(place=rows["stage"].map(known.index))
     first = ["set", "members", "setting", "validity", "stage", "place"]
     dropped = [*MEASURES[:4], *first]
-    others = [one for one in rows.columns if one not in dropped]
+    others = [name for name in rows.columns if name not in dropped]
     order = {name: list(dict.fromkeys(rows[name])) for name in ("set", "setting", "validity")}
     ranks = rows.assign(**{name: rows[name].map(values.index) for name, values in order.items()})
-    return rows.loc[
-        ranks.sort_values(["set", "setting", "validity", "place"]).index, [*first, *others]
-    ].reset_index(drop=True)
+    ranks = ranks.sort_values(["set", "setting", "validity", "place"])
+    return rows.loc[ranks.index, [*first, *others]].reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------ how far
@@ -451,7 +505,9 @@ def epsilon_settings(
     ball: str = "linf",
     center: str = "start",
 ) -> dict[str, dict[str, Any]]:
-    """Say how metamers are made for the comparison of restricted images (Boehm et al. 2025, Fig. 6).
+    """Make the settings of metamers for the comparison of restricted images.
+
+    See Boehm et al. (2025), Fig. 6.
 
     Parameters
     ----------
@@ -460,9 +516,9 @@ def epsilon_settings(
     ball : {"linf", "l2"}
         Form of the ball. The paper says "typically L-inf".
     center : {"start", "reference"}
-        Of the ball. The paper's formula has the photograph, its text the initial noise. Around a
-        photograph, an image within 8/255 *is* the photograph, to a person; the noise is the
-        default.
+        Center of the ball. The paper's formula has the photograph, its text the initial noise.
+        Around a photograph, an image within 8/255 *is* the photograph, to a person; the noise is
+        the default.
 
     Returns
     -------
@@ -480,19 +536,16 @@ def epsilon_settings(
     >>> list(epsilon_settings())
     ['linf 8/255 around start', 'linf 0.3 around start', 'unbounded']
     """
-    from neurometamer.evaluation.sets import setting_name
     from stimuli_gen.presets import make_recipe
 
-    found = {}
+    settings = {}
     for radius in radii:
-        overrides = (
-            {"ball": "none"}
-            if radius is None
-            else {"ball": ball, "radius": float(radius), "center": center}
-        )
+        overrides: dict[str, Any] = {"ball": "none"}
+        if radius is not None:
+            overrides = {"ball": ball, "radius": float(radius), "center": center}
         make_recipe("boehm2025", overrides)  # checks the values
-        found[setting_name(overrides)] = overrides
-    return found
+        settings[setting_name(overrides)] = overrides
+    return settings
 
 
 @checked_with(
@@ -535,9 +588,9 @@ def epsilon_comparison(
     n_resamples : int
         Resamples of photographs, drawn once for both settings.
     confidence : float
-        Of the intervals.
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -551,24 +604,44 @@ def epsilon_comparison(
     ------
     InputError
         When no set was made in the baseline setting.
+
+    Examples
+    --------
+    >>> hits = pd.DataFrame(
+    ...     {
+    ...         "set": "a",
+    ...         "members": "alexnet",
+    ...         "stage": "late",
+    ...         "setting": ["unbounded"] * 4 + ["linf 8/255 around start"] * 4,
+    ...         "reference_id": ["cat", "cup"] * 4,
+    ...         "evaluator": ["vgg", "vgg", "vit", "vit"] * 2,
+    ...         "evaluator_weights": "",
+    ...         "trained": True,
+    ...         "took_part": False,
+    ...         "target": "own",
+    ...         "ways": 1000,
+    ...         "rule": "all classes",
+    ...         "same_class": True,
+    ...         "above_null": True,
+    ...         "valid": True,
+    ...         "hit": [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+    ...     }
+    ... )
+    >>> table = epsilon_comparison(hits, n_resamples=0)
+    >>> table[["setting", "value", "difference"]].fillna(0).values.tolist()
+    [['linf 8/255 around start', 1.0, 0.5], ['unbounded', 0.5, 0.0]]
     """
     if baseline not in set(hits["setting"]):
         raise unknown_name("setting", baseline, sorted(set(hits["setting"])))
-    counted = hits[~hits["took_part"].astype(bool)].assign(
-        validity=states_of(hits["valid"])[~hits["took_part"].astype(bool)]
-    )
+    counted = hits[~hits["took_part"].astype(bool)]
+    counted = counted.assign(validity=states_of(counted["valid"]))
+    by_set = counted.groupby(["set", "members", "stage", "setting"], sort=False, dropna=False)
+    rates = {key: pass_rates(part.drop_duplicates("reference_id")) for key, part in by_set}
     keys: list[str] = ["set", "members", "stage", "target", "ways", "rule", "validity"]
-    per_image = counted.groupby([*keys, "setting", "reference_id"], sort=False, dropna=False)[
-        "hit"
-    ].mean()
-    rates = {
-        key: pass_rates(part.drop_duplicates("reference_id"))
-        for key, part in counted.groupby(
-            ["set", "members", "stage", "setting"], sort=False, dropna=False
-        )
-    }
+    by_image = counted.groupby([*keys, "setting", "reference_id"], sort=False, dropna=False)
+    per_image = by_image["hit"].mean().reset_index()
     rows = []
-    for key, part in per_image.reset_index().groupby(keys, sort=False, dropna=False):
+    for key, part in per_image.groupby(keys, sort=False, dropna=False):
         wide = part.pivot(index="reference_id", columns="setting", values="hit")
         for setting in wide.columns:
             rows.append(
@@ -587,21 +660,20 @@ def _paired(
 ) -> dict[str, Any]:
     """Compare one setting with the baseline over the photographs that both have."""
     own = wide[setting].dropna()
-    found: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "n": len(own),
         "value": own.mean(),
         "baseline": baseline,
         "n_paired": 0,
     }
-    found |= dict.fromkeys(("baseline_value", "difference", "low", "high"), np.nan)
+    numbers |= dict.fromkeys(("baseline_value", "difference", "low", "high"), np.nan)
     both = wide[[setting, baseline]].dropna() if baseline in wide else wide.iloc[:0]
     if setting == baseline or not len(both):
-        return found
+        return numbers
     change = (both[setting] - both[baseline]).to_numpy()[:, None]
-    low, high = percentile_interval(
-        resampled_means(change, bootstrap_counts(len(both), n_resamples, seed)), confidence
-    )
-    return found | {
+    counts = bootstrap_counts(len(both), n_resamples, seed)
+    low, high = percentile_interval(resampled_means(change, counts), confidence)
+    return numbers | {
         "n_paired": len(both),
         "baseline_value": both[baseline].mean(),
         "difference": float(change.mean()),

@@ -1,4 +1,4 @@
-"""Metamers beside their photographs: joined by id, with what is known of their validity, and summaries of both.
+"""Metamers beside their photographs: joined by id, with their validity, and summaries of both.
 
 Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al.
 (2023), and is taken of the valid metamers; those that failed, and those that nobody judged, have
@@ -7,6 +7,8 @@ rows of their own and are never mixed in.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.figures.style import count_text
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, duplicates, file_name, name_ids
+from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
     from stimuli_gen.stored_images import ImagesOnDisk
 
 SET_COLUMNS = ("set", "members", "stage", "setting")
-"""What names a set of metamers in every table."""
+"""Columns that name a set of metamers in every table."""
 FLAGS = ("same_class", "above_null", "valid")
-"""The two criteria of Feather et al. (2023) of the 8-bit picture, and both together; missing where nobody judged."""
+"""The two criteria of Feather et al. (2023) of the 8-bit picture, and both together.
+
+They are missing where no network was asked.
+"""
 STATES = ("valid", "failed", "not judged")
 STAGE_ORDER = ("early", "middle", "late")
 _STORED = {"same_class": "same_class_16_png", "above_null": "above_null_png", "valid": "valid"}
@@ -63,6 +68,25 @@ class MetamerSet:
     image_prior : str
         What made them look natural whatever the networks respond to; ``"none"``, or empty where
         they do not tell.
+
+    Examples
+    --------
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> photographs = StimulusSet(
+    ...     images=images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamers = StimulusSet(
+    ...     images=1 - images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat_m", "cup_m"], "kind": "metamer", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamer_set(photographs, metamers, members=["alexnet"], stage="late").label
+    {'set': 'alexnet', 'members': 'alexnet', 'stage': 'late', 'setting': 'unknown'}
     """
 
     name: str
@@ -120,7 +144,7 @@ class MetamerSet:
 
     @property
     def states(self) -> np.ndarray:
-        """Tell for each metamer which of `STATES` it is in.
+        """State of each metamer, one of `STATES`.
 
         Returns
         -------
@@ -130,7 +154,7 @@ class MetamerSet:
         return states_of(self.table["valid"])
 
     def took_part(self, model: StagedModel) -> bool:
-        """Tell whether a network took part in the generation.
+        """Return whether a network took part in the generation.
 
         Parameters
         ----------
@@ -140,8 +164,8 @@ class MetamerSet:
         Returns
         -------
         bool
-            By digest, or by name and weights: a network that sees images of another size is still
-            the same. By name alone where the metamers do not tell the weights.
+            True for the same digest, or the same name and weights: a network that sees images of
+            another size is still the same. True for the same name where the weights are not known.
         """
         if model.digest in {known for known, _ in self.members.values()}:
             return True
@@ -190,7 +214,7 @@ def metamer_set(
     metamers : StimulusSet
         Metamers of one set of networks at one stage, one of each photograph.
     name : str
-        Of the set of networks; its members' names by default.
+        Name of the set of networks; its members' names by default.
     stage : str
         What the matched depth is called (``early``, ``middle``, ``late``, or any other); by default
         what was asked for, or the matched stages of the networks.
@@ -215,49 +239,60 @@ def metamer_set(
     InputError
         When there are no metamers, a partner is missing, a photograph has two metamers, or sizes
         differ. The ids are named.
+
+    Examples
+    --------
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> photographs = StimulusSet(
+    ...     images=images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> metamers = StimulusSet(
+    ...     images=1 - images,
+    ...     table=pd.DataFrame(
+    ...         {"id": ["cat_m", "cup_m"], "kind": "metamer", "reference_id": ["cat", "cup"]}
+    ...     ),
+    ... )
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> joined.name, joined.table["reference_id"].tolist()
+    ('alexnet', ['cat', 'cup'])
     """
     rows = _partners(references, metamers)
-    told = {
-        one["name"]: (one["digest"], one["weights"])
-        for one in metamers.provenance.get("models", [])
-    }
-    settings = metamers.provenance.get("settings", {})
-    matched = {one: tuple(stages) for one, stages in settings.get("stages", {}).items()}
-    everyone = {one: told.get(one, ("", "")) for one in (*told, *members)}
-    own = metamers.table.assign(category=references.table["category"].to_numpy()[rows])
-    flags = (
-        _judged(validity, metamers.ids) if validity is not None else _stored_flags(metamers.table)
-    )
+    record = metamers.provenance
+    networks = record.get("models", [])
+    known = {network["name"]: (network["digest"], network["weights"]) for network in networks}
+    settings = record.get("settings", {})
+    matched = {network: tuple(stages) for network, stages in settings.get("stages", {}).items()}
+    everyone = {network: known.get(network, ("", "")) for network in (*known, *members)}
+    stages = dict.fromkeys(itertools.chain.from_iterable(matched.values()))
+    table = metamers.table
+    flags = _stored_flags(table) if validity is None else _judged(validity, metamers.ids)
+    shown = references.as_shown().images
+    photographs = shown[rows] if isinstance(shown, np.ndarray) else shown.take(rows)
+    pictures = metamers.as_shown().images
+    if folder is not None:
+        pictures = _read_back(metamers, Path(folder))
+    table = table[["id", "reference_id"]].reset_index(drop=True)
+    table["category"] = references.table["category"].to_numpy()[rows]
     return MetamerSet(
         name=name or "+".join(everyone) or "unnamed",
-        stage=stage or str(metamers.provenance.get("asked") or "") or _joined_stages(matched),
+        stage=stage or str(record.get("asked") or "") or "+".join(stages) or "unnamed",
         setting=setting or setting_name(settings),
-        references=_at_rows(references.as_shown().images, rows),
-        pictures=metamers.as_shown().images
-        if folder is None
-        else _read_back(metamers, Path(folder)),
-        table=pd.concat(
-            [own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1
-        ),
+        references=photographs,
+        pictures=pictures,
+        table=pd.concat([table, flags], axis=1),
         members=everyone,
         matched=matched,
-        untrained=tuple(
-            one["name"]
-            for one in metamers.provenance.get("models", [])
-            if one.get("trained") is False
-        ),
-        image_prior=str(metamers.provenance.get("image_prior", "")),
-    )
-
-
-def _joined_stages(matched: Mapping[str, Sequence[str]]) -> str:
-    return (
-        "+".join(dict.fromkeys(one for stages in matched.values() for one in stages)) or "unnamed"
+        untrained=tuple(network["name"] for network in networks if network.get("trained") is False),
+        image_prior=str(record.get("image_prior", "")),
     )
 
 
 def setting_name(settings: Mapping[str, Any]) -> str:
-    """Say in a word how far the images of a recipe could move.
+    """Name how far the images of a recipe could move.
 
     Parameters
     ----------
@@ -278,22 +313,22 @@ def setting_name(settings: Mapping[str, Any]) -> str:
     if ball == "none" or settings["radius"] >= (1 if ball == "linf" else 1_000):
         return "unbounded"
     levels = 255 * settings["radius"]
-    radius = (
-        f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{settings['radius']:g}"
-    )
+    radius = f"{settings['radius']:g}"
+    if abs(levels - round(levels)) < 1e-6:
+        radius = f"{levels:.0f}/255"
     return f"{ball} {radius} around {settings['center']}"
 
 
 def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
-    """Find each metamer's photograph."""
+    """Find the row of each metamer's photograph."""
     if not len(metamers):
-        raise InputError("no metamers to evaluate.")
-    place = {one: row for row, one in enumerate(references.ids)}
+        raise InputError("no metamers to evaluate; give at least one.")
+    row_of = {name: row for row, name in enumerate(references.ids)}
     wanted = metamers.table["reference_id"].tolist()
-    if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
+    if missing := [name for name in dict.fromkeys(wanted) if name not in row_of]:
         raise InputError(
-            f"no photograph has the id(s) {name_ids(missing)}, of which there are metamers; "
-            f"give them too. Known: {name_ids(references.ids)}."
+            f"no photograph has the id(s) {name_ids(missing)}, of which there are metamers; give "
+            f"them too. Known: {name_ids(references.ids)}."
         )
     if again := duplicates(wanted):
         raise InputError(
@@ -303,23 +338,21 @@ def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     if references.images.shape[2:] != metamers.images.shape[2:]:
         raise InputError(
             f"metamers are {tuple(metamers.images.shape[2:])} pixels, photographs "
-            f"{tuple(references.images.shape[2:])} "
-            f"({name_ids(metamers.ids)}); load the photographs as they were when the metamers were "
-            "made."
+            f"{tuple(references.images.shape[2:])} ({name_ids(metamers.ids)}); load the "
+            "photographs as they were when the metamers were made."
         )
-    return np.array([place[one] for one in wanted])
-
-
-def _at_rows(images: np.ndarray | ImagesOnDisk, rows: np.ndarray) -> np.ndarray | ImagesOnDisk:
-    return images[rows] if isinstance(images, np.ndarray) else images.take(rows)
+    return np.array([row_of[name] for name in wanted])
 
 
 def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk:
-    """Read the PNG files of metamers, or name them where they are too many to be held; all are tried now."""
+    """Read the PNG files of metamers, or list them where they are too many for memory.
+
+    All files are tried now.
+    """
     from stimuli_gen.stimuli import read_png
     from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
 
-    files = {one: folder / "png" / f"{file_name(one)}.png" for one in metamers.ids}
+    files = {name: folder / "png" / f"{file_name(name)}.png" for name in metamers.ids}
     shape = tuple(metamers.images.shape)
     held = metamers.images.nbytes <= LARGEST_IN_MEMORY
     pictures, wrong = [], []
@@ -333,57 +366,53 @@ def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk
         raise InputError(
             f"files of another size than the metamers: {name_ids(wrong)}; write them again."
         )
-    return (
-        np.stack(pictures)
-        if held
-        else PictureFiles(files=tuple(files.values()), shape=metamers.images.shape)
-    )
+    if held:
+        return np.stack(pictures)
+    return PictureFiles(files=tuple(files.values()), shape=metamers.images.shape)
 
 
 def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the criteria from the metamers' own columns; of several networks and stages all must be met."""
-    found = {}
+    """Read the criteria from the columns of the metamers.
+
+    Of several networks and stages all must be met.
+    """
+    flags = {}
     for flag, column in _STORED.items():
-        names = [one for one in table.columns if one == column or str(one).startswith(f"{column}_")]
-        parts = [_boolean(table[one]) for one in names]
-        found[flag] = (
-            reduce(lambda a, b: a & b, parts)
-            if parts
-            else pd.Series(pd.NA, table.index, dtype="boolean")
-        )
-    return pd.DataFrame(found).reset_index(drop=True)
+        names = [
+            name for name in table.columns if name == column or str(name).startswith(f"{column}_")
+        ]
+        parts = [_boolean(table[name]) for name in names]
+        if not parts:
+            parts = [pd.Series(pd.NA, table.index, dtype="boolean")]
+        flags[flag] = reduce(operator.and_, parts)
+    return pd.DataFrame(flags).reset_index(drop=True)
 
 
 def _boolean(column: pd.Series) -> pd.Series:
-    """Undo what a file does to truth values that may be missing: it stores them as text."""
+    """Read truth values that may be missing, which files store as text."""
     known = {"True": True, "False": False}
-    return pd.Series(
-        [None if pd.isna(one) else known.get(str(one)) for one in column],
-        index=column.index,
-        dtype="boolean",
-    )
+    values = [None if pd.isna(value) else known.get(str(value)) for value in column]
+    return pd.Series(values, index=column.index, dtype="boolean")
 
 
 def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
-    """Put together what `stimuli_gen.judge` found, all networks of a set."""
+    """Combine the results of `stimuli_gen.judge` over the networks of a set."""
     columns = ["id", "png_same_class_16", *_ABOVE, "png_valid"]
     need_columns(validity, columns, "the table of validity", "Make it with stimuli_gen.judge.")
-    if missing := [one for one in ids if one not in set(validity["id"])]:
+    if missing := [name for name in ids if name not in set(validity["id"])]:
         raise InputError(
             f"the table of validity has no row for {name_ids(missing)}; judge all metamers."
         )
     flags = validity.assign(
         same_class=validity["png_same_class_16"],
-        above_null=reduce(lambda a, b: a & b, (_boolean(validity[one]) for one in _ABOVE)),
+        above_null=reduce(operator.and_, [_boolean(validity[name]) for name in _ABOVE]),
         valid=validity["png_valid"],
     )
-    found = {
-        flag: _boolean(flags[flag])
-        .groupby(flags["id"])
-        .agg(lambda part: reduce(lambda a, b: a & b, part))
-        for flag in FLAGS
-    }
-    return pd.DataFrame(found).loc[list(ids)].reset_index(drop=True).astype("boolean")
+    combined = {}
+    for flag in FLAGS:
+        by_image = _boolean(flags[flag]).groupby(flags["id"])
+        combined[flag] = by_image.agg(lambda part: reduce(operator.and_, part))
+    return pd.DataFrame(combined).loc[list(ids)].reset_index(drop=True).astype("boolean")
 
 
 # ----------------------------------------------------------------------------------------- networks
@@ -391,7 +420,9 @@ def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
 
 @checked_with(shapes={"pictures": "n 3 height width"})
 def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
-    """Present 8-bit pictures to a network: as they are where the size fits, else through its preprocessing.
+    """Present 8-bit pictures to a network.
+
+    Pictures of its size stay as they are, others pass its preprocessing.
 
     Parameters
     ----------
@@ -404,6 +435,13 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     -------
     ndarray
         (n, 3, height, width) in the network's size.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import load_model
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> seen_by(model, np.zeros((1, 3, 64, 64), dtype=np.float32)).shape
+    (1, 3, 224, 224)
     """
     from PIL import Image
 
@@ -412,9 +450,8 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     if tuple(pictures.shape[2:]) == model.preprocessing.size:
         return pictures
     levels = to_8bit(pictures).transpose(0, 2, 3, 1)
-    return np.stack(
-        [model.preprocessing.cut(Image.fromarray(np.ascontiguousarray(one))) for one in levels]
-    )
+    images = [Image.fromarray(np.ascontiguousarray(picture)) for picture in levels]
+    return np.stack([model.preprocessing.cut(image) for image in images])
 
 
 def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
@@ -423,31 +460,31 @@ def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) ->
     Parameters
     ----------
     models : sequence of StagedModel
-        Whom to ask.
+        Possible evaluators.
     include_untrained : bool
         Keep networks with random weights.
 
     Returns
     -------
     list of StagedModel
-        At least 2.
+        The evaluators, at least 2.
 
     Raises
     ------
     InputError
         When fewer than 2 are left, or two have one name.
     """
-    if again := duplicates([one.name for one in models]):
+    if again := duplicates([model.name for model in models]):
         raise InputError(
             f"evaluators with the same name: {name_ids(again)}; name each its own way."
         )
-    kept = [one for one in models if one.trained or include_untrained]
+    kept = [model for model in models if model.trained or include_untrained]
     if len(kept) < 2:
-        left_out = name_ids([one.name for one in models if not one.trained]) or "none"
+        names = name_ids([model.name for model in kept]) or "none"
+        left_out = name_ids([model.name for model in models if not model.trained]) or "none"
         raise InputError(
-            f"{len(kept)} evaluator(s) ({name_ids([one.name for one in kept]) or 'none'}); at "
-            "least 2 are needed. "
-            f"Left out for random weights: {left_out}."
+            f"{len(kept)} evaluator(s) ({names}); at least 2 are needed. Left out for random "
+            f"weights: {left_out}."
         )
     return kept
 
@@ -470,20 +507,18 @@ def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
         shares of those that were judged, NaN where none was.
     """
     states = states_of(flags["valid"])
-    rates = {}
-    for name, flag in {
-        "pass_same_class": "same_class",
-        "pass_above_null": "above_null",
-        "pass_both": "valid",
-    }.items():
+    rates: dict[str, Any] = {"n_images": len(flags)}
+    for state in STATES:
+        rates[f"n_{state.replace(' ', '_')}"] = int((states == state).sum())
+    flag_of = {"same_class": "same_class", "above_null": "above_null", "both": "valid"}
+    for name, flag in flag_of.items():
         known = flags[flag].astype("boolean").dropna()
-        rates[name] = float(known.mean()) if len(known) else np.nan
-    counts = {f"n_{one.replace(' ', '_')}": int((states == one).sum()) for one in STATES}
-    return {"n_images": len(flags), **counts, **rates}
+        rates[f"pass_{name}"] = float(known.mean()) if len(known) else np.nan
+    return rates
 
 
 def reported_states(states: np.ndarray) -> list[str]:
-    """Say for which states a table has rows.
+    """List the states for which a table has rows.
 
     Parameters
     ----------
@@ -496,12 +531,14 @@ def reported_states(states: np.ndarray) -> list[str]:
         ``valid`` wherever somebody judged, even when no metamer is; ``failed`` and ``not judged``
         where there are any.
     """
-    present = [one for one in STATES if (states == one).any()]
-    return present if present == ["not judged"] or "valid" in present else ["valid", *present]
+    present = [state for state in STATES if (states == state).any()]
+    if present == ["not judged"] or "valid" in present:
+        return present
+    return ["valid", *present]
 
 
 def no_valid_note(rates: Mapping[str, Any]) -> str:
-    """Word the row of a set that has no valid metamer.
+    """Write the note of a set that has no valid metamer.
 
     Parameters
     ----------
@@ -513,8 +550,10 @@ def no_valid_note(rates: Mapping[str, Any]) -> str:
     str
         For the column ``note``.
     """
-    told = f"excluded: no valid metamer of {rates['n_images']} ({rates['n_failed']} failed"
-    return f"{told}, {rates['n_not_judged']} not judged)"
+    return (
+        f"excluded: no valid metamer of {rates['n_images']} ({rates['n_failed']} failed, "
+        f"{rates['n_not_judged']} not judged)"
+    )
 
 
 def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -554,7 +593,9 @@ def summarize(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Average a value over images, for valid, failed and not judged metamers apart, with bootstrap intervals.
+    """Average a value over images, with bootstrap intervals.
+
+    Valid, failed and unjudged metamers are averaged apart.
 
     Parameters
     ----------
@@ -572,9 +613,9 @@ def summarize(
     n_resamples : int
         Resamples of images, the same for all measurements of a set.
     confidence : float
-        Of the intervals, in (0, 1).
+        Share of the intervals, in (0, 1).
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Returns
     -------
@@ -593,41 +634,33 @@ def summarize(
         label = dict(zip(SET_COLUMNS, key, strict=True))
         rates = pass_rates(part.drop_duplicates("reference_id"))
         states = states_of(part["valid"])
-        cells = part.drop_duplicates(list(by))[[*by, *([counted] if counted else [])]].reset_index(
-            drop=True
-        )
+        distinct = part.drop_duplicates(list(by)).reset_index(drop=True)
+        cells = distinct[list(by)]
+        weights = np.ones(len(cells), dtype=bool)
+        if counted:
+            weights = distinct[counted].to_numpy(dtype=bool)
         for state in reported_states(states):
-            values = _matrix(part[states == state], cells[list(by)], by, value)
-            means = (
-                resampled_means(values, bootstrap_counts(len(values), n_resamples, seed))
-                if len(values)
-                else None
-            )
-            told = {
-                **label,
-                "validity": state,
-                **rates,
-                "note": "" if len(values) else no_valid_note(rates),
-            }
-            rows += _cell_rows(told, cells[list(by)], values, means, confidence)
+            values = _matrix(part[states == state], cells, by, value)
+            means, note = None, no_valid_note(rates)
+            if len(values):
+                counts = bootstrap_counts(len(values), n_resamples, seed)
+                means, note = resampled_means(values, counts), ""
+            same = {**label, "validity": state, **rates, "note": note}
+            rows += _cell_rows(same, cells, values, means, confidence)
             if average is not None:
-                weights = (
-                    cells[counted].to_numpy(dtype=bool)
-                    if counted
-                    else np.ones(len(cells), dtype=bool)
-                )
-                rows += _average_rows(
-                    told, cells[list(by)], values, means, confidence, average, weights
-                )
+                rows += _average_rows(same, cells, values, means, confidence, average, weights)
+    if not rows:
+        return pd.DataFrame()
     first = [*SET_COLUMNS, *by, "validity", "n", "value", "low", "high", "sd", "n_averaged"]
-    found = pd.DataFrame(rows)
-    return found[[*first, *(one for one in found.columns if one not in first)]] if rows else found
+    table = pd.DataFrame(rows)
+    return table[[*first, *table.columns.drop(first)]]
 
 
 def _matrix(part: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], value: str) -> np.ndarray:
     """Arrange values by image and measurement."""
-    place = {key: number for number, key in enumerate(cells.itertuples(index=False, name=None))}
-    columns = [place[key] for key in part[list(by)].itertuples(index=False, name=None)]
+    keys = cells.itertuples(index=False, name=None)
+    column_of = {key: column for column, key in enumerate(keys)}
+    columns = [column_of[key] for key in part[list(by)].itertuples(index=False, name=None)]
     rows, ids = pd.factorize(part["reference_id"])
     values = np.full((len(ids), len(cells)), np.nan)
     values[rows, columns] = part[value].to_numpy(dtype=float, na_value=np.nan)
@@ -645,43 +678,43 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _cell_rows(
-    told: dict[str, Any],
+    same: dict[str, Any],
     cells: pd.DataFrame,
     values: np.ndarray,
     means: np.ndarray | None,
     confidence: float,
 ) -> list[dict[str, Any]]:
-    empty = np.full(len(cells), np.nan)
-    low, high = (empty, empty) if means is None else _interval(means, confidence)
-    found = _mean(values)
-    return [
-        {
-            **told,
-            **cell,
-            "n": int((~np.isnan(values[:, at])).sum()),
-            "value": found[at],
-            "low": low[at],
-            "high": high[at],
+    low = high = np.full(len(cells), np.nan)
+    if means is not None:
+        low, high = _interval(means, confidence)
+    averages = _mean(values)
+    rows = []
+    for column, cell in enumerate(cells.to_dict("records")):
+        numbers = {
+            "n": int((~np.isnan(values[:, column])).sum()),
+            "value": averages[column],
+            "low": low[column],
+            "high": high[column],
             "sd": np.nan,
             "n_averaged": 1,
         }
-        for at, cell in enumerate(_records(cells))
-    ]
+        names = {str(name): value for name, value in cell.items()}
+        rows.append(same | names | numbers)
+    return rows
 
 
 def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Take the interval where some resamples are infinite, as those of PSNR are when an image equals its photograph."""
+    """Compute the interval where some resamples are infinite.
+
+    Those of PSNR are infinite when an image equals its photograph.
+    """
     huge = 1e300
     low, high = percentile_interval(np.where(np.isposinf(means), huge, means), confidence)
     return np.where(low > huge / 1e6, np.inf, low), np.where(high > huge / 1e6, np.inf, high)
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
 def _average_rows(
-    told: dict[str, Any],
+    same: dict[str, Any],
     cells: pd.DataFrame,
     values: np.ndarray,
     means: np.ndarray | None,
@@ -690,34 +723,28 @@ def _average_rows(
     weights: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Average over networks: one row for each combination of the other columns."""
-    rest = [
-        one
-        for one in cells.columns
-        if one not in (average, f"{average}_weights", "trained", "took_part")
-    ]
+    of_network = (average, f"{average}_weights", "trained", "took_part")
+    rest = [name for name in cells.columns if name not in of_network]
     rows = []
     for key, group in cells.groupby(rest, sort=False, dropna=False):
-        at = group.index.to_numpy()[weights[group.index]]
+        columns = group.index.to_numpy()[weights[group.index]]
         row = {
-            **told,
+            **same,
             **dict(zip(rest, key, strict=True)),
             average: f"mean of {average}s",
-            "n_averaged": len(at),
+            "n_averaged": len(columns),
             "n": len(values),
             "value": np.nan,
             "low": np.nan,
             "high": np.nan,
             "sd": np.nan,
         }
-        if len(at) < 2:
-            row["note"] = "; ".join(
-                filter(
-                    None, [row["note"], f"{count_text(len(at), average)} counted; a mean needs 2"]
-                )
-            )
+        if len(columns) < 2:
+            few = f"{count_text(len(columns), average)} counted; a mean needs 2"
+            row["note"] = f"{row['note']}; {few}" if row["note"] else few
         elif means is not None:
-            single = _mean(values[:, at])
-            low, high = _interval(means[:, at].mean(axis=1), confidence)
+            single = _mean(values[:, columns])
+            low, high = _interval(means[:, columns].mean(axis=1), confidence)
             row |= {
                 "value": single.mean(),
                 "sd": single.std(ddof=1),

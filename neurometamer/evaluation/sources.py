@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.evaluation.sets import MetamerSet, metamer_set
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,19 @@ def read_metamer_set(
     InputError
         When the folder holds no metamers, photographs are missing, or they are not those of the
         metamers.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> from stimuli_gen import StimulusSet, write_stimuli
+    >>> images = np.zeros((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cat_m"], "kind": ["RE", "metamer"]})
+    >>> table["reference_id"] = "cat"
+    >>> folder = mkdtemp()
+    >>> _ = write_stimuli(StimulusSet(images=images, table=table), folder)
+    >>> read_metamer_set(folder, stage="late").table["id"].tolist()
+    ['cat_m']
     """
     references, metamers = read_metamers(folder, images)
     return metamer_set(
@@ -79,78 +93,78 @@ def read_metamers(
     ------
     InputError
         See `read_metamer_set`.
-    """
-    from dataclasses import replace
 
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> from stimuli_gen import StimulusSet, write_stimuli
+    >>> images = np.zeros((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cat_m"], "kind": ["RE", "metamer"]})
+    >>> table["reference_id"] = "cat"
+    >>> folder = mkdtemp()
+    >>> _ = write_stimuli(StimulusSet(images=images, table=table), folder)
+    >>> references, metamers = read_metamers(folder)
+    >>> references.ids, metamers.ids
+    (('cat',), ('cat_m',))
+    """
     from stimuli_gen.stimuli import read_stimuli
 
     folder = Path(folder)
     everything = read_stimuli(folder, in_memory=None)
-    found = everything.select(kind="metamer")
-    if not len(found):
+    metamers = everything.select(kind="metamer")
+    if not len(metamers):
         raise InputError(
             f"{folder} holds no metamers; give a folder that 'neurometamer stimuli metamer' wrote."
         )
-    metamers = replace(found, provenance=_of_metamers(everything.provenance))
+    # a folder that holds photographs too has the provenance of the metamers as one of its parts
+    record: Mapping[str, Any] = everything.provenance
+    parts = [part for part in record.get("parts", []) if "models" in part]
+    if "models" not in record and len(parts) == 1:
+        record = parts[0]
+    metamers = replace(metamers, provenance=record)
     own = everything.select(kind="RE")
     photographs = own if len(own) else _photographs(folder, metamers, images)
     wanted = metamers.table["reference_id"].tolist()
-    if missing := [one for one in dict.fromkeys(wanted) if one not in set(photographs.ids)]:
+    if missing := [name for name in dict.fromkeys(wanted) if name not in set(photographs.ids)]:
         raise InputError(
             f"{folder}: no photograph has the id(s) {name_ids(missing)}, of which there are "
-            "metamers; give them too. "
-            f"Known: {name_ids(photographs.ids)}."
+            f"metamers; give them too. Known: {name_ids(photographs.ids)}."
         )
     references = photographs.select(ids=list(dict.fromkeys(wanted)))
     _check_pixels(folder, references, metamers.provenance)
     return references, metamers
 
 
-def _of_metamers(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the metamers' own provenance, in a folder that holds photographs too."""
-    if "models" in told:
-        return told
-    parts = [one for one in told.get("parts", []) if "models" in one]
-    return parts[0] if len(parts) == 1 else told
-
-
 def _photographs(
     folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]
 ) -> StimulusSet:
-    from stimuli_gen.photographs import read_images
+    from stimuli_gen.photographs import Preprocessing, read_images
 
     if not images:
         raise InputError(
             f"{folder} holds no photographs; give those that the metamers were made of, with "
             "--images."
         )
-    preprocessing, levels = _cut_of(metamers)
+    # cut the photographs and read their levels as when the metamers were made
+    size = tuple(metamers.images.shape[2:])
+    cuts = metamers.provenance.get("reference_cuts") or []
+    cut: dict[str, Any] = {"resize": max(size), "interpolation": "bicubic"}
+    if len(cuts) == 1:
+        cut = dict(cuts[0])
+    levels = {name: cut.pop(name) for name in ("bits", "icc") if name in cut}
+    preprocessing = Preprocessing(**{**cut, "size": size}, mean=(0.5,) * 3, std=(0.5,) * 3)
     return read_images(list(images), preprocessing, **levels).select(kind="RE")
 
 
-def _cut_of(metamers: StimulusSet) -> tuple[Any, dict[str, Any]]:
-    """Say how photographs were cut, and their levels read, when the metamers were made.
-
-    Images of the right size need no cut.
-    """
-    from stimuli_gen.photographs import Preprocessing
-
-    size = tuple(metamers.images.shape[2:])
-    cuts = metamers.provenance.get("reference_cuts") or []
-    told = dict(cuts[0]) if len(cuts) == 1 else {"resize": max(size), "interpolation": "bicubic"}
-    levels = {name: told.pop(name) for name in ("bits", "icc") if name in told}
-    return Preprocessing(**{**told, "size": size}, mean=(0.5,) * 3, std=(0.5,) * 3), levels
-
-
-def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]) -> None:
-    """Compare the photographs with what the metamers were made of, where they tell and all are there."""
+def _check_pixels(folder: Path, references: StimulusSet, record: Mapping[str, Any]) -> None:
+    """Compare the photographs with the sources of the metamers, where all are known and there."""
     from stimuli_gen.stored_images import digest_levels
 
-    known = told.get("reference_pixels")
+    known = record.get("reference_pixels")
     if known is not None and known != digest_levels(references.images):
         raise InputError(
             f"{folder}: the photographs have other pixels than those that the metamers were made "
-            "of "
-            f"({name_ids(references.ids)}); give the same files, or the folder that the metamers "
-            "were made from."
+            f"of ({name_ids(references.ids)}); give the same files, or the folder that the "
+            "metamers were made from."
         )

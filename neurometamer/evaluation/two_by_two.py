@@ -1,4 +1,6 @@
-"""Effects in a two by two table of scores: permutation tests over images, and over the networks in the four cells.
+"""Effects in a two by two table of scores: permutation tests over images and over networks.
+
+The networks are those in the four cells.
 
 The cells are numbered 0 to 3: first level of both factors; first of A, second of B; second of A,
 first of B; second of both. A permutation test of two sides asks how often a relabeling gives an
@@ -32,7 +34,10 @@ CONTRASTS = {
     "b": (0.5, -0.5, 0.5, -0.5),
     "interaction": (1.0, -1.0, -1.0, 1.0),
 }
-"""Weights of the cells' means: half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - m3)."""
+"""Weights of the means of the cells.
+
+Half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - m3).
+"""
 _BLOCK = 1_000
 _NEAR = 1e-9
 """Differences of proportions below this are rounding."""
@@ -41,12 +46,12 @@ _NEAR = 1e-9
 @short_repr
 @dataclass(frozen=True)
 class PermutationTest:
-    """What a permutation test found.
+    """Result of a permutation test.
 
     Attributes
     ----------
     p : float
-        Of two sides, in (0, 1]; NaN where there is no test.
+        Two-sided p value, in (0, 1]; NaN where there is no test.
     p_min : float
         What an effect without any spread gets with so many images or networks: the smallest p that
         scores can give (of the interaction: in cells of one size; in others `p` can be smaller, and
@@ -66,7 +71,7 @@ class PermutationTest:
 NO_TEST = PermutationTest(np.nan, np.nan, 0, False)
 
 
-def _verdict(null: np.ndarray, observed: float, exact: bool) -> float:
+def _p_value(null: np.ndarray, observed: float, exact: bool) -> float:
     large = int((null >= observed).sum())
     return large / len(null) if exact else p_from_count(large, len(null))
 
@@ -91,7 +96,7 @@ def sign_flips(
     n_permutations : int
         All 2ⁿ choices of signs are tried where they are not more than this; else so many are drawn.
     seed : int
-        Of the draws; the same for all contrasts of n images.
+        Seed of the draws; the same for all contrasts of n images.
 
     Returns
     -------
@@ -116,14 +121,15 @@ def sign_flips(
         return NO_TEST
     exact = n <= math.log2(n_permutations)
     both = np.column_stack([contrasts, np.ones(n)])
-    null = np.concatenate([np.abs(one @ both) for one in _signs(n, n_permutations, exact, seed)])
+    blocks = _signs(n, n_permutations, exact, seed)
+    null = np.concatenate([np.abs(signs @ both) for signs in blocks])
     observed = np.abs(both.sum(axis=0)) - n * _NEAR
-    p, p_min = (_verdict(null[:, at], observed[at], exact) for at in (0, 1))
+    p, p_min = (_p_value(null[:, column], observed[column], exact) for column in (0, 1))
     return PermutationTest(p, p_min, len(null), exact)
 
 
 def _signs(n: int, n_permutations: int, exact: bool, seed: int) -> Iterator[np.ndarray]:
-    """Give signs, (m, n) of ±1, block by block."""
+    """Yield signs, (m, n) of ±1, block by block."""
     if exact:
         yield 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
         return
@@ -156,7 +162,7 @@ def relabel(
     n_permutations : int
         All relabelings are tried where they are not more than this; else so many are drawn.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -184,75 +190,73 @@ def relabel(
     """
     _check(n_permutations)
     cells = np.asarray(cells)
-    perfect = (
-        cells // 2 if effect == "a" else cells % 2 if effect == "b" else np.isin(cells, (0, 3))
-    )
     if effect == "interaction":
         if np.bincount(cells, minlength=4).max() < 2:
             return NO_TEST
         labels, exact = _cell_labels(cells, n_permutations, seed)
-        p, p_min = (
-            _interaction_p(one, cells, labels, exact) for one in (scores, perfect.astype(float))
-        )
+        p = _interaction_p(scores, cells, labels, exact)
+        p_min = _interaction_p(np.isin(cells, (0, 3)).astype(float), cells, labels, exact)
         return PermutationTest(p, min(p, p_min), len(labels), exact)
     own, other = (cells // 2, cells % 2) if effect == "a" else (cells % 2, cells // 2)
     parts, exact = _level_labels(own, other, n_permutations, seed)
-    null = _main_effects(np.stack([scores, perfect.astype(float)]), own, other, parts, exact)
-    p, p_min = (
-        _verdict(one, abs(_main_effect(values, own, other)) - _NEAR, exact)
-        for one, values in zip(null, (scores, perfect))
-    )
+    both = np.stack([scores, own.astype(float)])  # the second has the effect and no spread
+    null = _main_effects(both, own, other, parts, exact)
+    observed = np.zeros(2)
+    for level in (0, 1):
+        first, second = (both[:, (own == side) & (other == level)] for side in (0, 1))
+        observed += (first.mean(axis=1) - second.mean(axis=1)) / 2
+    p, p_min = (_p_value(null[row], abs(observed[row]) - _NEAR, exact) for row in (0, 1))
     return PermutationTest(p, p_min, null.shape[1], exact)
-
-
-def _main_effect(scores: np.ndarray, own: np.ndarray, other: np.ndarray) -> float:
-    """Average the difference between the two levels over the levels of the other factor."""
-    means = [[scores[(own == level) & (other == at)].mean() for level in (0, 1)] for at in (0, 1)]
-    return float(np.mean([first - second for first, second in means]))
 
 
 def _level_labels(
     own: np.ndarray, other: np.ndarray, n_permutations: int, seed: int
 ) -> tuple[list[np.ndarray], bool]:
-    """For each level of the other factor, which of its networks are in the first level: (m, networks) of 0 and 1."""
-    labels = [(own[other == at] == 0).astype(float) for at in (0, 1)]
-    if math.prod(math.comb(len(one), int(one.sum())) for one in labels) <= n_permutations:
-        return [_choices(len(one), int(one.sum())) for one in labels], True
-    random = generator(seed, "labels within levels", *map(len, labels))
-    return [random.permuted(np.tile(one, (n_permutations, 1)), axis=1) for one in labels], False
+    """For each level of the other factor, mark which of its networks are in the first level.
 
-
-def _choices(n: int, k: int) -> np.ndarray:
-    """All ways to choose k of n: (ways, n) of 0 and 1."""
-    found = np.zeros((math.comb(n, k), n))
-    for row, chosen in enumerate(itertools.combinations(range(n), k)):
-        found[row, list(chosen)] = 1
-    return found
+    The shape is (m, networks), the values are 0 and 1.
+    """
+    labels = [(own[other == level] == 0).astype(float) for level in (0, 1)]
+    ways = [math.comb(len(part), int(part.sum())) for part in labels]
+    if math.prod(ways) > n_permutations:
+        random = generator(seed, "labels within levels", *map(len, labels))
+        copies = [np.tile(part, (n_permutations, 1)) for part in labels]
+        return [random.permuted(part, axis=1) for part in copies], False
+    parts = []
+    for part, n_ways in zip(labels, ways, strict=True):
+        choices = np.zeros((n_ways, len(part)))
+        subsets = itertools.combinations(range(len(part)), int(part.sum()))
+        for row, subset in enumerate(subsets):
+            choices[row, list(subset)] = 1
+        parts.append(choices)
+    return parts, True
 
 
 def _main_effects(
     scores: np.ndarray, own: np.ndarray, other: np.ndarray, parts: list[np.ndarray], exact: bool
 ) -> np.ndarray:
-    """Effects under other labels, without their sign: (score vectors, m); all combinations of labels where exact."""
+    """Compute the effects under other labels, without their sign: (score vectors, m).
+
+    Where the test is exact, the labels are all combinations.
+    """
     sides = []
-    for at, chosen in enumerate(parts):
-        values = scores[:, other == at]
-        first = int(chosen[0].sum())
+    for level, chosen in enumerate(parts):
+        values = scores[:, other == level]
+        n_first = int(chosen[0].sum())
         sums = values @ chosen.T
-        sides.append(
-            sums / first - (values.sum(axis=1, keepdims=True) - sums) / (len(chosen[0]) - first)
-        )
+        rest = values.sum(axis=1, keepdims=True) - sums
+        sides.append(sums / n_first - rest / (len(chosen[0]) - n_first))
     if exact:
         return np.abs((sides[0][:, :, None] + sides[1][:, None, :]) / 2).reshape(len(scores), -1)
     return np.abs(sides[0] + sides[1]) / 2
 
 
 def _cell_labels(cells: np.ndarray, n_permutations: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Other cells for the networks, as many in each cell: (m, n)."""
+    """Return other cells for the networks, as many in each cell: (m, n)."""
     counts = np.bincount(cells, minlength=4).tolist()
     ways = math.factorial(len(cells))
-    for one in counts:
-        ways //= math.factorial(one)
+    for count in counts:
+        ways //= math.factorial(count)
     if ways <= n_permutations:
         return np.array(list(_arrangements(counts))), True
     random = generator(seed, "labels of cells", *counts)
@@ -265,7 +269,7 @@ def _arrangements(counts: list[int]) -> Iterator[list[int]]:
         yield []
     for label, left in enumerate(counts):
         if left:
-            rest = [one - (at == label) for at, one in enumerate(counts)]
+            rest = [count - (other == label) for other, count in enumerate(counts)]
             yield from ([label, *tail] for tail in _arrangements(rest))
 
 
@@ -274,11 +278,14 @@ def _interaction_p(scores: np.ndarray, cells: np.ndarray, labels: np.ndarray, ex
     residuals = scores - design @ np.linalg.lstsq(design, scores, rcond=None)[0]
     residuals[np.abs(residuals) < _NEAR] = 0
     null, (observed,) = _squared_t(residuals, labels), _squared_t(residuals, cells[None])
-    return _verdict(null, observed * (1 - _NEAR), exact)
+    return _p_value(null, observed * (1 - _NEAR), exact)
 
 
 def _squared_t(residuals: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Square of the interaction over the sum of squares within cells, which differs from t² by a constant."""
+    """Compute the square of the interaction over the sum of squares within cells.
+
+    It differs from t² by a constant.
+    """
     total = np.square(residuals).sum()
     effect, within = np.zeros(len(labels)), np.full(len(labels), total)
     for cell, weight in enumerate(CONTRASTS["interaction"]):
@@ -294,7 +301,7 @@ def _squared_t(residuals: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def spread_interval(
     scores: np.ndarray, cells: np.ndarray, effect: str, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Take Student's interval of an effect over networks, from their spread within the cells.
+    """Compute Student's interval of an effect over networks, from their spread within cells.
 
     Parameters
     ----------
@@ -328,7 +335,6 @@ def spread_interval(
     means = np.bincount(cells, scores, minlength=4) / counts
     weights = np.array(CONTRASTS[effect])
     variance = np.square(scores - means[cells]).sum() / df
-    half = stats.t.ppf((1 + confidence) / 2, df) * math.sqrt(
-        variance * (np.square(weights) / counts).sum()
-    )
+    error = math.sqrt(variance * (np.square(weights) / counts).sum())
+    half = stats.t.ppf((1 + confidence) / 2, df) * error
     return float(weights @ means - half), float(weights @ means + half)

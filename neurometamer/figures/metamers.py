@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.figures.pages import Page
 from neurometamer.figures.style import FAINT, clip_name, figure_style, format_number, need_columns
-from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import name_ids
 from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.sets import MetamerSet
 from neurometamer.figures import evaluation as draw
@@ -35,7 +36,6 @@ from neurometamer.report.page import (
     write_page,
     write_sources,
 )
-from neurometamer.store import name_ids
 
 if TYPE_CHECKING:
     pass

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.resamples import Resampled, resampled
 from neurometamer.stats.intervals import t_interval
-from neurometamer.store import InputError, name_ids
 from neurometamer.summaries import short_repr
 
 

@@ -10,7 +10,6 @@ from neurometamer.arguments import checked
 from neurometamer.rsa.comparators.ranks import SCALES, check_sides
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator, comparator_name
 from neurometamer.rsa.compute import check_rdms, place_name
-from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

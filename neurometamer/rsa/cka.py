@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import match_ids
-from neurometamer.store import InputError, name_ids
 
 CHUNK = 4096
 """Number of units turned to float64 at a time."""

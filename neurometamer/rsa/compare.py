@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.compute import (
@@ -40,7 +41,6 @@ from neurometamer.rsa.sampling import sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
 from neurometamer.stats.permutation import permutation_p, stimulus_orders
 from neurometamer.stats.resampling import pair_weights
-from neurometamer.store import InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd

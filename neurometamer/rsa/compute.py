@@ -41,15 +41,7 @@ from neurometamer.rsa.rdms import (
     take_conditions,
     take_kind,
 )
-from neurometamer.store import (
-    InputError,
-    atomic_path,
-    duplicates,
-    name_ids,
-    open_hdf5,
-    seal_hdf5,
-    unknown_name,
-)
+from neurometamer.store import atomic_path, open_hdf5, seal_hdf5
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.compute import compute_rdm, label_rdms
-from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -15,18 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.reading import check_npy, check_npz
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.reading import check_npy, check_npz, check_plain_file, reading
 from neurometamer.rsa.matlab import read_mat
 from neurometamer.rsa.rdms import check_squares, name_pairs
-from neurometamer.store import (
-    InputError,
-    check_plain_file,
-    duplicates,
-    name_ids,
-    open_hdf5,
-    reading,
-    unknown_name,
-)
+from neurometamer.store import open_hdf5
 
 ID_NAMES = (
     "ids",

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling
-from neurometamer.store import InputError, generator
 
 Compare = Callable[..., np.ndarray]
 """(weights of pairs or None) to values (...), or (n_weights, ...)."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.measures import squared_distances
-from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 SHRINKAGE = ("shrinkage_diag", "shrinkage_eye", "diag", "full")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides, over_blocks
-from neurometamer.store import InputError, name_ids
 
 COLLINEAR = 1e-8
 """Share of a control's variance that other controls leave, below which it adds only rounding."""

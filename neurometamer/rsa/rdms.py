@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,6 @@ import numpy as np
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.rdms import BETWEEN, SESSION
 from neurometamer.stats.permutation import Blocks
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -21,9 +21,9 @@ import numpy as np
 
 from neurometamer.activations import plan_activations, stream_activations
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.rsa.compute import check_enough, find_measure, network_rdms
 from neurometamer.rsa.measures import Measure, RowRange, check_ranges
-from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

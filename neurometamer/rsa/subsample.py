@@ -17,7 +17,6 @@ from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.rdms import STIMULI
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import permutation_p

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import need_columns
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

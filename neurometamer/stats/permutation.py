@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 
 ALTERNATIVES = ("greater", "less", "two-sided")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 
 
 def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:

@@ -17,7 +17,8 @@ from neurometamer.commands.metamer_sets import (
     read_stages,
     with_validity,
 )
-from neurometamer.store import InputError, file_name, name_ids, unknown_name, write_table
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.store import file_name, write_table
 from neurometamer.study.image_steps import load_regular
 from neurometamer.study.plan import Progress, Workspace
 

@@ -34,7 +34,6 @@ from neurometamer.rsa.image_types.options import (
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.stats.families import COMBINATIONS
-from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
 from neurometamer.summaries import is_same, summarize
 
 Share = Annotated[float, Field(gt=0, lt=1)]

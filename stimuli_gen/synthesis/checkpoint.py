@@ -14,15 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from neurometamer.errors import InputError, Terminated, terminate
 from neurometamer.resume import note_remade, only_process, refuse_links_out
-from neurometamer.store import (
-    InputError,
-    Terminated,
-    read_hdf5_array,
-    read_hdf5_attributes,
-    terminate,
-    write_hdf5,
-)
+from neurometamer.store import read_hdf5_array, read_hdf5_attributes, write_hdf5
 
 SAVE_EVERY_S = 60.0
 """Seconds between two savings of unfinished images, at least."""

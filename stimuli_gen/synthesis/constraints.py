@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, reading, unknown_name
+from neurometamer.errors import InputError, unknown_name
+from neurometamer.provenance import digest
+from neurometamer.reading import reading
 from stimuli_gen.synthesis.loop import Objective
 
 

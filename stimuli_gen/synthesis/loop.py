@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.arguments import checked_with
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended

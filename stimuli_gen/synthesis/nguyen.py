@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.arguments import check_fields
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from neurometamer.summaries import short_repr
 from stimuli_gen.synthesis.loop import Objective, box
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, unknown_name
+from neurometamer.errors import InputError, unknown_name
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 """(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score

@@ -1,4 +1,6 @@
-"""Betas: equal to least squares and to nilearn's own models; designs that cannot be estimated are refused."""
+"""Betas: equal to least squares and to nilearn's own models; designs that cannot be estimated are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from fmri import (
     read_voxels,
     write_betas,
 )
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 def test_ols_is_least_squares_and_overlapping_regions_repeat_voxels(simulated):
@@ -241,7 +243,7 @@ def test_noise_gain_tells_dense_designs(make_run):
         with_events(run, np.arange(4, 100, 12.0)),
         with_events(run, np.arange(4, 100, 3.0)),
     )
-    gains = [noise_gain(event_design(one)[1]) for one in (spread, dense)]
+    gains = [noise_gain(event_design(run)[1]) for run in (spread, dense)]
     assert gains[0] < 2 < gains[1]
     # The definition: standard deviation of betas of white noise.
     design = event_design(spread)[1].to_numpy()
@@ -256,7 +258,7 @@ def test_noise_gain_tells_dense_designs(make_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hrf": "glove"}, "unknown hrf 'glove'; did you mean 'glover'"),
+        ({"hrf_model": "glove"}, "unknown hrf_model 'glove'; did you mean 'glover'"),
         ({"noise_model": "ar2"}, "unknown noise_model 'ar2'; did you mean 'ar1'"),
         ({"estimator": "lsa"}, "unknown estimator 'lsa'"),
         ({"units": "psc"}, "unknown units 'psc'.*percent, raw"),

@@ -1,4 +1,6 @@
-"""What lies beside an image: sidecars have authority, sources that disagree are refused, tables are read as BIDS is."""
+"""What lies beside an image: sidecars have authority, sources that disagree are refused, tables are
+read as BIDS is.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from fmri import BoldRun, estimate_betas, event_design, read_masks, read_run, re
 from fmri.bids import file_labels, read_sidecar, sidecar_files
 from fmri.rois import named_hemisphere
 from fmri.tables import read_confounds, read_events
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 EVENTS = pd.DataFrame({"onset": [6.0, 26.0, 46.0], "duration": 2.0, "trial_type": ["a", "b", "c"]})
 
@@ -141,7 +143,9 @@ def test_a_sidecar_of_other_slices_is_told(make_run):
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             read_run(bold, events)
-        assert [f"lists {n_slices} slices" in str(one.message) for one in heard] == [True] * told
+        assert [f"lists {n_slices} slices" in str(warning.message) for warning in heard] == [
+            True
+        ] * told
 
 
 def test_slices_that_were_not_corrected_are_told_beside_a_start_time(make_run):
@@ -187,7 +191,9 @@ def test_sidecars_that_are_no_objects_are_refused(make_run):
 
 
 def test_volumes_refer_to_the_start_time_of_the_sidecar_as_in_nilearn(make_run, tmp_path):
-    """The design is that of nilearn's first_level_from_bids, which takes StartTime / RepetitionTime."""
+    """The design is that of nilearn's first_level_from_bids, which takes StartTime /
+    RepetitionTime.
+    """
     from nilearn.glm.first_level import first_level_from_bids
 
     bold, _, _ = make_run("task-x_run-1_desc-preproc", suffix=".nii.gz")
@@ -545,7 +551,8 @@ def test_stimuli_are_named_by_another_column(make_run, tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text(
         "onset\tduration\ttrial_type\tstim_file\tImgName\tnumber\n"
-        "2\t1\tstim\timages/cat.png\tcat.jpg\t7\n8\t1\tblank\tn/a\tn/a\tn/a\n14\t1\tstim\timages\\cup.v2.png\tdog\t12\n"
+        "2\t1\tstim\timages/cat.png\tcat.jpg\t7\n8\t1\tblank\tn/a\tn/a\tn/a\n"
+        "14\t1\tstim\timages\\cup.v2.png\tdog\t12\n"
     )
     assert read_events(path, "stim_file")["trial_type"].tolist() == ["cat", "n/a", "cup.v2"]
     assert read_events(path, "ImgName")["trial_type"].tolist() == ["cat", "n/a", "dog"]

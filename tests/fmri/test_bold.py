@@ -10,7 +10,7 @@ import pytest
 from fmri import bold as bold_module
 from fmri import read_masks, read_run, read_runs, read_voxels
 from fmri.tables import MOTION_COLUMNS
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

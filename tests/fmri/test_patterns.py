@@ -24,7 +24,8 @@ from fmri import (
     write_patterns,
 )
 from fmri.maps import vertex_places
-from neurometamer.store import InputError, write_hdf5
+from neurometamer.errors import InputError
+from neurometamer.store import write_hdf5
 
 
 def make(values=None, **changes):
@@ -129,7 +130,8 @@ import resource, sys
 from fmri import read_patterns, write_betas, write_patterns
 
 patterns = read_patterns(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))  # the system refuses longer files, as a full disk does
+# the system refuses longer files, as a full disk does
+resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 for write in (write_patterns, write_betas):
     try:
         write(patterns, sys.argv[2])
@@ -139,7 +141,9 @@ for write in (write_patterns, write_betas):
 
 
 def test_a_full_disk_is_a_plain_error_and_leaves_nothing(tmp_path):
-    """In a process of its own: HDF5 used to crash the interpreter at its end, after the error had been handled."""
+    """In a process of its own: HDF5 used to crash the interpreter at its end, after the error had
+    been handled.
+    """
     values = np.random.default_rng(0).normal(size=(6, 400)).astype(np.float32)
     voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": np.arange(400), "j": 0, "k": 0})
     grid = {"shape": [400, 1, 1], "affine": np.eye(4).tolist()}
@@ -150,7 +154,7 @@ def test_a_full_disk_is_a_plain_error_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, source, tmp_path / "out" / "new"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.split(), ran.stderr) == (0, [str(errno.EFBIG)] * 2, "")
-    assert [one for one in (tmp_path / "out").rglob("*") if one.is_file()] == []
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def test_damaged_files_are_refused(tmp_path):

@@ -30,10 +30,10 @@ def test_perfect_pairs_seldom_exceed_their_upper_ceiling(noise):
         middle.append(np.sqrt(np.prod([max(one, 0) for one, _ in found])))
         upper.append(np.sqrt(np.prod([max(one, 0) for _, one in found])))
         agree = [_rdm_correlation(*pair) for pair in halves]
-        formula.append(np.sqrt(np.prod([max(2 * one / (1 + one), 0) for one in agree])))
+        formula.append(np.sqrt(np.prod([max(2 * share / (1 + share), 0) for share in agree])))
     told = {
-        name: float(np.mean(one))
-        for name, one in zip(
+        name: float(np.mean(values))
+        for name, values in zip(
             ("true", "middle", "upper", "formula"), (scores, middle, upper, formula)
         )
     }

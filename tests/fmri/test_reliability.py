@@ -1,4 +1,6 @@
-"""Reliability, voxel selection and the classic classification, against direct computations and real data."""
+"""Reliability, voxel selection and the classic classification, against direct computations and real
+data.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from fmri import (
     split_half_reliability,
     voxel_reliability,
 )
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 def make(n_conditions=20, n_presentations=4, n_voxels=30, noise=1.0, seed=0):
@@ -86,7 +88,8 @@ def test_selection_keeps_the_best_and_says_so():
     assert chosen.provenance["selection"]["note"] == ""
     few = select_voxels(patterns, conditions=names[:6], n_per_roi=15).provenance["selection"]
     assert [
-        (one["roi"], one["kept"], one["of"], one["fewer_than_asked"]) for one in few["regions"]
+        (region["roi"], region["kept"], region["of"], region["fewer_than_asked"])
+        for region in few["regions"]
     ] == [
         ("V1", 15, 20, False),
         ("LO", 10, 10, True),
@@ -195,7 +198,9 @@ def test_what_cannot_be_measured_is_refused():
 
 @pytest.mark.data
 def test_haxby_slice_tells_eight_categories(shared_data):
-    """Haxby et al. (2001), subject 1, one slice: .51 correct in the literature's way, chance .125; ours .52."""
+    """Haxby et al. (2001), subject 1, one slice: .51 correct in the literature's way, chance .125;
+    ours .52.
+    """
     folder = shared_data / "haxby_1slice" / "sub-001"
     bold = sorted(
         path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name

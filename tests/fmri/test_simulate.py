@@ -18,7 +18,7 @@ from fmri import (
     simulate_patterns,
     simulate_subject,
 )
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 
 def small(folder, **changes):
@@ -43,8 +43,8 @@ def test_planted_betas_are_recovered(simulated, simulated_patterns):
     planted = truth.betas[[truth.conditions.index(name) for name in names]]
     found = np.array(
         [
-            np.corrcoef(one, other)[0, 1]
-            for one, other in zip(planted.T[responds], means.T[responds])
+            np.corrcoef(column, other)[0, 1]
+            for column, other in zip(planted.T[responds], means.T[responds])
         ]
     )
     assert np.median(found) > 0.9 and np.mean(found > 0.8) > 0.95
@@ -75,7 +75,10 @@ def test_regions_follow_their_features(simulated, features):
         return np.corrcoef(values)[np.triu_indices(54, 1)]
 
     truth = simulated.truth
-    spaces = {name: geometry((one - one.mean(0)) / one.std(0)) for name, one in features.items()}
+    spaces = {
+        name: geometry((values - values.mean(0)) / values.std(0))
+        for name, values in features.items()
+    }
     for roi, leading in (("V1", "pixels"), ("LO", "objects")):
         inside = (truth.voxels["roi"] == roi).to_numpy() & truth.voxels["responds"].to_numpy()
         fit = {
@@ -184,7 +187,7 @@ def test_a_session_shows_its_conditions_and_shifts_them_together(tmp_path):
     ]
     for path, session in zip(subject.events, "AABB"):
         shown = set(pd.read_csv(path, sep="\t")["trial_type"]) - {"blank"}
-        assert shown == {one for one, label in sessions.items() if label == session}
+        assert shown == {name for name, label in sessions.items() if label == session}
     added = subject.truth.betas - plain.betas
     np.testing.assert_allclose(added[::2], np.broadcast_to(added[0], (3, 10)))
     np.testing.assert_allclose(added[1::2], np.broadcast_to(added[1], (3, 10)))
@@ -200,7 +203,11 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
     names = [f"im{i:02d}" for i in range(16)]
     ids = [f"{name}_{kind}" for kind in ("RE", "AN", "AI") for name in names]
     table = pd.DataFrame(
-        {"id": ids, "kind": [one[-2:] for one in ids], "reference_id": [one[:-3] for one in ids]}
+        {
+            "id": ids,
+            "kind": [name[-2:] for name in ids],
+            "reference_id": [name[:-3] for name in ids],
+        }
     )
     patterns = simulate_patterns(
         tmp_path,
@@ -213,11 +220,11 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
         seed=4,
         voxels_per_roi=30,
         n_runs=2,
-        sessions={one: "AB"[names.index(one[:-3]) % 2] for one in ids},
+        sessions={name: "AB"[names.index(name[:-3]) % 2] for name in ids},
         session_sd=3.0,
     )
     assert list(patterns) == ["sub-01", "sub-02"]
-    sessions = {name: nm.session_labels(one, table) for name, one in patterns.items()}
+    sessions = {name: nm.session_labels(own, table) for name, own in patterns.items()}
     rdms = nm.pattern_rdms(patterns, table)
     p = {}
     for null in ("free", "session"):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from neurometamer.activations import Activations, compute_activations, read_activations
-from neurometamer.store import InputError, write_hdf5
+from neurometamer.errors import InputError
+from neurometamer.store import write_hdf5
 from stimuli_gen.models import stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import StimulusSet

@@ -1,4 +1,6 @@
-"""Wrong types at the public door: an `InputError` that names the argument, never a traceback of a library."""
+"""Wrong types at the public door: an `InputError` that names the argument, never a traceback of a
+library.
+"""
 
 import inspect
 import pickle
@@ -16,7 +18,7 @@ import fmri
 import neurometamer
 import stimuli_gen
 from neurometamer.arguments import fits, type_words
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 WRONG = {
     "none": None,
@@ -52,8 +54,9 @@ EVERY_FUNCTION = [
     for name in package.__all__
     if inspect.isfunction(getattr(package, name))
     and any(
-        one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-        for one in inspect.signature(getattr(package, name)).parameters.values()
+        parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        for parameter in inspect.signature(getattr(package, name)).parameters.values()
     )
 ]
 
@@ -66,9 +69,10 @@ def test_every_public_function_refuses_wrong_types_by_name(package, name, tmp_pa
     monkeypatch.chdir(tmp_path)
     function = getattr(package, name)
     needed = {
-        one.name: one
-        for one in inspect.signature(function).parameters.values()
-        if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+        parameter.name: parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     for kind, value in WRONG.items():
         if name in TAKEN.get(kind, ()):

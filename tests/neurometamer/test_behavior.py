@@ -1,4 +1,6 @@
-"""Recognition experiments: published numbers, other people's code, planted truth, and what is left out."""
+"""Recognition experiments: published numbers, other people's code, planted truth, and what is left
+out.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,9 @@ from matplotlib.text import Text
 from scipy import stats
 
 from neurometamer.behavior import (
-    AnalysisSettings,
     Profiles,
     Screening,
     agreement,
-    analyze_recognition,
     bootstrap_curves,
     cells_on_same_images,
     complete_profiles,
@@ -50,10 +50,12 @@ from neurometamer.behavior import (
 )
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
+from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
+from neurometamer.errors import InputError
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number
 from neurometamer.report.behavior import first_sentences
-from neurometamer.store import InputError, read_table
+from neurometamer.store import read_table
 from stimuli_gen.categories import CATEGORIES
 
 STAGES = ("conv1", "layer4", "final")
@@ -754,7 +756,9 @@ PAIR = ["model", "stage", "kind_a", "observer_a", "kind_b", "observer_b"]
 
 
 def redrawn(usable: pd.DataFrame, n: int, seed: int) -> list[pd.DataFrame]:
-    """The trials of each resample, an image that was drawn twice as two images: the draws of all bootstraps."""
+    """The trials of each resample, an image that was drawn twice as two images: the draws of all
+    bootstraps.
+    """
     from neurometamer.stats.resampling import bootstrap_counts
 
     order, out = select_order(usable), []

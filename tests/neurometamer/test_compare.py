@@ -10,13 +10,13 @@ import rsatoolbox
 from rsatoolbox.inference import boot_noise_ceiling
 
 from neurometamer.activations import compute_activations
+from neurometamer.errors import InputError
 from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import activation_rdms, label_rdms, select_kind, take_conditions
 from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights, percentile_interval
-from neurometamer.store import InputError
 
 # their names; their "kendall" is tau-b
 RSATOOLBOX = {

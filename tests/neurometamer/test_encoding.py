@@ -11,8 +11,8 @@ from sklearn.linear_model import RidgeCV
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.encoding import COLUMNS, Ridge, column_correlations, fit_encoding, reduce_features
+from neurometamer.errors import InputError
 from neurometamer.stats.permutation import permutation_orders
-from neurometamer.store import InputError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:encoding. penalties at an end of the grid:UserWarning"

@@ -1,4 +1,6 @@
-"""``neurometamer evaluate``, from folders of metamers to the page: real networks, real photographs, few steps."""
+"""``neurometamer evaluate``, from folders of metamers to the page: real networks, real photographs,
+few steps.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,12 @@ from neurometamer.cli import main
 from neurometamer.commands.evaluate import EvaluationSettings, evaluate_sets
 from neurometamer.commands.evaluation import evaluate_metamers, finished_sets, read_source
 from neurometamer.commands.stimuli import make_metamers, make_null
+from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sources import read_metamer_set, read_metamers
-from neurometamer.store import InputError, digest, read_table
+from neurometamer.provenance import digest
+from neurometamer.store import read_table
 from neurometamer.zoo import load_model
 from stimuli_gen import concat_stimuli, write_stimuli
 from stimuli_gen.stored_images import ImagesOnDisk
@@ -193,7 +197,7 @@ def test_each_figure_has_the_numbers_it_draws(page):
 
 def test_a_large_set_is_evaluated_where_it_lies(world, monkeypatch):
     held = read_metamer_set(world.folder / "lite0_early", [world.photos])
-    for module in ("regular", "stored_images", "stimuli"):
+    for module in ("photographs", "stored_images", "stimuli"):
         monkeypatch.setattr(f"stimuli_gen.{module}.LARGEST_IN_MEMORY", 1000)
     stored = read_metamer_set(world.folder / "lite0_early", [world.photos])
     assert isinstance(stored.pictures, ImagesOnDisk) and isinstance(stored.references, ImagesOnDisk)

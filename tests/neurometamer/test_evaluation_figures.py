@@ -1,4 +1,6 @@
-"""Figures of the evaluation: numbers, frames and notes are those of the tables, and all text is on the page."""
+"""Figures of the evaluation: numbers, frames and notes are those of the tables, and all text is on
+the page.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import nn
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.model_sets import difference_in_means
@@ -30,13 +33,15 @@ from neurometamer.evaluation.sets import metamer_set
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.labels import Names, fit_size, text_width, wrap_name
 from neurometamer.figures.style import format_number, save_figure
-from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, stage_model
 from stimuli_gen.photographs import Preprocessing
 
 STAMP = "simulated · untrained network (random weights)"
 COUNTS = {"n_images": 16, "n_valid": 12, "n_failed": 3, "n_not_judged": 1, "pass_both": 0.8}
-LONG = "convnext_base.fb_in1k+resnet50.tv_in1k+vit_b_16_swag_linear_v1+swin_b+xcit_small_12_p16_224+deit_small"
+LONG = (
+    "convnext_base.fb_in1k+resnet50.tv_in1k+vit_b_16_swag_linear_v1+swin_b+xcit_small_12_p16_224"
+    "+deit_small"
+)
 NETWORKS = ("squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1", "alexnet")
 SETTINGS = ("unbounded", "linf 0.3 around start", "linf 8/255 around start")
 
@@ -58,7 +63,9 @@ def recognition(
     settings: tuple[str, ...] = ("unbounded",),
     evaluators: tuple[str, ...] = NETWORKS,
 ) -> pd.DataFrame:
-    """Rows as `recognition_summary` makes them: two measures, and failed metamers beside the valid ones."""
+    """Rows as `recognition_summary` makes them: two measures, and failed metamers beside the valid
+    ones.
+    """
     table = spread(
         product(
             set=sets,
@@ -217,8 +224,8 @@ def examples(
     table = table.assign(state=[states[i % 3] for i in range(len(table))], n_asked=3)
     table["n_seen"] = np.arange(len(table)) % 4
     random = np.random.default_rng(0)
-    photographs = {one: random.random((3, 12, 12)) for one in ids}
-    pictures = {(row, one): random.random((3, 12, 12)) for row in rows for one in ids}
+    photographs = {name: random.random((3, 12, 12)) for name in ids}
+    pictures = {(row, name): random.random((3, 12, 12)) for row in rows for name in ids}
     return photographs, pictures, table
 
 
@@ -357,7 +364,9 @@ MAKERS: dict[str, Callable[[str], Figure]] = {
 
 
 def drawn(figure: Figure) -> list[Text]:
-    """All texts that are drawn: not the labels of ticks beyond an axis, nor those of axes that are switched off."""
+    """All texts that are drawn: not the labels of ticks beyond an axis, nor those of axes that are
+    switched off.
+    """
     found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
     for axes in figure.axes:
         found += [*axes.texts, axes.title]
@@ -442,7 +451,7 @@ def test_all_text_is_on_the_page_and_none_lies_on_other_text_nor_the_stamp_on_an
     (stamp,) = [text for text in figure.texts if text.get_text() == STAMP.upper()]
     box = stamp.get_window_extent()
     others = [axes.get_tightbbox() for axes in figure.axes] + [
-        one.get_window_extent() for one in figure.legends
+        legend.get_window_extent() for legend in figure.legends
     ]
     assert not any(box.overlaps(other) for other in others if other is not None)
 
@@ -493,7 +502,7 @@ def test_matrix_shows_each_number_in_its_cell_and_frames_members_only() -> None:
         ["evaluator", "set", "stage"]
     )["value"]
     found = numbers(axes)
-    for name, label in {one: one for one in NETWORKS[:3]}.items() | {
+    for name, label in {network: network for network in NETWORKS[:3]}.items() | {
         ("alexnet", "alexnet (random weights)"),
         (AVERAGE, AVERAGE),
     }:
@@ -576,7 +585,7 @@ def test_divergence_marks_p_the_null_and_what_is_degenerate() -> None:
     first = rows.loc[("squeezenet1_0", "squeezenet1_0+efficientnet_lite0", "late")]
     assert first["degenerate"] and found["squeezenet1_0", 1] == format_number(first["value"]) + "*†"
     assert sum(text.get_text() == "(.05)" for text in axes.texts) == 16
-    assert framed(axes) == {(one, at) for one in NETWORKS[:2] for at in (0, 1)} | {
+    assert framed(axes) == {(network, at) for network in NETWORKS[:2] for at in (0, 1)} | {
         ("alexnet (random weights)", 2),
         ("alexnet (random weights)", 3),
     }
@@ -600,7 +609,13 @@ def test_observers_are_grouped_and_their_means_leave_out_the_self() -> None:
     rows = [label.get_text() for label in axes.get_yticklabels()]
     columns = [label.get_text() for label in axes.get_xticklabels()]
     assert rows == ["a", "c", "b", "mean of others"]
-    assert [" ".join(one.split()) for one in columns] == ["a", "c", "b", "people", "mean of others"]
+    assert [" ".join(column.split()) for column in columns] == [
+        "a",
+        "c",
+        "b",
+        "people",
+        "mean of others",
+    ]
     assert framed(axes) == {("a", 0), ("c", 1), ("b", 2)}
     value = table.set_index(["generator", "judge"])["value"]
     assert found["a", 3] == format_number(value["a", "people"])
@@ -646,7 +661,7 @@ def test_lines_have_panels_by_setting_and_miss_what_is_missing() -> None:
     assert titles == [
         ["unbounded", "valid metamers"],
         ["unbounded", "failed metamers"],
-        *([one, "valid metamers"] for one in SETTINGS[1:]),
+        *([setting, "valid metamers"] for setting in SETTINGS[1:]),
     ]
     assert {text.get_text() for text in figure.axes[1].texts} == {"valid of judged", "–"}
     assert "no value to draw" in words(MAKERS["lines, nothing"](""))
@@ -764,7 +779,7 @@ def test_quality_has_a_panel_a_metric_with_its_direction() -> None:
     assert text.get_text().replace("\n", " ").replace(" /", "/") == (
         "skipped: weights missing at/home/somebody/weights/lpips/a_file_of_weights.pth"
     )
-    assert [one.get_text() for one in figure.axes[-1].texts] == ["12/15"] * 6
+    assert [word.get_text() for word in figure.axes[-1].texts] == ["12/15"] * 6
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["squeezenet1_0+efficientnet_lite0", "alexnet", "photographs"]
     plain = draw.quality_bars(table.assign(photograph_value=np.nan))
@@ -807,7 +822,7 @@ def test_examples_show_each_image_with_its_state_and_who_sees_it() -> None:
     levels = np.rint(255 * np.moveaxis(pictures[table["row"].iloc[0], "photo_001"], 0, -1))
     assert any(np.array_equal(np.asarray(image.get_array()), levels) for image in axes.images)
     styles = [patch.get_linestyle() for patch in axes.patches]
-    assert len(styles) == 7 and len({str(one) for one in styles}) >= 2
+    assert len(styles) == 7 and len({str(style) for style in styles}) >= 2
     assert {"photographs", "photo_000", "photo_003"} <= set(told)
 
 

@@ -1,4 +1,6 @@
-"""Evaluation of real metamers: made with SqueezeNet and EfficientNet-Lite0, judged by four networks and simulated."""
+"""Evaluation of real metamers: made with SqueezeNet and EfficientNet-Lite0, judged by four networks
+and simulated.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality, image_quality_table
 from neurometamer.evaluation.model_sets import (
@@ -30,7 +33,6 @@ from neurometamer.evaluation.recognizability import (
 )
 from neurometamer.evaluation.sets import metamer_set, resampled_means, seen_by, summarize
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import (
     StimulusSet,
@@ -54,7 +56,7 @@ def zoo(shared_data):
     weights = {"squeezenet1_0": shared_data / "weights" / "squeezenet1_0_imagenet.npz"}
     names = ["squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
     return {
-        one: load_model(one, weights=weights.get(one, "default"), device="cpu") for one in names
+        name: load_model(name, weights=weights.get(name, "default"), device="cpu") for name in names
     }
 
 
@@ -63,7 +65,7 @@ def photographs(shared_data, zoo, tmp_path_factory):
     table = (
         pd.read_csv(shared_data / "photos_ccby" / "labels.csv").drop_duplicates("class16").head(6)
     )
-    files = [str(shared_data / "photos_ccby" / one) for one in table["file"]]
+    files = [str(shared_data / "photos_ccby" / file) for file in table["file"]]
     listing = tmp_path_factory.mktemp("photos") / "photos.csv"
     pd.DataFrame({"file": files, "category": table["class16"].to_numpy()}).to_csv(
         listing, index=False
@@ -74,8 +76,10 @@ def photographs(shared_data, zoo, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def made(zoo, photographs, tmp_path_factory):
-    """Metamers of a single network, of a set, and restricted ones, with the null's verdict on the first."""
-    pair = [at_size(zoo[one], SIDE) for one in ("squeezenet1_0", "efficientnet_lite0")]
+    """Metamers of a single network, of a set, and restricted ones, with the null's verdict on the
+    first.
+    """
+    pair = [at_size(zoo[network], SIDE) for network in ("squeezenet1_0", "efficientnet_lite0")]
     lite = pair[1]
     all_photos, truth = photographs
     photos = all_photos.select(ids=all_photos.ids[:4])
@@ -86,7 +90,7 @@ def made(zoo, photographs, tmp_path_factory):
     null = null_distribution(lite, all_photos, [stage], batch_size=4)
     validity = judge([(lite, stage)], photos, single, nulls=[null], folder=folder, batch_size=4)
     ensemble = model_metamers(pair, photos, stage="middle", **FAST)
-    (name,) = [one for one in epsilon_settings() if "8/255" in one]
+    (name,) = [name for name in epsilon_settings() if "8/255" in name]
     bound = model_metamers(pair, photos, stage="middle", **{**FAST, **epsilon_settings()[name]})
     return SimpleNamespace(
         photos=photos,
@@ -120,7 +124,11 @@ def test_sets_know_their_members_setting_and_validity(made, zoo):
         "setting": "unbounded",
     }
     assert third.setting == "linf 8/255 around start" and second.setting == "unbounded"
-    assert [one.took_part(zoo["squeezenet1_0"]) for one in made.sets] == [False, True, True]
+    assert [metamers.took_part(zoo["squeezenet1_0"]) for metamers in made.sets] == [
+        False,
+        True,
+        True,
+    ]
     assert first.table["valid"].tolist() == made.validity["valid"].tolist()
     assert set(second.states) == {"not judged"}
     start = np.float32(
@@ -185,7 +193,7 @@ def test_interval_is_that_of_resampled_images(hits):
     table = recognition_summary(part, n_resamples=500, seed=3)
     for name, group in part.groupby("evaluator"):
         counts = bootstrap_counts(4, 500, 3)
-        by_hand = [np.repeat(group["hit"].to_numpy(), one).mean() for one in counts]
+        by_hand = [np.repeat(group["hit"].to_numpy(), count).mean() for count in counts]
         row = table[table["evaluator"] == name].iloc[0]
         np.testing.assert_allclose([row["low"], row["high"]], np.percentile(by_hand, [2.5, 97.5]))
 
@@ -214,7 +222,9 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
 
 
 def test_stored_columns_tell_validity_too(made):
-    """Columns as the metamer command writes them, one a network, after a file has turned them to text."""
+    """Columns as the metamer command writes them, one a network, after a file has turned them to
+    text.
+    """
     table = made.ensemble.table.assign(
         valid_squeezenet1_0=["True", "True", "False", None],
         valid_efficientnet_lite0=["True", None, None, "True"],
@@ -361,8 +371,8 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
     assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
     assert job_states(tmp_path)["size"].tolist() == [1, 1]
     parts = [
-        metamer_set(photos, read_stimuli(tmp_path / one), name=one, stage="early")
-        for one in sets["set"]
+        metamer_set(photos, read_stimuli(tmp_path / name), name=name, stage="early")
+        for name in sets["set"]
     ]
     hits = recognition_table(list(zoo.values()), parts, ways=(1000,), batch_size=2)
     scores = set_scores(
@@ -381,8 +391,8 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
 def _done_only_with_its_files(folder, photos, loaded, load):
     """Harm what a finished set left: it is to do again, and made again, with equal files."""
     kept = folder / "set000"
-    files = [one for one in (*kept.glob("*.*"), *kept.glob("png/*")) if one.is_file()]
-    before = {one: one.read_bytes() for one in files}
+    files = [path for path in (*kept.glob("*.*"), *kept.glob("png/*")) if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
     for name, contents in (
         ("state.json", b"{}"),
         ("stimuli.h5", before[kept / "stimuli.h5"][:-1]),
@@ -397,7 +407,7 @@ def _done_only_with_its_files(folder, photos, loaded, load):
             "done",
         ]
         assert len(loaded) == 1, name
-    assert {one: one.read_bytes() for one in before} == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_summary_averages_around_missing_and_infinite_values():

@@ -12,6 +12,7 @@ from scipy.spatial.distance import jensenshannon, pdist
 from scipy.stats import false_discovery_control, gaussian_kde
 from torch import nn
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation.divergence import (
     common_grid,
     density,
@@ -37,20 +38,23 @@ from neurometamer.evaluation.model_sets import (
 from neurometamer.evaluation.sets import metamer_set, setting_name
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, load_photographs
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS
 
 NEAR_ONE, RELATIVE = {"ssim": 5e-4, "vif": 5e-4, "scc": 1e-3}, 1e-4
-"""float32 rounding of torchmetrics itself, which is larger than ours: see test_ours_is_nearer_to_double."""
+"""float32 rounding of torchmetrics itself, which is larger than ours: see
+test_ours_is_nearer_to_double.
+"""
 
 # ------------------------------------------------------------------------------------ image quality
 
 
 @pytest.fixture(scope="session")
 def pairs(shared_data):
-    """Photographs, and each changed in another way: noise, contrast, another photograph, white noise, gray, itself."""
+    """Photographs, and each changed in another way: noise, contrast, another photograph, white
+    noise, gray, itself.
+    """
     size = Preprocessing(
         size=(96, 112), resize=128, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3
     )
@@ -80,14 +84,14 @@ def classes():
     }
 
 
-@pytest.mark.parametrize("metric", [name for name, one in METRICS.items() if not one.weights])
+@pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if not metric.weights])
 def test_metrics_equal_the_torchmetrics_class_called_image_by_image(metric, pairs):
     images, references, _ = pairs
     theirs, scale, n_inputs = classes()[metric]
     expected = []
     for x, y in zip(torch.from_numpy(images), torch.from_numpy(references)):
         theirs.reset()
-        theirs.update(*[scale * one[None] for one in (x, y)][:n_inputs])
+        theirs.update(*[scale * values[None] for values in (x, y)][:n_inputs])
         expected.append(float(theirs.compute()))
     expected = np.array(expected) / (images[0].size if metric == "tv" else 1)
     ours = measure_images(images, references, [metric], batch_size=4)[metric].to_numpy()
@@ -99,7 +103,7 @@ def test_ours_is_nearer_to_double(pairs):
     from torchmetrics.functional.image import visual_information_fidelity
 
     images, references, _ = pairs
-    x, y = (255 * torch.from_numpy(one) for one in (images, references))
+    x, y = (255 * torch.from_numpy(image) for image in (images, references))
     exact = visual_information_fidelity(x.double(), y.double(), reduction="none").numpy()
     theirs = visual_information_fidelity(x, y, reduction="none").double().numpy()
     ours = measure_images(images, references, ["vif"])["vif"].to_numpy()
@@ -161,7 +165,7 @@ class Clip(nn.Module):
 def words(text=None, images=None, **_):
     if images is not None:
         return {"pixel_values": torch.stack(images)}
-    ids = torch.tensor([[len(one), ord(one[0])] for one in text])
+    ids = torch.tensor([[len(word), ord(word[0])] for word in text])
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -187,10 +191,10 @@ def test_metrics_with_weights_run_through_torchmetrics_on_stand_in_networks(look
     assert found["metric"].tolist() == list(METRICS)
     rows = found.set_index("metric")
     features = [
-        Features()(torch.from_numpy(np.rint(255 * one).astype(np.uint8))).numpy()
-        for one in (looks.references, looks.pictures)
+        Features()(torch.from_numpy(np.rint(255 * pictures).astype(np.uint8))).numpy()
+        for pictures in (looks.references, looks.pictures)
     ]
-    (mean, cov), (other, other_cov) = ((one.mean(0), np.cov(one.T)) for one in features)
+    (mean, cov), (other, other_cov) = ((values.mean(0), np.cov(values.T)) for values in features)
     root = np.sqrt(np.linalg.eigvals(cov @ other_cov).astype(complex)).real.sum()
     by_hand = np.square(mean - other).sum() + np.trace(cov) + np.trace(other_cov) - 2 * root
     assert rows.loc["fid", "value"] == pytest.approx(by_hand, rel=1e-4)
@@ -244,7 +248,7 @@ def test_divergence_is_scipys_on_the_same_grid():
         "RM": np.linalg.norm(references - metamers, axis=1),
     }
     for name in ("RR-MM", "RR-RM", "MM-RM"):
-        p, q = (samples[one] for one in name.split("-"))
+        p, q = (samples[part] for part in name.split("-"))
         low, high = min(p.min(), q.min()), max(p.max(), q.max())
         grid = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 1000)
         expected = jensenshannon(gaussian_kde(p)(grid), gaussian_kde(q)(grid), base=2) ** 2
@@ -265,7 +269,7 @@ def test_binned_densities_equal_exact_ones():
         np.add.at(histogram, left, copies * (1 - places + left))
         np.add.at(histogram, left + 1, copies * (places - left))
     found = smoothed(histograms, grid)
-    exact = np.stack([density(np.repeat(distances, one), grid) for one in counts])
+    exact = np.stack([density(np.repeat(distances, count), grid) for count in counts])
     assert np.abs(found - exact).max() < 1e-3 * exact.max()
     other = density(distances + 1, grid)
     np.testing.assert_allclose(
@@ -274,7 +278,9 @@ def test_binned_densities_equal_exact_ones():
 
 
 def test_the_null_tells_truth_from_chance():
-    """Equal distributions give p values without excess of small ones, though the value is above 0; wider are found."""
+    """Equal distributions give p values without excess of small ones, though the value is above 0;
+    wider are found.
+    """
     same = [
         representational_divergence(*responses(n=16, seed=seed), n_permutations=99).iloc[0]
         for seed in range(40)
@@ -292,7 +298,9 @@ def test_the_null_tells_truth_from_chance():
 
 
 def test_permutation_equals_one_made_by_hand():
-    """Swap photograph and metamer in the arrays themselves, for every exchange there is of 4 images."""
+    """Swap photograph and metamer in the arrays themselves, for every exchange there is of 4
+    images.
+    """
     references, metamers = responses(n=4, spread=2.0)
     found = representational_divergence(references, metamers, n_permutations=2000).iloc[0]
     both = pdist(np.concatenate([references, metamers]))
@@ -302,7 +310,7 @@ def test_permutation_equals_one_made_by_hand():
     for number in range(16):
         swap = np.array([number >> i & 1 for i in range(4)], dtype=bool)[:, None]
         pair = np.where(swap, metamers, references), np.where(swap, references, metamers)
-        values.append(float(jensen_shannon(*(density(pdist(one), grid) for one in pair))))
+        values.append(float(jensen_shannon(*(density(pdist(values), grid) for values in pair))))
     assert found["null_mean"] == pytest.approx(np.mean(values), abs=0.01)
     assert found["p"] == pytest.approx(np.mean(np.array(values) >= values[0] - 1e-6), abs=0.03)
 
@@ -410,7 +418,9 @@ def test_regression_parts_membership_from_size():
 
 
 def test_published_table_is_checked_by_what_it_prints():
-    """The totals and the four largest differences are the paper's; single appearances and the rest are made up."""
+    """The totals and the four largest differences are the paper's; single appearances and the rest
+    are made up.
+    """
     appearances = np.r_[18, 18, 14, 24, np.full(27, 18)]
     appearances[-2:] += 1
     differences = np.r_[0.118, 0.089, 0.083, 0.049, np.full(27, 0.02)]
@@ -431,7 +441,9 @@ def test_published_table_is_checked_by_what_it_prints():
 
 
 def rated_sets(n_sets=30, seed=0):
-    """Hits of every set by every network: a network that recognizes more does so for all sets alike."""
+    """Hits of every set by every network: a network that recognizes more does so for all sets
+    alike.
+    """
     random = np.random.default_rng(seed)
     names = [f"net{i}" for i in range(8)]
     rows = []
@@ -480,7 +492,9 @@ def test_sets_are_rated_by_all_networks_but_their_own():
 
 
 def test_the_published_table_says_what_was_lost(shared_data):
-    """Boehm et al. (2025), Table 5: 562 appearances in 100 sets; signs are lost; 4 of 31 exceed chance."""
+    """Boehm et al. (2025), Table 5: 562 appearances in 100 sets; signs are lost; 4 of 31 exceed
+    chance.
+    """
     table = pd.read_csv(shared_data / "boehm2025_table5.csv")
     table = table.rename(columns={"model": "network", "difference_in_means": "difference"})
     rows, totals = check_difference_table(table, n_sets=PUBLISHED["n_sets"], sd=PUBLISHED["sd"])

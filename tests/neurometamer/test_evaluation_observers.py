@@ -1,4 +1,6 @@
-"""Networks as observers: planted effects, loops written anew, other people's statistics, false alarms, a real run."""
+"""Networks as observers: planted effects, loops written anew, other people's statistics, false
+alarms, a real run.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, permutation_test
 
+from neurometamer.errors import InputError
 from neurometamer.evaluation import observer_conditions, observer_matrix, observer_tests
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sets import metamer_set
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import at_size, greyscale_view, load_photographs, model_metamers
 
@@ -40,7 +42,7 @@ def networks_of(counts=(2, 2, 2, 2), outside=3):
 def simulated(networks, chance, n_images=12, *, stages=("late",), valid=None, seed=0, judges=None):
     """Draw hits; `chance` (generators, judges, images) is the probability of each."""
     random = np.random.default_rng(seed)
-    generators = [one for one in networks["network"] if not one.startswith("judge")]
+    generators = [name for name in networks["network"] if not name.startswith("judge")]
     everyone = list(networks["network"]) if judges is None else judges
     images = [f"photo{one:03d}" for one in range(n_images)]
     shape = (len(stages), len(generators), len(everyone), n_images)
@@ -74,7 +76,7 @@ def simulated(networks, chance, n_images=12, *, stages=("late",), valid=None, se
 def planted(networks, means):
     """Probabilities (generators, 1, 1) of the cells' means."""
     rows = networks[~networks["network"].str.startswith("judge")]
-    return np.array([means[CELLS.index(one)] for one in zip(rows["training"], rows["color"])])[
+    return np.array([means[CELLS.index(cell)] for cell in zip(rows["training"], rows["color"])])[
         :, None, None
     ]
 
@@ -137,7 +139,7 @@ def test_planted_effects_are_found_with_their_sign_and_size():
 def test_judges_that_differ_by_generator_cost_what_the_notes_say():
     """All judges are generators; those trained on blur recognize everything, the others nothing."""
     networks = networks_of(outside=0)
-    able = np.array([one == "blur" for one in networks["training"]], dtype=float)
+    able = np.array([training == "blur" for training in networks["training"]], dtype=float)
     hits = simulated(networks, able[None, :, None])
     effect = observer_tests(hits, networks, **QUICK).set_index(["effect", "unit"])["value"]
     np.testing.assert_allclose(effect["training"], -1 / 7)
@@ -200,7 +202,7 @@ def test_the_matrix_is_that_of_a_loop(hits):
         assert row.value == rows["hit"].mean() and row.n == len(rows) and row.n_images == 12
         assert row.n_failed == 12 - len(rows) and row.pass_both == len(rows) / 12
         counts = bootstrap_counts(len(rows), 300, 4)
-        drawn = [np.repeat(rows["hit"].to_numpy(), one).mean() for one in counts]
+        drawn = [np.repeat(rows["hit"].to_numpy(), count).mean() for count in counts]
         np.testing.assert_allclose([row.low, row.high], np.percentile(drawn, [2.5, 97.5]))
     for row in valid[valid["judge"] == "mean of judges"].itertuples():
         others = single[
@@ -223,20 +225,22 @@ def test_cells_are_those_of_a_loop(hits, networks, paired):
     images = sorted(set(hits["reference_id"]))
     for row in cells.itertuples():
         cell = networks[(networks["training"] == row.a) & (networks["color"] == row.b)]["network"]
-        cell = [one for one in cell if not one.startswith("judge")]
+        cell = [name for name in cell if not name.startswith("judge")]
         everyone = sorted(set(hits["members"]))
         shared = [
-            one
-            for one in images
-            if all(np.isfinite(hits_of(hits, row.stage, net, one)) for net in everyone)
+            image
+            for image in images
+            if all(np.isfinite(hits_of(hits, row.stage, net, image)) for net in everyone)
         ]
         used = {
             net: shared
             if paired
-            else [one for one in images if np.isfinite(hits_of(hits, row.stage, net, one))]
+            else [image for image in images if np.isfinite(hits_of(hits, row.stage, net, image))]
             for net in cell
         }
-        means = [np.mean([hits_of(hits, row.stage, net, one) for one in used[net]]) for net in cell]
+        means = [
+            np.mean([hits_of(hits, row.stage, net, image) for image in used[net]]) for net in cell
+        ]
         assert row.value == pytest.approx(np.mean(means)) and row.generators == "+".join(cell)
         assert (
             row.n_images == len(set().union(*used.values())) and row.n_excluded == 12 - row.n_images
@@ -295,7 +299,7 @@ def test_tests_of_a_table_are_those_of_its_scores(hits, networks):
     cells = np.repeat(np.arange(4), 2)
     for stage in ("early", "late"):
         scores = np.array(
-            [[hits_of(hits, stage, net, one) for net in generators] for one in images]
+            [[hits_of(hits, stage, net, image) for net in generators] for image in images]
         )
         scores = scores[np.isfinite(scores).all(axis=1)]
         effects, _ = by_hand(scores, cells)
@@ -306,8 +310,8 @@ def test_tests_of_a_table_are_those_of_its_scores(hits, networks):
                 scores
             )
             drawn = [
-                np.repeat(effects[kind], one).mean()
-                for one in bootstrap_counts(len(scores), 200, 2)
+                np.repeat(effects[kind], count).mean()
+                for count in bootstrap_counts(len(scores), 200, 2)
             ]
             np.testing.assert_allclose([row["low"], row["high"]], np.percentile(drawn, [2.5, 97.5]))
             assert row["p"] == sign_flips(effects[kind], seed=2).p
@@ -362,16 +366,18 @@ def test_intervals_and_corrections_are_those_of_statsmodels():
 
 @pytest.mark.parametrize("unit", ["images", "generators"])
 def test_false_alarms_are_rare_enough(unit):
-    """400 tables without an effect, in which photographs, and networks, differ: each test rejects about 5 %."""
+    """400 tables without an effect, in which photographs, and networks, differ: each test rejects
+    about 5 %.
+    """
     n, alarms = 400, dict.fromkeys(("training", "color", "interaction"), 0)
     networks = networks_of((3, 3, 3, 3), outside=4)
-    judges = [one for one in networks["network"] if one.startswith("judge")]
+    judges = [name for name in networks["network"] if name.startswith("judge")]
     random = np.random.default_rng(11)
     for seed in range(10):  # stages stand for tables: each has data of its own
         chance = random.beta(2, 2, (n // 10, 1, 1, 20))  # photographs differ
         if unit == "generators":  # and so do networks
             chance = np.clip(chance + random.normal(0, 0.15, (n // 10, 12, 1, 1)), 0, 1)
-        stages = [str(one) for one in range(n // 10)]
+        stages = [str(number) for number in range(n // 10)]
         hits = simulated(networks, chance, n_images=20, stages=stages, seed=seed, judges=judges)
         tests = observer_tests(
             hits, networks, judges="outside", n_resamples=0, n_permutations=299, seed=seed
@@ -379,14 +385,14 @@ def test_false_alarms_are_rare_enough(unit):
         for row in tests[tests["unit"] == unit].itertuples():
             alarms[row.effect] += row.p <= 0.05
     low, high = binom.ppf([0.0005, 0.9995], n, 0.05)
-    assert all(low <= one <= high for one in alarms.values()), alarms
+    assert all(low <= share <= high for share in alarms.values()), alarms
 
 
 def test_the_interaction_keeps_its_rate_beside_large_main_effects():
     cells = np.repeat(np.arange(4), 2)
     random = np.random.default_rng(8)
     scores = random.exponential(size=(400, 8)) + 4 * (cells // 2) - 3 * (cells % 2)
-    alarms = sum(relabel(one, cells, "interaction", 299).p <= 0.05 for one in scores)
+    alarms = sum(relabel(values, cells, "interaction", 299).p <= 0.05 for values in scores)
     assert alarms <= binom.ppf(0.9995, 400, 0.05)
 
 
@@ -421,7 +427,7 @@ def test_own_judgments_and_untrained_judges_count_for_nothing(hits, networks):
         assert not make(hits, networks, **options).equals(
             make(both, networks, include_untrained=True, **options)
         )
-    before, after = (observer_matrix(one, n_resamples=0) for one in (hits, both))
+    before, after = (observer_matrix(table, n_resamples=0) for table in (hits, both))
     own = before["self"]
     pd.testing.assert_frame_equal(before[~own], after[~own])
     assert (before.loc[own, "value"] != after.loc[own, "value"]).any() and "untrained" not in set(
@@ -637,18 +643,20 @@ def test_bad_tables_of_networks(hits, networks):
 
 @pytest.mark.data
 def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
-    """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see gray; one network a cell."""
+    """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see gray; one
+    network a cell.
+    """
     weights = {"squeezenet1_0": shared_data / "weights" / "squeezenet1_0_imagenet.npz"}
     color = [
-        load_model(one, weights=weights.get(one, "default"), device="cpu")
-        for one in ("squeezenet1_0", "efficientnet_lite0")
+        load_model(network, weights=weights.get(network, "default"), device="cpu")
+        for network in ("squeezenet1_0", "efficientnet_lite0")
     ]
     observers = [
         *color,
         *map(greyscale_view, color),
         load_model("efficientnet_lite1", device="cpu"),
     ]
-    small = [at_size(one, 96) for one in observers[:4]]
+    small = [at_size(model, 96) for model in observers[:4]]
     files = [shared_data / "photos_ccby" / f"photo_{one:03d}.jpg" for one in (1, 20, 40, 60)]
     photos = load_photographs(files, small[0].preprocessing)
     sets = []
@@ -662,7 +670,7 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
     hits = recognition_table(observers, sets, ways=(1000,), batch_size=4)
     networks = pd.DataFrame(
         {
-            "network": [one.name for one in small],
+            "network": [model.name for model in small],
             "color": ["rgb", "rgb", "gray", "gray"],
             "architecture": ["squeeze", "lite"] * 2,
         }

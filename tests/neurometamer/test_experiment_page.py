@@ -1,4 +1,6 @@
-"""The recognition experiment in a real browser, the folder it is made of, and the answers that come back."""
+"""The recognition experiment in a real browser, the folder it is made of, and the answers that come
+back.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from neurometamer.behavior.experiment import (
     write_experiment_page,
 )
 from neurometamer.cli.behavior import behavior_app
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import StimulusSet, read_png, write_stimuli
 
@@ -304,7 +306,9 @@ def _check_joined(joined: pd.DataFrame, sources: tuple[Path, Path]) -> None:
 
 
 def _check_durations(joined: pd.DataFrame) -> None:
-    """Each duration is a whole number of frames, and the nearest to the plan unless frames were dropped."""
+    """Each duration is a whole number of frames, and the nearest to the plan unless frames were
+    dropped.
+    """
     frame = 1000 / joined["refresh_hz"]
     assert (joined["rt"] > 0).all()
     slow = (joined["trial"] == 1).to_numpy()  # the first half of practice: 500, 400, 400 ms
@@ -386,7 +390,7 @@ METAMER = "metamer alexnet relu3"
 
 
 class Seer(Visitor):
-    """Sees which image is drawn, and answers so many images of each condition (or phase) rightly, all others wrongly.
+    """Sees the image; answers so many of each condition (or phase) rightly, others wrongly.
 
     Parameters
     ----------
@@ -561,7 +565,9 @@ def test_answers_are_sent_again_until_confirmed_and_kept_until_then(
 
 @contextlib.contextmanager
 def _served(folder: Path, *, refusals: int = 0) -> Iterator[tuple[str, type[_Server]]]:
-    """Serve a page and take answers; gives the address and the handler, whose reply can be exchanged."""
+    """Serve a page and take answers; gives the address and the handler, whose reply can be
+    exchanged.
+    """
 
     class Server(_Server):
         received: ClassVar[list[str]] = []
@@ -584,7 +590,9 @@ KEPT = (
 def test_reply_that_is_not_the_stored_answers_leaves_them_here(
     browser, sources, tmp_path, downloads
 ) -> None:
-    """A network that asks to log in answers everything with status 200, and may show what it was asked for."""
+    """A network that asks to log in answers everything with status 200, and may show what it was
+    asked for.
+    """
     with _served(tmp_path) as (address, server):
         _write(sources, tmp_path, post_url=f"{address}/answers", post_tries=1)
         replies = ["", "<html>Log in</html>", "ok", f"{N_TRIALS}"]
@@ -1104,7 +1112,9 @@ def test_masks_are_made_by_seed_and_hide_the_images(sources, kind) -> None:
 
 
 def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
-    """Photographs of four images and metamers of all but the first so many, as the commands write them."""
+    """Photographs of four images and metamers of all but the first so many, as the commands write
+    them.
+    """
     rows = []
     for i, category in enumerate(MAIN):
         rows.append({"id": f"n{i}", "kind": "RE", "reference_id": f"n{i}", "category": category})

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import rankdata
 
+from neurometamer.errors import InputError
 from neurometamer.figures import study as figures
 from neurometamer.figures.pages import percentile_rdm
 from neurometamer.figures.style import clip_name, format_number, order_places
-from neurometamer.store import InputError
 
 LAYERS = (*(f"features.{i}" for i in range(11)), "classifier_with_a_name")
 ROIS = ("LO", "V1", "FFA", "V2")

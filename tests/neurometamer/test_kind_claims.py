@@ -9,6 +9,7 @@ import pytest
 from benchmarks.calibration import coverage, rejections
 from benchmarks.generators import DESIGNS, Design, rank_rdm, study
 from fmri.patterns import Patterns
+from neurometamer.errors import InputError
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
@@ -16,7 +17,6 @@ from neurometamer.rsa.layers.folds import splits
 from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.sessions import centered_blocks
-from neurometamer.store import InputError
 
 QUICK = {"n_resamples": 100, "n_permutations": 99}
 

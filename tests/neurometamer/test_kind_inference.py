@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import combine_pvalues, false_discovery_control, kendalltau, norm, ttest_rel
 
+from neurometamer.errors import InputError
 from neurometamer.stats.families import combine_p, correct_families, joint_p, mann_kendall
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.paired import (
@@ -27,7 +28,6 @@ from neurometamer.stats.permutation import (
     permutation_p,
     permute_pairs,
 )
-from neurometamer.store import InputError
 
 # Zhang et al. 2021, fig. 5 and CCN 2018, digitized (adversarial_fmri.md, section 1.8)
 RE_AN_2021 = [-0.005, 0.02, 0.22, 0.21, 0.32, 0.47, 0.52, 0.79, 0.54]

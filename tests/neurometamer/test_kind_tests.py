@@ -13,6 +13,8 @@ from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
 from neurometamer.cli.app import app
 from neurometamer.commands.image_types import image_type_files
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compute import (
     activation_rdms,
@@ -44,7 +46,6 @@ from neurometamer.rsa.subsample import (
     subsample_rdms,
 )
 from neurometamer.stats.permutation import permutation_orders, permutation_p, permute_pairs
-from neurometamer.store import InputError, generator
 
 KINDS = ("RE", "AN", "AI")
 QUICK = {"n_resamples": 60, "n_permutations": 99}

@@ -18,6 +18,8 @@ from scipy.stats import false_discovery_control, spearmanr, ttest_1samp
 
 from neurometamer.activations import compute_activations
 from neurometamer.commands.layers_and_maps import layer_files
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.layers.folds import (
@@ -31,7 +33,7 @@ from neurometamer.rsa.layers.matrix import join_model_brain, layer_matrix
 from neurometamer.rsa.layers.weighted import best_layers, fit_layer_weights, flexible_models
 from neurometamer.rsa.permutation import permuted_pairs
 from neurometamer.stats.permutation import permutation_orders
-from neurometamer.store import InputError, generator, read_table
+from neurometamer.store import read_table
 
 ROIS = ("V1", "V4", "LO")
 

@@ -20,8 +20,8 @@ import neurometamer as nm
 import stimuli_gen as sg
 from neurometamer import arguments, behavior, encoding, evaluation
 from neurometamer.behavior.trials import name_columns
+from neurometamer.errors import InputError, OutputError
 from neurometamer.evaluation.divergence import divergence
-from neurometamer.store import InputError, OutputError
 
 PACKAGES = (
     "stimuli_gen",

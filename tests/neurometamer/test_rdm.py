@@ -12,6 +12,7 @@ from scipy.stats import rankdata, spearmanr
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
+from neurometamer.errors import InputError
 from neurometamer.rsa.compute import (
     activation_rdms,
     align_rdms,
@@ -25,7 +26,6 @@ from neurometamer.rsa.compute import (
     write_rdms,
 )
 from neurometamer.rsa.measures import CHUNK, mid_ranks
-from neurometamer.store import InputError
 
 REFERENCES = ("apple", "bird", "car", "dog", "eel")
 

@@ -1,4 +1,6 @@
-"""Files of others: nothing comes from outside them, nothing is only promised, and every fault names the file."""
+"""Files of others: nothing comes from outside them, nothing is only promised, and every fault names
+the file.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from neurometamer.errors import InputError
 from neurometamer.reading import check_npy, check_npz, check_plain_file, check_promise, reading
 from neurometamer.rsa.files import read_dissimilarities
-from neurometamer.store import InputError, open_hdf5, read_hdf5_array, read_table, write_hdf5
+from neurometamer.store import open_hdf5, read_hdf5_array, read_table, write_hdf5
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices are POSIX ones")
 

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs
 
+from neurometamer.errors import InputError
+from neurometamer.provenance import digest_file
 from neurometamer.report.findings import follows, told_kinds
 from neurometamer.report.layer_findings import layer_answer
 from neurometamer.report.lead import lead_examples
@@ -32,7 +34,7 @@ from neurometamer.report.study_rsa import (
 from neurometamer.resume import write_record
 from neurometamer.rsa.compute import write_rdms
 from neurometamer.rsa.image_types.options import INTERVALS
-from neurometamer.store import InputError, digest_file, read_table, write_json, write_table
+from neurometamer.store import read_table, write_json, write_table
 from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_stimuli
 from stimuli_gen.stored_images import StoredImages
 

@@ -1,4 +1,6 @@
-"""What is kept between calls is used, made again or refused; one process works in a folder at a time."""
+"""What is kept between calls is used, made again or refused; one process works in a folder at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,8 @@ import pandas as pd
 import pytest
 
 from neurometamer import resume
-from neurometamer.store import (
-    DamagedFile,
-    FolderInUse,
-    InputError,
-    OutputError,
-    read_json,
-    write_json,
-    write_text,
-)
+from neurometamer.errors import DamagedFile, FolderInUse, InputError, OutputError
+from neurometamer.store import read_json, write_json, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and links are POSIX ones")
 
@@ -226,8 +221,8 @@ def commands_that_fill_a_folder():
 
     by_out = (make_stimuli, make_controls, make_metamers, layer_files, searchlight_files, draw_rdms)
     by_out += (analyze_recognition, evaluate_sets, write_experiment_page)
-    return [(one, "out") for one in by_out] + [
-        (one, "folder") for one in (write_betas, write_kind_figures, plan_sets)
+    return [(function, "out") for function in by_out] + [
+        (figure_code, "folder") for figure_code in (write_betas, write_kind_figures, plan_sets)
     ]
 
 
@@ -238,10 +233,12 @@ def test_no_command_writes_into_a_folder_in_which_another_works(tmp_path):
         for command, argument in commands_that_fill_a_folder():
             parameters = inspect.signature(command).parameters.values()
             single = [
-                one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+                parameter
+                for parameter in parameters
+                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
             ]
             needed = {
-                one.name: None for one in single if one.default is one.empty
+                parameter.name: None for parameter in single if parameter.default is parameter.empty
             }  # nothing is read before
             with pytest.raises(FolderInUse, match=rf"process {other.pid} on"):
                 command(**{**needed, argument: out})

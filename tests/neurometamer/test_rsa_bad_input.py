@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs
 
+from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
@@ -39,7 +40,6 @@ from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.paired import paired_power
 from neurometamer.stats.permutation import permutation_orders, permute_pairs
-from neurometamer.store import InputError
 
 N, PAIRS = 8, 28
 IDS = [f"im{i}" for i in range(N)]

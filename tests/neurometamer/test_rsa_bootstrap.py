@@ -18,6 +18,7 @@ from rsatoolbox.inference import evaluate as their_evaluation
 from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm import RDMs
 
+from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import (
     bootstrap_comparison,
     corrected_variance,
@@ -31,7 +32,6 @@ from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.stats.intervals import max_t_p
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights
-from neurometamer.store import InputError
 
 RSATOOLBOX = {
     "spearman": "spearman",

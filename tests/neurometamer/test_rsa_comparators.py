@@ -16,6 +16,7 @@ from rsatoolbox.rdm.compare import _get_v
 from scipy.stats import false_discovery_control, kendalltau, spearmanr
 from statsmodels.stats.multitest import multipletests
 
+from neurometamer.errors import InputError
 from neurometamer.rsa import cka as cka_module
 from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
 from neurometamer.rsa.comparators import tau_a as tau_a_module
@@ -33,7 +34,6 @@ from neurometamer.rsa.controls import category_rdm, control_rdms
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.stats.intervals import correct_p, t_interval
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights
-from neurometamer.store import InputError
 from stimuli_gen import StimulusSet
 
 WHITENED = {"whitened-cosine": "cosine_cov", "whitened-pearson": "corr_cov"}

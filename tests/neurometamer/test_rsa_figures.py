@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from neurometamer.errors import InputError
 from neurometamer.figures import rsa as draw
 from neurometamer.figures.pages import percentile_rdm
 from neurometamer.figures.style import HUES, format_number
-from neurometamer.store import InputError, read_table
+from neurometamer.store import read_table
 
 STAMP = "simulated cortex · untrained network (random weights)"
 ROIS = ("LO", "V1", "FFA", "V2")

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from scipy.spatial.distance import squareform
 
+from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.table import spearman
 from neurometamer.rsa.compute import align_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.measures import MEASURES
-from neurometamer.store import InputError
 
 IDS = ["apple", "bird", "car", "dog", "eel"]
 VECTORS = np.random.default_rng(0).random((2, 10))

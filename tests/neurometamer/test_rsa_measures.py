@@ -35,7 +35,6 @@ from neurometamer.rsa.measures import (
     ranks_from_zero,
 )
 from neurometamer.rsa.noise import SHRINKAGE, crossnobis_rdm, estimate_noise, no_noise, residuals_of
-from neurometamer.store import InputError
 
 PLAIN = [name for name, measure in MEASURES.items() if not measure.needs]
 

@@ -24,6 +24,7 @@ from neurometamer.commands.image_types import image_type_files
 from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
 from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_labelled, split_labels
+from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.report.image_types import write_kind_figures
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
@@ -31,7 +32,7 @@ from neurometamer.report.searchlight import find_hemisphere
 from neurometamer.rsa.compute import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.options import ImageTypeOptions
-from neurometamer.store import InputError, read_table
+from neurometamer.store import read_table
 
 QUICK = {"n_resamples": 30, "n_permutations": 49}
 NAMES = [f"im{i:02d}" for i in range(8)]

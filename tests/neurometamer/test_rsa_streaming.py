@@ -19,10 +19,10 @@ import neurometamer.rsa.measures as measures
 import neurometamer.rsa.streaming as streaming
 from neurometamer.activations import Activations, compute_activations
 from neurometamer.cli import app
+from neurometamer.errors import InputError
 from neurometamer.rsa.compute import activation_rdms, compute_rdm, read_rdms
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.streaming import RowFile, streamed_rdms
-from neurometamer.store import InputError
 from stimuli_gen.models import stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import StimulusSet

@@ -29,6 +29,8 @@ from fmri import (
     write_volume_map,
 )
 from neurometamer.commands.layers_and_maps import searchlight_files
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.rsa.compute import compute_rdm, label_rdms, write_rdms
 from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, residuals_of
 from neurometamer.rsa.searchlight import maps as module
@@ -42,7 +44,7 @@ from neurometamer.rsa.searchlight.maps import (
 )
 from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
 from neurometamer.rsa.searchlight.runs import run_responses
-from neurometamer.store import InputError, generator, read_table
+from neurometamer.store import read_table
 
 OBLIQUE = np.array([[2.0, 0.3, 0, -20], [-0.2, 2.5, 0.1, 5], [0.1, 0, 3.0, 7], [0, 0, 0, 1]])
 

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from neurometamer.commands.stimuli import make_metamers, make_stimuli
-from neurometamer.store import InputError, digest_file, read_json
+from neurometamer.errors import InputError
+from neurometamer.provenance import digest_file
+from neurometamer.store import read_json
 from stimuli_gen import Progress, read_stimuli
 
 

@@ -8,7 +8,7 @@ import pytest
 from neurometamer.commands.generators import only_asked
 from neurometamer.commands.metamer_sets import of_worst_network, read_stages
 from neurometamer.commands.stimulus_options import read_overrides, read_penalties, read_start_images
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen.adversarial import adversarial_noise
 from stimuli_gen.controls import control_images
 from stimuli_gen.photographs import Preprocessing

@@ -1,4 +1,6 @@
-"""The ground floor: atomic files, tables and arrays that come back as they went, digests, seeds, errors."""
+"""The ground floor: atomic files, tables and arrays that come back as they went, digests, seeds,
+errors.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurometamer import store
-from neurometamer.store import InputError, read_json, read_table, write_text
+from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest, generator, provenance
+from neurometamer.store import read_json, read_table, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -24,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         part.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert goal.read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_atomic_path_keeps_the_suffix_writers_choose_by(tmp_path):
@@ -174,8 +178,8 @@ def test_files_that_are_written_are_collected(tmp_path):
             store.write_json(tmp_path / "b.json", {})
         with contextlib.suppress(ZeroDivisionError), store.atomic_path(tmp_path / "c.txt"):
             raise ZeroDivisionError
-    assert [one.name for one in outer] == ["a.txt"]
-    assert [one.name for one in inner] == ["b.json"]
+    assert [path.name for path in outer] == ["a.txt"]
+    assert [path.name for path in inner] == ["b.json"]
 
 
 def test_a_damaged_hdf5_file_is_told_from_one_of_another(tmp_path):
@@ -190,12 +194,12 @@ def test_a_damaged_hdf5_file_is_told_from_one_of_another(tmp_path):
         contents + b"more",
     ):
         path.write_bytes(damaged)
-        with pytest.raises(store.DamagedFile, match=r"ours\.h5 is damaged"):
+        with pytest.raises(DamagedFile, match=r"ours\.h5 is damaged"):
             store.read_hdf5_array(path, "values")
     path.write_bytes(b"a letter of somebody else")
     with pytest.raises(InputError, match="is not an HDF5 file") as caught:
         store.read_hdf5_array(path, "values")
-    assert not isinstance(caught.value, store.DamagedFile)
+    assert not isinstance(caught.value, DamagedFile)
     path.write_bytes(contents)
     np.testing.assert_array_equal(store.read_hdf5_array(path, "values"), np.arange(9.0))
 
@@ -209,39 +213,38 @@ def test_no_id_names_a_file_outside_the_folder(bad):
 
 
 def test_unknown_names_offer_the_nearest_then_all():
-    assert str(store.unknown_name("measure", "spearmann", ["pearson", "spearman"])) == (
+    assert str(unknown_name("measure", "spearmann", ["pearson", "spearman"])) == (
         "unknown measure 'spearmann'; did you mean 'spearman'? Known: pearson, spearman"
     )
     assert (
-        str(store.unknown_name("measure", "zzz", ["pearson"]))
-        == "unknown measure 'zzz'. Known: pearson"
+        str(unknown_name("measure", "zzz", ["pearson"])) == "unknown measure 'zzz'. Known: pearson"
     )
 
 
 def test_duplicates_are_listed_once():
-    assert store.duplicates(["a", "b", "a", "a", "c", "b"]) == ["a", "b"]
-    assert store.name_ids("abcdefg", limit=2) == "a, b … (7 in all)"
+    assert duplicates(["a", "b", "a", "a", "c", "b"]) == ["a", "b"]
+    assert name_ids("abcdefg", limit=2) == "a, b … (7 in all)"
 
 
 @given(st.integers(0, 2**32 - 1), st.text(), st.text())
 def test_generators_depend_on_seed_and_name_only(seed, first, second):
-    here = store.generator(seed, first).random(3)
-    np.testing.assert_array_equal(here, store.generator(seed, first).random(3))
+    here = generator(seed, first).random(3)
+    np.testing.assert_array_equal(here, generator(seed, first).random(3))
     if first != second:
-        assert not np.array_equal(here, store.generator(seed, second).random(3))
+        assert not np.array_equal(here, generator(seed, second).random(3))
 
 
 def test_digests_tell_contents_apart():
     values = np.arange(6.0)
-    assert store.digest(values) == store.digest(values.copy())
-    assert store.digest(values) != store.digest(values.reshape(2, 3))
-    assert store.digest(values) != store.digest(values.astype(np.float32))
-    assert store.digest({"a": 1, "b": 2}) == store.digest({"b": 2, "a": 1})
-    assert store.digest("a", "b") != store.digest("ab")
+    assert digest(values) == digest(values.copy())
+    assert digest(values) != digest(values.reshape(2, 3))
+    assert digest(values) != digest(values.astype(np.float32))
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest("a", "b") != digest("ab")
 
 
 def test_provenance_holds_versions_and_no_paths_of_this_machine():
-    record = store.provenance({"rsa": {"measure": "spearman"}}, seed=3)
+    record = provenance({"rsa": {"measure": "spearman"}}, seed=3)
     assert record["versions"]["numpy"] == np.__version__
     assert record["seed"] == 3
     assert "/home" not in str(record)

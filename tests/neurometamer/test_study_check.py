@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fmri import read_patterns, simulate_subject
 from neurometamer.cli.app import app
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from neurometamer.study.checks import find_problems
 from neurometamer.study.plan import Workspace, carry_out
 from neurometamer.study.problems import raise_errors

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from neurometamer.errors import InputError
 from neurometamer.resume import read_record, write_record
-from neurometamer.store import InputError, write_text
+from neurometamer.store import write_text
 from neurometamer.study.plan import Step, Workspace, carry_out
 from neurometamer.study.settings import check_settings
 

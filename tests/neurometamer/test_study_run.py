@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from fmri.patterns import read_patterns
+from neurometamer.errors import InputError
 from neurometamer.figures.style import format_number
 from neurometamer.report.read_study import changed_files
 from neurometamer.resume import read_record
@@ -26,13 +27,7 @@ from neurometamer.rsa.image_types.ceilings import kind_reliability
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.store import (
-    InputError,
-    read_hdf5_attributes,
-    read_hdf5_table,
-    read_json,
-    read_table,
-)
+from neurometamer.store import read_hdf5_attributes, read_hdf5_table, read_json, read_table
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
+from neurometamer.errors import InputError
 from neurometamer.rsa.image_types.options import ImageTypeOptions
-from neurometamer.store import InputError
 from neurometamer.study.settings import RSA_NAMES, StudySettings, check_settings, read_settings
 from neurometamer.study.template import template, write_template
 

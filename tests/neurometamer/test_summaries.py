@@ -99,7 +99,7 @@ def test_every_public_dataclass_has_a_short_repr(package):
         value for value in public if dataclasses.is_dataclass(value) and isinstance(value, type)
     ]
     assert classes
-    assert [one.__name__ for one in classes if "short_repr" not in one.__repr__.__qualname__] == []
+    assert [cls.__name__ for cls in classes if "short_repr" not in cls.__repr__.__qualname__] == []
 
 
 def test_example_runs():

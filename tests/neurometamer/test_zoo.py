@@ -1,4 +1,6 @@
-"""Named models: the right preprocessing, exact weights, and errors that say where a missing file goes."""
+"""Named models: the right preprocessing, exact weights, and errors that say where a missing file
+goes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from neurometamer.store import InputError, read_table
+from neurometamer.errors import InputError
+from neurometamer.store import read_table
 from neurometamer.zoo import (
     MODELS,
     list_models,
@@ -207,7 +210,7 @@ def test_a_set_is_loaded_in_its_order_each_with_its_weights(tmp_path):
     torch.save(state, tmp_path / "mine.pth")
     weights = f"alexnet=random,squeezenet1_0={tmp_path / 'mine.pth'}"
     made = load_models(["squeezenet1_0", "alexnet"], weights, device="cpu", seed=1)
-    assert [one.name for one in made] == ["squeezenet1_0", "alexnet"]
+    assert [model.name for model in made] == ["squeezenet1_0", "alexnet"]
     assert made[0].weights.startswith("file mine.pth (")
     assert made[1].weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
     assert (
@@ -232,7 +235,7 @@ def test_squeezenet_with_real_weights_names_real_photographs(shared_data, tmp_pa
     )
     labels = read_table(shared_data / "photos_ccby" / "labels.csv").iloc[:60]
     photographs = load_photographs(
-        [shared_data / "photos_ccby" / one for one in labels["file"]], model.preprocessing
+        [shared_data / "photos_ccby" / file for file in labels["file"]], model.preprocessing
     )
     right = predict(model, photographs.images).argmax(axis=1) == labels["imagenet_index"].to_numpy()
     assert right.mean() > 0.45  # published for 250-photograph samples: .52 to .65
@@ -316,7 +319,7 @@ def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(
         ),
         "twice": (
             _front("model.", parameters)
-            | {f"ema_model.{name}": 2.0 * one for name, one in parameters.items()},
+            | {f"ema_model.{name}": 2.0 * value for name, value in parameters.items()},
             r"more than once, and they differ \('model\.features\.0\.weight', "
             r"'ema_model\.features\.0\.weight'\)",
         ),
@@ -330,8 +333,8 @@ def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(
         ),
         "shape": (
             {
-                name: one[:7] if name == "classifier.1.bias" else one
-                for name, one in parameters.items()
+                name: value[:7] if name == "classifier.1.bias" else value
+                for name, value in parameters.items()
             },
             r"wrong shape classifier\.1\.bias \(7,\) for \(1000,\)",
         ),
@@ -387,7 +390,7 @@ def test_weights_are_found_wherever_they_lie_and_told_where_they_are_not_clear(t
 def test_weights_that_are_no_real_numbers_and_another_gray_mean_are_refused(parameters, tmp_path):
     refused = {
         "quantized": (
-            {name: (100 * one).to(torch.int8) for name, one in parameters.items()},
+            {name: (100 * value).to(torch.int8) for name, value in parameters.items()},
             r"torch\.int8.*quantized",
         ),
         "one mean": (

@@ -6,7 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from neurometamer.store import InputError, generator, read_table
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
+from neurometamer.store import read_table
 from stimuli_gen import (
     Progress,
     adversarial_interference,

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from stimuli_gen import animate_folder, descend, frame_recorder, write_animation
 from stimuli_gen.adversarial import _class_objective
 from stimuli_gen.stimuli import read_png, write_png

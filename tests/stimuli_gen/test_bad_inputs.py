@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 from neurometamer.commands.stimuli import make_metamers, make_stimuli
-from neurometamer.store import InputError, _Sink, read_table
+from neurometamer.errors import InputError
+from neurometamer.store import _Sink, read_table
 from stimuli_gen import (
     Preprocessing,
     adversarial_interference,

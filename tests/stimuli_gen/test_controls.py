@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from stimuli_gen import CONTROLS, control_images, packaged_photographs
 from stimuli_gen.controls import (
     LUMA,

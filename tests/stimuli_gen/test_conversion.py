@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageCms
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import Preprocessing, load_photographs, write_png16
 from stimuli_gen.photographs import LARGEST_RESIZED
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.autograd import functional as reverse
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import Preprocessing, greyscale_view, stage_model
 from stimuli_gen.first_convolution import FirstConv2d
 from stimuli_gen.matching import match_stages

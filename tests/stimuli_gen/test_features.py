@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import gabor_energy, luminance, pixel_features
 from stimuli_gen.features import gabor, gray
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from stimuli_gen import (
     confirm_saved,
     greedy,

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from neurometamer.activations import compute_activations
-from neurometamer.store import InputError, digest
+from neurometamer.errors import InputError
+from neurometamer.provenance import digest
 from stimuli_gen import (
     Preprocessing,
     StimulusSet,

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.resume import only_process
-from neurometamer.store import InputError, generator, read_hdf5_attributes, write_hdf5
+from neurometamer.store import read_hdf5_attributes, write_hdf5
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
 from stimuli_gen.synthesis.checkpoint import Checkpoint, deferred_interrupt

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurometamer.store import InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
 from stimuli_gen.stimuli import from_8bit, to_8bit

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from neurometamer import compute_activations
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import (
     Preprocessing,
     StimulusSet,

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from neurometamer.store import SEAL_SIZE, InputError, generator
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
+from neurometamer.store import SEAL_SIZE
 from stimuli_gen import (
     PRESETS,
     Penalty,

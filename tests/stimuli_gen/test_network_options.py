@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from neurometamer.study.settings import read_settings
 from neurometamer.study.template import write_template
 from stimuli_gen import (

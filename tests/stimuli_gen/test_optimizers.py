@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import descend
 from stimuli_gen.synthesis.loop import Start
 from stimuli_gen.synthesis.optimizers import LBFGS_MEMORY, PARAMETRIZATIONS

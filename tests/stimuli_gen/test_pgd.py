@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import adversarial_interference, attack_images, predict, stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import to_8bit

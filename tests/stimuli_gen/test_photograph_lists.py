@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import Preprocessing, StimulusSet, load_photographs, read_stimuli, write_stimuli
 from stimuli_gen.photograph_lists import list_photographs
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import Preprocessing, load_photographs, packaged_photographs
 
 ALEXNET = Preprocessing(

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from neurometamer.store import SEAL_SIZE, InputError
+from neurometamer.errors import InputError
+from neurometamer.store import SEAL_SIZE
 from stimuli_gen import (
     StimulusSet,
     concat_stimuli,

@@ -21,7 +21,8 @@ from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
-from neurometamer.store import InputError, read_table, write_hdf5
+from neurometamer.errors import InputError
+from neurometamer.store import read_table, write_hdf5
 from stimuli_gen import (
     Preprocessing,
     StimulusSet,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 
 Scores = Callable[[np.ndarray], Any]
 """Weights (m, n_pairs) to scores (m, n_rdms, n_pairs), or to several of them."""

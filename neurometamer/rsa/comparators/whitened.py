@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.ranks import check_sides, over_blocks
-from neurometamer.store import InputError
 
 
 def whitened_cosine(

@@ -15,9 +15,8 @@ import numpy as np
 
 from fmri.reliability import split_half_reliability
 from neurometamer.arguments import checked_with
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, need_columns, unknown_name
 from neurometamer.rsa.rdms import STIMULI
-from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

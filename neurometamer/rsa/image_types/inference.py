@@ -41,7 +41,6 @@ from neurometamer.rsa.subsample import (
 from neurometamer.stats.families import COMBINATIONS, combine_p, joint_p
 from neurometamer.stats.permutation import permutation_p, permute_pairs
 from neurometamer.stats.resampling import percentile_interval
-from neurometamer.store import InputError, duplicates, generator, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked_with
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.compute import select_kind
@@ -16,7 +17,6 @@ from neurometamer.rsa.image_types.similarity import name_place
 from neurometamer.rsa.rdms import BETWEEN, STIMULI
 from neurometamer.rsa.sessions import photograph_sessions
 from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders, permute_pairs
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,6 @@ from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 from neurometamer.stats.families import COMBINATIONS
 from neurometamer.stats.families import CORRECTIONS as INFERENCE_CORRECTIONS
-from neurometamer.store import InputError, unknown_name
 from neurometamer.summaries import short_repr
 
 Pair = tuple[str, str]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import (
@@ -25,7 +26,6 @@ from neurometamer.rsa.jackknife import LazyWeights, Projection, project
 from neurometamer.rsa.sampling import Sampling, sample_photographs
 from neurometamer.rsa.sessions import session_maps, without_sessions
 from neurometamer.stats.resampling import percentile_interval
-from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

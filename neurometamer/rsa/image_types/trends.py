@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.errors import need_columns
+from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.stats.families import mann_kendall
 from neurometamer.stats.paired import layers_t_test
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import MIN_CONDITIONS
-from neurometamer.store import InputError, name_ids
 
 MIN_DISTINCT = 3
 """Least number of distinct stimuli in a fold of a resample.

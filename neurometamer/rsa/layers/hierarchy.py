@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import centered_ranks
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
 from neurometamer.stats.intervals import t_interval
 from neurometamer.stats.permutation import permutation_p, permute_pairs
-from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import check_sides
 from neurometamer.rsa.comparators.table import comparator, comparator_name
 from neurometamer.rsa.jackknife import Progress
@@ -21,7 +23,6 @@ from neurometamer.rsa.layers.folds import (
 )
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
 from neurometamer.rsa.sampling import Sampling, sample_images
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from neurometamer.arguments import check_fields
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 from neurometamer.summaries import short_repr
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.rsa.compute import MIN_CONDITIONS, check_rdms, match_ids, place_name
 from neurometamer.rsa.rdms import STIMULI, name_pairs
 from neurometamer.rsa.searchlight.runs import RunResponses
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

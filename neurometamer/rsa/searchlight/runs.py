@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.rsa.noise import (
     SHRINKAGE,
     check_folds,
@@ -18,7 +19,6 @@ from neurometamer.rsa.noise import (
     residuals_of,
     sums_by_fold,
 )
-from neurometamer.store import InputError, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
