@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from neurometamer.arguments import checked_with
+from neurometamer.errors import InputError, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.stats.permutation import p_from_count
-from neurometamer.store import InputError, generator, unknown_name
 
 EFFECTS = ("model", "stage", "interaction")
 BLOCK = 4_000_000

@@ -30,7 +30,6 @@ from neurometamer.stats.permutation import (
     permutation_orders,
     permutation_p,
 )
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

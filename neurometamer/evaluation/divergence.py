@@ -36,8 +36,8 @@ from neurometamer.evaluation.sets import (
     reported_states,
     seen_by,
 )
+from neurometamer.provenance import generator
 from neurometamer.stats.permutation import p_from_count
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel

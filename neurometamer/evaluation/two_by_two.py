@@ -25,8 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurometamer.errors import InputError
+from neurometamer.provenance import generator
 from neurometamer.stats.permutation import p_from_count
-from neurometamer.store import InputError, generator
 from neurometamer.summaries import short_repr
 
 CONTRASTS = {

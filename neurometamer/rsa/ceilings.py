@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.ranks import SCALES, check_sides
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator, comparator_name
 from neurometamer.rsa.compute import check_rdms, place_name

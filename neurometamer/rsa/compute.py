@@ -16,6 +16,7 @@ import numpy as np
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.rsa.files import READERS, read_dissimilarities
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges, find_measure
 from neurometamer.rsa.noise import (

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 CHUNK = 4096

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.rsa.comparators.ranks import check_sides
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.comparators.whitened import n_images, square
-from neurometamer.store import InputError, unknown_name
 
 
 @checked

@@ -18,7 +18,6 @@ from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import permutation_p
-from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

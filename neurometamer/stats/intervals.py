@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.stats.permutation import p_from_count
-from neurometamer.store import InputError, unknown_name
 
 CORRECTIONS = ("bonferroni", "holm", "fdr")
 """Times the number of tests; step by step, Holm (1979); Benjamini & Hochberg (1995)."""

@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.reading import reading
 from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS
 from neurometamer.rsa.image_types.options import (
     CORRECTIONS,

@@ -11,6 +11,7 @@ from rsatoolbox.rdm import RDMs, compare
 from typer.testing import CliRunner
 
 from neurometamer.cli.app import app
+from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison
 from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS, Comparator, comparator
@@ -24,7 +25,6 @@ from neurometamer.rsa.permutation import permuted_comparison, prepared
 from neurometamer.rsa.resamples import resampled
 from neurometamer.stats.permutation import permutation_orders
 from neurometamer.stats.resampling import bootstrap_counts
-from neurometamer.store import InputError
 from neurometamer.study.settings import Rsa
 
 N = 12

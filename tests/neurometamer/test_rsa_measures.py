@@ -20,6 +20,7 @@ from scipy.stats import rankdata, spearmanr
 import neurometamer.rsa.measures as measures
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
+from neurometamer.errors import InputError
 from neurometamer.rsa.compute import (
     activation_rdms,
     compute_rdm,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from stimuli_gen import (
     Preprocessing,
     adversarial_interference,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import place_name, select_kind
 from neurometamer.rsa.image_types.ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound

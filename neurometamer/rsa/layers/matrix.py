@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import layer_by_roi, unique_labels
 from neurometamer.rsa.compute import align_rdms, check_rdms, place_name, take_conditions, take_kind
@@ -16,7 +17,6 @@ from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels
 from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
-from neurometamer.store import InputError, name_ids
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
@@ -26,7 +28,6 @@ from neurometamer.rsa.searchlight.questions import place_responses as place_resp
 from neurometamer.rsa.searchlight.questions import reliability_question as reliability_question
 from neurometamer.rsa.searchlight.runs import RunResponses, RunTable
 from neurometamer.stats.permutation import p_from_count
-from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
