@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "agreement": ["curve_correlation", "error_consistency", "kappa", "summarize_consistency"],
-        "analysis": ["AnalysisSettings", "analyze_recognition"],
         "anova": [
             "Profiles",
             "complete_profiles",

@@ -221,7 +221,7 @@ def demo(
 
     Python: neurometamer.run_study(neurometamer.demo_settings(...), out).
     """
-    from neurometamer.study.run import demo_settings, run_study
+    from neurometamer.study.steps import demo_settings, run_study
 
     settings = demo_settings(model=model, weights=absolute_weights(weights), seed=seed)
     with open_reporter() as reporter:
@@ -243,7 +243,7 @@ def run(
 
     Python: neurometamer.run_study.
     """
-    from neurometamer.study.run import run_study
+    from neurometamer.study.steps import run_study
 
     with open_reporter() as reporter:
         report = run_study(study, out, device=device, reporter=reporter)
@@ -258,7 +258,7 @@ def check(
 
     Python: neurometamer.check_study.
     """
-    from neurometamer.study.run import check_study
+    from neurometamer.study.steps import check_study
 
     problems = check_study(study)
     for problem in problems:
@@ -358,7 +358,7 @@ def fmri_betas(
     Python: fmri.read_runs, fmri.estimate_betas, fmri.write_betas.
     """
     from fmri.betas import write_betas
-    from neurometamer.commands.single_steps import make_patterns
+    from neurometamer.commands.patterns import make_patterns
 
     glm: dict[str, Any] = {
         "hrf_model": hrf,
@@ -425,7 +425,7 @@ def fmri_patterns(
     Python: neurometamer.make_patterns, fmri.write_patterns.
     """
     from fmri.patterns import write_patterns
-    from neurometamer.commands.single_steps import make_patterns, regular_ids
+    from neurometamer.commands.patterns import make_patterns, regular_ids
 
     glm: dict[str, Any] = {
         "hrf_model": hrf,
@@ -508,7 +508,7 @@ def rdm(
 
     Python: neurometamer.make_rdms.
     """
-    from neurometamer.commands.single_steps import make_rdms
+    from neurometamer.commands.rdm import make_rdms
 
     with one_step("RDMs") as progress:
         path = make_rdms(
@@ -566,7 +566,7 @@ def compare(
 
     Python: neurometamer.compare_files.
     """
-    from neurometamer.commands.single_steps import compare_files
+    from neurometamer.commands.compare import compare_files
 
     with one_step("compare") as progress:
         compare_files(
@@ -633,7 +633,7 @@ def encode(
 
     Python: neurometamer.encode_files.
     """
-    from neurometamer.commands.single_steps import encode_files
+    from neurometamer.commands.encode import encode_files
 
     with one_step("encoding") as progress:
         encode_files(
@@ -672,7 +672,7 @@ app.command()(draw)
 def _end_study(report: Path) -> None:
     """Print the report's path; say which images did not meet their criterion, since the study went on with them."""
     from neurometamer.store import name_ids
-    from neurometamer.study.run import failed_stimuli
+    from neurometamer.study.steps import failed_stimuli
 
     if failed := failed_stimuli(report.parent):
         typer.echo(

@@ -38,7 +38,7 @@ Photographs = Annotated[
 Parts = Annotated[
     list[str],
     one_of(
-        table="neurometamer.commands.evaluate:PARTS",
+        table="neurometamer.commands.evaluate_sets:PARTS",
         help="recognizability, quality, divergence, observers, sets; the first three by default.",
     ),
 ]
@@ -181,8 +181,8 @@ def plan_sets_command(
 
     Python: neurometamer.plan_model_sets.
     """
-    from neurometamer.commands.evaluation import plan_model_sets
-    from neurometamer.commands.stimulus_options import read_overrides
+    from neurometamer.commands.metamers import read_overrides
+    from neurometamer.commands.model_sets import plan_model_sets
 
     jobs = plan_model_sets(
         _names(networks),
@@ -213,7 +213,7 @@ def run_sets_command(
 
     Python: neurometamer.make_model_sets.
     """
-    from neurometamer.commands.evaluation import make_model_sets
+    from neurometamer.commands.model_sets import make_model_sets
 
     part, _, parts = share.partition("/")
     with one_step("sets of networks") as progress:
@@ -262,7 +262,7 @@ def evaluate_sets_command(
 
     Python: neurometamer.evaluate_metamers(neurometamer.finished_sets(...)).
     """
-    from neurometamer.commands.evaluation import finished_sets
+    from neurometamer.commands.model_sets import finished_sets
 
     chosen = {
         **_only_given(held_out=_names(held_out)),
@@ -325,8 +325,8 @@ def check_table_command(
 def _evaluate(
     metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[str, Any], **given: Any
 ) -> None:
-    from neurometamer.commands.evaluate import EvaluationSettings
-    from neurometamer.commands.evaluation import evaluate_metamers
+    from neurometamer.commands.evaluate import evaluate_metamers
+    from neurometamer.commands.evaluate_sets import EvaluationSettings
     from neurometamer.store import read_json
 
     settings = EvaluationSettings(**chosen)

@@ -294,7 +294,7 @@ def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
 
 
 def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
-    from neurometamer.commands.stimulus_folder import count_kept
+    from neurometamer.commands.stimuli import count_kept
 
     done = (
         f"{reporter.done} of {reporter.total} are finished"
@@ -312,7 +312,7 @@ def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
 @contextlib.contextmanager
 def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterator[Telling]:
     """Show the progress of a command that has one step; say first what it throws away."""
-    from neurometamer.commands.stimulus_folder import count_kept, kept_in
+    from neurometamer.commands.stimuli import count_kept, kept_in
     from neurometamer.study.plan import Telling
 
     begun = time.monotonic()

@@ -93,7 +93,7 @@ def layers(
 
     Python: neurometamer.layer_files.
     """
-    from neurometamer.commands.layers_and_maps import layer_files
+    from neurometamer.commands.layers import layer_files
 
     with one_step("layers") as progress:
         folder = layer_files(
@@ -193,7 +193,7 @@ def searchlight(
 
     Python: neurometamer.searchlight_files.
     """
-    from neurometamer.commands.layers_and_maps import searchlight_files
+    from neurometamer.commands.searchlight import searchlight_files
 
     with one_step("searchlight") as progress:
         folder = searchlight_files(
@@ -329,7 +329,7 @@ def cka(
 
     Python: neurometamer.cka_files.
     """
-    from neurometamer.commands.similarity import cka_files
+    from neurometamer.commands.cka import cka_files
 
     with one_step("CKA") as progress:
         cka_files(
@@ -378,7 +378,7 @@ def controls(
 
     Python: neurometamer.make_control_rdms.
     """
-    from neurometamer.commands.similarity import make_control_rdms
+    from neurometamer.commands.controls import make_control_rdms
 
     asked = which or ["pixels", "luminance", "gabor"]
     with one_step("control RDMs"):

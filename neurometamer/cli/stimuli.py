@@ -225,7 +225,7 @@ def stimuli_null(
 
     Python: neurometamer.make_null.
     """
-    from neurometamer.commands.stimuli import make_null
+    from neurometamer.commands.metamers import make_null
 
     with one_step("null distribution") as progress:
         null = make_null(
@@ -390,8 +390,7 @@ def stimuli_metamer(
 
     Python: neurometamer.make_metamers.
     """
-    from neurometamer.commands.stimuli import make_metamers
-    from neurometamer.commands.stimulus_options import read_overrides, read_penalties
+    from neurometamer.commands.metamers import make_metamers, read_overrides, read_penalties
 
     options: dict[str, Any] = read_overrides(set_)
     options |= {} if steps is None else {"steps": steps}

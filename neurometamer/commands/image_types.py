@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.commands.single_steps import conditions_table, read_pattern_files
+from neurometamer.commands.rdm import conditions_table, read_pattern_files
 from neurometamer.reading import Files
 from neurometamer.store import InputError, write_table
 

@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "divergence": ["jensen_shannon", "representational_divergence"],
-        "evaluate": ["PARTS", "EvaluationSettings", "evaluate_sets", "validity_table"],
         "image_quality": ["METRICS", "measure_images"],
         "model_sets": [
             "check_difference_table",

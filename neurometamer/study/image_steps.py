@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.commands.generators import only_asked
+from neurometamer.commands.stimuli import only_asked
 from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.commands.generators import only_asked
-from neurometamer.commands.metamer_sets import (
+from neurometamer.commands.metamers import (
     at_one_size,
     knows,
     of_worst_network,
     read_stages,
     with_validity,
 )
+from neurometamer.commands.stimuli import only_asked
 from neurometamer.store import InputError, file_name, name_ids, unknown_name, write_table
 from neurometamer.study.image_steps import load_regular
 from neurometamer.study.plan import Progress, Workspace

@@ -218,9 +218,11 @@ def commands_that_fill_a_folder():
     from neurometamer.behavior.experiment import write_experiment_page
     from neurometamer.commands.analyze import analyze_recognition
     from neurometamer.commands.draw import draw_rdms
-    from neurometamer.commands.evaluate import evaluate_sets
-    from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
-    from neurometamer.commands.stimuli import make_controls, make_metamers, make_stimuli
+    from neurometamer.commands.evaluate_sets import evaluate_sets
+    from neurometamer.commands.layers import layer_files
+    from neurometamer.commands.metamers import make_metamers
+    from neurometamer.commands.searchlight import searchlight_files
+    from neurometamer.commands.stimuli import make_controls, make_stimuli
     from neurometamer.evaluation.model_sets import plan_sets
     from neurometamer.report.image_types import write_kind_figures
 

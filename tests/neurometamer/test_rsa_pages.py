@@ -19,11 +19,11 @@ from scipy.io import savemat
 from scipy.spatial import ConvexHull
 
 from fmri.patterns import Patterns, write_patterns
-from neurometamer.commands.draw import draw_rdms
+from neurometamer.commands.draw import draw_rdms, list_pictures, read_pictures
 from neurometamer.commands.image_types import image_type_files
-from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
-from neurometamer.commands.pictures import list_pictures, read_pictures
+from neurometamer.commands.layers import layer_files
 from neurometamer.commands.rdm_inputs import read_labelled, split_labels
+from neurometamer.commands.searchlight import searchlight_files
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.report.image_types import write_kind_figures
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neurometamer.commands.stimuli import make_metamers, make_stimuli
+from neurometamer.commands.metamers import make_metamers
+from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.store import InputError, digest_file, read_json
 from stimuli_gen import Progress, read_stimuli
 

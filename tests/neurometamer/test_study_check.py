@@ -19,9 +19,8 @@ from neurometamer.store import InputError
 from neurometamer.study.checks import find_problems
 from neurometamer.study.plan import Workspace, carry_out
 from neurometamer.study.problems import raise_errors
-from neurometamer.study.run import check_study, run_study
 from neurometamer.study.settings import read_settings
-from neurometamer.study.steps import plan_steps
+from neurometamer.study.steps import check_study, plan_steps, run_study
 
 PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
 SUBJECTS = ("sub-01", "sub-02", "sub-03")

@@ -35,8 +35,8 @@ from neurometamer.store import (
 )
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
-from neurometamer.study.run import demo_settings, failed_stimuli, run_study
 from neurometamer.study.settings import check_settings, read_settings
+from neurometamer.study.steps import demo_settings, failed_stimuli, run_study
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
