@@ -1,4 +1,7 @@
-"""The command line: parse, call, print, exit code; nothing else. Every command has a Python twin, named in its help."""
+"""The command line: parse, call, print, exit code; nothing else.
+
+Every command has a Python twin, named in its help.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,9 @@ def _options_of_the_program(
 
 
 def _several(arguments: list[str]) -> list[str]:
-    """Repeat an option that takes several values before each of them: ``--bold a b`` becomes ``--bold a --bold b``.
+    """Repeat an option that takes several values before each of them.
+
+    ``--bold a b`` becomes ``--bold a --bold b``.
 
     So the shell may expand ``*``. Further values of an option that takes one are left, and refused
     by the parser.
@@ -217,7 +222,9 @@ def demo(
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Run the demo study: packaged photographs, AN and AI, a simulated cortex, RSA, encoding, report.
+    """Run the demo study on packaged photographs.
+
+    It makes AN and AI images, a simulated cortex, RSA, encoding and a report.
 
     Python: neurometamer.run_study(neurometamer.demo_settings(...), out).
     """
@@ -254,7 +261,9 @@ def run(
 def check(
     study: Annotated[Path, typer.Argument(help="Study file.")],
 ) -> None:
-    """Find what is wrong with a study's files and settings before any work, all of it at once; exit code 2.
+    """Find what is wrong with a study's files and settings before any work.
+
+    All problems are listed at once; the exit code is 2.
 
     Python: neurometamer.check_study.
     """
@@ -420,7 +429,9 @@ def fmri_patterns(
     units: Units = "percent",
     unusable: Unusable = "refuse",
 ) -> None:
-    """Take ROI patterns (observations x voxels) out of BOLD runs or betas, and keep reliable voxels.
+    """Take ROI patterns (observations x voxels) out of BOLD runs or betas.
+
+    Reliable voxels can be kept alone.
 
     Python: neurometamer.make_patterns, fmri.write_patterns.
     """
@@ -670,7 +681,10 @@ app.command()(draw)
 
 
 def _end_study(report: Path) -> None:
-    """Print the report's path; say which images did not meet their criterion, since the study went on with them."""
+    """Print the report's path.
+
+    Images that did not meet their criterion are named, since the study went on with them.
+    """
     from neurometamer.store import name_ids
     from neurometamer.study.steps import failed_stimuli
 

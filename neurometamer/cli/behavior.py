@@ -98,7 +98,9 @@ def behavior_analyze(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
-    """Analyze a recognition experiment: screening, curves, analyses of variance, confusion, error consistency.
+    """Analyze a recognition experiment.
+
+    The parts are screening, curves, analyses of variance, confusion and error consistency.
 
     Python: neurometamer.behavior.analyze_recognition.
     """

@@ -124,7 +124,9 @@ def evaluate_metamers_command(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Evaluate metamers: recognizability, image quality, divergence, observers; tables, figures and one page.
+    """Evaluate metamers: tables, figures and one page.
+
+    The parts are recognizability, image quality, divergence and observers.
 
     Python: neurometamer.evaluate_metamers.
     """
@@ -258,7 +260,9 @@ def evaluate_sets_command(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Say which networks make a set's metamers recognizable: signed differences in means, and a regression.
+    """Say which networks make a set's metamers recognizable.
+
+    The tables are signed differences in means, and a regression.
 
     Python: neurometamer.evaluate_metamers(neurometamer.finished_sets(...)).
     """

@@ -1,4 +1,7 @@
-"""The commands ``neurometamer behavior page`` and ``behavior join``: parse, call, print; nothing else."""
+"""The commands ``neurometamer behavior page`` and ``behavior join``.
+
+They parse, call and print; nothing else.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,9 @@ def page(
     ] = "error",
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
-    """Write a folder that runs a 16-way recognition experiment in the browser, without server or network.
+    """Write a folder that runs a 16-way recognition experiment in the browser.
+
+    It needs neither server nor network.
 
     Open page/index.html (?participant=P01), or put page/ on any web server. Keep key.csv: 'behavior
     join' needs it.

@@ -1,4 +1,7 @@
-"""What the commands share: options that mean the same everywhere, and their progress on the console."""
+"""What the commands share.
+
+These are options that mean the same everywhere, and their progress on the console.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ class Mode(StrEnum):
 
 
 def one_of(*names: str, table: str = "", **words: Any) -> Any:
-    """Make an option, or several values of one, that takes known names only; a wrong one is told by the option's name.
+    """Make an option, or several values of one, that takes known names only.
+
+    A wrong name is reported with the name of the option.
 
     Parameters
     ----------
@@ -105,7 +110,10 @@ def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any
 
 
 def check_device(parameter: typer.CallbackParam, given: Any) -> Any:
-    """Refuse what is no device, for the ``callback`` of `typer.Option`; whether it is there is seen later."""
+    """Refuse what is no device, for the ``callback`` of `typer.Option`.
+
+    Whether the device is there is seen later.
+    """
     from neurometamer.errors import unknown_name
 
     kind, _, number = (given or "auto").partition(":")
@@ -280,7 +288,10 @@ def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
-    """Show how a command goes on, for as long as the block lasts; when stopped, say what is kept and how to go on."""
+    """Show how a command goes on, for as long as the block lasts.
+
+    When stopped, it says what is kept and how to go on.
+    """
     from neurometamer.cli.console import console_reporter
     from neurometamer.errors import Terminated
 

@@ -1,4 +1,7 @@
-"""Commands of RSA: layers by region, searchlights, figures of RDMs, CKA, control RDMs; parse, call, print."""
+"""Commands of RSA: layers, searchlights, figures of RDMs, CKA and control RDMs.
+
+They parse, call and print.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def layers(
     descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
-    """Set layers beside regions: similarity and ceilings, best layer, hierarchy, weighted layers; cross-validated.
+    """Set layers beside regions.
+
+    The tables are similarity and ceilings, best layer, hierarchy and weighted layers,
+    cross-validated.
 
     Python: neurometamer.layer_files.
     """
@@ -272,7 +278,9 @@ def draw(
     descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw RDMs with bands of categories or kinds, and the images where their dissimilarities place them.
+    """Draw RDMs with bands of categories or kinds.
+
+    The images are drawn where their dissimilarities place them.
 
     Python: neurometamer.draw_rdms.
     """

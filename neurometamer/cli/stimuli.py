@@ -289,7 +289,9 @@ def stimuli_control(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Make control images: random vectors, noise, blur, grayscale, scrambled phase, or PGD within a ball.
+    """Make control images.
+
+    They are random vectors, noise, blur, grayscale, scrambled phase, or PGD within a ball.
 
     Python: neurometamer.make_controls.
     """

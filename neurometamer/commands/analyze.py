@@ -1,4 +1,7 @@
-"""The analysis of a recognition experiment as one call: tables, figures, one page and provenance in a folder."""
+"""The analysis of a recognition experiment in one call.
+
+It writes tables, figures, one page and provenance to a folder.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,10 @@ class AnalysisSettings:
     ignore_case: bool = False
     """Take answers that differ from a category in upper and lower case only for it."""
     strict: bool = False
-    """Refuse what would be left out: repeated trials, unknown answers, missing times and missing cells."""
+    """Refuse trials that would be left out.
+
+    These are repeated trials, unknown answers, missing times and missing cells.
+    """
 
     def __post_init__(self) -> None:
         if self.sem not in SEM_METHODS:
@@ -220,7 +226,10 @@ def _recipe(settings: AnalysisSettings, files: Sequence[Path]) -> dict[str, Any]
 
 
 def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Screen, average and describe; return cells, and cells with networks on each person's images."""
+    """Screen, average and describe.
+
+    The result is the cells, and the cells with networks on each person's images.
+    """
     settings = work.settings
     if not has_trials(table):
         check_proportions(table)
@@ -361,7 +370,10 @@ def _model_jobs(
 
 
 def _shared(units: pd.DataFrame, models: Sequence[str]) -> bool:
-    """Tell whether two observers or more saw images of all these models, at a stage that all have."""
+    """Say whether two observers or more saw images of all these models.
+
+    There must be a stage that all have.
+    """
     seen = [set(units[units["model"] == name]["participant"]) for name in models]
     return len(set.intersection(*seen)) > 1 and bool(_common_stages(units, models))
 

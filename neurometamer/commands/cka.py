@@ -69,7 +69,9 @@ def cka_files(
     bits: int | None = None,
     icc: str = "ignore",
 ) -> pd.DataFrame:
-    """Compare all places of two sources of responses by linear CKA: stages of networks, ROIs of a subject.
+    """Compare all layers or ROIs of two sources of responses by linear CKA.
+
+    A source is a network with its stages, or a subject with ROIs.
 
     Parameters
     ----------
@@ -291,7 +293,10 @@ def _grams(
 
 
 def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]]:
-    """Choose places of both sides; a name must be of one of them, and a side of which none is named keeps all."""
+    """Choose layers or ROIs of both sides.
+
+    A name must be of one of them; a side of which none is named keeps all.
+    """
     known = [
         one for side in sides for place in side.places for one in (place, place.rpartition(" ")[2])
     ]

@@ -1,4 +1,7 @@
-"""The Python twin of ``neurometamer draw``: a file of RDMs and the images in, heat maps and arrangements out."""
+"""The Python twin of ``neurometamer draw``.
+
+It takes a file of RDMs and images, and makes heat maps and arrangements.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,9 @@ def draw_rdms(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Draw RDMs as heat maps with bands of kinds or categories, and the stimuli where their dissimilarities place them.
+    """Draw RDMs as heat maps with bands of kinds or categories.
+
+    The stimuli are drawn where their dissimilarities place them.
 
     Parameters
     ----------
@@ -200,7 +205,10 @@ def draw_rdms(
 
 
 def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
-    """Count the stimuli whose nearest other one is of the same band; nothing where all or none are."""
+    """Count the stimuli whose nearest other stimulus is of the same band.
+
+    The text is empty where all or none are.
+    """
     groups, n = pd.Series(members), len(members)
     sizes = groups.map(groups.value_counts())
     if groups.nunique() < 2 or (sizes < 2).all():
@@ -315,7 +323,10 @@ def _heat_maps(
     members: Sequence[str],
     stamps: Sequence[str],
 ) -> list[Picture]:
-    """Draw grids of RDMs: the longer of subjects and places from left to right, several figures of many."""
+    """Draw grids of RDMs, as several figures where there are many.
+
+    The longer of subjects and places runs from left to right.
+    """
     from neurometamer.figures.rsa import banded_rdms, rdm_pairs
 
     who, where = (

@@ -73,7 +73,9 @@ def evaluate_metamers(
     settings: EvaluationSettings | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Evaluate metamers on disk: who recognizes them, how they look, what they do to representations.
+    """Evaluate metamers on disk.
+
+    The page says who recognizes them, how they look, and what they do to representations.
 
     Parameters
     ----------

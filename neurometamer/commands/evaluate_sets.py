@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
 
 PARTS = ("recognizability", "quality", "divergence", "observers", "sets")
-"""What an evaluation can consist of. Observers compare networks by how they differ; sets, by what they hold."""
+"""The parts of an evaluation. Observers compare networks by how they differ; sets compare them by
+what they hold."""
 MIN_SETS = 4
 MADE_OF_HITS = ("observers", "sets")
 TEXT = (
@@ -78,7 +79,8 @@ class EvaluationSettings:
     rules: Sequence[str] = ("first_mapped", "mean_prob")
     """How 1,000 classes become 16."""
     truth: Mapping[str, int | str] | None = None
-    """For the target ``truth``: photograph id to ImageNet class or category; else the photographs' category."""
+    """Photograph id to ImageNet class or category, for the target ``truth``. Without it, the
+    photographs' category is taken."""
     baseline: str = "unbounded"
     """Setting that others are compared with, where sets were made in several."""
     metrics: Sequence[str] = tuple(looks.METRICS)
@@ -457,7 +459,10 @@ def _state(hits: pd.DataFrame) -> str:
 
 
 def _compare_sets(work: _Work) -> None:
-    """Score sets by evaluators that are in none, and by all but their own, and say what each network adds."""
+    """Score sets by evaluators that are in none, and by all but their own.
+
+    The tables also say what each network adds.
+    """
     chosen, hits = work.settings, work.tables["recognition"]
     taken = hits.groupby("evaluator", sort=False)["took_part"].any()
     held_out = list(chosen.held_out) or [str(name) for name, one in taken.items() if not one]

@@ -53,8 +53,8 @@ def image_type_files(
     trends : path-like, optional
         CSV to write with the trends over the layers of the network (`kind_trends`).
     figures : path-like, optional
-        Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences
-        of brain and network, each as SVG, PNG and CSV.
+        Folder for ``index.html``, ``image_types.csv``, and ``figures/`` with similarities and
+        differences of brain and network, each as SVG, PNG and CSV.
     **settings : object
         Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family, by,
         n_resamples, n_permutations, seed …
@@ -197,7 +197,10 @@ def _of_activations(
 def _classes(
     table: pd.DataFrame | None, category: str, chosen: ImageTypeOptions
 ) -> dict[str, str] | None:
-    """Give the class of each photograph where the table has classes; None for what the RDMs know."""
+    """Give the class of each photograph where the table has classes.
+
+    None stands for the classes that the RDMs know.
+    """
     from neurometamer.rsa.image_types.nulls import class_labels, known_classes
 
     if chosen.null == "class":

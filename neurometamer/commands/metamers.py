@@ -40,7 +40,8 @@ StageAsked = Stage | Sequence[Stage] | Mapping[str, Stage | Sequence[Stage]]
 LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_png")
 """Measures of which a set has those of its worst network, where larger is better."""
 POWERS = {"total_variation": 2.0, "alpha_norm": 6.0, "range": 2.0}
-"""Power of a penalty where none is given: those of Mahendran & Vedaldi (2015); of the range, our choice."""
+"""Power of a penalty where none is given, as in Mahendran & Vedaldi (2015). The power of the range
+is our choice."""
 
 
 @writes_into("out")
@@ -69,7 +70,9 @@ def make_metamers(
     icc: str = "ignore",
     **options: Any,
 ) -> pd.DataFrame:
-    """Make metamers of photographs for one network or a set, write them, and judge the written PNG files.
+    """Make metamers of photographs for one network or a set, and write them.
+
+    The written PNG files are judged.
 
     Parameters
     ----------
@@ -216,7 +219,9 @@ def make_null(
     bits: int | None = None,
     icc: str = "ignore",
 ) -> NullDistribution:
-    """Measure how alike a network's responses to pairs of different images are; keep it for judging metamers.
+    """Measure how alike a network's responses to pairs of different images are.
+
+    The distribution is kept for judging metamers.
 
     Parameters
     ----------
@@ -335,7 +340,9 @@ def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]
 
 
 def knows(network: StagedModel, match: Match) -> StagedModel:
-    """Take the network itself where it names the stages, so that its nulls can be found; else its view of them.
+    """Take the network itself where it names the stages; else its view of them.
+
+    So the nulls of the network can be found.
 
     Parameters
     ----------
@@ -361,7 +368,9 @@ def with_validity(
     nulls: Sequence[NullDistribution] = (),
     batch_size: int = 8,
 ) -> StimulusSet:
-    """Add the criteria of Feather et al. for each network and matched stage, of the float images and of the files.
+    """Add the criteria of Feather et al. for each network and matched stage.
+
+    They are those of the float images and of the files.
 
     Parameters
     ----------

@@ -38,7 +38,9 @@ def make_rdms(
     bits: int | None = None,
     icc: str = "ignore",
 ) -> Path:
-    """Compute RDMs of a network's stages, or of subjects' ROI patterns, and write them for rsatoolbox.
+    """Compute RDMs of a network's stages, or of subjects' ROI patterns.
+
+    They are written for rsatoolbox.
 
     Parameters
     ----------

@@ -84,7 +84,9 @@ def searchlight_files(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Map where representations are like a model, where two kinds are arranged alike, and where RDMs are reliable.
+    """Map where representations are like a model.
+
+    Maps of where two kinds are arranged alike, and of where RDMs are reliable, can be made too.
 
     Parameters
     ----------
@@ -213,7 +215,10 @@ def _map_stamps(places: _Space, source: Any, models: Any) -> list[str]:
 
 
 def _check_drawing(mesh: Any, space: str, hemisphere: str | None) -> str:
-    """Check how maps are to be drawn before hours are spent on them; give the hemisphere of a mesh."""
+    """Check how maps are to be drawn before hours are spent on them.
+
+    The result is the hemisphere of a mesh, empty for a volume.
+    """
     from neurometamer.figures.brain_maps import SPACES
 
     if space not in SPACES:

@@ -296,7 +296,10 @@ def make_controls(
 
 
 def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
-    """Open the stimuli of an earlier call; None when there are none, or they are damaged and will be made again."""
+    """Open the stimuli of an earlier call.
+
+    None stands for a folder without stimuli, or with damaged ones that will be made again.
+    """
     from stimuli_gen.stimuli import read_stimuli
 
     file = out / "stimuli.h5"
@@ -332,7 +335,10 @@ def _as_read(value: Any) -> Any:
 def refuse_other_stimuli(
     out: Path, model_digest: str, photographs: StimulusSet, settings: Mapping[str, Any], fresh: bool
 ) -> None:
-    """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
+    """Refuse a folder that holds images made otherwise.
+
+    This comes before anything is computed or written over.
+    """
     there = _made_before(out, fresh)
     if there is None:
         return

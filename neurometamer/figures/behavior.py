@@ -1,4 +1,4 @@
-"""Figures of recognition experiments: tables in, matplotlib figures out, in the style of all figures.
+"""Figures of recognition experiments: tables in, matplotlib figures out.
 
 Proportions correct are drawn from 0 to 1 with chance as a dotted line. Observers differ in color,
 marker and line.
@@ -66,7 +66,10 @@ def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) 
 def _panel_size(
     names: Sequence[str], lines: Sequence[str], n_panels: int
 ) -> tuple[int, float, float]:
-    """Plan panels with an x axis of names: how many a row, inches of each, and inches of the whole in height."""
+    """Plan panels with an x axis of names.
+
+    The plan is the number a row, the inches of each, and the height of the figure in inches.
+    """
     per_row, width = min(3, n_panels), max(2.7, 0.36 * len(names))
     width = max(width, 4.2) if n_panels == 1 else width
     rows = -(-len(lines) // _legend_columns(lines, width * per_row))
@@ -232,7 +235,10 @@ def _tiles(
     categories: Sequence[str],
     gap: int,
 ) -> np.ma.MaskedArray:
-    """Put matrices side by side with empty rows and columns between; what was not shown is empty too."""
+    """Put matrices side by side with empty rows and columns between.
+
+    Cells that were not shown are empty too.
+    """
     size, names = len(categories), list(categories)
     step = size + gap
     out = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
@@ -315,7 +321,10 @@ def consistency_lines(
 
 
 def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, look: dict[str, Any]) -> None:
-    """Draw one kind of pair: a line over the stages, and the last row, which is over all of them, apart."""
+    """Draw one kind of pair: a line over the stages.
+
+    The last row, over all stages, is drawn apart.
+    """
     values, x = own["kappa"].to_numpy(dtype=float), np.arange(len(own)) + shift
     if {"ci_low", "ci_high"} <= set(own.columns):
         low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
@@ -327,7 +336,9 @@ def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, look: dict[st
 
 @checked
 def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Put people's recognition of each model's stages beside that of networks the images were not made for.
+    """Put people's recognition of each model's stages beside that of networks.
+
+    Only networks that the images were not made for are taken.
 
     Parameters
     ----------
@@ -356,7 +367,9 @@ def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
 
 @checked
 def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
-    """Draw people's recognition of each model's stages against that of networks the images were not made for.
+    """Draw people's recognition of each model's stages against that of networks.
+
+    Only networks that the images were not made for are taken.
 
     Parameters
     ----------

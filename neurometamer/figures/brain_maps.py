@@ -1,4 +1,7 @@
-"""Maps of searchlights: on a glass brain where the space allows it, else as projections of the volume; or on a mesh."""
+"""Maps of searchlights on a glass brain, as projections of a volume, or on a mesh.
+
+The glass brain is drawn where the space of the map allows it.
+"""
 
 from __future__ import annotations
 

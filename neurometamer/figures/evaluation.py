@@ -1,4 +1,4 @@
-"""Figures of the evaluation of metamers: tables in, matplotlib figures out, in the style of all figures.
+"""Figures of the evaluation of metamers: tables in, matplotlib figures out.
 
 Every number stands beside the share of metamers that are valid, and states are never joined: what
 failed, and what nobody judged, is drawn apart. Sets differ in color and in marker or hatching.
@@ -159,7 +159,10 @@ def _draw_lines(
     note: Sequence[str],
     stamp: str,
 ) -> Figure:
-    """Draw rows of panels: lines (all panels have the same) over ticks, and under each panel words for each point."""
+    """Draw rows of panels: lines over ticks, and words for each point under each panel.
+
+    All panels have the same lines.
+    """
     down, across = len(panels), len(panels[0])
     longest = max(widest([*one.words.ravel(), ""], _SMALL) for one in _there(panels))
     plan = plan_ticks(
@@ -348,7 +351,9 @@ def _spread(rows: pd.DataFrame) -> str:
 def observer_bars(
     table: pd.DataFrame, *, label: str = "share recognized", stamp: str = ""
 ) -> Figure:
-    """Draw how two factors act together: lines of the second over the levels of the first, with intervals.
+    """Draw how two factors act together.
+
+    Lines of the second factor run over the levels of the first, with intervals.
 
     Parameters
     ----------
@@ -415,7 +420,10 @@ def _sizes(row: pd.Series) -> str:
 def _row_names(
     names: Names, keys: Sequence[tuple[str, str]]
 ) -> tuple[np.ndarray, list[tuple[float, str, bool]]]:
-    """Place rows downwards, sets apart with their name above: places of `keys`, and (place, name, is a set)."""
+    """Place rows downwards, sets apart with their name above.
+
+    The result is the positions of `keys`, and (position, name, is a set) of each label.
+    """
     places, told, y = [], [], 0.0
     for one in dict.fromkeys(name for name, _ in keys):
         told.append((y, names.fit(one, 3.2, TICK, 1, bold=True), True))
@@ -437,7 +445,9 @@ def epsilon_bars(
     validity: str = "valid",
     stamp: str = "",
 ) -> Figure:
-    """Draw how far images could move against how well they are recognized (Boehm et al. 2025, Fig. 6).
+    """Draw how far images could move against how well they are recognized.
+
+    The figure is that of Boehm et al. (2025), Fig. 6.
 
     Parameters
     ----------
@@ -559,7 +569,9 @@ def _finish_rows(
 
 @checked
 def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
-    """Draw what each network adds to the sets it is in: signed differences in means (Boehm et al. 2025, Table 5).
+    """Draw what each network adds to the sets that hold it.
+
+    The numbers are signed differences in means (Boehm et al. 2025, Table 5).
 
     Parameters
     ----------

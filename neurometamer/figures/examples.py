@@ -1,4 +1,7 @@
-"""A sheet of examples: photographs above metamers of each set, with their state and who recognizes them."""
+"""A sheet of examples: photographs above metamers of each set.
+
+Each metamer has its state and the number of evaluators that recognize it.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,10 @@ def example_sheet(
 
 
 class _ExamplePage(Page):
-    """Places one row of photographs and one row of metamers a set; names of rows stand left of them."""
+    """Places one row of photographs and one row of metamers a set.
+
+    Names of rows stand left of them.
+    """
 
     side, gap, caption, margin, head = 1.4, 0.16, 0.42, 1.75, 0.34
 

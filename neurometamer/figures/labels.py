@@ -1,4 +1,4 @@
-"""Names on figures: how wide they are, where they break into lines, and numbers for those that fit nowhere."""
+"""Names on figures: their width, their line breaks, and numbers for names that fit nowhere."""
 
 from __future__ import annotations
 

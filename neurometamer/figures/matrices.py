@@ -1,4 +1,6 @@
-"""Matrices of numbers, one a cell: who recognizes which metamers, how far representations are, observers by generator.
+"""Matrices of numbers, one a cell.
+
+They show who recognizes which metamers, how far representations are, and observers by generator.
 
 References
 ----------
@@ -85,7 +87,10 @@ class _Cells:
 
 
 def _places(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.ndarray:
-    """Find left or upper edges of cells of some inches, with room before what is set apart and between groups."""
+    """Find left or upper edges of cells of some inches.
+
+    There is room before what is set apart and between groups.
+    """
     found = np.arange(n, dtype=float)
     if apart:
         found[n - apart :] += _GAP / inches
@@ -272,7 +277,10 @@ def _offset(axes: Axes, inches: float, across: bool) -> Transform:
 def _draw_groups(
     axes: Axes, groups: Sequence[Group], places: np.ndarray, inches: float, *, across: bool
 ) -> None:
-    """Name groups of columns above their names, or groups of rows left of theirs, with a line along each."""
+    """Name groups of columns above their names, or groups of rows left of theirs.
+
+    A line runs along each group.
+    """
     line, words = _offset(axes, inches, across), _offset(axes, inches + 0.05, across)
     ends = np.cumsum([size for _, size in groups])
     for (name, size), end in zip(groups, ends, strict=True):
@@ -389,7 +397,9 @@ def recognizability_matrix(
     validity: str = "valid",
     stamp: str = "",
 ) -> Figure:
-    """Draw how often each evaluator recognizes the metamers of each set: evaluators down, sets and stages across.
+    """Draw how often each evaluator recognizes the metamers of each set.
+
+    Evaluators run down, sets and stages across.
 
     Parameters
     ----------
@@ -464,7 +474,9 @@ def _numbers(values: np.ndarray) -> np.ndarray:
 
 @checked
 def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "") -> Figure:
-    """Draw how far representations of metamers are from those of photographs: evaluators down, sets and stages across.
+    """Draw how far representations of metamers are from those of photographs.
+
+    Evaluators run down, sets and stages across.
 
     Parameters
     ----------

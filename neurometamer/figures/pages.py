@@ -1,4 +1,7 @@
-"""Figures of many images, placed by hand in one axes: an axes for each image, and arranging them, takes seconds."""
+"""Figures of many images, placed by hand in one axes.
+
+An axes for each image, and arranging them, takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,10 @@ class Page:
         bar.set_label("dissimilarity, percentile", labelpad=1)
 
     def set_limits(self) -> None:
-        """Let one unit of the axes be an inch of the page (last, since every image sets the limits anew)."""
+        """Let one unit of the axes be an inch of the page.
+
+        This comes last, since every image sets the limits anew.
+        """
         self.axes.set(xlim=(0, self.width), ylim=(self.height, self.top))
 
 
@@ -135,7 +141,9 @@ def stimulus_sheet(
     blocks: int = 2,
     stamp: str = "",
 ) -> Figure:
-    """Show the photographs with the images made from them, one row a photograph, in columns RE, AN, AI.
+    """Show the photographs with the images made from them.
+
+    There is one row a photograph, with the columns RE, AN and AI.
 
     Under each image stand the network's top-1 class and the confidence on the saved 8-bit file; an
     image that missed its criterion has a dashed frame and a cross.
@@ -277,7 +285,10 @@ def _sheet_note(table: pd.DataFrame, n_shown: int, n_all: int) -> str:
 
 
 def _failed(row: pd.Series) -> bool:
-    """Read `success` as a CSV or an HDF5 table may hold it; an image without a verdict has not failed."""
+    """Read `success` as a CSV or an HDF5 table may hold it.
+
+    An image without a value has not failed.
+    """
     value = row.get("success")
     return value is not None and not pd.isna(value) and str(value).lower() in ("false", "0", "0.0")
 
@@ -304,7 +315,9 @@ def _caption(row: pd.Series, failed: bool) -> str:
 
 
 def percentile_rdm(rdm: np.ndarray) -> np.ndarray:
-    """Replace the dissimilarities of one RDM by their percentile rank among its pairs, ties averaged.
+    """Replace the dissimilarities of one RDM by percentile ranks among its pairs.
+
+    Ties have the mean of their ranks.
 
     Parameters
     ----------

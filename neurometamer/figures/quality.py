@@ -175,7 +175,10 @@ def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]
 
 
 def _style(rank: int) -> dict[str, Any]:
-    """Color and hatching of the nth set: sets of one color differ in hatching, and neighbors in both."""
+    """Choose color and hatching of the nth set.
+
+    Sets of one color differ in hatching, and neighbors in both.
+    """
     hatch = _BARS[(rank + rank // len(HUES)) % len(_BARS)]
     return {
         "facecolor": HUES[rank % len(HUES)],

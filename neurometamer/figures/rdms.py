@@ -1,4 +1,4 @@
-"""Stimuli by their dissimilarities: RDMs with bands of categories, and the images themselves placed by MDS or t-SNE."""
+"""Stimuli by their dissimilarities: RDMs with bands, and the images placed by MDS or t-SNE."""
 
 from __future__ import annotations
 
@@ -196,7 +196,9 @@ def banded_rdms(
     columns_per_band: int = 6,
     stamp: str = "",
 ) -> Figure:
-    """Draw a grid of RDMs with the categories of the stimuli along both edges, each scaled to its own percentiles.
+    """Draw a grid of RDMs with the categories of the stimuli along both edges.
+
+    Each RDM is scaled to its own percentiles.
 
     Parameters
     ----------
@@ -508,7 +510,10 @@ def _distances(rdm: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, int]:
 
 
 def _classical(distances: np.ndarray) -> np.ndarray:
-    """Scale classically (Torgerson): the two largest components of the centered squared distances."""
+    """Scale classically (Torgerson) to two dimensions.
+
+    These are the two largest components of the centered squared distances.
+    """
     center = np.eye(len(distances)) - 1 / len(distances)
     values, vectors = np.linalg.eigh(-0.5 * center @ distances**2 @ center)
     return vectors[:, [-1, -2]] * np.sqrt(
@@ -754,7 +759,10 @@ def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
 
 
 def _thumbnail(image: np.ndarray, size: int) -> np.ndarray:
-    """Turn an image into 8-bit levels of at most `size` pixels, with white beside it where it is not square."""
+    """Turn an image into 8-bit levels of at most `size` pixels.
+
+    White is added beside images that are not square.
+    """
     from PIL import Image
 
     values = np.asarray(image, dtype=float)

@@ -1,4 +1,7 @@
-"""Models of a region: its best layer, weighted layers beside the best and the average, and the order of regions."""
+"""Models of a region: best layer, weighted layers, and the order of regions.
+
+Weighted layers stand beside the best layer and the average.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ MODEL_MARKS = {"weighted": ("s", HUES[0]), "best layer": ("^", HUES[1]), "averag
 
 @checked
 def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
-    """Draw the best layer of each ROI as chosen and told on the same data, beside what it is worth on other data.
+    """Draw the best layer of each ROI as chosen and measured on the same data.
+
+    Beside it stands its value on other data.
 
     Parameters
     ----------
@@ -148,7 +153,10 @@ def _paired(
     stamp: str,
     differences: pd.DataFrame | None = None,
 ) -> Figure:
-    """Draw scores of models side by side in each ROI, joined within subjects; below them their differences."""
+    """Draw scores of models side by side in each ROI, joined within subjects.
+
+    Their differences stand below.
+    """
     rois, subjects, names = order_places(rows["roi"]), people_of(rows), Names()
     whole = combine_subjects(rows, ("roi", "model"), "score")
     plan = plan_ticks(names, [heads.get(one, one) for one in rois], max(0.85, 4.2 / len(rois)), 1.5)
@@ -399,7 +407,10 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
 
 
 def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, str]]:
-    """Read ``"V1: 1.25 (conv1); V2: …"``: numbers, and the names of the layers nearest to them; empty is missing."""
+    """Read ``"V1: 1.25 (conv1); V2: …"``: numbers, and the layers nearest to them.
+
+    Numbers are NaN where the text is empty.
+    """
     if not text:
         return [np.nan] * len(rois), {}
     pattern = "; ".join(rf"{re.escape(roi)}: (nan|[\d.]+) \((.*)\)" for roi in rois)

@@ -121,8 +121,8 @@ def kind_bars(
     ----------
     table : DataFrame
         Columns system, subject (``mean``: over subjects), place, pair, quantity, value, ci_low,
-        ci_high (of ``kinds.csv``). Used when there: p_corrected, correction, family; interval,
-        method, n; null_low and null_high, or null_95; ceiling_low, ceiling_high, ceiling.
+        ci_high (of ``image_types.csv``). Used when there: p_corrected, correction, family;
+        interval, method, n; null_low and null_high, or null_95; ceiling_low, ceiling_high, ceiling.
     system : str
         ``"brain"`` or ``"network"``.
     quantity : {"similarity", "difference"}
@@ -143,15 +143,15 @@ def kind_bars(
     """
     need_columns(
         table,
-        "kinds",
+        "image_types",
         ("system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high"),
     )
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
     rows = names_as_text(table, "system", "subject", "place", "pair", "quantity")
     rows = rows[(rows["system"] == system) & (rows["quantity"] == quantity)]
-    need_columns(rows, f"kinds ({system}, {quantity})", ())
-    refuse_repeats(rows, "kinds", ("place", "pair", "subject"))
+    need_columns(rows, f"image_types ({system}, {quantity})", ())
+    refuse_repeats(rows, "image_types", ("place", "pair", "subject"))
     if quantity == "difference":  # a ceiling bounds a similarity
         rows = rows.drop(columns=["ceiling_low", "ceiling_high", "ceiling"], errors="ignore")
     places, pairs, subjects = (
@@ -446,7 +446,10 @@ def _row_places(n_layers: int, ceiling: bool) -> np.ndarray:
 def _grid(
     part: pd.DataFrame, layers: Sequence[str], rois: Sequence[str], ceiling: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Arrange similarities, and corrected p; rows of the ceiling (upper, lower) below the layers."""
+    """Arrange similarities and corrected p.
+
+    The rows of the ceiling (upper, lower) come below the layers.
+    """
     wide = part.assign(_p=numbers_of(part, "p_corrected", "q"))
     values, p = (
         wide.pivot(index="layer", columns="roi", values=one).reindex(

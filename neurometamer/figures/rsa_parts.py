@@ -1,4 +1,7 @@
-"""What the figures of RSA share: rows over subjects, marks of p with their family, whiskers and limits of axes."""
+"""What the figures of RSA share.
+
+These are rows over subjects, marks of p with their family, whiskers, and limits of axes.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,9 @@ def people_of(rows: pd.DataFrame) -> list[str]:
 
 
 def combine_subjects(rows: pd.DataFrame, key: Sequence[str], value: str) -> pd.DataFrame:
-    """Take the row over subjects of each group, or that of the only subject; else the mean, without interval and p.
+    """Take the row over subjects of each group, or that of the only subject.
+
+    Without either, the mean is taken, without interval and p.
 
     Parameters
     ----------

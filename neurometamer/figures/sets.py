@@ -1,4 +1,7 @@
-"""Tables of sets of metamers as figures read them: one measure, stages in order, and shares of valid metamers."""
+"""Tables of sets of metamers as figures read them.
+
+They have one measure, stages in order, and shares of valid metamers.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ def order_stages(names: Sequence[object]) -> list[str]:
 
 
 def order_sets(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """List the sets of metamers of a table: sets as they come, within each its stages in order, and settings.
+    """List the sets of metamers of a table.
+
+    Sets come in the order of the table, and within each its stages in order, and settings.
 
     Parameters
     ----------
@@ -283,7 +288,9 @@ def state_words(validity: str) -> str:
 
 
 def set_names(rows: pd.DataFrame) -> list[str]:
-    """Name the set of each row in a note: with its stage, and with its setting where there are several.
+    """Name the set of each row in a note.
+
+    Stage and setting are named too where there are several.
 
     Parameters
     ----------

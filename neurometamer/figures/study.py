@@ -1,4 +1,4 @@
-"""Figures: tables and arrays in, matplotlib figures out; nothing here knows the code that made the numbers.
+"""Figures of a study: tables and arrays in, matplotlib figures out.
 
 Every figure is a `matplotlib.figure.Figure` built without pyplot, so no global state is touched and
 no display is needed. Every figure takes a `stamp` ("simulated cortex", "untrained network …") that
@@ -135,7 +135,9 @@ def metamer_sheet(
     judge: str,
     stamp: str = "",
 ) -> Figure:
-    """Show photographs in the first row and below each the metamers of each set of networks, with a judge's words.
+    """Show photographs, and below each the metamers of each set of networks.
+
+    Under each image stands what a judge says to it.
 
     Parameters
     ----------

@@ -32,7 +32,8 @@ COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00",
 MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
 HATCHES = {"RE-AN": "////", "RE-AI": ""}
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
-"""Okabe and Ito's colors, without black, which people (and means) have; its yellow is darkened to be seen on white."""
+"""Okabe and Ito's colors without black, which is the color of people and of means. Their yellow is
+darkened to be seen on white."""
 SIGNS = ("s", "^", "D", "v", "P", "X", "<")
 RDM_COLORMAP = "viridis"
 MATRIX_COLORMAP = "cividis"
@@ -93,7 +94,8 @@ FALLBACK_FONTS = (
     ),
     *("Noto Sans Thai", "Arial Unicode MS", "Nirmala UI"),
 )
-"""Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks, such as Chinese, Japanese and Korean ones."""
+"""Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks. Such letters are Chinese,
+Japanese and Korean ones."""
 
 
 @contextlib.contextmanager
@@ -120,7 +122,7 @@ def figure_style() -> Iterator[None]:
 
 @cache
 def _font_families() -> list[str]:
-    """Name our font and, behind it, those of the installed fonts that have letters which ours lacks."""
+    """Name our font and, behind it, installed fonts with letters that ours lacks."""
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
@@ -128,7 +130,10 @@ def _font_families() -> list[str]:
 
 
 def _show_in_notebooks() -> None:
-    """Let a notebook draw a figure that a cell ends with, which it does by itself only where pyplot was imported."""
+    """Let a notebook draw a figure that a cell ends with.
+
+    By itself a notebook does so only where pyplot was imported.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None:
         return
@@ -261,7 +266,9 @@ def need_columns(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None
 
 
 def order_places(names: Iterable[object]) -> list[str]:
-    """Put the names of ROIs in the order V1, V2, V3, V4, LO; other names (layers too) keep the order they come in.
+    """Put the names of ROIs in the order V1, V2, V3, V4, LO.
+
+    Other names, those of layers too, keep their order.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""One self-contained HTML page from the tables of a recognition experiment; it computes nothing of its own."""
+"""One self-contained HTML page from the tables of a recognition experiment.
+
+It computes nothing of its own.
+"""
 
 from __future__ import annotations
 
@@ -156,7 +159,9 @@ def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
 def first_sentences(
     tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str = ""
 ) -> list[str]:
-    """Say whose images are recognized more often, by the main effects; of one model, how recognition goes on.
+    """Say, by the main effects, whose images are recognized more often.
+
+    With one model, the text says how recognition changes over the stages.
 
     Parameters
     ----------
@@ -197,11 +202,15 @@ def first_sentences(
 
 
 ALPHA, MOST_PAIRS = 0.05, 3
-"""P below which a sentence says that something differs, and pairs of models that get a sentence each."""
+"""P below which a sentence says that something differs, and the pairs of models with a sentence
+each."""
 
 
 def _pair_sentence(row: Mapping[Any, Any], curves: pd.DataFrame, who: str) -> str:
-    """Compare two models over the stages that both have; which is higher is told only where the test is clear."""
+    """Compare two models over the stages that both have.
+
+    The higher one is named only where the test is clear.
+    """
     names = str(row["models"]).split(" vs ")
     wide = (
         curves.pivot_table(index="stage", columns="model", values="proportion")
@@ -328,7 +337,10 @@ def format_p(p: float, n_permutations: int = 0) -> str:
 
 
 def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
-    """Each analysis of two models, and of people and a network, in a line: title, F, and what stands beside it."""
+    """Write each analysis of models, or of people and a network, as a line.
+
+    A line has a title, F and the numbers beside it.
+    """
     anova, shuffled = tables["anova"], tables["permutation"]
     keys = ["analysis", "observer", "models", "source"]
     beside = shuffled.set_index(keys)[["p", "n_permutations"]]

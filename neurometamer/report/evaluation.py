@@ -1,4 +1,7 @@
-"""One self-contained HTML page from the tables of an evaluation; it computes nothing but counts and orders."""
+"""One self-contained HTML page from the tables of an evaluation.
+
+The page only counts and orders; it computes nothing else.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +142,8 @@ def write_report(
 
 
 LEADING = ("recognizability", "observers", "sets", "quality", "divergence")
-"""Sections whose first figure stands on the first screen: that of the first part that was asked for."""
+"""Sections whose first figure may stand on the first screen; the first part that was run is
+taken."""
 
 
 # -------------------------------------------------------------------------------------------- words

@@ -1,4 +1,7 @@
-"""The first screen of the page of an evaluation: what was found in plain words, and a photograph with its metamers."""
+"""The first screen of the page of an evaluation.
+
+It says in plain words what was found, and shows a photograph with its metamers.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +136,10 @@ FEWEST = 5
 
 
 def _recognized_sentence(report: Report) -> str:
-    """Compare the shares recognized with guessing, where there are intervals; empty where there are no shares."""
+    """Compare the shares recognized with guessing, where there are intervals.
+
+    The text is empty where there are no shares.
+    """
     if not report.has("curves"):
         return ""
     rows = report.tables["curves"]
@@ -193,7 +199,10 @@ def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
 
 
 def _single_sentence(report: Report) -> str:
-    """Tell what each network that took no part recognizes, where there are too few of them for a mean."""
+    """Say what each network that took no part recognizes.
+
+    This is for sets with too few such networks for a mean.
+    """
     rows = report.tables["recognizability"]
     rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["rule"] == rows["rule"].iloc[0])]
     rows = rows[(rows["validity"] == report.validity) & (rows["evaluator"] != MEAN)]
@@ -253,7 +262,9 @@ def lead_examples(report: Report) -> list[Example]:
 
 
 def seen_by_others(report: Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
-    """Count the evaluators without part that recognize each metamer, of all classes where they were asked so.
+    """Count the evaluators without part that recognize each metamer.
+
+    The choice is among all classes where evaluators were asked so.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""A methods section to copy for an evaluation of metamers, from its settings and tables, and the works to cite."""
+"""A methods section for an evaluation of metamers, and the works to cite.
+
+Both are written from the settings and the tables.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The answers of a study in sentences: what the tests of its tables say, and no more than they hold."""
+"""The answers of a study in sentences.
+
+They say what the tests of its tables say, and no more than the tables hold.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def answers(study: Study) -> list[Answer]:
 # ------------------------------------------------------------------------- RE-AN, RE-AI, difference
 
 
-def told_kinds(study: Study, system: str) -> pd.DataFrame:
+def image_type_differences(study: Study, system: str) -> pd.DataFrame:
     """Put the similarities of each place beside their difference and its test.
 
     Parameters
@@ -56,10 +59,10 @@ def told_kinds(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The rows of kinds.csv with the difference, over subjects where there are several, and the
-        columns re_an, re_ai and follows (`follows`).
+        The rows of image_types.csv with the difference, over subjects where there are several, and
+        the columns re_an, re_ai and follows (`follows`).
     """
-    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    rows = _over_subjects_or_single(study.rows("image_types", system=system))
     differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
     similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
     wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
@@ -88,7 +91,7 @@ def follows(row: Mapping[Any, Any]) -> str:
     Parameters
     ----------
     row : mapping
-        Of kinds.csv: value, ci_low, ci_high and p_corrected.
+        Of image_types.csv: value, ci_low, ci_high and p_corrected.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def correction_text(rows: pd.DataFrame) -> str:
 
 
 def interval_notes(study: Study) -> list[str]:
-    """Say of each kind of interval in kinds.csv what it speaks of.
+    """Say of each kind of interval in image_types.csv what it speaks of.
 
     Parameters
     ----------
@@ -153,7 +156,7 @@ def interval_notes(study: Study) -> list[str]:
     """
     from neurometamer.rsa.image_types.options import INTERVALS
 
-    names = dict.fromkeys(study.rows("kinds")["interval"].dropna().astype(str))
+    names = dict.fromkeys(study.rows("image_types")["interval"].dropna().astype(str))
     return [
         f"Interval “{name}”: {INTERVALS[name]}."
         for name in names
@@ -174,7 +177,11 @@ def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
     ]
     columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
     return Grid(
-        caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv"
+        caption=caption,
+        columns=columns,
+        rows=cells,
+        n_rows=len(cells),
+        source="tables/image_types.csv",
     )
 
 
@@ -209,7 +216,7 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
     study : Study
         As read.
     rows : pandas.DataFrame
-        Of `told_kinds`, at least one.
+        Of `image_type_differences`, at least one.
     places : str
         What one of them is called.
     system : str
@@ -265,7 +272,7 @@ def _kind_text(rows: pd.DataFrame) -> str:
 
 def _above_chance(study: Study, system: str, places: str) -> str:
     """Count the similarities that permuted labels do not reach."""
-    rows = _over_subjects_or_single(study.rows("kinds", system=system, quantity="similarity"))
+    rows = _over_subjects_or_single(study.rows("image_types", system=system, quantity="similarity"))
     tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
     if tested.empty:
         return ""
@@ -291,20 +298,25 @@ def network_answer(study: Study) -> Answer | None:
     Answer or None
         None where no kinds of images were compared.
     """
-    rows = told_kinds(study, "network")
+    rows = image_type_differences(study, "network")
     if rows.empty:
         return _similar_answer(study, "network")
     return Answer(
         title="In the network: does similarity follow what people see, or the network's decision?",
         number=headline(study, rows, "layer"),
-        text=f"{_DEFINITION}{_kind_text(rows)}{_above_chance(study, 'network', 'layer')}{_trend_text(study)}",
+        text=_DEFINITION
+        + _kind_text(rows)
+        + _above_chance(study, "network", "layer")
+        + _trend_text(study),
         grid=_kind_grid(rows, "layer", "Layers of the network"),
         headline=True,
     )
 
 
 def similar_places(study: Study, system: str) -> pd.DataFrame:
-    """Give the similarity of photographs with one other kind of images, where only that kind was shown.
+    """Give the similarity of photographs and one other kind of images.
+
+    This is for studies that show only that kind.
 
     Parameters
     ----------
@@ -316,11 +328,11 @@ def similar_places(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the
-        column follows: ``above chance``, ``not above chance`` (corrected p) or ``not tested``.
+        Rows of image_types.csv, over subjects where there are several, in the order of figures, and
+        the column follows: ``above chance``, ``not above chance`` (corrected p) or ``not tested``.
         Empty where there is a difference.
     """
-    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    rows = _over_subjects_or_single(study.rows("image_types", system=system))
     if rows.empty or (rows["quantity"] == "difference").any():
         return rows.iloc[:0]
     rows = rows.drop_duplicates("place").set_index("place", drop=False)
@@ -367,7 +379,7 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
             columns=(noun, f"{pair} (interval)", "p, corr."),
             rows=cells,
             n_rows=len(cells),
-            source="tables/kinds.csv",
+            source="tables/image_types.csv",
         ),
         headline=True,
     )
@@ -399,11 +411,11 @@ def brain_answer(study: Study) -> Answer | None:
     Answer or None
         None where no kinds of images were compared.
     """
-    rows = told_kinds(study, "brain")
+    rows = image_type_differences(study, "brain")
     if rows.empty:
         return _similar_answer(study, "brain")
     cortex = "In the simulated cortex" if study.simulated else "In cortex"
-    defined = "" if len(told_kinds(study, "network")) else _DEFINITION
+    defined = "" if len(image_type_differences(study, "network")) else _DEFINITION
     over = (
         f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
     )
@@ -412,7 +424,11 @@ def brain_answer(study: Study) -> Answer | None:
         number=headline(
             study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"
         ),
-        text=f"{over}{defined}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
+        text=over
+        + defined
+        + _kind_text(rows)
+        + _above_chance(study, "brain", "ROI")
+        + _single_text(study),
         grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
         headline=True,
     )
@@ -420,7 +436,7 @@ def brain_answer(study: Study) -> Answer | None:
 
 def _single_text(study: Study) -> str:
     """Say how many tests of single subjects agree."""
-    rows = study.rows("kinds", system="brain", quantity="difference")
+    rows = study.rows("image_types", system="brain", quantity="difference")
     rows = rows[rows["subject"] != "mean"]
     if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
         return ""
@@ -477,7 +493,9 @@ def metamer_answer(study: Study) -> Answer | None:
 
 
 def checks_answer(study: Study) -> Answer | None:
-    """Say whether the images and, for a simulation, the analysis did what they should: what all else rests on.
+    """Say whether the images and, for a simulation, the analysis did what they should.
+
+    All other results rest on this.
 
     Parameters
     ----------
@@ -576,7 +594,10 @@ def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _criterion(study: Study, kind: str) -> float | None:
-    """Find the confidence that the generator of this kind was asked for; None for images given from elsewhere."""
+    """Find the confidence that the generator of this kind was asked for.
+
+    The value is None for images that the study did not make.
+    """
     settings = study.section("settings")
     images = settings.get("images")
     if isinstance(images, Mapping) and images.get("ready"):

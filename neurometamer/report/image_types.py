@@ -1,4 +1,7 @@
-"""The figures of ``neurometamer image-types``: similarities and differences of brain and network, on one page."""
+"""The figures of ``neurometamer image-types`` on one page.
+
+They show similarities and differences of brain and network.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from neurometamer.report import rsa as rsa_page
 from neurometamer.report.findings import (
     brain_answer,
     correction_text,
+    image_type_differences,
     network_answer,
     similar_places,
-    told_kinds,
 )
 from neurometamer.report.lead import lead_charts
 from neurometamer.report.methods import cited_works, methods_text
@@ -66,9 +69,9 @@ def write_kind_figures(
     Parameters
     ----------
     folder : path-like
-        Gets ``index.html``, ``kinds.csv``, ``kinds.json``, and
-        ``figures/kinds_<system>_<quantity>`` as SVG, PNG and CSV; numbered where several files hold
-        a system.
+        Gets ``index.html``, ``image_types.csv``, ``image_types.json``, and
+        ``figures/image_types_<system>_<quantity>`` as SVG, PNG and CSV; numbered where
+        several files hold a system.
     table : pandas.DataFrame
         Of `neurometamer.compare_image_types`, with a column source.
     options : ImageTypeOptions
@@ -100,7 +103,7 @@ def write_kind_figures(
     sections = [
         _section(folder, rows, system, stamps) for system, rows in compared.items() if len(rows)
     ]
-    write_table(folder / "kinds.csv", table)
+    write_table(folder / "image_types.csv", table)
     files = {
         Path(one).name: one
         for one in (*rdms, *patterns, *activations, *images)
@@ -108,7 +111,7 @@ def write_kind_figures(
     }
     inputs = {name: digest_file(file) for name, file in files.items()}
     told = provenance(asdict(options) | dict(settings), inputs=inputs)
-    write_json(folder / "kinds.json", told)
+    write_json(folder / "image_types.json", told)
     ceiling = ["ceiling"] if "ceiling_low" in table.columns else []
     first, sections = _first_screen(folder, table, options, stamps, sections)
     study = _study(folder, table, told)
@@ -120,10 +123,10 @@ def write_kind_figures(
         first=first,
         methods=[*_made_of(table), *methods_text(study)[:1]],
         sections=sections,
-        tables=[("kinds.csv", "Similarities and differences", table)],
+        tables=[("image_types.csv", "Similarities and differences", table)],
         told=told,
         stamps=[one for found in stamps.values() for one in found],
-        references=["kinds", "rsa", *ceiling],
+        references=["image_types", "rsa", *ceiling],
         works=cited_works(study),
     )
 
@@ -140,7 +143,7 @@ def _study(
         "brain": {"simulated": rsa_page.SIMULATED in stamps},
         "model": {"trained": rsa_page.UNTRAINED not in stamps},
     }
-    return study_of_tables(folder, {"kinds": table}, record)
+    return study_of_tables(folder, {"image_types": table}, record)
 
 
 def _first_screen(
@@ -191,7 +194,7 @@ def _told(study: Study, system: str, options: ImageTypeOptions) -> tuple[str, st
         assert answer is not None  # the table has rows of this system
         return answer.number, answer.text
     noun = {"network": "layer", "brain": "region"}[system]
-    rows = told_kinds(study, system)
+    rows = image_type_differences(study, system)
     if rows.empty:  # one pair: its similarities
         rows = similar_places(study, system)
         above = int((rows["follows"] == "above chance").sum())
@@ -295,9 +298,9 @@ def _picture(
             continue
         place = SYSTEMS[system].lower().rstrip("s")
         drawing = rsa_page.Drawing(
-            name=f"kinds_{system}{number}_{quantity}",
+            name=f"image_types_{system}{number}_{quantity}",
             figure=kind_bars(own, system=system, quantity=quantity, stamp=stamp),
-            numbers={f"kinds_{system}{number}_{quantity}": own},
+            numbers={f"image_types_{system}{number}_{quantity}": own},
             caption=f"{quantity.capitalize()}: {words}, in each {place} (from "
             f"{rows['source'].iloc[0]}).",
             alt=f"Bars with intervals, one group a {place}.",

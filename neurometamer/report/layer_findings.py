@@ -46,7 +46,9 @@ def whose(study: Study) -> str:
 
 
 def layer_answer(study: Study) -> Answer | None:
-    """Say which layer is most like each region as judged on other photographs, beside the naive choice.
+    """Say which layer is most like each region, as judged on other photographs.
+
+    The naive choice, on the same photographs, stands beside it.
 
     Parameters
     ----------
@@ -321,7 +323,10 @@ _TESTED = {
 
 
 def _averaged(rows: pd.DataFrame) -> str:
-    """Say over what the mean of an encoding table is taken; what has one value is not averaged over."""
+    """Say over what the mean of an encoding table is taken.
+
+    Columns with one value are not averaged over.
+    """
     counts = {
         "subject": rows["subject"].nunique(),
         "ROI": rows["roi"].nunique(),

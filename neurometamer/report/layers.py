@@ -1,4 +1,7 @@
-"""The figures of ``neurometamer layers``: layers by region, best layers, weighted layers, hierarchy, on one page."""
+"""The figures of ``neurometamer layers`` on one page.
+
+They show layers by region, best layers, weighted layers and the hierarchy.
+"""
 
 from __future__ import annotations
 

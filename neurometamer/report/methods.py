@@ -1,4 +1,7 @@
-"""A methods section to copy: what was really run, from settings, tables and versions, and the works to cite for it."""
+"""A methods section that says what was run, and the works to cite for it.
+
+It is written from settings, tables and versions.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def cited_works(study: Study) -> dict[str, str]:
     dict of str to str
         Key of `neurometamer.report.references.WORKS` to what is used of it.
     """
-    kinds = study.rows("kinds")
+    kinds = study.rows("image_types")
     rsa = _settings(study, "rsa")
     corrections = {str(name) for name in kinds["correction"].dropna()}
     name = str(study.section("model").get("name", ""))
@@ -262,7 +265,7 @@ def _similarity(study: Study) -> str:
 
 
 def _kinds(study: Study) -> str:
-    rows = study.rows("kinds")
+    rows = study.rows("image_types")
     if rows.empty:
         return ""
     if (rows["subject"] == "mean").any():
@@ -338,7 +341,8 @@ def software_text(told: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> software_text({"versions": {"neurometamer": "0.1.0", "numpy": "2.1.0"}, "python": "3.12.1", "seed": 3})
+    >>> versions = {"neurometamer": "0.1.0", "numpy": "2.1.0"}
+    >>> software_text({"versions": versions, "python": "3.12.1", "seed": 3})
     'Software: neurometamer 0.1.0 (Python 3.12.1, numpy 2.1.0). Random seed: 3.'
     """
     versions = told.get("versions") or {}

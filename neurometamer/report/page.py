@@ -1,4 +1,4 @@
-"""The parts that all HTML pages share: figures and tables on the page, settings, and how the page is written.
+"""The parts that all HTML pages share.
 
 A page holds its figures, loads nothing and needs no JavaScript; equal tables give equal bytes.
 """
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One figure on the page: its image as a data URI, its caption and its text for those who cannot see it.
+    """One figure on the page.
+
+    It holds the image as a data URI, its caption, and its text for readers who cannot see it.
 
     `numbers` names the CSV files beside it that hold what was drawn.
     """
@@ -40,7 +42,10 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One table on the page, all cells as text; `n_rows` counts the file's rows, `same` holds its constant columns."""
+    """One table on the page, all cells as text.
+
+    `n_rows` counts the rows of the file; `same` holds its constant columns.
+    """
 
     caption: str
     columns: Sequence[str]
@@ -261,8 +266,10 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
 
     Examples
     --------
-    >>> column_texts("r", pd.Series([0.5, -0.031, None])), column_texts("p_corrected", pd.Series([0.2, 0.0001]))
-    (['.50', '−.03', '–'], ['.200', '< .001'])
+    >>> column_texts("r", pd.Series([0.5, -0.031, None]))
+    ['.50', '−.03', '–']
+    >>> column_texts("p_corrected", pd.Series([0.2, 0.0001]))
+    ['.200', '< .001']
     >>> column_texts("n", pd.Series([16.0, 1200.0]))
     ['16', '1200']
     """
@@ -399,7 +406,9 @@ def table_grid(
 def folded_grid(
     table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = ""
 ) -> Grid:
-    """Put a table on the page, and say once what is the same in all rows (method, weights …), so that it fits.
+    """Put a table on the page.
+
+    What is the same in all rows (method, weights …) is said once, so that the table fits.
 
     Parameters
     ----------
@@ -496,7 +505,9 @@ def embed_figure(
     raster: bool = False,
     small: bool = False,
 ) -> Picture:
-    """Save a figure beside the page and embed it: vectors where the figure has few pixels of its own.
+    """Save a figure beside the page and embed it.
+
+    It is embedded as vectors where the figure has few pixels of its own.
 
     Parameters
     ----------

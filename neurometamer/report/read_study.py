@@ -1,4 +1,7 @@
-"""Read what a study folder holds on disk: tables, stimuli, RDMs, provenance. Absent parts are empty, not errors."""
+"""Read the tables, stimuli, RDMs and provenance of a study folder.
+
+Absent parts are empty and no error.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "p",
         "success",
     ),
-    "kinds": (
+    "image_types": (
         "system",
         "subject",
         "place",
@@ -174,7 +177,7 @@ class Study:
         named = self.section("brain").get("subjects")
         if isinstance(named, list) and named:
             return tuple(map(str, named))
-        brain = self.rows("kinds", system="brain")["subject"]
+        brain = self.rows("image_types", system="brain")["subject"]
         everyone = pd.concat(
             [brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))]
         )
@@ -191,7 +194,11 @@ class Study:
         """
         if self.simulated:
             return "a simulated cortex"
-        tables = (self.rows("kinds", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
+        tables = (
+            self.rows("image_types", system="brain"),
+            self.rows("layer_roi"),
+            self.rows("encoding"),
+        )
         asked = self.section("brain").get("source", "none") != "none"
         return "visual cortex" if asked or any(len(table) for table in tables) else ""
 
@@ -378,7 +385,9 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
 def study_of_tables(
     folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]
 ) -> Study:
-    """Take tables that one command made for those of a study, so that its page is written in the same sentences.
+    """Take the tables of one command for those of a study.
+
+    So the page of the command is written in the same sentences.
 
     Parameters
     ----------

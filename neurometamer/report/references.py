@@ -1,4 +1,7 @@
-"""The works that the pages cite: one table, written as text for a reader and as BibTeX for a manuscript."""
+"""The works that the pages cite, in one table.
+
+They are written as text for a reader and as BibTeX for a manuscript.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One self-contained page of the commands of RSA: figures with the tables behind them, methods, settings, versions.
+"""One self-contained page of the commands of RSA.
 
 The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names
 its CSV.
@@ -57,7 +57,7 @@ METHOD_COLUMNS: Mapping[str, str] = {
 REFERENCES: Mapping[str, tuple[str, str]] = {
     "rsa": ("kriegeskorte2008", "RDMs, their comparison, and stimuli placed by them"),
     "ceiling": ("nili2014", "lower and upper noise ceiling"),
-    "kinds": ("zhang2021", "RE–AN against RE–AI similarity"),
+    "image_types": ("zhang2021", "RE–AN against RE–AI similarity"),
     "searchlight": ("kriegeskorte2006", "searchlights"),
     "max-T": ("nichols2002", "family-wise p by the largest value of each permutation"),
     "mds": ("kruskal1964", "stress-1"),
@@ -309,7 +309,10 @@ def write_rsa_page(
 
 
 def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
-    """Remove figures that the page of an earlier run lists and this one does not, so that none is taken for new."""
+    """Remove figures that the page of an earlier run lists and this one does not.
+
+    So no old figure is taken for a new one.
+    """
     page = folder / PAGE
     if not page.is_file():
         return

@@ -1,4 +1,7 @@
-"""The figures of ``neurometamer searchlight``: each map of a volume from three sides, or of a mesh, on one page."""
+"""The figures of ``neurometamer searchlight`` on one page.
+
+Each map of a volume is shown from three sides; a map of a mesh is shown on it.
+"""
 
 from __future__ import annotations
 

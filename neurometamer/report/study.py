@@ -1,4 +1,4 @@
-"""One HTML file from a study folder: reads the tables, images and RDMs on disk, draws the figures, writes the page.
+"""One HTML file from a study folder.
 
 Nothing is computed here but counts and means of what the tables hold (and, for figures, mean RDMs
 and the places of stimuli), so the page can say no more than they do. The page holds its figures,
@@ -40,7 +40,7 @@ from neurometamer.report.page import (
 from neurometamer.report.read_study import LOCK, TABLES, Study, read_study
 from neurometamer.report.study_rsa import (
     bounds,
-    kinds_section,
+    image_types_section,
     layers_section,
     picture,
     places_section,
@@ -181,7 +181,10 @@ def _transfer_section(study: Study) -> Section | None:
 
 
 def _metamer_section(study: Study) -> Section | None:
-    """Show metamers of one network beside those of a set, and what others say to them; None where none were made."""
+    """Show metamers of one network beside those of a set, and what others say to them.
+
+    The section is None where no metamers were made.
+    """
     rows = study.rows("metamers")
     if rows.empty:
         return None
@@ -397,7 +400,7 @@ def _recovery_section(study: Study) -> Section | None:
 CAPTIONS = {
     "transfer": "Other networks",
     "metamers": "Metamers",
-    "kinds": "RE–AN, RE–AI and their difference, with their tests",
+    "image_types": "RE–AN, RE–AI and their difference, with their tests",
     "regions": "Regions",
     "trends": "Trends over layers",
     "layer_roi": "Layers and ROIs",
@@ -420,7 +423,7 @@ def _all_tables(study: Study) -> list[Grid]:
         table = study.rows(name)
         if len(table):
             brain = name not in OF_NETWORK and (
-                name != "kinds" or (table["system"] == "brain").any()
+                name != "image_types" or (table["system"] == "brain").any()
             )
             stamp = study.brain_stamp if brain else study.network_stamp
             grids.append(folded_grid(table, titled(CAPTIONS[name], stamp), f"tables/{name}.csv"))
@@ -433,7 +436,9 @@ def _all_tables(study: Study) -> list[Grid]:
 
 
 def applied_settings(study: Study) -> dict[str, Any]:
-    """Leave out the settings of what was not done: no simulation for measured data, no generator of given images.
+    """Leave out the settings of steps that were not done.
+
+    Measured data have no simulation, and given images no generator.
 
     Parameters
     ----------
@@ -476,7 +481,10 @@ def _brain_record(study: Study) -> dict[str, Any]:
 
 
 def _settings(study: Study) -> list[Grid]:
-    """Every setting that was used, then what else makes the result again: model, brain, seed, digests, versions."""
+    """List every setting that was used, and what else makes the result again.
+
+    These are model, brain, seed, digests and versions.
+    """
     parts: dict[str, tuple[str, object]] = {
         "settings": ("Settings", applied_settings(study)),
         "model": ("Network", study.section("model")),
@@ -616,7 +624,7 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     _stimuli_section,
     _transfer_section,
     _metamer_section,
-    kinds_section,
+    image_types_section,
     _regions_section,
     layers_section,
     rdms_section,
@@ -666,7 +674,7 @@ def _bounds_text(study: Study) -> str:
         "No sentence above goes without its test, or says that it is a count.",
         *interval_notes(study),
     ]
-    differences = study.rows("kinds", quantity="difference")
+    differences = study.rows("image_types", quantity="difference")
     if len(differences):
         parts.append(
             "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject "

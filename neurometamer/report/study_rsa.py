@@ -1,4 +1,4 @@
-"""The parts of a study's report that show representational similarity: tests of kinds, layers and areas, RDMs, places.
+"""The parts of a study's report that show representational similarity.
 
 Each figure is written as SVG and PNG with the CSV of what it shows. Stimuli have one order: kinds
 RE, AN, AI, and photographs by category, then by name.
@@ -20,7 +20,7 @@ from neurometamer.figures.style import (
     format_number,
     order_places,
 )
-from neurometamer.report.findings import told_kinds
+from neurometamer.report.findings import image_type_differences
 from neurometamer.report.layer_findings import over_subjects
 from neurometamer.report.page import Picture, Section, embed_figure, p_text, table_grid
 from neurometamer.report.read_study import Study
@@ -56,7 +56,9 @@ def picture(
     raster: bool = False,
     small: bool = False,
 ) -> Picture:
-    """Save a figure and its numbers beside the report, and embed it with the stamp of what it rests on.
+    """Save a figure and its numbers beside the report, and embed it.
+
+    The figure has the stamp of the data it rests on.
 
     Parameters
     ----------
@@ -132,7 +134,7 @@ def bounds(rows: pd.DataFrame) -> str:
 # -------------------------------------------------------------------------------------------- kinds
 
 
-def kinds_section(study: Study) -> Section | None:
+def image_types_section(study: Study) -> Section | None:
     """Show RE-AN, RE-AI and their difference, network and brain, with the trends over layers.
 
     Parameters
@@ -147,7 +149,7 @@ def kinds_section(study: Study) -> Section | None:
     """
     pictures = []
     for system in ("brain", "network"):
-        rows = study.rows("kinds", system=system)
+        rows = study.rows("image_types", system=system)
         quantities = dict.fromkeys(rows["quantity"])
         pictures += [_kind_picture(study, rows, system, quantity) for quantity in quantities]
     if not pictures:
@@ -163,10 +165,12 @@ def kinds_section(study: Study) -> Section | None:
     ]
     pairs = [
         pair.replace("-", "–")
-        for pair in dict.fromkeys(study.rows("kinds", quantity="similarity")["pair"])
+        for pair in dict.fromkeys(study.rows("image_types", quantity="similarity")["pair"])
     ]
     title = "RE–AN, RE–AI and their difference" if len(pairs) > 1 else "".join(pairs)
-    return Section(key="kinds", title=title, pictures=pictures, grids=grids if len(trends) else [])
+    return Section(
+        key="image-types", title=title, pictures=pictures, grids=grids if len(trends) else []
+    )
 
 
 def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) -> Picture:
@@ -191,7 +195,7 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
         quantity=quantity,
         stamp=study.brain_stamp if brain else study.network_stamp,
     )
-    told = told_kinds(study, system).to_dict("records")
+    told = image_type_differences(study, system).to_dict("records")
     alt = "; ".join(_told(row, quantity) for row in told)
     whole = (
         shown[shown["subject"] == "mean"] if brain and (shown["subject"] == "mean").any() else shown
@@ -203,7 +207,7 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
     caption = f"{what[quantity]}; {system}, {where}. {bounds(shown)}{tests}"
     return picture(
         study,
-        f"kinds_{system}_{quantity}",
+        f"image_types_{system}_{quantity}",
         figure,
         caption,
         f"Bars. {alt}.",
@@ -230,7 +234,10 @@ def _told(row: Mapping[Any, Any], quantity: str) -> str:
 
 
 def layers_section(study: Study) -> Section | None:
-    """Show layers beside areas: all with all, the best layer, weighted layers, and the order of areas.
+    """Show layers beside areas.
+
+    The figures are all layers with all areas, the best layer, weighted layers, and the order of
+    areas.
 
     Parameters
     ----------
@@ -535,13 +542,18 @@ def _each_kind_picture(study: Study, system: str, several: bool) -> Picture:
         f"{count_text(len(order), 'photograph')} each."
     )
     numbers = figures.rdm_pairs(stack, **drawn)
-    return picture(study, f"rdms_{system}_kinds", figure, caption, alt, table=numbers, brain=brain)
+    return picture(
+        study, f"rdms_{system}_image_types", figure, caption, alt, table=numbers, brain=brain
+    )
 
 
 def _by_kind(
     matrices: np.ndarray, names: Sequence[str], kinds: Sequence[str], order: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """Cut RDMs of all stimuli into kinds × places; a photograph that a kind lacks has missing values there."""
+    """Cut RDMs of all stimuli into kinds × places.
+
+    A photograph that a kind lacks has missing values there.
+    """
     rows = [kind for kind in KINDS if kind in kinds]
     out = np.full((len(rows), len(matrices), len(order), len(order)), np.nan)
     for i, kind in enumerate(rows):

@@ -137,7 +137,10 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
 
 
 def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
-    """Open the runs of a subject: headers, sidecars, events and confounds are read and checked, images are not."""
+    """Open the runs of a subject.
+
+    Headers, sidecars, events and confounds are read and checked; images are not.
+    """
     from fmri.bold import read_runs
 
     files = scanned(work, subject)
@@ -154,7 +157,10 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
 
 
 def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
-    """Estimate one beta per image × presentation, simulated and measured subjects by the same path."""
+    """Estimate one beta per image × presentation.
+
+    Simulated and measured subjects take the same path.
+    """
     from fmri.betas import estimate_betas
     from fmri.patterns import write_patterns
 

@@ -1,4 +1,7 @@
-"""What can be known before any work: whether files, tables and settings of a study suit each other."""
+"""What can be known before any work.
+
+The checks say whether files, tables and settings of a study suit each other.
+"""
 
 from __future__ import annotations
 
@@ -154,7 +157,10 @@ def _check_measure(work: Workspace) -> None:
 
 
 def _check_names(work: Workspace) -> None:
-    """Refuse names that do not go together, such as a comparator for which an interval is not defined."""
+    """Refuse names that do not go together.
+
+    An example is a comparator for which an interval is not defined.
+    """
     try:
         for system in ("network", "brain"):
             kind_options(work, system, {kind: ("RE", kind) for kind in ("AN", "AI")})

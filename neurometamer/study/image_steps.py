@@ -121,7 +121,10 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
-    """Add what the network says to images that do not carry it yet: its first class and how sure it is."""
+    """Add what the network says to images that do not carry it yet.
+
+    This is its first class and the probability of it.
+    """
     from stimuli_gen.models import predict
 
     if "top1_index" in given.table:
@@ -173,7 +176,11 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def _judgements(judge: StagedModel, found: np.ndarray, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a kind: how often the judge says the target, how sure, and how often what it says to the photograph."""
+    """Summarize a judge's answers, one row a kind of image.
+
+    The row says how often the judge names the target, how sure it is, and how often it agrees with
+    its answer to the photograph.
+    """
     top = pd.Series(found.argmax(axis=1), index=table["id"])
     rows = []
     for kind, part in table[table["kind"] != "RE"].groupby("kind", sort=False):
@@ -209,7 +216,10 @@ def stimulus_table(work: Workspace) -> pd.DataFrame:
 
 
 def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
-    """Present the saved images to a network: as they are where the size fits, else through its preprocessing."""
+    """Present the saved images to a network.
+
+    They are shown as they are where the size fits, else through its preprocessing.
+    """
     from stimuli_gen.photographs import load_photographs
 
     ours = shown_stimuli(work)

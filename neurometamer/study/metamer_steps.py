@@ -1,4 +1,7 @@
-"""Steps that make metamers of one network and of sets of networks, and ask other networks what they show."""
+"""Steps that make metamers of networks and of sets of networks.
+
+Other networks are asked what the metamers show.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def set_name(names: Iterable[str]) -> str:
 
 
 def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Path]:
-    """Make the metamers of one set of networks; each finished image is kept even when the step is interrupted."""
+    """Make the metamers of one set of networks.
+
+    Each finished image is kept even when the step is interrupted.
+    """
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
     from stimuli_gen.stimuli import concat_stimuli, write_pictures, write_records
@@ -76,7 +82,10 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
 
 
 def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Ask networks that the metamers were not made for about the saved images, through their own preprocessing."""
+    """Ask networks that the metamers were not made for about the saved images.
+
+    Each sees them through its own preprocessing.
+    """
     from stimuli_gen.models import predict
     from stimuli_gen.stimuli import read_stimuli
 
@@ -98,7 +107,10 @@ def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
 def _judgements(
     judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, found: np.ndarray
 ) -> list[dict[str, Any]]:
-    """One row a metamer: what its own networks and the judge say, beside what the judge says to the photograph."""
+    """Say what its own networks and the judge say, one row a metamer.
+
+    What the judge says to the photograph stands beside it.
+    """
     place = {one: row for row, one in enumerate(table["id"])}
     rows = []
     for found_row in table[table["kind"] == "metamer"].to_dict("records"):
@@ -167,7 +179,10 @@ def _photographs(work: Workspace, network: StagedModel) -> StimulusSet:
 def _nulls(
     work: Workspace, networks: list[StagedModel], matches: Iterable[Match]
 ) -> list[NullDistribution]:
-    """Measure how alike the responses to different photographs of the study are, for each network of a set."""
+    """Measure how alike the responses to different photographs of the study are.
+
+    This is done for each network of a set.
+    """
     from stimuli_gen.nulls import null_distribution
 
     n_pairs = work.settings.metamers.null_pairs

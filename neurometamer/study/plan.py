@@ -1,4 +1,4 @@
-"""What is done, what is to do, in which order: a study can be killed at any time and goes on where it was.
+"""The plan of a study: what is done, what is to do, and in which order.
 
 A step is done when its record says so: the record holds the step's key (its settings, the keys and
 outputs of the steps it needs, the contents of the user's files it reads, the package version) and a
@@ -44,7 +44,8 @@ KEPT = ("finished", "nulls")
 """Folders of the state whose files outlive their step and carry checksums of their own."""
 
 SECONDS = "seconds.json"
-"""File of the state that says how long steps took: the one place for wall times, so that equal runs are equal files."""
+"""File of the state that says how long steps took: the one place for wall times, so that equal runs
+are equal files."""
 
 Outputs = dict[str, str]
 """File, relative to the study's folder, to the digest of its contents."""
@@ -410,8 +411,8 @@ def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 REPAIRED = ("glm", "selection")
-"""Sections that messages about scanned data advise to change. A change of these, or of a subject, does not make a
-folder another study's: the steps that read them are made again."""
+"""Sections that messages about scanned data advise to change. A change of these, or of a subject,
+does not make a folder another study's: the steps that read them are made again."""
 
 
 def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -422,7 +423,10 @@ def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outputs:
-    """Run a step and record every file that it wrote; files of its last run that it no longer writes go."""
+    """Run a step and record every file that it wrote.
+
+    Files of its last run that it no longer writes are removed.
+    """
     record = workspace.state("steps", f"{step.name}.json")
     before = _recorded(record)
     with written_files() as written:
@@ -462,7 +466,10 @@ def _recorded(record: Path) -> dict[str, Any]:
 
 
 def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
-    """Return what a step wrote when it is done: same key, and every file as it was; else remove what is damaged."""
+    """Return what a step wrote when it is done.
+
+    It is done when it has the same key and every file is as it was; else damaged files are removed.
+    """
     found = _recorded(workspace.state("steps", f"{step.name}.json"))
     if found.get("key") != key:
         return None

@@ -1,4 +1,7 @@
-"""What the simulation planted, and what the pipeline found of it: a row a claim, each with its criterion."""
+"""What the simulation planted, and what the pipeline found of it.
+
+There is a row a claim, each with its criterion.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ def _voxel_keys(patterns: Patterns) -> pd.Series:
 
 
 def _profile_correlations(truth: SimulatedTruth, patterns: Patterns) -> np.ndarray:
-    """Correlate planted and estimated responses over images, voxel by voxel; both joined by name."""
+    """Correlate planted and estimated responses over images, voxel by voxel.
+
+    Both are joined by name.
+    """
     conditions, found = patterns.means()
     order = {one: row for row, one in enumerate(truth.conditions)}
     keys = {key: column for column, key in enumerate(_truth_keys(truth))}
@@ -128,7 +134,10 @@ def _truth_keys(truth: SimulatedTruth) -> list[tuple[Any, ...]]:
 def _feature_rows(
     work: Workspace, subjects: Sequence[str], mixing: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Do regions follow pixels or objects as planted? By RDMs of the planted feature spaces on the photographs."""
+    """Compare regions with the planted share of pixels and objects.
+
+    RDMs of the planted feature spaces on the photographs decide.
+    """
     preference = _object_preference(work)
     for roi, share in mixing.items():
         if share not in (0.0, 1.0):
@@ -158,7 +167,10 @@ def _feature_rows(
 
 
 def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
-    """Subject, region → Spearman of its RDM with the object RDM minus that with the Gabor RDM; photographs only."""
+    """Give the preference for objects of each subject and region, on photographs only.
+
+    This is Spearman of its RDM with the object RDM minus that with the Gabor RDM.
+    """
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.compute import compute_rdm, label_rdms, read_rdms
 
@@ -188,7 +200,10 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
 
 
 def _z_scored(values: np.ndarray) -> np.ndarray:
-    """Scale features as the simulation does before it draws voxels from them; constant ones are left out."""
+    """Scale features as the simulation does before it draws voxels from them.
+
+    Constant features are left out.
+    """
     spread = values.std(axis=0)
     varying = values[:, spread > 0]
     return (varying - varying.mean(axis=0)) / spread[spread > 0]
@@ -196,7 +211,7 @@ def _z_scored(values: np.ndarray) -> np.ndarray:
 
 def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
     """Check that what nobody planted is not found: no region follows adversarial structure."""
-    brain = _similarities(work.path("tables", "kinds.csv"))
+    brain = _similarities(work.path("tables", "image_types.csv"))
     if {"RE-AI", "RE-AN"} <= set(brain.columns):  # else the images that were shown lack a kind
         more = brain["RE-AI"] > brain["RE-AN"]
         yield _row(
@@ -220,7 +235,10 @@ def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
 
 
 def _similarities(kinds: Path) -> pd.DataFrame:
-    """Arrange the similarities of single subjects: a row a subject and region, a column a pair; empty without any."""
+    """Arrange the similarities of single subjects.
+
+    There is a row a subject and region, and a column a pair; the table is empty without any.
+    """
     if not kinds.is_file():
         return pd.DataFrame()
     table = read_table(kinds)
@@ -233,7 +251,10 @@ def _similarities(kinds: Path) -> pd.DataFrame:
 
 
 def _encoding_rows(table: pd.DataFrame, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Check regions that follow objects alone: their AN percepts are random, so nothing can predict them."""
+    """Check regions that follow objects alone.
+
+    Their AN percepts are random, so nothing can predict them.
+    """
     objects = [roi for roi, share in mixing.items() if share == 1]
     subjects = table[table["subject"] != "mean"]
     noise = subjects[subjects["roi"].isin(objects) & (subjects["test"] == "AN")]["r"]

@@ -1,4 +1,4 @@
-"""The regions of a study: how many voxels each has before and after the selection, and how reliable they are."""
+"""The regions of a study: voxels before and after the selection, and reliability."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
 
 MOST_REFITS = 250
-"""Resamples in which models of layers are fitted anew: their standard error alone is used, known to 5 % from so many,
-and each takes ten times as long as one of a fixed layer."""
+"""Resamples in which models of layers are fitted anew: their standard error alone is used, known to
+5 % from so many, and each takes ten times as long as one of a fixed layer."""
 
 MIN_ROIS = 3
 """Fewer regions have no order to be tested."""
@@ -70,8 +70,11 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_rdms(rdms, work.path("rdms", "network.h5"))]
 
 
-def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Test RE-AN, RE-AI and their difference in each layer and region, and their trends over the layers."""
+def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Test RE-AN, RE-AI and their difference in each layer and region.
+
+    Trends over the layers are tested too.
+    """
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import known_classes
@@ -99,7 +102,7 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
             written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
     return [
-        write_table(work.path("tables", "kinds.csv"), pd.concat(parts, ignore_index=True)),
+        write_table(work.path("tables", "image_types.csv"), pd.concat(parts, ignore_index=True)),
         *written,
     ]
 
@@ -175,7 +178,10 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
 
 
 def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Compare layers with regions on regular images: all with all, the best layer, weighted layers, their order."""
+    """Compare layers with regions on regular images.
+
+    The tables are all with all, the best layer, weighted layers, and their order.
+    """
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.layers.hierarchy import hierarchy_test
     from neurometamer.rsa.layers.matrix import layer_matrix
@@ -226,7 +232,10 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def too_few_photographs(work: Workspace) -> int:
-    """Count the photographs when they are too few to choose a layer on some and judge it on others; else 0."""
+    """Count the photographs when they are too few for a choice of layers; else 0.
+
+    A layer is chosen on some photographs and judged on others.
+    """
     from neurometamer.rsa.compute import MIN_CONDITIONS
 
     n = int((stimulus_table(work)["kind"] == "RE").sum())
@@ -356,7 +365,9 @@ def _not_made(work: Workspace) -> list[str]:
     notes = []
     lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in told_pairs(work)]
     if lacking:
-        notes.append(f"no tests of {' and '.join(lacking)} (kinds.csv): there are no such images")
+        notes.append(
+            f"no tests of {' and '.join(lacking)} (image_types.csv): there are no such images"
+        )
     if subject_names(work) and (n := too_few_photographs(work)):
         notes.append(
             f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs "
@@ -382,7 +393,10 @@ def _metamer_choices(work: Workspace) -> dict[str, Any]:
 
 
 def _simulated(work: Workspace) -> bool:
-    """Say whether any response comes from a simulation: this study's, or images that say so in their header."""
+    """Say whether any response comes from a simulation.
+
+    It is that of this study, or images say so in their header.
+    """
     if work.settings.brain.source != "bold":
         return work.settings.brain.source == "simulated"
     paths = [work.path("patterns", f"{name}.h5") for name in subject_names(work)]
@@ -390,7 +404,10 @@ def _simulated(work: Workspace) -> bool:
 
 
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Say in every row which network and weights it rests on, and whether its brain is simulated."""
+    """Say in every row which network and weights it rests on.
+
+    The row also says whether its brain is simulated.
+    """
     data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
     told: dict[str, Any] = {
         "model": work.model.name,

@@ -1,4 +1,6 @@
-"""Settings of a study, read from TOML and checked: an unknown key is an error that names the nearest known one.
+"""Settings of a study, read from TOML and checked.
+
+An unknown key is an error that names the nearest known one.
 
 Settings that change numbers are hashed into the identity of a study and of its steps; those in
 ``[run]`` (device, batch size, threads) change only how it is run, and are recorded, not hashed.
@@ -42,8 +44,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 
 
 LATER: dict[str, Any] = {"later": True}
-"""Marks settings that came after others: with their default they are no part of a study's identity, so that folders
-of older studies stay valid."""
+"""Marks settings that came after others: with their default they are no part of a study's identity,
+so that folders of older studies stay valid."""
 
 
 def later(default: Any, **checks: Any) -> Any:
@@ -92,17 +94,20 @@ class Images(Section):
     """Where the images come from."""
 
     source: str = "packaged"
-    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs (folders inside it are
-    categories), or a CSV with the columns file[, id, category, bits, icc]."""
+    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs
+    (folders inside it are categories), or a CSV with the columns file[, id, category, bits,
+    icc]."""
     ready: str = ""
-    """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
-    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then
-    generated. Of photographs alone: a folder of them, or a CSV with the columns file and id; their
-    kind is RE."""
+    """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the
+    columns file, id, kind and reference_id: regular, AN and AI images that were shown in the
+    scanner. Nothing is then generated. Of photographs alone: a folder of them, or a CSV with the
+    columns file and id; their kind is RE."""
     bits: int = Field(0, ge=0, le=16)
-    """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold fewer are refused."""
+    """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold
+    fewer are refused."""
     icc: Literal["ignore", "convert"] = "ignore"
-    """Color profiles of photographs other than sRGB: "ignore" (but note), or "convert" the levels to sRGB."""
+    """Color profiles of photographs other than sRGB: "ignore" (but note), or "convert" the levels
+    to sRGB."""
 
     @field_validator("bits", mode="after")
     @classmethod
@@ -140,7 +145,8 @@ class Generator(Section):
     step_size: float = Field(gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
     pull: float = Field(ge=0)
-    """Weight of the squared distance to the ImageNet mean (noise) or the photograph (interference)."""
+    """Weight of the squared distance to the ImageNet mean (noise) or the photograph
+    (interference)."""
 
 
 class Noise(Generator):
@@ -153,10 +159,11 @@ class Noise(Generator):
     noise_sd: float = Field(0.1, ge=0)
     """Standard deviation of the Gaussian noise added to the mean image at the start."""
     target: str = "own"
-    """"own" (the network's class of the photograph), a class, or a CSV with the columns id and target."""
+    """"own" (the network's class of the photograph), a class, or a CSV with the columns id and
+    target."""
     rule: Literal["fixed", "nguyen"] = later("fixed")
-    """"nguyen": steps by wanted progress and decay toward the mean image, on the probability without pull (Nguyen
-    2015); step_size, step_rule, objective and pull are then not used."""
+    """"nguyen": steps by wanted progress and decay toward the mean image, on the probability
+    without pull (Nguyen 2015); step_size, step_rule, objective and pull are then not used."""
     decay: float = later(0.01, ge=0, lt=1)
     """Of rule = "nguyen": share of the distance to the mean image lost at each step."""
 
@@ -169,11 +176,11 @@ class Interference(Generator):
     pull: float = Field(1e-3, ge=0)
     """Lambda: weight of the squared distance to the photograph."""
     target: str = "random"
-    """"random" (a wrong class by seed), "least_likely", "another_category" (a wrong class of another category of the
-    photographs), a class, or a CSV with the columns id and target."""
+    """"random" (a wrong class by seed), "least_likely", "another_category" (a wrong class of
+    another category of the photographs), a class, or a CSV with the columns id and target."""
     method: Literal["gradient", "greedy"] = later("gradient")
-    """"greedy": gradient-free search of Zhang et al. (2021) up to p > .5; of the settings above it takes confidence
-    (then .5 where none is given) and target."""
+    """"greedy": gradient-free search of Zhang et al. (2021) up to p > .5; of the settings above it
+    takes confidence (then .5 where none is given) and target."""
     amplitude: float = later(5.0, gt=0, lt=255)
     """Of greedy: noise is uniform within this, levels of 0 to 255."""
     shared_channels: bool = later(False)
@@ -206,7 +213,10 @@ class Interference(Generator):
 
 
 class Metamers(Section):
-    """Metamers of one network and of a set of networks, judged by other networks; none by default."""
+    """Metamers of one network and of a set of networks, judged by other networks.
+
+    There are none by default.
+    """
 
     sets: tuple[tuple[str, ...], ...] = ()
     """Networks that the metamers are made for, e.g. [["efficientnet_lite0"], ["efficientnet_lite0",
@@ -214,18 +224,21 @@ class Metamers(Section):
     judges: tuple[str, ...] = ()
     """Networks that are asked what the metamers show."""
     stage: str = "late"
-    """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE between commas."""
+    """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE
+    between commas."""
     preset: str = "pixels"
-    """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images, which makes metamers
-    easier to recognize."""
+    """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images,
+    which makes metamers easier to recognize."""
     steps: int = Field(0, ge=0)
     """Gradient steps; 0: the preset's."""
     photographs: int | tuple[str, ...] = 0
     """Of how many photographs, the first ones, or their ids; 0: all."""
     image_size: int = Field(0, ge=0)
-    """Height and width in pixels that every network sees; 0: those of the first network of each set."""
+    """Height and width in pixels that every network sees; 0: those of the first network of each
+    set."""
     null_pairs: int = Field(1000, ge=0)
-    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no verdict by it."""
+    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no
+    verdict by it."""
     mode: Literal["exact", "fast"] = "exact"
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
@@ -255,7 +268,8 @@ class Simulation(Section):
     voxels_per_roi: int = Field(160, ge=4)
     """Voxels in each region, responding or not."""
     responding: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel selection."""
+    """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel
+    selection."""
     noise_sd: float = Field(0.7, ge=0)
     """Standard deviation of the scanner noise, percent of the baseline."""
     object_model: str = "efficientnet_lite0"
@@ -282,10 +296,11 @@ class Subject(Section):
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = later(None)
-    """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of the JSON
-    sidecars says it, else it is 0."""
+    """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
+    the JSON sidecars says it, else it is 0."""
     affine: Literal["agree", "sform", "qform"] = later("agree")
-    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two differ."""
+    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
+    differ."""
     condition_column: str = later("trial_type")
     """Column of the events that holds the stimulus ids, for example "stim_file"."""
 
@@ -308,7 +323,8 @@ class Brain(Section):
     """Where the brain data come from."""
 
     source: Literal["simulated", "bold", "none"] = "simulated"
-    """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network only)."""
+    """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network
+    only)."""
     simulation: Simulation = Simulation()
     """Of the simulated cortex."""
     subjects: tuple[Subject, ...] = ()
@@ -336,13 +352,15 @@ class Glm(Section):
     estimator: Literal["LSA", "LSS"] = "LSA"
     """All events in one design, or each against the rest."""
     confounds: tuple[str, ...] = ()
-    """Columns of the confounds tables; empty: the six motion parameters where there are all six, else every column."""
+    """Columns of the confounds tables; empty: the six motion parameters where there are all six,
+    else every column."""
     ignore: tuple[str, ...] = ("blank", "n/a")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: Literal["percent", "raw"] = later("percent")
     """Of betas: percent signal change, or units of the image where its mean was taken away."""
     unusable: Literal["refuse", "drop"] = "refuse"
-    """What to do with voxels that are NaN or constant: refuse them by name, or drop and record them."""
+    """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
+    them."""
 
 
 class Selection(Section):
@@ -355,7 +373,8 @@ class Selection(Section):
 
 
 KINDS = ImageTypeOptions()
-"""The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a study."""
+"""The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a
+study."""
 
 RSA_NAMES: dict[str, tuple[str, ...]] = {
     "measure": tuple(name for name, one in MEASURES.items() if not one.needs),
@@ -376,15 +395,18 @@ def _listed(what: str, key: str) -> str:
 
 
 class Rsa(Section):
-    """Representational similarity analysis: RDMs, their comparison, and the tests of RE-AN and RE-AI."""
+    """Representational similarity analysis.
+
+    These are the RDMs, their comparison, and the tests of RE-AN and RE-AI.
+    """
 
     measure: str = Field(
         "spearman", description=_listed("Dissimilarity over units or voxels", "measure")
     )
     comparator: str = Field("spearman", description=_listed("Between RDMs", "comparator"))
     resamples: int = Field(1000, ge=0)
-    """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their standard error is
-    used."""
+    """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their
+    standard error is used."""
     confidence: Share = 0.95
     """Coverage of the intervals."""
     interval: str = later(
@@ -455,19 +477,20 @@ class Encoding(Section):
     """Ridge from layers to voxels."""
 
     folds: int = Field(0, ge=0)
-    """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10 folds."""
+    """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10
+    folds."""
     alphas: Annotated[
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
     ] = tuple(float(10.0**power) for power in range(-3, 5))
-    """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean squared length of
-    the features."""
+    """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean
+    squared length of the features."""
     permutations: int = Field(200, ge=0)
     """Permutations of the photographs for p, models fitted again in each; 0: no p."""
     allow_repeats: bool = False
     """Whether a test image may have the pixels of a training image, as in a control analysis."""
     scheme: Literal["by image", "all"] = "by image"
-    """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all": train on all
-    photographs, as Zhang et al. 2021."""
+    """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all":
+    train on all photographs, as Zhang et al. 2021."""
 
 
 class Run(Section):
@@ -497,7 +520,9 @@ class StudySettings(Section):
     run: Run = Run()
 
     def numbers(self) -> dict[str, Any]:
-        """Return everything that changes numbers: all sections but ``[run]``, without `LATER` ones left at default.
+        """Return everything that changes numbers.
+
+        These are all sections but ``[run]``, without `LATER` ones left at default.
 
         Returns
         -------

@@ -1,4 +1,7 @@
-"""Run a study: the list of its steps, what each needs and reads, and the calls that carry it out."""
+"""Run a study: the list of its steps, and the calls that carry it out.
+
+Each step says what it needs and reads.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,9 @@ def run_study(
 
 @checked
 def check_study(study: str | Path | StudySettings) -> list[Problem]:
-    """Find what is wrong with a study before any work: settings, images, headers, events, confounds, masks.
+    """Find what is wrong with a study before any work.
+
+    Settings, images, headers, events, confounds and masks are checked.
 
     `run_study` begins with the same checks. They read headers, tables and masks, not the voxels of
     BOLD files.
@@ -89,8 +94,8 @@ def check_study(study: str | Path | StudySettings) -> list[Problem]:
     --------
     >>> from neurometamer import check_settings, check_study
     >>> settings = check_settings({"encoding": {"folds": 100}})
-    >>> [str(problem) for problem in check_study(settings)]
-    ['encoding.folds is 100, but the study has 16 photographs; give 2 to 16, or 0 to leave it open.']
+    >>> [problem.message for problem in check_study(settings)]  # doctest: +ELLIPSIS
+    ['encoding.folds is 100, but the study has 16 photographs; give 2 to 16, ...']
     """
     return find_problems(_workspace(study))
 
@@ -182,9 +187,9 @@ def plan_steps(work: Workspace) -> list[Step]:
     systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
     steps.append(
         Step(
-            name="kinds",
+            name="image-types",
             title="tests of RE-AN and RE-AI",
-            run=result_steps.kinds,
+            run=result_steps.image_types,
             needs=systems,
             sections=("rsa",),
         )
@@ -199,7 +204,7 @@ def plan_steps(work: Workspace) -> list[Step]:
                     "cortex",
                     *(f"patterns-{name}" for name in subjects),
                     "brain-rdms",
-                    "kinds",
+                    "image-types",
                     "encoding",
                 ),
             )
@@ -397,7 +402,10 @@ def _image_files(source: Path) -> tuple[Path, ...]:
 
 
 def _listed_files(source: Path) -> tuple[Path, ...]:
-    """Name the existing photographs of a folder or CSV; missing ones are told by the reader, with their ids."""
+    """Name the existing photographs of a folder or CSV.
+
+    The reader names missing ones, with their ids.
+    """
     from stimuli_gen.photograph_lists import list_photographs
 
     return tuple(file for file in list_photographs(source).table["file"] if file.is_file())
@@ -411,7 +419,10 @@ def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
 
 
 def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:
-    """List the user's files of a measured subject; those of a simulated one are outputs of an earlier step."""
+    """List the user's files of a measured subject.
+
+    Those of a simulated one are outputs of an earlier step.
+    """
     if work.settings.brain.source == "simulated":
         return ()
     from fmri.bids import sidecar_files

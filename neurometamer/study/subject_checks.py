@@ -1,4 +1,7 @@
-"""Checks of scanned subjects that need only headers, tables and masks: they come before any work."""
+"""Checks of scanned subjects before any work.
+
+They need only headers, tables and masks.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,9 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
 def _check_run(
     work: Workspace, subject: Subject, place: int, findings: Findings
 ) -> pd.DataFrame | None:
-    """Check image, events and confounds of a run each for itself, so that one does not hide what ails the next.
+    """Check image, events and confounds of a run each for itself.
+
+    So the fault of one does not hide the fault of the next.
 
     Returns the events where they can be read.
     """
@@ -142,7 +147,10 @@ def _check_run(
 def _check_image(
     work: Workspace, subject: Subject, file: str, findings: Findings
 ) -> tuple[int, float]:
-    """Check the header and the sidecars of a BOLD file; return volumes and repetition time, 0 where unknown."""
+    """Check the header and the sidecars of a BOLD file.
+
+    The result is volumes and repetition time, 0 where unknown.
+    """
     from fmri.bids import read_sidecar, repetition_time, slice_times
     from fmri.bold import check_4d, header_tr, image_affine, open_nifti
 
@@ -289,7 +297,9 @@ def events_as_patterns(
 
 
 def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
-    """Refuse a null within sessions where subjects were not scanned in sessions that part the photographs.
+    """Refuse a null within sessions for subjects without such sessions.
+
+    Sessions must part the photographs.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""The commented study file that ``neurometamer init`` writes, made from the settings themselves so it cannot drift."""
+"""The commented study file that ``neurometamer init`` writes.
+
+It is made from the settings themselves, so that it cannot drift.
+"""
 
 from __future__ import annotations
 

@@ -105,9 +105,11 @@ def test_links_out_of_a_folder_are_refused_and_those_within_are_not(tmp_path):
     resume.refuse_links_out(tmp_path / "none")
     (tmp_path / "link").symlink_to(folder)
     resume.refuse_links_out(tmp_path / "link")
-    (folder / "tables" / "kinds.csv").symlink_to(outside)
+    (folder / "tables" / "image_types.csv").symlink_to(outside)
     (folder / "rdms").symlink_to(tmp_path)
-    with pytest.raises(InputError, match=r"links that lead out of it.*: rdms, tables/kinds\.csv"):
+    with pytest.raises(
+        InputError, match=r"links that lead out of it.*: rdms, tables/image_types\.csv"
+    ):
         resume.refuse_links_out(folder)
 
 

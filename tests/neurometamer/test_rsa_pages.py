@@ -139,7 +139,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
         folder / "brain.h5",
         folder / "network.h5",
         "--out",
-        folder / "kinds.csv",
+        folder / "image_types.csv",
         "--figures",
         out,
         "--resamples",
@@ -148,14 +148,14 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
         49,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(folder / "kinds.csv"), str(out / "index.html")]
-    table = read_table(folder / "kinds.csv")
+    assert done.stdout.split() == [str(folder / "image_types.csv"), str(out / "index.html")]
+    table = read_table(folder / "image_types.csv")
     text = checked_page(out)
     assert "Untrained network (random weights):</strong>" in text
     assert "8 photographs; 3 subjects" in text
     assert table["method"].iloc[0] in unescape(text)
     names = {
-        f"kinds_{system}_{quantity}"
+        f"image_types_{system}_{quantity}"
         for system in ("brain", "network")
         for quantity in ("similarity", "difference")
     }
@@ -166,8 +166,11 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
         own = table[(table["system"] == system) & (table["quantity"] == quantity)]
         assert len(own) > 0
         same_table(out / "figures" / f"{name}.csv", own)
-    same_table(out / "kinds.csv", table)
-    assert set(json.loads((out / "kinds.json").read_text())["inputs"]) == {"brain.h5", "network.h5"}
+    same_table(out / "image_types.csv", table)
+    assert set(json.loads((out / "image_types.json").read_text())["inputs"]) == {
+        "brain.h5",
+        "network.h5",
+    }
 
 
 def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(folder):
@@ -180,7 +183,7 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
     screen = text[text.index('id="answer"') : text.index("<nav ")]
     assert '<figure id="figure-kinds_network_1_difference">' in screen
     assert "network.h5: In 0 of 2 layers" in text and "other.h5: In 0 of 2 layers" in text
-    numbered = read_table(folder / "page" / "figures" / "kinds_network_2_difference.csv")
+    numbered = read_table(folder / "page" / "figures" / "image_types_network_2_difference.csv")
     assert set(numbered["source"]) == {"other.h5"}
     assert len(numbered) == len(table) / 2 / 3
 
@@ -197,7 +200,8 @@ def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder
         rdms=[folder / "brain.h5"],
     )
     assert (
-        read_table(folder / "page" / "figures" / "kinds_brain_similarity.csv")["null_high"] == 0.25
+        read_table(folder / "page" / "figures" / "image_types_brain_similarity.csv")["null_high"]
+        == 0.25
     ).all()
     checked_page(folder / "page")
 

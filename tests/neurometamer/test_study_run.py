@@ -40,7 +40,7 @@ from neurometamer.study.steps import demo_settings, failed_stimuli, run_study
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
-    "kinds": "system subject place pair quantity value ci_low ci_high interval p p_corrected "
+    "image_types": "system subject place pair quantity value ci_low ci_high interval p p_corrected "
     "correction family "
     "p_method answer method n n_subjects",
     "trends": "system pair test statistic effect p n method",
@@ -72,7 +72,7 @@ def test_a_finished_study_has_no_changed_files(small_study):
     assert "Changed after the study" not in (small_study / "report.html").read_text(
         encoding="utf-8"
     )
-    shown = {"tables/kinds.csv", "rdms/brain.h5", "stimuli/stimuli.h5", "provenance.json"}
+    shown = {"tables/image_types.csv", "rdms/brain.h5", "stimuli/stimuli.h5", "provenance.json"}
     records = [
         read_record(path)["outputs"] for path in (small_study / ".state" / "steps").glob("*.json")
     ]
@@ -85,7 +85,7 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
     for name, columns in TABLES.items():
         table = read_table(small_study / "tables" / f"{name}.csv", required=columns.split())
         assert len(table), name
-    kinds = read_table(small_study / "tables" / "kinds.csv")
+    kinds = read_table(small_study / "tables" / "image_types.csv")
     assert set(kinds["system"]) == {"network", "brain"}
     assert set(kinds["pair"]) == {"RE-AN", "RE-AI", "RE-AI minus RE-AN"}
     assert not (small_study / "tables" / "similarity.csv").exists()
@@ -94,7 +94,7 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
     assert len(stimuli) == 24
     assert {one.stem for one in (small_study / "stimuli" / "png").iterdir()} == set(stimuli["id"])
     pd.testing.assert_frame_equal(
-        read_hdf5_table(small_study / "results.h5", "kinds")[["place", "value"]],
+        read_hdf5_table(small_study / "results.h5", "image_types")[["place", "value"]],
         kinds[["place", "value"]].astype({"place": object}),
         check_dtype=False,
     )
@@ -114,7 +114,7 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
         compare_image_types(brain, reliability=reliability, **options),
     ]
     direct = pd.concat(parts, ignore_index=True)
-    written = read_table(small_study / "tables" / "kinds.csv")
+    written = read_table(small_study / "tables" / "image_types.csv")
     written = written.fillna({"subject": "", "answer": "", "expected": "", "ceiling": ""})
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
     cells = layer_matrix(network, brain, kind="RE", n_resamples=50, n_permutations=1000, seed=3)
@@ -142,7 +142,7 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
 def test_the_report_tells_the_corrected_p_and_its_family(small_study):
     page = unescape((small_study / "report.html").read_text())
     first = page[: page.index('<section id="stimuli"')]
-    kinds = read_table(small_study / "tables" / "kinds.csv")
+    kinds = read_table(small_study / "tables" / "image_types.csv")
     shown = kinds[
         (kinds["quantity"] == "difference")
         & ((kinds["system"] == "network") | (kinds["subject"] == "mean"))
@@ -162,13 +162,13 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
     )  # few and noisy photographs
     assert f"{str(hierarchy['reason']).capitalize()}. Left out" in first
     for name in (
-        "kinds_brain_similarity",
+        "image_types_brain_similarity",
         "layer_roi",
         "best_layer",
         "weighted",
         "hierarchy",
         "rdms_network",
-        "rdms_brain_kinds",
+        "rdms_brain_image_types",
         "places_network",
         "places_brain",
         "stimuli",
@@ -296,7 +296,7 @@ def test_labels_are_permuted_within_the_sessions_of_measured_subjects(small_stud
         small_study, tmp_path, {one: (names[:4], names[4:]) for one in ("sub-01", "sub-02")}
     )
     run_study(with_null(same, ""), tmp_path / "out", device="cpu")
-    kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv", text=["subject"])
+    kinds = read_table(tmp_path / "out" / "tables" / "image_types.csv", text=["subject"])
     similar = kinds[kinds["quantity"] == "similarity"]
     told = similar.groupby("system")["p_method"].unique()
     assert all("permuted within 2 sessions" in one for one in told["brain"])
@@ -341,7 +341,7 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
     page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
     written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
     assert written == {
-        "kinds",
+        "image_types",
         "layer_roi",
         "hierarchy",
         "encoding",
@@ -349,16 +349,16 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
         "transfer",
         "regions",
     }
-    kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv")
+    kinds = read_table(tmp_path / "out" / "tables" / "image_types.csv")
     assert set(kinds["pair"]) == {"RE-AN"} and set(kinds["quantity"]) == {"similarity"}
     assert set(kinds["system"]) == {"network", "brain"} and kinds["p"].notna().all()
     notes = " ".join(read_json(tmp_path / "out" / "provenance.json")["notes"])
     assert (
-        "no tests of RE-AI (kinds.csv): there are no such images" in notes
+        "no tests of RE-AI (image_types.csv): there are no such images" in notes
         and "6 photographs are too few" in notes
     )
     assert (
-        "no tests of RE-AI (kinds.csv): there are no such images" in page
+        "no tests of RE-AI (image_types.csv): there are no such images" in page
         and "follows perception" not in page
     )
     assert "there are no cross-validated models" in page
@@ -369,7 +369,7 @@ def test_random_weights_and_simulated_brains_are_said_everywhere(small_study):
     assert "untrained" in page.lower()
     assert "simulated" in page.lower()
     for name in (
-        "kinds",
+        "image_types",
         "trends",
         "layer_roi",
         "best_layer",
@@ -414,7 +414,7 @@ def test_the_same_seed_gives_identical_tables_and_another_seed_does_not(
     study.write_text(study.read_text().replace("seed = 3", "seed = 4"))
     run_study(study, tmp_path / "other", device="cpu")
     ours, theirs = (
-        read_table(one / "tables" / "kinds.csv") for one in (small_study, tmp_path / "other")
+        read_table(one / "tables" / "image_types.csv") for one in (small_study, tmp_path / "other")
     )
     assert not np.allclose(ours["value"], theirs["value"])
 
@@ -495,7 +495,7 @@ def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(
     assert set(places[0]) == set(places[1])
     order = [places[1].index(place) for place in places[0]]  # the masks came in another order
     np.testing.assert_array_equal(ours.dissimilarities, theirs.dissimilarities[order])
-    for name in ("kinds", "layer_roi", "best_layer", "weighted", "hierarchy", "encoding"):
+    for name in ("image_types", "layer_roi", "best_layer", "weighted", "hierarchy", "encoding"):
         table = read_table(out / "tables" / f"{name}.csv")
         assert set(table["data"]) <= {"simulated", "network"}  # the headers of the images say so
         first = read_table(small_study / "tables" / f"{name}.csv").drop(columns="data")
@@ -560,9 +560,9 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
     report = run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")
     assert "simulated cortex" not in report.read_text().lower()
     assert sorted(one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")) == (
-        ["kinds", "transfer"]  # one layer has no trend
+        ["image_types", "transfer"]  # one layer has no trend
     )
-    assert set(read_table(tmp_path / "out" / "tables" / "kinds.csv")["system"]) == {"network"}
+    assert set(read_table(tmp_path / "out" / "tables" / "image_types.csv")["system"]) == {"network"}
     for one in table["id"]:  # pixel for pixel what was shown, not resized once more
         png = Path("stimuli") / "png" / f"{one}.png"
         np.testing.assert_array_equal(read_png(tmp_path / "out" / png), read_png(small_study / png))
