@@ -110,28 +110,28 @@ def _several(arguments: list[str]) -> list[str]:
     from neurometamer.errors import InputError, duplicates, name_ids
 
     several = _options_of_several(arguments)
-    given = [one.partition("=")[0] for one in arguments if one.startswith("--")]
-    if again := duplicates(one for one in given if one not in several):
+    given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    if again := duplicates(option_given for option_given in given if option_given not in several):
         raise InputError(
             f"{name_ids(again)} is given more than once and takes one value; give it once."
         )
     expanded: list[str] = []
     option = ""
-    for one in arguments:
-        if one.startswith("--") or one == "-h":
-            option = one if one in several else ""
+    for argument in arguments:
+        if argument.startswith("--") or argument == "-h":
+            option = argument if argument in several else ""
             if not option:
-                expanded.append(one)
+                expanded.append(argument)
         else:
-            expanded += [option, one] if option else [one]
+            expanded += [option, argument] if option else [argument]
     return expanded
 
 
 def _options_of_several(arguments: list[str]) -> set[str]:
     """Name the options of the command that is called which take several values."""
     command: Any = typer.main.get_command(app)
-    for one in arguments:
-        command = getattr(command, "commands", {}).get(one, command)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
         if not hasattr(command, "commands"):
             break
     return {
@@ -161,7 +161,7 @@ def main() -> None:
     # another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
-    arguments = [one for one in sys.argv[1:] if one != "--debug"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         _run(arguments, debug)
@@ -699,9 +699,9 @@ def _end_study(report: Path) -> None:
 def _named_files(masks: list[str]) -> dict[str, Path]:
     from neurometamer.store import InputError, duplicates, name_ids
 
-    pairs = [one.partition("=") for one in masks]
+    pairs = [mask.partition("=") for mask in masks]
     if bad := [
-        one for one, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)
+        mask for mask, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)
     ]:
         raise InputError(f"--masks wants NAME=FILE, not {name_ids(bad)}.")
     if again := duplicates(name for name, _, _ in pairs):

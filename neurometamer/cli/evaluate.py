@@ -130,6 +130,12 @@ def evaluate_metamers_command(
 
     Python: neurometamer.evaluate_metamers.
     """
+    from neurometamer.store import InputError
+
+    names = _names(factors)
+    if len(names) != 2 or len(set(names)) != 2:
+        raise InputError(f"--factors wants two columns between a comma, not '{factors}'.")
+    two = names[0], names[1]
     chosen = {
         **_only_given(
             parts=parts, metrics=metrics, read_at=_read_stages(read_at), held_out=_names(held_out)
@@ -138,7 +144,7 @@ def evaluate_metamers_command(
         "ways": ways,
         "baseline": baseline,
         "metric_weights": _pairs(metric_weights),
-        "factors": _two(factors),
+        "factors": two,
         "include_untrained": untrained,
         "n_resamples": resamples,
         "n_permutations": permutations,
@@ -357,15 +363,15 @@ def _only_given(**given: Any) -> dict[str, Any]:
 
 
 def _names(given: str) -> list[str]:
-    return [one.strip() for one in given.split(",") if one.strip()]
+    return [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
     from neurometamer.store import InputError, name_ids
 
-    pairs = [one.partition("=") for one in given]
+    pairs = [text.partition("=") for text in given]
     if bad := [
-        one for one, (name, _, value) in zip(given, pairs, strict=True) if not (name and value)
+        text for text, (name, _, value) in zip(given, pairs, strict=True) if not (name and value)
     ]:
         raise InputError(f"--metric-weights wants NAME=FILE, not {name_ids(bad)}.")
     return {name: value for name, _, value in pairs}
@@ -378,18 +384,9 @@ def _read_stages(given: Sequence[str]) -> str | dict[str, str] | None:
         return None
     if len(given) == 1 and "=" not in given[0]:
         return given[0]
-    if any("=" not in one for one in given):
+    if any("=" not in text for text in given):
         raise InputError("--read-at wants one stage for all, or NAME=STAGE for each evaluator.")
-    return {name: stage for name, _, stage in (one.partition("=") for one in given)}
-
-
-def _two(given: str) -> tuple[str, str]:
-    from neurometamer.store import InputError
-
-    names = _names(given)
-    if len(names) != 2 or len(set(names)) != 2:
-        raise InputError(f"--factors wants two columns between a comma, not '{given}'.")
-    return names[0], names[1]
+    return {name: stage for name, _, stage in (text.partition("=") for text in given)}
 
 
 def _range(given: str) -> tuple[int, int]:

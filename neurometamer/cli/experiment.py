@@ -15,7 +15,7 @@ from neurometamer.cli.options import one_of, one_step
 
 def _paths(texts: list[str]) -> list[Path]:
     """Split at commas."""
-    return [Path(one) for text in texts for one in text.split(",") if one]
+    return [Path(path) for text in texts for path in text.split(",") if path]
 
 
 def page(
@@ -85,7 +85,7 @@ def page(
     """
     from neurometamer.behavior.experiment import write_experiment_page
 
-    told = {} if consent is None else {"consent": _read(consent)}
+    texts_given = {} if consent is None else {"consent": _read(consent)}
     with one_step("images and masks") as progress:
         key = write_experiment_page(
             _paths(images),
@@ -106,7 +106,7 @@ def page(
             block_length=block_length,
             mask=backward_mask,
             missing=incomplete,
-            **told,
+            **texts_given,
         )
     main = key[key["phase"] == "main"]
     typer.echo(

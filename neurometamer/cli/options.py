@@ -66,7 +66,7 @@ def one_of(*names: str, table: str = "", **words: Any) -> Any:
 
 def _table(place: str) -> Collection[str]:
     """Import the names of a table, or of several between commas."""
-    pairs = [one.partition(":") for one in place.split(",") if one]
+    pairs = [entry.partition(":") for entry in place.split(",") if entry]
     return [
         name
         for module, _, table in pairs
@@ -77,10 +77,10 @@ def _table(place: str) -> Collection[str]:
 def _known(parameter: typer.CallbackParam, value: str, known: Collection[str]) -> str:
     from neurometamer.errors import unknown_name
 
-    found = value if value in known else value.lower()
-    if found not in known:
+    name_known = value if value in known else value.lower()
+    if name_known not in known:
         raise unknown_name(f"value of {parameter.opts[0]}", value, known)
-    return found
+    return name_known
 
 
 def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any]:
@@ -283,7 +283,7 @@ def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
     """Read the weights of each network of a set, and make their files absolute."""
     from neurometamer.zoo import weights_by_name
 
-    return {name: absolute_weights(one) for name, one in weights_by_name(names, weights).items()}
+    return {name: absolute_weights(file) for name, file in weights_by_name(names, weights).items()}
 
 
 @contextlib.contextmanager
@@ -328,11 +328,11 @@ def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterat
 
     begun = time.monotonic()
     if out is not None and not resume and any(count := count_kept(out)):
-        told = (
+        message = (
             f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown "
             "away."
         )
-        typer.echo(f"--fresh: {told}", err=True)
+        typer.echo(f"--fresh: {message}", err=True)
     with _told_notes(), open_reporter(out) as reporter:
         reporter.start(1, 1, title)
         yield Telling(reporter)

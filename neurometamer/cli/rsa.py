@@ -388,9 +388,9 @@ def controls(
     """
     from neurometamer.commands.controls import make_control_rdms
 
-    asked = which or ["pixels", "luminance", "gabor"]
+    chosen = which or ["pixels", "luminance", "gabor"]
     with one_step("control RDMs"):
         make_control_rdms(
-            images, out, controls=asked, column=category, model=model, bits=bits, icc=icc
+            images, out, controls=chosen, column=category, model=model, bits=bits, icc=icc
         )
     typer.echo(out)

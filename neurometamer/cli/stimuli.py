@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 IMAGES_HELP = (
     "Folder of photographs (folders inside it are categories), or a CSV with the column file and, "
-    "where wanted, id, "
-    "category, bits (of 16-bit files) and icc (convert: color profiles to sRGB)."
+    "where wanted, id, category, bits (of 16-bit files) and icc (convert: color profiles to sRGB)."
 )
 
 stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images and metamers.")

@@ -173,11 +173,19 @@ def analyze_recognition(
         can be made, or the folder holds another analysis or other files.
     """
     settings = settings or AnalysisSettings()
-    files = [Path(one) for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     table = read_recognition(files, settings.columns, settings.where)
     work = _Work(settings=settings)
     cells, paired = _collect(work, table)
-    _need_observers(work, cells)
+    kind = _kind(cells)
+    n = cells[cells["observer"] == kind]["participant"].nunique()
+    if n < 2:
+        left = work.tables["exclusions"]
+        why = [f"{who}: {reason}" for who, reason in zip(left["participant"], left["reason"])]
+        rest = f"; left out: {name_ids(why)}" if why else ""
+        raise InputError(
+            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}."
+        )
     recipe = _recipe(settings, files)
     claim_folder(Path(out), "recognition", recipe)
     _analyze_variance(work, cells, paired, progress)
@@ -186,20 +194,17 @@ def analyze_recognition(
     work.tables["exclusions"] = _joined([work.tables["exclusions"], *work.lost])
     for name, part in work.tables.items():
         write_table(Path(out) / f"{name}.csv", part)
-    told = {
+    record = {
         **recipe,
         "notes": work.notes,
         "tables": {name: digest(part) for name, part in work.tables.items()},
     }
+    simulated = "data" in table.columns and bool((table["data"] == "simulated").any())
     page = write_report(
-        Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else ""
+        Path(out), work.tables, record, stamp="simulated observers" if simulated else ""
     )
-    write_record(Path(out) / "provenance.json", {**told, "finished": True})
+    write_record(Path(out) / "provenance.json", {**record, "finished": True})
     return page
-
-
-def _simulated(table: pd.DataFrame) -> bool:
-    return "data" in table.columns and bool((table["data"] == "simulated").any())
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -213,13 +218,13 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _recipe(settings: AnalysisSettings, files: Sequence[Path]) -> dict[str, Any]:
-    told = asdict(settings)
-    told["contrasts"] = [list(pair) for pair in settings.contrasts]
-    told["models"], told["stages"], told["categories"] = (
-        list(one) for one in (settings.models, settings.stages, settings.categories)
+    record = asdict(settings)
+    record["contrasts"] = [list(pair) for pair in settings.contrasts]
+    record["models"], record["stages"], record["categories"] = (
+        list(names) for names in (settings.models, settings.stages, settings.categories)
     )
     digests = {path.name: digest_file(path) for path in files}
-    return provenance(told, analysis="recognition", seed=settings.seed, digests=digests)
+    return provenance(record, analysis="recognition", seed=settings.seed, digests=digests)
 
 
 # ----------------------------------------------------------------------------------------- the data
@@ -301,18 +306,6 @@ def _kind(cells: pd.DataFrame) -> str:
     return "human" if (cells["observer"] == "human").any() else "network"
 
 
-def _need_observers(work: _Work, cells: pd.DataFrame) -> None:
-    kind = _kind(cells)
-    n = cells[cells["observer"] == kind]["participant"].nunique()
-    if n < 2:
-        left = work.tables["exclusions"]
-        why = [f"{who}: {reason}" for who, reason in zip(left["participant"], left["reason"])]
-        rest = f"; left out: {name_ids(why)}" if why else ""
-        raise InputError(
-            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}."
-        )
-
-
 # ------------------------------------------------------------------------------------- the analyses
 
 
@@ -357,14 +350,14 @@ def _model_jobs(
             )
     # One family of post-hoc tests: over all models where the same people saw them all, else over
     # each pair.
-    whole = len(models) > 2 and _shared(units, models)
-    sets = pairs + ([models] if whole else [])
+    jointly = len(models) > 2 and _shared(units, models)
+    sets = pairs + ([models] if jointly else [])
     singles = [[name] for name in models]
 
     def job(names: list[str], hoc: bool) -> Callable[[], None]:
         return lambda: _repeated(work, units, names, kind, hoc)
 
-    return [job(names, hoc=len(names) > 2 or not whole) for names in sets] + [
+    return [job(names, hoc=len(names) > 2 or not jointly) for names in sets] + [
         job(names, hoc=len(models) == 1) for names in singles
     ]
 
@@ -380,7 +373,9 @@ def _shared(units: pd.DataFrame, models: Sequence[str]) -> bool:
 
 def _common_stages(units: pd.DataFrame, models: Sequence[str]) -> list[str]:
     have = [set(units[units["model"] == name]["stage"]) for name in models]
-    return [stage for stage in dict.fromkeys(units["stage"]) if all(stage in one for one in have)]
+    return [
+        stage for stage in dict.fromkeys(units["stage"]) if all(stage in stages for stages in have)
+    ]
 
 
 def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, hoc: bool) -> None:

@@ -149,7 +149,7 @@ def cka_files(
             "a": x,
             "source_b": sides[1].source,
             "b": y,
-            "value": gram_cka(one, other, debiased=debiased),
+            "value": gram_cka(gram, other, debiased=debiased),
             "n": len(ids),
             "n_units_a": n_one,
             "n_units_b": n_other,
@@ -157,7 +157,7 @@ def cka_files(
             "weights_a": sides[0].weights,
             "weights_b": sides[1].weights,
         }
-        for x, (one, n_one) in left.items()
+        for x, (gram, n_one) in left.items()
         for y, (other, n_other) in right.items()
     ]
     table = pd.DataFrame(rows)
@@ -173,8 +173,10 @@ def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
         raise InputError(
             f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
         )
-    paths = [Path(one) / "stimuli.csv" if Path(one).is_dir() else Path(one) for one in images]
-    table = pd.concat([read_table(one, required=["id", "kind"]) for one in paths])
+    paths = [
+        Path(source) / "stimuli.csv" if Path(source).is_dir() else Path(source) for source in images
+    ]
+    table = pd.concat([read_table(path, required=["id", "kind"]) for path in paths])
     known = table["kind"].fillna("").astype(str)
     if kind not in set(known):
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
@@ -196,7 +198,7 @@ def _opener(
                 f"{path} does not exist; give a file of activations or patterns, or a network's "
                 "name."
             )
-    names = list(dict.fromkeys(str(one) for one in sources if not Path(one).is_file()))
+    names = list(dict.fromkeys(str(source) for source in sources if not Path(source).is_file()))
     chosen = weights_by_name(names, weights) if names else {}
     if names and not images:
         raise InputError(
@@ -218,14 +220,14 @@ def _from_file(path: Path) -> _Responses:
     with open_hdf5(path) as file:
         patterns, activations = "voxels" in file, "stages" in file.attrs
     if activations:
-        found = read_activations(path)
-        told = str(found.provenance.get("weights", ""))
+        activations_read = read_activations(path)
+        weights = str(activations_read.provenance.get("weights", ""))
         return _Responses(
             source=path.name,
-            ids=list(found.ids),
-            places=list(found.stages),
-            read=found.read,
-            weights=told,
+            ids=list(activations_read.ids),
+            places=list(activations_read.stages),
+            read=activations_read.read,
+            weights=weights,
         )
     if not patterns:
         raise InputError(
@@ -260,7 +262,7 @@ def _from_network(
 
     model = load_model(name, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, model.preprocessing, bits=bits, icc=icc)
-    asked = [one for one in model.stages if one in stages] or None
+    wanted = [stage for stage in model.stages if stage in stages] or None
 
     @cache
     def responses() -> Activations:
@@ -268,7 +270,7 @@ def _from_network(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-"))
         )
         path = scratch / "activations.h5"
-        return compute_activations(model, stimuli, stages=asked, batch_size=batch_size, path=path)
+        return compute_activations(model, stimuli, stages=wanted, batch_size=batch_size, path=path)
 
     def read(place: str) -> np.ndarray:
         return responses().read(place)
@@ -283,13 +285,13 @@ def _grams(
     """Multiply the images' responses with each other, and count the units, a place at a time."""
     from neurometamer.rsa.cka import centered_gram
 
-    rows, found = _rows(side.ids, ids), {}
+    rows, grams = _rows(side.ids, ids), {}
     for place in places:
         values = side.read(place)[rows]
-        found[place] = (centered_gram(values, ids=ids), values.shape[1])
+        grams[place] = (centered_gram(values, ids=ids), values.shape[1])
         if progress is not None:
-            progress(len(found), len(places))
-    return found
+            progress(len(grams), len(places))
+    return grams
 
 
 def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]]:
@@ -298,16 +300,23 @@ def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]
     A name must be of one of them; a side of which none is named keeps all.
     """
     known = [
-        one for side in sides for place in side.places for one in (place, place.rpartition(" ")[2])
+        name
+        for side in sides
+        for place in side.places
+        for name in (place, place.rpartition(" ")[2])
     ]
-    for one in stages:
-        if one not in known:
+    for stage in stages:
+        if stage not in known:
             raise unknown_name(
-                "stage or ROI", one, dict.fromkeys(place for side in sides for place in side.places)
+                "stage or ROI",
+                stage,
+                dict.fromkeys(place for side in sides for place in side.places),
             )
     chosen = []
     for side in sides:
-        own = [one for one in side.places if one in stages or one.rpartition(" ")[2] in stages]
+        own = [
+            place for place in side.places if place in stages or place.rpartition(" ")[2] in stages
+        ]
         chosen.append(own or list(side.places))
     return chosen
 
@@ -316,12 +325,15 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
     """Give the ids that are compared, in the order of the first side."""
     from neurometamer.rsa.compute import match_ids
 
-    parts = [[one for one in side.ids if wanted is None or one in wanted] for side in sides]
+    parts = [
+        [image_id for image_id in side.ids if wanted is None or image_id in wanted]
+        for side in sides
+    ]
     if join == "exact":
         match_ids(parts[1], parts[0], sides[1].source, sides[0].source)
         return parts[0]
     both = set(parts[1])
-    ids = [one for one in parts[0] if one in both]
+    ids = [image_id for image_id in parts[0] if image_id in both]
     if not ids:
         first, second = (f"{side.source} ({name_ids(part, 3)})" for side, part in zip(sides, parts))
         raise InputError(f"{first} and {second} share no image; both need the same ids.")
@@ -330,4 +342,4 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
 
 def _rows(have: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     place = {name: row for row, name in enumerate(have)}
-    return np.array([place[one] for one in ids], dtype=int)
+    return np.array([place[image_id] for image_id in ids], dtype=int)

@@ -65,7 +65,7 @@ def make_control_rdms(
 
     if not controls:
         raise InputError(f"no control asked for; give some of {', '.join(CONTROLS)}.")
-    if unknown := [one for one in controls if one not in CONTROLS]:
+    if unknown := [control for control in controls if control not in CONTROLS]:
         raise unknown_name("control", unknown[0], CONTROLS)
     stimuli = read_images(images, model_entry(model).preprocessing, bits=bits, icc=icc)
     return write_rdms(control_rdms(stimuli, list(dict.fromkeys(controls)), column=column), out)

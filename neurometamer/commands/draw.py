@@ -158,10 +158,10 @@ def draw_rdms(
     maps, scatters = chosen[:most], chosen[:MOST_SCATTERS]
     heat = _heat_maps(folder, maps, stimuli["id"].tolist(), members, stamps)
     placed = []
-    for number, one in enumerate(scatters, 1):
+    for number, part in enumerate(scatters, 1):
         placed.append(
             _scatter(
-                folder, number, one, stimuli, members, pictures, method, perplexity, seed, stamps
+                folder, number, part, stimuli, members, pictures, method, perplexity, seed, stamps
             )
         )
         if progress is not None:
@@ -181,14 +181,14 @@ def draw_rdms(
     }
     inputs = {
         path.name: digest_file(path),
-        "images": digest(*(pictures[one] for one in stimuli["id"])),
+        "images": digest(*(pictures[image_id] for image_id in stimuli["id"])),
     }
-    told = provenance(settings, inputs=inputs, notes=[*notes["rdms"], *notes["arrangement"]])
-    write_json(folder / "draw.json", told)
+    record = provenance(settings, inputs=inputs, notes=[*notes["rdms"], *notes["arrangement"]])
+    write_json(folder / "draw.json", record)
     scores = pd.concat([table for _, table in placed], ignore_index=True)
     scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
     write_table(folder / "scatter.csv", scores)
-    pages = (heat, [one for one, _ in placed])
+    pages = (heat, [drawing for drawing, _ in placed])
     near = _nearest(scatters[0], members, column)
     return _write_page(
         folder,
@@ -197,10 +197,10 @@ def draw_rdms(
         pages,
         notes,
         scores,
-        told,
+        record,
         stamps,
         near,
-        means=any(one.who == MEAN for one in chosen),
+        means=any(part.who == MEAN for part in chosen),
     )
 
 
@@ -222,23 +222,22 @@ def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
     where = f"In {placed.words}, the" if placed.words else "The"
     return [
         f"{where} most similar other image is of the same {column} for {int(same.sum())} of {n} "
-        "images; "
-        f"by luck it would be for about {luck:.0f}."
+        f"images; by luck it would be for about {luck:.0f}."
     ]
 
 
 def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
     """Say what each stimulus is: the RDMs first, then the table of images, then its photograph."""
-    ids = [str(one) for one in rdms.pattern_descriptors["condition"]]
-    told = pictures.set_index("id")
-    if lost := [one for one in ids if one not in told.index]:
+    ids = [str(condition) for condition in rdms.pattern_descriptors["condition"]]
+    by_id = pictures.set_index("id")
+    if lost := [condition for condition in ids if condition not in by_id.index]:
         read_pictures(pictures, lost)  # says so
-    rows = told.loc[ids].reset_index()
+    rows = by_id.loc[ids].reset_index()
     for name in ("kind", "reference_id", "category"):
         if name in rdms.pattern_descriptors:
-            own = pd.Series([str(one) for one in rdms.pattern_descriptors[name]])
+            own = pd.Series([str(value) for value in rdms.pattern_descriptors[name]])
             rows[name] = own.where(own != "", rows[name])
-    photograph = rows["reference_id"].map(told["category"]).fillna("")
+    photograph = rows["reference_id"].map(by_id["category"]).fillna("")
     rows["category"] = rows["category"].where(rows["category"] != "", photograph)
     return rows
 
@@ -246,15 +245,14 @@ def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
 def _members(stimuli: pd.DataFrame, bands: str | None) -> tuple[str, list[str]]:
     """Choose the column of the bands, and give each stimulus' value."""
     if bands is None:
-        whole = [one for one in BANDS if (stimuli[one] != "").all()]
-        if not whole:
+        bands_known = [band for band in BANDS if (stimuli[band] != "").all()]
+        if not bands_known:
             return "none", ["stimuli"] * len(stimuli)
-        return whole[0], stimuli[whole[0]].tolist()
+        return bands_known[0], stimuli[bands_known[0]].tolist()
     if lacking := stimuli["id"][stimuli[bands] == ""].tolist():
         raise InputError(
             f"no {bands} of {name_ids(lacking)}: give --images a table with the columns file, id "
-            f"and {bands}, or other "
-            f"--bands ({', '.join(one for one in BANDS if one != bands)})."
+            f"and {bands}, or other --bands ({', '.join(band for band in BANDS if band != bands)})."
         )
     return bands, stimuli[bands].tolist()
 
@@ -264,8 +262,8 @@ _SORTS = (("subject", "model"), ("roi", "stage", "name"))
 
 
 def _column(rdms: RDMs, names: Sequence[str]) -> list[str]:
-    known = next((one for one in names if one in rdms.rdm_descriptors), None)
-    return [str(one) for one in rdms.rdm_descriptors[known]] if known else [""] * rdms.n_rdm
+    known = next((column for column in names if column in rdms.rdm_descriptors), None)
+    return [str(value) for value in rdms.rdm_descriptors[known]] if known else [""] * rdms.n_rdm
 
 
 def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
@@ -275,19 +273,22 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
         where = [f"RDM {i + 1}" for i in range(rdms.n_rdm)]
     squares = rdms.get_matrices()
     placed = [
-        _Placed(who=a, where=b, matrix=one) for a, b, one in zip(who, where, squares, strict=True)
+        _Placed(who=a, where=b, matrix=square)
+        for a, b, square in zip(who, where, squares, strict=True)
     ]
     if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
         placed = [*_means(placed), *placed]
-    known = [list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where")]
-    for one in place:
-        if not any(one in names for names in known):
-            raise unknown_name("place", one, [name for names in known for name in names if name])
-    asked = [[one for one in place if one in names] for names in known]
+    known = [
+        list(dict.fromkeys(getattr(part, sort) for part in placed)) for sort in ("who", "where")
+    ]
+    for wish in place:
+        if not any(wish in names for names in known):
+            raise unknown_name("place", wish, [name for names in known for name in names if name])
+    wanted = [[name for name in place if name in names] for names in known]
     kept = [
-        one
-        for one in placed
-        if (not asked[0] or one.who in asked[0]) and (not asked[1] or one.where in asked[1])
+        part
+        for part in placed
+        if (not wanted[0] or part.who in wanted[0]) and (not wanted[1] or part.where in wanted[1])
     ]
     if not kept:
         raise InputError(f"no RDM is of {' and '.join(place)}; choose others with --place.")
@@ -296,8 +297,8 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
 
 def _means(placed: Sequence[_Placed]) -> list[_Placed]:
     parts: dict[str, list[np.ndarray]] = {}
-    for one in placed:
-        parts.setdefault(one.where, []).append(one.matrix)
+    for part in placed:
+        parts.setdefault(part.where, []).append(part.matrix)
     return [
         _Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0))
         for where, own in parts.items()
@@ -308,12 +309,12 @@ def _means(placed: Sequence[_Placed]) -> list[_Placed]:
 def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
     """Add numbers to equal names, so that no RDM covers another."""
     seen: dict[str, int] = {}
-    found = []
-    for one in placed:
-        seen[one.title] = seen.get(one.title, 0) + 1
-        more = f" ({seen[one.title]})" if seen[one.title] > 1 else ""
-        found.append(_Placed(who=one.who, where=one.where + more, matrix=one.matrix))
-    return found
+    titled = []
+    for part in placed:
+        seen[part.title] = seen.get(part.title, 0) + 1
+        more = f" ({seen[part.title]})" if seen[part.title] > 1 else ""
+        titled.append(_Placed(who=part.who, where=part.where + more, matrix=part.matrix))
+    return titled
 
 
 def _heat_maps(
@@ -330,14 +331,14 @@ def _heat_maps(
     from neurometamer.figures.rsa import banded_rdms, rdm_pairs
 
     who, where = (
-        list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where")
+        list(dict.fromkeys(getattr(part, sort) for part in placed)) for sort in ("who", "where")
     )
     turned = len(who) > len(where)
     rows, columns = (where, who) if turned else (who, where)
     grid = np.full((len(rows), len(columns), len(ids), len(ids)), np.nan)
-    for one in placed:
-        row, column = (one.where, one.who) if turned else (one.who, one.where)
-        grid[rows.index(row), columns.index(column)] = one.matrix
+    for rdm in placed:
+        row, column = (rdm.where, rdm.who) if turned else (rdm.who, rdm.where)
+        grid[rows.index(row), columns.index(column)] = rdm.matrix
     step = max(1, MAPS_HIGH // -(-len(columns) // 6))
     pictures = []
     for number, start in enumerate(range(0, len(rows), step), 1):
@@ -367,7 +368,7 @@ def _heat_maps(
 def _scatter(
     folder: Path,
     number: int,
-    one: _Placed,
+    part: _Placed,
     stimuli: pd.DataFrame,
     members: Sequence[str],
     pictures: dict[str, np.ndarray],
@@ -379,22 +380,22 @@ def _scatter(
     from neurometamer.figures.rsa import arrange_stimuli, stimulus_scatter
 
     ids = stimuli["id"].tolist()
-    table = arrange_stimuli(one.matrix, ids, method=method, seed=seed, perplexity=perplexity)
+    table = arrange_stimuli(part.matrix, ids, method=method, seed=seed, perplexity=perplexity)
     table = table.assign(category=list(members), kind=stimuli["kind"].tolist())
-    slug = re.sub(r"[^A-Za-z0-9]+", "_", one.title).strip("_")
+    slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
     name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
     drawing = rsa_page.Drawing(
         name=name,
         figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)),
         numbers={name: table},
-        caption=f"{one.words or 'The RDM'}: stimuli that are near each other are represented "
+        caption=f"{part.words or 'The RDM'}: stimuli that are near each other are represented "
         "alike.",
         alt=f"{len(ids)} images placed by their dissimilarities.",
         small=True,
     )
-    told = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
-    return rsa_page.save_drawing(folder, drawing), told.assign(
-        rdm=one.title, file=f"figures/{name}.csv"
+    measures = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
+    return rsa_page.save_drawing(folder, drawing), measures.assign(
+        rdm=part.title, file=f"figures/{name}.csv"
     )
 
 
@@ -403,8 +404,7 @@ def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
         return []
     return [
         f"{what} of {most} of {len(chosen)} RDMs; not of "
-        f"{name_ids([one.title for one in chosen[most:]])}. "
-        "Choose with --place."
+        f"{name_ids([part.title for part in chosen[most:]])}. Choose with --place."
     ]
 
 
@@ -428,12 +428,12 @@ def _write_page(
     pictures: tuple[list[Picture], list[Picture]],
     notes: dict[str, list[str]],
     scores: pd.DataFrame,
-    told: dict[str, Any],
+    record: dict[str, Any],
     stamps: Sequence[str],
     near: Sequence[str],
     means: bool,
 ) -> Path:
-    column, method = (told["settings"][name] for name in ("bands", "method"))
+    column, method = (record["settings"][name] for name in ("bands", "method"))
     named = str(rdms.dissimilarity_measure or "")
     measure = named if named not in ("", "unknown") else "not named (--measure)"
     mean_words = "The mean RDM over subjects was computed for this page." if means else ""
@@ -468,7 +468,7 @@ def _write_page(
         methods=[_methods(rdms, measure, scores)],
         sections=sections,
         tables=[("scatter.csv", "Arrangements and how well they fit", scores)],
-        told=told,
+        record=record,
         stamps=stamps,
         references=["rsa", method],
     )
@@ -501,7 +501,7 @@ def list_pictures(sources: Files) -> pd.DataFrame:
     """
     if not sources:
         raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
-    table = pd.concat([_list_one(Path(one)) for one in sources], ignore_index=True)
+    table = pd.concat([_list_one(Path(source)) for source in sources], ignore_index=True)
     if again := duplicates(table["id"]):
         raise InputError(
             f"images of the same id: {name_ids(again)}; give each once, or a table with the column "
@@ -556,22 +556,21 @@ def read_pictures(
         When there is no image of an id, or a file cannot be read.
     """
     held = table.set_index("id")["file"]
-    if lost := [one for one in ids if one not in held.index]:
+    if lost := [image_id for image_id in ids if image_id not in held.index]:
         raise InputError(
             f"no image of {name_ids(lost)}; {sources} holds {name_ids(held.index, 3)}. Give their "
-            "folder too, or a "
-            "table with the columns id and file."
+            "folder too, or a table with the columns id and file."
         )
-    found: dict[str, np.ndarray] = {}
+    pictures: dict[str, np.ndarray] = {}
     wanted = held.loc[list(ids)]
     for file, own in wanted.groupby(wanted, sort=False):
-        names = [str(one) for one in own.index]
-        found |= (
+        names = [str(name) for name in own.index]
+        pictures |= (
             _of_set(Path(str(file)), names)
             if str(file).endswith(".h5")
             else {names[0]: _of_file(Path(str(file)))}
         )
-    return found
+    return pictures
 
 
 def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -581,12 +580,12 @@ def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     stimuli = read_stimuli(file, in_memory=False)
     rows = {name: row for row, name in enumerate(stimuli.ids)}
-    found = {}
+    pictures = {}
     for name in names:
         pixels = np.asarray(stimuli.images[slice(rows[name], rows[name] + 1)])[0]
         levels = np.rint(255 * np.clip(np.moveaxis(pixels, 0, -1), 0, 1)).astype(np.uint8)
-        found[name] = _small(Image.fromarray(levels))
-    return found
+        pictures[name] = _small(Image.fromarray(levels))
+    return pictures
 
 
 def _of_file(file: Path) -> np.ndarray:

@@ -82,10 +82,12 @@ def encode_files(
     network = load_model(model, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     subjects = read_pattern_files(patterns)
-    found = compute_activations(
+    activations = compute_activations(
         network, stimuli, stages=list(stages) or None, batch_size=batch_size
     )
-    table = fit_encoding(found, subjects, stimuli.table, seed=seed, progress=progress, **options)
+    table = fit_encoding(
+        activations, subjects, stimuli.table, seed=seed, progress=progress, **options
+    )
     table = table.assign(model=network.name, weights=network.weights)
     write_table(out, table)
     return table

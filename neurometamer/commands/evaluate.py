@@ -128,41 +128,38 @@ def evaluate_metamers(
             "no metamers given; use --metamers FOLDER for each set of networks and stage."
         )
     if truth is not None:
-        settings = replace(settings, truth=_read_truth(truth))
-    told = (
+        table = read_table(truth, ["id", "truth"], text=["truth"])
+        if bad := table.loc[table["truth"].isna(), "id"].tolist():
+            raise InputError(f"{truth} has no truth for {name_ids(bad)}.")
+        classes = {
+            name: int(label) if str(label).isdigit() else str(label)
+            for name, label in zip(table["id"], table["truth"])
+        }
+        settings = replace(settings, truth=classes)
+    factors = (
         None
         if networks is None
         else read_table(networks, ["network", *settings.factors], text=["network"])
     )
-    sources = [_Source(str(one), images) for one in metamers]
+    sources = [_Source(str(source), images) for source in metamers]
     load = NetworkLoader(
-        [*evaluators, *(name for one in sources for name in one.networks)],
+        [*evaluators, *(name for source in sources for name in source.networks)],
         weights,
         device,
         settings.seed,
     )
     judges = load.at(list(evaluators), image_size)
-    sets = [one.joined(nulls, load, batch_size) for one in sources]
+    sets = [source.joined(nulls, load, batch_size) for source in sources]
     return evaluate_sets(
         sets,
         judges,
         out,
         settings,
-        networks=told,
+        networks=factors,
         generators=_generators(sets, evaluators, load, settings.target),
         batch_size=batch_size,
         progress=progress,
     )
-
-
-def _read_truth(path: str | os.PathLike[str]) -> dict[str, int | str]:
-    table = read_table(path, ["id", "truth"], text=["truth"])
-    if bad := table.loc[table["truth"].isna(), "id"].tolist():
-        raise InputError(f"{path} has no truth for {name_ids(bad)}.")
-    return {
-        name: int(one) if str(one).isdigit() else str(one)
-        for name, one in zip(table["id"], table["truth"])
-    }
 
 
 class _Source:
@@ -177,7 +174,7 @@ class _Source:
     @property
     def networks(self) -> list[str]:
         """Names of the networks that took part."""
-        return [str(one["name"]) for one in self.metamers.provenance.get("models", [])]
+        return [str(network["name"]) for network in self.metamers.provenance.get("models", [])]
 
     def joined(self, nulls: Files, load: NetworkLoader, batch_size: int) -> MetamerSet:
         """Join metamers and photographs; judge them by null distributions where there are any."""
@@ -206,7 +203,7 @@ class _Source:
             )
         networks = load.at(list(stages), int(self.metamers.images.shape[2]))
         places = judged_at(networks, match_stages(networks, stages))
-        given = [read_null(one) for one in nulls]
+        given = [read_null(file) for file in nulls]
         own = [
             null for null in given if any(null.stage_of(model, stage) for model, stage in places)
         ]
@@ -226,5 +223,5 @@ def _generators(
     """Load the networks that took part and do not judge, where their classes are the target."""
     if target != "generator":
         return []
-    names = dict.fromkeys(name for one in sets for name in one.members)
-    return load.at([one for one in names if one not in set(evaluators)], None)
+    names = dict.fromkeys(name for metamers in sets for name in metamers.members)
+    return load.at([name for name in names if name not in set(evaluators)], None)

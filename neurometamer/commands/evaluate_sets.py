@@ -105,14 +105,14 @@ class EvaluationSettings:
     """Of all random numbers."""
 
     def __post_init__(self) -> None:
-        for one in self.parts:
-            if one not in PARTS:
-                raise unknown_name("part of the evaluation", one, PARTS)
+        for part in self.parts:
+            if part not in PARTS:
+                raise unknown_name("part of the evaluation", part, PARTS)
         if not self.parts:
             raise InputError(f"nothing to evaluate; choose of {', '.join(PARTS)}.")
-        for one in self.metrics:
-            if one not in looks.METRICS:
-                raise unknown_name("image metric", one, looks.METRICS)
+        for part in self.metrics:
+            if part not in looks.METRICS:
+                raise unknown_name("image metric", part, looks.METRICS)
         if set(MADE_OF_HITS) & set(self.parts) and "recognizability" not in self.parts:
             raise InputError(
                 f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
@@ -141,18 +141,18 @@ class _Work:
     notes: list[str] = field(default_factory=list)
 
     def piece(
-        self, name: str, one: MetamerSet, key: Sequence[Any], make: Callable[[], pd.DataFrame]
+        self, name: str, metamers: MetamerSet, key: Sequence[Any], make: Callable[[], pd.DataFrame]
     ) -> pd.DataFrame:
         """Make a table of one set, or take what an earlier run finished."""
-        whole = [_identity(one), [judge.digest for judge in self.judges], *key]
-        found = kept_piece(self.out, name, whole, make, text=TEXT)
+        whole_key = [_identity(metamers), [judge.digest for judge in self.judges], *key]
+        rows = kept_piece(self.out, name, whole_key, make, text=TEXT)
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.to_do)
         return (
-            found.assign(note=found["note"].astype(object).fillna("").astype(str))
-            if "note" in found
-            else found
+            rows.assign(note=rows["note"].astype(object).fillna("").astype(str))
+            if "note" in rows
+            else rows
         )
 
 
@@ -217,16 +217,16 @@ def evaluate_sets(
         settings=settings,
         batch_size=batch_size,
         progress=progress,
-        to_do=len(sets) * len([one for one in settings.parts if one not in MADE_OF_HITS]),
+        to_do=len(sets) * len([part for part in settings.parts if part not in MADE_OF_HITS]),
     )
     claim_folder(
         work.out, "metamers", recipe, inputs=("sets", "evaluators", "generators", "networks")
     )
-    left_out = [one.name for one in evaluators if one not in judges]
+    left_out = [evaluator.name for evaluator in evaluators if evaluator not in judges]
     work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
     work.tables["validity"] = validity_table(sets)
     makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
-    for part in [one for one in PARTS if one in settings.parts and one in makers]:
+    for part in [part for part in PARTS if part in settings.parts and part in makers]:
         makers[part](work)
     if "observers" in settings.parts and networks is not None:
         _observe(work, networks)
@@ -234,14 +234,14 @@ def evaluate_sets(
         _compare_sets(work)
     for name, table in work.tables.items():
         write_table(work.out / f"{name}.csv", table)
-    told = {
+    record = {
         **recipe,
         "analysis": "metamers",
         "notes": work.notes,
         "tables": {name: digest(table) for name, table in work.tables.items()},
     }
-    page = write_report(work.out, work.tables, told, sets=sets)
-    write_record(work.out / "provenance.json", {**told, "finished": True})
+    page = write_report(work.out, work.tables, record, sets=sets)
+    write_record(work.out / "provenance.json", {**record, "finished": True})
     return page
 
 
@@ -259,12 +259,21 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     pandas.DataFrame
         One row a set: its names, and the columns of `neurometamer.evaluation.sets.pass_rates`.
     """
-    return pd.DataFrame([{**one.label, **pass_rates(one.table)} for one in sets])
+    return pd.DataFrame([{**metamers.label, **pass_rates(metamers.table)} for metamers in sets])
 
 
-def _identity(one: MetamerSet) -> list[Any]:
-    networks = {name: [*told, *one.matched.get(name, ())] for name, told in one.members.items()}
-    return [one.label, one.reference_digest, one.picture_digest, digest(one.table), networks]
+def _identity(metamers: MetamerSet) -> list[Any]:
+    networks = {
+        name: [*stages, *metamers.matched.get(name, ())]
+        for name, stages in metamers.members.items()
+    }
+    return [
+        metamers.label,
+        metamers.reference_digest,
+        metamers.picture_digest,
+        digest(metamers.table),
+        networks,
+    ]
 
 
 def _check(
@@ -272,20 +281,19 @@ def _check(
 ) -> None:
     if not sets:
         raise InputError("no metamers to evaluate; give at least one set.")
-    if again := duplicates(" · ".join(one.label.values()) for one in sets):
+    if again := duplicates(" · ".join(metamers.label.values()) for metamers in sets):
         raise InputError(
             f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
         )
     if "observers" in settings.parts and networks is None:
         raise InputError(
             "observers are compared by what the networks were trained on: give a table with the "
-            "columns network, "
-            f"{' and '.join(settings.factors)}."
+            f"columns network, {' and '.join(settings.factors)}."
         )
-    if "sets" in settings.parts and len({one.name for one in sets}) < MIN_SETS:
+    if "sets" in settings.parts and len({metamers.name for metamers in sets}) < MIN_SETS:
         raise InputError(
-            f"{len({one.name for one in sets})} set(s) of networks; to compare them, give "
-            f"{MIN_SETS}."
+            f"{len({metamers.name for metamers in sets})} set(s) of networks; to compare them, "
+            f"give {MIN_SETS}."
         )
 
 
@@ -296,23 +304,26 @@ def _recipe(
     settings: EvaluationSettings,
     networks: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    told = asdict(settings) | {
+    chosen = asdict(settings) | {
         "metric_weights": {
-            name: _weights_word(one) for name, one in settings.metric_weights.items()
+            name: _weights_word(weights) for name, weights in settings.metric_weights.items()
         },
         "truth": None
         if settings.truth is None
         else digest({k: str(v) for k, v in settings.truth.items()}),
     }
-    told = {
-        name: list(one) if isinstance(one, (list, tuple)) else one for name, one in told.items()
+    chosen = {
+        name: list(value) if isinstance(value, (list, tuple)) else value
+        for name, value in chosen.items()
     }
-    names = [" · ".join(one.label.values()) for one in sets]
+    names = [" · ".join(metamers.label.values()) for metamers in sets]
     return provenance(
-        told,
-        sets={name: digest(_identity(one)) for name, one in zip(names, sets, strict=True)},
-        evaluators={one.name: _network_record(one) for one in judges},
-        generators={one.name: _network_record(one) for one in generators},
+        chosen,
+        sets={
+            name: digest(_identity(metamers)) for name, metamers in zip(names, sets, strict=True)
+        },
+        evaluators={network.name: _network_record(network) for network in judges},
+        generators={network.name: _network_record(network) for network in generators},
         networks=None if networks is None else digest(networks),
         seed=settings.seed,
     )
@@ -333,13 +344,17 @@ def _weights_word(given: Any) -> str:
 def _recognize(work: _Work) -> None:
     chosen = work.settings
     memory: recognizing.Memory = {}
-    asked: dict[str, Any] = {
+    questions: dict[str, Any] = {
         "target": chosen.target,
         "ways": list(chosen.ways),
         "rules": list(chosen.rules),
     }
-    truth = None if chosen.truth is None else {name: str(one) for name, one in chosen.truth.items()}
-    key = [asked, truth, [one.digest for one in work.generators]]
+    truth = (
+        None
+        if chosen.truth is None
+        else {name: str(truth_of) for name, truth_of in chosen.truth.items()}
+    )
+    key = [questions, truth, [network.digest for network in work.generators]]
     make = partial(
         recognizing.recognition_table,
         work.judges,
@@ -348,10 +363,13 @@ def _recognize(work: _Work) -> None:
         include_untrained=True,
         batch_size=work.batch_size,
         memory=memory,
-        **asked,
+        **questions,
     )
     hits = pd.concat(
-        [work.piece("recognition", one, key, partial(make, [one])) for one in work.sets],
+        [
+            work.piece("recognition", metamers, key, partial(make, [metamers]))
+            for metamers in work.sets
+        ],
         ignore_index=True,
     )
     work.tables["recognition"] = hits
@@ -396,23 +414,25 @@ def _look(work: _Work) -> None:
         "batch_size": work.batch_size,
         **drawn,
     }
-    words = {name: _weights_key(one) for name, one in chosen.metric_weights.items()}
+    words = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
 
-    def _make(one: MetamerSet) -> pd.DataFrame:
+    def _make(metamers: MetamerSet) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", message=".*FID is biased.*", category=UserWarning
             )  # the note says it
-            return looks.image_quality([one], **options)
+            return looks.image_quality([metamers], **options)
 
     key = [list(chosen.metrics), words, drawn]
-    parts = [work.piece("quality", one, key, partial(_make, one)) for one in work.sets]
-    found = pd.concat(parts, ignore_index=True)
-    work.tables["quality"] = found
-    told = found.loc[found["note"].str.contains("skipped|biased"), ["name", "note"]]
+    parts = [
+        work.piece("quality", metamers, key, partial(_make, metamers)) for metamers in work.sets
+    ]
+    quality = pd.concat(parts, ignore_index=True)
+    work.tables["quality"] = quality
+    remarks = quality.loc[quality["note"].str.contains("skipped|biased"), ["name", "note"]]
     notes = [
         f"{name}: {note.split('; excluded')[0]}"
-        for name, note in told.itertuples(index=False, name=None)
+        for name, note in remarks.itertuples(index=False, name=None)
     ]
     work.notes += dict.fromkeys(notes)
 
@@ -424,13 +444,13 @@ def _weights_key(given: Any) -> Any:
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
         files = (
-            [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+            [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
         )
-        return [[one.name, digest_file(one)] for one in files] or str(path)
+        return [[file.name, digest_file(file)] for file in files] or str(path)
     network = given[0] if isinstance(given, tuple) else given
     return [
         _weights_word(network),
-        [digest(one.detach().cpu().numpy()) for one in network.state_dict().values()],
+        [digest(parameter.detach().cpu().numpy()) for parameter in network.state_dict().values()],
     ]
 
 
@@ -448,9 +468,11 @@ def _diverge(work: _Work) -> None:
         **options,
     )
     key = [options, chosen.read_at]
-    parts = [work.piece("divergence", one, key, partial(make, [one])) for one in work.sets]
-    found = pd.concat(parts, ignore_index=True)
-    work.tables["divergence"] = found
+    parts = [
+        work.piece("divergence", metamers, key, partial(make, [metamers])) for metamers in work.sets
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    work.tables["divergence"] = rows
 
 
 def _state(hits: pd.DataFrame) -> str:
@@ -465,7 +487,9 @@ def _compare_sets(work: _Work) -> None:
     """
     chosen, hits = work.settings, work.tables["recognition"]
     taken = hits.groupby("evaluator", sort=False)["took_part"].any()
-    held_out = list(chosen.held_out) or [str(name) for name, one in taken.items() if not one]
+    held_out = list(chosen.held_out) or [
+        str(name) for name, members in taken.items() if not members
+    ]
     rated: dict[str, dict[str, Any]] = {"held-out": {"held_out": held_out}, "others": {}}
     if not chosen.held_out and len(held_out) < 2:
         rated.pop("held-out")
@@ -484,18 +508,18 @@ def _compare_sets(work: _Work) -> None:
             (hits["stage"] == stage) & (hits["setting"] == setting) & (hits["ways"] == ways)
         ]
         for raters, who in rated.items():
-            told: dict[str, Any] = {
+            about: dict[str, Any] = {
                 "stage": stage,
                 "setting": setting,
                 "ways": ways,
                 "raters": raters,
             }
-            told |= {"target": chosen.target, "validity": state}
+            about |= {"target": chosen.target, "validity": state}
             scores = model_sets.set_scores(part, raters=raters, **who, validity=state, ways=ways)
             tables["set_scores"].append(
-                scores.assign(**told, held_out="+".join(who.get("held_out", [])))
+                scores.assign(**about, held_out="+".join(who.get("held_out", [])))
             )
-            for name, table in _set_statistics(work, scores, told).items():
+            for name, table in _set_statistics(work, scores, about).items():
                 tables[name].append(table)
     work.tables |= {
         name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts
@@ -503,7 +527,7 @@ def _compare_sets(work: _Work) -> None:
 
 
 def _set_statistics(
-    work: _Work, scores: pd.DataFrame, told: Mapping[str, Any]
+    work: _Work, scores: pd.DataFrame, about: Mapping[str, Any]
 ) -> dict[str, pd.DataFrame]:
     """Compute what can be computed of the sets' scores, and note what cannot."""
     chosen = work.settings
@@ -519,9 +543,9 @@ def _set_statistics(
     tables = {}
     for name, make in makers.items():
         try:
-            tables[name] = make().assign(**told)
+            tables[name] = make().assign(**about)
         except InputError as error:
-            where = f"{told['stage']}, {told['ways']} ways, raters {told['raters']}"
+            where = f"{about['stage']}, {about['ways']} ways, raters {about['raters']}"
             work.notes.append(f"{name.replace('_', ' ')} at {where}: not computed: {error}")
     return tables
 

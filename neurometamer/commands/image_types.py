@@ -88,18 +88,18 @@ def image_type_files(
             "patterns and activations need --images: a stimulus table says which image is of which "
             "kind."
         )
-    found = pd.concat(parts, ignore_index=True)
+    tested = pd.concat(parts, ignore_index=True)
     if trends is not None:
-        write_table(trends, _each_network(found, kind_trends))
+        write_table(trends, _each_network(tested, kind_trends))
     if out is not None:
-        write_table(out, found)
+        write_table(out, tested)
     if figures is not None:
         from neurometamer.report.image_types import write_kind_figures
 
         used = {"measure": measure, "category": category}
         write_kind_figures(
             figures,
-            found,
+            tested,
             options=chosen,
             settings=used,
             rdms=rdms,
@@ -107,15 +107,15 @@ def image_type_files(
             activations=activations,
             images=images,
         )
-    return found
+    return tested
 
 
 def _each_network(
-    found: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
+    tested: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
     import pandas as pd
 
-    networks = found[found["system"] == "network"]
+    networks = tested[tested["system"] == "network"]
     if networks.empty:
         raise InputError(
             "trends are over the layers of a network; give --activations, or RDMs of a network."
@@ -141,11 +141,10 @@ def _of_rdms(
     ):
         raise InputError(
             f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or "
-            "from RDMs of patterns "
-            "whose images were shown in different sessions."
+            "from RDMs of patterns whose images were shown in different sessions."
         )
-    found = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
-    return found.assign(source=Path(file).name)
+    tested = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
+    return tested.assign(source=Path(file).name)
 
 
 def _of_patterns(
@@ -160,8 +159,8 @@ def _of_patterns(
     subjects = read_pattern_files(files)
     blocks = None
     if chosen.null == "session":
-        blocks = {name: session_labels(one, table) for name, one in subjects.items()}
-    found = compare_image_types(
+        blocks = {name: session_labels(patterns, table) for name, patterns in subjects.items()}
+    tested = compare_image_types(
         pattern_rdms(subjects, table, measure=measure),
         units=pattern_units(subjects, table),
         blocks=blocks,
@@ -169,7 +168,7 @@ def _of_patterns(
         reliability=kind_reliability(subjects, table, sorted(chosen.kinds)),
         options=chosen,
     )
-    return found.assign(source="patterns")
+    return tested.assign(source="patterns")
 
 
 def _of_activations(
@@ -185,13 +184,13 @@ def _of_activations(
     responses = read_activations(file)
     if chosen.null == "session":  # a network has no sessions
         chosen = replace(chosen, null="free")
-    found = compare_image_types(
+    tested = compare_image_types(
         activation_rdms(responses, table, measure=measure),
         units=activation_units(responses, table),
         categories=_classes(table, category, chosen),
         options=chosen,
     )
-    return found.assign(source=Path(file).name)
+    return tested.assign(source=Path(file).name)
 
 
 def _classes(

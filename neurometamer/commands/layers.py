@@ -177,19 +177,19 @@ def layer_files(
         "classes": classes,
         "confidence": confidence,
     }
-    paths = [Path(network), *(split_labels(one)[0] for one in files)]
+    paths = [Path(network), *(split_labels(file)[0] for file in files)]
     read = [*paths, *([Path(blocks)] if blocks else [])]
-    told = provenance(
-        settings, inputs={one.name: digest_file(one) for one in read}, tables=sorted(tables)
+    record = provenance(
+        settings, inputs={path.name: digest_file(path) for path in read}, tables=sorted(tables)
     )
-    write_json(folder / "layers.json", told)
+    write_json(folder / "layers.json", record)
     stamps = [
-        one
+        stamp
         for part, path in zip((layers, *parts), paths, strict=True)
-        for one in rdm_stamps(part, path)
+        for stamp in rdm_stamps(part, path)
     ]
-    stages = [str(one) for one in layers.rdm_descriptors["stage"]]
-    write_layer_page(folder, tables, layers=stages, told=told, stamps=stamps)
+    stages = [str(stage) for stage in layers.rdm_descriptors["stage"]]
+    write_layer_page(folder, tables, layers=stages, record=record, stamps=stamps)
     return folder
 
 
@@ -214,20 +214,20 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     from neurometamer.rsa.compute import align_rdms, label_rdms
 
     first = parts[0]
-    aligned = [first, *(align_rdms(first, one)[1] for one in parts[1:])]
+    aligned = [first, *(align_rdms(first, part)[1] for part in parts[1:])]
     places: dict[str, list[Any]] = {"subject": [], "roi": []}
     for rdms in aligned:
         if lacking := [name for name in places if name not in rdms.rdm_descriptors]:
             raise InputError(f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}.")
         for name, column in places.items():
-            column += [str(one) for one in rdms.rdm_descriptors[name]]
+            column += [str(value) for value in rdms.rdm_descriptors[name]]
     patterns = {
         name: list(first.pattern_descriptors[name])
         for name in ("kind", "reference_id")
         if name in first.pattern_descriptors
     }
     return label_rdms(
-        np.concatenate([one.dissimilarities for one in aligned]),
+        np.concatenate([part.dissimilarities for part in aligned]),
         conditions=list(first.pattern_descriptors["condition"]),
         places=places,
         patterns=patterns,

@@ -149,7 +149,7 @@ def make_metamers(
         networks = at_one_size(networks, image_size)
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
     matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
-    matched = {one.model.name: list(one.stages) for one in matches}
+    matched = {match.model.name: list(match.stages) for match in matches}
     photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(
         kind="RE"
     )
@@ -157,20 +157,21 @@ def make_metamers(
     first = (
         None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
     )
-    told = {
+    given_settings = {
         name: value for name, value in options.items() if name not in ("stage_weights", "penalties")
     }
-    told["penalties"] = [asdict(one) for one in options.get("penalties", ())]
-    told["stage_weights"] = {one.model.name: list(one.weights) for one in matches}
-    told["start_images"] = None if first is None else digest(first)
-    settings = {**told, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
+    given_settings["penalties"] = [asdict(penalty) for penalty in options.get("penalties", ())]
+    given_settings["stage_weights"] = {match.model.name: list(match.weights) for match in matches}
+    given_settings["start_images"] = None if first is None else digest(first)
+    settings = {**given_settings, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
     wishes = only_asked(
         model_metamers, mode=mode, watch=watch, film=recorder(out) if animate else None
     )
-    refuse_other_stimuli(out, _digest_of_set(networks), photographs, settings, fresh)
+    digest_of_set = digest([network.digest for network in networks])
+    refuse_other_stimuli(out, digest_of_set, photographs, settings, fresh)
     if fresh:
         forget(out)
-    given = [read_null(one) for one in nulls]
+    given = [read_null(file) for file in nulls]
     made = model_metamers(
         networks,
         photographs,
@@ -186,7 +187,9 @@ def make_metamers(
         **options,
     )
     if first is not None:
-        made = replace(made, provenance={**made.provenance, "start_images": told["start_images"]})
+        made = replace(
+            made, provenance={**made.provenance, "start_images": given_settings["start_images"]}
+        )
     write_pictures(made, out, png16=png16)
     judged = confirm_metamers(
         networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given)
@@ -196,10 +199,6 @@ def make_metamers(
     if animate:
         write_films(out)
     return judged.table
-
-
-def _digest_of_set(networks: Sequence[StagedModel]) -> str:
-    return digest([one.digest for one in networks])
 
 
 @checked
@@ -302,19 +301,19 @@ def read_stages(texts: str | Sequence[Stage]) -> str | list[str] | dict[str, lis
     InputError
         When some are by network and others are not, or a name or a stage is missing.
     """
-    listed = [texts] if isinstance(texts, str) else [str(one) for one in texts]
-    if not any("=" in one for one in listed):
+    listed = [texts] if isinstance(texts, str) else [str(stage) for stage in texts]
+    if not any("=" in text for text in listed):
         return listed[0] if len(listed) == 1 else listed
-    pairs = [one for text in listed for one in text.split(",")]
-    found: dict[str, list[str]] = {}
-    for one in pairs:
-        name, _, place = (part.strip() for part in one.partition("="))
+    pairs = [pair for text in listed for pair in text.split(",")]
+    stages: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, _, place = (part.strip() for part in pair.partition("="))
         if not (name and place):
             raise InputError(
-                f"stages by network are NAME=STAGE between commas, not {name_ids([one])}."
+                f"stages by network are NAME=STAGE between commas, not {name_ids([pair])}."
             )
-        found.setdefault(name, []).append(place)
-    return found
+        stages.setdefault(name, []).append(place)
+    return stages
 
 
 def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]:
@@ -335,7 +334,8 @@ def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]
     from stimuli_gen.matching import at_size
 
     return [
-        one if one.preprocessing.size == (size, size) else at_size(one, size) for one in networks
+        network if network.preprocessing.size == (size, size) else at_size(network, size)
+        for network in networks
     ]
 
 
@@ -399,15 +399,17 @@ def with_validity(
     from stimuli_gen.validity import judge
 
     places = [
-        (knows(network, one), stage)
-        for network, one in zip(networks, matches, strict=True)
-        for stage in one.stages
+        (knows(network, match), stage)
+        for network, match in zip(networks, matches, strict=True)
+        for stage in match.stages
     ]
-    found = judge(places, photographs, judged, nulls=nulls, folder=folder, batch_size=batch_size)
+    judgments = judge(
+        places, photographs, judged, nulls=nulls, folder=folder, batch_size=batch_size
+    )
     columns: dict[str, Any] = {}
     for model, stage in places:
         part = (
-            found[(found["model"] == model.name) & (found["stage"] == stage)]
+            judgments[(judgments["model"] == model.name) & (judgments["stage"] == stage)]
             .set_index("id")
             .loc[list(judged.ids)]
         )
@@ -443,12 +445,12 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
             value for value in values if value is not None and value == value
         ]  # NaN is not itself
 
-    found: dict[str, Any] = {"loss_png": max(map(float, _of("loss_png")), default=None)}
-    found |= {name: min(map(float, _of(name)), default=None) for name in LOWEST}
+    summary: dict[str, Any] = {"loss_png": max(map(float, _of("loss_png")), default=None)}
+    summary |= {name: min(map(float, _of(name)), default=None) for name in LOWEST}
     for name in ("same_class_16_png", "valid"):
-        told = [str(value) in ("True", "1", "1.0") for value in _of(name)]
-        found[name] = all(told) if told else None
-    return found
+        verdicts = [str(value) in ("True", "1", "1.0") for value in _of(name)]
+        summary[name] = all(verdicts) if verdicts else None
+    return summary
 
 
 def _yes_no(text: str) -> bool:
@@ -485,11 +487,13 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
     """
     from stimuli_gen.presets import Recipe
 
-    types = {one.name: str(one.type) for one in fields(Recipe) if one.name != "open_choices"}
-    pairs = [one.partition("=") for one in texts]
+    types = {
+        field.name: str(field.type) for field in fields(Recipe) if field.name != "open_choices"
+    }
+    pairs = [text.partition("=") for text in texts]
     if again := duplicates(name.strip() for name, _, _ in pairs):
         raise InputError(f"--set names {name_ids(again)} more than once; give each once.")
-    found = {}
+    values = {}
     for (name, equal, value), text in zip(pairs, texts, strict=True):
         name, value = name.strip(), value.strip()
         if not (name and equal and value):
@@ -498,10 +502,10 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
             raise unknown_name("setting of a metamer", name, types)
         read, wanted = _READ[types[name]]
         try:
-            found[name] = read(value)
+            values[name] = read(value)
         except ValueError:
             raise InputError(f"--set {name} wants {wanted}, not '{value}'.") from None
-    return found
+    return values
 
 
 def read_penalties(texts: Sequence[str]) -> list[Penalty]:
@@ -524,20 +528,20 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     """
     from stimuli_gen.presets import PENALTIES, Penalty
 
-    found = []
+    penalties = []
     for text in texts:
         kind, *numbers = text.split(":")
         if kind not in PENALTIES:
             raise unknown_name("penalty", kind, PENALTIES)
         try:
-            values = [float(one) for one in numbers]
+            values = [float(number) for number in numbers]
         except ValueError:
             values = []
         if not 1 <= len(values) <= 3:
             raise InputError(f"--penalty wants kind:weight[:power[:pixel_scale]], not '{text}'.")
         weight, power, pixel_scale = (*values, *(POWERS[kind], 1.0)[len(values) - 1 :])
-        found.append(Penalty(kind=kind, weight=weight, power=power, pixel_scale=pixel_scale))
-    return found
+        penalties.append(Penalty(kind=kind, weight=weight, power=power, pixel_scale=pixel_scale))
+    return penalties
 
 
 def read_start_images(

@@ -28,7 +28,7 @@ class NetworkLoader:
         from neurometamer.zoo import GREY, MODELS, weights_by_name
 
         self.device, self.seed = device, seed
-        known = [one for one in dict.fromkeys(names) if one.removesuffix(GREY) in MODELS]
+        known = [name for name in dict.fromkeys(names) if name.removesuffix(GREY) in MODELS]
         self.weights = weights_by_name(known, weights)
         self.known: dict[str, StagedModel] = {}
 
@@ -36,12 +36,12 @@ class NetworkLoader:
         """Load networks, and let them see images of this size."""
         from neurometamer.zoo import load_models
 
-        if missing := [one for one in dict.fromkeys(names) if one not in self.known]:
+        if missing := [name for name in dict.fromkeys(names) if name not in self.known]:
             given = {name: self.weights[name] for name in missing if name in self.weights}
             loaded = load_models(missing, given, device=self.device, seed=self.seed)
-            self.known |= {one.name: one for one in loaded}
-        found = [self.known[one] for one in names]
-        return found if size is None else at_one_size(found, size)
+            self.known |= {network.name: network for network in loaded}
+        networks = [self.known[name] for name in names]
+        return networks if size is None else at_one_size(networks, size)
 
 
 @checked
@@ -88,8 +88,8 @@ def plan_model_sets(
     from neurometamer.evaluation.model_sets import plan_sets, random_sets
     from neurometamer.zoo import model_entry
 
-    for one in networks:
-        model_entry(one)
+    for name in networks:
+        model_entry(name)
     sets = random_sets(networks, n_sets=n_sets, sizes=sizes, seed=seed)
     return plan_sets(out, sets, stage=stage, preset=preset, seed=seed, **options)
 
@@ -145,7 +145,9 @@ def make_model_sets(
     from stimuli_gen.photographs import read_images
 
     jobs = job_states(folder)
-    names = list(dict.fromkeys(name for one in jobs["members"] for name in str(one).split(JOINT)))
+    names = list(
+        dict.fromkeys(name for members in jobs["members"] for name in str(members).split(JOINT))
+    )
     load = NetworkLoader(names, weights, device, 0)
     (first,) = load.at(names[:1], image_size)
     photographs = read_images(list(images), first.preprocessing).select(kind="RE")
@@ -153,7 +155,7 @@ def make_model_sets(
         folder,
         photographs,
         load=lambda name: load.at([name], image_size)[0],
-        nulls=[read_null(one) for one in nulls],
+        nulls=[read_null(file) for file in nulls],
         share=share,
         batch_size=batch_size,
         progress=progress,
@@ -188,4 +190,4 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
             f"{folder}: none of {len(jobs)} sets is made yet; run: neurometamer evaluate run-sets "
             f"{folder}"
         )
-    return [f"{one}={Path(folder) / one}" for one in done]
+    return [f"{name}={Path(folder) / name}" for name in done]

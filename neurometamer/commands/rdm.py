@@ -168,8 +168,8 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
         return pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
     return pd.concat(
         [
-            read_table(_table_of(Path(one)), required=["id", "kind", "reference_id"])
-            for one in images
+            read_table(_table_of(Path(source)), required=["id", "kind", "reference_id"])
+            for source in images
         ]
     )
 

@@ -143,13 +143,14 @@ def searchlight_files(
         When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name
         cannot name a file.
     """
+    from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.searchlight.maps import run_searchlight, summary_table
 
     _check_request(mask, mesh, patterns, betas, models, kinds, stimuli, reliability)
     side = _check_drawing(mesh, space, hemisphere)
     places = _open_space(patterns, betas, table, mask, mesh, radius_mm)
     questions = _questions(places, models, kinds, stimuli, reliability, measure)
-    _check_names([one.name for one in questions])
+    _check_names([question.name for question in questions])
     folder, maps = Path(out), []
     settings = {
         "radius_mm": radius_mm,
@@ -163,16 +164,16 @@ def searchlight_files(
     }
     settings |= {"hemisphere": side} if mesh else {}
     given = {
-        name: one
-        for name, one in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli))
-        if one
+        name: file
+        for name, file in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli))
+        if file
     }
-    inputs = {name: digest_file(one) for name, one in given.items()} | {
+    inputs = {name: digest_file(file) for name, file in given.items()} | {
         "patterns": places.patterns.digest
     }
-    told = provenance(settings, inputs=inputs)
+    record = provenance(settings, inputs=inputs)
     for i, question in enumerate(questions):
-        found = run_searchlight(
+        map_found = run_searchlight(
             question,
             places.near,
             measure=measure,
@@ -181,37 +182,33 @@ def searchlight_files(
             seed=seed,
             progress=_share(progress, i, len(questions)),
         )
-        maps.append(found)
-        _write_map(places, folder, found, told, permutations > 0)
+        maps.append(map_found)
+        _write_map(places, folder, map_found, record, permutations > 0)
     summary = summary_table(maps)
     write_table(folder / "summary.csv", summary)
+    source = patterns or betas
+    stamps = find_stamps(dict(places.patterns.provenance), study_record(source))
+    map_stamps = stamps if models is None else [*stamps, *rdm_stamps(read_rdms(models), models)]
     write_map_page(
         folder,
-        [_drawn(places, one, permutations > 0) for one in maps],
+        [_drawn(places, part, permutations > 0) for part in maps],
         summary,
-        told=told,
+        record=record,
         affine=places.affine,
         space=space,
         mesh=places.mesh,
         hemisphere=side,
-        stamps=_map_stamps(places, patterns or betas, models),
+        stamps=map_stamps,
     )
     return folder
 
 
-def _drawn(places: _Space, found: SearchlightMap, with_p: bool) -> DrawnMap:
-    p = places.shaped(found.p_family) if with_p else None
-    method = str(found.summary["method"])
+def _drawn(places: _Space, result: SearchlightMap, with_p: bool) -> DrawnMap:
+    p = places.shaped(result.p_family) if with_p else None
+    method = str(result.summary["method"])
     return DrawnMap(
-        name=found.question.name, values=places.shaped(found.values), p_family=p, method=method
+        name=result.question.name, values=places.shaped(result.values), p_family=p, method=method
     )
-
-
-def _map_stamps(places: _Space, source: Any, models: Any) -> list[str]:
-    from neurometamer.rsa.compute import read_rdms
-
-    found = find_stamps(dict(places.patterns.provenance), study_record(source))
-    return found if models is None else [*found, *rdm_stamps(read_rdms(models), models)]
 
 
 def _check_drawing(mesh: Any, space: str, hemisphere: str | None) -> str:
@@ -248,14 +245,14 @@ def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
 
 
 def _write_map(
-    places: _Space, folder: Path, found: SearchlightMap, record: dict[str, Any], with_p: bool
+    places: _Space, folder: Path, result: SearchlightMap, record: dict[str, Any], with_p: bool
 ) -> None:
-    name = found.question.name
-    files = {name: found.values} | (
-        {f"{name}_p": found.p, f"{name}_p_family": found.p_family} if with_p else {}
+    name = result.question.name
+    files = {name: result.values} | (
+        {f"{name}_p": result.p, f"{name}_p_family": result.p_family} if with_p else {}
     )
-    written = [places.write(folder, one, values).name for one, values in files.items()]
-    write_json(folder / f"{name}.json", {**record, "map": found.summary, "files": written})
+    written = [places.write(folder, map_name, values).name for map_name, values in files.items()]
+    write_json(folder / f"{name}.json", {**record, "map": result.summary, "files": written})
 
 
 def _check_request(
@@ -294,30 +291,31 @@ def _open_space(
 
     if mask is not None:
         inside, affine = read_mask(mask)
-        found = (
+        responses = (
             read_betas(betas, {"searchlight": mask}, unusable="drop")
             if betas
             else read_patterns(patterns)
         )
-        found, places = mask_places(found, inside, affine)
+        responses, places = mask_places(responses, inside, affine)
         near: Neighborhoods = Spheres(inside, affine, radius_mm)
-        return _Space(near, found, place_responses(found, len(near), places), inside, affine)
+        return _Space(
+            near, responses, place_responses(responses, len(near), places), inside, affine
+        )
     surface = read_mesh(mesh)
     near = Disks(*surface, radius_mm)
     if betas is not None and table is None:
         raise InputError(
             "betas of vertices need --table, one row a data array, with the column condition."
         )
-    found = read_surface_patterns(betas, table) if betas else read_patterns(patterns)
-    n_values = found.provenance.get("n_vertices", len(near))
+    responses = read_surface_patterns(betas, table) if betas else read_patterns(patterns)
+    n_values = responses.provenance.get("n_vertices", len(near))
     if n_values != len(near):
         raise InputError(
             f"{Path(betas or patterns).name} has {n_values} values a map but {Path(mesh).name} has "
-            f"{len(near)} "
-            "vertices; give the mesh that the responses were sampled on."
+            f"{len(near)} vertices; give the mesh that the responses were sampled on."
         )
-    found, places = vertex_places(found, len(near))
-    return _Space(near, found, place_responses(found, len(near), places), mesh=surface)
+    responses, places = vertex_places(responses, len(near))
+    return _Space(near, responses, place_responses(responses, len(near), places), mesh=surface)
 
 
 def _questions(
@@ -334,30 +332,38 @@ def _questions(
     patterns = places.patterns
     held = patterns.observations["condition"].to_numpy()
     conditions = patterns.conditions
-    means: Any = np.array([places.responses[held == one].mean(axis=0) for one in conditions])
+    means: Any = np.array(
+        [places.responses[held == condition].mean(axis=0) for condition in conditions]
+    )
     if measure == "crossnobis":
         means = run_responses(patterns, places.responses)
     table = (
         None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
     )
-    asked: list[Question] = []
+    questions: list[Question] = []
     if models is not None:
         rdms = read_rdms(models)
         wanted = [
-            i for i, one in enumerate(conditions) if table is None or one in set(_model_ids(rdms))
+            i
+            for i, condition in enumerate(conditions)
+            if table is None or condition in set(_model_ids(rdms))
         ]
         part = means.take(wanted) if measure == "crossnobis" else means[wanted]
-        asked += model_questions([conditions[i] for i in wanted], part, rdms)
+        questions += model_questions([conditions[i] for i in wanted], part, rdms)
     for pair in kinds:
         first, _, second = pair.partition("-")
         if not (first and second):
             raise InputError(f"--kinds wants pairs as RE-AN, not '{pair}'.")
-        asked.append(kind_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
+        questions.append(kind_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
     if reliability:
-        regular = [] if table is None else [str(one) for one in table["id"][table["kind"] == "RE"]]
-        asked.append(reliability_question(patterns, places.responses, regular))
-    return asked
+        regular = (
+            []
+            if table is None
+            else [str(stimulus) for stimulus in table["id"][table["kind"] == "RE"]]
+        )
+        questions.append(reliability_question(patterns, places.responses, regular))
+    return questions
 
 
 def _model_ids(rdms: RDMs) -> list[str]:
-    return [str(one) for one in rdms.pattern_descriptors["condition"]]
+    return [str(condition) for condition in rdms.pattern_descriptors["condition"]]

@@ -129,9 +129,9 @@ def make_stimuli(
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing, bits=bits, icc=icc).select(kind="RE")
     out = Path(out)
-    told = {name: value for name, value in options.items() if name != "progress_rule"}
-    told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
-    told["progress"] = (
+    given_settings = {name: value for name, value in options.items() if name != "progress_rule"}
+    given_settings["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
+    given_settings["progress"] = (
         None if options.get("progress_rule") is None else asdict(options["progress_rule"])
     )
     wishes = only_asked(make, mode=mode, watch=watch, film=recorder(out) if animate else None)
@@ -139,7 +139,7 @@ def make_stimuli(
         out,
         network.digest,
         photographs,
-        {**told, "seed": seed, "method": method, "mode": mode},
+        {**given_settings, "seed": seed, "method": method, "mode": mode},
         fresh,
     )
     if fresh:
@@ -428,8 +428,8 @@ def count_kept(out: str | Path) -> tuple[int, int]:
     n_finished, n_unfinished : int
         Files.
     """
-    names = [one.name for one in kept_in(out).glob("*.h5")]
-    unfinished = sum(one.endswith(UNFINISHED) for one in names)
+    names = [file.name for file in kept_in(out).glob("*.h5")]
+    unfinished = sum(name.endswith(UNFINISHED) for name in names)
     return len(names) - unfinished, unfinished
 
 
@@ -441,8 +441,8 @@ def forget(out: str | Path) -> None:
     out : path-like
         Folder of stimuli; what it holds beside is left alone.
     """
-    for one in kept_in(out).glob("*.h5"):
-        one.unlink()
+    for file in kept_in(out).glob("*.h5"):
+        file.unlink()
 
 
 def recorder(out: str | Path) -> Callable[[str, int, np.ndarray], None]:

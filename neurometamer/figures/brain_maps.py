@@ -121,13 +121,13 @@ def _shown(
         shown &= values >= threshold
         rules.append(f"similarity of at least {format_number(threshold)}")
     n = int(shown.sum())
-    found = (
+    rest = (
         f", {format_number(values[shown].min())} to {format_number(values[shown].max())}"
         if n
         else ""
     )
     where = " and ".join(rules) or "all with a value"
-    words = [f"Shown: {where} ({n} of {int(known.sum())} places{found})"]
+    words = [f"Shown: {where} ({n} of {int(known.sum())} places{rest})"]
     if p is None:
         words.append("Not tested: no p came with this map")
     return shown, known, words
@@ -296,7 +296,8 @@ def _draw_projections(
     from nibabel.affines import voxel_sizes
 
     volumes = [
-        as_closest_canonical(Nifti1Image(one.astype(np.float32), affine)) for one in (values, known)
+        as_closest_canonical(Nifti1Image(volume.astype(np.float32), affine))
+        for volume in (values, known)
     ]
     sizes = voxel_sizes(volumes[0].affine)
     inside = volumes[1].get_fdata() > 0
@@ -408,7 +409,7 @@ def searchlight_surface(
     points, triangles = _mesh(points, triangles, len(values))
     if hemisphere not in _HEMISPHERES:
         raise unknown_name("hemisphere", hemisphere, _HEMISPHERES)
-    if not views or (unknown := [one for one in views if one not in VIEWS]):
+    if not views or (unknown := [view for view in views if view not in VIEWS]):
         raise unknown_name("view", unknown[0] if views else "", VIEWS)
     shown, _, words = _shown(values, p, alpha, threshold)
     scale = _scale(values, shown)

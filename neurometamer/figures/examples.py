@@ -66,27 +66,31 @@ def example_sheet(
         When columns, rows or images are missing, a state is unknown, or a place has several rows.
     """
     need_columns(table, "examples", ("row", "reference_id", "state", "n_seen", "n_asked"))
-    rows = table.assign(**{one: table[one].astype(str) for one in ("row", "reference_id", "state")})
+    rows = table.assign(
+        **{column: table[column].astype(str) for column in ("row", "reference_id", "state")}
+    )
     refuse_repeats(rows, "examples", ("row", "reference_id"))
-    if unknown := [one for one in dict.fromkeys(rows["state"]) if one not in STATES]:
+    if unknown := [state for state in dict.fromkeys(rows["state"]) if state not in STATES]:
         raise unknown_name("state", unknown[0], STATES)
-    everyone, names = (list(dict.fromkeys(rows[one])) for one in ("reference_id", "row"))
+    everyone, names = (list(dict.fromkeys(rows[column])) for column in ("reference_id", "row"))
     shown = everyone[:MOST_COLUMNS]
     rows = rows[rows["reference_id"].isin(shown)]
     wanted = list(zip(rows["row"], rows["reference_id"], strict=True))
-    if missing := [one for one in shown if one not in photographs]:
+    if missing := [reference for reference in shown if reference not in photographs]:
         raise InputError(f"no picture of the photograph(s) {name_ids(missing)}.")
     if lost := [" · ".join(key) for key in wanted if key not in pictures]:
         raise InputError(f"no picture of the metamer(s) {name_ids(lost)}.")
     with figure_style():
         page = _ExamplePage(shown, names, len(everyone), stamp)
-        for column, one in enumerate(shown):
-            page.picture(0, column, photographs[one], "", FAINT)
-        for (name, one), (_, row) in zip(wanted, rows.iterrows(), strict=True):
-            page.metamer(names.index(name) + 1, shown.index(one), pictures[name, one], row)
+        for column, reference in enumerate(shown):
+            page.picture(0, column, photographs[reference], "", FAINT)
+        for (name, reference), (_, row) in zip(wanted, rows.iterrows(), strict=True):
+            page.metamer(
+                names.index(name) + 1, shown.index(reference), pictures[name, reference], row
+            )
         for rank, name in enumerate(names):
-            for column, one in enumerate(shown):
-                if (name, one) not in wanted:
+            for column, reference in enumerate(shown):
+                if (name, reference) not in wanted:
                     page.empty(rank + 1, column)
         page.set_limits()
         return page.figure
@@ -107,12 +111,11 @@ class _ExamplePage(Page):
         shown = f"{len(columns)} of {n_all} photographs are shown. " if len(columns) < n_all else ""
         note = shown + (
             "Frame and word: whether a metamer met the criteria (valid: solid, failed: dashed, not "
-            "judged: dotted). "
-            "Last line: how many of the evaluators that took no part recognize it."
+            "judged: dotted). Last line: how many of the evaluators that took no part recognize it."
         )
         note = textwrap.fill(note, int(width * 15.5))
         self._heads = [
-            fit_size(one, self.side + 0.08, self.head, _SIZES, bold=True) for one in columns
+            fit_size(name, self.side + 0.08, self.head, _SIZES, bold=True) for name in columns
         ]
         lines = max(words.count("\n") + 1 for words, _ in self._heads)
         top = 0.12 + 0.14 * lines + 0.36 * bool(stamp)

@@ -95,13 +95,13 @@ class _Categories:
 
     @classmethod
     def of(cls, categories: Sequence[str], order: Sequence[str] = ()) -> _Categories:
-        found = dict.fromkeys(map(str, categories))
+        present = dict.fromkeys(map(str, categories))
         if order:
-            if unknown := [one for one in found if one not in order]:
+            if unknown := [category for category in present if category not in order]:
                 raise unknown_name("category", unknown[0], order)
-            return cls(tuple(one for one in dict.fromkeys(order) if one in found))
-        known = [one for one in KINDS if one in found]
-        return cls((*known, *sorted(one for one in found if one not in KINDS)))
+            return cls(tuple(category for category in dict.fromkeys(order) if category in present))
+        known = [kind for kind in KINDS if kind in present]
+        return cls((*known, *sorted(category for category in present if category not in KINDS)))
 
     def sign(self, name: str) -> str:
         if widest(self.names, 7) <= text_width("WW", 7):
@@ -266,8 +266,7 @@ def _checked(
     if matrices.ndim != 4 or matrices.shape != (len(rows), len(columns), n, n) or not matrices.size:
         raise InputError(
             f"RDMs of shape {matrices.shape} came with {len(rows)} row titles, {len(columns)} "
-            f"column titles and {n} "
-            "ids; the shape must be (rows, columns, ids, ids)."
+            f"column titles and {n} ids; the shape must be (rows, columns, ids, ids)."
         )
     uneven = ~np.isclose(
         matrices, np.swapaxes(matrices, -1, -2), rtol=1e-5, atol=1e-8, equal_nan=True
@@ -308,7 +307,7 @@ def rdm_pairs(
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
     first, second = np.triu_indices(len(ids), 1)
-    names = np.array([str(one) for one in ids], dtype=object)
+    names = np.array([str(name) for name in ids], dtype=object)
     parts = []
     for row, column in np.ndindex(*matrices.shape[:2]):
         rdm = matrices[row, column]
@@ -347,7 +346,7 @@ class _BandPage(_KeyedPage):
         narrow = np.diff(self.starts).min() * self.side / len(members)
         signs = [self.categories.sign(name) for name in self.categories.names]
         self.narrow_signs = (
-            max(text_width(one, 6.5, bold=True) for one in signs) <= _BAR + 0.01
+            max(text_width(sign, 6.5, bold=True) for sign in signs) <= _BAR + 0.01
         )  # all or none
         self.named = bool(narrow >= 0.11)  # names beside the bar, where none touches the next
         self.margin = 0.4 + self.named * (min(widest(self.categories.names, 6.5), 1.4) + 0.06)
@@ -355,9 +354,8 @@ class _BandPage(_KeyedPage):
         across = page_width(max(self.margin + width * self.step + 0.75, 4.6), stamp)
         note = (
             "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the "
-            "same order "
-            f"everywhere: by category, in the order of the key, then {then} ({len(members)} "
-            "stimuli)."
+            f"same order everywhere: by category, in the order of the key, then {then} "
+            f"({len(members)} stimuli)."
         )
         note = textwrap.fill(note, int(across * 15.5))
         self.band = self.title + n_rows * self.step
@@ -376,7 +374,7 @@ class _BandPage(_KeyedPage):
         left, top = self._corner(row, band, column)
         self.image(left, top, self.side, percentiles, **heat_colors())
         for name, low, high in zip(self.categories.names, self.starts, self.starts[1:]):
-            start, length = (one * self.side / len(self.members) for one in (low, high - low))
+            start, length = (edge * self.side / len(self.members) for edge in (low, high - low))
             self.sign(name, left + start, top - _BAR - 0.02, length, _BAR)
             self.sign(name, left - _BAR - 0.02, top + start, _BAR, length, signed=self.narrow_signs)
             if self.named and column == 0:
@@ -464,7 +462,7 @@ def arrange_stimuli(
         raise unknown_name("arrangement", method, ARRANGEMENTS)
     if again := duplicates(map(str, ids)):
         raise InputError(f"stimuli named twice: {name_ids(again)}.")
-    order = np.argsort([str(one) for one in ids], kind="stable")
+    order = np.argsort([str(name) for name in ids], kind="stable")
     distances, negative = _distances(np.asarray(rdm, dtype=float), ids)
     distances = distances[np.ix_(order, order)]
     if method == "mds":
@@ -476,7 +474,7 @@ def arrange_stimuli(
         words = f"{ARRANGEMENTS[method]}, perplexity {used:.3g}"
     placed = np.empty_like(points)
     placed[order] = _turned(points)
-    names = [str(one) for one in ids]
+    names = [str(name) for name in ids]
     about: dict[str, Any] = {
         "method": words,
         "measure": measure,
@@ -542,16 +540,12 @@ def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
             eps=1e-6,
             normalized_stress=False,
         )
-        stress = _stress(distances, points)
+        # Give Kruskal's stress-1: misfit over the distances drawn.
+        drawn = np.linalg.norm(points[:, np.newaxis] - points, axis=2)
+        stress = float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
         if stress < least - 1e-6:
             best, least = points, stress
     return best, "stress-1", least
-
-
-def _stress(distances: np.ndarray, points: np.ndarray) -> float:
-    """Give Kruskal's stress-1: misfit over the distances drawn."""
-    drawn = np.linalg.norm(points[:, np.newaxis] - points, axis=2)
-    return float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
 
 
 def _neighbored(
@@ -643,7 +637,7 @@ def stimulus_scatter(
     shown = rows[placed]
     chosen = np.linspace(0, max(len(shown) - 1, 0), min(limit, len(shown))).round().astype(int)
     pictured = set(shown["id"].iloc[chosen])
-    if lost := [one for one in shown["id"] if one in pictured and one not in images]:
+    if lost := [name for name in shown["id"] if name in pictured and name not in images]:
         raise InputError(f"no image of {name_ids(lost)}.")
     with figure_style():
         page = _ScatterPage(shown, len(pictured), int((~placed).sum()), category_order, stamp)
@@ -662,7 +656,7 @@ class _ScatterPage(_KeyedPage):
     def __init__(
         self, rows: pd.DataFrame, n_images: int, n_lost: int, order: Sequence[str], stamp: str
     ) -> None:
-        members = [one for one in rows["category"] if one]
+        members = [category for category in rows["category"] if category]
         self.categories = _Categories.of(members, order)
         self.labels = _key_labels(self.categories, members)
         self.side = float(np.clip(self.area / (1.9 * np.sqrt(max(len(rows), 1))), 0.26, 0.9))
@@ -728,7 +722,7 @@ def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
         return rows[name].iloc[0] if name in rows.columns and len(rows) else None
 
     method, measure, score, negative = (
-        first(one) for one in ("method", "measure", "score", "n_negative")
+        first(column) for column in ("method", "measure", "score", "n_negative")
     )
     near = (
         "only who is near whom has meaning"

@@ -110,10 +110,12 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
             rows.assign(model="cross-validated"),
         ]
     )
-    whole = combine_subjects(rows, ("roi",), "score").set_index("roi")
-    told = zip(whole.index, whole["layer"], whole["naive_layer"])
+    over_subjects = combine_subjects(rows, ("roi",), "score").set_index("roi")
+    layers_of_roi = zip(over_subjects.index, over_subjects["layer"], over_subjects["naive_layer"])
     heads = {
-        roi: f"{roi}\n{layer}\n({naive})" for roi, layer, naive in told if isinstance(layer, str)
+        roi: f"{roi}\n{layer}\n({naive})"
+        for roi, layer, naive in layers_of_roi
+        if isinstance(layer, str)
     }
     note = (
         _whose_words(rows, "its two values joined"),
@@ -158,14 +160,14 @@ def _paired(
     Their differences stand below.
     """
     rois, subjects, names = order_places(rows["roi"]), people_of(rows), Names()
-    whole = combine_subjects(rows, ("roi", "model"), "score")
-    plan = plan_ticks(names, [heads.get(one, one) for one in rois], max(0.85, 4.2 / len(rois)), 1.5)
+    over_subjects = combine_subjects(rows, ("roi", "model"), "score")
+    plan = plan_ticks(names, [heads.get(roi, roi) for roi in rois], max(0.85, 4.2 / len(rois)), 1.5)
     width = page_width(max(plan.width * len(rois) + 0.75, 5.0), stamp)
     contrasts = [] if differences is None else list(dict.fromkeys(differences["contrast"]))
     entries = [*looks, *contrasts]
     made = (
         "The mean over subjects was computed for this figure"
-        if whole["made_here"].astype(bool).any()
+        if over_subjects["made_here"].astype(bool).any()
         else ""
     )
     height = (
@@ -177,10 +179,10 @@ def _paired(
         )
         panels = figure.subplots(1 + bool(contrasts), 1, squeeze=False)[:, 0]
         handles = _draw_models(
-            panels[0], rows[rows["subject"] != MEAN], whole, rois, looks, len(subjects) > 1
+            panels[0], rows[rows["subject"] != MEAN], over_subjects, rois, looks, len(subjects) > 1
         )
         # intervals of single subjects are not drawn and take no room
-        drawn = (numbers_of(whole, one) for one in ("score", "ci_low", "ci_high"))
+        drawn = (numbers_of(over_subjects, column) for column in ("score", "ci_low", "ci_high"))
         panels[0].set_ylim(axis_limits([numbers_of(rows, "score"), *drawn]))
         finish_axes(panels[0], plan, QUANTITIES["similarity"])
         if differences is not None:
@@ -193,7 +195,7 @@ def _paired(
 def _draw_models(
     axes: Axes,
     single: pd.DataFrame,
-    whole: pd.DataFrame,
+    over_subjects: pd.DataFrame,
     rois: Sequence[str],
     looks: dict[str, tuple[str, str]],
     several: bool,
@@ -213,7 +215,9 @@ def _draw_models(
             )
     handles = []
     for (model, (marker, face)), shift in zip(looks.items(), shifts):
-        of_model = whole[whole["model"] == model].set_index("roi").reindex(list(rois))
+        of_model = (
+            over_subjects[over_subjects["model"] == model].set_index("roi").reindex(list(rois))
+        )
         x = np.arange(len(rois)) + shift
         style: dict[str, Any] = {
             "linestyle": "",
@@ -234,9 +238,13 @@ def _draw_models(
 def _draw_differences(
     axes: Axes, rows: pd.DataFrame, rois: Sequence[str], contrasts: Sequence[str]
 ) -> list[Any]:
-    whole, handles = combine_subjects(rows, ("roi", "contrast"), "difference"), []
+    over_subjects, handles = combine_subjects(rows, ("roi", "contrast"), "difference"), []
     for rank, (contrast, shift) in enumerate(zip(contrasts, spread_over(len(contrasts), 0.26))):
-        own = whole[whole["contrast"] == contrast].set_index("roi").reindex(list(rois))
+        own = (
+            over_subjects[over_subjects["contrast"] == contrast]
+            .set_index("roi")
+            .reindex(list(rois))
+        )
         x, values = np.arange(len(rois)) + shift, own["difference"].to_numpy(dtype=float)
         style: dict[str, Any] = {
             "linestyle": "",
@@ -253,7 +261,9 @@ def _draw_differences(
             if word:
                 draw_star(axes, x[i], float(np.nanmax([values[i], high[i]])), word)
     axes.set_ylim(
-        _around_zero([numbers_of(whole, one) for one in ("difference", "ci_low", "ci_high")])
+        _around_zero(
+            [numbers_of(over_subjects, column) for column in ("difference", "ci_low", "ci_high")]
+        )
     )
     return handles
 
@@ -310,12 +320,14 @@ def model_marks(
             one_kind(differences, "differences", kind), "roi", "subject", "contrast"
         )
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
-    found = list(dict.fromkeys(rows["model"]))
-    order = [one for one in MODEL_MARKS if one in found] + [
-        one for one in found if one not in MODEL_MARKS
+    present = list(dict.fromkeys(rows["model"]))
+    order = [model for model in MODEL_MARKS if model in present] + [
+        model for model in present if model not in MODEL_MARKS
     ]
-    others = zip([one for one in order if one not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES))
-    looks = {one: MODEL_MARKS[one] for one in order if one in MODEL_MARKS} | dict(others)
+    others = zip(
+        [model for model in order if model not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES)
+    )
+    looks = {model: MODEL_MARKS[model] for model in order if model in MODEL_MARKS} | dict(others)
     note = (
         _whose_words(rows, "its models joined"),
         _interval_words(rows),
@@ -367,11 +379,11 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         )
     rois, subjects, names = orders[0].split(" < "), people_of(rows), Names()
     read = [_preferred(text, rois) for text in rows["preferred_layers"]]
-    told = dict(enumerate(layers, 1)) or {
-        key: name for _, found in read for key, name in found.items()
+    numbered = dict(enumerate(layers, 1)) or {
+        key: name for _, names_by_number in read for key, name in names_by_number.items()
     }
     plan = plan_ticks(names, rois, max(0.7, 4.2 / len(rois)), 1.3)
-    sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(told.items())}
+    sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(numbered.items())}
     width = page_width(
         max(plan.width * len(rois) + 0.8 + widest(list(sides.values()), 8.5), 5.0), stamp
     )
@@ -414,13 +426,13 @@ def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, s
     if not text:
         return [np.nan] * len(rois), {}
     pattern = "; ".join(rf"{re.escape(roi)}: (nan|[\d.]+) \((.*)\)" for roi in rois)
-    found = re.fullmatch(pattern, text)
-    if found is None:
+    match = re.fullmatch(pattern, text)
+    if match is None:
         raise InputError(
             f"preferred_layers {text!r} is not of the form '{rois[0]}: 1.25 (layer); …' for {rois}."
         )
-    numbers = [float(one) for one in found.groups()[::2]]
-    pairs = zip(numbers, found.groups()[1::2])
+    numbers = [float(group) for group in match.groups()[::2]]
+    pairs = zip(numbers, match.groups()[1::2])
     return numbers, {round(number): name for number, name in pairs if np.isfinite(number)}
 
 

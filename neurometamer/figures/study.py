@@ -178,16 +178,16 @@ def metamer_sheet(
     need_columns(rows, f"metamer ({judge})", ())
     shown = list(dict.fromkeys(rows["reference_id"].astype(str)))[:MOST_METAMERS]
     sets = list(dict.fromkeys(rows["set"].astype(str)))
-    if missing := [one for one in shown if one not in photographs]:
+    if missing := [reference for reference in shown if reference not in photographs]:
         raise InputError(f"no picture of the photograph '{missing[0]}'.")
     with figure_style():
         page = _MetamerPage(shown, sets, judge, stamp)
         for column, name in enumerate(shown):
             of_photograph = rows[rows["reference_id"] == name]
             page.photograph(column, photographs[name], of_photograph.iloc[0])
-            for rank, one in enumerate(sets):
-                for _, row in of_photograph[of_photograph["set"] == one].iterrows():
-                    page.metamer(rank + 1, column, images[f"{one} {row['id']}"], row)
+            for rank, set_name in enumerate(sets):
+                for _, row in of_photograph[of_photograph["set"] == set_name].iterrows():
+                    page.metamer(rank + 1, column, images[f"{set_name} {row['id']}"], row)
         page.set_limits()
         return page.figure
 
@@ -211,9 +211,9 @@ class _MetamerPage(Page):
             left, first = self._corner(0, column)
             where = {"ha": "center", "va": "bottom", "fontsize": 8.5, "fontweight": "bold"}
             self.text(left + self.side / 2, first - 0.05, clip_name(name, 20), **where)
-        for row, one in enumerate(["photographs", *sets]):
+        for row, row_name in enumerate(["photographs", *sets]):
             _, first = self._corner(row, 0)
-            words = one if row == 0 else "metamers of\n" + one.replace("+", "\n+ ")
+            words = row_name if row == 0 else "metamers of\n" + row_name.replace("+", "\n+ ")
             where = {
                 "rotation": 90,
                 "ha": "right",
@@ -247,6 +247,6 @@ class _MetamerPage(Page):
         )
         self.image(left, top, self.side, pixels, interpolation="antialiased")
         number = f"= {format_number(float(p), 3)}" if float(p) >= 0.0005 else "< .001"
-        told = f"{clip_name(words, 22)}\np {number}"
+        caption = f"{clip_name(words, 22)}\np {number}"
         where = {"ha": "center", "va": "top", "fontsize": 7.5, "linespacing": 1.15}
-        self.text(left + self.side / 2, top + self.side + 0.04, told, color=color, **where)
+        self.text(left + self.side / 2, top + self.side + 0.04, caption, color=color, **where)

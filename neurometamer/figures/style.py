@@ -140,7 +140,10 @@ def _show_in_notebooks() -> None:
     from IPython.core.pylabtools import select_figure_formats
     from matplotlib.figure import Figure
 
-    if not any(Figure in one.type_printers for one in shell.display_formatter.formatters.values()):
+    if not any(
+        Figure in formatter.type_printers
+        for formatter in shell.display_formatter.formatters.values()
+    ):
         select_figure_formats(shell, {"png"})
 
 
@@ -285,9 +288,9 @@ def order_places(names: Iterable[object]) -> list[str]:
     >>> order_places(["LO", "FFA", "V1", "LO"])
     ['V1', 'LO', 'FFA']
     """
-    found = list(dict.fromkeys(map(str, names)))
-    return [name for name in ROI_ORDER if name in found] + [
-        name for name in found if name not in ROI_ORDER
+    present = list(dict.fromkeys(map(str, names)))
+    return [name for name in ROI_ORDER if name in present] + [
+        name for name in present if name not in ROI_ORDER
     ]
 
 

@@ -264,9 +264,8 @@ def _kind_text(rows: pd.DataFrame) -> str:
     warning = " This interval ignores the choice of images." if interval == "subsample" else ""
     return (
         "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the "
-        "difference "
-        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below "
-        f".05.{warning}"
+        f"difference (“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is "
+        f"below .05.{warning}"
     )
 
 
@@ -276,13 +275,13 @@ def _above_chance(study: Study, system: str, places: str) -> str:
     tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
     if tested.empty:
         return ""
-    told = []
+    parts = []
     for pair, name in PAIRS.items():
         part = tested[tested["pair"] == pair]
         if len(part):
             above = int((part["p_corrected"] < ALPHA).sum())
-            told.append(f"{name} in {above} of {count_text(len(part), places)}")
-    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(told)}."
+            parts.append(f"{name} in {above} of {count_text(len(part), places)}")
+    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(parts)}."
 
 
 def network_answer(study: Study) -> Answer | None:
@@ -387,15 +386,15 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
 
 def _trend_text(study: Study) -> str:
     rows = study.rows("trends", test="Mann-Kendall")
-    told = []
+    parts = []
     for row in rows.to_dict("records"):
         p, effect = float(row["p"]), float(row["effect"])
         said = "shows no trend" if not p < ALPHA else "rises" if effect > 0 else "falls"
-        told.append(
+        parts.append(
             f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p "
             f"{p_text(p)})"
         )
-    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(told)}." if told else ""
+    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(parts)}." if parts else ""
 
 
 def brain_answer(study: Study) -> Answer | None:
@@ -575,7 +574,7 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
     as_float, as_png, steps = (
         _numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps")
     )
-    asked = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
+    wanted = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
     met = (
         "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
     )
@@ -585,7 +584,7 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
         if as_png.empty
         else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
     )
-    return [kind, asked, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
+    return [kind, wanted, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -37,8 +37,8 @@ def lead_examples(study: Study) -> list[Example]:
         Photograph, interference and noise, or photograph and metamer; empty where only photographs
         are shown.
     """
-    found = list(_adversarial(study)) or list(_metamer(study))
-    return found if len(found) > 1 else []
+    examples = list(_adversarial(study)) or list(_metamer(study))
+    return examples if len(examples) > 1 else []
 
 
 def _adversarial(study: Study) -> Iterator[Example]:

@@ -463,12 +463,12 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, "–" if value in ({}, [], None) else setting_text(value)
 
 
-def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) -> list[Grid]:
+def settings_grids(record: Mapping[str, Any], parts: Sequence[tuple[str, str]]) -> list[Grid]:
     """Put parts of a provenance on the page.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         Provenance.
     parts : sequence of tuple of str
         Key of the part, and its caption.
@@ -480,7 +480,7 @@ def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) ->
     """
     grids = []
     for key, caption in parts:
-        rows = [list(pair) for pair in flat_settings(told.get(key) or {}) if pair[0]]
+        rows = [list(pair) for pair in flat_settings(record.get(key) or {}) if pair[0]]
         if rows:
             grids.append(
                 Grid(
@@ -535,7 +535,7 @@ def embed_figure(
     svg, png = save_figure(figure, place)
     tables = table if isinstance(table, Mapping) else {name: table}
     numbers = tuple(
-        write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items()
+        write_table(place.with_name(f"{stem}.csv"), part).name for stem, part in tables.items()
     )
     data, mime = _embedded(svg, png, raster=raster, small=small)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"

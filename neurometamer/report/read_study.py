@@ -199,8 +199,8 @@ class Study:
             self.rows("layer_roi"),
             self.rows("encoding"),
         )
-        asked = self.section("brain").get("source", "none") != "none"
-        return "visual cortex" if asked or any(len(table) for table in tables) else ""
+        has_brain = self.section("brain").get("source", "none") != "none"
+        return "visual cortex" if has_brain or any(len(table) for table in tables) else ""
 
     @property
     def untrained(self) -> bool:
@@ -211,8 +211,8 @@ class Study:
         bool
             From the provenance (``model.trained``) and the columns ``trained`` of the tables.
         """
-        told = self._values("trained") | self._values("network_trained")
-        return self.section("model").get("trained") is False or "False" in told
+        values = self._values("trained") | self._values("network_trained")
+        return self.section("model").get("trained") is False or "False" in values
 
     @property
     def network_stamp(self) -> str:
@@ -319,8 +319,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
             )
         raise InputError(
             f"{folder} is not a study: it has neither provenance.json nor study.toml; give the "
-            "folder that "
-            "`neurometamer run` or `demo` wrote."
+            "folder that `neurometamer run` or `demo` wrote."
         )
     provenance = (
         read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
@@ -329,8 +328,8 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         raise InputError(
             f"{folder / 'provenance.json'} does not hold a JSON object; run the study again."
         )
-    found = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
-    there = {name: path for name, path in found.items() if path.is_file()}
+    files = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
+    there = {name: path for name, path in files.items() if path.is_file()}
     tables = {name: _prepared(read_table(path, TABLES[name])) for name, path in there.items()}
     recipe = folder / "study.toml"
     return Study(
@@ -373,13 +372,13 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
             for name, value in read_record(record).get("outputs", {}).items():
                 if Path(name).parts[:1] and Path(name).parts[0] in SHOWN:
                     known.setdefault(name, set()).add(value)
-    found = {}
+    changes = {}
     for name, values in known.items():
         if not (folder / name).is_file():
-            found[name] = "missing"
+            changes[name] = "missing"
         elif digest_file(folder / name) not in values:
-            found[name] = "changed"
-    return found
+            changes[name] = "changed"
+    return changes
 
 
 def study_of_tables(
@@ -414,8 +413,8 @@ def _read_metamers(
     for name in (
         dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ()
     ):
-        if found := _read_stimuli(folder / "metamers" / file_name(name)):
-            yield name, found
+        if stimuli := _read_stimuli(folder / "metamers" / file_name(name)):
+            yield name, stimuli
 
 
 NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")

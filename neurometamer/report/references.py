@@ -61,8 +61,7 @@ WORKS: Mapping[str, Reference] = {
         "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L",
         2021,
         "Dissociable neural representations of adversarially perturbed images in convolutional "
-        "neural networks and "
-        "the human brain",
+        "neural networks and the human brain",
         "Frontiers in Neuroinformatics",
         "https://doi.org/10.3389/fninf.2021.677925",
         volume="15",

@@ -96,26 +96,29 @@ def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
         for names in chosen.sets:
             folder = work.path("metamers", set_name(names))
             both = read_stimuli(folder, in_memory=None).as_shown()
-            found = predict(
+            probabilities = predict(
                 judge, _seen_by(judge, both, folder).images, work.settings.run.batch_size
             )
-            rows += _judgements(judge, names, both.table, found.astype(float))
+            rows += _judgements(judge, names, both.table, probabilities.astype(float))
         progress(count + 1, len(chosen.judges))
     return [write_table(work.path("tables", "metamers.csv"), pd.DataFrame(rows))]
 
 
 def _judgements(
-    judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, found: np.ndarray
+    judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
     """Say what its own networks and the judge say, one row a metamer.
 
     What the judge says to the photograph stands beside it.
     """
-    place = {one: row for row, one in enumerate(table["id"])}
+    place = {image_id: row for row, image_id in enumerate(table["id"])}
     rows = []
     for found_row in table[table["kind"] == "metamer"].to_dict("records"):
         row = {str(name): value for name, value in found_row.items()}
-        here, photograph = found[place[row["id"]]], found[place[row["reference_id"]]]
+        here, photograph = (
+            probabilities[place[row["id"]]],
+            probabilities[place[row["reference_id"]]],
+        )
         first = int(photograph.argmax())
         rows.append(
             {
@@ -168,7 +171,7 @@ def _photographs(work: Workspace, network: StagedModel) -> StimulusSet:
     """Load the photographs that were chosen, as the networks of a set see them."""
     everyone, wanted = load_regular(work, network.preprocessing), work.settings.metamers.photographs
     if not isinstance(wanted, int):
-        if unknown := [one for one in wanted if one not in everyone.ids]:
+        if unknown := [image_id for image_id in wanted if image_id not in everyone.ids]:
             raise unknown_name("photograph of [metamers]", unknown[0], everyone.ids)
         return everyone.select(ids=list(wanted))
     if wanted > len(everyone):
@@ -194,11 +197,11 @@ def _nulls(
             f"a null needs two photographs, not {name_ids(everyone.ids)}; set [metamers] "
             "null_pairs = 0."
         )
-    found = []
+    nulls = []
     for network, match in zip(networks, matches, strict=True):
         model = knows(network, match)
         size = "x".join(map(str, model.preprocessing.size))
-        found.append(
+        nulls.append(
             null_distribution(
                 model,
                 everyone,
@@ -209,7 +212,7 @@ def _nulls(
                 batch_size=work.settings.run.batch_size,
             )
         )
-    return found
+    return nulls
 
 
 def _seen_by(judge: StagedModel, both: StimulusSet, folder: Path) -> StimulusSet:
@@ -221,4 +224,4 @@ def _seen_by(judge: StagedModel, both: StimulusSet, folder: Path) -> StimulusSet
 
 
 def _pictures(folder: Path, both: StimulusSet) -> list[Path]:
-    return [folder / "png" / f"{file_name(one)}.png" for one in both.ids]
+    return [folder / "png" / f"{file_name(image_id)}.png" for image_id in both.ids]

@@ -350,7 +350,14 @@ def carry_out(
         seconds = _read_seconds(workspace)
         for number, step in enumerate(steps, start=1):
             reporter.start(number, len(steps), step.title)
-            key = _key(step, numbers, finished)
+            key = digest(
+                step.name,
+                neurometamer.__version__,
+                numbers["study"]["seed"],
+                {section: section_settings(numbers, section) for section in step.sections},
+                {need: finished[need] for need in step.needs},
+                [digest_file(path) for path in step.reads],
+            )
             outputs = _kept_outputs(step, key, workspace)
             kept = outputs is not None
             if outputs is None:
@@ -369,19 +376,6 @@ def _read_seconds(workspace: Workspace) -> dict[str, float]:
         return {name: float(value) for name, value in read_record(workspace.state(SECONDS)).items()}
     except InputError:
         return {}
-
-
-def _key(
-    step: Step, numbers: Mapping[str, Any], finished: Mapping[str, tuple[str, Outputs]]
-) -> str:
-    return digest(
-        step.name,
-        neurometamer.__version__,
-        numbers["study"]["seed"],
-        {section: section_settings(numbers, section) for section in step.sections},
-        {need: finished[need] for need in step.needs},
-        [digest_file(path) for path in step.reads],
-    )
 
 
 def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
@@ -442,7 +436,9 @@ def _outputs(workspace: Workspace, written: Iterable[Path]) -> Outputs:
     """Digest the files of the study among those that were written."""
     folder = workspace.folder.absolute()
     outputs = {}
-    for path in sorted({Path(os.path.normpath(Path(one).absolute())) for one in written}):
+    for path in sorted(
+        {Path(os.path.normpath(Path(path_given).absolute())) for path_given in written}
+    ):
         if not path.is_relative_to(folder) or not path.is_file():
             continue
         name = path.relative_to(folder)
@@ -456,13 +452,13 @@ def _recorded(record: Path) -> dict[str, Any]:
     if not record.is_file():
         return {}
     try:
-        found = read_record(record)
+        values = read_record(record)
     except DamagedFile:
         note_remade(record)
         return {}
-    names = [Path(name) for name in found.get("outputs", ())]
+    names = [Path(name) for name in values.get("outputs", ())]
     inside = all(not name.is_absolute() and ".." not in name.parts for name in names)
-    return found if inside else {}
+    return values if inside else {}
 
 
 def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
@@ -470,10 +466,10 @@ def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
 
     It is done when it has the same key and every file is as it was; else damaged files are removed.
     """
-    found = _recorded(workspace.state("steps", f"{step.name}.json"))
-    if found.get("key") != key:
+    record = _recorded(workspace.state("steps", f"{step.name}.json"))
+    if record.get("key") != key:
         return None
-    outputs: Outputs = found["outputs"]
+    outputs: Outputs = record["outputs"]
     damaged = [name for name, value in outputs.items() if not _is_same(workspace.path(name), value)]
     for name in damaged:
         note_remade(workspace.path(name))
@@ -513,8 +509,7 @@ def _check_claim(workspace: Workspace) -> None:
     if old != new:
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
-            "--out, or remove that "
-            "folder."
+            "--out, or remove that folder."
         )
 
 

@@ -54,11 +54,11 @@ def recovery_table(
     return pd.DataFrame(rows, columns=["what", "planted", "found", "criterion", "pass"])
 
 
-def _row(what: str, planted: str, found: str, criterion: str, passed: Any) -> dict[str, Any]:
+def _row(what: str, planted: str, result: str, criterion: str, passed: Any) -> dict[str, Any]:
     return {
         "what": what,
         "planted": planted,
-        "found": found,
+        "found": result,
         "criterion": criterion,
         "pass": bool(passed),
     }
@@ -72,7 +72,8 @@ def _from_voxels(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str,
     fits, shares = [], []
     for name in subjects:
         truth = read_truth(work.path("brain", name, f"{name}_truth.h5"))
-        responding = _responding(truth)
+        keys = pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]])
+        responding = pd.Series(truth.voxels["responds"].to_numpy(dtype=bool), index=keys)
         everything = read_patterns(work.state("betas", f"{name}.h5"))
         here = _voxel_keys(everything).map(responding).to_numpy(dtype=bool)
         fits.append(float(np.median(_profile_correlations(truth, everything)[here])))
@@ -100,11 +101,6 @@ def _from_voxels(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str,
     )
 
 
-def _responding(truth: SimulatedTruth) -> pd.Series:
-    keys = pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]])
-    return pd.Series(truth.voxels["responds"].to_numpy(dtype=bool), index=keys)
-
-
 def _voxel_keys(patterns: Patterns) -> pd.Series:
     return pd.Series(
         pd.MultiIndex.from_frame(patterns.voxels[["roi", "i", "j", "k"]]).to_flat_index()
@@ -116,19 +112,18 @@ def _profile_correlations(truth: SimulatedTruth, patterns: Patterns) -> np.ndarr
 
     Both are joined by name.
     """
-    conditions, found = patterns.means()
-    order = {one: row for row, one in enumerate(truth.conditions)}
-    keys = {key: column for column, key in enumerate(_truth_keys(truth))}
-    planted = truth.betas[[order[one] for one in conditions]][
+    conditions, means = patterns.means()
+    order = {condition: row for row, condition in enumerate(truth.conditions)}
+    truth_keys = list(
+        pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]]).to_flat_index()
+    )
+    keys = {key: column for column, key in enumerate(truth_keys)}
+    planted = truth.betas[[order[condition] for condition in conditions]][
         :, [keys[key] for key in _voxel_keys(patterns)]
     ]
-    a, b = planted - planted.mean(axis=0), found - found.mean(axis=0)
+    a, b = planted - planted.mean(axis=0), means - means.mean(axis=0)
     norms = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
     return np.divide((a * b).sum(axis=0), norms, out=np.zeros(len(norms)), where=norms > 0)
-
-
-def _truth_keys(truth: SimulatedTruth) -> list[tuple[Any, ...]]:
-    return list(pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]]).to_flat_index())
 
 
 def _feature_rows(
@@ -188,14 +183,14 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
         conditions=ids,
         places={"stage": list(spaces)},
         patterns={
-            "kind": [kinds[one] for one in ids],
-            "reference_id": [references[one] for one in ids],
+            "kind": [kinds[image_id] for image_id in ids],
+            "reference_id": [references[image_id] for image_id in ids],
         },
         measure="1 - Pearson",
     )
-    found = compare_rdms(brain, planted, kind="RE", n_resamples=0)
-    table = found.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
-    places = found[["a_subject", "a_roi"]].drop_duplicates().itertuples(index=False)
+    similarities = compare_rdms(brain, planted, kind="RE", n_resamples=0)
+    table = similarities.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
+    places = similarities[["a_subject", "a_roi"]].drop_duplicates().itertuples(index=False)
     return {(s, roi): float(table[s, roi, "object"] - table[s, roi, "gabor"]) for s, roi in places}
 
 

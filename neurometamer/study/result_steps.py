@@ -88,7 +88,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
         options = kind_options(work, system, pairs)
-        found = compare_image_types(
+        tested = compare_image_types(
             rdms,
             units=_units(work, system),
             blocks=_blocks(work, options.null),
@@ -96,9 +96,9 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
             categories=known_classes(stimulus_table(work)),
             reliability=_reliability(work, options) if system == "brain" else None,
         )
-        parts.append(_tagged(work, found, system))
+        parts.append(_tagged(work, tested, system))
         if system == "network" and rdms.n_rdm >= MIN_LAYERS:
-            trends = _tagged(work, kind_trends(found), system)
+            trends = _tagged(work, kind_trends(tested), system)
             written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
     return [
@@ -171,8 +171,8 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
         return class_labels(stimulus_table(work))
     if null == "session":
         return {
-            name: session_labels(one, stimulus_table(work))
-            for name, one in read_subjects(work).items()
+            name: session_labels(patterns, stimulus_table(work))
+            for name, patterns in read_subjects(work).items()
         }
     return None
 
@@ -248,7 +248,7 @@ def _shared_rois(brain: RDMs) -> list[str]:
 
     places = {
         (str(s), str(roi))
-        for s, roi in zip(*(brain.rdm_descriptors[one] for one in ("subject", "roi")))
+        for s, roi in zip(*(brain.rdm_descriptors[column] for column in ("subject", "roi")))
     }
     subjects = {subject for subject, _ in places}
     return [
@@ -330,7 +330,11 @@ def report(work: Workspace, progress: Progress) -> Iterable[Path]:
 def _provenance(work: Workspace) -> dict[str, Any]:
     settings, model = work.settings, work.model
     table = stimulus_table(work)
-    notes = [f"{one}: {note}" for one, note in zip(table["id"], table["note"], strict=True) if note]
+    notes = [
+        f"{image_id}: {note}"
+        for image_id, note in zip(table["id"], table["note"], strict=True)
+        if note
+    ]
     if "success" in table:
         failed = table[table["success"].eq(False)]
         notes += [
@@ -371,8 +375,7 @@ def _not_made(work: Workspace) -> list[str]:
     if subject_names(work) and (n := too_few_photographs(work)):
         notes.append(
             f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs "
-            "are too few "
-            "to choose on some and judge on others"
+            "are too few to choose on some and judge on others"
         )
     return notes
 
@@ -409,13 +412,13 @@ def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
     The row also says whether its brain is simulated.
     """
     data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
-    told: dict[str, Any] = {
+    marks: dict[str, Any] = {
         "model": work.model.name,
         "weights": work.model.weights,
         "trained": work.model.trained,
     }
     # models of regions have names and weights of their own
     named = {
-        f"network_{name}" if name in table.columns else name: one for name, one in told.items()
+        f"network_{name}" if name in table.columns else name: value for name, value in marks.items()
     }
     return table.assign(**named, data=data)

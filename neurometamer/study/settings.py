@@ -246,7 +246,7 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
-        if any(not one or duplicates(one) for one in self.sets) or duplicates(self.sets):
+        if any(not names or duplicates(names) for names in self.sets) or duplicates(self.sets):
             raise ValueError("sets must differ, and each name at least one network, and none twice")
         return self
 
@@ -311,8 +311,7 @@ class Subject(Section):
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
             raise ValueError(
                 f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} "
-                "confounds files; "
-                "give one events file a run, and one confounds file a run or none"
+                "confounds files; give one events file a run, and one confounds file a run or none"
             )
         if not self.masks:
             raise ValueError("masks is empty; give at least one ROI = mask file")
@@ -377,7 +376,7 @@ KINDS = ImageTypeOptions()
 study."""
 
 RSA_NAMES: dict[str, tuple[str, ...]] = {
-    "measure": tuple(name for name, one in MEASURES.items() if not one.needs),
+    "measure": tuple(name for name, measure in MEASURES.items() if not measure.needs),
     "comparator": tuple(COMPARATORS),
     "interval": tuple(INTERVALS),
     "null": tuple(NULLS),
@@ -458,9 +457,8 @@ class Rsa(Section):
             }
             raise ValueError(
                 f"'{value}' needs {lack[needs]}, and RDMs of network and cortex must be of one "
-                "measure; use one of "
-                f"{', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm --measure {value}' for "
-                "regions alone"
+                f"measure; use one of {', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm "
+                f"--measure {value}' for regions alone"
             )
         return value
 
@@ -544,16 +542,16 @@ class StudySettings(Section):
 
 def _identity(section: Section) -> dict[str, Any]:
     """Leave out what came later and has its default."""
-    found = section.model_dump(mode="json", exclude={"run"})
+    values = section.model_dump(mode="json", exclude={"run"})
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if field.json_schema_extra == LATER and value == field.get_default():
-            del found[name]
-        elif isinstance(value, Section) and name in found:
-            found[name] = _identity(value)
+            del values[name]
+        elif isinstance(value, Section) and name in values:
+            values[name] = _identity(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):
-            found[name] = [_identity(item) for item in value]
-    return found
+            values[name] = [_identity(item) for item in value]
+    return values
 
 
 @checked
@@ -636,12 +634,12 @@ def _known_keys(place: list[str]) -> list[str]:
         if part.isdigit():
             continue
         annotation = section.model_fields[part].annotation
-        inner = [one for one in getattr(annotation, "__args__", ()) if isinstance(one, type)]
+        inner = [part for part in getattr(annotation, "__args__", ()) if isinstance(part, type)]
         section = next(
             (
-                one
-                for one in [annotation, *inner]
-                if isinstance(one, type) and issubclass(one, Section)
+                kind
+                for kind in [annotation, *inner]
+                if isinstance(kind, type) and issubclass(kind, Section)
             ),
             None,
         )

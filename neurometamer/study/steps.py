@@ -150,7 +150,7 @@ def demo_settings(
     with resources.as_file(resources.files("neurometamer.study").joinpath("demo.toml")) as path:
         settings = read_settings(path)
     network = {
-        name: one for name, one in (("name", model), ("weights", weights)) if one is not None
+        name: value for name, value in (("name", model), ("weights", weights)) if value is not None
     }
     changes = {
         "model": settings.model.model_copy(update=network),
@@ -274,7 +274,7 @@ def _metamer_steps(work: Workspace) -> list[Step]:
             name="metamer-judges",
             title="what other networks say to the metamers",
             run=metamer_steps.ask_judges,
-            needs=tuple(one.name for one in made),
+            needs=tuple(step.name for step in made),
             sections=("model", "metamers"),
             reads=network,
         ),
@@ -415,7 +415,7 @@ def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
     chosen = getattr(work.settings, kind)
     targets = (chosen.target,) if chosen.target.endswith(".csv") else ()
     masks = (chosen.mask,) if kind == "interference" and chosen.mask else ()
-    return tuple(work.source(one) for one in (*targets, *masks))
+    return tuple(work.source(file) for file in (*targets, *masks))
 
 
 def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:

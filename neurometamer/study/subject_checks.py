@@ -61,7 +61,7 @@ def _check_subject(
     _check_names(subject, findings)
     tables = [_check_run(work, subject, place, findings) for place in range(len(subject.bold))]
     _check_masks(work, subject, findings)
-    events = [one for one in tables if one is not None]
+    events = [part for part in tables if part is not None]
     if table is not None and len(events) == len(tables):
         with findings.watch(subject.id):
             check_conditions(work, events, table)
@@ -225,8 +225,7 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
     if extra:
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
-            "ignore"
-            f"{_better_column(events[0], set(known))})"
+            f"ignore{_better_column(events[0], set(known))})"
         )
     if len(missing):
         parts.append(
@@ -331,7 +330,7 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
             f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)"
         ) from None
     first, *others = labels.values()
-    if work.settings.rsa.combine == "joint" and any(one != first for one in others):
+    if work.settings.rsa.combine == "joint" and any(other != first for other in others):
         raise InputError(
             "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions "
             "differ between the "

@@ -98,7 +98,7 @@ def _section(name: str, value: Section) -> str:
                 field.description or "", 112, initial_indent="# ", subsequent_indent="# "
             )
             lines.append(f"{key} = {_toml(content)}")
-    return "\n".join(lines) + "\n" + "".join("\n" + one for one in nested)
+    return "\n".join(lines) + "\n" + "".join("\n" + block for block in nested)
 
 
 def _toml(value: Any) -> str:
@@ -109,11 +109,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return (
             "{ "
-            + ", ".join(f"{_toml_key(key)} = {_toml(one)}" for key, one in value.items())
+            + ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items())
             + " }"
         )
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(one) for one in value) + "]"
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
@@ -147,14 +147,16 @@ def study_toml(settings: StudySettings) -> str:
 def _write_out(place: str, values: dict[str, Any], lines: list[str]) -> None:
     lines.append(f"[{place}]")
     subjects = values.pop("subjects", []) if place == "brain" else []
-    nested = {key: one for key, one in values.items() if isinstance(one, dict) and place == "brain"}
-    lines += [f"{key} = {_toml(one)}" for key, one in values.items() if key not in nested]
+    nested = {
+        key: item for key, item in values.items() if isinstance(item, dict) and place == "brain"
+    }
+    lines += [f"{key} = {_toml(item)}" for key, item in values.items() if key not in nested]
     lines.append("")
-    for key, one in nested.items():
-        _write_out(f"{place}.{key}", one, lines)
+    for key, item in nested.items():
+        _write_out(f"{place}.{key}", item, lines)
     for subject in subjects:
         lines += [
             f"[[{place}.subjects]]",
-            *(f"{key} = {_toml(one)}" for key, one in subject.items()),
+            *(f"{key} = {_toml(item)}" for key, item in subject.items()),
             "",
         ]

@@ -162,7 +162,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
     answers = {"answer_brain", "answer_network"}
     assert {one.stem for one in (out / "figures").glob("*.csv")} == names | answers
     for name in names:
-        _, system, quantity = name.split("_")
+        system, quantity = name.removeprefix("image_types_").split("_")
         own = table[(table["system"] == system) & (table["quantity"] == quantity)]
         assert len(own) > 0
         same_table(out / "figures" / f"{name}.csv", own)
@@ -181,7 +181,7 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
     text = checked_page(folder / "page")
     assert "Regions" not in text and "of a brain" not in text
     screen = text[text.index('id="answer"') : text.index("<nav ")]
-    assert '<figure id="figure-kinds_network_1_difference">' in screen
+    assert '<figure id="figure-image_types_network_1_difference">' in screen
     assert "network.h5: In 0 of 2 layers" in text and "other.h5: In 0 of 2 layers" in text
     numbered = read_table(folder / "page" / "figures" / "image_types_network_2_difference.csv")
     assert set(numbered["source"]) == {"other.h5"}
