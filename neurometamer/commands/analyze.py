@@ -73,7 +73,14 @@ TWO_WAY, ONE_WAY, MIXED = "stage x model", "stage", "observer x stage"
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSettings:
-    """Everything that changes the numbers of an analysis."""
+    """Everything that changes the numbers of an analysis.
+
+    Examples
+    --------
+    >>> from neurometamer import AnalysisSettings
+    >>> AnalysisSettings(seed=1)
+    AnalysisSettings(seed=1)
+    """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Role to column, see `neurometamer.behavior.trials.ROLES`."""
@@ -171,6 +178,23 @@ def analyze_recognition(
     InputError
         When the tables cannot be used, fewer than two people (or networks) are left, no analysis
         can be made, or the folder holds another analysis or other files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurometamer import AnalysisSettings, analyze_recognition
+    >>> from neurometamer.behavior import simulate_recognition
+    >>> trials = simulate_recognition({"A": {"early": 0.9, "late": 0.3}}, n_people=4, n_images=64)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trials.to_csv(Path(folder) / "trials.csv", index=False)
+    ...     page = analyze_recognition(
+    ...         Path(folder) / "trials.csv",
+    ...         Path(folder) / "out",
+    ...         AnalysisSettings(permutations=20, bootstrap=20),
+    ...     )
+    >>> page.name
+    'report.html'
     """
     settings = settings or AnalysisSettings()
     files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]

@@ -119,6 +119,27 @@ def cka_files(
     InputError
         When a source is neither a file nor a network, ids do not match, a stage or kind is unknown,
         or fewer than 4 images are shared.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import neurometamer as nm
+    >>> from fmri import Patterns, write_patterns
+    >>> rows = {"condition": [f"image {number}" for number in range(5)], "presentation": 1}
+    >>> places = {"subject": "S1", "roi": ["V1", "V1", "LO"], "i": range(3), "j": 0, "k": 0}
+    >>> patterns = Patterns(
+    ...     values=np.random.default_rng(0).random((5, 3)),
+    ...     observations=pd.DataFrame({**rows, "run": "1", "session": ""}),
+    ...     voxels=pd.DataFrame(places),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_patterns(patterns, Path(folder) / "S1.h5")
+    ...     table = nm.cka_files(file, file)
+    >>> table[["a", "b"]].values.tolist()[:2], table["value"].round(2).tolist()
+    ([['S1 V1', 'S1 V1'], ['S1 V1', 'S1 LO']], [1.0, 0.25, 0.25, 1.0])
     """
     from neurometamer.rsa.cka import gram_cka
 

@@ -78,6 +78,22 @@ def compare_files(
     ------
     InputError
         When ids do not match or a name is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import neurometamer as nm
+    >>> values = np.random.default_rng(0).random((1, 15))
+    >>> names = [f"image {number}" for number in range(6)]
+    >>> places = {"stage": ["late"]}
+    >>> rdms = nm.label_rdms(values, conditions=names, places=places, measure="euclidean")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
+    ...     table = nm.compare_files(file, file, resamples=0)
+    >>> table[["a_stage", "b_stage", "similarity"]].round(2).values.tolist()
+    [['late', 'late', 1.0]]
     """
     import pandas as pd
 

@@ -58,6 +58,22 @@ def make_control_rdms(
     ------
     InputError
         For an unknown control or network, an image of one gray, or a missing category.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import neurometamer as nm
+    >>> from neurometamer.zoo import model_entry
+    >>> from stimuli_gen import packaged_photographs, write_stimuli
+    >>> photographs = packaged_photographs(model_entry("efficientnet_lite0").preprocessing)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     images = write_stimuli(photographs, Path(folder) / "images")
+    ...     rdms = nm.read_rdms(
+    ...         nm.make_control_rdms([images], Path(folder) / "c.h5", controls=["luminance"])
+    ...     )
+    >>> rdms.n_rdm, rdms.n_cond
+    (1, 16)
     """
     from neurometamer.rsa.compute import write_rdms
     from neurometamer.rsa.controls import CONTROLS, control_rdms

@@ -136,6 +136,24 @@ def draw_rdms(
     Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS`
     heat maps (fewer of very many stimuli: `MOST_PAIRS`) and `MOST_SCATTERS` arrangements are drawn;
     the page tells what is left out, and `place` chooses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import neurometamer as nm
+    >>> values = np.random.default_rng(0).random((1, 15))
+    >>> names = [f"image {number}" for number in range(6)]
+    >>> places = {"stage": ["late"]}
+    >>> rdms = nm.label_rdms(values, conditions=names, places=places, measure="euclidean")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
+    ...     try:
+    ...         nm.draw_rdms(file, [], Path(folder) / "page")
+    ...     except nm.InputError as error:
+    ...         print(error)
+    no images given; use --images FOLDER or --images TABLE.csv.
     """
     from neurometamer.figures.rdms import ARRANGEMENTS
 

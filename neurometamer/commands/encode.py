@@ -74,6 +74,15 @@ def encode_files(
     ------
     InputError
         When the input cannot be used.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, encode_files
+    >>> try:
+    ...     encode_files("r.csv", model="alexnett", images=["photos"], patterns=["S1.h5"])
+    ... except InputError as error:
+    ...     print(str(error).partition("?")[0])
+    unknown model 'alexnett'; did you mean 'alexnet'
     """
     from neurometamer.activations import compute_activations
     from neurometamer.encoding import fit_encoding

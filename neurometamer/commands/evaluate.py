@@ -119,6 +119,15 @@ def evaluate_metamers(
     ------
     InputError
         When input cannot be used; the message names folders and ids.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, evaluate_metamers
+    >>> try:
+    ...     evaluate_metamers([], ["alexnet", "efficientnet_lite0"], "evaluation")
+    ... except InputError as error:
+    ...     print(error)
+    no metamers given; use --metamers FOLDER for each set of networks and stage.
     """
     from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
 

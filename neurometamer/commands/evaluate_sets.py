@@ -68,7 +68,14 @@ Progress = Callable[[int, int], None]
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """What to evaluate, and how."""
+    """What to evaluate, and how.
+
+    Examples
+    --------
+    >>> from neurometamer import EvaluationSettings
+    >>> EvaluationSettings(parts=("recognizability", "quality"), seed=1)
+    EvaluationSettings(parts=('recognizability', 'quality'), seed=1)
+    """
 
     parts: Sequence[str] = PARTS[:3]
     """Of `PARTS`."""
@@ -202,6 +209,15 @@ def evaluate_sets(
     InputError
         When there is no set, fewer than 2 evaluators are left, settings do not fit, or the folder
         holds another evaluation.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, evaluate_sets
+    >>> try:
+    ...     evaluate_sets([], [], "evaluation")
+    ... except InputError as error:
+    ...     print(error)
+    0 evaluator(s) (none); at least 2 are needed. Left out for random weights: none.
     """
     settings = settings or EvaluationSettings()
     judges = chosen_evaluators(evaluators, settings.include_untrained)

@@ -69,6 +69,29 @@ def image_type_files(
     InputError
         When nothing was given, the input cannot be used, or figures are wanted of RDMs that name no
         system.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import neurometamer as nm
+    >>> kinds = np.repeat(["RE", "AN", "AI"], 6)
+    >>> photographs = [f"photograph {number}" for number in range(6)] * 3
+    >>> rdms = nm.label_rdms(
+    ...     np.random.default_rng(0).random((1, 153)),
+    ...     conditions=[f"{name} {kind}" for name, kind in zip(photographs, kinds)],
+    ...     places={"system": ["network"], "stage": ["late"]},
+    ...     patterns={"kind": kinds.tolist(), "reference_id": photographs},
+    ...     measure="euclidean",
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
+    ...     table = nm.image_type_files(
+    ...         Path(folder) / "tests.csv", rdms=[file], n_resamples=20, n_permutations=20
+    ...     )
+    >>> table[["place", "pair"]].values.tolist()
+    [['late', 'RE-AN'], ['late', 'RE-AI'], ['late', 'RE-AI minus RE-AN']]
     """
     import pandas as pd
 

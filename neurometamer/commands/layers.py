@@ -121,6 +121,30 @@ def layer_files(
     ------
     InputError
         When ids do not match, a name is unknown or missing, or stimuli are too few.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import neurometamer as nm
+    >>> values = np.random.default_rng(0).random((2, 28))
+    >>> names = [f"image {number}" for number in range(8)]
+    >>> network = {"system": ["network"] * 2, "stage": ["early", "late"]}
+    >>> brain = {"system": ["brain"] * 2, "subject": ["S1"] * 2, "roi": ["V1", "LO"]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     a, b = (
+    ...         nm.write_rdms(
+    ...             nm.label_rdms(values, conditions=names, places=places, measure="euclidean"),
+    ...             Path(folder) / f"{places['system'][0]}.h5",
+    ...         )
+    ...         for places in (network, brain)
+    ...     )
+    ...     page = nm.layer_files(a, [b], Path(folder) / "page", resamples=20, permutations=20)
+    ...     table = nm.read_table(page / "layer_roi.csv")
+    >>> means = table[table["subject"] == "mean"]
+    >>> means[["roi", "layer", "similarity"]].round(2).values.tolist()
+    [['V1', 'early', 1.0], ['V1', 'late', 0.14], ['LO', 'early', 0.14], ['LO', 'late', 1.0]]
     """
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.layers.hierarchy import hierarchy_test

@@ -137,6 +137,15 @@ def make_metamers(
     Notes
     -----
     Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_metamers
+    >>> try:
+    ...     make_metamers("alexnett", stage="late", images="photos", out="metamers")
+    ... except InputError as error:
+    ...     print(str(error).partition("?")[0])
+    unknown model 'alexnett'; did you mean 'alexnet'
     """
     from neurometamer.zoo import load_models
     from stimuli_gen.matching import match_stages
@@ -261,6 +270,15 @@ def make_null(
     ------
     InputError
         When the input cannot be used, or `out` holds something else.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_null
+    >>> try:
+    ...     make_null("null.h5", model="alexnett", images=["photos"], stages=["late"])
+    ... except InputError as error:
+    ...     print(str(error).partition("?")[0])
+    unknown model 'alexnett'; did you mean 'alexnet'
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.matching import match_stages

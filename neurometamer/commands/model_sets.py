@@ -22,7 +22,19 @@ WeightsAsked = str | Mapping[str, str]
 
 
 class NetworkLoader:
-    """Loads networks by name, each once, with the weights that were asked for."""
+    """Loads networks by name, each once.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Networks that may be loaded.
+    weights : str or mapping of str to str
+        See `neurometamer.zoo.load_models`.
+    device : str
+        See `neurometamer.zoo.load_model`.
+    seed : int
+        Seed of random weights.
+    """
 
     def __init__(self, names: Sequence[str], weights: WeightsAsked, device: str, seed: int) -> None:
         from neurometamer.zoo import GREY, MODELS, weights_by_name
@@ -33,7 +45,20 @@ class NetworkLoader:
         self.known: dict[str, StagedModel] = {}
 
     def at(self, names: Sequence[str], size: int | None) -> list[StagedModel]:
-        """Load networks, and let them see images of this size."""
+        """Load networks, and let them see images of one size.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Networks.
+        size : int, optional
+            Height and width in pixels; by default each network's own.
+
+        Returns
+        -------
+        list of StagedModel
+            The networks, in the order of the names.
+        """
         from neurometamer.zoo import load_models
 
         if missing := [name for name in dict.fromkeys(names) if name not in self.known]:
@@ -84,6 +109,16 @@ def plan_model_sets(
     ------
     InputError
         When a network is unknown, sizes do not fit, or the folder holds other jobs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import plan_model_sets
+    >>> networks = ["alexnet", "efficientnet_lite0", "efficientnet_lite1"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = plan_model_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
+    >>> table[["size", "state"]].values.tolist()
+    [[2, 'to do'], [2, 'to do']]
     """
     from neurometamer.evaluation.model_sets import plan_sets, random_sets
     from neurometamer.zoo import model_entry
@@ -139,6 +174,17 @@ def make_model_sets(
     ------
     InputError
         When there are no jobs, or photographs or weights cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import InputError, make_model_sets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         make_model_sets(folder, ["photos"])
+    ...     except InputError as error:
+    ...         print(str(error).replace(folder, "FOLDER"))
+    FOLDER/jobs.csv does not exist.
     """
     from neurometamer.evaluation.model_sets import JOINT, job_states, run_sets
     from stimuli_gen.nulls import read_null
@@ -180,6 +226,19 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     ------
     InputError
         When there are no jobs, or none is done.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import InputError, finished_sets, plan_model_sets
+    >>> networks = ["alexnet", "efficientnet_lite0", "efficientnet_lite1"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = plan_model_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
+    ...     try:
+    ...         finished_sets(folder + "/jobs")
+    ...     except InputError as error:
+    ...         print("none of 2 sets is made yet" in str(error))
+    True
     """
     from neurometamer.evaluation.model_sets import job_states
 

@@ -76,6 +76,15 @@ def make_patterns(
     ------
     InputError
         When the input cannot be used.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_patterns
+    >>> try:
+    ...     make_patterns({"V1": "V1.nii.gz"})
+    ... except InputError as error:
+    ...     print(error)
+    give either BOLD runs (--bold and --events) or a folder of betas (--betas).
     """
     from fmri.betas import estimate_betas, read_betas
     from fmri.bold import read_runs

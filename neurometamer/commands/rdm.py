@@ -87,6 +87,27 @@ def make_rdms(
     ------
     InputError
         When the input cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import neurometamer as nm
+    >>> from fmri import Patterns, write_patterns
+    >>> rows = {"condition": [f"image {number}" for number in range(5)], "presentation": 1}
+    >>> places = {"subject": "S1", "roi": "V1", "i": range(6), "j": 0, "k": 0}
+    >>> patterns = Patterns(
+    ...     values=np.random.default_rng(0).random((5, 6)),
+    ...     observations=pd.DataFrame({**rows, "run": "1", "session": ""}),
+    ...     voxels=pd.DataFrame(places),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_patterns(patterns, Path(folder) / "S1.h5")
+    ...     rdms = nm.read_rdms(nm.make_rdms(Path(folder) / "brain.h5", patterns=[file]))
+    >>> rdms.n_rdm, rdms.n_cond
+    (1, 5)
     """
     from neurometamer.rsa.compute import find_measure, pattern_rdms, write_rdms
     from neurometamer.rsa.streaming import streamed_rdms

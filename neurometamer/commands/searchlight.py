@@ -142,6 +142,15 @@ def searchlight_files(
     InputError
         When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name
         cannot name a file.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, searchlight_files
+    >>> try:
+    ...     searchlight_files("maps", patterns="S1.h5", models="network.h5")
+    ... except InputError as error:
+    ...     print(error)
+    give either a mask (--mask) or a mesh (--mesh).
     """
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.searchlight.maps import run_searchlight, summary_table
@@ -186,9 +195,10 @@ def searchlight_files(
         _write_map(places, folder, map_found, record, permutations > 0)
     summary = summary_table(maps)
     write_table(folder / "summary.csv", summary)
-    source = patterns or betas
+    source = patterns or betas or ""  # one of them was given
     stamps = find_stamps(dict(places.patterns.provenance), study_record(source))
-    map_stamps = stamps if models is None else [*stamps, *rdm_stamps(read_rdms(models), models)]
+    if models is not None:
+        stamps += rdm_stamps(read_rdms(models), models)
     write_map_page(
         folder,
         [_drawn(places, part, permutations > 0) for part in maps],
@@ -198,7 +208,7 @@ def searchlight_files(
         space=space,
         mesh=places.mesh,
         hemisphere=side,
-        stamps=map_stamps,
+        stamps=stamps,
     )
     return folder
 

@@ -108,6 +108,15 @@ def make_stimuli(
     Notes
     -----
     Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_stimuli
+    >>> try:
+    ...     make_stimuli("metamers", model="alexnet", images="photos", out="images")
+    ... except InputError as error:
+    ...     print(error)
+    unknown generator 'metamers'. Known: noise, interference
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
@@ -239,6 +248,15 @@ def make_controls(
     -----
     Finished images of an attack are kept in ``<out>/.finished``: the same call goes on where it was
     interrupted.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_controls
+    >>> try:
+    ...     make_controls("grayscales", images="photos", out="controls")
+    ... except InputError as error:
+    ...     print(str(error).partition("?")[0])
+    unknown control 'grayscales'; did you mean 'grayscale'
     """
     from neurometamer.zoo import load_model, model_entry
     from stimuli_gen.controls import CONTROLS, control_images
@@ -338,6 +356,24 @@ def refuse_other_stimuli(
     """Refuse a folder that holds images made otherwise.
 
     This comes before anything is computed or written over.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of stimuli.
+    model_digest : str
+        Digest of the network, or of a set of networks.
+    photographs : StimulusSet
+        Photographs that the images are made of.
+    settings : mapping
+        Settings of the generator.
+    fresh : bool
+        Whether damaged or unreadable stimuli are made anew instead of refused.
+
+    Raises
+    ------
+    InputError
+        When settings, network or photographs differ; the message names what differs.
     """
     there = _made_before(out, fresh)
     if there is None:

@@ -66,6 +66,16 @@ def map_table(
     ------
     InputError
         When shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import map_table
+    >>> values = np.full((2, 1, 1), np.nan)
+    >>> values[1] = 0.25
+    >>> map_table(values, np.diag([3.0, 3.0, 3.0, 1.0]))
+       i  j  k    x    y    z  value
+    0  1  0  0  3.0  0.0  0.0   0.25
     """
     values, p = _map_of(values, p_family, values.ndim if np.ndim(values) in (1, 3) else 3)
     places = np.argwhere(np.isfinite(values))
@@ -215,6 +225,15 @@ def searchlight_volume(
     ------
     InputError
         When shapes do not fit, or the space is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import searchlight_volume
+    >>> values = np.random.default_rng(0).uniform(-0.2, 0.4, (5, 6, 5))
+    >>> figure = searchlight_volume(values, np.diag([3.0, 3.0, 3.0, 1.0]), title="a model")
+    >>> len(figure.axes) >= 3
+    True
     """
     if space not in SPACES:
         raise unknown_name("space", space, SPACES)
@@ -404,6 +423,17 @@ def searchlight_surface(
     ------
     InputError
         When shapes do not fit, or a name is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import searchlight_surface
+    >>> points = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]])
+    >>> triangles = np.array([[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]])
+    >>> values = np.array([0.1, 0.2, 0.3, 0.4])
+    >>> figure = searchlight_surface(values, points, triangles, hemisphere="left")
+    >>> len(figure.axes) >= 3
+    True
     """
     values, p = _map_of(values, p_family, 1)
     points, triangles = _mesh(points, triangles, len(values))

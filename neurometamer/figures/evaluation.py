@@ -261,6 +261,17 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     ------
     InputError
         When columns or rows are missing, or a point has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import recognizability_lines
+    >>> rows = {"set": "A", "stage": ["early", "late"], "setting": "", "validity": "valid"}
+    >>> values = {"value": [0.9, 0.4], "low": [0.8, 0.3], "high": [1.0, 0.5]}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> figure = recognizability_lines(pd.DataFrame({**rows, **values, **counts}), chance=1 / 16)
+    >>> len(figure.axes) > 0
+    True
     """
     need_columns(table, "curves", (*SET_KEY, "validity", "value", "low", "high", *COUNTS))
     rows = text_columns(table)
@@ -373,6 +384,17 @@ def observer_bars(
     ------
     InputError
         When columns or rows are missing, or a point has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import observer_bars
+    >>> rows = {"a": ["clear", "blur"] * 2, "b": ["wide", "wide", "deep", "deep"]}
+    >>> factors = {"factor_a": "images", "factor_b": "shape", "n_generators": 2, "n_images": 12}
+    >>> values = {"value": [0.9, 0.4, 0.7, 0.5], "low": 0.3, "high": 1.0}
+    >>> figure = observer_bars(pd.DataFrame({**rows, **factors, **values}))
+    >>> len(figure.axes) > 0
+    True
     """
     columns = ("a", "b", "factor_a", "factor_b", "value", "low", "high", "n_generators", "n_images")
     need_columns(table, "interaction", columns)
@@ -470,6 +492,18 @@ def epsilon_bars(
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import epsilon_bars
+    >>> rows = {"set": "A", "stage": "late", "setting": ["free", "8/255"], "ways": 16}
+    >>> values = {"rule": "sum", "validity": "valid"}
+    >>> values |= {"value": [0.4, 0.8], "n": 12, "baseline": "free"}
+    >>> change = {"difference": [0.0, 0.4], "low": [0.0, 0.2], "high": [0.0, 0.6], "n_paired": 12}
+    >>> figure = epsilon_bars(pd.DataFrame({**rows, **values, **change}))
+    >>> len(figure.axes)
+    3
     """
     numbers = ("value", "n", "baseline", "difference", "low", "high", "n_paired")
     need_columns(table, "restricted images", (*SET_KEY, "ways", "rule", "validity", *numbers))
@@ -591,6 +625,16 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     ------
     InputError
         When columns or rows are missing, or a network has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import set_differences
+    >>> rows = {"network": ["A", "B"], "appearances": [5, 6], "difference": [0.1, -0.05]}
+    >>> tests = {"low": [0.0, -0.1], "high": [0.2, 0.0], "p_bonferroni": [0.04, 1.0]}
+    >>> figure = set_differences(pd.DataFrame({**rows, **tests, "p_fdr": [0.02, 0.3]}))
+    >>> len(figure.axes)
+    1
     """
     columns = ("network", "appearances", "difference", "low", "high", "p_bonferroni", "p_fdr")
     need_columns(table, "differences", columns)

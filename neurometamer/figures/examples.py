@@ -64,6 +64,17 @@ def example_sheet(
     ------
     InputError
         When columns, rows or images are missing, a state is unknown, or a place has several rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import example_sheet
+    >>> gray = np.full((3, 8, 8), 0.5)
+    >>> row = {"row": "A late", "reference_id": "cat", "state": "valid", "n_seen": 2, "n_asked": 3}
+    >>> figure = example_sheet({"cat": gray}, {("A late", "cat"): gray}, pd.DataFrame([row]))
+    >>> len(figure.axes)
+    1
     """
     need_columns(table, "examples", ("row", "reference_id", "state", "n_seen", "n_asked"))
     rows = table.assign(

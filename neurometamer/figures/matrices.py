@@ -431,6 +431,17 @@ def recognizability_matrix(
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import recognizability_matrix
+    >>> row = {"set": "A", "stage": "late", "setting": "", "evaluator": "B", "trained": True}
+    >>> measure = {"took_part": False, "ways": 16, "rule": "sum", "validity": "valid", "value": 0.5}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> figure = recognizability_matrix(pd.DataFrame([{**row, **measure, **counts}]))
+    >>> len(figure.axes) > 0
+    True
     """
     columns = (
         *SET_KEY,
@@ -504,6 +515,18 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import divergence_heatmap
+    >>> row = {"set": "A", "stage": "late", "setting": "", "evaluator": "B", "trained": True}
+    >>> state = {"took_part": False, "validity": "valid", "comparison": "RE-metamer"}
+    >>> tested = {"headline": True, "value": 0.3, "p": 0.02, "null_95": 0.2, "degenerate": False}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> figure = divergence_heatmap(pd.DataFrame([{**row, **state, **tested, **counts}]))
+    >>> len(figure.axes) > 0
+    True
     """
     numbers = ("value", "p", "null_95", "degenerate")
     columns = (
@@ -609,6 +632,16 @@ def observer_matrix(
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import observer_matrix
+    >>> pairs = {"generator": ["A", "A", "B", "B"], "judge": ["A", "B"] * 2}
+    >>> numbers = {"value": [0.9, 0.4, 0.3, 0.8], "n": 12, "self": [True, False, False, True]}
+    >>> figure = observer_matrix(pd.DataFrame({**pairs, **numbers}))
+    >>> len(figure.axes) > 0
+    True
     """
     need_columns(table, "observer", ("generator", "judge", "value", "n", "self"))
     rows = table.assign(

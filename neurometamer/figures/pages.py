@@ -173,6 +173,16 @@ def stimulus_sheet(
     ------
     InputError
         When columns are missing or images and rows differ in number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.study import stimulus_sheet
+    >>> rows = {"id": ["cat", "cat_ai"], "kind": ["RE", "AI"], "reference_id": "cat"}
+    >>> figure = stimulus_sheet(np.full((2, 3, 8, 8), 0.5), pd.DataFrame(rows))
+    >>> len(figure.axes)
+    1
     """
     need_columns(table, "stimulus", ("id", "kind", "reference_id"))
     if len(images) != len(table):

@@ -83,6 +83,17 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     ------
     InputError
         When columns or rows are missing, or a bar has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import quality_bars
+    >>> rows = {"set": ["A", "B"], "stage": "late", "setting": "", "metric": "ssim", "name": "SSIM"}
+    >>> values = {"arrow": "↑", "validity": "valid", "value": [0.3, 0.4], "low": 0.2, "high": 0.5}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> table = pd.DataFrame({**rows, **values, "photograph_value": None, "note": "", **counts})
+    >>> quality_bars(table).axes[0].get_title()
+    'SSIM ↑'
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

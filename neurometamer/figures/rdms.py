@@ -229,6 +229,21 @@ def banded_rdms(
     InputError
         When numbers of titles, ids or categories do not fit the matrices, or an RDM is not
         symmetric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import banded_rdms
+    >>> rdm = 1.0 - np.eye(4)
+    >>> figure = banded_rdms(
+    ...     np.array([[rdm, rdm]]),
+    ...     row_titles=["S1"],
+    ...     column_titles=["V1", "LO"],
+    ...     ids=["a", "b", "c", "d"],
+    ...     categories=["animal", "animal", "tool", "tool"],
+    ... )
+    >>> type(figure).__name__
+    'Figure'
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
     order = stimulus_order(within or ids, categories, category_order)
@@ -304,6 +319,16 @@ def rdm_pairs(
     ------
     InputError
         As `banded_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import rdm_pairs
+    >>> rdm = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> ids = ["cat", "cup"]
+    >>> rdm_pairs(rdm[np.newaxis, np.newaxis], row_titles=["S1"], column_titles=["V1"], ids=ids)
+      row column first second  dissimilarity  percentile
+    0  S1     V1   cat    cup            1.0         0.0
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
     first, second = np.triu_indices(len(ids), 1)
@@ -457,6 +482,15 @@ def arrange_stimuli(
     Axes have no meaning. In MDS distances on the whole page count (stress-1: 0 is perfect, .2 poor;
     Kruskal 1964); in t-SNE only who is near whom (trustworthiness: 1 is perfect; Venna & Kaski
     2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import arrange_stimuli
+    >>> x = np.array([0.0, 1.0, 4.0, 6.0])
+    >>> table = arrange_stimuli(abs(x - x[:, np.newaxis]), ["a", "b", "c", "d"])
+    >>> table["id"].tolist()
+    ['a', 'b', 'c', 'd']
     """
     if method not in ARRANGEMENTS:
         raise unknown_name("arrangement", method, ARRANGEMENTS)
@@ -623,6 +657,16 @@ def stimulus_scatter(
     ------
     InputError
         When columns, rows or images are missing, or an id comes twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import stimulus_scatter
+    >>> table = pd.DataFrame({"id": ["a", "b"], "x": [0.0, 1.0], "y": [0.0, 1.0]})
+    >>> figure = stimulus_scatter(table, {name: np.full((3, 8, 8), 0.5) for name in "ab"})
+    >>> len(figure.axes)
+    1
     """
     need_columns(table, "arrangement", ("id", "x", "y"))
     rows = table.assign(id=table["id"].astype(str))

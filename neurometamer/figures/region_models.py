@@ -88,6 +88,16 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import best_layer_marks
+    >>> row = {"roi": "V1", "subject": "S1", "layer": "early", "score": 0.2, "ci_low": 0.1}
+    >>> naive = {"ci_high": 0.3, "naive_layer": "late", "naive_score": 0.4}
+    >>> figure = best_layer_marks(pd.DataFrame([{**row, **naive}]))
+    >>> len(figure.axes)
+    1
     """
     columns = (
         "roi",
@@ -306,6 +316,16 @@ def model_marks(
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import model_marks
+    >>> rows = {"roi": "V1", "subject": "S1", "model": ["best layer", "weighted layers"]}
+    >>> scores = {"score": [0.2, 0.3], "ci_low": [0.1, 0.2], "ci_high": [0.3, 0.4]}
+    >>> figure = model_marks(pd.DataFrame({**rows, **scores}))
+    >>> len(figure.axes)
+    1
     """
     need_columns(models, "models", ("roi", "subject", "model", "score", "ci_low", "ci_high"))
     rows = names_as_text(one_kind(models, "models", kind), "roi", "subject", "model")
@@ -365,6 +385,16 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     InputError
         When columns or rows are missing, a subject has several rows, or orders differ or cannot be
         read.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import hierarchy_lines
+    >>> row = {"subject": "S1", "order": "V1 < V2 < LO", "statistic": "tau-b", "value": 0.8}
+    >>> places = "V1: 1.0 (early); V2: 1.5 (early); LO: 2.0 (late)"
+    >>> figure = hierarchy_lines(pd.DataFrame([{**row, "preferred_layers": places, "p": 0.2}]))
+    >>> len(figure.axes)
+    1
     """
     need_columns(
         table, "hierarchy", ("subject", "order", "preferred_layers", "statistic", "value", "p")

@@ -140,6 +140,17 @@ def kind_bars(
     ------
     InputError
         When columns or rows are missing, or a bar has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import kind_bars
+    >>> rows = {"system": "network", "subject": "", "place": "late", "pair": ["RE-AN", "RE-AI"]}
+    >>> values = {"value": [0.1, 0.6], "ci_low": [0.0, 0.5], "ci_high": [0.2, 0.7]}
+    >>> table = pd.DataFrame({**rows, "quantity": "similarity", **values})
+    >>> figure = kind_bars(table, system="network")
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['RE–AN', 'RE–AI']
     """
     need_columns(
         table,
@@ -166,7 +177,8 @@ def kind_bars(
     plan = plan_ticks(names, places, max(0.3 * len(pairs) + 0.2, 4.2 / across), 1.2)
     width = page_width(max(plan.width * across + 0.75, 5.0), stamp)
     note = join_note(*_kind_words(rows, over_subjects, subjects), names.note)
-    entries = [*(PAIRS.get(pair, pair) for pair in pairs), *_legend_words(rows, single, subjects)]
+    entries = [PAIRS.get(pair, pair) for pair in pairs]
+    entries += [words for _, words in _legend_entries(rows, single, subjects)]
     height = (2.1 + plan.height) * bands + legend_plan(entries, width)[1]
     with figure_style():
         figure = new_figure(width, height + 0.34 * bool(stamp), "", note)
@@ -238,19 +250,21 @@ def _null_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(high), 0.0, np.nan), high
 
 
-def _legend_words(rows: pd.DataFrame, single: pd.DataFrame, subjects: Sequence[str]) -> list[str]:
+def _legend_entries(
+    rows: pd.DataFrame, single: pd.DataFrame, subjects: Sequence[str]
+) -> list[tuple[str, str]]:
+    """List what the legend has beside the pairs: null, ceiling or people, and its words."""
     two = {"null_low", "null_high"} <= set(rows.columns)
-    words = []
+    entries = []
     if np.isfinite(_null_ends(rows)[1]).any():
-        words.append("95 % of the permutation null" + ("" if two else " lie below the upper edge"))
+        edge = "" if two else " lie below the upper edge"
+        entries.append(("null", f"95 % of the permutation null{edge}"))
     if np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any():
-        words.append("noise ceiling")
+        entries.append(("ceiling", "noise ceiling"))
     if single.empty:
-        return words
-    return [
-        *words,
-        *(subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"]),
-    ]
+        return entries
+    people = subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"]
+    return [*entries, *(("people", words) for words in people)]
 
 
 def _kind_legend(
@@ -259,14 +273,16 @@ def _kind_legend(
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    words = _legend_words(rows, single, subjects)
     handles: list[Any] = [Patch(**_bar_style(pair, rank)) for rank, pair in enumerate(pairs)]
-    handles += [Patch(**_NULL) for word in words if word.startswith("95 % of")]
-    handles += [Patch(**_CEILING) for word in words if word == "noise ceiling"]
-    people = words[len(handles) - len(pairs) :]
-    shapes = PEOPLE if len(subjects) <= len(PEOPLE) else "o"
-    handles += [Line2D([], [], marker=shape, **_DOT) for _, shape in zip(people, shapes)]
-    return handles, [*(PAIRS.get(pair, pair) for pair in pairs), *words]
+    names = [PAIRS.get(pair, pair) for pair in pairs]
+    shapes = iter(PEOPLE if len(subjects) <= len(PEOPLE) else "o")
+    for entry, words in _legend_entries(rows, single, subjects):
+        if entry == "people":
+            handles.append(Line2D([], [], marker=next(shapes), **_DOT))
+        else:
+            handles.append(Patch(**(_NULL if entry == "null" else _CEILING)))
+        names.append(words)
+    return handles, names
 
 
 _DOT: dict[str, Any] = {
@@ -390,6 +406,15 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import layer_roi_panels
+    >>> rows = {"subject": "S1", "roi": ["V1", "V1", "LO", "LO"], "layer": ["early", "late"] * 2}
+    >>> figure = layer_roi_panels(pd.DataFrame({**rows, "similarity": [0.4, 0.2, 0.1, 0.3]}))
+    >>> figure.axes[0].get_title()
+    'S1'
     """
     need_columns(table, "layer by ROI", ("subject", "roi", "layer", "similarity"))
     rows = names_as_text(one_kind(table, "layer by ROI", kind), "subject", "roi", "layer")

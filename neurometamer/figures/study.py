@@ -70,6 +70,15 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     ------
     InputError
         When columns or rows are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.study import encoding_bars
+    >>> rows = {"subject": "S1", "roi": ["V1", "V1", "LO", "LO"], "layer": ["early", "late"] * 2}
+    >>> figure = encoding_bars(pd.DataFrame({**rows, "test": "RE", "r": [0.4, 0.2, 0.1, 0.3]}))
+    >>> [axes.get_title() for axes in figure.axes]
+    ['V1', 'LO']
     """
     need_columns(table, "encoding", ("subject", "roi", "layer", "test", "r"))
     table = table[table["subject"] != "mean"]
@@ -162,6 +171,19 @@ def metamer_sheet(
     ------
     InputError
         When columns, rows or images are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.study import metamer_sheet
+    >>> said = {"judge": "B", "judge_says": "cat", "judge_says_photograph": "cat"}
+    >>> row = {"set": "A", "id": "a_metamer", "reference_id": "a", "p_photograph": 0.9, "p": 0.7}
+    >>> gray = np.full((3, 8, 8), 0.5)
+    >>> table = pd.DataFrame([{**row, **said, "same_class": True}])
+    >>> figure = metamer_sheet({"A a_metamer": gray}, {"a": gray}, table, judge="B")
+    >>> len(figure.axes)
+    1
     """
     columns = (
         "set",

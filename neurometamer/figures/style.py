@@ -162,6 +162,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
     -------
     tuple of Path
         The SVG and the PNG (150 dots per inch; raster parts of the SVG have that resolution too).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from matplotlib.figure import Figure
+    >>> from neurometamer.figures.study import save_figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = save_figure(Figure(figsize=(1, 1)), Path(folder) / "empty")
+    >>> [file.name for file in files]
+    ['empty.svg', 'empty.png']
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -210,6 +221,19 @@ def save_figure_and_table(
     -------
     tuple of Path
         The SVG, the PNG and the CSV.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> from neurometamer.figures.rsa import save_figure_and_table
+    >>> table = pd.DataFrame({"layer": ["early", "late"], "r": [0.4, 0.2]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = save_figure_and_table(Figure(figsize=(1, 1)), Path(folder) / "empty", table)
+    >>> [file.name for file in files]
+    ['empty.svg', 'empty.png', 'empty.csv']
     """
     return (*save_figure(figure, path), write_table(f"{os.fspath(path)}.csv", table))
 

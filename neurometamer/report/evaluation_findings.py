@@ -275,7 +275,7 @@ def seen_by_others(report: Report, metamers: MetamerSet) -> dict[str, tuple[int,
     ----------
     report : Report
         With the table recognition, where anybody was asked.
-    one : MetamerSet
+    metamers : MetamerSet
         The metamers.
 
     Returns

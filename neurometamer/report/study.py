@@ -569,6 +569,22 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     -----
     UserWarning
         When files are not as the study's steps wrote them; the page says so, too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from neurometamer import build_report
+    >>> rows = {"subject": "S1", "roi": "V1", "layer": ["early", "late"], "test": "RE"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "tables").mkdir()
+    ...     table = pd.DataFrame({**rows, "r": [0.4, 0.2], "n": 12})
+    ...     table.to_csv(Path(folder) / "tables" / "encoding.csv", index=False)
+    ...     _ = (Path(folder) / "provenance.json").write_text("{}")
+    ...     page = build_report(folder).read_text(encoding="utf-8")
+    >>> "Voxel encoding" in page
+    True
     """
     study = read_study(folder)
     if note := changed_note(study):

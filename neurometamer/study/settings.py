@@ -501,7 +501,14 @@ class Run(Section):
 
 
 class StudySettings(Section):
-    """All of study.toml."""
+    """All of study.toml.
+
+    Examples
+    --------
+    >>> from neurometamer import StudySettings
+    >>> StudySettings().rsa.comparator
+    'spearman'
+    """
 
     study: Study = Study()
     images: Images = Images()
@@ -572,6 +579,18 @@ def read_settings(path: str | Path) -> StudySettings:
     ------
     InputError
         Missing file, broken TOML, an unknown key (the nearest is named), a value out of range.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurometamer import read_settings
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "study.toml"
+    ...     _ = file.write_text("study.seed = 3")
+    ...     settings = read_settings(file)
+    >>> settings.study.seed
+    3
     """
     path = Path(path)
     if not path.exists():
@@ -603,6 +622,12 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     ------
     InputError
         With the first problem found: section and key, what came, what is allowed.
+
+    Examples
+    --------
+    >>> from neurometamer import check_settings
+    >>> check_settings({"study": {"seed": 3}, "rsa": {"resamples": 100}}).rsa
+    Rsa(resamples=100)
     """
     try:
         return StudySettings.model_validate(values)

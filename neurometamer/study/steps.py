@@ -51,6 +51,17 @@ def run_study(
     ------
     InputError
         When the study file or an input cannot be used, or the folder holds a different study.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import InputError, check_settings, run_study
+    >>> settings = check_settings({"encoding": {"folds": 100}})
+    >>> try:
+    ...     run_study(settings, tempfile.gettempdir() + "/never_made")
+    ... except InputError as error:
+    ...     print(str(error).split(";")[0])
+    encoding.folds is 100, but the study has 16 photographs
     """
     work = _workspace(study, out)
     if device is not None:
@@ -146,6 +157,12 @@ def demo_settings(
     -------
     StudySettings
         For `run_study`.
+
+    Examples
+    --------
+    >>> from neurometamer import demo_settings
+    >>> demo_settings(seed=3).study.seed
+    3
     """
     with resources.as_file(resources.files("neurometamer.study").joinpath("demo.toml")) as path:
         settings = read_settings(path)

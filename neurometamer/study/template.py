@@ -76,6 +76,17 @@ def write_template(path: str | Path) -> Path:
     ------
     InputError
         When it exists.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurometamer import read_settings, write_template
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_template(Path(folder) / "study.toml")
+    ...     settings = read_settings(file)
+    >>> settings.study.name
+    'study'
     """
     path = Path(path)
     if path.exists():

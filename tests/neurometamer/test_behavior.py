@@ -17,11 +17,9 @@ from matplotlib.text import Text
 from scipy import stats
 
 from neurometamer.behavior import (
-    AnalysisSettings,
     Profiles,
     Screening,
     agreement,
-    analyze_recognition,
     bootstrap_curves,
     cells_on_same_images,
     complete_profiles,
@@ -50,6 +48,7 @@ from neurometamer.behavior import (
 )
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
+from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number
 from neurometamer.report.behavior import first_sentences
