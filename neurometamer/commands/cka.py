@@ -306,7 +306,9 @@ def _grams(
     """Multiply the images' responses with each other, and count the units, a place at a time."""
     from neurometamer.rsa.cka import centered_gram
 
-    rows, grams = _rows(side.ids, ids), {}
+    row_of = {image_id: row for row, image_id in enumerate(side.ids)}
+    rows = np.array([row_of[image_id] for image_id in ids], dtype=int)
+    grams = {}
     for place in places:
         values = side.read(place)[rows]
         grams[place] = (centered_gram(values, ids=ids), values.shape[1])
@@ -359,8 +361,3 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
         first, second = (f"{side.source} ({name_ids(part, 3)})" for side, part in zip(sides, parts))
         raise InputError(f"{first} and {second} share no image; both need the same ids.")
     return ids
-
-
-def _rows(have: Sequence[str], ids: Sequence[str]) -> np.ndarray:
-    place = {name: row for row, name in enumerate(have)}
-    return np.array([place[image_id] for image_id in ids], dtype=int)

@@ -187,13 +187,8 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
     if not images:
         ids = list(next(iter(subjects.values())).conditions)
         return pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
-    return pd.concat(
-        [
-            read_table(_table_of(Path(source)), required=["id", "kind", "reference_id"])
-            for source in images
-        ]
-    )
-
-
-def _table_of(source: Path) -> Path:
-    return source / "stimuli.csv" if source.is_dir() else source
+    tables = []
+    for source in map(Path, images):
+        path = source / "stimuli.csv" if source.is_dir() else source
+        tables.append(read_table(path, required=["id", "kind", "reference_id"]))
+    return pd.concat(tables)

@@ -26,8 +26,6 @@ from neurometamer.store import (
 )
 
 if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
-
     from fmri.patterns import Patterns
     from neurometamer.rsa.searchlight.maps import Question, SearchlightMap
     from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
@@ -353,10 +351,9 @@ def _questions(
     questions: list[Question] = []
     if models is not None:
         rdms = read_rdms(models)
+        known = set(map(str, rdms.pattern_descriptors["condition"]))
         wanted = [
-            i
-            for i, condition in enumerate(conditions)
-            if table is None or condition in set(_model_ids(rdms))
+            i for i, condition in enumerate(conditions) if table is None or condition in known
         ]
         part = means.take(wanted) if measure == "crossnobis" else means[wanted]
         questions += model_questions([conditions[i] for i in wanted], part, rdms)
@@ -373,7 +370,3 @@ def _questions(
         )
         questions.append(reliability_question(patterns, places.responses, regular))
     return questions
-
-
-def _model_ids(rdms: RDMs) -> list[str]:
-    return [str(condition) for condition in rdms.pattern_descriptors["condition"]]

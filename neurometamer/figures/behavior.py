@@ -46,11 +46,6 @@ def _look(name: str, place: int) -> dict[str, Any]:
     }
 
 
-def _legend_columns(names: Sequence[str], width: float) -> int:
-    """Count how many names fit side by side in so many inches."""
-    return max(1, min(len(names), int(width / (0.6 + 0.085 * max(len(name) for name in names)))))
-
-
 def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) -> None:
     unique = {
         text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())
@@ -67,7 +62,9 @@ def _panel_size(
     """
     per_row, width = min(3, n_panels), max(2.7, 0.36 * len(names))
     width = max(width, 4.2) if n_panels == 1 else width
-    rows = -(-len(lines) // _legend_columns(lines, width * per_row))
+    longest = max(len(name) for name in lines)
+    columns = max(1, min(len(lines), int(width * per_row / (0.6 + 0.085 * longest))))
+    rows = -(-len(lines) // columns)
     return per_row, width, (2.1 + names_height(names, width)) * -(-n_panels // per_row) + 0.2 * rows
 
 

@@ -178,19 +178,18 @@ class _ExamplePage(Page):
 
     def metamer(self, row: int, column: int, image: np.ndarray, about: pd.Series) -> None:
         word, style = _MARKS[about["state"]]
-        self.picture(row, column, image, f"{word}\n{_seen_by(about)}", style["color"])
+        seen, asked_of = about["n_seen"], about["n_asked"]
+        if pd.isna(seen) or pd.isna(asked_of) or int(asked_of) == 0:
+            seen_by = "nobody asked"
+        else:
+            seen_by = f"{int(seen)} of {int(asked_of)} see it"
+        self.picture(row, column, image, f"{word}\n{seen_by}", style["color"])
         self._frame(row, column, **style)
 
     def empty(self, row: int, column: int) -> None:
         left, top = self._corner(row, column)
         where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": FAINT}
         self.text(left + self.side / 2, top + self.side / 2, "none", **where)
-
-
-def _seen_by(row: pd.Series) -> str:
-    if pd.isna(row["n_seen"]) or pd.isna(row["n_asked"]) or int(row["n_asked"]) == 0:
-        return "nobody asked"
-    return f"{int(row['n_seen'])} of {int(row['n_asked'])} see it"
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -653,7 +653,12 @@ def observer_matrix(
     rows["self"] = is_true(rows["self"])  # `assign` cannot take this name
     refuse_repeats(rows, "observer", ("generator", "judge"))
     (down, sides), (across, heads) = (_grouped(rows, column) for column in ("generator", "judge"))
-    wide = {column: _square(rows, column, down, across) for column in ("value", "self")}
+    wide = {
+        column: rows.pivot(index="generator", columns="judge", values=column).reindex(
+            index=list(down), columns=list(across)
+        )
+        for column in ("value", "self")
+    }
     own = wide["self"].to_numpy() == True  # noqa: E712 - missing is not true
     inner = wide["value"].to_numpy(dtype=float)
     # Add means over rows and columns without cells of oneself.
@@ -678,7 +683,10 @@ def observer_matrix(
     )
     low, high = np.nanmin(inner, initial=0.0), np.nanmax(inner, initial=1.0)
     counts = rows["n"].dropna()
-    n = "" if counts.empty else f"n = {_span(counts)} a cell"
+    n = ""
+    if not counts.empty:
+        least, most = int(counts.min()), int(counts.max())
+        n = f"n = {least} a cell" if least == most else f"n = {least} to {most} a cell"
     note = (
         f"{label.capitalize()}; generators down, judges across",
         n,
@@ -706,18 +714,5 @@ def _grouped(rows: pd.DataFrame, what: str) -> tuple[list[str], list[Group]]:
     return names, [(group_name, groups.count(group_name)) for group_name in known]
 
 
-def _square(
-    rows: pd.DataFrame, column: str, down: Sequence[str], across: Sequence[str]
-) -> pd.DataFrame:
-    return rows.pivot(index="generator", columns="judge", values=column).reindex(
-        index=list(down), columns=list(across)
-    )
-
-
 def _with_last(groups: Sequence[Group]) -> list[Group]:
     return [*groups, ("", 1)] if groups else []
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"

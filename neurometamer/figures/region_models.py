@@ -270,17 +270,10 @@ def _draw_differences(
             draw_whisker(axes, x[i], low[i], high[i])
             if word:
                 draw_star(axes, x[i], float(np.nanmax([values[i], high[i]])), word)
-    axes.set_ylim(
-        _around_zero(
-            [numbers_of(over_subjects, column) for column in ("difference", "ci_low", "ci_high")]
-        )
-    )
+    ends = [numbers_of(over_subjects, column) for column in ("difference", "ci_low", "ci_high")]
+    farthest = float(np.nanmax(np.abs(np.concatenate([*ends, np.zeros(1)])))) or 0.1
+    axes.set_ylim(-1.2 * farthest, 1.2 * farthest)
     return handles
-
-
-def _around_zero(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    farthest = float(np.nanmax(np.abs(np.concatenate([*values, np.zeros(1)])))) or 0.1
-    return -1.2 * farthest, 1.2 * farthest
 
 
 @checked

@@ -584,19 +584,16 @@ def places_section(study: Study) -> Section | None:
         return None
     pictures = []
     for system in SYSTEMS:
-        if system in study.rdms and set(map(str, _conditions(study, system))) <= set(
-            study.stimuli.ids
-        ):
+        if system not in study.rdms:
+            continue
+        conditions = study.rdms[system].pattern_descriptors["condition"]
+        if set(map(str, conditions)) <= set(study.stimuli.ids):
             pictures.append(_place_picture(study, system))
     return (
         Section(key="places", title="Which images are near which", pictures=pictures)
         if pictures
         else None
     )
-
-
-def _conditions(study: Study, system: str) -> Sequence[str]:
-    return study.rdms[system].pattern_descriptors["condition"]
 
 
 class _ImagesById(Mapping[str, np.ndarray]):

@@ -396,12 +396,10 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
     keys = section.split(".", 2)
     part: Any = numbers
     for key in keys:
-        part = part[key] if isinstance(part, Mapping) else _by_id(part)[key]
+        if not isinstance(part, Mapping):
+            part = {item["id"]: item for item in part}
+        part = part[key]
     return part
-
-
-def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {item["id"]: item for item in items}
 
 
 REPAIRED = ("glm", "selection")
@@ -470,7 +468,11 @@ def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
     if record.get("key") != key:
         return None
     outputs: Outputs = record["outputs"]
-    damaged = [name for name, value in outputs.items() if not _is_same(workspace.path(name), value)]
+    damaged = []
+    for name, value in outputs.items():
+        path = workspace.path(name)
+        if not path.is_file() or digest_file(path) != value:
+            damaged.append(name)
     for name in damaged:
         note_remade(workspace.path(name))
         _remove(workspace.path(name))
@@ -482,10 +484,6 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder where the study keeps a file; move it away.")
     path.unlink(missing_ok=True)
-
-
-def _is_same(path: Path, value: str) -> bool:
-    return path.is_file() and digest_file(path) == value
 
 
 def _check_claim(workspace: Workspace) -> None:

@@ -76,6 +76,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
     Trends over the layers are tested too.
     """
     from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.image_types.ceilings import kind_reliability
     from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import known_classes
     from neurometamer.rsa.image_types.trends import MIN_LAYERS, kind_trends
@@ -88,13 +89,17 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
         options = kind_options(work, system, pairs)
+        reliability = None
+        if system == "brain":  # for the ceiling of similarities
+            subjects, table = read_subjects(work), stimulus_table(work)
+            reliability = kind_reliability(subjects, table, options.kinds)
         tested = compare_image_types(
             rdms,
             units=_units(work, system),
             blocks=_blocks(work, options.null),
             options=options,
             categories=known_classes(stimulus_table(work)),
-            reliability=_reliability(work, options) if system == "brain" else None,
+            reliability=reliability,
         )
         parts.append(_tagged(work, tested, system))
         if system == "network" and rdms.n_rdm >= MIN_LAYERS:
@@ -140,13 +145,6 @@ def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
     """Say which of RE-AN and RE-AI the images of the study can tell, by the second kind."""
     shown = set(stimulus_table(work)["kind"])
     return {kind: ("RE", kind) for kind in ("AN", "AI") if {"RE", kind} <= shown}
-
-
-def _reliability(work: Workspace, options: ImageTypeOptions) -> pd.DataFrame:
-    """Measure how reliable each kind's RDM is, for the ceiling of similarities."""
-    from neurometamer.rsa.image_types.ceilings import kind_reliability
-
-    return kind_reliability(read_subjects(work), stimulus_table(work), options.kinds)
 
 
 def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
