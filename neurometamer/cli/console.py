@@ -126,7 +126,7 @@ class ConsoleReporter:
         Parameters
         ----------
         seen : Pass
-            Of `stimuli_gen.synthesis.loop.descend`.
+            Pass of `stimuli_gen.synthesis.loop.descend`.
         """
         self.done, self.total = seen.done, seen.total
         losses = sorted(seen.losses.values())

@@ -166,7 +166,7 @@ def analyze_recognition(
     settings : AnalysisSettings, optional
         The default ones when not given.
     progress : callable, optional
-        Hears (analyses done, analyses).
+        Called with (analyses done, analyses).
 
     Returns
     -------
@@ -381,9 +381,8 @@ def _model_jobs(
     def job(names: list[str], hoc: bool) -> Callable[[], None]:
         return lambda: _repeated(work, units, names, kind, hoc)
 
-    return [job(names, hoc=len(names) > 2 or not jointly) for names in sets] + [
-        job(names, hoc=len(models) == 1) for names in singles
-    ]
+    jobs = [job(names, hoc=len(names) > 2 or not jointly) for names in sets]
+    return jobs + [job(names, hoc=len(models) == 1) for names in singles]
 
 
 def _shared(units: pd.DataFrame, models: Sequence[str]) -> bool:

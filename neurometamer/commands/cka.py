@@ -93,17 +93,17 @@ def cka_files(
     stages : sequence of str
         Stages of networks and ROIs of patterns that are compared; all when empty.
     weights : str or mapping
-        Of networks by name, see `neurometamer.zoo.weights_by_name`.
+        Weights of networks by name, see `neurometamer.zoo.weights_by_name`.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
     seed : int
-        Of random weights.
+        Seed of random weights.
     progress : callable, optional
-        Hears (places read, places), for each source.
+        Called with (places read, places), for each source.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
 

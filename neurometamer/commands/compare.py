@@ -60,11 +60,11 @@ def compare_files(
         Where the RDMs know classes: whether intervals are about other stimuli of these classes, or
         about classes like these.
     confidence : float
-        Of the intervals.
+        Coverage of the intervals.
     seed : int
         Seed of resamples and permutations.
     progress : callable, optional
-        Hears (comparisons done, comparisons in all), for each comparator anew.
+        Called with (comparisons done, comparisons in all), for each comparator anew.
     descriptor : str, optional
         Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``
         (`read_rdms`).

@@ -45,7 +45,7 @@ def make_control_rdms(
         Network whose size and cut photographs get: the pixels that are measured. Stimulus folders
         are as they are.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
 

@@ -109,16 +109,16 @@ def draw_rdms(
     method : str
         A way to place stimuli, of `neurometamer.figures.rdms.ARRANGEMENTS`.
     perplexity : float, optional
-        Of t-SNE.
+        Perplexity of t-SNE.
     ids : path-like or sequence of str, optional
         Ids of the stimuli in the order of the RDMs, where their file names none; or a table with
         the column ``id`` or ``file``.
     variable, measure, descriptor : str, optional
         See `neurometamer.read_rdms`.
     seed : int
-        Of the random starts.
+        Seed of the random starts.
     progress : callable, optional
-        Hears (figures done, figures).
+        Called with (figures done, figures).
 
     Returns
     -------
@@ -297,7 +297,8 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
         placed = [*_means(placed), *placed]
     known = [
-        list(dict.fromkeys(getattr(part, sort) for part in placed)) for sort in ("who", "where")
+        list(dict.fromkeys(part.who for part in placed)),
+        list(dict.fromkeys(part.where for part in placed)),
     ]
     for wish in place:
         if not any(wish in names for names in known):
@@ -348,9 +349,8 @@ def _heat_maps(
     """
     from neurometamer.figures.rsa import banded_rdms, rdm_pairs
 
-    who, where = (
-        list(dict.fromkeys(getattr(part, sort) for part in placed)) for sort in ("who", "where")
-    )
+    who = list(dict.fromkeys(part.who for part in placed))
+    where = list(dict.fromkeys(part.where for part in placed))
     turned = len(who) > len(where)
     rows, columns = (where, who) if turned else (who, where)
     grid = np.full((len(rows), len(columns), len(ids), len(ids)), np.nan)
@@ -557,7 +557,7 @@ def read_pictures(
     Parameters
     ----------
     table : pandas.DataFrame
-        Of `list_pictures`.
+        Table of `list_pictures`.
     ids : sequence of str
         Which.
     sources : str

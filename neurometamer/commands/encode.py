@@ -55,11 +55,11 @@ def encode_files(
     batch_size : int
         Images at once.
     progress : callable, optional
-        Hears (stages done, stages).
+        Called with (stages done, stages).
     seed : int
-        Of folds, permutations and random weights.
+        Seed of folds, permutations and random weights.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object

@@ -108,7 +108,7 @@ def evaluate_metamers(
     settings : EvaluationSettings, optional
         The default ones when not given.
     progress : callable, optional
-        Hears (pieces done, pieces).
+        Called with (pieces done, pieces).
 
     Returns
     -------

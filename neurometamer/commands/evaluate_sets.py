@@ -196,7 +196,7 @@ def evaluate_sets(
     batch_size : int
         Images at once.
     progress : callable, optional
-        Hears (pieces done, pieces).
+        Called with (pieces done, pieces).
 
     Returns
     -------
@@ -320,14 +320,11 @@ def _recipe(
     settings: EvaluationSettings,
     networks: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    chosen = asdict(settings) | {
-        "metric_weights": {
-            name: _weights_word(weights) for name, weights in settings.metric_weights.items()
-        },
-        "truth": None
-        if settings.truth is None
-        else digest({k: str(v) for k, v in settings.truth.items()}),
-    }
+    weights_of = {name: _weights_word(given) for name, given in settings.metric_weights.items()}
+    truth = None
+    if settings.truth is not None:
+        truth = digest({name: str(label) for name, label in settings.truth.items()})
+    chosen = asdict(settings) | {"metric_weights": weights_of, "truth": truth}
     chosen = {
         name: list(value) if isinstance(value, (list, tuple)) else value
         for name, value in chosen.items()

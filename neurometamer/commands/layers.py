@@ -102,11 +102,11 @@ def layer_files(
         Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these
         classes, ``"random"`` about as many classes like these (from 10 classes on).
     confidence : float
-        Of the intervals.
+        Coverage of the intervals.
     seed : int
         Seed of all draws.
     progress : callable, optional
-        Hears (resamples done, resamples in all), for the similarities and then for the
+        Called with (resamples done, resamples in all), for the similarities and then for the
         cross-validated models.
     descriptor : str, optional
         Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``

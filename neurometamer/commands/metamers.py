@@ -103,7 +103,7 @@ def make_metamers(
     batch_size : int
         Images at once.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     mode : {"exact", "fast"}
         Fast: cheaper arithmetic on the way, judged exactly.
     png16 : bool
@@ -114,11 +114,11 @@ def make_metamers(
         Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
         going on with them.
     progress : callable, optional
-        Hears (images done, images).
+        Called with (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
+        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object
@@ -253,11 +253,11 @@ def make_null(
     batch_size : int
         Images at once.
     seed : int
-        Of the draw, and of random weights.
+        Seed of the draw, and of random weights.
     progress : callable, optional
-        Hears (images run and pairs compared so far, in all).
+        Called with (images run and pairs compared so far, in all).
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
 
@@ -340,7 +340,7 @@ def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]
     Parameters
     ----------
     networks : sequence of StagedModel
-        Of a set.
+        Networks of a set.
     size : int
         Height and width in pixels.
 
@@ -403,7 +403,7 @@ def with_validity(
     folder : Path
         Where their PNG files are.
     nulls : sequence of NullDistribution
-        Of these networks and stages; without one, ``valid`` stays empty.
+        Null distributions of these networks and stages; without one, ``valid`` stays empty.
     batch_size : int
         Images at once.
 
@@ -448,7 +448,7 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     row : mapping
-        Of the table of `with_validity`.
+        Row of the table of `with_validity`.
 
     Returns
     -------
@@ -573,7 +573,8 @@ def read_start_images(
         A picture for all; or a folder of pictures named by the photographs' ids, or of stimuli made
         of them.
     preprocessing : Preprocessing
-        Of the network: pictures of another size are resized and cut as photographs are.
+        Preprocessing of the network: pictures of another size are resized and cut as photographs
+        are.
 
     Returns
     -------

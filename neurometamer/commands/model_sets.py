@@ -96,7 +96,7 @@ def plan_model_sets(
     stage, preset : str
         See `stimuli_gen.model_metamers`.
     seed : int
-        Of the draw and of the metamers.
+        Seed of the draw and of the metamers.
     **options : object
         Overrides of the recipe.
 
@@ -163,7 +163,7 @@ def make_model_sets(
     batch_size : int
         Images at once.
     progress : callable, optional
-        Hears (jobs done, jobs).
+        Called with (jobs done, jobs).
 
     Returns
     -------

@@ -63,7 +63,7 @@ def make_patterns(
     estimator : {"LSA", "LSS"}
         All events in one design, or each against the rest.
     progress : callable, optional
-        Hears (runs done, runs).
+        Called with (runs done, runs).
     **glm : object
         Settings of `fmri.estimate_betas`.
 

@@ -67,14 +67,14 @@ def make_rdms(
     batch_size : int
         Images at once.
     seed : int
-        Of random weights.
+        Seed of random weights.
     scratch : path-like, optional
         Folder on disk for a network's responses (4 bytes a unit and image) while it works; the
         system's by default.
     progress : callable, optional
-        Hears (images done, images).
+        Called with (images done, images).
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
 

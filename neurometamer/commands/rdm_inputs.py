@@ -206,7 +206,7 @@ def need_places(rdms: RDMs, text: str | os.PathLike[str]) -> RDMs:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        Of one file.
+        RDMs of one file.
     text : str or path-like
         What the user wrote for it.
 

@@ -113,7 +113,7 @@ def searchlight_files(
         Also map the reliability of RDMs (odd and even presentations), of RE images alone where
         `stimuli` tells them.
     radius_mm : float
-        Of spheres, or of disks along the edges of the mesh.
+        Radius of spheres, or of disks along the edges of the mesh.
     measure : {"spearman", "pearson", "crossnobis"}
         RDMs are 1 - this correlation over neighbors, or crossvalidated over runs (`run_responses`;
         no reliability).
@@ -122,13 +122,13 @@ def searchlight_files(
     permutations : int
         Permutations of condition labels; 0 for no p.
     space : {"native", "MNI"}
-        Of the mask: only maps in MNI space are drawn on a glass brain.
+        Space of the mask: only maps in MNI space are drawn on a glass brain.
     hemisphere : {"left", "right"}, optional
-        Of the mesh, where its file name does not tell (``lh.``, ``hemi-L``, ``.L.``).
+        Hemisphere of the mesh, where its file name does not tell (``lh.``, ``hemi-L``, ``.L.``).
     seed : int
-        Of the permutations.
+        Seed of the permutations.
     progress : callable, optional
-        Hears (centers done, centers), over all maps.
+        Called with (centers done, centers), over all maps.
 
     Returns
     -------

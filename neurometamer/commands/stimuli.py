@@ -72,7 +72,7 @@ def make_stimuli(
     batch_size : int
         Images at once.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     mode : {"exact", "fast"}
         Fast: cheaper arithmetic on the way, judged exactly.
     png16 : bool
@@ -83,11 +83,11 @@ def make_stimuli(
         Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
         going on with them.
     progress : callable, optional
-        Hears (images done, images).
+        Called with (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
+        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object
@@ -213,7 +213,7 @@ def make_controls(
     batch_size : int
         Images at once; for attacks only.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     mode : {"exact", "fast"}
         Fast: cheaper arithmetic on the way, judged exactly. Of attacks.
     png16 : bool
@@ -224,11 +224,11 @@ def make_controls(
         Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
         going on with them.
     progress : callable, optional
-        Hears (images done, images).
+        Called with (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
+        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object
@@ -507,7 +507,7 @@ def write_films(out: str | Path, **settings: Any) -> list[Path]:
     out : path-like
         Holds ``frames/<id>/<step>.png``; gets ``animation/<id>.gif``.
     **settings : object
-        Of `stimuli_gen.animation.write_animation`.
+        Settings of `stimuli_gen.animation.write_animation`.
 
     Returns
     -------

@@ -53,7 +53,7 @@ def map_table(
     values : ndarray, shape (i, j, k) or (n_vertices,)
         NaN where undefined.
     affine : ndarray, shape (4, 4), optional
-        Of a volume.
+        Affine of a volume.
     p_family : ndarray, optional
         Family-wise p, of the shape of `values`.
 
@@ -205,7 +205,7 @@ def searchlight_volume(
     p_family : ndarray, shape (i, j, k), optional
         Family-wise p; only places below `alpha` are shown.
     alpha : float
-        Of the test.
+        Level of the test.
     threshold : float, optional
         Only values of at least this are shown.
     space : str
@@ -403,7 +403,7 @@ def searchlight_surface(
     p_family : ndarray, shape (n_vertices,), optional
         Family-wise p; only vertices below `alpha` are shown.
     alpha : float
-        Of the test.
+        Level of the test.
     threshold : float, optional
         Only values of at least this are shown.
     views : tuple of str

@@ -511,9 +511,7 @@ def epsilon_bars(
     refuse_repeats(rows, "restricted images", SET_KEY)
     baseline = str(rows["baseline"].iloc[0])
     present = list(dict.fromkeys(rows["setting"]))
-    settings = [setting for setting in present if setting == baseline] + [
-        setting for setting in present if setting != baseline
-    ]
+    settings = sorted(present, key=lambda setting: setting != baseline)
     keys = list(dict.fromkeys((name, stage) for name, stage, _ in order_sets(rows)))
     names = Names()
     places, row_labels = _row_names(names, keys)

@@ -31,7 +31,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     text : str
         The line.
     size : float
-        Of the font, points.
+        Size of the font, points.
     bold : bool
         Heavy letters.
 
@@ -55,7 +55,7 @@ def widest(texts: Sequence[str], size: float, bold: bool = False) -> float:
     texts : sequence of str
         With or without line breaks.
     size : float
-        Of the font, points.
+        Size of the font, points.
     bold : bool
         Heavy letters.
 
@@ -77,9 +77,9 @@ def wrap_name(text: str, width: float, size: float, bold: bool = False) -> str:
     text : str
         The name; its own line breaks stay.
     width : float
-        Of a line, inches.
+        Width of a line, inches.
     size : float
-        Of the font, points.
+        Size of the font, points.
     bold : bool
         Heavy letters.
 
@@ -123,9 +123,9 @@ def fits(
     text : str
         The name.
     width : float
-        Of a line, inches.
+        Width of a line, inches.
     size : float
-        Of the font, points.
+        Size of the font, points.
     lines : int
         Most lines.
     bold : bool
@@ -156,7 +156,7 @@ def fit_size(
     text : str
         The name.
     width, height : float
-        Of the box, inches.
+        Width and height of the box, inches.
     sizes : sequence of float
         Sizes to try, largest first.
     bold : bool
@@ -193,9 +193,9 @@ class Names:
         text : str
             The name.
         width : float
-            Of a line, inches.
+            Width of a line, inches.
         size : float
-            Of the font, points.
+            Size of the font, points.
         lines : int
             Most lines.
         bold : bool
@@ -302,7 +302,7 @@ def page_width(width: float, stamp: str) -> float:
     Parameters
     ----------
     width : float
-        Of what is on it, inches.
+        Width of what is on it, inches.
     stamp : str
         Empty for none.
 

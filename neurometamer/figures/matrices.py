@@ -137,7 +137,8 @@ def _draw(
         (names.fit(name, size * width - 0.1, _HEAD, 4, bold=True), size)
         for name, size in cells.heads
     ]
-    above = 0.15 + sum(_text_height(part) for part in (columns, [name for name, _ in heads]))
+    head_names = [name for name, _ in heads]
+    above = 0.15 + _text_height(columns) + _text_height(head_names)
     named = bool(cells.axis_names[0])
     below = y[-1] + 1 + bool(cells.footer[0])
     page = page_width(max(margin + width * (x[-1] + 1), 4.6), stamp)
@@ -556,13 +557,9 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
         + np.where(below, "*", "")
         + np.where(degenerate & np.isfinite(value), "†", "")
     )
-    second = np.array(
-        [
-            [f"({format_number(value)})" if np.isfinite(value) else "" for value in row]
-            for row in null
-        ],
-        object,
-    )
+    second = np.full(null.shape, "", dtype=object)
+    for cell in np.argwhere(np.isfinite(null)):
+        second[tuple(cell)] = f"({format_number(null[tuple(cell)])})"
     names, heads = _set_heads(rows)
     cells = _Cells(
         rows=list(named.values()),

@@ -37,7 +37,7 @@ class Page:
     Parameters
     ----------
     width, height, top : float
-        Of the figure, and of the margin above its parts; inches.
+        Width and height of the figure, and margin above its parts, in inches.
     stamp, note : str
         Above and below the parts; the note is wrapped, and further lines make the figure higher.
     """
@@ -71,7 +71,7 @@ class Page:
         text : str
             What.
         **style : object
-            Of matplotlib's text.
+            Arguments of matplotlib's text.
         """
         self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
 
@@ -85,7 +85,7 @@ class Page:
         pixels : ndarray
             (height, width, 3) uint8, or (height, width) for a color map.
         **style : object
-            Of matplotlib's imshow.
+            Arguments of matplotlib's imshow.
         """
         self.axes.imshow(
             pixels, aspect="auto", extent=(left, left + side, top + side, top), **style
@@ -97,7 +97,7 @@ class Page:
         Parameters
         ----------
         top, bottom : float
-            Of the heat maps, inches from the top.
+            Top and bottom of the heat maps, inches from the top.
         """
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize

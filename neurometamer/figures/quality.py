@@ -117,12 +117,8 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     several = rows["setting"].nunique() > 1
     # List stages with their settings, in order, each once.
     known = list(dict.fromkeys((stage, setting) for _, stage, setting in keys))
-    slots = [
-        slot
-        for stage in order_stages([stage for stage, _ in known])
-        for slot in known
-        if slot[0] == stage
-    ]
+    stages = order_stages([stage for stage, _ in known])
+    slots = sorted(known, key=lambda slot: stages.index(slot[0]))
     names = Names()
     metrics = list(dict.fromkeys(rows["metric"]))
     plan = plan_ticks(

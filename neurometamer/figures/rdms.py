@@ -306,7 +306,7 @@ def rdm_pairs(
     matrices : ndarray, shape (n_rows, n_columns, n, n)
         Dissimilarities.
     row_titles, column_titles : sequence of str
-        Of the grid.
+        Titles of the grid.
     ids : sequence of str
         Stimuli.
 
@@ -459,9 +459,9 @@ def arrange_stimuli(
     method : str
         One of `ARRANGEMENTS`.
     seed : int
-        Of the random starts (MDS).
+        Seed of the random starts (MDS).
     perplexity : float, optional
-        Of t-SNE; by default the smaller of 30 and (n - 1) / 3.
+        Perplexity of t-SNE; by default the smaller of 30 and (n - 1) / 3.
 
     Returns
     -------

@@ -334,9 +334,8 @@ def model_marks(
         )
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
     present = list(dict.fromkeys(rows["model"]))
-    order = [model for model in MODEL_MARKS if model in present] + [
-        model for model in present if model not in MODEL_MARKS
-    ]
+    order = [model for model in MODEL_MARKS if model in present]
+    order += [model for model in present if model not in MODEL_MARKS]
     others = zip(
         [model for model in order if model not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES)
     )

@@ -39,9 +39,8 @@ def order_stages(names: Sequence[object]) -> list[str]:
     ['early', 'late', 'layer3']
     """
     present = list(dict.fromkeys(map(str, names)))
-    return [name for name in STAGE_ORDER if name in present] + [
-        name for name in present if name not in STAGE_ORDER
-    ]
+    known = [name for name in STAGE_ORDER if name in present]
+    return known + [name for name in present if name not in STAGE_ORDER]
 
 
 def order_sets(rows: pd.DataFrame) -> list[tuple[str, str, str]]:

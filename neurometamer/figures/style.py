@@ -313,9 +313,8 @@ def order_places(names: Iterable[object]) -> list[str]:
     ['V1', 'LO', 'FFA']
     """
     present = list(dict.fromkeys(map(str, names)))
-    return [name for name in ROI_ORDER if name in present] + [
-        name for name in present if name not in ROI_ORDER
-    ]
+    known = [name for name in ROI_ORDER if name in present]
+    return known + [name for name in present if name not in ROI_ORDER]
 
 
 def clip_name(text: object, length: int) -> str:
@@ -377,7 +376,7 @@ def names_height(names: Sequence[str], width: float) -> float:
     names : sequence of str
         One a tick.
     width : float
-        Of the axes, inches.
+        Width of the axes, inches.
 
     Returns
     -------
@@ -398,7 +397,7 @@ def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
     names : sequence of str
         One a tick, at 0, 1, 2 …
     width : float
-        Of the axes, inches.
+        Width of the axes, inches.
     """
     axes.set_xticks(range(len(names)), names, parse_math=False)
     if names_height(names, width) > 0.25:

@@ -102,16 +102,16 @@ def write_report(
         pictures=_pictures(folder, tables, record, stamp),
     )
     charts, sections = borrow_figure([figures], ["figures"])
+    answers = [
+        Answer(title=title, number=number, text=text) for title, number, text in _answers(tables)
+    ]
     return write_page(
         folder / "report.html",
         "behavior.html",
         lead=_lead(tables),
         first=Lead(headlines=first_sentences(tables, record, stamp), charts=charts),
         stamps=[(stamp.capitalize(), SIMULATED)] if stamp else [],
-        answers=[
-            Answer(title=title, number=number, text=text)
-            for title, number, text in _answers(tables)
-        ],
+        answers=answers,
         sections=sections,
         tables=shown,
         notes=[str(note) for note in record.get("notes", ())],
@@ -170,7 +170,7 @@ def first_sentences(
     record : mapping
         Provenance: settings.
     stamp : str
-        Of simulated observers; empty for none.
+        Stamp of simulated observers; empty for none.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def methods_text(
     record : mapping
         Provenance.
     stamp : str
-        Of simulated observers; empty for none.
+        Stamp of simulated observers; empty for none.
 
     Returns
     -------

@@ -119,22 +119,23 @@ def write_report(
     charts, sections = borrow_figure(sections, LEADING)
     version = str(record.get("versions", {}).get("neurometamer", ""))
     methods = methods_text(record, tables, sets, judged)
+    grids = [
+        folded_grid(tables[name], caption, f"{name}.csv", name=name)
+        for name, caption in CAPTIONS.items()
+        if report.has(name)
+    ]
+    answers = [
+        Answer(title=title, number=number, text=text) for title, number, text in _answers(report)
+    ]
     return write_page(
         folder / "report.html",
         "evaluation.html",
         lead=_lead(report),
         first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
         stamps=stamps,
-        answers=[
-            Answer(title=title, number=number, text=text)
-            for title, number, text in _answers(report)
-        ],
+        answers=answers,
         sections=sections,
-        tables=[
-            folded_grid(tables[name], caption, f"{name}.csv", name=name)
-            for name, caption in CAPTIONS.items()
-            if report.has(name)
-        ],
+        tables=grids,
         notes=[str(note) for note in record.get("notes", ())],
         settings=settings_grids(record, PARTS),
         **write_sources(folder, methods, cited_works(record, sets), version),

@@ -32,7 +32,7 @@ class Report:
     Parameters
     ----------
     folder : Path
-        Of the page.
+        Folder of the page.
     tables : mapping of str to DataFrame
         As `neurometamer.evaluation.evaluate_sets` writes them.
     record : mapping
@@ -59,7 +59,7 @@ class Report:
         Parameters
         ----------
         name : str
-            Of the table.
+            Name of the table.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class Report:
         Parameters
         ----------
         name : str
-            Of the files.
+            Name of the files.
         figure : matplotlib.figure.Figure
             The figure.
         caption, alt : str

@@ -91,7 +91,7 @@ def follows(row: Mapping[Any, Any]) -> str:
     Parameters
     ----------
     row : mapping
-        Of image_types.csv: value, ci_low, ci_high and p_corrected.
+        Row of image_types.csv: value, ci_low, ci_high and p_corrected.
 
     Returns
     -------
@@ -216,11 +216,11 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
     study : Study
         As read.
     rows : pandas.DataFrame
-        Of `image_type_differences`, at least one.
+        Rows of `image_type_differences`, at least one.
     places : str
         What one of them is called.
     system : str
-        Of what they are, e.g. ``"of the simulated cortex"``; may be empty.
+        What the places belong to, e.g. ``"of the simulated cortex"``; may be empty.
 
     Returns
     -------

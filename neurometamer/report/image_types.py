@@ -73,7 +73,7 @@ def write_kind_figures(
         ``figures/image_types_<system>_<quantity>`` as SVG, PNG and CSV; numbered where
         several files hold a system.
     table : pandas.DataFrame
-        Of `neurometamer.compare_image_types`, with a column source.
+        Table of `neurometamer.compare_image_types`, with a column source.
     options : ImageTypeOptions
         How it was made.
     settings : mapping

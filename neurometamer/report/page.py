@@ -142,13 +142,13 @@ def write_sources(
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``methods.txt`` and ``references.bib``.
+        Folder of the page; gets ``methods.txt`` and ``references.bib``.
     methods : sequence of str
         Paragraphs.
     works : mapping of str to str
         Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
     version : str
-        Of neurometamer; may be empty.
+        Version of neurometamer; may be empty.
 
     Returns
     -------
@@ -194,11 +194,11 @@ def borrow_figure(
     Parameters
     ----------
     sections : sequence of Section
-        Of the page.
+        Sections of the page.
     keys : sequence of str
         Sections to take it from; the first that has such a figure gives its first.
     ending : str
-        Of the figure's name; any by default.
+        Ending of the figure's name; any by default.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
     Parameters
     ----------
     name : str
-        Of the column; p-values and probabilities have three decimals.
+        Name of the column; p-values and probabilities have three decimals.
     column : pandas.Series
         Its values.
 
@@ -449,7 +449,7 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     value : object
         A mapping, or what stands at its end.
     name : str
-        Of the value.
+        Name of the value.
 
     Yields
     ------
@@ -512,9 +512,9 @@ def embed_figure(
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
+        Folder of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
     name : str
-        Of the files.
+        Name of the files.
     figure : matplotlib.figure.Figure
         The figure.
     caption, alt : str
@@ -597,7 +597,7 @@ def write_page(path: Path, template: str, **parts: Any) -> Path:
     Parameters
     ----------
     path : Path
-        Of the page.
+        Path of the page.
     template : str
         File name of the template.
     **parts : object

@@ -354,8 +354,8 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
     Parameters
     ----------
     folder : path-like
-        Of the study. Its step records hold a digest of each file; a folder without records has
-        nothing to compare.
+        Folder of the study. Its step records hold a digest of each file; a folder without records
+        has nothing to compare.
 
     Returns
     -------
@@ -391,7 +391,7 @@ def study_of_tables(
     Parameters
     ----------
     folder : Path
-        Of the page.
+        Folder of the page.
     tables : mapping of str to pandas.DataFrame
         Among `TABLES`.
     provenance : mapping

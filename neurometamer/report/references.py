@@ -18,7 +18,7 @@ class Reference:
     authors : tuple of str
         ``"Zhang C"``: family name, then initials; a name in braces is that of a group.
     year : int
-        Of publication; 0 for software without one.
+        Year of publication; 0 for software without one.
     title : str
         Title.
     venue : str
@@ -333,7 +333,7 @@ def reference_text(key: str) -> str:
     Parameters
     ----------
     key : str
-        Of `WORKS`.
+        Key of `WORKS`.
 
     Returns
     -------
@@ -360,9 +360,9 @@ def bibtex(keys: Iterable[str], version: str = "") -> str:
     Parameters
     ----------
     keys : iterable of str
-        Of `WORKS`; repeated ones are written once.
+        Keys of `WORKS`; repeated ones are written once.
     version : str
-        Of neurometamer; empty when it is not known.
+        Version of neurometamer; empty when it is not known.
 
     Returns
     -------

@@ -190,7 +190,7 @@ class Drawing:
     Parameters
     ----------
     name : str
-        Of its files.
+        Name of its files.
     figure : matplotlib.figure.Figure
         The figure.
     numbers : mapping of str to DataFrame
@@ -216,7 +216,7 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
+        Folder of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
     drawing : Drawing
         The figure.
 
@@ -294,6 +294,10 @@ def write_rsa_page(
     ]
     said, version = set(stamps), str(record.get("versions", {}).get("neurometamer", ""))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references)) | dict(works or {})
+    banner = [
+        (stamp[0].upper() + stamp[1:], text) for stamp, text in STAMPS.items() if stamp in said
+    ]
+    named = _named_methods([table for _, _, table in tables])
     return write_page(
         folder / PAGE,
         "rsa.html",
@@ -301,12 +305,10 @@ def write_rsa_page(
         question=question,
         lead=lead,
         first=first,
-        stamps=[
-            (stamp[0].upper() + stamp[1:], text) for stamp, text in STAMPS.items() if stamp in said
-        ],
+        stamps=banner,
         sections=sections,
         tables=grids,
-        named=_named_methods([table for _, _, table in tables]),
+        named=named,
         settings=settings_grids(record, PARTS),
         **write_sources(folder, [*filter(None, [*methods, software_text(record)])], cited, version),
     )

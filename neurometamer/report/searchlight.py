@@ -83,7 +83,7 @@ class DrawnMap:
     Parameters
     ----------
     name : str
-        Of its files.
+        Name of its files.
     values : ndarray, shape (i, j, k) or (n_vertices,)
         Similarity, NaN where undefined.
     p_family : ndarray, optional
@@ -119,17 +119,17 @@ def write_map_page(
     maps : sequence of DrawnMap
         All of one volume or mesh.
     summary : pandas.DataFrame
-        Of `neurometamer.rsa.searchlight.maps.summary_table`.
+        Table of `neurometamer.rsa.searchlight.maps.summary_table`.
     record : mapping
         Provenance.
     affine : ndarray, shape (4, 4), optional
-        Of a volume; or give `mesh`.
+        Affine of a volume; or give `mesh`.
     space : str
-        Of a volume, see `neurometamer.figures.rsa.searchlight_volume`.
+        Space of a volume, see `neurometamer.figures.rsa.searchlight_volume`.
     mesh : tuple of ndarray, optional
         Points (n_vertices, 3) in mm, and triangles (n_triangles, 3).
     hemisphere : {"left", "right"}
-        Of the mesh.
+        Hemisphere of the mesh.
     stamps : sequence of str
         Among `rsa_page.STAMPS`.
 

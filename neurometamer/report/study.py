@@ -113,10 +113,13 @@ def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
         "steps, median",
     )
     known = [place for place, column in enumerate(zip(*counts)) if set(column) != {"–"}]
+    rows = []
+    for row in counts:
+        rows.append([row[place] for place in known])
     return Grid(
         caption=titled("Images that reached their criterion", study.network_stamp),
         columns=[names[place] for place in known],
-        rows=[[row[place] for place in known] for row in counts],
+        rows=rows,
         n_rows=len(counts),
         source="stimuli/stimuli.csv",
     )

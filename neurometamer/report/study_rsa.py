@@ -65,7 +65,7 @@ def picture(
     study : Study
         As read.
     name : str
-        Of the files.
+        Name of the files.
     figure : matplotlib.figure.Figure
         The figure.
     caption, alt : str
@@ -95,7 +95,7 @@ def titled(caption: str, stamp: str) -> str:
     Parameters
     ----------
     caption : str
-        Of the table.
+        Caption of the table.
     stamp : str
         May be empty.
 
@@ -113,7 +113,7 @@ def bounds(rows: pd.DataFrame) -> str:
     Parameters
     ----------
     rows : pandas.DataFrame
-        Of a table of results.
+        Rows of a table of results.
 
     Returns
     -------
@@ -381,7 +381,7 @@ def photograph_order(
     names : sequence of str
         Photographs.
     categories : dict of str to str
-        Of each; see `photograph_categories`.
+        Category of each; see `photograph_categories`.
 
     Returns
     -------
@@ -427,7 +427,7 @@ def mean_rdms(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str]]:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        Of one system.
+        RDMs of one system.
     column : str
         What its places are called.
 

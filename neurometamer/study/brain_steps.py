@@ -130,8 +130,8 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
         * generator(work.settings.study.seed, "percept", image_id).standard_normal(len(center))
         if kind == "AN"
         else seen[reference]
-        for image_id, kind, reference in zip(
-            *(shown.table[name] for name in ("id", "kind", "reference_id")), strict=True
+        for image_id, kind, reference in shown.table[["id", "kind", "reference_id"]].itertuples(
+            index=False, name=None
         )
     ]
     return {"gabor": gabor_energy(np.asarray(shown.images)), "object": np.stack(percepts)}

@@ -325,7 +325,7 @@ def carry_out(
     workspace : Workspace
         Settings and folder.
     reporter : Reporter, optional
-        Hears about progress.
+        Reporter that is told about progress.
 
     Returns
     -------

@@ -125,7 +125,7 @@ def raise_errors(problems: Sequence[Problem], limit: int = 10) -> None:
     Parameters
     ----------
     problems : sequence of Problem
-        Of a study.
+        Problems of a study.
     limit : int
         How many to spell out.
 

@@ -147,15 +147,19 @@ def _feature_rows(
             "the sign is right in each subject",
             all(right),
         )
-    means = {roi: float(np.mean([preference[name, roi] for name in subjects])) for roi in mixing}
+    means = {}
+    for roi in mixing:
+        means[roi] = float(np.mean([preference[name, roi] for name in subjects]))
     if len(set(mixing.values())) > 2:
         from scipy.stats import kendalltau
 
         tau = float(kendalltau(list(mixing.values()), [means[roi] for roi in mixing]).statistic)
+        shares = ", ".join(f"{roi} {share:.0%}" for roi, share in mixing.items())
+        preferences = ", ".join(f"{roi} {means[roi]:+.2f}" for roi in mixing)
         yield _row(
             "order of regions from pixels to objects",
-            ", ".join(f"{roi} {share:.0%}" for roi, share in mixing.items()) + " objects",
-            ", ".join(f"{roi} {means[roi]:+.2f}" for roi in mixing) + f" (Kendall tau {tau:.2f})",
+            f"{shares} objects",
+            f"{preferences} (Kendall tau {tau:.2f})",
             "tau at least 0.6",
             tau >= 0.6,
         )

@@ -244,10 +244,8 @@ def _shared_rois(brain: RDMs) -> list[str]:
     """List the regions that every subject has, in the order of all figures."""
     from neurometamer.figures.style import order_places
 
-    places = {
-        (str(s), str(roi))
-        for s, roi in zip(*(brain.rdm_descriptors[column] for column in ("subject", "roi")))
-    }
+    known = brain.rdm_descriptors
+    places = set(zip(map(str, known["subject"]), map(str, known["roi"])))
     subjects = {subject for subject, _ in places}
     return [
         roi

@@ -56,7 +56,7 @@ def later(default: Any, **checks: Any) -> Any:
     default : object
         Its default.
     **checks : object
-        Of pydantic's ``Field``.
+        Arguments of pydantic's ``Field``.
 
     Returns
     -------

@@ -40,7 +40,7 @@ def run_study(
     device : str, optional
         Instead of ``[run] device``.
     reporter : Reporter, optional
-        Hears about progress.
+        Reporter that is told about progress.
 
     Returns
     -------

@@ -196,7 +196,7 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
     work : Workspace
         Settings.
     events : list of pandas.DataFrame
-        Of the runs of one subject, from `fmri.tables.read_events`.
+        Events of the runs of one subject, from `fmri.tables.read_events`.
     table : pandas.DataFrame
         The study's images: id, kind.
 
@@ -273,7 +273,7 @@ def events_as_patterns(
     Parameters
     ----------
     runs : list of BoldRun
-        Of one subject.
+        Runs of one subject.
     conditions : list of tuple of str, optional
         What was shown in each run; by default all trial types.
 

@@ -138,7 +138,7 @@ def study_toml(settings: StudySettings) -> str:
     Parameters
     ----------
     settings : StudySettings
-        Of a study.
+        Settings of a study.
 
     Returns
     -------
