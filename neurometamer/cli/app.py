@@ -296,7 +296,7 @@ def init(
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
-    """Write the report of a study's folder anew, from the files in it.
+    """Write the report of a study's folder again, from the files in it.
 
     Python: neurometamer.build_report.
     """

@@ -64,7 +64,7 @@ def compare_files(
     seed : int
         Seed of resamples and permutations.
     progress : callable, optional
-        Called with (comparisons done, comparisons in all), for each comparator anew.
+        Called with (comparisons done, comparisons in all), for each comparator again.
     descriptor : str, optional
         Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``
         (`read_rdms`).

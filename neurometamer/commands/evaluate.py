@@ -35,7 +35,7 @@ def read_source(text: str) -> tuple[str, str, Path]:
     Returns
     -------
     tuple of str, str and Path
-        Name of the set and of the stage, empty where the folder shall tell; and the folder.
+        Name of the set and of the stage, empty where the folder tells them; and the folder.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def evaluate_metamers(
     weights : str or mapping of str to str
         See `neurometamer.zoo.load_models`.
     nulls : sequence of path-like
-        Files of `make_null`: metamers are judged by them anew. Otherwise their folders say which
+        Files of `make_null`: metamers are judged by them again. Otherwise their folders say which
         are valid.
     networks : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.

@@ -80,7 +80,7 @@ class EvaluationSettings:
     parts: Sequence[str] = PARTS[:3]
     """Of `PARTS`."""
     target: str = "own"
-    """Whose class a metamer shall have: see `neurometamer.evaluation.recognizability.TARGETS`."""
+    """Whose class a metamer should have: see `neurometamer.evaluation.recognizability.TARGETS`."""
     ways: Sequence[int] = recognizing.WAYS
     """1000, 16 or both."""
     rules: Sequence[str] = ("first_mapped", "mean_prob")

@@ -92,7 +92,7 @@ def make_metamers(
         commas (or a mapping) for networks of a set, others get the default. See
         `neurometamer.zoo.weights_by_name`.
     image_size : int, optional
-        Height and width in pixels that every network shall see; needed where networks of a set were
+        Height and width in pixels that every network sees; needed where networks of a set were
         made for different sizes. By default each its own.
     nulls : sequence of path-like
         Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
@@ -246,7 +246,7 @@ def make_null(
     weights : str
         See `neurometamer.zoo.load_model`.
     image_size : int, optional
-        Height and width in pixels that the network shall see, as for the metamers; by default its
+        Height and width in pixels that the network sees, as for the metamers; by default its
         own.
     device : str
         See `neurometamer.zoo.load_model`.

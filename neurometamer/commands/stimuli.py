@@ -368,7 +368,7 @@ def refuse_other_stimuli(
     settings : mapping
         Settings of the generator.
     fresh : bool
-        Whether damaged or unreadable stimuli are made anew instead of refused.
+        Whether damaged or unreadable stimuli are made again instead of refused.
 
     Raises
     ------
@@ -470,7 +470,7 @@ def count_kept(out: str | Path) -> tuple[int, int]:
 
 
 def forget(out: str | Path) -> None:
-    """Throw away what earlier runs left, so that every image is made anew.
+    """Throw away what earlier runs left, so that every image is made again.
 
     Parameters
     ----------
@@ -492,7 +492,7 @@ def recorder(out: str | Path) -> Callable[[str, int, np.ndarray], None]:
     Returns
     -------
     callable
-        For ``film`` of a generator. It begins anew with an image that begins anew.
+        For ``film`` of a generator. It starts again with an image that starts again.
     """
     from stimuli_gen.animation import frame_recorder
 

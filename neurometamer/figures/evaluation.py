@@ -245,7 +245,7 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     ----------
     table : DataFrame
         Columns set, stage, setting, validity, value, low, high, n_valid, n_failed, n_not_judged, of
-        one measure; ways, rule, target, sd, n_averaged and note are told when there.
+        one measure; ways, rule, target, sd, n_averaged and note are shown when there.
     chance : float
         Share recognized by a guesser.
     stamp : str
@@ -473,7 +473,7 @@ def epsilon_bars(
     ----------
     table : DataFrame
         Columns set, stage, setting, ways, rule, validity, value, n, baseline, difference, low,
-        high, n_paired; n_images and target are told when there.
+        high, n_paired; n_images and target are shown when there.
     ways : int, optional
         1000 or 16; the first in the table by default.
     rule : str, optional
@@ -609,7 +609,7 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     ----------
     table : DataFrame
         Columns network, appearances, difference, low, high, p_bonferroni, p_fdr; n_sets and
-        n_excluded are told when there.
+        n_excluded are shown when there.
     stamp : str
         What must not be forgotten when looking at this figure.
 

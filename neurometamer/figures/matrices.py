@@ -411,7 +411,7 @@ def recognizability_matrix(
     ----------
     table : DataFrame
         Columns set, stage, setting, evaluator, trained, took_part, ways, rule, validity, value,
-        n_valid, n_failed, n_not_judged; target, n_averaged and note are told when there. Rows of
+        n_valid, n_failed, n_not_judged; target, n_averaged and note are shown when there. Rows of
         ``mean of evaluators`` are set apart.
     ways : int, optional
         1000 or 16; the first in the table by default.
@@ -499,7 +499,7 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     ----------
     table : DataFrame
         Columns set, stage, setting, evaluator, trained, took_part, validity, comparison, headline,
-        value, p, null_95, degenerate, n_valid, n_failed, n_not_judged; note is told when there.
+        value, p, null_95, degenerate, n_valid, n_failed, n_not_judged; note is shown when there.
         Rows with ``headline`` are drawn.
     validity : {"valid", "failed", "not judged"}
         Which metamers.

@@ -115,7 +115,7 @@ class Page:
     def set_limits(self) -> None:
         """Let one unit of the axes be an inch of the page.
 
-        This comes last, since every image sets the limits anew.
+        This comes last, since every image sets the limits again.
         """
         self.axes.set(xlim=(0, self.width), ylim=(self.height, self.top))
 

@@ -67,7 +67,7 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     ----------
     table : DataFrame
         Columns set, stage, setting, metric, name, arrow, validity, value, low, high,
-        photograph_value, note, n_valid, n_failed, n_not_judged; scale is told when there.
+        photograph_value, note, n_valid, n_failed, n_not_judged; scale is shown when there.
     validity : {"valid", "failed", "not judged"}
         Which metamers.
     stamp : str

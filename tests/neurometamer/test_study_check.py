@@ -303,7 +303,7 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
         InputError, match=r"sub-02: .* 2 s, but RepetitionTime in .* says 2.5 s. Give .* t_r"
     ):
         run_study(study, out, device="cpu")
-    set_setting(study, 'id = "sub-02"', 'id = "sub-02"\ntr_s = 2.0')
+    set_setting(study, 'id = "sub-02"', 'id = "sub-02"\nt_r = 2.0')
     heard = go_on_up_to_patterns(study, out)
     own = {"betas of sub-02", "reliable voxels of sub-02"}
     assert own | {"brain RDMs"} == set(heard.ran)
