@@ -685,7 +685,7 @@ def _end_study(report: Path) -> None:
 
     Images that did not meet their criterion are named, since the study went on with them.
     """
-    from neurometamer.store import name_ids
+    from neurometamer.errors import name_ids
     from neurometamer.study.steps import failed_stimuli
 
     if failed := failed_stimuli(report.parent):
@@ -697,7 +697,7 @@ def _end_study(report: Path) -> None:
 
 
 def _named_files(masks: list[str]) -> dict[str, Path]:
-    from neurometamer.store import InputError, duplicates, name_ids
+    from neurometamer.errors import InputError, duplicates, name_ids
 
     pairs = [mask.partition("=") for mask in masks]
     if bad := [

@@ -102,7 +102,7 @@ def behavior_analyze(
 
     The parts are screening, curves, analyses of variance, confusion and error consistency.
 
-    Python: neurometamer.behavior.analyze_recognition.
+    Python: neurometamer.analyze_recognition.
     """
     from neurometamer.behavior.trials import Screening
     from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
@@ -146,7 +146,7 @@ def _names(given: str) -> list[str]:
 
 
 def _pairs(given: Sequence[str], option: str, mark: str, form: str) -> list[tuple[str, str]]:
-    from neurometamer.store import InputError, name_ids
+    from neurometamer.errors import InputError, name_ids
 
     parts = [pair.partition(mark) for pair in given]
     if bad := [

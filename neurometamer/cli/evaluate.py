@@ -130,7 +130,7 @@ def evaluate_metamers_command(
 
     Python: neurometamer.evaluate_metamers.
     """
-    from neurometamer.store import InputError
+    from neurometamer.errors import InputError
 
     names = _names(factors)
     if len(names) != 2 or len(set(names)) != 2:
@@ -367,7 +367,7 @@ def _names(given: str) -> list[str]:
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
-    from neurometamer.store import InputError, name_ids
+    from neurometamer.errors import InputError, name_ids
 
     pairs = [text.partition("=") for text in given]
     if bad := [
@@ -378,7 +378,7 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
 
 
 def _read_stages(given: Sequence[str]) -> str | dict[str, str] | None:
-    from neurometamer.store import InputError
+    from neurometamer.errors import InputError
 
     if not given:
         return None
@@ -395,7 +395,7 @@ def _range(given: str) -> tuple[int, int]:
 
 
 def _whole(given: str, option: str) -> int:
-    from neurometamer.store import InputError
+    from neurometamer.errors import InputError
 
     if not given.strip().isdigit():
         raise InputError(f"{option} wants whole numbers, not '{given}'.")

@@ -136,7 +136,7 @@ def join(
 
 
 def _read(path: Path) -> str:
-    from neurometamer.store import reading
+    from neurometamer.reading import reading
 
     with reading(path, "a consent text in UTF-8"):
         return path.read_text(encoding="utf-8")

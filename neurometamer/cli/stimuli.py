@@ -461,7 +461,7 @@ def _make_stimuli(
 
 
 def _tell_success(table: pd.DataFrame, out: Path) -> None:
-    from neurometamer.store import name_ids
+    from neurometamer.errors import name_ids
 
     failed = table["id"][~table["success"].astype(bool)].tolist()
     typer.echo(

@@ -52,17 +52,11 @@ from neurometamer.behavior.trials import (
     read_recognition,
     screen_trials,
 )
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.report.behavior import write_report
 from neurometamer.resume import claim_folder, write_record, writes_into
-from neurometamer.store import (
-    InputError,
-    digest,
-    digest_file,
-    name_ids,
-    provenance,
-    unknown_name,
-    write_table,
-)
+from neurometamer.store import write_table
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 

@@ -15,15 +15,9 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import Files
-from neurometamer.store import (
-    InputError,
-    name_ids,
-    open_hdf5,
-    read_table,
-    unknown_name,
-    write_table,
-)
+from neurometamer.store import open_hdf5, read_table, write_table
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
-from neurometamer.store import InputError, write_table
+from neurometamer.errors import InputError
+from neurometamer.store import write_table
 
 if TYPE_CHECKING:
     import pandas as pd

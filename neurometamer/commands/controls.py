@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.reading import Files
-from neurometamer.store import (
-    InputError,
-    unknown_name,
-)
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:

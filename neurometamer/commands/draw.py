@@ -17,22 +17,14 @@ import pandas as pd
 from neurometamer.arguments import checked
 from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
 from neurometamer.commands.stimuli import Progress
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.figures.style import count_text, format_number
+from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report import rsa as rsa_page
 from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    digest,
-    digest_file,
-    duplicates,
-    name_ids,
-    provenance,
-    unknown_name,
-    write_json,
-    write_table,
-)
+from neurometamer.store import write_json, write_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from neurometamer.arguments import checked
 from neurometamer.commands.model_sets import NetworkLoader
-from neurometamer.store import InputError, name_ids, read_table
+from neurometamer.errors import InputError, name_ids
+from neurometamer.store import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

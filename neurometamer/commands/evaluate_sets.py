@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.evaluation import divergence as diverging
 from neurometamer.evaluation import image_quality as looks
 from neurometamer.evaluation import model_sets, observers
@@ -24,17 +25,10 @@ from neurometamer.evaluation.sets import (
     pass_rates,
     states_of,
 )
+from neurometamer.provenance import digest, provenance
 from neurometamer.report.evaluation import write_report
 from neurometamer.resume import claim_folder, kept_piece, write_record, writes_into
-from neurometamer.store import (
-    InputError,
-    digest,
-    duplicates,
-    name_ids,
-    provenance,
-    unknown_name,
-    write_table,
-)
+from neurometamer.store import write_table
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -452,7 +446,7 @@ def _look(work: _Work) -> None:
 
 def _weights_key(given: Any) -> Any:
     """Identify local weights by what they hold."""
-    from neurometamer.store import digest_file
+    from neurometamer.provenance import digest_file
 
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)

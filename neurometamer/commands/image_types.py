@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.rdm import conditions_table, read_pattern_files
+from neurometamer.errors import InputError
 from neurometamer.reading import Files
-from neurometamer.store import InputError, write_table
+from neurometamer.store import write_table
 
 if TYPE_CHECKING:
     import pandas as pd

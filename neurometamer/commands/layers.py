@@ -18,18 +18,13 @@ from neurometamer.commands.rdm_inputs import (
     split_labels,
 )
 from neurometamer.commands.stimuli import Progress
+from neurometamer.errors import InputError, name_ids
+from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report.layers import write_layer_page
 from neurometamer.report.rsa import rdm_stamps
 from neurometamer.resume import writes_into
-from neurometamer.store import (
-    InputError,
-    digest_file,
-    name_ids,
-    provenance,
-    write_json,
-    write_table,
-)
+from neurometamer.store import write_json, write_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

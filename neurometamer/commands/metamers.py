@@ -17,9 +17,10 @@ from neurometamer.commands.stimuli import (
     refuse_other_stimuli,
     write_films,
 )
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
-from neurometamer.store import InputError, digest, duplicates, name_ids, unknown_name
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:

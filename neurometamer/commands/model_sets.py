@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.metamers import at_one_size
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

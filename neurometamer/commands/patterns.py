@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
+from neurometamer.errors import InputError
 from neurometamer.reading import Files
-from neurometamer.store import InputError, read_table
+from neurometamer.store import read_table
 
 if TYPE_CHECKING:
     from fmri.patterns import Patterns

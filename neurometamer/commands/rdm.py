@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
+from neurometamer.errors import InputError
 from neurometamer.reading import Files
-from neurometamer.store import InputError, read_table
+from neurometamer.store import read_table
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:

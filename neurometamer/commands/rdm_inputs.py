@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.store import InputError, duplicates, name_ids, read_table
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.store import read_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
+from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
 from neurometamer.resume import note_remade, writes_into
-from neurometamer.store import DamagedFile, InputError, name_ids, unknown_name
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:

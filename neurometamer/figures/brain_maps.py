@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.figures.labels import page_width
 from neurometamer.figures.style import (
     FAINT,
@@ -22,7 +23,6 @@ from neurometamer.figures.style import (
     format_number,
     join_note,
 )
-from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

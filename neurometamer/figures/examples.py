@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.figures.labels import fit_size, page_width
 from neurometamer.figures.pages import Page
 from neurometamer.figures.sets import STATES, refuse_repeats
 from neurometamer.figures.style import FAINT, figure_style, need_columns
-from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.figures.style import (
     COLORS,
     FAINT,
@@ -25,7 +26,6 @@ from neurometamer.figures.style import (
     format_number,
     need_columns,
 )
-from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

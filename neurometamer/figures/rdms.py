@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.figures.labels import Names, fit_size, page_width, text_width, widest
 from neurometamer.figures.pages import Page, heat_colors, percentile_rdm
 from neurometamer.figures.style import (
@@ -22,7 +23,7 @@ from neurometamer.figures.style import (
     format_number,
     need_columns,
 )
-from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
+from neurometamer.provenance import generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

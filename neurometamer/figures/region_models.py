@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
 from neurometamer.figures.labels import (
     Names,
     legend_plan,
@@ -52,7 +53,6 @@ from neurometamer.figures.style import (
     new_figure,
     order_places,
 )
-from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

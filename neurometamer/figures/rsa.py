@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import unknown_name
 from neurometamer.figures.brain_maps import map_table, searchlight_surface, searchlight_volume
 from neurometamer.figures.labels import (
     Names,
@@ -70,7 +71,6 @@ from neurometamer.figures.style import (
     order_places,
     save_figure_and_table,
 )
-from neurometamer.store import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.figures.labels import Ticks, name_ticks
 from neurometamer.figures.style import INK
-from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.figures.style import need_columns
-from neurometamer.store import InputError, name_ids, unknown_name
 
 STAGE_ORDER = ("early", "middle", "late")
 STATES = ("valid", "failed", "not judged")

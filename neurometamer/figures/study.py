@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.figures.labels import top_legend
 from neurometamer.figures.pages import Page, stimulus_sheet
 from neurometamer.figures.style import (
@@ -35,7 +36,6 @@ from neurometamer.figures.style import (
     panel_grid,
     save_figure,
 )
-from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,8 @@ import pandas as pd
 
 from neurometamer import errors
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, atomic_path, write_table
+from neurometamer.errors import InputError
+from neurometamer.store import atomic_path, write_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

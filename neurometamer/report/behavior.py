@@ -75,7 +75,7 @@ def write_report(
         Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
-        As `neurometamer.behavior.analyze_recognition` writes them.
+        As `neurometamer.analyze_recognition` writes them.
     record : mapping
         Provenance: settings, notes, versions, digests.
     stamp : str
@@ -166,7 +166,7 @@ def first_sentences(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        Needs curves and anova, as `neurometamer.behavior.analyze_recognition` writes them.
+        Needs curves and anova, as `neurometamer.analyze_recognition` writes them.
     record : mapping
         Provenance: settings.
     stamp : str
@@ -260,7 +260,7 @@ def methods_text(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        As `neurometamer.behavior.analyze_recognition` writes them.
+        As `neurometamer.analyze_recognition` writes them.
     record : mapping
         Provenance.
     stamp : str

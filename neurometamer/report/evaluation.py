@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import name_ids
 from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.sets import MetamerSet
 from neurometamer.figures import evaluation as draw
@@ -38,7 +39,6 @@ from neurometamer.report.page import (
     write_page,
     write_sources,
 )
-from neurometamer.store import name_ids
 
 if TYPE_CHECKING:
     pass
@@ -85,7 +85,7 @@ def write_report(
         Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
-        As `neurometamer.evaluation.evaluate_sets` writes them.
+        As `neurometamer.evaluate_sets` writes them.
     record : mapping
         Provenance: settings, notes, versions, digests.
     sets : sequence of MetamerSet

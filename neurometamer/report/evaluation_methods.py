@@ -79,7 +79,7 @@ def methods_text(
     record : mapping
         Provenance.
     tables : mapping of str to pandas.DataFrame
-        As `neurometamer.evaluation.evaluate_sets` writes them.
+        As `neurometamer.evaluate_sets` writes them.
     sets : sequence of MetamerSet
         What was evaluated.
     judged : bool

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import name_ids
 from neurometamer.figures.style import PAIRS, count_text, format_number, order_places
 from neurometamer.report.layer_findings import encoding_answer, hierarchy_answer, layer_answer
 from neurometamer.report.page import Answer, Grid, p_text, probability_text
 from neurometamer.report.read_study import ALPHA, Study
-from neurometamer.store import name_ids
 
 
 def answers(study: Study) -> list[Answer]:

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.errors import InputError
 from neurometamer.figures.style import count_text
+from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report import rsa as rsa_page
 from neurometamer.report.findings import (
@@ -26,14 +28,7 @@ from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.report.read_study import Study, study_of_tables
 from neurometamer.resume import writes_into
 from neurometamer.rsa.image_types.options import ImageTypeOptions
-from neurometamer.store import (
-    InputError,
-    digest_file,
-    provenance,
-    read_hdf5_attributes,
-    write_json,
-    write_table,
-)
+from neurometamer.store import read_hdf5_attributes, write_json, write_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,16 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from neurometamer.errors import FolderInUse, InputError
 from neurometamer.figures.style import KINDS
+from neurometamer.provenance import digest_file
 from neurometamer.resume import read_record, refuse_links_out, who_holds
-from neurometamer.store import (
-    FolderInUse,
-    InputError,
-    digest_file,
-    file_name,
-    read_json,
-    read_table,
-)
+from neurometamer.store import file_name, read_json, read_table
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.figures.style import count_text
 from neurometamer.report import rsa as rsa_page
 from neurometamer.report.page import Lead, Picture, Section, borrow_figure
-from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

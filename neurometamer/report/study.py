@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.errors import name_ids
 from neurometamer.figures import study as figures
 from neurometamer.figures.style import count_text
 from neurometamer.report.findings import answers, interval_notes, is_true, success_rows
@@ -49,7 +50,6 @@ from neurometamer.report.study_rsa import (
     titled,
 )
 from neurometamer.resume import alone_in
-from neurometamer.store import name_ids
 
 NAMES = {"AN": "adversarial noise (AN)", "AI": "adversarial interference (AI)"}
 """Kind of image to its name in a sentence."""

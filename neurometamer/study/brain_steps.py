@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.store import (
-    digest_file,
-    generator,
-    read_json,
-    write_hdf5,
-    write_json,
-    write_table,
-)
+from neurometamer.provenance import digest_file, generator
+from neurometamer.store import read_json, write_hdf5, write_json, write_table
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.regions import region_rows

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from neurometamer.store import InputError, check_file_names, name_ids
+from neurometamer.errors import InputError, name_ids
+from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import subject_names
 from neurometamer.study.plan import Workspace
 from neurometamer.study.problems import Findings, Problem

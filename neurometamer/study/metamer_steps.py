@@ -20,7 +20,8 @@ from neurometamer.commands.metamers import (
     with_validity,
 )
 from neurometamer.commands.stimuli import only_asked
-from neurometamer.store import InputError, file_name, name_ids, unknown_name, write_table
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.store import file_name, write_table
 from neurometamer.study.image_steps import load_regular
 from neurometamer.study.plan import Progress, Workspace
 

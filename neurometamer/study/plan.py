@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
+from neurometamer.errors import DamagedFile, InputError, unknown_name
+from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE
 from neurometamer.resume import (
     alone_in,
@@ -26,14 +28,7 @@ from neurometamer.resume import (
     refuse_links_out,
     write_record,
 )
-from neurometamer.store import (
-    DamagedFile,
-    InputError,
-    digest,
-    digest_file,
-    unknown_name,
-    written_files,
-)
+from neurometamer.store import written_files
 from neurometamer.study.settings import StudySettings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 from neurometamer.summaries import short_repr
 
 ERROR, NOTE = "error", "note"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

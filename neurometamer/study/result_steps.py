@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fmri.patterns import says_simulated
+from neurometamer.provenance import provenance
 from neurometamer.store import (
-    provenance,
     read_hdf5_attributes,
     read_table,
     write_hdf5,

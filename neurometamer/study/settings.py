@@ -24,6 +24,8 @@ from pydantic import (
 )
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.reading import reading
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.image_types.options import (
     CORRECTIONS,
@@ -35,7 +37,6 @@ from neurometamer.rsa.image_types.options import (
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.stats.families import COMBINATIONS
-from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
 from neurometamer.summaries import is_same, summarize
 
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, name_ids
+from neurometamer.errors import InputError, name_ids
 from neurometamer.study.brain_steps import open_runs, subject_names
 from neurometamer.study.plan import Workspace
 from neurometamer.study.problems import Findings

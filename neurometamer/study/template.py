@@ -14,7 +14,8 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, write_text
+from neurometamer.errors import InputError
+from neurometamer.store import write_text
 from neurometamer.study.settings import Section, Simulation, StudySettings, Subject
 
 HEADER = """\
