@@ -1,4 +1,6 @@
-"""``neurometamer evaluate``, from folders of metamers to the page: real networks, real photographs, few steps."""
+"""``neurometamer evaluate``, from folders of metamers to the page: real networks, real photographs,
+few steps.
+"""
 
 from __future__ import annotations
 

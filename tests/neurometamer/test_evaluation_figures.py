@@ -1,4 +1,6 @@
-"""Figures of the evaluation: numbers, frames and notes are those of the tables, and all text is on the page."""
+"""Figures of the evaluation: numbers, frames and notes are those of the tables, and all text is on
+the page.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ from stimuli_gen.photographs import Preprocessing
 
 STAMP = "simulated · untrained network (random weights)"
 COUNTS = {"n_images": 16, "n_valid": 12, "n_failed": 3, "n_not_judged": 1, "pass_both": 0.8}
-LONG = "convnext_base.fb_in1k+resnet50.tv_in1k+vit_b_16_swag_linear_v1+swin_b+xcit_small_12_p16_224+deit_small"
+LONG = (
+    "convnext_base.fb_in1k+resnet50.tv_in1k+vit_b_16_swag_linear_v1+swin_b"
+    "+xcit_small_12_p16_224+deit_small"
+)
 NETWORKS = ("squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1", "alexnet")
 SETTINGS = ("unbounded", "linf 0.3 around start", "linf 8/255 around start")
 
@@ -58,7 +63,9 @@ def recognition(
     settings: tuple[str, ...] = ("unbounded",),
     evaluators: tuple[str, ...] = NETWORKS,
 ) -> pd.DataFrame:
-    """Rows as `recognition_summary` makes them: two measures, and failed metamers beside the valid ones."""
+    """Rows as `recognition_summary` makes them: two measures, and failed metamers beside the valid
+    ones.
+    """
     table = spread(
         product(
             set=sets,
@@ -357,7 +364,9 @@ MAKERS: dict[str, Callable[[str], Figure]] = {
 
 
 def drawn(figure: Figure) -> list[Text]:
-    """All texts that are drawn: not the labels of ticks beyond an axis, nor those of axes that are switched off."""
+    """All texts that are drawn: not the labels of ticks beyond an axis, nor those of axes that are
+    switched off.
+    """
     found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
     for axes in figure.axes:
         found += [*axes.texts, axes.title]

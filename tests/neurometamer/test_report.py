@@ -238,7 +238,9 @@ FLAT = (0.62, 0.19, 0.45, 0.47, 0.46, 0.59, 0.62, 0.75, 0.155)
 
 
 def _kinds(rng: np.random.Generator, hard: str) -> pd.DataFrame:
-    """Differences of more than .15 have an interval without 0 and p = .004, those of blocks.0 p = .08; others .3."""
+    """Differences of more than .15 have an interval without 0 and p = .004, those of blocks.0 p =
+    .08; others .3.
+    """
     rows: list[dict[str, object]] = []
     for layer, an, ai in zip(LAYERS, RISE, FLAT, strict=True):
         rows += _three("network", "", layer, an, ai)
@@ -306,7 +308,9 @@ def _trends() -> pd.DataFrame:
 
 
 def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
-    """The best layer of V1 and LO is above 0 after correction, no other; weighted layers are better in LO alone."""
+    """The best layer of V1 and LO is above 0 after correction, no other; weighted layers are better
+    in LO alone.
+    """
     about = {"kind": "RE", "method": "folds of stimuli", "n": 16}
     best, models, differences = [], [], []
     for roi in ROIS:
@@ -1032,8 +1036,10 @@ def test_no_page_scrolls_sideways(page: tuple[Path, str], chromium, width: int) 
     )
     assert chromium.execute_script("return window.innerWidth") == width
     assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
-    wide = """return [...document.querySelectorAll('body *')].filter(part => !part.closest('.scroll, pre')
-              && part.getBoundingClientRect().right > innerWidth + 1).map(part => part.outerHTML.slice(0, 80))"""
+    wide = """return [...document.querySelectorAll('body *')]
+              .filter(part => !part.closest('.scroll, pre')
+                      && part.getBoundingClientRect().right > innerWidth + 1)
+              .map(part => part.outerHTML.slice(0, 80))"""
     assert chromium.execute_script(wide) == []
 
 

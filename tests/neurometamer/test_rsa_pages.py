@@ -1,4 +1,6 @@
-"""Commands of RSA that draw: pages load nothing, captions name their CSV, and the CSV is what is drawn."""
+"""Commands of RSA that draw: pages load nothing, captions name their CSV, and the CSV is what is
+drawn.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""CKA and control RDMs as commands: against the functions they call, end to end with ``compare``, and bad input."""
+"""CKA and control RDMs as commands: against the functions they call, end to end with ``compare``,
+and bad input.
+"""
 
 from __future__ import annotations
 

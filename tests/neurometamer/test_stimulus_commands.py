@@ -1,4 +1,6 @@
-"""The twins of the stimulus commands: a folder made with other settings is refused, whatever the setting."""
+"""The twins of the stimulus commands: a folder made with other settings is refused, whatever the
+setting.
+"""
 
 from __future__ import annotations
 

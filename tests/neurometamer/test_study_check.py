@@ -1,4 +1,6 @@
-"""Measured studies: all that is wrong is told before any work, and a repaired subject is all that is made again."""
+"""Measured studies: all that is wrong is told before any work, and a repaired subject is all that
+is made again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A whole study: the files promised, the same numbers again, killed and resumed, simulated and measured alike."""
+"""A whole study: the files promised, the same numbers again, killed and resumed, simulated and
+measured alike.
+"""
 
 from __future__ import annotations
 
@@ -546,7 +548,9 @@ def test_the_demo_takes_another_network_and_seed():
 
 
 def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
-    """A CSV of pictures with their kinds is enough for the network's side; parts that need a brain are left out."""
+    """A CSV of pictures with their kinds is enough for the network's side; parts that need a brain
+    are left out.
+    """
     table = read_table(small_study / "stimuli" / "stimuli.csv")
     pictures = [str(small_study / "stimuli" / "png" / f"{one}.png") for one in table["id"]]
     table.assign(file=pictures)[["file", "id", "kind", "reference_id"]].to_csv(
