@@ -303,7 +303,7 @@ def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
 
 
 def as_others_write(rdms, path: Path) -> Path:
-    """Write RDMs as a laboratory with another program does: numbers and ids, no subject, no region."""
+    """Write RDMs as a laboratory with another program does: numbers, ids, no subject, no region."""
     content = {"rdms": np.squeeze(rdms.get_matrices())}
     ids = np.array(rdms.pattern_descriptors["condition"])
     if path.suffix == ".mat":

@@ -249,7 +249,7 @@ def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
 
 
 def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str]]) -> Path:
-    """Write a study of measured subjects whose sessions show the images of some photographs each."""
+    """Write a study of measured subjects whose sessions each show images of some photographs."""
     shutil.copytree(small_study / "stimuli", folder / "shown")
     parts = [
         '[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
