@@ -1,4 +1,6 @@
-"""The README's words hold: every command it lists exists and every command is listed, and its Python runs."""
+"""The README's words hold: every command it lists exists and every command is listed, and its
+Python runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The command line: parse, call, print, exit code; nothing else. Every command has a Python twin, named in its help."""
+"""The command line: parse, call, print, exit code; nothing else.
+
+Every command has a Python twin, named in its help.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,9 @@ def _options_of_the_program(
 
 
 def _several(arguments: list[str]) -> list[str]:
-    """Repeat an option that takes several values before each of them: ``--bold a b`` becomes ``--bold a --bold b``.
+    """Repeat an option that takes several values before each of them.
+
+    ``--bold a b`` becomes ``--bold a --bold b``.
 
     So the shell may expand ``*``. Further values of an option that takes one are left, and refused
     by the parser.
@@ -105,28 +110,28 @@ def _several(arguments: list[str]) -> list[str]:
     from neurometamer.errors import InputError, duplicates, name_ids
 
     several = _options_of_several(arguments)
-    given = [one.partition("=")[0] for one in arguments if one.startswith("--")]
-    if again := duplicates(one for one in given if one not in several):
+    given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    if again := duplicates(option_given for option_given in given if option_given not in several):
         raise InputError(
             f"{name_ids(again)} is given more than once and takes one value; give it once."
         )
     expanded: list[str] = []
     option = ""
-    for one in arguments:
-        if one.startswith("--") or one == "-h":
-            option = one if one in several else ""
+    for argument in arguments:
+        if argument.startswith("--") or argument == "-h":
+            option = argument if argument in several else ""
             if not option:
-                expanded.append(one)
+                expanded.append(argument)
         else:
-            expanded += [option, one] if option else [one]
+            expanded += [option, argument] if option else [argument]
     return expanded
 
 
 def _options_of_several(arguments: list[str]) -> set[str]:
     """Name the options of the command that is called which take several values."""
     command: Any = typer.main.get_command(app)
-    for one in arguments:
-        command = getattr(command, "commands", {}).get(one, command)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
         if not hasattr(command, "commands"):
             break
     return {
@@ -156,7 +161,7 @@ def main() -> None:
     # another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
-    arguments = [one for one in sys.argv[1:] if one != "--debug"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         _run(arguments, debug)
@@ -217,11 +222,13 @@ def demo(
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Run the demo study: packaged photographs, AN and AI, a simulated cortex, RSA, encoding, report.
+    """Run the demo study on packaged photographs.
+
+    It makes AN and AI images, a simulated cortex, RSA, encoding and a report.
 
     Python: neurometamer.run_study(neurometamer.demo_settings(...), out).
     """
-    from neurometamer.study.run import demo_settings, run_study
+    from neurometamer.study.steps import demo_settings, run_study
 
     settings = demo_settings(model=model, weights=absolute_weights(weights), seed=seed)
     with open_reporter() as reporter:
@@ -243,7 +250,7 @@ def run(
 
     Python: neurometamer.run_study.
     """
-    from neurometamer.study.run import run_study
+    from neurometamer.study.steps import run_study
 
     with open_reporter() as reporter:
         report = run_study(study, out, device=device, reporter=reporter)
@@ -254,11 +261,13 @@ def run(
 def check(
     study: Annotated[Path, typer.Argument(help="Study file.")],
 ) -> None:
-    """Find what is wrong with a study's files and settings before any work, all of it at once; exit code 2.
+    """Find what is wrong with a study's files and settings before any work.
+
+    All problems are listed at once; the exit code is 2.
 
     Python: neurometamer.check_study.
     """
-    from neurometamer.study.run import check_study
+    from neurometamer.study.steps import check_study
 
     problems = check_study(study)
     for problem in problems:
@@ -287,7 +296,7 @@ def init(
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
-    """Write the report of a study's folder anew, from the files in it.
+    """Write the report of a study's folder again, from the files in it.
 
     Python: neurometamer.build_report.
     """
@@ -358,7 +367,7 @@ def fmri_betas(
     Python: fmri.read_runs, fmri.estimate_betas, fmri.write_betas.
     """
     from fmri.betas import write_betas
-    from neurometamer.commands.single_steps import make_patterns
+    from neurometamer.commands.patterns import make_patterns
 
     glm: dict[str, Any] = {
         "hrf_model": hrf,
@@ -420,12 +429,14 @@ def fmri_patterns(
     units: Units = "percent",
     unusable: Unusable = "refuse",
 ) -> None:
-    """Take ROI patterns (observations x voxels) out of BOLD runs or betas, and keep reliable voxels.
+    """Take ROI patterns (observations x voxels) out of BOLD runs or betas.
+
+    Reliable voxels can be kept alone.
 
     Python: neurometamer.make_patterns, fmri.write_patterns.
     """
     from fmri.patterns import write_patterns
-    from neurometamer.commands.single_steps import make_patterns, regular_ids
+    from neurometamer.commands.patterns import make_patterns, regular_ids
 
     glm: dict[str, Any] = {
         "hrf_model": hrf,
@@ -508,7 +519,7 @@ def rdm(
 
     Python: neurometamer.make_rdms.
     """
-    from neurometamer.commands.single_steps import make_rdms
+    from neurometamer.commands.rdm import make_rdms
 
     with one_step("RDMs") as progress:
         path = make_rdms(
@@ -566,7 +577,7 @@ def compare(
 
     Python: neurometamer.compare_files.
     """
-    from neurometamer.commands.single_steps import compare_files
+    from neurometamer.commands.compare import compare_files
 
     with one_step("compare") as progress:
         compare_files(
@@ -633,7 +644,7 @@ def encode(
 
     Python: neurometamer.encode_files.
     """
-    from neurometamer.commands.single_steps import encode_files
+    from neurometamer.commands.encode import encode_files
 
     with one_step("encoding") as progress:
         encode_files(
@@ -670,9 +681,12 @@ app.command()(draw)
 
 
 def _end_study(report: Path) -> None:
-    """Print the report's path; say which images did not meet their criterion, since the study went on with them."""
+    """Print the report's path.
+
+    Images that did not meet their criterion are named, since the study went on with them.
+    """
     from neurometamer.errors import name_ids
-    from neurometamer.study.run import failed_stimuli
+    from neurometamer.study.steps import failed_stimuli
 
     if failed := failed_stimuli(report.parent):
         typer.echo(
@@ -685,9 +699,9 @@ def _end_study(report: Path) -> None:
 def _named_files(masks: list[str]) -> dict[str, Path]:
     from neurometamer.errors import InputError, duplicates, name_ids
 
-    pairs = [one.partition("=") for one in masks]
+    pairs = [mask.partition("=") for mask in masks]
     if bad := [
-        one for one, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)
+        mask for mask, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)
     ]:
         raise InputError(f"--masks wants NAME=FILE, not {name_ids(bad)}.")
     if again := duplicates(name for name, _, _ in pairs):

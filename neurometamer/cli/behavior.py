@@ -98,7 +98,9 @@ def behavior_analyze(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
-    """Analyze a recognition experiment: screening, curves, analyses of variance, confusion, error consistency.
+    """Analyze a recognition experiment.
+
+    The parts are screening, curves, analyses of variance, confusion and error consistency.
 
     Python: neurometamer.analyze_recognition.
     """
@@ -140,15 +142,15 @@ def behavior_analyze(
 
 
 def _names(given: str) -> list[str]:
-    return [one.strip() for one in given.split(",") if one.strip()]
+    return [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _pairs(given: Sequence[str], option: str, mark: str, form: str) -> list[tuple[str, str]]:
     from neurometamer.errors import InputError, name_ids
 
-    parts = [one.partition(mark) for one in given]
+    parts = [pair.partition(mark) for pair in given]
     if bad := [
-        one for one, (left, _, right) in zip(given, parts, strict=True) if not (left and right)
+        pair for pair, (left, _, right) in zip(given, parts, strict=True) if not (left and right)
     ]:
         raise InputError(f"{option} wants {form}, not {name_ids(bad)}.")
     return [(left, right) for left, _, right in parts]

@@ -21,11 +21,13 @@ LONG_S = 10.0
 """A step that takes longer says so when it is known."""
 
 FIRST_S, MOST_S = 5.0, 60.0
-"""Where there is no terminal, a step that lasts says how far it is after so long, then ever less often, up to this."""
+"""Seconds between messages of a long step where there is no terminal; first and longest."""
 
 
 class ConsoleReporter:
-    """Tell a person how a study goes on. Writes to standard error, so that standard output stays scriptable.
+    """Tell a person how a study goes on.
+
+    It writes to standard error, so that standard output stays scriptable.
 
     Parameters
     ----------
@@ -124,7 +126,7 @@ class ConsoleReporter:
         Parameters
         ----------
         seen : Pass
-            Of `stimuli_gen.synthesis.loop.descend`.
+            Pass of `stimuli_gen.synthesis.loop.descend`.
         """
         self.done, self.total = seen.done, seen.total
         losses = sorted(seen.losses.values())

@@ -38,7 +38,7 @@ Photographs = Annotated[
 Parts = Annotated[
     list[str],
     one_of(
-        table="neurometamer.commands.evaluate:PARTS",
+        table="neurometamer.commands.evaluate_sets:PARTS",
         help="recognizability, quality, divergence, observers, sets; the first three by default.",
     ),
 ]
@@ -124,10 +124,18 @@ def evaluate_metamers_command(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Evaluate metamers: recognizability, image quality, divergence, observers; tables, figures and one page.
+    """Evaluate metamers: tables, figures and one page.
+
+    The parts are recognizability, image quality, divergence and observers.
 
     Python: neurometamer.evaluate_metamers.
     """
+    from neurometamer.errors import InputError
+
+    names = _names(factors)
+    if len(names) != 2 or len(set(names)) != 2:
+        raise InputError(f"--factors wants two columns between a comma, not '{factors}'.")
+    two = names[0], names[1]
     chosen = {
         **_only_given(
             parts=parts, metrics=metrics, read_at=_read_stages(read_at), held_out=_names(held_out)
@@ -136,7 +144,7 @@ def evaluate_metamers_command(
         "ways": ways,
         "baseline": baseline,
         "metric_weights": _pairs(metric_weights),
-        "factors": _two(factors),
+        "factors": two,
         "include_untrained": untrained,
         "n_resamples": resamples,
         "n_permutations": permutations,
@@ -181,8 +189,8 @@ def plan_sets_command(
 
     Python: neurometamer.plan_model_sets.
     """
-    from neurometamer.commands.evaluation import plan_model_sets
-    from neurometamer.commands.stimulus_options import read_overrides
+    from neurometamer.commands.metamers import read_overrides
+    from neurometamer.commands.model_sets import plan_model_sets
 
     jobs = plan_model_sets(
         _names(networks),
@@ -213,7 +221,7 @@ def run_sets_command(
 
     Python: neurometamer.make_model_sets.
     """
-    from neurometamer.commands.evaluation import make_model_sets
+    from neurometamer.commands.model_sets import make_model_sets
 
     part, _, parts = share.partition("/")
     with one_step("sets of networks") as progress:
@@ -258,11 +266,13 @@ def evaluate_sets_command(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Say which networks make a set's metamers recognizable: signed differences in means, and a regression.
+    """Say which networks make a set's metamers recognizable.
+
+    The tables are signed differences in means, and a regression.
 
     Python: neurometamer.evaluate_metamers(neurometamer.finished_sets(...)).
     """
-    from neurometamer.commands.evaluation import finished_sets
+    from neurometamer.commands.model_sets import finished_sets
 
     chosen = {
         **_only_given(held_out=_names(held_out)),
@@ -325,8 +335,8 @@ def check_table_command(
 def _evaluate(
     metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[str, Any], **given: Any
 ) -> None:
-    from neurometamer.commands.evaluate import EvaluationSettings
-    from neurometamer.commands.evaluation import evaluate_metamers
+    from neurometamer.commands.evaluate import evaluate_metamers
+    from neurometamer.commands.evaluate_sets import EvaluationSettings
     from neurometamer.store import read_json
 
     settings = EvaluationSettings(**chosen)
@@ -353,15 +363,15 @@ def _only_given(**given: Any) -> dict[str, Any]:
 
 
 def _names(given: str) -> list[str]:
-    return [one.strip() for one in given.split(",") if one.strip()]
+    return [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
     from neurometamer.errors import InputError, name_ids
 
-    pairs = [one.partition("=") for one in given]
+    pairs = [text.partition("=") for text in given]
     if bad := [
-        one for one, (name, _, value) in zip(given, pairs, strict=True) if not (name and value)
+        text for text, (name, _, value) in zip(given, pairs, strict=True) if not (name and value)
     ]:
         raise InputError(f"--metric-weights wants NAME=FILE, not {name_ids(bad)}.")
     return {name: value for name, _, value in pairs}
@@ -374,18 +384,9 @@ def _read_stages(given: Sequence[str]) -> str | dict[str, str] | None:
         return None
     if len(given) == 1 and "=" not in given[0]:
         return given[0]
-    if any("=" not in one for one in given):
+    if any("=" not in text for text in given):
         raise InputError("--read-at wants one stage for all, or NAME=STAGE for each evaluator.")
-    return {name: stage for name, _, stage in (one.partition("=") for one in given)}
-
-
-def _two(given: str) -> tuple[str, str]:
-    from neurometamer.errors import InputError
-
-    names = _names(given)
-    if len(names) != 2 or len(set(names)) != 2:
-        raise InputError(f"--factors wants two columns between a comma, not '{given}'.")
-    return names[0], names[1]
+    return {name: stage for name, _, stage in (text.partition("=") for text in given)}
 
 
 def _range(given: str) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""The commands ``neurometamer behavior page`` and ``behavior join``: parse, call, print; nothing else."""
+"""The commands ``neurometamer behavior page`` and ``behavior join``.
+
+They parse, call and print; nothing else.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from neurometamer.cli.options import one_of, one_step
 
 def _paths(texts: list[str]) -> list[Path]:
     """Split at commas."""
-    return [Path(one) for text in texts for one in text.split(",") if one]
+    return [Path(path) for text in texts for path in text.split(",") if path]
 
 
 def page(
@@ -71,7 +74,9 @@ def page(
     ] = "error",
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
-    """Write a folder that runs a 16-way recognition experiment in the browser, without server or network.
+    """Write a folder that runs a 16-way recognition experiment in the browser.
+
+    It needs neither server nor network.
 
     Open page/index.html (?participant=P01), or put page/ on any web server. Keep key.csv: 'behavior
     join' needs it.
@@ -80,7 +85,7 @@ def page(
     """
     from neurometamer.behavior.experiment import write_experiment_page
 
-    told = {} if consent is None else {"consent": _read(consent)}
+    texts_given = {} if consent is None else {"consent": _read(consent)}
     with one_step("images and masks") as progress:
         key = write_experiment_page(
             _paths(images),
@@ -101,7 +106,7 @@ def page(
             block_length=block_length,
             mask=backward_mask,
             missing=incomplete,
-            **told,
+            **texts_given,
         )
     main = key[key["phase"] == "main"]
     typer.echo(

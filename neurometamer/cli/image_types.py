@@ -136,7 +136,7 @@ def image_types(
             seed=seed,
         )
     for row in table[table["quantity"] == "difference"].to_dict("records"):
-        name = " ".join(one for one in (row["subject"], row["place"]) if one)
+        name = " ".join(word for word in (row["subject"], row["place"]) if word)
         typer.echo(
             f"{name}: {row['value']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] "
             f"{row['answer']}",

@@ -1,4 +1,7 @@
-"""What the commands share: options that mean the same everywhere, and their progress on the console."""
+"""What the commands share.
+
+These are options that mean the same everywhere, and their progress on the console.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ class Mode(StrEnum):
 
 
 def one_of(*names: str, table: str = "", **words: Any) -> Any:
-    """Make an option, or several values of one, that takes known names only; a wrong one is told by the option's name.
+    """Make an option, or several values of one, that takes known names only.
+
+    A wrong name is reported with the name of the option.
 
     Parameters
     ----------
@@ -60,7 +65,7 @@ def one_of(*names: str, table: str = "", **words: Any) -> Any:
 
 
 def _table(place: str) -> Collection[str]:
-    """Import the names of a table, or of several between commas."""
+    """Import the names of a table or of a function that lists them, several between commas."""
     names: list[str] = []
     for entry in filter(None, place.split(",")):
         module, _, attribute = entry.partition(":")
@@ -72,10 +77,10 @@ def _table(place: str) -> Collection[str]:
 def _known(parameter: typer.CallbackParam, value: str, known: Collection[str]) -> str:
     from neurometamer.errors import unknown_name
 
-    found = value if value in known else value.lower()
-    if found not in known:
+    name_known = value if value in known else value.lower()
+    if name_known not in known:
         raise unknown_name(f"value of {parameter.opts[0]}", value, known)
-    return found
+    return name_known
 
 
 def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any]:
@@ -105,7 +110,10 @@ def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any
 
 
 def check_device(parameter: typer.CallbackParam, given: Any) -> Any:
-    """Refuse what is no device, for the ``callback`` of `typer.Option`; whether it is there is seen later."""
+    """Refuse what is no device, for the ``callback`` of `typer.Option`.
+
+    Whether the device is there is seen later.
+    """
     from neurometamer.errors import unknown_name
 
     kind, _, number = (given or "auto").partition(":")
@@ -275,12 +283,15 @@ def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
     """Read the weights of each network of a set, and make their files absolute."""
     from neurometamer.zoo import weights_by_name
 
-    return {name: absolute_weights(one) for name, one in weights_by_name(names, weights).items()}
+    return {name: absolute_weights(file) for name, file in weights_by_name(names, weights).items()}
 
 
 @contextlib.contextmanager
 def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
-    """Show how a command goes on, for as long as the block lasts; when stopped, say what is kept and how to go on."""
+    """Show how a command goes on, for as long as the block lasts.
+
+    When stopped, it says what is kept and how to go on.
+    """
     from neurometamer.cli.console import console_reporter
     from neurometamer.errors import Terminated
 
@@ -294,7 +305,7 @@ def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
 
 
 def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
-    from neurometamer.commands.stimulus_folder import count_kept
+    from neurometamer.commands.stimuli import count_kept
 
     done = (
         f"{reporter.done} of {reporter.total} are finished"
@@ -312,16 +323,16 @@ def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
 @contextlib.contextmanager
 def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterator[Telling]:
     """Show the progress of a command that has one step; say first what it throws away."""
-    from neurometamer.commands.stimulus_folder import count_kept, kept_in
+    from neurometamer.commands.stimuli import count_kept, kept_in
     from neurometamer.study.plan import Telling
 
     begun = time.monotonic()
     if out is not None and not resume and any(count := count_kept(out)):
-        told = (
+        message = (
             f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown "
             "away."
         )
-        typer.echo(f"--fresh: {told}", err=True)
+        typer.echo(f"--fresh: {message}", err=True)
     with _told_notes(), open_reporter(out) as reporter:
         reporter.start(1, 1, title)
         yield Telling(reporter)

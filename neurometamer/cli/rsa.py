@@ -1,4 +1,7 @@
-"""Commands of RSA: layers by region, searchlights, figures of RDMs, CKA, control RDMs; parse, call, print."""
+"""Commands of RSA: layers, searchlights, figures of RDMs, CKA and control RDMs.
+
+They parse, call and print.
+"""
 
 from __future__ import annotations
 
@@ -90,11 +93,14 @@ def layers(
     descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
-    """Set layers beside regions: similarity and ceilings, best layer, hierarchy, weighted layers; cross-validated.
+    """Set layers beside regions.
+
+    The tables are similarity and ceilings, best layer, hierarchy and weighted layers,
+    cross-validated.
 
     Python: neurometamer.layer_files.
     """
-    from neurometamer.commands.layers_and_maps import layer_files
+    from neurometamer.commands.layers import layer_files
 
     with one_step("layers") as progress:
         folder = layer_files(
@@ -194,7 +200,7 @@ def searchlight(
 
     Python: neurometamer.searchlight_files.
     """
-    from neurometamer.commands.layers_and_maps import searchlight_files
+    from neurometamer.commands.searchlight import searchlight_files
 
     with one_step("searchlight") as progress:
         folder = searchlight_files(
@@ -273,7 +279,9 @@ def draw(
     descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw RDMs with bands of categories or kinds, and the images where their dissimilarities place them.
+    """Draw RDMs with bands of categories or kinds.
+
+    The images are drawn where their dissimilarities place them.
 
     Python: neurometamer.draw_rdms.
     """
@@ -330,7 +338,7 @@ def cka(
 
     Python: neurometamer.cka_files.
     """
-    from neurometamer.commands.similarity import cka_files
+    from neurometamer.commands.cka import cka_files
 
     with one_step("CKA") as progress:
         cka_files(
@@ -379,11 +387,11 @@ def controls(
 
     Python: neurometamer.make_control_rdms.
     """
-    from neurometamer.commands.similarity import make_control_rdms
+    from neurometamer.commands.controls import make_control_rdms
 
-    asked = which or ["pixels", "luminance", "gabor"]
+    chosen = which or ["pixels", "luminance", "gabor"]
     with one_step("control RDMs"):
         make_control_rdms(
-            images, out, controls=asked, column=category, model=model, bits=bits, icc=icc
+            images, out, controls=chosen, column=category, model=model, bits=bits, icc=icc
         )
     typer.echo(out)

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 IMAGES_HELP = (
     "Folder of photographs (folders inside it are categories), or a CSV with the column file and, "
-    "where wanted, id, "
-    "category, bits (of 16-bit files) and icc (convert: color profiles to sRGB)."
+    "where wanted, id, category, bits (of 16-bit files) and icc (convert: color profiles to sRGB)."
 )
 
 stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images and metamers.")
@@ -225,7 +224,7 @@ def stimuli_null(
 
     Python: neurometamer.make_null.
     """
-    from neurometamer.commands.stimuli import make_null
+    from neurometamer.commands.metamers import make_null
 
     with one_step("null distribution") as progress:
         null = make_null(
@@ -289,7 +288,9 @@ def stimuli_control(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Make control images: random vectors, noise, blur, grayscale, scrambled phase, or PGD within a ball.
+    """Make control images.
+
+    They are random vectors, noise, blur, grayscale, scrambled phase, or PGD within a ball.
 
     Python: neurometamer.make_controls.
     """
@@ -390,8 +391,7 @@ def stimuli_metamer(
 
     Python: neurometamer.make_metamers.
     """
-    from neurometamer.commands.stimuli import make_metamers
-    from neurometamer.commands.stimulus_options import read_overrides, read_penalties
+    from neurometamer.commands.metamers import make_metamers, read_overrides, read_penalties
 
     options: dict[str, Any] = read_overrides(set_)
     options |= {} if steps is None else {"steps": steps}

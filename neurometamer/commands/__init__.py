@@ -1,1 +1,4 @@
-"""What each command does, as a function: files in, files out. `neurometamer.cli` parses, calls and prints."""
+"""What each command does, as a function: files in, files out.
+
+`neurometamer.cli` parses, calls and prints.
+"""

@@ -1,4 +1,7 @@
-"""The analysis of a recognition experiment as one call: tables, figures, one page and provenance in a folder."""
+"""The analysis of a recognition experiment in one call.
+
+It writes tables, figures, one page and provenance to a folder.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,14 @@ TWO_WAY, ONE_WAY, MIXED = "stage x model", "stage", "observer x stage"
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSettings:
-    """Everything that changes the numbers of an analysis."""
+    """Everything that changes the numbers of an analysis.
+
+    Examples
+    --------
+    >>> from neurometamer import AnalysisSettings
+    >>> AnalysisSettings(seed=1)
+    AnalysisSettings(seed=1)
+    """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Role to column, see `neurometamer.behavior.trials.ROLES`."""
@@ -101,7 +111,10 @@ class AnalysisSettings:
     ignore_case: bool = False
     """Take answers that differ from a category in upper and lower case only for it."""
     strict: bool = False
-    """Refuse what would be left out: repeated trials, unknown answers, missing times and missing cells."""
+    """Refuse trials that would be left out.
+
+    These are repeated trials, unknown answers, missing times and missing cells.
+    """
 
     def __post_init__(self) -> None:
         if self.sem not in SEM_METHODS:
@@ -147,7 +160,7 @@ def analyze_recognition(
     settings : AnalysisSettings, optional
         The default ones when not given.
     progress : callable, optional
-        Hears (analyses done, analyses).
+        Called with (analyses done, analyses).
 
     Returns
     -------
@@ -159,13 +172,38 @@ def analyze_recognition(
     InputError
         When the tables cannot be used, fewer than two people (or networks) are left, no analysis
         can be made, or the folder holds another analysis or other files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurometamer import AnalysisSettings, analyze_recognition
+    >>> from neurometamer.behavior import simulate_recognition
+    >>> trials = simulate_recognition({"A": {"early": 0.9, "late": 0.3}}, n_people=4, n_images=64)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trials.to_csv(Path(folder) / "trials.csv", index=False)
+    ...     page = analyze_recognition(
+    ...         Path(folder) / "trials.csv",
+    ...         Path(folder) / "out",
+    ...         AnalysisSettings(permutations=20, bootstrap=20),
+    ...     )
+    >>> page.name
+    'report.html'
     """
     settings = settings or AnalysisSettings()
-    files = [Path(one) for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     table = read_recognition(files, settings.columns, settings.where)
     work = _Work(settings=settings)
     cells, paired = _collect(work, table)
-    _need_observers(work, cells)
+    kind = _kind(cells)
+    n = cells[cells["observer"] == kind]["participant"].nunique()
+    if n < 2:
+        left = work.tables["exclusions"]
+        why = [f"{who}: {reason}" for who, reason in zip(left["participant"], left["reason"])]
+        rest = f"; left out: {name_ids(why)}" if why else ""
+        raise InputError(
+            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}."
+        )
     recipe = _recipe(settings, files)
     claim_folder(Path(out), "recognition", recipe)
     _analyze_variance(work, cells, paired, progress)
@@ -174,20 +212,17 @@ def analyze_recognition(
     work.tables["exclusions"] = _joined([work.tables["exclusions"], *work.lost])
     for name, part in work.tables.items():
         write_table(Path(out) / f"{name}.csv", part)
-    told = {
+    record = {
         **recipe,
         "notes": work.notes,
         "tables": {name: digest(part) for name, part in work.tables.items()},
     }
+    simulated = "data" in table.columns and bool((table["data"] == "simulated").any())
     page = write_report(
-        Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else ""
+        Path(out), work.tables, record, stamp="simulated observers" if simulated else ""
     )
-    write_record(Path(out) / "provenance.json", {**told, "finished": True})
+    write_record(Path(out) / "provenance.json", {**record, "finished": True})
     return page
-
-
-def _simulated(table: pd.DataFrame) -> bool:
-    return "data" in table.columns and bool((table["data"] == "simulated").any())
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -201,20 +236,23 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _recipe(settings: AnalysisSettings, files: Sequence[Path]) -> dict[str, Any]:
-    told = asdict(settings)
-    told["contrasts"] = [list(pair) for pair in settings.contrasts]
-    told["models"], told["stages"], told["categories"] = (
-        list(one) for one in (settings.models, settings.stages, settings.categories)
+    record = asdict(settings)
+    record["contrasts"] = [list(pair) for pair in settings.contrasts]
+    record["models"], record["stages"], record["categories"] = (
+        list(names) for names in (settings.models, settings.stages, settings.categories)
     )
     digests = {path.name: digest_file(path) for path in files}
-    return provenance(told, analysis="recognition", seed=settings.seed, digests=digests)
+    return provenance(record, analysis="recognition", seed=settings.seed, digests=digests)
 
 
 # ----------------------------------------------------------------------------------------- the data
 
 
 def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Screen, average and describe; return cells, and cells with networks on each person's images."""
+    """Screen, average and describe.
+
+    The result is the cells, and the cells with networks on each person's images.
+    """
     settings = work.settings
     if not has_trials(table):
         check_proportions(table)
@@ -286,18 +324,6 @@ def _kind(cells: pd.DataFrame) -> str:
     return "human" if (cells["observer"] == "human").any() else "network"
 
 
-def _need_observers(work: _Work, cells: pd.DataFrame) -> None:
-    kind = _kind(cells)
-    n = cells[cells["observer"] == kind]["participant"].nunique()
-    if n < 2:
-        left = work.tables["exclusions"]
-        why = [f"{who}: {reason}" for who, reason in zip(left["participant"], left["reason"])]
-        rest = f"; left out: {name_ids(why)}" if why else ""
-        raise InputError(
-            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}."
-        )
-
-
 # ------------------------------------------------------------------------------------- the analyses
 
 
@@ -342,27 +368,31 @@ def _model_jobs(
             )
     # One family of post-hoc tests: over all models where the same people saw them all, else over
     # each pair.
-    whole = len(models) > 2 and _shared(units, models)
-    sets = pairs + ([models] if whole else [])
+    jointly = len(models) > 2 and _shared(units, models)
+    sets = pairs + ([models] if jointly else [])
     singles = [[name] for name in models]
 
     def job(names: list[str], hoc: bool) -> Callable[[], None]:
         return lambda: _repeated(work, units, names, kind, hoc)
 
-    return [job(names, hoc=len(names) > 2 or not whole) for names in sets] + [
-        job(names, hoc=len(models) == 1) for names in singles
-    ]
+    jobs = [job(names, hoc=len(names) > 2 or not jointly) for names in sets]
+    return jobs + [job(names, hoc=len(models) == 1) for names in singles]
 
 
 def _shared(units: pd.DataFrame, models: Sequence[str]) -> bool:
-    """Tell whether two observers or more saw images of all these models, at a stage that all have."""
+    """Say whether two observers or more saw images of all these models.
+
+    There must be a stage that all have.
+    """
     seen = [set(units[units["model"] == name]["participant"]) for name in models]
     return len(set.intersection(*seen)) > 1 and bool(_common_stages(units, models))
 
 
 def _common_stages(units: pd.DataFrame, models: Sequence[str]) -> list[str]:
     have = [set(units[units["model"] == name]["stage"]) for name in models]
-    return [stage for stage in dict.fromkeys(units["stage"]) if all(stage in one for one in have)]
+    return [
+        stage for stage in dict.fromkeys(units["stage"]) if all(stage in stages for stages in have)
+    ]
 
 
 def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, hoc: bool) -> None:

@@ -1,556 +1,237 @@
-"""The whole evaluation of metamers in one call: tables, figures and a page, made piece by piece."""
+"""The Python twin of ``neurometamer evaluate metamers``: folders of metamers in, a page out."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.evaluation import divergence as diverging
-from neurometamer.evaluation import image_quality as looks
-from neurometamer.evaluation import model_sets, observers
-from neurometamer.evaluation import recognizability as recognizing
-from neurometamer.evaluation.sets import (
-    SET_COLUMNS,
-    MetamerSet,
-    chosen_evaluators,
-    pass_rates,
-    states_of,
-)
-from neurometamer.provenance import digest, provenance
-from neurometamer.report.evaluation import write_report
-from neurometamer.resume import claim_folder, kept_piece, write_record, writes_into
-from neurometamer.store import write_table
-from neurometamer.summaries import short_repr
+from neurometamer.commands.model_sets import NetworkLoader
+from neurometamer.errors import InputError, name_ids
+from neurometamer.store import read_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from neurometamer.commands.evaluate_sets import EvaluationSettings
+    from neurometamer.evaluation.sets import MetamerSet
     from stimuli_gen.models import StagedModel
 
-PARTS = ("recognizability", "quality", "divergence", "observers", "sets")
-"""What an evaluation can consist of. Observers compare networks by how they differ; sets, by what they hold."""
-MIN_SETS = 4
-MADE_OF_HITS = ("observers", "sets")
-TEXT = (
-    *SET_COLUMNS,
-    "id",
-    "reference_id",
-    "evaluator",
-    "evaluator_weights",
-    "evaluator_stage",
-    "rule",
-    "wanted",
-    "said",
-    "validity",
-    "metric",
-    "why_not",
-    "note",
-    "comparison",
-    "network",
-)
+Files = Sequence[str | os.PathLike[str]]
 Progress = Callable[[int, int], None]
+WeightsAsked = str | Mapping[str, str]
 
 
-@short_repr
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """What to evaluate, and how."""
-
-    parts: Sequence[str] = PARTS[:3]
-    """Of `PARTS`."""
-    target: str = "own"
-    """Whose class a metamer shall have: see `neurometamer.evaluation.recognizability.TARGETS`."""
-    ways: Sequence[int] = recognizing.WAYS
-    """1000, 16 or both."""
-    rules: Sequence[str] = ("first_mapped", "mean_prob")
-    """How 1,000 classes become 16."""
-    truth: Mapping[str, int | str] | None = None
-    """For the target ``truth``: photograph id to ImageNet class or category; else the photographs' category."""
-    baseline: str = "unbounded"
-    """Setting that others are compared with, where sets were made in several."""
-    metrics: Sequence[str] = tuple(looks.METRICS)
-    """Of image quality."""
-    metric_weights: Mapping[str, Any] = field(default_factory=dict)
-    """See `neurometamer.evaluation.image_quality.image_quality`."""
-    read_at: Mapping[str, str | float] | str | float | None = None
-    """Where evaluators are read for the divergence; by default at the depth of the set."""
-    factors: tuple[str, str] = ("training", "color")
-    """Columns that say how networks differ, of the table of networks."""
-    held_out: Sequence[str] = ()
-    """Of the part ``sets``: evaluators that score them; by default those that are in no set."""
-    include_untrained: bool = False
-    """Ask networks with random weights, too."""
-    n_resamples: int = 10_000
-    """Resamples of images for shares and metrics."""
-    n_permutations: int = 1_000
-    """Permutations for the divergence and for differences between sets."""
-    confidence: float = 0.95
-    """Of all intervals."""
-    seed: int = 0
-    """Of all random numbers."""
-
-    def __post_init__(self) -> None:
-        for one in self.parts:
-            if one not in PARTS:
-                raise unknown_name("part of the evaluation", one, PARTS)
-        if not self.parts:
-            raise InputError(f"nothing to evaluate; choose of {', '.join(PARTS)}.")
-        for one in self.metrics:
-            if one not in looks.METRICS:
-                raise unknown_name("image metric", one, looks.METRICS)
-        if set(MADE_OF_HITS) & set(self.parts) and "recognizability" not in self.parts:
-            raise InputError(
-                f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
-                "too."
-            )
-        if self.n_resamples < 0 or self.n_permutations < 0 or not 0 < self.confidence < 1:
-            raise InputError(
-                "resamples and permutations must be 0 or more, the confidence between 0 and 1."
-            )
-
-
-@dataclass(kw_only=True)
-class _Work:
-    """What goes into an evaluation, and what it has found so far."""
-
-    out: Path
-    sets: Sequence[MetamerSet]
-    judges: Sequence[StagedModel]
-    generators: Sequence[StagedModel]
-    settings: EvaluationSettings
-    batch_size: int
-    progress: Progress | None
-    to_do: int
-    done: int = 0
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def piece(
-        self, name: str, one: MetamerSet, key: Sequence[Any], make: Callable[[], pd.DataFrame]
-    ) -> pd.DataFrame:
-        """Make a table of one set, or take what an earlier run finished."""
-        whole = [_identity(one), [judge.digest for judge in self.judges], *key]
-        found = kept_piece(self.out, name, whole, make, text=TEXT)
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.to_do)
-        return (
-            found.assign(note=found["note"].astype(object).fillna("").astype(str))
-            if "note" in found
-            else found
-        )
-
-
-@writes_into("out")
-@checked
-def evaluate_sets(
-    sets: Sequence[MetamerSet],
-    evaluators: Sequence[StagedModel],
-    out: str | os.PathLike[str],
-    settings: EvaluationSettings | None = None,
-    *,
-    networks: pd.DataFrame | None = None,
-    generators: Sequence[StagedModel] = (),
-    batch_size: int = 8,
-    progress: Progress | None = None,
-) -> Path:
-    """Evaluate sets of metamers, and write tables, figures and a page.
+def read_source(text: str) -> tuple[str, str, Path]:
+    """Read how a folder of metamers is named on the command line.
 
     Parameters
     ----------
-    sets : sequence of MetamerSet
-        What to evaluate, e.g. read by `read_metamer_set`.
-    evaluators : sequence of StagedModel
-        Networks that judge, at least 2; those that took part are marked and left out of means.
-    out : path-like
-        Folder: gets ``*.csv``, ``figures/``, ``report.html`` and ``provenance.json``.
-    settings : EvaluationSettings, optional
-        The default ones when not given.
-    networks : pandas.DataFrame, optional
-        For the part ``observers``: column network, and a column each of
-        `EvaluationSettings.factors`.
-    generators : sequence of StagedModel
-        Networks that took part and do not judge; for the target ``generator``.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Hears (pieces done, pieces).
+    text : str
+        ``FOLDER``, ``SET=FOLDER`` or ``SET@STAGE=FOLDER``.
 
     Returns
     -------
-    Path
-        The page. Finished pieces are kept in ``.finished``: the same call goes on where it was
-        stopped, and writes the same bytes.
+    tuple of str, str and Path
+        Name of the set and of the stage, empty where the folder tells them; and the folder.
 
     Raises
     ------
     InputError
-        When there is no set, fewer than 2 evaluators are left, settings do not fit, or the folder
-        holds another evaluation.
+        When a name is empty.
+
+    Examples
+    --------
+    >>> read_source("CNN@late=metamers/late")
+    ('CNN', 'late', PosixPath('metamers/late'))
     """
-    settings = settings or EvaluationSettings()
-    judges = chosen_evaluators(evaluators, settings.include_untrained)
-    _check(sets, settings, networks)
-    if "divergence" in settings.parts:
-        diverging.check_stages(judges, sets, settings.read_at)
-    recipe = _recipe(sets, judges, generators, settings, networks)
-    work = _Work(
-        out=Path(out),
-        sets=sets,
-        judges=judges,
-        generators=generators,
-        settings=settings,
-        batch_size=batch_size,
-        progress=progress,
-        to_do=len(sets) * len([one for one in settings.parts if one not in MADE_OF_HITS]),
-    )
-    claim_folder(
-        work.out, "metamers", recipe, inputs=("sets", "evaluators", "generators", "networks")
-    )
-    left_out = [one.name for one in evaluators if one not in judges]
-    work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
-    work.tables["validity"] = validity_table(sets)
-    makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
-    for part in [one for one in PARTS if one in settings.parts and one in makers]:
-        makers[part](work)
-    if "observers" in settings.parts and networks is not None:
-        _observe(work, networks)
-    if "sets" in settings.parts:
-        _compare_sets(work)
-    for name, table in work.tables.items():
-        write_table(work.out / f"{name}.csv", table)
-    told = {
-        **recipe,
-        "analysis": "metamers",
-        "notes": work.notes,
-        "tables": {name: digest(table) for name, table in work.tables.items()},
-    }
-    page = write_report(work.out, work.tables, told, sets=sets)
-    write_record(work.out / "provenance.json", {**told, "finished": True})
-    return page
+    name, equal, folder = text.partition("=")
+    if not equal or Path(text).is_dir():
+        return "", "", Path(text)
+    name, at, stage = name.partition("@")
+    if not (name.strip() or stage.strip()) or not folder or (at and not stage.strip()):
+        raise InputError(f"metamers are FOLDER, SET=FOLDER or SET@STAGE=FOLDER, not '{text}'.")
+    return name.strip(), stage.strip(), Path(folder)
 
 
 @checked
-def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
-    """Count the metamers of each set that met the criteria of Feather et al. (2023).
+def evaluate_metamers(
+    metamers: Files,
+    evaluators: Sequence[str],
+    out: str | os.PathLike[str],
+    *,
+    images: Files = (),
+    weights: WeightsAsked = "default",
+    nulls: Files = (),
+    networks: str | os.PathLike[str] | None = None,
+    truth: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
+    batch_size: int = 8,
+    settings: EvaluationSettings | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Evaluate metamers on disk.
+
+    The page says who recognizes them, how they look, and what they do to representations.
 
     Parameters
     ----------
-    sets : sequence of MetamerSet
-        What to count.
+    metamers : sequence of path-like
+        Folders that ``neurometamer stimuli metamer`` or a study wrote, each of one set of networks
+        at one stage; as text also ``SET=FOLDER`` or ``SET@STAGE=FOLDER``.
+    evaluators : sequence of str
+        Names of networks, at least 2.
+    out : path-like
+        Folder for tables, figures and ``report.html``.
+    images : sequence of path-like
+        The photographs, see `stimuli_gen.read_images`; not needed where the metamers' folders hold
+        them.
+    weights : str or mapping of str to str
+        See `neurometamer.zoo.load_models`.
+    nulls : sequence of path-like
+        Files of `make_null`: metamers are judged by them again. Otherwise their folders say which
+        are valid.
+    networks : path-like, optional
+        CSV with the column network and one for each of the two factors, for the part ``observers``.
+    truth : path-like, optional
+        CSV with the columns id and truth (ImageNet class, 0 to 999, or category), for the target
+        ``truth``.
+    image_size : int, optional
+        Pixels that every evaluator sees; by default each its own.
+    device : str
+        See `neurometamer.zoo.load_model`.
+    batch_size : int
+        Images at once.
+    settings : EvaluationSettings, optional
+        The default ones when not given.
+    progress : callable, optional
+        Called with (pieces done, pieces).
 
     Returns
     -------
-    pandas.DataFrame
-        One row a set: its names, and the columns of `neurometamer.evaluation.sets.pass_rates`.
+    Path
+        The page. The same call goes on where it was stopped.
+
+    Raises
+    ------
+    InputError
+        When input cannot be used; the message names folders and ids.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, evaluate_metamers
+    >>> try:
+    ...     evaluate_metamers([], ["alexnet", "efficientnet_lite0"], "evaluation")
+    ... except InputError as error:
+    ...     print(error)
+    no metamers given; use --metamers FOLDER for each set of networks and stage.
     """
-    return pd.DataFrame([{**one.label, **pass_rates(one.table)} for one in sets])
+    from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
 
-
-def _identity(one: MetamerSet) -> list[Any]:
-    networks = {name: [*told, *one.matched.get(name, ())] for name, told in one.members.items()}
-    return [one.label, one.reference_digest, one.picture_digest, digest(one.table), networks]
-
-
-def _check(
-    sets: Sequence[MetamerSet], settings: EvaluationSettings, networks: pd.DataFrame | None
-) -> None:
-    if not sets:
-        raise InputError("no metamers to evaluate; give at least one set.")
-    if again := duplicates(" · ".join(one.label.values()) for one in sets):
+    settings = settings or EvaluationSettings()
+    if not metamers:
         raise InputError(
-            f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
+            "no metamers given; use --metamers FOLDER for each set of networks and stage."
         )
-    if "observers" in settings.parts and networks is None:
-        raise InputError(
-            "observers are compared by what the networks were trained on: give a table with the "
-            "columns network, "
-            f"{' and '.join(settings.factors)}."
-        )
-    if "sets" in settings.parts and len({one.name for one in sets}) < MIN_SETS:
-        raise InputError(
-            f"{len({one.name for one in sets})} set(s) of networks; to compare them, give "
-            f"{MIN_SETS}."
-        )
-
-
-def _recipe(
-    sets: Sequence[MetamerSet],
-    judges: Sequence[StagedModel],
-    generators: Sequence[StagedModel],
-    settings: EvaluationSettings,
-    networks: pd.DataFrame | None,
-) -> dict[str, Any]:
-    told = asdict(settings) | {
-        "metric_weights": {
-            name: _weights_word(one) for name, one in settings.metric_weights.items()
-        },
-        "truth": None
-        if settings.truth is None
-        else digest({k: str(v) for k, v in settings.truth.items()}),
-    }
-    told = {
-        name: list(one) if isinstance(one, (list, tuple)) else one for name, one in told.items()
-    }
-    names = [" · ".join(one.label.values()) for one in sets]
-    return provenance(
-        told,
-        sets={name: digest(_identity(one)) for name, one in zip(names, sets, strict=True)},
-        evaluators={one.name: _network_record(one) for one in judges},
-        generators={one.name: _network_record(one) for one in generators},
-        networks=None if networks is None else digest(networks),
-        seed=settings.seed,
+    if truth is not None:
+        table = read_table(truth, ["id", "truth"], text=["truth"])
+        if bad := table.loc[table["truth"].isna(), "id"].tolist():
+            raise InputError(f"{truth} has no truth for {name_ids(bad)}.")
+        classes = {
+            name: int(label) if str(label).isdigit() else str(label)
+            for name, label in zip(table["id"], table["truth"])
+        }
+        settings = replace(settings, truth=classes)
+    factors = (
+        None
+        if networks is None
+        else read_table(networks, ["network", *settings.factors], text=["network"])
+    )
+    sources = [_Source(str(source), images) for source in metamers]
+    load = NetworkLoader(
+        [*evaluators, *(name for source in sources for name in source.networks)],
+        weights,
+        device,
+        settings.seed,
+    )
+    judges = load.at(list(evaluators), image_size)
+    sets = [source.joined(nulls, load, batch_size) for source in sources]
+    return evaluate_sets(
+        sets,
+        judges,
+        out,
+        settings,
+        networks=factors,
+        generators=_generators(sets, evaluators, load, settings.target),
+        batch_size=batch_size,
+        progress=progress,
     )
 
 
-def _network_record(model: StagedModel) -> dict[str, Any]:
-    return {"weights": model.weights, "digest": model.digest, "trained": model.trained}
+class _Source:
+    """A folder of metamers with the photographs that they were made of."""
 
+    def __init__(self, text: str, images: Files) -> None:
+        from neurometamer.evaluation.sources import read_metamers
 
-def _weights_word(given: Any) -> str:
-    """Name local weights without their folder."""
-    return Path(given).name if isinstance(given, (str, os.PathLike)) else type(given).__name__
+        self.name, self.stage, self.folder = read_source(text)
+        self.references, self.metamers = read_metamers(self.folder, images)
 
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks that took part."""
+        return [str(network["name"]) for network in self.metamers.provenance.get("models", [])]
 
-# ---------------------------------------------------------------------------------------- the parts
+    def joined(self, nulls: Files, load: NetworkLoader, batch_size: int) -> MetamerSet:
+        """Join metamers and photographs; judge them by null distributions where there are any."""
+        from neurometamer.evaluation.sets import metamer_set
 
-
-def _recognize(work: _Work) -> None:
-    chosen = work.settings
-    memory: recognizing.Memory = {}
-    asked: dict[str, Any] = {
-        "target": chosen.target,
-        "ways": list(chosen.ways),
-        "rules": list(chosen.rules),
-    }
-    truth = None if chosen.truth is None else {name: str(one) for name, one in chosen.truth.items()}
-    key = [asked, truth, [one.digest for one in work.generators]]
-    make = partial(
-        recognizing.recognition_table,
-        work.judges,
-        truth=chosen.truth,
-        generators=work.generators,
-        include_untrained=True,
-        batch_size=work.batch_size,
-        memory=memory,
-        **asked,
-    )
-    hits = pd.concat(
-        [work.piece("recognition", one, key, partial(make, [one])) for one in work.sets],
-        ignore_index=True,
-    )
-    work.tables["recognition"] = hits
-    drawn: dict[str, Any] = {
-        "n_resamples": chosen.n_resamples,
-        "confidence": chosen.confidence,
-        "seed": chosen.seed,
-    }
-    summary = recognizing.recognition_summary(hits, **drawn)
-    work.tables["recognizability"] = summary
-    curves = [
-        recognizing.recognizability_curves(summary, ways=ways, rule=rule).assign(
-            ways=ways, rule=rule
-        )
-        for ways, rule in hits[["ways", "rule"]]
-        .drop_duplicates()
-        .itertuples(index=False, name=None)
-    ]
-    work.tables["curves"] = pd.concat(curves, ignore_index=True)
-    settings = list(dict.fromkeys(hits["setting"]))
-    if len(settings) > 1 and chosen.baseline in settings:
-        work.tables["epsilon"] = recognizing.epsilon_comparison(
-            hits, baseline=chosen.baseline, **drawn
-        )
-    elif len(settings) > 1:
-        work.notes.append(
-            f"settings are not compared: no set is {chosen.baseline} (there are "
-            f"{name_ids(settings)})"
+        return metamer_set(
+            self.references,
+            self.metamers,
+            name=self.name,
+            stage=self.stage,
+            folder=self.folder,
+            validity=self._judged(nulls, load, batch_size) if nulls else None,
         )
 
+    def _judged(self, nulls: Files, load: NetworkLoader, batch_size: int) -> pd.DataFrame:
+        """Judge each metamer by the networks of the set, at the stages that were matched."""
+        from stimuli_gen.criteria import judged_at
+        from stimuli_gen.matching import match_stages
+        from stimuli_gen.nulls import read_null
+        from stimuli_gen.validity import judge
 
-def _look(work: _Work) -> None:
-    chosen = work.settings
-    drawn: dict[str, Any] = {
-        "n_resamples": chosen.n_resamples,
-        "confidence": chosen.confidence,
-        "seed": chosen.seed,
-    }
-    options = {
-        "metrics": list(chosen.metrics),
-        "weights": chosen.metric_weights,
-        "batch_size": work.batch_size,
-        **drawn,
-    }
-    words = {name: _weights_key(one) for name, one in chosen.metric_weights.items()}
-
-    def _make(one: MetamerSet) -> pd.DataFrame:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*FID is biased.*", category=UserWarning
-            )  # the note says it
-            return looks.image_quality([one], **options)
-
-    key = [list(chosen.metrics), words, drawn]
-    parts = [work.piece("quality", one, key, partial(_make, one)) for one in work.sets]
-    found = pd.concat(parts, ignore_index=True)
-    work.tables["quality"] = found
-    told = found.loc[found["note"].str.contains("skipped|biased"), ["name", "note"]]
-    notes = [
-        f"{name}: {note.split('; excluded')[0]}"
-        for name, note in told.itertuples(index=False, name=None)
-    ]
-    work.notes += dict.fromkeys(notes)
-
-
-def _weights_key(given: Any) -> Any:
-    """Identify local weights by what they hold."""
-    from neurometamer.provenance import digest_file
-
-    if isinstance(given, (str, os.PathLike)):
-        path = Path(given)
-        files = (
-            [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-        )
-        return [[one.name, digest_file(one)] for one in files] or str(path)
-    network = given[0] if isinstance(given, tuple) else given
-    return [
-        _weights_word(network),
-        [digest(one.detach().cpu().numpy()) for one in network.state_dict().values()],
-    ]
-
-
-def _diverge(work: _Work) -> None:
-    chosen = work.settings
-    memory: diverging.Memory = {}
-    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
-    make = partial(
-        diverging.divergence,
-        work.judges,
-        stages=chosen.read_at,
-        include_untrained=True,
-        batch_size=work.batch_size,
-        memory=memory,
-        **options,
-    )
-    key = [options, chosen.read_at]
-    parts = [work.piece("divergence", one, key, partial(make, [one])) for one in work.sets]
-    found = pd.concat(parts, ignore_index=True)
-    work.tables["divergence"] = found
-
-
-def _state(hits: pd.DataFrame) -> str:
-    """Choose the metamers that results speak of: the valid ones, unless nobody judged any."""
-    return "not judged" if (states_of(hits["valid"]) == "not judged").all() else "valid"
-
-
-def _compare_sets(work: _Work) -> None:
-    """Score sets by evaluators that are in none, and by all but their own, and say what each network adds."""
-    chosen, hits = work.settings, work.tables["recognition"]
-    taken = hits.groupby("evaluator", sort=False)["took_part"].any()
-    held_out = list(chosen.held_out) or [str(name) for name, one in taken.items() if not one]
-    rated: dict[str, dict[str, Any]] = {"held-out": {"held_out": held_out}, "others": {}}
-    if not chosen.held_out and len(held_out) < 2:
-        rated.pop("held-out")
-        work.notes.append(
-            "sets are rated by all evaluators but their own networks: fewer than 2 are in no set"
-        )
-    tables: dict[str, list[pd.DataFrame]] = {
-        "set_scores": [],
-        "set_differences": [],
-        "set_regression": [],
-    }
-    state = _state(hits)
-    measures = hits[["stage", "setting", "ways"]].drop_duplicates()
-    for stage, setting, ways in measures.itertuples(index=False, name=None):
-        part = hits[
-            (hits["stage"] == stage) & (hits["setting"] == setting) & (hits["ways"] == ways)
-        ]
-        for raters, who in rated.items():
-            told: dict[str, Any] = {
-                "stage": stage,
-                "setting": setting,
-                "ways": ways,
-                "raters": raters,
-            }
-            told |= {"target": chosen.target, "validity": state}
-            scores = model_sets.set_scores(part, raters=raters, **who, validity=state, ways=ways)
-            tables["set_scores"].append(
-                scores.assign(**told, held_out="+".join(who.get("held_out", [])))
+        stages = self.metamers.provenance.get("settings", {}).get("stages")
+        if not stages:
+            raise InputError(
+                f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) out."
             )
-            for name, table in _set_statistics(work, scores, told).items():
-                tables[name].append(table)
-    work.tables |= {
-        name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts
-    }
-
-
-def _set_statistics(
-    work: _Work, scores: pd.DataFrame, told: Mapping[str, Any]
-) -> dict[str, pd.DataFrame]:
-    """Compute what can be computed of the sets' scores, and note what cannot."""
-    chosen = work.settings
-    drawn: dict[str, Any] = {"confidence": chosen.confidence, "seed": chosen.seed}
-    makers = {
-        "set_differences": partial(
-            model_sets.difference_in_means, scores, n_resamples=chosen.n_resamples, **drawn
-        ),
-        "set_regression": partial(
-            model_sets.membership_regression, scores, confidence=chosen.confidence
-        ),
-    }
-    tables = {}
-    for name, make in makers.items():
-        try:
-            tables[name] = make().assign(**told)
-        except InputError as error:
-            where = f"{told['stage']}, {told['ways']} ways, raters {told['raters']}"
-            work.notes.append(f"{name.replace('_', ' ')} at {where}: not computed: {error}")
-    return tables
-
-
-def _is_joint(members: str) -> bool:
-    return model_sets.JOINT in members
-
-
-def _observe(work: _Work, networks: pd.DataFrame) -> None:
-    """Compare metamers of single networks by how the networks differ."""
-    chosen, hits = work.settings, work.tables["recognition"]
-    single = hits[~hits["members"].map(_is_joint)]
-    if single.empty:
-        raise InputError(
-            "observers judge metamers of single networks, and there are none; give such sets, too."
+        networks = load.at(list(stages), int(self.metamers.images.shape[2]))
+        places = judged_at(networks, match_stages(networks, stages))
+        given = [read_null(file) for file in nulls]
+        own = [
+            null for null in given if any(null.stage_of(model, stage) for model, stage in places)
+        ]
+        return judge(
+            places,
+            self.references,
+            self.metamers,
+            nulls=own,
+            folder=self.folder,
+            batch_size=batch_size,
         )
-    known = set(networks["network"].astype(str))
-    if unknown := sorted(set(single["members"]) - known):
-        work.notes.append(
-            f"observers: not in the table of networks, and left out: {name_ids(unknown)}"
-        )
-        single = single[single["members"].isin(known)]
-    if left_out := sorted(set(hits["set"]) - set(hits.loc[~hits["members"].map(_is_joint), "set"])):
-        work.notes.append(f"observers: sets of several networks are left out: {name_ids(left_out)}")
-    if single.empty:
-        raise InputError(
-            f"the table of networks names none of the generators ({name_ids(unknown)}); name them."
-        )
-    drawn: dict[str, Any] = {
-        "n_resamples": chosen.n_resamples,
-        "confidence": chosen.confidence,
-        "seed": chosen.seed,
-        "include_untrained": chosen.include_untrained,
-    }
-    work.tables["observer_matrix"] = observers.observer_matrix(single, **drawn)
-    drawn["validity"] = _state(hits)
-    work.tables["observer_conditions"] = observers.observer_conditions(
-        single, networks, chosen.factors, **drawn
-    )
-    drawn["n_permutations"] = max(chosen.n_permutations, 1)
-    work.tables["observer_tests"] = observers.observer_tests(
-        single, networks, chosen.factors, **drawn
-    )
+
+
+def _generators(
+    sets: Sequence[MetamerSet], evaluators: Sequence[str], load: NetworkLoader, target: str
+) -> list[StagedModel]:
+    """Load the networks that took part and do not judge, where their classes are the target."""
+    if target != "generator":
+        return []
+    names = dict.fromkeys(name for metamers in sets for name in metamers.members)
+    return load.at([name for name in names if name not in set(evaluators)], None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.commands.single_steps import conditions_table, read_pattern_files
+from neurometamer.commands.rdm import conditions_table, read_pattern_files
 from neurometamer.errors import InputError
 from neurometamer.reading import Files
 from neurometamer.store import write_table
@@ -54,8 +54,8 @@ def image_type_files(
     trends : path-like, optional
         CSV to write with the trends over the layers of the network (`kind_trends`).
     figures : path-like, optional
-        Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences
-        of brain and network, each as SVG, PNG and CSV.
+        Folder for ``index.html``, ``image_types.csv``, and ``figures/`` with similarities and
+        differences of brain and network, each as SVG, PNG and CSV.
     **settings : object
         Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family, by,
         n_resamples, n_permutations, seed …
@@ -70,6 +70,29 @@ def image_type_files(
     InputError
         When nothing was given, the input cannot be used, or figures are wanted of RDMs that name no
         system.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import neurometamer as nm
+    >>> kinds = np.repeat(["RE", "AN", "AI"], 6)
+    >>> photographs = [f"photograph {number}" for number in range(6)] * 3
+    >>> rdms = nm.label_rdms(
+    ...     np.random.default_rng(0).random((1, 153)),
+    ...     conditions=[f"{name} {kind}" for name, kind in zip(photographs, kinds)],
+    ...     places={"system": ["network"], "stage": ["late"]},
+    ...     patterns={"kind": kinds.tolist(), "reference_id": photographs},
+    ...     measure="euclidean",
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
+    ...     table = nm.image_type_files(
+    ...         Path(folder) / "tests.csv", rdms=[file], n_resamples=20, n_permutations=20
+    ...     )
+    >>> table[["place", "pair"]].values.tolist()
+    [['late', 'RE-AN'], ['late', 'RE-AI'], ['late', 'RE-AI minus RE-AN']]
     """
     import pandas as pd
 
@@ -89,18 +112,18 @@ def image_type_files(
             "patterns and activations need --images: a stimulus table says which image is of which "
             "kind."
         )
-    found = pd.concat(parts, ignore_index=True)
+    tested = pd.concat(parts, ignore_index=True)
     if trends is not None:
-        write_table(trends, _each_network(found, kind_trends))
+        write_table(trends, _each_network(tested, kind_trends))
     if out is not None:
-        write_table(out, found)
+        write_table(out, tested)
     if figures is not None:
         from neurometamer.report.image_types import write_kind_figures
 
         used = {"measure": measure, "category": category}
         write_kind_figures(
             figures,
-            found,
+            tested,
             options=chosen,
             settings=used,
             rdms=rdms,
@@ -108,15 +131,15 @@ def image_type_files(
             activations=activations,
             images=images,
         )
-    return found
+    return tested
 
 
 def _each_network(
-    found: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
+    tested: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
     import pandas as pd
 
-    networks = found[found["system"] == "network"]
+    networks = tested[tested["system"] == "network"]
     if networks.empty:
         raise InputError(
             "trends are over the layers of a network; give --activations, or RDMs of a network."
@@ -142,11 +165,10 @@ def _of_rdms(
     ):
         raise InputError(
             f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or "
-            "from RDMs of patterns "
-            "whose images were shown in different sessions."
+            "from RDMs of patterns whose images were shown in different sessions."
         )
-    found = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
-    return found.assign(source=Path(file).name)
+    tested = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
+    return tested.assign(source=Path(file).name)
 
 
 def _of_patterns(
@@ -161,8 +183,8 @@ def _of_patterns(
     subjects = read_pattern_files(files)
     blocks = None
     if chosen.null == "session":
-        blocks = {name: session_labels(one, table) for name, one in subjects.items()}
-    found = compare_image_types(
+        blocks = {name: session_labels(patterns, table) for name, patterns in subjects.items()}
+    tested = compare_image_types(
         pattern_rdms(subjects, table, measure=measure),
         units=pattern_units(subjects, table),
         blocks=blocks,
@@ -170,7 +192,7 @@ def _of_patterns(
         reliability=kind_reliability(subjects, table, sorted(chosen.kinds)),
         options=chosen,
     )
-    return found.assign(source="patterns")
+    return tested.assign(source="patterns")
 
 
 def _of_activations(
@@ -186,19 +208,22 @@ def _of_activations(
     responses = read_activations(file)
     if chosen.null == "session":  # a network has no sessions
         chosen = replace(chosen, null="free")
-    found = compare_image_types(
+    tested = compare_image_types(
         activation_rdms(responses, table, measure=measure),
         units=activation_units(responses, table),
         categories=_classes(table, category, chosen),
         options=chosen,
     )
-    return found.assign(source=Path(file).name)
+    return tested.assign(source=Path(file).name)
 
 
 def _classes(
     table: pd.DataFrame | None, category: str, chosen: ImageTypeOptions
 ) -> dict[str, str] | None:
-    """Give the class of each photograph where the table has classes; None for what the RDMs know."""
+    """Give the class of each photograph where the table has classes.
+
+    None stands for the classes that the RDMs know.
+    """
     from neurometamer.rsa.image_types.nulls import class_labels, known_classes
 
     if chosen.null == "class":

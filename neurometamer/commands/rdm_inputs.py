@@ -46,7 +46,7 @@ def split_labels(text: str | os.PathLike[str]) -> tuple[Path, tuple[str, str] | 
     file, equals, names = words.rpartition("=")
     if not equals or Path(words).is_file():
         return Path(words), None
-    subject, colon, roi = (one.strip() for one in names.partition(":"))
+    subject, colon, roi = (part.strip() for part in names.partition(":"))
     if not (file and colon and subject and roi):
         raise InputError(
             f"'{words}' does not name subject and region; write FILE=subject:roi, e.g. "
@@ -75,22 +75,22 @@ def read_blocks(file: str | os.PathLike[str]) -> dict[str, Any]:
         When a column or a value is missing, or a stimulus comes twice.
     """
     table = read_table(file, required=["id", "block"], text=["id", "block", "subject"])
-    if empty := [str(one) for one in table["id"][table["block"].fillna("") == ""]]:
+    if empty := [str(stimulus) for stimulus in table["id"][table["block"].fillna("") == ""]]:
         raise InputError(f"{Path(file).name}: no block for {name_ids(empty)}.")
     subjects = (
         table["subject"].astype(str)
         if "subject" in table.columns
         else table["id"].map(lambda _: "")
     )
-    found: dict[str, Any] = {}
+    blocks: dict[str, Any] = {}
     for subject, part in table.groupby(subjects, sort=False):
         if again := duplicates(part["id"]):
             raise InputError(
                 f"{Path(file).name}: more than one block for {name_ids(again)} {subject}".rstrip()
                 + "."
             )
-        found[str(subject)] = dict(zip(part["id"], part["block"]))
-    return found if "subject" in table.columns else found[""]
+        blocks[str(subject)] = dict(zip(part["id"], part["block"]))
+    return blocks if "subject" in table.columns else blocks[""]
 
 
 def read_same_blocks(file: str | os.PathLike[str]) -> dict[str, str]:
@@ -111,13 +111,13 @@ def read_same_blocks(file: str | os.PathLike[str]) -> dict[str, str]:
     InputError
         As `read_blocks`, and when blocks are of subjects.
     """
-    found = read_blocks(file)
-    if any(isinstance(one, dict) for one in found.values()):
+    blocks = read_blocks(file)
+    if any(isinstance(block, dict) for block in blocks.values()):
         raise InputError(
-            f"{Path(file).name} has blocks of subjects ({name_ids(found)}); here all share them: "
+            f"{Path(file).name} has blocks of subjects ({name_ids(blocks)}); here all share them: "
             "no subject."
         )
-    return found
+    return blocks
 
 
 def read_labelled(
@@ -155,17 +155,16 @@ def read_labelled(
     rdms = read_rdms(path, ids=ids, variable=variable, measure=measure, descriptor=descriptor)
     if labels is None:
         return rdms
-    own = [str(one) for one in rdms.rdm_descriptors.get("name", range(1, rdms.n_rdm + 1))]
-    subjects, rois = (_names(one, rdms.n_rdm, own, str(path)) for one in labels)
+    own = [str(value) for value in rdms.rdm_descriptors.get("name", range(1, rdms.n_rdm + 1))]
+    subjects, rois = (_names(label, rdms.n_rdm, own, str(path)) for label in labels)
     pairs = list(zip(subjects, rois, strict=True))
     if again := [
         f"{subject}:{roi}" for i, (subject, roi) in enumerate(pairs) if (subject, roi) in pairs[:i]
     ]:
         raise InputError(
             f"{path} holds {rdms.n_rdm} RDMs, but {name_ids(dict.fromkeys(again))} names more than "
-            "one; write a name "
-            f"for each between commas ({path.name}=S1,S2:{rois[0]}), or {path.name}=*:{rois[0]} "
-            "for their own names."
+            f"one; write a name for each between commas ({path.name}=S1,S2:{rois[0]}), or "
+            f"{path.name}=*:{rois[0]} for their own names."
         )
     named = take_conditions(rdms, range(rdms.n_cond))
     named.rdm_descriptors |= {"subject": subjects, "roi": rois, "system": ["brain"] * rdms.n_rdm}
@@ -175,7 +174,7 @@ def read_labelled(
 def _names(text: str, n: int, own: Sequence[str], path: str) -> list[str]:
     if text == OWN_NAMES:
         return list(own)
-    names = [one.strip() for one in text.split(",")]
+    names = [name.strip() for name in text.split(",")]
     if len(names) not in (1, n) or not all(names):
         raise InputError(
             f"{path} holds {n} RDM(s), but '{text}' is {len(names)} name(s); write one, or one for "
@@ -208,7 +207,7 @@ def need_places(rdms: RDMs, text: str | os.PathLike[str]) -> RDMs:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        Of one file.
+        RDMs of one file.
     text : str or path-like
         What the user wrote for it.
 
@@ -256,7 +255,7 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
         When there is no such column, or a cell is empty.
     """
     table = read_table(path)
-    column = next((one for one in ("id", "file") if one in table.columns), None)
+    column = next((name for name in ("id", "file") if name in table.columns), None)
     if column is None:
         raise InputError(
             f"{path} has neither a column id nor file; it has {name_ids(map(str, table.columns))}."
@@ -266,4 +265,4 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
             f"{path}: {int(table[column].isna().sum())} row(s) without '{column}'; fill them."
         )
     ids = table[column].astype(str)
-    return [Path(one).stem for one in ids] if column == "file" else ids.tolist()
+    return [Path(file).stem for file in ids] if column == "file" else ids.tolist()

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.commands.generators import only_asked
-from neurometamer.commands.metamer_sets import (
-    StageAsked,
-    at_one_size,
-    knows,
-    read_stages,
-    with_validity,
-)
-from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
-from neurometamer.commands.stimulus_options import read_start_images
 from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
-from neurometamer.provenance import digest
-from neurometamer.reading import Files
 from neurometamer.resume import note_remade, writes_into
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-    from neurometamer.zoo import Weights
-    from stimuli_gen.models import StagedModel
-    from stimuli_gen.nulls import NullDistribution
     from stimuli_gen.stimuli import StimulusSet
     from stimuli_gen.synthesis.loop import Pass
 
@@ -39,6 +26,11 @@ Progress = Callable[[int, int], None]
 Watch = Callable[["Pass"], None]
 GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
+WISHES = {"mode": "exact", "on_frame": None}
+"""Option → the value that every generator has without being asked."""
+EXTRAS = ("on_step", "nulls")
+"""Options that change no pixels where a generator does not take them."""
+UNFINISHED = ".state.h5"
 
 
 @writes_into("out")
@@ -80,7 +72,7 @@ def make_stimuli(
     batch_size : int
         Images at once.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     mode : {"exact", "fast"}
         Fast: cheaper arithmetic on the way, judged exactly.
     png16 : bool
@@ -91,11 +83,11 @@ def make_stimuli(
         Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
         going on with them.
     progress : callable, optional
-        Hears (images done, images).
+        Called with (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
+        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object
@@ -116,6 +108,15 @@ def make_stimuli(
     Notes
     -----
     Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_stimuli
+    >>> try:
+    ...     make_stimuli("metamers", model="alexnet", images="photos", out="images")
+    ... except InputError as error:
+    ...     print(error)
+    unknown generator 'metamers'. Known: noise, interference
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
@@ -137,17 +138,17 @@ def make_stimuli(
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing, bits=bits, icc=icc).select(kind="RE")
     out = Path(out)
-    told = {name: value for name, value in options.items() if name != "progress_rule"}
-    told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
-    told["progress"] = (
+    given_settings = {name: value for name, value in options.items() if name != "progress_rule"}
+    given_settings["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
+    given_settings["progress"] = (
         None if options.get("progress_rule") is None else asdict(options["progress_rule"])
     )
     wishes = only_asked(make, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None)
-    _refuse_others(
+    refuse_other_stimuli(
         out,
         network.digest,
         photographs,
-        {**told, "seed": seed, "method": method, "mode": mode},
+        {**given_settings, "seed": seed, "method": method, "mode": mode},
         fresh,
     )
     if fresh:
@@ -212,7 +213,7 @@ def make_controls(
     batch_size : int
         Images at once; for attacks only.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     mode : {"exact", "fast"}
         Fast: cheaper arithmetic on the way, judged exactly. Of attacks.
     png16 : bool
@@ -223,11 +224,11 @@ def make_controls(
         Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
         going on with them.
     progress : callable, optional
-        Hears (images done, images).
+        Called with (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
+        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object
@@ -247,6 +248,15 @@ def make_controls(
     -----
     Finished images of an attack are kept in ``<out>/.finished``: the same call goes on where it was
     interrupted.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError, make_controls
+    >>> try:
+    ...     make_controls("grayscales", images="photos", out="controls")
+    ... except InputError as error:
+    ...     print(str(error).partition("?")[0])
+    unknown control 'grayscales'; did you mean 'grayscale'
     """
     from neurometamer.zoo import load_model, model_entry
     from stimuli_gen.controls import CONTROLS, control_images
@@ -304,7 +314,10 @@ def make_controls(
 
 
 def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
-    """Open the stimuli of an earlier call; None when there are none, or they are damaged and will be made again."""
+    """Open the stimuli of an earlier call.
+
+    None stands for a folder without stimuli, or with damaged ones that will be made again.
+    """
     from stimuli_gen.stimuli import read_stimuli
 
     file = out / "stimuli.h5"
@@ -337,246 +350,31 @@ def _as_read(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-@writes_into("out")
-@checked
-def make_metamers(
-    models: str | Sequence[str],
-    *,
-    stage: StageAsked,
-    images: str | Path,
-    out: str | Path,
-    preset: str = "feather2023",
-    weights: Weights | Mapping[str, Weights] = "default",
-    image_size: int | None = None,
-    nulls: Files = (),
-    start_images: str | Path | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
-    seed: int = 0,
-    mode: str = "exact",
-    png16: bool = False,
-    animate: bool = False,
-    fresh: bool = False,
-    progress: Progress | None = None,
-    watch: Watch | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
-    **options: Any,
-) -> pd.DataFrame:
-    """Make metamers of photographs for one network or a set, write them, and judge the written PNG files.
-
-    Parameters
-    ----------
-    models : str or sequence of str
-        Names of networks.
-    stage : str, sequence of str or mapping
-        A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or
-        ``"NAME=STAGE"`` for each network, between commas.
-    images : path-like
-        Folder of photographs, or CSV with the column ``file``.
-    out : path-like
-        Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
-    preset : {"feather2023", "boehm2025", "pixels", "fast"}
-        See `stimuli_gen.presets.PRESETS`.
-    weights : str, path or mapping
-        ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between
-        commas (or a mapping) for networks of a set, others get the default. See
-        `neurometamer.zoo.weights_by_name`.
-    image_size : int, optional
-        Height and width in pixels that every network shall see; needed where networks of a set were
-        made for different sizes. By default each its own.
-    nulls : sequence of path-like
-        Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
-    start_images : path-like, optional
-        First images: a picture for all, or a folder with one for each photograph, by its id.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
-    seed : int
-        Of everything random.
-    mode : {"exact", "fast"}
-        Fast: cheaper arithmetic on the way, judged exactly.
-    png16 : bool
-        Also write 16-bit PNG files.
-    animate : bool
-        Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
-    fresh : bool
-        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
-        going on with them.
-    progress : callable, optional
-        Hears (images done, images).
-    watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
-    bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
-    **options : object
-        Other settings of `stimuli_gen.model_metamers`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table that was written, one row an image.
-
-    Raises
-    ------
-    InputError
-        When the input cannot be used, or the folder holds images made otherwise.
-
-    Notes
-    -----
-    Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
-    """
-    from neurometamer.zoo import load_models
-    from stimuli_gen.matching import match_stages
-    from stimuli_gen.metamers import confirm_metamers, model_metamers
-    from stimuli_gen.nulls import read_null
-    from stimuli_gen.stimuli import write_pictures, write_records
-
-    networks = load_models(models, weights, device=device, seed=seed)
-    if image_size is not None:
-        networks = at_one_size(networks, image_size)
-    stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
-    matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
-    matched = {one.model.name: list(one.stages) for one in matches}
-    photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(
-        kind="RE"
-    )
-    out = Path(out)
-    first = (
-        None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
-    )
-    told = {
-        name: value for name, value in options.items() if name not in ("stage_weights", "penalties")
-    }
-    told["penalties"] = [asdict(one) for one in options.get("penalties", ())]
-    told["stage_weights"] = {one.model.name: list(one.weights) for one in matches}
-    told["start_images"] = None if first is None else digest(first)
-    settings = {**told, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
-    wishes = only_asked(
-        model_metamers, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
-    )
-    _refuse_others(out, _digest_of_set(networks), photographs, settings, fresh)
-    if fresh:
-        forget(out)
-    given = [read_null(one) for one in nulls]
-    made = model_metamers(
-        networks,
-        photographs,
-        stage=stages,
-        preset=preset,
-        seed=seed,
-        batch_size=batch_size,
-        start_images=first,
-        resume=kept_in(out),
-        progress=progress,
-        **wishes,
-        **only_asked(model_metamers, nulls=given),
-        **options,
-    )
-    if first is not None:
-        made = replace(made, provenance={**made.provenance, "start_images": told["start_images"]})
-    write_pictures(made, out, png16=png16)
-    judged = confirm_metamers(
-        networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given)
-    )
-    judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
-    write_records(judged, out)
-    if animate:
-        write_films(out)
-    return judged.table
-
-
-def _digest_of_set(networks: Sequence[StagedModel]) -> str:
-    return digest([one.digest for one in networks])
-
-
-@checked
-def make_null(
-    out: str | Path,
-    *,
-    model: str,
-    images: Files,
-    stages: Sequence[str],
-    n_pairs: int = 1_000_000,
-    weights: str = "default",
-    image_size: int | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
-    seed: int = 0,
-    progress: Progress | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
-) -> NullDistribution:
-    """Measure how alike a network's responses to pairs of different images are; keep it for judging metamers.
-
-    Parameters
-    ----------
-    out : path-like
-        HDF5 file. The same call goes on where it was interrupted, and reads what is finished.
-    model : str
-        Name of the network.
-    images : sequence of path-like
-        See `read_images`.
-    stages : sequence of str
-        Stages of the network: names, early, middle, late, or fractions of depth.
-    n_pairs : int
-        Pairs to draw; all when there are no more.
-    weights : str
-        See `neurometamer.zoo.load_model`.
-    image_size : int, optional
-        Height and width in pixels that the network shall see, as for the metamers; by default its
-        own.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
-    seed : int
-        Of the draw, and of random weights.
-    progress : callable, optional
-        Hears (images run and pairs compared so far, in all).
-    bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
-
-    Returns
-    -------
-    NullDistribution
-        Its ``summary()`` has the maxima.
-
-    Raises
-    ------
-    InputError
-        When the input cannot be used, or `out` holds something else.
-    """
-    from neurometamer.zoo import load_model
-    from stimuli_gen.matching import match_stages
-    from stimuli_gen.nulls import null_distribution
-
-    network = load_model(model, weights=weights, device=device, seed=seed)
-    if image_size is not None:
-        (network,) = at_one_size([network], image_size)
-    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
-    (matched,) = match_stages(network, list(stages))
-    return null_distribution(
-        knows(network, matched),
-        stimuli,
-        matched.stages,
-        n_pairs=n_pairs,
-        seed=seed,
-        path=out,
-        batch_size=batch_size,
-        progress=progress,
-    )
-
-
-def _refuse_others(
+def refuse_other_stimuli(
     out: Path, model_digest: str, photographs: StimulusSet, settings: Mapping[str, Any], fresh: bool
 ) -> None:
-    """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
+    """Refuse a folder that holds images made otherwise.
+
+    This comes before anything is computed or written over.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of stimuli.
+    model_digest : str
+        Digest of the network, or of a set of networks.
+    photographs : StimulusSet
+        Photographs that the images are made of.
+    settings : mapping
+        Settings of the generator.
+    fresh : bool
+        Whether damaged or unreadable stimuli are made again instead of refused.
+
+    Raises
+    ------
+    InputError
+        When settings, network or photographs differ; the message names what differs.
+    """
     there = _made_before(out, fresh)
     if there is None:
         return
@@ -602,3 +400,120 @@ def _refuse_others(
             f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another "
             "--out."
         )
+
+
+def only_asked(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Take the options that a generator can be given.
+
+    Parameters
+    ----------
+    make : callable
+        The generator.
+    **options : object
+        ``mode``, ``on_frame``, ``on_step``, ``nulls``.
+
+    Returns
+    -------
+    dict
+        Without those at their default, and without those of `EXTRAS` that it does not take.
+
+    Raises
+    ------
+    InputError
+        When it cannot do what is asked.
+    """
+    known = inspect.signature(make).parameters
+    taken = {}
+    for name, value in options.items():
+        if name in WISHES and value == WISHES[name]:
+            continue
+        if name in known:
+            taken[name] = value
+        elif name not in EXTRAS:
+            wish = f"mode '{value}'" if name == "mode" else "animation"
+            raise InputError(f"{make.__name__.replace('_', ' ')} has no {wish}; leave that out.")
+    return taken
+
+
+def kept_in(out: str | Path) -> Path:
+    """Name the folder of finished and unfinished images.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder of stimuli.
+
+    Returns
+    -------
+    Path
+        Not created.
+    """
+    return Path(out) / ".finished"
+
+
+def count_kept(out: str | Path) -> tuple[int, int]:
+    """Count the images that earlier runs left, whatever their settings.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder of stimuli.
+
+    Returns
+    -------
+    n_finished, n_unfinished : int
+        Files.
+    """
+    names = [file.name for file in kept_in(out).glob("*.h5")]
+    unfinished = sum(name.endswith(UNFINISHED) for name in names)
+    return len(names) - unfinished, unfinished
+
+
+def forget(out: str | Path) -> None:
+    """Throw away what earlier runs left, so that every image is made again.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder of stimuli; what it holds beside is left alone.
+    """
+    for file in kept_in(out).glob("*.h5"):
+        file.unlink()
+
+
+def recorder(out: str | Path) -> Callable[[str, int, np.ndarray], None]:
+    """Keep the frames of a synthesis as PNG files.
+
+    Parameters
+    ----------
+    out : path-like
+        Gets ``frames/<id>/<step>.png``.
+
+    Returns
+    -------
+    callable
+        For ``on_frame`` of a generator. It starts again with an image that starts again.
+    """
+    from stimuli_gen.animation import frame_recorder
+
+    return frame_recorder(Path(out) / "frames")
+
+
+def write_films(out: str | Path, **settings: Any) -> list[Path]:
+    """Write an animation of each image whose frames were kept.
+
+    Parameters
+    ----------
+    out : path-like
+        Holds ``frames/<id>/<step>.png``; gets ``animation/<id>.gif``.
+    **settings : object
+        Settings of `stimuli_gen.animation.write_animation`.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    from stimuli_gen.animation import animate_folder
+
+    return list(animate_folder(Path(out) / "frames", Path(out) / "animation", **settings).values())

@@ -1,1 +1,1 @@
-"""Figures: tables and arrays in, matplotlib figures out; `style`, `labels` and `pages` are shared by all."""
+"""Figures from tables and arrays; `style`, `labels` and `pages` are shared by all."""

@@ -1,4 +1,7 @@
-"""The figure of the first screen: in which places images that fool the network stay near their photographs."""
+"""The figure of the first screen.
+
+It shows in which layers or regions images that fool the network stay near their photographs.
+"""
 
 from __future__ import annotations
 

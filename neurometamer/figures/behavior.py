@@ -1,4 +1,4 @@
-"""Figures of recognition experiments: tables in, matplotlib figures out, in the style of all figures.
+"""Figures of recognition experiments: tables in, matplotlib figures out.
 
 Proportions correct are drawn from 0 to 1 with chance as a dotted line. Observers differ in color,
 marker and line.
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
 SHARE_COLORMAP = "cividis"
 
 
-def _observer_names(table: pd.DataFrame) -> pd.Series:
-    network = table["network"].fillna("").astype(str)
-    return network.where(table["observer"] == "network", "people")
-
-
 def _look(name: str, place: int) -> dict[str, Any]:
     if name == "people":
         return {"color": INK, "marker": "o", "linestyle": "-"}
@@ -51,25 +46,25 @@ def _look(name: str, place: int) -> dict[str, Any]:
     }
 
 
-def _legend_columns(names: Sequence[str], width: float) -> int:
-    """Count how many names fit side by side in so many inches."""
-    return max(1, min(len(names), int(width / (0.6 + 0.085 * max(len(name) for name in names)))))
-
-
 def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) -> None:
-    found = {
+    unique = {
         text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())
     }
-    top_legend(figure, list(found.values()), list(found), width, stamp)
+    top_legend(figure, list(unique.values()), list(unique), width, stamp)
 
 
 def _panel_size(
     names: Sequence[str], lines: Sequence[str], n_panels: int
 ) -> tuple[int, float, float]:
-    """Plan panels with an x axis of names: how many a row, inches of each, and inches of the whole in height."""
+    """Plan panels with an x axis of names.
+
+    The plan is the number a row, the inches of each, and the height of the figure in inches.
+    """
     per_row, width = min(3, n_panels), max(2.7, 0.36 * len(names))
     width = max(width, 4.2) if n_panels == 1 else width
-    rows = -(-len(lines) // _legend_columns(lines, width * per_row))
+    longest = max(len(name) for name in lines)
+    columns = max(1, min(len(lines), int(width * per_row / (0.6 + 0.085 * longest))))
+    rows = -(-len(lines) // columns)
     return per_row, width, (2.1 + names_height(names, width)) * -(-n_panels // per_row) + 0.2 * rows
 
 
@@ -106,7 +101,9 @@ def recognition_lines(
         When columns or rows are missing.
     """
     need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion", "sem"))
-    rows = table.assign(observer=_observer_names(table), model=table["model"].astype(str))
+    network = table["network"].fillna("").astype(str)
+    observer_names = network.where(table["observer"] == "network", "people")
+    rows = table.assign(observer=observer_names, model=table["model"].astype(str))
     rows["stage"] = rows["stage"].astype(str)
     by, lines = ("model", "observer") if panels == "model" else ("observer", "model")
     titles, names = list(dict.fromkeys(rows[by])), list(dict.fromkeys(rows[lines]))
@@ -120,8 +117,8 @@ def recognition_lines(
         for panel, title in zip(axes, titles, strict=True):
             for place, name in enumerate(names):
                 own = rows[(rows[by] == title) & (rows[lines] == name)].drop_duplicates("stage")
-                look = _look(name, place) | ({"linestyle": "-"} if lines == "model" else {})
-                _draw_line(panel, own.set_index("stage").reindex(stages), name, look)
+                style = _look(name, place) | ({"linestyle": "-"} if lines == "model" else {})
+                _draw_line(panel, own.set_index("stage").reindex(stages), name, style)
             panel.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
             _title_panel(panel, title, width)
             panel.grid(axis="y")
@@ -151,24 +148,24 @@ def _curve_note(rows: pd.DataFrame, chance: float) -> str:
     )
 
 
-def _draw_line(axes: Axes, own: pd.DataFrame, name: str, look: dict[str, Any]) -> None:
+def _draw_line(axes: Axes, own: pd.DataFrame, name: str, style: dict[str, Any]) -> None:
     values = own["proportion"].to_numpy(dtype=float)
     if not np.isfinite(values).any():
         return
     x = np.arange(len(own))
     if {"ci_low", "ci_high"} <= set(own.columns):
         low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.13, linewidth=0)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.13, linewidth=0)
     errors = own["sem"].to_numpy(dtype=float)
     known = np.isfinite(errors) & np.isfinite(values)
     axes.vlines(
         x[known],
         (values - errors)[known],
         (values + errors)[known],
-        color=look["color"],
+        color=style["color"],
         linewidth=1.1,
     )
-    axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **look)
+    axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **style)
 
 
 @checked
@@ -214,8 +211,8 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         axes = figure.subplots()
         axes.spines[:].set_visible(False)
         drawn = axes.imshow(shares, cmap=SHARE_COLORMAP, vmin=0, vmax=1, interpolation="nearest")
-        axes.set_xticks(centers[1], [clip_name(one, 16) for one in stages], parse_math=False)
-        axes.set_yticks(centers[0], [clip_name(one, 20) for one in models], parse_math=False)
+        axes.set_xticks(centers[1], [clip_name(stage, 16) for stage in stages], parse_math=False)
+        axes.set_yticks(centers[0], [clip_name(model, 20) for model in models], parse_math=False)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         if large:
             axes.set_title(f"{models[0]}, {stages[0]}", parse_math=False)
@@ -232,7 +229,10 @@ def _tiles(
     categories: Sequence[str],
     gap: int,
 ) -> np.ma.MaskedArray:
-    """Put matrices side by side with empty rows and columns between; what was not shown is empty too."""
+    """Put matrices side by side with empty rows and columns between.
+
+    Cells that were not shown are empty too.
+    """
     size, names = len(categories), list(categories)
     step = size + gap
     out = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
@@ -280,8 +280,7 @@ def consistency_lines(
     methods = list(dict.fromkeys(table["method"].dropna())) if "method" in table.columns else []
     note = join_note(
         "Mean kappa of the pairs: 0 as if errors were independent, 1 the same errors (Geirhos et "
-        "al. 2020). "
-        "Pairs without a value, both always right or both always wrong, are left out",
+        "al. 2020). Pairs without a value, both always right or both always wrong, are left out",
         f"{everywhere}: against independent errors within each stage",
         f"Whiskers: {methods[0]}" if methods else "",
     )
@@ -293,7 +292,7 @@ def consistency_lines(
                 own = table[
                     (table["model"].astype(str) == model) & (table["pair"].astype(str) == pair)
                 ]
-                look = _look("people" if pair == "human-human" else pair, place)
+                style = _look("people" if pair == "human-human" else pair, place)
                 shift = (place - (len(pairs) - 1) / 2) * min(
                     0.08, 0.5 / len(pairs)
                 )  # whiskers beside each other
@@ -301,9 +300,9 @@ def consistency_lines(
                     panel,
                     own.drop_duplicates("stage").set_index("stage").reindex(stages),
                     shift,
-                    look,
+                    style,
                 )
-                panel.plot([], [], label=clip_name(pair, 40), markersize=4.5, **look)
+                panel.plot([], [], label=clip_name(pair, 40), markersize=4.5, **style)
             panel.axhline(0, color=INK, linewidth=0.8)
             panel.grid(axis="y")
             _title_panel(panel, model, width)
@@ -314,20 +313,25 @@ def consistency_lines(
         return figure
 
 
-def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, look: dict[str, Any]) -> None:
-    """Draw one kind of pair: a line over the stages, and the last row, which is over all of them, apart."""
+def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, style: dict[str, Any]) -> None:
+    """Draw one kind of pair: a line over the stages.
+
+    The last row, over all stages, is drawn apart.
+    """
     values, x = own["kappa"].to_numpy(dtype=float), np.arange(len(own)) + shift
     if {"ci_low", "ci_high"} <= set(own.columns):
         low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
         known = np.isfinite(low) & np.isfinite(high)
-        axes.vlines(x[known], low[known], high[known], color=look["color"], linewidth=1.1)
-    axes.plot(x[:-1], values[:-1], markersize=4.5, **look)
-    axes.plot(x[-1:], values[-1:], markersize=6, color=look["color"], marker=look["marker"])
+        axes.vlines(x[known], low[known], high[known], color=style["color"], linewidth=1.1)
+    axes.plot(x[:-1], values[:-1], markersize=4.5, **style)
+    axes.plot(x[-1:], values[-1:], markersize=6, color=style["color"], marker=style["marker"])
 
 
 @checked
 def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Put people's recognition of each model's stages beside that of networks the images were not made for.
+    """Put people's recognition of each model's stages beside that of networks.
+
+    Only networks that the images were not made for are taken.
 
     Parameters
     ----------
@@ -356,7 +360,9 @@ def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
 
 @checked
 def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
-    """Draw people's recognition of each model's stages against that of networks the images were not made for.
+    """Draw people's recognition of each model's stages against that of networks.
+
+    Only networks that the images were not made for are taken.
 
     Parameters
     ----------
@@ -384,10 +390,14 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         figure = new_figure(4.6, 3.6 + 0.34 * bool(stamp), "", note)
         axes = figure.subplots()
         for place, (model, own) in enumerate(both.groupby("model", sort=False)):
-            look = {**_look(str(model), place), "linestyle": ""}
+            style = {**_look(str(model), place), "linestyle": ""}
             label = clip_name(model, 34)
             axes.plot(
-                own["proportion_others"], own["proportion_human"], markersize=5, label=label, **look
+                own["proportion_others"],
+                own["proportion_human"],
+                markersize=5,
+                label=label,
+                **style,
             )
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         axes.set_xlim(-0.03, 1.03)

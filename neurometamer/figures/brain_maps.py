@@ -1,4 +1,7 @@
-"""Maps of searchlights: on a glass brain where the space allows it, else as projections of the volume; or on a mesh."""
+"""Maps of searchlights on a glass brain, as projections of a volume, or on a mesh.
+
+The glass brain is drawn where the space of the map allows it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def map_table(
     values : ndarray, shape (i, j, k) or (n_vertices,)
         NaN where undefined.
     affine : ndarray, shape (4, 4), optional
-        Of a volume.
+        Affine of a volume.
     p_family : ndarray, optional
         Family-wise p, of the shape of `values`.
 
@@ -63,6 +66,16 @@ def map_table(
     ------
     InputError
         When shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import map_table
+    >>> values = np.full((2, 1, 1), np.nan)
+    >>> values[1] = 0.25
+    >>> map_table(values, np.diag([3.0, 3.0, 3.0, 1.0]))
+       i  j  k    x    y    z  value
+    0  1  0  0  3.0  0.0  0.0   0.25
     """
     values, p = _map_of(values, p_family, values.ndim if np.ndim(values) in (1, 3) else 3)
     places = np.argwhere(np.isfinite(values))
@@ -118,13 +131,13 @@ def _shown(
         shown &= values >= threshold
         rules.append(f"similarity of at least {format_number(threshold)}")
     n = int(shown.sum())
-    found = (
+    rest = (
         f", {format_number(values[shown].min())} to {format_number(values[shown].max())}"
         if n
         else ""
     )
     where = " and ".join(rules) or "all with a value"
-    words = [f"Shown: {where} ({n} of {int(known.sum())} places{found})"]
+    words = [f"Shown: {where} ({n} of {int(known.sum())} places{rest})"]
     if p is None:
         words.append("Not tested: no p came with this map")
     return shown, known, words
@@ -192,7 +205,7 @@ def searchlight_volume(
     p_family : ndarray, shape (i, j, k), optional
         Family-wise p; only places below `alpha` are shown.
     alpha : float
-        Of the test.
+        Level of the test.
     threshold : float, optional
         Only values of at least this are shown.
     space : str
@@ -212,6 +225,15 @@ def searchlight_volume(
     ------
     InputError
         When shapes do not fit, or the space is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import searchlight_volume
+    >>> values = np.random.default_rng(0).uniform(-0.2, 0.4, (5, 6, 5))
+    >>> figure = searchlight_volume(values, np.diag([3.0, 3.0, 3.0, 1.0]), title="a model")
+    >>> len(figure.axes) >= 3
+    True
     """
     if space not in SPACES:
         raise unknown_name("space", space, SPACES)
@@ -293,7 +315,8 @@ def _draw_projections(
     from nibabel.affines import voxel_sizes
 
     volumes = [
-        as_closest_canonical(Nifti1Image(one.astype(np.float32), affine)) for one in (values, known)
+        as_closest_canonical(Nifti1Image(volume.astype(np.float32), affine))
+        for volume in (values, known)
     ]
     sizes = voxel_sizes(volumes[0].affine)
     inside = volumes[1].get_fdata() > 0
@@ -380,7 +403,7 @@ def searchlight_surface(
     p_family : ndarray, shape (n_vertices,), optional
         Family-wise p; only vertices below `alpha` are shown.
     alpha : float
-        Of the test.
+        Level of the test.
     threshold : float, optional
         Only values of at least this are shown.
     views : tuple of str
@@ -400,12 +423,23 @@ def searchlight_surface(
     ------
     InputError
         When shapes do not fit, or a name is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import searchlight_surface
+    >>> points = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]])
+    >>> triangles = np.array([[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]])
+    >>> values = np.array([0.1, 0.2, 0.3, 0.4])
+    >>> figure = searchlight_surface(values, points, triangles, hemisphere="left")
+    >>> len(figure.axes) >= 3
+    True
     """
     values, p = _map_of(values, p_family, 1)
     points, triangles = _mesh(points, triangles, len(values))
     if hemisphere not in _HEMISPHERES:
         raise unknown_name("hemisphere", hemisphere, _HEMISPHERES)
-    if not views or (unknown := [one for one in views if one not in VIEWS]):
+    if not views or (unknown := [view for view in views if view not in VIEWS]):
         raise unknown_name("view", unknown[0] if views else "", VIEWS)
     shown, _, words = _shown(values, p, alpha, threshold)
     scale = _scale(values, shown)

@@ -1,4 +1,4 @@
-"""Figures of the evaluation of metamers: tables in, matplotlib figures out, in the style of all figures.
+"""Figures of the evaluation of metamers: tables in, matplotlib figures out.
 
 Every number stands beside the share of metamers that are valid, and states are never joined: what
 failed, and what nobody judged, is drawn apart. Sets differ in color and in marker or hatching.
@@ -96,11 +96,6 @@ def _look(place: int) -> dict[str, Any]:
     }
 
 
-def _shifts(n: int, room: float = 0.5) -> np.ndarray:
-    """Where n marks stand beside each other around 0."""
-    return (np.arange(n) - (n - 1) / 2) * min(0.09, room / max(n, 1))
-
-
 def _whiskers(
     axes: Axes,
     x: np.ndarray,
@@ -159,23 +154,26 @@ def _draw_lines(
     note: Sequence[str],
     stamp: str,
 ) -> Figure:
-    """Draw rows of panels: lines (all panels have the same) over ticks, and under each panel words for each point."""
+    """Draw rows of panels: lines over ticks, and words for each point under each panel.
+
+    All panels have the same lines.
+    """
     down, across = len(panels), len(panels[0])
-    longest = max(widest([*one.words.ravel(), ""], _SMALL) for one in _there(panels))
+    longest = max(widest([*panel.words.ravel(), ""], _SMALL) for panel in _there(panels))
     plan = plan_ticks(
         names, ticks, max(0.55, longest + 0.1, (3.6 if across == 1 else 2.4) / len(ticks))
     )
     width = max(plan.width * len(ticks), 1.0) * across + 0.6 * across + 0.3
     width = page_width(width, stamp)
-    labels = [names.fit(one, width - 1, 8.5, 2) for one in lines]
+    labels = [names.fit(line, width - 1, 8.5, 2) for line in lines]
     strip = 0.14 * (len(lines) + 1)
     height = (2.4 + plan.height + strip + 0.2 * bool(axis)) * down + legend_plan(labels, width)[1]
     titles = {
-        one.title: "\n".join(
+        panel.title: "\n".join(
             names.fit(part, width / across - 0.7, 10, 1, bold=True)
-            for part in one.title.split("\n")
+            for part in panel.title.split("\n")
         )
-        for one in _there(panels)
+        for panel in _there(panels)
     }
     with figure_style():
         figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, names.note))
@@ -199,16 +197,19 @@ def _draw_lines(
 
 
 def _there(panels: Sequence[Sequence[_Panel | None]]) -> list[_Panel]:
-    return [one for row in panels for one in row if one is not None]
+    return [panel for row in panels for panel in row if panel is not None]
 
 
 def _draw_panel(axes: Axes, panel: _Panel, chance: float | None) -> list[Any]:
     x = np.arange(panel.values.shape[1])
     handles = []
-    for place, shift in enumerate(_shifts(len(panel.values))):
-        look = _look(place) | ({"markerfacecolor": "white"} if panel.hollow else {})
-        _whiskers(axes, x + shift, panel.low[place], panel.high[place], look["color"])
-        handles += axes.plot(x + shift, panel.values[place], markersize=5, linewidth=1.3, **look)
+    # n marks stand beside each other around 0.
+    n = len(panel.values)
+    shifts = (np.arange(n) - (n - 1) / 2) * min(0.09, 0.5 / max(n, 1))
+    for place, shift in enumerate(shifts):
+        style = _look(place) | ({"markerfacecolor": "white"} if panel.hollow else {})
+        _whiskers(axes, x + shift, panel.low[place], panel.high[place], style["color"])
+        handles += axes.plot(x + shift, panel.values[place], markersize=5, linewidth=1.3, **style)
     if chance is not None:
         axes.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
         axes.set_ylim(-0.03, 1.03)
@@ -228,10 +229,10 @@ def _draw_words(axes: Axes, panel: _Panel) -> None:
     style: dict[str, Any] = {"fontsize": _SMALL, "va": "center_baseline"}
     axes.text(-0.5, -1, panel.words_title, color=FAINT, ha="left", **style)
     for line in range(n_lines):
-        look = (
+        marker = (
             _look(line) | {"linestyle": ""} | ({"markerfacecolor": "white"} if panel.hollow else {})
         )
-        axes.plot([-0.48], [line], markersize=3.5, clip_on=False, **look)
+        axes.plot([-0.48], [line], markersize=3.5, clip_on=False, **marker)
         for tick in range(n_ticks):
             axes.text(tick, line, panel.words[line, tick], color=INK, ha="center", **style)
 
@@ -244,7 +245,7 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     ----------
     table : DataFrame
         Columns set, stage, setting, validity, value, low, high, n_valid, n_failed, n_not_judged, of
-        one measure; ways, rule, target, sd, n_averaged and note are told when there.
+        one measure; ways, rule, target, sd, n_averaged and note are shown when there.
     chance : float
         Share recognized by a guesser.
     stamp : str
@@ -260,13 +261,24 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     ------
     InputError
         When columns or rows are missing, or a point has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import recognizability_lines
+    >>> rows = {"set": "A", "stage": ["early", "late"], "setting": "", "validity": "valid"}
+    >>> values = {"value": [0.9, 0.4], "low": [0.8, 0.3], "high": [1.0, 0.5]}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> figure = recognizability_lines(pd.DataFrame({**rows, **values, **counts}), chance=1 / 16)
+    >>> len(figure.axes) > 0
+    True
     """
     need_columns(table, "curves", (*SET_KEY, "validity", "value", "low", "high", *COUNTS))
     rows = text_columns(table)
     refuse_repeats(rows, "curves", (*SET_KEY, "validity"))
-    settings, everyone = (list(dict.fromkeys(rows[one])) for one in ("setting", "set"))
+    settings, everyone = (list(dict.fromkeys(rows[column])) for column in ("setting", "set"))
     sets, stages = everyone[:MOST_LINES], order_stages(rows["stage"].tolist())
-    states = [one for one in STATES if (rows["validity"] == one).any()]
+    states = [state for state in STATES if (rows["validity"] == state).any()]
     made = [
         [_state_panel(rows, sets, stages, setting, state, len(settings) > 1) for state in states]
         for setting in settings
@@ -285,7 +297,7 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
         f"Dotted: chance, {chance:.3g}",
         f"Setting: {settings[0]}" if len(settings) == 1 and settings[0] else "",
         f"{len(sets)} of {len(everyone)} sets are shown" if len(sets) < len(everyone) else "",
-        gather_notes(rows, set_names(rows), [f"{one} metamers" for one in rows["validity"]]),
+        gather_notes(rows, set_names(rows), [f"{state} metamers" for state in rows["validity"]]),
     )
     return _draw_lines(
         made, sets, stages, Names(), label="share recognized", chance=chance, note=note, stamp=stamp
@@ -305,15 +317,15 @@ def _state_panel(
         return None
     words = own.assign(words=[share_words(row, state) for _, row in own.iterrows()])
     wide = {
-        one: words.pivot(index="set", columns="stage", values=one).reindex(
+        column: words.pivot(index="set", columns="stage", values=column).reindex(
             index=list(sets), columns=list(stages)
         )
-        for one in ("value", "low", "high", "words")
+        for column in ("value", "low", "high", "words")
     }
-    values, low, high = (wide[one].to_numpy(dtype=float) for one in ("value", "low", "high"))
-    told = state if state == "not judged" else f"{state} metamers"
+    values, low, high = (wide[column].to_numpy(dtype=float) for column in ("value", "low", "high"))
+    state_words = state if state == "not judged" else f"{state} metamers"
     return _Panel(
-        title=f"{setting}\n{told}" if several else told,
+        title=f"{setting}\n{state_words}" if several else state_words,
         values=values,
         low=low,
         high=high,
@@ -334,11 +346,11 @@ def _spread(rows: pd.DataFrame) -> str:
     if known.empty:
         return ""
     ends = " to ".join(
-        dict.fromkeys(format_number(one) for one in (known["sd"].min(), known["sd"].max()))
+        dict.fromkeys(format_number(value) for value in (known["sd"].min(), known["sd"].max()))
     )
     sizes = " to ".join(
         dict.fromkeys(
-            str(int(one)) for one in (known["n_averaged"].min(), known["n_averaged"].max())
+            str(int(count)) for count in (known["n_averaged"].min(), known["n_averaged"].max())
         )
     )
     return f"s.d. over evaluators: {ends} ({sizes} evaluators)"
@@ -348,7 +360,9 @@ def _spread(rows: pd.DataFrame) -> str:
 def observer_bars(
     table: pd.DataFrame, *, label: str = "share recognized", stamp: str = ""
 ) -> Figure:
-    """Draw how two factors act together: lines of the second over the levels of the first, with intervals.
+    """Draw how two factors act together.
+
+    Lines of the second factor run over the levels of the first, with intervals.
 
     Parameters
     ----------
@@ -370,20 +384,31 @@ def observer_bars(
     ------
     InputError
         When columns or rows are missing, or a point has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import observer_bars
+    >>> rows = {"a": ["clear", "blur"] * 2, "b": ["wide", "wide", "deep", "deep"]}
+    >>> factors = {"factor_a": "images", "factor_b": "shape", "n_generators": 2, "n_images": 12}
+    >>> values = {"value": [0.9, 0.4, 0.7, 0.5], "low": 0.3, "high": 1.0}
+    >>> figure = observer_bars(pd.DataFrame({**rows, **factors, **values}))
+    >>> len(figure.axes) > 0
+    True
     """
     columns = ("a", "b", "factor_a", "factor_b", "value", "low", "high", "n_generators", "n_images")
     need_columns(table, "interaction", columns)
     rows = table.assign(a=table["a"].astype(str), b=table["b"].astype(str))
     refuse_repeats(rows, "interaction", ("a", "b"))
-    over, lines = (list(dict.fromkeys(rows[one])) for one in ("a", "b"))
+    over, lines = (list(dict.fromkeys(rows[column])) for column in ("a", "b"))
     rows = rows.assign(words=[_sizes(row) for _, row in rows.iterrows()])
     wide = {
-        one: rows.pivot(index="b", columns="a", values=one).reindex(
+        column: rows.pivot(index="b", columns="a", values=column).reindex(
             index=lines[:MOST_LINES], columns=over
         )
-        for one in ("value", "low", "high", "words")
+        for column in ("value", "low", "high", "words")
     }
-    values, low, high = (wide[one].to_numpy(dtype=float) for one in ("value", "low", "high"))
+    values, low, high = (wide[column].to_numpy(dtype=float) for column in ("value", "low", "high"))
     first, second = str(rows["factor_a"].iloc[0]), str(rows["factor_b"].iloc[0])
     panel = _Panel(
         title="",
@@ -398,7 +423,7 @@ def observer_bars(
         f"{label.capitalize()} by {first} (across) and {second} (lines). Whiskers: interval",
         f"{MOST_LINES} of {len(lines)} lines are shown" if len(lines) > MOST_LINES else "",
     )
-    named = [f"{second}: {one}" for one in lines[:MOST_LINES]]
+    named = [f"{second}: {line}" for line in lines[:MOST_LINES]]
     return _draw_lines(
         [[panel]], named, over, Names(), label=label, axis=first, note=note, stamp=stamp
     )
@@ -406,7 +431,7 @@ def observer_bars(
 
 def _sizes(row: pd.Series) -> str:
     known = [row["n_generators"], row["n_images"]]
-    return " × ".join("–" if pd.isna(one) else str(int(one)) for one in known)
+    return " × ".join("–" if pd.isna(count) else str(int(count)) for count in known)
 
 
 # ------------------------------------------------------------------------------------ dots and rows
@@ -415,17 +440,20 @@ def _sizes(row: pd.Series) -> str:
 def _row_names(
     names: Names, keys: Sequence[tuple[str, str]]
 ) -> tuple[np.ndarray, list[tuple[float, str, bool]]]:
-    """Place rows downwards, sets apart with their name above: places of `keys`, and (place, name, is a set)."""
-    places, told, y = [], [], 0.0
-    for one in dict.fromkeys(name for name, _ in keys):
-        told.append((y, names.fit(one, 3.2, TICK, 1, bold=True), True))
+    """Place rows downwards, sets apart with their name above.
+
+    The result is the positions of `keys`, and (position, name, is a set) of each label.
+    """
+    places, labels, y = [], [], 0.0
+    for set_name in dict.fromkeys(name for name, _ in keys):
+        labels.append((y, names.fit(set_name, 3.2, TICK, 1, bold=True), True))
         y += 0.75
-        for _, stage in [key for key in keys if key[0] == one]:
+        for _, stage in [key for key in keys if key[0] == set_name]:
             places.append(y)
-            told.append((y, names.fit(stage, 3.2, TICK, 1), False))
+            labels.append((y, names.fit(stage, 3.2, TICK, 1), False))
             y += 1.1
         y += 0.15
-    return np.array(places), told
+    return np.array(places), labels
 
 
 @checked
@@ -437,13 +465,15 @@ def epsilon_bars(
     validity: str = "valid",
     stamp: str = "",
 ) -> Figure:
-    """Draw how far images could move against how well they are recognized (Boehm et al. 2025, Fig. 6).
+    """Draw how far images could move against how well they are recognized.
+
+    The figure is that of Boehm et al. (2025), Fig. 6.
 
     Parameters
     ----------
     table : DataFrame
         Columns set, stage, setting, ways, rule, validity, value, n, baseline, difference, low,
-        high, n_paired; n_images and target are told when there.
+        high, n_paired; n_images and target are shown when there.
     ways : int, optional
         1000 or 16; the first in the table by default.
     rule : str, optional
@@ -462,23 +492,35 @@ def epsilon_bars(
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import epsilon_bars
+    >>> rows = {"set": "A", "stage": "late", "setting": ["free", "8/255"], "ways": 16}
+    >>> values = {"rule": "sum", "validity": "valid"}
+    >>> values |= {"value": [0.4, 0.8], "n": 12, "baseline": "free"}
+    >>> change = {"difference": [0.0, 0.4], "low": [0.0, 0.2], "high": [0.0, 0.6], "n_paired": 12}
+    >>> figure = epsilon_bars(pd.DataFrame({**rows, **values, **change}))
+    >>> len(figure.axes)
+    3
     """
     numbers = ("value", "n", "baseline", "difference", "low", "high", "n_paired")
     need_columns(table, "restricted images", (*SET_KEY, "ways", "rule", "validity", *numbers))
     rows, measure = one_measure(table, "restricted images", ways=ways, rule=rule, validity=validity)
     refuse_repeats(rows, "restricted images", SET_KEY)
     baseline = str(rows["baseline"].iloc[0])
-    found = list(dict.fromkeys(rows["setting"]))
-    settings = [one for one in found if one == baseline] + [one for one in found if one != baseline]
+    present = list(dict.fromkeys(rows["setting"]))
+    settings = sorted(present, key=lambda setting: setting != baseline)
     keys = list(dict.fromkeys((name, stage) for name, stage, _ in order_sets(rows)))
     names = Names()
-    places, told = _row_names(names, keys)
-    left = widest([text for _, text, _ in told], TICK, bold=True) + 0.2
+    places, row_labels = _row_names(names, keys)
+    left = widest([text for _, text, _ in row_labels], TICK, bold=True) + 0.2
     rows = rows.assign(size=[_sample_size(row) for _, row in rows.iterrows()])
     right = widest(rows["size"].tolist(), _SMALL) + 0.1
     row_height = max(0.3, 0.14 * len(settings) + 0.1)
     width = page_width(left + right + 4.6, stamp)
-    labels = [names.fit(one, width - 1, TICK, 1) for one in settings]
+    labels = [names.fit(setting, width - 1, TICK, 1) for setting in settings]
     note = (
         f"Left: mean over evaluators that took no part, {measure}",
         f"Right: difference to '{baseline}' over the photographs that both have, with its interval "
@@ -487,23 +529,23 @@ def epsilon_bars(
         "–: no value",
     )
     with figure_style():
-        height = row_height * (told[-1][0] + 1.2) + 0.8 + legend_plan(labels, width)[1]
+        height = row_height * (row_labels[-1][0] + 1.2) + 0.8 + legend_plan(labels, width)[1]
         figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, names.note))
         panels = figure.subplots(1, 3, sharey=True, width_ratios=[2.2, 2.2, right])
+        # Spread n marks over the height of a row.
+        n = len(settings)
+        spaced = np.linspace(-0.3, 0.3, n) if n > 1 else np.zeros(1)
         handles = [
-            _draw_setting(panels, rows[rows["setting"] == one], keys, places + shift, _look(rank))
-            for rank, (one, shift) in enumerate(zip(settings, _spaced(len(settings)), strict=True))
+            _draw_setting(
+                panels, rows[rows["setting"] == setting], keys, places + shift, _look(rank)
+            )
+            for rank, (setting, shift) in enumerate(zip(settings, spaced, strict=True))
         ]
-        _finish_rows(panels, told, baseline)
+        _finish_rows(panels, row_labels, baseline)
         if not np.isfinite(rows["difference"].astype(float)).any():
             panels[1].set_xlim(-1, 1)
         top_legend(figure, handles, labels, width, stamp)
         return figure
-
-
-def _spaced(n: int) -> np.ndarray:
-    """Spread n marks over the height of a row."""
-    return np.linspace(-0.3, 0.3, n) if n > 1 else np.zeros(1)
 
 
 def _draw_setting(
@@ -511,20 +553,20 @@ def _draw_setting(
     rows: pd.DataFrame,
     keys: Sequence[tuple[str, str]],
     y: np.ndarray,
-    look: dict[str, Any],
+    style: dict[str, Any],
 ) -> Any:
     own = rows.set_index(["set", "stage"]).reindex(pd.MultiIndex.from_tuples(keys))
-    look = {**look, "linestyle": "", "markersize": 5.5}
+    style = {**style, "linestyle": "", "markersize": 5.5}
     value, change, low, high = (
-        own[one].to_numpy(dtype=float) for one in ("value", "difference", "low", "high")
+        own[column].to_numpy(dtype=float) for column in ("value", "difference", "low", "high")
     )
-    (handle,) = panels[0].plot(value, y, **look)
-    panels[1].plot(change, y, **look)
-    _whiskers(panels[1], y, low, high, look["color"], upright=False)
+    (handle,) = panels[0].plot(value, y, **style)
+    panels[1].plot(change, y, **style)
+    _whiskers(panels[1], y, low, high, style["color"], upright=False)
     for place, (_, row) in zip(y, own.iterrows(), strict=True):
         if pd.notna(row["size"]):
             panels[2].text(
-                0, place, row["size"], fontsize=_SMALL, color=look["color"], va="center_baseline"
+                0, place, row["size"], fontsize=_SMALL, color=style["color"], va="center_baseline"
             )
     return handle
 
@@ -537,14 +579,14 @@ def _sample_size(row: pd.Series) -> str:
 
 
 def _finish_rows(
-    panels: Sequence[Axes], told: Sequence[tuple[float, str, bool]], baseline: str
+    panels: Sequence[Axes], labels: Sequence[tuple[float, str, bool]], baseline: str
 ) -> None:
     panels[0].set_yticks(
-        [place for place, _, _ in told], [text for _, text, _ in told], parse_math=False
+        [place for place, _, _ in labels], [text for _, text, _ in labels], parse_math=False
     )
-    for (_, _, is_set), label in zip(told, panels[0].get_yticklabels(), strict=True):
+    for (_, _, is_set), label in zip(labels, panels[0].get_yticklabels(), strict=True):
         label.set(fontsize=TICK, fontweight="bold" if is_set else "normal")
-    panels[0].set_ylim(told[-1][0] + 0.6, -0.5)
+    panels[0].set_ylim(labels[-1][0] + 0.6, -0.5)
     for axes in panels[:2]:
         axes.locator_params(axis="x", nbins=5)
         axes.tick_params(axis="y", length=0)
@@ -559,13 +601,15 @@ def _finish_rows(
 
 @checked
 def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
-    """Draw what each network adds to the sets it is in: signed differences in means (Boehm et al. 2025, Table 5).
+    """Draw what each network adds to the sets that hold it.
+
+    The numbers are signed differences in means (Boehm et al. 2025, Table 5).
 
     Parameters
     ----------
     table : DataFrame
         Columns network, appearances, difference, low, high, p_bonferroni, p_fdr; n_sets and
-        n_excluded are told when there.
+        n_excluded are shown when there.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -579,6 +623,16 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     ------
     InputError
         When columns or rows are missing, or a network has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import set_differences
+    >>> rows = {"network": ["A", "B"], "appearances": [5, 6], "difference": [0.1, -0.05]}
+    >>> tests = {"low": [0.0, -0.1], "high": [0.2, 0.0], "p_bonferroni": [0.04, 1.0]}
+    >>> figure = set_differences(pd.DataFrame({**rows, **tests, "p_fdr": [0.02, 0.3]}))
+    >>> len(figure.axes)
+    1
     """
     columns = ("network", "appearances", "difference", "low", "high", "p_bonferroni", "p_fdr")
     need_columns(table, "differences", columns)
@@ -587,19 +641,21 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     rows = table[known].sort_values("difference", ascending=False, kind="stable")
     n_sets = f" of {int(table['n_sets'].iloc[0])}" if "n_sets" in table.columns else ""
     names = Names()
-    counts = [f"  ({int(one)}{n_sets})" for one in rows["appearances"]]
-    told = [
+    counts = [f"  ({int(count)}{n_sets})" for count in rows["appearances"]]
+    labels = [
         names.fit(str(name), 3.2, TICK, 1) + count
         for name, count in zip(rows["network"], counts, strict=True)
     ]
-    left = widest(told, TICK) + 0.2
+    left = widest(labels, TICK) + 0.2
     width = page_width(left + 3.8, stamp)
+    n = int(table["n_excluded"].iloc[0]) if "n_excluded" in table.columns else 0
+    excluded = f"{n} set(s) without a score are left out" if n else ""
     note = (
         "Mean score of the sets with a network minus that of the sets without it; in brackets: "
         "sets it is in",
         "Whiskers: interval over sets",
         _left_out(table[~known]),
-        _excluded(table),
+        excluded,
         names.note,
     )
     with figure_style():
@@ -608,10 +664,10 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         )
         axes = figure.subplots()
         for place, (_, row) in enumerate(rows.iterrows()):
-            ends = [np.array([float(row[one])]) for one in ("low", "high")]
+            ends = [np.array([float(row[column])]) for column in ("low", "high")]
             _whiskers(axes, np.array([place]), ends[0], ends[1], HUES[0], upright=False)
             axes.plot([row["difference"]], [place], **_mark(row))
-        axes.set_yticks(range(len(rows)), told, parse_math=False, fontsize=TICK)
+        axes.set_yticks(range(len(rows)), labels, parse_math=False, fontsize=TICK)
         axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
@@ -664,12 +720,7 @@ def _left_out(rows: pd.DataFrame) -> str:
         "in no set",
         np.where(rows["appearances"] == n, "in all sets", "no value"),
     )
-    told = (
+    parts = (
         f"{reason}: {', '.join(rows['network'][why == reason])}" for reason in dict.fromkeys(why)
     )
-    return f"Without a difference, not drawn: {'; '.join(told)}"
-
-
-def _excluded(table: pd.DataFrame) -> str:
-    n = int(table["n_excluded"].iloc[0]) if "n_excluded" in table.columns else 0
-    return f"{n} set(s) without a score are left out" if n else ""
+    return f"Without a difference, not drawn: {'; '.join(parts)}"

@@ -1,4 +1,7 @@
-"""A sheet of examples: photographs above metamers of each set, with their state and who recognizes them."""
+"""A sheet of examples: photographs above metamers of each set.
+
+Each metamer has its state and the number of evaluators that recognize it.
+"""
 
 from __future__ import annotations
 
@@ -61,36 +64,54 @@ def example_sheet(
     ------
     InputError
         When columns, rows or images are missing, a state is unknown, or a place has several rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import example_sheet
+    >>> gray = np.full((3, 8, 8), 0.5)
+    >>> row = {"row": "A late", "reference_id": "cat", "state": "valid", "n_seen": 2, "n_asked": 3}
+    >>> figure = example_sheet({"cat": gray}, {("A late", "cat"): gray}, pd.DataFrame([row]))
+    >>> len(figure.axes)
+    1
     """
     need_columns(table, "examples", ("row", "reference_id", "state", "n_seen", "n_asked"))
-    rows = table.assign(**{one: table[one].astype(str) for one in ("row", "reference_id", "state")})
+    rows = table.assign(
+        **{column: table[column].astype(str) for column in ("row", "reference_id", "state")}
+    )
     refuse_repeats(rows, "examples", ("row", "reference_id"))
-    if unknown := [one for one in dict.fromkeys(rows["state"]) if one not in STATES]:
+    if unknown := [state for state in dict.fromkeys(rows["state"]) if state not in STATES]:
         raise unknown_name("state", unknown[0], STATES)
-    everyone, names = (list(dict.fromkeys(rows[one])) for one in ("reference_id", "row"))
+    everyone, names = (list(dict.fromkeys(rows[column])) for column in ("reference_id", "row"))
     shown = everyone[:MOST_COLUMNS]
     rows = rows[rows["reference_id"].isin(shown)]
     wanted = list(zip(rows["row"], rows["reference_id"], strict=True))
-    if missing := [one for one in shown if one not in photographs]:
+    if missing := [reference for reference in shown if reference not in photographs]:
         raise InputError(f"no picture of the photograph(s) {name_ids(missing)}.")
     if lost := [" · ".join(key) for key in wanted if key not in pictures]:
         raise InputError(f"no picture of the metamer(s) {name_ids(lost)}.")
     with figure_style():
         page = _ExamplePage(shown, names, len(everyone), stamp)
-        for column, one in enumerate(shown):
-            page.picture(0, column, photographs[one], "", FAINT)
-        for (name, one), (_, row) in zip(wanted, rows.iterrows(), strict=True):
-            page.metamer(names.index(name) + 1, shown.index(one), pictures[name, one], row)
+        for column, reference in enumerate(shown):
+            page.picture(0, column, photographs[reference], "", FAINT)
+        for (name, reference), (_, row) in zip(wanted, rows.iterrows(), strict=True):
+            page.metamer(
+                names.index(name) + 1, shown.index(reference), pictures[name, reference], row
+            )
         for rank, name in enumerate(names):
-            for column, one in enumerate(shown):
-                if (name, one) not in wanted:
+            for column, reference in enumerate(shown):
+                if (name, reference) not in wanted:
                     page.empty(rank + 1, column)
         page.set_limits()
         return page.figure
 
 
 class _ExamplePage(Page):
-    """Places one row of photographs and one row of metamers a set; names of rows stand left of them."""
+    """Places one row of photographs and one row of metamers a set.
+
+    Names of rows stand left of them.
+    """
 
     side, gap, caption, margin, head = 1.4, 0.16, 0.42, 1.75, 0.34
 
@@ -101,12 +122,11 @@ class _ExamplePage(Page):
         shown = f"{len(columns)} of {n_all} photographs are shown. " if len(columns) < n_all else ""
         note = shown + (
             "Frame and word: whether a metamer met the criteria (valid: solid, failed: dashed, not "
-            "judged: dotted). "
-            "Last line: how many of the evaluators that took no part recognize it."
+            "judged: dotted). Last line: how many of the evaluators that took no part recognize it."
         )
         note = textwrap.fill(note, int(width * 15.5))
         self._heads = [
-            fit_size(one, self.side + 0.08, self.head, _SIZES, bold=True) for one in columns
+            fit_size(name, self.side + 0.08, self.head, _SIZES, bold=True) for name in columns
         ]
         lines = max(words.count("\n") + 1 for words, _ in self._heads)
         top = 0.12 + 0.14 * lines + 0.36 * bool(stamp)
@@ -158,19 +178,18 @@ class _ExamplePage(Page):
 
     def metamer(self, row: int, column: int, image: np.ndarray, about: pd.Series) -> None:
         word, style = _MARKS[about["state"]]
-        self.picture(row, column, image, f"{word}\n{_seen_by(about)}", style["color"])
+        seen, asked_of = about["n_seen"], about["n_asked"]
+        if pd.isna(seen) or pd.isna(asked_of) or int(asked_of) == 0:
+            seen_by = "nobody asked"
+        else:
+            seen_by = f"{int(seen)} of {int(asked_of)} see it"
+        self.picture(row, column, image, f"{word}\n{seen_by}", style["color"])
         self._frame(row, column, **style)
 
     def empty(self, row: int, column: int) -> None:
         left, top = self._corner(row, column)
         where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": FAINT}
         self.text(left + self.side / 2, top + self.side / 2, "none", **where)
-
-
-def _seen_by(row: pd.Series) -> str:
-    if pd.isna(row["n_seen"]) or pd.isna(row["n_asked"]) or int(row["n_asked"]) == 0:
-        return "nobody asked"
-    return f"{int(row['n_seen'])} of {int(row['n_asked'])} see it"
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

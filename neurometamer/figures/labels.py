@@ -1,4 +1,4 @@
-"""Names on figures: how wide they are, where they break into lines, and numbers for those that fit nowhere."""
+"""Names on figures: their width, their line breaks, and numbers for names that fit nowhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     text : str
         The line.
     size : float
-        Of the font, points.
+        Size of the font, points.
     bold : bool
         Heavy letters.
 
@@ -55,7 +55,7 @@ def widest(texts: Sequence[str], size: float, bold: bool = False) -> float:
     texts : sequence of str
         With or without line breaks.
     size : float
-        Of the font, points.
+        Size of the font, points.
     bold : bool
         Heavy letters.
 
@@ -77,9 +77,9 @@ def wrap_name(text: str, width: float, size: float, bold: bool = False) -> str:
     text : str
         The name; its own line breaks stay.
     width : float
-        Of a line, inches.
+        Width of a line, inches.
     size : float
-        Of the font, points.
+        Size of the font, points.
     bold : bool
         Heavy letters.
 
@@ -123,9 +123,9 @@ def fits(
     text : str
         The name.
     width : float
-        Of a line, inches.
+        Width of a line, inches.
     size : float
-        Of the font, points.
+        Size of the font, points.
     lines : int
         Most lines.
     bold : bool
@@ -142,8 +142,8 @@ def fits(
     parts = re.split(_BREAKS[0], text)
     if level > 1:
         parts = [word for part in parts for word in re.split(_BREAKS[1], part)]
-    whole = widest([part.strip() for part in parts], size, bold) <= width
-    return whole and wrap_name(text, width, size, bold).count("\n") < lines
+    all_fit = widest([part.strip() for part in parts], size, bold) <= width
+    return all_fit and wrap_name(text, width, size, bold).count("\n") < lines
 
 
 def fit_size(
@@ -156,7 +156,7 @@ def fit_size(
     text : str
         The name.
     width, height : float
-        Of the box, inches.
+        Width and height of the box, inches.
     sizes : sequence of float
         Sizes to try, largest first.
     bold : bool
@@ -169,10 +169,10 @@ def fit_size(
         ellipsis.
     """
     for size in sizes:
-        found = wrap_name(text, width, size, bold)
-        if (found.count("\n") + 1) * size * 1.2 / 72 <= height:
-            return found, size
-    lines = found.split("\n")[: max(1, int(height * 72 / size / 1.2))]
+        wrapped = wrap_name(text, width, size, bold)
+        if (wrapped.count("\n") + 1) * size * 1.2 / 72 <= height:
+            return wrapped, size
+    lines = wrapped.split("\n")[: max(1, int(height * 72 / size / 1.2))]
     return "\n".join([*lines[:-1], lines[-1][:-1] + "…"]), size
 
 
@@ -193,9 +193,9 @@ class Names:
         text : str
             The name.
         width : float
-            Of a line, inches.
+            Width of a line, inches.
         size : float
-            Of the font, points.
+            Size of the font, points.
         lines : int
             Most lines.
         bold : bool
@@ -206,9 +206,9 @@ class Names:
         str
             The name in lines, or its number in brackets.
         """
-        found = wrap_name(text, width, size, bold)
-        if found.count("\n") < lines:
-            return found
+        wrapped = wrap_name(text, width, size, bold)
+        if wrapped.count("\n") < lines:
+            return wrapped
         return f"[{self._numbers.setdefault(' '.join(text.split()), len(self._numbers) + 1)}]"
 
     @property
@@ -220,10 +220,10 @@ class Names:
         str
             Empty when every name fitted.
         """
-        told = (
+        parts = (
             f"[{number}] {' + '.join(name.split('+'))}" for name, number in self._numbers.items()
         )
-        return "; ".join(told)
+        return "; ".join(parts)
 
 
 def legend_plan(labels: Sequence[str], width: float) -> tuple[int, float]:
@@ -302,7 +302,7 @@ def page_width(width: float, stamp: str) -> float:
     Parameters
     ----------
     width : float
-        Of what is on it, inches.
+        Width of what is on it, inches.
     stamp : str
         Empty for none.
 
@@ -352,11 +352,18 @@ def plan_ticks(names: Names, texts: Sequence[str], least: float, most: float = 1
     """
     slots = [least, *np.arange(least + 0.15, most, 0.15), max(least, most)]
     slot = next(
-        (one for one in slots if all(fits(name, one - 0.08, TICK, 4) for name in texts)), slots[-1]
+        (
+            slot_width
+            for slot_width in slots
+            if all(fits(name, slot_width - 0.08, TICK, 4) for name in texts)
+        ),
+        slots[-1],
     )
-    told = [names.fit(one, slot - 0.08, TICK, 4) for one in texts]
+    wrapped = [names.fit(name, slot - 0.08, TICK, 4) for name in texts]
     return Ticks(
-        names=told, width=float(slot), height=0.1 + 0.14 * max(one.count("\n") + 1 for one in told)
+        names=wrapped,
+        width=float(slot),
+        height=0.1 + 0.14 * max(name.count("\n") + 1 for name in wrapped),
     )
 
 

@@ -1,4 +1,6 @@
-"""Matrices of numbers, one a cell: who recognizes which metamers, how far representations are, observers by generator.
+"""Matrices of numbers, one a cell.
+
+They show who recognizes which metamers, how far representations are, and observers by generator.
 
 References
 ----------
@@ -85,23 +87,29 @@ class _Cells:
 
 
 def _places(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.ndarray:
-    """Find left or upper edges of cells of some inches, with room before what is set apart and between groups."""
-    found = np.arange(n, dtype=float)
+    """Find left or upper edges of cells of some inches.
+
+    There is room before what is set apart and between groups.
+    """
+    edges = np.arange(n, dtype=float)
     if apart:
-        found[n - apart :] += _GAP / inches
+        edges[n - apart :] += _GAP / inches
     for end in np.cumsum([size for _, size in groups])[:-1]:
-        found[end:] += _GROUP_GAP / inches
-    return found
+        edges[end:] += _GROUP_GAP / inches
+    return edges
 
 
 def _column_width(cells: _Cells, limit: float) -> float:
     """Choose the narrowest columns in which all names fit; those that never fit get numbers."""
     widths = [0.6, 0.75, 0.9, 1.1, 1.3]
-    allowed = [one for one in widths if one * len(cells.columns) <= limit] or widths[:1]
-    for level, width in [(1, one) for one in allowed if one <= 0.9] + [(2, one) for one in allowed]:
-        names = all(fits(one, width - 0.06, _COLUMN, 4, level=level) for one in cells.columns)
+    allowed = [width for width in widths if width * len(cells.columns) <= limit] or widths[:1]
+    for level, width in [(1, width) for width in allowed if width <= 0.9] + [
+        (2, width) for width in allowed
+    ]:
+        names = all(fits(name, width - 0.06, _COLUMN, 4, level=level) for name in cells.columns)
         heads = all(
-            fits(one, size * width - 0.1, _HEAD, 4, True, level=level) for one, size in cells.heads
+            fits(head, size * width - 0.1, _HEAD, 4, True, level=level)
+            for head, size in cells.heads
         )
         if names and heads:
             return width
@@ -112,23 +120,25 @@ def _draw(
     cells: _Cells, scale: tuple[float, float], label: str, note: Sequence[str], stamp: str
 ) -> Figure:
     names = Names()
-    rows = [names.fit(one, 2.6, _ROW, 2) for one in cells.rows]
+    rows = [names.fit(name, 2.6, _ROW, 2) for name in cells.rows]
     left = widest([*rows, cells.footer[0]], _ROW) + 0.02
-    height = 0.36 if any("\n" in one for one in rows) or cells.second is not None else 0.27
+    height = 0.36 if any("\n" in name for name in rows) or cells.second is not None else 0.27
     y = _places(len(rows), cells.apart[0], cells.sides, height)
     sides = [
-        (names.fit(one, 1.2, _HEAD, max(1, int(size * height / 0.15)), bold=True), size)
-        for one, size in cells.sides
+        (names.fit(name, 1.2, _HEAD, max(1, int(size * height / 0.15)), bold=True), size)
+        for name, size in cells.sides
     ]
-    side = widest([one for one, _ in sides], _HEAD, bold=True) + 0.25 if sides else 0.0
+    side = widest([name for name, _ in sides], _HEAD, bold=True) + 0.25 if sides else 0.0
     margin = left + side + 0.25 + 0.2 * bool(cells.axis_names[0])
     width = _column_width(cells, 13)
     x = _places(len(cells.columns), cells.apart[1], cells.heads, width)
-    columns = [names.fit(one, width - 0.06, _COLUMN, 4) for one in cells.columns]
+    columns = [names.fit(name, width - 0.06, _COLUMN, 4) for name in cells.columns]
     heads = [
-        (names.fit(one, size * width - 0.1, _HEAD, 4, bold=True), size) for one, size in cells.heads
+        (names.fit(name, size * width - 0.1, _HEAD, 4, bold=True), size)
+        for name, size in cells.heads
     ]
-    above = 0.15 + sum(_text_height(part) for part in (columns, [one for one, _ in heads]))
+    head_names = [name for name, _ in heads]
+    above = 0.15 + _text_height(columns) + _text_height(head_names)
     named = bool(cells.axis_names[0])
     below = y[-1] + 1 + bool(cells.footer[0])
     page = page_width(max(margin + width * (x[-1] + 1), 4.6), stamp)
@@ -141,10 +151,10 @@ def _draw(
         axes.set(xlim=(-0.02, right), ylim=(below + 0.02, -0.02))
         axes.spines[:].set_visible(False)
         axes.set_xticks(x + 0.5, columns, parse_math=False, fontsize=_COLUMN)
-        ticks, told = [*(y + 0.5)], [*rows]
+        ticks, labels = [*(y + 0.5)], [*rows]
         if cells.footer[0]:
-            ticks, told = [*ticks, below - 0.5], [*told, cells.footer[0]]
-        axes.set_yticks(ticks, told, parse_math=False, fontsize=_ROW)
+            ticks, labels = [*ticks, below - 0.5], [*labels, cells.footer[0]]
+        axes.set_yticks(ticks, labels, parse_math=False, fontsize=_ROW)
         axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
         drawn = _draw_cells(axes, cells, x, y, (width, height), scale)
         for place, words in zip(x, cells.footer[1]):
@@ -272,7 +282,10 @@ def _offset(axes: Axes, inches: float, across: bool) -> Transform:
 def _draw_groups(
     axes: Axes, groups: Sequence[Group], places: np.ndarray, inches: float, *, across: bool
 ) -> None:
-    """Name groups of columns above their names, or groups of rows left of theirs, with a line along each."""
+    """Name groups of columns above their names, or groups of rows left of theirs.
+
+    A line runs along each group.
+    """
     line, words = _offset(axes, inches, across), _offset(axes, inches + 0.05, across)
     ends = np.cumsum([size for _, size in groups])
     for (name, size), end in zip(groups, ends, strict=True):
@@ -344,7 +357,8 @@ def _evaluator_names(rows: pd.DataFrame) -> dict[str, str]:
     single = rows[rows["evaluator"] != MEAN].drop_duplicates("evaluator")
     trained = is_true(single["trained"])
     return {
-        one: one if known else one + _RANDOM for one, known in zip(single["evaluator"], trained)
+        evaluator: evaluator if known else evaluator + _RANDOM
+        for evaluator, known in zip(single["evaluator"], trained)
     }
 
 
@@ -358,19 +372,19 @@ def _set_heads(rows: pd.DataFrame) -> tuple[list[str], list[Group]]:
     keys = order_sets(rows)
     several = rows["setting"].nunique() > 1
     names = [f"{stage}\n{setting}" if several else stage for _, stage, setting in keys]
-    sets = [one for one, _, _ in keys]
-    return names, [(one, sets.count(one)) for one in dict.fromkeys(sets)]
+    sets = [set_name for set_name, _, _ in keys]
+    return names, [(set_name, sets.count(set_name)) for set_name in dict.fromkeys(sets)]
 
 
 def _shares(rows: pd.DataFrame, validity: str) -> list[str]:
     first = rows.drop_duplicates(list(SET_KEY))
-    found = {tuple(row[list(SET_KEY)]): share_words(row, validity) for _, row in first.iterrows()}
-    return [found[key] for key in order_sets(rows)]
+    shares = {tuple(row[list(SET_KEY)]): share_words(row, validity) for _, row in first.iterrows()}
+    return [shares[key] for key in order_sets(rows)]
 
 
 def _one_setting(rows: pd.DataFrame) -> str:
     """Name the setting where all sets have the same, so that no column does."""
-    names = [one for one in dict.fromkeys(rows["setting"]) if one]
+    names = [setting for setting in dict.fromkeys(rows["setting"]) if setting]
     return f"Setting: {names[0]}" if len(names) == 1 else ""
 
 
@@ -389,13 +403,15 @@ def recognizability_matrix(
     validity: str = "valid",
     stamp: str = "",
 ) -> Figure:
-    """Draw how often each evaluator recognizes the metamers of each set: evaluators down, sets and stages across.
+    """Draw how often each evaluator recognizes the metamers of each set.
+
+    Evaluators run down, sets and stages across.
 
     Parameters
     ----------
     table : DataFrame
         Columns set, stage, setting, evaluator, trained, took_part, ways, rule, validity, value,
-        n_valid, n_failed, n_not_judged; target, n_averaged and note are told when there. Rows of
+        n_valid, n_failed, n_not_judged; target, n_averaged and note are shown when there. Rows of
         ``mean of evaluators`` are set apart.
     ways : int, optional
         1000 or 16; the first in the table by default.
@@ -416,6 +432,17 @@ def recognizability_matrix(
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import recognizability_matrix
+    >>> row = {"set": "A", "stage": "late", "setting": "", "evaluator": "B", "trained": True}
+    >>> measure = {"took_part": False, "ways": 16, "rule": "sum", "validity": "valid", "value": 0.5}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> figure = recognizability_matrix(pd.DataFrame([{**row, **measure, **counts}]))
+    >>> len(figure.axes) > 0
+    True
     """
     columns = (
         *SET_KEY,
@@ -459,18 +486,20 @@ def recognizability_matrix(
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
-    return np.array([[format_number(one) for one in row] for row in values], dtype=object)
+    return np.array([[format_number(value) for value in row] for row in values], dtype=object)
 
 
 @checked
 def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "") -> Figure:
-    """Draw how far representations of metamers are from those of photographs: evaluators down, sets and stages across.
+    """Draw how far representations of metamers are from those of photographs.
+
+    Evaluators run down, sets and stages across.
 
     Parameters
     ----------
     table : DataFrame
         Columns set, stage, setting, evaluator, trained, took_part, validity, comparison, headline,
-        value, p, null_95, degenerate, n_valid, n_failed, n_not_judged; note is told when there.
+        value, p, null_95, degenerate, n_valid, n_failed, n_not_judged; note is shown when there.
         Rows with ``headline`` are drawn.
     validity : {"valid", "failed", "not judged"}
         Which metamers.
@@ -487,6 +516,18 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import divergence_heatmap
+    >>> row = {"set": "A", "stage": "late", "setting": "", "evaluator": "B", "trained": True}
+    >>> state = {"took_part": False, "validity": "valid", "comparison": "RE-metamer"}
+    >>> tested = {"headline": True, "value": 0.3, "p": 0.02, "null_95": 0.2, "degenerate": False}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> figure = divergence_heatmap(pd.DataFrame([{**row, **state, **tested, **counts}]))
+    >>> len(figure.axes) > 0
+    True
     """
     numbers = ("value", "p", "null_95", "degenerate")
     columns = (
@@ -504,8 +545,10 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     rows = text_columns(of_state(table[is_true(table["headline"])], "divergence", validity))
     refuse_repeats(rows, "divergence", ("evaluator", *SET_KEY))
     named = _evaluator_names(rows)
-    value, p, null = (_by_set(rows, list(named), one).to_numpy(dtype=float) for one in numbers[:3])
-    flags = rows.assign(**{one: is_true(rows[one]) for one in ("took_part", "degenerate")})
+    value, p, null = (
+        _by_set(rows, list(named), column).to_numpy(dtype=float) for column in numbers[:3]
+    )
+    flags = rows.assign(**{column: is_true(rows[column]) for column in ("took_part", "degenerate")})
     dashed = _by_set(flags, list(named), "took_part").to_numpy() == True  # noqa: E712
     degenerate = _by_set(flags, list(named), "degenerate").to_numpy() == True  # noqa: E712
     below = np.isfinite(value) & (p < 0.05)
@@ -514,10 +557,9 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
         + np.where(below, "*", "")
         + np.where(degenerate & np.isfinite(value), "†", "")
     )
-    second = np.array(
-        [[f"({format_number(one)})" if np.isfinite(one) else "" for one in row] for row in null],
-        object,
-    )
+    second = np.full(null.shape, "", dtype=object)
+    for cell in np.argwhere(np.isfinite(null)):
+        second[tuple(cell)] = f"({format_number(null[tuple(cell)])})"
     names, heads = _set_heads(rows)
     cells = _Cells(
         rows=list(named.values()),
@@ -553,7 +595,9 @@ def _compared(rows: pd.DataFrame) -> str:
         "MM": "between metamers (MM)",
         "RM": "photograph to metamer (RM)",
     }
-    return " and ".join(kinds.get(one, one) for one in str(rows["comparison"].iloc[0]).split("-"))
+    return " and ".join(
+        kinds.get(kind, kind) for kind in str(rows["comparison"].iloc[0]).split("-")
+    )
 
 
 # ---------------------------------------------------------------------------------------- observers
@@ -585,18 +629,41 @@ def observer_matrix(
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import observer_matrix
+    >>> pairs = {"generator": ["A", "A", "B", "B"], "judge": ["A", "B"] * 2}
+    >>> numbers = {"value": [0.9, 0.4, 0.3, 0.8], "n": 12, "self": [True, False, False, True]}
+    >>> figure = observer_matrix(pd.DataFrame({**pairs, **numbers}))
+    >>> len(figure.axes) > 0
+    True
     """
     need_columns(table, "observer", ("generator", "judge", "value", "n", "self"))
     rows = table.assign(
-        **{one: table[one].astype(object).fillna("").astype(str) for one in ("generator", "judge")}
+        **{
+            column: table[column].astype(object).fillna("").astype(str)
+            for column in ("generator", "judge")
+        }
     )
     rows["self"] = is_true(rows["self"])  # `assign` cannot take this name
     refuse_repeats(rows, "observer", ("generator", "judge"))
-    (down, sides), (across, heads) = (_grouped(rows, one) for one in ("generator", "judge"))
-    wide = {one: _square(rows, one, down, across) for one in ("value", "self")}
+    (down, sides), (across, heads) = (_grouped(rows, column) for column in ("generator", "judge"))
+    wide = {
+        column: rows.pivot(index="generator", columns="judge", values=column).reindex(
+            index=list(down), columns=list(across)
+        )
+        for column in ("value", "self")
+    }
     own = wide["self"].to_numpy() == True  # noqa: E712 - missing is not true
     inner = wide["value"].to_numpy(dtype=float)
-    values = _with_means(inner, own)
+    # Add means over rows and columns without cells of oneself.
+    others = np.ma.masked_array(inner, own | ~np.isfinite(inner))
+    values = np.full((inner.shape[0] + 1, inner.shape[1] + 1), np.nan)
+    values[:-1, :-1] = inner
+    values[:-1, -1] = others.mean(axis=1).filled(np.nan)
+    values[-1, :-1] = others.mean(axis=0).filled(np.nan)
     dashed = np.pad(own, ((0, 1), (0, 1)))
     words = _numbers(values)
     words[-1, -1] = ""
@@ -613,7 +680,10 @@ def observer_matrix(
     )
     low, high = np.nanmin(inner, initial=0.0), np.nanmax(inner, initial=1.0)
     counts = rows["n"].dropna()
-    n = "" if counts.empty else f"n = {_span(counts)} a cell"
+    n = ""
+    if not counts.empty:
+        least, most = int(counts.min()), int(counts.max())
+        n = f"n = {least} a cell" if least == most else f"n = {least} to {most} a cell"
     note = (
         f"{label.capitalize()}; generators down, judges across",
         n,
@@ -632,32 +702,14 @@ def _grouped(rows: pd.DataFrame, what: str) -> tuple[list[str], list[Group]]:
         return first[what].tolist(), []
     groups = first[f"{what}_group"].astype(object).fillna("").astype(str).tolist()
     known = list(dict.fromkeys(groups))
-    names = [name for one in known for name, group in zip(first[what], groups) if group == one]
-    return names, [(one, groups.count(one)) for one in known]
-
-
-def _square(
-    rows: pd.DataFrame, column: str, down: Sequence[str], across: Sequence[str]
-) -> pd.DataFrame:
-    return rows.pivot(index="generator", columns="judge", values=column).reindex(
-        index=list(down), columns=list(across)
-    )
-
-
-def _with_means(values: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Add means over rows and columns without cells of oneself."""
-    others = np.ma.masked_array(values, own | ~np.isfinite(values))
-    found = np.full((values.shape[0] + 1, values.shape[1] + 1), np.nan)
-    found[:-1, :-1] = values
-    found[:-1, -1] = others.mean(axis=1).filled(np.nan)
-    found[-1, :-1] = others.mean(axis=0).filled(np.nan)
-    return found
+    names = [
+        name
+        for group_name in known
+        for name, group in zip(first[what], groups)
+        if group == group_name
+    ]
+    return names, [(group_name, groups.count(group_name)) for group_name in known]
 
 
 def _with_last(groups: Sequence[Group]) -> list[Group]:
     return [*groups, ("", 1)] if groups else []
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"

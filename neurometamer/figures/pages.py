@@ -1,4 +1,7 @@
-"""Figures of many images, placed by hand in one axes: an axes for each image, and arranging them, takes seconds."""
+"""Figures of many images, placed by hand in one axes.
+
+An axes for each image, and arranging them, takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Page:
     Parameters
     ----------
     width, height, top : float
-        Of the figure, and of the margin above its parts; inches.
+        Width and height of the figure, and margin above its parts, in inches.
     stamp, note : str
         Above and below the parts; the note is wrapped, and further lines make the figure higher.
     """
@@ -68,7 +71,7 @@ class Page:
         text : str
             What.
         **style : object
-            Of matplotlib's text.
+            Arguments of matplotlib's text.
         """
         self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
 
@@ -82,7 +85,7 @@ class Page:
         pixels : ndarray
             (height, width, 3) uint8, or (height, width) for a color map.
         **style : object
-            Of matplotlib's imshow.
+            Arguments of matplotlib's imshow.
         """
         self.axes.imshow(
             pixels, aspect="auto", extent=(left, left + side, top + side, top), **style
@@ -94,7 +97,7 @@ class Page:
         Parameters
         ----------
         top, bottom : float
-            Of the heat maps, inches from the top.
+            Top and bottom of the heat maps, inches from the top.
         """
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
@@ -110,7 +113,10 @@ class Page:
         bar.set_label("dissimilarity, percentile", labelpad=1)
 
     def set_limits(self) -> None:
-        """Let one unit of the axes be an inch of the page (last, since every image sets the limits anew)."""
+        """Let one unit of the axes be an inch of the page.
+
+        This comes last, since every image sets the limits again.
+        """
         self.axes.set(xlim=(0, self.width), ylim=(self.height, self.top))
 
 
@@ -135,7 +141,9 @@ def stimulus_sheet(
     blocks: int = 2,
     stamp: str = "",
 ) -> Figure:
-    """Show the photographs with the images made from them, one row a photograph, in columns RE, AN, AI.
+    """Show the photographs with the images made from them.
+
+    There is one row a photograph, with the columns RE, AN and AI.
 
     Under each image stand the network's top-1 class and the confidence on the saved 8-bit file; an
     image that missed its criterion has a dashed frame and a cross.
@@ -165,6 +173,16 @@ def stimulus_sheet(
     ------
     InputError
         When columns are missing or images and rows differ in number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.study import stimulus_sheet
+    >>> rows = {"id": ["cat", "cat_ai"], "kind": ["RE", "AI"], "reference_id": "cat"}
+    >>> figure = stimulus_sheet(np.full((2, 3, 8, 8), 0.5), pd.DataFrame(rows))
+    >>> len(figure.axes)
+    1
     """
     need_columns(table, "stimulus", ("id", "kind", "reference_id"))
     if len(images) != len(table):
@@ -277,7 +295,10 @@ def _sheet_note(table: pd.DataFrame, n_shown: int, n_all: int) -> str:
 
 
 def _failed(row: pd.Series) -> bool:
-    """Read `success` as a CSV or an HDF5 table may hold it; an image without a verdict has not failed."""
+    """Read `success` as a CSV or an HDF5 table may hold it.
+
+    An image without a value has not failed.
+    """
     value = row.get("success")
     return value is not None and not pd.isna(value) and str(value).lower() in ("false", "0", "0.0")
 
@@ -304,7 +325,9 @@ def _caption(row: pd.Series, failed: bool) -> str:
 
 
 def percentile_rdm(rdm: np.ndarray) -> np.ndarray:
-    """Replace the dissimilarities of one RDM by their percentile rank among its pairs, ties averaged.
+    """Replace the dissimilarities of one RDM by percentile ranks among its pairs.
+
+    Ties have the mean of their ranks.
 
     Parameters
     ----------

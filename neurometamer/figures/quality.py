@@ -67,7 +67,7 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     ----------
     table : DataFrame
         Columns set, stage, setting, metric, name, arrow, validity, value, low, high,
-        photograph_value, note, n_valid, n_failed, n_not_judged; scale is told when there.
+        photograph_value, note, n_valid, n_failed, n_not_judged; scale is shown when there.
     validity : {"valid", "failed", "not judged"}
         Which metamers.
     stamp : str
@@ -83,11 +83,22 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     ------
     InputError
         When columns or rows are missing, or a bar has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.evaluation import quality_bars
+    >>> rows = {"set": ["A", "B"], "stage": "late", "setting": "", "metric": "ssim", "name": "SSIM"}
+    >>> values = {"arrow": "↑", "validity": "valid", "value": [0.3, 0.4], "low": 0.2, "high": 0.5}
+    >>> counts = {"n_valid": 12, "n_failed": 0, "n_not_judged": 0}
+    >>> table = pd.DataFrame({**rows, **values, "photograph_value": None, "note": "", **counts})
+    >>> quality_bars(table).axes[0].get_title()
+    'SSIM ↑'
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    told = (
+    columns = (
         "metric",
         "name",
         "arrow",
@@ -98,13 +109,16 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
         "photograph_value",
         "note",
     )
-    need_columns(table, "image quality", (*SET_KEY, *told, *COUNTS))
+    need_columns(table, "image quality", (*SET_KEY, *columns, *COUNTS))
     rows = text_columns(of_state(table, "image quality", validity))
     refuse_repeats(rows, "image quality", (*SET_KEY, "metric"))
     keys = order_sets(rows)
-    sets = list(dict.fromkeys(one for one, _, _ in keys))
+    sets = list(dict.fromkeys(set_name for set_name, _, _ in keys))
     several = rows["setting"].nunique() > 1
-    slots = _order_slots(keys)
+    # List stages with their settings, in order, each once.
+    known = list(dict.fromkeys((stage, setting) for _, stage, setting in keys))
+    stages = order_stages([stage for stage, _ in known])
+    slots = sorted(known, key=lambda slot: stages.index(slot[0]))
     names = Names()
     metrics = list(dict.fromkeys(rows["metric"]))
     plan = plan_ticks(
@@ -119,7 +133,7 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     photographs = (
         ["photographs"] if np.isfinite(rows["photograph_value"].astype(float)).any() else []
     )
-    labels = [names.fit(one, width - 1, TICK, 2) for one in sets] + photographs
+    labels = [names.fit(set_name, width - 1, TICK, 2) for set_name in sets] + photographs
     n_rows = -(-(len(metrics) + 1) // per_row)
     with figure_style():
         height = (1.55 + plan.height) * n_rows + legend_plan(labels, width)[1]
@@ -142,21 +156,10 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
         return figure
 
 
-def _order_slots(keys: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
-    """List stages with their settings, in order, each once."""
-    known = list(dict.fromkeys((stage, setting) for _, stage, setting in keys))
-    return [
-        one
-        for stage in order_stages([stage for stage, _ in known])
-        for one in known
-        if one[0] == stage
-    ]
-
-
 def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]:
     first = rows.drop_duplicates("metric")
     scales = (
-        "; ".join(": ".join(one) for one in zip(first["name"], first["scale"]))
+        "; ".join(": ".join(pair) for pair in zip(first["name"], first["scale"]))
         if "scale" in rows.columns
         else ""
     )
@@ -175,7 +178,10 @@ def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]
 
 
 def _style(rank: int) -> dict[str, Any]:
-    """Color and hatching of the nth set: sets of one color differ in hatching, and neighbors in both."""
+    """Choose color and hatching of the nth set.
+
+    Sets of one color differ in hatching, and neighbors in both.
+    """
     hatch = _BARS[(rank + rank // len(HUES)) % len(_BARS)]
     return {
         "facecolor": HUES[rank % len(HUES)],
@@ -194,14 +200,16 @@ class _Bars:
     width: float
 
     def places(self, rows: pd.DataFrame) -> np.ndarray:
-        middle = [self.slots.index(one) for one in zip(rows["stage"], rows["setting"], strict=True)]
-        rank = [list(self.sets).index(one) for one in rows["set"]]
+        middle = [
+            self.slots.index(slot) for slot in zip(rows["stage"], rows["setting"], strict=True)
+        ]
+        rank = [list(self.sets).index(set_name) for set_name in rows["set"]]
         return np.array(middle) + (np.array(rank) - (len(self.sets) - 1) / 2) * self.width
 
     def draw(self, axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
         places = self.places(rows)
-        for rank, one in enumerate(self.sets):
-            own = (rows["set"] == one).to_numpy() & np.isfinite(heights)
+        for rank, set_name in enumerate(self.sets):
+            own = (rows["set"] == set_name).to_numpy() & np.isfinite(heights)
             axes.bar(places[own], heights[own], width=0.92 * self.width, **_style(rank))
 
 
@@ -209,21 +217,22 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars, inches: float) -> 
     first = rows.iloc[0]
     axes.set_title(f"{first['name']} {first['arrow']}", parse_math=False)
     notes = {
-        one
-        for one in rows["note"].astype(object).fillna("").astype(str)
-        if one.startswith("skipped")
+        reason
+        for reason in rows["note"].astype(object).fillna("").astype(str)
+        if reason.startswith("skipped")
     }
     value, low, high, before = (
-        rows[one].to_numpy(dtype=float) for one in ("value", "low", "high", "photograph_value")
+        rows[column].to_numpy(dtype=float)
+        for column in ("value", "low", "high", "photograph_value")
     )
     if notes and np.isnan(value).all():
         # Of a set without a valid metamer that is told too, after the same words.
-        whole = sorted(
-            one
-            for one in notes
-            if not any(one != other and one.startswith(other) for other in notes)
+        reasons = sorted(
+            reason
+            for reason in notes
+            if not any(reason != other and reason.startswith(other) for other in notes)
         )
-        _say_why(axes, "; ".join(whole), inches)
+        _say_why(axes, "; ".join(reasons), inches)
         return
     bottom, top = _limits(np.concatenate([value, low, high, before]))
     axes.set_ylim(bottom, top)
@@ -242,10 +251,10 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars, inches: float) -> 
     )
     where: dict[str, Any] = {"ha": "center", "fontsize": 8, "color": INK}
     box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-    for place, one in zip(places, value, strict=True):
-        if np.isnan(one):
+    for place, bar in zip(places, value, strict=True):
+        if np.isnan(bar):
             axes.text(place, 0, "–", va="bottom", **where)
-        elif np.isinf(one):
+        elif np.isinf(bar):
             axes.text(place, 0.97 * top, "∞", va="top", bbox=box, **where)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.grid(axis="y")
@@ -280,15 +289,15 @@ def _draw_share(axes: Axes, rows: pd.DataFrame, bars: _Bars, validity: str, inch
     axes.set_ylim(0, 1.45)
     axes.set_yticks([0, 0.5, 1])
     words = [share_words(row, validity) for _, row in rows.iterrows()]
-    parts = [one.partition("/") for one in words]
+    parts = [word.partition("/") for word in words]
     shares = np.array([int(a) / int(b) if b.isdigit() and int(b) else 0.0 for a, _, b in parts])
     bars.draw(axes, rows, shares)
     turned = widest(words, _SMALL) > bars.width * inches
-    for place, share, one in zip(bars.places(rows), shares, words, strict=True):
+    for place, share, word in zip(bars.places(rows), shares, words, strict=True):
         axes.text(
             place,
             share + 0.03,
-            one,
+            word,
             ha="center",
             va="bottom",
             rotation=90 * turned,

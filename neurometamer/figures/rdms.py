@@ -1,4 +1,4 @@
-"""Stimuli by their dissimilarities: RDMs with bands of categories, and the images themselves placed by MDS or t-SNE."""
+"""Stimuli by their dissimilarities: RDMs with bands, and the images placed by MDS or t-SNE."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ class _Categories:
 
     @classmethod
     def of(cls, categories: Sequence[str], order: Sequence[str] = ()) -> _Categories:
-        found = dict.fromkeys(map(str, categories))
+        present = dict.fromkeys(map(str, categories))
         if order:
-            if unknown := [one for one in found if one not in order]:
+            if unknown := [category for category in present if category not in order]:
                 raise unknown_name("category", unknown[0], order)
-            return cls(tuple(one for one in dict.fromkeys(order) if one in found))
-        known = [one for one in KINDS if one in found]
-        return cls((*known, *sorted(one for one in found if one not in KINDS)))
+            return cls(tuple(category for category in dict.fromkeys(order) if category in present))
+        known = [kind for kind in KINDS if kind in present]
+        return cls((*known, *sorted(category for category in present if category not in KINDS)))
 
     def sign(self, name: str) -> str:
         if widest(self.names, 7) <= text_width("WW", 7):
@@ -197,7 +197,9 @@ def banded_rdms(
     columns_per_band: int = 6,
     stamp: str = "",
 ) -> Figure:
-    """Draw a grid of RDMs with the categories of the stimuli along both edges, each scaled to its own percentiles.
+    """Draw a grid of RDMs with the categories of the stimuli along both edges.
+
+    Each RDM is scaled to its own percentiles.
 
     Parameters
     ----------
@@ -228,6 +230,21 @@ def banded_rdms(
     InputError
         When numbers of titles, ids or categories do not fit the matrices, or an RDM is not
         symmetric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import banded_rdms
+    >>> rdm = 1.0 - np.eye(4)
+    >>> figure = banded_rdms(
+    ...     np.array([[rdm, rdm]]),
+    ...     row_titles=["S1"],
+    ...     column_titles=["V1", "LO"],
+    ...     ids=["a", "b", "c", "d"],
+    ...     categories=["animal", "animal", "tool", "tool"],
+    ... )
+    >>> type(figure).__name__
+    'Figure'
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
     order = stimulus_order(within or ids, categories, category_order)
@@ -265,8 +282,7 @@ def _checked(
     if matrices.ndim != 4 or matrices.shape != (len(rows), len(columns), n, n) or not matrices.size:
         raise InputError(
             f"RDMs of shape {matrices.shape} came with {len(rows)} row titles, {len(columns)} "
-            f"column titles and {n} "
-            "ids; the shape must be (rows, columns, ids, ids)."
+            f"column titles and {n} ids; the shape must be (rows, columns, ids, ids)."
         )
     uneven = ~np.isclose(
         matrices, np.swapaxes(matrices, -1, -2), rtol=1e-5, atol=1e-8, equal_nan=True
@@ -291,7 +307,7 @@ def rdm_pairs(
     matrices : ndarray, shape (n_rows, n_columns, n, n)
         Dissimilarities.
     row_titles, column_titles : sequence of str
-        Of the grid.
+        Titles of the grid.
     ids : sequence of str
         Stimuli.
 
@@ -304,10 +320,20 @@ def rdm_pairs(
     ------
     InputError
         As `banded_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import rdm_pairs
+    >>> rdm = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> ids = ["cat", "cup"]
+    >>> rdm_pairs(rdm[np.newaxis, np.newaxis], row_titles=["S1"], column_titles=["V1"], ids=ids)
+      row column first second  dissimilarity  percentile
+    0  S1     V1   cat    cup            1.0         0.0
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
     first, second = np.triu_indices(len(ids), 1)
-    names = np.array([str(one) for one in ids], dtype=object)
+    names = np.array([str(name) for name in ids], dtype=object)
     parts = []
     for row, column in np.ndindex(*matrices.shape[:2]):
         rdm = matrices[row, column]
@@ -346,7 +372,7 @@ class _BandPage(_KeyedPage):
         narrow = np.diff(self.starts).min() * self.side / len(members)
         signs = [self.categories.sign(name) for name in self.categories.names]
         self.narrow_signs = (
-            max(text_width(one, 6.5, bold=True) for one in signs) <= _BAR + 0.01
+            max(text_width(sign, 6.5, bold=True) for sign in signs) <= _BAR + 0.01
         )  # all or none
         self.named = bool(narrow >= 0.11)  # names beside the bar, where none touches the next
         self.margin = 0.4 + self.named * (min(widest(self.categories.names, 6.5), 1.4) + 0.06)
@@ -354,9 +380,8 @@ class _BandPage(_KeyedPage):
         across = page_width(max(self.margin + width * self.step + 0.75, 4.6), stamp)
         note = (
             "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the "
-            "same order "
-            f"everywhere: by category, in the order of the key, then {then} ({len(members)} "
-            "stimuli)."
+            f"same order everywhere: by category, in the order of the key, then {then} "
+            f"({len(members)} stimuli)."
         )
         note = textwrap.fill(note, int(across * 15.5))
         self.band = self.title + n_rows * self.step
@@ -375,7 +400,7 @@ class _BandPage(_KeyedPage):
         left, top = self._corner(row, band, column)
         self.image(left, top, self.side, percentiles, **heat_colors())
         for name, low, high in zip(self.categories.names, self.starts, self.starts[1:]):
-            start, length = (one * self.side / len(self.members) for one in (low, high - low))
+            start, length = (edge * self.side / len(self.members) for edge in (low, high - low))
             self.sign(name, left + start, top - _BAR - 0.02, length, _BAR)
             self.sign(name, left - _BAR - 0.02, top + start, _BAR, length, signed=self.narrow_signs)
             if self.named and column == 0:
@@ -435,9 +460,9 @@ def arrange_stimuli(
     method : str
         One of `ARRANGEMENTS`.
     seed : int
-        Of the random starts (MDS).
+        Seed of the random starts (MDS).
     perplexity : float, optional
-        Of t-SNE; by default the smaller of 30 and (n - 1) / 3.
+        Perplexity of t-SNE; by default the smaller of 30 and (n - 1) / 3.
 
     Returns
     -------
@@ -458,12 +483,21 @@ def arrange_stimuli(
     Axes have no meaning. In MDS distances on the whole page count (stress-1: 0 is perfect, .2 poor;
     Kruskal 1964); in t-SNE only who is near whom (trustworthiness: 1 is perfect; Venna & Kaski
     2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.figures.rsa import arrange_stimuli
+    >>> x = np.array([0.0, 1.0, 4.0, 6.0])
+    >>> table = arrange_stimuli(abs(x - x[:, np.newaxis]), ["a", "b", "c", "d"])
+    >>> table["id"].tolist()
+    ['a', 'b', 'c', 'd']
     """
     if method not in ARRANGEMENTS:
         raise unknown_name("arrangement", method, ARRANGEMENTS)
     if again := duplicates(map(str, ids)):
         raise InputError(f"stimuli named twice: {name_ids(again)}.")
-    order = np.argsort([str(one) for one in ids], kind="stable")
+    order = np.argsort([str(name) for name in ids], kind="stable")
     distances, negative = _distances(np.asarray(rdm, dtype=float), ids)
     distances = distances[np.ix_(order, order)]
     if method == "mds":
@@ -475,7 +509,7 @@ def arrange_stimuli(
         words = f"{ARRANGEMENTS[method]}, perplexity {used:.3g}"
     placed = np.empty_like(points)
     placed[order] = _turned(points)
-    names = [str(one) for one in ids]
+    names = [str(name) for name in ids]
     about: dict[str, Any] = {
         "method": words,
         "measure": measure,
@@ -509,7 +543,10 @@ def _distances(rdm: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, int]:
 
 
 def _classical(distances: np.ndarray) -> np.ndarray:
-    """Scale classically (Torgerson): the two largest components of the centered squared distances."""
+    """Scale classically (Torgerson) to two dimensions.
+
+    These are the two largest components of the centered squared distances.
+    """
     center = np.eye(len(distances)) - 1 / len(distances)
     values, vectors = np.linalg.eigh(-0.5 * center @ distances**2 @ center)
     return vectors[:, [-1, -2]] * np.sqrt(
@@ -538,16 +575,12 @@ def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
             eps=1e-6,
             normalized_stress=False,
         )
-        stress = _stress(distances, points)
+        # Give Kruskal's stress-1: misfit over the distances drawn.
+        drawn = np.linalg.norm(points[:, np.newaxis] - points, axis=2)
+        stress = float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
         if stress < least - 1e-6:
             best, least = points, stress
     return best, "stress-1", least
-
-
-def _stress(distances: np.ndarray, points: np.ndarray) -> float:
-    """Give Kruskal's stress-1: misfit over the distances drawn."""
-    drawn = np.linalg.norm(points[:, np.newaxis] - points, axis=2)
-    return float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
 
 
 def _neighbored(
@@ -625,6 +658,16 @@ def stimulus_scatter(
     ------
     InputError
         When columns, rows or images are missing, or an id comes twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import stimulus_scatter
+    >>> table = pd.DataFrame({"id": ["a", "b"], "x": [0.0, 1.0], "y": [0.0, 1.0]})
+    >>> figure = stimulus_scatter(table, {name: np.full((3, 8, 8), 0.5) for name in "ab"})
+    >>> len(figure.axes)
+    1
     """
     need_columns(table, "arrangement", ("id", "x", "y"))
     rows = table.assign(id=table["id"].astype(str))
@@ -639,7 +682,7 @@ def stimulus_scatter(
     shown = rows[placed]
     chosen = np.linspace(0, max(len(shown) - 1, 0), min(limit, len(shown))).round().astype(int)
     pictured = set(shown["id"].iloc[chosen])
-    if lost := [one for one in shown["id"] if one in pictured and one not in images]:
+    if lost := [name for name in shown["id"] if name in pictured and name not in images]:
         raise InputError(f"no image of {name_ids(lost)}.")
     with figure_style():
         page = _ScatterPage(shown, len(pictured), int((~placed).sum()), category_order, stamp)
@@ -658,7 +701,7 @@ class _ScatterPage(_KeyedPage):
     def __init__(
         self, rows: pd.DataFrame, n_images: int, n_lost: int, order: Sequence[str], stamp: str
     ) -> None:
-        members = [one for one in rows["category"] if one]
+        members = [category for category in rows["category"] if category]
         self.categories = _Categories.of(members, order)
         self.labels = _key_labels(self.categories, members)
         self.side = float(np.clip(self.area / (1.9 * np.sqrt(max(len(rows), 1))), 0.26, 0.9))
@@ -724,7 +767,7 @@ def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
         return rows[name].iloc[0] if name in rows.columns and len(rows) else None
 
     method, measure, score, negative = (
-        first(one) for one in ("method", "measure", "score", "n_negative")
+        first(column) for column in ("method", "measure", "score", "n_negative")
     )
     near = (
         "only who is near whom has meaning"
@@ -755,7 +798,10 @@ def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
 
 
 def _thumbnail(image: np.ndarray, size: int) -> np.ndarray:
-    """Turn an image into 8-bit levels of at most `size` pixels, with white beside it where it is not square."""
+    """Turn an image into 8-bit levels of at most `size` pixels.
+
+    White is added beside images that are not square.
+    """
     from PIL import Image
 
     values = np.asarray(image, dtype=float)

@@ -1,4 +1,7 @@
-"""Models of a region: its best layer, weighted layers beside the best and the average, and the order of regions."""
+"""Models of a region: best layer, weighted layers, and the order of regions.
+
+Weighted layers stand beside the best layer and the average.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ MODEL_MARKS = {"weighted": ("s", HUES[0]), "best layer": ("^", HUES[1]), "averag
 
 @checked
 def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
-    """Draw the best layer of each ROI as chosen and told on the same data, beside what it is worth on other data.
+    """Draw the best layer of each ROI as chosen and measured on the same data.
+
+    Beside it stands its value on other data.
 
     Parameters
     ----------
@@ -83,6 +88,16 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import best_layer_marks
+    >>> row = {"roi": "V1", "subject": "S1", "layer": "early", "score": 0.2, "ci_low": 0.1}
+    >>> naive = {"ci_high": 0.3, "naive_layer": "late", "naive_score": 0.4}
+    >>> figure = best_layer_marks(pd.DataFrame([{**row, **naive}]))
+    >>> len(figure.axes)
+    1
     """
     columns = (
         "roi",
@@ -105,10 +120,12 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
             rows.assign(model="cross-validated"),
         ]
     )
-    whole = combine_subjects(rows, ("roi",), "score").set_index("roi")
-    told = zip(whole.index, whole["layer"], whole["naive_layer"])
+    over_subjects = combine_subjects(rows, ("roi",), "score").set_index("roi")
+    layers_of_roi = zip(over_subjects.index, over_subjects["layer"], over_subjects["naive_layer"])
     heads = {
-        roi: f"{roi}\n{layer}\n({naive})" for roi, layer, naive in told if isinstance(layer, str)
+        roi: f"{roi}\n{layer}\n({naive})"
+        for roi, layer, naive in layers_of_roi
+        if isinstance(layer, str)
     }
     note = (
         _whose_words(rows, "its two values joined"),
@@ -148,16 +165,19 @@ def _paired(
     stamp: str,
     differences: pd.DataFrame | None = None,
 ) -> Figure:
-    """Draw scores of models side by side in each ROI, joined within subjects; below them their differences."""
+    """Draw scores of models side by side in each ROI, joined within subjects.
+
+    Their differences stand below.
+    """
     rois, subjects, names = order_places(rows["roi"]), people_of(rows), Names()
-    whole = combine_subjects(rows, ("roi", "model"), "score")
-    plan = plan_ticks(names, [heads.get(one, one) for one in rois], max(0.85, 4.2 / len(rois)), 1.5)
+    over_subjects = combine_subjects(rows, ("roi", "model"), "score")
+    plan = plan_ticks(names, [heads.get(roi, roi) for roi in rois], max(0.85, 4.2 / len(rois)), 1.5)
     width = page_width(max(plan.width * len(rois) + 0.75, 5.0), stamp)
     contrasts = [] if differences is None else list(dict.fromkeys(differences["contrast"]))
     entries = [*looks, *contrasts]
     made = (
         "The mean over subjects was computed for this figure"
-        if whole["made_here"].astype(bool).any()
+        if over_subjects["made_here"].astype(bool).any()
         else ""
     )
     height = (
@@ -169,10 +189,10 @@ def _paired(
         )
         panels = figure.subplots(1 + bool(contrasts), 1, squeeze=False)[:, 0]
         handles = _draw_models(
-            panels[0], rows[rows["subject"] != MEAN], whole, rois, looks, len(subjects) > 1
+            panels[0], rows[rows["subject"] != MEAN], over_subjects, rois, looks, len(subjects) > 1
         )
         # intervals of single subjects are not drawn and take no room
-        drawn = (numbers_of(whole, one) for one in ("score", "ci_low", "ci_high"))
+        drawn = (numbers_of(over_subjects, column) for column in ("score", "ci_low", "ci_high"))
         panels[0].set_ylim(axis_limits([numbers_of(rows, "score"), *drawn]))
         finish_axes(panels[0], plan, QUANTITIES["similarity"])
         if differences is not None:
@@ -185,7 +205,7 @@ def _paired(
 def _draw_models(
     axes: Axes,
     single: pd.DataFrame,
-    whole: pd.DataFrame,
+    over_subjects: pd.DataFrame,
     rois: Sequence[str],
     looks: dict[str, tuple[str, str]],
     several: bool,
@@ -205,7 +225,9 @@ def _draw_models(
             )
     handles = []
     for (model, (marker, face)), shift in zip(looks.items(), shifts):
-        of_model = whole[whole["model"] == model].set_index("roi").reindex(list(rois))
+        of_model = (
+            over_subjects[over_subjects["model"] == model].set_index("roi").reindex(list(rois))
+        )
         x = np.arange(len(rois)) + shift
         style: dict[str, Any] = {
             "linestyle": "",
@@ -226,9 +248,13 @@ def _draw_models(
 def _draw_differences(
     axes: Axes, rows: pd.DataFrame, rois: Sequence[str], contrasts: Sequence[str]
 ) -> list[Any]:
-    whole, handles = combine_subjects(rows, ("roi", "contrast"), "difference"), []
+    over_subjects, handles = combine_subjects(rows, ("roi", "contrast"), "difference"), []
     for rank, (contrast, shift) in enumerate(zip(contrasts, spread_over(len(contrasts), 0.26))):
-        own = whole[whole["contrast"] == contrast].set_index("roi").reindex(list(rois))
+        own = (
+            over_subjects[over_subjects["contrast"] == contrast]
+            .set_index("roi")
+            .reindex(list(rois))
+        )
         x, values = np.arange(len(rois)) + shift, own["difference"].to_numpy(dtype=float)
         style: dict[str, Any] = {
             "linestyle": "",
@@ -244,15 +270,10 @@ def _draw_differences(
             draw_whisker(axes, x[i], low[i], high[i])
             if word:
                 draw_star(axes, x[i], float(np.nanmax([values[i], high[i]])), word)
-    axes.set_ylim(
-        _around_zero([numbers_of(whole, one) for one in ("difference", "ci_low", "ci_high")])
-    )
+    ends = [numbers_of(over_subjects, column) for column in ("difference", "ci_low", "ci_high")]
+    farthest = float(np.nanmax(np.abs(np.concatenate([*ends, np.zeros(1)])))) or 0.1
+    axes.set_ylim(-1.2 * farthest, 1.2 * farthest)
     return handles
-
-
-def _around_zero(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    farthest = float(np.nanmax(np.abs(np.concatenate([*values, np.zeros(1)])))) or 0.1
-    return -1.2 * farthest, 1.2 * farthest
 
 
 @checked
@@ -288,6 +309,16 @@ def model_marks(
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import model_marks
+    >>> rows = {"roi": "V1", "subject": "S1", "model": ["best layer", "weighted layers"]}
+    >>> scores = {"score": [0.2, 0.3], "ci_low": [0.1, 0.2], "ci_high": [0.3, 0.4]}
+    >>> figure = model_marks(pd.DataFrame({**rows, **scores}))
+    >>> len(figure.axes)
+    1
     """
     need_columns(models, "models", ("roi", "subject", "model", "score", "ci_low", "ci_high"))
     rows = names_as_text(one_kind(models, "models", kind), "roi", "subject", "model")
@@ -302,12 +333,13 @@ def model_marks(
             one_kind(differences, "differences", kind), "roi", "subject", "contrast"
         )
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
-    found = list(dict.fromkeys(rows["model"]))
-    order = [one for one in MODEL_MARKS if one in found] + [
-        one for one in found if one not in MODEL_MARKS
-    ]
-    others = zip([one for one in order if one not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES))
-    looks = {one: MODEL_MARKS[one] for one in order if one in MODEL_MARKS} | dict(others)
+    present = list(dict.fromkeys(rows["model"]))
+    order = [model for model in MODEL_MARKS if model in present]
+    order += [model for model in present if model not in MODEL_MARKS]
+    others = zip(
+        [model for model in order if model not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES)
+    )
+    looks = {model: MODEL_MARKS[model] for model in order if model in MODEL_MARKS} | dict(others)
     note = (
         _whose_words(rows, "its models joined"),
         _interval_words(rows),
@@ -345,6 +377,16 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     InputError
         When columns or rows are missing, a subject has several rows, or orders differ or cannot be
         read.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import hierarchy_lines
+    >>> row = {"subject": "S1", "order": "V1 < V2 < LO", "statistic": "tau-b", "value": 0.8}
+    >>> places = "V1: 1.0 (early); V2: 1.5 (early); LO: 2.0 (late)"
+    >>> figure = hierarchy_lines(pd.DataFrame([{**row, "preferred_layers": places, "p": 0.2}]))
+    >>> len(figure.axes)
+    1
     """
     need_columns(
         table, "hierarchy", ("subject", "order", "preferred_layers", "statistic", "value", "p")
@@ -359,11 +401,11 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         )
     rois, subjects, names = orders[0].split(" < "), people_of(rows), Names()
     read = [_preferred(text, rois) for text in rows["preferred_layers"]]
-    told = dict(enumerate(layers, 1)) or {
-        key: name for _, found in read for key, name in found.items()
+    numbered = dict(enumerate(layers, 1)) or {
+        key: name for _, names_by_number in read for key, name in names_by_number.items()
     }
     plan = plan_ticks(names, rois, max(0.7, 4.2 / len(rois)), 1.3)
-    sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(told.items())}
+    sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(numbered.items())}
     width = page_width(
         max(plan.width * len(rois) + 0.8 + widest(list(sides.values()), 8.5), 5.0), stamp
     )
@@ -399,17 +441,20 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
 
 
 def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, str]]:
-    """Read ``"V1: 1.25 (conv1); V2: …"``: numbers, and the names of the layers nearest to them; empty is missing."""
+    """Read ``"V1: 1.25 (conv1); V2: …"``: numbers, and the layers nearest to them.
+
+    Numbers are NaN where the text is empty.
+    """
     if not text:
         return [np.nan] * len(rois), {}
     pattern = "; ".join(rf"{re.escape(roi)}: (nan|[\d.]+) \((.*)\)" for roi in rois)
-    found = re.fullmatch(pattern, text)
-    if found is None:
+    match = re.fullmatch(pattern, text)
+    if match is None:
         raise InputError(
             f"preferred_layers {text!r} is not of the form '{rois[0]}: 1.25 (layer); …' for {rois}."
         )
-    numbers = [float(one) for one in found.groups()[::2]]
-    pairs = zip(numbers, found.groups()[1::2])
+    numbers = [float(group) for group in match.groups()[::2]]
+    pairs = zip(numbers, match.groups()[1::2])
     return numbers, {round(number): name for number, name in pairs if np.isfinite(number)}
 
 

@@ -121,8 +121,8 @@ def kind_bars(
     ----------
     table : DataFrame
         Columns system, subject (``mean``: over subjects), place, pair, quantity, value, ci_low,
-        ci_high (of ``kinds.csv``). Used when there: p_corrected, correction, family; interval,
-        method, n; null_low and null_high, or null_95; ceiling_low, ceiling_high, ceiling.
+        ci_high (of ``image_types.csv``). Used when there: p_corrected, correction, family;
+        interval, method, n; null_low and null_high, or null_95; ceiling_low, ceiling_high, ceiling.
     system : str
         ``"brain"`` or ``"network"``.
     quantity : {"similarity", "difference"}
@@ -140,18 +140,29 @@ def kind_bars(
     ------
     InputError
         When columns or rows are missing, or a bar has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import kind_bars
+    >>> rows = {"system": "network", "subject": "", "place": "late", "pair": ["RE-AN", "RE-AI"]}
+    >>> values = {"value": [0.1, 0.6], "ci_low": [0.0, 0.5], "ci_high": [0.2, 0.7]}
+    >>> table = pd.DataFrame({**rows, "quantity": "similarity", **values})
+    >>> figure = kind_bars(table, system="network")
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['RE–AN', 'RE–AI']
     """
     need_columns(
         table,
-        "kinds",
+        "image_types",
         ("system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high"),
     )
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
     rows = names_as_text(table, "system", "subject", "place", "pair", "quantity")
     rows = rows[(rows["system"] == system) & (rows["quantity"] == quantity)]
-    need_columns(rows, f"kinds ({system}, {quantity})", ())
-    refuse_repeats(rows, "kinds", ("place", "pair", "subject"))
+    need_columns(rows, f"image_types ({system}, {quantity})", ())
+    refuse_repeats(rows, "image_types", ("place", "pair", "subject"))
     if quantity == "difference":  # a ceiling bounds a similarity
         rows = rows.drop(columns=["ceiling_low", "ceiling_high", "ceiling"], errors="ignore")
     places, pairs, subjects = (
@@ -159,21 +170,22 @@ def kind_bars(
         list(dict.fromkeys(rows["pair"])),
         people_of(rows),
     )
-    whole, names = combine_subjects(rows, ("place", "pair"), "value"), Names()
+    over_subjects, names = combine_subjects(rows, ("place", "pair"), "value"), Names()
     single = rows[rows["subject"] != MEAN] if len(subjects) > 1 else rows.iloc[:0]
     bands = -(-len(places) // _MOST_PLACES)
     across = -(-len(places) // bands)
     plan = plan_ticks(names, places, max(0.3 * len(pairs) + 0.2, 4.2 / across), 1.2)
     width = page_width(max(plan.width * across + 0.75, 5.0), stamp)
-    note = join_note(*_kind_words(rows, whole, subjects), names.note)
-    entries = [*(PAIRS.get(one, one) for one in pairs), *_legend_words(rows, single, subjects)]
+    note = join_note(*_kind_words(rows, over_subjects, subjects), names.note)
+    entries = [PAIRS.get(pair, pair) for pair in pairs]
+    entries += [words for _, words in _legend_entries(rows, single, subjects)]
     height = (2.1 + plan.height) * bands + legend_plan(entries, width)[1]
     with figure_style():
         figure = new_figure(width, height + 0.34 * bool(stamp), "", note)
         panels = figure.subplots(bands, 1, sharey=True, squeeze=False)[:, 0]
         for band, panel in enumerate(panels):
             here = places[band * across : (band + 1) * across]
-            _draw_kinds(panel, whole, single, here, pairs, subjects)
+            _draw_kinds(panel, over_subjects, single, here, pairs, subjects)
             shown = plan.names[band * across : (band + 1) * across]
             finish_axes(
                 panel,
@@ -184,7 +196,12 @@ def kind_bars(
             panel.set_xlim(-0.5 - beside, across - 0.5 + beside)
         # intervals of single subjects are not drawn and take no room
         panels[0].set_ylim(
-            axis_limits([numbers_of(rows, "value"), *(numbers_of(whole, one) for one in _LEVELS)])
+            axis_limits(
+                [
+                    numbers_of(rows, "value"),
+                    *(numbers_of(over_subjects, column) for column in _LEVELS),
+                ]
+            )
         )
         top_legend(figure, *_kind_legend(rows, single, pairs, subjects), width, stamp)
         return figure
@@ -202,23 +219,26 @@ _LEVELS = (
 )
 
 
-def _kind_words(rows: pd.DataFrame, whole: pd.DataFrame, subjects: Sequence[str]) -> list[str]:
-    made = whole["made_here"].astype(bool)
-    one = "the value" if len(subjects) < 2 else "the mean over subjects"
-    drawn = np.isfinite(numbers_of(whole, "ci_low")).any()
-    kinds = each_name(whole, "interval", ", ")
+def _kind_words(
+    rows: pd.DataFrame, over_subjects: pd.DataFrame, subjects: Sequence[str]
+) -> list[str]:
+    made = over_subjects["made_here"].astype(bool)
+    bar_words = "the value" if len(subjects) < 2 else "the mean over subjects"
+    drawn = np.isfinite(numbers_of(over_subjects, "ci_low")).any()
+    kinds = each_name(over_subjects, "interval", ", ")
     return [
-        f"Bar: {one}" + (", computed for this figure, without interval" if made.any() else ""),
+        f"Bar: {bar_words}"
+        + (", computed for this figure, without interval" if made.any() else ""),
         (f"Whisker: its interval ({kinds})" if kinds else "Whisker: its interval")
         if drawn
         else ""
         if made.all()
         else "No interval in the table",
-        f"Method: {describe_methods(whole) or 'not named in the table'}",
-        family_note(whole),
+        f"Method: {describe_methods(over_subjects) or 'not named in the table'}",
+        family_note(over_subjects),
         ceiling_note(rows),
         describe_sizes(rows),
-        "No value: no bar" if not np.isfinite(numbers_of(whole, "value")).all() else "",
+        "No value: no bar" if not np.isfinite(numbers_of(over_subjects, "value")).all() else "",
     ]
 
 
@@ -230,19 +250,21 @@ def _null_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(high), 0.0, np.nan), high
 
 
-def _legend_words(rows: pd.DataFrame, single: pd.DataFrame, subjects: Sequence[str]) -> list[str]:
+def _legend_entries(
+    rows: pd.DataFrame, single: pd.DataFrame, subjects: Sequence[str]
+) -> list[tuple[str, str]]:
+    """List what the legend has beside the pairs: null, ceiling or people, and its words."""
     two = {"null_low", "null_high"} <= set(rows.columns)
-    words = []
+    entries = []
     if np.isfinite(_null_ends(rows)[1]).any():
-        words.append("95 % of the permutation null" + ("" if two else " lie below the upper edge"))
+        edge = "" if two else " lie below the upper edge"
+        entries.append(("null", f"95 % of the permutation null{edge}"))
     if np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any():
-        words.append("noise ceiling")
+        entries.append(("ceiling", "noise ceiling"))
     if single.empty:
-        return words
-    return [
-        *words,
-        *(subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"]),
-    ]
+        return entries
+    people = subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"]
+    return [*entries, *(("people", words) for words in people)]
 
 
 def _kind_legend(
@@ -251,14 +273,16 @@ def _kind_legend(
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    words = _legend_words(rows, single, subjects)
-    handles: list[Any] = [Patch(**_bar_style(one, rank)) for rank, one in enumerate(pairs)]
-    handles += [Patch(**_NULL) for one in words if one.startswith("95 % of")]
-    handles += [Patch(**_CEILING) for one in words if one == "noise ceiling"]
-    people = words[len(handles) - len(pairs) :]
-    shapes = PEOPLE if len(subjects) <= len(PEOPLE) else "o"
-    handles += [Line2D([], [], marker=shape, **_DOT) for _, shape in zip(people, shapes)]
-    return handles, [*(PAIRS.get(one, one) for one in pairs), *words]
+    handles: list[Any] = [Patch(**_bar_style(pair, rank)) for rank, pair in enumerate(pairs)]
+    names = [PAIRS.get(pair, pair) for pair in pairs]
+    shapes = iter(PEOPLE if len(subjects) <= len(PEOPLE) else "o")
+    for entry, words in _legend_entries(rows, single, subjects):
+        if entry == "people":
+            handles.append(Line2D([], [], marker=next(shapes), **_DOT))
+        else:
+            handles.append(Patch(**(_NULL if entry == "null" else _CEILING)))
+        names.append(words)
+    return handles, names
 
 
 _DOT: dict[str, Any] = {
@@ -280,7 +304,7 @@ def _bar_style(pair: str, rank: int) -> dict[str, Any]:
 
 def _draw_kinds(
     axes: Axes,
-    whole: pd.DataFrame,
+    over_subjects: pd.DataFrame,
     single: pd.DataFrame,
     places: Sequence[str],
     pairs: Sequence[str],
@@ -289,7 +313,9 @@ def _draw_kinds(
     step = 0.8 / len(pairs)
     for rank, pair in enumerate(pairs):
         x = np.arange(len(places)) + (rank - (len(pairs) - 1) / 2) * step
-        of_pair = whole[whole["pair"] == pair].set_index("place").reindex(list(places))
+        of_pair = (
+            over_subjects[over_subjects["pair"] == pair].set_index("place").reindex(list(places))
+        )
         low, high = _null_ends(of_pair)
         _bands(axes, x, step, (low, high), _NULL)
         _bands(
@@ -380,6 +406,15 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.rsa import layer_roi_panels
+    >>> rows = {"subject": "S1", "roi": ["V1", "V1", "LO", "LO"], "layer": ["early", "late"] * 2}
+    >>> figure = layer_roi_panels(pd.DataFrame({**rows, "similarity": [0.4, 0.2, 0.1, 0.3]}))
+    >>> figure.axes[0].get_title()
+    'S1'
     """
     need_columns(table, "layer by ROI", ("subject", "roi", "layer", "similarity"))
     rows = names_as_text(one_kind(table, "layer by ROI", kind), "subject", "roi", "layer")
@@ -392,14 +427,14 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
         else rows.iloc[:0]
     )
     parts = {f"mean of {len(people)} subjects" if people else MEAN: average} if len(average) else {}
-    parts |= {one: rows[rows["subject"] == one] for one in people}
+    parts |= {subject: rows[rows["subject"] == subject] for subject in people}
     ceiling = bool(
         np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any()
     )
     grids = [_grid(part, layers, rois, ceiling) for part in parts.values()]
     names = Names()
     plan = plan_ticks(names, rois, 0.52, 0.9)
-    lines = [names.fit(one, 2.2, 8, 1) for one in layers] + [
+    lines = [names.fit(layer, 2.2, 8, 1) for layer in layers] + [
         "noise ceiling, upper",
         "noise ceiling, lower",
     ] * ceiling
@@ -407,7 +442,7 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     across = max(1, min(len(parts), int((11.5 - left) / (plan.width * len(rois) + 0.15))))
     down = -(-len(parts) // across)
     width = page_width(max(left + across * (plan.width * len(rois) + 0.15) + 0.85, 4.8), stamp)
-    titles = [names.fit(one, plan.width * len(rois), 10, 2, bold=True) for one in parts]
+    titles = [names.fit(part, plan.width * len(rois), 10, 2, bold=True) for part in parts]
     note = join_note(*_matrix_words(rows, average, grids, ceiling), names.note)
     height = down * (0.215 * (len(lines) + 0.3 * ceiling) + plan.height + 0.45)
     with figure_style():
@@ -446,13 +481,16 @@ def _row_places(n_layers: int, ceiling: bool) -> np.ndarray:
 def _grid(
     part: pd.DataFrame, layers: Sequence[str], rois: Sequence[str], ceiling: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Arrange similarities, and corrected p; rows of the ceiling (upper, lower) below the layers."""
+    """Arrange similarities and corrected p.
+
+    The rows of the ceiling (upper, lower) come below the layers.
+    """
     wide = part.assign(_p=numbers_of(part, "p_corrected", "q"))
     values, p = (
-        wide.pivot(index="layer", columns="roi", values=one).reindex(
+        wide.pivot(index="layer", columns="roi", values=column).reindex(
             index=list(layers), columns=list(rois)
         )
-        for one in ("similarity", "_p")
+        for column in ("similarity", "_p")
     )
     grid, corrected = values.to_numpy(dtype=float), p.to_numpy(dtype=float)
     if ceiling:

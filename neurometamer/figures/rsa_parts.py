@@ -1,4 +1,7 @@
-"""What the figures of RSA share: rows over subjects, marks of p with their family, whiskers and limits of axes."""
+"""What the figures of RSA share.
+
+These are rows over subjects, marks of p with their family, whiskers, and limits of axes.
+"""
 
 from __future__ import annotations
 
@@ -97,11 +100,15 @@ def people_of(rows: pd.DataFrame) -> list[str]:
     list of str
         As they come.
     """
-    return [one for one in dict.fromkeys(rows["subject"]) if one not in (MEAN, "combined")]
+    return [
+        subject for subject in dict.fromkeys(rows["subject"]) if subject not in (MEAN, "combined")
+    ]
 
 
 def combine_subjects(rows: pd.DataFrame, key: Sequence[str], value: str) -> pd.DataFrame:
-    """Take the row over subjects of each group, or that of the only subject; else the mean, without interval and p.
+    """Take the row over subjects of each group, or that of the only subject.
+
+    Without either, the mean is taken, without interval and p.
 
     Parameters
     ----------
@@ -117,16 +124,16 @@ def combine_subjects(rows: pd.DataFrame, key: Sequence[str], value: str) -> pd.D
     DataFrame
         One row a group; the column made_here tells which were averaged here.
     """
-    found: list[dict[Any, Any]] = []
+    summaries: list[dict[Any, Any]] = []
     for _, part in rows.groupby(list(key), sort=False):
         own = part[part["subject"] == MEAN]
         if len(own) or len(part) == 1:
-            found.append((own if len(own) else part).iloc[0].to_dict() | {"made_here": False})
+            summaries.append((own if len(own) else part).iloc[0].to_dict() | {"made_here": False})
         else:
             kept = [name for name in (*key, "ceiling_low", "ceiling_high") if name in part.columns]
             mean = {value: part[value].astype(float).mean(), "subject": MEAN, "made_here": True}
-            found.append({name: part.iloc[0][name] for name in kept} | mean)
-    return pd.DataFrame(found).reindex(columns=[*rows.columns, "made_here"])
+            summaries.append({name: part.iloc[0][name] for name in kept} | mean)
+    return pd.DataFrame(summaries).reindex(columns=[*rows.columns, "made_here"])
 
 
 def numbers_of(rows: pd.DataFrame, *names: str) -> np.ndarray:
@@ -144,7 +151,7 @@ def numbers_of(rows: pd.DataFrame, *names: str) -> np.ndarray:
     ndarray of float, shape (n_rows,)
         NaN where none is there.
     """
-    name = next((one for one in names if one in rows.columns), None)
+    name = next((column for column in names if column in rows.columns), None)
     return np.full(len(rows), np.nan) if name is None else rows[name].to_numpy(dtype=float)
 
 
@@ -161,7 +168,7 @@ def stars(p: np.ndarray) -> list[str]:
     list of str
         ``"*"`` or nothing.
     """
-    return ["*" if np.isfinite(one) and one < 0.05 else "" for one in p]
+    return ["*" if np.isfinite(value) and value < 0.05 else "" for value in p]
 
 
 def each_name(rows: pd.DataFrame, column: str, between: str = "; ") -> str:
@@ -187,7 +194,7 @@ def each_name(rows: pd.DataFrame, column: str, between: str = "; ") -> str:
 
 
 def _listed(texts: Sequence[str], between: str) -> str:
-    names = list(dict.fromkeys(one for one in texts if one))
+    names = list(dict.fromkeys(text for text in texts if text))
     return between.join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -211,14 +218,14 @@ def family_note(rows: pd.DataFrame) -> str:
             if np.isfinite(numbers_of(rows, "p")).any()
             else ""
         )
-    told = rows[np.isfinite(corrected)]
-    how = each_name(told, "correction") or (
+    tested = rows[np.isfinite(corrected)]
+    how = each_name(tested, "correction") or (
         "" if "p_corrected" in rows.columns else "Benjamini-Hochberg"
     )
     # subjects have families of their own, which need no line each
-    texts = told["family"].dropna().astype(str) if "family" in told.columns else []
+    texts = tested["family"].dropna().astype(str) if "family" in tested.columns else []
     families = _listed(
-        [re.sub(r"\b(subject|model|contrast) [^,]+", r"each \1", one) for one in texts], " or "
+        [re.sub(r"\b(subject|model|contrast) [^,]+", r"each \1", text) for text in texts], " or "
     )
     return (
         f"*: corrected p < .05 ({', '.join(filter(None, (how, families and f'over {families}')))})"
@@ -238,8 +245,8 @@ def ceiling_note(rows: pd.DataFrame) -> str:
     str
         Empty when the table does not tell.
     """
-    told = each_name(rows, "ceiling")
-    return f"Noise ceiling: {told}" if told else ""
+    ceiling = each_name(rows, "ceiling")
+    return f"Noise ceiling: {ceiling}" if ceiling else ""
 
 
 def draw_whisker(axes: Axes, x: float, low: float, high: float, half: float = 0.05) -> None:
@@ -312,7 +319,7 @@ def axis_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
     tuple of float
         -.1 and 1 where there is nothing to draw.
     """
-    known = np.concatenate([*(np.ravel(one) for one in values), np.zeros(1)])
+    known = np.concatenate([*(np.ravel(part) for part in values), np.zeros(1)])
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
     if high - low < 1e-9:
         return -0.1, 1.0

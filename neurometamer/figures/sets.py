@@ -1,4 +1,7 @@
-"""Tables of sets of metamers as figures read them: one measure, stages in order, and shares of valid metamers."""
+"""Tables of sets of metamers as figures read them.
+
+They have one measure, stages in order, and shares of valid metamers.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,15 @@ def order_stages(names: Sequence[object]) -> list[str]:
     >>> order_stages(["late", "layer3", "early"])
     ['early', 'late', 'layer3']
     """
-    found = list(dict.fromkeys(map(str, names)))
-    return [name for name in STAGE_ORDER if name in found] + [
-        name for name in found if name not in STAGE_ORDER
-    ]
+    present = list(dict.fromkeys(map(str, names)))
+    known = [name for name in STAGE_ORDER if name in present]
+    return known + [name for name in present if name not in STAGE_ORDER]
 
 
 def order_sets(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """List the sets of metamers of a table: sets as they come, within each its stages in order, and settings.
+    """List the sets of metamers of a table.
+
+    Sets come in the order of the table, and within each its stages in order, and settings.
 
     Parameters
     ----------
@@ -138,13 +142,13 @@ def of_state(rows: pd.DataFrame, what: str, validity: str) -> pd.DataFrame:
     """
     if validity not in STATES:
         raise unknown_name("state", validity, STATES)
-    found = rows[rows["validity"] == validity]
-    if found.empty:
+    chosen = rows[rows["validity"] == validity]
+    if chosen.empty:
         there = name_ids(dict.fromkeys(rows["validity"])) or "none"
         raise InputError(
             f"the {what} table has no rows of {validity} metamers to draw; it has: {there}."
         )
-    return found
+    return chosen
 
 
 def measure_words(rows: pd.DataFrame) -> str:
@@ -283,7 +287,9 @@ def state_words(validity: str) -> str:
 
 
 def set_names(rows: pd.DataFrame) -> list[str]:
-    """Name the set of each row in a note: with its stage, and with its setting where there are several.
+    """Name the set of each row in a note.
+
+    Stage and setting are named too where there are several.
 
     Parameters
     ----------
@@ -296,7 +302,7 @@ def set_names(rows: pd.DataFrame) -> list[str]:
         One name a row.
     """
     key = list(SET_KEY if rows["setting"].nunique() > 1 else SET_KEY[:2])
-    return [" ".join(filter(None, one)) for one in rows[key].itertuples(index=False, name=None)]
+    return [" ".join(filter(None, parts)) for parts in rows[key].itertuples(index=False, name=None)]
 
 
 def gather_notes(rows: pd.DataFrame, places: Sequence[str], who: Sequence[str]) -> str:
@@ -318,19 +324,19 @@ def gather_notes(rows: pd.DataFrame, places: Sequence[str], who: Sequence[str]) 
     """
     if "note" not in rows.columns:
         return ""
-    found: dict[str, dict[str, list[str]]] = {}
-    for note, place, one in zip(
+    places_of: dict[str, dict[str, list[str]]] = {}
+    for note, place, name in zip(
         rows["note"].astype(object).fillna("").astype(str), places, who, strict=True
     ):
         for part in filter(None, note.rstrip(".").split("; ")):
-            found.setdefault(part, {}).setdefault(place, []).append(one)
-    told = []
-    for note, where in found.items():
-        whole = [len(names) == list(places).count(place) for place, names in where.items()]
+            places_of.setdefault(part, {}).setdefault(place, []).append(name)
+    sentences = []
+    for note, where in places_of.items():
+        everyone = [len(names) == list(places).count(place) for place, names in where.items()]
         names = [
             place if all_of else f"{name_ids(dict.fromkeys(names))} of {place}"
-            for (place, names), all_of in zip(where.items(), whole, strict=True)
+            for (place, names), all_of in zip(where.items(), everyone, strict=True)
         ]
-        everywhere = all(whole) and len(where) == len(set(places))
-        told.append(note if everywhere else f"{name_ids(names)}: {note}")
-    return ". ".join(told)
+        everywhere = all(everyone) and len(where) == len(set(places))
+        sentences.append(note if everywhere else f"{name_ids(names)}: {note}")
+    return ". ".join(sentences)

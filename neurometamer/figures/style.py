@@ -33,7 +33,8 @@ COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00",
 MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
 HATCHES = {"RE-AN": "////", "RE-AI": ""}
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
-"""Okabe and Ito's colors, without black, which people (and means) have; its yellow is darkened to be seen on white."""
+"""Okabe and Ito's colors without black, which is the color of people and of means. Their yellow is
+darkened to be seen on white."""
 SIGNS = ("s", "^", "D", "v", "P", "X", "<")
 RDM_COLORMAP = "viridis"
 MATRIX_COLORMAP = "cividis"
@@ -94,7 +95,8 @@ FALLBACK_FONTS = (
     ),
     *("Noto Sans Thai", "Arial Unicode MS", "Nirmala UI"),
 )
-"""Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks, such as Chinese, Japanese and Korean ones."""
+"""Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks. Such letters are Chinese,
+Japanese and Korean ones."""
 
 
 @contextlib.contextmanager
@@ -121,7 +123,7 @@ def figure_style() -> Iterator[None]:
 
 @cache
 def _font_families() -> list[str]:
-    """Name our font and, behind it, those of the installed fonts that have letters which ours lacks."""
+    """Name our font and, behind it, installed fonts with letters that ours lacks."""
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
@@ -129,14 +131,20 @@ def _font_families() -> list[str]:
 
 
 def _show_in_notebooks() -> None:
-    """Let a notebook draw a figure that a cell ends with, which it does by itself only where pyplot was imported."""
+    """Let a notebook draw a figure that a cell ends with.
+
+    By itself a notebook does so only where pyplot was imported.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None:
         return
     from IPython.core.pylabtools import select_figure_formats
     from matplotlib.figure import Figure
 
-    if not any(Figure in one.type_printers for one in shell.display_formatter.formatters.values()):
+    if not any(
+        Figure in formatter.type_printers
+        for formatter in shell.display_formatter.formatters.values()
+    ):
         select_figure_formats(shell, {"png"})
 
 
@@ -155,6 +163,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
     -------
     tuple of Path
         The SVG and the PNG (150 dots per inch; raster parts of the SVG have that resolution too).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from matplotlib.figure import Figure
+    >>> from neurometamer.figures.study import save_figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = save_figure(Figure(figsize=(1, 1)), Path(folder) / "empty")
+    >>> [file.name for file in files]
+    ['empty.svg', 'empty.png']
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -203,6 +222,19 @@ def save_figure_and_table(
     -------
     tuple of Path
         The SVG, the PNG and the CSV.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> from neurometamer.figures.rsa import save_figure_and_table
+    >>> table = pd.DataFrame({"layer": ["early", "late"], "r": [0.4, 0.2]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = save_figure_and_table(Figure(figsize=(1, 1)), Path(folder) / "empty", table)
+    >>> [file.name for file in files]
+    ['empty.svg', 'empty.png', 'empty.csv']
     """
     return (*save_figure(figure, path), write_table(f"{os.fspath(path)}.csv", table))
 
@@ -262,7 +294,9 @@ def need_columns(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None
 
 
 def order_places(names: Iterable[object]) -> list[str]:
-    """Put the names of ROIs in the order V1, V2, V3, V4, LO; other names (layers too) keep the order they come in.
+    """Put the names of ROIs in the order V1, V2, V3, V4, LO.
+
+    Other names, those of layers too, keep their order.
 
     Parameters
     ----------
@@ -279,10 +313,9 @@ def order_places(names: Iterable[object]) -> list[str]:
     >>> order_places(["LO", "FFA", "V1", "LO"])
     ['V1', 'LO', 'FFA']
     """
-    found = list(dict.fromkeys(map(str, names)))
-    return [name for name in ROI_ORDER if name in found] + [
-        name for name in found if name not in ROI_ORDER
-    ]
+    present = list(dict.fromkeys(map(str, names)))
+    known = [name for name in ROI_ORDER if name in present]
+    return known + [name for name in present if name not in ROI_ORDER]
 
 
 def clip_name(text: object, length: int) -> str:
@@ -344,7 +377,7 @@ def names_height(names: Sequence[str], width: float) -> float:
     names : sequence of str
         One a tick.
     width : float
-        Of the axes, inches.
+        Width of the axes, inches.
 
     Returns
     -------
@@ -365,7 +398,7 @@ def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
     names : sequence of str
         One a tick, at 0, 1, 2 …
     width : float
-        Of the axes, inches.
+        Width of the axes, inches.
     """
     axes.set_xticks(range(len(names)), names, parse_math=False)
     if names_height(names, width) > 0.25:

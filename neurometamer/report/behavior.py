@@ -1,4 +1,7 @@
-"""One self-contained HTML page from the tables of a recognition experiment; it computes nothing of its own."""
+"""One self-contained HTML page from the tables of a recognition experiment.
+
+It computes nothing of its own.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ OF_TABLE = {
 
 
 def write_report(
-    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = ""
+    folder: Path, tables: Mapping[str, pd.DataFrame], record: Mapping[str, Any], *, stamp: str = ""
 ) -> Path:
     """Draw the figures and write the page.
 
@@ -73,7 +76,7 @@ def write_report(
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
         As `neurometamer.analyze_recognition` writes them.
-    told : mapping
+    record : mapping
         Provenance: settings, notes, versions, digests.
     stamp : str
         What every figure and the page must say, of simulated observers for example; empty for
@@ -89,31 +92,31 @@ def write_report(
         for name, caption in CAPTIONS.items()
         if len(tables.get(name, ()))
     ]
-    version = str(told.get("versions", {}).get("neurometamer", ""))
+    version = str(record.get("versions", {}).get("neurometamer", ""))
     made = {name for name, table in tables.items() if len(table)}
     works = {key: use for key, use in WORKS_USED.items() if OF_TABLE.get(key, "") in {"", *made}}
     figures = Section(
         key="figures",
         title="Figures",
         text=[text for name, text in ABSENT.items() if name not in tables],
-        pictures=_pictures(folder, tables, told, stamp),
+        pictures=_pictures(folder, tables, record, stamp),
     )
     charts, sections = borrow_figure([figures], ["figures"])
+    answers = [
+        Answer(title=title, number=number, text=text) for title, number, text in _answers(tables)
+    ]
     return write_page(
         folder / "report.html",
         "behavior.html",
         lead=_lead(tables),
-        first=Lead(headlines=first_sentences(tables, told, stamp), charts=charts),
+        first=Lead(headlines=first_sentences(tables, record, stamp), charts=charts),
         stamps=[(stamp.capitalize(), SIMULATED)] if stamp else [],
-        answers=[
-            Answer(title=title, number=number, text=text)
-            for title, number, text in _answers(tables)
-        ],
+        answers=answers,
         sections=sections,
         tables=shown,
-        notes=[str(note) for note in told.get("notes", ())],
-        settings=settings_grids(told, PARTS),
-        **write_sources(folder, methods_text(tables, told, stamp), works, version),
+        notes=[str(note) for note in record.get("notes", ())],
+        settings=settings_grids(record, PARTS),
+        **write_sources(folder, methods_text(tables, record, stamp), works, version),
     )
 
 
@@ -154,18 +157,20 @@ def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def first_sentences(
-    tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str = ""
+    tables: Mapping[str, pd.DataFrame], record: Mapping[str, Any], stamp: str = ""
 ) -> list[str]:
-    """Say whose images are recognized more often, by the main effects; of one model, how recognition goes on.
+    """Say, by the main effects, whose images are recognized more often.
+
+    With one model, the text says how recognition changes over the stages.
 
     Parameters
     ----------
     tables : mapping of str to DataFrame
         Needs curves and anova, as `neurometamer.analyze_recognition` writes them.
-    told : mapping
+    record : mapping
         Provenance: settings.
     stamp : str
-        Of simulated observers; empty for none.
+        Stamp of simulated observers; empty for none.
 
     Returns
     -------
@@ -183,25 +188,28 @@ def first_sentences(
     own = curves[curves["observer"] == kind]
     if pairs.empty:
         return [
-            _stage_sentence(model, rows, anova, who, told)
+            _stage_sentence(model, rows, anova, who, record)
             for model, rows in own.groupby("model", sort=False)
         ]
     if len(pairs) > MOST_PAIRS:
         clear = int((pairs["p"] < ALPHA).sum())
         return [
             f"In {clear or 'none'} of {len(pairs)} pairs of models {who} recognize the images of "
-            "one more often (main "
-            "effect of the model, p < .05, uncorrected)."
+            "one more often (main effect of the model, p < .05, uncorrected)."
         ]
     return [_pair_sentence(row, own, who) for row in pairs.to_dict("records")]
 
 
 ALPHA, MOST_PAIRS = 0.05, 3
-"""P below which a sentence says that something differs, and pairs of models that get a sentence each."""
+"""P below which a sentence says that something differs, and the pairs of models with a sentence
+each."""
 
 
 def _pair_sentence(row: Mapping[Any, Any], curves: pd.DataFrame, who: str) -> str:
-    """Compare two models over the stages that both have; which is higher is told only where the test is clear."""
+    """Compare two models over the stages that both have.
+
+    The higher one is named only where the test is clear.
+    """
     names = str(row["models"]).split(" vs ")
     wide = (
         curves.pivot_table(index="stage", columns="model", values="proportion")
@@ -219,16 +227,15 @@ def _pair_sentence(row: Mapping[Any, Any], curves: pd.DataFrame, who: str) -> st
     high, low = (format_number(value) for value in (max(first, second), min(first, second)))
     return (
         f"{who.capitalize()} recognize images of {more} more often than those of {less}: {high} "
-        f"against {low}, mean "
-        f"over stages (main effect of the model, {p}, uncorrected)."
+        f"against {low}, mean over stages (main effect of the model, {p}, uncorrected)."
     )
 
 
 def _stage_sentence(
-    model: object, rows: pd.DataFrame, anova: pd.DataFrame, who: str, told: Mapping[str, Any]
+    model: object, rows: pd.DataFrame, anova: pd.DataFrame, who: str, record: Mapping[str, Any]
 ) -> str:
     """Give the first and the last stage of a model beside a guesser, and the test of all stages."""
-    guess = format_number(1 / len(told["settings"]["categories"]))
+    guess = format_number(1 / len(record["settings"]["categories"]))
     ends = rows.dropna(subset=["proportion"]).drop_duplicates("stage")
     first, last = (
         f"{format_number(row['proportion'])} at {row['stage']}"
@@ -246,7 +253,7 @@ def _stage_sentence(
 
 
 def methods_text(
-    tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str
+    tables: Mapping[str, pd.DataFrame], record: Mapping[str, Any], stamp: str
 ) -> list[str]:
     """Write the methods of an experiment in paragraphs.
 
@@ -254,17 +261,17 @@ def methods_text(
     ----------
     tables : mapping of str to DataFrame
         As `neurometamer.analyze_recognition` writes them.
-    told : mapping
+    record : mapping
         Provenance.
     stamp : str
-        Of simulated observers; empty for none.
+        Stamp of simulated observers; empty for none.
 
     Returns
     -------
     list of str
         Data, analyses and software.
     """
-    settings = told["settings"]
+    settings = record["settings"]
     trials = "confusion" in tables
     data = f"{'Simulated answers' if stamp else 'Answers'} were analyzed: {_lead(tables)}"
     if trials:
@@ -292,12 +299,11 @@ def methods_text(
     if trials and settings["bootstrap"]:
         errors += (
             f" Bands ({100 * settings['confidence']:g} %) are from "
-            f"{count_text(settings['bootstrap'], 'resample')} "
-            "of the images."
+            f"{count_text(settings['bootstrap'], 'resample')} of the images."
         )
     if "error_consistency" in tables:
         errors += " Error consistency is Cohen's kappa of right and wrong answers on common images."
-    return [*filter(None, [data, tests, errors, software_text(told)])]
+    return [*filter(None, [data, tests, errors, software_text(record)])]
 
 
 def format_p(p: float, n_permutations: int = 0) -> str:
@@ -328,7 +334,10 @@ def format_p(p: float, n_permutations: int = 0) -> str:
 
 
 def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
-    """Each analysis of two models, and of people and a network, in a line: title, F, and what stands beside it."""
+    """Write each analysis of models, or of people and a network, as a line.
+
+    A line has a title, F and the numbers beside it.
+    """
     anova, shuffled = tables["anova"], tables["permutation"]
     keys = ["analysis", "observer", "models", "source"]
     beside = shuffled.set_index(keys)[["p", "n_permutations"]]
@@ -359,10 +368,10 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
 
 
 def _pictures(
-    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str
+    folder: Path, tables: Mapping[str, pd.DataFrame], record: Mapping[str, Any], stamp: str
 ) -> list[Picture]:
     curves = tables["curves"]
-    chance = 1 / len(told["settings"]["categories"])
+    chance = 1 / len(record["settings"]["categories"])
     out = []
     if curves["model"].nunique() > 1:
         figure = draw.recognition_lines(curves, panels="observer", chance=chance, stamp=stamp)

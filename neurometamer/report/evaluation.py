@@ -1,4 +1,7 @@
-"""One self-contained HTML page from the tables of an evaluation; it computes nothing but counts and orders."""
+"""One self-contained HTML page from the tables of an evaluation.
+
+The page only counts and orders; it computes nothing else.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ CAPTIONS: Mapping[str, str] = {
 def write_report(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
-    told: Mapping[str, Any],
+    record: Mapping[str, Any],
     *,
     sets: Sequence[MetamerSet] = (),
 ) -> Path:
@@ -83,7 +86,7 @@ def write_report(
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
         As `neurometamer.evaluate_sets` writes them.
-    told : mapping
+    record : mapping
         Provenance: settings, notes, versions, digests.
     sets : sequence of MetamerSet
         For the sheet of examples.
@@ -94,11 +97,11 @@ def write_report(
         The page; it loads nothing and needs no JavaScript.
     """
     judged = bool((tables["validity"]["n_not_judged"] < tables["validity"]["n_images"]).any())
-    stamps = _stamps(told, judged, sets)
+    stamps = _stamps(record, judged, sets)
     report = Report(
         folder=folder,
         tables=tables,
-        told=told,
+        record=record,
         sets=sets,
         validity="valid" if judged else "not judged",
         stamp=" · ".join(name.lower() for name, _ in stamps),
@@ -114,44 +117,46 @@ def write_report(
     )
     sections = [section for make in makers if (section := make(report)) is not None]
     charts, sections = borrow_figure(sections, LEADING)
-    version = str(told.get("versions", {}).get("neurometamer", ""))
-    methods = methods_text(told, tables, sets, judged)
+    version = str(record.get("versions", {}).get("neurometamer", ""))
+    methods = methods_text(record, tables, sets, judged)
+    grids = [
+        folded_grid(tables[name], caption, f"{name}.csv", name=name)
+        for name, caption in CAPTIONS.items()
+        if report.has(name)
+    ]
+    answers = [
+        Answer(title=title, number=number, text=text) for title, number, text in _answers(report)
+    ]
     return write_page(
         folder / "report.html",
         "evaluation.html",
         lead=_lead(report),
         first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
         stamps=stamps,
-        answers=[
-            Answer(title=title, number=number, text=text)
-            for title, number, text in _answers(report)
-        ],
+        answers=answers,
         sections=sections,
-        tables=[
-            folded_grid(tables[name], caption, f"{name}.csv", name=name)
-            for name, caption in CAPTIONS.items()
-            if report.has(name)
-        ],
-        notes=[str(note) for note in told.get("notes", ())],
-        settings=settings_grids(told, PARTS),
-        **write_sources(folder, methods, cited_works(told, sets), version),
+        tables=grids,
+        notes=[str(note) for note in record.get("notes", ())],
+        settings=settings_grids(record, PARTS),
+        **write_sources(folder, methods, cited_works(record, sets), version),
     )
 
 
 LEADING = ("recognizability", "observers", "sets", "quality", "divergence")
-"""Sections whose first figure stands on the first screen: that of the first part that was asked for."""
+"""Sections whose first figure may stand on the first screen; the first part that was run is
+taken."""
 
 
 # -------------------------------------------------------------------------------------------- words
 
 
 def _stamps(
-    told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]
+    record: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]
 ) -> list[tuple[str, str]]:
     out = []
     judges = [
         name
-        for name, network in told.get("evaluators", {}).items()
+        for name, network in record.get("evaluators", {}).items()
         if network.get("trained") is False
     ]
     makers = [name for metamers in sets for name in metamers.untrained]
@@ -162,17 +167,19 @@ def _stamps(
             (
                 "Validity not judged",
                 "no null distribution was given, so nobody knows which images are metamers; make "
-                "one with "
-                "'neurometamer stimuli null' and give it with --nulls.",
+                "one with 'neurometamer stimuli null' and give it with --nulls.",
             )
         )
-    if priors := {one.name: one.image_prior for one in sets if one.image_prior not in ("", "none")}:
+    if priors := {
+        metamers.name: metamers.image_prior
+        for metamers in sets
+        if metamers.image_prior not in ("", "none")
+    }:
         how = "; ".join(dict.fromkeys(priors.values()))
         were = "was" if len(priors) == 1 else "were"
         words = (
             f"{name_ids(priors)} {were} made with a prior ({how}), which makes metamers easier to "
-            "recognize whatever "
-            "the network responds to."
+            "recognize whatever the network responds to."
         )
         out.append(("Natural-image prior", words))
     return out
@@ -187,15 +194,14 @@ def _with_interval(row: pd.Series) -> str:
 def _lead(report: Report) -> str:
     table = report.tables["validity"]
     names, stages = (list(dict.fromkeys(table[name])) for name in ("set", "stage"))
-    judges = list(report.told.get("evaluators", {}))
+    judges = list(report.record.get("evaluators", {}))
     low, high = int(table["n_images"].min()), int(table["n_images"].max())
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
     each = " each" if len(table) > 1 else ""
     return (
         f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), "
-        f"{count_text(len(stages), 'stage')} "
-        f"({name_ids(stages)}), {images}{each}; judged by {count_text(len(judges), 'network')}: "
-        f"{name_ids(judges, 8)}."
+        f"{count_text(len(stages), 'stage')} ({name_ids(stages)}), {images}{each}; judged by "
+        f"{count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
     )
 
 
@@ -224,9 +230,8 @@ def _validity_answer(report: Report) -> list[tuple[str, str, str]]:
     worst = table.sort_values("pass_both", kind="stable").iloc[0]
     text = (
         "Same one of 16 classes, and a better match than any pair of different photographs, for "
-        "every network of the "
-        f"set, in the saved picture. Fewest: {worst['set']}, {worst['stage']}, "
-        f"{int(worst['n_valid'])} of {int(worst['n_images'])}."
+        f"every network of the set, in the saved picture. Fewest: {worst['set']}, "
+        f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
     )
     return [("How many are metamers?", f"{valid} of {n} valid", text)]
 
@@ -242,7 +247,7 @@ def _recognition_answers(report: Report) -> list[tuple[str, str, str]]:
         ordered = own.sort_values("value", ascending=False, kind="stable")
         best = ordered.iloc[0]
         rest = "; ".join(
-            f"{one['set']} {format_number(one['value'])}" for _, one in ordered.iloc[1:6].iterrows()
+            f"{row['set']} {format_number(row['value'])}" for _, row in ordered.iloc[1:6].iterrows()
         )
         words = "1,000 classes" if best["ways"] == 1000 else "16 categories"
         text = (
@@ -332,16 +337,15 @@ def _set_answer(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _asked(report: Report, part: str) -> bool:
-    return part in report.told["settings"]["parts"]
+    return part in report.record["settings"]["parts"]
 
 
 def _validity_section(report: Report) -> Section:
     text = [
         "A metamer is valid when every network of its set gives it the photograph's one of 16 "
-        "classes, and matches it "
-        "better than any pair of different photographs (Spearman, Pearson and signal-to-noise "
-        "ratio above the "
-        "largest of the null), in the saved 8-bit picture. Numbers on this page are of "
+        "classes, and matches it better than any pair of different photographs (Spearman, Pearson "
+        "and signal-to-noise ratio above the largest of the null), in the saved 8-bit picture. "
+        "Numbers on this page are of "
         + (
             "valid metamers; failed ones stand apart."
             if report.validity == "valid"
@@ -360,27 +364,29 @@ def _validity_section(report: Report) -> Section:
 def _examples(report: Report) -> Picture:
     """Draw up to 8 photographs and their metamers, with how many networks see the same in them."""
     shown = list(report.sets)[:MOST_ROWS]
-    several = len({one.setting for one in shown}) > 1
+    several = len({metamers.setting for metamers in shown}) > 1
     labels = [
-        " · ".join(filter(None, [one.name, one.stage, one.setting if several else ""]))
-        for one in shown
+        " · ".join(
+            filter(None, [metamers.name, metamers.stage, metamers.setting if several else ""])
+        )
+        for metamers in shown
     ]
     everywhere = pd.Series(
-        [name for one in shown for name in one.table["reference_id"]]
+        [name for metamers in shown for name in metamers.table["reference_id"]]
     ).value_counts(sort=False)
     most = everywhere.max()
     ids = [str(name) for name, count in everywhere.items() if count == most][:MOST_IMAGES]
     photographs: dict[str, np.ndarray] = {}
     pictures: dict[tuple[str, str], np.ndarray] = {}
     rows = []
-    for label, one in zip(labels, shown, strict=True):
-        seen = seen_by_others(report, one)
+    for label, metamers in zip(labels, shown, strict=True):
+        seen = seen_by_others(report, metamers)
         for row, (name, state) in enumerate(
-            zip(one.table["reference_id"], one.states, strict=True)
+            zip(metamers.table["reference_id"], metamers.states, strict=True)
         ):
             if name in ids:
-                photographs.setdefault(name, one.references[row])
-                pictures[label, name] = one.pictures[row]
+                photographs.setdefault(name, metamers.references[row])
+                pictures[label, name] = metamers.pictures[row]
                 n_seen, n_asked = seen.get(name, (0, 0))
                 rows.append(
                     {
@@ -412,11 +418,11 @@ def _examples(report: Report) -> Picture:
 
 def _target(report: Report) -> str:
     """Say which class counts as recognized, and that of the paper where it is another."""
-    target = report.told["settings"]["target"]
-    told = TARGETS[target]
+    target = report.record["settings"]["target"]
+    words = TARGETS[target]
     if target == "generator":
-        return told
-    return f"{told} (Boehm et al. 2025 count that of the generating networks: target generator)"
+        return words
+    return f"{words} (Boehm et al. 2025 count that of the generating networks: target generator)"
 
 
 def _recognition_section(report: Report) -> Section | None:
@@ -460,23 +466,23 @@ def _epsilon_section(report: Report) -> Section | None:
     )
     caption = "Metamers whose pixels could move only so far, against those that could move freely."
     alt = "Marks with intervals; the values are in epsilon.csv."
+    # Give the rows that the figure of restricted images draws: one state, first ways and rule.
+    table = report.tables["epsilon"]
+    rows = table[table["ways"] == table["ways"].iloc[0]]
+    of_first_measure = rows[
+        (rows["rule"] == rows["rule"].iloc[0]) & (rows["validity"] == report.validity)
+    ]
     picture = report.picture(
         "epsilon",
         figure,
         caption,
         alt,
-        _of_first_measure(report.tables["epsilon"], report.validity),
+        of_first_measure,
     )
     text = "Differences are paired over photographs that are in the same state in both settings."
     return Section(
         key="epsilon", title="How far images could move", text=[text], pictures=[picture]
     )
-
-
-def _of_first_measure(table: pd.DataFrame, validity: str) -> pd.DataFrame:
-    """Give the rows that the figure of restricted images draws: one state, first ways and rule."""
-    rows = table[table["ways"] == table["ways"].iloc[0]]
-    return rows[(rows["rule"] == rows["rule"].iloc[0]) & (rows["validity"] == validity)]
 
 
 def _quality_section(report: Report) -> Section | None:
@@ -502,10 +508,9 @@ def _divergence_section(report: Report) -> Section | None:
         return None
     text = (
         "Distances among photographs (RR) and among their metamers (MM), in each evaluator at the "
-        "depth of the set: 0 "
-        "where their distributions are the same, 1 where they do not meet. The value is never "
-        "quite 0; the null, made "
-        "by exchanging photograph and metamer, says how large it gets by chance."
+        "depth of the set: 0 where their distributions are the same, 1 where they do not meet. The "
+        "value is never quite 0; the null, made by exchanging photograph and metamer, says how "
+        "large it gets by chance."
     )
     table = report.tables["divergence"]
     rows = table[table["headline"].astype(bool) & (table["validity"] == report.validity)]
@@ -526,10 +531,9 @@ def _observer_section(report: Report) -> Section | None:
         return None
     text = (
         "Metamers of each network, judged by each other; what a network says to its own is marked "
-        "and in no mean. "
-        "Over images, an effect speaks of other photographs but of these networks; over "
-        "generators, of other networks, "
-        "which needs many of them (p_min is the smallest p that so few can give)."
+        "and in no mean. Over images, an effect speaks of other photographs but of these networks; "
+        "over generators, of other networks, which needs many of them (p_min is the smallest p "
+        "that so few can give)."
     )
     matrix, bars = report.tables["observer_matrix"], report.tables["observer_conditions"]
     matrix = matrix[(matrix["validity"] == report.validity) & (matrix["judge"] != "mean of judges")]
@@ -588,10 +592,9 @@ def _set_section(report: Report) -> Section | None:
     )
     text = (
         f"Every set is scored {same}by all evaluators but its own networks, as Boehm et al. (2025) "
-        "do; the latter "
-        f"change with the set. What counts is {_target(report)}. A difference in means says how "
-        "much better sets with "
-        "a network are than sets without it; the regression parts that from the size of the set."
+        f"do; the latter change with the set. What counts is {_target(report)}. A difference in "
+        "means says how much better sets with a network are than sets without it; the regression "
+        "parts that from the size of the set."
     )
     pictures: list[Picture] = []
     if report.has("set_differences"):

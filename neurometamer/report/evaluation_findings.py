@@ -1,4 +1,7 @@
-"""The first screen of the page of an evaluation: what was found in plain words, and a photograph with its metamers."""
+"""The first screen of the page of an evaluation.
+
+It says in plain words what was found, and shows a photograph with its metamers.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ class Report:
     Parameters
     ----------
     folder : Path
-        Of the page.
+        Folder of the page.
     tables : mapping of str to DataFrame
         As `neurometamer.evaluate_sets` writes them.
-    told : mapping
+    record : mapping
         Provenance.
     sets : sequence of MetamerSet
         What was evaluated.
@@ -45,7 +48,7 @@ class Report:
 
     folder: Path
     tables: Mapping[str, pd.DataFrame]
-    told: Mapping[str, Any]
+    record: Mapping[str, Any]
     sets: Sequence[MetamerSet]
     validity: str
     stamp: str
@@ -56,7 +59,7 @@ class Report:
         Parameters
         ----------
         name : str
-            Of the table.
+            Name of the table.
 
         Returns
         -------
@@ -80,7 +83,7 @@ class Report:
         Parameters
         ----------
         name : str
-            Of the files.
+            Name of the files.
         figure : matplotlib.figure.Figure
             The figure.
         caption, alt : str
@@ -133,7 +136,10 @@ FEWEST = 5
 
 
 def _recognized_sentence(report: Report) -> str:
-    """Compare the shares recognized with guessing, where there are intervals; empty where there are no shares."""
+    """Compare the shares recognized with guessing, where there are intervals.
+
+    The text is empty where there are no shares.
+    """
     if not report.has("curves"):
         return ""
     rows = report.tables["curves"]
@@ -147,11 +153,11 @@ def _recognized_sentence(report: Report) -> str:
     low, high = float(rows["value"].min()), float(rows["value"].max())
     ends = " to ".join(dict.fromkeys([format_number(low), format_number(high)]))
     share = f"a share of {ends} of them" if high > 0 else "none of them"
-    told = f"Networks that took no part recognize {share}; a guesser, {guess}"
+    sentence = f"Networks that took no part recognize {share}; a guesser, {guess}"
     counts = rows["n_valid"] if report.validity == "valid" else rows["n_images"]
     tested = rows[(counts >= FEWEST) & np.isfinite(rows["low"].astype(float))]
     if tested.empty:
-        return f"{told}. With so few photographs nothing more is claimed."
+        return f"{sentence}. With so few photographs nothing more is claimed."
     above = sum(
         row["low"] > max(chance, _shuffled(report, row)) for row in tested.to_dict("records")
     )
@@ -160,10 +166,12 @@ def _recognized_sentence(report: Report) -> str:
         "photographs"
     )
     if len(rows) == 1:
-        return f"{told}. That is {'' if above else 'not '}{than}."
+        return f"{sentence}. That is {'' if above else 'not '}{than}."
     few = len(rows) - len(tested)
     left = f"; in {few} of them the photographs are too few to say" if few else ""
-    return f"{told}. In {above or 'none'} of {len(rows)} groups of metamers that is {than}{left}."
+    return (
+        f"{sentence}. In {above or 'none'} of {len(rows)} groups of metamers that is {than}{left}."
+    )
 
 
 def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
@@ -193,22 +201,25 @@ def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
 
 
 def _single_sentence(report: Report) -> str:
-    """Tell what each network that took no part recognizes, where there are too few of them for a mean."""
+    """Say what each network that took no part recognizes.
+
+    This is for sets with too few such networks for a mean.
+    """
     rows = report.tables["recognizability"]
     rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["rule"] == rows["rule"].iloc[0])]
     rows = rows[(rows["validity"] == report.validity) & (rows["evaluator"] != MEAN)]
     rows = rows[~is_true(rows["took_part"]) & np.isfinite(rows["value"].astype(float))]
     if rows.empty:
         return "No network judged them that took no part in making them."
-    told = []
+    parts = []
     for name, own in rows.groupby("evaluator", sort=False):
         ends = dict.fromkeys(
             format_number(value) for value in (own["value"].min(), own["value"].max())
         )
-        told.append(f"{name} {' to '.join(ends)}")
+        parts.append(f"{name} {' to '.join(ends)}")
     return (
         "Share recognized by networks that took no part, too few for a mean: "
-        f"{'; '.join(told[:3])}."
+        f"{'; '.join(parts[:3])}."
     )
 
 
@@ -226,40 +237,45 @@ def lead_examples(report: Report) -> list[Example]:
         Empty where there are no sets.
     """
     holding: dict[str, list[tuple[MetamerSet, int]]] = {}
-    for one in report.sets:
-        for row, name in enumerate(one.table["reference_id"].astype(str)):
-            holding.setdefault(name, []).append((one, row))
+    for metamers in report.sets:
+        for row, name in enumerate(metamers.table["reference_id"].astype(str)):
+            holding.setdefault(name, []).append((metamers, row))
     if not holding:
         return []
     most = max(len(held) for held in holding.values())
     candidates = [name for name, held in holding.items() if len(held) == most]
     name = max(
-        candidates, key=lambda name: sum(one.states[row] == "valid" for one, row in holding[name])
+        candidates,
+        key=lambda name: sum(metamers.states[row] == "valid" for metamers, row in holding[name]),
     )
     (first, row), *_ = held = holding[name]
-    found = [example_image(first.references[row], "A photograph")]
-    for one, row in held[:3]:
-        state = str(one.states[row])
-        n_seen, n_asked = seen_by_others(report, one).get(name, (0, 0))
+    examples = [example_image(first.references[row], "A photograph")]
+    for metamers, row in held[:3]:
+        state = str(metamers.states[row])
+        n_seen, n_asked = seen_by_others(report, metamers).get(name, (0, 0))
         others = "network" if n_asked == 1 else "networks"
         said = (
             f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
         )
-        of = "" if len({other.name for other, _ in held}) == 1 else f" of {one.name}"
-        how = "" if len({other.setting for other, _ in held}) == 1 else f", {one.setting}"
-        made = f"{'Metamer' if state == 'valid' else 'Meant as a metamer'}{of}, {one.stage}{how}"
-        found.append(example_image(one.pictures[row], made, f"{state.capitalize()}{said}."))
-    return found
+        of = "" if len({other.name for other, _ in held}) == 1 else f" of {metamers.name}"
+        how = "" if len({other.setting for other, _ in held}) == 1 else f", {metamers.setting}"
+        made = (
+            f"{'Metamer' if state == 'valid' else 'Meant as a metamer'}{of}, {metamers.stage}{how}"
+        )
+        examples.append(example_image(metamers.pictures[row], made, f"{state.capitalize()}{said}."))
+    return examples
 
 
-def seen_by_others(report: Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
-    """Count the evaluators without part that recognize each metamer, of all classes where they were asked so.
+def seen_by_others(report: Report, metamers: MetamerSet) -> dict[str, tuple[int, int]]:
+    """Count the evaluators without part that recognize each metamer.
+
+    The choice is among all classes where evaluators were asked so.
 
     Parameters
     ----------
     report : Report
         With the table recognition, where anybody was asked.
-    one : MetamerSet
+    metamers : MetamerSet
         The metamers.
 
     Returns
@@ -271,7 +287,7 @@ def seen_by_others(report: Report, one: MetamerSet) -> dict[str, tuple[int, int]
         return {}
     hits = report.tables["recognition"]
     rows = hits[(hits["rule"] == hits["rule"].iloc[0]) & ~hits["took_part"].astype(bool)]
-    for name, value in one.label.items():
+    for name, value in metamers.label.items():
         rows = rows[rows[name].astype(str) == value]
     counts = rows.groupby("reference_id")["hit"].agg(["sum", "count"])
     return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}

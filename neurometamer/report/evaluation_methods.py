@@ -1,4 +1,7 @@
-"""A methods section to copy for an evaluation of metamers, from its settings and tables, and the works to cite."""
+"""A methods section for an evaluation of metamers, and the works to cite.
+
+Both are written from the settings and the tables.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,12 @@ TARGETS = {
 """Target to the class that counts as recognized."""
 
 
-def cited_works(told: Mapping[str, Any], sets: Sequence[MetamerSet]) -> dict[str, str]:
+def cited_works(record: Mapping[str, Any], sets: Sequence[MetamerSet]) -> dict[str, str]:
     """Name the works whose methods and networks an evaluation used.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         Provenance.
     sets : sequence of MetamerSet
         What was evaluated.
@@ -50,21 +53,21 @@ def cited_works(told: Mapping[str, Any], sets: Sequence[MetamerSet]) -> dict[str
     dict of str to str
         Key of `neurometamer.report.references.WORKS` to what is used of it.
     """
-    parts = told["settings"]["parts"]
+    parts = record["settings"]["parts"]
     works = {key: use for key, use in WORKS_USED.items() if OF_PART.get(key, parts[0]) in parts}
     names = [
-        *told.get("evaluators", {}),
-        *told.get("generators", {}),
-        *(one for each in sets for one in each.members),
+        *record.get("evaluators", {}),
+        *record.get("generators", {}),
+        *(network for each in sets for network in each.members),
     ]
     known = [name.removesuffix("_grey") for name in dict.fromkeys(names)]
     networks = {NETWORKS[name]: "architecture of a network" for name in known if name in NETWORKS}
-    torch = {"paszke2019": "networks"} if "torch" in told.get("versions", {}) else {}
+    torch = {"paszke2019": "networks"} if "torch" in record.get("versions", {}) else {}
     return works | networks | torch
 
 
 def methods_text(
-    told: Mapping[str, Any],
+    record: Mapping[str, Any],
     tables: Mapping[str, pd.DataFrame],
     sets: Sequence[MetamerSet],
     judged: bool,
@@ -73,7 +76,7 @@ def methods_text(
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         Provenance.
     tables : mapping of str to pandas.DataFrame
         As `neurometamer.evaluate_sets` writes them.
@@ -88,7 +91,7 @@ def methods_text(
         Metamers, evaluators, what was measured, and software; parts that were not asked for are
         left out.
     """
-    parts = told["settings"]["parts"]
+    parts = record["settings"]["parts"]
     measured = {
         "recognizability": _recognized,
         "quality": _looked,
@@ -96,9 +99,9 @@ def methods_text(
         "sets": _compared,
         "observers": _observed,
     }
-    texts = [_metamers(tables["validity"], sets, judged), _evaluators(told)]
-    texts += [make(told["settings"], tables) for name, make in measured.items() if name in parts]
-    return [*filter(None, [*texts, software_text(told)])]
+    texts = [_metamers(tables["validity"], sets, judged), _evaluators(record)]
+    texts += [make(record["settings"], tables) for name, make in measured.items() if name in parts]
+    return [*filter(None, [*texts, software_text(record)])]
 
 
 def _metamers(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) -> str:
@@ -110,7 +113,9 @@ def _metamers(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) 
     at = "stages" if validity["stage"].nunique() > 1 else "stage"
     text = f"Metamers of {size} were evaluated, made for {names} at {at} {stages}."
     priors = list(
-        dict.fromkeys(one.image_prior for one in sets if one.image_prior not in ("", "none"))
+        dict.fromkeys(
+            metamers.image_prior for metamers in sets if metamers.image_prior not in ("", "none")
+        )
     )
     if priors:
         text += f" A prior of natural images was used in making them: {'; '.join(priors)}."
@@ -119,17 +124,14 @@ def _metamers(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) 
     n, valid = int(validity["n_images"].sum()), int(validity["n_valid"].sum())
     return (
         f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
-        "photograph's one "
-        "of 16 classes and responded to it more alike than to any pair of different photographs of "
-        "the null "
-        f"distribution (Spearman, Pearson, signal-to-noise ratio); {valid} of {n} were. Numbers "
-        "are of these; "
-        "failed ones are told apart."
+        "photograph's one of 16 classes and responded to it more alike than to any pair of "
+        "different photographs of the null distribution (Spearman, Pearson, signal-to-noise "
+        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are told apart."
     )
 
 
-def _evaluators(told: Mapping[str, Any]) -> str:
-    networks = told.get("evaluators", {})
+def _evaluators(record: Mapping[str, Any]) -> str:
+    networks = record.get("evaluators", {})
     if not networks:
         return ""
     named = ", ".join(
@@ -140,14 +142,15 @@ def _evaluators(told: Mapping[str, Any]) -> str:
 
 
 def _recognized(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
-    ways = [f"{one:,} classes" if one == 1000 else f"{one} categories" for one in settings["ways"]]
+    ways = [
+        f"{n_ways:,} classes" if n_ways == 1000 else f"{n_ways} categories"
+        for n_ways in settings["ways"]
+    ]
     rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
     return (
         "A metamer counted as recognized where an evaluator gave it "
-        f"{TARGETS[settings['target']]}, of "
-        f"{' and of '.join(ways)}{rules}. Evaluators that took part in making the images entered "
-        "no mean. "
-        f"{_interval(settings)}"
+        f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that took "
+        f"part in making the images entered no mean. {_interval(settings)}"
     )
 
 
@@ -156,8 +159,7 @@ def _interval(settings: Mapping[str, Any]) -> str:
         return "No intervals were computed."
     return (
         f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
-        "photographs "
-        f"({settings['n_resamples']} resamples)."
+        f"photographs ({settings['n_resamples']} resamples)."
     )
 
 
@@ -177,8 +179,7 @@ def _diverged(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) 
     )
     return (
         "Distances among the responses of an evaluator to photographs and among those to metamers "
-        "were compared by "
-        f"the Jensen–Shannon divergence (base 2) of their distributions; {test}."
+        f"were compared by the Jensen–Shannon divergence (base 2) of their distributions; {test}."
     )
 
 
@@ -187,10 +188,8 @@ def _compared(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) 
     raters = f"the held-out evaluators {held_out}" if held_out else "evaluators that are in no set"
     return (
         f"Sets of networks were scored by {raters}, and by all evaluators but their own networks. "
-        "The effect of a "
-        "network is the mean score of sets with it minus that of sets without it, with p corrected "
-        "by Bonferroni; a "
-        "linear regression parts it from the size of the set."
+        "The effect of a network is the mean score of sets with it minus that of sets without it, "
+        "with p corrected by Bonferroni; a linear regression parts it from the size of the set."
     )
 
 
@@ -198,7 +197,6 @@ def _observed(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) 
     first, second = settings["factors"]
     return (
         f"Metamers of each network were judged by all others; effects of {first} and {second} and "
-        "their interaction "
-        "were tested over photographs and over generating networks by permutation, corrected by "
-        "Holm's method."
+        "their interaction were tested over photographs and over generating networks by "
+        "permutation, corrected by Holm's method."
     )

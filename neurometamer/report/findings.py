@@ -1,4 +1,7 @@
-"""The answers of a study in sentences: what the tests of its tables say, and no more than they hold."""
+"""The answers of a study in sentences.
+
+They say what the tests of its tables say, and no more than the tables hold.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def answers(study: Study) -> list[Answer]:
 # ------------------------------------------------------------------------- RE-AN, RE-AI, difference
 
 
-def told_kinds(study: Study, system: str) -> pd.DataFrame:
+def image_type_differences(study: Study, system: str) -> pd.DataFrame:
     """Put the similarities of each place beside their difference and its test.
 
     Parameters
@@ -56,10 +59,10 @@ def told_kinds(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The rows of kinds.csv with the difference, over subjects where there are several, and the
-        columns re_an, re_ai and follows (`follows`).
+        The rows of image_types.csv with the difference, over subjects where there are several, and
+        the columns re_an, re_ai and follows (`follows`).
     """
-    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    rows = _over_subjects_or_single(study.rows("image_types", system=system))
     differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
     similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
     wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
@@ -88,7 +91,7 @@ def follows(row: Mapping[Any, Any]) -> str:
     Parameters
     ----------
     row : mapping
-        Of kinds.csv: value, ci_low, ci_high and p_corrected.
+        Row of image_types.csv: value, ci_low, ci_high and p_corrected.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def correction_text(rows: pd.DataFrame) -> str:
 
 
 def interval_notes(study: Study) -> list[str]:
-    """Say of each kind of interval in kinds.csv what it speaks of.
+    """Say of each kind of interval in image_types.csv what it speaks of.
 
     Parameters
     ----------
@@ -153,7 +156,7 @@ def interval_notes(study: Study) -> list[str]:
     """
     from neurometamer.rsa.image_types.options import INTERVALS
 
-    names = dict.fromkeys(study.rows("kinds")["interval"].dropna().astype(str))
+    names = dict.fromkeys(study.rows("image_types")["interval"].dropna().astype(str))
     return [
         f"Interval “{name}”: {INTERVALS[name]}."
         for name in names
@@ -174,7 +177,11 @@ def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
     ]
     columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
     return Grid(
-        caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv"
+        caption=caption,
+        columns=columns,
+        rows=cells,
+        n_rows=len(cells),
+        source="tables/image_types.csv",
     )
 
 
@@ -209,11 +216,11 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
     study : Study
         As read.
     rows : pandas.DataFrame
-        Of `told_kinds`, at least one.
+        Rows of `image_type_differences`, at least one.
     places : str
         What one of them is called.
     system : str
-        Of what they are, e.g. ``"of the simulated cortex"``; may be empty.
+        What the places belong to, e.g. ``"of the simulated cortex"``; may be empty.
 
     Returns
     -------
@@ -257,25 +264,24 @@ def _kind_text(rows: pd.DataFrame) -> str:
     warning = " This interval ignores the choice of images." if interval == "subsample" else ""
     return (
         "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the "
-        "difference "
-        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below "
-        f".05.{warning}"
+        f"difference (“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is "
+        f"below .05.{warning}"
     )
 
 
 def _above_chance(study: Study, system: str, places: str) -> str:
     """Count the similarities that permuted labels do not reach."""
-    rows = _over_subjects_or_single(study.rows("kinds", system=system, quantity="similarity"))
+    rows = _over_subjects_or_single(study.rows("image_types", system=system, quantity="similarity"))
     tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
     if tested.empty:
         return ""
-    told = []
+    parts = []
     for pair, name in PAIRS.items():
         part = tested[tested["pair"] == pair]
         if len(part):
             above = int((part["p_corrected"] < ALPHA).sum())
-            told.append(f"{name} in {above} of {count_text(len(part), places)}")
-    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(told)}."
+            parts.append(f"{name} in {above} of {count_text(len(part), places)}")
+    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(parts)}."
 
 
 def network_answer(study: Study) -> Answer | None:
@@ -291,20 +297,25 @@ def network_answer(study: Study) -> Answer | None:
     Answer or None
         None where no kinds of images were compared.
     """
-    rows = told_kinds(study, "network")
+    rows = image_type_differences(study, "network")
     if rows.empty:
         return _similar_answer(study, "network")
     return Answer(
         title="In the network: does similarity follow what people see, or the network's decision?",
         number=headline(study, rows, "layer"),
-        text=f"{_DEFINITION}{_kind_text(rows)}{_above_chance(study, 'network', 'layer')}{_trend_text(study)}",
+        text=_DEFINITION
+        + _kind_text(rows)
+        + _above_chance(study, "network", "layer")
+        + _trend_text(study),
         grid=_kind_grid(rows, "layer", "Layers of the network"),
         headline=True,
     )
 
 
 def similar_places(study: Study, system: str) -> pd.DataFrame:
-    """Give the similarity of photographs with one other kind of images, where only that kind was shown.
+    """Give the similarity of photographs and one other kind of images.
+
+    This is for studies that show only that kind.
 
     Parameters
     ----------
@@ -316,11 +327,11 @@ def similar_places(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the
-        column follows: ``above chance``, ``not above chance`` (corrected p) or ``not tested``.
+        Rows of image_types.csv, over subjects where there are several, in the order of figures, and
+        the column follows: ``above chance``, ``not above chance`` (corrected p) or ``not tested``.
         Empty where there is a difference.
     """
-    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    rows = _over_subjects_or_single(study.rows("image_types", system=system))
     if rows.empty or (rows["quantity"] == "difference").any():
         return rows.iloc[:0]
     rows = rows.drop_duplicates("place").set_index("place", drop=False)
@@ -367,7 +378,7 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
             columns=(noun, f"{pair} (interval)", "p, corr."),
             rows=cells,
             n_rows=len(cells),
-            source="tables/kinds.csv",
+            source="tables/image_types.csv",
         ),
         headline=True,
     )
@@ -375,15 +386,15 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
 
 def _trend_text(study: Study) -> str:
     rows = study.rows("trends", test="Mann-Kendall")
-    told = []
+    parts = []
     for row in rows.to_dict("records"):
         p, effect = float(row["p"]), float(row["effect"])
         said = "shows no trend" if not p < ALPHA else "rises" if effect > 0 else "falls"
-        told.append(
+        parts.append(
             f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p "
             f"{p_text(p)})"
         )
-    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(told)}." if told else ""
+    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(parts)}." if parts else ""
 
 
 def brain_answer(study: Study) -> Answer | None:
@@ -399,11 +410,11 @@ def brain_answer(study: Study) -> Answer | None:
     Answer or None
         None where no kinds of images were compared.
     """
-    rows = told_kinds(study, "brain")
+    rows = image_type_differences(study, "brain")
     if rows.empty:
         return _similar_answer(study, "brain")
     cortex = "In the simulated cortex" if study.simulated else "In cortex"
-    defined = "" if len(told_kinds(study, "network")) else _DEFINITION
+    defined = "" if len(image_type_differences(study, "network")) else _DEFINITION
     over = (
         f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
     )
@@ -412,7 +423,11 @@ def brain_answer(study: Study) -> Answer | None:
         number=headline(
             study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"
         ),
-        text=f"{over}{defined}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
+        text=over
+        + defined
+        + _kind_text(rows)
+        + _above_chance(study, "brain", "ROI")
+        + _single_text(study),
         grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
         headline=True,
     )
@@ -420,7 +435,7 @@ def brain_answer(study: Study) -> Answer | None:
 
 def _single_text(study: Study) -> str:
     """Say how many tests of single subjects agree."""
-    rows = study.rows("kinds", system="brain", quantity="difference")
+    rows = study.rows("image_types", system="brain", quantity="difference")
     rows = rows[rows["subject"] != "mean"]
     if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
         return ""
@@ -477,7 +492,9 @@ def metamer_answer(study: Study) -> Answer | None:
 
 
 def checks_answer(study: Study) -> Answer | None:
-    """Say whether the images and, for a simulation, the analysis did what they should: what all else rests on.
+    """Say whether the images and, for a simulation, the analysis did what they should.
+
+    All other results rest on this.
 
     Parameters
     ----------
@@ -557,7 +574,7 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
     as_float, as_png, steps = (
         _numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps")
     )
-    asked = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
+    wanted = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
     met = (
         "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
     )
@@ -567,7 +584,7 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
         if as_png.empty
         else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
     )
-    return [kind, asked, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
+    return [kind, wanted, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -576,7 +593,10 @@ def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _criterion(study: Study, kind: str) -> float | None:
-    """Find the confidence that the generator of this kind was asked for; None for images given from elsewhere."""
+    """Find the confidence that the generator of this kind was asked for.
+
+    The value is None for images that the study did not make.
+    """
     settings = study.section("settings")
     images = settings.get("images")
     if isinstance(images, Mapping) and images.get("ready"):

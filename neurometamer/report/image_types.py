@@ -1,4 +1,7 @@
-"""The figures of ``neurometamer image-types``: similarities and differences of brain and network, on one page."""
+"""The figures of ``neurometamer image-types`` on one page.
+
+They show similarities and differences of brain and network.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from neurometamer.report import rsa as rsa_page
 from neurometamer.report.findings import (
     brain_answer,
     correction_text,
+    image_type_differences,
     network_answer,
     similar_places,
-    told_kinds,
 )
 from neurometamer.report.lead import lead_charts
 from neurometamer.report.methods import cited_works, methods_text
@@ -61,11 +64,11 @@ def write_kind_figures(
     Parameters
     ----------
     folder : path-like
-        Gets ``index.html``, ``kinds.csv``, ``kinds.json``, and
-        ``figures/kinds_<system>_<quantity>`` as SVG, PNG and CSV; numbered where several files hold
-        a system.
+        Gets ``index.html``, ``image_types.csv``, ``image_types.json``, and
+        ``figures/image_types_<system>_<quantity>`` as SVG, PNG and CSV; numbered where
+        several files hold a system.
     table : pandas.DataFrame
-        Of `neurometamer.compare_image_types`, with a column source.
+        Table of `neurometamer.compare_image_types`, with a column source.
     options : ImageTypeOptions
         How it was made.
     settings : mapping
@@ -87,26 +90,25 @@ def write_kind_figures(
     if not table["system"].isin(list(SYSTEMS)).any():
         raise InputError(
             "no figure: the RDMs name neither brain nor network; write them with 'neurometamer "
-            "rdm', or give them "
-            "rdm_descriptors system ('brain' or 'network')."
+            "rdm', or give them rdm_descriptors system ('brain' or 'network')."
         )
     stamps = _stamps(rdms, patterns, activations)
     compared = {system: table[table["system"] == system] for system in SYSTEMS}
     sections = [
         _section(folder, rows, system, stamps) for system, rows in compared.items() if len(rows)
     ]
-    write_table(folder / "kinds.csv", table)
+    write_table(folder / "image_types.csv", table)
     files = {
-        Path(one).name: one
-        for one in (*rdms, *patterns, *activations, *images)
-        if Path(one).is_file()
+        Path(file).name: file
+        for file in (*rdms, *patterns, *activations, *images)
+        if Path(file).is_file()
     }
     inputs = {name: digest_file(file) for name, file in files.items()}
-    told = provenance(asdict(options) | dict(settings), inputs=inputs)
-    write_json(folder / "kinds.json", told)
+    record = provenance(asdict(options) | dict(settings), inputs=inputs)
+    write_json(folder / "image_types.json", record)
     ceiling = ["ceiling"] if "ceiling_low" in table.columns else []
     first, sections = _first_screen(folder, table, options, stamps, sections)
-    study = _study(folder, table, told)
+    study = _study(folder, table, record)
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer image-types",
@@ -115,10 +117,10 @@ def write_kind_figures(
         first=first,
         methods=[*_made_of(table), *methods_text(study)[:1]],
         sections=sections,
-        tables=[("kinds.csv", "Similarities and differences", table)],
-        told=told,
-        stamps=[one for found in stamps.values() for one in found],
-        references=["kinds", "rsa", *ceiling],
+        tables=[("image_types.csv", "Similarities and differences", table)],
+        record=record,
+        stamps=[stamp for own in stamps.values() for stamp in own],
+        references=["image_types", "rsa", *ceiling],
         works=cited_works(study),
     )
 
@@ -127,15 +129,15 @@ def write_kind_figures(
 
 
 def _study(
-    folder: Path, table: pd.DataFrame, told: Mapping[str, Any], stamps: Sequence[str] = ()
+    folder: Path, table: pd.DataFrame, record: Mapping[str, Any], stamps: Sequence[str] = ()
 ) -> Study:
     """Take the table for that of a study; what its stamps say goes where a study records it."""
-    record = {
-        "settings": {"rsa": {"resamples": told.get("settings", {}).get("n_resamples", 0)}},
+    as_study = {
+        "settings": {"rsa": {"resamples": record.get("settings", {}).get("n_resamples", 0)}},
         "brain": {"simulated": rsa_page.SIMULATED in stamps},
         "model": {"trained": rsa_page.UNTRAINED not in stamps},
     }
-    return study_of_tables(folder, {"kinds": table}, record)
+    return study_of_tables(folder, {"image_types": table}, as_study)
 
 
 def _first_screen(
@@ -186,7 +188,7 @@ def _told(study: Study, system: str, options: ImageTypeOptions) -> tuple[str, st
         assert answer is not None  # the table has rows of this system
         return answer.number, answer.text
     noun = {"network": "layer", "brain": "region"}[system]
-    rows = told_kinds(study, system)
+    rows = image_type_differences(study, system)
     if rows.empty:  # one pair: its similarities
         rows = similar_places(study, system)
         above = int((rows["follows"] == "above chance").sum())
@@ -213,7 +215,9 @@ def _made_of(table: pd.DataFrame) -> list[str]:
     for system, rows in table.groupby("system", sort=False):
         noun = {"network": "layer", "brain": "region"}.get(str(system), "place")
         people = [
-            one for one in dict.fromkeys(rows["subject"].astype(str)) if one not in ("", "mean")
+            subject
+            for subject in dict.fromkeys(rows["subject"].astype(str))
+            if subject not in ("", "mean")
         ]
         of = f" of {count_text(len(people), 'subject')}" if people else ""
         parts.append(f"{count_text(rows['place'].nunique(), noun)}{of}")
@@ -233,12 +237,14 @@ def _lead(table: pd.DataFrame, options: ImageTypeOptions) -> str:
     what = " ".join(f"{'–'.join(pair)}: {words[pair]}." for pair in reversed(options.pairs))
     low, high = int(table["n"].min()), int(table["n"].max())
     n = f"{low}" if low == high else f"{low} to {high}"
-    people = [one for one in dict.fromkeys(table["subject"].astype(str)) if one not in ("", "mean")]
-    told = [count_text(len(people), "subject")] if people else []
-    return (
-        f"{what} {n} photographs; "
-        f"{'; '.join([*told, *(f'from {one}' for one in dict.fromkeys(table['source']))])}."
-    )
+    people = [
+        subject
+        for subject in dict.fromkeys(table["subject"].astype(str))
+        if subject not in ("", "mean")
+    ]
+    made_of = [count_text(len(people), "subject")] if people else []
+    sources = [f"from {source}" for source in dict.fromkeys(table["source"])]
+    return f"{what} {n} photographs; {'; '.join([*made_of, *sources])}."
 
 
 def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[str]]:
@@ -246,18 +252,18 @@ def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[
     from neurometamer.activations import read_activations
     from neurometamer.rsa.compute import read_rdms
 
-    found: dict[str, list[str]] = {one: [] for one in SYSTEMS}
+    stamps: dict[str, list[str]] = {system: [] for system in SYSTEMS}
     for file in patterns:
-        found["brain"] += rsa_page.find_stamps(
+        stamps["brain"] += rsa_page.find_stamps(
             read_hdf5_attributes(file), rsa_page.study_record(file)
         )
     for file in activations:
-        found["network"] += rsa_page.find_stamps(dict(read_activations(file).provenance))
+        stamps["network"] += rsa_page.find_stamps(dict(read_activations(file).provenance))
     for file in rdms:
         held = read_rdms(file)
-        for system in dict.fromkeys(str(one) for one in held.rdm_descriptors.get("system", ())):
-            found.setdefault(system, []).extend(rsa_page.rdm_stamps(held, file))
-    return found
+        for system in dict.fromkeys(str(name) for name in held.rdm_descriptors.get("system", ())):
+            stamps.setdefault(system, []).extend(rsa_page.rdm_stamps(held, file))
+    return stamps
 
 
 def _section(
@@ -275,7 +281,9 @@ def _section(
         )
         for number, source in enumerate(sources, 1)
     ]
-    return Section(key=system, title=title, pictures=[one for both in pictures for one in both])
+    return Section(
+        key=system, title=title, pictures=[picture for both in pictures for picture in both]
+    )
 
 
 def _picture(
@@ -290,9 +298,9 @@ def _picture(
             continue
         place = SYSTEMS[system].lower().rstrip("s")
         drawing = rsa_page.Drawing(
-            name=f"kinds_{system}{number}_{quantity}",
+            name=f"image_types_{system}{number}_{quantity}",
             figure=kind_bars(own, system=system, quantity=quantity, stamp=stamp),
-            numbers={f"kinds_{system}{number}_{quantity}": own},
+            numbers={f"image_types_{system}{number}_{quantity}": own},
             caption=f"{quantity.capitalize()}: {words}, in each {place} (from "
             f"{rows['source'].iloc[0]}).",
             alt=f"Bars with intervals, one group a {place}.",

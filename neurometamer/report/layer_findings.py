@@ -46,7 +46,9 @@ def whose(study: Study) -> str:
 
 
 def layer_answer(study: Study) -> Answer | None:
-    """Say which layer is most like each region as judged on other photographs, beside the naive choice.
+    """Say which layer is most like each region, as judged on other photographs.
+
+    The naive choice, on the same photographs, stands beside it.
 
     Parameters
     ----------
@@ -106,8 +108,9 @@ def _best_sentence(best: pd.DataFrame, above: list[str]) -> str:
     named = ", ".join(f"{roi} {layers[roi]}" for roi in above)
     if len(best) == 1:
         roi = best["roi"].iloc[0]
-        found = f"A layer resembles {roi} above chance, {_NEW}: {layers[roi]}."
-        return found if above else f"No layer resembles {roi} above chance, {_NEW}."
+        if not above:
+            return f"No layer resembles {roi} above chance, {_NEW}."
+        return f"A layer resembles {roi} above chance, {_NEW}: {layers[roi]}."
     sentence = (
         f"In {len(above) or 'none'} of {len(best)} regions a layer resembles the region above "
         f"chance, {_NEW}"
@@ -137,8 +140,7 @@ def _weighted_text(study: Study) -> str:
     worse = int(((rows["q"] < ALPHA) & (rows["difference"] < 0)).sum())
     return (
         f"Weighted layers are above the best one in {better}, below in {worse} of "
-        f"{count_text(len(rows), 'ROI')} "
-        "(p corrected alike)."
+        f"{count_text(len(rows), 'ROI')} (p corrected alike)."
     )
 
 
@@ -211,9 +213,8 @@ def hierarchy_answer(study: Study) -> Answer | None:
         ends = f"{format_number(float(row['ci_low']))}, {format_number(float(row['ci_high']))}"
         text = (
             f"From one area of {row['order']} to the next the center of the similarities moves by "
-            "so "
-            f"many layers, mean over {row['n_subjects']} subjects (interval {ends}; p one-sided, t "
-            "over subjects). An area's noise does not tilt this slope."
+            f"so many layers, mean over {row['n_subjects']} subjects (interval {ends}; p "
+            "one-sided, t over subjects). An area's noise does not tilt this slope."
         )
     else:
         number, text = "Not tested.", f"{str(row['reason']).capitalize()}."
@@ -251,26 +252,33 @@ def encoding_answer(study: Study) -> Answer | None:
         for test, of_test in rows.groupby("test")
     }
     wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
+    # Say over what the mean of an encoding table is taken.
+    counts = {
+        "subject": rows["subject"].nunique(),
+        "ROI": rows["roi"].nunique(),
+        "layer": rows["layer"].nunique(),
+    }
+    several = [count_text(count, noun) for noun, count in counts.items() if count > 1]
+    averaged = f"Mean over {', '.join(several)}" if several else "The value"
     text = (
-        f"{_averaged(rows)} of ridge models trained on regular images, on photographs they were "
+        f"{averaged} of ridge models trained on regular images, on photographs they were "
         "not trained on."
     )
     if {"AI", "AN"} <= set(wide.columns):
         both = wide.dropna(subset=["AI", "AN"])
         text += (
             f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of "
-            f"{len(both)} models, which "
-            "share images and voxels: a count, not a test."
+            f"{len(both)} models, which share images and voxels: a count, not a test."
         )
     if scheme_note(study):
         text += f" {scheme_note(study)}"
-    told = [f"r = {mean[test]} on {name}" for test, name in _TESTED.items() if test in mean]
-    others = len(told) > 1
+    parts = [f"r = {mean[test]} on {name}" for test, name in _TESTED.items() if test in mean]
+    others = len(parts) > 1
     return Answer(
         title="Do voxel-encoding models carry over to the other images?"
         if others
         else "Do layers predict voxels?",
-        number=f"Voxels predicted from layers: {', '.join(told)}.",
+        number=f"Voxels predicted from layers: {', '.join(parts)}.",
         text=f"{text} {_encoding_tests(rows)}{_penalties_at_the_edge(rows)}",
     )
 
@@ -289,8 +297,7 @@ def _encoding_tests(rows: pd.DataFrame) -> str:
             counts.append(f"{test} {int((corrected < ALPHA).sum())} of {len(corrected)}")
     return (
         "Above chance (photographs permuted, models fitted again, corrected p below "
-        f"{format_number(ALPHA)}): "
-        f"{', '.join(counts)} models."
+        f"{format_number(ALPHA)}): {', '.join(counts)} models."
     )
 
 
@@ -318,17 +325,6 @@ _TESTED = {
     "AI": "adversarial interference (AI)",
     "AN": "adversarial noise (AN)",
 }
-
-
-def _averaged(rows: pd.DataFrame) -> str:
-    """Say over what the mean of an encoding table is taken; what has one value is not averaged over."""
-    counts = {
-        "subject": rows["subject"].nunique(),
-        "ROI": rows["roi"].nunique(),
-        "layer": rows["layer"].nunique(),
-    }
-    several = [count_text(count, noun) for noun, count in counts.items() if count > 1]
-    return f"Mean over {', '.join(several)}" if several else "The value"
 
 
 def scheme_note(study: Study) -> str:

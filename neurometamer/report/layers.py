@@ -1,4 +1,7 @@
-"""The figures of ``neurometamer layers``: layers by region, best layers, weighted layers, hierarchy, on one page."""
+"""The figures of ``neurometamer layers`` on one page.
+
+They show layers by region, best layers, weighted layers and the hierarchy.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def write_layer_page(
     tables: Mapping[str, pd.DataFrame],
     *,
     layers: Sequence[str],
-    told: Mapping[str, Any],
+    record: Mapping[str, Any],
     stamps: Sequence[str] = (),
 ) -> Path:
     """Draw the tables of `neurometamer.layer_files` and write their page.
@@ -46,7 +49,7 @@ def write_layer_page(
         Some or all of `CAPTIONS`; layer_roi, best_layer and weighted must be there.
     layers : sequence of str
         Names of the layers, early to late.
-    told : mapping
+    record : mapping
         Provenance.
     stamps : sequence of str
         Among `rsa_page.STAMPS`.
@@ -57,16 +60,18 @@ def write_layer_page(
         The page.
     """
     stamp = rsa_page.stamp_text(stamps)
-    record = {
-        "settings": {"rsa": {"resamples": told.get("settings", {}).get("resamples", 0)}},
+    as_study = {
+        "settings": {"rsa": {"resamples": record.get("settings", {}).get("resamples", 0)}},
         "brain": {"simulated": rsa_page.SIMULATED in stamps},
         "model": {"trained": rsa_page.UNTRAINED not in stamps},
     }
-    study = study_of_tables(folder, tables, record)
+    study = study_of_tables(folder, tables, as_study)
     charts, sections = borrow_figure(_sections(folder, tables, layers, stamp), ["best"])
     shown = tables["layer_roi"]
     n, kinds = int(shown["n"].max()), ", ".join(dict.fromkeys(shown["kind"].astype(str)))
-    people = [one for one in dict.fromkeys(shown["subject"].astype(str)) if one != "mean"]
+    people = [
+        subject for subject in dict.fromkeys(shown["subject"].astype(str)) if subject != "mean"
+    ]
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer layers",
@@ -86,7 +91,7 @@ def write_layer_page(
         ],
         sections=sections,
         tables=[(f"{name}.csv", CAPTIONS[name], table) for name, table in tables.items()],
-        told=told,
+        record=record,
         stamps=stamps,
         references=["rsa", "ceiling"],
         works=cited_works(study),
@@ -95,10 +100,10 @@ def write_layer_page(
 
 def _first_screen(study: Study, charts: Sequence[Picture]) -> Lead:
     """Say which regions some layer resembles, and whether later regions prefer later layers."""
-    told = [
+    found_answers = [
         answer for make in (layer_answer, hierarchy_answer) if (answer := make(study)) is not None
     ]
-    headlines = [answer.number for answer in told[:1]]
+    headlines = [answer.number for answer in found_answers[:1]]
     for row in study.rows("hierarchy", subject="combined").head(1).to_dict("records"):
         p = float(row["p"])
         if not np.isfinite(p):
@@ -109,7 +114,7 @@ def _first_screen(study: Study, charts: Sequence[Picture]) -> Lead:
             headlines.append(
                 f"It is undecided whether later regions prefer later layers (p {p_text(p)})."
             )
-    return Lead(headlines=headlines, text=[answer.text for answer in told], charts=charts)
+    return Lead(headlines=headlines, text=[answer.text for answer in found_answers], charts=charts)
 
 
 def _sections(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from neurometamer.figures.answer import answer_marks
 from neurometamer.figures.style import PAIRS, clip_name
-from neurometamer.report.findings import is_true, similar_places, told_kinds
+from neurometamer.report.findings import image_type_differences, is_true, similar_places
 from neurometamer.report.page import Example, Picture, example_image
 from neurometamer.report.read_study import Study
 from neurometamer.report.study_rsa import picture, sheet_order
@@ -37,8 +37,8 @@ def lead_examples(study: Study) -> list[Example]:
         Photograph, interference and noise, or photograph and metamer; empty where only photographs
         are shown.
     """
-    found = list(_adversarial(study)) or list(_metamer(study))
-    return found if len(found) > 1 else []
+    examples = list(_adversarial(study)) or list(_metamer(study))
+    return examples if len(examples) > 1 else []
 
 
 def _adversarial(study: Study) -> Iterator[Example]:
@@ -58,7 +58,10 @@ def _adversarial(study: Study) -> Iterator[Example]:
 
 
 def _clearest(table: pd.DataFrame, kinds: Sequence[str]) -> str:
-    """Choose the first photograph whose images are all there and met their criterion, else the first."""
+    """Choose the first photograph with all its images, each of which met its criterion.
+
+    Without one, the first photograph is taken.
+    """
     names = table["reference_id"].astype(str)
     given = table["success"] if "success" in table.columns else pd.Series(np.nan, index=table.index)
     failed = given.notna() & ~given.map(is_true)
@@ -92,7 +95,9 @@ def _example(image: np.ndarray, kind: str, said: object, speaker: str = "The net
 
 
 def lead_charts(study: Study) -> list[Picture]:
-    """Draw where the answer holds: RE-AI minus RE-AN, or the one similarity there is, over layers and regions.
+    """Draw RE-AI minus RE-AN over layers and regions.
+
+    Where there is one similarity only, that one is drawn.
 
     Parameters
     ----------
@@ -108,7 +113,7 @@ def lead_charts(study: Study) -> list[Picture]:
     titles = {"network": "Network, early to late layers", "brain": cortex}
     charts = []
     for system, title in titles.items():
-        rows, label = told_kinds(study, system), "RE–AI minus RE–AN"
+        rows, label = image_type_differences(study, system), "RE–AI minus RE–AN"
         caption = (
             "Above 0 images made to fool the network are nearer to their photographs, below 0 "
             "noise is."

@@ -1,4 +1,7 @@
-"""A methods section to copy: what was really run, from settings, tables and versions, and the works to cite for it."""
+"""A methods section that says what was run, and the works to cite for it.
+
+It is written from settings, tables and versions.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +58,13 @@ def cited_works(study: Study) -> dict[str, str]:
     dict of str to str
         Key of `neurometamer.report.references.WORKS` to what is used of it.
     """
-    kinds = study.rows("kinds")
+    kinds = study.rows("image_types")
     rsa = _settings(study, "rsa")
     corrections = {str(name) for name in kinds["correction"].dropna()}
     name = str(study.section("model").get("name", ""))
     layers = study.rows("layer_roi")
+    rows = study.rows("metamers")
+    of_several = "n_networks" in rows.columns and bool((rows["n_networks"] > 1).any())
     uses = {
         "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds) > 0),
         "nguyen2015": ("noise images that a network names with confidence", "AN" in study.kinds),
@@ -67,7 +72,7 @@ def cited_works(study: Study) -> dict[str, str]:
             "metamers of networks and when they are valid",
             len(study.rows("metamers")) > 0,
         ),
-        "boehm2025": ("metamers of several networks", _of_several(study.rows("metamers"))),
+        "boehm2025": ("metamers of several networks", of_several),
         "kriegeskorte2008": (
             "RDMs and their comparison by rank correlation",
             bool(study.rdms) or len(layers) > 0,
@@ -107,10 +112,6 @@ def _settings(study: Study, name: str) -> Mapping[str, Any]:
 
 def _glm(study: Study) -> Mapping[str, Any]:
     return _settings(study, "glm") if study.cortex else {}
-
-
-def _of_several(rows: pd.DataFrame) -> bool:
-    return "n_networks" in rows.columns and bool((rows["n_networks"] > 1).any())
 
 
 def _has_values(rows: pd.DataFrame, column: str) -> bool:
@@ -224,8 +225,7 @@ def _cortex(study: Study) -> str:
     )
     return (
         f"BOLD of {count_text(len(study.subjects), who)} was fitted with a general linear model, "
-        "one response per "
-        f"image and presentation (nilearn; {options})."
+        f"one response per image and presentation (nilearn; {options})."
     )
 
 
@@ -262,7 +262,7 @@ def _similarity(study: Study) -> str:
 
 
 def _kinds(study: Study) -> str:
-    rows = study.rows("kinds")
+    rows = study.rows("image_types")
     if rows.empty:
         return ""
     if (rows["subject"] == "mean").any():
@@ -322,12 +322,12 @@ def _software(study: Study) -> str:
     return software_text(study.provenance)
 
 
-def software_text(told: Mapping[str, Any]) -> str:
+def software_text(record: Mapping[str, Any]) -> str:
     """Name the programs behind a page, for its methods.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         Provenance: versions, and python and seed where they are known; a seed may also be among the
         settings.
 
@@ -338,17 +338,18 @@ def software_text(told: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> software_text({"versions": {"neurometamer": "0.1.0", "numpy": "2.1.0"}, "python": "3.12.1", "seed": 3})
+    >>> versions = {"neurometamer": "0.1.0", "numpy": "2.1.0"}
+    >>> software_text({"versions": versions, "python": "3.12.1", "seed": 3})
     'Software: neurometamer 0.1.0 (Python 3.12.1, numpy 2.1.0). Random seed: 3.'
     """
-    versions = told.get("versions") or {}
+    versions = record.get("versions") or {}
     if not versions:
         return ""
     names = ("torch", "nilearn", "rsatoolbox", "scikit-learn", "numpy", "scipy")
     others = [f"{name} {versions[name]}" for name in names if name in versions]
-    python = f"Python {told['python']}" if "python" in told else ""
-    settings = told.get("settings") or {}
-    seeds = {**{name: settings[name] for name in ("seed",) if name in settings}, **told}
+    python = f"Python {record['python']}" if "python" in record else ""
+    settings = record.get("settings") or {}
+    seeds = {**{name: settings[name] for name in ("seed",) if name in settings}, **record}
     seed = f" Random seed: {seeds['seed']}." if "seed" in seeds else ""
     listed = ", ".join(part for part in (python, *others) if part)
     return f"Software: neurometamer {versions.get('neurometamer', '')} ({listed}).{seed}"

@@ -1,4 +1,4 @@
-"""The parts that all HTML pages share: figures and tables on the page, settings, and how the page is written.
+"""The parts that all HTML pages share.
 
 A page holds its figures, loads nothing and needs no JavaScript; equal tables give equal bytes.
 """
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One figure on the page: its image as a data URI, its caption and its text for those who cannot see it.
+    """One figure on the page.
+
+    It holds the image as a data URI, its caption, and its text for readers who cannot see it.
 
     `numbers` names the CSV files beside it that hold what was drawn.
     """
@@ -40,7 +42,10 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One table on the page, all cells as text; `n_rows` counts the file's rows, `same` holds its constant columns."""
+    """One table on the page, all cells as text.
+
+    `n_rows` counts the rows of the file; `same` holds its constant columns.
+    """
 
     caption: str
     columns: Sequence[str]
@@ -137,13 +142,13 @@ def write_sources(
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``methods.txt`` and ``references.bib``.
+        Folder of the page; gets ``methods.txt`` and ``references.bib``.
     methods : sequence of str
         Paragraphs.
     works : mapping of str to str
         Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
     version : str
-        Of neurometamer; may be empty.
+        Version of neurometamer; may be empty.
 
     Returns
     -------
@@ -189,11 +194,11 @@ def borrow_figure(
     Parameters
     ----------
     sections : sequence of Section
-        Of the page.
+        Sections of the page.
     keys : sequence of str
         Sections to take it from; the first that has such a figure gives its first.
     ending : str
-        Of the figure's name; any by default.
+        Ending of the figure's name; any by default.
 
     Returns
     -------
@@ -249,7 +254,7 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
     Parameters
     ----------
     name : str
-        Of the column; p-values and probabilities have three decimals.
+        Name of the column; p-values and probabilities have three decimals.
     column : pandas.Series
         Its values.
 
@@ -261,8 +266,10 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
 
     Examples
     --------
-    >>> column_texts("r", pd.Series([0.5, -0.031, None])), column_texts("p_corrected", pd.Series([0.2, 0.0001]))
-    (['.50', '−.03', '–'], ['.200', '< .001'])
+    >>> column_texts("r", pd.Series([0.5, -0.031, None]))
+    ['.50', '−.03', '–']
+    >>> column_texts("p_corrected", pd.Series([0.2, 0.0001]))
+    ['.200', '< .001']
     >>> column_texts("n", pd.Series([16.0, 1200.0]))
     ['16', '1200']
     """
@@ -399,7 +406,9 @@ def table_grid(
 def folded_grid(
     table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = ""
 ) -> Grid:
-    """Put a table on the page, and say once what is the same in all rows (method, weights …), so that it fits.
+    """Put a table on the page.
+
+    What is the same in all rows (method, weights …) is said once, so that the table fits.
 
     Parameters
     ----------
@@ -440,7 +449,7 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     value : object
         A mapping, or what stands at its end.
     name : str
-        Of the value.
+        Name of the value.
 
     Yields
     ------
@@ -454,12 +463,12 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, "–" if value in ({}, [], None) else setting_text(value)
 
 
-def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) -> list[Grid]:
+def settings_grids(record: Mapping[str, Any], parts: Sequence[tuple[str, str]]) -> list[Grid]:
     """Put parts of a provenance on the page.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         Provenance.
     parts : sequence of tuple of str
         Key of the part, and its caption.
@@ -471,7 +480,7 @@ def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) ->
     """
     grids = []
     for key, caption in parts:
-        rows = [list(pair) for pair in flat_settings(told.get(key) or {}) if pair[0]]
+        rows = [list(pair) for pair in flat_settings(record.get(key) or {}) if pair[0]]
         if rows:
             grids.append(
                 Grid(
@@ -496,14 +505,16 @@ def embed_figure(
     raster: bool = False,
     small: bool = False,
 ) -> Picture:
-    """Save a figure beside the page and embed it: vectors where the figure has few pixels of its own.
+    """Save a figure beside the page and embed it.
+
+    It is embedded as vectors where the figure has few pixels of its own.
 
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
+        Folder of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
     name : str
-        Of the files.
+        Name of the files.
     figure : matplotlib.figure.Figure
         The figure.
     caption, alt : str
@@ -524,7 +535,7 @@ def embed_figure(
     svg, png = save_figure(figure, place)
     tables = table if isinstance(table, Mapping) else {name: table}
     numbers = tuple(
-        write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items()
+        write_table(place.with_name(f"{stem}.csv"), part).name for stem, part in tables.items()
     )
     data, mime = _embedded(svg, png, raster=raster, small=small)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
@@ -586,7 +597,7 @@ def write_page(path: Path, template: str, **parts: Any) -> Path:
     Parameters
     ----------
     path : Path
-        Of the page.
+        Path of the page.
     template : str
         File name of the template.
     **parts : object

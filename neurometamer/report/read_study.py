@@ -1,4 +1,7 @@
-"""Read what a study folder holds on disk: tables, stimuli, RDMs, provenance. Absent parts are empty, not errors."""
+"""Read the tables, stimuli, RDMs and provenance of a study folder.
+
+Absent parts are empty and no error.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "p",
         "success",
     ),
-    "kinds": (
+    "image_types": (
         "system",
         "subject",
         "place",
@@ -169,7 +172,7 @@ class Study:
         named = self.section("brain").get("subjects")
         if isinstance(named, list) and named:
             return tuple(map(str, named))
-        brain = self.rows("kinds", system="brain")["subject"]
+        brain = self.rows("image_types", system="brain")["subject"]
         everyone = pd.concat(
             [brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))]
         )
@@ -186,9 +189,13 @@ class Study:
         """
         if self.simulated:
             return "a simulated cortex"
-        tables = (self.rows("kinds", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
-        asked = self.section("brain").get("source", "none") != "none"
-        return "visual cortex" if asked or any(len(table) for table in tables) else ""
+        tables = (
+            self.rows("image_types", system="brain"),
+            self.rows("layer_roi"),
+            self.rows("encoding"),
+        )
+        has_brain = self.section("brain").get("source", "none") != "none"
+        return "visual cortex" if has_brain or any(len(table) for table in tables) else ""
 
     @property
     def untrained(self) -> bool:
@@ -199,8 +206,8 @@ class Study:
         bool
             From the provenance (``model.trained``) and the columns ``trained`` of the tables.
         """
-        told = self._values("trained") | self._values("network_trained")
-        return self.section("model").get("trained") is False or "False" in told
+        values = self._values("trained") | self._values("network_trained")
+        return self.section("model").get("trained") is False or "False" in values
 
     @property
     def network_stamp(self) -> str:
@@ -307,8 +314,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
             )
         raise InputError(
             f"{folder} is not a study: it has neither provenance.json nor study.toml; give the "
-            "folder that "
-            "`neurometamer run` or `demo` wrote."
+            "folder that `neurometamer run` or `demo` wrote."
         )
     provenance = (
         read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
@@ -317,8 +323,8 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         raise InputError(
             f"{folder / 'provenance.json'} does not hold a JSON object; run the study again."
         )
-    found = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
-    there = {name: path for name, path in found.items() if path.is_file()}
+    files = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
+    there = {name: path for name, path in files.items() if path.is_file()}
     tables = {name: _prepared(read_table(path, TABLES[name])) for name, path in there.items()}
     recipe = folder / "study.toml"
     return Study(
@@ -343,8 +349,8 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
     Parameters
     ----------
     folder : path-like
-        Of the study. Its step records hold a digest of each file; a folder without records has
-        nothing to compare.
+        Folder of the study. Its step records hold a digest of each file; a folder without records
+        has nothing to compare.
 
     Returns
     -------
@@ -361,24 +367,26 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
             for name, value in read_record(record).get("outputs", {}).items():
                 if Path(name).parts[:1] and Path(name).parts[0] in SHOWN:
                     known.setdefault(name, set()).add(value)
-    found = {}
+    changes = {}
     for name, values in known.items():
         if not (folder / name).is_file():
-            found[name] = "missing"
+            changes[name] = "missing"
         elif digest_file(folder / name) not in values:
-            found[name] = "changed"
-    return found
+            changes[name] = "changed"
+    return changes
 
 
 def study_of_tables(
     folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]
 ) -> Study:
-    """Take tables that one command made for those of a study, so that its page is written in the same sentences.
+    """Take the tables of one command for those of a study.
+
+    So the page of the command is written in the same sentences.
 
     Parameters
     ----------
     folder : Path
-        Of the page.
+        Folder of the page.
     tables : mapping of str to pandas.DataFrame
         Among `TABLES`.
     provenance : mapping
@@ -400,8 +408,8 @@ def _read_metamers(
     for name in (
         dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ()
     ):
-        if found := _read_stimuli(folder / "metamers" / file_name(name)):
-            yield name, found
+        if stimuli := _read_stimuli(folder / "metamers" / file_name(name)):
+            yield name, stimuli
 
 
 NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")

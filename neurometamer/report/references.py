@@ -1,4 +1,7 @@
-"""The works that the pages cite: one table, written as text for a reader and as BibTeX for a manuscript."""
+"""The works that the pages cite, in one table.
+
+They are written as text for a reader and as BibTeX for a manuscript.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Reference:
     authors : tuple of str
         ``"Zhang C"``: family name, then initials; a name in braces is that of a group.
     year : int
-        Of publication; 0 for software without one.
+        Year of publication; 0 for software without one.
     title : str
         Title.
     venue : str
@@ -58,8 +61,7 @@ WORKS: Mapping[str, Reference] = {
         "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L",
         2021,
         "Dissociable neural representations of adversarially perturbed images in convolutional "
-        "neural networks and "
-        "the human brain",
+        "neural networks and the human brain",
         "Frontiers in Neuroinformatics",
         "https://doi.org/10.3389/fninf.2021.677925",
         volume="15",
@@ -331,7 +333,7 @@ def reference_text(key: str) -> str:
     Parameters
     ----------
     key : str
-        Of `WORKS`.
+        Key of `WORKS`.
 
     Returns
     -------
@@ -358,9 +360,9 @@ def bibtex(keys: Iterable[str], version: str = "") -> str:
     Parameters
     ----------
     keys : iterable of str
-        Of `WORKS`; repeated ones are written once.
+        Keys of `WORKS`; repeated ones are written once.
     version : str
-        Of neurometamer; empty when it is not known.
+        Version of neurometamer; empty when it is not known.
 
     Returns
     -------

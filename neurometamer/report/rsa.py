@@ -1,4 +1,4 @@
-"""One self-contained page of the commands of RSA: figures with the tables behind them, methods, settings, versions.
+"""One self-contained page of the commands of RSA.
 
 The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names
 its CSV.
@@ -57,7 +57,7 @@ METHOD_COLUMNS: Mapping[str, str] = {
 REFERENCES: Mapping[str, tuple[str, str]] = {
     "rsa": ("kriegeskorte2008", "RDMs, their comparison, and stimuli placed by them"),
     "ceiling": ("nili2014", "lower and upper noise ceiling"),
-    "kinds": ("zhang2021", "RE–AN against RE–AI similarity"),
+    "image_types": ("zhang2021", "RE–AN against RE–AI similarity"),
     "searchlight": ("kriegeskorte2006", "searchlights"),
     "max-T": ("nichols2002", "family-wise p by the largest value of each permutation"),
     "mds": ("kruskal1964", "stress-1"),
@@ -87,10 +87,10 @@ def find_stamps(*records: Any) -> list[str]:
     >>> find_stamps({"brain": {"source": "simulated"}}, {"trained": True})
     ['simulated cortex']
     """
-    found: set[str] = set()
+    stamps: set[str] = set()
     for record in records:
-        found |= _said(record)
-    return [one for one in STAMPS if one in found]
+        stamps |= _said(record)
+    return [stamp for stamp in STAMPS if stamp in stamps]
 
 
 def _said(record: Any) -> set[str]:
@@ -98,17 +98,17 @@ def _said(record: Any) -> set[str]:
         return set().union(*map(_said, record))
     if not isinstance(record, Mapping):
         return set()
-    found: set[str] = set()
+    stamps: set[str] = set()
     for key, value in record.items():
         values = value if isinstance(value, (list, tuple)) else [value]
-        if key == "trained" and any(one is False for one in values):
-            found.add(UNTRAINED)
+        if key == "trained" and any(item is False for item in values):
+            stamps.add(UNTRAINED)
         if (key == "simulated" and value is True) or (
             key in ("source", "data") and "simulated" in values
         ):
-            found.add(SIMULATED)
-        found |= _said(value)
-    return found
+            stamps.add(SIMULATED)
+        stamps |= _said(value)
+    return stamps
 
 
 def study_record(path: str | Path) -> Any:
@@ -151,14 +151,16 @@ def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
     list of str
         Among `STAMPS`; of a network, nothing is said of a cortex.
     """
-    told = rdms.descriptors.get("provenance", "{}")
+    provenance = rdms.descriptors.get("provenance", "{}")
     records = [
-        json.loads(told) if isinstance(told, str) and told.startswith("{") else {},
+        json.loads(provenance)
+        if isinstance(provenance, str) and provenance.startswith("{")
+        else {},
         dict(rdms.rdm_descriptors),
     ]
-    found = find_stamps(*records, study_record(path))
-    systems = {str(one) for one in rdms.rdm_descriptors.get("system", ())}
-    return [one for one in found if not (one == SIMULATED and systems == {"network"})]
+    stamps = find_stamps(*records, study_record(path))
+    systems = {str(system) for system in rdms.rdm_descriptors.get("system", ())}
+    return [stamp for stamp in stamps if not (stamp == SIMULATED and systems == {"network"})]
 
 
 def stamp_text(stamps: Iterable[str]) -> str:
@@ -174,8 +176,8 @@ def stamp_text(stamps: Iterable[str]) -> str:
     str
         Each once; empty for none.
     """
-    found = set(stamps)
-    return " · ".join(one for one in STAMPS if one in found)
+    given = set(stamps)
+    return " · ".join(stamp for stamp in STAMPS if stamp in given)
 
 
 # --------------------------------------------------------------------------------------------- page
@@ -188,7 +190,7 @@ class Drawing:
     Parameters
     ----------
     name : str
-        Of its files.
+        Name of its files.
     figure : matplotlib.figure.Figure
         The figure.
     numbers : mapping of str to DataFrame
@@ -214,7 +216,7 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
+        Folder of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
     drawing : Drawing
         The figure.
 
@@ -245,7 +247,7 @@ def write_rsa_page(
     methods: Sequence[str],
     sections: Sequence[Section],
     tables: Sequence[tuple[str, str, pd.DataFrame]],
-    told: Mapping[str, Any],
+    record: Mapping[str, Any],
     stamps: Iterable[str] = (),
     references: Sequence[str] = ("rsa",),
     works: Mapping[str, str] | None = None,
@@ -269,7 +271,7 @@ def write_rsa_page(
         Figures (`save_drawing`) and words.
     tables : sequence of (str, str, DataFrame)
         File relative to the page, caption, and table.
-    told : mapping
+    record : mapping
         Provenance: settings, inputs, versions.
     stamps : iterable of str
         Among `STAMPS`.
@@ -290,8 +292,12 @@ def write_rsa_page(
         folded_grid(table, caption, source, name=Path(source).stem)
         for source, caption, table in tables
     ]
-    said, version = set(stamps), str(told.get("versions", {}).get("neurometamer", ""))
+    said, version = set(stamps), str(record.get("versions", {}).get("neurometamer", ""))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references)) | dict(works or {})
+    banner = [
+        (stamp[0].upper() + stamp[1:], text) for stamp, text in STAMPS.items() if stamp in said
+    ]
+    named = _named_methods([table for _, _, table in tables])
     return write_page(
         folder / PAGE,
         "rsa.html",
@@ -299,17 +305,20 @@ def write_rsa_page(
         question=question,
         lead=lead,
         first=first,
-        stamps=[(one[0].upper() + one[1:], text) for one, text in STAMPS.items() if one in said],
+        stamps=banner,
         sections=sections,
         tables=grids,
-        named=_named_methods([table for _, _, table in tables]),
-        settings=settings_grids(told, PARTS),
-        **write_sources(folder, [*filter(None, [*methods, software_text(told)])], cited, version),
+        named=named,
+        settings=settings_grids(record, PARTS),
+        **write_sources(folder, [*filter(None, [*methods, software_text(record)])], cited, version),
     )
 
 
 def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
-    """Remove figures that the page of an earlier run lists and this one does not, so that none is taken for new."""
+    """Remove figures that the page of an earlier run lists and this one does not.
+
+    So no old figure is taken for a new one.
+    """
     page = folder / PAGE
     if not page.is_file():
         return
@@ -317,8 +326,8 @@ def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     names = re.findall(rf'<figure id="figure-({file})">', text)
     old = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
     old |= set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))
-    kept = {f"{one.name}.{suffix}" for one in drawn for suffix in ("svg", "png")}
-    kept |= {numbers for one in drawn for numbers in one.numbers}
+    kept = {f"{drawing.name}.{suffix}" for drawing in drawn for suffix in ("svg", "png")}
+    kept |= {numbers for drawing in drawn for numbers in drawing.numbers}
     for name in old - kept:
         (folder / "figures" / name).unlink(missing_ok=True)
 
@@ -327,12 +336,12 @@ def _named_methods(tables: Sequence[pd.DataFrame]) -> list[Grid]:
     rows: dict[tuple[str, str], None] = {}
     for column, name in METHOD_COLUMNS.items():
         for table in tables:
-            found: list[str] = (
+            methods: list[str] = (
                 table[column].dropna().astype(str).tolist() if column in table.columns else []
             )
             # subjects have families of their own, which need no line each
-            texts = [re.sub(r"subject [^,]+", "each subject", one) for one in found]
-            rows |= {(name, one): None for one in texts if one}
+            texts = [re.sub(r"subject [^,]+", "each subject", method) for method in methods]
+            rows |= {(name, method): None for method in texts if method}
     if not rows:
         return []
     cells = list(rows)

@@ -1,4 +1,7 @@
-"""The figures of ``neurometamer searchlight``: each map of a volume from three sides, or of a mesh, on one page."""
+"""The figures of ``neurometamer searchlight`` on one page.
+
+Each map of a volume is shown from three sides; a map of a mesh is shown on it.
+"""
 
 from __future__ import annotations
 
@@ -58,19 +61,19 @@ def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
     ('left', 'right')
     """
     name = Path(mesh).name
-    told = [side for side, pattern in HEMISPHERES.items() if re.search(pattern, name)]
+    sides = [side for side, pattern in HEMISPHERES.items() if re.search(pattern, name)]
     if hemisphere is not None and hemisphere not in HEMISPHERES:
         raise unknown_name("hemisphere", hemisphere, HEMISPHERES)
-    if hemisphere is None and len(told) != 1:
+    if hemisphere is None and len(sides) != 1:
         raise InputError(
             f"the name {name} does not tell the hemisphere; write --hemisphere left or right."
         )
-    if hemisphere is not None and told and hemisphere not in told:
+    if hemisphere is not None and sides and hemisphere not in sides:
         raise InputError(
-            f"--hemisphere {hemisphere}, but {name} is named as the {told[0]} one; give the mesh "
+            f"--hemisphere {hemisphere}, but {name} is named as the {sides[0]} one; give the mesh "
             "of that."
         )
-    return hemisphere or told[0]
+    return hemisphere or sides[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +83,7 @@ class DrawnMap:
     Parameters
     ----------
     name : str
-        Of its files.
+        Name of its files.
     values : ndarray, shape (i, j, k) or (n_vertices,)
         Similarity, NaN where undefined.
     p_family : ndarray, optional
@@ -100,7 +103,7 @@ def write_map_page(
     maps: Sequence[DrawnMap],
     summary: pd.DataFrame,
     *,
-    told: Mapping[str, Any],
+    record: Mapping[str, Any],
     affine: np.ndarray | None = None,
     space: str = "native",
     mesh: tuple[np.ndarray, np.ndarray] | None = None,
@@ -116,17 +119,17 @@ def write_map_page(
     maps : sequence of DrawnMap
         All of one volume or mesh.
     summary : pandas.DataFrame
-        Of `neurometamer.rsa.searchlight.maps.summary_table`.
-    told : mapping
+        Table of `neurometamer.rsa.searchlight.maps.summary_table`.
+    record : mapping
         Provenance.
     affine : ndarray, shape (4, 4), optional
-        Of a volume; or give `mesh`.
+        Affine of a volume; or give `mesh`.
     space : str
-        Of a volume, see `neurometamer.figures.rsa.searchlight_volume`.
+        Space of a volume, see `neurometamer.figures.rsa.searchlight_volume`.
     mesh : tuple of ndarray, optional
         Points (n_vertices, 3) in mm, and triangles (n_triangles, 3).
     hemisphere : {"left", "right"}
-        Of the mesh.
+        Hemisphere of the mesh.
     stamps : sequence of str
         Among `rsa_page.STAMPS`.
 
@@ -136,11 +139,11 @@ def write_map_page(
         The page.
     """
     stamp = rsa_page.stamp_text(stamps)
-    pictures = [_picture(folder, one, affine, space, mesh, hemisphere, stamp) for one in maps]
+    pictures = [_picture(folder, drawn, affine, space, mesh, hemisphere, stamp) for drawn in maps]
     where = f"the {hemisphere} hemisphere" if mesh is not None else f"a volume in {space} space"
     sections = [
-        Section(key=f"map-{i}", title=one.name, pictures=[picture])
-        for i, (one, picture) in enumerate(zip(maps, pictures, strict=True), 1)
+        Section(key=f"map-{i}", title=drawn.name, pictures=[picture])
+        for i, (drawn, picture) in enumerate(zip(maps, pictures, strict=True), 1)
     ]
     charts, sections = borrow_figure(sections, ["map-1"])
     return rsa_page.write_rsa_page(
@@ -150,72 +153,70 @@ def write_map_page(
         lead=f"{count_text(len(maps), 'map')} of {where}, "
         f"{count_text(int(summary['n_places'].max()), 'place')}.",
         first=Lead(headlines=_headlines(maps), text=_how_tested(maps), charts=charts),
-        methods=[_methods(maps, summary, told, where)],
+        methods=[_methods(maps, summary, record, where)],
         sections=sections,
         tables=[("summary.csv", "Summary of the maps", summary)],
-        told=told,
+        record=record,
         stamps=stamps,
         references=[
             "searchlight",
             "rsa",
-            *(["max-T"] if any(one.p_family is not None for one in maps) else []),
+            *(["max-T"] if any(drawn.p_family is not None for drawn in maps) else []),
         ],
     )
 
 
 def _headlines(maps: Sequence[DrawnMap]) -> list[str]:
     """Count for each map the places where the family-wise test finds something."""
-    found = []
-    for one in maps[:MOST_HEADLINES]:
-        n = int(np.isfinite(one.values).sum())
-        if one.p_family is None:
-            found.append(
-                f"{one.name} was not tested: its map shows how alike, not where it is beyond "
+    headlines = []
+    for drawn in maps[:MOST_HEADLINES]:
+        n = int(np.isfinite(drawn.values).sum())
+        if drawn.p_family is None:
+            headlines.append(
+                f"{drawn.name} was not tested: its map shows how alike, not where it is beyond "
                 "chance."
             )
         else:
-            clear = int((one.p_family < ALPHA).sum())
-            found.append(
-                f"{one.name} is beyond chance in {clear or 'none'} of {count_text(n, 'place')}."
+            clear = int((drawn.p_family < ALPHA).sum())
+            headlines.append(
+                f"{drawn.name} is beyond chance in {clear or 'none'} of {count_text(n, 'place')}."
             )
     if len(maps) > MOST_HEADLINES:
-        found.append(f"{count_text(len(maps) - MOST_HEADLINES, 'more map')} below.")
-    return found
+        headlines.append(f"{count_text(len(maps) - MOST_HEADLINES, 'more map')} below.")
+    return headlines
 
 
 def _how_tested(maps: Sequence[DrawnMap]) -> list[str]:
-    if all(one.p_family is None for one in maps):
+    if all(drawn.p_family is None for drawn in maps):
         return []
     return [
         "Beyond chance: family-wise p below .05, by the largest value over all places in each "
-        "permutation of labels. "
-        "Other places may hold it too; the test does not show that."
+        "permutation of labels. Other places may hold it too; the test does not show that."
     ]
 
 
 def _methods(
-    maps: Sequence[DrawnMap], summary: pd.DataFrame, told: Mapping[str, Any], where: str
+    maps: Sequence[DrawnMap], summary: pd.DataFrame, record: Mapping[str, Any], where: str
 ) -> str:
     """Write what was computed, from the settings and in the words of the summary."""
-    settings = told.get("settings", {})
+    settings = record.get("settings", {})
     sizes = f"{int(summary['neighbors_min'].min())} to {int(summary['neighbors_max'].max())}"
-    named = "; ".join(f"{one.name}: {one.method.rstrip('.')}" for one in maps)
+    named = "; ".join(f"{drawn.name}: {drawn.method.rstrip('.')}" for drawn in maps)
     tested = (
         f"{settings.get('permutations')} permutations of condition labels gave p"
-        if any(one.p_family is not None for one in maps)
+        if any(drawn.p_family is not None for drawn in maps)
         else "No test was made"
     )
     return (
         f"Searchlights with a radius of {settings.get('radius_mm')} mm were centered on each of "
         f"{count_text(int(summary['n_places'].max()), 'place')} of {where} and held {sizes} "
-        f"places. Maps: {named}. "
-        f"{tested}."
+        f"places. Maps: {named}. {tested}."
     )
 
 
 def _picture(
     folder: Path,
-    one: DrawnMap,
+    drawn: DrawnMap,
     affine: np.ndarray | None,
     space: str,
     mesh: tuple[np.ndarray, np.ndarray] | None,
@@ -224,29 +225,31 @@ def _picture(
 ) -> Picture:
     from neurometamer.figures import rsa as draw
 
-    look: dict[str, Any] = {
-        "p_family": one.p_family,
+    style: dict[str, Any] = {
+        "p_family": drawn.p_family,
         "alpha": ALPHA,
-        "title": one.name,
+        "title": drawn.name,
         "stamp": stamp,
     }
     if mesh is not None:
-        figure = draw.searchlight_surface(one.values, *mesh, hemisphere=hemisphere, **look)
+        figure = draw.searchlight_surface(drawn.values, *mesh, hemisphere=hemisphere, **style)
     else:
         assert affine is not None
-        figure = draw.searchlight_volume(one.values, affine, space=space, **look)
+        figure = draw.searchlight_volume(drawn.values, affine, space=space, **style)
     shown = "Not tested (permutations: 0)"
-    if one.p_family is not None:
-        n = int((one.p_family < ALPHA).sum())
+    if drawn.p_family is not None:
+        n = int((drawn.p_family < ALPHA).sum())
         shown = f"{n or 'No'} place{'' if n == 1 else 's'} with family-wise p < .05" + (
             "" if n else ": none is colored"
         )
     drawing = rsa_page.Drawing(
-        name=f"map_{one.name}",
+        name=f"map_{drawn.name}",
         figure=figure,
-        numbers={f"map_{one.name}": draw.map_table(one.values, affine, p_family=one.p_family)},
-        caption=f"{one.method}. {shown}.",
-        alt=f"Map {one.name}.",
+        numbers={
+            f"map_{drawn.name}": draw.map_table(drawn.values, affine, p_family=drawn.p_family)
+        },
+        caption=f"{drawn.method}. {shown}.",
+        alt=f"Map {drawn.name}.",
         raster=mesh is not None,
     )
     return rsa_page.save_drawing(folder, drawing)

@@ -1,4 +1,4 @@
-"""One HTML file from a study folder: reads the tables, images and RDMs on disk, draws the figures, writes the page.
+"""One HTML file from a study folder.
 
 Nothing is computed here but counts and means of what the tables hold (and, for figures, mean RDMs
 and the places of stimuli), so the page can say no more than they do. The page holds its figures,
@@ -41,7 +41,7 @@ from neurometamer.report.page import (
 from neurometamer.report.read_study import LOCK, TABLES, Study, read_study
 from neurometamer.report.study_rsa import (
     bounds,
-    kinds_section,
+    image_types_section,
     layers_section,
     picture,
     places_section,
@@ -75,16 +75,22 @@ def _stimuli_section(study: Study) -> Section | None:
     content = (
         f"Photographs (RE), and {' and '.join(made)} made from them" if made else "Photographs"
     )
-    told = ""
+    judged_text = ""
     if "top1_name" in table.columns and table["top1_name"].notna().any():
-        told = (
-            f" Under each image: the first class of {_speaker(table)} and its confidence on the "
-            "PNG."
+        # The network whose classes the table holds.
+        names = (
+            list(dict.fromkeys(table["model"].dropna().astype(str)))
+            if "model" in table.columns
+            else []
+        )
+        speaker = " and ".join(names) or "the network"
+        judged_text = (
+            f" Under each image: the first class of {speaker} and its confidence on the PNG."
         )
     caption = (
         f"{content}, as the saved 8-bit PNG holds them; compressed on this page. n = "
         f"{count_text(n_all, 'photograph')}, in the order of all figures (by category, then "
-        f"name).{told}{rest}"
+        f"name).{judged_text}{rest}"
     )
     shown = count_text(min(n_all, limit), "photograph")
     alt = (
@@ -94,14 +100,6 @@ def _stimuli_section(study: Study) -> Section | None:
     grids = [_success_grid(study, counts)] if (counts := success_rows(study)) else []
     sheet = picture(study, "stimuli", figure, caption, alt, table=_sheet_numbers(table), small=True)
     return Section(key="stimuli", title="Stimuli", pictures=[sheet], grids=grids)
-
-
-def _speaker(table: pd.DataFrame) -> str:
-    """Name the network whose classes the table holds."""
-    names = (
-        list(dict.fromkeys(table["model"].dropna().astype(str))) if "model" in table.columns else []
-    )
-    return " and ".join(names) or "the network"
 
 
 def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
@@ -115,10 +113,13 @@ def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
         "steps, median",
     )
     known = [place for place, column in enumerate(zip(*counts)) if set(column) != {"–"}]
+    rows = []
+    for row in counts:
+        rows.append([row[place] for place in known])
     return Grid(
         caption=titled("Images that reached their criterion", study.network_stamp),
         columns=[names[place] for place in known],
-        rows=[[row[place] for place in known] for row in counts],
+        rows=rows,
         n_rows=len(counts),
         source="stimuli/stimuli.csv",
     )
@@ -156,10 +157,9 @@ def _transfer_section(study: Study) -> Section | None:
         )
     text = (
         "The saved PNG files shown to each network through its own preprocessing. A network “says” "
-        "its first class. "
-        "The target is the class that the image was made for; the last column counts images that "
-        "get the class which "
-        "the same network gives to the photograph they come from."
+        "its first class. The target is the class that the image was made for; the last column "
+        "counts images that get the class which the same network gives to the photograph they come "
+        "from."
     )
     kinds = " and ".join(dict.fromkeys(rows["kind"]))
     grid = Grid(
@@ -181,7 +181,10 @@ def _transfer_section(study: Study) -> Section | None:
 
 
 def _metamer_section(study: Study) -> Section | None:
-    """Show metamers of one network beside those of a set, and what others say to them; None where none were made."""
+    """Show metamers of one network beside those of a set, and what others say to them.
+
+    The section is None where no metamers were made.
+    """
     rows = study.rows("metamers")
     if rows.empty:
         return None
@@ -249,7 +252,9 @@ def _metamer_picture(study: Study, rows: pd.DataFrame, judge: str) -> Picture:
     for name, stimuli in study.metamers.items():
         of_set = shown[shown["set"].astype(str) == name]
         names = [*of_set["id"].astype(str), *of_set["reference_id"].astype(str)]
-        for stimulus in dict.fromkeys(one for one in names if one in set(stimuli.ids)):
+        for stimulus in dict.fromkeys(
+            stimulus_id for stimulus_id in names if stimulus_id in set(stimuli.ids)
+        ):
             image = stimuli.images[stimuli.ids.index(stimulus)]
             images[f"{name} {stimulus}"] = image
             photographs.setdefault(stimulus, image)
@@ -258,10 +263,8 @@ def _metamer_picture(study: Study, rows: pd.DataFrame, judge: str) -> Picture:
     )
     caption = (
         "Photographs and their metamers, as the saved 8-bit PNG holds them; compressed on this "
-        "page. "
-        f"n = {count_text(rows['reference_id'].nunique(), 'photograph')}. {judge} saw them through "
-        "its own "
-        "preprocessing."
+        f"page. n = {count_text(rows['reference_id'].nunique(), 'photograph')}. {judge} saw them "
+        "through its own preprocessing."
     )
     same = int(rows["same_class"].map(is_true).sum())
     alt = (
@@ -280,13 +283,10 @@ def _metamer_text(study: Study) -> list[str]:
     )
     text = [
         "A metamer starts as noise and is changed until each network it is made for responds to it "
-        "as to the "
-        f"photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: "
-        f"{chosen.get('preset', '–')}"
-        f"{f' with {changed}' if changed else ''}; mode: {chosen.get('mode', '–')}; steps: "
-        f"{', '.join(map(str, steps)) or '–'}. The null: the likeness of responses to different "
-        "photographs "
-        "of this study.",
+        f"as to the photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: "
+        f"{chosen.get('preset', '–')}{f' with {changed}' if changed else ''}; mode: "
+        f"{chosen.get('mode', '–')}; steps: {', '.join(map(str, steps)) or '–'}. The null: the "
+        "likeness of responses to different photographs of this study.",
     ]
     rows = study.rows("metamers")
     if "image_prior" in rows:
@@ -327,8 +327,7 @@ def _regions_section(study: Study) -> Section | None:
     if (rows["n_selected"] < rows["n_voxels"]).any():
         text.append(
             "Voxels were selected by the same reliability, on regular images only, so that of the "
-            "selected ones is "
-            "too high as an estimate."
+            "selected ones is too high as an estimate."
         )
     text += [f"Not measured: {reason.rstrip('.')}." for reason in reasons if reason]
     return Section(key="regions", title="Regions: size and reliability", text=text, grids=[grid])
@@ -336,11 +335,11 @@ def _regions_section(study: Study) -> Section | None:
 
 def _prior_text(priors: pd.Series) -> str:
     """Say whether metamers look natural for another reason than what the networks respond to."""
-    found = "; ".join(dict.fromkeys(one for one in priors if one != "none"))
-    if not found:
+    named = "; ".join(dict.fromkeys(prior for prior in priors if prior != "none"))
+    if not named:
         return "No prior of natural images was used: steps were taken on pixels, without a penalty."
     return (
-        f"A prior of natural images was used: {found}. It makes metamers easier to recognize "
+        f"A prior of natural images was used: {named}. It makes metamers easier to recognize "
         "whatever the network "
         'responds to; preset "pixels" has none.'
     )
@@ -397,7 +396,7 @@ def _recovery_section(study: Study) -> Section | None:
 CAPTIONS = {
     "transfer": "Other networks",
     "metamers": "Metamers",
-    "kinds": "RE–AN, RE–AI and their difference, with their tests",
+    "image_types": "RE–AN, RE–AI and their difference, with their tests",
     "regions": "Regions",
     "trends": "Trends over layers",
     "layer_roi": "Layers and ROIs",
@@ -420,7 +419,7 @@ def _all_tables(study: Study) -> list[Grid]:
         table = study.rows(name)
         if len(table):
             brain = name not in OF_NETWORK and (
-                name != "kinds" or (table["system"] == "brain").any()
+                name != "image_types" or (table["system"] == "brain").any()
             )
             stamp = study.brain_stamp if brain else study.network_stamp
             grids.append(folded_grid(table, titled(CAPTIONS[name], stamp), f"tables/{name}.csv"))
@@ -433,7 +432,9 @@ def _all_tables(study: Study) -> list[Grid]:
 
 
 def applied_settings(study: Study) -> dict[str, Any]:
-    """Leave out the settings of what was not done: no simulation for measured data, no generator of given images.
+    """Leave out the settings of steps that were not done.
+
+    Measured data have no simulation, and given images no generator.
 
     Parameters
     ----------
@@ -469,18 +470,18 @@ def applied_settings(study: Study) -> dict[str, Any]:
     return {name: values for name, values in settings.items() if name not in unused}
 
 
-def _brain_record(study: Study) -> dict[str, Any]:
-    """Give what is recorded of the brain; of measured data nothing is said of a simulation."""
-    record = study.section("brain") if study.cortex else {}
-    return {name: value for name, value in record.items() if name != "simulated" or value}
-
-
 def _settings(study: Study) -> list[Grid]:
-    """Every setting that was used, then what else makes the result again: model, brain, seed, digests, versions."""
+    """List every setting that was used, and what else makes the result again.
+
+    These are model, brain, seed, digests and versions.
+    """
+    # Nothing is said of a simulation for measured data.
+    record = study.section("brain") if study.cortex else {}
+    brain_record = {name: value for name, value in record.items() if name != "simulated" or value}
     parts: dict[str, tuple[str, object]] = {
         "settings": ("Settings", applied_settings(study)),
         "model": ("Network", study.section("model")),
-        "brain": ("Brain", _brain_record(study)),
+        "brain": ("Brain", brain_record),
         "digests": ("Digests of the inputs", study.section("digests")),
         "versions": ("Versions", study.section("versions")),
         "seconds": ("Seconds a step took", study.section("seconds")),
@@ -523,8 +524,7 @@ def _honesty(study: Study) -> list[tuple[str, str]]:
             (
                 "Brain",
                 "Simulated, with known truth. No person was scanned; the brain numbers show that "
-                "the pipeline finds "
-                "what was planted and say nothing about human cortex.",
+                "the pipeline finds what was planted and say nothing about human cortex.",
             )
         )
     elif study.cortex:
@@ -572,6 +572,22 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     -----
     UserWarning
         When files are not as the study's steps wrote them; the page says so, too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from neurometamer import build_report
+    >>> rows = {"subject": "S1", "roi": "V1", "layer": ["early", "late"], "test": "RE"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "tables").mkdir()
+    ...     table = pd.DataFrame({**rows, "r": [0.4, 0.2], "n": 12})
+    ...     table.to_csv(Path(folder) / "tables" / "encoding.csv", index=False)
+    ...     _ = (Path(folder) / "provenance.json").write_text("{}")
+    ...     page = build_report(folder).read_text(encoding="utf-8")
+    >>> "Voxel encoding" in page
+    True
     """
     study = read_study(folder)
     if note := changed_note(study):
@@ -588,19 +604,31 @@ def _write_report(study: Study) -> Path:
         charts, sections = borrow_figure(sections, ("layer-roi", "places"))
     notes = study.provenance.get("notes") or []
     version = str(study.section("versions").get("neurometamer", ""))
-    told = answers(study)
-    headlines = [answer.number for answer in told if answer.headline or answer is told[0]]
+    found_answers = answers(study)
+    headlines = [
+        answer.number for answer in found_answers if answer.headline or answer is found_answers[0]
+    ]
+    names = {"RE": "photographs (RE)", **NAMES}
+    kinds_text = ", ".join(names[kind] for kind in study.kinds)
+    weights = str(study.section("model").get("weights", ""))
+    parts = [f"Weights: {weights}."] if weights else []
+    if study.n_photographs:
+        parts.append(f"{count_text(study.n_photographs, 'photograph')}.")
+    if study.cortex and study.subjects:
+        noun = "simulated subject" if study.simulated else "subject"
+        parts.append(f"{count_text(len(study.subjects), noun)}: {', '.join(study.subjects)}.")
+    lead = " ".join(parts)
     return write_page(
         study.folder / "report.html",
         "report.html",
         heading=_heading(study),
-        kinds=_kinds_text(study),
-        lead=_lead(study),
+        kinds=kinds_text,
+        lead=lead,
         stamps=_banner(study),
         first=Lead(
             headlines=headlines or [_NO_ANSWER], charts=charts, examples=lead_examples(study)
         ),
-        answers=told,
+        answers=found_answers,
         bounds=_bounds_text(study),
         sections=sections,
         tables=_all_tables(study),
@@ -616,7 +644,7 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     _stimuli_section,
     _transfer_section,
     _metamer_section,
-    kinds_section,
+    image_types_section,
     _regions_section,
     layers_section,
     rdms_section,
@@ -638,26 +666,9 @@ def _heading(study: Study) -> str:
     return f"How alike are {name} and {study.cortex}?"
 
 
-def _kinds_text(study: Study) -> str:
-    names = {"RE": "photographs (RE)", **NAMES}
-    return ", ".join(names[kind] for kind in study.kinds)
-
-
 _NO_ANSWER = (
     "Nothing was compared in this study, so there is nothing to test; below is what was measured."
 )
-
-
-def _lead(study: Study) -> str:
-    """Say what went in."""
-    weights = str(study.section("model").get("weights", ""))
-    parts = [f"Weights: {weights}."] if weights else []
-    if study.n_photographs:
-        parts.append(f"{count_text(study.n_photographs, 'photograph')}.")
-    if study.cortex and study.subjects:
-        noun = "simulated subject" if study.simulated else "subject"
-        parts.append(f"{count_text(len(study.subjects), noun)}: {', '.join(study.subjects)}.")
-    return " ".join(parts)
 
 
 def _bounds_text(study: Study) -> str:
@@ -666,12 +677,11 @@ def _bounds_text(study: Study) -> str:
         "No sentence above goes without its test, or says that it is a count.",
         *interval_notes(study),
     ]
-    differences = study.rows("kinds", quantity="difference")
+    differences = study.rows("image_types", quantity="difference")
     if len(differences):
         parts.append(
             "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject "
-            "× ROI tests, and "
-            "AlexNet showed the reverse only at its output."
+            "× ROI tests, and AlexNet showed the reverse only at its output."
         )
     return " ".join(parts)
 
@@ -691,18 +701,18 @@ def changed_note(study: Study) -> str:
     """
     words = {"changed": "not as its step wrote it", "missing": "gone"}
     plural = {"changed": "not as their steps wrote them", "missing": "gone"}
-    told = []
+    parts = []
     for state in words:
-        names = [name for name, found in study.changed.items() if found == state]
+        names = [name for name, change in study.changed.items() if change == state]
         if names:
             verb = f"is {words[state]}" if len(names) == 1 else f"are {plural[state]}"
-            told.append(f"{name_ids(names)} {verb}")
-    if not told:
+            parts.append(f"{name_ids(names)} {verb}")
+    if not parts:
         return ""
     return (
-        f"{'; '.join(told)}. The page shows what is there now, with its numbers and sentences. Run "
-        "the study again "
-        "with the same --out (neurometamer run, or demo): what was changed is made again."
+        f"{'; '.join(parts)}. The page shows what is there now, with its numbers and sentences. "
+        "Run the study again with the same --out (neurometamer run, or demo): what was changed is "
+        "made again."
     )
 
 

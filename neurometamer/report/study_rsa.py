@@ -1,4 +1,4 @@
-"""The parts of a study's report that show representational similarity: tests of kinds, layers and areas, RDMs, places.
+"""The parts of a study's report that show representational similarity.
 
 Each figure is written as SVG and PNG with the CSV of what it shows. Stimuli have one order: kinds
 RE, AN, AI, and photographs by category, then by name.
@@ -20,7 +20,7 @@ from neurometamer.figures.style import (
     format_number,
     order_places,
 )
-from neurometamer.report.findings import told_kinds
+from neurometamer.report.findings import image_type_differences
 from neurometamer.report.layer_findings import over_subjects
 from neurometamer.report.page import Picture, Section, embed_figure, p_text, table_grid
 from neurometamer.report.read_study import Study
@@ -56,14 +56,16 @@ def picture(
     raster: bool = False,
     small: bool = False,
 ) -> Picture:
-    """Save a figure and its numbers beside the report, and embed it with the stamp of what it rests on.
+    """Save a figure and its numbers beside the report, and embed it.
+
+    The figure has the stamp of the data it rests on.
 
     Parameters
     ----------
     study : Study
         As read.
     name : str
-        Of the files.
+        Name of the files.
     figure : matplotlib.figure.Figure
         The figure.
     caption, alt : str
@@ -93,7 +95,7 @@ def titled(caption: str, stamp: str) -> str:
     Parameters
     ----------
     caption : str
-        Of the table.
+        Caption of the table.
     stamp : str
         May be empty.
 
@@ -111,7 +113,7 @@ def bounds(rows: pd.DataFrame) -> str:
     Parameters
     ----------
     rows : pandas.DataFrame
-        Of a table of results.
+        Rows of a table of results.
 
     Returns
     -------
@@ -132,7 +134,7 @@ def bounds(rows: pd.DataFrame) -> str:
 # -------------------------------------------------------------------------------------------- kinds
 
 
-def kinds_section(study: Study) -> Section | None:
+def image_types_section(study: Study) -> Section | None:
     """Show RE-AN, RE-AI and their difference, network and brain, with the trends over layers.
 
     Parameters
@@ -147,7 +149,7 @@ def kinds_section(study: Study) -> Section | None:
     """
     pictures = []
     for system in ("brain", "network"):
-        rows = study.rows("kinds", system=system)
+        rows = study.rows("image_types", system=system)
         quantities = dict.fromkeys(rows["quantity"])
         pictures += [_kind_picture(study, rows, system, quantity) for quantity in quantities]
     if not pictures:
@@ -163,10 +165,12 @@ def kinds_section(study: Study) -> Section | None:
     ]
     pairs = [
         pair.replace("-", "–")
-        for pair in dict.fromkeys(study.rows("kinds", quantity="similarity")["pair"])
+        for pair in dict.fromkeys(study.rows("image_types", quantity="similarity")["pair"])
     ]
     title = "RE–AN, RE–AI and their difference" if len(pairs) > 1 else "".join(pairs)
-    return Section(key="kinds", title=title, pictures=pictures, grids=grids if len(trends) else [])
+    return Section(
+        key="image-types", title=title, pictures=pictures, grids=grids if len(trends) else []
+    )
 
 
 def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) -> Picture:
@@ -191,19 +195,21 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
         quantity=quantity,
         stamp=study.brain_stamp if brain else study.network_stamp,
     )
-    told = told_kinds(study, system).to_dict("records")
-    alt = "; ".join(_told(row, quantity) for row in told)
-    whole = (
+    rows_told = image_type_differences(study, system).to_dict("records")
+    alt = "; ".join(_told(row, quantity) for row in rows_told)
+    over_subjects = (
         shown[shown["subject"] == "mean"] if brain and (shown["subject"] == "mean").any() else shown
     )
     methods = (
-        dict.fromkeys(whole["p_method"].dropna().astype(str)) if "p_method" in whole.columns else ()
+        dict.fromkeys(over_subjects["p_method"].dropna().astype(str))
+        if "p_method" in over_subjects.columns
+        else ()
     )
     tests = f" P: {'; '.join(methods)}." if methods else ""
     caption = f"{what[quantity]}; {system}, {where}. {bounds(shown)}{tests}"
     return picture(
         study,
-        f"kinds_{system}_{quantity}",
+        f"image_types_{system}_{quantity}",
         figure,
         caption,
         f"Bars. {alt}.",
@@ -230,7 +236,10 @@ def _told(row: Mapping[Any, Any], quantity: str) -> str:
 
 
 def layers_section(study: Study) -> Section | None:
-    """Show layers beside areas: all with all, the best layer, weighted layers, and the order of areas.
+    """Show layers beside areas.
+
+    The figures are all layers with all areas, the best layer, weighted layers, and the order of
+    areas.
 
     Parameters
     ----------
@@ -264,11 +273,11 @@ def layers_section(study: Study) -> Section | None:
 
 def _best_text(study: Study) -> str:
     rows = over_subjects(study.rows("best_layer"))
-    told = [
+    parts = [
         f"{row['roi']}: {row['layer']}, {format_number(row['score'])}"
         for row in rows.to_dict("records")
     ]
-    return f"Best layers, cross-validated. {'; '.join(told)}." if told else ""
+    return f"Best layers, cross-validated. {'; '.join(parts)}." if parts else ""
 
 
 def _best_picture(study: Study) -> Picture | None:
@@ -278,10 +287,8 @@ def _best_picture(study: Study) -> Picture | None:
     figure = figures.best_layer_marks(rows, stamp=study.brain_stamp)
     caption = (
         "The best layer of each ROI: chosen and judged on the same photographs (naive), and chosen "
-        "on some and judged "
-        "on others (cross-validated). Noise alone makes the best layer differ between ROIs: no "
-        "order is read from it. "
-        f"{bounds(rows)}"
+        "on some and judged on others (cross-validated). Noise alone makes the best layer differ "
+        f"between ROIs: no order is read from it. {bounds(rows)}"
     )
     return picture(
         study, "best_layer", figure, caption, _best_text(study) or "Marks.", table=rows, brain=True
@@ -297,8 +304,7 @@ def _weighted_picture(study: Study) -> Picture | None:
     )
     caption = (
         "Weighted combination of layers, best single layer and average of all layers, "
-        "cross-validated alike; below, "
-        f"their paired differences. {bounds(rows)}"
+        f"cross-validated alike; below, their paired differences. {bounds(rows)}"
     )
     alt = "; ".join(
         f"{row['roi']} {row['model']}: {format_number(row['score'])}"
@@ -311,7 +317,7 @@ def _weighted_picture(study: Study) -> Picture | None:
         else [differences.assign(what=differences["contrast"], value=differences["difference"])]
     )
     columns = ["subject", "roi", "what", "value", "ci_low", "ci_high", "p", "q", "family"]
-    numbers = pd.concat([one[columns] for one in long], ignore_index=True)
+    numbers = pd.concat([part[columns] for part in long], ignore_index=True)
     return picture(study, "weighted", figure, caption, f"Marks. {alt}.", table=numbers, brain=True)
 
 
@@ -335,8 +341,7 @@ def _hierarchy_picture(study: Study) -> Picture | None:
     lines = "one line a subject, the thick one their mean" if several else _only(study)
     caption = (
         f"Which layer each ROI prefers, {lines}. The test is of the slope over subjects, which an "
-        "ROI's noise does "
-        f"not tilt. {bounds(over if several else rows)}"
+        f"ROI's noise does not tilt. {bounds(over if several else rows)}"
     )
     if left_out:
         caption += f" Left out, because the subjects do not agree there above chance: {left_out}."
@@ -376,7 +381,7 @@ def photograph_order(
     names : sequence of str
         Photographs.
     categories : dict of str to str
-        Of each; see `photograph_categories`.
+        Category of each; see `photograph_categories`.
 
     Returns
     -------
@@ -405,9 +410,11 @@ def photograph_categories(table: pd.DataFrame | None) -> dict[str, str]:
     if table is None or "category" not in table.columns:
         return {}
     rows = table[table["kind"] == "RE"]
-    found = dict(zip(rows["reference_id"].astype(str), rows["category"].fillna("").astype(str)))
-    groups = set(found.values())
-    return found if "" not in groups and 1 < len(groups) <= len(found) / 2 else {}
+    categories = dict(
+        zip(rows["reference_id"].astype(str), rows["category"].fillna("").astype(str))
+    )
+    groups = set(categories.values())
+    return categories if "" not in groups and 1 < len(groups) <= len(categories) / 2 else {}
 
 
 def _categories(study: Study) -> dict[str, str]:
@@ -420,7 +427,7 @@ def mean_rdms(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str]]:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        Of one system.
+        RDMs of one system.
     column : str
         What its places are called.
 
@@ -476,11 +483,11 @@ def _of_whom(study: Study, system: str) -> str:
 def _all_kinds_picture(study: Study, system: str) -> Picture:
     rdms, brain = study.rdms[system], system == "brain"
     matrices, places = mean_rdms(rdms, SYSTEMS[system])
-    ids, kinds = (list(map(str, rdms.pattern_descriptors[one])) for one in ("condition", "kind"))
+    ids, kinds = (list(map(str, rdms.pattern_descriptors[name])) for name in ("condition", "kind"))
     names = list(map(str, rdms.pattern_descriptors["reference_id"]))
     order = photograph_order(dict.fromkeys(names), _categories(study))
     keys = [
-        f"{order.index(name):06d} {one}" for name, one in zip(names, ids)
+        f"{order.index(name):06d} {stimulus}" for name, stimulus in zip(names, ids)
     ]  # sorted like this within a kind
     titles: dict[str, Any] = {"row_titles": ["all images"], "column_titles": places}
     stamp = study.brain_stamp if brain else study.network_stamp
@@ -489,9 +496,8 @@ def _all_kinds_picture(study: Study, system: str) -> Picture:
     )
     caption = (
         f"RDMs of the {system} over all {len(ids)} images, {_of_whom(study, system)}. Bands: kinds "
-        "of images; "
-        "photographs have the same order in each. Colors are percentiles within each RDM (0 = most "
-        "alike pair)."
+        "of images; photographs have the same order in each. Colors are percentiles within each "
+        "RDM (0 = most alike pair)."
     )
     alt = (
         f"Heat maps of {len(places)} RDMs of the {system}, {len(ids)} images each, grouped by kind."
@@ -505,7 +511,7 @@ def _each_kind_picture(study: Study, system: str, several: bool) -> Picture:
     matrices, places = mean_rdms(rdms, SYSTEMS[system])
     categories = _categories(study)
     names, kinds = (
-        list(map(str, rdms.pattern_descriptors[one])) for one in ("reference_id", "kind")
+        list(map(str, rdms.pattern_descriptors[name])) for name in ("reference_id", "kind")
     )
     order = photograph_order(dict.fromkeys(names), categories)
     stack, rows = _by_kind(matrices, names, kinds, order)
@@ -523,29 +529,33 @@ def _each_kind_picture(study: Study, system: str, several: bool) -> Picture:
         f"The parts of these RDMs that are compared: {' / '.join(rows)} in rows, "
         f"{_of_whom(study, system)}"
     )
-    whole = f"RDMs of the {system}: {_of_whom(study, system)}"
+    all_parts = f"RDMs of the {system}: {_of_whom(study, system)}"
     caption = (
-        f"{parts if several else whole}; n = {count_text(len(order), 'photograph')}. Bands: "
-        f"{bands}. "
-        "Colors are percentiles within each RDM, the same order of "
-        f"photographs everywhere{listed}."
+        f"{parts if several else all_parts}; n = {count_text(len(order), 'photograph')}. Bands: "
+        f"{bands}. Colors are percentiles within each RDM, the same order of photographs "
+        f"everywhere{listed}."
     )
     alt = (
         f"Heat maps of {len(rows)} × {len(places)} RDMs of the {system}, "
         f"{count_text(len(order), 'photograph')} each."
     )
     numbers = figures.rdm_pairs(stack, **drawn)
-    return picture(study, f"rdms_{system}_kinds", figure, caption, alt, table=numbers, brain=brain)
+    return picture(
+        study, f"rdms_{system}_image_types", figure, caption, alt, table=numbers, brain=brain
+    )
 
 
 def _by_kind(
     matrices: np.ndarray, names: Sequence[str], kinds: Sequence[str], order: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """Cut RDMs of all stimuli into kinds × places; a photograph that a kind lacks has missing values there."""
+    """Cut RDMs of all stimuli into kinds × places.
+
+    A photograph that a kind lacks has missing values there.
+    """
     rows = [kind for kind in KINDS if kind in kinds]
     out = np.full((len(rows), len(matrices), len(order), len(order)), np.nan)
     for i, kind in enumerate(rows):
-        at = {name: index for index, (name, one) in enumerate(zip(names, kinds)) if one == kind}
+        at = {name: index for index, (name, own) in enumerate(zip(names, kinds)) if own == kind}
         have = [k for k, name in enumerate(order) if name in at]
         pick = [at[order[k]] for k in have]
         out[np.ix_([i], range(len(matrices)), have, have)] = matrices[
@@ -574,19 +584,16 @@ def places_section(study: Study) -> Section | None:
         return None
     pictures = []
     for system in SYSTEMS:
-        if system in study.rdms and set(map(str, _conditions(study, system))) <= set(
-            study.stimuli.ids
-        ):
+        if system not in study.rdms:
+            continue
+        conditions = study.rdms[system].pattern_descriptors["condition"]
+        if set(map(str, conditions)) <= set(study.stimuli.ids):
             pictures.append(_place_picture(study, system))
     return (
         Section(key="places", title="Which images are near which", pictures=pictures)
         if pictures
         else None
     )
-
-
-def _conditions(study: Study, system: str) -> Sequence[str]:
-    return study.rdms[system].pattern_descriptors["condition"]
 
 
 class _ImagesById(Mapping[str, np.ndarray]):
@@ -613,7 +620,7 @@ def _place_picture(study: Study, system: str) -> Picture:
     assert study.stimuli is not None
     rdms, brain = study.rdms[system], system == "brain"
     matrices, places = mean_rdms(rdms, SYSTEMS[system])
-    ids, kinds = (list(map(str, rdms.pattern_descriptors[one])) for one in ("condition", "kind"))
+    ids, kinds = (list(map(str, rdms.pattern_descriptors[name])) for name in ("condition", "kind"))
     table = figures.arrange_stimuli(matrices[-1], ids).assign(category=kinds)
     images = _ImagesById(study.stimuli)
     stamp = study.brain_stamp if brain else study.network_stamp
@@ -621,10 +628,9 @@ def _place_picture(study: Study, system: str) -> Picture:
     n = len(set(map(str, rdms.rdm_descriptors.get("subject", ()))))
     caption = (
         f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last "
-        f"{'ROI' if brain else 'layer'}) "
-        f"place them{f'; mean over {n} subjects' if n > 1 else ''}. Near images are alike to the "
-        f"{system}."
-        f"{' Frames: kinds.' if len(set(kinds)) > 1 else ''}{_stress_note(table)}"
+        f"{'ROI' if brain else 'layer'}) place them{f'; mean over {n} subjects' if n > 1 else ''}. "
+        "Near images are alike to the "
+        f"{system}.{' Frames: kinds.' if len(set(kinds)) > 1 else ''}{_stress_note(table)}"
     )
     alt = (
         f"Images of the kinds {', '.join(dict.fromkeys(kinds))} in a plane, by multidimensional "

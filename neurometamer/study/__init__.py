@@ -1,1 +1,1 @@
-"""A study: settings (study.toml), the plan of what is done and what to do, and one short function a step."""
+"""A study: settings (study.toml), the plan of its steps, and one short function a step."""

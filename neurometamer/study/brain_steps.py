@@ -33,22 +33,22 @@ def subject_names(work: Workspace) -> tuple[str, ...]:
 def scanned(work: Workspace, name: str) -> Subject:
     """Name the files of a subject: the user's, or those that the simulation wrote."""
     if work.settings.brain.source == "bold":
-        return next(one for one in work.settings.brain.subjects if one.id == name)
+        return next(subject for subject in work.settings.brain.subjects if subject.id == name)
     files: Mapping[str, str] = read_json(work.state("brain-files.json"))
     ours = sorted(
-        str(work.path(one).resolve()) for one in files if one.startswith(f"brain/{name}/")
+        str(work.path(file).resolve()) for file in files if file.startswith(f"brain/{name}/")
     )
     masks = {
-        roi: one
+        roi: file
         for roi in work.settings.brain.simulation.mixing
-        for one in ours
-        if one.endswith(f"roi-{roi}_mask.nii")
+        for file in ours
+        if file.endswith(f"roi-{roi}_mask.nii")
     }
     return Subject(
         id=name,
-        bold=tuple(one for one in ours if one.endswith("_bold.nii")),
-        events=tuple(one for one in ours if one.endswith("_events.tsv")),
-        confounds=tuple(one for one in ours if one.endswith("_confounds.tsv")),
+        bold=tuple(file for file in ours if file.endswith("_bold.nii")),
+        events=tuple(file for file in ours if file.endswith("_events.tsv")),
+        confounds=tuple(file for file in ours if file.endswith("_confounds.tsv")),
         masks=masks,
     )
 
@@ -112,26 +112,30 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     shown = shown_stimuli(work)
     model = load_model(simulation.object_model, device="cpu")
     ids = shown.table["id"][shown.table["kind"] == "RE"].tolist()
-    found = compute_activations(
+    activations = compute_activations(
         model, seen_by(model, work).select(ids=ids), stages=[simulation.object_stage]
     )
-    seen = dict(zip(ids, found.read(simulation.object_stage).astype(np.float64), strict=True))
+    seen = dict(zip(ids, activations.read(simulation.object_stage).astype(np.float64), strict=True))
     everything = np.stack(list(seen.values()))
     center, spread = everything.mean(axis=0), everything.std(axis=0)
     percepts = [
         center
-        + spread * generator(work.settings.study.seed, "percept", one).standard_normal(len(center))
+        + spread
+        * generator(work.settings.study.seed, "percept", image_id).standard_normal(len(center))
         if kind == "AN"
         else seen[reference]
-        for one, kind, reference in zip(
-            *(shown.table[name] for name in ("id", "kind", "reference_id")), strict=True
+        for image_id, kind, reference in shown.table[["id", "kind", "reference_id"]].itertuples(
+            index=False, name=None
         )
     ]
     return {"gabor": gabor_energy(np.asarray(shown.images)), "object": np.stack(percepts)}
 
 
 def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
-    """Open the runs of a subject: headers, sidecars, events and confounds are read and checked, images are not."""
+    """Open the runs of a subject.
+
+    Headers, sidecars, events and confounds are read and checked; images are not.
+    """
     from fmri.bold import read_runs
 
     files = scanned(work, subject)
@@ -148,15 +152,19 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
 
 
 def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
-    """Estimate one beta per image × presentation, simulated and measured subjects by the same path."""
+    """Estimate one beta per image × presentation.
+
+    Simulated and measured subjects take the same path.
+    """
     from fmri.betas import estimate_betas
     from fmri.patterns import write_patterns
+    from neurometamer.rsa.compute import match_ids
 
     files, glm = scanned(work, subject), work.settings.glm
     with _told_before():
         fitted = estimate_betas(
             open_runs(work, subject),
-            {roi: work.source(one) for roi, one in files.masks.items()},
+            {roi: work.source(mask) for roi, mask in files.masks.items()},
             hrf_model=glm.hrf_model,
             high_pass=glm.high_pass,
             noise_model=glm.noise_model,
@@ -167,7 +175,8 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
             unusable=glm.unusable,
             progress=progress,
         )
-    _check_conditions(work, subject, fitted)
+    # Refuse events without a stimulus before anything is computed from them.
+    match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
     return [write_patterns(fitted, work.state("betas", f"{subject}.h5"))]
 
 
@@ -177,13 +186,6 @@ def _told_before() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
-
-
-def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
-    """Refuse events without a stimulus before anything is computed from them."""
-    from neurometamer.rsa.compute import match_ids
-
-    match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
 
 
 def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:

@@ -1,4 +1,7 @@
-"""What can be known before any work: whether files, tables and settings of a study suit each other."""
+"""What can be known before any work.
+
+The checks say whether files, tables and settings of a study suit each other.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +79,9 @@ def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
     settings = work.settings
     if not settings.images.ready:
         files = [
-            one.target
-            for one in (settings.noise, settings.interference)
-            if one.target.endswith(".csv")
+            section.target
+            for section in (settings.noise, settings.interference)
+            if section.target.endswith(".csv")
         ]
         for file in (*files, *([settings.interference.mask] if settings.interference.mask else [])):
             with findings.watch(file=file):
@@ -95,17 +98,25 @@ def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
 
 
 def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings) -> None:
+    from fmri.reliability import tell_few_conditions
+    from neurometamer.rsa.image_types.nulls import known_classes
+    from neurometamer.rsa.sampling import sample_photographs
+
     if work.settings.rsa.null == "class":
         with findings.watch():
             _check_classes(table)
     if work.settings.rsa.classes == "random":
         with findings.watch():
-            _check_random_classes(table)
+            # Refuse the claim about other classes where there are too few, before any work.
+            names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
+            sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
     if subject_names(work):
         with findings.watch():
             _check_encoding(work, table)
         with findings.watch():
-            _tell_few_photographs(work, table)
+            selection = work.settings.selection
+            if selection.voxels_per_roi:
+                tell_few_conditions(int((table["kind"] == selection.kind).sum()))
 
 
 def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
@@ -121,8 +132,7 @@ def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
     ):
         raise InputError(
             f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; "
-            "give 2 to "
-            f"{n_photographs}, or 0 to leave it open."
+            f"give 2 to {n_photographs}, or 0 to leave it open."
         )
     try:
         check_encoding(
@@ -137,14 +147,6 @@ def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
         raise InputError(f"encoding: {str(error).removeprefix('encoding: ')}") from None
 
 
-def _tell_few_photographs(work: Workspace, table: pd.DataFrame) -> None:
-    from fmri.reliability import tell_few_conditions
-
-    selection = work.settings.selection
-    if selection.voxels_per_roi:
-        tell_few_conditions(int((table["kind"] == selection.kind).sum()))
-
-
 def _check_measure(work: Workspace) -> None:
     if work.settings.rsa.measure == "poisson" and subject_names(work):
         raise InputError(
@@ -155,7 +157,10 @@ def _check_measure(work: Workspace) -> None:
 
 
 def _check_names(work: Workspace) -> None:
-    """Refuse names that do not go together, such as a comparator for which an interval is not defined."""
+    """Refuse names that do not go together.
+
+    An example is a comparator for which an interval is not defined.
+    """
     try:
         for system in ("network", "brain"):
             kind_options(work, system, {kind: ("RE", kind) for kind in ("AN", "AI")})
@@ -173,9 +178,8 @@ def _check_interval(work: Workspace) -> None:
     ):
         raise InputError(
             f"rsa.interval: '{rsa.interval}' at {rsa.confidence:.0%} needs at least {needed} "
-            "subjects; the study has "
-            f"{len(subjects)} ({name_ids(subjects) or 'no brain'}). Use 'stimuli', which resamples "
-            "photographs."
+            f"subjects; the study has {len(subjects)} ({name_ids(subjects) or 'no brain'}). Use "
+            "'stimuli', which resamples photographs."
         )
     if rsa.interval == "subsample" and rsa.measure not in SUBSAMPLED:
         raise InputError(
@@ -194,15 +198,6 @@ def _check_classes(table: pd.DataFrame) -> None:
             "rsa.null: 'class' needs the column category of the images, at least two classes: "
             f"{error}"
         ) from None
-
-
-def _check_random_classes(table: pd.DataFrame) -> None:
-    """Refuse the claim about other classes where there are too few, before any work."""
-    from neurometamer.rsa.image_types.nulls import known_classes
-    from neurometamer.rsa.sampling import sample_photographs
-
-    names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
-    sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:

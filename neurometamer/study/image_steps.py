@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.commands.generators import only_asked
+from neurometamer.commands.stimuli import only_asked
 from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 
@@ -96,7 +96,7 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
     parts = [
         named(work.model, photographs(work)),
-        *(read_stimuli(work.state(one), in_memory=None) for one in ("noise", "interference")),
+        *(read_stimuli(work.state(step), in_memory=None) for step in ("noise", "interference")),
     ]
     together = concat_stimuli(parts)
     folder = write_pictures(together, work.path("stimuli"))
@@ -121,17 +121,20 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
-    """Add what the network says to images that do not carry it yet: its first class and how sure it is."""
+    """Add what the network says to images that do not carry it yet.
+
+    This is its first class and the probability of it.
+    """
     from stimuli_gen.models import predict
 
     if "top1_index" in given.table:
         return given
-    found = predict(model, given.as_shown().images).astype(float)
-    top = found.argmax(axis=1)
+    probabilities = predict(model, given.as_shown().images).astype(float)
+    top = probabilities.argmax(axis=1)
     columns = {
         "top1_index": top,
         "top1_name": [model.class_names[i] for i in top],
-        "confidence_png": found.max(axis=1),
+        "confidence_png": probabilities.max(axis=1),
     }
     return replace(
         given, table=given.table.assign(**columns, model=model.name, weights=model.weights)
@@ -152,10 +155,10 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(judges):
         judge = work.model if number == 0 else load_model(name, device=work.settings.run.device)
-        found = predict(judge, seen_by(judge, work).images, work.settings.run.batch_size).astype(
-            float
-        )
-        rows += _judgements(judge, found, table)
+        probabilities = predict(
+            judge, seen_by(judge, work).images, work.settings.run.batch_size
+        ).astype(float)
+        rows += _judgements(judge, probabilities, table)
         progress(number + 1, len(judges))
     columns = [
         "judge",
@@ -172,9 +175,15 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_table(work.path("tables", "transfer.csv"), found_table)]
 
 
-def _judgements(judge: StagedModel, found: np.ndarray, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a kind: how often the judge says the target, how sure, and how often what it says to the photograph."""
-    top = pd.Series(found.argmax(axis=1), index=table["id"])
+def _judgements(
+    judge: StagedModel, probabilities: np.ndarray, table: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Summarize a judge's answers, one row a kind of image.
+
+    The row says how often the judge names the target, how sure it is, and how often it agrees with
+    its answer to the photograph.
+    """
+    top = pd.Series(probabilities.argmax(axis=1), index=table["id"])
     rows = []
     for kind, part in table[table["kind"] != "RE"].groupby("kind", sort=False):
         here = part.index.to_numpy()
@@ -187,7 +196,7 @@ def _judgements(judge: StagedModel, found: np.ndarray, table: pd.DataFrame) -> l
                 "kind": kind,
                 "n": len(part),
                 "says_target": float(np.mean(top.to_numpy()[here] == target)),
-                "target_probability": float(np.mean(found[here, target])),
+                "target_probability": float(np.mean(probabilities[here, target])),
                 "says_as_photograph": float(np.mean(top.to_numpy()[here] == own)),
             }
         )
@@ -209,14 +218,17 @@ def stimulus_table(work: Workspace) -> pd.DataFrame:
 
 
 def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
-    """Present the saved images to a network: as they are where the size fits, else through its preprocessing."""
+    """Present the saved images to a network.
+
+    They are shown as they are where the size fits, else through its preprocessing.
+    """
     from stimuli_gen.photographs import load_photographs
 
     ours = shown_stimuli(work)
     if tuple(ours.images.shape[2:]) == model.preprocessing.size:
         return ours
     return load_photographs(
-        [work.path("stimuli", "png", f"{file_name(one)}.png") for one in ours.ids],
+        [work.path("stimuli", "png", f"{file_name(image_id)}.png") for image_id in ours.ids],
         model.preprocessing,
     )
 
@@ -225,5 +237,5 @@ def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:
     return [
         folder / "stimuli.h5",
         folder / "stimuli.csv",
-        *(folder / "png" / f"{one}.png" for one in given.ids),
+        *(folder / "png" / f"{image_id}.png" for image_id in given.ids),
     ]

@@ -1,4 +1,7 @@
-"""Steps that make metamers of one network and of sets of networks, and ask other networks what they show."""
+"""Steps that make metamers of networks and of sets of networks.
+
+Other networks are asked what the metamers show.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.commands.generators import only_asked
-from neurometamer.commands.metamer_sets import (
+from neurometamer.commands.metamers import (
     at_one_size,
     knows,
     of_worst_network,
     read_stages,
     with_validity,
 )
+from neurometamer.commands.stimuli import only_asked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import file_name, write_table
 from neurometamer.study.image_steps import load_regular
@@ -35,7 +38,10 @@ def set_name(names: Iterable[str]) -> str:
 
 
 def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Path]:
-    """Make the metamers of one set of networks; each finished image is kept even when the step is interrupted."""
+    """Make the metamers of one set of networks.
+
+    Each finished image is kept even when the step is interrupted.
+    """
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
     from stimuli_gen.stimuli import concat_stimuli, write_pictures, write_records
@@ -77,7 +83,10 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
 
 
 def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Ask networks that the metamers were not made for about the saved images, through their own preprocessing."""
+    """Ask networks that the metamers were not made for about the saved images.
+
+    Each sees them through its own preprocessing.
+    """
     from stimuli_gen.models import predict
     from stimuli_gen.stimuli import read_stimuli
 
@@ -88,23 +97,29 @@ def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
         for names in chosen.sets:
             folder = work.path("metamers", set_name(names))
             both = read_stimuli(folder, in_memory=None).as_shown()
-            found = predict(
+            probabilities = predict(
                 judge, _seen_by(judge, both, folder).images, work.settings.run.batch_size
             )
-            rows += _judgements(judge, names, both.table, found.astype(float))
+            rows += _judgements(judge, names, both.table, probabilities.astype(float))
         progress(count + 1, len(chosen.judges))
     return [write_table(work.path("tables", "metamers.csv"), pd.DataFrame(rows))]
 
 
 def _judgements(
-    judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, found: np.ndarray
+    judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """One row a metamer: what its own networks and the judge say, beside what the judge says to the photograph."""
-    place = {one: row for row, one in enumerate(table["id"])}
+    """Say what its own networks and the judge say, one row a metamer.
+
+    What the judge says to the photograph stands beside it.
+    """
+    place = {image_id: row for row, image_id in enumerate(table["id"])}
     rows = []
     for found_row in table[table["kind"] == "metamer"].to_dict("records"):
         row = {str(name): value for name, value in found_row.items()}
-        here, photograph = found[place[row["id"]]], found[place[row["reference_id"]]]
+        here, photograph = (
+            probabilities[place[row["id"]]],
+            probabilities[place[row["reference_id"]]],
+        )
         first = int(photograph.argmax())
         rows.append(
             {
@@ -157,7 +172,7 @@ def _photographs(work: Workspace, network: StagedModel) -> StimulusSet:
     """Load the photographs that were chosen, as the networks of a set see them."""
     everyone, wanted = load_regular(work, network.preprocessing), work.settings.metamers.photographs
     if not isinstance(wanted, int):
-        if unknown := [one for one in wanted if one not in everyone.ids]:
+        if unknown := [image_id for image_id in wanted if image_id not in everyone.ids]:
             raise unknown_name("photograph of [metamers]", unknown[0], everyone.ids)
         return everyone.select(ids=list(wanted))
     if wanted > len(everyone):
@@ -168,7 +183,10 @@ def _photographs(work: Workspace, network: StagedModel) -> StimulusSet:
 def _nulls(
     work: Workspace, networks: list[StagedModel], matches: Iterable[Match]
 ) -> list[NullDistribution]:
-    """Measure how alike the responses to different photographs of the study are, for each network of a set."""
+    """Measure how alike the responses to different photographs of the study are.
+
+    This is done for each network of a set.
+    """
     from stimuli_gen.nulls import null_distribution
 
     n_pairs = work.settings.metamers.null_pairs
@@ -180,11 +198,11 @@ def _nulls(
             f"a null needs two photographs, not {name_ids(everyone.ids)}; set [metamers] "
             "null_pairs = 0."
         )
-    found = []
+    nulls = []
     for network, match in zip(networks, matches, strict=True):
         model = knows(network, match)
         size = "x".join(map(str, model.preprocessing.size))
-        found.append(
+        nulls.append(
             null_distribution(
                 model,
                 everyone,
@@ -195,7 +213,7 @@ def _nulls(
                 batch_size=work.settings.run.batch_size,
             )
         )
-    return found
+    return nulls
 
 
 def _seen_by(judge: StagedModel, both: StimulusSet, folder: Path) -> StimulusSet:
@@ -207,4 +225,4 @@ def _seen_by(judge: StagedModel, both: StimulusSet, folder: Path) -> StimulusSet
 
 
 def _pictures(folder: Path, both: StimulusSet) -> list[Path]:
-    return [folder / "png" / f"{file_name(one)}.png" for one in both.ids]
+    return [folder / "png" / f"{file_name(image_id)}.png" for image_id in both.ids]

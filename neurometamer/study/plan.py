@@ -1,4 +1,4 @@
-"""What is done, what is to do, in which order: a study can be killed at any time and goes on where it was.
+"""The plan of a study: what is done, what is to do, and in which order.
 
 A step is done when its record says so: the record holds the step's key (its settings, the keys and
 outputs of the steps it needs, the contents of the user's files it reads, the package version) and a
@@ -39,7 +39,8 @@ KEPT = ("finished", "nulls")
 """Folders of the state whose files outlive their step and carry checksums of their own."""
 
 SECONDS = "seconds.json"
-"""File of the state that says how long steps took: the one place for wall times, so that equal runs are equal files."""
+"""File of the state that says how long steps took: the one place for wall times, so that equal runs
+are equal files."""
 
 Outputs = dict[str, str]
 """File, relative to the study's folder, to the digest of its contents."""
@@ -319,7 +320,7 @@ def carry_out(
     workspace : Workspace
         Settings and folder.
     reporter : Reporter, optional
-        Hears about progress.
+        Reporter that is told about progress.
 
     Returns
     -------
@@ -344,7 +345,14 @@ def carry_out(
         seconds = _read_seconds(workspace)
         for number, step in enumerate(steps, start=1):
             reporter.start(number, len(steps), step.title)
-            key = _key(step, numbers, finished)
+            key = digest(
+                step.name,
+                neurometamer.__version__,
+                numbers["study"]["seed"],
+                {section: section_settings(numbers, section) for section in step.sections},
+                {need: finished[need] for need in step.needs},
+                [digest_file(path) for path in step.reads],
+            )
             outputs = _kept_outputs(step, key, workspace)
             kept = outputs is not None
             if outputs is None:
@@ -365,19 +373,6 @@ def _read_seconds(workspace: Workspace) -> dict[str, float]:
         return {}
 
 
-def _key(
-    step: Step, numbers: Mapping[str, Any], finished: Mapping[str, tuple[str, Outputs]]
-) -> str:
-    return digest(
-        step.name,
-        neurometamer.__version__,
-        numbers["study"]["seed"],
-        {section: section_settings(numbers, section) for section in step.sections},
-        {need: finished[need] for need in step.needs},
-        [digest_file(path) for path in step.reads],
-    )
-
-
 def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
     """Take the settings of a section, or of a part of it, out of those of a study.
 
@@ -396,17 +391,15 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
     keys = section.split(".", 2)
     part: Any = numbers
     for key in keys:
-        part = part[key] if isinstance(part, Mapping) else _by_id(part)[key]
+        if not isinstance(part, Mapping):
+            part = {item["id"]: item for item in part}
+        part = part[key]
     return part
 
 
-def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {item["id"]: item for item in items}
-
-
 REPAIRED = ("glm", "selection")
-"""Sections that messages about scanned data advise to change. A change of these, or of a subject, does not make a
-folder another study's: the steps that read them are made again."""
+"""Sections that messages about scanned data advise to change. A change of these, or of a subject,
+does not make a folder another study's: the steps that read them are made again."""
 
 
 def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -417,7 +410,10 @@ def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outputs:
-    """Run a step and record every file that it wrote; files of its last run that it no longer writes go."""
+    """Run a step and record every file that it wrote.
+
+    Files of its last run that it no longer writes are removed.
+    """
     record = workspace.state("steps", f"{step.name}.json")
     before = _recorded(record)
     with written_files() as written:
@@ -433,7 +429,9 @@ def _outputs(workspace: Workspace, written: Iterable[Path]) -> Outputs:
     """Digest the files of the study among those that were written."""
     folder = workspace.folder.absolute()
     outputs = {}
-    for path in sorted({Path(os.path.normpath(Path(one).absolute())) for one in written}):
+    for path in sorted(
+        {Path(os.path.normpath(Path(path_given).absolute())) for path_given in written}
+    ):
         if not path.is_relative_to(folder) or not path.is_file():
             continue
         name = path.relative_to(folder)
@@ -447,22 +445,29 @@ def _recorded(record: Path) -> dict[str, Any]:
     if not record.is_file():
         return {}
     try:
-        found = read_record(record)
+        values = read_record(record)
     except DamagedFile:
         note_remade(record)
         return {}
-    names = [Path(name) for name in found.get("outputs", ())]
+    names = [Path(name) for name in values.get("outputs", ())]
     inside = all(not name.is_absolute() and ".." not in name.parts for name in names)
-    return found if inside else {}
+    return values if inside else {}
 
 
 def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
-    """Return what a step wrote when it is done: same key, and every file as it was; else remove what is damaged."""
-    found = _recorded(workspace.state("steps", f"{step.name}.json"))
-    if found.get("key") != key:
+    """Return what a step wrote when it is done.
+
+    It is done when it has the same key and every file is as it was; else damaged files are removed.
+    """
+    record = _recorded(workspace.state("steps", f"{step.name}.json"))
+    if record.get("key") != key:
         return None
-    outputs: Outputs = found["outputs"]
-    damaged = [name for name, value in outputs.items() if not _is_same(workspace.path(name), value)]
+    outputs: Outputs = record["outputs"]
+    damaged = []
+    for name, value in outputs.items():
+        path = workspace.path(name)
+        if not path.is_file() or digest_file(path) != value:
+            damaged.append(name)
     for name in damaged:
         note_remade(workspace.path(name))
         _remove(workspace.path(name))
@@ -474,10 +479,6 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder where the study keeps a file; move it away.")
     path.unlink(missing_ok=True)
-
-
-def _is_same(path: Path, value: str) -> bool:
-    return path.is_file() and digest_file(path) == value
 
 
 def _check_claim(workspace: Workspace) -> None:
@@ -501,8 +502,7 @@ def _check_claim(workspace: Workspace) -> None:
     if old != new:
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
-            "--out, or remove that "
-            "folder."
+            "--out, or remove that folder."
         )
 
 

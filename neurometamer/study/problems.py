@@ -28,6 +28,13 @@ class Problem:
         The file it concerns, as the study file names it; may be empty.
     message : str
         What is wrong and what to do.
+
+    Examples
+    --------
+    >>> from neurometamer import Problem
+    >>> problem = Problem(kind="error", subject="S1", file="m.nii", message="m.nii is missing.")
+    >>> print(problem)
+    S1: m.nii is missing.
     """
 
     kind: str
@@ -118,7 +125,7 @@ def raise_errors(problems: Sequence[Problem], limit: int = 10) -> None:
     Parameters
     ----------
     problems : sequence of Problem
-        Of a study.
+        Problems of a study.
     limit : int
         How many to spell out.
 

@@ -1,4 +1,7 @@
-"""What the simulation planted, and what the pipeline found of it: a row a claim, each with its criterion."""
+"""What the simulation planted, and what the pipeline found of it.
+
+There is a row a claim, each with its criterion.
+"""
 
 from __future__ import annotations
 
@@ -51,11 +54,11 @@ def recovery_table(
     return pd.DataFrame(rows, columns=["what", "planted", "found", "criterion", "pass"])
 
 
-def _row(what: str, planted: str, found: str, criterion: str, passed: Any) -> dict[str, Any]:
+def _row(what: str, planted: str, result: str, criterion: str, passed: Any) -> dict[str, Any]:
     return {
         "what": what,
         "planted": planted,
-        "found": found,
+        "found": result,
         "criterion": criterion,
         "pass": bool(passed),
     }
@@ -69,7 +72,8 @@ def _from_voxels(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str,
     fits, shares = [], []
     for name in subjects:
         truth = read_truth(work.path("brain", name, f"{name}_truth.h5"))
-        responding = _responding(truth)
+        keys = pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]])
+        responding = pd.Series(truth.voxels["responds"].to_numpy(dtype=bool), index=keys)
         everything = read_patterns(work.state("betas", f"{name}.h5"))
         here = _voxel_keys(everything).map(responding).to_numpy(dtype=bool)
         fits.append(float(np.median(_profile_correlations(truth, everything)[here])))
@@ -97,11 +101,6 @@ def _from_voxels(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str,
     )
 
 
-def _responding(truth: SimulatedTruth) -> pd.Series:
-    keys = pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]])
-    return pd.Series(truth.voxels["responds"].to_numpy(dtype=bool), index=keys)
-
-
 def _voxel_keys(patterns: Patterns) -> pd.Series:
     return pd.Series(
         pd.MultiIndex.from_frame(patterns.voxels[["roi", "i", "j", "k"]]).to_flat_index()
@@ -109,26 +108,31 @@ def _voxel_keys(patterns: Patterns) -> pd.Series:
 
 
 def _profile_correlations(truth: SimulatedTruth, patterns: Patterns) -> np.ndarray:
-    """Correlate planted and estimated responses over images, voxel by voxel; both joined by name."""
-    conditions, found = patterns.means()
-    order = {one: row for row, one in enumerate(truth.conditions)}
-    keys = {key: column for column, key in enumerate(_truth_keys(truth))}
-    planted = truth.betas[[order[one] for one in conditions]][
+    """Correlate planted and estimated responses over images, voxel by voxel.
+
+    Both are joined by name.
+    """
+    conditions, means = patterns.means()
+    order = {condition: row for row, condition in enumerate(truth.conditions)}
+    truth_keys = list(
+        pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]]).to_flat_index()
+    )
+    keys = {key: column for column, key in enumerate(truth_keys)}
+    planted = truth.betas[[order[condition] for condition in conditions]][
         :, [keys[key] for key in _voxel_keys(patterns)]
     ]
-    a, b = planted - planted.mean(axis=0), found - found.mean(axis=0)
+    a, b = planted - planted.mean(axis=0), means - means.mean(axis=0)
     norms = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
     return np.divide((a * b).sum(axis=0), norms, out=np.zeros(len(norms)), where=norms > 0)
-
-
-def _truth_keys(truth: SimulatedTruth) -> list[tuple[Any, ...]]:
-    return list(pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]]).to_flat_index())
 
 
 def _feature_rows(
     work: Workspace, subjects: Sequence[str], mixing: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Do regions follow pixels or objects as planted? By RDMs of the planted feature spaces on the photographs."""
+    """Compare regions with the planted share of pixels and objects.
+
+    RDMs of the planted feature spaces on the photographs decide.
+    """
     preference = _object_preference(work)
     for roi, share in mixing.items():
         if share not in (0.0, 1.0):
@@ -143,22 +147,29 @@ def _feature_rows(
             "the sign is right in each subject",
             all(right),
         )
-    means = {roi: float(np.mean([preference[name, roi] for name in subjects])) for roi in mixing}
+    means = {}
+    for roi in mixing:
+        means[roi] = float(np.mean([preference[name, roi] for name in subjects]))
     if len(set(mixing.values())) > 2:
         from scipy.stats import kendalltau
 
         tau = float(kendalltau(list(mixing.values()), [means[roi] for roi in mixing]).statistic)
+        shares = ", ".join(f"{roi} {share:.0%}" for roi, share in mixing.items())
+        preferences = ", ".join(f"{roi} {means[roi]:+.2f}" for roi in mixing)
         yield _row(
             "order of regions from pixels to objects",
-            ", ".join(f"{roi} {share:.0%}" for roi, share in mixing.items()) + " objects",
-            ", ".join(f"{roi} {means[roi]:+.2f}" for roi in mixing) + f" (Kendall tau {tau:.2f})",
+            f"{shares} objects",
+            f"{preferences} (Kendall tau {tau:.2f})",
             "tau at least 0.6",
             tau >= 0.6,
         )
 
 
 def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
-    """Subject, region → Spearman of its RDM with the object RDM minus that with the Gabor RDM; photographs only."""
+    """Give the preference for objects of each subject and region, on photographs only.
+
+    This is Spearman of its RDM with the object RDM minus that with the Gabor RDM.
+    """
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.compute import compute_rdm, label_rdms, read_rdms
 
@@ -176,19 +187,22 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
         conditions=ids,
         places={"stage": list(spaces)},
         patterns={
-            "kind": [kinds[one] for one in ids],
-            "reference_id": [references[one] for one in ids],
+            "kind": [kinds[image_id] for image_id in ids],
+            "reference_id": [references[image_id] for image_id in ids],
         },
         measure="1 - Pearson",
     )
-    found = compare_rdms(brain, planted, kind="RE", n_resamples=0)
-    table = found.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
-    places = found[["a_subject", "a_roi"]].drop_duplicates().itertuples(index=False)
+    similarities = compare_rdms(brain, planted, kind="RE", n_resamples=0)
+    table = similarities.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
+    places = similarities[["a_subject", "a_roi"]].drop_duplicates().itertuples(index=False)
     return {(s, roi): float(table[s, roi, "object"] - table[s, roi, "gabor"]) for s, roi in places}
 
 
 def _z_scored(values: np.ndarray) -> np.ndarray:
-    """Scale features as the simulation does before it draws voxels from them; constant ones are left out."""
+    """Scale features as the simulation does before it draws voxels from them.
+
+    Constant features are left out.
+    """
     spread = values.std(axis=0)
     varying = values[:, spread > 0]
     return (varying - varying.mean(axis=0)) / spread[spread > 0]
@@ -196,7 +210,7 @@ def _z_scored(values: np.ndarray) -> np.ndarray:
 
 def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
     """Check that what nobody planted is not found: no region follows adversarial structure."""
-    brain = _similarities(work.path("tables", "kinds.csv"))
+    brain = _similarities(work.path("tables", "image_types.csv"))
     if {"RE-AI", "RE-AN"} <= set(brain.columns):  # else the images that were shown lack a kind
         more = brain["RE-AI"] > brain["RE-AN"]
         yield _row(
@@ -220,7 +234,10 @@ def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
 
 
 def _similarities(kinds: Path) -> pd.DataFrame:
-    """Arrange the similarities of single subjects: a row a subject and region, a column a pair; empty without any."""
+    """Arrange the similarities of single subjects.
+
+    There is a row a subject and region, and a column a pair; the table is empty without any.
+    """
     if not kinds.is_file():
         return pd.DataFrame()
     table = read_table(kinds)
@@ -233,7 +250,10 @@ def _similarities(kinds: Path) -> pd.DataFrame:
 
 
 def _encoding_rows(table: pd.DataFrame, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Check regions that follow objects alone: their AN percepts are random, so nothing can predict them."""
+    """Check regions that follow objects alone.
+
+    Their AN percepts are random, so nothing can predict them.
+    """
     objects = [roi for roi, share in mixing.items() if share == 1]
     subjects = table[table["subject"] != "mean"]
     noise = subjects[subjects["roi"].isin(objects) & (subjects["test"] == "AN")]["r"]

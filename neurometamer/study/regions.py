@@ -1,4 +1,4 @@
-"""The regions of a study: how many voxels each has before and after the selection, and how reliable they are."""
+"""The regions of a study: voxels before and after the selection, and reliability."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def region_rows(
     )
     rows = []
     for (subject, roi), region in table.groupby(["subject", "roi"], sort=False):
-        row = {"subject": subject, "roi": roi, "n_mask": _mask_size(before, str(roi), len(region))}
+        mask = before.provenance.get("masks", {}).get(str(roi), {})
+        n_mask = int(mask.get("n_voxels", len(region)))  # unusable voxels included
+        row = {"subject": subject, "roi": roi, "n_mask": n_mask}
         row |= {"n_voxels": len(region), "n_selected": int(region["selected"].sum())}
         row |= {"reliability": float(np.median(region["reliability"]))}
         row |= {"reliability_selected": float(np.median(region["reliability"][region["selected"]]))}
@@ -66,9 +68,3 @@ def _selected(before: pd.DataFrame, after: pd.DataFrame) -> np.ndarray:
     columns = ["subject", "roi", "i", "j", "k"]
     kept = pd.MultiIndex.from_frame(after[columns])
     return pd.MultiIndex.from_frame(before[columns]).isin(kept)
-
-
-def _mask_size(patterns: Patterns, roi: str, usable: int) -> int:
-    """Give the number of voxels of a mask, unusable ones included, as the betas record it."""
-    masks = patterns.provenance.get("masks", {})
-    return int(masks.get(roi, {}).get("n_voxels", usable))

@@ -34,8 +34,8 @@ SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
 
 MOST_REFITS = 250
-"""Resamples in which models of layers are fitted anew: their standard error alone is used, known to 5 % from so many,
-and each takes ten times as long as one of a fixed layer."""
+"""Resamples in which models of layers are fitted again: their standard error alone is used, known to
+5 % from so many, and each takes ten times as long as one of a fixed layer."""
 
 MIN_ROIS = 3
 """Fewer regions have no order to be tested."""
@@ -70,9 +70,13 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_rdms(rdms, work.path("rdms", "network.h5"))]
 
 
-def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Test RE-AN, RE-AI and their difference in each layer and region, and their trends over the layers."""
+def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Test RE-AN, RE-AI and their difference in each layer and region.
+
+    Trends over the layers are tested too.
+    """
     from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.image_types.ceilings import kind_reliability
     from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import known_classes
     from neurometamer.rsa.image_types.trends import MIN_LAYERS, kind_trends
@@ -85,21 +89,25 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
         options = kind_options(work, system, pairs)
-        found = compare_image_types(
+        reliability = None
+        if system == "brain":  # for the ceiling of similarities
+            subjects, table = read_subjects(work), stimulus_table(work)
+            reliability = kind_reliability(subjects, table, options.kinds)
+        tested = compare_image_types(
             rdms,
             units=_units(work, system),
             blocks=_blocks(work, options.null),
             options=options,
             categories=known_classes(stimulus_table(work)),
-            reliability=_reliability(work, options) if system == "brain" else None,
+            reliability=reliability,
         )
-        parts.append(_tagged(work, found, system))
+        parts.append(_tagged(work, tested, system))
         if system == "network" and rdms.n_rdm >= MIN_LAYERS:
-            trends = _tagged(work, kind_trends(found), system)
+            trends = _tagged(work, kind_trends(tested), system)
             written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
     return [
-        write_table(work.path("tables", "kinds.csv"), pd.concat(parts, ignore_index=True)),
+        write_table(work.path("tables", "image_types.csv"), pd.concat(parts, ignore_index=True)),
         *written,
     ]
 
@@ -139,13 +147,6 @@ def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
     return {kind: ("RE", kind) for kind in ("AN", "AI") if {"RE", kind} <= shown}
 
 
-def _reliability(work: Workspace, options: ImageTypeOptions) -> pd.DataFrame:
-    """Measure how reliable each kind's RDM is, for the ceiling of similarities."""
-    from neurometamer.rsa.image_types.ceilings import kind_reliability
-
-    return kind_reliability(read_subjects(work), stimulus_table(work), options.kinds)
-
-
 def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
     """Give the responses behind the RDMs where units are resampled."""
     from neurometamer.activations import read_activations
@@ -168,14 +169,17 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
         return class_labels(stimulus_table(work))
     if null == "session":
         return {
-            name: session_labels(one, stimulus_table(work))
-            for name, one in read_subjects(work).items()
+            name: session_labels(patterns, stimulus_table(work))
+            for name, patterns in read_subjects(work).items()
         }
     return None
 
 
 def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Compare layers with regions on regular images: all with all, the best layer, weighted layers, their order."""
+    """Compare layers with regions on regular images.
+
+    The tables are all with all, the best layer, weighted layers, and their order.
+    """
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.layers.hierarchy import hierarchy_test
     from neurometamer.rsa.layers.matrix import layer_matrix
@@ -226,7 +230,10 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def too_few_photographs(work: Workspace) -> int:
-    """Count the photographs when they are too few to choose a layer on some and judge it on others; else 0."""
+    """Count the photographs when they are too few for a choice of layers; else 0.
+
+    A layer is chosen on some photographs and judged on others.
+    """
     from neurometamer.rsa.compute import MIN_CONDITIONS
 
     n = int((stimulus_table(work)["kind"] == "RE").sum())
@@ -237,10 +244,8 @@ def _shared_rois(brain: RDMs) -> list[str]:
     """List the regions that every subject has, in the order of all figures."""
     from neurometamer.figures.style import order_places
 
-    places = {
-        (str(s), str(roi))
-        for s, roi in zip(*(brain.rdm_descriptors[one] for one in ("subject", "roi")))
-    }
+    known = brain.rdm_descriptors
+    places = set(zip(map(str, known["subject"]), map(str, known["roi"])))
     subjects = {subject for subject, _ in places}
     return [
         roi
@@ -321,7 +326,11 @@ def report(work: Workspace, progress: Progress) -> Iterable[Path]:
 def _provenance(work: Workspace) -> dict[str, Any]:
     settings, model = work.settings, work.model
     table = stimulus_table(work)
-    notes = [f"{one}: {note}" for one, note in zip(table["id"], table["note"], strict=True) if note]
+    notes = [
+        f"{image_id}: {note}"
+        for image_id, note in zip(table["id"], table["note"], strict=True)
+        if note
+    ]
     if "success" in table:
         failed = table[table["success"].eq(False)]
         notes += [
@@ -356,12 +365,13 @@ def _not_made(work: Workspace) -> list[str]:
     notes = []
     lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in told_pairs(work)]
     if lacking:
-        notes.append(f"no tests of {' and '.join(lacking)} (kinds.csv): there are no such images")
+        notes.append(
+            f"no tests of {' and '.join(lacking)} (image_types.csv): there are no such images"
+        )
     if subject_names(work) and (n := too_few_photographs(work)):
         notes.append(
             f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs "
-            "are too few "
-            "to choose on some and judge on others"
+            "are too few to choose on some and judge on others"
         )
     return notes
 
@@ -382,7 +392,10 @@ def _metamer_choices(work: Workspace) -> dict[str, Any]:
 
 
 def _simulated(work: Workspace) -> bool:
-    """Say whether any response comes from a simulation: this study's, or images that say so in their header."""
+    """Say whether any response comes from a simulation.
+
+    It is that of this study, or images say so in their header.
+    """
     if work.settings.brain.source != "bold":
         return work.settings.brain.source == "simulated"
     paths = [work.path("patterns", f"{name}.h5") for name in subject_names(work)]
@@ -390,15 +403,18 @@ def _simulated(work: Workspace) -> bool:
 
 
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Say in every row which network and weights it rests on, and whether its brain is simulated."""
+    """Say in every row which network and weights it rests on.
+
+    The row also says whether its brain is simulated.
+    """
     data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
-    told: dict[str, Any] = {
+    marks: dict[str, Any] = {
         "model": work.model.name,
         "weights": work.model.weights,
         "trained": work.model.trained,
     }
     # models of regions have names and weights of their own
     named = {
-        f"network_{name}" if name in table.columns else name: one for name, one in told.items()
+        f"network_{name}" if name in table.columns else name: value for name, value in marks.items()
     }
     return table.assign(**named, data=data)

@@ -1,4 +1,6 @@
-"""Settings of a study, read from TOML and checked: an unknown key is an error that names the nearest known one.
+"""Settings of a study, read from TOML and checked.
+
+An unknown key is an error that names the nearest known one.
 
 Settings that change numbers are hashed into the identity of a study and of its steps; those in
 ``[run]`` (device, batch size, threads) change only how it is run, and are recorded, not hashed.
@@ -44,8 +46,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 
 
 LATER: dict[str, Any] = {"later": True}
-"""Marks settings that came after others: with their default they are no part of a study's identity, so that folders
-of older studies stay valid."""
+"""Marks settings that came after others: with their default they are no part of a study's identity,
+so that folders of older studies stay valid."""
 
 
 def later(default: Any, **checks: Any) -> Any:
@@ -56,7 +58,7 @@ def later(default: Any, **checks: Any) -> Any:
     default : object
         Its default.
     **checks : object
-        Of pydantic's ``Field``.
+        Arguments of pydantic's ``Field``.
 
     Returns
     -------
@@ -94,17 +96,20 @@ class Images(Section):
     """Where the images come from."""
 
     source: str = "packaged"
-    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs (folders inside it are
-    categories), or a CSV with the columns file[, id, category, bits, icc]."""
+    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs
+    (folders inside it are categories), or a CSV with the columns file[, id, category, bits,
+    icc]."""
     ready: str = ""
-    """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
-    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then
-    generated. Of photographs alone: a folder of them, or a CSV with the columns file and id; their
-    kind is RE."""
+    """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the
+    columns file, id, kind and reference_id: regular, AN and AI images that were shown in the
+    scanner. Nothing is then generated. Of photographs alone: a folder of them, or a CSV with the
+    columns file and id; their kind is RE."""
     bits: int = Field(0, ge=0, le=16)
-    """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold fewer are refused."""
+    """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold
+    fewer are refused."""
     icc: Literal["ignore", "convert"] = "ignore"
-    """Color profiles of photographs other than sRGB: "ignore" (but note), or "convert" the levels to sRGB."""
+    """Color profiles of photographs other than sRGB: "ignore" (but note), or "convert" the levels
+    to sRGB."""
 
     @field_validator("bits", mode="after")
     @classmethod
@@ -142,7 +147,8 @@ class Generator(Section):
     step_size: float = Field(gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
     pull: float = Field(ge=0)
-    """Weight of the squared distance to the ImageNet mean (noise) or the photograph (interference)."""
+    """Weight of the squared distance to the ImageNet mean (noise) or the photograph
+    (interference)."""
 
 
 class Noise(Generator):
@@ -155,10 +161,11 @@ class Noise(Generator):
     noise_sd: float = Field(0.1, ge=0)
     """Standard deviation of the Gaussian noise added to the mean image at the start."""
     target: str = "own"
-    """"own" (the network's class of the photograph), a class, or a CSV with the columns id and target."""
+    """"own" (the network's class of the photograph), a class, or a CSV with the columns id and
+    target."""
     rule: Literal["fixed", "nguyen"] = later("fixed")
-    """"nguyen": steps by wanted progress and decay toward the mean image, on the probability without pull (Nguyen
-    2015); step_size, step_rule, objective and pull are then not used."""
+    """"nguyen": steps by wanted progress and decay toward the mean image, on the probability
+    without pull (Nguyen 2015); step_size, step_rule, objective and pull are then not used."""
     decay: float = later(0.01, ge=0, lt=1)
     """Of rule = "nguyen": share of the distance to the mean image lost at each step."""
 
@@ -171,11 +178,11 @@ class Interference(Generator):
     pull: float = Field(1e-3, ge=0)
     """Lambda: weight of the squared distance to the photograph."""
     target: str = "random"
-    """"random" (a wrong class by seed), "least_likely", "another_category" (a wrong class of another category of the
-    photographs), a class, or a CSV with the columns id and target."""
+    """"random" (a wrong class by seed), "least_likely", "another_category" (a wrong class of
+    another category of the photographs), a class, or a CSV with the columns id and target."""
     method: Literal["gradient", "greedy"] = later("gradient")
-    """"greedy": gradient-free search of Zhang et al. (2021) up to p > .5; of the settings above it takes confidence
-    (then .5 where none is given) and target."""
+    """"greedy": gradient-free search of Zhang et al. (2021) up to p > .5; of the settings above it
+    takes confidence (then .5 where none is given) and target."""
     amplitude: float = later(5.0, gt=0, lt=255)
     """Of greedy: noise is uniform within this, levels of 0 to 255."""
     shared_channels: bool = later(False)
@@ -208,7 +215,10 @@ class Interference(Generator):
 
 
 class Metamers(Section):
-    """Metamers of one network and of a set of networks, judged by other networks; none by default."""
+    """Metamers of one network and of a set of networks, judged by other networks.
+
+    There are none by default.
+    """
 
     sets: tuple[tuple[str, ...], ...] = ()
     """Networks that the metamers are made for, e.g. [["efficientnet_lite0"], ["efficientnet_lite0",
@@ -216,18 +226,21 @@ class Metamers(Section):
     judges: tuple[str, ...] = ()
     """Networks that are asked what the metamers show."""
     stage: str = "late"
-    """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE between commas."""
+    """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE
+    between commas."""
     preset: str = "pixels"
-    """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images, which makes metamers
-    easier to recognize."""
+    """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images,
+    which makes metamers easier to recognize."""
     steps: int = Field(0, ge=0)
     """Gradient steps; 0: the preset's."""
     photographs: int | tuple[str, ...] = 0
     """Of how many photographs, the first ones, or their ids; 0: all."""
     image_size: int = Field(0, ge=0)
-    """Height and width in pixels that every network sees; 0: those of the first network of each set."""
+    """Height and width in pixels that every network sees; 0: those of the first network of each
+    set."""
     null_pairs: int = Field(1000, ge=0)
-    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no verdict by it."""
+    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no
+    verdict by it."""
     mode: Literal["exact", "fast"] = "exact"
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
@@ -235,7 +248,7 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
-        if any(not one or duplicates(one) for one in self.sets) or duplicates(self.sets):
+        if any(not names or duplicates(names) for names in self.sets) or duplicates(self.sets):
             raise ValueError("sets must differ, and each name at least one network, and none twice")
         return self
 
@@ -257,7 +270,8 @@ class Simulation(Section):
     voxels_per_roi: int = Field(160, ge=4)
     """Voxels in each region, responding or not."""
     responding: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel selection."""
+    """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel
+    selection."""
     noise_sd: float = Field(0.7, ge=0)
     """Standard deviation of the scanner noise, percent of the baseline."""
     object_model: str = "efficientnet_lite0"
@@ -284,10 +298,11 @@ class Subject(Section):
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = later(None)
-    """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of the JSON
-    sidecars says it, else it is 0."""
+    """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
+    the JSON sidecars says it, else it is 0."""
     affine: Literal["agree", "sform", "qform"] = later("agree")
-    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two differ."""
+    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
+    differ."""
     condition_column: str = later("trial_type")
     """Column of the events that holds the stimulus ids, for example "stim_file"."""
 
@@ -298,8 +313,7 @@ class Subject(Section):
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
             raise ValueError(
                 f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} "
-                "confounds files; "
-                "give one events file a run, and one confounds file a run or none"
+                "confounds files; give one events file a run, and one confounds file a run or none"
             )
         if not self.masks:
             raise ValueError("masks is empty; give at least one ROI = mask file")
@@ -310,7 +324,8 @@ class Brain(Section):
     """Where the brain data come from."""
 
     source: Literal["simulated", "bold", "none"] = "simulated"
-    """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network only)."""
+    """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network
+    only)."""
     simulation: Simulation = Simulation()
     """Of the simulated cortex."""
     subjects: tuple[Subject, ...] = ()
@@ -338,13 +353,15 @@ class Glm(Section):
     estimator: Literal["LSA", "LSS"] = "LSA"
     """All events in one design, or each against the rest."""
     confounds: tuple[str, ...] = ()
-    """Columns of the confounds tables; empty: the six motion parameters where there are all six, else every column."""
+    """Columns of the confounds tables; empty: the six motion parameters where there are all six,
+    else every column."""
     ignore: tuple[str, ...] = ("blank", "n/a")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: Literal["percent", "raw"] = later("percent")
     """Of betas: percent signal change, or units of the image where its mean was taken away."""
     unusable: Literal["refuse", "drop"] = "refuse"
-    """What to do with voxels that are NaN or constant: refuse them by name, or drop and record them."""
+    """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
+    them."""
 
 
 class Selection(Section):
@@ -357,10 +374,11 @@ class Selection(Section):
 
 
 KINDS = ImageTypeOptions()
-"""The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a study."""
+"""The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a
+study."""
 
 RSA_NAMES: dict[str, Collection[str]] = {
-    "measure": tuple(name for name, one in MEASURES.items() if not one.needs),
+    "measure": tuple(name for name, measure in MEASURES.items() if not measure.needs),
     "comparator": COMPARATORS,
     "interval": tuple(INTERVALS),
     "null": tuple(NULLS),
@@ -378,15 +396,18 @@ def _listed(what: str, key: str) -> str:
 
 
 class Rsa(Section):
-    """Representational similarity analysis: RDMs, their comparison, and the tests of RE-AN and RE-AI."""
+    """Representational similarity analysis.
+
+    These are the RDMs, their comparison, and the tests of RE-AN and RE-AI.
+    """
 
     measure: str = Field(
         "spearman", description=_listed("Dissimilarity over units or voxels", "measure")
     )
     comparator: str = Field("spearman", description=_listed("Between RDMs", "comparator"))
     resamples: int = Field(1000, ge=0)
-    """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their standard error is
-    used."""
+    """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their
+    standard error is used."""
     confidence: Share = 0.95
     """Coverage of the intervals."""
     interval: str = later(
@@ -438,9 +459,8 @@ class Rsa(Section):
             }
             raise ValueError(
                 f"'{value}' needs {lack[needs]}, and RDMs of network and cortex must be of one "
-                "measure; use one of "
-                f"{', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm --measure {value}' for "
-                "regions alone"
+                f"measure; use one of {', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm "
+                f"--measure {value}' for regions alone"
             )
         return value
 
@@ -459,19 +479,20 @@ class Encoding(Section):
     """Ridge from layers to voxels."""
 
     folds: int = Field(0, ge=0)
-    """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10 folds."""
+    """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10
+    folds."""
     alphas: Annotated[
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
     ] = tuple(float(10.0**power) for power in range(-3, 5))
-    """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean squared length of
-    the features."""
+    """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean
+    squared length of the features."""
     permutations: int = Field(200, ge=0)
     """Permutations of the photographs for p, models fitted again in each; 0: no p."""
     allow_repeats: bool = False
     """Whether a test image may have the pixels of a training image, as in a control analysis."""
     scheme: Literal["by image", "all"] = "by image"
-    """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all": train on all
-    photographs, as Zhang et al. 2021."""
+    """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all":
+    train on all photographs, as Zhang et al. 2021."""
 
 
 class Run(Section):
@@ -484,7 +505,14 @@ class Run(Section):
 
 
 class StudySettings(Section):
-    """All of study.toml."""
+    """All of study.toml.
+
+    Examples
+    --------
+    >>> from neurometamer import StudySettings
+    >>> StudySettings().rsa.comparator
+    'spearman'
+    """
 
     study: Study = Study()
     images: Images = Images()
@@ -501,7 +529,9 @@ class StudySettings(Section):
     run: Run = Run()
 
     def numbers(self) -> dict[str, Any]:
-        """Return everything that changes numbers: all sections but ``[run]``, without `LATER` ones left at default.
+        """Return everything that changes numbers.
+
+        These are all sections but ``[run]``, without `LATER` ones left at default.
 
         Returns
         -------
@@ -523,16 +553,16 @@ class StudySettings(Section):
 
 def _identity(section: Section) -> dict[str, Any]:
     """Leave out what came later and has its default."""
-    found = section.model_dump(mode="json", exclude={"run"})
+    values = section.model_dump(mode="json", exclude={"run"})
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if field.json_schema_extra == LATER and value == field.get_default():
-            del found[name]
-        elif isinstance(value, Section) and name in found:
-            found[name] = _identity(value)
+            del values[name]
+        elif isinstance(value, Section) and name in values:
+            values[name] = _identity(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):
-            found[name] = [_identity(item) for item in value]
-    return found
+            values[name] = [_identity(item) for item in value]
+    return values
 
 
 @checked
@@ -553,6 +583,18 @@ def read_settings(path: str | Path) -> StudySettings:
     ------
     InputError
         Missing file, broken TOML, an unknown key (the nearest is named), a value out of range.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurometamer import read_settings
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "study.toml"
+    ...     _ = file.write_text("study.seed = 3")
+    ...     settings = read_settings(file)
+    >>> settings.study.seed
+    3
     """
     path = Path(path)
     if not path.exists():
@@ -584,6 +626,12 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     ------
     InputError
         With the first problem found: section and key, what came, what is allowed.
+
+    Examples
+    --------
+    >>> from neurometamer import check_settings
+    >>> check_settings({"study": {"seed": 3}, "rsa": {"resamples": 100}}).rsa
+    Rsa(resamples=100)
     """
     try:
         return StudySettings.model_validate(values)
@@ -615,12 +663,12 @@ def _known_keys(place: list[str]) -> list[str]:
         if part.isdigit():
             continue
         annotation = section.model_fields[part].annotation
-        inner = [one for one in getattr(annotation, "__args__", ()) if isinstance(one, type)]
+        inner = [part for part in getattr(annotation, "__args__", ()) if isinstance(part, type)]
         section = next(
             (
-                one
-                for one in [annotation, *inner]
-                if isinstance(one, type) and issubclass(one, Section)
+                kind
+                for kind in [annotation, *inner]
+                if isinstance(kind, type) and issubclass(kind, Section)
             ),
             None,
         )

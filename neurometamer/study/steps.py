@@ -1,13 +1,179 @@
-"""The steps of a study in order: what each needs, which settings it depends on, which files it reads."""
+"""Run a study: the list of its steps, and the calls that carry it out.
+
+Each step says what it needs and reads.
+"""
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
+from neurometamer.arguments import checked
+from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
-from neurometamer.study.plan import Step, Workspace
+from neurometamer.study.checks import find_problems
+from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
+from neurometamer.study.problems import Problem, raise_errors
+from neurometamer.study.settings import StudySettings, read_settings
+
+
+@checked
+def run_study(
+    study: str | Path | StudySettings,
+    out: str | Path | None = None,
+    *,
+    device: str | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Run a study, or go on with it: finished steps are kept.
+
+    Parameters
+    ----------
+    study : path-like or StudySettings
+        Study file, or settings (then relative file names start at the working folder).
+    out : path-like, optional
+        Output folder; by default named after the study, in the working folder.
+    device : str, optional
+        Instead of ``[run] device``.
+    reporter : Reporter, optional
+        Reporter that is told about progress.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    InputError
+        When the study file or an input cannot be used, or the folder holds a different study.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import InputError, check_settings, run_study
+    >>> settings = check_settings({"encoding": {"folds": 100}})
+    >>> try:
+    ...     run_study(settings, tempfile.gettempdir() + "/never_made")
+    ... except InputError as error:
+    ...     print(str(error).split(";")[0])
+    encoding.folds is 100, but the study has 16 photographs
+    """
+    work = _workspace(study, out)
+    if device is not None:
+        run = work.settings.run.model_copy(update={"device": device})
+        work = replace(work, settings=work.settings.model_copy(update={"run": run}))
+    problems = find_problems(work)
+    raise_errors(problems)
+    work = replace(work, notes=tuple(map(str, problems)))
+    for note in work.notes:
+        warnings.warn(note, stacklevel=2)
+    carry_out(plan_steps(work), work, reporter)
+    return work.path("report.html")
+
+
+@checked
+def check_study(study: str | Path | StudySettings) -> list[Problem]:
+    """Find what is wrong with a study before any work.
+
+    Settings, images, headers, events, confounds and masks are checked.
+
+    `run_study` begins with the same checks. They read headers, tables and masks, not the voxels of
+    BOLD files.
+
+    Parameters
+    ----------
+    study : path-like or StudySettings
+        Study file, or settings (then relative file names start at the working folder).
+
+    Returns
+    -------
+    list of Problem
+        All of them, subject by subject; each has the attributes kind (``"error"`` or ``"note"``),
+        subject, file and message. Empty when nothing stands in the way.
+
+    Raises
+    ------
+    InputError
+        When the study file itself cannot be read.
+
+    Examples
+    --------
+    >>> from neurometamer import check_settings, check_study
+    >>> settings = check_settings({"encoding": {"folds": 100}})
+    >>> [problem.message for problem in check_study(settings)]  # doctest: +ELLIPSIS
+    ['encoding.folds is 100, but the study has 16 photographs; give 2 to 16, ...']
+    """
+    return find_problems(_workspace(study))
+
+
+def _workspace(study: str | Path | StudySettings, out: str | Path | None = None) -> Workspace:
+    if isinstance(study, StudySettings):
+        settings, base = study, Path.cwd()
+    else:
+        settings, base = read_settings(study), Path(study).resolve().parent
+    return Workspace(folder=Path(out or settings.study.name), settings=settings, base=base)
+
+
+def failed_stimuli(folder: str | Path) -> list[str]:
+    """Name the images of a study that did not meet their criterion.
+
+    Parameters
+    ----------
+    folder : path-like
+        Output folder of a study.
+
+    Returns
+    -------
+    list of str
+        Ids; empty when all did.
+    """
+    table = read_table(Path(folder) / "stimuli" / "stimuli.csv", required=["id"])
+    if "success" not in table:
+        return []
+    return table["id"][table["success"].astype(str) == "False"].tolist()
+
+
+@checked
+def demo_settings(
+    *, model: str | None = None, weights: str | None = None, seed: int | None = None
+) -> StudySettings:
+    """Read the demo's study file, with another network or seed when asked.
+
+    Parameters
+    ----------
+    model : str, optional
+        Name of a network.
+    weights : str, optional
+        ``"default"``, ``"random"`` or a file.
+    seed : int, optional
+        Seed.
+
+    Returns
+    -------
+    StudySettings
+        For `run_study`.
+
+    Examples
+    --------
+    >>> from neurometamer import demo_settings
+    >>> demo_settings(seed=3).study.seed
+    3
+    """
+    with resources.as_file(resources.files("neurometamer.study").joinpath("demo.toml")) as path:
+        settings = read_settings(path)
+    network = {
+        name: value for name, value in (("name", model), ("weights", weights)) if value is not None
+    }
+    changes = {
+        "model": settings.model.model_copy(update=network),
+        "study": settings.study.model_copy(update={} if seed is None else {"seed": seed}),
+    }
+    return settings.model_copy(update=changes)
 
 
 def plan_steps(work: Workspace) -> list[Step]:
@@ -38,9 +204,9 @@ def plan_steps(work: Workspace) -> list[Step]:
     systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
     steps.append(
         Step(
-            name="kinds",
+            name="image-types",
             title="tests of RE-AN and RE-AI",
-            run=result_steps.kinds,
+            run=result_steps.image_types,
             needs=systems,
             sections=("rsa",),
         )
@@ -55,7 +221,7 @@ def plan_steps(work: Workspace) -> list[Step]:
                     "cortex",
                     *(f"patterns-{name}" for name in subjects),
                     "brain-rdms",
-                    "kinds",
+                    "image-types",
                     "encoding",
                 ),
             )
@@ -125,7 +291,7 @@ def _metamer_steps(work: Workspace) -> list[Step]:
             name="metamer-judges",
             title="what other networks say to the metamers",
             run=metamer_steps.ask_judges,
-            needs=tuple(one.name for one in made),
+            needs=tuple(step.name for step in made),
             sections=("model", "metamers"),
             reads=network,
         ),
@@ -253,7 +419,10 @@ def _image_files(source: Path) -> tuple[Path, ...]:
 
 
 def _listed_files(source: Path) -> tuple[Path, ...]:
-    """Name the existing photographs of a folder or CSV; missing ones are told by the reader, with their ids."""
+    """Name the existing photographs of a folder or CSV.
+
+    The reader names missing ones, with their ids.
+    """
     from stimuli_gen.photograph_lists import list_photographs
 
     return tuple(file for file in list_photographs(source).table["file"] if file.is_file())
@@ -263,11 +432,14 @@ def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
     chosen = getattr(work.settings, kind)
     targets = (chosen.target,) if chosen.target.endswith(".csv") else ()
     masks = (chosen.mask,) if kind == "interference" and chosen.mask else ()
-    return tuple(work.source(one) for one in (*targets, *masks))
+    return tuple(work.source(file) for file in (*targets, *masks))
 
 
 def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:
-    """List the user's files of a measured subject; those of a simulated one are outputs of an earlier step."""
+    """List the user's files of a measured subject.
+
+    Those of a simulated one are outputs of an earlier step.
+    """
     if work.settings.brain.source == "simulated":
         return ()
     from fmri.bids import sidecar_files

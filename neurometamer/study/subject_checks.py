@@ -1,4 +1,7 @@
-"""Checks of scanned subjects that need only headers, tables and masks: they come before any work."""
+"""Checks of scanned subjects before any work.
+
+They need only headers, tables and masks.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def _check_subject(
     _check_names(subject, findings)
     tables = [_check_run(work, subject, place, findings) for place in range(len(subject.bold))]
     _check_masks(work, subject, findings)
-    events = [one for one in tables if one is not None]
+    events = [part for part in tables if part is not None]
     if table is not None and len(events) == len(tables):
         with findings.watch(subject.id):
             check_conditions(work, events, table)
@@ -114,7 +117,9 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
 def _check_run(
     work: Workspace, subject: Subject, place: int, findings: Findings
 ) -> pd.DataFrame | None:
-    """Check image, events and confounds of a run each for itself, so that one does not hide what ails the next.
+    """Check image, events and confounds of a run each for itself.
+
+    So the fault of one does not hide the fault of the next.
 
     Returns the events where they can be read.
     """
@@ -142,7 +147,10 @@ def _check_run(
 def _check_image(
     work: Workspace, subject: Subject, file: str, findings: Findings
 ) -> tuple[int, float]:
-    """Check the header and the sidecars of a BOLD file; return volumes and repetition time, 0 where unknown."""
+    """Check the header and the sidecars of a BOLD file.
+
+    The result is volumes and repetition time, 0 where unknown.
+    """
     from fmri.bids import read_sidecar, repetition_time, slice_times
     from fmri.bold import check_4d, header_tr, image_affine, open_nifti
 
@@ -188,7 +196,7 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
     work : Workspace
         Settings.
     events : list of pandas.DataFrame
-        Of the runs of one subject, from `fmri.tables.read_events`.
+        Events of the runs of one subject, from `fmri.tables.read_events`.
     table : pandas.DataFrame
         The study's images: id, kind.
 
@@ -217,8 +225,7 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
     if extra:
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
-            "ignore"
-            f"{_better_column(events[0], set(known))})"
+            f"ignore{_better_column(events[0], set(known))})"
         )
     if len(missing):
         parts.append(
@@ -266,7 +273,7 @@ def events_as_patterns(
     Parameters
     ----------
     runs : list of BoldRun
-        Of one subject.
+        Runs of one subject.
     conditions : list of tuple of str, optional
         What was shown in each run; by default all trial types.
 
@@ -289,7 +296,9 @@ def events_as_patterns(
 
 
 def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
-    """Refuse a null within sessions where subjects were not scanned in sessions that part the photographs.
+    """Refuse a null within sessions for subjects without such sessions.
+
+    Sessions must part the photographs.
 
     Parameters
     ----------
@@ -321,7 +330,7 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
             f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)"
         ) from None
     first, *others = labels.values()
-    if work.settings.rsa.combine == "joint" and any(one != first for one in others):
+    if work.settings.rsa.combine == "joint" and any(other != first for other in others):
         raise InputError(
             "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions "
             "differ between the "

@@ -1,4 +1,7 @@
-"""The commented study file that ``neurometamer init`` writes, made from the settings themselves so it cannot drift."""
+"""The commented study file that ``neurometamer init`` writes.
+
+It is made from the settings themselves, so that it cannot drift.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,17 @@ def write_template(path: str | Path) -> Path:
     ------
     InputError
         When it exists.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from neurometamer import read_settings, write_template
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_template(Path(folder) / "study.toml")
+    ...     settings = read_settings(file)
+    >>> settings.study.name
+    'study'
     """
     path = Path(path)
     if path.exists():
@@ -96,7 +110,7 @@ def _section(name: str, value: Section) -> str:
                 field.description or "", 112, initial_indent="# ", subsequent_indent="# "
             )
             lines.append(f"{key} = {_toml(content)}")
-    return "\n".join(lines) + "\n" + "".join("\n" + one for one in nested)
+    return "\n".join(lines) + "\n" + "".join("\n" + block for block in nested)
 
 
 def _toml(value: Any) -> str:
@@ -107,11 +121,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return (
             "{ "
-            + ", ".join(f"{_toml_key(key)} = {_toml(one)}" for key, one in value.items())
+            + ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items())
             + " }"
         )
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(one) for one in value) + "]"
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
@@ -125,7 +139,7 @@ def study_toml(settings: StudySettings) -> str:
     Parameters
     ----------
     settings : StudySettings
-        Of a study.
+        Settings of a study.
 
     Returns
     -------
@@ -145,14 +159,16 @@ def study_toml(settings: StudySettings) -> str:
 def _write_out(place: str, values: dict[str, Any], lines: list[str]) -> None:
     lines.append(f"[{place}]")
     subjects = values.pop("subjects", []) if place == "brain" else []
-    nested = {key: one for key, one in values.items() if isinstance(one, dict) and place == "brain"}
-    lines += [f"{key} = {_toml(one)}" for key, one in values.items() if key not in nested]
+    nested = {
+        key: item for key, item in values.items() if isinstance(item, dict) and place == "brain"
+    }
+    lines += [f"{key} = {_toml(item)}" for key, item in values.items() if key not in nested]
     lines.append("")
-    for key, one in nested.items():
-        _write_out(f"{place}.{key}", one, lines)
+    for key, item in nested.items():
+        _write_out(f"{place}.{key}", item, lines)
     for subject in subjects:
         lines += [
             f"[[{place}.subjects]]",
-            *(f"{key} = {_toml(one)}" for key, one in subject.items()),
+            *(f"{key} = {_toml(item)}" for key, item in subject.items()),
             "",
         ]

@@ -67,7 +67,7 @@ def write_study() -> Callable[[Path], Path]:
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished small study: its output folder. Read it, never write into it."""
-    from neurometamer.study.run import run_study
+    from neurometamer.study.steps import run_study
 
     folder = tmp_path_factory.mktemp("small")
     run_study(write_small_study(folder), folder / "out", device="cpu")

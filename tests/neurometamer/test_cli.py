@@ -1,4 +1,6 @@
-"""The command line as people use it: help is fast because nothing heavy is imported, errors are one line."""
+"""The command line as people use it: help is fast because nothing heavy is imported, errors are one
+line.
+"""
 
 from __future__ import annotations
 
@@ -348,7 +350,9 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_s
 
 @pytest.mark.slow
 def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
-    """From photographs and BOLD files to a table, one command at a time, each reading what the one before wrote."""
+    """From photographs and BOLD files to a table, one command at a time, each reading what the one
+    before wrote.
+    """
     write_study(tmp_path)
     network = ("--model", "alexnet", "--weights", "random", "--seed", 3, "--device", "cpu")
     for kind in ("noise", "interference"):

@@ -39,8 +39,8 @@ from stimuli_gen.photographs import Preprocessing
 STAMP = "simulated · untrained network (random weights)"
 COUNTS = {"n_images": 16, "n_valid": 12, "n_failed": 3, "n_not_judged": 1, "pass_both": 0.8}
 LONG = (
-    "convnext_base.fb_in1k+resnet50.tv_in1k+vit_b_16_swag_linear_v1+swin_b+xcit_small_12_p16_224"
-    "+deit_small"
+    "convnext_base.fb_in1k+resnet50.tv_in1k+vit_b_16_swag_linear_v1+swin_b"
+    "+xcit_small_12_p16_224+deit_small"
 )
 NETWORKS = ("squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1", "alexnet")
 SETTINGS = ("unbounded", "linf 0.3 around start", "linf 8/255 around start")

@@ -745,7 +745,7 @@ def files(tmp_path):
 def test_command_and_twin_write_the_same_table(files, tmp_path):
     from typer.testing import CliRunner
 
-    out = tmp_path / "kinds.csv"
+    out = tmp_path / "image_types.csv"
     arguments = [
         "image-types",
         "--out",

@@ -1,4 +1,6 @@
-"""Metamers inside a study: one network and a set, judged by a third, from the saved files; kept when run again."""
+"""Metamers inside a study: one network and a set, judged by a third, from the saved files; kept
+when run again.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from rsatoolbox.rdm import RDMs
 from scipy.stats import false_discovery_control, spearmanr, ttest_1samp
 
 from neurometamer.activations import compute_activations
-from neurometamer.commands.layers_and_maps import layer_files
+from neurometamer.commands.layers import layer_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi

@@ -18,7 +18,7 @@ from rsatoolbox.rdm import RDMs
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest_file
-from neurometamer.report.findings import follows, told_kinds
+from neurometamer.report.findings import follows, image_type_differences
 from neurometamer.report.layer_findings import layer_answer
 from neurometamer.report.lead import lead_examples
 from neurometamer.report.page import column_texts
@@ -111,7 +111,7 @@ def make_study(
         StimulusSet(images=_images(rng, len(photos), side), table=table), folder / "stimuli"
     )
     tables = {
-        "kinds": _kinds(rng, hard),
+        "image_types": _kinds(rng, hard),
         "layer_roi": _layer_roi(rng),
         "encoding": _encoding(rng),
         **_models(rng),
@@ -240,7 +240,9 @@ FLAT = (0.62, 0.19, 0.45, 0.47, 0.46, 0.59, 0.62, 0.75, 0.155)
 
 
 def _kinds(rng: np.random.Generator, hard: str) -> pd.DataFrame:
-    """Differences of more than .15 have an interval without 0 and p = .004, those of blocks.0 p = .08; others .3."""
+    """Differences of more than .15 have an interval without 0 and p = .004, those of blocks.0 p =
+    .08; others .3.
+    """
     rows: list[dict[str, object]] = []
     for layer, an, ai in zip(LAYERS, RISE, FLAT, strict=True):
         rows += _three("network", "", layer, an, ai)
@@ -308,7 +310,9 @@ def _trends() -> pd.DataFrame:
 
 
 def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
-    """The best layer of V1 and LO is above 0 after correction, no other; weighted layers are better in LO alone."""
+    """The best layer of V1 and LO is above 0 after correction, no other; weighted layers are better
+    in LO alone.
+    """
     about = {"kind": "RE", "method": "folds of stimuli", "n": 16}
     best, models, differences = [], [], []
     for roi in ROIS:
@@ -506,7 +510,7 @@ def test_page_loads_nothing_and_parses(page: tuple[Path, str]) -> None:
     links = [unquote(str(one["href"])) for one in reader.all("a")]
     files = [link for link in links if not link.startswith(("#", "https://"))]
     assert {
-        "tables/kinds.csv",
+        "tables/image_types.csv",
         "stimuli/stimuli.csv",
         "figures/stimuli.svg",
         "references.bib",
@@ -573,24 +577,24 @@ def test_what_was_changed_after_the_study_is_told(tmp_path: Path) -> None:
     ]
     outputs = {path.relative_to(folder).as_posix(): digest_file(path) for path in shown}
     write_record(
-        folder / ".state" / "steps" / "kinds.json",
+        folder / ".state" / "steps" / "image-types.json",
         {"key": "k", "outputs": {**outputs, "figures/x.svg": "0"}},
     )
     assert changed_files(folder) == {}
-    table = folder / "tables" / "kinds.csv"
+    table = folder / "tables" / "image_types.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("0.", "0.9", 1), encoding="utf-8")
     (folder / "tables" / "transfer.csv").unlink()
     assert changed_files(folder) == {
-        "tables/kinds.csv": "changed",
+        "tables/image_types.csv": "changed",
         "tables/transfer.csv": "missing",
     }
-    note = "tables/kinds.csv is not as its step wrote it; tables/transfer.csv is gone."
+    note = "tables/image_types.csv is not as its step wrote it; tables/transfer.csv is gone."
     with pytest.warns(
         UserWarning, match=f"^{re.escape(note)} .*Run the study again with the same --out"
     ):
         text = build_report(folder).read_text(encoding="utf-8")
     assert f"<strong>Changed after the study:</strong> {note}" in text
-    (folder / ".state" / "steps" / "kinds.json").write_text(
+    (folder / ".state" / "steps" / "image-types.json").write_text(
         "{}"
     )  # a damaged record tells nothing of other files
     assert changed_files(folder) == {}
@@ -686,24 +690,24 @@ def test_the_page_holds_answers_tests_and_provenance(page: tuple[Path, str]) -> 
         "best_layer",
         "encoding",
         "hierarchy",
-        "kinds_brain_difference",
-        "kinds_brain_similarity",
-        "kinds_network_difference",
-        "kinds_network_similarity",
+        "image_types_brain_difference",
+        "image_types_brain_similarity",
+        "image_types_network_difference",
+        "image_types_network_similarity",
         "layer_roi",
         "places_brain",
         "places_network",
         "rdms_brain",
-        "rdms_brain_kinds",
+        "rdms_brain_image_types",
         "rdms_network",
-        "rdms_network_kinds",
+        "rdms_network_image_types",
         "stimuli",
         "weighted",
     ]
     for name in drawn:  # the numbers of each figure, beside it and named
         assert len(pd.read_csv(page[0] / "figures" / f"{name}.csv")) > 0
         assert f'<a href="figures/{name}.csv"><code>' in text
-    shown = pd.read_csv(page[0] / "figures" / "kinds_network_difference.csv")
+    shown = pd.read_csv(page[0] / "figures" / "image_types_network_difference.csv")
     np.testing.assert_allclose(shown["value"], np.array(FLAT) - np.array(RISE), atol=1e-12)
 
 
@@ -712,9 +716,11 @@ def test_nothing_follows_anything_without_interval_or_p(tmp_path: Path) -> None:
     kinds = _kinds(np.random.default_rng(0), "").assign(
         ci_low=np.nan, ci_high=np.nan, interval="none"
     )
-    write_table(tmp_path / "tables" / "kinds.csv", kinds.assign(answer="not tested: no interval"))
+    write_table(
+        tmp_path / "tables" / "image_types.csv", kinds.assign(answer="not tested: no interval")
+    )
     study = read_study(tmp_path)
-    assert set(told_kinds(study, "network")["follows"]) == {"not tested"}
+    assert set(image_type_differences(study, "network")["follows"]) == {"not tested"}
     told = answers(study)
     assert told[0].number == "Not tested in 9 layers."
     assert (
@@ -767,7 +773,7 @@ def test_other_networks_are_asked_only_where_the_table_says_so(
     page: tuple[Path, str], tmp_path: Path
 ) -> None:
     text = unescape(page[1])
-    part = text[text.index('<section id="transfer"') : text.index('<section id="kinds"')]
+    part = text[text.index('<section id="transfer"') : text.index('<section id="image-types"')]
     assert text.index('<section id="stimuli"') < text.index('<section id="transfer"')
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", part)
     assert cells[-5:] == ["efficientnet_lite1<b>x", "AN", "1 of 16", ".008", "2 of 16"]
@@ -1002,9 +1008,9 @@ def test_all_works_have_what_a_bibliography_needs() -> None:
 def test_only_similarity_is_told_where_one_kind_was_shown(tmp_path: Path) -> None:
     folder = make_study(tmp_path, photos=PHOTOS[:4], side=8, n_rdms=2)
     kinds = pd.read_csv(
-        folder / "tables" / "kinds.csv", keep_default_na=False, na_values=["", "nan"]
+        folder / "tables" / "image_types.csv", keep_default_na=False, na_values=["", "nan"]
     )
-    write_table(folder / "tables" / "kinds.csv", kinds[kinds["pair"] == "RE-AI"])
+    write_table(folder / "tables" / "image_types.csv", kinds[kinds["pair"] == "RE-AI"])
     only_stimuli(folder, ["RE", "AI"])
     told = answers(read_study(folder))[0]
     assert (
@@ -1032,8 +1038,10 @@ def test_no_page_scrolls_sideways(page: tuple[Path, str], chromium, width: int) 
     )
     assert chromium.execute_script("return window.innerWidth") == width
     assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
-    wide = """return [...document.querySelectorAll('body *')].filter(part => !part.closest('.scroll, pre')
-              && part.getBoundingClientRect().right > innerWidth + 1).map(part => part.outerHTML.slice(0, 80))"""
+    wide = """return [...document.querySelectorAll('body *')]
+              .filter(part => !part.closest('.scroll, pre')
+                      && part.getBoundingClientRect().right > innerWidth + 1)
+              .map(part => part.outerHTML.slice(0, 80))"""
     assert chromium.execute_script(wide) == []
 
 

@@ -100,9 +100,11 @@ def test_links_out_of_a_folder_are_refused_and_those_within_are_not(tmp_path):
     resume.refuse_links_out(tmp_path / "none")
     (tmp_path / "link").symlink_to(folder)
     resume.refuse_links_out(tmp_path / "link")
-    (folder / "tables" / "kinds.csv").symlink_to(outside)
+    (folder / "tables" / "image_types.csv").symlink_to(outside)
     (folder / "rdms").symlink_to(tmp_path)
-    with pytest.raises(InputError, match=r"links that lead out of it.*: rdms, tables/kinds\.csv"):
+    with pytest.raises(
+        InputError, match=r"links that lead out of it.*: rdms, tables/image_types\.csv"
+    ):
         resume.refuse_links_out(folder)
 
 
@@ -213,9 +215,11 @@ def commands_that_fill_a_folder():
     from neurometamer.behavior.experiment import write_experiment_page
     from neurometamer.commands.analyze import analyze_recognition
     from neurometamer.commands.draw import draw_rdms
-    from neurometamer.commands.evaluate import evaluate_sets
-    from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
-    from neurometamer.commands.stimuli import make_controls, make_metamers, make_stimuli
+    from neurometamer.commands.evaluate_sets import evaluate_sets
+    from neurometamer.commands.layers import layer_files
+    from neurometamer.commands.metamers import make_metamers
+    from neurometamer.commands.searchlight import searchlight_files
+    from neurometamer.commands.stimuli import make_controls, make_stimuli
     from neurometamer.evaluation.model_sets import plan_sets
     from neurometamer.report.image_types import write_kind_figures
 

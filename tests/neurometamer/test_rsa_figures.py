@@ -1,4 +1,6 @@
-"""Figures of RSA: the numbers of the tables, frames where the best is, one order everywhere, nothing off the page."""
+"""Figures of RSA: the numbers of the tables, frames where the best is, one order everywhere,
+nothing off the page.
+"""
 
 from __future__ import annotations
 
@@ -241,7 +243,9 @@ MAKERS: dict[str, Callable[[str], Figure]] = {
 
 
 def drawn(figure: Figure) -> list[Text]:
-    """All texts that are drawn: not the labels of ticks beyond an axis, nor those of axes that are switched off."""
+    """All texts that are drawn: not the labels of ticks beyond an axis, nor those of axes that are
+    switched off.
+    """
     found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
     for axes in figure.axes:
         found += [*axes.texts, axes.title]

@@ -1,4 +1,6 @@
-"""Commands of RSA that draw: pages load nothing, captions name their CSV, and the CSV is what is drawn."""
+"""Commands of RSA that draw: pages load nothing, captions name their CSV, and the CSV is what is
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from scipy.io import savemat
 from scipy.spatial import ConvexHull
 
 from fmri.patterns import Patterns, write_patterns
-from neurometamer.commands.draw import draw_rdms
+from neurometamer.commands.draw import draw_rdms, list_pictures, read_pictures
 from neurometamer.commands.image_types import image_type_files
-from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
-from neurometamer.commands.pictures import list_pictures, read_pictures
+from neurometamer.commands.layers import layer_files
 from neurometamer.commands.rdm_inputs import read_labelled, split_labels
+from neurometamer.commands.searchlight import searchlight_files
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.report.image_types import write_kind_figures
@@ -140,7 +142,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
         folder / "brain.h5",
         folder / "network.h5",
         "--out",
-        folder / "kinds.csv",
+        folder / "image_types.csv",
         "--figures",
         out,
         "--resamples",
@@ -149,26 +151,29 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
         49,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(folder / "kinds.csv"), str(out / "index.html")]
-    table = read_table(folder / "kinds.csv")
+    assert done.stdout.split() == [str(folder / "image_types.csv"), str(out / "index.html")]
+    table = read_table(folder / "image_types.csv")
     text = checked_page(out)
     assert "Untrained network (random weights):</strong>" in text
     assert "8 photographs; 3 subjects" in text
     assert table["method"].iloc[0] in unescape(text)
     names = {
-        f"kinds_{system}_{quantity}"
+        f"image_types_{system}_{quantity}"
         for system in ("brain", "network")
         for quantity in ("similarity", "difference")
     }
     answers = {"answer_brain", "answer_network"}
     assert {one.stem for one in (out / "figures").glob("*.csv")} == names | answers
     for name in names:
-        _, system, quantity = name.split("_")
+        system, quantity = name.removeprefix("image_types_").split("_")
         own = table[(table["system"] == system) & (table["quantity"] == quantity)]
         assert len(own) > 0
         same_table(out / "figures" / f"{name}.csv", own)
-    same_table(out / "kinds.csv", table)
-    assert set(json.loads((out / "kinds.json").read_text())["inputs"]) == {"brain.h5", "network.h5"}
+    same_table(out / "image_types.csv", table)
+    assert set(json.loads((out / "image_types.json").read_text())["inputs"]) == {
+        "brain.h5",
+        "network.h5",
+    }
 
 
 def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(folder):
@@ -179,9 +184,9 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
     text = checked_page(folder / "page")
     assert "Regions" not in text and "of a brain" not in text
     screen = text[text.index('id="answer"') : text.index("<nav ")]
-    assert '<figure id="figure-kinds_network_1_difference">' in screen
+    assert '<figure id="figure-image_types_network_1_difference">' in screen
     assert "network.h5: In 0 of 2 layers" in text and "other.h5: In 0 of 2 layers" in text
-    numbered = read_table(folder / "page" / "figures" / "kinds_network_2_difference.csv")
+    numbered = read_table(folder / "page" / "figures" / "image_types_network_2_difference.csv")
     assert set(numbered["source"]) == {"other.h5"}
     assert len(numbered) == len(table) / 2 / 3
 
@@ -198,7 +203,8 @@ def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder
         rdms=[folder / "brain.h5"],
     )
     assert (
-        read_table(folder / "page" / "figures" / "kinds_brain_similarity.csv")["null_high"] == 0.25
+        read_table(folder / "page" / "figures" / "image_types_brain_similarity.csv")["null_high"]
+        == 0.25
     ).all()
     checked_page(folder / "page")
 
@@ -298,7 +304,7 @@ def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
 
 
 def as_others_write(rdms, path: Path) -> Path:
-    """Write RDMs as a laboratory with another program does: numbers and ids, no subject, no region."""
+    """Write RDMs as a laboratory with another program does: numbers, ids, no subject, no region."""
     content = {"rdms": np.squeeze(rdms.get_matrices())}
     ids = np.array(rdms.pattern_descriptors["condition"])
     if path.suffix == ".mat":

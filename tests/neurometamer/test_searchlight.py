@@ -28,7 +28,7 @@ from fmri import (
     write_surface_map,
     write_volume_map,
 )
-from neurometamer.commands.layers_and_maps import searchlight_files
+from neurometamer.commands.searchlight import searchlight_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compute import compute_rdm, label_rdms, write_rdms

@@ -1,4 +1,6 @@
-"""CKA and control RDMs as commands: against the functions they call, end to end with ``compare``, and bad input."""
+"""CKA and control RDMs as commands: against the functions they call, end to end with ``compare``,
+and bad input.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from PIL import Image
 
 from fmri.patterns import Patterns, read_patterns, write_patterns
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
+from neurometamer.commands.cka import cka_files
+from neurometamer.commands.compare import compare_files
+from neurometamer.commands.controls import make_control_rdms
 from neurometamer.commands.rdm_inputs import read_blocks
-from neurometamer.commands.similarity import cka_files, make_control_rdms
-from neurometamer.commands.single_steps import compare_files
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms

@@ -1,4 +1,6 @@
-"""The twins of the stimulus commands: a folder made with other settings is refused, whatever the setting."""
+"""The twins of the stimulus commands: a folder made with other settings is refused, whatever the
+setting.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neurometamer.commands.stimuli import make_metamers, make_stimuli
+from neurometamer.commands.metamers import make_metamers
+from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest_file
 from neurometamer.store import read_json

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurometamer.commands.generators import only_asked
-from neurometamer.commands.metamer_sets import of_worst_network, read_stages
-from neurometamer.commands.stimulus_options import read_overrides, read_penalties, read_start_images
+from neurometamer.commands.metamers import (
+    of_worst_network,
+    read_overrides,
+    read_penalties,
+    read_stages,
+    read_start_images,
+)
+from neurometamer.commands.stimuli import only_asked
 from neurometamer.errors import InputError
 from stimuli_gen.adversarial import adversarial_noise
 from stimuli_gen.controls import control_images

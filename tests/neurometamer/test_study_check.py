@@ -1,4 +1,6 @@
-"""Measured studies: all that is wrong is told before any work, and a repaired subject is all that is made again."""
+"""Measured studies: all that is wrong is told before any work, and a repaired subject is all that
+is made again.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,8 @@ from neurometamer.errors import InputError
 from neurometamer.study.checks import find_problems
 from neurometamer.study.plan import Workspace, carry_out
 from neurometamer.study.problems import raise_errors
-from neurometamer.study.run import check_study, run_study
 from neurometamer.study.settings import read_settings
-from neurometamer.study.steps import plan_steps
+from neurometamer.study.steps import check_study, plan_steps, run_study
 
 PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
 SUBJECTS = ("sub-01", "sub-02", "sub-03")
@@ -304,7 +305,7 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
         InputError, match=r"sub-02: .* 2 s, but RepetitionTime in .* says 2.5 s. Give .* t_r"
     ):
         run_study(study, out, device="cpu")
-    set_setting(study, 'id = "sub-02"', 'id = "sub-02"\ntr_s = 2.0')
+    set_setting(study, 'id = "sub-02"', 'id = "sub-02"\nt_r = 2.0')
     heard = go_on_up_to_patterns(study, out)
     own = {"betas of sub-02", "reliable voxels of sub-02"}
     assert own | {"brain RDMs"} == set(heard.ran)

@@ -1,4 +1,6 @@
-"""A plan redoes only what changed, survives being killed, and refuses a folder that holds something else."""
+"""A plan redoes only what changed, survives being killed, and refuses a folder that holds something
+else.
+"""
 
 from __future__ import annotations
 

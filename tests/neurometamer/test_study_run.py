@@ -1,4 +1,6 @@
-"""A whole study: the files promised, the same numbers again, killed and resumed, simulated and measured alike."""
+"""A whole study: the files promised, the same numbers again, killed and resumed, simulated and
+measured alike.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,12 @@ from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.store import read_hdf5_attributes, read_hdf5_table, read_json, read_table
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
-from neurometamer.study.run import demo_settings, failed_stimuli, run_study
 from neurometamer.study.settings import check_settings, read_settings
+from neurometamer.study.steps import demo_settings, failed_stimuli, run_study
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
-    "kinds": "system subject place pair quantity value ci_low ci_high interval p p_corrected "
+    "image_types": "system subject place pair quantity value ci_low ci_high interval p p_corrected "
     "correction family "
     "p_method answer method n n_subjects",
     "trends": "system pair test statistic effect p n method",
@@ -67,7 +69,7 @@ def test_a_finished_study_has_no_changed_files(small_study):
     assert "Changed after the study" not in (small_study / "report.html").read_text(
         encoding="utf-8"
     )
-    shown = {"tables/kinds.csv", "rdms/brain.h5", "stimuli/stimuli.h5", "provenance.json"}
+    shown = {"tables/image_types.csv", "rdms/brain.h5", "stimuli/stimuli.h5", "provenance.json"}
     records = [
         read_record(path)["outputs"] for path in (small_study / ".state" / "steps").glob("*.json")
     ]
@@ -80,7 +82,7 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
     for name, columns in TABLES.items():
         table = read_table(small_study / "tables" / f"{name}.csv", required=columns.split())
         assert len(table), name
-    kinds = read_table(small_study / "tables" / "kinds.csv")
+    kinds = read_table(small_study / "tables" / "image_types.csv")
     assert set(kinds["system"]) == {"network", "brain"}
     assert set(kinds["pair"]) == {"RE-AN", "RE-AI", "RE-AI minus RE-AN"}
     assert not (small_study / "tables" / "similarity.csv").exists()
@@ -89,7 +91,7 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
     assert len(stimuli) == 24
     assert {one.stem for one in (small_study / "stimuli" / "png").iterdir()} == set(stimuli["id"])
     pd.testing.assert_frame_equal(
-        read_hdf5_table(small_study / "results.h5", "kinds")[["place", "value"]],
+        read_hdf5_table(small_study / "results.h5", "image_types")[["place", "value"]],
         kinds[["place", "value"]].astype({"place": object}),
         check_dtype=False,
     )
@@ -109,7 +111,7 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
         compare_image_types(brain, reliability=reliability, **options),
     ]
     direct = pd.concat(parts, ignore_index=True)
-    written = read_table(small_study / "tables" / "kinds.csv")
+    written = read_table(small_study / "tables" / "image_types.csv")
     written = written.fillna({"subject": "", "answer": "", "expected": "", "ceiling": ""})
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
     cells = layer_matrix(network, brain, kind="RE", n_resamples=50, n_permutations=1000, seed=3)
@@ -137,7 +139,7 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
 def test_the_report_tells_the_corrected_p_and_its_family(small_study):
     page = unescape((small_study / "report.html").read_text())
     first = page[: page.index('<section id="stimuli"')]
-    kinds = read_table(small_study / "tables" / "kinds.csv")
+    kinds = read_table(small_study / "tables" / "image_types.csv")
     shown = kinds[
         (kinds["quantity"] == "difference")
         & ((kinds["system"] == "network") | (kinds["subject"] == "mean"))
@@ -157,13 +159,13 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
     )  # few and noisy photographs
     assert f"{str(hierarchy['reason']).capitalize()}. Left out" in first
     for name in (
-        "kinds_brain_similarity",
+        "image_types_brain_similarity",
         "layer_roi",
         "best_layer",
         "weighted",
         "hierarchy",
         "rdms_network",
-        "rdms_brain_kinds",
+        "rdms_brain_image_types",
         "places_network",
         "places_brain",
         "stimuli",
@@ -242,7 +244,7 @@ def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
 
 
 def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str]]) -> Path:
-    """Write a study of measured subjects whose sessions show the images of some photographs each."""
+    """Write a study of measured subjects whose sessions each show images of some photographs."""
     shutil.copytree(small_study / "stimuli", folder / "shown")
     parts = [
         '[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
@@ -291,7 +293,7 @@ def test_labels_are_permuted_within_the_sessions_of_measured_subjects(small_stud
         small_study, tmp_path, {one: (names[:4], names[4:]) for one in ("sub-01", "sub-02")}
     )
     run_study(with_null(same, ""), tmp_path / "out", device="cpu")
-    kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv", text=["subject"])
+    kinds = read_table(tmp_path / "out" / "tables" / "image_types.csv", text=["subject"])
     similar = kinds[kinds["quantity"] == "similarity"]
     told = similar.groupby("system")["p_method"].unique()
     assert all("permuted within 2 sessions" in one for one in told["brain"])
@@ -336,7 +338,7 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
     page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
     written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
     assert written == {
-        "kinds",
+        "image_types",
         "layer_roi",
         "hierarchy",
         "encoding",
@@ -344,16 +346,16 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
         "transfer",
         "regions",
     }
-    kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv")
+    kinds = read_table(tmp_path / "out" / "tables" / "image_types.csv")
     assert set(kinds["pair"]) == {"RE-AN"} and set(kinds["quantity"]) == {"similarity"}
     assert set(kinds["system"]) == {"network", "brain"} and kinds["p"].notna().all()
     notes = " ".join(read_json(tmp_path / "out" / "provenance.json")["notes"])
     assert (
-        "no tests of RE-AI (kinds.csv): there are no such images" in notes
+        "no tests of RE-AI (image_types.csv): there are no such images" in notes
         and "6 photographs are too few" in notes
     )
     assert (
-        "no tests of RE-AI (kinds.csv): there are no such images" in page
+        "no tests of RE-AI (image_types.csv): there are no such images" in page
         and "follows perception" not in page
     )
     assert "there are no cross-validated models" in page
@@ -364,7 +366,7 @@ def test_random_weights_and_simulated_brains_are_said_everywhere(small_study):
     assert "untrained" in page.lower()
     assert "simulated" in page.lower()
     for name in (
-        "kinds",
+        "image_types",
         "trends",
         "layer_roi",
         "best_layer",
@@ -409,7 +411,7 @@ def test_the_same_seed_gives_identical_tables_and_another_seed_does_not(
     study.write_text(study.read_text().replace("seed = 3", "seed = 4"))
     run_study(study, tmp_path / "other", device="cpu")
     ours, theirs = (
-        read_table(one / "tables" / "kinds.csv") for one in (small_study, tmp_path / "other")
+        read_table(one / "tables" / "image_types.csv") for one in (small_study, tmp_path / "other")
     )
     assert not np.allclose(ours["value"], theirs["value"])
 
@@ -490,7 +492,7 @@ def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(
     assert set(places[0]) == set(places[1])
     order = [places[1].index(place) for place in places[0]]  # the masks came in another order
     np.testing.assert_array_equal(ours.dissimilarities, theirs.dissimilarities[order])
-    for name in ("kinds", "layer_roi", "best_layer", "weighted", "hierarchy", "encoding"):
+    for name in ("image_types", "layer_roi", "best_layer", "weighted", "hierarchy", "encoding"):
         table = read_table(out / "tables" / f"{name}.csv")
         assert set(table["data"]) <= {"simulated", "network"}  # the headers of the images say so
         first = read_table(small_study / "tables" / f"{name}.csv").drop(columns="data")
@@ -541,7 +543,9 @@ def test_the_demo_takes_another_network_and_seed():
 
 
 def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
-    """A CSV of pictures with their kinds is enough for the network's side; parts that need a brain are left out."""
+    """A CSV of pictures with their kinds is enough for the network's side; parts that need a brain
+    are left out.
+    """
     table = read_table(small_study / "stimuli" / "stimuli.csv")
     pictures = [str(small_study / "stimuli" / "png" / f"{one}.png") for one in table["id"]]
     table.assign(file=pictures)[["file", "id", "kind", "reference_id"]].to_csv(
@@ -555,9 +559,9 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
     report = run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")
     assert "simulated cortex" not in report.read_text().lower()
     assert sorted(one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")) == (
-        ["kinds", "transfer"]  # one layer has no trend
+        ["image_types", "transfer"]  # one layer has no trend
     )
-    assert set(read_table(tmp_path / "out" / "tables" / "kinds.csv")["system"]) == {"network"}
+    assert set(read_table(tmp_path / "out" / "tables" / "image_types.csv")["system"]) == {"network"}
     for one in table["id"]:  # pixel for pixel what was shown, not resized once more
         png = Path("stimuli") / "png" / f"{one}.png"
         np.testing.assert_array_equal(read_png(tmp_path / "out" / png), read_png(small_study / png))

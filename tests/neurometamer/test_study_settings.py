@@ -1,4 +1,6 @@
-"""Settings are checked: unknown keys name the nearest, values out of range are told, the template cannot drift."""
+"""Settings are checked: unknown keys name the nearest, values out of range are told, the template
+cannot drift.
+"""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ import stimuli_gen
 from neurometamer.behavior.experiment import PageSettings
 from neurometamer.behavior.trials import Screening
 from neurometamer.commands.analyze import AnalysisSettings
-from neurometamer.study.run import demo_settings
 from neurometamer.study.settings import StudySettings
+from neurometamer.study.steps import demo_settings
 from neurometamer.summaries import LONGEST, short_repr
 
 STAGES = [f"a.stage.with.a.long.name.{i}" for i in range(40)]

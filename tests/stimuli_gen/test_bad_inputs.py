@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from neurometamer.commands.stimuli import make_metamers, make_stimuli
+from neurometamer.commands.metamers import make_metamers
+from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
 from neurometamer.store import _Sink, read_table
 from stimuli_gen import (

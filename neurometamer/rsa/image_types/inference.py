@@ -140,7 +140,7 @@ def compare_image_types(
     Returns
     -------
     pandas.DataFrame
-        The table ``kinds.csv``, one row a layer or ROI, subject and quantity: system, subject
+        The table ``image_types.csv``, one row a layer or ROI, subject and quantity: system, subject
         (``mean``: over subjects), place, pair, quantity (``similarity`` or ``difference``), value,
         ci_low, ci_high, interval, p, p_corrected, correction, family, p_method, expected, answer,
         method, n (photographs), n_subjects. Similarities are tested one-sided (above 0), the

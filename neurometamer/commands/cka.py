@@ -1,4 +1,4 @@
-"""The Python twins of ``neurometamer cka`` and ``controls``: responses or images in, a table or control RDMs out."""
+"""The Python twin of ``neurometamer cka``: two sources of responses in, a table out."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from neurometamer.zoo import Weights
 
 JOINS = ("exact", "inner")
+
+
 METHODS = {
     "biased": "linear CKA, biased (Kornblith et al. 2019)",
     "debiased": "linear CKA, debiased (Song et al. 2012; Murphy et al. 2024)",
@@ -61,7 +63,9 @@ def cka_files(
     bits: int | None = None,
     icc: str = "ignore",
 ) -> pd.DataFrame:
-    """Compare all places of two sources of responses by linear CKA: stages of networks, ROIs of a subject.
+    """Compare all layers or ROIs of two sources of responses by linear CKA.
+
+    A source is a network with its stages, or a subject with ROIs.
 
     Parameters
     ----------
@@ -83,17 +87,17 @@ def cka_files(
     stages : sequence of str
         Stages of networks and ROIs of patterns that are compared; all when empty.
     weights : str or mapping
-        Of networks by name, see `neurometamer.zoo.weights_by_name`.
+        Weights of networks by name, see `neurometamer.zoo.weights_by_name`.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
     seed : int
-        Of random weights.
+        Seed of random weights.
     progress : callable, optional
-        Hears (places read, places), for each source.
+        Called with (places read, places), for each source.
     bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
 
@@ -109,6 +113,27 @@ def cka_files(
     InputError
         When a source is neither a file nor a network, ids do not match, a stage or kind is unknown,
         or fewer than 4 images are shared.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import neurometamer as nm
+    >>> from fmri import Patterns, write_patterns
+    >>> rows = {"condition": [f"image {number}" for number in range(5)], "presentation": 1}
+    >>> places = {"subject": "S1", "roi": ["V1", "V1", "LO"], "i": range(3), "j": 0, "k": 0}
+    >>> patterns = Patterns(
+    ...     values=np.random.default_rng(0).random((5, 3)),
+    ...     observations=pd.DataFrame({**rows, "run": "1", "session": ""}),
+    ...     voxels=pd.DataFrame(places),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_patterns(patterns, Path(folder) / "S1.h5")
+    ...     table = nm.cka_files(file, file)
+    >>> table[["a", "b"]].values.tolist()[:2], table["value"].round(2).tolist()
+    ([['S1 V1', 'S1 V1'], ['S1 V1', 'S1 LO']], [1.0, 0.25, 0.25, 1.0])
     """
     from neurometamer.rsa.cka import gram_cka
 
@@ -139,7 +164,7 @@ def cka_files(
             "a": x,
             "source_b": sides[1].source,
             "b": y,
-            "value": gram_cka(one, other, debiased=debiased),
+            "value": gram_cka(gram, other, debiased=debiased),
             "n": len(ids),
             "n_units_a": n_one,
             "n_units_b": n_other,
@@ -147,7 +172,7 @@ def cka_files(
             "weights_a": sides[0].weights,
             "weights_b": sides[1].weights,
         }
-        for x, (one, n_one) in left.items()
+        for x, (gram, n_one) in left.items()
         for y, (other, n_other) in right.items()
     ]
     table = pd.DataFrame(rows)
@@ -163,8 +188,10 @@ def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
         raise InputError(
             f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
         )
-    paths = [Path(one) / "stimuli.csv" if Path(one).is_dir() else Path(one) for one in images]
-    table = pd.concat([read_table(one, required=["id", "kind"]) for one in paths])
+    paths = [
+        Path(source) / "stimuli.csv" if Path(source).is_dir() else Path(source) for source in images
+    ]
+    table = pd.concat([read_table(path, required=["id", "kind"]) for path in paths])
     known = table["kind"].fillna("").astype(str)
     if kind not in set(known):
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
@@ -186,7 +213,7 @@ def _opener(
                 f"{path} does not exist; give a file of activations or patterns, or a network's "
                 "name."
             )
-    names = list(dict.fromkeys(str(one) for one in sources if not Path(one).is_file()))
+    names = list(dict.fromkeys(str(source) for source in sources if not Path(source).is_file()))
     chosen = weights_by_name(names, weights) if names else {}
     if names and not images:
         raise InputError(
@@ -208,14 +235,14 @@ def _from_file(path: Path) -> _Responses:
     with open_hdf5(path) as file:
         patterns, activations = "voxels" in file, "stages" in file.attrs
     if activations:
-        found = read_activations(path)
-        told = str(found.provenance.get("weights", ""))
+        activations_read = read_activations(path)
+        weights = str(activations_read.provenance.get("weights", ""))
         return _Responses(
             source=path.name,
-            ids=list(found.ids),
-            places=list(found.stages),
-            read=found.read,
-            weights=told,
+            ids=list(activations_read.ids),
+            places=list(activations_read.stages),
+            read=activations_read.read,
+            weights=weights,
         )
     if not patterns:
         raise InputError(
@@ -250,7 +277,7 @@ def _from_network(
 
     model = load_model(name, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, model.preprocessing, bits=bits, icc=icc)
-    asked = [one for one in model.stages if one in stages] or None
+    wanted = [stage for stage in model.stages if stage in stages] or None
 
     @cache
     def responses() -> Activations:
@@ -258,7 +285,7 @@ def _from_network(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-"))
         )
         path = scratch / "activations.h5"
-        return compute_activations(model, stimuli, stages=asked, batch_size=batch_size, path=path)
+        return compute_activations(model, stimuli, stages=wanted, batch_size=batch_size, path=path)
 
     def read(place: str) -> np.ndarray:
         return responses().read(place)
@@ -273,28 +300,40 @@ def _grams(
     """Multiply the images' responses with each other, and count the units, a place at a time."""
     from neurometamer.rsa.cka import centered_gram
 
-    rows, found = _rows(side.ids, ids), {}
+    row_of = {image_id: row for row, image_id in enumerate(side.ids)}
+    rows = np.array([row_of[image_id] for image_id in ids], dtype=int)
+    grams = {}
     for place in places:
         values = side.read(place)[rows]
-        found[place] = (centered_gram(values, ids=ids), values.shape[1])
+        grams[place] = (centered_gram(values, ids=ids), values.shape[1])
         if progress is not None:
-            progress(len(found), len(places))
-    return found
+            progress(len(grams), len(places))
+    return grams
 
 
 def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]]:
-    """Choose places of both sides; a name must be of one of them, and a side of which none is named keeps all."""
+    """Choose layers or ROIs of both sides.
+
+    A name must be of one of them; a side of which none is named keeps all.
+    """
     known = [
-        one for side in sides for place in side.places for one in (place, place.rpartition(" ")[2])
+        name
+        for side in sides
+        for place in side.places
+        for name in (place, place.rpartition(" ")[2])
     ]
-    for one in stages:
-        if one not in known:
+    for stage in stages:
+        if stage not in known:
             raise unknown_name(
-                "stage or ROI", one, dict.fromkeys(place for side in sides for place in side.places)
+                "stage or ROI",
+                stage,
+                dict.fromkeys(place for side in sides for place in side.places),
             )
     chosen = []
     for side in sides:
-        own = [one for one in side.places if one in stages or one.rpartition(" ")[2] in stages]
+        own = [
+            place for place in side.places if place in stages or place.rpartition(" ")[2] in stages
+        ]
         chosen.append(own or list(side.places))
     return chosen
 
@@ -303,74 +342,16 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
     """Give the ids that are compared, in the order of the first side."""
     from neurometamer.rsa.compute import match_ids
 
-    parts = [[one for one in side.ids if wanted is None or one in wanted] for side in sides]
+    parts = [
+        [image_id for image_id in side.ids if wanted is None or image_id in wanted]
+        for side in sides
+    ]
     if join == "exact":
         match_ids(parts[1], parts[0], sides[1].source, sides[0].source)
         return parts[0]
     both = set(parts[1])
-    ids = [one for one in parts[0] if one in both]
+    ids = [image_id for image_id in parts[0] if image_id in both]
     if not ids:
         first, second = (f"{side.source} ({name_ids(part, 3)})" for side, part in zip(sides, parts))
         raise InputError(f"{first} and {second} share no image; both need the same ids.")
     return ids
-
-
-def _rows(have: Sequence[str], ids: Sequence[str]) -> np.ndarray:
-    place = {name: row for row, name in enumerate(have)}
-    return np.array([place[one] for one in ids], dtype=int)
-
-
-# ------------------------------------------------------------------------------------- control RDMs
-
-
-@checked
-def make_control_rdms(
-    images: Files,
-    out: str | Path,
-    *,
-    controls: Sequence[str] = ("pixels", "luminance", "gabor"),
-    column: str = "category",
-    model: str = "efficientnet_lite0",
-    bits: int | None = None,
-    icc: str = "ignore",
-) -> Path:
-    """Make control RDMs of images and write them for ``neurometamer compare --controls``.
-
-    Parameters
-    ----------
-    images : sequence of path-like
-        See `read_images`.
-    out : path-like
-        HDF5 file.
-    controls : sequence of str
-        Some of `neurometamer.rsa.controls.CONTROLS`.
-    column : str
-        Column of the stimuli's table with the categories.
-    model : str
-        Network whose size and cut photographs get: the pixels that are measured. Stimulus folders
-        are as they are.
-    bits : int, optional
-        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        For an unknown control or network, an image of one gray, or a missing category.
-    """
-    from neurometamer.rsa.compute import write_rdms
-    from neurometamer.rsa.controls import CONTROLS, control_rdms
-    from neurometamer.zoo import model_entry
-
-    if not controls:
-        raise InputError(f"no control asked for; give some of {', '.join(CONTROLS)}.")
-    if unknown := [one for one in controls if one not in CONTROLS]:
-        raise unknown_name("control", unknown[0], CONTROLS)
-    stimuli = read_images(images, model_entry(model).preprocessing, bits=bits, icc=icc)
-    return write_rdms(control_rdms(stimuli, list(dict.fromkeys(controls)), column=column), out)
