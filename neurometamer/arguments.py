@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from neurometamer.errors import InputError, need_columns
+from neurometamer.errors import InputError, need_columns, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -186,8 +186,11 @@ def _checked_arguments(
     signature, annotations = _signature(function), _annotations(function)
     try:
         bound = signature.bind_partial(*args, **kwargs)
-    except TypeError:  # a name that the function does not know: Python says it when the function is called
-        return args, kwargs
+    except TypeError:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        if unknown:
+            raise unknown_name(f"argument of {function.__name__}", unknown[0], list(signature.parameters)) from None
+        return args, kwargs  # too many, or one twice: Python says it when the function is called
     given, changed = bound.arguments, False
     for name, value in given.items():
         parameter = signature.parameters[name]
