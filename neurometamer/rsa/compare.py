@@ -79,7 +79,7 @@ def resample_comparison(
     return samples
 
 
-def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = "") -> str:
+def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "") -> str:
     """Say in words what was compared and what was resampled.
 
     Parameters
@@ -92,8 +92,6 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
         Of the interval.
     left_out : str
         Ids that only one side held.
-    drawn : str
-        What was resampled; by default so many stimuli.
 
     Returns
     -------
@@ -105,7 +103,7 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
     text = f"{name}; no interval"
     if n_resamples:
         text = (
-            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, {n_resamples} resamples, "
+            f"{name}; {confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} resamples, "
             "same-image pairs dropped"
         )
         undefined = int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum())
