@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from neurometamer.errors import InputError, need_columns
+from neurometamer.errors import InputError, need_columns, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -198,7 +198,10 @@ def _checked_arguments(
     try:
         bound = signature.bind_partial(*args, **kwargs)
     except TypeError:
-        # a name that the function does not know: Python says it when the function is called
+        if unknown := [name for name in kwargs if name not in signature.parameters]:
+            what = f"argument of {function.__name__}"
+            raise unknown_name(what, unknown[0], list(signature.parameters)) from None
+        # too many, or one twice: Python says it when the function is called
         return args, kwargs
     given, changed = bound.arguments, False
     for name, value in given.items():

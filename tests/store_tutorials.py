@@ -1,11 +1,14 @@
 """Execute the tutorials and store what they show, so that they can be read where nothing is installed.
 
-``make tutorials`` runs all of them; names of notebooks as arguments run these. Temporary folders
-are taken out of the outputs, times are not kept.
+``make tutorials`` runs all of them; names of notebooks as arguments run these. They see the
+photographs that the packages ship, no test data of others. Temporary folders are taken out of the
+outputs, times are not kept.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import sys
 import tempfile
@@ -13,7 +16,10 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
+MOST_BYTES = 60_000
+MOST_PIXELS = 900
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -33,9 +39,9 @@ def store(path: Path) -> None:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
             if cell.cell_type == "code":
-                cell.outputs = [
-                    without_paths(output, (folder, str(ROOT))) for output in cell.outputs
-                ]
+                kept = [o for o in cell.outputs if "TqdmWarning" not in o.get("text", "")]
+                kept = [without_paths(output, (folder, str(ROOT))) for output in kept]
+                cell.outputs = [with_smaller_picture(output) for output in kept]
     nbformat.write(notebook, path)
 
 
@@ -62,8 +68,33 @@ def without_paths(output: nbformat.NotebookNode, folders: tuple[str, ...]) -> nb
     return output
 
 
+def with_smaller_picture(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Bring a large picture to a size that a repository should hold.
+
+    Parameters
+    ----------
+    output : NotebookNode
+        Of a cell.
+
+    Returns
+    -------
+    NotebookNode
+        The same; a picture of more than `MOST_BYTES` at most `MOST_PIXELS` wide and of 256 colors.
+    """
+    data = output.get("data", {})
+    given = base64.b64decode(data.get("image/png", ""))
+    if len(given) <= MOST_BYTES:
+        return output
+    picture = Image.open(io.BytesIO(given)).convert("RGB")
+    picture.thumbnail((MOST_PIXELS, 4 * MOST_PIXELS), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    picture.quantize(256).save(written, "PNG", optimize=True)
+    data["image/png"] = base64.b64encode(written.getvalue()).decode()
+    return output
+
+
 if __name__ == "__main__":
-    os.environ.setdefault("NEUROMETAMER_TEST_DATA", str(ROOT.parent / "shared" / "data"))
+    os.environ.pop("NEUROMETAMER_TEST_DATA", None)  # what is stored shows what the packages ship
     for name in sys.argv[1:] or sorted(path.name for path in (ROOT / "tutorials").glob("*.ipynb")):
         print(name, flush=True)
         store(ROOT / "tutorials" / Path(name).name)

@@ -77,9 +77,7 @@ def resample_comparison(
     return samples
 
 
-def describe_method(
-    by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = ""
-) -> str:
+def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "") -> str:
     """Describe in words what was compared and what was resampled.
 
     Parameters
@@ -92,8 +90,6 @@ def describe_method(
         Share of the resamples inside the interval, in (0, 1).
     left_out : str
         Ids that only one side held.
-    drawn : str
-        What was resampled; by default so many stimuli.
 
     Returns
     -------
@@ -105,8 +101,8 @@ def describe_method(
     text = f"{by}; no interval"
     if n_resamples:
         text = (
-            f"{by}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
-            f"{n_resamples} resamples, same-image pairs dropped"
+            f"{by}; {confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} "
+            "resamples, same-image pairs dropped"
         )
         if undefined := int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum()):
             text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"

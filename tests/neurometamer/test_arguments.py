@@ -109,8 +109,10 @@ def test_functions_stay_what_they_are():
     assert function.__doc__ == inspect.unwrap(function).__doc__
     assert list(inspect.signature(function).parameters) == ["a", "b"]
     assert function([[1.0, 2, 3]], b=[[3.0, 2, 1]]) == pytest.approx([-1])
-    with pytest.raises(TypeError, match="unexpected keyword argument 'c'"):
+    with pytest.raises(InputError, match=r"unknown argument of spearman 'c'.*Known: a, b"):
         function(c=1)
+    with pytest.raises(TypeError, match="multiple values for argument 'a'"):
+        function([[1.0, 2, 3]], a=[[3.0, 2, 1]])
 
 
 @pytest.mark.parametrize(

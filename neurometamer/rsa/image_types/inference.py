@@ -322,6 +322,8 @@ def _context(
     note = f"; {removed.text}" if removed.text else ""
     if chosen.interval in ("projection", "stimuli", "dual") and len(names) < SIMULATED_FROM:
         note += f"; intervals from fewer than {SIMULATED_FROM} photographs were not simulated"
+    if chosen.interval == "dual" and sampling.in_classes:
+        note += "; the bootstrap over photographs and subjects was not simulated with classes"
     return _Context(
         rdms=removed.rdms,
         sampling=sampling,

@@ -22,7 +22,8 @@ INTERVALS = {
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
     "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other "
     "people?",
-    "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both?",
+    "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both? "
+    "Too wide in simulations",
     "none": "no interval; the difference is tested as with 'projection'",
 }
 """Name of an interval to what it is."""
