@@ -1,0 +1,76 @@
+"""How work is run: where, how many images at a time, and who is told about it.
+
+Settings that change numbers are arguments of the functions themselves; these here change the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MODES = {
+    "exact": "float32 throughout: an image does not depend on its batch companions",
+    "fast": "most steps in bfloat16, the last in float32",
+}
+"""Name of a mode to what it computes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How work is run.
+
+    Every generator and command that runs a network takes one as `run`.
+
+    Parameters
+    ----------
+    device : str
+        Where networks run: ``auto``, ``cpu``, ``cuda``, ``mps`` or one of several, as ``cuda:1``.
+        Generators use the device of the network that they are given.
+    batch_size : int
+        Number of images at a time, 1 or more.
+    mode : str
+        One of `MODES`. ``fast`` changes results slightly, and is recorded with them.
+    resume : path, optional
+        Folder of the checkpoints of a generator: an interrupted call with the same inputs goes on
+        from there. Commands keep checkpoints in their output folder.
+    progress : callable, optional
+        Called with the number of finished parts and their total.
+    on_step : callable, optional
+        Called with a `stimuli_gen.synthesis.loop.Pass` after each step of a generator.
+    on_frame : callable, optional
+        Called with the id of an image, the step and the image, for animations.
+
+    Raises
+    ------
+    InputError
+        For an unknown mode, or a batch size below 1.
+
+    Examples
+    --------
+    >>> from neurometamer.run_options import RunOptions
+    >>> RunOptions(batch_size=4).mode
+    'exact'
+    """
+
+    device: str = "auto"
+    batch_size: int = 8
+    mode: str = "exact"
+    resume: str | os.PathLike[str] | None = None
+    progress: Callable[[int, int], None] | None = None
+    on_step: Callable[[Any], None] | None = None
+    on_frame: Callable[[str, int, np.ndarray], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown_name("mode", self.mode, MODES)
+        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int):
+            raise InputError(f"batch_size is {self.batch_size!r}; give a whole number from 1 on.")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; give a whole number from 1 on.")
