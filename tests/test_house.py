@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
-
-from import_picture import contracts, picture, stored
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_picture_of_the_rooms_is_drawn_from_the_contracts():
-    assert picture() == stored(), "run: python tests/import_picture.py"
-    named = {module for contract in contracts() for module in contract.get("source_modules", [])}
-    for contract in contracts():
+    drawn = runpy.run_path(str(ROOT / "tests" / "import_picture.py"))
+    contracts, stored = drawn["contracts"](), drawn["stored"]()
+    assert drawn["picture"]() == stored, "run: python tests/import_picture.py"
+    named = {module for contract in contracts for module in contract.get("source_modules", [])}
+    for contract in contracts:
         for layer in contract.get("layers", []):
             named.update(layer.split(" | "))
-    assert all(f"`{module}`" in stored() for module in named)
+    assert all(f"`{module}`" in stored for module in named)
 
 
 def test_a_module_that_moves_without_its_contract_is_noticed(tmp_path):
