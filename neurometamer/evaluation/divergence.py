@@ -19,7 +19,7 @@ null nor interval.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from neurometamer.evaluation.sets import (
     seen_by,
 )
 from neurometamer.provenance import generator
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.permutation import p_from_count
 
 if TYPE_CHECKING:
@@ -385,8 +386,7 @@ def divergence(
     *,
     stages: Mapping[str, str | float] | str | float | None = None,
     include_untrained: bool = False,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
     memory: Memory | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -406,10 +406,9 @@ def divergence(
         or ``late``, or, for networks that took part, the stage that was matched.
     include_untrained : bool
         Ask networks with random weights too.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called with (evaluators done × sets, in all).
+    run : RunOptions, optional
+        Batch size and progress, which is called with the pairs of evaluator
+        and set that are done, and all.
     memory : dict, optional
         Keeps responses to photographs, for further calls; empty at first.
     **options : object
@@ -431,6 +430,7 @@ def divergence(
     judges = chosen_evaluators(evaluators, include_untrained)
     if not sets:
         raise InputError("no metamers to compare; give at least one set.")
+    run = run or RunOptions()
     rows: list[pd.DataFrame] = []
     labels: dict[str, Any] = {}
     kept = {} if memory is None else memory
@@ -449,12 +449,12 @@ def divergence(
             # responses to the photographs of one size at a time
             for other in [other for other in kept if other[2] != key[2]]:
                 del kept[other]
-            kept[key] = _responses(judge, stage, path, metamers.references, batch_size)
-        responses = _responses(judge, stage, path, metamers.pictures, batch_size)
+            kept[key] = _responses(judge, stage, path, metamers.references, run.batch_size)
+        responses = _responses(judge, stage, path, metamers.pictures, run.batch_size)
         table = _by_state(metamers, kept[key], responses, options)
         rows.append(table.assign(**labels))
-        if progress is not None:
-            progress(done, len(pairs))
+        if run.progress is not None:
+            run.progress(done, len(pairs))
     table = pd.concat(rows, ignore_index=True)
     first = [*labels, "validity"]
     return table[[*first, *table.columns.drop(first)]]

@@ -35,6 +35,7 @@ from neurometamer.evaluation.sets import (
     states_of,
     summarize,
 )
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def recognition_table(
     truth: Mapping[str, int | str] | None = None,
     generators: Sequence[StagedModel] = (),
     include_untrained: bool = False,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
     memory: Memory | None = None,
 ) -> pd.DataFrame:
     """Classify every metamer by every evaluator.
@@ -93,10 +93,9 @@ def recognition_table(
         For the target ``generator``: networks that took part and are not among the evaluators.
     include_untrained : bool
         Ask networks with random weights too.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called with (evaluators done × sets, in all).
+    run : RunOptions, optional
+        Batch size and progress, which is called with the pairs of evaluator
+        and set that are done, and all.
     memory : dict, optional
         Keeps the probabilities of photographs for further calls; empty at first.
 
@@ -141,7 +140,8 @@ def recognition_table(
     judges = chosen_evaluators(evaluators, include_untrained)
     measures = _measures(ways, rules)
     _check(sets, target, judges, ways)
-    seen = _classifier(batch_size, {} if memory is None else memory)
+    run = run or RunOptions()
+    seen = _classifier(run.batch_size, {} if memory is None else memory)
     networks = [*evaluators, *generators]
     parts = []
     pairs = list(itertools.product(sets, judges))
@@ -169,8 +169,8 @@ def recognition_table(
             for position, (name, text) in enumerate(metamers.label.items()):
                 part.insert(position, name, text)
             parts.append(part)
-        if progress is not None:
-            progress(done, len(pairs))
+        if run.progress is not None:
+            run.progress(done, len(pairs))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -16,6 +16,7 @@ from neurometamer.evaluation import observer_conditions, observer_matrix, observ
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sets import metamer_set
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
@@ -667,7 +668,7 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
         assert [one.took_part(other) for other in observers[:4]] == [
             other.name == network.name for other in small
         ]
-    hits = recognition_table(observers, sets, ways=(1000,), batch_size=4)
+    hits = recognition_table(observers, sets, ways=(1000,), run=RunOptions(batch_size=4))
     networks = pd.DataFrame(
         {
             "network": [model.name for model in small],
