@@ -18,10 +18,10 @@ from neurometamer.evaluation import divergence as diverging
 from neurometamer.evaluation import image_quality as looks
 from neurometamer.evaluation import model_sets, observers
 from neurometamer.evaluation import recognizability as recognizing
+from neurometamer.evaluation.recognizability import chosen_evaluators
 from neurometamer.evaluation.sets import (
     SET_COLUMNS,
     MetamerSet,
-    chosen_evaluators,
     pass_rates,
     states_of,
 )
@@ -52,7 +52,6 @@ TEXT = (
     "said",
     "validity",
     "metric",
-    "why_not",
     "note",
     "comparison",
     "network",
@@ -437,7 +436,7 @@ def _look(work: _Work) -> None:
     ]
     quality = pd.concat(parts, ignore_index=True)
     work.tables["quality"] = quality
-    remarks = quality.loc[quality["note"].str.contains("skipped|biased"), ["name", "note"]]
+    remarks = quality.loc[quality["skipped"] | quality["biased"], ["name", "note"]]
     notes = [
         f"{name}: {note.split('; excluded')[0]}"
         for name, note in remarks.itertuples(index=False, name=None)

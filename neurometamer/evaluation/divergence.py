@@ -28,13 +28,12 @@ import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.evaluation.recognizability import chosen_evaluators, seen_by
 from neurometamer.evaluation.sets import (
     MetamerSet,
-    chosen_evaluators,
     no_valid_note,
     pass_rates,
     reported_states,
-    seen_by,
 )
 from neurometamer.provenance import generator
 from neurometamer.run_options import RunOptions

@@ -27,10 +27,8 @@ from neurometamer.evaluation.sets import (
     FLAGS,
     STAGE_ORDER,
     MetamerSet,
-    chosen_evaluators,
     pass_rates,
     resampled_means,
-    seen_by,
     setting_name,
     states_of,
     summarize,
@@ -54,6 +52,80 @@ AVERAGE = "mean of evaluators"
 _CHUNK = 64
 Memory = dict[tuple[str, str], np.ndarray]
 Seen = Callable[["StagedModel", "np.ndarray | ImagesOnDisk", str], np.ndarray]
+
+# --------------------------------------------------------------------------------------- evaluators
+
+
+@checked_with(shapes={"pictures": "n 3 height width"})
+def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
+    """Present 8-bit pictures to a network.
+
+    Pictures of its size stay as they are, others pass its preprocessing.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    pictures : ndarray
+        (n, 3, height, width) float32 in [0, 1], of 8 bits.
+
+    Returns
+    -------
+    ndarray
+        (n, 3, height, width) in the network's size.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import load_model
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> seen_by(model, np.zeros((1, 3, 64, 64), dtype=np.float32)).shape
+    (1, 3, 224, 224)
+    """
+    from PIL import Image
+
+    from stimuli_gen.stimuli import to_8bit
+
+    if tuple(pictures.shape[2:]) == model.preprocessing.size:
+        return pictures
+    levels = to_8bit(pictures).transpose(0, 2, 3, 1)
+    images = [Image.fromarray(np.ascontiguousarray(picture)) for picture in levels]
+    return np.stack([model.preprocessing.cut(image) for image in images])
+
+
+def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
+    """Leave out networks with random weights, and check that enough are left.
+
+    Parameters
+    ----------
+    models : sequence of StagedModel
+        Possible evaluators.
+    include_untrained : bool
+        Keep networks with random weights.
+
+    Returns
+    -------
+    list of StagedModel
+        The evaluators, at least 2.
+
+    Raises
+    ------
+    InputError
+        When fewer than 2 are left, or two have one name.
+    """
+    if again := duplicates([model.name for model in models]):
+        raise InputError(
+            f"evaluators with the same name: {name_ids(again)}; name each its own way."
+        )
+    kept = [model for model in models if model.trained or include_untrained]
+    if len(kept) < 2:
+        names = name_ids([model.name for model in kept]) or "none"
+        left_out = name_ids([model.name for model in models if not model.trained]) or "none"
+        raise InputError(
+            f"{len(kept)} evaluator(s) ({names}); at least 2 are needed. Left out for random "
+            f"weights: {left_out}."
+        )
+    return kept
+
 
 # ----------------------------------------------------------------------------------- image by image
 
