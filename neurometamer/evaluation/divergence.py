@@ -101,7 +101,8 @@ def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> n
         Widths.
     """
     factor = np.asarray(n, dtype=float) ** -0.2
-    return np.maximum(np.asarray(spread) * factor, step)
+    width = np.asarray(spread) * factor
+    return np.maximum(width, step)
 
 
 def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -121,14 +122,17 @@ def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
     ndarray
         (n_grid,), sum 1.
     """
-    spread = distances.std(ddof=1) if len(distances) > 1 else 0.0
-    width = bandwidth(spread, len(distances), grid[1] - grid[0])
+    spread = 0.0
+    if len(distances) > 1:
+        spread = distances.std(ddof=1)
+    step = grid[1] - grid[0]
+    width = bandwidth(spread, len(distances), step)
     total = np.zeros(len(grid))
     for start in range(0, len(distances), 4096):
         part = distances[None, start : start + 4096]
         steps = (grid[:, None] - part) / width
-        kernels = np.exp(-0.5 * np.square(steps))
-        total += kernels.sum(axis=1)
+        exponents = -0.5 * np.square(steps)
+        total += np.exp(exponents).sum(axis=1)
     return total / total.sum()
 
 
@@ -152,10 +156,16 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     1.0
     """
     middle = (p + q) / 2
-    total = np.zeros(np.broadcast_shapes(p.shape, q.shape)[:-1])
+    shape = np.broadcast_shapes(p.shape, q.shape)
+    total = np.zeros(shape[:-1])
     for part in (p, q):
         is_there = (part > 0) & (middle > 0)
-        ratio = np.divide(part, middle, out=np.ones_like(middle), where=is_there)
+        ratio = np.divide(
+            part,
+            middle,
+            out=np.ones_like(middle),
+            where=is_there,
+        )
         information = part * np.log2(ratio)
         total = total + 0.5 * information.sum(axis=-1)
     return np.clip(total, 0, 1)
@@ -166,13 +176,15 @@ def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
     from scipy.sparse import csr_matrix
 
     n = len(distances)
-    position = (distances - grid[0]) / (grid[1] - grid[0])
-    left = np.clip(position.astype(int), 0, len(grid) - 2)
+    n_grid = len(grid)
+    step = grid[1] - grid[0]
+    position = (distances - grid[0]) / step
+    left = np.clip(position.astype(int), 0, n_grid - 2)
     part = position - left
     values = np.concatenate([1 - part, part])
     rows = np.concatenate([left, left + 1])
     columns = np.tile(np.arange(n), 2)
-    return csr_matrix((values, (rows, columns)), (len(grid), n))
+    return csr_matrix((values, (rows, columns)), (n_grid, n))
 
 
 def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -193,21 +205,25 @@ def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
     n_grid = len(grid)
     step = grid[1] - grid[0]
     n = histograms.sum(axis=1)
-    positions = np.arange(n_grid) - (n_grid - 1) / 2
+    middle = (n_grid - 1) / 2
+    positions = np.arange(n_grid) - middle
     mean = histograms @ positions / n
     mean_square = histograms @ np.square(positions) / n
     # sharing spreads by 1/6 of a step, squared
     variance = mean_square - np.square(mean) - 1 / 6
-    unbiased = np.maximum(variance, 0) * n / np.maximum(n - 1, 1)
+    variance = np.maximum(variance, 0)
+    unbiased = variance * n / np.maximum(n - 1, 1)
     widths = bandwidth(step * np.sqrt(unbiased), n, step)
     # twice the length, so that the tails of the kernel do not come in again on the other side
     size = 1 << (2 * n_grid - 1).bit_length()
     waves = np.fft.rfftfreq(size, d=step)
     exponents = np.pi * waves[None] * widths[:, None]
     kernels = np.exp(-2 * np.square(exponents))
-    spectra = np.fft.rfft(histograms / n[:, None], size, axis=1)
+    shares = histograms / n[:, None]
+    spectra = np.fft.rfft(shares, size, axis=1)
     smooth = np.fft.irfft(spectra * kernels, size, axis=1)
-    smooth = np.maximum(smooth[:, :n_grid], 0)
+    smooth = smooth[:, :n_grid]
+    smooth = np.maximum(smooth, 0)
     return smooth / smooth.sum(axis=1, keepdims=True)
 
 

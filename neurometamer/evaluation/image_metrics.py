@@ -140,18 +140,28 @@ def _filter(
     height, width = images.shape[-2:]
     rows = _band(height, kernel, before, after, border, step)
     columns = _band(width, kernel, before, after, border, step)
-    return rows.to(images.device) @ images @ columns.to(images.device).T
+    rows = rows.to(images.device)
+    columns = columns.to(images.device)
+    return rows @ images @ columns.T
 
 
 def _moments(x: torch.Tensor, y: torch.Tensor, smooth: Smooth) -> Sequence[torch.Tensor]:
     """Smooth two images, their squares, and their product."""
-    parts = [x, y, x.square(), y.square(), x * y]
+    parts = [
+        x,
+        y,
+        x.square(),
+        y.square(),
+        x * y,
+    ]
     return [smooth(part) for part in parts]
 
 
 def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
-    positions = np.arange(size) - (size - 1) / 2
-    weights = np.exp(-np.square(positions) / (2 * sigma**2))
+    positions = np.arange(size)
+    centered = positions - (size - 1) / 2
+    exponents = -np.square(centered) / (2 * sigma**2)
+    weights = np.exp(exponents)
     return tuple(weights / weights.sum())
 
 
@@ -278,8 +288,9 @@ def rase(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     squares = (references - images).square()
     error = _filter(squares, _BOX)[..., kept, kept]
     level = _filter(references, _BOX)[..., kept, kept]
+    error = error.mean(dim=1)
     mean = level.mean(dim=1) / len(_BOX) ** 2
-    relative = 100 / mean * error.mean(dim=1).sqrt()
+    relative = 100 / mean * error.sqrt()
     return relative.flatten(1).mean(dim=1)
 
 
@@ -322,10 +333,12 @@ def _laplacian(images: torch.Tensor) -> torch.Tensor:
 
     # one pixel: the same as symmetric
     wide = functional.pad(images, (1, 1, 1, 1), mode="replicate")
-    middle = wide[..., 1:-1, :]
-    rows = wide[..., :-2, :] + middle + wide[..., 2:, :]
-    center = rows[..., 1:-1]
-    around = rows[..., :-2] + center + rows[..., 2:]
+    above = wide[..., :-2, :]
+    below = wide[..., 2:, :]
+    rows = above + wide[..., 1:-1, :] + below
+    left = rows[..., :-2]
+    right = rows[..., 2:]
+    around = left + rows[..., 1:-1] + right
     return 2 * (9 * images - around)
 
 

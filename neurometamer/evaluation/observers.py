@@ -788,11 +788,13 @@ def _over_images(
     n_in_cell = np.bincount(cells, minlength=4)
     weights = np.array(CONTRASTS[contrast]) / n_in_cell
     effects = values @ weights[cells]
-    counts = bootstrap_counts(len(effects), options["n_resamples"], options["seed"])
+    seed = options["seed"]
+    counts = bootstrap_counts(len(effects), options["n_resamples"], seed)
     means = resampled_means(effects[:, None], counts)
-    low, high = percentile_interval(means, options["confidence"])
-    test = sign_flips(effects, options["n_permutations"], seed=options["seed"])
-    return float(effects.mean()), float(low[0]), float(high[0]), test
+    ends = percentile_interval(means, options["confidence"])
+    low, high = (float(end[0]) for end in ends)
+    test = sign_flips(effects, options["n_permutations"], seed=seed)
+    return float(effects.mean()), low, high, test
 
 
 def _over_generators(

@@ -319,7 +319,10 @@ def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str
 
 
 def _named(model: StagedModel, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    names = [f"{index} {model.class_names[index]}" for index in indices]
+    names = []
+    for index in indices:
+        name = model.class_names[index]
+        names.append(f"{index} {name}")
     return np.array(names, dtype=object)
 
 

@@ -148,9 +148,7 @@ def read_design(
     names = [] if isinstance(factors, str) else list(factors)
     is_pair = len(names) == 2 and len(set(names)) == 2
     if not is_pair or {"interaction", "network"} & set(names):
-        raise InputError(
-            f"the factors are {factors!r}; give two columns, such as ('training', 'color')."
-        )
+        raise InputError(f"two factors are needed, such as ('training', 'color'), not {factors!r}.")
     columns = ["network", *names]
     if evaluator_factor:
         columns.append(evaluator_factor)
@@ -486,12 +484,12 @@ def _arrangements(counts: list[int]) -> Iterator[list[int]]:
 
 
 def _interaction_p(scores: np.ndarray, cells: np.ndarray, labels: np.ndarray, exact: bool) -> float:
-    first = cells // 2
-    second = cells % 2
-    design = np.column_stack([np.ones(len(cells)), first, second]).astype(float)
+    once = np.ones(len(cells))
+    design = np.column_stack([once, cells // 2, cells % 2]).astype(float)
     weights, *_ = np.linalg.lstsq(design, scores, rcond=None)
     residuals = scores - design @ weights
-    residuals[np.abs(residuals) < _NEAR] = 0
+    is_rounding = np.abs(residuals) < _NEAR
+    residuals[is_rounding] = 0
     null = _squared_t(residuals, labels)
     observed = _squared_t(residuals, cells[None])[0]
     return _p_value(null, observed * (1 - _NEAR), exact)
