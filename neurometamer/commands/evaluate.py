@@ -176,7 +176,7 @@ class _Source:
     """A folder of metamers with the photographs that they were made of."""
 
     def __init__(self, text: str, images: Files) -> None:
-        from neurometamer.evaluation.sources import read_metamers
+        from neurometamer.evaluation.sets import read_metamers
 
         self.name, self.stage, self.folder = read_source(text)
         self.references, self.metamers = read_metamers(self.folder, images)
