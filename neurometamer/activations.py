@@ -16,6 +16,7 @@ from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.resume import note_remade
+from neurometamer.run_options import RunOptions
 from neurometamer.store import new_hdf5, open_hdf5
 from neurometamer.summaries import short_repr
 
@@ -130,9 +131,8 @@ def compute_activations(
     stimuli: StimulusSet,
     *,
     stages: Sequence[str] | None = None,
-    batch_size: int = 8,
     path: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> Activations:
     """Run all stimuli through a network once and keep the responses of its stages.
 
@@ -144,14 +144,13 @@ def compute_activations(
         Images of the size that the network wants; read batch by batch.
     stages : sequence of str, optional
         All stages by default; kept in the network's order, whatever the order asked.
-    batch_size : int
-        Images a pass. The last batch is filled up, so that an image's responses do not depend on
-        its companions; another batch size may change the last digit of float32.
     path : path-like, optional
         HDF5 file for the responses, written as they come; in memory when not given. An existing
         file for the same model, images and stages is used as it is, unless it is damaged.
-    progress : callable, optional
-        Called as ``progress(images_done, images)``.
+    run : RunOptions, optional
+        Its ``batch_size`` and ``progress`` are used; progress is called with the number of finished
+        images and their total. The last batch is filled up, so that an image's responses do not
+        depend on its companions; another batch size may change the last digit of float32.
 
     Returns
     -------
@@ -205,17 +204,14 @@ def compute_activations(
             stimuli,
             ordered,
             lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
-            batch_size=batch_size,
-            progress=progress,
+            run=run,
         )
         n_units = {stage: arrays[stage].shape[1] for stage in ordered}
         return Activations(
             ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays
         )
     with _new_file(path, stimuli.ids, ordered, provenance) as create:
-        stream_activations(
-            model, stimuli, ordered, create, batch_size=batch_size, progress=progress
-        )
+        stream_activations(model, stimuli, ordered, create, run=run)
     return read_activations(path)
 
 
@@ -268,8 +264,7 @@ def stream_activations(
     stages: Sequence[str],
     create: Callable[[str, tuple[int, int]], Any],
     *,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> None:
     """Stream the images through the network into arrays, datasets or anything that takes rows.
 
@@ -285,26 +280,31 @@ def stream_activations(
         Called at the first batch as ``create(stage, (n_stimuli, n_units))``; what it returns is
         filled by ``target[rows] = values``, rows a slice and values float32 (rows, n_units), from
         first to last.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called as ``progress(images_done, images)``.
+    run : RunOptions, optional
+        Its ``batch_size`` and ``progress`` are used.
     """
     from stimuli_gen.batches import in_batches
 
-    def _responses(batch: Any) -> dict[str, Any]:
-        values = model.activations(batch, stages)
-        return {stage: response.flatten(1).float().cpu() for stage, response in values.items()}
+    run = run or RunOptions()
+
+    def responses_of(batch: Any) -> dict[str, Any]:
+        flat = {}
+        for stage, response in model.activations(batch, stages).items():
+            flat[stage] = response.flatten(1).float().cpu()
+        return flat
 
     targets: dict[str, Any] = {}
-    for rows, responses in in_batches(_responses, stimuli.images, batch_size, model.device):
+    batches = in_batches(responses_of, stimuli.images, run.batch_size, model.device)
+    for rows, responses in batches:
+        n_images = rows.stop - rows.start
         for stage, values in responses.items():
-            flat = values[: rows.stop - rows.start].numpy()
+            filled = values[:n_images].numpy()
             if stage not in targets:
-                targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
-            targets[stage][rows] = flat
-        if progress is not None:
-            progress(rows.stop, len(stimuli))
+                shape = (len(stimuli), filled.shape[1])
+                targets[stage] = create(stage, shape)
+            targets[stage][rows] = filled
+        if run.progress is not None:
+            run.progress(rows.stop, len(stimuli))
 
 
 @contextmanager

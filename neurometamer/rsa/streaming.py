@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.rsa.compute import check_enough, find_measure, network_rdms
 from neurometamer.rsa.measures import Measure, RowRange, check_ranges
+from neurometamer.run_options import RunOptions
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -138,9 +139,8 @@ def streamed_rdms(
     *,
     stages: Sequence[str] | None = None,
     measure: str = "spearman",
-    batch_size: int = 8,
     scratch: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> RDMs:
     """Compute one RDM a network stage in one pass over the images, with little memory.
 
@@ -154,13 +154,12 @@ def streamed_rdms(
         All stages by default; kept in the network's order.
     measure : str
         One of `neurometamer.rsa.measures.MEASURES` that needs no repeats.
-    batch_size : int
-        Images a pass.
     scratch : path-like, optional
         Folder for the scratch files (4 bytes a unit and image, gone at the end); the system's own
         by default, which on some machines is memory: then give a folder on disk.
-    progress : callable, optional
-        Called as ``progress(images_done, images)``.
+    run : RunOptions, optional
+        Its ``batch_size`` and ``progress`` are used; progress is called with the number of finished
+        images and their total.
 
     Returns
     -------
@@ -225,9 +224,7 @@ def streamed_rdms(
             return targets[stage]
 
         try:
-            stream_activations(
-                model, stimuli, ordered, create, batch_size=batch_size, progress=progress
-            )
+            stream_activations(model, stimuli, ordered, create, run=run)
             vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
         finally:
             for target in targets.values():

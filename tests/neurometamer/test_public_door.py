@@ -22,6 +22,7 @@ from neurometamer import arguments, behavior, encoding, evaluation
 from neurometamer.behavior.trials import name_columns
 from neurometamer.errors import InputError, OutputError
 from neurometamer.evaluation.divergence import divergence
+from neurometamer.run_options import RunOptions
 
 PACKAGES = (
     "stimuli_gen",
@@ -196,7 +197,7 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
             "model": model,
             "stimuli": photographs,
             "stages": ["early"],
-            "batch_size": 8,
+            "run": RunOptions(),
         },
         nm.control_rdms: {"stimuli": photographs, "controls": ["pixels"], "column": "category"},
         nm.streamed_rdms: {
@@ -204,8 +205,8 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
             "stimuli": photographs,
             "stages": ["early"],
             "measure": "spearman",
-            "batch_size": 8,
             "scratch": None,
+            "run": RunOptions(),
         },
     }
 
