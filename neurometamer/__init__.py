@@ -34,7 +34,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.measures": ["MEASURES"],
         "rsa.noise": ["crossnobis_rdm", "estimate_noise", "residuals_of"],
         "rsa.streaming": ["streamed_rdms"],
-        "rsa.layers.weighted": ["best_layers", "fit_layer_weights", "flexible_models"],
+        "rsa.layers.weighted": [
+            "CrossValidation",
+            "best_layers",
+            "fit_layer_weights",
+            "flexible_models",
+        ],
         "rsa.layers.hierarchy": ["hierarchy_test"],
         "rsa.layers.matrix": ["layer_matrix"],
         "rsa.searchlight.neighborhoods": ["Disks", "Spheres"],
