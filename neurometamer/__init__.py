@@ -43,14 +43,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.layers.hierarchy": ["hierarchy_test"],
         "rsa.layers.matrix": ["layer_matrix"],
         "rsa.searchlight.neighborhoods": ["Disks", "Spheres"],
-        "rsa.searchlight.maps": [
+        "rsa.searchlight.maps": ["run_searchlight", "searchlight_rdms"],
+        "rsa.searchlight.questions": [
             "kind_question",
             "model_questions",
             "reliability_question",
-            "run_searchlight",
-            "searchlight_rdms",
+            "run_responses",
         ],
-        "rsa.searchlight.runs": ["run_responses"],
         "encoding.generalization": ["fit_encoding"],
         "behavior.experiment": ["join_key", "write_experiment_page"],
         "rsa.compute": [

@@ -367,7 +367,7 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
         For fewer than two patterns, values that are not finite, or noise of other voxels.
     """
     values = np.asarray(values)
-    rows = [f"row {number}" for number in range(len(values))] if values.ndim else []
+    rows = [str(row) for row in range(len(values))] if values.ndim else []
     _check_observations(values, rows)
     if len(values) < 2:
         raise InputError(f"distances need at least two patterns; there is {len(values)}.")

@@ -30,13 +30,9 @@ from neurometamer.rsa.noise import (
 )
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.searchlight.maps import (
-    Question,
-    model_questions,
-    run_searchlight,
-    searchlight_rdms,
-)
+from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
+from neurometamer.rsa.searchlight.questions import Question, model_questions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.paired import paired_power
 from neurometamer.stats.permutation import permutation_orders, permute_pairs

@@ -16,14 +16,14 @@ from neurometamer.rsa.image_types.nulls import session_labels
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
-from neurometamer.rsa.searchlight.maps import (
+from neurometamer.rsa.searchlight.maps import run_searchlight
+from neurometamer.rsa.searchlight.neighborhoods import Spheres
+from neurometamer.rsa.searchlight.questions import (
     kind_question,
     model_questions,
     reliability_question,
-    run_searchlight,
+    run_responses,
 )
-from neurometamer.rsa.searchlight.neighborhoods import Spheres
-from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.rsa.subsample import pattern_units
 from neurometamer.stats.permutation import permute_pairs
 from neurometamer.stats.resampling import bootstrap_counts

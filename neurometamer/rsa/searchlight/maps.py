@@ -20,13 +20,12 @@ from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.permutation import permuted_pairs, prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
-from neurometamer.rsa.searchlight.questions import Question as Question
-from neurometamer.rsa.searchlight.questions import Responses
-from neurometamer.rsa.searchlight.questions import kind_question as kind_question
-from neurometamer.rsa.searchlight.questions import model_questions as model_questions
-from neurometamer.rsa.searchlight.questions import place_responses as place_responses
-from neurometamer.rsa.searchlight.questions import reliability_question as reliability_question
-from neurometamer.rsa.searchlight.runs import RunResponses, RunTable
+from neurometamer.rsa.searchlight.questions import (
+    Question,
+    Responses,
+    RunResponses,
+    RunTable,
+)
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.summaries import short_repr
 
