@@ -11,6 +11,7 @@ import pandas as pd
 
 from fmri.patterns import says_simulated
 from neurometamer.provenance import provenance
+from neurometamer.run_options import RunOptions
 from neurometamer.store import (
     read_hdf5_attributes,
     read_table,
@@ -50,9 +51,8 @@ def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
         work.model,
         shown_stimuli(work),
         stages=work.stages,
-        batch_size=work.settings.run.batch_size,
         path=path,
-        progress=progress,
+        run=RunOptions(batch_size=work.settings.run.batch_size, progress=progress),
     )
     return [path]
 
