@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,23 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest, generator, provenance
+from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.fast import draft_model
-from stimuli_gen.models import StagedModel, predict
+from stimuli_gen.models import StagedModel, predict, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet, from_8bit, picture_similarity, read_png, to_8bit
 from stimuli_gen.stored_images import blocks
 from stimuli_gen.synthesis.checkpoint import stacked
-from stimuli_gen.synthesis.constraints import (
-    check_ball,
-    confine_to,
-    digest_masks,
-    linf_on_8_bits,
-    read_mask,
-    within_mask,
+from stimuli_gen.synthesis.constraints import Limits, confine_to, within_mask
+from stimuli_gen.synthesis.loop import (
+    Descended,
+    Objective,
+    Start,
+    StepOptions,
+    box,
+    descend,
 )
-from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, box, descend
 from stimuli_gen.synthesis.nguyen import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
@@ -82,25 +83,16 @@ def adversarial_noise(
     objective: str = "log_probability",
     pull: float = 1e-3,
     noise_sd: float = 0.1,
-    step_rule: str = "l2",
+    step_rule: str | Progress = "l2",
     step_size: float = 2.0,
     max_steps: int = 300,
-    progress_rule: Progress | None = None,
-    mode: str = "exact",
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Make adversarial noise: from a noisy mean image to an image of a confident class.
 
     The procedure is that of Zhang et al. (2021, equation 1) and Nguyen et al. (2015). It raises log
     P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
-
-    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1] (Zhang et al.
-    2021, equation 1; Nguyen et al. 2015).
 
     Parameters
     ----------
@@ -120,28 +112,20 @@ def adversarial_noise(
     noise_sd : float
         Standard deviation of the Gaussian start noise, pixels in [0, 1]. Not stated in Zhang et al.
         (2021).
-    step_rule : {"l2", "sign", "raw"}
-        See `stimuli_gen.synthesis.loop.STEP_RULES`.
+    step_rule : {"l2", "sign", "raw"} or Progress
+        See `stimuli_gen.synthesis.loop.STEP_RULES`. With `stimuli_gen.Progress`, steps are those of
+        Nguyen et al.: their length follows the wanted rise of the probability, and the image decays
+        toward the mean image. This needs ``objective="probability"`` and ``pull=0``, and
+        `step_size` is not used. Nguyen et al. start with ``noise_sd=1 / 255``.
     step_size : float
         In the unit of the step rule. Not stated in the papers.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
-    progress_rule : Progress, optional
-        Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean
-        image. Needs ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not
-        used. Nguyen et al. start with ``noise_sd=1 / 255``.
-    mode : {"exact", "fast"}
-        See `stimuli_gen.fast.draft_model`.
     seed : int
         Each image draws its noise from its own generator.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the network.
 
     Returns
     -------
@@ -180,19 +164,19 @@ def adversarial_noise(
         "objective": objective,
         "pull": pull,
         "noise_sd": noise_sd,
-        "step_rule": step_rule,
+        "step_rule": "progress" if isinstance(step_rule, Progress) else step_rule,
         "step_size": step_size,
         "max_steps": max_steps,
         "seed": seed,
     }
     _check(model, references, settings)
-    if progress_rule is not None:
+    if isinstance(step_rule, Progress):
         if objective != "probability" or pull:
             raise InputError(
-                f"progress_rule needs objective 'probability' and pull 0, not '{objective}' and "
-                f"{pull}."
+                "the step rule Progress needs objective 'probability' and pull 0, not "
+                f"'{objective}' and {pull}; give both."
             )
-        settings |= {"step_rule": "progress", "step_size": 1.0, "progress": asdict(progress_rule)}
+        settings |= {"step_size": 1.0, "progress": asdict(step_rule)}
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
@@ -202,15 +186,14 @@ def adversarial_noise(
         )
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
-    run = _Run(
-        mode=mode,
-        batch_size=batch_size,
-        resume=resume,
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
+    return _make(
+        model,
+        references,
+        targets,
+        settings,
+        _start,
+        run_on_device_of(model, run),
     )
-    return _make(model, references, targets, settings, _start, run)
 
 
 @checked
@@ -225,16 +208,9 @@ def adversarial_interference(
     step_rule: str = "l2",
     step_size: float = 0.25,
     max_steps: int = 300,
-    ball: str = "none",
-    radius: float | None = None,
-    mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
-    mode: str = "exact",
+    limits: Limits | None = None,
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Make adversarial interference: change a photograph as little as possible to a wrong class.
 
@@ -262,27 +238,13 @@ def adversarial_interference(
         In the unit of the step rule. Not stated in the paper.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
-    ball : {"none", "l2", "linf"}
-        Keep the image within a ball around the photograph.
-    radius : float, optional
-        Radius of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the
-        L∞ ball, whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball
-        rounding may add half a level a value.
-    mask : ndarray or mapping of str to ndarray, optional
-        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
-        as they are.
-    mode : {"exact", "fast"}
-        See `stimuli_gen.fast.draft_model`.
+    limits : Limits, optional
+        How far the image may go from the photograph, and where; there is no limit by default.
     seed : int
         Seed of random targets.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the network.
 
     Returns
     -------
@@ -312,7 +274,7 @@ def adversarial_interference(
     >>> made.ids, made.table["success"].tolist(), made.table["top1_name"].tolist()
     (('a_AI', 'b_AI'), [True, True], ['2', '2'])
     """
-    settings = {
+    settings: dict[str, Any] = {
         "kind": "AI",
         "confidence": confidence,
         "objective": objective,
@@ -323,11 +285,8 @@ def adversarial_interference(
         "seed": seed,
     }
     _check(model, references, settings)
-    limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
-    settings |= (
-        {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
-    )
-    settings |= {"mask": digest_masks(mask)} if mask is not None else {}
+    limits = limits or Limits()
+    settings |= limits.settings(model.preprocessing.size)
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photographs = references.images
@@ -337,15 +296,15 @@ def adversarial_interference(
         photograph = photographs[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
         return photograph, photograph
 
-    run = _Run(
-        mode=mode,
-        batch_size=batch_size,
-        resume=resume,
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
+    return _make(
+        model,
+        references,
+        targets,
+        settings,
+        _start,
+        run_on_device_of(model, run),
+        limits,
     )
-    return _make(model, references, targets, settings, _start, run, limits)
 
 
 def check_photographs(model: StagedModel, references: StimulusSet) -> None:
@@ -386,42 +345,6 @@ def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, A
         raise InputError("pull and noise_sd must not be negative.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Limits:
-    """How far an image may go; without masks there is no limit."""
-
-    ball: str = "none"
-    radius: float | None = None
-    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """How the loop is run; of these, only the mode is meant to change numbers."""
-
-    mode: str
-    batch_size: int
-    resume: str | os.PathLike[str] | None
-    progress: Callable[[int, int], None] | None
-    on_step: Callable[[Pass], None] | None
-    on_frame: OnFrame | None
-
-
-def _limits(
-    ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]
-) -> _Limits:
-    check_ball(ball, radius, size)
-    if ball == "none" and mask is None:
-        return _Limits()
-    if ball == "linf" and radius is not None:
-        radius = linf_on_8_bits(radius)
-    return _Limits(
-        ball=ball,
-        radius=radius,
-        masks={reference_id: read_mask(mask, reference_id, size) for reference_id in ids},
-    )
-
-
 def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
     gain = OBJECTIVES[objective]
 
@@ -439,11 +362,11 @@ def _make(
     targets: Mapping[str, int],
     settings: Mapping[str, Any],
     start: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    run: _Run,
-    limits: _Limits | None = None,
+    run: RunOptions,
+    limits: Limits | None = None,
 ) -> StimulusSet:
     """Run the loop for all photographs; `start` gives first image and anchor of a reference id."""
-    limits = limits or _Limits()
+    limits = limits or Limits()
     draft = draft_model(model, run.mode)
     settings = {**settings, **({} if draft is None else {"mode": run.mode, "draft": draft.digest})}
     made = _descend(model, draft, references, targets, settings, start, run, limits)
@@ -471,10 +394,10 @@ def _descend(
     targets: Mapping[str, int],
     settings: Mapping[str, Any],
     start: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    run: _Run,
-    limits: _Limits,
+    run: RunOptions,
+    limits: Limits,
 ) -> dict[str, Descended]:
-    parts = limits.masks
+    parts = limits.masks(references.ids, model.preprocessing.size)
 
     def _prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
@@ -501,19 +424,16 @@ def _descend(
         references.ids,
         _prepare,
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
-        step_size=settings["step_size"],
-        max_steps=settings["max_steps"],
-        step_rule="raw" if follows_progress else settings["step_rule"],
+        steps=StepOptions(
+            step_size=settings["step_size"],
+            max_steps=settings["max_steps"],
+            step_rule="raw" if follows_progress else settings["step_rule"],
+        ),
         draft=None if draft is None else _objective(draft, settings, masked=bool(parts))[0],
-        confine=confine_to(limits.ball, limits.radius) if parts else None,
+        confine=confine_to(limits.ball, limits.radius_kept) if parts else None,
         project=project,
-        batch_size=run.batch_size,
-        device=model.device,
         keys=keys,
-        resume=run.resume,
-        progress=run.progress,
-        on_step=run.on_step,
-        on_frame=run.on_frame,
+        run=run,
     )
 
 

@@ -12,7 +12,6 @@ number of tries.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,13 +24,14 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest, generator, provenance
+from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import (
     check_photographs,
     describe_adversarial,
     judge_adversarial,
 )
 from stimuli_gen.batches import Parts, arithmetic, batch_shape
-from stimuli_gen.models import StagedModel
+from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended, stacked
 from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
@@ -53,11 +53,7 @@ def greedy_interference(
     shared_channels: bool = False,
     max_tries: int = 20_000,
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Make adversarial interference by trial and error.
 
@@ -87,18 +83,9 @@ def greedy_interference(
         Not stated in the paper.
     seed : int
         Seed of noise and random targets.
-    batch_size : int
-        Images side by side; rounded up by `stimuli_gen.batches.batch_shape`.
-    resume : path-like, optional
-        Folder for finished images, and, once a minute and on Ctrl-C, for where the others are; the
-        same call goes on from there and ends with the same images.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step : callable, optional
-        Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and
-        minus the logarithm of the probability that it has come to.
-    on_frame : callable, optional
-        Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
+    run : RunOptions, optional
+        How it is run, on the device of the network. The batch size, the number of images side by
+        side, is rounded up by `stimuli_gen.batches.batch_shape`; the only mode is ``exact``.
 
     Returns
     -------
@@ -112,6 +99,15 @@ def greedy_interference(
         When the references are not photographs of the network's input size, or a setting is wrong.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
+
+    Notes
+    -----
+    The folder ``run.resume`` holds finished images, and, once a minute and on Ctrl-C, where the
+    others are; the same call goes on from there and ends with the same images. ``run.progress`` is
+    called with (images done, images in all); ``run.on_step`` after each try with a
+    `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and minus the logarithm of the
+    probability that it has come to; ``run.on_frame`` with (id, tries, image) at the photograph, at
+    1, 2, 4, 8 … tries, and at the end.
 
     Examples
     --------
@@ -140,6 +136,9 @@ def greedy_interference(
         "max_tries": max_tries,
         "seed": seed,
     }
+    run = run_on_device_of(model, run)
+    if run.mode != "exact":
+        raise InputError(f"greedy interference has no mode '{run.mode}'; leave that out.")
     check_photographs(model, references)
     if not (0 < confidence < 1 and 0 < amplitude < 255 and max_tries >= 1):
         raise InputError(
@@ -159,7 +158,7 @@ def greedy_interference(
         settings=settings,
         photograph=_photograph,
         checkpoint=Checkpoint(
-            resume,
+            run.resume,
             {
                 reference_id: digest(
                     settings,
@@ -172,7 +171,7 @@ def greedy_interference(
             },
         ),
     )
-    results = _run(search, references.ids, batch_shape(batch_size), progress, on_step, on_frame)
+    results = _run(search, references.ids, run)
     made = {reference_id: result for reference_id, (result, _) in results.items()}
     anchors = {reference_id: _photograph(reference_id) for reference_id in references.ids}
     tries = [made[reference_id].steps for reference_id in references.ids]
@@ -228,16 +227,13 @@ class _Slot:
 def _run(
     search: _Search,
     ids: tuple[str, ...],
-    n_slots: int,
-    progress: Callable[[int, int], None] | None,
-    on_step: Callable[[Pass], None] | None,
-    on_frame: OnFrame | None,
+    run: RunOptions,
 ) -> dict[str, tuple[Descended, int]]:
-    done = {
-        reference_id: (finished_before[0], int(finished_before[1]["accepted"]))
-        for reference_id in ids
-        if (finished_before := search.checkpoint.get(reference_id)) is not None
-    }
+    progress, on_step, on_frame = run.progress, run.on_step, run.on_frame
+    n_slots = batch_shape(run.batch_size)
+    done = {}
+    for reference_id, (result, extra) in search.checkpoint.finished(ids).items():
+        done[reference_id] = result, int(extra["accepted"])
     if progress is not None and done:
         progress(len(done), len(ids))
     work = _Work(
@@ -336,8 +332,12 @@ class _Work:
                 tries[slot.stimulus_id], losses[slot.stimulus_id] = slot.tries, -best
         return tries, losses
 
-    def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
-        """Give the on_frame its frames: of each image when its tries have doubled, and the last."""
+    def show(
+        self,
+        on_frame: OnFrame,
+        finished: Mapping[str, tuple[Descended, int]],
+    ) -> None:
+        """Call `on_frame` for each image when its tries have doubled, and with the last one."""
         for stimulus_id, (result, _) in finished.items():
             on_frame(stimulus_id, result.steps, result.image)
         for index, slot in enumerate(self.slots):

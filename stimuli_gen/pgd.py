@@ -11,8 +11,8 @@ in [0, 1].
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest, generator, provenance
+from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name
 from stimuli_gen.adversarial import check_photographs
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.fast import draft_model
-from stimuli_gen.models import StagedModel, predict
+from stimuli_gen.models import StagedModel, predict, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, read_png, to_8bit
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import (
@@ -41,7 +42,7 @@ from stimuli_gen.synthesis.constraints import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, descend
+from stimuli_gen.synthesis.loop import Descended, Objective, Start, StepOptions, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 ATTACKS: Mapping[str, tuple[str, float, str]] = {
@@ -52,6 +53,25 @@ ATTACKS: Mapping[str, tuple[str, float, str]] = {
 `stimuli_gen.synthesis.loop.STEP_RULES`."""
 
 
+@dataclass(frozen=True)
+class AwayFrom:
+    """The right class of photographs, that an untargeted attack leads away from.
+
+    Parameters
+    ----------
+    label : str, int or mapping
+        See `stimuli_gen.choose_targets`; by default the network's own choice for the photograph.
+
+    Examples
+    --------
+    >>> from stimuli_gen import AwayFrom
+    >>> AwayFrom(3)
+    AwayFrom(label=3)
+    """
+
+    label: str | int | Mapping[str, Any] = "own"
+
+
 @checked
 def attack_images(
     model: StagedModel,
@@ -59,20 +79,14 @@ def attack_images(
     attack: str = "pgd_linf",
     *,
     radius: float | None = None,
-    target: str | int | Mapping[str, Any] | None = None,
-    label: str | int | Mapping[str, Any] = "own",
+    target: str | int | Mapping[str, Any] | AwayFrom | None = None,
     steps: int = 64,
     step_size: float | None = None,
     random_start: bool = True,
     stop_early: bool = False,
     mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
-    mode: str = "exact",
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Change photographs within a ball so that a network errs.
 
@@ -88,11 +102,9 @@ def attack_images(
         L2 ball with L2-normalized steps, or L∞ ball with sign steps.
     radius : float, optional
         Radius of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
-    target : str, int or mapping, optional
-        Class to reach, see `stimuli_gen.choose_targets`; untargeted by default: away from `label`.
-    label : str, int or mapping
-        The right class, for untargeted attacks; by default the network's own choice for the
-        photograph.
+    target : str, int, mapping or AwayFrom, optional
+        Class to reach, see `stimuli_gen.choose_targets`, or the right class in `AwayFrom`. By
+        default the attack is untargeted: away from the network's own choice for the photograph.
     steps : int
         Number of steps.
     step_size : float, optional
@@ -105,18 +117,11 @@ def attack_images(
     mask : ndarray or mapping of str to ndarray, optional
         (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
         as they are.
-    mode : {"exact", "fast"}
-        See `stimuli_gen.fast.draft_model`.
     seed : int
         Seed of random starts and random targets; each image has its own generator.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the network.
 
     Returns
     -------
@@ -154,40 +159,45 @@ def attack_images(
     (('a_pgd_l2', 'b_pgd_l2'), [True, True])
     """
     radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
+    away_from = AwayFrom() if target is None else target
+    targeted = not isinstance(away_from, AwayFrom)
+    run = run_on_device_of(model, run)
     settings |= {
-        "targeted": target is not None,
+        "targeted": targeted,
         "random_start": random_start,
         "stop_early": stop_early,
     }
-    draft = draft_model(model, mode)
-    settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
+    draft = draft_model(model, run.mode)
+    if draft is not None:
+        settings |= {"mode": run.mode, "draft": draft.digest}
     check_photographs(model, references)
-    classes = choose_targets(label if target is None else target, references, model, seed)
+    rule = away_from.label if isinstance(away_from, AwayFrom) else away_from
+    classes = choose_targets(rule, references, model, seed)
     masks = {
         reference_id: read_mask(mask, reference_id, model.preprocessing.size)
         for reference_id in references.ids
     }
-    if target is not None:
+    if targeted:
         refuse_own_class(model, references, classes)
     prepare = _Prepare(references, classes, masks, settings)
     ball, _, step_rule = ATTACKS[attack]
 
     def _masked(network: StagedModel) -> Objective:
-        return within_mask(_objective(network, targeted=target is not None))
+        return within_mask(_objective(network, targeted=targeted))
 
     made = descend(
         _masked(model),
         references.ids,
         prepare,
         threshold=_ANY if stop_early else float("inf"),
-        step_size=settings["step_size"],
-        max_steps=steps,
-        step_rule=step_rule,
+        steps=StepOptions(
+            step_size=settings["step_size"],
+            max_steps=steps,
+            step_rule=step_rule,
+            keep="last",
+        ),
         draft=None if draft is None else _masked(draft),
         confine=confine_to(ball, radius),
-        keep="last",
-        batch_size=batch_size,
-        device=model.device,
         keys={
             reference_id: digest(
                 settings,
@@ -199,10 +209,7 @@ def attack_images(
             )
             for reference_id in references.ids
         },
-        resume=resume,
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
+        run=run,
     )
     record = provenance(
         settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,15 @@ class Recipe:
         for none. Pixels that leave at one border come in at the other. The photograph is not
         shifted, so the image must match it at any position: a stage that keeps positions
         cannot be matched exactly, choose a late one. In no paper.
+    max_error : float, optional
+        An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at
+        most this, on the 8-bit version too. In no paper; by default all steps are taken.
+    file_rounds : int
+        An image that meets every criterion until it is rounded to 8 bits goes on for at most so
+        many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
+        In no paper.
+    finish : float
+        Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     open_choices : tuple of str
         What the source leaves open, and what is chosen here.
 
@@ -143,6 +152,9 @@ class Recipe:
     straight_through_relu: bool
     parametrization: str = "pixels"
     jitter: int = 0
+    max_error: float | None = None
+    file_rounds: int = 5
+    finish: float = 0.1
     open_choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,9 +178,11 @@ class Recipe:
         for name in ("steps", "turn", "step_size", "last_step_size", "radius"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
-        for name in ("start_level", "start_spread", "halvings", "jitter"):
+        for name in ("start_level", "start_spread", "halvings", "jitter", "file_rounds"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
+        if self.max_error is not None and not self.max_error > 0:
+            raise InputError(f"max_error must be above 0, not {self.max_error}; give 0.05, say.")
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 
@@ -223,6 +237,24 @@ class Recipe:
         return SCHEDULES["exponential"](min(1.0, (step // around) / max(1, rounds - 1)), self)
 
 
+def described(recipe: Recipe) -> dict[str, Any]:
+    """List the numbers of a recipe for the provenance of images.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Recipe.
+
+    Returns
+    -------
+    dict
+        Field → value, without ``finish``, which counts in the mode ``fast`` only.
+    """
+    numbers = asdict(recipe)
+    del numbers["finish"]
+    return {**numbers, "open_choices": list(recipe.open_choices)}
+
+
 def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the later settings that have their default, so that old digests stay.
 
@@ -236,11 +268,7 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     dict
         The rest.
     """
-    later = {
-        setting.name: setting.default
-        for setting in fields(Recipe)
-        if setting.default is not MISSING
-    }
+    later = {"parametrization": "pixels", "jitter": 0}
     return {
         name: value for name, value in settings.items() if name not in later or value != later[name]
     }

@@ -12,7 +12,6 @@ from neurometamer.commands.stimuli import (
     Progress,
     forget,
     kept_in,
-    only_asked,
     recorder,
     refuse_other_stimuli,
     write_films,
@@ -21,6 +20,7 @@ from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
+from neurometamer.run_options import RunOptions
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
@@ -174,9 +174,6 @@ def make_metamers(
     given_settings["stage_weights"] = {match.model.name: list(match.weights) for match in matches}
     given_settings["start_images"] = None if first is None else digest(first)
     settings = {**given_settings, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
-    wishes = only_asked(
-        model_metamers, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
-    )
     digest_of_set = digest([network.digest for network in networks])
     refuse_other_stimuli(out, digest_of_set, photographs, settings, fresh)
     if fresh:
@@ -188,12 +185,16 @@ def make_metamers(
         stage=stages,
         preset=preset,
         seed=seed,
-        batch_size=batch_size,
         start_images=first,
-        resume=kept_in(out),
-        progress=progress,
-        **wishes,
-        **only_asked(model_metamers, nulls=given),
+        nulls=given,
+        run=RunOptions(
+            batch_size=batch_size,
+            mode=mode,
+            resume=kept_in(out),
+            progress=progress,
+            on_step=watch,
+            on_frame=recorder(out) if animate else None,
+        ),
         **options,
     )
     if first is not None:
@@ -201,9 +202,7 @@ def make_metamers(
             made, provenance={**made.provenance, "start_images": given_settings["start_images"]}
         )
     write_pictures(made, out, png16=png16)
-    judged = confirm_metamers(
-        networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given)
-    )
+    judged = confirm_metamers(networks, made, photographs, out, nulls=given)
     judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
     write_records(judged, out)
     if animate:

@@ -42,6 +42,7 @@ from neurometamer.resume import (
     write_record,
     writes_into,
 )
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
@@ -447,9 +448,8 @@ def _make(
         stage=job["stage"],
         preset=job["preset"],
         seed=job["seed"],
-        batch_size=batch_size,
         nulls=own,
-        resume=folder / PIECES,
+        run=RunOptions(batch_size=batch_size, resume=folder / PIECES),
         **job["options"],
     )
     write_pictures(stimuli, folder)

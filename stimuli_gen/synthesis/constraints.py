@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.reading import reading
+from neurometamer.summaries import short_repr
 from stimuli_gen.synthesis.loop import Objective
 
 
@@ -217,6 +221,105 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
             [[reference_id, digest_masks(mask[reference_id])] for reference_id in sorted(mask)]
         )
     return digest(np.asarray(mask).astype(np.uint8))
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Limits:
+    """How far an image may go from its photograph, and where.
+
+    Parameters
+    ----------
+    ball : {"none", "l2", "linf"}
+        Keep the image within a ball around the photograph.
+    radius : float, optional
+        Radius of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the
+        L∞ ball, whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball
+        rounding may add half a level a value.
+    mask : ndarray or mapping of str to ndarray, optional
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
+        as they are.
+
+    Raises
+    ------
+    InputError
+        When ball and radius do not go together.
+
+    Examples
+    --------
+    >>> from stimuli_gen import Limits
+    >>> Limits(ball="l2", radius=2.0)
+    Limits(ball='l2', radius=2.0)
+    """
+
+    ball: str = "none"
+    radius: float | None = None
+    mask: np.ndarray | Mapping[str, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ball(self.ball, self.radius)
+
+    @property
+    def radius_kept(self) -> float | None:
+        """Radius that is kept: whole levels of 1/255 in the L∞ ball.
+
+        Returns
+        -------
+        float or None
+            Pixels in [0, 1]; None without a ball.
+        """
+        if self.ball == "linf" and self.radius is not None:
+            return linf_on_8_bits(self.radius)
+        return self.radius
+
+    def settings(self, size: tuple[int, int]) -> dict[str, Any]:
+        """Describe the limits for the provenance of images.
+
+        Parameters
+        ----------
+        size : tuple of int
+            (height, width) of the images in pixels.
+
+        Returns
+        -------
+        dict
+            Ball, radius, the radius that is kept, and the digest of the masks; empty without
+            limits.
+
+        Raises
+        ------
+        InputError
+            When the ball holds every image of this size.
+        """
+        check_ball(self.ball, self.radius, size)
+        settings: dict[str, Any] = {}
+        if self.ball != "none":
+            settings["ball"] = self.ball
+            settings["radius"] = self.radius
+            settings["radius_kept"] = self.radius_kept
+        if self.mask is not None:
+            settings["mask"] = digest_masks(self.mask)
+        return settings
+
+    def masks(self, ids: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Find the mask of each image.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Reference ids.
+        size : tuple of int
+            (height, width) of the images in pixels.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Reference id → (1, height, width), see `read_mask`; empty without limits.
+        """
+        if self.ball == "none" and self.mask is None:
+            return {}
+        return {reference_id: read_mask(self.mask, reference_id, size) for reference_id in ids}
 
 
 def linf_on_8_bits(radius: float) -> float:

@@ -32,6 +32,7 @@ from neurometamer.evaluation.recognizability import (
     recognizability_curves,
 )
 from neurometamer.evaluation.sets import metamer_set, resampled_means, seen_by, summarize
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
 from stimuli_gen import (
@@ -48,7 +49,7 @@ from stimuli_gen import (
 from stimuli_gen.models import predict
 
 SIDE = 96  # px; the evaluators see the pictures in their own sizes, 224 to 260
-FAST = {"preset": "fast", "steps": 30, "batch_size": 4}
+FAST = {"preset": "fast", "steps": 30, "run": RunOptions(batch_size=4)}
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from neurometamer.evaluation import observer_conditions, observer_matrix, observ
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sets import metamer_set
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
@@ -661,7 +662,9 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
     photos = load_photographs(files, small[0].preprocessing)
     sets = []
     for network in small:
-        made = model_metamers(network, photos, stage="early", preset="fast", steps=25, batch_size=4)
+        made = model_metamers(
+            network, photos, stage="early", preset="fast", steps=25, run=RunOptions(batch_size=4)
+        )
         sets.append(metamer_set(photos, made, stage="early"))
     for one, network in zip(sets, small, strict=True):
         assert [one.took_part(other) for other in observers[:4]] == [

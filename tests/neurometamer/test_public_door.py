@@ -22,6 +22,7 @@ from neurometamer import arguments, behavior, encoding, evaluation
 from neurometamer.behavior.trials import name_columns
 from neurometamer.errors import InputError, OutputError
 from neurometamer.evaluation.divergence import divergence
+from neurometamer.run_options import RunOptions
 
 PACKAGES = (
     "stimuli_gen",
@@ -113,7 +114,7 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
     written, picture = folder / "written", folder / "picture.png"
     sg.write_stimuli(photographs, written)
     sg.write_png16(picture, pixels[0])
-    common = {"seed": 0, "batch_size": 8, "mode": "exact"}
+    common = {"seed": 0, "run": RunOptions(batch_size=8, mode="exact")}
     return {
         sg.adversarial_noise: {
             "model": model,
