@@ -138,8 +138,8 @@ class StepOptions:
             )
         if not 0 < self.finish <= 1:
             raise InputError(
-                f"finish is {self.finish}; give the share of the steps that follows the exact "
-                "objectives, above 0 and at most 1."
+                "finish, the share of the steps that follows the exact objectives, must be in "
+                f"(0, 1], not {self.finish}; give 0.1, say."
             )
         plain = self.step_rule == "raw" and self.parametrization == "pixels"
         if self.optimizer == "lbfgs" and not (plain and self.solver == "joint"):
