@@ -377,6 +377,7 @@ def _make(
         settings,
         model=model.name,
         weights=model.weights,
+        trained=model.trained,
         model_digest=model.digest,
         references=references.digest,
         targets=dict(targets),

@@ -183,6 +183,7 @@ def greedy_interference(
         settings,
         model=model.name,
         weights=model.weights,
+        trained=model.trained,
         model_digest=model.digest,
         references=references.digest,
         targets=dict(targets),

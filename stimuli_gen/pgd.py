@@ -45,12 +45,44 @@ from stimuli_gen.synthesis.constraints import (
 from stimuli_gen.synthesis.loop import Descended, Objective, Start, StepOptions, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
-ATTACKS: Mapping[str, tuple[str, float, str]] = {
-    "pgd_l2": ("l2", 3.0, "l2"),
-    "pgd_linf": ("linf", 4 / 255, "sign"),
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """A kind of attack: an entry of `ATTACKS`.
+
+    Parameters
+    ----------
+    ball : str
+        See `stimuli_gen.synthesis.constraints.BALLS`.
+    radius : float
+        Radius where none is given, pixels in [0, 1].
+    step_rule : str
+        See `stimuli_gen.synthesis.loop.STEP_RULES`.
+    help : str
+        One line.
+    """
+
+    ball: str
+    radius: float
+    step_rule: str
+    help: str
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "pgd_l2": Attack(
+        ball="l2",
+        radius=3.0,
+        step_rule="l2",
+        help="projected gradient descent in an L2 ball",
+    ),
+    "pgd_linf": Attack(
+        ball="linf",
+        radius=4 / 255,
+        step_rule="sign",
+        help="projected gradient descent in an L-infinity ball",
+    ),
 }
-"""Name → ball, default radius (pixels in [0, 1]), step rule of
-`stimuli_gen.synthesis.loop.STEP_RULES`."""
+"""Name → kind of attack."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +212,6 @@ def attack_images(
     if targeted:
         refuse_own_class(model, references, classes)
     prepare = _Prepare(references, classes, masks, settings)
-    ball, _, step_rule = ATTACKS[attack]
 
     def _masked(network: StagedModel) -> Objective:
         return within_mask(_objective(network, targeted=targeted))
@@ -193,11 +224,11 @@ def attack_images(
         steps=StepOptions(
             step_size=settings["step_size"],
             max_steps=steps,
-            step_rule=step_rule,
+            step_rule=ATTACKS[attack].step_rule,
             keep="last",
         ),
         draft=None if draft is None else _masked(draft),
-        confine=confine_to(ball, radius),
+        confine=confine_to(ATTACKS[attack].ball, radius),
         keys={
             reference_id: digest(
                 settings,
@@ -215,6 +246,7 @@ def attack_images(
         settings,
         model=model.name,
         weights=model.weights,
+        trained=model.trained,
         model_digest=model.digest,
         references=references.digest,
         classes=classes,
@@ -329,8 +361,8 @@ def _settings(
     """Fill in the attack's own values; an L∞ radius is lowered to whole 8-bit levels."""
     if attack not in ATTACKS:
         raise unknown_name("attack", attack, ATTACKS)
-    ball, default, _ = ATTACKS[attack]
-    wanted = default if radius is None else radius
+    ball = ATTACKS[attack].ball
+    wanted = ATTACKS[attack].radius if radius is None else radius
     check_ball(ball, wanted, image_size)
     kept = linf_on_8_bits(wanted) if ball == "linf" else wanted
     size = kept / 4 if step_size is None else step_size
@@ -374,7 +406,7 @@ class _Prepare:
         image = photograph
         if settings["random_start"]:
             attack, radius = settings["control"], settings["radius"]
-            ball = ATTACKS[attack][0]
+            ball = ATTACKS[attack].ball
             random = generator(settings["seed"], attack, reference_id)
             drawn = mask * random_in_ball(random, photograph.shape, ball, radius)
             image = _confine(photograph + drawn, photograph, ball, radius)

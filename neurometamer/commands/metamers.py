@@ -40,9 +40,6 @@ Stage = str | float
 StageAsked = Stage | Sequence[Stage] | Mapping[str, Stage | Sequence[Stage]]
 LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_png")
 """Measures of which a set has those of its worst network, where larger is better."""
-POWERS = {"total_variation": 2.0, "alpha_norm": 6.0, "range": 2.0}
-"""Power of a penalty where none is given, as in Mahendran & Vedaldi (2015). The power of the range
-is our choice."""
 
 
 @writes_into("out")
@@ -532,7 +529,8 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     Parameters
     ----------
     texts : sequence of str
-        ``kind:weight[:power[:pixel_scale]]``; powers that are left out are those of `POWERS`.
+        ``kind:weight[:power[:pixel_scale]]``; what is left out has its
+        default, see `stimuli_gen.presets.PENALTIES`.
 
     Returns
     -------
@@ -544,22 +542,9 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     InputError
         When one cannot be read.
     """
-    from stimuli_gen.presets import PENALTIES, Penalty
+    from stimuli_gen.presets import read_penalty
 
-    penalties = []
-    for text in texts:
-        kind, *numbers = text.split(":")
-        if kind not in PENALTIES:
-            raise unknown_name("penalty", kind, PENALTIES)
-        try:
-            values = [float(number) for number in numbers]
-        except ValueError:
-            values = []
-        if not 1 <= len(values) <= 3:
-            raise InputError(f"--penalty wants kind:weight[:power[:pixel_scale]], not '{text}'.")
-        weight, power, pixel_scale = (*values, *(POWERS[kind], 1.0)[len(values) - 1 :])
-        penalties.append(Penalty(kind=kind, weight=weight, power=power, pixel_scale=pixel_scale))
-    return penalties
+    return [read_penalty(text) for text in texts]
 
 
 def read_start_images(
