@@ -6,7 +6,7 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.run_options import RunOptions
 from stimuli_gen import StepOptions, animate_folder, descend, frame_recorder, write_animation
-from stimuli_gen.adversarial import _class_objective
+from stimuli_gen.adversarial import class_objective
 from stimuli_gen.stimuli import read_png, write_png
 from stimuli_gen.synthesis.loop import Start
 
@@ -176,7 +176,7 @@ def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
             losses[stimulus_id][step] = seen.losses[stimulus_id]
 
     made = descend(
-        _class_objective(lite0, "log_probability", 0.0),
+        class_objective(lite0, "log_probability", 0.0),
         references.ids,
         prepare,
         threshold=2.0,

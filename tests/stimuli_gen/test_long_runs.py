@@ -22,7 +22,7 @@ from neurometamer.resume import only_process
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_hdf5_attributes, write_hdf5
 from stimuli_gen import StepOptions, descend
-from stimuli_gen.adversarial import _class_objective
+from stimuli_gen.adversarial import class_objective
 from stimuli_gen.synthesis.checkpoint import Checkpoint, deferred_interrupt
 from stimuli_gen.synthesis.loop import Start
 
@@ -305,7 +305,7 @@ def test_on_a_cpu_the_batch_size_changes_nothing(batch_size, lite0):
         return Start(image=image, context={"target": random.integers(1000), "anchor": image})
 
     def make(size):
-        objective = _class_objective(lite0, "log_probability", 1e-3)
+        objective = class_objective(lite0, "log_probability", 1e-3)
         return descend_with(
             objective,
             ids,

@@ -8,7 +8,7 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.run_options import RunOptions
 from stimuli_gen import StepOptions, descend
-from stimuli_gen.adversarial import _class_objective
+from stimuli_gen.adversarial import class_objective
 from stimuli_gen.stimuli import from_8bit, to_8bit
 from stimuli_gen.synthesis.constraints import BALLS
 from stimuli_gen.synthesis.loop import Start, shown
@@ -111,7 +111,7 @@ def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
         return Start(image=image, context={"target": random.integers(1000), "anchor": image})
 
     def make(some):
-        objective = _class_objective(model, "log_probability", 1e-3)
+        objective = class_objective(model, "log_probability", 1e-3)
         return descend_with(
             objective,
             some,
