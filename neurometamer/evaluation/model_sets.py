@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -465,9 +466,8 @@ def _make(
         stage=job["stage"],
         preset=job["preset"],
         seed=job["seed"],
-        batch_size=run.batch_size,
         nulls=own,
-        resume=folder / PIECES,
+        run=replace(run, resume=folder / PIECES, progress=None),
         **job["options"],
     )
     write_pictures(stimuli, folder)
