@@ -27,8 +27,8 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import file_name
 from stimuli_gen.categories import N_IMAGENET, to_sixteen
 from stimuli_gen.similarity import CRITERIA, METRICS, finite_responses, inversion_loss
-from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
-from stimuli_gen.stored_images import ImagesOnDisk
+from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.stored_images import ImagesOnDisk, from_8bit, read_png, to_8bit
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
