@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "animation": ["animate_folder", "frame_recorder", "write_animation"],
         "categories": ["sixteen_classes", "to_sixteen"],
         "controls": ["CONTROLS", "control_images"],
+        "criteria": ["judge", "same_class"],
         "depth": ["depth_units", "resolve_stage"],
         "synthesis.loop": ["descend"],
         "greedy": ["greedy_interference"],
@@ -37,6 +38,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_stimuli",
         ],
         "targets": ["choose_targets"],
-        "validity": ["judge", "same_class"],
     },
 )
