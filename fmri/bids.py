@@ -15,10 +15,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
+
+Reader = TypeVar("Reader")
 
 RUN_LABELS = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")
 """Labels that an image shares with the tables of its run."""
@@ -155,6 +157,40 @@ def run_number(label: str) -> str:
     ('1', '10')
     """
     return _plain_label("run", label)
+
+
+def find_reader(readers: Mapping[str, Reader], path: str | os.PathLike[str], what: str) -> Reader:
+    """Find the reader of a file by the ending of its name.
+
+    Parameters
+    ----------
+    readers : mapping of str to callable
+        Ending → reader; the entry ``""``, where there is one, is for all other endings.
+    path : path-like
+        The file; capitals in its ending do not matter.
+    what : str
+        What it should hold, for the message.
+
+    Returns
+    -------
+    callable
+        That of the longest ending that fits.
+
+    Raises
+    ------
+    InputError
+        When no ending fits.
+
+    Examples
+    --------
+    >>> find_reader({".nii": "plain", ".nii.gz": "packed"}, "sub-01_bold.nii.gz", "images")
+    'packed'
+    """
+    name = Path(path).name
+    fitting = [ending for ending in readers if name.lower().endswith(ending)]
+    if not fitting:
+        raise unknown_name(f"ending of {what} ({name})", Path(path).suffix, readers)
+    return readers[max(fitting, key=len)]
 
 
 # ----------------------------------------------------------------------------------------- sidecars

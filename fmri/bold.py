@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from fmri.bids import (
     SliceTimes,
     check_same_labels,
     file_labels,
+    find_reader,
     read_sidecar,
     repetition_time,
     run_number,
@@ -409,8 +410,9 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
             f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or "
             "copy it again."
         )
+    read = find_reader(IMAGE_READERS, path, "an image")
     try:
-        image = nibabel.load(path)
+        image = read(path)
     except Exception as error:  # a damaged header makes nibabel fail in many ways
         raise InputError(
             f"{path} is not a readable NIfTI image ({_one_line(error)}); copy or convert it again."
@@ -428,6 +430,20 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         )
     return image  # type: ignore[return-value]
 
+
+def _load(path: str | os.PathLike[str]) -> Any:
+    import nibabel
+
+    return nibabel.load(path)
+
+
+IMAGE_READERS: dict[str, Callable[[str | os.PathLike[str]], Any]] = {
+    ".nii": _load,
+    ".nii.gz": _load,
+    "": _load,
+}
+"""Ending of an image → its reader, which returns a ``nibabel.Nifti1Image``; ``""`` is for all other
+endings, and nibabel decides. A format is added by an entry here."""
 
 _CONVERT = "convert it to .nii.gz"
 _OTHERWISE = {
@@ -479,6 +495,9 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
     from nibabel.openers import ImageOpener
 
     raw: Any = image.dataobj
+    if isinstance(raw, np.ndarray):  # of a reader that holds them in memory
+        yield raw  # type: ignore[misc]
+        return
     spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
     check_promise(
         image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize

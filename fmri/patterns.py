@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.bids import find_reader
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest
@@ -478,7 +479,7 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     Parameters
     ----------
     path : path-like
-        The file.
+        The file; its ending tells how it is read (`PATTERN_READERS`).
 
     Returns
     -------
@@ -488,7 +489,7 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     Raises
     ------
     InputError
-        When the file is missing, is not HDF5 or holds something else.
+        When the file is missing, is not HDF5 or holds something else, or its ending is unknown.
 
     Examples
     --------
@@ -505,12 +506,23 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     >>> read_patterns(file).digest == patterns.digest
     True
     """
+    return find_reader(PATTERN_READERS, path, "patterns")(path)
+
+
+def _read_hdf5(path: str | os.PathLike[str]) -> Patterns:
     return Patterns(
         values=read_hdf5_array(path, "values"),
         observations=read_hdf5_table(path, "observations"),
         voxels=read_hdf5_table(path, "voxels"),
         provenance=read_hdf5_attributes(path).get("provenance", {}),
     )
+
+
+PATTERN_READERS: dict[str, Callable[[str | os.PathLike[str]], Patterns]] = {
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+}
+"""Ending of a file of patterns → its reader; a format is added by an entry here."""
 
 
 def _named_columns(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from fmri.bids import find_reader
 from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.store import read_table
 
@@ -21,6 +22,15 @@ NO_TRIAL_TYPE = "n/a"
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 """Endings that are cut from file names that stand for stimuli."""
+
+TABLE_READERS: dict[str, Callable[..., pd.DataFrame]] = {
+    ".tsv": read_table,
+    ".csv": read_table,
+    "": read_table,
+}
+"""Ending of a table → its reader; ``""`` is for all other endings. It is called as
+`neurometamer.store.read_table`: with the file, and by keyword with ``text`` (columns of names) and
+``once`` (columns of which there may be one only). A format is added by an entry here."""
 
 Table = str | os.PathLike[str] | pd.DataFrame
 
@@ -50,7 +60,9 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         table, where = events.copy(), "the events"
     else:
         once = ["onset", "duration", condition_column]
-        table, where = read_table(events, text=[condition_column], once=once), str(events)
+        where = str(events)
+        read = find_reader(TABLE_READERS, events, "a table")
+        table = read(events, text=[condition_column], once=once)
         _check_no_line_breaks(table, where)
     needed = ("onset", "duration", condition_column)
     missing = [name for name in needed if name not in table.columns]
@@ -208,8 +220,11 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     InputError
         When the table has no header, or lacks a column.
     """
-    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds, once=None)
-    if not isinstance(confounds, pd.DataFrame):
+    if isinstance(confounds, pd.DataFrame):
+        table = confounds
+    else:
+        read = find_reader(TABLE_READERS, confounds, "a table")
+        table = read(confounds, once=None)
         _check_header(table, str(confounds))
     if columns is None:
         has_motion = set(MOTION_COLUMNS) <= set(table.columns)
