@@ -126,6 +126,23 @@ class BoldRun:
             confounds = checked_confounds(self.confounds, self.n_volumes, self.label)
             object.__setattr__(self, "confounds", confounds)
 
+    def _summary(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "image": self.label,
+            "n_volumes": self.n_volumes,
+            "t_r": self.t_r,
+            "n_events": len(self.events),
+            "conditions": self.events["trial_type"].unique().tolist(),
+        }
+        if self.confounds is not None:
+            shown["confounds"] = self.confounds.columns.tolist()
+        for name in ("subject", "session", "run"):
+            if getattr(self, name):
+                shown[name] = getattr(self, name)
+        if self.simulated:
+            shown["simulated"] = True
+        return shown
+
     @property
     def label(self) -> str:
         """Name of the run in messages.

@@ -6,12 +6,15 @@ adversarial images); the float pixels are kept beside it in HDF5.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +41,9 @@ from stimuli_gen.stored_images import read_png as read_png
 from stimuli_gen.stored_images import to_8bit as to_8bit
 from stimuli_gen.stored_images import write_png as write_png
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
 _TEXT = (
     *REQUIRED_COLUMNS,
@@ -53,6 +59,8 @@ _WHOLE = ("target_index", "top1_index", "steps", "seed")
 _YES_NO = ("success", "confirmed")
 _SHEET = 200
 """Most images on a contact sheet."""
+_SHOWN, _SHOWN_SIDE = 12, 96
+"""Most images in a notebook, and their longer side in pixels."""
 _SSIM_WINDOW = 11
 
 
@@ -102,6 +110,38 @@ class StimulusSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def _summary(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "images": self.images,
+            "table": self.table,
+            "kinds": self.table["kind"].value_counts(sort=False).to_dict(),
+        }
+        if isinstance(self.images, ImagesOnDisk):
+            shown["on_disk"] = str(getattr(self.images, "path", type(self.images).__name__))
+        if self.provenance:
+            shown["provenance"] = self.provenance
+        return shown
+
+    def _repr_html_(self) -> str:
+        """Show the first images with their ids and kinds, as notebooks do; no others are read."""
+        cells = []
+        for row in range(min(len(self), _SHOWN)):
+            stimulus_id, kind = self.table["id"].iloc[row], self.table["kind"].iloc[row]
+            buffer = io.BytesIO()
+            _thumbnail(self.images[slice(row, row + 1)][0], _SHOWN_SIDE).save(buffer, format="PNG")
+            pixels = base64.b64encode(buffer.getvalue()).decode()
+            words = html.escape(f"{stimulus_id} ({kind})")
+            cells.append(
+                '<figure style="display:inline-block;margin:4px">'
+                f'<img alt="{words}" src="data:image/png;base64,{pixels}">'
+                f"<figcaption>{words}</figcaption></figure>"
+            )
+        height, width = self.images.shape[2:]
+        title = f"{len(self)} images of {height} x {width} pixels"
+        rest = len(self) - len(cells)
+        more = f"<p>and {rest} more</p>" if rest else ""
+        return f"<div><p>{title}</p>{''.join(cells)}{more}</div>"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -574,9 +614,7 @@ def write_contact_sheet(
         file = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
         font = ImageFont.truetype(file, size=10)
     for row, stimulus_id in enumerate(stimuli.ids[:n]):
-        levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
-        small = Image.fromarray(np.ascontiguousarray(levels))
-        small.thumbnail((side, side))
+        small = _thumbnail(stimuli.images[slice(row, row + 1)][0], side)
         left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
         sheet.paste(small, (left, top))
         shown, keep = stimulus_id, len(stimulus_id)
@@ -588,6 +626,16 @@ def write_contact_sheet(
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
+
+
+def _thumbnail(image: np.ndarray, side: int) -> Image.Image:
+    """Make an image small; `side` is the longer one, pixels."""
+    from PIL import Image
+
+    levels = to_8bit(image).transpose(1, 2, 0)
+    small = Image.fromarray(np.ascontiguousarray(levels))
+    small.thumbnail((side, side))
+    return small
 
 
 @checked
