@@ -38,8 +38,9 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     InputError
         When it cannot be read, holds other values or no voxel.
     """
-    mask = read_masks({"searchlight": path}, path)["searchlight"]
-    return mask, np.asarray(open_nifti(path).affine, dtype=np.float64)
+    masks = read_masks({"searchlight": path}, path)
+    affine = open_nifti(path).affine
+    return masks["searchlight"], np.asarray(affine, dtype=np.float64)
 
 
 def mask_places(
