@@ -36,8 +36,7 @@ from neurometamer.store import file_name, read_table, write_json, write_table, w
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.conversion import cannot_use, open_photograph
-from stimuli_gen.stimuli import write_png
-from stimuli_gen.stored_images import from_8bit
+from stimuli_gen.stored_images import from_8bit, write_png
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -26,7 +26,7 @@ from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.photographs import Preprocessing, read_images
-from stimuli_gen.stimuli import read_png, read_stimuli
+from stimuli_gen.stimuli import read_stimuli
 from stimuli_gen.stored_images import digest_images, digest_levels
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk
 
     All files are tried now.
     """
-    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
+    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles, read_png
 
     files = {name: folder / "png" / f"{file_name(name)}.png" for name in metamers.ids}
     shape = tuple(metamers.images.shape)
