@@ -15,8 +15,6 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
-from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
-from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import permutation_p
 from neurometamer.summaries import short_repr
 
@@ -170,8 +168,58 @@ def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
 # -------------------------------------------------------------------------------- families of tests
 
 
-CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
-"""Corrections for many tests (`neurometamer.stats.intervals.correct_p`), and none."""
+P_CORRECTIONS = ("bonferroni", "holm", "fdr")
+"""Times the number of tests; step by step, Holm (1979); Benjamini & Hochberg (1995)."""
+
+CORRECTIONS = (*P_CORRECTIONS, "none")
+"""Corrections for many tests (`correct_p`), and none."""
+
+
+@checked
+def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarray:
+    """Correct p values for the number of tests; missing ones are no tests.
+
+    Parameters
+    ----------
+    p : ndarray
+        The whole family of tests, any shape; NaN where there was no test.
+    method : {"bonferroni", "holm", "fdr"}
+        One of `P_CORRECTIONS`.
+
+    Returns
+    -------
+    ndarray
+        Corrected p values of the same shape, at most 1.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, or p outside 0 to 1.
+
+    Examples
+    --------
+    >>> correct_p(np.array([0.01, 0.5, np.nan]), "bonferroni").tolist()
+    [0.02, 1.0, nan]
+    """
+    if method not in P_CORRECTIONS:
+        raise unknown_name("correction", method, P_CORRECTIONS)
+    flat = np.asarray(p, dtype=np.float64).ravel()
+    there = np.flatnonzero(~np.isnan(flat))
+    if ((flat[there] < 0) | (flat[there] > 1)).any():
+        raise InputError(
+            f"p values must lie between 0 and 1, not {flat[there].min():g} to "
+            f"{flat[there].max():g}."
+        )
+    corrected = np.full(flat.size, np.nan)
+    order = there[np.argsort(flat[there])]
+    if method == "bonferroni":
+        corrected[there] = flat[there] * len(there)
+    elif method == "holm":
+        corrected[order] = np.maximum.accumulate(flat[order] * np.arange(len(order), 0, -1))
+    else:
+        steps = flat[order] * len(order) / np.arange(1, len(order) + 1)
+        corrected[order] = np.minimum.accumulate(steps[::-1])[::-1]
+    return np.minimum(corrected, 1).reshape(np.shape(p))
 
 
 @checked

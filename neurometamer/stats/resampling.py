@@ -97,3 +97,39 @@ def percentile_interval(
         ends[:, defined] = np.nanpercentile(flat[:, defined], [tail, 100 - tail], axis=0)
     low, high = ends.reshape(2, *samples.shape[1:])
     return low, high
+
+
+def t_interval(
+    value: np.ndarray, variance: np.ndarray, dof: float, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take the central interval of a t distribution.
+
+    Parameters
+    ----------
+    value : ndarray
+        Middle of the interval.
+    variance : ndarray
+        Squared standard error, of the same shape; negative ones count as 0.
+    dof : float
+        Degrees of freedom, positive.
+    confidence : float
+        In (0, 1).
+
+    Returns
+    -------
+    tuple of ndarray
+        Low and high end.
+
+    Raises
+    ------
+    InputError
+        When `confidence` or `dof` is out of range.
+    """
+    from scipy.stats import t
+
+    if not 0 < confidence < 1 or not dof > 0:
+        raise InputError(
+            f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}."
+        )
+    half = t.ppf((1 + confidence) / 2, dof) * np.sqrt(np.maximum(variance, 0))
+    return value - half, value + half

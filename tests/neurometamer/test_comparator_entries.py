@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from neurometamer.cli.app import app
 from neurometamer.errors import InputError
-from neurometamer.rsa.bootstrap import bootstrap_comparison
+from neurometamer.rsa.bootstrap import bootstrap_comparison, resampled
 from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS, Comparator, comparator
 from neurometamer.rsa.compare import compare_rdms
@@ -22,7 +22,6 @@ from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.permutation import permuted_comparison, prepared
-from neurometamer.rsa.resamples import resampled
 from neurometamer.stats.permutation import permutation_orders
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.study.settings import Rsa

@@ -16,8 +16,8 @@ from neurometamer.rsa.comparators.ranks import centered_ranks
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
-from neurometamer.stats.intervals import t_interval
 from neurometamer.stats.permutation import permutation_p, permute_pairs
+from neurometamer.stats.resampling import t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
