@@ -41,7 +41,9 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     """
     if n_resamples < 0:
         raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
-    return generator(seed, "bootstrap", n).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    random = generator(seed, "bootstrap", n)
+    chances = np.full(n, 1 / n)
+    return random.multinomial(n, chances, size=n_resamples)
 
 
 def pair_weights(counts: np.ndarray) -> np.ndarray:
@@ -62,7 +64,8 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
         Weights as float64.
     """
     first, second = np.triu_indices(counts.shape[1], 1)
-    return (counts[:, first] * counts[:, second]).astype(np.float64)
+    copies = counts[:, first] * counts[:, second]
+    return copies.astype(np.float64)
 
 
 def percentile_interval(
@@ -89,13 +92,15 @@ def percentile_interval(
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
-    flat = samples.reshape(len(samples), int(np.prod(samples.shape[1:])))
-    ends = np.full((2, flat.shape[1]), np.nan)
-    defined = np.isfinite(flat).any(axis=0)
-    if defined.any():
+    shape = samples.shape[1:]
+    columns = samples.reshape(len(samples), int(np.prod(shape)))
+    ends = np.full((2, columns.shape[1]), np.nan)
+    is_defined = np.isfinite(columns).any(axis=0)
+    if is_defined.any():
         tail = 50 * (1 - confidence)
-        ends[:, defined] = np.nanpercentile(flat[:, defined], [tail, 100 - tail], axis=0)
-    low, high = ends.reshape(2, *samples.shape[1:])
+        percents = [tail, 100 - tail]
+        ends[:, is_defined] = np.nanpercentile(columns[:, is_defined], percents, axis=0)
+    low, high = ends.reshape(2, *shape)
     return low, high
 
 
@@ -131,5 +136,6 @@ def t_interval(
         raise InputError(
             f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}."
         )
-    half = t.ppf((1 + confidence) / 2, dof) * np.sqrt(np.maximum(variance, 0))
+    quantile = t.ppf((1 + confidence) / 2, dof)
+    half = quantile * np.sqrt(np.maximum(variance, 0))
     return value - half, value + half

@@ -16,12 +16,15 @@ import numpy as np
 from neurometamer.errors import unknown_name
 from neurometamer.rsa.comparators.ranks import (
     SCALES,
+    Scores,
     centered,
     centered_ranks,
     check_sides,
+    divide_by_root,
     over_blocks,
     rank_product,
     raw,
+    scaled_once,
     weighted_cosine,
 )
 from neurometamer.rsa.comparators.resampled import (
@@ -56,10 +59,7 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     >>> spearman(np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])).tolist()
     [[0.5]]
     """
-    check_sides(a, b, weights)
-    return over_blocks(
-        weighted_cosine, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights
-    )
+    return _compare_scores(weighted_cosine, centered_ranks, a, b, weights)
 
 
 def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -79,10 +79,7 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is constant.
     """
-    check_sides(a, b, weights)
-    return over_blocks(
-        weighted_cosine, centered(a), centered(b), len(a) + len(b), a.shape[1], weights
-    )
+    return _compare_scores(weighted_cosine, centered, a, b, weights)
 
 
 def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -102,8 +99,7 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is zero throughout.
     """
-    check_sides(a, b, weights)
-    return over_blocks(weighted_cosine, raw(a), raw(b), len(a) + len(b), a.shape[1], weights)
+    return _compare_scores(weighted_cosine, raw, a, b, weights)
 
 
 def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -129,16 +125,31 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     ----------
     Schütt et al. (2023), eLife 12:e82566.
     """
+    return _compare_scores(rank_product, centered_ranks, a, b, weights)
+
+
+def _compare_scores(
+    combine: Callable[..., np.ndarray],
+    scale: Callable[[np.ndarray], Scores],
+    a: np.ndarray,
+    b: np.ndarray,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """Compare scaled RDMs, in each resample where there are weights."""
     check_sides(a, b, weights)
-    return over_blocks(
-        rank_product, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights
-    )
+    n_rdms = len(a) + len(b)
+    return over_blocks(combine, scale(a), scale(b), n_rdms, a.shape[1], weights)
 
 
-# --- vectors
+# ----------------------------------------------------------------------------- prepared vectors
 
 Sides = tuple[np.ndarray, np.ndarray]
-"""Vectors of an RDM as the first and as the second of the two that are compared."""
+"""Vectors of an RDM as the first and as the second of the two that are compared.
+
+Their inner product is a comparator, in whatever order the conditions come. Ranks, centering and
+lengths do not depend on that order, so that they are computed once, and a permutation of the
+conditions is one gather and one matrix product.
+"""
 
 
 def unit(x: np.ndarray) -> Sides:
@@ -159,7 +170,7 @@ def unit(x: np.ndarray) -> Sides:
     >>> unit(np.array([[3.0, 0, 4]]))[0].tolist()
     [[0.6, 0.0, 0.8]]
     """
-    vectors = _divide_by_lengths(x, np.einsum("rp,rp->r", x, x))
+    vectors = divide_by_root(x, np.einsum("rp,rp->r", x, x)[:, np.newaxis])
     return vectors, vectors
 
 
@@ -176,7 +187,8 @@ def unit_centered(x: np.ndarray) -> Sides:
     tuple of ndarray, shape (n_rdms, n_pairs)
         Both sides, which are the same array; NaN where an RDM is constant.
     """
-    return unit(x - x.mean(axis=1, keepdims=True))
+    means = x.mean(axis=1, keepdims=True)
+    return unit(x - means)
 
 
 def unit_ranks(x: np.ndarray) -> Sides:
@@ -192,7 +204,7 @@ def unit_ranks(x: np.ndarray) -> Sides:
     tuple of ndarray, shape (n_rdms, n_pairs)
         Both sides, which are the same array; NaN where an RDM is constant.
     """
-    return unit(_centered_ranks(x))
+    return unit(scaled_once(centered_ranks, x))
 
 
 def ranks_without_ties(x: np.ndarray) -> Sides:
@@ -209,7 +221,8 @@ def ranks_without_ties(x: np.ndarray) -> Sides:
         Both sides, which are the same array; 0 where an RDM is constant.
     """
     n = x.shape[1]
-    vectors = _centered_ranks(x) / np.sqrt((n**3 - n) / 12)
+    length = np.sqrt((n**3 - n) / 12)
+    vectors = scaled_once(centered_ranks, x) / length
     return vectors, vectors
 
 
@@ -229,26 +242,13 @@ def whitened_vectors(x: np.ndarray, *, center: bool) -> Sides:
         Dissimilarities, and the same times the inverse covariance of their errors; NaN where an RDM
         has the length 0.
     """
-    values, white = Whitened(x, center)(np.ones((1, x.shape[1])))
-    squares = np.einsum("rp,rp->r", values[0], white[0])
-    return _divide_by_lengths(values[0], squares), _divide_by_lengths(white[0], squares)
+    whiten = Whitened(x, center)
+    values, white = whiten(np.ones((1, x.shape[1])))
+    squares = np.einsum("rp,rp->r", values[0], white[0])[:, np.newaxis]
+    return divide_by_root(values[0], squares), divide_by_root(white[0], squares)
 
 
-def _centered_ranks(x: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    return rankdata(x, axis=1) - (x.shape[1] + 1) / 2
-
-
-def _divide_by_lengths(x: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Divide rows by the roots of their squared lengths; NaN where a length is 0."""
-    squares = squares[:, np.newaxis]
-    with np.errstate(invalid="ignore"):
-        lengths = np.sqrt(squares)
-    return np.divide(x, lengths, out=np.full(x.shape, np.nan), where=squares > 0)
-
-
-# --- table
+# ------------------------------------------------------------------------------------- the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +277,8 @@ class Comparator:
         RDMs (n_rdms, n_pairs) to two arrays of vectors of this shape, whose inner product is the
         similarity in whatever order the conditions come. Without it every permutation is compared
         anew.
+    rsatoolbox : str
+        Its name in rsatoolbox, where that differs.
     resample : callable, optional
         ``(models, data, regions)`` to a quick `Resamples`. Without it every resample is compared
         with `compute`.
@@ -288,6 +290,7 @@ class Comparator:
     needs_zero: bool = False
     weighs_pairs: bool = True
     prepare: Callable[[np.ndarray], Sides] | None = None
+    rsatoolbox: str = ""
     resample: Callable[..., Resamples] | None = None
 
     def __post_init__(self) -> None:
@@ -345,9 +348,9 @@ class Comparator:
         Resamples
             The quick way of this comparator, or the one that fits all.
         """
-        if self.resample is not None:
-            return self.resample(models, data, regions)
-        return Resamples(models, data, regions, compute=self.compute, scale=self.scale)
+        if self.resample is None:
+            return Resamples(models, data, regions, compute=self.compute, scale=self.scale)
+        return self.resample(models, data, regions)
 
 
 COMPARATORS: dict[str, Comparator] = {
@@ -360,12 +363,14 @@ COMPARATORS: dict[str, Comparator] = {
     "pearson": Comparator(
         compute=pearson,
         help="correlation of dissimilarities",
+        rsatoolbox="corr",
         scale="z-scored",
         prepare=unit_centered,
         resample=partial(ProductResamples, center=True),
     ),
     "tau-a": Comparator(
-        compute=tau_a, help="Kendall's tau-a: share of concordant minus discordant pairs of pairs"
+        compute=tau_a,
+        help="Kendall's tau-a: share of concordant minus discordant pairs of pairs",
     ),
     "rho-a": Comparator(
         compute=rho_a,
@@ -384,6 +389,7 @@ COMPARATORS: dict[str, Comparator] = {
     "whitened-cosine": Comparator(
         compute=whitened_cosine,
         help="cosine, whitened by the covariance of the errors",
+        rsatoolbox="cosine_cov",
         scale="unit-length",
         needs_zero=True,
         weighs_pairs=False,
@@ -393,6 +399,7 @@ COMPARATORS: dict[str, Comparator] = {
     "whitened-pearson": Comparator(
         compute=whitened_pearson,
         help="correlation, whitened by the covariance of the errors",
+        rsatoolbox="corr_cov",
         scale="z-scored",
         weighs_pairs=False,
         prepare=partial(whitened_vectors, center=True),
@@ -401,7 +408,7 @@ COMPARATORS: dict[str, Comparator] = {
 }
 """Name of a comparator to its entry. An entry added here is known everywhere."""
 
-ALIASES = {"corr": "pearson", "cosine_cov": "whitened-cosine", "corr_cov": "whitened-pearson"}
+ALIASES = {entry.rsatoolbox: name for name, entry in COMPARATORS.items() if entry.rsatoolbox}
 """rsatoolbox's name of a comparator to ours, where they differ; its ``kendall`` is tau-b."""
 
 
@@ -428,10 +435,12 @@ def comparator_name(by: str) -> str:
     >>> comparator_name("corr_cov")
     'whitened-pearson'
     """
-    name = ALIASES.get(by, by)
-    if name not in COMPARATORS:
-        raise unknown_name("comparison", by, COMPARATORS)
-    return name
+    if by in COMPARATORS:
+        return by
+    for name, entry in COMPARATORS.items():
+        if entry.rsatoolbox == by and by:
+            return name
+    raise unknown_name("comparison", by, COMPARATORS)
 
 
 def comparator(by: str) -> Comparator:
@@ -473,4 +482,8 @@ def linear_comparators() -> list[str]:
     >>> linear_comparators()
     ['spearman', 'pearson', 'rho-a', 'cosine']
     """
-    return [name for name, entry in COMPARATORS.items() if entry.linear]
+    names = []
+    for name, entry in COMPARATORS.items():
+        if entry.linear:
+            names.append(name)
+    return names

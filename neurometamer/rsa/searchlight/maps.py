@@ -18,7 +18,7 @@ from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
-from neurometamer.rsa.permutation import permuted_pairs, prepared
+from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import Question as Question
 from neurometamer.rsa.searchlight.questions import Responses
@@ -27,7 +27,7 @@ from neurometamer.rsa.searchlight.questions import model_questions as model_ques
 from neurometamer.rsa.searchlight.questions import place_responses as place_responses
 from neurometamer.rsa.searchlight.questions import reliability_question as reliability_question
 from neurometamer.rsa.searchlight.runs import RunResponses, RunTable
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.stats.permutation import p_from_count, pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def run_searchlight(
     n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
     shuffles = np.empty((n_permutations, n_pairs), dtype=np.int32)
     for shuffle in shuffles:
-        shuffle[:] = permuted_pairs(order[random.permutation(len(order))[place]])
+        shuffle[:] = pair_positions(order[random.permutation(len(order))[place]], len(order))
     n = len(neighborhoods)
     tally = _Tally(n, len(question.ids), n_permutations)
     wanted, done = np.flatnonzero(present), 0
