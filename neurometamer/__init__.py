@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.bootstrap": ["bootstrap_comparison", "dual_bootstrap"],
         "rsa.ceilings": ["noise_ceiling"],
         "rsa.cka": ["linear_cka"],
-        "rsa.compare": ["compare_rdms", "layer_by_roi", "partial_spearman"],
+        "rsa.compare": ["ComparisonOptions", "compare_rdms", "layer_by_roi", "partial_spearman"],
         "rsa.controls": ["control_rdms"],
         "rsa.permutation": ["permuted_comparison"],
         "stats.families": ["combine_p", "correct_families", "correct_p", "joint_p", "mann_kendall"],

@@ -63,11 +63,12 @@ class Resampled:
         ndarray, shape (n_resamples, n_models)
             NaN where none was drawn.
         """
+        similarity = self.similarity[:, :, rows]
         if self.subject_counts is None:
-            return self.similarity[:, :, rows].mean(axis=2)
+            return similarity.mean(axis=2)
         copies = self.subject_counts[:, rows].astype(np.float64)
+        total = np.einsum("rmd,rd->rm", similarity, copies)
         with np.errstate(invalid="ignore"):
-            total = np.einsum("rmd,rd->rm", self.similarity[:, :, rows], copies)
             return total / copies.sum(axis=1, keepdims=True)
 
     def mean_bounds(self, rows: np.ndarray) -> np.ndarray:
@@ -89,8 +90,9 @@ class Resampled:
         if self.subject_counts is None:
             return bounds.mean(axis=2)
         drawn = self.subject_counts[:, rows] > 0
+        total = np.where(drawn, bounds, 0).sum(axis=2)
         with np.errstate(invalid="ignore"):
-            return np.where(drawn, bounds, 0).sum(axis=2) / drawn.sum(axis=1)
+            return total / drawn.sum(axis=1)
 
 
 def resampled(
@@ -123,10 +125,14 @@ def resampled(
     Resampled
         Similarity and ceilings.
     """
-    work = comparator(by).resamples(models, data, [] if regions is None else regions)
+    entry = comparator(by)
+    work = entry.resamples(models, data, [] if regions is None else regions)
     similarity = np.full((len(counts), len(models), len(data)), np.nan)
-    bounds = None if regions is None else np.full((2, len(counts), len(data)), np.nan)
-    defined = np.flatnonzero((counts > 0).sum(axis=1) >= MIN_IMAGES)
+    bounds = None
+    if regions is not None:
+        bounds = np.full((2, len(counts), len(data)), np.nan)
+    n_images_drawn = (counts > 0).sum(axis=1)
+    defined = np.flatnonzero(n_images_drawn >= MIN_IMAGES)
     for rows in work.blocks(defined):
         people = np.ones((len(rows), len(data)))
         if subject_counts is not None:
@@ -197,16 +203,22 @@ def bootstrap_comparison(
     ((2, 1), (2, 2))
     """
     values = subject_samples(
-        models, data, counts, by=by, ceiling=ceiling, groups=groups, subject_counts=subject_counts
+        models,
+        data,
+        counts,
+        by=by,
+        ceiling=ceiling,
+        groups=groups,
+        subject_counts=subject_counts,
     )
     regions = _regions(groups, len(data))
     samples = np.stack([values.mean(rows) for rows in regions], axis=1)
-    if groups is None:
-        samples = samples[:, 0]
-    if values.bounds is None:
-        return samples, None
-    bounds = np.stack([values.mean_bounds(rows) for rows in regions], axis=2)
-    return samples, bounds[:, :, 0] if groups is None else bounds
+    bounds = None
+    if values.bounds is not None:
+        bounds = np.stack([values.mean_bounds(rows) for rows in regions], axis=2)
+    if groups is not None:
+        return samples, bounds
+    return samples[:, 0], None if bounds is None else bounds[:, :, 0]
 
 
 def subject_samples(
@@ -265,16 +277,22 @@ def _checked(
         )
     if (counts < 0).any():
         below = np.flatnonzero((counts < 0).any(axis=1))
-        raise InputError(f"counts has negative numbers in resample(s) {name_ids(below)}.")
+        raise InputError(
+            f"counts has negative numbers in resample(s) {name_ids(below)}; give 0 or more copies."
+        )
     for vectors, name in ((models, "model"), (data, "data")):
-        if bad := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+        is_finite = np.isfinite(vectors).all(axis=1)
+        if not is_finite.all():
+            bad = np.flatnonzero(~is_finite).tolist()
             raise InputError(
                 f"dissimilarities are NaN or infinite in {name} RDM(s) {bad}; leave those out."
             )
-        if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
+        is_flat = np.ptp(vectors, axis=1) == 0
+        if is_flat.any():
+            flat = np.flatnonzero(is_flat).tolist()
             raise InputError(
                 f"all dissimilarities are equal in {name} RDM(s) {flat}, so they correlate with "
-                "nothing."
+                "nothing; leave those out."
             )
     return models.astype(np.float64), data.astype(np.float64), counts
 
@@ -283,9 +301,12 @@ def _regions(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
     if groups is None:
         return [np.arange(n)]
     if len(groups) != n:
-        raise InputError(f"groups names {len(groups)} RDMs; there are {n}.")
+        raise InputError(f"groups names {len(groups)} RDMs; there are {n}: give one label each.")
     labels = np.array([str(group) for group in groups])
-    return [np.flatnonzero(labels == region) for region in dict.fromkeys(labels.tolist())]
+    regions = []
+    for region in dict.fromkeys(labels.tolist()):
+        regions.append(np.flatnonzero(labels == region))
+    return regions
 
 
 # ------------------------------------------------------------------------------ images and subjects
@@ -391,13 +412,14 @@ def dual_bootstrap(
     ([0.71, 0.19], [0.38, -0.45], 3)
     """
     models, data, counts = _checked(models, data, counts)
-    n_subjects, n = len(data), counts.shape[1]
+    n_models, n_subjects, n = len(models), len(data), counts.shape[1]
     if n_subjects < 2:
         raise InputError(
-            "a bootstrap over subjects needs at least 2 subjects; resample the images instead."
+            f"a bootstrap over subjects needs at least 2 subjects; there is {n_subjects}. Resample "
+            "the images instead."
         )
-    every = np.ones_like(counts)
-    draws = ((counts, subject_counts), (every, subject_counts), (counts, None))
+    once = np.ones_like(counts)
+    draws = ((counts, subject_counts), (once, subject_counts), (counts, None))
     samples = []
     for images, people in draws:
         values, bounds = bootstrap_comparison(
@@ -413,16 +435,20 @@ def dual_bootstrap(
             "resamples."
         )
     covariances = np.stack([np.atleast_2d(np.cov(values[usable].T)) for values in samples])
-    m, dof = len(models), min(n_subjects, n) - 1
+    variances = np.einsum("imm->im", covariances[:, :n_models, :n_models])
+    variance = corrected_variance(variances, n_subjects, n)
     similarity = comparator(by)(models, data).mean(axis=1)
-    variance = corrected_variance(np.einsum("imm->im", covariances[:, :m, :m]), n_subjects, n)
+    dof = min(n_subjects, n) - 1
     low, high = t_interval(similarity, variance, dof, confidence)
-    first, second = np.triu_indices(m, 1)
+    first, second = np.triu_indices(n_models, 1)
     differences = _difference(covariances, first, second)
     ceiling_variance = None
     if ceiling:
-        below = [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)]
-        ceiling_variance = corrected_variance(np.stack(below, axis=2), n_subjects, n)
+        every_model = np.arange(n_models)
+        lower = _difference(covariances, every_model, np.full(n_models, n_models))
+        upper = _difference(covariances, every_model, np.full(n_models, n_models + 1))
+        below = np.stack([lower, upper], axis=2)
+        ceiling_variance = corrected_variance(below, n_subjects, n)
     return DualBootstrap(
         similarity=similarity,
         covariances=covariances,
@@ -438,7 +464,8 @@ def dual_bootstrap(
 
 def _difference(covariances: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     variances = np.einsum("iqq->iq", covariances)
-    return variances[:, first] - 2 * covariances[:, first, second] + variances[:, second]
+    shared = 2 * covariances[:, first, second]
+    return variances[:, first] - shared + variances[:, second]
 
 
 def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) -> np.ndarray:
@@ -462,7 +489,9 @@ def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) ->
     samples.
     """
     both, subjects, images = variances
-    people, pictures = n_subjects / (n_subjects - 1), n_images / (n_images - 1)
-    single = people * subjects + pictures * images
-    corrected = single - people * pictures * (both - subjects - images)
-    return np.minimum(np.maximum(np.maximum(corrected, people * subjects), pictures * images), both)
+    of_subjects = n_subjects / (n_subjects - 1) * subjects
+    of_images = n_images / (n_images - 1) * images
+    factor = n_subjects / (n_subjects - 1) * (n_images / (n_images - 1))
+    corrected = of_subjects + of_images - factor * (both - subjects - images)
+    least = np.maximum(np.maximum(corrected, of_subjects), of_images)
+    return np.minimum(least, both)

@@ -42,7 +42,7 @@ def check_sides(
         )
     if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
         raise InputError(
-            f"weights have the shape {np.shape(weights)}; give (n_resamples, {a.shape[1]})."
+            f"weights have the shape {np.shape(weights)}; they need (n_resamples, {a.shape[1]})."
         )
     for side, which in ((a, "first"), (b, "second")):
         is_finite = np.isfinite(side).all(axis=1)

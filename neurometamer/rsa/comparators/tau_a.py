@@ -94,7 +94,8 @@ def _count_pairs(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.
     values = np.empty((len(a), len(b)))
     for i, first in enumerate(left):
         for j, second in enumerate(right):
-            order, joint = first.order, 0.0
+            order = first.order
+            joint = 0.0
             if first.ties:
                 order = np.lexsort((second.groups, first.groups))
                 if second.ties:

@@ -346,7 +346,7 @@ def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
     sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
     if sigma.shape != (n, n) or not np.allclose(sigma, sigma.T):
         raise InputError(
-            f"sigma_k has the shape {sigma_k.shape}; give ({n},) for {n} images, or ({n}, {n}) and "
+            f"sigma_k has the shape {sigma_k.shape}; {n} images need ({n},), or ({n}, {n}) and "
             "symmetric."
         )
     try:
