@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "stats.permutation": ["count_orders", "max_t_p", "permutation_orders"],
         "rsa.subsample": ["activation_units", "pattern_units"],
         "rsa.measures": ["MEASURES"],
+        "rsa.notebook": ["show_rdms"],
         "rsa.noise": ["crossnobis_rdm", "estimate_noise", "residuals_of"],
         "rsa.streaming": ["streamed_rdms"],
         "rsa.layers.weighted": ["best_layers", "fit_layer_weights", "flexible_models"],
