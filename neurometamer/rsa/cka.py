@@ -142,7 +142,23 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
             f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images."
         )
     for gram, name in ((x, "first"), (y, "second")):
-        _check_gram(gram, f"the {name} Gram matrix")
+        what = f"the {name} Gram matrix"
+        if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+            raise InputError(f"{what} has the shape {gram.shape}; it must be (n, n).")
+        is_finite = np.isfinite(gram).all(axis=1)
+        if not is_finite.all():
+            bad = np.flatnonzero(~is_finite)
+            raise InputError(
+                f"{what} holds NaN or infinite values in rows {name_ids(bad)}; leave those out."
+            )
+        slack = 1e-8 * np.abs(gram).max(initial=0)
+        differs = np.abs(gram - gram.T) > slack
+        if differs.any():
+            rows = np.flatnonzero(differs.any(axis=1))
+            raise InputError(
+                f"{what} is not symmetric in rows {name_ids(rows)}; give inner products of the "
+                "images."
+            )
     if len(x) < MIN_IMAGES:
         raise InputError(f"CKA needs at least {MIN_IMAGES} images; there are {len(x)}.")
     left = _centered(_centered(x).T)
@@ -159,24 +175,6 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
         return float("nan")
     shared = _hsic(left, right, debiased)
     return float(shared / np.sqrt(left_square * right_square))
-
-
-def _check_gram(gram: np.ndarray, what: str) -> None:
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
-        raise InputError(f"{what} has the shape {gram.shape}; it must be (n, n).")
-    is_finite = np.isfinite(gram).all(axis=1)
-    if not is_finite.all():
-        bad = np.flatnonzero(~is_finite)
-        raise InputError(
-            f"{what} holds NaN or infinite values in rows {name_ids(bad)}; leave those out."
-        )
-    slack = 1e-8 * np.abs(gram).max(initial=0)
-    differs = np.abs(gram - gram.T) > slack
-    if differs.any():
-        rows = np.flatnonzero(differs.any(axis=1))
-        raise InputError(
-            f"{what} is not symmetric in rows {name_ids(rows)}; give inner products of the images."
-        )
 
 
 def _centered(gram: np.ndarray) -> np.ndarray:

@@ -351,10 +351,10 @@ NO_PARTIAL_P = (
 def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
     """Let a comparator compare all RDMs of two sets in given weights of pairs."""
 
-    def scores(weights: LazyWeights | None) -> np.ndarray:
+    def _scores(weights: LazyWeights | None) -> np.ndarray:
         return compare(a.dissimilarities, b.dissimilarities, weights)
 
-    return scores
+    return _scores
 
 
 def _control_vectors(
@@ -400,7 +400,11 @@ def similarity_values(value: float, low: float, high: float) -> dict[str, float]
     dict of str to float
         similarity, ci_low, ci_high.
     """
-    return {"similarity": float(value), "ci_low": float(low), "ci_high": float(high)}
+    return {
+        "similarity": float(value),
+        "ci_low": float(low),
+        "ci_high": float(high),
+    }
 
 
 # ---------------------------------------------------------------------------------- layers and ROIs
@@ -670,32 +674,29 @@ def partial_spearman(
     n_a = len(a)
     n = n_a + len(b)
 
-    def combine(ac: np.ndarray, y: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    def _combine(ac: np.ndarray, y: np.ndarray, copies: np.ndarray) -> np.ndarray:
         rows = np.concatenate([ac[:, :n_a], y, ac[:, n_a:]], axis=1)
         weighed = rows * copies[:, np.newaxis]
         gram = weighed @ rows.transpose(0, 2, 1)
-        return _partial_correlations(gram, n)[:, :n_a, n_a:]
+        squares = np.einsum("mii->mi", gram)
+        lengths = np.sqrt(squares)
+        scale = np.zeros_like(lengths)
+        np.divide(1, lengths, out=scale, where=lengths > 0)
+        gram = gram * scale[:, :, np.newaxis] * scale[:, np.newaxis]
+        inverse = np.linalg.pinv(gram[:, n:, n:], rcond=1e-10, hermitian=True)
+        across = gram[:, :n, n:]
+        explained = across @ inverse @ across.transpose(0, 2, 1)
+        rest = gram[:, :n, :n] - explained
+        left = np.einsum("mii->mi", rest)
+        left = np.where(left > 1e-12, left, np.nan)
+        squares = left[:, :, np.newaxis] * left[:, np.newaxis]
+        correlations = rest / np.sqrt(squares)
+        return correlations[:, :n_a, n_a:]
 
     left = centered_ranks(np.concatenate([a, controls]))
     right = centered_ranks(b)
     n_rdms = 3 * (n + len(controls))
-    return over_blocks(combine, left, right, n_rdms, a.shape[1], weights)
-
-
-def _partial_correlations(gram: np.ndarray, n: int) -> np.ndarray:
-    """Correlate the first `n` rows given all further ones: (m, n, n)."""
-    lengths = np.sqrt(np.einsum("mii->mi", gram))
-    scale = np.zeros_like(lengths)
-    np.divide(1, lengths, out=scale, where=lengths > 0)
-    gram = gram * scale[:, :, np.newaxis] * scale[:, np.newaxis]
-    across = gram[:, :n, n:]
-    inverse = np.linalg.pinv(gram[:, n:, n:], rcond=1e-10, hermitian=True)
-    explained = across @ inverse @ across.transpose(0, 2, 1)
-    rest = gram[:, :n, :n] - explained
-    left = np.einsum("mii->mi", rest)
-    left = np.where(left > 1e-12, left, np.nan)
-    squares = left[:, :, np.newaxis] * left[:, np.newaxis]
-    return rest / np.sqrt(squares)
+    return over_blocks(_combine, left, right, n_rdms, a.shape[1], weights)
 
 
 def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:

@@ -257,8 +257,18 @@ def compute_rdms(
     if isinstance(x, Dataset):
         return _dataset_rdms(x, ids, table, measure, noise, folds, descriptor)
     if isinstance(x, Mapping):
-        stimuli = _stimuli(ids, table, _patterns_ids(x))
-        return _brain_rdms(x, stimuli, measure, noise, folds)
+        wrong: list[str] = []
+        for subject, patterns in x.items():
+            if not isinstance(patterns, Patterns):
+                wrong.append(f"{subject} ({type(patterns).__name__})")
+        if wrong or not x:
+            raise InputError(
+                "compute_rdms: a mapping must hold Patterns, at least one subject's, not "
+                f"{name_ids(wrong) or 'nothing'}; fmri.read_patterns opens files."
+            )
+        conditions, _ = next(iter(x.values())).means()
+        own_ids = [str(condition) for condition in conditions]
+        return _brain_rdms(x, _stimuli(ids, table, own_ids), measure, noise, folds)
     if x is None or isinstance(x, (str, os.PathLike, Patterns)):
         raise InputError(
             "compute_rdms: x must be an array (stimuli, units), Activations, a mapping of subject "
@@ -291,22 +301,6 @@ def _stimuli(
         return table
     rows = match_ids(table["id"], ids, "the stimulus table", "the ids given")
     return table.iloc[rows]
-
-
-def _patterns_ids(patterns_by_subject: Mapping[str, Patterns]) -> list[str]:
-    """Name the conditions of the first subject, and refuse what are no patterns."""
-    wrong = []
-    for subject, patterns in patterns_by_subject.items():
-        if not isinstance(patterns, Patterns):
-            wrong.append(f"{subject} ({type(patterns).__name__})")
-    if wrong or not patterns_by_subject:
-        raise InputError(
-            "compute_rdms: a mapping must hold Patterns, at least one subject's, not "
-            f"{name_ids(wrong) or 'nothing'}; fmri.read_patterns opens files."
-        )
-    first = next(iter(patterns_by_subject.values()))
-    conditions, _ = first.means()
-    return [str(condition) for condition in conditions]
 
 
 def _dataset_rdms(
@@ -621,7 +615,7 @@ def _stimulus_rdms(
     provenance: Mapping[str, Any],
     sessions: Mapping[str, Sequence[str]] | None = None,
 ) -> RDMs:
-    patterns = {}
+    patterns: dict[str, Sequence[str]] = {}
     for name in ("reference_id", "kind"):
         if name in table.columns:
             patterns[name] = list(table[name])
@@ -790,30 +784,23 @@ def read_rdms(
     >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
     (1, 4, ['cat', 'dog', 'cup', 'car'])
     """
-    if Path(path).suffix.lower() not in READERS and variable is None:
-        rdms = _read_rsatoolbox(path, descriptor)
-        if ids is not None:
-            match_ids(rdms.pattern_descriptors["condition"], ids, str(path), "the ids given")
-        return rdms
-    label, signed = measure or "unknown", False
-    if measure in MEASURES or measure in MEASURE_ALIASES:
-        known = find_measure(measure)
-        label, signed = known.label, known.signed
-    vectors, conditions, names = read_dissimilarities(
-        path, ids=ids, variable=variable, signed=signed
-    )
-    return label_rdms(
-        vectors,
-        conditions=conditions,
-        places={"name": names},
-        measure=label,
-        provenance={"file": Path(path).name},
-    )
-
-
-def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RDMs:
     import rsatoolbox.rdm as rsa
 
+    if Path(path).suffix.lower() in READERS or variable is not None:
+        label, signed = measure or "unknown", False
+        if measure in MEASURES or measure in MEASURE_ALIASES:
+            known = find_measure(measure)
+            label, signed = known.label, known.signed
+        vectors, conditions, names = read_dissimilarities(
+            path, ids=ids, variable=variable, signed=signed
+        )
+        return label_rdms(
+            vectors,
+            conditions=conditions,
+            places={"name": names},
+            measure=label,
+            provenance={"file": Path(path).name},
+        )
     with open_hdf5(path) as file:
         needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
         lacking = [name for name in needed if name not in file]
@@ -831,6 +818,8 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
         name = _condition_descriptor(held, path, descriptor)
         held["condition"] = [str(value) for value in held[name]]
         check_rdms(rdms, str(path))
+    if ids is not None:
+        match_ids(held["condition"], ids, str(path), "the ids given")
     return rdms
 
 

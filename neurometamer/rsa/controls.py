@@ -73,11 +73,22 @@ def control_rdms(
     table = stimuli.table
     vectors = []
     for control in controls:
-        if control == "category":
-            labels = _categories(stimuli, column)
-            vectors.append(category_rdm(labels))
-        else:
+        if control != "category":
             vectors.append(_compare_images(stimuli, control))
+            continue
+        if column not in table:
+            raise InputError(
+                f"the stimulus table has no column '{column}'; it has "
+                f"{name_ids(table.columns, 20)}: name the one that holds the categories."
+            )
+        labels = table[column].fillna("").astype(str)
+        lacking = table["id"][labels == ""].tolist()
+        if lacking:
+            raise InputError(
+                f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave "
+                "it out."
+            )
+        vectors.append(category_rdm(labels.tolist()))
     measures = [f"{name}: {CONTROLS[name]}" for name in controls]
     return label_rdms(
         np.array(vectors),
@@ -132,33 +143,16 @@ def category_rdm(labels: Sequence[str]) -> np.ndarray:
     return (codes[first] != codes[second]).astype(np.float64)
 
 
-def _categories(stimuli: StimulusSet, column: str) -> list[str]:
-    table = stimuli.table
-    if column not in table:
-        raise InputError(
-            f"the stimulus table has no column '{column}'; it has {name_ids(table.columns, 20)}: "
-            "name the one that holds the categories."
-        )
-    labels = table[column].fillna("").astype(str)
-    lacking = table["id"][labels == ""].tolist()
-    if lacking:
-        raise InputError(
-            f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave it "
-            "out."
-        )
-    return labels.tolist()
-
-
 def _compare_images(stimuli: StimulusSet, control: str) -> np.ndarray:
     """Measure the images in blocks, which may lie on disk."""
     from stimuli_gen.features import gabor_energy, luminance, pixel_features
 
-    def pixels(images: np.ndarray) -> np.ndarray:
+    def _pixels(images: np.ndarray) -> np.ndarray:
         size = min(16, *images.shape[2:])
         return pixel_features(images, size=size)
 
     measures: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-        "pixels": pixels,
+        "pixels": _pixels,
         "luminance": luminance,
         "gabor": gabor_energy,
     }

@@ -75,10 +75,10 @@ class Projection:
             Projection of these values.
         """
 
-        def chosen(part: np.ndarray) -> np.ndarray:
+        def _change(part: np.ndarray) -> np.ndarray:
             return part[..., columns]
 
-        return self._each(chosen)
+        return self._each(_change)
 
     def mean(self) -> Projection:
         """Average over the last axis (subjects), which stays with length 1.
@@ -89,10 +89,10 @@ class Projection:
             Projection of the mean.
         """
 
-        def average(part: np.ndarray) -> np.ndarray:
+        def _change(part: np.ndarray) -> np.ndarray:
             return part.mean(axis=-1, keepdims=True)
 
-        return self._each(average)
+        return self._each(_change)
 
     def minus(self, other: Projection) -> Projection:
         """Subtract another similarity of the same images.
@@ -268,29 +268,29 @@ def project(
     n_groups = len(groups.strata)
     n_noise = min(n_draws, PAIR_DRAWS) if of_pairs else 0
 
-    def tell(done: int) -> None:
+    def _tell(done: int) -> None:
         if progress is not None:
             progress(done, n_groups + n_noise)
 
-    def without_groups(rows: slice) -> np.ndarray:
-        tell(rows.start)
+    def _without_groups(rows: slice) -> np.ndarray:
+        _tell(rows.start)
         numbers = range(rows.start, rows.stop)
         weights = [groups.without(k) for k in numbers]
         return np.array(weights, dtype=np.float64)
 
-    def moved_pairs(rows: slice) -> np.ndarray:
-        tell(n_groups + rows.start)
+    def _moved_pairs(rows: slice) -> np.ndarray:
+        _tell(n_groups + rows.start)
         numbers = range(rows.start, rows.stop)
         moves = np.array([sampling.pair_moves(k, seed) for k in numbers])
         return np.maximum(1 + PAIR_STEP * moves, 0)
 
-    without = compare(LazyWeights((n_groups, n_pairs), without_groups))
+    without = compare(LazyWeights((n_groups, n_pairs), _without_groups))
     deviations = groups.deviations(without)
     noise = None
     if n_noise:
-        moved = compare(LazyWeights((n_noise, n_pairs), moved_pairs))
+        moved = compare(LazyWeights((n_noise, n_pairs), _moved_pairs))
         noise = (moved - values) / PAIR_STEP
-    tell(n_groups + n_noise)
+    _tell(n_groups + n_noise)
     return Projection(values=values, deviations=deviations, noise=noise, sampling=sampling)
 
 

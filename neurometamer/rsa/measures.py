@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,17 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     n_zero = n - other.size
     middles = np.arange(1, other.size + 1, dtype=np.float64)
     middles[n_below:] += n_zero
-    _share_ties(middles, levels)
+    tied = np.flatnonzero(levels[1:] == levels[:-1])
+    if tied.size:  # equal neighbors share their mean rank; work grows with the number of ties
+        is_new = np.diff(tied, prepend=-2) > 1
+        new = np.flatnonzero(is_new)
+        firsts = tied[new]
+        sizes = np.diff(np.append(new, tied.size)) + 1
+        before = np.cumsum(sizes) - sizes
+        within = np.arange(sizes.sum()) - np.repeat(before, sizes)
+        positions = np.repeat(firsts, sizes) + within
+        means = (middles[firsts] + middles[firsts + sizes - 1]) / 2
+        middles[positions] = np.repeat(means, sizes)
     middles -= (n + 1) / 2
     of_zeros = n_below + (n_zero + 1) / 2 - (n + 1) / 2
     dtype = np.float32 if n < EXACT_FLOAT32 else np.float64
@@ -114,22 +125,6 @@ def _sorted_float32(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
     order = np.argsort(low, kind="stable")
     order = order[np.argsort(high[order], kind="stable")]
     return other[order], bits[order], n_below
-
-
-def _share_ties(ranks: np.ndarray, levels: np.ndarray) -> None:
-    """Give equal neighbors their mean rank, in place; work grows with the number of ties."""
-    tied = np.flatnonzero(levels[1:] == levels[:-1])
-    if not tied.size:
-        return
-    is_new = np.diff(tied, prepend=-2) > 1
-    new = np.flatnonzero(is_new)
-    firsts = tied[new]
-    sizes = np.diff(np.append(new, tied.size)) + 1
-    before = np.cumsum(sizes) - sizes
-    within = np.arange(sizes.sum()) - np.repeat(before, sizes)
-    positions = np.repeat(firsts, sizes) + within
-    means = (ranks[firsts] + ranks[firsts + sizes - 1]) / 2
-    ranks[positions] = np.repeat(means, sizes)
 
 
 def ranks_from_zero(row: np.ndarray) -> np.ndarray:
@@ -361,16 +356,12 @@ def _cosine(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     return _one_minus_cosine(products)
 
 
-def _euclidean(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
+def _euclidean(values: Any, ranges: Sequence[RowRange], *, squared: bool) -> np.ndarray:
     products = _column_centered_products(values)
     squares = np.maximum(squared_distances(products), 0)
+    if squared:
+        return squares / values.shape[1]
     return np.sqrt(squares)
-
-
-def _squared_euclidean(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    products = _column_centered_products(values)
-    squares = np.maximum(squared_distances(products), 0)
-    return squares / values.shape[1]
 
 
 def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
@@ -484,12 +475,12 @@ MEASURES: dict[str, Measure] = {
     "euclidean": Measure(
         label="Euclidean",
         about="length of the difference, square root of the sum over units",
-        compute=_euclidean,
+        compute=partial(_euclidean, squared=False),
     ),
     "squared-euclidean": Measure(
         label="squared Euclidean",
         about="squared length of the difference, divided by the number of units",
-        compute=_squared_euclidean,
+        compute=partial(_euclidean, squared=True),
         rsatoolbox="euclidean",
     ),
     "poisson": Measure(

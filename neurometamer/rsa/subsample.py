@@ -278,34 +278,35 @@ class _Sorted(NamedTuple):
     tied: np.ndarray
     groups: np.ndarray
 
-
-def _sorted(values: np.ndarray) -> _Sorted:
-    order = np.argsort(values)
-    ordered = values[order]
-    is_first = np.r_[True, ordered[1:] != ordered[:-1]]
-    starts = np.flatnonzero(is_first)
-    sizes = np.diff(starts, append=values.size)
-    largest = int(sizes.argmax())
-    low = high = 0
-    if sizes[largest] > 1:
-        low = starts[largest]
-        high = low + sizes[largest]
-    is_tied = np.repeat(sizes > 1, sizes)
-    is_tied[low:high] = False
-    numbers = np.repeat(np.arange(len(sizes)), sizes)[is_tied]
-    groups = np.unique(numbers, return_inverse=True)[1]
-    return _Sorted(
-        below=order[:low],
-        block=order[low:high],
-        above=order[high:],
-        tied=order[is_tied],
-        groups=groups,
-    )
+    @classmethod
+    def of(cls, values: np.ndarray) -> _Sorted:
+        """Sort the units of one stimulus."""
+        order = np.argsort(values)
+        ordered = values[order]
+        is_first = np.r_[True, ordered[1:] != ordered[:-1]]
+        starts = np.flatnonzero(is_first)
+        sizes = np.diff(starts, append=values.size)
+        largest = int(sizes.argmax())
+        low = high = 0
+        if sizes[largest] > 1:
+            low = starts[largest]
+            high = low + sizes[largest]
+        is_tied = np.repeat(sizes > 1, sizes)
+        is_tied[low:high] = False
+        numbers = np.repeat(np.arange(len(sizes)), sizes)[is_tied]
+        groups = np.unique(numbers, return_inverse=True)[1]
+        return cls(
+            below=order[:low],
+            block=order[low:high],
+            above=order[high:],
+            tied=order[is_tied],
+            groups=groups,
+        )
 
 
 def _part_ranks(x: np.ndarray) -> Part:
     """Sort once; a part of the units keeps that order, so that its ranks are a count."""
-    held = [_sorted(row) for row in np.asarray(x)]
+    held = [_Sorted.of(row) for row in np.asarray(x)]
     shape = np.shape(x)
     # ranks are whole or half numbers: exact in float32 up to here
     dtype = np.dtype(np.float32 if shape[1] < 2**22 else np.float64)

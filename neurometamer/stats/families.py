@@ -410,7 +410,17 @@ def _exact_trend(ties: Sequence[int], s: int) -> float:
     ways = [1]  # whole numbers of Python: 30! is beyond float64
     n_before = 0
     for size in ties:
-        inserted = _gaussian_binomial(n_before + size, size)
+        # the product of (1 - q^(m + i)) / (1 - q^i) for i from 1 to g
+        inserted = [1]
+        for i in range(1, size + 1):
+            power = n_before + i
+            grown = inserted + [0] * power
+            for j, coefficient in enumerate(inserted):
+                grown[j + power] -= coefficient
+            for j in range(i, len(grown)):  # divide by 1 - q^i
+                grown[j] += grown[j - i]
+            length = len(inserted) + n_before
+            inserted = grown[:length]
         product = [0] * (len(ways) + len(inserted) - 1)
         for i, count in enumerate(ways):
             for j, factor in enumerate(inserted):
@@ -423,21 +433,3 @@ def _exact_trend(ties: Sequence[int], s: int) -> float:
         if abs(n_untied - 2 * falls) >= s:
             far += count
     return far / sum(ways)
-
-
-def _gaussian_binomial(n: int, k: int) -> list[int]:
-    """Compute the coefficients of the Gaussian binomial.
-
-    It is the product of (1 - q^(n-k+i)) / (1 - q^i) for i from 1 to k.
-    """
-    coefficients = [1]
-    for i in range(1, k + 1):
-        power = n - k + i
-        grown = coefficients + [0] * power
-        for j, coefficient in enumerate(coefficients):
-            grown[j + power] -= coefficient
-        for j in range(i, len(grown)):  # divide by 1 - q^i
-            grown[j] += grown[j - i]
-        length = len(coefficients) + power - i
-        coefficients = grown[:length]
-    return coefficients

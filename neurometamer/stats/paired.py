@@ -300,14 +300,14 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
 
     _check_power(n=n, alpha=alpha, tails=tails, power=power)
 
-    def excess(dz: float) -> float:
+    def _excess(dz: float) -> float:
         reached = paired_power(dz, n, alpha=alpha, tails=tails)
         return reached - power
 
     high = 1.0
-    while excess(high) < 0:
+    while _excess(high) < 0:
         high *= 2
-    return float(brentq(excess, 0, high, xtol=1e-10))
+    return float(brentq(_excess, 0, high, xtol=1e-10))
 
 
 @checked
@@ -348,16 +348,16 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
         )
     _check_power(n=2, alpha=alpha, tails=tails, power=power)
 
-    def excess(n: float) -> float:
+    def _excess(n: float) -> float:
         reached = paired_power(dz, n, alpha=alpha, tails=tails)
         return reached - power
 
     low, high = FEWEST_PAIRS, 2.0
-    if excess(low) >= 0:
+    if _excess(low) >= 0:
         return low
-    while excess(high) < 0:
+    while _excess(high) < 0:
         high *= 2
-    return float(brentq(excess, low, high, xtol=1e-8))
+    return float(brentq(_excess, low, high, xtol=1e-8))
 
 
 FEWEST_PAIRS = 1.1

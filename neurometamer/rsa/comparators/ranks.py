@@ -182,10 +182,10 @@ def raw(x: np.ndarray) -> Scores:
         Weights (m, n_pairs) to the same dissimilarities for each resample.
     """
 
-    def scores(weights: np.ndarray) -> np.ndarray:
+    def _scores(weights: np.ndarray) -> np.ndarray:
         return np.broadcast_to(x, (len(weights), *x.shape))
 
-    return scores
+    return _scores
 
 
 def centered(x: np.ndarray) -> Scores:
@@ -202,12 +202,12 @@ def centered(x: np.ndarray) -> Scores:
         Weights (m, n_pairs) to centered dissimilarities (m, n_rdms, n_pairs).
     """
 
-    def scores(weights: np.ndarray) -> np.ndarray:
+    def _scores(weights: np.ndarray) -> np.ndarray:
         total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
         means = weights @ x.T / total
         return x - means[:, :, np.newaxis]
 
-    return scores
+    return _scores
 
 
 def sort_values(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -256,7 +256,7 @@ def centered_ranks(x: np.ndarray) -> Scores:
     """
     rows = [sort_values(row) for row in x]
 
-    def scores(weights: np.ndarray) -> np.ndarray:
+    def _scores(weights: np.ndarray) -> np.ndarray:
         ranks = np.empty((len(weights), *x.shape))
         middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
         for k, (order, groups) in enumerate(rows):
@@ -267,7 +267,7 @@ def centered_ranks(x: np.ndarray) -> Scores:
             ranks[:, k] = of_group[:, groups]
         return ranks
 
-    return scores
+    return _scores
 
 
 def z_scored(x: np.ndarray) -> Scores:
@@ -285,10 +285,10 @@ def z_scored(x: np.ndarray) -> Scores:
     """
     centers = centered(x)
 
-    def scores(weights: np.ndarray) -> np.ndarray:
+    def _scores(weights: np.ndarray) -> np.ndarray:
         return _divide_by_spread(centers(weights), weights)
 
-    return scores
+    return _scores
 
 
 def unit_length(x: np.ndarray) -> Scores:
@@ -306,11 +306,11 @@ def unit_length(x: np.ndarray) -> Scores:
         zero throughout.
     """
 
-    def scores(weights: np.ndarray) -> np.ndarray:
+    def _scores(weights: np.ndarray) -> np.ndarray:
         copies = np.broadcast_to(x, (len(weights), *x.shape))
         return _divide_by_spread(copies, weights)
 
-    return scores
+    return _scores
 
 
 def _divide_by_spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

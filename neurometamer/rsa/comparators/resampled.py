@@ -209,14 +209,11 @@ class RankResamples(Resamples):
                 weights,
             )
             for region in self.regions:
-                pooled, order = _pooled_ranks(data[region], people[region], copies)
                 bounds[:, k, region] = self._ceilings(
-                    pooled,
-                    order,
-                    weighed[region],
+                    data[region],
                     lengths[region],
                     people[region],
-                    weights,
+                    copies,
                 )
         return similarity, bounds
 
@@ -245,55 +242,43 @@ class RankResamples(Resamples):
         return ranks
 
     def _ceilings(
-        self,
-        pooled: np.ndarray,
-        order: np.ndarray,
-        weighed: np.ndarray,
-        lengths: np.ndarray,
-        people: np.ndarray,
-        weights: np.ndarray,
+        self, data: np.ndarray, lengths: np.ndarray, people: np.ndarray, copies: np.ndarray
     ) -> np.ndarray:
-        """Compare subjects with the pools of the others and of all: (2, n_subjects)."""
+        """Compare subjects with the pools of the others and of all: (2, n_subjects).
+
+        Ranks of the pools are made in ascending order, the pool of all last.
+        """
         drawn = np.flatnonzero(people)
-        bounds = np.full((2, len(people)), np.nan)
-        own = np.einsum("dp,dp,dp->d", pooled, pooled, weights.take(order))
-        single = weighed[drawn]
+        everyone = people @ data
+        others = everyone[np.newaxis]
+        if len(drawn) > 1:
+            others = everyone - people[drawn, np.newaxis] * data[drawn]
+        pools = np.concatenate([others, everyone[np.newaxis]])
+        n = data.shape[1]
+        bits = int(n).bit_length()
+        highest = int(people.sum() * copies.sum()).bit_length()
+        integer: type[np.signedinteger[Any]] = np.int64
+        if highest + bits < 31:
+            integer = np.int32
+        keys = pools.astype(integer)
+        # the value above, the position of the pair below: one sort of whole numbers gives both
+        keys <<= bits
+        keys |= np.arange(n, dtype=keys.dtype)
+        keys.sort(axis=1)
+        order = keys & ((1 << bits) - 1)
+        keys >>= bits
+        is_new = keys[:, 1:] != keys[:, :-1]
+        ranks = doubled_ranks(copies.take(order), is_new).astype(np.float64)
+        weights = copies.astype(np.float64)
+        own = np.einsum("dp,dp,dp->d", ranks, ranks, weights.take(order))
+        single = data[drawn] * weights
         in_order = np.take_along_axis(single, order[:-1], axis=1)
-        low = np.einsum("dp,dp->d", pooled[:-1], in_order)
+        low = np.einsum("dp,dp->d", ranks[:-1], in_order)
+        high = single.take(order[-1], axis=1) @ ranks[-1]
+        bounds = np.full((2, len(people)), np.nan)
         bounds[0, drawn] = self._divide(low, own[:-1], lengths[drawn], weights)
-        high = single.take(order[-1], axis=1) @ pooled[-1]
         bounds[1, drawn] = self._divide(high, own[-1], lengths[drawn], weights)
         return bounds
-
-
-def _pooled_ranks(
-    data: np.ndarray, people: np.ndarray, copies: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the pools without each subject that was drawn, then the pool of all.
-
-    Returns the ranks in ascending order, and that order.
-    """
-    everyone = people @ data
-    drawn = np.flatnonzero(people)
-    others = everyone[np.newaxis]
-    if len(drawn) > 1:
-        others = everyone - people[drawn, np.newaxis] * data[drawn]
-    n = data.shape[1]
-    bits = int(n).bit_length()
-    highest = int(people.sum() * copies.sum()).bit_length()
-    integer: type[np.signedinteger[Any]] = np.int64
-    if highest + bits < 31:
-        integer = np.int32
-    keys = np.concatenate([others, everyone[np.newaxis]]).astype(integer)
-    # the value above, the position of the pair below: one sort of whole numbers gives both
-    keys <<= bits
-    keys |= np.arange(n, dtype=keys.dtype)
-    keys.sort(axis=1)
-    order = keys & ((1 << bits) - 1)
-    keys >>= bits
-    is_new = keys[:, 1:] != keys[:, :-1]
-    ranks = doubled_ranks(copies.take(order), is_new)
-    return ranks.astype(np.float64), order
 
 
 def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:

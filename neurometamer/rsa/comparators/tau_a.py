@@ -52,29 +52,25 @@ def tau_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     check_sides(a, b, weights)
     if weights is None:
         return _count_pairs(a, b, None)
-    if len(weights) >= FEW_RESAMPLES and a.shape[1] <= MANY_PAIRS:
-        return _compare_signs(a, b, np.asarray(weights))
     values = np.full((len(weights), len(a), len(b)), np.nan)
-    for k, copies in enumerate(weights):
-        if copies.sum() > 1:
-            drawn = np.flatnonzero(copies)
-            left = a.take(drawn, axis=1)
-            right = b.take(drawn, axis=1)
-            values[k] = _count_pairs(left, right, copies[drawn])
-    return values
-
-
-def _compare_signs(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Multiply all signs of differences once; a resample is then a matrix product."""
-    values = np.empty((len(weights), len(a), len(b)))
-    copies = weights.astype(np.float32)  # sums of copies are whole and below 2**24: exact
+    if len(weights) < FEW_RESAMPLES or a.shape[1] > MANY_PAIRS:
+        for k, copies in enumerate(weights):
+            if copies.sum() > 1:
+                drawn = np.flatnonzero(copies)
+                left = a.take(drawn, axis=1)
+                right = b.take(drawn, axis=1)
+                values[k] = _count_pairs(left, right, copies[drawn])
+        return values
+    # all signs of differences are multiplied once; a resample is then a matrix product
+    copies = np.asarray(weights)
+    exact = copies.astype(np.float32)  # sums of copies are whole and below 2**24
     for i, first in enumerate(a):
         left = np.sign(first[:, np.newaxis] - first).astype(np.float32)
         for j, second in enumerate(b):
             right = np.sign(second[:, np.newaxis] - second).astype(np.float32)
-            sums = (copies @ (left * right)).astype(np.float64)
-            values[:, i, j] = np.einsum("mp,mp->m", sums, weights)
-    total = weights.sum(axis=1)
+            sums = (exact @ (left * right)).astype(np.float64)
+            values[:, i, j] = np.einsum("mp,mp->m", sums, copies)
+    total = copies.sum(axis=1)
     n_all = total * (total - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return values / n_all[:, np.newaxis, np.newaxis]
@@ -101,7 +97,7 @@ def _count_pairs(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.
                 if second.ties:
                     both = first.groups * np.int64(n) + second.groups
                     joint = _Sorted(both, copies).ties
-            positions = second.groups[order]
+            positions: np.ndarray = second.groups[order]
             if second.ties:
                 # equal values in the order in which they come are never an inversion
                 stable = np.argsort(positions, kind="stable")

@@ -109,7 +109,7 @@ def _compare(
     if sigma_k is None and weights is not None:
         n_rdms = 3 * (len(a) + len(b))
         return over_blocks(
-            _whitened_products,
+            Whitened.cosine,
             Whitened(a, center),
             Whitened(b, center),
             n_rdms,
@@ -132,19 +132,6 @@ def _compare(
     left = (x**2).sum(axis=1)[:, np.newaxis]
     right = (y**2).sum(axis=1)
     return divide_by_root(x @ y.T, left * right)
-
-
-def _whitened_products(
-    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray
-) -> np.ndarray:
-    """Compute cosines of resamples from what `Whitened` gives for each side."""
-    copies = weights[:, np.newaxis]
-    values, white = a
-    other_values, other_white = b
-    products = (values * copies) @ other_white.transpose(0, 2, 1)
-    left = (values * copies * white).sum(axis=2)
-    right = (other_values * copies * other_white).sum(axis=2)
-    return divide_by_root(products, left[:, :, np.newaxis] * right[:, np.newaxis])
 
 
 def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -334,6 +321,34 @@ class Whitened:
         first, second = np.triu_indices(n, 1)
         white = values - shares[:, :, first] - shares[:, :, second]
         return values, white / 2
+
+    @staticmethod
+    def cosine(
+        a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray
+    ) -> np.ndarray:
+        """Compute the whitened cosine of one block of resamples.
+
+        Parameters
+        ----------
+        a, b : tuple of ndarray, shape (m, n_rdms, n_pairs)
+            Results of the two sides.
+        weights : ndarray, shape (m, n_pairs)
+            Number of copies of each pair.
+
+        Returns
+        -------
+        ndarray, shape (m, n_a, n_b)
+            In [-1, 1]; NaN where one side has the length 0.
+        """
+        copies = weights[:, np.newaxis]
+        values, white = a
+        other_values, other_white = b
+        weighed = values * copies
+        products = weighed @ other_white.transpose(0, 2, 1)
+        left = (weighed * white).sum(axis=2)
+        right = (other_values * copies * other_white).sum(axis=2)
+        squares = left[:, :, np.newaxis] * right[:, np.newaxis]
+        return divide_by_root(products, squares)
 
 
 def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
