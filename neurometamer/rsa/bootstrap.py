@@ -464,8 +464,10 @@ def dual_bootstrap(
 
 def _difference(covariances: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     variances = np.einsum("iqq->iq", covariances)
-    shared = 2 * covariances[:, first, second]
-    return variances[:, first] - shared + variances[:, second]
+    left = variances[:, first]
+    right = variances[:, second]
+    shared = covariances[:, first, second]
+    return left - 2 * shared + right
 
 
 def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) -> np.ndarray:
@@ -489,9 +491,13 @@ def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) ->
     samples.
     """
     both, subjects, images = variances
-    of_subjects = n_subjects / (n_subjects - 1) * subjects
-    of_images = n_images / (n_images - 1) * images
-    factor = n_subjects / (n_subjects - 1) * (n_images / (n_images - 1))
-    corrected = of_subjects + of_images - factor * (both - subjects - images)
-    least = np.maximum(np.maximum(corrected, of_subjects), of_images)
-    return np.minimum(least, both)
+    subject_factor = n_subjects / (n_subjects - 1)
+    image_factor = n_images / (n_images - 1)
+    of_subjects = subject_factor * subjects
+    of_images = image_factor * images
+    shared = both - subjects - images
+    corrected = of_subjects + of_images
+    corrected = corrected - subject_factor * image_factor * shared
+    at_least = np.maximum(corrected, of_subjects)
+    at_least = np.maximum(at_least, of_images)
+    return np.minimum(at_least, both)

@@ -362,7 +362,10 @@ def _control_vectors(
 ) -> tuple[np.ndarray, list[str]]:
     """Give control RDMs over the pairs of `a`, and their names."""
     if by != "spearman":
-        raise InputError(f"controls are regressed out of ranks (by='spearman'), not for by='{by}'.")
+        raise InputError(
+            f"controls are regressed out of ranks (by='spearman'), not for by='{by}'; give "
+            "by='spearman', or no controls."
+        )
     check_rdms(controls, "the control RDMs")
     if kind not in (None, ALL_KINDS):
         controls = select_kind(controls, kind)
@@ -594,7 +597,7 @@ def unique_labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
     if lacking:
         raise InputError(
             f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
-            f"{', '.join(rdms.rdm_descriptors)}."
+            f"{', '.join(rdms.rdm_descriptors)}: give labels with label_rdms."
         )
     labels = []
     for index in range(rdms.n_rdm):

@@ -156,7 +156,9 @@ def compute_rdm(
         raise InputError(f"{place}: responses must be numbers, not {values.dtype}.")
     least = MIN_VOXELS if known.undefined == "constant" else 1
     if values.shape[1] < least:
-        raise InputError(f"{place}: {values.shape[1]} unit(s); {_why_enough(known, 1)}.")
+        raise InputError(
+            f"{place}: {values.shape[1]} unit(s); {_why_enough(known, 1)}. Give more units."
+        )
     ranges = [RowRange.of(row) for row in values]
     check_ranges(ranges, names, known, place)
     if known.needs == "folds":

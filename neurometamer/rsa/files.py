@@ -189,7 +189,7 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
         different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b]
         raise InputError(
             f"{file}: the ids in the file are not those given: "
-            f"{name_ids(different or ['their number'])}."
+            f"{name_ids(different or ['their number'])}. Leave ids out, or give those of the file."
         )
     ids = wanted if wanted is not None else inside
     if ids is None:
@@ -197,7 +197,10 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
             f"{file} names no conditions; give their ids, in the order of its {size} rows."
         )
     if len(ids) != size:
-        raise InputError(f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions.")
+        raise InputError(
+            f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions; give one id "
+            "each."
+        )
     if again := duplicates(ids):
         raise InputError(
             f"{file}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
@@ -335,8 +338,9 @@ def _number(cell: str) -> float:
 
 
 def _is_number(cell: str) -> bool:
-    is_nan = cell.strip().lower() in ("nan", "-nan", "+nan")
-    return is_nan or not np.isnan(_number(cell))
+    if np.isnan(_number(cell)):
+        return cell.strip().lower() in ("nan", "-nan", "+nan")
+    return True
 
 
 def _read_csv(path: Path) -> FileContent:
@@ -349,7 +353,8 @@ def _read_csv(path: Path) -> FileContent:
             rows.append([cell.strip() for cell in row])
     if not rows or len({len(row) for row in rows}) != 1:
         raise InputError(
-            f"{path}: a table of dissimilarities has rows of equal length, at least one."
+            f"{path}: a table of dissimilarities has rows of equal length, at least one, not "
+            f"{len(rows)} rows of the lengths {sorted({len(row) for row in rows})}; write it again."
         )
     header = rows[0]
     if all(map(_is_number, header)):
@@ -365,7 +370,7 @@ def _read_csv(path: Path) -> FileContent:
         return _list_of_pairs(header, body, path)
     raise InputError(
         f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of "
-        "pairs."
+        "pairs; give one of the two."
     )
 
 

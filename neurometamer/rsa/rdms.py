@@ -51,7 +51,7 @@ def check_enough(names: Sequence[str], place: str) -> None:
     if len(names) < MIN_CONDITIONS:
         raise InputError(
             f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} "
-            "are needed."
+            "are needed: give more stimuli."
         )
 
 
@@ -433,7 +433,10 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     }
     texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
     if texts:
-        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}.")
+        raise InputError(
+            f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}. Give the same ids "
+            "on both sides, each once."
+        )
     rows = [position[name] for name in right]
     return np.array(rows, dtype=int)
 
@@ -474,13 +477,14 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     bad = index[(index < 0) | (index >= rdms.n_cond)]
     if bad.size:
         raise InputError(
-            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions (0 to "
-            f"{rdms.n_cond - 1})."
+            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions; give numbers of 0 to "
+            f"{rdms.n_cond - 1}."
         )
     again = duplicates(index.tolist())
     if again:
         raise InputError(
-            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM."
+            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM: give each "
+            "row once."
         )
     pattern_descriptors = {}
     for name, column in rdms.pattern_descriptors.items():

@@ -85,8 +85,9 @@ class Sampling:
         int
             Clusters minus strata, minus what was lost before; at least 1.
         """
-        free = len(self.strata) - len(self.sizes) - self.lost
-        return max(free, 1)
+        n_clusters = len(self.strata)
+        n_strata = len(self.sizes)
+        return max(n_clusters - n_strata - self.lost, 1)
 
     @property
     def factors(self) -> np.ndarray:
@@ -102,7 +103,8 @@ class Sampling:
         of_stratum = sizes / np.maximum(sizes - 1, 1)
         unbiased = of_stratum * ((k - 1) / k) ** 2
         free = k - len(sizes)
-        return unbiased[self.strata] * free / max(free - self.lost, 1)
+        left = max(free - self.lost, 1)
+        return unbiased[self.strata] * free / left
 
     def grouped(self, seed: int) -> Sampling:
         """Put clusters together at random, where there are too many to leave each one out.
@@ -146,7 +148,8 @@ class Sampling:
             Pairs of the photographs that stay.
         """
         stays = self.clusters != cluster
-        first, second = np.triu_indices(len(stays), 1)
+        n = len(stays)
+        first, second = np.triu_indices(n, 1)
         return stays[first] & stays[second]
 
     def deviations(self, without: np.ndarray) -> np.ndarray:
@@ -162,12 +165,15 @@ class Sampling:
         ndarray, shape (n_clusters, ...)
             Deviations from the mean of each stratum.
         """
-        means = np.empty((len(self.sizes), *without.shape[1:]))
-        for stratum in range(len(means)):
-            means[stratum] = without[self.strata == stratum].mean(axis=0)
-        shape = (-1, *[1] * (without.ndim - 1))
-        factors = np.sqrt(self.factors).reshape(shape)
-        return (without - means[self.strata]) * factors
+        scaled = np.empty(without.shape)
+        factors = np.sqrt(self.factors)
+        for stratum in range(len(self.sizes)):
+            members = np.flatnonzero(self.strata == stratum)
+            values = without[members]
+            deviations = values - values.mean(axis=0)
+            shape = (-1, *[1] * (without.ndim - 1))
+            scaled[members] = deviations * factors[members].reshape(shape)
+        return scaled
 
     def of_images(self, photographs: Sequence[str], distinct: Sequence[str]) -> Sampling:
         """Draw images together that are made of one photograph.
@@ -265,8 +271,9 @@ class Sampling:
             k / (k - 1) for k clusters, averaged over the clusters of all strata.
         """
         sizes = self.sizes.astype(np.float64)
-        corrected = sizes**2 / np.maximum(sizes - 1, 1)
-        return float(np.sum(corrected) / sizes.sum())
+        least = np.maximum(sizes - 1, 1)
+        total = np.sum(sizes**2 / least)
+        return float(total / sizes.sum())
 
     def pair_moves(self, draw: int, seed: int) -> np.ndarray:
         """Move pairs of clusters at random such that no cluster counts more than another.
@@ -290,20 +297,24 @@ class Sampling:
             n = len(self.clusters)
             return np.zeros(n * (n - 1) // 2)
         random = generator(seed, "pairs", k, draw)
-        moves = random.uniform(-1, 1, first.size) * np.sqrt(3)
+        moves = random.uniform(-1, 1, first.size)
+        moves *= np.sqrt(3)
         # number of the pair of strata of each pair of clusters
         blocks = np.zeros(first.size, dtype=np.intp)
         if n_strata > 1:
-            low = np.minimum(self.strata[first], self.strata[second])
-            high = np.maximum(self.strata[first], self.strata[second])
-            blocks = np.unique(low * n_strata + high, return_inverse=True)[1].ravel()
+            left = self.strata[first]
+            right = self.strata[second]
+            codes = np.minimum(left, right) * n_strata + np.maximum(left, right)
+            blocks = np.unique(codes, return_inverse=True)[1].ravel()
         for _ in range(PROJECTIONS if n_strata > 1 else 1):
-            sums = np.bincount(first, moves, k) + np.bincount(second, moves, k)
+            sums = np.bincount(first, moves, k)
+            sums += np.bincount(second, moves, k)
             of_cluster = sums / (k - 2)
             moves -= of_cluster[first] + of_cluster[second]
             moves += of_cluster.sum() / (k - 1)
             if n_strata > 1:
-                of_block = np.bincount(blocks, moves) / np.bincount(blocks)
+                totals = np.bincount(blocks, moves)
+                of_block = totals / np.bincount(blocks)
                 moves -= of_block[blocks]
         moves *= np.sqrt(first.size / free)
         if np.array_equal(self.clusters, np.arange(k)):
@@ -312,7 +323,8 @@ class Sampling:
         square = np.zeros((k, k))
         square[first, second] = moves
         square[second, first] = moves
-        first, second = np.triu_indices(len(self.clusters), 1)
+        n = len(self.clusters)
+        first, second = np.triu_indices(n, 1)
         return square[self.clusters[first], self.clusters[second]]
 
 
@@ -381,7 +393,11 @@ def sample_photographs(
                 "give them (column category of the stimulus table), or take the claim 'fixed'."
             )
         text = f"{n} photographs, taken for independent draws (no classes are known)"
-        return Sampling(clusters=single, strata=in_one_stratum, text=text)
+        return Sampling(
+            clusters=single,
+            strata=in_one_stratum,
+            text=text,
+        )
     lacking = [name for name in names if not str(classes.get(name, ""))]
     if lacking:
         raise InputError(
@@ -392,7 +408,11 @@ def sample_photographs(
     known, codes = np.unique(labels, return_inverse=True)
     if len(known) == n:
         text = f"{n} photographs, each of a class of its own, so classes are resampled too"
-        return Sampling(clusters=single, strata=in_one_stratum, text=text)
+        return Sampling(
+            clusters=single,
+            strata=in_one_stratum,
+            text=text,
+        )
     if claim == "fixed":
         return _within_classes(known, codes.ravel())
     if len(known) < MIN_RANDOM_CLASSES:
@@ -405,7 +425,11 @@ def sample_photographs(
         f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like "
         "these)"
     )
-    return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
+    return Sampling(
+        clusters=codes.ravel(),
+        strata=np.zeros(len(known), dtype=int),
+        text=text,
+    )
 
 
 def sample_images(
@@ -460,4 +484,8 @@ def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:
         text += f", the photographs of {name_ids(known[is_alone])} drawn as if of one class"
         strata = np.where(is_alone[codes], len(known), codes)
         codes = np.unique(strata, return_inverse=True)[1].ravel()
-    return Sampling(clusters=np.arange(n), strata=codes, text=text)
+    return Sampling(
+        clusters=np.arange(n),
+        strata=codes,
+        text=text,
+    )

@@ -257,9 +257,11 @@ def _centered_values(x: np.ndarray) -> Part:
     rows = np.empty_like(values)
 
     def centered(mask: np.ndarray) -> np.ndarray:
-        means = values @ mask / mask.sum()
+        sums = values @ mask
+        means = sums / mask.sum()
         np.subtract(values, means[:, np.newaxis], out=rows)
-        return np.multiply(rows, mask, out=rows)
+        rows[:] *= mask
+        return rows
 
     return centered
 

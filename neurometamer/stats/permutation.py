@@ -66,8 +66,10 @@ def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
     >>> count_orders(4), count_orders(4, ["a", "a", "b", "b"])
     (24, 4)
     """
-    sizes = [len(members) for members in _members(n, blocks).values()]
-    return math.prod(math.factorial(size) for size in sizes)
+    n_orders = 1
+    for members in _members(n, blocks).values():
+        n_orders *= math.factorial(len(members))
+    return n_orders
 
 
 @checked
@@ -247,9 +249,12 @@ def pair_positions(rows: np.ndarray, n: int) -> np.ndarray:
     [1, 2, 0]
     """
     first, second = np.triu_indices(len(rows), 1)
-    low = np.minimum(rows[first], rows[second])
-    high = np.maximum(rows[first], rows[second])
-    return low * n - low * (low + 1) // 2 + high - low - 1
+    left = rows[first]
+    right = rows[second]
+    low = np.minimum(left, right)
+    high = np.maximum(left, right)
+    before = low * n - low * (low + 1) // 2
+    return before + high - low - 1
 
 
 def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:

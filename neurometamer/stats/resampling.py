@@ -63,8 +63,11 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     ndarray, shape (n_resamples, n * (n - 1) / 2)
         Weights as float64.
     """
-    first, second = np.triu_indices(counts.shape[1], 1)
-    copies = counts[:, first] * counts[:, second]
+    n = counts.shape[1]
+    first, second = np.triu_indices(n, 1)
+    left = counts[:, first]
+    right = counts[:, second]
+    copies = left * right
     return copies.astype(np.float64)
 
 

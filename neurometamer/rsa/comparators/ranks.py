@@ -115,8 +115,9 @@ def weighted_cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.nda
     products = weighed @ b.transpose(0, 2, 1)
     left = (a**2 * copies).sum(axis=2)
     right = (b**2 * copies).sum(axis=2)
-    squares = left[:, :, np.newaxis] * right[:, np.newaxis]
-    return divide_by_root(products, squares)
+    left = left[:, :, np.newaxis]
+    right = right[:, np.newaxis]
+    return divide_by_root(products, left * right)
 
 
 def divide_by_root(values: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -139,10 +140,11 @@ def divide_by_root(values: np.ndarray, squares: np.ndarray) -> np.ndarray:
     >>> divide_by_root(np.array([3.0, 1.0]), np.array([4.0, 0.0])).tolist()
     [1.5, nan]
     """
+    quotients = np.full(values.shape, np.nan)
     with np.errstate(invalid="ignore"):
         lengths = np.sqrt(squares)
-    quotients = np.full(values.shape, np.nan)
-    return np.divide(values, lengths, out=quotients, where=lengths > 0)
+    np.divide(values, lengths, out=quotients, where=lengths > 0)
+    return quotients
 
 
 def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -160,12 +162,18 @@ def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarra
     ndarray, shape (m, n_a, n_b)
         In [-1, 1]; NaN where there are fewer than two pairs.
     """
-    total = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
     weighed = a * weights[:, np.newaxis]
     products = weighed @ b.transpose(0, 2, 1)
-    shares = np.full(products.shape, np.nan)
+    total = weights.sum(axis=1)
+    total = total[:, np.newaxis, np.newaxis]
     # ranks of n values without ties have the squared length (n^3 - n) / 12
-    return np.divide(12 * products, total**3 - total, out=shares, where=total > 1)
+    shares = np.full(products.shape, np.nan)
+    return np.divide(
+        12 * products,
+        total**3 - total,
+        out=shares,
+        where=total > 1,
+    )
 
 
 def raw(x: np.ndarray) -> Scores:
@@ -183,7 +191,8 @@ def raw(x: np.ndarray) -> Scores:
     """
 
     def _scores(weights: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(x, (len(weights), *x.shape))
+        shape = (len(weights), *x.shape)
+        return np.broadcast_to(x, shape)
 
     return _scores
 
@@ -203,8 +212,9 @@ def centered(x: np.ndarray) -> Scores:
     """
 
     def _scores(weights: np.ndarray) -> np.ndarray:
-        total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
-        means = weights @ x.T / total
+        sums = weights @ x.T
+        total = weights.sum(axis=1, keepdims=True)
+        means = sums / np.maximum(total, 1)
         return x - means[:, :, np.newaxis]
 
     return _scores
@@ -234,8 +244,8 @@ def sort_values(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(row)
     ordered = row[order]
     is_new = ordered[1:] != ordered[:-1]
-    groups = np.empty(row.size, dtype=np.intp)
-    groups[order] = np.cumsum(np.r_[False, is_new])
+    groups = np.zeros(row.size, dtype=np.intp)
+    groups[order[1:]] = np.cumsum(is_new)
     return order, groups
 
 
@@ -258,12 +268,15 @@ def centered_ranks(x: np.ndarray) -> Scores:
 
     def _scores(weights: np.ndarray) -> np.ndarray:
         ranks = np.empty((len(weights), *x.shape))
-        middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
+        total = weights.sum(axis=1, keepdims=True)
+        middle = (total + 1) / 2
         for k, (order, groups) in enumerate(rows):
-            starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+            is_new = np.diff(groups[order], prepend=-1)
+            starts = np.flatnonzero(is_new)
             copies = np.add.reduceat(weights[:, order], starts, axis=1)
             last = np.cumsum(copies, axis=1)
-            of_group = last - (copies - 1) / 2 - middle
+            of_group = last - (copies - 1) / 2
+            of_group -= middle
             ranks[:, k] = of_group[:, groups]
         return ranks
 
@@ -305,20 +318,21 @@ def unit_length(x: np.ndarray) -> Scores:
         Weights (m, n_pairs) to scaled dissimilarities (m, n_rdms, n_pairs); NaN where an RDM is
         zero throughout.
     """
+    copies = raw(x)
 
     def _scores(weights: np.ndarray) -> np.ndarray:
-        copies = np.broadcast_to(x, (len(weights), *x.shape))
-        return _divide_by_spread(copies, weights)
+        return _divide_by_spread(copies(weights), weights)
 
     return _scores
 
 
 def _divide_by_spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Divide by the root of the mean square over pairs, copies counted."""
-    total = weights.sum(axis=1)[:, np.newaxis]
-    squares = values**2 @ weights[:, :, np.newaxis]
+    total = weights.sum(axis=1)
+    copies = weights[:, :, np.newaxis]
+    squares = (values**2 @ copies)[:, :, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt(squares[:, :, 0] / total)
+        spread = np.sqrt(squares / total[:, np.newaxis])
         return values / spread[:, :, np.newaxis]
 
 
@@ -342,8 +356,10 @@ def scaled_once(scale: Callable[[np.ndarray], Scores], x: np.ndarray) -> np.ndar
     >>> scaled_once(centered_ranks, np.array([[0.2, 0.9, 0.9]])).tolist()
     [[-1.0, 0.5, 0.5]]
     """
+    scores = scale(x)
     once = np.ones((1, x.shape[1]))
-    return scale(x)(once)[0]
+    (values,) = scores(once)
+    return values
 
 
 SCALES: dict[str, Callable[[np.ndarray], Scores]] = {

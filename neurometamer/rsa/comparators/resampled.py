@@ -70,11 +70,13 @@ class Resamples:
         ndarray of int
             Some of `rows`, in their order.
         """
-        n_rdms = len(self.models) + len(self.data)
-        size = self.arrays * n_rdms * self.data.shape[1]
+        n_models, n_pairs = self.models.shape
+        n_rdms = n_models + len(self.data)
+        size = self.arrays * n_rdms * n_pairs
         step = max(1, block_size.BLOCK // size)
         for start in range(0, len(rows), step):
-            yield rows[start : start + step]
+            stop = start + step
+            yield rows[start:stop]
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
@@ -229,14 +231,17 @@ class RankResamples(Resamples):
     def _ranks(self, copies: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """Rank the pairs that were drawn, in the order of the pairs: (n_rdms, n_drawn)."""
         keep = drawn.take(self.order).ravel()
-        order = self.order.ravel().compress(keep).reshape(len(self.order), -1)
+        order = self.order.ravel().compress(keep)
+        order = order.reshape(len(self.order), -1)
         is_new = None
         if self.groups is not None:
-            groups = self.groups.ravel().compress(keep).reshape(order.shape)
+            groups = self.groups.ravel().compress(keep)
+            groups = groups.reshape(order.shape)
             is_new = groups[:, 1:] != groups[:, :-1]
         position = np.cumsum(drawn) - 1
         slots = position.take(order)
-        slots += np.arange(len(order))[:, np.newaxis] * order.shape[1]
+        starts = np.arange(len(order)) * order.shape[1]
+        slots += starts[:, np.newaxis]
         ranks = np.empty(order.shape)
         ranks.ravel()[slots] = doubled_ranks(copies.take(order), is_new)
         return ranks
@@ -369,29 +374,33 @@ class ProductResamples(Resamples):
         lengths = np.empty((len(counts), n_models + n_data))
         grams = []
         for region in self.regions:
-            grams.append(np.empty((len(counts), len(region), len(region))))
+            shape = (len(counts), len(region), len(region))
+            grams.append(np.empty(shape))
         for k, images in enumerate(counts):
             copies = images[self.first] * images[self.second]
             drawn = np.flatnonzero(copies)
             values = self.rows.take(drawn, axis=1)
             weighed = values * copies[drawn]
-            data, weighed_data = values[n_models:], weighed[n_models:]
+            data = values[n_models:]
+            weighed_data = weighed[n_models:]
             products[k] = weighed[:n_models] @ data.T
             lengths[k] = np.einsum("rp,rp->r", weighed, values)
             for gram, region in zip(grams, self.regions):
                 left = weighed_data.take(region, axis=0)
-                gram[k] = left @ data.take(region, axis=0).T
+                right = data.take(region, axis=0)
+                gram[k] = left @ right.T
             if self.center:
-                sums = weighed.sum(axis=1)
                 total = copies.sum()
-                products[k] -= np.outer(sums[:n_models], sums[n_models:] / total)
+                sums = weighed.sum(axis=1)
+                shares = sums / total
+                products[k] -= np.outer(sums[:n_models], shares[n_models:])
                 of_mean = sums**2 / total
                 is_constant = of_mean > (1 - 1e-12) * lengths[k]
                 lengths[k, is_constant] = 0
                 lengths[k] = (lengths[k] - of_mean).clip(0)
                 for gram, region in zip(grams, self.regions):
-                    own = sums[region + n_models]
-                    gram[k] -= np.outer(own, own / total)
+                    rows = region + n_models
+                    gram[k] -= np.outer(sums[rows], shares[rows])
         for gram, region in zip(grams, self.regions):
             squares = lengths[:, region + n_models]
             pairs = squares[:, :, np.newaxis] * squares[:, np.newaxis]
@@ -447,15 +456,19 @@ class WhitenedResamples(Resamples):
         values, white = self.whiten(weights)
         weighed = values * weights[:, np.newaxis]
         lengths = np.einsum("rdp,rdp->rd", weighed, white)
-        products = weighed[:, :n_models] @ white[:, n_models:].transpose(0, 2, 1)
+        white_data = white[:, n_models:]
+        products = weighed[:, :n_models] @ white_data.transpose(0, 2, 1)
         grams = []
         for region in self.regions:  # a pool is made of RDMs of one length before whitening
             rows = region + n_models
-            gram = weighed[:, rows] @ white[:, rows].transpose(0, 2, 1)
-            squares = np.einsum("rdp,rdp->rd", weighed[:, rows], values[:, rows])
+            of_region = weighed[:, rows]
+            white_region = white[:, rows]
+            gram = of_region @ white_region.transpose(0, 2, 1)
+            squares = np.einsum("rdp,rdp->rd", of_region, values[:, rows])
             scales = np.sqrt(squares)
             pairs = scales[:, :, np.newaxis] * scales[:, np.newaxis]
-            grams.append(divide_by_root(gram, pairs**2))
+            gram = divide_by_root(gram, pairs**2)
+            grams.append(gram)
         return _from_products(products, lengths, grams, self.regions, subjects)
 
 
@@ -475,15 +488,20 @@ def _from_products(
     bounds = np.full((2, *subjects.shape), np.nan)
     for region, gram in zip(regions, grams):
         people = subjects[:, region]
+        is_drawn = people > 0
         own = np.einsum("rdd->rd", gram)
         everyone = np.einsum("rde,re->rd", gram, people)
-        total = np.einsum("rd,rd->r", everyone, people)[:, np.newaxis]
+        total = np.einsum("rd,rd->r", everyone, people)
+        total = total[:, np.newaxis]
         high = divide_by_root(everyone, own * total)
         rest = everyone - people * own
-        rest_squared = total - 2 * people * everyone + people**2 * own
+        rest_squared = total - 2 * people * everyone
+        rest_squared += people**2 * own
         low = divide_by_root(rest, own * rest_squared)
-        is_alone = ((people > 0).sum(axis=1) < 2)[:, np.newaxis]
-        low = np.where(is_alone, high, low)
-        bounds[:, :, region] = np.where(people > 0, np.stack([low, high]), np.nan)
-    squares = lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:]
-    return divide_by_root(products, squares), bounds
+        is_alone = is_drawn.sum(axis=1) < 2
+        low = np.where(is_alone[:, np.newaxis], high, low)
+        both = np.stack([low, high])
+        bounds[:, :, region] = np.where(is_drawn, both, np.nan)
+    left = lengths[:, :n_models, np.newaxis]
+    right = lengths[:, np.newaxis, n_models:]
+    return divide_by_root(products, left * right), bounds

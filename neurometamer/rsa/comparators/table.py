@@ -137,8 +137,14 @@ def _compare_scores(
 ) -> np.ndarray:
     """Compare scaled RDMs, in each resample where there are weights."""
     check_sides(a, b, weights)
-    n_rdms = len(a) + len(b)
-    return over_blocks(combine, scale(a), scale(b), n_rdms, a.shape[1], weights)
+    return over_blocks(
+        combine,
+        scale(a),
+        scale(b),
+        len(a) + len(b),
+        a.shape[1],
+        weights,
+    )
 
 
 # ----------------------------------------------------------------------------- prepared vectors
@@ -170,7 +176,8 @@ def unit(x: np.ndarray) -> Sides:
     >>> unit(np.array([[3.0, 0, 4]]))[0].tolist()
     [[0.6, 0.0, 0.8]]
     """
-    vectors = divide_by_root(x, np.einsum("rp,rp->r", x, x)[:, np.newaxis])
+    squares = np.einsum("rp,rp->r", x, x)
+    vectors = divide_by_root(x, squares[:, np.newaxis])
     return vectors, vectors
 
 
@@ -243,9 +250,11 @@ def whitened_vectors(x: np.ndarray, *, center: bool) -> Sides:
         has the length 0.
     """
     whiten = Whitened(x, center)
-    values, white = whiten(np.ones((1, x.shape[1])))
-    squares = np.einsum("rp,rp->r", values[0], white[0])[:, np.newaxis]
-    return divide_by_root(values[0], squares), divide_by_root(white[0], squares)
+    once = np.ones((1, x.shape[1]))
+    (values,), (white,) = whiten(once)
+    squares = np.einsum("rp,rp->r", values, white)
+    squares = squares[:, np.newaxis]
+    return divide_by_root(values, squares), divide_by_root(white, squares)
 
 
 # ------------------------------------------------------------------------------------- the table
@@ -348,9 +357,15 @@ class Comparator:
         Resamples
             The quick way of this comparator, or the one that fits all.
         """
-        if self.resample is None:
-            return Resamples(models, data, regions, compute=self.compute, scale=self.scale)
-        return self.resample(models, data, regions)
+        if self.resample is not None:
+            return self.resample(models, data, regions)
+        return Resamples(
+            models,
+            data,
+            regions,
+            compute=self.compute,
+            scale=self.scale,
+        )
 
 
 COMPARATORS: dict[str, Comparator] = {

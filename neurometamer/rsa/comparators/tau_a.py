@@ -123,7 +123,7 @@ class _Sorted:
         self.ties = 0.0
         if self.groups.max(initial=0) < values.size - 1:
             sizes = np.bincount(self.groups, copies).astype(np.float64)
-            squares = sizes
+            squares: np.ndarray = sizes
             if copies is not None:
                 squares = np.bincount(self.groups, copies**2)
             self.ties = float(((sizes**2 - squares) / 2).sum())

@@ -157,9 +157,10 @@ def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
     first, second = np.triu_indices(n, 1)
     sums = np.empty((len(x), n))
-    for row, total in zip(x, sums):
-        total[:] = np.bincount(first, row, n)
-        total += np.bincount(second, row, n)
+    for k, row in enumerate(x):
+        as_first = np.bincount(first, row, n)
+        as_second = np.bincount(second, row, n)
+        sums[k] = as_first + as_second
     return sums
 
 
@@ -299,27 +300,34 @@ class Whitened:
         n_rdms, n, _ = self.squares.shape
         total = counts.sum(axis=1, keepdims=True)
         rows = self.squares.reshape(n_rdms * n, n)
-        sums = (rows @ counts.T).T.reshape(len(counts), n_rdms, n)
-        values = np.broadcast_to(self.x, (len(weights), *self.x.shape))
+        sums = (rows @ counts.T).T
+        sums = sums.reshape(len(counts), n_rdms, n)
+        shape = (len(weights), *self.x.shape)
+        values = np.broadcast_to(self.x, shape)
         if self.center:
-            n_copies = weights.sum(axis=1, keepdims=True).clip(1)
-            mean = (weights @ self.x.T / n_copies)[:, :, np.newaxis]
-            others = (total - counts)[:, np.newaxis]
+            n_copies = weights.sum(axis=1, keepdims=True)
+            mean = weights @ self.x.T / n_copies.clip(1)
+            mean = mean[:, :, np.newaxis]
+            others = total - counts
             values = values - mean
-            sums = sums - mean * others
+            sums = sums - mean * others[:, np.newaxis]
         # the system own_i s_i + sum_k c_k s_k = sums_i of each resample
         own = total + 2 - 2 * counts
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = (counts / own)[:, np.newaxis]
             scale = 1 + relative.sum(axis=2, keepdims=True)
-            shared = (relative * sums).sum(axis=2, keepdims=True) / scale
-            shares = (sums - shared) / own[:, np.newaxis]
+            shared = (relative * sums).sum(axis=2, keepdims=True)
+            rest = sums - shared / scale
+            shares = rest / own[:, np.newaxis]
         # half of the draws are one image: no division, but a solution
-        for row in np.flatnonzero((own == 0).any(axis=1)):
+        is_singular = (own == 0).any(axis=1)
+        for row in np.flatnonzero(is_singular):
             system = np.diag(own[row]) + counts[row]
-            shares[row] = np.linalg.solve(system, sums[row].T).T
+            solution = np.linalg.solve(system, sums[row].T)
+            shares[row] = solution.T
         first, second = np.triu_indices(n, 1)
-        white = values - shares[:, :, first] - shares[:, :, second]
+        white = values - shares[:, :, first]
+        white = white - shares[:, :, second]
         return values, white / 2
 
     @staticmethod
