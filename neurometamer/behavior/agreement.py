@@ -9,7 +9,7 @@ from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import draw_images
 from neurometamer.behavior.trials import SHOWN, spread_photographs
 from neurometamer.errors import InputError, name_ids
-from neurometamer.stats.intervals import t_interval
+from neurometamer.stats.resampling import t_interval
 
 PAIR_COLUMNS = (
     "model",

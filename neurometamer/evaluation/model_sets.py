@@ -44,7 +44,7 @@ from neurometamer.resume import (
     writes_into,
 )
 from neurometamer.run_options import RunOptions
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import file_name, read_table, write_table, written_files

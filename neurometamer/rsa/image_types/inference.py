@@ -31,6 +31,7 @@ from neurometamer.rsa.image_types.similarity import (
     shared_references,
 )
 from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.sessions import Removed, photograph_sessions, session_maps, without_sessions
 from neurometamer.rsa.subsample import (
@@ -203,7 +204,7 @@ def compare_image_types(
     import pandas as pd
 
     chosen = replace(options or ImageTypeOptions(), **settings)
-    left_out = ""
+    left_out: list[str] = []
     if chosen.join == "inner":
         rdms, left_out = shared_references(rdms, dict.fromkeys(chosen.kinds))
     groups = _groups(rdms)
@@ -229,8 +230,7 @@ def compare_image_types(
             rows.append(row | {"expected": expected[members[0]]})
             draws.append(drawn)
     table = pd.DataFrame(rows).assign(n=n)
-    if left_out:
-        table["method"] += f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
+    table["method"] += describe_left_out(left_out)
     answers = [_answer(row, chosen) for row in rows]
     table["follows"], table["answer"] = zip(*answers, strict=True)
     return with_families(table, draws, chosen, MEAN)[COLUMNS]

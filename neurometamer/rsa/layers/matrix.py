@@ -45,7 +45,7 @@ class ModelBrain:
         Kind of stimuli, or ``"all"``.
     labels : pandas.DataFrame
         Columns condition, reference_id and category of the stimuli, see `stimulus_labels`.
-    left_out : str
+    left_out : list of str
         Ids that only one side held.
     """
 
@@ -55,7 +55,7 @@ class ModelBrain:
     rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     kind: str
     labels: pd.DataFrame
-    left_out: str = ""
+    left_out: Sequence[str] = ()
 
 
 def join_model_brain(
@@ -102,7 +102,7 @@ def join_model_brain(
         rois=rois,
         kind=kind or ALL_KINDS,
         labels=stimulus_labels(first, second),
-        left_out=str(left_out),
+        left_out=left_out,
     )
 
 

@@ -22,6 +22,7 @@ from neurometamer.rsa.layers.folds import (
     splits,
 )
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
+from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.rsa.sampling import Sampling, sample_images
 from neurometamer.summaries import short_repr
 
@@ -524,9 +525,7 @@ def _method(
             f"bootstrap resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} "
             "random assignments (rsatoolbox bootstrap_crossval)"
         )
-    if joined.left_out:
-        text += f"; held by one side only and left out: {joined.left_out}"
-    return text
+    return text + describe_left_out(joined.left_out)
 
 
 # ------------------------------------------------------------------------------------------- tables

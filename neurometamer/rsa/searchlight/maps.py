@@ -18,7 +18,7 @@ from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
-from neurometamer.rsa.permutation import permuted_pairs, prepared
+from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import (
     Question,
@@ -26,7 +26,7 @@ from neurometamer.rsa.searchlight.questions import (
     RunResponses,
     RunTable,
 )
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.stats.permutation import p_from_count, pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ def run_searchlight(
     shuffles = np.empty((n_permutations, n * (n - 1) // 2), dtype=np.int32)
     for shuffle in shuffles:
         drawn = random.permutation(n)
-        shuffle[:] = permuted_pairs(order[drawn[rank]])
+        shuffle[:] = pair_positions(order[drawn[rank]], n)
     tally = _Tally(len(neighborhoods), n, n_permutations)
     wanted = np.flatnonzero(present)
     done = 0
