@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "nulls": ["NullDistribution", "null_distribution", "read_null"],
         "pgd": ["ATTACKS", "AwayFrom", "attack_images", "confirm_attacks"],
         "png16": ["read_png16", "write_png16"],
-        "synthesis.nguyen": ["Progress"],
+        "synthesis.objectives": ["Progress"],
         "presets": ["PRESETS", "Penalty", "Recipe"],
         "photographs": ["Preprocessing", "load_photographs", "packaged_photographs", "read_images"],
         "models": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
-from stimuli_gen.synthesis.checkpoint import Checkpoint
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
 
 Result = TypeVar("Result")
@@ -116,6 +117,32 @@ class Chunk:
         for slot, stimulus_id in enumerate(self.ids):
             if stimulus_id is not None and stimulus_id in finished:
                 self.ids[slot] = None
+
+    def frames(self, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
+        """Give the frames of an animation that are due.
+
+        Parameters
+        ----------
+        finished : mapping of str to Descended
+            Images that end now, by id.
+
+        Returns
+        -------
+        list of tuple
+            Id, steps taken and image, (3, height, width): of those that end, and four each time
+            the steps of an image double.
+        """
+        frames = []
+        for slot, stimulus_id in enumerate(self.ids):
+            if stimulus_id is None:
+                continue
+            step = self.steps[slot]
+            if stimulus_id in finished:
+                result = finished[stimulus_id]
+                frames.append((stimulus_id, result.steps, result.image))
+            elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
+                frames.append((stimulus_id, step, self.images[slot].cpu().numpy().copy()))
+        return frames
 
     def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.
