@@ -327,7 +327,7 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     wish = Interrupt()
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        known = {
+        known: dict[int, tuple[Any, ...]] = {
             signal.SIGINT: (signal.default_int_handler,),
             signal.SIGTERM: (signal.SIG_DFL, terminate),
         }

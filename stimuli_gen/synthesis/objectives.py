@@ -204,7 +204,7 @@ def _sum(
     group: Sequence[Objective], images: Tensor, context: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate objectives one after another, so that memory is that of one."""
-    results = []
+    results: list[Tensor] = []
     for objective in group:
         leaf = images.detach().requires_grad_(True)
         loss, score = objective(leaf, context)
