@@ -97,7 +97,7 @@ def stimuli_noise(
         "noise_sd": noise_sd,
     }
     if nguyen:
-        from stimuli_gen.synthesis.nguyen import Progress
+        from stimuli_gen.synthesis.objectives import Progress
 
         del options["step_size"]
         options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
