@@ -73,7 +73,7 @@ def sixteen_classes() -> dict[int, str]:
     >>> len(table), table[404], table[281]
     (207, 'airplane', 'cat')
     """
-    table = {}
+    table: dict[int, str] = {}
     for category, ranges in _RANGES.items():
         table |= dict.fromkeys(_indices(ranges), category)
     return dict(sorted(table.items()))

@@ -277,8 +277,9 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
     other = random.uniform(size=image.shape[1:])
     phase = np.angle(np.fft.fft2(other))
     phase[0, 0] = 0
+    turn = np.exp(1j * phase)
     spectrum = np.fft.fft2(np.asarray(image, dtype=float))
-    return np.fft.ifft2(spectrum * np.exp(1j * phase)).real
+    return np.fft.ifft2(spectrum * turn).real
 
 
 # ----------------------------------------------------------------------------------- on a whole set
@@ -320,9 +321,11 @@ class Control:
         mapping of str to object
             Name → default.
         """
-        parameters = inspect.signature(self.make).parameters.values()
-        keyword_only = [each for each in parameters if each.kind == each.KEYWORD_ONLY]
-        return {parameter.name: parameter.default for parameter in keyword_only}
+        settings = {}
+        for name, parameter in inspect.signature(self.make).parameters.items():
+            if parameter.kind == parameter.KEYWORD_ONLY:
+                settings[name] = parameter.default
+        return settings
 
 
 _TINY = float(np.finfo(np.float32).tiny)

@@ -366,9 +366,9 @@ def mend_metamers(
     """
     images = np.array(stimuli.images)
     row_of, broken = {}, {}
-    for row in np.flatnonzero(judgment.only_in_float):
+    for row in np.flatnonzero(judgment.only_in_float).tolist():
         reference_id = references.ids[row]
-        row_of[reference_id] = int(row)
+        row_of[reference_id] = row
         broken[reference_id] = images[row]
     ask = _Asking(matches, stimuli, references, judge, row_of)
     objectives = file_objectives(matches)

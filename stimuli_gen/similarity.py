@@ -127,7 +127,8 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = _rows(a, b)
     signal = np.square(a).sum(axis=1)
     noise = np.square(a - b).sum(axis=1)
-    silent = ~(a.any(axis=1) & b.any(axis=1))
+    sounds = np.logical_and(a.any(axis=1), b.any(axis=1))
+    silent = np.logical_not(sounds)
     return snr_from_squares(signal, noise, silent)
 
 
