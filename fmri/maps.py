@@ -132,8 +132,8 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
         )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
         raise InputError(
-            "these patterns are of voxels (j or k is not 0), not of vertices; give --mask, not "
-            "--mesh."
+            f"these patterns of {name_ids(patterns.rois)} are of voxels (j or k is not 0), not of "
+            "vertices; give --mask, not --mesh."
         )
     patterns = patterns.select(voxels=~patterns.voxels.duplicated(["i"]).to_numpy())
     vertices = patterns.voxels["i"].to_numpy()
@@ -177,14 +177,15 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     >>> points.shape, triangles.tolist()
     ((3, 3), [[0, 1, 2]])
     """
-    return find_reader(SURFACE_READERS["mesh"], path, "a mesh")(path)
+    read = find_reader(SURFACE_READERS["mesh"], path, "a mesh")
+    return read(path)
 
 
 def _read_freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     from nibabel.freesurfer import read_geometry
 
     with reading(path, "GIfTI or FreeSurfer geometry"):
-        points, triangles = read_geometry(str(path))[:2]
+        points, triangles, *_ = read_geometry(str(path))
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
@@ -318,7 +319,8 @@ _NO_LABEL = ("???", "unknown", "medial_wall")
 
 def _read_gifti_maps(path: str | os.PathLike[str]) -> np.ndarray:
     """Read one value a vertex of each data array: (n_arrays, n_vertices) float32."""
-    arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(path).darrays]
+    image = _open_gifti(path)
+    arrays = [np.asarray(array.data, dtype=np.float32) for array in image.darrays]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) != 1 or len(shapes[0]) != 1:
         raise InputError(

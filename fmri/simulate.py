@@ -92,7 +92,7 @@ class SimulatedTruth:
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} "
-                f"conditions and {len(self.voxels)} voxels."
+                f"conditions and {len(self.voxels)} voxels; give one number for each of both."
             )
         need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
 

@@ -109,7 +109,8 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
         (3, height, width) float64, not clipped: (x - .5) · ssnr + .5 + N(0, (1 - ssnr) / 6).
     """
     noise = random.standard_normal(image.shape)
-    signal = (image - 0.5) * level + 0.5
+    contrast = (image - 0.5) * level
+    signal = contrast + 0.5
     return signal + noise * (1 - level) / 6
 
 
@@ -492,7 +493,9 @@ def _checked_levels(control: str, levels: float | Sequence[float] | None) -> lis
         what = "above 0" if entry.low > 0 else "at least 0"
         if entry.low <= 0 and np.isfinite(entry.high):
             what = f"between 0 and {entry.high:g}"
-        raise InputError(f"level {value:g} of {control} ({entry.level}) must be {what}.")
+        raise InputError(
+            f"level {value:g} of {control} ({entry.level}) must be {what}; give such a level."
+        )
     names = [f"{value:g}" for value in wanted]
     if len(set(names)) < len(names):
         raise InputError(f"levels of {control} repeat: {', '.join(names)}; give each once.")

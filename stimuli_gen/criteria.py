@@ -479,8 +479,10 @@ class Judgment:
         list of bool
             One an image.
         """
-        pairs = zip(self.reasons["float"], self.reasons["png"], strict=True)
-        return [bool(shown and not exact) for exact, shown in pairs]
+        only = []
+        for exact, shown in zip(self.reasons["float"], self.reasons["png"], strict=True):
+            only.append(bool(shown) and not exact)
+        return only
 
     def on(self, stimuli: StimulusSet, *, confirmed: bool) -> StimulusSet:
         """Write the judgment into the table.

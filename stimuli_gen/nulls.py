@@ -166,7 +166,7 @@ class NullDistribution:
         if not 0 < quantile <= 1:
             raise InputError(
                 "the quantile of a null distribution must be above 0 and at most 1, not "
-                f"{quantile}."
+                f"{quantile}; give such a quantile."
             )
         ordered = np.sort(self.read(stage, metric))
         rank = int(np.ceil(quantile * len(ordered)))
@@ -215,7 +215,8 @@ class NullDistribution:
         """
         ordered = np.sort(self.read(stage, metric))
         exact = np.asarray(values, dtype=np.float64)
-        at_least = len(ordered) - np.searchsorted(ordered, exact, side="left")
+        below = np.searchsorted(ordered, exact, side="left")
+        at_least = len(ordered) - below
         return (1 + at_least) / (1 + len(ordered))
 
     def summary(self) -> pd.DataFrame:

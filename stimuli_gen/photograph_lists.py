@@ -216,7 +216,10 @@ def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            f"the folder {folder} cannot be read: {error.strerror}; change its permissions, or "
+            "give another."
+        ) from error
     inner = [path for path in entries if path.is_dir()]
     yield from (path for path in entries if not path.is_dir())
     for path in inner:

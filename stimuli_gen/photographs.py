@@ -413,7 +413,8 @@ def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
             check_reading(number, "ignore")
     except ValueError as error:
         raise InputError(
-            f"the column bits of the table of photographs must hold 8 to 16 or nothing ({error})."
+            f"the column bits of the table of photographs must hold 8 to 16 or nothing ({error}); "
+            "correct it."
         ) from error
     return each
 

@@ -113,8 +113,11 @@ class StimulusSet:
         if isinstance(images, np.ndarray):
             if images.dtype != np.float32:
                 raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
-            # NaN is neither; one row at a time, so that nothing as large as the set is made
-            bad = [row for row, image in enumerate(images) if not _is_inside(image)]
+            bad = []
+            for row, image in enumerate(images):
+                is_inside = image.min() >= 0 and image.max() <= 1  # not so where there is NaN
+                if not is_inside:
+                    bad.append(row)
             if bad:
                 raise InputError(
                     f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by "
@@ -178,7 +181,10 @@ class StimulusSet:
         str
             16 hexadecimal digits.
         """
-        pixels = [digest(self.images[slice(row, row + 1)]) for row in range(len(self))]
+        pixels = []
+        for row in range(len(self)):
+            image = self.images[slice(row, row + 1)]
+            pixels.append(digest(image))
         return digest(pixels, self.table)
 
     def select(self, *, ids: Sequence[str] | None = None, kind: str | None = None) -> StimulusSet:
@@ -234,10 +240,6 @@ class StimulusSet:
         else:
             images = from_8bit(to_8bit(self.images))
         return replace(self, images=images)
-
-
-def _is_inside(image: np.ndarray) -> bool:
-    return bool(image.min() >= 0 and image.max() <= 1)
 
 
 def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
@@ -370,8 +372,10 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
     levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
     distances = {}
     for end, difference in (("", change), ("_8bit", levels)):
-        distances[f"l2{end}"] = float(np.sqrt(np.square(difference).sum()))
-        distances[f"linf{end}"] = float(np.abs(difference).max())
+        power = np.square(difference).sum()
+        largest = np.abs(difference).max()
+        distances[f"l2{end}"] = float(np.sqrt(power))
+        distances[f"linf{end}"] = float(largest)
     return distances | picture_similarity(image, reference)
 
 
@@ -504,12 +508,12 @@ def write_pictures(
     ['a.png', 'b.png']
     """
     folder = Path(folder)
-    names = [file_name(stimulus_id) for stimulus_id in stimuli.ids]
-    for row, name in enumerate(names):
+    files = [f"{file_name(stimulus_id)}.png" for stimulus_id in stimuli.ids]
+    for row, file in enumerate(files):
         image = stimuli.images[slice(row, row + 1)][0]
-        write_png(folder / "png" / f"{name}.png", image)
+        write_png(folder / "png" / file, image)
         if png16:
-            write_png16(folder / "png16" / f"{name}.png", image)
+            write_png16(folder / "png16" / file, image)
     if len(stimuli):
         write_contact_sheet(folder / "contact_sheet.png", stimuli)
     return folder

@@ -60,7 +60,8 @@ def to_8bit(images: np.ndarray) -> np.ndarray:
         parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
     for part in parts:
         scaled = np.asarray(images[part] * np.float32(255))
-        levels[part] = np.rint(scaled, out=scaled)
+        np.rint(scaled, out=scaled)
+        levels[part] = scaled
     return levels
 
 
@@ -211,8 +212,9 @@ class ImagesOnDisk:
         inside = np.asarray(rows, dtype=int)
         if self.rows is not None:
             inside = np.asarray(self.rows, dtype=int)[inside]
-        shape = (len(inside), *self.shape[1:])
-        return replace(self, rows=tuple(inside.tolist()), shape=shape)
+        numbers = tuple(inside.tolist())
+        shape = (len(numbers), *self.shape[1:])
+        return replace(self, rows=numbers, shape=shape)
 
 
 @short_repr
@@ -338,7 +340,8 @@ def join_images(parts: Sequence[np.ndarray | ImagesOnDisk]) -> np.ndarray | Imag
         arrays = [np.asarray(part) for part in parts]
         return np.concatenate(arrays)
     n_images = sum(map(len, parts))
-    return JoinedImages(parts=tuple(parts), shape=(n_images, *parts[0].shape[1:]))
+    shape = (n_images, *parts[0].shape[1:])
+    return JoinedImages(parts=tuple(parts), shape=shape)
 
 
 def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
@@ -391,8 +394,9 @@ def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
     str
         16 hexadecimal digits.
     """
-    levels = (to_8bit(block) for block in blocks(images))
-    return digest_blocks(levels, np.dtype(np.uint8), images.shape)
+    kind = np.dtype(np.uint8)
+    levels = map(to_8bit, blocks(images))
+    return digest_blocks(levels, kind, images.shape)
 
 
 def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> str:
