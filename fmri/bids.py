@@ -192,8 +192,10 @@ def find_reader(readers: Mapping[str, Reader], path: str | os.PathLike[str], wha
     name = Path(path).name
     fitting = [ending for ending in readers if name.lower().endswith(ending)]
     if not fitting:
-        raise unknown_name(f"ending of {what} ({name})", Path(path).suffix, readers)
-    return readers[max(fitting, key=len)]
+        ending = Path(path).suffix
+        raise unknown_name(f"ending of {what} ({name})", ending, readers)
+    longest = max(fitting, key=len)
+    return readers[longest]
 
 
 # ----------------------------------------------------------------------------------------- sidecars
@@ -398,7 +400,8 @@ def _applies(name: str, image_name: str) -> bool:
         return True
     *labels, suffix = name.split("_")
     *image_labels, image_suffix = image_name.split("_")
-    if suffix != image_suffix or not all("-" in label for label in labels):
+    are_labels = all("-" in label for label in labels)
+    if suffix != image_suffix or not are_labels:
         return False
     wanted = {_plain_part(label) for label in labels}
     there = {_plain_part(label) for label in image_labels}
