@@ -35,7 +35,6 @@ from neurometamer.rsa.compute import (
     take_kind,
 )
 from neurometamer.rsa.jackknife import (
-    LazyWeights,
     Progress,
     Projection,
     describe_interval,
@@ -300,7 +299,7 @@ def compare_rdms(
     sampling = replace(sampling, lost=shared.lost)
     n_resamples = 0 if shared.reason else chosen.n_resamples
     projection = project(
-        _between(compare, a, b),
+        partial(compare, a.dissimilarities, b.dissimilarities),
         sampling,
         n_resamples,
         chosen.seed,
@@ -346,15 +345,6 @@ NO_PARTIAL_P = (
     "the controls' ranks are regressed out, and p would call that more than the controls"
 )
 """In the column ``p_method`` of partial correlations."""
-
-
-def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
-    """Let a comparator compare all RDMs of two sets in given weights of pairs."""
-
-    def _scores(weights: LazyWeights | None) -> np.ndarray:
-        return compare(a.dissimilarities, b.dissimilarities, weights)
-
-    return _scores
 
 
 def _control_vectors(
@@ -495,7 +485,7 @@ def layer_by_roi(
     unique_labels(brain, ("subject", "roi"))
     sampling = sample_images(stimulus_labels(network, brain), classes)
     projection = project(
-        _between(entry, network, brain),
+        partial(entry, network.dissimilarities, brain.dissimilarities),
         sampling,
         n_resamples,
         seed,

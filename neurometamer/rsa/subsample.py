@@ -200,31 +200,6 @@ def subsample_rdms(
     measure = measure_name(measure)
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
-    size = _part_size(units, n_resamples, share)
-    n, p = units.values.shape
-    parts = PARTS[measure](units.values)
-    random = generator(seed, "subsample", units.system, units.subject, units.place)
-    first, second = np.triu_indices(n, 1)
-    step = max(1, BLOCK // n)
-    rdms = np.empty((n_resamples, first.size))
-    for rdm in rdms:
-        mask = np.zeros(p, dtype=bool)
-        mask[random.permutation(p)[:size]] = True
-        rows = parts(mask)
-        products = np.zeros((n, n))
-        for start in range(0, p, step):  # a product with its own transpose costs half of another
-            block = rows[:, start : start + step].astype(np.float64, copy=False)
-            products += block @ block.T
-        lengths = np.sqrt(np.diag(products))
-        scale = lengths[first] * lengths[second]
-        correlations = np.full(scale.shape, np.nan)
-        np.divide(products[first, second], scale, out=correlations, where=scale > 0)
-        rdm[:] = 1 - np.clip(correlations, -1, 1)
-    return rdms
-
-
-def _part_size(units: UnitValues, n_resamples: int, share: float) -> int:
-    """Check what is resampled, and give the number of units in a part."""
     where = f"{units.subject} {units.place}".strip()
     if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
         raise InputError(
@@ -238,14 +213,33 @@ def _part_size(units: UnitValues, n_resamples: int, share: float) -> int:
             "out."
         )
     check_enough(units.ids, where)
-    p = units.values.shape[1]
+    n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
         raise InputError(
             f"{where}: {share:.0%} of {p} units are {size}; a correlation needs at least "
             f"{MIN_VOXELS} of them, and a share between 0 and 1."
         )
-    return size
+    parts = PARTS[measure](units.values)
+    random = generator(seed, "subsample", units.system, units.subject, units.place)
+    first, second = np.triu_indices(n, 1)
+    step = max(1, BLOCK // n)
+    rdms = np.empty((n_resamples, first.size))
+    for rdm in rdms:
+        chosen = random.permutation(p)[:size]
+        mask = np.zeros(p, dtype=bool)
+        mask[chosen] = True
+        rows = parts(mask)
+        products = np.zeros((n, n))
+        for start in range(0, p, step):  # a product with its own transpose costs half of another
+            block = rows[:, start : start + step].astype(np.float64, copy=False)
+            products += block @ block.T
+        lengths = np.sqrt(np.diag(products))
+        scale = lengths[first] * lengths[second]
+        correlations = np.full(scale.shape, np.nan)
+        np.divide(products[first, second], scale, out=correlations, where=scale > 0)
+        rdm[:] = 1 - np.clip(correlations, -1, 1)
+    return rdms
 
 
 Part = Callable[[np.ndarray], np.ndarray]
@@ -316,23 +310,25 @@ def _part_ranks(x: np.ndarray) -> Part:
 
     def ranks(mask: np.ndarray) -> np.ndarray:
         size = int(mask.sum())
-        middle = dtype.type((size - 1) / 2)
-        places = np.arange(size, dtype=dtype) - middle
-        for row, sorted_row in zip(out, held):
-            below = sorted_row.below[mask[sorted_row.below]]
-            above = sorted_row.above[mask[sorted_row.above]]
+        places = np.arange(size, dtype=dtype)
+        places -= dtype.type((size - 1) / 2)
+        for row, units in zip(out, held):
+            below = units.below[mask[units.below]]
+            above = units.above[mask[units.above]]
+            n_below, n_above = len(below), len(above)
             # what lies between is the block: all of one rank
-            of_block = dtype.type((len(below) - len(above)) / 2)
+            of_block = dtype.type((n_below - n_above) / 2)
             np.multiply(mask, of_block, out=row)
-            row[below] = places[: len(below)]
-            row[above] = places[size - len(above) :]
-            if sorted_row.tied.size:
-                is_kept = mask[sorted_row.tied]
-                units = sorted_row.tied[is_kept]
-                groups = sorted_row.groups[is_kept]
-                total = np.bincount(groups, row[units])
-                means = total / np.maximum(np.bincount(groups), 1)
-                row[units] = means[groups]
+            row[below] = places[:n_below]
+            row[above] = places[size - n_above :]
+            if units.tied.size:
+                is_kept = mask[units.tied]
+                tied = units.tied[is_kept]
+                groups = units.groups[is_kept]
+                total = np.bincount(groups, row[tied])
+                sizes = np.bincount(groups)
+                means = total / np.maximum(sizes, 1)
+                row[tied] = means[groups]
         return out
 
     return ranks

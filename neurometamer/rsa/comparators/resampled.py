@@ -107,7 +107,8 @@ class Resamples:
                     subjects[k, region],
                     weights[k : k + 1],
                 )
-        return self.compute_values(self.models, self.data, weights), bounds
+        similarity = self.compute_values(self.models, self.data, weights)
+        return similarity, bounds
 
     def _bounds(
         self, data: np.ndarray, scaled: np.ndarray, copies: np.ndarray, weights: np.ndarray
@@ -115,19 +116,22 @@ class Resamples:
         """Compare the subjects of one resample with the pool of the others and of all."""
         bounds = np.full((2, len(data)), np.nan)
         drawn = np.flatnonzero(copies)
-        if not drawn.size or not np.isfinite(scaled[drawn]).all():
+        is_finite = np.isfinite(scaled[drawn])
+        if not drawn.size or not is_finite.all():
             return bounds
         total = copies[drawn] @ scaled[drawn]
         n = copies.sum()
         pool = total[np.newaxis] / n
-        bounds[:, drawn] = self.compute_values(pool, data[drawn], weights)[0, 0]
+        similarity = self.compute_values(pool, data[drawn], weights)
+        bounds[:, drawn] = similarity[0, 0]
         if len(drawn) == 1:
             return bounds
         for subject in drawn:
-            others = total - copies[subject] * scaled[subject]
-            pool = others[np.newaxis] / (n - copies[subject])
-            own = data[subject : subject + 1]
-            bounds[0, subject] = self.compute_values(pool, own, weights)[0, 0, 0]
+            own = copies[subject]
+            others = total - own * scaled[subject]
+            pool = others[np.newaxis] / (n - own)
+            similarity = self.compute_values(pool, data[[subject]], weights)
+            bounds[0, subject] = similarity[0, 0, 0]
         return bounds
 
 
@@ -165,14 +169,15 @@ class RankResamples(Resamples):
         self.regions = regions
         self.without_ties = without_ties
         rows = np.concatenate([models, data])
+        n_pairs = rows.shape[1]
         order = np.argsort(rows, axis=1, kind="stable")
         ordered = np.take_along_axis(rows, order, axis=1)
-        differs = np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0
-        groups = np.cumsum(differs, axis=1, dtype=np.int32)
-        has_ties = (groups[:, -1] < rows.shape[1] - 1).any()
+        steps = np.diff(ordered, axis=1, prepend=ordered[:, :1])
+        groups = np.cumsum(steps != 0, axis=1, dtype=np.int32)
+        has_ties = groups[:, -1] < n_pairs - 1
         self.order = order.astype(np.int32)
-        self.groups = groups if has_ties else None
-        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+        self.groups = groups if has_ties.any() else None
+        self.first, self.second = np.triu_indices(n_images(n_pairs), 1)
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
