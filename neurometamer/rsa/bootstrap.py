@@ -66,10 +66,12 @@ class Resampled:
         similarity = self.similarity[:, :, rows]
         if self.subject_counts is None:
             return similarity.mean(axis=2)
-        copies = self.subject_counts[:, rows].astype(np.float64)
+        copies = self.subject_counts[:, rows]
+        copies = copies.astype(np.float64)
         total = np.einsum("rmd,rd->rm", similarity, copies)
+        n_drawn = copies.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):
-            return total / copies.sum(axis=1, keepdims=True)
+            return total / n_drawn
 
     def mean_bounds(self, rows: np.ndarray) -> np.ndarray:
         """Average the ceilings over the distinct subjects that were drawn.
@@ -126,25 +128,30 @@ def resampled(
         Similarity and ceilings.
     """
     entry = comparator(by)
-    work = entry.resamples(models, data, [] if regions is None else regions)
-    similarity = np.full((len(counts), len(models), len(data)), np.nan)
+    work = entry.resamples(models, data, regions or [])
+    n_resamples, n_data = len(counts), len(data)
+    similarity = np.full((n_resamples, len(models), n_data), np.nan)
     bounds = None
     if regions is not None:
-        bounds = np.full((2, len(counts), len(data)), np.nan)
+        bounds = np.full((2, n_resamples, n_data), np.nan)
     n_images_drawn = (counts > 0).sum(axis=1)
     defined = np.flatnonzero(n_images_drawn >= MIN_IMAGES)
     for rows in work.blocks(defined):
-        people = np.ones((len(rows), len(data)))
+        people = np.ones((len(rows), n_data))
         if subject_counts is not None:
             people = subject_counts[rows].astype(np.float64)
         similarity[rows], ceilings = work.compare(counts[rows], people)
         if bounds is not None:
             bounds[:, rows] = ceilings
-    if bounds is not None and regions is not None and subject_counts is None:
-        for region in regions:
+    if bounds is not None and subject_counts is None:
+        for region in regions or []:
             if len(region) < 2:
                 bounds[:, :, region] = np.nan  # one subject has no ceiling
-    return Resampled(similarity=similarity, bounds=bounds, subject_counts=subject_counts)
+    return Resampled(
+        similarity=similarity,
+        bounds=bounds,
+        subject_counts=subject_counts,
+    )
 
 
 @checked

@@ -93,8 +93,10 @@ def describe_method(
 
 
 def _ids(rdms: RDMs) -> list[str]:
-    conditions = rdms.pattern_descriptors["condition"]
-    return [str(condition) for condition in conditions]
+    ids = []
+    for condition in rdms.pattern_descriptors["condition"]:
+        ids.append(str(condition))
+    return ids
 
 
 def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
@@ -668,28 +670,36 @@ def partial_spearman(
     n = n_a + len(b)
 
     def _combine(ac: np.ndarray, y: np.ndarray, copies: np.ndarray) -> np.ndarray:
-        rows = np.concatenate([ac[:, :n_a], y, ac[:, n_a:]], axis=1)
+        parts = [ac[:, :n_a], y, ac[:, n_a:]]
+        rows = np.concatenate(parts, axis=1)
         weighed = rows * copies[:, np.newaxis]
         gram = weighed @ rows.transpose(0, 2, 1)
-        squares = np.einsum("mii->mi", gram)
-        lengths = np.sqrt(squares)
+        lengths = np.sqrt(np.einsum("mii->mi", gram))
         scale = np.zeros_like(lengths)
         np.divide(1, lengths, out=scale, where=lengths > 0)
-        gram = gram * scale[:, :, np.newaxis] * scale[:, np.newaxis]
-        inverse = np.linalg.pinv(gram[:, n:, n:], rcond=1e-10, hermitian=True)
+        gram = gram * scale[:, :, np.newaxis]
+        gram *= scale[:, np.newaxis]
+        of_controls = gram[:, n:, n:]
+        inverse = np.linalg.pinv(of_controls, rcond=1e-10, hermitian=True)
         across = gram[:, :n, n:]
         explained = across @ inverse @ across.transpose(0, 2, 1)
         rest = gram[:, :n, :n] - explained
         left = np.einsum("mii->mi", rest)
         left = np.where(left > 1e-12, left, np.nan)
-        squares = left[:, :, np.newaxis] * left[:, np.newaxis]
-        correlations = rest / np.sqrt(squares)
+        left = left[:, :, np.newaxis] * left[:, np.newaxis]
+        correlations = rest / np.sqrt(left)
         return correlations[:, :n_a, n_a:]
 
-    left = centered_ranks(np.concatenate([a, controls]))
-    right = centered_ranks(b)
+    both = np.concatenate([a, controls])
     n_rdms = 3 * (n + len(controls))
-    return over_blocks(_combine, left, right, n_rdms, a.shape[1], weights)
+    return over_blocks(
+        _combine,
+        centered_ranks(both),
+        centered_ranks(b),
+        n_rdms,
+        a.shape[1],
+        weights,
+    )
 
 
 def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
@@ -700,19 +710,20 @@ def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
         raise InputError(
             f"all dissimilarities are equal in control {name_ids(flat)}; leave it out."
         )
+    lengths = np.linalg.norm(ranks, axis=1, keepdims=True)
     basis = np.empty((0, controls.shape[1]))
-    for k, row in enumerate(ranks):
-        unit = row / np.linalg.norm(row)
+    for k, unit in enumerate(ranks / lengths):
         rest = unit
         for _ in range(2):  # twice is exact to rounding
             shares = basis @ rest
             rest = rest - basis.T @ shares
         if rest @ rest < COLLINEAR:
-            earlier = ranks[:k] / np.linalg.norm(ranks[:k], axis=1, keepdims=True)
+            earlier = ranks[:k] / lengths[:k]
             shares = np.linalg.lstsq(earlier.T, unit, rcond=None)[0]
             parents = [name for name, share in zip(names, shares) if abs(share) > 1e-4]
             raise InputError(
                 f"control {names[k]} follows from {name_ids(parents)} by its ranks; leave one of "
                 "them out."
             )
-        basis = np.vstack([basis, rest / np.linalg.norm(rest)])
+        rest = rest / np.linalg.norm(rest)
+        basis = np.vstack([basis, rest])

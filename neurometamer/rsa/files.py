@@ -165,8 +165,9 @@ def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
     root = int(np.sqrt(1 + 8 * n_pairs))
     n = (1 + root) // 2
-    is_whole = n * (n - 1) // 2 == n_pairs
-    return n if is_whole else 0
+    if n * (n - 1) // 2 == n_pairs:
+        return n
+    return 0
 
 
 def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
@@ -424,19 +425,23 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
 
 def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
-    ids = list(dict.fromkeys(cell for row in body for cell in row[:2]))
+    ends: list[str] = []
+    for row in body:
+        ends += row[:2]
+    ids = list(dict.fromkeys(ends))
     place = {name: i for i, name in enumerate(ids)}
     pairs = []
     for row in body:
-        ends = sorted((place[row[0]], place[row[1]]))
-        pairs.append(tuple(ends))
+        first, second = place[row[0]], place[row[1]]
+        pairs.append((min(first, second), max(first, second)))
     names = [f"{ids[i]} and {ids[j]}" for i, j in pairs]
     every_pair = set(itertools.combinations(range(len(ids)), 2))
-    missing = sorted(every_pair - set(pairs))
+    missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(every_pair - set(pairs))]
+    same = [ids[i] for i, j in pairs if i == j]
     problems = {
         "repeated pairs": duplicates(names),
-        "pairs of a condition with itself": [ids[i] for i, j in pairs if i == j],
-        "pairs without a row": [f"{ids[i]} and {ids[j]}" for i, j in missing],
+        "pairs of a condition with itself": same,
+        "pairs without a row": missing,
     }
     for what, bad in problems.items():
         if bad:

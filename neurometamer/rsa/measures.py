@@ -239,7 +239,8 @@ def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
     n, n_units = values.shape
     total = np.zeros((n, n))
     for start in range(0, n_units, CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
         part -= shifts[:, np.newaxis]
         total += part @ part.T  # numpy sees the transpose and computes one triangle
     return total
@@ -556,6 +557,30 @@ def measure_name(name: str) -> str:
         if measure.rsatoolbox == name and name:
             return ours
     raise unknown_name("RDM measure", name, MEASURES)
+
+
+def measure_of_label(label: str) -> str:
+    """Find the measure whose label RDMs carry.
+
+    Parameters
+    ----------
+    label : str
+        ``dissimilarity_measure`` of RDMs.
+
+    Returns
+    -------
+    str
+        One of `MEASURES`; the label itself where none has it.
+
+    Examples
+    --------
+    >>> measure_of_label("1 - Spearman")
+    'spearman'
+    """
+    for name, measure in MEASURES.items():
+        if measure.label.lower() == label.lower():
+            return name
+    return label
 
 
 def check_ranges(

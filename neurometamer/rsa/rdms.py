@@ -218,7 +218,8 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
     """
     pairs = []
     for i, j in zip(first.tolist(), second.tolist()):
-        pairs.append(f"{ids[i]} and {ids[j]}")
+        pair = f"{ids[i]} and {ids[j]}"
+        pairs.append(pair)
     return name_ids(pairs)
 
 
@@ -277,19 +278,22 @@ def session_descriptors(
     columns = {}
     for subject, patterns in patterns_by_subject.items():
         observations = patterns.observations
-        sessions: dict[str, set[str]] = {}
         labels = ascii_labels(list(observations["session"]))
+        sessions: dict[str, set[str]] = {}
         for condition, session in zip(observations["condition"], labels):
-            sessions.setdefault(str(condition), set()).add(session)
+            of_image = sessions.setdefault(str(condition), set())
+            of_image.add(session)
         column = []
         for name in ids:
-            of_image = sorted(sessions.get(name, {""}))
-            column.append(BETWEEN.join(of_image))
+            names = sorted(sessions.get(name, {""}))
+            column.append(BETWEEN.join(names))
         columns[subject] = column
     first = next(iter(columns.values()), [])
     if any(column != first for column in columns.values()):
         return {f"{SESSION}:{subject}": column for subject, column in columns.items()}
-    return {SESSION: first} if len(set(first)) > 1 else {}
+    if len(set(first)) > 1:
+        return {SESSION: first}
+    return {}
 
 
 def _plain(column: Iterable[Any]) -> list[Any]:
@@ -425,11 +429,13 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     right = [str(name) for name in wanted]
     position = {name: i for i, name in enumerate(left)}
     known = set(right)
+    missing = [name for name in right if name not in position]
+    extra = [name for name in left if name not in known]
     problems = {
         f"repeated in {what}": duplicates(left),
         f"repeated in {other}": duplicates(right),
-        f"missing from {what}": [name for name in right if name not in position],
-        f"missing from {other}": [name for name in left if name not in known],
+        f"missing from {what}": missing,
+        f"missing from {other}": extra,
     }
     texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
     if texts:
@@ -748,12 +754,14 @@ def align_rdms(
         left_out = sorted(set(left) ^ set(right))
         others = name_ids(left_out) or "none"
         check_enough(sorted(shared), f"stimuli shared by both RDMs (left out: {others})")
-        a = take_conditions(a, [i for i, name in enumerate(left) if name in shared])
-        b = take_conditions(b, [i for i, name in enumerate(right) if name in shared])
+        left_rows = [i for i, name in enumerate(left) if name in shared]
+        right_rows = [i for i, name in enumerate(right) if name in shared]
+        a = take_conditions(a, left_rows)
+        b = take_conditions(b, right_rows)
         a.descriptors["left_out"] = left_out
         b.descriptors["left_out"] = left_out
-        left = [name for name in left if name in shared]
-        right = [name for name in right if name in shared]
+        left = [left[i] for i in left_rows]
+        right = [right[i] for i in right_rows]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

@@ -111,8 +111,13 @@ def pattern_units(
         means = mean_responses(patterns, ids, subject)
         rois = np.asarray(patterns.voxels["roi"].astype(str))
         for roi in dict.fromkeys(rois.tolist()):
-            values = means[:, rois == roi]
-            yield UnitValues("brain", str(subject), roi, ids, values)
+            yield UnitValues(
+                system="brain",
+                subject=str(subject),
+                place=roi,
+                ids=ids,
+                values=means[:, rois == roi],
+            )
 
 
 @checked_with(tables={"table": STIMULI})
@@ -155,8 +160,14 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ids = tuple(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
     for stage in activations.stages:
-        values = activations.read(stage)[rows]
-        yield UnitValues("network", "", stage, ids, values)
+        values = activations.read(stage)
+        yield UnitValues(
+            system="network",
+            subject="",
+            place=stage,
+            ids=ids,
+            values=values[rows],
+        )
 
 
 def subsample_rdms(
@@ -367,8 +378,8 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
             f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row; give "
             "as many of one side as of the other, (m, n_pairs)."
         )
-    is_finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-    rows = np.flatnonzero(is_finite)
+    is_finite = np.isfinite(a) & np.isfinite(b)
+    rows = np.flatnonzero(is_finite.all(axis=1))
     scores = np.full(len(a), np.nan)
     if entry.prepare is not None:
         left, _ = entry.prepare(a[rows])
@@ -376,7 +387,8 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         scores[rows] = np.einsum("rp,rp->r", left, right)
         return scores
     for k in rows:
-        scores[k] = entry(a[k : k + 1], b[k : k + 1])[0, 0]
+        single = entry(a[[k]], b[[k]])
+        scores[k] = single[0, 0]
     return scores
 
 

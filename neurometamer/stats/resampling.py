@@ -96,13 +96,14 @@ def percentile_interval(
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
     shape = samples.shape[1:]
-    columns = samples.reshape(len(samples), int(np.prod(shape)))
-    ends = np.full((2, columns.shape[1]), np.nan)
+    n_values = int(np.prod(shape))
+    columns = samples.reshape(len(samples), n_values)
     is_defined = np.isfinite(columns).any(axis=0)
+    ends = np.full((2, n_values), np.nan)
     if is_defined.any():
         tail = 50 * (1 - confidence)
-        percents = [tail, 100 - tail]
-        ends[:, is_defined] = np.nanpercentile(columns[:, is_defined], percents, axis=0)
+        known = columns[:, is_defined]
+        ends[:, is_defined] = np.nanpercentile(known, [tail, 100 - tail], axis=0)
     low, high = ends.reshape(2, *shape)
     return low, high
 

@@ -199,13 +199,15 @@ class RankResamples(Resamples):
         n_models, n_data = len(self.models), len(self.data)
         similarity = np.empty((len(counts), n_models, n_data))
         bounds = np.full((2, len(counts), n_data), np.nan)
-        for k, (images, people) in enumerate(zip(counts, subjects)):
+        for k, images in enumerate(counts):
+            people = subjects[k]
             all_copies = images[self.first] * images[self.second]
             drawn = all_copies > 0
             copies = all_copies[drawn]
             weights = copies.astype(np.float64)
             ranks = self._ranks(all_copies, drawn)
-            model, data = ranks[:n_models], ranks[n_models:]
+            model = ranks[:n_models]
+            data = ranks[n_models:]
             weighed = data * weights
             lengths = np.einsum("dp,dp->d", weighed, data)
             model_lengths = np.einsum("mp,mp,p->m", model, model, weights)
@@ -318,13 +320,15 @@ def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
         end -= weights
         end -= middle
         return end
-    is_first = np.pad(new, ((0, 0), (1, 0)), constant_values=True)
+    before, after = ((0, 0), (1, 0)), ((0, 0), (0, 1))
+    is_first = np.pad(new, before, constant_values=True)
+    is_last = np.pad(new, after, constant_values=True)
     starts = np.where(is_first, end - weights, 0)
     below = np.maximum.accumulate(starts, axis=1)
-    is_last = np.pad(new, ((0, 0), (0, 1)), constant_values=True)
     ends = np.where(is_last, end, middle)
     backwards = np.minimum.accumulate(ends[:, ::-1], axis=1)
-    return below + backwards[:, ::-1] - middle
+    upto = backwards[:, ::-1]
+    return below + upto - middle
 
 
 # ----------------------------------------------------------------------------------- inner products

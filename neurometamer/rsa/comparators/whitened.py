@@ -57,7 +57,13 @@ def whitened_cosine(
     rsatoolbox solves by conjugate gradients up to 1e-5, here exactly; with a vector of variances it
     centers as for equal ones, here not.
     """
-    return _compare(a, b, weights, sigma_k, center=False)
+    return _compare(
+        a,
+        b,
+        weights,
+        sigma_k,
+        center=False,
+    )
 
 
 def whitened_pearson(
@@ -94,7 +100,13 @@ def whitened_pearson(
     -----
     Equals rsatoolbox's ``"corr_cov"`` without `sigma_k`; see `whitened_cosine`.
     """
-    return _compare(a, b, weights, sigma_k, center=True)
+    return _compare(
+        a,
+        b,
+        weights,
+        sigma_k,
+        center=True,
+    )
 
 
 def _compare(
@@ -146,8 +158,10 @@ def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     products += np.outer(left_total, right_total) / n**2
     squares = []
     for x, sums, total in ((a, left, left_total), (b, right, right_total)):
-        own = 2 * np.einsum("rp,rp->r", x, x)
-        own -= 2 / n * np.einsum("ri,ri->r", sums, sums)
+        of_pairs = np.einsum("rp,rp->r", x, x)
+        of_images = np.einsum("ri,ri->r", sums, sums)
+        own = 2 * of_pairs
+        own -= 2 / n * of_images
         own += total**2 / n**2
         squares.append(own.clip(0))
     return divide_by_root(products, np.outer(*squares))
@@ -350,13 +364,15 @@ class Whitened:
         """
         copies = weights[:, np.newaxis]
         values, white = a
-        other_values, other_white = b
         weighed = values * copies
-        products = weighed @ other_white.transpose(0, 2, 1)
         left = (weighed * white).sum(axis=2)
-        right = (other_values * copies * other_white).sum(axis=2)
-        squares = left[:, :, np.newaxis] * right[:, np.newaxis]
-        return divide_by_root(products, squares)
+        left = left[:, :, np.newaxis]
+        other_values, other_white = b
+        other_weighed = other_values * copies
+        right = (other_weighed * other_white).sum(axis=2)
+        right = right[:, np.newaxis]
+        products = weighed @ other_white.transpose(0, 2, 1)
+        return divide_by_root(products, left * right)
 
 
 def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
