@@ -93,8 +93,9 @@ class Resampled:
             return bounds.mean(axis=2)
         drawn = self.subject_counts[:, rows] > 0
         total = np.where(drawn, bounds, 0).sum(axis=2)
+        n_drawn = drawn.sum(axis=1)
         with np.errstate(invalid="ignore"):
-            return total / drawn.sum(axis=1)
+            return total / n_drawn
 
 
 def resampled(
@@ -257,15 +258,24 @@ def subject_samples(
     """
     comparator(by)
     models, data, counts = _checked(models, data, counts)
+    n_resamples, n_data = len(counts), len(data)
     if subject_counts is not None:
         subject_counts = np.asarray(subject_counts)
-        if subject_counts.shape != (len(counts), len(data)):
+        shape = subject_counts.shape
+        if shape != (n_resamples, n_data):
             raise InputError(
-                f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of "
-                f"{len(data)} subjects need {(len(counts), len(data))}."
+                f"subject_counts has the shape {shape}; {n_resamples} resamples of {n_data} "
+                f"subjects need {(n_resamples, n_data)}."
             )
-    regions = _regions(groups, len(data)) if ceiling else None
-    return resampled(models, data, counts, by, regions, subject_counts)
+    regions = _regions(groups, n_data) if ceiling else None
+    return resampled(
+        models,
+        data,
+        counts,
+        by,
+        regions,
+        subject_counts,
+    )
 
 
 def _checked(

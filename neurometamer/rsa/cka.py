@@ -70,7 +70,12 @@ def linear_cka(
     x_gram = centered_gram(x, ids=x_ids)
     y_gram = centered_gram(y, ids=y_ids)
     if x_ids is not None and y_ids is not None:
-        rows = match_ids(y_ids, x_ids, "the second responses", "the first responses")
+        rows = match_ids(
+            y_ids,
+            x_ids,
+            "the second responses",
+            "the first responses",
+        )
         y_gram = y_gram[np.ix_(rows, rows)]
     return gram_cka(x_gram, y_gram, debiased=debiased)
 

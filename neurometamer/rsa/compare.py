@@ -336,10 +336,15 @@ def _chosen(options: ComparisonOptions | None, settings: Mapping[str, Any]) -> C
     known = [field.name for field in fields(ComparisonOptions)]
     for name in settings:
         if name not in known:
-            parameters = inspect.signature(compare_rdms).parameters
-            names = [parameter for parameter in parameters if parameter != "settings"]
-            raise unknown_name("argument of compare_rdms", name, [*names, *known])
-    return replace(options or ComparisonOptions(), **settings)
+            parameters = list(inspect.signature(compare_rdms).parameters)
+            parameters.remove("settings")
+            raise unknown_name(
+                "argument of compare_rdms",
+                name,
+                [*parameters, *known],
+            )
+    options = options or ComparisonOptions()
+    return replace(options, **settings)
 
 
 NO_PARTIAL_P = (
@@ -379,7 +384,9 @@ def _descriptors(rdms: RDMs, index: int, side: str) -> dict[str, Any]:
     for name, values in rdms.rdm_descriptors.items():
         if name != "index":
             columns[f"{side}_{name}"] = values[index]
-    return columns or {f"{side}_index": index}
+    if not columns:
+        columns[f"{side}_index"] = index
+    return columns
 
 
 def similarity_values(value: float, low: float, high: float) -> dict[str, float]:

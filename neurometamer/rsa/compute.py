@@ -411,10 +411,21 @@ def _network_rdms(activations: Activations, table: pd.DataFrame, measure: str) -
         values = activations.read(stage)
         if not in_order:
             values = values[rows]
-        vector = compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'")
-        vectors.append(vector)
         n_units[stage] = values.shape[1]
-    return network_rdms(np.array(vectors), table, n_units, measure, activations.provenance)
+        vector = compute_rdm(
+            values,
+            measure,
+            ids=ids,
+            place=f"stage '{stage}'",
+        )
+        vectors.append(vector)
+    return network_rdms(
+        np.array(vectors),
+        table,
+        n_units,
+        measure,
+        activations.provenance,
+    )
 
 
 def network_rdms(
@@ -654,5 +665,10 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         When the subject's conditions are not exactly `ids`.
     """
     conditions, means = patterns.means()
-    rows = match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
+    rows = match_ids(
+        conditions,
+        ids,
+        f"patterns of subject '{subject}'",
+        "the stimulus table",
+    )
     return means[rows]

@@ -335,10 +335,12 @@ def _euclidean(values: Any, ranges: Sequence[RowRange], *, squared: bool) -> np.
     n, n_units = values.shape
     total = np.zeros((n, n))
     for start in range(0, n_units, CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
         part -= part.mean(axis=0)  # differences lose fewer digits without what units share
         total += part @ part.T
-    squares = np.maximum(squared_distances(total), 0)
+    squares = squared_distances(total)
+    squares = np.maximum(squares, 0)
     if squared:
         return squares / n_units
     return np.sqrt(squares)
@@ -349,7 +351,8 @@ def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     n, n_units = values.shape
     total = np.zeros((n, n))
     for start in range(0, n_units, CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
         rates = part + mean * weight
         rates /= 1 + weight
         total += rates @ np.log(rates).T

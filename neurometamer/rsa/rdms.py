@@ -184,17 +184,18 @@ def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
     """
     sizes = np.nan_to_num(np.abs(squares))
     largest = sizes.max(axis=(1, 2), keepdims=True)
+    slack = TOLERANCE * largest
     asymmetry = np.abs(squares - squares.transpose(0, 2, 1))
-    apart = (asymmetry > TOLERANCE * largest).any(axis=0)
+    apart = (asymmetry > slack).any(axis=0)
     if apart.any():
         rows, columns = np.nonzero(np.triu(apart))
         raise InputError(
             f"{what}: not symmetric: both directions differ between "
             f"{name_pairs(rows, columns, ids)}; give one number for each pair."
         )
-    diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    is_off = (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)
-    off = [name for name, bad in zip(ids, is_off) if bad]
+    diagonal = np.diagonal(squares, axis1=1, axis2=2)
+    is_off = np.abs(diagonal) > slack[:, :, 0]
+    off = [name for name, bad in zip(ids, is_off.any(axis=0)) if bad]
     if off:
         raise InputError(
             f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?"
@@ -391,7 +392,8 @@ def place_name(rdms: RDMs, index: int) -> str:
     labels = []
     for name in ("subject", "roi", "stage", "name"):
         if name in rdms.rdm_descriptors:
-            labels.append(str(rdms.rdm_descriptors[name][index]))
+            column = rdms.rdm_descriptors[name]
+            labels.append(str(column[index]))
     return " ".join(labels) or f"RDM {index}"
 
 
@@ -628,7 +630,8 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     for name in ("reference_id", "category"):
         table[name] = [""] * len(ids)
         for side in reversed(sides):
-            labels = [str(label) for label in side.pattern_descriptors.get(name, ())]
+            column = side.pattern_descriptors.get(name, ())
+            labels = [str(label) for label in column]
             if any(labels):
                 table[name] = labels
     return pd.DataFrame(table)

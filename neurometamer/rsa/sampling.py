@@ -87,7 +87,8 @@ class Sampling:
         """
         n_clusters = len(self.strata)
         n_strata = len(self.sizes)
-        return max(n_clusters - n_strata - self.lost, 1)
+        free = n_clusters - n_strata - self.lost
+        return max(free, 1)
 
     @property
     def factors(self) -> np.ndarray:
@@ -156,7 +157,9 @@ class Sampling:
         stays = self.clusters != cluster
         n = len(stays)
         first, second = np.triu_indices(n, 1)
-        return stays[first] & stays[second]
+        both = stays[first]
+        both &= stays[second]
+        return both
 
     def deviations(self, without: np.ndarray) -> np.ndarray:
         """Scale deviations of values without one cluster so that squares add up to a variance.
@@ -203,8 +206,11 @@ class Sampling:
         text = self.text
         if n_images > len(distinct):
             text += f", the {n_images} images of each photograph together"
-        clusters = self.clusters[rows]
-        return replace(self, clusters=clusters, text=text)
+        return replace(
+            self,
+            clusters=self.clusters[rows],
+            text=text,
+        )
 
     @property
     def in_classes(self) -> bool:
@@ -235,12 +241,15 @@ class Sampling:
         """
         if n_resamples < 0:
             raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
-        k = len(self.strata)
-        drawn = np.empty((n_resamples, k), dtype=np.int64)
+        shape = (n_resamples, len(self.strata))
+        drawn = np.empty(shape, dtype=np.int64)
         for stratum, size in enumerate(self.sizes.tolist()):
             is_member = self.strata == stratum
-            counts = bootstrap_counts(size, n_resamples, seed + stratum)
-            drawn[:, is_member] = counts
+            drawn[:, is_member] = bootstrap_counts(
+                size,
+                n_resamples,
+                seed + stratum,
+            )
         return drawn[:, self.clusters]
 
     def scaled(self, values: np.ndarray, samples: np.ndarray, confidence: float) -> np.ndarray:

@@ -286,7 +286,9 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     square = np.zeros((n, n))
     square[first, second] = vector
     square[second, first] = vector
-    return square[orders[:, first], orders[:, second]]
+    rows = orders[:, first]
+    columns = orders[:, second]
+    return square[rows, columns]
 
 
 def permutation_p(

@@ -65,9 +65,8 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     """
     n = counts.shape[1]
     first, second = np.triu_indices(n, 1)
-    left = counts[:, first]
-    right = counts[:, second]
-    copies = left * right
+    copies = counts[:, first]
+    copies = copies * counts[:, second]
     return copies.astype(np.float64)
 
 
@@ -140,6 +139,8 @@ def t_interval(
         raise InputError(
             f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}."
         )
-    quantile = t.ppf((1 + confidence) / 2, dof)
-    half = quantile * np.sqrt(np.maximum(variance, 0))
+    tail = (1 + confidence) / 2
+    quantile = t.ppf(tail, dof)
+    errors = np.sqrt(np.maximum(variance, 0))
+    half = quantile * errors
     return value - half, value + half

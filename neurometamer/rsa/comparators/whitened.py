@@ -172,9 +172,9 @@ def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     first, second = np.triu_indices(n, 1)
     sums = np.empty((len(x), n))
     for k, row in enumerate(x):
-        as_first = np.bincount(first, row, n)
-        as_second = np.bincount(second, row, n)
-        sums[k] = as_first + as_second
+        total = np.bincount(first, row, n)
+        total += np.bincount(second, row, n)
+        sums[k] = total
     return sums
 
 
@@ -223,9 +223,10 @@ def square(x: np.ndarray) -> np.ndarray:
     ndarray, shape (n_rdms, n, n)
         Symmetric, zero on the diagonal.
     """
-    n = n_images(x.shape[1])
+    n_rdms, n_pairs = x.shape
+    n = n_images(n_pairs)
     first, second = np.triu_indices(n, 1)
-    squares = np.zeros((len(x), n, n), dtype=x.dtype)
+    squares = np.zeros((n_rdms, n, n), dtype=x.dtype)
     squares[:, first, second] = x
     squares[:, second, first] = x
     return squares
@@ -295,7 +296,8 @@ class Whitened:
     def __init__(self, x: np.ndarray, center: bool) -> None:
         self.x = x
         self.center = center
-        self.squares = square(np.asarray(x, dtype=np.float64))
+        exact = np.asarray(x, dtype=np.float64)
+        self.squares = square(exact)
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whiten one block of resamples.
