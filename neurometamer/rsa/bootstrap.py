@@ -66,10 +66,11 @@ class Resampled:
         similarity = self.similarity[:, :, rows]
         if self.subject_counts is None:
             return similarity.mean(axis=2)
-        copies = self.subject_counts[:, rows]
-        copies = copies.astype(np.float64)
+        counts = self.subject_counts[:, rows]
+        copies = counts.astype(np.float64)
         total = np.einsum("rmd,rd->rm", similarity, copies)
-        n_drawn = copies.sum(axis=1, keepdims=True)
+        n_drawn = copies.sum(axis=1)
+        n_drawn = n_drawn[:, np.newaxis]
         with np.errstate(invalid="ignore"):
             return total / n_drawn
 
@@ -91,8 +92,10 @@ class Resampled:
         bounds = self.bounds[:, :, rows]
         if self.subject_counts is None:
             return bounds.mean(axis=2)
-        drawn = self.subject_counts[:, rows] > 0
-        total = np.where(drawn, bounds, 0).sum(axis=2)
+        counts = self.subject_counts[:, rows]
+        drawn = counts > 0
+        known = np.where(drawn, bounds, 0)
+        total = known.sum(axis=2)
         n_drawn = drawn.sum(axis=1)
         with np.errstate(invalid="ignore"):
             return total / n_drawn
@@ -319,10 +322,12 @@ def _regions(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
         return [np.arange(n)]
     if len(groups) != n:
         raise InputError(f"groups names {len(groups)} RDMs; there are {n}: give one label each.")
-    labels = np.array([str(group) for group in groups])
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(str(group), []).append(row)
     regions = []
-    for region in dict.fromkeys(labels.tolist()):
-        regions.append(np.flatnonzero(labels == region))
+    for numbers in rows.values():
+        regions.append(np.array(numbers))
     return regions
 
 

@@ -125,10 +125,13 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
     check_rdms(b, "the second RDMs")
     # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
     order = np.argsort(_ids(a))
-    first, second = align_rdms(take_conditions(a, order), b, join=join)
+    in_order = take_conditions(a, order)
+    first, second = align_rdms(in_order, b, join=join)
     refuse_flat(first)
     refuse_flat(second)
-    left_out = first.descriptors["left_out"] if join == "inner" else []
+    left_out: list[str] = []
+    if join == "inner":
+        left_out = first.descriptors["left_out"]
     return first, second, left_out
 
 

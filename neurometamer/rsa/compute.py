@@ -456,14 +456,22 @@ def network_rdms(
         RDMs as those of `activation_rdms`.
     """
     n = len(n_units)
+    model = str(provenance.get("model", ""))
+    weights = str(provenance.get("weights", ""))
     places: dict[str, Sequence[Any]] = {
         "stage": list(n_units),
         "system": ["network"] * n,
-        "model": [str(provenance.get("model", ""))] * n,
-        "weights": [str(provenance.get("weights", ""))] * n,
+        "model": [model] * n,
+        "weights": [weights] * n,
         "n_units": list(n_units.values()),
     }
-    return _stimulus_rdms(vectors, table, places, measure, provenance)
+    return _stimulus_rdms(
+        vectors,
+        table,
+        places,
+        measure,
+        provenance,
+    )
 
 
 @checked_with(tables={"table": STIMULI})

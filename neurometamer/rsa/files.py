@@ -165,7 +165,8 @@ def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
     root = int(np.sqrt(1 + 8 * n_pairs))
     n = (1 + root) // 2
-    if n * (n - 1) // 2 == n_pairs:
+    n_pairs_of_n = n * (n - 1) // 2
+    if n_pairs_of_n == n_pairs:
         return n
     return 0
 
@@ -285,10 +286,12 @@ def _sort(variables: Mapping[str, Any]) -> FileContent:
     content = FileContent()
     for name, value in variables.items():
         array = np.asarray(value)
-        if array.dtype.kind in "fiu":
+        kind = array.dtype.kind
+        if kind in "fiu":
             content.arrays[name] = array
+        is_text = kind not in "iu" or name.lower() in ID_NAMES
         words = _words(value)
-        if words is not None and (array.dtype.kind not in "iu" or name.lower() in ID_NAMES):
+        if words is not None and is_text:
             content.texts[name] = words
     return content
 
@@ -322,10 +325,12 @@ def _read_numpy(path: Path) -> FileContent:
     if path.suffix.lower() == ".npy":
         check_npy(path)
         with reading(path, "a NumPy file"):
-            return _sort({"rdms": np.load(path, allow_pickle=False)})
+            array = np.load(path, allow_pickle=False)
+        return _sort({"rdms": array})
     check_npz(path)
     with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
-        return _sort(dict(content.items()))
+        arrays = dict(content.items())
+    return _sort(arrays)
 
 
 def _read_plain_hdf5(path: Path) -> FileContent:
@@ -537,10 +542,10 @@ def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
     """Change the text in the descriptors of conditions and of RDMs, in place."""
     for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
         for name, column in descriptors.items():
-            changed = list(column)
-            for i, value in enumerate(changed):
-                if isinstance(value, str):
-                    changed[i] = change(value)
+            changed = []
+            for value in column:
+                is_text = isinstance(value, str)
+                changed.append(change(value) if is_text else value)
             descriptors[name] = changed
 
 

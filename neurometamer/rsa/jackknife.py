@@ -112,8 +112,12 @@ class Projection:
             deviations = self.deviations - other.deviations
         if self.noise is not None and other.noise is not None:
             noise = self.noise - other.noise
-        values = self.values - other.values
-        return replace(self, values=values, deviations=deviations, noise=noise)
+        return replace(
+            self,
+            values=self.values - other.values,
+            deviations=deviations,
+            noise=noise,
+        )
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Projection:
         deviations = noise = None
@@ -121,7 +125,12 @@ class Projection:
             deviations = change(self.deviations)
         if self.noise is not None:
             noise = change(self.noise)
-        return replace(self, values=change(self.values), deviations=deviations, noise=noise)
+        return replace(
+            self,
+            values=change(self.values),
+            deviations=deviations,
+            noise=noise,
+        )
 
     @property
     def errors(self) -> np.ndarray:

@@ -320,7 +320,8 @@ def squared_distances(products: np.ndarray) -> np.ndarray:
     squares = np.diag(products)
     n = len(squares)
     first, second = np.triu_indices(n, 1)
-    distances = squares[first] + squares[second]
+    distances = squares[first]
+    distances = distances + squares[second]
     distances -= products[first, second]
     distances -= products[second, first]
     return distances

@@ -218,9 +218,9 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
         ``"a and b, c and d"``, at most five.
     """
     pairs = []
-    for i, j in zip(first.tolist(), second.tolist()):
-        pair = f"{ids[i]} and {ids[j]}"
-        pairs.append(pair)
+    for i, j in np.stack([first, second], axis=1).tolist():
+        left, right = ids[i], ids[j]
+        pairs.append(f"{left} and {right}")
     return name_ids(pairs)
 
 
@@ -391,8 +391,8 @@ def place_name(rdms: RDMs, index: int) -> str:
     """
     labels = []
     for name in ("subject", "roi", "stage", "name"):
-        if name in rdms.rdm_descriptors:
-            column = rdms.rdm_descriptors[name]
+        column = rdms.rdm_descriptors.get(name)
+        if column is not None:
             labels.append(str(column[index]))
     return " ".join(labels) or f"RDM {index}"
 
@@ -556,7 +556,8 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
                 f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected; they "
                 f"have {name_ids(rdms.pattern_descriptors)}: give labels with label_rdms."
             )
-    kinds = [str(image_type) for image_type in rdms.pattern_descriptors["kind"]]
+    column = rdms.pattern_descriptors["kind"]
+    kinds = [str(image_type) for image_type in column]
     if kind not in kinds:
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
     rows = [i for i, image_type in enumerate(kinds) if image_type == kind]
@@ -625,7 +626,8 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    ids = [str(name) for name in sides[0].pattern_descriptors["condition"]]
+    conditions = sides[0].pattern_descriptors["condition"]
+    ids = [str(name) for name in conditions]
     table = {"condition": ids}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(ids)

@@ -477,14 +477,21 @@ def sample_images(
     InputError
         For the same reasons as `sample_photographs`.
     """
+    conditions = labels["condition"]
     references = labels["reference_id"]
     categories = labels["category"]
-    photographs = references.where(references != "", labels["condition"]).tolist()
+    is_known = references != ""
+    photographs = references.where(is_known, conditions).tolist()
     distinct = sorted(set(photographs))
     classes = None
     if (categories != "").any():
         classes = dict(zip(photographs, categories))
-    sampling = sample_photographs(distinct, classes, claim, option=option)
+    sampling = sample_photographs(
+        distinct,
+        classes,
+        claim,
+        option=option,
+    )
     return sampling.of_images(photographs, distinct)
 
 

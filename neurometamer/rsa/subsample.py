@@ -264,9 +264,9 @@ def _centered_values(x: np.ndarray) -> Part:
     def centered(mask: np.ndarray) -> np.ndarray:
         sums = values @ mask
         means = sums / mask.sum()
-        np.subtract(values, means[:, np.newaxis], out=rows)
-        rows[:] *= mask
-        return rows
+        means = means[:, np.newaxis]
+        np.subtract(values, means, out=rows)
+        return np.multiply(rows, mask, out=rows)
 
     return centered
 

@@ -215,10 +215,12 @@ def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
         return {"all": np.arange(n)}
     if len(blocks) != n:
         raise InputError(f"{len(blocks)} block labels for {n} stimuli; give one label each.")
-    labels = np.array([str(block) for block in blocks])
+    rows: dict[str, list[int]] = {}
+    for row, block in enumerate(blocks):
+        rows.setdefault(str(block), []).append(row)
     members = {}
-    for label in dict.fromkeys(labels.tolist()):
-        members[label] = np.flatnonzero(labels == label)
+    for label, numbers in rows.items():
+        members[label] = np.array(numbers)
     return members
 
 

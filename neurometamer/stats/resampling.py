@@ -42,8 +42,11 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     if n_resamples < 0:
         raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
     random = generator(seed, "bootstrap", n)
-    chances = np.full(n, 1 / n)
-    return random.multinomial(n, chances, size=n_resamples)
+    return random.multinomial(
+        n,
+        np.full(n, 1 / n),
+        size=n_resamples,
+    )
 
 
 def pair_weights(counts: np.ndarray) -> np.ndarray:

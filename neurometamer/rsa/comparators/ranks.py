@@ -219,8 +219,9 @@ def centered(x: np.ndarray) -> Scores:
 
     def _scores(weights: np.ndarray) -> np.ndarray:
         sums = weights @ x.T
-        total = weights.sum(axis=1, keepdims=True)
-        means = sums / np.maximum(total, 1)
+        total = weights.sum(axis=1)
+        total = np.maximum(total, 1)
+        means = sums / total[:, np.newaxis]
         means = means[:, :, np.newaxis]
         return x - means
 

@@ -230,10 +230,11 @@ class RankResamples(Resamples):
         self, products: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray
     ) -> np.ndarray:
         """Divide products of doubled ranks by their squared lengths, or by those without ties."""
-        if self.without_ties:
-            total = weights.sum()
-            return 3 * products / (total**3 - total)
-        return divide_by_root(products, left * right)
+        if not self.without_ties:
+            return divide_by_root(products, left * right)
+        total = weights.sum()
+        n_triples = total**3 - total
+        return 3 * products / n_triples
 
     def _ranks(self, copies: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """Rank the pairs that were drawn, in the order of the pairs: (n_rdms, n_drawn)."""

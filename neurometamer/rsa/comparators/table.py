@@ -202,8 +202,10 @@ def unit(x: np.ndarray) -> Sides:
     [[0.6, 0.0, 0.8]]
     """
     squares = np.einsum("rp,rp->r", x, x)
-    squares = squares[:, np.newaxis]
-    vectors = divide_by_root(x, squares)
+    vectors = divide_by_root(
+        x,
+        squares[:, np.newaxis],
+    )
     return vectors, vectors
 
 
