@@ -31,6 +31,7 @@ from neurometamer.rsa.image_types.similarity import (
     shared_references,
 )
 from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.measures import measure_of_label
 from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.sessions import Removed, photograph_sessions, session_maps, without_sessions
@@ -472,7 +473,7 @@ def _subsampled(
             "interval 'subsample' computes RDMs again from parts of the units: give patterns or "
             "activations, not RDMs."
         )
-    measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
+    measure = measure_of_label(str(rdms.dissimilarity_measure))
     stimuli = {}
     for kind in dict.fromkeys(map(str, rdms.pattern_descriptors["kind"])):
         stimuli[kind] = list(select_kind(rdms, kind).pattern_descriptors["stimulus"])
