@@ -225,11 +225,11 @@ def compute_activations(
     if path is None:
         arrays: dict[str, np.ndarray] = {}
 
-        def allocate(stage: str, shape: tuple[int, int]) -> np.ndarray:
+        def _allocate(stage: str, shape: tuple[int, int]) -> np.ndarray:
             arrays[stage] = np.empty(shape, "f4")
             return arrays[stage]
 
-        stream_activations(model, stimuli, ordered, allocate, run=run)
+        stream_activations(model, stimuli, ordered, _allocate, run=run)
         return Activations(
             ids=stimuli.ids,
             stages=ordered,

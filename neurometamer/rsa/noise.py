@@ -175,7 +175,7 @@ def _check_observations(
         )
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        held = dict.fromkeys(str(conditions[row]) for row in np.flatnonzero(bad))
+        held = dict.fromkeys(str(conditions[row]) for row in np.flatnonzero(bad).tolist())
         raise InputError(
             f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
             "conditions out."

@@ -180,8 +180,8 @@ def without_sessions(
     several = False
     for known in maps:
         several = several or any(BETWEEN in session for session in known.values())
-        column = np.array([known.get(name, "") for name in ids], dtype=object)
-        columns.append(column if _differs(column, image_types, kinds) else None)
+        labels = np.array([known.get(name, "") for name in ids], dtype=object)
+        columns.append(labels if _differs(labels, image_types, kinds) else None)
     if all(column is None for column in columns):
         return Removed(rdms=rdms, text=SPREAD if several else "")
     if comparator(by).needs_zero:

@@ -191,10 +191,11 @@ def hierarchy_test(
         "method": _describe(by, preferred, n_permutations, confidence, joined),
     }
     slopes = _Slopes(profiles, kept, confidence)
-    names = [*subjects, "combined"]
+    row_names = [*subjects, "combined"]
     columns = [*slopes.single(), slopes.combined()]
     rows = []
-    for name, profile, values in zip(names, [*profiles, profiles.mean(axis=0)], columns):
+    all_profiles = [*profiles, profiles.mean(axis=0)]
+    for name, profile, values in zip(row_names, all_profiles, columns):
         layers = np.where(kept, preferred_layers(profile, preferred), np.nan)
         near = []
         for roi, layer in zip(order, layers):
@@ -368,7 +369,7 @@ class _Slopes:
             reason = "in a subject fewer than two regions are like the layers, so there is no slope"
         if not reason and variance <= 1e-20:
             reason = "all subjects have the same slope, so there is no spread to hold it against"
-        low, high, p = np.nan, np.nan, np.nan
+        low, high, p = np.full(3, np.nan)
         if not reason:
             low, high = t_interval(mean, np.array(variance), n - 1, self.confidence)
             p = t.sf(mean / np.sqrt(variance), n - 1)
