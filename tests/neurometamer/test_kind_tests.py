@@ -34,8 +34,8 @@ from neurometamer.rsa.image_types.similarity import (
     kind_projection,
     kind_samples,
     kind_similarity,
+    kind_trends,
 )
-from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.jackknife import project
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.subsample import (

@@ -1,4 +1,4 @@
-"""Similarity of image types: RE-AN, RE-AI and their difference, by layer, ROI and subject.
+"""Similarity of image types: RE-AN, RE-AI, their difference, and trends of them over layers.
 
 RDMs are computed within one kind and compared photograph by photograph; responses to two kinds are
 never correlated with each other directly (Zhang et al. 2021).
@@ -7,12 +7,12 @@ never correlated with each other directly (Zhang et al. 2021).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import (
@@ -25,11 +25,16 @@ from neurometamer.rsa.compute import place_name, select_kind, take_conditions
 from neurometamer.rsa.jackknife import LazyWeights, Projection, project
 from neurometamer.rsa.sampling import Sampling, sample_photographs
 from neurometamer.rsa.sessions import session_maps, without_sessions
+from neurometamer.stats.families import mann_kendall
+from neurometamer.stats.paired import layers_t_test
 from neurometamer.stats.resampling import percentile_interval
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
+
+MIN_LAYERS = 3
+"""A trend over two layers is no trend."""
 
 
 def name_place(rdms: RDMs, index: int) -> dict[str, str]:
@@ -404,3 +409,95 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     rows = [i for i, reference in enumerate(references) if reference in shared]
     kept = take_conditions(rdms, rows)
     return kept, ", ".join(sorted(set.union(*parts) - shared))
+
+
+# ------------------------------------------------------------------------------------------- trends
+
+
+@checked
+def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
+    """Test trends of each similarity over layers, and the paired difference of the two.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The table of `compare_image_types`; layers in their order.
+    system : str
+        System whose places are in an order: ``"network"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a test: system, pair, test (``Mann-Kendall`` or ``paired t over layers``), statistic
+        (S or t), effect (tau-b or dz), p (two-sided), n (layers), method. The paired t is there
+        with two pairs.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 3 layers, or a column is missing.
+
+    Notes
+    -----
+    Layers of one network depend on each other and are no sample: these p describe this network, as
+    in the papers.
+
+    References
+    ----------
+    Zhang et al. (2021), fig. 5 (trend); Zhang et al. (2018), CCN (paired t).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "system": "network",
+    ...         "quantity": "similarity",
+    ...         "place": ["conv1", "conv2", "conv3", "conv4"],
+    ...         "pair": "RE-AN",
+    ...         "value": [0.1, 0.3, 0.4, 0.8],
+    ...     }
+    ... )
+    >>> kind_trends(table)[["test", "statistic", "effect", "n"]]
+               test  statistic  effect  n
+    0  Mann-Kendall        6.0     1.0  4
+    """
+    import pandas as pd
+
+    needed = ("system", "quantity", "place", "pair", "value")
+    need_columns(table, needed, "the table", "Give that of compare_image_types.")
+    rows = table[(table["system"] == system) & (table["quantity"] == "similarity")]
+    layers = list(dict.fromkeys(rows["place"]))
+    if len(layers) < MIN_LAYERS:
+        raise InputError(
+            f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} "
+            f"({name_ids(layers) or 'none'})."
+        )
+    tests: list[dict[str, Any]] = []
+    for pair, part in rows.groupby("pair", sort=False):
+        trend = mann_kendall(part["value"].tolist())
+        tests.append(
+            {
+                "pair": pair,
+                "test": "Mann-Kendall",
+                "statistic": float(trend.s),
+                "effect": trend.tau,
+                "p": trend.p,
+                "method": f"trend over layers, {trend.method}, two-sided; effect is tau-b",
+            }
+        )
+    pairs = list(dict.fromkeys(rows["pair"]))
+    if len(pairs) == 2:
+        test = layers_t_test(rows, pairs[1], pairs[0], value="value")
+        tests.append(
+            {
+                "pair": f"{pairs[1]} minus {pairs[0]}",
+                "test": "paired t over layers",
+                "statistic": test.t,
+                "effect": test.dz,
+                "p": test.p,
+                "method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample",
+            }
+        )
+    out = pd.DataFrame(tests).assign(system=system, n=len(layers))
+    return out[["system", "pair", "test", "statistic", "effect", "p", "n", "method"]]
