@@ -205,7 +205,7 @@ def compare_image_types(
     chosen = replace(options or ImageTypeOptions(), **settings)
     left_out = ""
     if chosen.join == "inner":
-        rdms, left_out = shared_references(rdms, dict.fromkeys(chosen.kinds))
+        rdms, left_out = shared_references(rdms, list(chosen.kinds))
     groups = _groups(rdms)
     _check_subjects(rdms, groups, chosen)
     context = _context(rdms, chosen, blocks, categories, sessions)
