@@ -41,7 +41,7 @@ OVER_SUBJECTS = ("subjects", "dual")
 """Intervals that resample subjects: they are of the mean over subjects."""
 
 MAX_T = "max-t"
-"""Against the largest value of the family in each permutation, or resample: `kind_families`."""
+"""Against the largest value of the family in each permutation, or resample: `with_families`."""
 
 CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
 """Corrections for many tests."""

@@ -88,7 +88,8 @@ def join_pair(rdms: RDMs, pair: tuple[str, str], join: str = "exact") -> tuple[R
     InputError
         For an unknown image type, or photographs that do not match.
     """
-    return join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
+    first, second = (select_kind(rdms, kind) for kind in pair)
+    return join_rdms(first, second, join)
 
 
 def photographs_of(rdms: RDMs, kind: str) -> list[str]:
