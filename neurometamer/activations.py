@@ -223,13 +223,9 @@ def compute_activations(
         if is_done:
             return read_activations(path)
     if path is None:
-        arrays: dict[str, np.ndarray] = {}
-
-        def _allocate(stage: str, shape: tuple[int, int]) -> np.ndarray:
-            arrays[stage] = np.empty(shape, "f4")
-            return arrays[stage]
-
-        stream_activations(model, stimuli, ordered, _allocate, run=run)
+        arrays = stream_activations(
+            model, stimuli, ordered, lambda stage, shape: np.empty(shape, "f4"), run=run
+        )
         return Activations(
             ids=stimuli.ids,
             stages=ordered,
@@ -295,7 +291,7 @@ def stream_activations(
     create: Callable[[str, tuple[int, int]], Any],
     *,
     run: RunOptions | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Stream the images through the network into arrays, datasets or anything that takes rows.
 
     Parameters
@@ -312,6 +308,11 @@ def stream_activations(
         first to last.
     run : RunOptions, optional
         Its ``batch_size`` and ``progress`` are used.
+
+    Returns
+    -------
+    dict of str to object
+        Stage to what `create` returned, filled.
     """
     from stimuli_gen.batches import in_batches
 
@@ -335,6 +336,7 @@ def stream_activations(
             targets[stage][rows] = filled
         if run.progress is not None:
             run.progress(rows.stop, len(stimuli))
+    return targets
 
 
 @contextmanager

@@ -192,7 +192,8 @@ def fit_encoding(
                 f"stage '{layer}': NaN or infinite activations for {name_ids(broken)}; leave it "
                 "out."
             )
-        folds = _prepare_folds(reduce_features(features), design)
+        reduced = reduce_features(features)
+        folds = [_Fold.of(reduced, design, held_out) for held_out in design.folds]
         score = _score_regions(folds, targets, design, np.arange(len(design.references)))
         null = np.empty((len(orders), *score.r.shape))
         n_done += 1
@@ -345,27 +346,24 @@ class _Fold:
     test: dict[str, np.ndarray]
     """Image type to the index of each held-out image's photograph."""
 
-
-def _prepare_folds(features: np.ndarray, design: Design) -> list[_Fold]:
-    prepare = SOLVERS[design.options.solver].prepare
-    index_of = {reference: index for index, reference in enumerate(design.references)}
-    folds = []
-    for held_out in design.folds:
+    @classmethod
+    def of(cls, features: np.ndarray, design: Design, held_out: Sequence[str]) -> _Fold:
+        """Prepare the features of one stage for the photographs that are not held out."""
+        index_of = {reference: index for index, reference in enumerate(design.references)}
         training = design.training(held_out)
         training_features = features[design.rows_of("RE", training)]
+        solver = SOLVERS[design.options.solver]
         test_features, test_index = {}, {}
         for test in design.tests:
             tested = design.having(test, held_out)
             test_features[test] = features[design.rows_of(test, held_out)]
             test_index[test] = np.array([index_of[reference] for reference in tested], int)
-        fold = _Fold(
+        return cls(
             train=np.array([index_of[reference] for reference in training]),
-            training_set=prepare(training_features, design.options.penalties),
+            training_set=solver.prepare(training_features, design.options.penalties),
             features=test_features,
             test=test_index,
         )
-        folds.append(fold)
-    return folds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

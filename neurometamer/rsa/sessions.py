@@ -446,3 +446,32 @@ def photograph_sessions(
         sessions = dict.fromkeys(where.get(kind, "") for kind in pair)
         named[photograph] = ", ".join(sessions)
     return named
+
+
+def session_blocks(
+    rdms: RDMs, subjects: Sequence[str], maps: Sequence[Mapping[str, str]], pair: Sequence[str]
+) -> dict[str, dict[str, str]] | None:
+    """Give the session of each photograph for each subject.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with pattern descriptors condition, kind and reference_id.
+    subjects : sequence of str, length n_rdms
+        Subject of each RDM.
+    maps : sequence of mapping of str to str
+        Session of each image for each RDM, see `session_maps`.
+    pair : (str, str)
+        Image types, see `photograph_sessions`.
+
+    Returns
+    -------
+    dict of str to dict of str to str, or None
+        Subject to photograph to session; None where an RDM has no sessions.
+    """
+    if not all(maps):
+        return None
+    blocks = {}
+    for subject, known in zip(subjects, maps):
+        blocks[subject] = photograph_sessions(rdms, known, pair)
+    return blocks

@@ -47,7 +47,7 @@ from neurometamer.rsa.image_types.similarity import (
 from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.rdms import select_kind
 from neurometamer.rsa.sampling import SIMULATED_FROM, sample_photographs
-from neurometamer.rsa.sessions import Removed, photograph_sessions, session_maps, without_sessions
+from neurometamer.rsa.sessions import Removed, session_blocks, session_maps, without_sessions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, rows_of, subsample_rdms
 from neurometamer.stats.permutation import permute_pairs
 
@@ -256,7 +256,8 @@ def _context(
     if chosen.null == "class" and not blocks:
         blocks = categories
     if chosen.null == "session" and not blocks:
-        blocks = _session_blocks(rdms, chosen, subjects, maps)
+        ends = (chosen.pairs[0][0], chosen.pairs[-1][1])
+        blocks = session_blocks(rdms, subjects, maps, ends)
     removed = without_sessions(rdms, maps, chosen.kinds, chosen.by, categories)
     if chosen.null == "free" and removed.rdms is not rdms:
         removed = Removed(rdms=rdms, reason=FREELY)
@@ -277,22 +278,6 @@ def _context(
         reason=removed.reason,
         note="".join(f"; {note}" for note in notes),
     )
-
-
-def _session_blocks(
-    rdms: RDMs,
-    chosen: ImageTypeOptions,
-    subjects: Sequence[str],
-    maps: Sequence[Mapping[str, str]],
-) -> dict[str, dict[str, str]] | None:
-    """Give the session of each photograph for each subject; None where one has no sessions."""
-    if not all(maps):
-        return None
-    ends = (chosen.pairs[0][0], chosen.pairs[-1][1])
-    blocks = {}
-    for subject, session_of in zip(subjects, maps):
-        blocks[subject] = photograph_sessions(rdms, session_of, ends)
-    return blocks
 
 
 def _compare_pairs(
@@ -344,21 +329,8 @@ def _compare_pairs(
                 f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a "
                 "difference needs the same ones (or join='inner')."
             )
-        comparisons.append(_difference(low, high))
+        comparisons.append(high.minus(low))
     return comparisons, sizes[0]
-
-
-def _difference(low: Comparison, high: Comparison) -> Comparison:
-    projection = None
-    if low.projection is not None and high.projection is not None:
-        projection = high.projection.minus(low.projection)
-    return Comparison(
-        name=f"{high.name} minus {low.name}",
-        quantity="difference",
-        values=high.values - low.values,
-        samples=high.samples - low.samples,
-        projection=projection,
-    )
 
 
 def _image_samples(

@@ -135,6 +135,34 @@ class Draws:
     orders: tuple[int, ...]
     resamples: np.ndarray | None
 
+    def similarity_p(self, how: str) -> tuple[float, str]:
+        """Test a similarity against permuted labels, one-sided.
+
+        Parameters
+        ----------
+        how : str
+            One of `COMBINATIONS`: how the p of several subjects become one.
+
+        Returns
+        -------
+        p : float
+            NaN without permutations.
+        text : str
+            What was done, for the column ``p_method``; empty without permutations.
+        """
+        if self.nulls is None:
+            return np.nan, ""
+        text = ", one-sided"
+        if len(self.values) == 1:
+            p = permutation_p(self.values[0], self.nulls[:, 0])
+            return float(p), text
+        text += f"; {COMBINATIONS[how]}"
+        if how == "joint":
+            defined = np.isfinite(self.nulls).all(axis=1)
+            return joint_p(self.values, self.nulls[defined]), text
+        each = permutation_p(self.values, self.nulls)
+        return combine_p(each, how), text
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
@@ -224,6 +252,57 @@ class Comparison:
             resamples = self.resampled(index, chosen)
         return Draws(values=self.values[index], nulls=nulls, orders=orders, resamples=resamples)
 
+    def combined_p(self, members: Sequence[int], chosen: ImageTypeOptions) -> float:
+        """Combine the subjects' one-sided p of a difference in each direction; twice the smaller.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Positions of the subjects' RDMs.
+        chosen : ImageTypeOptions
+            How p are combined.
+
+        Returns
+        -------
+        float
+            In (0, 1].
+        """
+        parts = []
+        for member in members:
+            part = self.resampled([member], chosen)
+            if part is not None:
+                parts.append(part)
+        samples = np.stack(parts, axis=1)
+        zero = np.zeros(len(parts))
+        # resamples at or below 0 speak against a difference above it
+        above = combine_p(permutation_p(zero, samples, "less"), chosen.combine)
+        below = combine_p(permutation_p(zero, samples, "greater"), chosen.combine)
+        return min(1.0, 2 * min(above, below))
+
+    def minus(self, other: Comparison) -> Comparison:
+        """Subtract another comparison in the same resamples.
+
+        Parameters
+        ----------
+        other : Comparison
+            Similarity of another pair.
+
+        Returns
+        -------
+        Comparison
+            The difference.
+        """
+        projection = None
+        if self.projection is not None and other.projection is not None:
+            projection = self.projection.minus(other.projection)
+        return Comparison(
+            name=f"{self.name} minus {other.name}",
+            quantity="difference",
+            values=self.values - other.values,
+            samples=self.samples - other.samples,
+            projection=projection,
+        )
+
 
 # --------------------------------------------------------------------------------------------- rows
 
@@ -274,10 +353,11 @@ def result_row(
         text = _describe(chosen, context)
         p, p_text = _difference_p(drawn.resamples, chosen, context.sampling)
         if n > 1 and drawn.resamples is not None and chosen.combine != "joint":
-            p = _combined_p(comparison, members, chosen)
+            p = comparison.combined_p(members, chosen)
             p_text += f"; {COMBINATIONS[chosen.combine]}"
     if comparison.quantity == "similarity":
-        p, p_text = _similarity_p(drawn, chosen, comparison.null_text)
+        p, p_text = drawn.similarity_p(chosen.combine)
+        p_text = comparison.null_text + p_text
     if n > 1:
         text += f"; mean over {n} subjects"
     null_low = null_high = np.nan
@@ -371,35 +451,6 @@ def _difference_p(
     if chosen.interval == "subsample":
         text += f"; {SUBSAMPLE_WARNING}"
     return float(permutation_p(np.array(0.0), samples, "two-sided")), text
-
-
-def _similarity_p(drawn: Draws, chosen: ImageTypeOptions, text: str) -> tuple[float, str]:
-    """Test a similarity against permuted labels, one-sided; over subjects by their combined p."""
-    if drawn.nulls is None:
-        return np.nan, text
-    if len(drawn.values) == 1:
-        p = permutation_p(drawn.values[0], drawn.nulls[:, 0])
-        return float(p), f"{text}, one-sided"
-    text += f", one-sided; {COMBINATIONS[chosen.combine]}"
-    if chosen.combine == "joint":
-        defined = np.isfinite(drawn.nulls).all(axis=1)
-        return joint_p(drawn.values, drawn.nulls[defined]), text
-    return combine_p(permutation_p(drawn.values, drawn.nulls), chosen.combine), text
-
-
-def _combined_p(comparison: Comparison, members: Sequence[int], chosen: ImageTypeOptions) -> float:
-    """Combine the subjects' one-sided p of a difference in each direction; twice the smaller."""
-    parts = []
-    for member in members:
-        part = comparison.resampled([member], chosen)
-        if part is not None:
-            parts.append(part)
-    samples = np.stack(parts, axis=1)
-    zero = np.zeros(len(parts))
-    # resamples at or below 0 speak against a difference above it
-    above = combine_p(permutation_p(zero, samples, "less"), chosen.combine)
-    below = combine_p(permutation_p(zero, samples, "greater"), chosen.combine)
-    return min(1.0, 2 * min(above, below))
 
 
 def _subject_interval(

@@ -227,6 +227,19 @@ class _Table:
         has_data = (sizes > 0)[:, np.newaxis]
         return 1 - np.clip(correlation, -1, 1), constant & has_data
 
+    def prepared(
+        self, index: np.ndarray, sizes: np.ndarray, by: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Prepare RDMs for comparison, NaN where they cannot be compared; see `rdms`."""
+        rdms, constant = self.rdms(index, sizes)
+        usable = np.isfinite(rdms).all(axis=1)
+        usable &= sizes >= MIN_VOXELS
+        usable[usable] = np.ptp(rdms[usable], axis=1) > 0
+        vectors = np.full(rdms.shape, np.nan)
+        if usable.any():
+            vectors[usable] = prepared(rdms[usable], by)
+        return vectors, constant
+
 
 def _with_data(
     index: np.ndarray, present: np.ndarray, centers: np.ndarray
@@ -360,8 +373,8 @@ def run_searchlight(
         index, sizes = _with_data(neighborhoods.block(part), present, part)
         compared, constants = [], []
         for table in tables:
-            rdms, constant = table.rdms(index, sizes)
-            compared.append(_prepared_where_defined(rdms, sizes, by))
+            vectors, constant = table.prepared(index, sizes, by)
+            compared.append(vectors)
             constants.append(constant)
         if question.model is not None:
             compared.append(prepared(question.model, by))
@@ -371,16 +384,6 @@ def run_searchlight(
         if progress is not None:
             progress(done, len(wanted))
     return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
-
-
-def _prepared_where_defined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
-    """Prepare RDMs for comparison; NaN where they cannot be compared."""
-    usable = (sizes >= MIN_VOXELS) & np.isfinite(rdms).all(axis=1)
-    usable[usable] = np.ptp(rdms[usable], axis=1) > 0
-    vectors = np.full(rdms.shape, np.nan)
-    if usable.any():
-        vectors[usable] = prepared(rdms[usable], by)
-    return vectors
 
 
 def _method(
