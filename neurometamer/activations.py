@@ -146,7 +146,8 @@ class Activations:
 
 def _dataset(stages: Sequence[str], stage: str) -> str:
     """Name datasets by number: a stage's name may hold a slash."""
-    number = list(stages).index(stage)
+    names = list(stages)
+    number = names.index(stage)
     return f"stages/{number:03d}"
 
 
@@ -320,8 +321,10 @@ def stream_activations(
 
     def responses_of(batch: Any) -> dict[str, Any]:
         flat = {}
-        for stage, response in model.activations(batch, stages).items():
-            flat[stage] = response.flatten(1).float().cpu()
+        responses = model.activations(batch, stages)
+        for stage, response in responses.items():
+            values = response.flatten(1)
+            flat[stage] = values.float().cpu()
         return flat
 
     targets: dict[str, Any] = {}
@@ -385,7 +388,8 @@ def read_identity(path: str | os.PathLike[str]) -> str:
         When the file holds something else, so that nobody's data is written over.
     """
     with open_hdf5(path) as file:
-        if file.attrs.get("content") != json.dumps(CONTENT):
+        content = file.attrs.get("content")
+        if content != json.dumps(CONTENT):
             raise InputError(f"{path} exists and does not hold activations; choose another path.")
         provenance = json.loads(file.attrs["provenance"])
         return provenance["identity"]

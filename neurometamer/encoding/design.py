@@ -157,11 +157,14 @@ def choose_options(options: EncodingOptions | None, settings: Mapping[str, Any])
     InputError
         For an unknown setting, or a value that makes no sense.
     """
-    known = [field.name for field in dataclasses.fields(EncodingOptions)]
+    if options is None:
+        options = EncodingOptions()
+    fields = dataclasses.fields(options)
+    known = [field.name for field in fields]
     for name in settings:
         if name not in known:
             raise unknown_name("setting of encoding", name, known)
-    return dataclasses.replace(options or EncodingOptions(), **settings)
+    return dataclasses.replace(options, **settings)
 
 
 def check_alphas(alphas: Sequence[float]) -> None:
@@ -183,24 +186,25 @@ def check_alphas(alphas: Sequence[float]) -> None:
         given = list(alphas)
     except TypeError:
         is_list = False
-    is_number = []
+    are_numbers = True
     for alpha in given:
         is_truth = isinstance(alpha, (bool, np.bool_))
-        is_number.append(isinstance(alpha, numbers.Real) and not is_truth)
-    if not is_list or not all(is_number):
+        if is_truth or not isinstance(alpha, numbers.Real):
+            are_numbers = False
+    if not is_list or not are_numbers:
         raise InputError(f"alphas: a list of penalties above 0 is needed, not {shown(alphas)}.")
     if not given:
         raise InputError(f"alphas: at least one penalty above 0 is needed, not {shown(alphas)}.")
     penalties = np.array(given, dtype=np.float64)
-    if not (np.isfinite(penalties) & (penalties > 0)).all():
-        raise InputError(f"alphas: penalties must be finite and above 0, not {penalties.tolist()}.")
+    listed = penalties.tolist()
+    is_usable = np.isfinite(penalties) & (penalties > 0)
+    if not is_usable.all():
+        raise InputError(f"alphas: penalties must be finite and above 0, not {listed}.")
     low, high = ALPHA_RANGE
     if penalties.min() < low or penalties.max() > high:
-        raise InputError(
-            f"alphas: penalties must lie between {low:g} and {high:g}, not {penalties.tolist()}."
-        )
-    if len(np.unique(penalties)) < len(penalties):
-        raise InputError(f"alphas: {penalties.tolist()} names a penalty twice; keep it once.")
+        raise InputError(f"alphas: penalties must lie between {low:g} and {high:g}, not {listed}.")
+    if len(set(listed)) < len(listed):
+        raise InputError(f"alphas: {listed} names a penalty twice; keep it once.")
 
 
 def check_table(table: pd.DataFrame) -> None:
@@ -281,7 +285,11 @@ class Design:
         """
         if self.options.scheme == "all":
             return self.references
-        return [reference for reference in self.references if reference not in held_out]
+        left = []
+        for reference in self.references:
+            if reference not in held_out:
+                left.append(reference)
+        return left
 
     def having(self, kind: str, references: Sequence[str]) -> list[str]:
         """List the photographs that have an image of a type.
@@ -299,7 +307,11 @@ class Design:
             In the same order.
         """
         rows = self.rows[kind]
-        return [reference for reference in references if reference in rows]
+        having = []
+        for reference in references:
+            if reference in rows:
+                having.append(reference)
+        return having
 
     def rows_of(self, kind: str, references: Sequence[str]) -> list[int]:
         """List the rows of the images of a type.
@@ -401,7 +413,9 @@ def _parted(references: Sequence[str], options: EncodingOptions) -> list[list[st
     n = len(references)
     n_folds = options.n_folds
     if n_folds is None:
-        n_folds = n if n <= LEAVE_ONE_OUT_UP_TO else 10
+        n_folds = 10
+        if n <= LEAVE_ONE_OUT_UP_TO:
+            n_folds = n
     if not 2 <= n_folds <= n:
         raise InputError(
             f"n_folds must lie between 2 and the number of photographs ({n}), not {n_folds}."

@@ -458,14 +458,18 @@ def _permutations(design: Design) -> tuple[np.ndarray, str]:
         return np.empty((0, n), dtype=np.int64), "no p"
     types = []
     for reference in design.references:
-        held = [test for test in design.tests if reference in design.rows[test]]
+        held = []
+        for test in design.tests:
+            if reference in design.rows[test]:
+                held.append(test)
         types.append(" ".join(held))
     blocks, where = None, "freely"
     if len(set(types)) > 1:
         blocks, where = types, "among those with the same image types"
     orders = permutation_orders(n, options.n_permutations, options.seed, blocks)
-    is_exact = count_orders(n, blocks) - 1 == len(orders)
-    exact = ", all there are (exact)" if is_exact else ""
+    exact = ""
+    if count_orders(n, blocks) - 1 == len(orders):
+        exact = ", all there are (exact)"
     text = (
         f"p one-tailed, photographs permuted {where} with the images made from them, models fitted "
         f"again, {len(orders)} orders{exact}, least p {p_from_count(0, len(orders)):.2g}"
@@ -480,7 +484,7 @@ def _layer_rows(
     p = np.full(score.r.shape, np.nan)
     if len(null):
         p = permutation_p(score.r, null)
-    has_mean = len({subject for subject, _ in targets.groups}) > 1
+    subjects = {subject for subject, _ in targets.groups}
     rows = []
     for i, test in enumerate(design.tests):
         common = {
@@ -502,9 +506,15 @@ def _layer_rows(
                 "at_largest_alpha": score.at_largest[i, j],
             }
             rows.append(common | row)
-        if has_mean:
-            means = _mean_rows(score.r[i], null[:, i], score.n_constant[i], targets)
-            rows += [common | row for row in means]
+        if len(subjects) == 1:
+            continue
+        means = _mean_rows(
+            score.r[i],
+            null[:, i],
+            score.n_constant[i],
+            targets,
+        )
+        rows += [common | row for row in means]
     return rows
 
 

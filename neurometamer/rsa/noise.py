@@ -79,7 +79,11 @@ class Noise:
         if not len(self.white):
             return z, np.zeros((len(patterns), 0))
         along = self.white @ z.T
-        h = solve_triangular(self.lower, along, lower=True)
+        h = solve_triangular(
+            self.lower,
+            along,
+            lower=True,
+        )
         return z, h.T
 
 
@@ -169,13 +173,14 @@ def _check_observations(
     if folds is not None:
         lengths.add(len(folds))
         labels += f" and {len(folds)} folds"
-    if np.ndim(values) != 2 or lengths != {len(values)}:
-        raise InputError(
-            f"{place}: {labels} for values of shape {np.shape(values)}; give one row each."
-        )
+    shape = np.shape(values)
+    if len(shape) != 2 or lengths != {shape[0]}:
+        raise InputError(f"{place}: {labels} for values of shape {shape}; give one row each.")
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        held = dict.fromkeys(str(conditions[row]) for row in np.flatnonzero(bad).tolist())
+        held = {}
+        for row in np.flatnonzero(bad).tolist():
+            held[str(conditions[row])] = row
         raise InputError(
             f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
             "conditions out."

@@ -265,21 +265,25 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
     ids = _names(a, "condition")
     a_columns = _session_columns(a)
     b_columns = _session_columns(b)
-    a_known = [column for column in a_columns if column is not None]
-    b_known = [column for column in b_columns if column is not None]
-    if not a_known or not b_known:
-        return SharedSessions(a=a, b=b)
-    used = [*a_known, *b_known]
+    used: list[list[str]] = []
+    for columns in (a_columns, b_columns):
+        known = [column for column in columns if column is not None]
+        if not known:
+            return SharedSessions(a=a, b=b)
+        used += known
     blocks = {}
     for name, labels in zip(ids, zip(*used)):
         blocks[name] = "|".join(dict.fromkeys(labels))
     if comparator(by).needs_zero:
         reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    if not all(enough_pairs(np.array(column)) for column in used):
-        reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
-        return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    lost = max(len(set(column)) - 1 for column in used)
+    lost = 0
+    for column in used:
+        if not enough_pairs(np.array(column)):
+            reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
+            return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
+        n_sessions = len(set(column))
+        lost = max(lost, n_sessions - 1)
     return SharedSessions(
         a=_take_off(a, a_columns),
         b=_take_off(b, b_columns),

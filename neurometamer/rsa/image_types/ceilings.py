@@ -147,8 +147,9 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
     need_columns(
         reliability, needed, "the table of reliabilities", "Make it with kind_reliability."
     )
+    rows = reliability[list(needed)].itertuples(index=False)
     bounds = {}
-    for subject, roi, kind, half, full, text in reliability[list(needed)].itertuples(index=False):
+    for subject, roi, kind, half, full, text in rows:
         key = (str(subject), str(roi), str(kind))
         bounds[key] = (float(half), float(full), str(text))
     return bounds

@@ -221,7 +221,8 @@ def _check_subjects(
     for i in range(rdms.n_rdm):
         place = name_place(rdms, i)
         if place["subject"]:
-            members = groups.get((place["system"], place["place"]), [i])
+            where = (place["system"], place["place"])
+            members = groups.get(where, [i])
             n_subjects[place["place"]] = len(members)
     few = [f"{name} ({n})" for name, n in n_subjects.items() if n < needed]
     if few or not n_subjects:
@@ -258,7 +259,13 @@ def _context(
     if chosen.null == "session" and not blocks:
         ends = (chosen.pairs[0][0], chosen.pairs[-1][1])
         blocks = session_blocks(rdms, subjects, maps, ends)
-    removed = without_sessions(rdms, maps, chosen.kinds, chosen.by, categories)
+    removed = without_sessions(
+        rdms,
+        maps,
+        chosen.kinds,
+        chosen.by,
+        categories,
+    )
     if chosen.null == "free" and removed.rdms is not rdms:
         removed = Removed(rdms=rdms, reason=FREELY)
     names = sorted(photographs_of(rdms, chosen.kinds[0]))
@@ -388,7 +395,11 @@ def _subsampled(
         if key not in wanted:
             continue
         drawn = subsample_rdms(
-            unit_values, chosen.n_resamples, chosen.seed, measure=measure, share=chosen.share
+            unit_values,
+            chosen.n_resamples,
+            chosen.seed,
+            measure=measure,
+            share=chosen.share,
         )
         rdms_of[key] = {}
         for kind, ids in stimuli.items():

@@ -161,7 +161,8 @@ def known_classes(table: pd.DataFrame, column: str = "category") -> dict[str, st
     if column not in table.columns:
         return None
     rows = table[table["kind"] == "RE"]
-    labels = _named_classes(rows["reference_id"], rows[column])
+    photographs = rows["reference_id"]
+    labels = _named_classes(photographs, rows[column])
     return labels if any(labels.values()) else None
 
 
@@ -170,7 +171,8 @@ def _named_classes(photographs: Iterable[Any], classes: Iterable[Any]) -> dict[s
     labels = {}
     for photograph, label in zip(photographs, classes):
         is_missing = label is None or label != label
-        labels[str(photograph)] = "" if is_missing else str(label)
+        text = "" if is_missing else str(label)
+        labels[str(photograph)] = text
     return labels
 
 
@@ -234,7 +236,12 @@ def null_orders(
         labels = [_labels(names, chosen, blocks, subject) for subject in subjects]
     drawn = {}
     for column in dict.fromkeys(labels):
-        drawn[column] = permutation_orders(n, chosen.n_permutations, chosen.seed, column)
+        drawn[column] = permutation_orders(
+            n,
+            chosen.n_permutations,
+            chosen.seed,
+            column,
+        )
     if len(drawn) > 1 and is_joint:
         raise InputError(
             "subjects differ in the sessions of the photographs, so their labels cannot be "

@@ -218,7 +218,11 @@ class Comparison:
         index = list(members)
         if self.projection is not None:
             mean = self.projection.take(index).mean()
-            samples = mean.samples(chosen.n_resamples, chosen.seed, chosen.confidence)
+            samples = mean.samples(
+                chosen.n_resamples,
+                chosen.seed,
+                chosen.confidence,
+            )
             return samples[:, 0]
         if not len(self.samples):
             return None
@@ -250,7 +254,12 @@ class Comparison:
             orders = tuple(self.orders[i] for i in index)
         if not context.reason:
             resamples = self.resampled(index, chosen)
-        return Draws(values=self.values[index], nulls=nulls, orders=orders, resamples=resamples)
+        return Draws(
+            values=self.values[index],
+            nulls=nulls,
+            orders=orders,
+            resamples=resamples,
+        )
 
     def combined_p(self, members: Sequence[int], chosen: ImageTypeOptions) -> float:
         """Combine the subjects' one-sided p of a difference in each direction; twice the smaller.
@@ -400,7 +409,8 @@ def _quantile(chosen: ImageTypeOptions) -> float:
     """Give the normal quantile to which resamples were scaled."""
     from scipy.stats import norm
 
-    return float(norm.ppf((1 + chosen.confidence) / 2))
+    share = (1 + chosen.confidence) / 2
+    return float(norm.ppf(share))
 
 
 def _describe(chosen: ImageTypeOptions, context: Context) -> str:
@@ -441,11 +451,13 @@ def _difference_p(
         named = "projection" if comparator(chosen.by).weighs_pairs else "stimuli"
     if named == "projection":
         dof = sampling.dof
-        scale = t.ppf((1 + chosen.confidence) / 2, dof)
+        share = (1 + chosen.confidence) / 2
+        scale = t.ppf(share, dof)
         error = samples.std() * _quantile(chosen) / scale
         p = float("nan")
         if error > 0:
-            p = float(2 * t.sf(abs(samples.mean()) / error, dof))
+            distance = abs(samples.mean()) / error
+            p = float(2 * t.sf(distance, dof))
         return p, f"t with {dof} dof (interval 'projection'), two-sided"
     text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
     if chosen.interval == "subsample":
@@ -705,10 +717,11 @@ def what_follows(row: Mapping[str, Any], chosen: ImageTypeOptions) -> tuple[str,
     decision, perception = ("-".join(pair) for pair in chosen.pairs)
     low, high = row["ci_low"], row["ci_high"]
     if not np.isfinite(low):
+        p = row["p"]
         alpha = 1 - chosen.confidence
-        if not np.isfinite(row["p"]):
+        if not np.isfinite(p):
             return "not tested", "not tested: no interval"
-        if row["p"] > alpha:
+        if p > alpha:
             return "undecided", f"undecided: p above {alpha:.2g}"
         low = high = row["value"]
     if low > 0:

@@ -239,7 +239,9 @@ def kind_projection(
 
 
 def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
-    names = [str(name) for name in photographs.pattern_descriptors["condition"]]
+    names = []
+    for name in photographs.pattern_descriptors["condition"]:
+        names.append(str(name))
     return sample_photographs(names, class_descriptor(rdms))
 
 
@@ -323,7 +325,13 @@ def kind_similarity(
     rows_of: list[list[dict[str, Any]]] = [[] for _ in range(rdms.n_rdm)]
     for pair in pairs:
         value, samples, counts, left_out = kind_samples(
-            rdms, pair, by, join, n_draws, seed, confidence=confidence
+            rdms,
+            pair,
+            by,
+            join,
+            n_draws,
+            seed,
+            confidence=confidence,
         )
         low, high = percentile_interval(samples, confidence)
         method = describe_method(by, counts, confidence, left_out)
@@ -343,11 +351,16 @@ def _without_sessions(
     rdms: RDMs, pairs: Sequence[tuple[str, str]], by: str
 ) -> tuple[RDMs, str, bool]:
     """Subtract offsets of sessions; note what is resampled, and whether there is an interval."""
-    kinds = list(dict.fromkeys(itertools.chain.from_iterable(pairs)))
+    kinds = dict.fromkeys(itertools.chain.from_iterable(pairs))
     subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
-    maps = session_maps(rdms, subjects, None)
     classes = class_descriptor(rdms)
-    removed = without_sessions(rdms, maps, kinds, by, classes)
+    removed = without_sessions(
+        rdms,
+        session_maps(rdms, subjects, None),
+        list(kinds),
+        by,
+        classes,
+    )
     note = ""
     if classes:
         note += "; photographs drawn within classes"

@@ -175,14 +175,21 @@ def hierarchy_test(
             f"{n_layers} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
         )
     order, subjects = _regions_and_subjects(rois, joined)
-    profiles = np.empty((len(subjects), len(order), n_layers))
+    compare = COMPARATORS[by]
+    shape = (len(subjects), len(order), n_layers)
+    profiles = np.empty(shape)
     kept = np.empty(len(order), dtype=bool)
     for i, roi in enumerate(order):
         names, vectors = joined.rois[roi]
-        region = vectors[[names.index(subject) for subject in subjects]]
-        profiles[:, i] = COMPARATORS[by](region, joined.layer_vectors)
-        kept[i] = not reliability_p(region, n_permutations, seed) > RELIABLE
-    left_out = [roi for roi, keep in zip(order, kept) if not keep]
+        rows_of_region = [names.index(subject) for subject in subjects]
+        region = vectors[rows_of_region]
+        profiles[:, i] = compare(region, joined.layer_vectors)
+        p = reliability_p(region, n_permutations, seed)
+        kept[i] = not p > RELIABLE
+    left_out = []
+    for roi, keep in zip(order, kept):
+        if not keep:
+            left_out.append(roi)
     common = {
         "kind": joined.kind,
         "order": " < ".join(order),
@@ -201,7 +208,8 @@ def hierarchy_test(
         for roi, layer in zip(order, layers):
             nearest = "none"
             if np.isfinite(layer):
-                nearest = joined.layers[round(layer) - 1]
+                number = round(layer)
+                nearest = joined.layers[number - 1]
             near.append(f"{roi}: {layer:.2f} ({nearest})")
         row = {"subject": name, "preferred_layers": "; ".join(near)}
         rows.append(common | row | values)
@@ -428,7 +436,9 @@ def _regions_and_subjects(rois: Sequence[str], joined: ModelBrain) -> tuple[list
     everyone = list(dict.fromkeys(itertools.chain.from_iterable(subjects_of.values())))
     lacking = []
     for roi, subjects in subjects_of.items():
-        lacking += [f"{subject} {roi}" for subject in everyone if subject not in subjects]
+        for subject in everyone:
+            if subject not in subjects:
+                lacking.append(f"{subject} {roi}")
     if lacking:
         raise InputError(f"no RDM for {name_ids(lacking)}; leave those subjects or regions out.")
     return order, everyone

@@ -219,7 +219,12 @@ def layer_matrix(
     tests: dict[tuple[str, str, str], tuple[float, str]] = {}
     for roi, (subjects, vectors) in joined.rois.items():
         orders = [drawn[subject][0] for subject in subjects]
-        single, mean = _permutation_p(joined.layer_vectors, vectors, orders, by)
+        single, mean = _permutation_p(
+            joined.layer_vectors,
+            vectors,
+            orders,
+            by,
+        )
         mean_method = "none: subjects differ in their sessions or classes"
         if np.isfinite(mean).all():
             mean_method = drawn[subjects[0]][1]
@@ -228,7 +233,8 @@ def layer_matrix(
             for j, subject in enumerate(subjects):
                 tests[roi, subject, layer] = (single[i, j], drawn[subject][1])
     p, methods = [], []
-    for cell in zip(table["roi"], table["subject"], table["layer"], strict=True):
+    cells = zip(table["roi"], table["subject"], table["layer"], strict=True)
+    for cell in cells:
         p_of_cell, method = tests[cell]
         p.append(p_of_cell)
         methods.append(method)

@@ -558,9 +558,10 @@ class _RegionTables:
     def _subjects(self) -> list[tuple[str, list[int]]]:
         """Name each subject with its column, and the mean with all of them."""
         groups = []
+        everyone = []
         for column, name in enumerate(self.names):
             groups.append((name, [column]))
-        everyone = list(range(len(self.names)))
+            everyone.append(column)
         groups.append(("mean", everyone))
         return groups
 
@@ -620,15 +621,20 @@ class _RegionTables:
         layers = self.joined.layers
         rows = []
         for subject, columns in self._subjects():
-            score = float(self.fits.scores[:, model, columns].mean())
+            scores = self.fits.scores[:, model, columns]
+            score = float(scores.mean())
             interval = self._interval(score, contrast, columns)
-            counts = Counter(all_chosen[:, columns].ravel().tolist())
+            chosen = all_chosen[:, columns]
+            counts = Counter(chosen.ravel().tolist())
             ranked = counts.most_common()
-            shares = [f"{layers[layer]} {times}/{counts.total()}" for layer, times in ranked]
+            n_choices = counts.total()
+            shares = [f"{layers[layer]} {times}/{n_choices}" for layer, times in ranked]
             # the mean row's naive choice is made for each subject, as the cross-validated one is
             naive_choice = naive[:, columns].argmax(axis=0)
-            naive_layer = Counter(naive_choice.tolist()).most_common(1)[0][0]
-            naive_score = float(naive[naive_choice, columns].mean())
+            naive_counts = Counter(naive_choice.tolist())
+            naive_layer, _ = naive_counts.most_common(1)[0]
+            naive_scores = naive[naive_choice, columns]
+            naive_score = float(naive_scores.mean())
             row = {
                 "layer": layers[ranked[0][0]],
                 "chosen": "; ".join(shares),
@@ -645,18 +651,25 @@ class _RegionTables:
 
     def model_rows(self) -> list[dict[str, Any]]:
         """Make the rows of the scores of the models, with the mean weights."""
+        unit = np.eye(len(MODELS))
         weights = np.array(self.fits.weights)  # (splits, subjects, layers)
         rows = []
         for subject, columns in self._subjects():
+            mean_weights = weights[:, columns].mean(axis=(0, 1))
             shares = []
-            for layer, weight in zip(self.joined.layers, weights[:, columns].mean(axis=(0, 1))):
+            for layer, weight in zip(self.joined.layers, mean_weights):
                 if weight > 0:
                     shares.append(f"{layer} {weight:.3f}")
             for i, model in enumerate(MODELS):
-                score = float(self.fits.scores[:, i, columns].mean())
-                interval = self._interval(score, np.eye(len(MODELS))[i], columns)
+                scores = self.fits.scores[:, i, columns]
+                score = float(scores.mean())
                 text = "; ".join(shares) if model == "weighted" else ""
-                row = {"model": model, "score": score, **interval, "weights": text}
+                row = {
+                    "model": model,
+                    "score": score,
+                    **self._interval(score, unit[i], columns),
+                    "weights": text,
+                }
                 rows.append(self._row(subject, row))
         return rows
 
@@ -668,7 +681,8 @@ class _RegionTables:
             scores = self.fits.scores[:, :, columns]
             for first, second in ((0, 1), (0, 2), (1, 2)):
                 contrast = unit[first] - unit[second]
-                value = float(np.einsum("m,rms->rs", contrast, scores).mean())
+                differences = np.einsum("m,rms->rs", contrast, scores)
+                value = float(differences.mean())
                 row = {
                     "contrast": f"{MODELS[first]} minus {MODELS[second]}",
                     "difference": value,

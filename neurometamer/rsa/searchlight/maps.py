@@ -177,7 +177,8 @@ def _blocks(
 def _present(responses: Responses) -> np.ndarray:
     if isinstance(responses, RunResponses):
         return responses.present
-    return np.asarray(np.isfinite(responses).all(axis=0))
+    is_finite = np.isfinite(responses)
+    return np.asarray(is_finite.all(axis=0))
 
 
 class _Table:
@@ -467,10 +468,19 @@ class _Tally:
         sizes = self.sizes[self.sizes > 0]
         n_centers, n_defined = len(sizes), len(values)
         n_small = int((sizes < MIN_VOXELS).sum())
+        least = most = 0
+        median = 0.0
+        if n_centers:
+            least, most = int(sizes.min()), int(sizes.max())
+            median = float(np.median(sizes))
+        mean = largest = np.nan
+        if n_defined:
+            mean, largest = float(values.mean()), float(values.max())
         names = []
         for i in np.argsort(-self.constant):
-            if self.constant[i]:
-                names.append(f"{question.ids[i]} ({self.constant[i]})")
+            n_constant = self.constant[i]
+            if n_constant:
+                names.append(f"{question.ids[i]} ({n_constant})")
         summary = {
             "map": question.name,
             "n_places": n_places,
@@ -480,12 +490,12 @@ class _Tally:
             "n_constant": self.constant_centers,
             "constant_conditions": name_ids(names) if names else "",
             "n_flat_rdm": n_centers - n_defined - n_small - self.constant_centers,
-            "neighbors_min": int(sizes.min()) if n_centers else 0,
-            "neighbors_median": float(np.median(sizes)) if n_centers else 0.0,
-            "neighbors_max": int(sizes.max(initial=0)),
+            "neighbors_min": least,
+            "neighbors_median": median,
+            "neighbors_max": most,
             "n_conditions": len(question.ids),
-            "mean": float(values.mean()) if n_defined else np.nan,
-            "largest": float(values.max()) if n_defined else np.nan,
+            "mean": mean,
+            "largest": largest,
             "n_family_p05": int((family[defined] < 0.05).sum()),
             "method": method,
         }

@@ -72,13 +72,15 @@ class Spheres:
     def __post_init__(self) -> None:
         check_fields(self)
         _check_radius(self.radius_mm)
-        if self.mask.ndim != 3 or self.mask.dtype != bool or not self.mask.any():
+        n_voxels = int(np.sum(self.mask))
+        if self.mask.ndim != 3 or self.mask.dtype != bool or not n_voxels:
             raise InputError(
                 "a searchlight needs a 3-D mask of booleans with a voxel; this one is "
-                f"{self.mask.dtype} of shape {self.mask.shape} with {int(np.sum(self.mask))} "
-                "voxels."
+                f"{self.mask.dtype} of shape {self.mask.shape} with {n_voxels} voxels."
             )
-        if not abs(np.linalg.det(np.asarray(self.affine)[:3, :3])) > 0:
+        linear = np.asarray(self.affine)[:3, :3]
+        volume = abs(np.linalg.det(linear))
+        if not volume > 0:
             raise InputError(
                 f"the affine of the mask, {np.asarray(self.affine).tolist()}, maps voxels onto a "
                 "plane; repair the header of the mask."
