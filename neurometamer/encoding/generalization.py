@@ -485,6 +485,10 @@ def _layer_rows(
     if len(null):
         p = permutation_p(score.r, null)
     subjects = {subject for subject, _ in targets.groups}
+    sizes = [len(voxels) for voxels in targets.groups.values()]
+    columns_of: dict[str, list[int]] = {}
+    for column, (_, roi) in enumerate(targets.groups):
+        columns_of.setdefault(roi, []).append(column)
     rows = []
     for i, test in enumerate(design.tests):
         common = {
@@ -493,13 +497,13 @@ def _layer_rows(
             "n_train": design.n_train,
             "n_test": len(design.having(test, design.references)),
         }
-        for j, ((subject, roi), voxels) in enumerate(targets.groups.items()):
+        for j, (subject, roi) in enumerate(targets.groups):
             row = {
                 "subject": subject,
                 "roi": roi,
                 "r": score.r[i, j],
                 "p": p[i, j],
-                "n_voxels": len(voxels),
+                "n_voxels": sizes[j],
                 "n_constant": int(score.n_constant[i, j]),
                 "alpha": score.alpha[i, j],
                 "at_smallest_alpha": score.at_smallest[i, j],
@@ -508,45 +512,27 @@ def _layer_rows(
             rows.append(common | row)
         if len(subjects) == 1:
             continue
-        means = _mean_rows(
-            score.r[i],
-            null[:, i],
-            score.n_constant[i],
-            targets,
-        )
-        rows += [common | row for row in means]
-    return rows
-
-
-def _mean_rows(
-    r: np.ndarray, null: np.ndarray, n_constant: np.ndarray, targets: _Targets
-) -> list[dict[str, Any]]:
-    """Average each region over the subjects that have it; the permutations are theirs jointly."""
-    columns_of: dict[str, list[int]] = {}
-    for column, (_, roi) in enumerate(targets.groups):
-        columns_of.setdefault(roi, []).append(column)
-    sizes = [len(voxels) for voxels in targets.groups.values()]
-    rows = []
-    for roi, columns in columns_of.items():
-        defined = [column for column in columns if np.isfinite(r[column])]
-        mean = p = math.nan
-        if defined:
-            mean = r[defined].mean()
-        if defined and len(null):
-            null_means = null[:, defined].mean(axis=1)
-            p = float(permutation_p(np.array(mean), null_means))
-        row = {
-            "subject": "mean",
-            "roi": roi,
-            "r": mean,
-            "p": p,
-            "n_voxels": sum(sizes[column] for column in columns),
-            "n_constant": int(n_constant[columns].sum()),
-            "alpha": math.nan,
-            "at_smallest_alpha": math.nan,
-            "at_largest_alpha": math.nan,
-        }
-        rows.append(row)
+        # the mean of each region over the subjects that have it; permutations are theirs jointly
+        for roi, columns in columns_of.items():
+            defined = [column for column in columns if np.isfinite(score.r[i, column])]
+            mean = mean_p = math.nan
+            if defined:
+                mean = score.r[i, defined].mean()
+            if defined and len(null):
+                null_means = null[:, i, defined].mean(axis=1)
+                mean_p = float(permutation_p(np.array(mean), null_means))
+            row = {
+                "subject": "mean",
+                "roi": roi,
+                "r": mean,
+                "p": mean_p,
+                "n_voxels": sum(sizes[column] for column in columns),
+                "n_constant": int(score.n_constant[i, columns].sum()),
+                "alpha": math.nan,
+                "at_smallest_alpha": math.nan,
+                "at_largest_alpha": math.nan,
+            }
+            rows.append(common | row)
     return rows
 
 

@@ -113,6 +113,41 @@ class Context:
     reason: str
     note: str
 
+    def describe(self, chosen: ImageTypeOptions) -> str:
+        """Describe what was compared, and how the interval over photographs came about.
+
+        Parameters
+        ----------
+        chosen : ImageTypeOptions
+            Comparator and interval.
+
+        Returns
+        -------
+        str
+            Text for the column ``method``.
+        """
+        name, sampling = chosen.by, self.sampling
+        if self.reason:
+            return f"{name}; no interval: {self.reason}"
+        if chosen.interval == "none":
+            return f"{name}; no interval{self.note}"
+        if chosen.interval == "subsample":
+            how = (
+                f"percentile interval of {chosen.n_resamples} subsamples of {chosen.share:.0%} of the "
+                f"units (Zhang 2021); {SUBSAMPLE_WARNING}"
+            )
+        elif chosen.interval == "projection":
+            how = (
+                f"t interval ({sampling.dof} dof), jackknife over {sampling.text}, noise of pairs "
+                "corrected"
+            )
+        else:
+            how = (
+                f"percentile bootstrap over {sampling.text}, {chosen.n_resamples} resamples, "
+                "same-image pairs dropped"
+            )
+        return f"{name}; {chosen.confidence:.0%} {how}{self.note}"
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -134,6 +169,72 @@ class Draws:
     nulls: np.ndarray | None
     orders: tuple[int, ...]
     resamples: np.ndarray | None
+
+    def interval(self, chosen: ImageTypeOptions, quantity: str) -> tuple[float, float]:
+        """Compute the interval of the resampled value.
+
+        Parameters
+        ----------
+        chosen : ImageTypeOptions
+            Interval and confidence.
+        quantity : str
+            ``similarity`` or ``difference``: says what values are possible.
+
+        Returns
+        -------
+        tuple of float
+            Ends; NaN without resamples.
+        """
+        most = MOST[quantity]
+        if chosen.interval == "none" or self.resamples is None:
+            return np.nan, np.nan
+        if chosen.interval == "projection":  # normal by construction: no need of its percentiles
+            mean = self.resamples.mean()
+            half = _quantile(chosen) * self.resamples.std()
+            low, high = mean - half, mean + half
+        else:
+            low, high = percentile_interval(self.resamples, chosen.confidence)
+        low, high = np.clip((low, high), -most, most)
+        return low, high
+
+    def difference_p(self, chosen: ImageTypeOptions, sampling: Sampling) -> tuple[float, str]:
+        """Test the resampled value against 0, two-sided.
+
+        Parameters
+        ----------
+        chosen : ImageTypeOptions
+            Interval and confidence.
+        sampling : Sampling
+            What was resampled.
+
+        Returns
+        -------
+        p : float
+            NaN without resamples.
+        text : str
+            What was done, for the column ``p_method``.
+        """
+        from scipy.stats import t
+
+        if self.resamples is None:
+            return float("nan"), "not tested: no resamples"
+        named = chosen.interval
+        if named == "none":
+            named = "projection" if comparator(chosen.by).weighs_pairs else "stimuli"
+        if named == "projection":
+            dof = sampling.dof
+            share = (1 + chosen.confidence) / 2
+            scale = t.ppf(share, dof)
+            error = self.resamples.std() * _quantile(chosen) / scale
+            p = float("nan")
+            if error > 0:
+                distance = abs(self.resamples.mean()) / error
+                p = float(2 * t.sf(distance, dof))
+            return p, f"t with {dof} dof (interval 'projection'), two-sided"
+        text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
+        if chosen.interval == "subsample":
+            text += f"; {SUBSAMPLE_WARNING}"
+        return float(permutation_p(np.array(0.0), self.resamples, "two-sided")), text
 
     def similarity_p(self, how: str) -> tuple[float, str]:
         """Test a similarity against permuted labels, one-sided.
@@ -288,6 +389,60 @@ class Comparison:
         below = combine_p(permutation_p(zero, samples, "greater"), chosen.combine)
         return min(1.0, 2 * min(above, below))
 
+    def over_subjects(
+        self, members: Sequence[int], chosen: ImageTypeOptions, context: Context
+    ) -> tuple[float, float, float, str, str]:
+        """Resample subjects, perhaps with photographs: t interval and two-sided p of their mean.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Positions of the subjects' RDMs.
+        chosen : ImageTypeOptions
+            Interval, number of resamples, seed, confidence.
+        context : Context
+            How photographs were resampled.
+
+        Returns
+        -------
+        tuple of (float, float, float, str, str)
+            Ends of the interval, p, and texts for the columns ``p_method`` and ``method``.
+        """
+        from scipy.stats import t as student
+
+        values = self.values[list(members)]
+        samples = self.samples[:, list(members)]
+        size = len(values)
+        random = generator(chosen.seed, "subjects", size)
+        shares = np.full(size, 1 / size)
+        draws = random.multinomial(size, shares, chosen.n_resamples)
+        over_subjects = draws @ values / size
+        if chosen.interval == "dual":
+            over_both = (draws * samples).sum(axis=1) / size
+            over_photographs = samples.mean(axis=1)
+            defined = np.isfinite(over_both)
+            parts = [part[defined] for part in (over_both, over_subjects, over_photographs)]
+            clusters = context.sampling.dof + 1
+            variance = corrected_variance(np.var(parts, axis=1, ddof=1), size, clusters)
+            dof = min(size, clusters) - 1
+            what = f"{context.sampling.text} and {size} subjects (rsatoolbox's dual bootstrap)"
+        else:
+            variance = size / (size - 1) * over_subjects.var(ddof=1)
+            dof = size - 1
+            what = f"{size} subjects"
+        error = math.sqrt(variance)
+        half = float(student.isf((1 - chosen.confidence) / 2, dof)) * error
+        mean = float(values.mean())
+        p = float("nan")
+        if error > 0:
+            p = float(2 * student.sf(abs(mean) / error, dof))
+        p_text = f"t with {dof} dof from the bootstrap over {what}, two-sided"
+        text = (
+            f"{chosen.by}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
+            f"{what}, {len(draws)} resamples{context.note}"
+        )
+        return mean - half, mean + half, p, p_text, text
+
     def minus(self, other: Comparison) -> Comparison:
         """Subtract another comparison in the same resamples.
 
@@ -355,12 +510,11 @@ def result_row(
         p_text = f"over subjects only: see subject '{MEAN}'"
         text = f"{chosen.by}; interval over subjects: see subject '{MEAN}'"
     elif is_over_subjects and not context.reason:
-        samples = comparison.samples[:, list(members)]
-        low, high, p, p_text, text = _subject_interval(drawn.values, samples, chosen, context)
+        low, high, p, p_text, text = comparison.over_subjects(members, chosen, context)
     else:
-        low, high = _interval(drawn.resamples, chosen, MOST[comparison.quantity])
-        text = _describe(chosen, context)
-        p, p_text = _difference_p(drawn.resamples, chosen, context.sampling)
+        low, high = drawn.interval(chosen, comparison.quantity)
+        p, p_text = drawn.difference_p(chosen, context.sampling)
+        text = context.describe(chosen)
         if n > 1 and drawn.resamples is not None and chosen.combine != "joint":
             p = comparison.combined_p(members, chosen)
             p_text += f"; {COMBINATIONS[chosen.combine]}"
@@ -390,117 +544,12 @@ def result_row(
     }
 
 
-def _interval(
-    samples: np.ndarray | None, chosen: ImageTypeOptions, most: int
-) -> tuple[float, float]:
-    if chosen.interval == "none" or samples is None:
-        return np.nan, np.nan
-    if chosen.interval == "projection":  # normal by construction: no need of its percentiles
-        mean = samples.mean()
-        half = _quantile(chosen) * samples.std()
-        low, high = mean - half, mean + half
-    else:
-        low, high = percentile_interval(samples, chosen.confidence)
-    low, high = np.clip((low, high), -most, most)
-    return low, high
-
-
 def _quantile(chosen: ImageTypeOptions) -> float:
     """Give the normal quantile to which resamples were scaled."""
     from scipy.stats import norm
 
     share = (1 + chosen.confidence) / 2
     return float(norm.ppf(share))
-
-
-def _describe(chosen: ImageTypeOptions, context: Context) -> str:
-    """Describe what was compared, and how the interval came about."""
-    name, sampling = chosen.by, context.sampling
-    if context.reason:
-        return f"{name}; no interval: {context.reason}"
-    if chosen.interval == "none":
-        return f"{name}; no interval{context.note}"
-    if chosen.interval == "subsample":
-        how = (
-            f"percentile interval of {chosen.n_resamples} subsamples of {chosen.share:.0%} of the "
-            f"units (Zhang 2021); {SUBSAMPLE_WARNING}"
-        )
-    elif chosen.interval == "projection":
-        how = (
-            f"t interval ({sampling.dof} dof), jackknife over {sampling.text}, noise of pairs "
-            "corrected"
-        )
-    else:
-        how = (
-            f"percentile bootstrap over {sampling.text}, {chosen.n_resamples} resamples, "
-            "same-image pairs dropped"
-        )
-    return f"{name}; {chosen.confidence:.0%} {how}{context.note}"
-
-
-def _difference_p(
-    samples: np.ndarray | None, chosen: ImageTypeOptions, sampling: Sampling
-) -> tuple[float, str]:
-    """Test a difference against 0, two-sided; samples (n_resamples,)."""
-    from scipy.stats import t
-
-    if samples is None:
-        return float("nan"), "not tested: no resamples"
-    named = chosen.interval
-    if named == "none":
-        named = "projection" if comparator(chosen.by).weighs_pairs else "stimuli"
-    if named == "projection":
-        dof = sampling.dof
-        share = (1 + chosen.confidence) / 2
-        scale = t.ppf(share, dof)
-        error = samples.std() * _quantile(chosen) / scale
-        p = float("nan")
-        if error > 0:
-            distance = abs(samples.mean()) / error
-            p = float(2 * t.sf(distance, dof))
-        return p, f"t with {dof} dof (interval 'projection'), two-sided"
-    text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
-    if chosen.interval == "subsample":
-        text += f"; {SUBSAMPLE_WARNING}"
-    return float(permutation_p(np.array(0.0), samples, "two-sided")), text
-
-
-def _subject_interval(
-    values: np.ndarray, samples: np.ndarray, chosen: ImageTypeOptions, context: Context
-) -> tuple[float, float, float, str, str]:
-    """Resample subjects, perhaps with photographs: t interval, two-sided p, and both in words."""
-    from scipy.stats import t as student
-
-    size = len(values)
-    random = generator(chosen.seed, "subjects", size)
-    shares = np.full(size, 1 / size)
-    draws = random.multinomial(size, shares, chosen.n_resamples)
-    over_subjects = draws @ values / size
-    if chosen.interval == "dual":
-        over_both = (draws * samples).sum(axis=1) / size
-        over_photographs = samples.mean(axis=1)
-        defined = np.isfinite(over_both)
-        parts = [part[defined] for part in (over_both, over_subjects, over_photographs)]
-        clusters = context.sampling.dof + 1
-        variance = corrected_variance(np.var(parts, axis=1, ddof=1), size, clusters)
-        dof = min(size, clusters) - 1
-        what = f"{context.sampling.text} and {size} subjects (rsatoolbox's dual bootstrap)"
-    else:
-        variance = size / (size - 1) * over_subjects.var(ddof=1)
-        dof = size - 1
-        what = f"{size} subjects"
-    error = math.sqrt(variance)
-    half = float(student.isf((1 - chosen.confidence) / 2, dof)) * error
-    mean = float(values.mean())
-    p = float("nan")
-    if error > 0:
-        p = float(2 * student.sf(abs(mean) / error, dof))
-    p_text = f"t with {dof} dof from the bootstrap over {what}, two-sided"
-    text = (
-        f"{chosen.by}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
-        f"{what}, {len(draws)} resamples{context.note}"
-    )
-    return mean - half, mean + half, p, p_text, text
 
 
 def bound_row(
