@@ -88,7 +88,8 @@ def join_pair(rdms: RDMs, pair: tuple[str, str], join: str = "exact") -> tuple[R
     InputError
         For an unknown image type, or photographs that do not match.
     """
-    first, second = (select_kind(rdms, kind) for kind in pair)
+    first = select_kind(rdms, pair[0])
+    second = select_kind(rdms, pair[1])
     return join_rdms(first, second, join)
 
 
@@ -107,7 +108,8 @@ def photographs_of(rdms: RDMs, kind: str) -> list[str]:
     list of str
         In the order of the RDMs.
     """
-    names = select_kind(rdms, kind).pattern_descriptors["condition"]
+    of_kind = select_kind(rdms, kind)
+    names = of_kind.pattern_descriptors["condition"]
     return [str(name) for name in names]
 
 
@@ -178,10 +180,16 @@ def kind_samples(
     counts = sampling.counts(n_resamples, seed)
     values = np.empty(rdms.n_rdm)
     samples = np.empty((len(counts), rdms.n_rdm))
-    for i, (first, second) in enumerate(zip(a.dissimilarities, b.dissimilarities)):
-        first, second = first[np.newaxis], second[np.newaxis]
+    for i in range(rdms.n_rdm):
+        first = a.dissimilarities[i : i + 1]
+        second = b.dissimilarities[i : i + 1]
         values[i] = compare(first, second)[0, 0]
-        resampled = resample_comparison(compare, first, second, counts)
+        resampled = resample_comparison(
+            compare,
+            first,
+            second,
+            counts,
+        )
         samples[:, i] = resampled[:, 0, 0]
     if confidence is not None:
         samples = sampling.scaled(values, samples, confidence)

@@ -287,9 +287,16 @@ def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndar
     if preferred == "best":
         return profiles.argmax(axis=-1) + 1.0
     n_layers = profiles.shape[-1]
+    numbers = np.arange(1, n_layers + 1)
+    mass = profiles @ numbers
     total = profiles.sum(axis=-1)
-    mass = profiles @ np.arange(1, n_layers + 1)
-    center = np.divide(mass, total, out=np.full(total.shape, np.nan), where=total > 0)
+    center = np.full(total.shape, np.nan)
+    np.divide(
+        mass,
+        total,
+        out=center,
+        where=total > 0,
+    )
     return np.clip(center, 1, n_layers)
 
 

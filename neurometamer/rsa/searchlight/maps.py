@@ -420,10 +420,12 @@ class _Tally:
     def count(self, part: np.ndarray, sizes: np.ndarray, constants: Sequence[np.ndarray]) -> None:
         """Count neighbors, and the centers where a condition is constant."""
         self.sizes[part] = sizes
-        is_large = (sizes >= MIN_VOXELS)[:, np.newaxis]
-        either = np.any(constants, axis=0) & is_large
+        is_large = sizes >= MIN_VOXELS
+        either = np.any(constants, axis=0)
+        either &= is_large[:, np.newaxis]
         self.constant += either.sum(axis=0)
-        self.constant_centers += int(either.any(axis=1).sum())
+        has_constant = either.any(axis=1)
+        self.constant_centers += int(has_constant.sum())
 
     def compare(
         self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray
