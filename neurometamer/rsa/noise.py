@@ -228,11 +228,13 @@ def estimate_noise(
         raise unknown_name("noise estimator", method, SHRINKAGE)
     residuals = np.asarray(residuals, dtype=np.float64)
     if residuals.ndim != 2 or len(residuals) < 2:
-        raise InputError(f"noise needs at least two residuals (rows), got shape {residuals.shape}.")
+        raise InputError(
+            f"noise needs at least two residuals (rows), not shape {residuals.shape}; give more."
+        )
     x = residuals - residuals.mean(axis=0)
     dof = len(x) - 1 if dof is None else dof
     if dof < 1:
-        raise InputError(f"noise needs at least one degree of freedom, not {dof}.")
+        raise InputError(f"noise needs at least one degree of freedom, not {dof}; give more data.")
     variances = np.einsum("ij,ij->j", x, x) / dof
     if bad := [f"voxel {i}" for i in np.flatnonzero(~np.isfinite(variances))]:
         raise InputError(

@@ -244,8 +244,8 @@ def _context(
     """Collect what photographs share, and subtract offsets of sessions."""
     if blocks and chosen.null == "auto":
         raise InputError(
-            "blocks were given without saying what they are: add null='session' or null='class', "
-            "or give sessions= or categories= instead."
+            "blocks were given without saying what they are (null='auto'): add null='session' or "
+            "null='class', or give sessions= or categories= instead."
         )
     if blocks and chosen.null == "class" and categories is None:
         categories = cast("Mapping[str, str]", blocks)
@@ -378,8 +378,8 @@ def _subsampled(
     rdms = context.rdms
     if units is None:
         raise InputError(
-            "interval 'subsample' computes RDMs again from parts of the units: give patterns or "
-            "activations, not RDMs."
+            f"interval '{chosen.interval}' computes RDMs again from parts of the units, and there "
+            "are only RDMs: give units=, from patterns or activations."
         )
     measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
     stimuli = {}

@@ -143,8 +143,9 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
         raise unknown_name("RDM measure", measure, MEASURES)
     if (measure == "crossnobis") != isinstance(responses, RunResponses):
         raise InputError(
-            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with "
-            "run_responses."
+            f"measure '{measure}' and responses of type {type(responses).__name__} do not go "
+            "together: 'crossnobis' needs responses of runs, and only it takes them; make them "
+            "with run_responses."
         )
     if not comparator(by).linear:
         raise unknown_name("comparison", by, linear_comparators())
