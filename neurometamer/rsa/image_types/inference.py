@@ -378,8 +378,8 @@ def _subsampled(
     rdms = context.rdms
     if units is None:
         raise InputError(
-            f"interval '{chosen.interval}' computes RDMs again from parts of the units, and there "
-            "are only RDMs: give units=, from patterns or activations."
+            f"interval '{chosen.interval}' computes RDMs again from parts of the units: give "
+            "patterns or activations, not RDMs (units=)."
         )
     measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
     stimuli = {}
