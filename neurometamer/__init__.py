@@ -15,12 +15,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.controls": ["control_rdms"],
         "rsa.permutation": ["permuted_comparison"],
         "stats.families": ["combine_p", "correct_families", "correct_p", "joint_p", "mann_kendall"],
-        "rsa.image_types.similarity": ["kind_difference", "kind_similarity"],
+        "rsa.image_types.similarity": ["kind_difference", "kind_similarity", "kind_trends"],
         "rsa.image_types.ceilings": ["kind_reliability"],
         "rsa.image_types.nulls": ["class_labels", "session_labels"],
         "rsa.image_types.options": ["ImageTypeOptions"],
         "rsa.image_types.inference": ["compare_image_types"],
-        "rsa.image_types.trends": ["kind_trends"],
         "stats.paired": [
             "effect_for_power",
             "layers_t_test",

@@ -608,10 +608,17 @@ def encode(
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     weights: Weights = "default",
     stages: Stages = [],  # noqa: B006
+    solver: Annotated[
+        str,
+        one_of(
+            table="neurometamer.encoding.solvers:SOLVERS",
+            help="How voxels are predicted from layers.",
+        ),
+    ] = "ridge",
     scheme: Annotated[
         str,
         one_of(
-            table="neurometamer.encoding.generalization:SCHEMES",
+            table="neurometamer.encoding.design:SCHEMES",
             help="'by image' (hold out) or 'all' (train on all, Zhang 2021).",
         ),
     ] = "by image",
@@ -657,6 +664,7 @@ def encode(
             device=device,
             batch_size=batch_size,
             seed=seed,
+            solver=solver,
             scheme=scheme,
             n_folds=folds or None,
             **({"alphas": alphas} if alphas else {}),

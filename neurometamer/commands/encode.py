@@ -64,7 +64,7 @@ def encode_files(
     icc : {"ignore", "convert"}
         Color profiles of photographs, see there.
     **options : object
-        Settings of `neurometamer.encoding.fit_encoding`.
+        Fields of `neurometamer.encoding.EncodingOptions`.
 
     Returns
     -------

@@ -97,7 +97,7 @@ def image_type_files(
     import pandas as pd
 
     from neurometamer.rsa.image_types.options import ImageTypeOptions
-    from neurometamer.rsa.image_types.trends import kind_trends
+    from neurometamer.rsa.image_types.similarity import kind_trends
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")

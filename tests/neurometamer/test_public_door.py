@@ -287,6 +287,7 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
             "activations": activations,
             "patterns_by_subject": subjects,
             "table": table,
+            "solver": "ridge",
             "scheme": "by image",
             "tests": None,
             "n_folds": None,

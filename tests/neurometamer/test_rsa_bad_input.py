@@ -16,8 +16,7 @@ from neurometamer.rsa.compare import compare_rdms, layer_by_roi, partial_spearma
 from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
 from neurometamer.rsa.image_types.inference import compare_image_types
-from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity
-from neurometamer.rsa.image_types.trends import kind_trends
+from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity, kind_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
