@@ -28,6 +28,7 @@ from neurometamer.evaluation.sets import (
 from neurometamer.provenance import digest, provenance
 from neurometamer.report.evaluation import write_report
 from neurometamer.resume import claim_folder, kept_piece, write_record, writes_into
+from neurometamer.run_options import RunOptions
 from neurometamer.store import write_table
 from neurometamer.summaries import short_repr
 
@@ -368,7 +369,7 @@ def _recognize(work: _Work) -> None:
         truth=chosen.truth,
         generators=work.generators,
         include_untrained=True,
-        batch_size=work.batch_size,
+        run=RunOptions(batch_size=work.batch_size),
         memory=memory,
         **questions,
     )
@@ -418,7 +419,7 @@ def _look(work: _Work) -> None:
     options = {
         "metrics": list(chosen.metrics),
         "weights": chosen.metric_weights,
-        "batch_size": work.batch_size,
+        "run": RunOptions(batch_size=work.batch_size),
         **drawn,
     }
     words = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
@@ -470,7 +471,7 @@ def _diverge(work: _Work) -> None:
         work.judges,
         stages=chosen.read_at,
         include_untrained=True,
-        batch_size=work.batch_size,
+        run=RunOptions(batch_size=work.batch_size),
         memory=memory,
         **options,
     )

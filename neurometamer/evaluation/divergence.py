@@ -19,7 +19,7 @@ null nor interval.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from neurometamer.evaluation.sets import (
     seen_by,
 )
 from neurometamer.provenance import generator
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.permutation import p_from_count
 
 if TYPE_CHECKING:
@@ -385,8 +386,7 @@ def divergence(
     *,
     stages: Mapping[str, str | float] | str | float | None = None,
     include_untrained: bool = False,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
     memory: Memory | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -406,10 +406,9 @@ def divergence(
         or ``late``, or, for networks that took part, the stage that was matched.
     include_untrained : bool
         Ask networks with random weights too.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called with (evaluators done × sets, in all).
+    run : RunOptions, optional
+        Batch size and progress, which is called with the pairs of evaluator
+        and set that are done, and all.
     memory : dict, optional
         Keeps responses to photographs, for further calls; empty at first.
     **options : object
@@ -428,33 +427,34 @@ def divergence(
     InputError
         When there are fewer than 2 evaluators or no set, or a stage cannot be found.
     """
-    judges = chosen_evaluators(evaluators, include_untrained)
+    chosen = chosen_evaluators(evaluators, include_untrained)
     if not sets:
         raise InputError("no metamers to compare; give at least one set.")
+    run = run or RunOptions()
     rows: list[pd.DataFrame] = []
     labels: dict[str, Any] = {}
     kept = {} if memory is None else memory
-    pairs = list(itertools.product(sets, judges))
-    for done, (metamers, judge) in enumerate(pairs, start=1):
-        stage, path = _stage_of(judge, metamers, stages)
+    pairs = list(itertools.product(sets, chosen))
+    for done, (metamers, evaluator) in enumerate(pairs, start=1):
+        stage, path = _stage_of(evaluator, metamers, stages)
         labels = {
             **metamers.label,
-            "evaluator": judge.name,
+            "evaluator": evaluator.name,
             "evaluator_stage": stage,
-            "trained": judge.trained,
-            "took_part": metamers.took_part(judge),
+            "trained": evaluator.trained,
+            "took_part": metamers.took_part(evaluator),
         }
-        key = (judge.digest, path, metamers.reference_digest)
+        key = (evaluator.digest, path, metamers.reference_digest)
         if key not in kept:
             # responses to the photographs of one size at a time
             for other in [other for other in kept if other[2] != key[2]]:
                 del kept[other]
-            kept[key] = _responses(judge, stage, path, metamers.references, batch_size)
-        responses = _responses(judge, stage, path, metamers.pictures, batch_size)
+            kept[key] = _responses(evaluator, stage, path, metamers.references, run.batch_size)
+        responses = _responses(evaluator, stage, path, metamers.pictures, run.batch_size)
         table = _by_state(metamers, kept[key], responses, options)
         rows.append(table.assign(**labels))
-        if progress is not None:
-            progress(done, len(pairs))
+        if run.progress is not None:
+            run.progress(done, len(pairs))
     table = pd.concat(rows, ignore_index=True)
     first = [*labels, "validity"]
     return table[[*first, *table.columns.drop(first)]]
@@ -479,36 +479,37 @@ def check_stages(
     Raises
     ------
     InputError
-        When a stage cannot be found, or one is given for a network that does not judge.
+        When a stage cannot be found, or one is given for a network that does not evaluate.
     """
-    names = [judge.name for judge in evaluators]
+    names = [evaluator.name for evaluator in evaluators]
     for name in stages if isinstance(stages, Mapping) else ():
         if name not in names:
             raise unknown_name("evaluator (--read-at NAME=STAGE)", name, names)
-    for judge in evaluators:
+    for evaluator in evaluators:
         for metamers in sets:
-            _stage_of(judge, metamers, stages)
+            _stage_of(evaluator, metamers, stages)
 
 
 def _stage_of(
-    judge: StagedModel,
+    evaluator: StagedModel,
     metamers: MetamerSet,
     stages: Mapping[str, str | float] | str | float | None,
 ) -> tuple[str, str]:
     from stimuli_gen.depth import DEPTHS, resolve_stage
 
     if isinstance(stages, Mapping):
-        if judge.name not in stages:
-            raise unknown_name("evaluator with a stage", judge.name, stages)
-        return resolve_stage(judge, stages[judge.name])
+        if evaluator.name not in stages:
+            raise unknown_name("evaluator with a stage", evaluator.name, stages)
+        return resolve_stage(evaluator, stages[evaluator.name])
     if stages is not None:
-        return resolve_stage(judge, stages)
+        return resolve_stage(evaluator, stages)
     if metamers.stage in DEPTHS or _is_depth(metamers.stage):
-        return resolve_stage(judge, metamers.stage)
-    if metamers.took_part(judge) and metamers.matched.get(judge.name):
-        return resolve_stage(judge, metamers.matched[judge.name][-1])
+        return resolve_stage(evaluator, metamers.stage)
+    if metamers.took_part(evaluator) and metamers.matched.get(evaluator.name):
+        return resolve_stage(evaluator, metamers.matched[evaluator.name][-1])
     raise InputError(
-        f"{metamers.name}: the stage '{metamers.stage}' is no depth that {judge.name} could be read at; say "
+        f"{metamers.name}: the stage '{metamers.stage}' is no depth that {evaluator.name} could be "
+        "read at; say "
         f"where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
         "evaluator."
     )
@@ -522,19 +523,23 @@ def _is_depth(text: str) -> bool:
 
 
 def _responses(
-    judge: StagedModel, stage: str, path: str, pictures: np.ndarray | ImagesOnDisk, batch_size: int
+    evaluator: StagedModel,
+    stage: str,
+    path: str,
+    pictures: np.ndarray | ImagesOnDisk,
+    batch_size: int,
 ) -> np.ndarray:
     from stimuli_gen.batches import in_batches
 
-    model = judge if stage in judge.stages else replace(judge, stages={stage: path})
+    model = evaluator if stage in evaluator.stages else replace(evaluator, stages={stage: path})
 
     def _values(batch: Any) -> Any:
         return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
 
     responses = []
     for start in range(0, len(pictures), 64):
-        chunk = seen_by(judge, pictures[start : start + 64])
-        for rows, values in in_batches(_values, chunk, batch_size, judge.device):
+        chunk = seen_by(evaluator, pictures[start : start + 64])
+        for rows, values in in_batches(_values, chunk, batch_size, evaluator.device):
             responses.append(values[: rows.stop - rows.start].numpy())
     return np.concatenate(responses)
 

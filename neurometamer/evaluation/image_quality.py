@@ -34,6 +34,7 @@ from neurometamer.evaluation.sets import (
     reported_states,
     summarize,
 )
+from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -167,7 +168,11 @@ def _need(package: str, what: str) -> None:
 
 @checked
 def measure_images(
-    images: Images, references: Images, metrics: Sequence[str] | None = None, *, batch_size: int = 4
+    images: Images,
+    references: Images,
+    metrics: Sequence[str] | None = None,
+    *,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Measure images beside their references by the metrics that need no weights.
 
@@ -177,8 +182,8 @@ def measure_images(
         (n, 3, height, width) float32 in [0, 1], row by row; at least 41 × 41 pixels.
     metrics : sequence of str, optional
         Keys of `METRICS` without weights; all six by default.
-    batch_size : int
-        Images at once; memory is about 60 float32 copies of a batch.
+    run : RunOptions, optional
+        Batch size; memory is about 60 float32 copies of a batch.
 
     Returns
     -------
@@ -208,6 +213,7 @@ def measure_images(
             raise unknown_name("image metric without weights", key, free)
     _check_pairs(images, references)
     measures = _pair_measures()
+    batch_size = (run or RunOptions()).batch_size
     values: dict[str, list[np.ndarray]] = {key: [np.zeros(0)] for key in keys}
     with torch.inference_mode():
         for x, y in _batches(images, references, batch_size):
@@ -238,8 +244,6 @@ def _check_pairs(images: Images, references: Images) -> None:
 def _batches(images: Images, references: Images, batch_size: int) -> Any:
     import torch
 
-    if batch_size < 1:
-        raise InputError(f"batch size must be at least 1, not {batch_size}.")
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
         yield tuple(
@@ -369,7 +373,7 @@ def image_quality(
     n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
-    batch_size: int = 4,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Measure how metamers look, each set by each metric.
 
@@ -389,8 +393,8 @@ def image_quality(
         Share of the intervals, in (0, 1).
     seed : int
         Seed of the resamples.
-    batch_size : int
-        Images at once.
+    run : RunOptions, optional
+        Batch size.
 
     Returns
     -------
@@ -417,7 +421,7 @@ def image_quality(
     if not sets:
         raise InputError("no metamers to measure; give at least one set.")
     _need("torchmetrics", "metrics of image quality")
-    measured = image_quality_table(sets, metrics=keys, weights=weights, batch_size=batch_size)
+    measured = image_quality_table(sets, metrics=keys, weights=weights, run=run)
     table = measured.drop(columns="photograph_value")
     means = summarize(
         table, ["metric"], "value", n_resamples=n_resamples, confidence=confidence, seed=seed
@@ -428,6 +432,7 @@ def image_quality(
         photographs = measured.groupby(same, as_index=False)["photograph_value"].mean()
         means = means.merge(photographs, on=same, how="left")
     if "fid" in keys:
+        batch_size = (run or RunOptions()).batch_size
         fid = [_fid_rows(metamers, dict(weights or {}), batch_size) for metamers in sets]
         means = pd.concat([means, *fid])
     about = pd.DataFrame(
@@ -454,7 +459,7 @@ def image_quality_table(
     *,
     metrics: Sequence[str] | None = None,
     weights: Weights | None = None,
-    batch_size: int = 4,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Measure every metamer by every metric but FID.
 
@@ -466,8 +471,8 @@ def image_quality_table(
         Keys of `METRICS`.
     weights : mapping, optional
         See `image_quality`.
-    batch_size : int
-        Images at once.
+    run : RunOptions, optional
+        Batch size.
 
     Returns
     -------
@@ -480,6 +485,7 @@ def image_quality_table(
     InputError
         When images are too small or a weights file holds something else.
     """
+    run = run or RunOptions()
     chosen = METRICS if metrics is None else metrics
     keys = [key for key in chosen if METRICS[key].needs != "sets"]
     free = [key for key in keys if not METRICS[key].weights]
@@ -495,10 +501,10 @@ def image_quality_table(
     parts = []
     for metamers in sets:
         pictures, references = metamers.pictures, metamers.references
-        values = _measure_all(pictures, references, free, networks, batch_size)
+        values = _measure_all(pictures, references, free, networks, run)
         free_alone = [key for key in free if key in alone]
         networks_alone = {key: networks[key] for key in alone if key in networks}
-        before = _measure_all(references, references, free_alone, networks_alone, batch_size)
+        before = _measure_all(references, references, free_alone, networks_alone, run)
         for key in keys:
             part = metamers.table[["id", "reference_id"]].reset_index(drop=True)
             for position, (name, text) in enumerate(metamers.label.items()):
@@ -531,17 +537,17 @@ def _measure_all(
     references: Images,
     free: Sequence[str],
     networks: Mapping[str, Callable[..., Any]],
-    batch_size: int,
+    run: RunOptions,
 ) -> dict[str, Any]:
     """Measure images by metrics without weights and by networks: key to (n,) values."""
     import torch
 
-    values: dict[str, Any] = dict(measure_images(images, references, free, batch_size=batch_size))
+    values: dict[str, Any] = dict(measure_images(images, references, free, run=run))
     for key, measure in networks.items():
         with torch.inference_mode():
             parts = [
                 measure(x, y).double().cpu().numpy()
-                for x, y in _batches(images, references, batch_size)
+                for x, y in _batches(images, references, run.batch_size)
             ]
         values[key] = np.concatenate(parts)
     return values

@@ -42,6 +42,7 @@ from neurometamer.resume import (
     write_record,
     writes_into,
 )
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
@@ -319,8 +320,7 @@ def run_sets(
     load: Callable[[str], StagedModel] | None = None,
     nulls: Sequence[NullDistribution] = (),
     share: tuple[int, int] = (1, 1),
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Make the metamers of all jobs that are not done; the same call goes on after an interruption.
 
@@ -340,10 +340,8 @@ def run_sets(
     share : tuple of int
         (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a
         folder.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Called with (jobs done, jobs) of the share.
+    run : RunOptions, optional
+        Batch size and progress, which is called with the jobs of the share that are done, and all.
 
     Returns
     -------
@@ -375,6 +373,7 @@ def run_sets(
     """
     from neurometamer.zoo import load_model
 
+    run = run or RunOptions()
     part, parts = share
     if not 1 <= part <= parts:
         raise InputError(f"share {part}/{parts} is none; give i/n with i from 1 to n.")
@@ -386,9 +385,9 @@ def run_sets(
         if job["references"] and job["references"] != references.digest:
             raise InputError(f"{folder / name} was planned for other photographs; give those.")
         with alone_in(folder / name):
-            made += _run_job(job, folder / name, references, load or load_model, nulls, batch_size)
-        if progress is not None:
-            progress(made, len(jobs))
+            made += _run_job(job, folder / name, references, load or load_model, nulls, run)
+        if run.progress is not None:
+            run.progress(made, len(jobs))
     return job_states(folder)
 
 
@@ -398,7 +397,7 @@ def _run_job(
     references: StimulusSet,
     load: Callable[[str], StagedModel],
     nulls: Sequence[NullDistribution],
-    batch_size: int,
+    run: RunOptions,
 ) -> bool:
     """Make the metamers of a job unless another process has made them meanwhile.
 
@@ -408,7 +407,7 @@ def _run_job(
         return True
     try:
         with written_files() as written:
-            _make(job, folder, references, load, nulls, batch_size)
+            _make(job, folder, references, load, nulls, run)
     except FolderInUse:
         raise
     except InputError as error:
@@ -428,7 +427,7 @@ def _make(
     references: StimulusSet,
     load: Callable[[str], StagedModel],
     nulls: Sequence[NullDistribution],
-    batch_size: int,
+    run: RunOptions,
 ) -> None:
     from stimuli_gen.criteria import judged_at
     from stimuli_gen.matching import match_stages
@@ -447,7 +446,7 @@ def _make(
         stage=job["stage"],
         preset=job["preset"],
         seed=job["seed"],
-        batch_size=batch_size,
+        batch_size=run.batch_size,
         nulls=own,
         resume=folder / PIECES,
         **job["options"],

@@ -35,6 +35,7 @@ from neurometamer.evaluation.sets import (
     states_of,
     summarize,
 )
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def recognition_table(
     truth: Mapping[str, int | str] | None = None,
     generators: Sequence[StagedModel] = (),
     include_untrained: bool = False,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
     memory: Memory | None = None,
 ) -> pd.DataFrame:
     """Classify every metamer by every evaluator.
@@ -93,10 +93,9 @@ def recognition_table(
         For the target ``generator``: networks that took part and are not among the evaluators.
     include_untrained : bool
         Ask networks with random weights too.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called with (evaluators done × sets, in all).
+    run : RunOptions, optional
+        Batch size and progress, which is called with the pairs of evaluator
+        and set that are done, and all.
     memory : dict, optional
         Keeps the probabilities of photographs for further calls; empty at first.
 
@@ -138,26 +137,27 @@ def recognition_table(
     >>> table.groupby("evaluator")["id"].apply(list).to_dict()
     {'squeezenet1_0': ['cat_m', 'cup_m'], 'squeezenet1_0_grey': ['cat_m', 'cup_m']}
     """
-    judges = chosen_evaluators(evaluators, include_untrained)
+    chosen = chosen_evaluators(evaluators, include_untrained)
     measures = _measures(ways, rules)
-    _check(sets, target, judges, ways)
-    seen = _classifier(batch_size, {} if memory is None else memory)
+    _check(sets, target, chosen, ways)
+    run = run or RunOptions()
+    seen = _classifier(run.batch_size, {} if memory is None else memory)
     networks = [*evaluators, *generators]
     parts = []
-    pairs = list(itertools.product(sets, judges))
-    for done, (metamers, judge) in enumerate(pairs, start=1):
+    pairs = list(itertools.product(sets, chosen))
+    for done, (metamers, evaluator) in enumerate(pairs, start=1):
         ids = metamers.table[["id", "reference_id"]].reset_index(drop=True)
         flags = {flag: metamers.table[flag].array for flag in FLAGS}
-        probabilities = seen(judge, metamers.pictures, "")
+        probabilities = seen(evaluator, metamers.pictures, "")
         for n_ways, rule in measures:
-            wanted = _wanted(metamers, judge, n_ways, rule, target, truth, networks, seen)
-            said = _classes(judge, probabilities, n_ways, rule)
+            wanted = _wanted(metamers, evaluator, n_ways, rule, target, truth, networks, seen)
+            said = _classes(evaluator, probabilities, n_ways, rule)
             hit = np.where(pd.isna(wanted), np.nan, (said == wanted).astype(float))
             part = ids.assign(
-                evaluator=judge.name,
-                evaluator_weights=judge.weights,
-                trained=judge.trained,
-                took_part=metamers.took_part(judge),
+                evaluator=evaluator.name,
+                evaluator_weights=evaluator.weights,
+                trained=evaluator.trained,
+                took_part=metamers.took_part(evaluator),
                 target=target,
                 ways=n_ways,
                 rule=rule,
@@ -169,8 +169,8 @@ def recognition_table(
             for position, (name, text) in enumerate(metamers.label.items()):
                 part.insert(position, name, text)
             parts.append(part)
-        if progress is not None:
-            progress(done, len(pairs))
+        if run.progress is not None:
+            run.progress(done, len(pairs))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -193,7 +193,7 @@ def _measures(ways: Sequence[int], rules: Sequence[str]) -> list[tuple[int, str]
 
 
 def _check(
-    sets: Sequence[MetamerSet], target: str, judges: Sequence[StagedModel], ways: Sequence[int]
+    sets: Sequence[MetamerSet], target: str, chosen: Sequence[StagedModel], ways: Sequence[int]
 ) -> None:
     if target not in TARGETS:
         raise unknown_name("target", target, TARGETS)
@@ -203,7 +203,7 @@ def _check(
         raise InputError(
             f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
         )
-    wrong = [judge.name for judge in judges if judge.n_classes != 1000]
+    wrong = [evaluator.name for evaluator in chosen if evaluator.n_classes != 1000]
     if 16 in ways and wrong:
         raise InputError(
             f"16 categories are made of ImageNet's 1,000 classes, which {name_ids(wrong)} lack(s); "
@@ -253,7 +253,7 @@ def _named(model: StagedModel, indices: Sequence[int] | np.ndarray) -> np.ndarra
 
 def _wanted(
     metamers: MetamerSet,
-    judge: StagedModel,
+    evaluator: StagedModel,
     ways: int,
     rule: str,
     target: str,
@@ -263,9 +263,9 @@ def _wanted(
 ) -> np.ndarray:
     references, key = metamers.references, metamers.reference_digest
     if target == "own":
-        return _classes(judge, seen(judge, references, key), ways, rule)
+        return _classes(evaluator, seen(evaluator, references, key), ways, rule)
     if target == "truth":
-        return _true_classes(metamers, judge, ways, truth)
+        return _true_classes(metamers, evaluator, ways, truth)
     different = {model.digest: model for model in networks}.values()
     makers = [model for model in different if metamers.took_part(model)]
     known = {model.name for model in makers}
@@ -276,11 +276,11 @@ def _wanted(
             "are needed for the target 'generator'; give them as generators."
         )
     mean = np.mean([seen(model, references, key) for model in makers], axis=0)
-    return _classes(judge, mean, ways, rule)
+    return _classes(evaluator, mean, ways, rule)
 
 
 def _true_classes(
-    metamers: MetamerSet, judge: StagedModel, ways: int, truth: Mapping[str, int | str] | None
+    metamers: MetamerSet, evaluator: StagedModel, ways: int, truth: Mapping[str, int | str] | None
 ) -> np.ndarray:
     from stimuli_gen.categories import CATEGORIES, sixteen_classes
 
@@ -310,12 +310,12 @@ def _true_classes(
         )
     numbers = [int(value) for value in values]
     pairs = zip(ids, numbers, strict=True)
-    if wrong := [name for name, number in pairs if not 0 <= number < judge.n_classes]:
+    if wrong := [name for name, number in pairs if not 0 <= number < evaluator.n_classes]:
         raise InputError(
-            f"the true class of {name_ids(wrong)} is none of the {judge.n_classes} of "
-            f"{judge.name}; correct truth, or leave the evaluator out."
+            f"the true class of {name_ids(wrong)} is none of the {evaluator.n_classes} of "
+            f"{evaluator.name}; correct truth, or leave the evaluator out."
         )
-    return _named(judge, numbers)
+    return _named(evaluator, numbers)
 
 
 # ------------------------------------------------------------------------------------------- tables

@@ -572,11 +572,11 @@ def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
         excluded=pd.DataFrame(),
     )
     draws = {"n_resamples": 2, "confidence": 0.95, "seed": 0}
-    observers = {"hits": hits, "judges": "others", "include_untrained": False, **draws}
+    observers = {"hits": hits, "evaluators": "others", "include_untrained": False, **draws}
     factors = {
         "networks": networks,
         "factors": ("training", "color"),
-        "judge_factor": None,
+        "evaluator_factor": None,
         "validity": "valid",
     }
     groups = np.array([0, 0, 0, 1, 1, 1])
