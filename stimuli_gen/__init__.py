@@ -1,8 +1,6 @@
 """Make the images: photographs, adversarial images, metamers, controls.
 
 Names are loaded when they are first used.
-
-Names are loaded when they are first used.
 """
 
 import lazy_loader
@@ -14,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "animation": ["animate_folder", "frame_recorder", "write_animation"],
         "categories": ["sixteen_classes", "to_sixteen"],
         "controls": ["CONTROLS", "control_images"],
+        "criteria": ["judge", "same_class"],
         "depth": ["depth_units", "resolve_stage"],
         "synthesis.loop": ["descend"],
         "greedy": ["greedy_interference"],
@@ -23,14 +22,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metamers": ["confirm_metamers", "model_metamers"],
         "nulls": ["NullDistribution", "null_distribution", "read_null"],
         "pgd": ["ATTACKS", "attack_images", "confirm_attacks"],
-        "png16": ["read_png16", "write_png16"],
         "synthesis.nguyen": ["Progress"],
         "presets": ["PRESETS", "Penalty", "Recipe"],
         "photographs": ["Preprocessing", "load_photographs", "packaged_photographs", "read_images"],
         "models": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
+        "stored_images": ["StoredImages", "read_png16", "write_png16"],
         "stimuli": [
             "StimulusSet",
-            "StoredImages",
             "concat_stimuli",
             "image_distances",
             "read_stimuli",
@@ -40,6 +38,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_stimuli",
         ],
         "targets": ["choose_targets"],
-        "validity": ["judge", "same_class"],
     },
 )

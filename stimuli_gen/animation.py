@@ -17,7 +17,7 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import atomic_path, file_name
-from stimuli_gen.stimuli import read_png, to_8bit, write_png
+from stimuli_gen.stored_images import read_png, to_8bit, write_png
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -107,7 +107,7 @@ def model_metamers(
         most this, on the 8-bit version too. In no paper; by default all steps are taken.
     nulls : sequence of NullDistribution
         Null distributions of these networks and stages: an image can only succeed when it meets the
-        criteria of Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
+        criteria of Feather et al. (2023), too. See `stimuli_gen.criteria.judge`.
     null_quantile : float
         Quantile of the nulls, in (0, 1], that a match must be above; 1, the maximum, in the paper.
     file_rounds : int

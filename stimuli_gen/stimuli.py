@@ -19,7 +19,6 @@ import pandas as pd
 from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.provenance import digest
-from neurometamer.reading import reading
 from neurometamer.store import (
     atomic_path,
     file_name,
@@ -32,11 +31,12 @@ from neurometamer.store import (
     write_table,
 )
 from neurometamer.summaries import short_repr
-from stimuli_gen.png16 import write_png16
-from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, join_images
+from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, join_images, write_png16
 from stimuli_gen.stored_images import StoredImages as StoredImages
 from stimuli_gen.stored_images import from_8bit as from_8bit
+from stimuli_gen.stored_images import read_png as read_png
 from stimuli_gen.stored_images import to_8bit as to_8bit
+from stimuli_gen.stored_images import write_png as write_png
 
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
 _TEXT = (
@@ -396,7 +396,7 @@ def write_stimuli(
         Made when missing. Every file is written atomically; PNGs of other ids in it are left alone.
     png16 : bool
         Also write ``png16/<id>.png`` with 16 bits a channel; read them with
-        `stimuli_gen.png16.read_png16`.
+        `stimuli_gen.read_png16`.
 
     Returns
     -------
@@ -588,53 +588,6 @@ def write_contact_sheet(
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write one image as an 8-bit RGB PNG, rounded, atomically.
-
-    Parameters
-    ----------
-    path : Path
-        Final file.
-    image : ndarray
-        (3, height, width) float32 in [0, 1].
-    """
-    from PIL import Image
-
-    with atomic_path(path) as part:
-        Image.fromarray(np.ascontiguousarray(to_8bit(image).transpose(1, 2, 0))).save(part)
-
-
-def read_png(path: Path) -> np.ndarray:
-    """Read an image written by `write_png`.
-
-    Parameters
-    ----------
-    path : Path
-        8-bit RGB PNG.
-
-    Returns
-    -------
-    ndarray
-        (3, height, width) float32 in [0, 1].
-
-    Raises
-    ------
-    InputError
-        When the file is missing, cannot be decoded or is not RGB.
-    """
-    from PIL import Image
-
-    if not path.exists():
-        raise InputError(f"{path} does not exist; write the stimuli again.")
-    with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
-        if image.mode != "RGB":
-            raise InputError(
-                f"{path} is a {image.mode} image, not the RGB image that was written; write it "
-                "again."
-            )
-        return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
 
 
 @checked

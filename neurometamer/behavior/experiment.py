@@ -42,7 +42,7 @@ from neurometamer.resume import writes_into
 from neurometamer.store import read_table, write_json, write_table, write_text
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
-from stimuli_gen.stimuli import write_png
+from stimuli_gen.stored_images import write_png
 
 Files = Sequence[str | Path]
 Timing = tuple[float, float, float]

@@ -201,10 +201,9 @@ class _Source:
 
     def _judged(self, nulls: Files, load: NetworkLoader, batch_size: int) -> pd.DataFrame:
         """Judge each metamer by the networks of the set, at the stages that were matched."""
-        from stimuli_gen.criteria import judged_at
+        from stimuli_gen.criteria import judge, judged_at
         from stimuli_gen.matching import match_stages
         from stimuli_gen.nulls import read_null
-        from stimuli_gen.validity import judge
 
         stages = self.metamers.provenance.get("settings", {}).get("stages")
         if not stages:

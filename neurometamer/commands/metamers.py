@@ -414,8 +414,8 @@ def with_validity(
         ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage
         where there are several.
     """
+    from stimuli_gen.criteria import judge
     from stimuli_gen.similarity import METRICS
-    from stimuli_gen.validity import judge
 
     places = [
         (knows(network, match), stage)

@@ -349,8 +349,7 @@ def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk
 
     All files are tried now.
     """
-    from stimuli_gen.stimuli import read_png
-    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
+    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles, read_png
 
     files = {name: folder / "png" / f"{file_name(name)}.png" for name in metamers.ids}
     shape = tuple(metamers.images.shape)

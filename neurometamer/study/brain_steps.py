@@ -55,9 +55,10 @@ def scanned(work: Workspace, name: str) -> Subject:
 
 def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Simulate every subject: BOLD runs, events, masks, and the truth that was planted."""
-    from fmri.simulate import simulate_subject
+    from fmri.simulate import SimulationOptions, simulate_subject
 
     simulation = work.settings.brain.simulation
+    options = SimulationOptions(responding=simulation.responding, noise_sd=simulation.noise_sd)
     features = planted_features(work)
     ids = shown_stimuli(work).ids
     mixing = {
@@ -76,9 +77,8 @@ def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
             mixing=mixing,
             seed=work.settings.study.seed,
             voxels_per_roi=simulation.voxels_per_roi,
-            responding=simulation.responding,
             n_runs=simulation.runs,
-            noise_sd=simulation.noise_sd,
+            options=options,
         )
         written += [
             *subject.bold,

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from fmri.simulate import SimulationOptions
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
@@ -269,10 +270,10 @@ class Simulation(Section):
     """Runs a subject; each shows every image once."""
     voxels_per_roi: int = Field(160, ge=4)
     """Voxels in each region, responding or not."""
-    responding: Annotated[float, Field(gt=0, le=1)] = 0.6
+    responding: Annotated[float, Field(gt=0, le=1)] = SimulationOptions.responding
     """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel
     selection."""
-    noise_sd: float = Field(0.7, ge=0)
+    noise_sd: float = Field(SimulationOptions.noise_sd, ge=0)
     """Standard deviation of the scanner noise, percent of the baseline."""
     object_model: str = "efficientnet_lite0"
     """The network whose activations to the *photograph* stand for what people see in it."""
