@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from neurometamer.errors import Terminated
 
 if TYPE_CHECKING:
     from stimuli_gen.synthesis.loop import Pass
@@ -188,17 +193,79 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def say(text: object, *, to_error: bool = False) -> None:
+    """Write a line.
+
+    Parameters
+    ----------
+    text : object
+        What is written.
+    to_error : bool
+        On standard error, so that standard output holds results only.
+    """
+    stream = sys.stderr if to_error else sys.stdout
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
 @contextlib.contextmanager
-def console_reporter() -> Iterator[ConsoleReporter]:
-    """Give a reporter whose bar is gone however the block ends.
+def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
+    """Show how a command goes on, for as long as the block lasts.
+
+    When the command is stopped, it says what is kept and how to go on.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Folder in which images are kept while they are made.
 
     Yields
     ------
     ConsoleReporter
         On standard error.
+
+    Raises
+    ------
+    SystemExit
+        When the command is stopped, with exit code 130 or 143.
     """
     reporter = ConsoleReporter()
+    notes = _Notes()
+    loggers = [logging.getLogger(name) for name in ("stimuli_gen", "neurometamer")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(notes)
+        logger.setLevel(logging.INFO)
     try:
         yield reporter
+    except (KeyboardInterrupt, Terminated) as stop:
+        reporter.close()
+        say(_what_is_kept(reporter, out), to_error=True)
+        raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
     finally:
         reporter.close()
+        for logger, level in zip(loggers, levels):
+            logger.removeHandler(notes)
+            logger.setLevel(level)
+
+
+def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
+    from neurometamer.commands.stimuli import count_kept
+
+    done = "nothing is finished yet"
+    if reporter.total:
+        done = f"{reporter.done} of {reporter.total} are finished"
+    saved = ""
+    if out is not None and (unfinished := count_kept(out)[1]):
+        saved = f", the state of {unfinished} unfinished image(s) is saved"
+    return (
+        f"interrupted: {done}{saved}; what is finished is kept, and the same command goes on from "
+        "there."
+    )
+
+
+class _Notes(logging.Handler):
+    """Write on the console what functions note, such as what the fast mode computes in."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), to_error=True)

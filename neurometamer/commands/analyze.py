@@ -52,6 +52,7 @@ from neurometamer.behavior.trials import (
     read_recognition,
     screen_trials,
 )
+from neurometamer.commands.options import Progress
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.report.behavior import write_report
@@ -60,7 +61,6 @@ from neurometamer.store import write_table
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 
-Progress = Callable[[int, int], None]
 TWO_WAY, ONE_WAY, MIXED = "stage x model", "stage", "observer x stage"
 
 
@@ -98,9 +98,9 @@ class AnalysisSettings:
     """Standard errors between people, or within (Cousineau 2005; Morey 2008)."""
     correction: str = "holm"
     """Of post-hoc tests: holm, fdr, bonferroni or none."""
-    permutations: int = 10_000
+    n_permutations: int = 10_000
     """Shuffles of labels for each analysis of variance."""
-    bootstrap: int = 1000
+    n_resamples: int = 1000
     """Resamples of images; 0 for no intervals."""
     confidence: float = 0.95
     """Of the intervals."""
@@ -121,9 +121,11 @@ class AnalysisSettings:
             raise unknown_name("standard error", self.sem, SEM_METHODS)
         if self.correction not in CORRECTIONS:
             raise unknown_name("correction", self.correction, CORRECTIONS)
-        if self.permutations < 1 or self.bootstrap < 0 or not 0 < self.confidence < 1:
+        if self.n_permutations < 1 or self.n_resamples < 0 or not 0 < self.confidence < 1:
             raise InputError(
-                "permutations must be 1 or more, bootstrap 0 or more, confidence between 0 and 1."
+                f"n_permutations is {self.n_permutations}, n_resamples {self.n_resamples} and "
+                f"confidence {self.confidence:g}; give 1 or more, 0 or more, and a number between "
+                "0 and 1."
             )
 
 
@@ -185,7 +187,7 @@ def analyze_recognition(
     ...     page = analyze_recognition(
     ...         Path(folder) / "trials.csv",
     ...         Path(folder) / "out",
-    ...         AnalysisSettings(permutations=20, bootstrap=20),
+    ...         AnalysisSettings(n_permutations=20, n_resamples=20),
     ...     )
     >>> page.name
     'report.html'
@@ -285,9 +287,9 @@ def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
         )
     cells = trial_cells(rows)
     curves = recognition_curves(cells, sem=settings.sem)
-    if settings.bootstrap:
+    if settings.n_resamples:
         spans = bootstrap_curves(
-            rows, settings.bootstrap, confidence=settings.confidence, seed=settings.seed
+            rows, settings.n_resamples, confidence=settings.confidence, seed=settings.seed
         )
         curves = curves.merge(spans, on=list(CURVE), how="left")
     work.tables["curves"] = curves
@@ -311,7 +313,7 @@ def _describe_agreement(work: _Work, rows: pd.DataFrame, curves: pd.DataFrame) -
         pairs = error_consistency(rows, min_common=settings.min_common)
         work.tables["error_consistency_pairs"] = pairs
         work.tables["error_consistency"] = summarize_consistency(
-            pairs, rows if settings.bootstrap else None, confidence=settings.confidence
+            pairs, rows if settings.n_resamples else None, confidence=settings.confidence
         )
     if networks and (rows["observer"] == "human").any():
         correlation = curve_correlation(curves)
@@ -458,7 +460,7 @@ def _permuted(
     work: _Work, table: pd.DataFrame, data: Profiles | tuple[Profiles, Profiles]
 ) -> pd.DataFrame:
     return permutation_table(
-        table, data, n_permutations=work.settings.permutations, seed=work.settings.seed
+        table, data, n_permutations=work.settings.n_permutations, seed=work.settings.seed
     )
 
 

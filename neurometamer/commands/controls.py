@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from neurometamer.arguments import checked
+from neurometamer.commands.options import ReadingOptions
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.reading import Files
 from stimuli_gen.photographs import read_images
-
-if TYPE_CHECKING:
-    pass
 
 
 @checked
@@ -20,11 +17,10 @@ def make_control_rdms(
     images: Files,
     out: str | Path,
     *,
-    controls: Sequence[str] = ("pixels", "luminance", "gabor"),
-    column: str = "category",
+    which: Sequence[str] = ("pixels", "luminance", "gabor"),
+    category: str = "category",
     model: str = "efficientnet_lite0",
-    bits: int | None = None,
-    icc: str = "ignore",
+    reading: ReadingOptions | None = None,
 ) -> Path:
     """Make control RDMs of images and write them for ``neurometamer compare --controls``.
 
@@ -34,17 +30,15 @@ def make_control_rdms(
         See `read_images`.
     out : path-like
         HDF5 file.
-    controls : sequence of str
+    which : sequence of str
         Some of `neurometamer.rsa.controls.CONTROLS`.
-    column : str
+    category : str
         Column of the stimuli's table with the categories.
     model : str
         Network whose size and cut photographs get: the pixels that are measured. Stimulus folders
         are as they are.
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    reading : ReadingOptions, optional
+        How photographs are read.
 
     Returns
     -------
@@ -67,7 +61,7 @@ def make_control_rdms(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     images = write_stimuli(photographs, Path(folder) / "images")
     ...     rdms = nm.read_rdms(
-    ...         nm.make_control_rdms([images], Path(folder) / "c.h5", controls=["luminance"])
+    ...         nm.make_control_rdms([images], Path(folder) / "c.h5", which=["luminance"])
     ...     )
     >>> rdms.n_rdm, rdms.n_cond
     (1, 16)
@@ -76,9 +70,12 @@ def make_control_rdms(
     from neurometamer.rsa.controls import CONTROLS, control_rdms
     from neurometamer.zoo import model_entry
 
-    if not controls:
+    if not which:
         raise InputError(f"no control asked for; give some of {', '.join(CONTROLS)}.")
-    if unknown := [control for control in controls if control not in CONTROLS]:
-        raise unknown_name("control", unknown[0], CONTROLS)
-    stimuli = read_images(images, model_entry(model).preprocessing, bits=bits, icc=icc)
-    return write_rdms(control_rdms(stimuli, list(dict.fromkeys(controls)), column=column), out)
+    for control in which:
+        if control not in CONTROLS:
+            raise unknown_name("control", control, CONTROLS)
+    reading = reading or ReadingOptions()
+    preprocessing = model_entry(model).preprocessing
+    stimuli = read_images(images, preprocessing, bits=reading.bits, icc=reading.icc)
+    return write_rdms(control_rdms(stimuli, list(dict.fromkeys(which)), column=category), out)

@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import Progress
 from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
-from neurometamer.commands.stimuli import Progress
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.provenance import digest, digest_file, provenance
@@ -68,14 +68,18 @@ def draw_rdms(
     *,
     bands: str | None = None,
     place: Sequence[str] = (),
-    method: str = "mds",
+    embedding: str = "mds",
     perplexity: float | None = None,
     ids: str | Path | Sequence[str] | None = None,
-    variable: str | None = None,
-    measure: str = "",
-    descriptor: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    **reading: Annotated[
+        Any,
+        KeywordsOf(
+            "neurometamer.commands.rdm_inputs:read_labelled",
+            ("variable", "measure", "descriptor"),
+        ),
+    ],
 ) -> Path:
     """Draw RDMs as heat maps with bands of kinds or categories.
 
@@ -98,19 +102,19 @@ def draw_rdms(
     place : sequence of str
         Only RDMs of these ROIs, stages, subjects, models or names; several of the same sort are
         alternatives. ``"mean"`` is the mean over subjects.
-    method : str
+    embedding : str
         A way to place stimuli, of `neurometamer.figures.rdms.ARRANGEMENTS`.
     perplexity : float, optional
         Perplexity of t-SNE.
     ids : path-like or sequence of str, optional
         Ids of the stimuli in the order of the RDMs, where their file names none; or a table with
         the column ``id`` or ``file``.
-    variable, measure, descriptor : str, optional
-        See `neurometamer.read_rdms`.
     seed : int
         Seed of the random starts.
     progress : callable, optional
         Called with (figures done, figures).
+    **reading : object
+        ``variable``, ``measure`` and ``descriptor`` of `neurometamer.read_rdms`.
 
     Returns
     -------
@@ -149,15 +153,15 @@ def draw_rdms(
     """
     from neurometamer.figures.rdms import ARRANGEMENTS
 
-    if method not in ARRANGEMENTS:
-        raise unknown_name("arrangement", method, ARRANGEMENTS)
+    if embedding not in ARRANGEMENTS:
+        raise unknown_name("arrangement", embedding, ARRANGEMENTS)
     if bands is not None and bands not in BANDS:
         raise unknown_name("bands", bands, BANDS)
-    if perplexity is not None and method != "tsne":
-        raise InputError(f"perplexity is of method 'tsne', not '{method}'; leave it out.")
+    if perplexity is not None and embedding != "tsne":
+        raise InputError(f"perplexity is of embedding 'tsne', not '{embedding}'; leave it out.")
     path = split_labels(rdms)[0]
     names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    held = read_labelled(rdms, ids=names, variable=variable, measure=measure, descriptor=descriptor)
+    held = read_labelled(rdms, ids=names, **reading)
     stimuli = _stimuli(held, list_pictures(images))
     pictures = read_pictures(stimuli, stimuli["id"].tolist())
     column, members = _members(stimuli, bands)
@@ -171,7 +175,16 @@ def draw_rdms(
     for number, part in enumerate(scatters, 1):
         placed.append(
             _scatter(
-                folder, number, part, stimuli, members, pictures, method, perplexity, seed, stamps
+                folder,
+                number,
+                part,
+                stimuli,
+                members,
+                pictures,
+                embedding,
+                perplexity,
+                seed,
+                stamps,
             )
         )
         if progress is not None:
@@ -179,9 +192,9 @@ def draw_rdms(
     settings = {
         "bands": column,
         "place": list(place),
-        "method": method,
+        "method": embedding,
         "perplexity": perplexity,
-        "variable": variable,
+        "variable": reading.get("variable"),
         "measure": str(held.dissimilarity_measure),
         "seed": seed,
     }

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
-from neurometamer.commands.model_sets import NetworkLoader
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
+from neurometamer.commands.model_sets import NetworkLoader, finished_sets
 from neurometamer.errors import InputError, name_ids
+from neurometamer.evaluation.sets import MetamerSet, metamer_set
+from neurometamer.evaluation.sources import read_metamers
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neurometamer.commands.evaluate_sets import EvaluationSettings
-    from neurometamer.evaluation.sets import MetamerSet
-    from stimuli_gen.models import StagedModel
-
 Files = Sequence[str | os.PathLike[str]]
-Progress = Callable[[int, int], None]
-WeightsAsked = str | Mapping[str, str]
 
 
 def read_source(text: str) -> tuple[str, str, Path]:
@@ -64,15 +62,13 @@ def evaluate_metamers(
     out: str | os.PathLike[str],
     *,
     images: Files = (),
-    weights: WeightsAsked = "default",
+    weights: str | Mapping[str, str] = "default",
     nulls: Files = (),
-    networks: str | os.PathLike[str] | None = None,
+    network_table: str | os.PathLike[str] | None = None,
     truth: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
     settings: EvaluationSettings | None = None,
-    progress: Progress | None = None,
+    run: RunOptions | None = None,
 ) -> Path:
     """Evaluate metamers on disk.
 
@@ -95,21 +91,17 @@ def evaluate_metamers(
     nulls : sequence of path-like
         Files of `make_null`: metamers are judged by them again. Otherwise their folders say which
         are valid.
-    networks : path-like, optional
+    network_table : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.
     truth : path-like, optional
         CSV with the columns id and truth (ImageNet class, 0 to 999, or category), for the target
         ``truth``.
     image_size : int, optional
         Pixels that every evaluator sees; by default each its own.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     settings : EvaluationSettings, optional
-        The default ones when not given.
-    progress : callable, optional
-        Called with (pieces done, pieces).
+        What to evaluate; the default when not given.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress.
 
     Returns
     -------
@@ -130,54 +122,134 @@ def evaluate_metamers(
     ...     print(error)
     no metamers given; use --metamers FOLDER for each set of networks and stage.
     """
-    from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
-
+    run = run or RunOptions()
     settings = settings or EvaluationSettings()
     if not metamers:
         raise InputError(
             "no metamers given; use --metamers FOLDER for each set of networks and stage."
         )
     if truth is not None:
-        table = read_table(truth, ["id", "truth"], text=["truth"])
-        if bad := table.loc[table["truth"].isna(), "id"].tolist():
-            raise InputError(f"{truth} has no truth for {name_ids(bad)}.")
-        classes = {
-            name: int(label) if str(label).isdigit() else str(label)
-            for name, label in zip(table["id"], table["truth"])
-        }
-        settings = replace(settings, truth=classes)
-    factors = (
-        None
-        if networks is None
-        else read_table(networks, ["network", *settings.factors], text=["network"])
-    )
+        settings = replace(settings, truth=_read_truth(truth))
+    factors = None
+    if network_table is not None:
+        columns = ["network", *settings.factors]
+        factors = read_table(network_table, columns, text=["network"])
     sources = [_Source(str(source), images) for source in metamers]
-    load = NetworkLoader(
-        [*evaluators, *(name for source in sources for name in source.networks)],
-        weights,
-        device,
-        settings.seed,
-    )
+    names = list(evaluators)
+    for source in sources:
+        names += source.networks
+    load = NetworkLoader(names, weights, run.device, settings.seed)
     judges = load.at(list(evaluators), image_size)
-    sets = [source.joined(nulls, load, batch_size) for source in sources]
+    sets = [source.joined(nulls, load, run.batch_size) for source in sources]
+    generators = []
+    if settings.target == "generator":
+        members = dict.fromkeys(name for metamers in sets for name in metamers.members)
+        others = [name for name in members if name not in set(evaluators)]
+        generators = load.at(others, None)
     return evaluate_sets(
         sets,
         judges,
         out,
         settings,
         networks=factors,
-        generators=_generators(sets, evaluators, load, settings.target),
-        batch_size=batch_size,
-        progress=progress,
+        generators=generators,
+        run=run,
     )
+
+
+@checked
+def evaluate_model_sets(
+    folder: str | os.PathLike[str],
+    evaluators: Sequence[str],
+    images: Files,
+    out: str | os.PathLike[str],
+    *,
+    weights: str | Mapping[str, str] = "default",
+    nulls: Files = (),
+    image_size: int | None = None,
+    run: RunOptions | None = None,
+    **settings: Annotated[
+        Any,
+        KeywordsOf(
+            "neurometamer.commands.evaluate_sets:EvaluationSettings",
+            ("held_out", "target", "ways", "n_resamples", "confidence", "seed"),
+        ),
+    ],
+) -> Path:
+    """Say which networks make a set's metamers recognizable.
+
+    The tables are signed differences in means, and a regression.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder of ``neurometamer evaluate run-sets``.
+    evaluators : sequence of str
+        Names of networks, at least 2. Those of `held_out` score all sets; beside it each set is
+        scored by all evaluators but its own networks, as in Boehm et al. (2025).
+    images : sequence of path-like
+        Photographs.
+    out : path-like
+        Folder for tables, figures and report.html.
+    weights : str or mapping of str to str
+        ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
+        networks of a set, between commas; the others get ``"default"``.
+    nulls : sequence of path-like
+        Files of ``neurometamer stimuli null``: metamers are judged by them.
+    image_size : int, optional
+        Pixels that every network sees; by default each its own.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress.
+    **settings : object
+        Fields of `EvaluationSettings`.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        When the folder has no finished sets, or the input cannot be used.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError
+    >>> try:
+    ...     evaluate_model_sets("nowhere", ["alexnet"], ["photos"], "evaluation")
+    ... except InputError as error:
+    ...     print("does not exist" in str(error))
+    True
+    """
+    return evaluate_metamers(
+        finished_sets(folder),
+        evaluators,
+        out,
+        images=images,
+        weights=weights,
+        nulls=nulls,
+        image_size=image_size,
+        settings=EvaluationSettings(parts=("recognizability", "sets"), **settings),
+        run=run,
+    )
+
+
+def _read_truth(file: str | os.PathLike[str]) -> dict[str, int | str]:
+    """Read the class of each photograph: a number of ImageNet, or a category."""
+    table = read_table(file, ["id", "truth"], text=["truth"])
+    if bad := table.loc[table["truth"].isna(), "id"].tolist():
+        raise InputError(f"{file} has no truth for {name_ids(bad)}; fill the column truth.")
+    classes: dict[str, int | str] = {}
+    for name, label in zip(table["id"], table["truth"], strict=True):
+        classes[name] = int(label) if str(label).isdigit() else str(label)
+    return classes
 
 
 class _Source:
     """A folder of metamers with the photographs that they were made of."""
 
     def __init__(self, text: str, images: Files) -> None:
-        from neurometamer.evaluation.sources import read_metamers
-
         self.name, self.stage, self.folder = read_source(text)
         self.references, self.metamers = read_metamers(self.folder, images)
 
@@ -188,8 +260,6 @@ class _Source:
 
     def joined(self, nulls: Files, load: NetworkLoader, batch_size: int) -> MetamerSet:
         """Join metamers and photographs; judge them by null distributions where there are any."""
-        from neurometamer.evaluation.sets import metamer_set
-
         return metamer_set(
             self.references,
             self.metamers,
@@ -224,13 +294,3 @@ class _Source:
             folder=self.folder,
             batch_size=batch_size,
         )
-
-
-def _generators(
-    sets: Sequence[MetamerSet], evaluators: Sequence[str], load: NetworkLoader, target: str
-) -> list[StagedModel]:
-    """Load the networks that took part and do not judge, where their classes are the target."""
-    if target != "generator":
-        return []
-    names = dict.fromkeys(name for metamers in sets for name in metamers.members)
-    return load.at([name for name in names if name not in set(evaluators)], None)

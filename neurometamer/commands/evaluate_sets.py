@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,25 @@ TEXT = (
     "comparison",
     "network",
 )
-Progress = Callable[[int, int], None]
+
+
+Stages = Mapping[str, str | float] | str | float | None
+
+
+def _stages_of_evaluators(read_at: Stages) -> Stages:
+    """Read ``NAME=STAGE`` between commas; other values are left as they are."""
+    if not isinstance(read_at, str) or "=" not in read_at:
+        return read_at
+    stages: dict[str, str | float] = {}
+    for text in read_at.split(","):
+        name, _, stage = text.partition("=")
+        if not (name.strip() and stage.strip()):
+            raise InputError(
+                f"read_at is '{read_at}'; give one stage for all, or NAME=STAGE for each "
+                "evaluator, between commas (--read-at)."
+            )
+        stages[name.strip()] = stage.strip()
+    return stages
 
 
 @short_repr
@@ -89,7 +107,7 @@ class EvaluationSettings:
     """Of image quality."""
     metric_weights: Mapping[str, Any] = field(default_factory=dict)
     """See `neurometamer.evaluation.image_quality.image_quality`."""
-    read_at: Mapping[str, str | float] | str | float | None = None
+    read_at: Stages = None
     """Where evaluators are read for the divergence; by default at the depth of the set."""
     factors: tuple[str, str] = ("training", "color")
     """Columns that say how networks differ, of the table of networks."""
@@ -107,6 +125,7 @@ class EvaluationSettings:
     """Of all random numbers."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "read_at", _stages_of_evaluators(self.read_at))
         for part in self.parts:
             if part not in PARTS:
                 raise unknown_name("part of the evaluation", part, PARTS)
@@ -135,8 +154,7 @@ class _Work:
     judges: Sequence[StagedModel]
     generators: Sequence[StagedModel]
     settings: EvaluationSettings
-    batch_size: int
-    progress: Progress | None
+    run: RunOptions
     to_do: int
     done: int = 0
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -149,8 +167,8 @@ class _Work:
         whole_key = [_identity(metamers), [judge.digest for judge in self.judges], *key]
         rows = kept_piece(self.out, name, whole_key, make, text=TEXT)
         self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.to_do)
+        if self.run.progress is not None:
+            self.run.progress(self.done, self.to_do)
         return (
             rows.assign(note=rows["note"].astype(object).fillna("").astype(str))
             if "note" in rows
@@ -168,8 +186,7 @@ def evaluate_sets(
     *,
     networks: pd.DataFrame | None = None,
     generators: Sequence[StagedModel] = (),
-    batch_size: int = 8,
-    progress: Progress | None = None,
+    run: RunOptions | None = None,
 ) -> Path:
     """Evaluate sets of metamers, and write tables, figures and a page.
 
@@ -188,10 +205,8 @@ def evaluate_sets(
         `EvaluationSettings.factors`.
     generators : sequence of StagedModel
         Networks that took part and do not judge; for the target ``generator``.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Called with (pieces done, pieces).
+    run : RunOptions, optional
+        Number of images at a time, and who is told about progress.
 
     Returns
     -------
@@ -226,8 +241,7 @@ def evaluate_sets(
         judges=judges,
         generators=generators,
         settings=settings,
-        batch_size=batch_size,
-        progress=progress,
+        run=run or RunOptions(),
         to_do=len(sets) * len([part for part in settings.parts if part not in MADE_OF_HITS]),
     )
     claim_folder(
@@ -369,7 +383,7 @@ def _recognize(work: _Work) -> None:
         truth=chosen.truth,
         generators=work.generators,
         include_untrained=True,
-        run=RunOptions(batch_size=work.batch_size),
+        run=replace(work.run, progress=None),
         memory=memory,
         **questions,
     )
@@ -419,7 +433,7 @@ def _look(work: _Work) -> None:
     options = {
         "metrics": list(chosen.metrics),
         "weights": chosen.metric_weights,
-        "run": RunOptions(batch_size=work.batch_size),
+        "run": replace(work.run, progress=None),
         **drawn,
     }
     words = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
@@ -471,7 +485,7 @@ def _diverge(work: _Work) -> None:
         work.judges,
         stages=chosen.read_at,
         include_untrained=True,
-        run=RunOptions(batch_size=work.batch_size),
+        run=replace(work.run, progress=None),
         memory=memory,
         **options,
     )

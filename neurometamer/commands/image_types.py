@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.rdm import conditions_table, read_pattern_files
 from neurometamer.errors import InputError
 from neurometamer.reading import Files
@@ -27,10 +27,13 @@ def image_type_files(
     activations: Files = (),
     images: Files = (),
     measure: str = "spearman",
+    comparator: str = "spearman",
     category: str = "category",
     trends: str | Path | None = None,
     figures: str | Path | None = None,
-    **settings: Any,
+    **settings: Annotated[
+        Any, KeywordsOf("neurometamer.rsa.image_types.options:ImageTypeOptions", without=("by",))
+    ],
 ) -> pd.DataFrame:
     """Test RE-AN, RE-AI and their difference in each layer, ROI and subject, and over subjects.
 
@@ -49,6 +52,8 @@ def image_type_files(
         and activations are, and give the classes of ``null="class"``.
     measure : str
         RDMs of patterns and activations are 1 - this correlation.
+    comparator : str
+        How RDMs are compared, one of `neurometamer.rsa.comparators.table.COMPARATORS`.
     category : str
         Column of `images` with the class.
     trends : path-like, optional
@@ -57,7 +62,7 @@ def image_type_files(
         Folder for ``index.html``, ``image_types.csv``, and ``figures/`` with similarities and
         differences of brain and network, each as SVG, PNG and CSV.
     **settings : object
-        Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family, by,
+        Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family,
         n_resamples, n_permutations, seed …
 
     Returns
@@ -101,7 +106,7 @@ def image_type_files(
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
-    chosen = ImageTypeOptions(**settings)
+    chosen = ImageTypeOptions(by=comparator, **settings)
     table = conditions_table({}, images) if images else None
     parts = [_of_rdms(file, table, category, chosen) for file in rdms]
     if table is not None:

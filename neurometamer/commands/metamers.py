@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
+import numpy as np
+
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import ReadingOptions, StimulusFileOptions
 from neurometamer.commands.stimuli import (
-    Progress,
     forget,
     kept_in,
     only_asked,
+    read_photographs,
     recorder,
     refuse_other_stimuli,
     write_films,
@@ -21,20 +24,18 @@ from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
-from stimuli_gen.photographs import read_images
+from neurometamer.run_options import RunOptions
+from neurometamer.zoo import Weights, load_model, load_models
+from stimuli_gen.nulls import NullDistribution, read_null
+from stimuli_gen.photographs import Preprocessing, load_photographs, read_images
+from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_pictures, write_records
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-    from neurometamer.zoo import Weights
     from stimuli_gen.matching import Match
     from stimuli_gen.models import StagedModel
-    from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.photographs import Preprocessing
     from stimuli_gen.presets import Penalty
-    from stimuli_gen.stimuli import StimulusSet
-    from stimuli_gen.synthesis.loop import Pass
 
 Stage = str | float
 StageAsked = Stage | Sequence[Stage] | Mapping[str, Stage | Sequence[Stage]]
@@ -43,6 +44,34 @@ LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_p
 POWERS = {"total_variation": 2.0, "alpha_norm": 6.0, "range": 2.0}
 """Power of a penalty where none is given, as in Mahendran & Vedaldi (2015). The power of the range
 is our choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetamerOptions:
+    """Settings of `make_metamers` beside the numbers of the preset.
+
+    Parameters
+    ----------
+    stage_weights : sequence of float, optional
+        Weight of each stage in the loss; equal by default.
+    penalties : sequence of str or Penalty
+        Terms added to the loss: ``kind:weight[:power[:pixel_scale]]`` with the kind
+        total_variation, alpha_norm or range.
+    start_images : path-like, optional
+        First images: a picture for all, or a folder with one for each photograph, by its id.
+    max_error : float, optional
+        Finish an image at this ||a' - a|| / ||a||, and ask it of a success.
+
+    Examples
+    --------
+    >>> MetamerOptions(max_error=0.1).penalties
+    ()
+    """
+
+    stage_weights: Sequence[float] | None = None
+    penalties: Sequence[str | Penalty] = ()
+    start_images: str | Path | None = None
+    max_error: float | None = None
 
 
 @writes_into("out")
@@ -57,19 +86,14 @@ def make_metamers(
     weights: Weights | Mapping[str, Weights] = "default",
     image_size: int | None = None,
     nulls: Files = (),
-    start_images: str | Path | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
     seed: int = 0,
-    mode: str = "exact",
-    png16: bool = False,
-    animate: bool = False,
-    fresh: bool = False,
-    progress: Progress | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
-    **options: Any,
+    files: StimulusFileOptions | None = None,
+    run: RunOptions | None = None,
+    **options: Annotated[
+        Any,
+        KeywordsOf("neurometamer.commands.metamers:MetamerOptions"),
+        KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",)),
+    ],
 ) -> pd.DataFrame:
     """Make metamers of photographs for one network or a set, and write them.
 
@@ -97,33 +121,15 @@ def make_metamers(
         made for different sizes. By default each its own.
     nulls : sequence of path-like
         Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
-    start_images : path-like, optional
-        First images: a picture for all, or a folder with one for each photograph, by its id.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     seed : int
         Seed of all random numbers.
-    mode : {"exact", "fast"}
-        Fast: cheaper arithmetic on the way, judged exactly.
-    png16 : bool
-        Also write 16-bit PNG files.
-    animate : bool
-        Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
-    fresh : bool
-        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
-        going on with them.
-    progress : callable, optional
-        Called with (images done, images).
-    watch : callable, optional
-        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    files : StimulusFileOptions, optional
+        How photographs are read, and what is written.
+    run : RunOptions, optional
+        Device, number of images at a time, mode, and who is told about progress.
     **options : object
-        Other settings of `stimuli_gen.model_metamers`.
+        Fields of `MetamerOptions`, and numbers of the preset by their names in
+        `stimuli_gen.Recipe`.
 
     Returns
     -------
@@ -148,38 +154,46 @@ def make_metamers(
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
     """
-    from neurometamer.zoo import load_models
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
-    from stimuli_gen.nulls import read_null
-    from stimuli_gen.stimuli import write_pictures, write_records
 
-    networks = load_models(models, weights, device=device, seed=seed)
+    run = run or RunOptions()
+    files = files or StimulusFileOptions()
+    out = Path(out)
+    own = {field.name: options.pop(field.name, field.default) for field in fields(MetamerOptions)}
+    chosen = MetamerOptions(**own)
+    networks = load_models(models, weights, device=run.device, seed=seed)
     if image_size is not None:
         networks = at_one_size(networks, image_size)
+    preprocessing = networks[0].preprocessing
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
-    matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
-    matched = {match.model.name: list(match.stages) for match in matches}
-    photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(
-        kind="RE"
-    )
-    out = Path(out)
-    first = (
-        None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
-    )
-    given_settings = {
-        name: value for name, value in options.items() if name not in ("stage_weights", "penalties")
+    matches = match_stages(networks, stages, stage_weights=chosen.stage_weights)
+    photographs = read_photographs(images, preprocessing, files)
+    penalties = read_penalties(chosen.penalties)
+    first, first_digest = None, None
+    if chosen.start_images is not None:
+        first = read_start_images(chosen.start_images, preprocessing)
+        first_digest = digest(first)
+    settings = {
+        **options,
+        "max_error": chosen.max_error,
+        "penalties": [asdict(penalty) for penalty in penalties],
+        "stage_weights": {match.model.name: list(match.weights) for match in matches},
+        "start_images": first_digest,
+        "preset": preset,
+        "stages": {match.model.name: list(match.stages) for match in matches},
+        "seed": seed,
+        "mode": run.mode,
     }
-    given_settings["penalties"] = [asdict(penalty) for penalty in options.get("penalties", ())]
-    given_settings["stage_weights"] = {match.model.name: list(match.weights) for match in matches}
-    given_settings["start_images"] = None if first is None else digest(first)
-    settings = {**given_settings, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
     wishes = only_asked(
-        model_metamers, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
+        model_metamers,
+        mode=run.mode,
+        on_step=run.on_step,
+        on_frame=recorder(out) if files.animate else None,
     )
     digest_of_set = digest([network.digest for network in networks])
-    refuse_other_stimuli(out, digest_of_set, photographs, settings, fresh)
-    if fresh:
+    refuse_other_stimuli(out, digest_of_set, photographs, settings, files.fresh)
+    if files.fresh:
         forget(out)
     given = [read_null(file) for file in nulls]
     made = model_metamers(
@@ -187,26 +201,25 @@ def make_metamers(
         photographs,
         stage=stages,
         preset=preset,
-        seed=seed,
-        batch_size=batch_size,
+        stage_weights=chosen.stage_weights,
+        penalties=penalties,
         start_images=first,
+        max_error=chosen.max_error,
+        nulls=given,
+        seed=seed,
+        batch_size=run.batch_size,
         resume=kept_in(out),
-        progress=progress,
+        progress=run.progress,
         **wishes,
-        **only_asked(model_metamers, nulls=given),
         **options,
     )
     if first is not None:
-        made = replace(
-            made, provenance={**made.provenance, "start_images": given_settings["start_images"]}
-        )
-    write_pictures(made, out, png16=png16)
-    judged = confirm_metamers(
-        networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given)
-    )
-    judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
+        made = replace(made, provenance={**made.provenance, "start_images": first_digest})
+    write_pictures(made, out, png16=files.png16)
+    judged = confirm_metamers(networks, made, photographs, out, nulls=given)
+    judged = with_validity(judged, networks, matches, photographs, out, given, run.batch_size)
     write_records(judged, out)
-    if animate:
+    if files.animate:
         write_films(out)
     return judged.table
 
@@ -221,12 +234,9 @@ def make_null(
     n_pairs: int = 1_000_000,
     weights: str = "default",
     image_size: int | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
     seed: int = 0,
-    progress: Progress | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
+    reading: ReadingOptions | None = None,
+    run: RunOptions | None = None,
 ) -> NullDistribution:
     """Measure how alike a network's responses to pairs of different images are.
 
@@ -249,18 +259,13 @@ def make_null(
     image_size : int, optional
         Height and width in pixels that the network sees, as for the metamers; by default its
         own.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     seed : int
         Seed of the draw, and of random weights.
-    progress : callable, optional
-        Called with (images run and pairs compared so far, in all).
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    reading : ReadingOptions, optional
+        How photographs are read.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress (images run and pairs
+        compared so far, in all).
 
     Returns
     -------
@@ -281,14 +286,15 @@ def make_null(
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
     """
-    from neurometamer.zoo import load_model
     from stimuli_gen.matching import match_stages
     from stimuli_gen.nulls import null_distribution
 
-    network = load_model(model, weights=weights, device=device, seed=seed)
+    run = run or RunOptions()
+    reading = reading or ReadingOptions()
+    network = load_model(model, weights=weights, device=run.device, seed=seed)
     if image_size is not None:
         (network,) = at_one_size([network], image_size)
-    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     (matched,) = match_stages(network, list(stages))
     return null_distribution(
         knows(network, matched),
@@ -297,8 +303,8 @@ def make_null(
         n_pairs=n_pairs,
         seed=seed,
         path=out,
-        batch_size=batch_size,
-        progress=progress,
+        batch_size=run.batch_size,
+        progress=run.progress,
     )
 
 
@@ -472,67 +478,12 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
     return summary
 
 
-def _yes_no(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-_READ: dict[str, tuple[Callable[[str], Any], str]] = {
-    "str": (str, "a name"),
-    "int": (int, "a whole number"),
-    "float": (float, "a number"),
-    "bool": (_yes_no, "true or false"),
-}
-
-
-def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Read changes of a preset.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        ``NAME=VALUE``, names of `stimuli_gen.Recipe`.
-
-    Returns
-    -------
-    dict
-        Name → value of the name's type.
-
-    Raises
-    ------
-    InputError
-        When a name is unknown or comes twice, or a value has another type.
-    """
-    from stimuli_gen.presets import Recipe
-
-    types = {
-        field.name: str(field.type) for field in fields(Recipe) if field.name != "open_choices"
-    }
-    pairs = [text.partition("=") for text in texts]
-    if again := duplicates(name.strip() for name, _, _ in pairs):
-        raise InputError(f"--set names {name_ids(again)} more than once; give each once.")
-    values = {}
-    for (name, equal, value), text in zip(pairs, texts, strict=True):
-        name, value = name.strip(), value.strip()
-        if not (name and equal and value):
-            raise InputError(f"--set wants NAME=VALUE, not '{text}'.")
-        if name not in types:
-            raise unknown_name("setting of a metamer", name, types)
-        read, wanted = _READ[types[name]]
-        try:
-            values[name] = read(value)
-        except ValueError:
-            raise InputError(f"--set {name} wants {wanted}, not '{value}'.") from None
-    return values
-
-
-def read_penalties(texts: Sequence[str]) -> list[Penalty]:
+def read_penalties(given: Sequence[str | Penalty]) -> list[Penalty]:
     """Read terms that are added to the loss.
 
     Parameters
     ----------
-    texts : sequence of str
+    given : sequence of str or Penalty
         ``kind:weight[:power[:pixel_scale]]``; powers that are left out are those of `POWERS`.
 
     Returns
@@ -548,7 +499,10 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     from stimuli_gen.presets import PENALTIES, Penalty
 
     penalties = []
-    for text in texts:
+    for text in given:
+        if isinstance(text, Penalty):
+            penalties.append(text)
+            continue
         kind, *numbers = text.split(":")
         if kind not in PENALTIES:
             raise unknown_name("penalty", kind, PENALTIES)
@@ -557,7 +511,7 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
         except ValueError:
             values = []
         if not 1 <= len(values) <= 3:
-            raise InputError(f"--penalty wants kind:weight[:power[:pixel_scale]], not '{text}'.")
+            raise InputError(f"--penalties wants kind:weight[:power[:pixel_scale]], not '{text}'.")
         weight, power, pixel_scale = (*values, *(POWERS[kind], 1.0)[len(values) - 1 :])
         penalties.append(Penalty(kind=kind, weight=weight, power=power, pixel_scale=pixel_scale))
     return penalties
@@ -587,11 +541,6 @@ def read_start_images(
     InputError
         When nothing can be read, or there are two for one photograph.
     """
-    import numpy as np
-
-    from stimuli_gen.photographs import load_photographs
-    from stimuli_gen.stimuli import read_stimuli
-
     path = Path(source)
     if path.is_file():
         return np.asarray(load_photographs([path], preprocessing).images)[0]

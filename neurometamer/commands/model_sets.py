@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.metamers import at_one_size
 from neurometamer.errors import InputError
+from neurometamer.evaluation.model_sets import check_difference_table
 from neurometamer.run_options import RunOptions
+from neurometamer.store import read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
 
 Files = Sequence[str | os.PathLike[str]]
-Progress = Callable[[int, int], None]
 WeightsAsked = str | Mapping[str, str]
 
 
@@ -80,7 +81,7 @@ def plan_model_sets(
     stage: str = "middle",
     preset: str = "boehm2025",
     seed: int = 0,
-    **options: Any,
+    **options: Annotated[Any, KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",))],
 ) -> pd.DataFrame:
     """Draw random sets of networks and write a job for each.
 
@@ -99,7 +100,7 @@ def plan_model_sets(
     seed : int
         Seed of the draw and of the metamers.
     **options : object
-        Overrides of the recipe.
+        Other numbers of the preset, by their names in `stimuli_gen.Recipe`.
 
     Returns
     -------
@@ -139,9 +140,7 @@ def make_model_sets(
     image_size: int | None = None,
     nulls: Files = (),
     share: tuple[int, int] = (1, 1),
-    device: str = "auto",
-    batch_size: int = 8,
-    progress: Progress | None = None,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Make the metamers of planned sets of networks; the same call goes on where it was stopped.
 
@@ -159,12 +158,8 @@ def make_model_sets(
         Files of `make_null`.
     share : tuple of int
         (i, n): do every n-th job from the i-th on.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Called with (jobs done, jobs).
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress.
 
     Returns
     -------
@@ -195,7 +190,8 @@ def make_model_sets(
     names = list(
         dict.fromkeys(name for members in jobs["members"] for name in str(members).split(JOINT))
     )
-    load = NetworkLoader(names, weights, device, 0)
+    run = run or RunOptions()
+    load = NetworkLoader(names, weights, run.device, 0)
     (first,) = load.at(names[:1], image_size)
     photographs = read_images(list(images), first.preprocessing).select(kind="RE")
     return run_sets(
@@ -204,7 +200,7 @@ def make_model_sets(
         load=lambda name: load.at([name], image_size)[0],
         nulls=[read_null(file) for file in nulls],
         share=share,
-        run=RunOptions(batch_size=batch_size, progress=progress),
+        run=run,
     )
 
 
@@ -250,3 +246,57 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
             f"{folder}"
         )
     return [f"{name}={Path(folder) / name}" for name in done]
+
+
+@checked
+def check_table(
+    table: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    **options: Annotated[
+        Any,
+        KeywordsOf(
+            "neurometamer.evaluation.model_sets:check_difference_table",
+            ("n_sets", "sd", "sizes"),
+        ),
+    ],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    r"""Check a printed table of differences in means: which exceed what chance gives.
+
+    Parameters
+    ----------
+    table : path-like
+        CSV with network, appearances and difference, as printed.
+    out : path-like, optional
+        CSV for the rows with standard errors.
+    **options : object
+        Options of `neurometamer.evaluation.check_difference_table`.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+        What was written.
+    totals : dict
+        Numbers of the whole table.
+
+    Raises
+    ------
+    InputError
+        When a column is missing, or a network appears in no set or in all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> text = "network,appearances,difference\\nalexnet,20,0.01\\nvgg,30,0.1\\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "printed.csv"
+    ...     n_characters = file.write_text(text)
+    ...     rows, totals = check_table(file)
+    >>> rows["exceeds"].tolist()
+    [False, True]
+    """
+    printed = read_table(table, text=["network"])
+    rows, totals = check_difference_table(printed, **options)
+    if out is not None:
+        write_table(out, rows)
+    return rows, totals

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Progress
-from neurometamer.errors import InputError
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import ReadingOptions
+from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
@@ -30,15 +30,13 @@ def make_rdms(
     patterns: Files = (),
     stages: Sequence[str] = (),
     measure: str = "spearman",
-    noise: str = "shrinkage_diag",
-    folds: str = "run",
-    device: str = "auto",
-    batch_size: int = 8,
     seed: int = 0,
     scratch: str | Path | None = None,
-    progress: Progress | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
+    reading: ReadingOptions | None = None,
+    run: RunOptions | None = None,
+    **noise: Annotated[
+        Any, KeywordsOf("neurometamer.rsa.compute:pattern_rdms", ("noise", "folds"))
+    ],
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns.
 
@@ -61,24 +59,18 @@ def make_rdms(
         Stages; all when empty.
     measure : str
         One of `neurometamer.rsa.measures.MEASURES`.
-    noise, folds : str
-        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: see
-        `neurometamer.pattern_rdms`.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     seed : int
         Seed of random weights.
     scratch : path-like, optional
         Folder on disk for a network's responses (4 bytes a unit and image) while it works; the
         system's by default.
-    progress : callable, optional
-        Called with (images done, images).
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    reading : ReadingOptions, optional
+        How photographs are read.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress.
+    **noise : object
+        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: ``noise`` and ``folds`` of
+        `neurometamer.pattern_rdms`.
 
     Returns
     -------
@@ -121,18 +113,20 @@ def make_rdms(
     if model is None:
         subjects = read_pattern_files(patterns)
         table = conditions_table(subjects, images)
-        return write_rdms(
-            pattern_rdms(subjects, table, measure=measure, noise=noise, folds=folds), out
-        )
-    network = load_model(model, weights=weights, device=device, seed=seed)
-    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
+        return write_rdms(pattern_rdms(subjects, table, measure=measure, **noise), out)
+    if noise:
+        raise InputError(f"{name_ids(noise)} is for --patterns; leave it out for a network.")
+    run = run or RunOptions()
+    reading = reading or ReadingOptions()
+    network = load_model(model, weights=weights, device=run.device, seed=seed)
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     rdms = streamed_rdms(
         network,
         stimuli,
         stages=list(stages) or None,
         measure=measure,
         scratch=scratch,
-        run=RunOptions(batch_size=batch_size, progress=progress),
+        run=run,
     )
     return write_rdms(rdms, out)
 

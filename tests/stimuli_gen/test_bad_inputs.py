@@ -20,6 +20,7 @@ from torch import nn
 from neurometamer.commands.metamers import make_metamers
 from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from neurometamer.store import _Sink, read_table
 from stimuli_gen import (
     Preprocessing,
@@ -169,7 +170,7 @@ def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     requests = {
         "images": tmp_path / "gray.png",
         "out": tmp_path / "out",
-        "device": "cpu",
+        "run": RunOptions(device="cpu"),
         **network,
     }
     with pytest.raises(
@@ -343,12 +344,11 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
         "interference",
         model="squeezenet1_0",
         weights="random",
-        device="cpu",
         images=tmp_path / "in",
         out=out,
         target="7",
         max_steps=1,
-        progress=lambda *counts: heard.append(counts),
+        run=RunOptions(device="cpu", progress=lambda *counts: heard.append(counts)),
     )
     assert heard == [(2, 2)] and len(table) == len(read_table(out / "stimuli.csv")) == 2
     assert {file.name: file.stat().st_mtime_ns for file in (out / ".finished").iterdir()} == stamps

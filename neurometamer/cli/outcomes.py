@@ -1,0 +1,183 @@
+"""What is printed when a command is done, and its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neurometamer.cli.console import say
+from neurometamer.errors import name_ids
+from neurometamer.store import read_json
+
+Given = Mapping[str, Any]
+
+
+def tell(command: str, result: Any, given: Given) -> int:
+    """Print what a command gives.
+
+    Parameters
+    ----------
+    command : str
+        Words of the command.
+    result : object
+        What its function returned.
+    given : mapping of str to object
+        Arguments of the function.
+
+    Returns
+    -------
+    int
+        Exit code: 1 when a criterion was not met, 2 when a check found errors, else 0.
+    """
+    if command in OUTCOMES:
+        return OUTCOMES[command](result, given) or 0
+    say(result if isinstance(result, (Path, str)) else given["out"])
+    return 0
+
+
+def _study(report: Path, given: Given) -> None:
+    """Name the images that did not meet their criterion, since the study went on with them."""
+    from neurometamer.study.steps import failed_stimuli
+
+    if failed := failed_stimuli(report.parent):
+        say(
+            f"note: these images did not meet their criterion: {name_ids(failed)}; see the report.",
+            to_error=True,
+        )
+    say(report)
+
+
+def _problems(problems: list[Any], given: Given) -> int:
+    for problem in problems:
+        say(f"{problem.kind}: {problem}", to_error=True)
+    n_errors = sum(problem.kind == "error" for problem in problems)
+    if n_errors:
+        say(f"{given['study']}: {n_errors} thing(s) to correct.", to_error=True)
+        return 2
+    say(f"{given['study']}: nothing stands in the way.")
+    return 0
+
+
+def _images(table: pd.DataFrame, given: Given) -> int:
+    out = given["out"]
+    failed = table["id"][~table["success"].astype(bool)].tolist()
+    n_met = len(table) - len(failed)
+    say(f"{n_met} of {len(table)} images meet their criterion on the saved PNG: {out}")
+    if failed:
+        file = Path(out) / "stimuli.csv"
+        say(f"not met: {name_ids(failed)}; see why_not in {file}", to_error=True)
+    return 1 if failed else 0
+
+
+def _controls(table: pd.DataFrame, given: Given) -> None:
+    fooled = ""
+    if "success" in table:
+        fooled = f", {int(table['success'].sum())} of them fool the network"
+    say(f"{len(table)} images{fooled}: {given['out']}")
+
+
+def _null(null: Any, given: Given) -> None:
+    for name, rows in null.summary().groupby("stage", sort=False):
+        values = zip(rows["metric"], rows["max"], strict=True)
+        largest = ", ".join(f"{metric} {value:.3f}" for metric, value in values)
+        say(f"{name}: largest of {len(null.pairs)} pairs: {largest}")
+    say(given["out"])
+
+
+def _image_types(table: pd.DataFrame, given: Given) -> None:
+    for row in table[table["quantity"] == "difference"].to_dict("records"):
+        name = " ".join(word for word in (row["subject"], row["place"]) if word)
+        interval = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        say(f"{name}: {row['value']:+.3f} {interval} {row['answer']}", to_error=True)
+    if given.get("interval") == "subsample":
+        from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
+
+        say(f"note: interval 'subsample': {SUBSAMPLE_WARNING}.", to_error=True)
+    say(given["out"])
+    if given.get("figures") is not None:
+        say(given["figures"] / "index.html")
+
+
+def _index(folder: Path, given: Given) -> None:
+    say(folder / "index.html")
+
+
+def _notes_in(name: str, prefix: str) -> Callable[[Path, Given], None]:
+    """Make an outcome that prints the notes in a record beside the page."""
+
+    def _tell_notes(page: Path, given: Given) -> None:
+        for note in read_json(Path(given["out"]) / name)["notes"]:
+            say(f"{prefix}{note}", to_error=True)
+        say(page)
+
+    return _tell_notes
+
+
+def _jobs(jobs: pd.DataFrame) -> bool:
+    """Count the jobs by their state; say whether one failed."""
+    counts = jobs["state"].value_counts()
+    say(", ".join(f"{number} {state}" for state, number in counts.items()))
+    failed = jobs[jobs["state"] == "failed"]
+    for name, reason in zip(failed["set"], failed["reason"], strict=True):
+        say(f"{name}: {reason}", to_error=True)
+    return not failed.empty
+
+
+def _planned(jobs: pd.DataFrame, given: Given) -> None:
+    _jobs(jobs)
+    say(f"next: neurometamer evaluate run-sets {given['out']} --images PHOTOGRAPHS")
+
+
+def _made(jobs: pd.DataFrame, given: Given) -> int:
+    return int(_jobs(jobs))
+
+
+def _checked_table(result: tuple[pd.DataFrame, Mapping[str, Any]], given: Given) -> None:
+    rows, totals = result
+    for name, value in totals.items():
+        say(f"{name.replace('_', ' ')}: {value:g}")
+    exceeding = rows.loc[rows["exceeds"], "network"].astype(str)
+    say(f"exceed 1.96 standard errors: {', '.join(exceeding) or 'none'}")
+    if given.get("out") is not None:
+        say(given["out"])
+
+
+def _page(key: pd.DataFrame, given: Given) -> None:
+    main = key[key["phase"] == "main"]
+    n_images, n_conditions = main["reference_id"].nunique(), main["condition"].nunique()
+    out = Path(given["out"])
+    say(f"{n_images} images in {n_conditions} conditions, {len(key)} files.")
+    say(f"Publish or open: {out / 'page' / 'index.html'}")
+    say(f"Keep to yourself: {out / 'key.csv'}")
+
+
+def _joined(table: pd.DataFrame, given: Given) -> None:
+    n_people = table["participant"].nunique()
+    say(f"{len(table)} trials of {n_people} participants: {given.get('out', 'answers.csv')}")
+
+
+OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
+    "demo": _study,
+    "run": _study,
+    "check": _problems,
+    "stimuli noise": _images,
+    "stimuli interference": _images,
+    "stimuli metamer": _images,
+    "stimuli control": _controls,
+    "stimuli null": _null,
+    "image-types": _image_types,
+    "layers": _index,
+    "searchlight": _index,
+    "draw": _notes_in("draw.json", "note: "),
+    "evaluate metamers": _notes_in("provenance.json", ""),
+    "evaluate sets": _notes_in("provenance.json", ""),
+    "evaluate plan-sets": _planned,
+    "evaluate run-sets": _made,
+    "evaluate check-table": _checked_table,
+    "behavior page": _page,
+    "behavior join": _joined,
+}
+"""Command to what is printed of its result; of others the path is."""
