@@ -522,7 +522,7 @@ def command_of(
         _parameter(option, inspect.Parameter.POSITIONAL_OR_KEYWORD) for option in positional
     ] + [_parameter(option, inspect.Parameter.KEYWORD_ONLY) for option in named]
     signature = inspect.Signature(parameters)
-    _command.__signature__ = signature  # type: ignore[attr-defined]
+    _command.__signature__ = signature
     _command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     _command.__name__ = function.__name__
     _command.__doc__ = None
@@ -543,9 +543,9 @@ def _parameter(option: Option, kind: Any) -> inspect.Parameter:
     is_flag = form.kind is bool
     hint: Any = str if form.marks else form.kind
     if option.names and not form.marks:  # `str`, so that other values come to `Option.read`
-        hint = typing.Literal.__getitem__(tuple(option.names)) | str  # type: ignore[attr-defined]
+        hint = typing.Literal.__getitem__(tuple(option.names)) | str
     hint = list[hint] if form.several else hint
-    default = EMPTY
+    default: Any = EMPTY
     if option.default is not EMPTY:
         default = False if is_flag else None
         hint = hint if is_flag else hint | None
@@ -553,7 +553,7 @@ def _parameter(option: Option, kind: Any) -> inspect.Parameter:
         name=option.flag,
         help=option.help,
         converter=None if is_flag else _read,
-        negative=None if option.default is True else (),
+        negative=() if option.default is False else None,
         show_default=_shown_default(option.default, form),
         consume_multiple=form.several,
         allow_leading_hyphen=form.kind in (int, float),

@@ -97,17 +97,17 @@ class AnalysisSettings:
     sem: str = "between"
     """Standard errors between people, or within (Cousineau 2005; Morey 2008)."""
     correction: str = "holm"
-    """Of post-hoc tests: holm, fdr, bonferroni or none."""
+    """Correction of post-hoc tests: holm, fdr, bonferroni or none."""
     n_permutations: int = 10_000
     """Shuffles of labels for each analysis of variance."""
     n_resamples: int = 1000
     """Resamples of images; 0 for no intervals."""
     confidence: float = 0.95
-    """Of the intervals."""
+    """Confidence level of the intervals, in (0, 1)."""
     min_common: int = 10
     """Fewest common trials for an error consistency."""
     seed: int = 0
-    """Of shuffles and resamples."""
+    """Seed of shuffles and resamples."""
     ignore_case: bool = False
     """Take answers that differ from a category in upper and lower case only for it."""
     strict: bool = False

@@ -29,7 +29,7 @@ def make_control_rdms(
     images : sequence of path-like
         See `read_images`.
     out : path-like
-        HDF5 file.
+        HDF5 file to write, for ``neurometamer compare --controls``.
     which : sequence of str
         Some of `neurometamer.rsa.controls.CONTROLS`.
     category : str

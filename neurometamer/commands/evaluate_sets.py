@@ -91,7 +91,7 @@ class EvaluationSettings:
     """
 
     parts: Sequence[str] = PARTS[:3]
-    """Of `PARTS`."""
+    """What is evaluated, of `PARTS`."""
     target: str = "own"
     """Whose class a metamer should have: see `neurometamer.evaluation.recognizability.TARGETS`."""
     ways: Sequence[int] = recognizing.WAYS
@@ -104,7 +104,7 @@ class EvaluationSettings:
     baseline: str = "unbounded"
     """Setting that others are compared with, where sets were made in several."""
     metrics: Sequence[str] = tuple(looks.METRICS)
-    """Of image quality."""
+    """Metrics of image quality."""
     metric_weights: Mapping[str, Any] = field(default_factory=dict)
     """See `neurometamer.evaluation.image_quality.image_quality`."""
     read_at: Stages = None
@@ -120,9 +120,9 @@ class EvaluationSettings:
     n_permutations: int = 1_000
     """Permutations for the divergence and for differences between sets."""
     confidence: float = 0.95
-    """Of all intervals."""
+    """Confidence level of all intervals, in (0, 1)."""
     seed: int = 0
-    """Of all random numbers."""
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "read_at", _stages_of_evaluators(self.read_at))

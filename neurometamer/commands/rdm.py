@@ -45,7 +45,7 @@ def make_rdms(
     Parameters
     ----------
     out : path-like
-        HDF5 file; ``rsatoolbox.rdm.load_rdm(out, file_type="hdf5")`` opens it.
+        HDF5 file to write; ``rsatoolbox.rdm.load_rdm(out, file_type="hdf5")`` opens it.
     model : str, optional
         Name of the network; or give `patterns`.
     weights : str
