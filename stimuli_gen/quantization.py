@@ -14,7 +14,6 @@ stochastic neurons. arXiv 1308.3432 (straight-through estimate).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,12 +24,13 @@ from torch import Tensor
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest
+from neurometamer.run_options import RunOptions
 from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
 from stimuli_gen.criteria import BATCH, Judgment, top_class
 from stimuli_gen.matching import Match
 from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
-from stimuli_gen.synthesis.loop import Objective, Start, descend, shown
+from stimuli_gen.synthesis.loop import Objective, Start, StepOptions, descend, shown
 
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
@@ -200,10 +200,8 @@ def mend_files(
     rounds: int,
     round_steps: int = ROUND_STEPS,
     confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
-    batch_size: int = 8,
-    device: torch.device | str = "cpu",
     keys: Mapping[str, str] | None = None,
-    resume: str | os.PathLike[str] | None = None,
+    run: RunOptions | None = None,
 ) -> dict[str, Mended]:
     """Go on with images whose files do not meet the criteria, until the files do.
 
@@ -225,11 +223,9 @@ def mend_files(
         Steps in a round.
     confine : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
-    batch_size, device : object
-        See `stimuli_gen.synthesis.loop.descend`.
     keys : mapping of str to str, optional
-        Id → digest of what made the image; needed with `resume`.
-    resume : path-like, optional
+        Id → digest of what made the image; needed with ``run.resume``.
+    run : RunOptions, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -262,14 +258,10 @@ def mend_files(
             list(wanted),
             _starts(behind, wanted, context),
             threshold=0.0,
-            step_size=length,
-            step_rule="sign",
-            max_steps=round_steps,
+            steps=StepOptions(step_size=length, step_rule="sign", max_steps=round_steps),
             confine=confine,
-            batch_size=batch_size,
-            device=device,
             keys=_keys(wanted, behind, keys, length, round_steps),
-            resume=resume,
+            run=run,
         )
         behind |= {reference_id: result.image for reference_id, result in results.items()}
         taken |= {

@@ -522,7 +522,7 @@ def command_of(
         _parameter(option, inspect.Parameter.POSITIONAL_OR_KEYWORD) for option in positional
     ] + [_parameter(option, inspect.Parameter.KEYWORD_ONLY) for option in named]
     signature = inspect.Signature(parameters)
-    _command.__signature__ = signature
+    _command.__signature__ = signature  # type: ignore[attr-defined]
     _command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     _command.__name__ = function.__name__
     _command.__doc__ = None

@@ -86,9 +86,9 @@ def make_page(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     make_page(["images"], ["photographs"], "experiment", pass_mark=-1)
+    ...     make_page(["images"], ["photographs"], "experiment", backward_mask="nois")
     ... except InputError as error:
-    ...     print("pass_mark" in str(error))
+    ...     print("did you mean 'noise'" in str(error))
     True
     """
     if consent is not None:

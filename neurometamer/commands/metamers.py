@@ -13,14 +13,12 @@ from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import ReadingOptions, StimulusFileOptions
 from neurometamer.commands.stimuli import (
     forget,
-    kept_in,
-    only_asked,
+    keeping,
     read_photographs,
-    recorder,
     refuse_other_stimuli,
     write_films,
 )
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
@@ -41,9 +39,6 @@ Stage = str | float
 StageAsked = Stage | Sequence[Stage] | Mapping[str, Stage | Sequence[Stage]]
 LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_png")
 """Measures of which a set has those of its worst network, where larger is better."""
-POWERS = {"total_variation": 2.0, "alpha_norm": 6.0, "range": 2.0}
-"""Power of a penalty where none is given, as in Mahendran & Vedaldi (2015). The power of the range
-is our choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +54,16 @@ class MetamerOptions:
         total_variation, alpha_norm or range.
     start_images : path-like, optional
         First images: a picture for all, or a folder with one for each photograph, by its id.
-    max_error : float, optional
-        Finish an image at this ||a' - a|| / ||a||, and ask it of a success.
 
     Examples
     --------
-    >>> MetamerOptions(max_error=0.1).penalties
+    >>> MetamerOptions(stage_weights=[1, 2]).penalties
     ()
     """
 
     stage_weights: Sequence[float] | None = None
     penalties: Sequence[str | Penalty] = ()
     start_images: str | Path | None = None
-    max_error: float | None = None
 
 
 @writes_into("out")
@@ -176,7 +168,6 @@ def make_metamers(
         first_digest = digest(first)
     settings = {
         **options,
-        "max_error": chosen.max_error,
         "penalties": [asdict(penalty) for penalty in penalties],
         "stage_weights": {match.model.name: list(match.weights) for match in matches},
         "start_images": first_digest,
@@ -185,12 +176,6 @@ def make_metamers(
         "seed": seed,
         "mode": run.mode,
     }
-    wishes = only_asked(
-        model_metamers,
-        mode=run.mode,
-        on_step=run.on_step,
-        on_frame=recorder(out) if files.animate else None,
-    )
     digest_of_set = digest([network.digest for network in networks])
     refuse_other_stimuli(out, digest_of_set, photographs, settings, files.fresh)
     if files.fresh:
@@ -204,13 +189,9 @@ def make_metamers(
         stage_weights=chosen.stage_weights,
         penalties=penalties,
         start_images=first,
-        max_error=chosen.max_error,
         nulls=given,
         seed=seed,
-        batch_size=run.batch_size,
-        resume=kept_in(out),
-        progress=run.progress,
-        **wishes,
+        run=keeping(run, out, files),
         **options,
     )
     if first is not None:
@@ -484,7 +465,8 @@ def read_penalties(given: Sequence[str | Penalty]) -> list[Penalty]:
     Parameters
     ----------
     given : sequence of str or Penalty
-        ``kind:weight[:power[:pixel_scale]]``; powers that are left out are those of `POWERS`.
+        ``kind:weight[:power[:pixel_scale]]``; what is left out has its default, see
+        `stimuli_gen.presets.PENALTIES`.
 
     Returns
     -------
@@ -496,25 +478,9 @@ def read_penalties(given: Sequence[str | Penalty]) -> list[Penalty]:
     InputError
         When one cannot be read.
     """
-    from stimuli_gen.presets import PENALTIES, Penalty
+    from stimuli_gen.presets import read_penalty
 
-    penalties = []
-    for text in given:
-        if isinstance(text, Penalty):
-            penalties.append(text)
-            continue
-        kind, *numbers = text.split(":")
-        if kind not in PENALTIES:
-            raise unknown_name("penalty", kind, PENALTIES)
-        try:
-            values = [float(number) for number in numbers]
-        except ValueError:
-            values = []
-        if not 1 <= len(values) <= 3:
-            raise InputError(f"--penalties wants kind:weight[:power[:pixel_scale]], not '{text}'.")
-        weight, power, pixel_scale = (*values, *(POWERS[kind], 1.0)[len(values) - 1 :])
-        penalties.append(Penalty(kind=kind, weight=weight, power=power, pixel_scale=pixel_scale))
-    return penalties
+    return [read_penalty(text) if isinstance(text, str) else text for text in given]
 
 
 def read_start_images(

@@ -260,7 +260,7 @@ def check_table(
         ),
     ],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    r"""Check a printed table of differences in means: which exceed what chance gives.
+    """Check a printed table of differences in means: which exceed what chance gives.
 
     Parameters
     ----------
@@ -287,11 +287,13 @@ def check_table(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> text = "network,appearances,difference\\nalexnet,20,0.01\\nvgg,30,0.1\\n"
+    >>> import pandas as pd
+    >>> printed = pd.DataFrame(
+    ...     {"network": ["alexnet", "vgg"], "appearances": [20, 30], "difference": [0.01, 0.1]}
+    ... )
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder) / "printed.csv"
-    ...     n_characters = file.write_text(text)
-    ...     rows, totals = check_table(file)
+    ...     printed.to_csv(Path(folder) / "printed.csv", index=False)
+    ...     rows, totals = check_table(Path(folder) / "printed.csv")
     >>> rows["exceeds"].tolist()
     [False, True]
     """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
-WISHES = {"mode": "exact", "on_frame": None}
-"""Option → the value that every generator has without being asked."""
-EXTRAS = ("on_step", "nulls")
-"""Options that change no pixels where a generator does not take them."""
 UNFINISHED = ".state.h5"
 
 
@@ -145,8 +140,9 @@ def make_interference(
         Any,
         KeywordsOf(
             "stimuli_gen.adversarial:adversarial_interference",
-            ("target", "max_steps", "step_size", "pull", "ball", "radius"),
+            ("target", "max_steps", "step_size", "pull"),
         ),
+        KeywordsOf("stimuli_gen.synthesis.constraints:Limits", ("ball", "radius")),
         KeywordsOf(
             "stimuli_gen.greedy:greedy_interference",
             ("max_tries", "amplitude", "shared_channels"),
@@ -308,7 +304,6 @@ def make_stimuli(
     settings["mask"] = None if mask is None else digest_masks(mask)
     settings["progress"] = None if progress_rule is None else asdict(progress_rule)
     settings |= {"seed": seed, "method": method, "mode": run.mode}
-    wishes = _wishes(make, out, files, run)
     refuse_other_stimuli(out, network.digest, photographs, settings, files.fresh)
     if files.fresh:
         forget(out)
@@ -316,11 +311,8 @@ def make_stimuli(
         network,
         photographs,
         seed=seed,
-        batch_size=run.batch_size,
-        resume=kept_in(out),
-        progress=run.progress,
-        **wishes,
-        **options,
+        run=keeping(run, out, files),
+        **generator_options(options),
     )
     return _write_stimuli(made, out, files, partial(confirm_saved, network))
 
@@ -348,16 +340,25 @@ def read_photographs(
     return read.select(kind="RE")
 
 
-def _wishes(
-    make: Callable[..., Any], out: Path, files: StimulusFileOptions, run: RunOptions
-) -> dict[str, Any]:
-    """Take mode, animation and progress of steps as far as a generator knows them."""
-    return only_asked(
-        make,
-        mode=run.mode,
-        on_step=run.on_step,
-        on_frame=recorder(out) if files.animate else None,
-    )
+def keeping(run: RunOptions, out: Path, files: StimulusFileOptions) -> RunOptions:
+    """Let a generator keep finished images, and frames where they are asked for.
+
+    Parameters
+    ----------
+    run : RunOptions
+        How the command is run.
+    out : Path
+        Folder of stimuli.
+    files : StimulusFileOptions
+        What is written.
+
+    Returns
+    -------
+    RunOptions
+        For the generator.
+    """
+    on_frame = recorder(out) if files.animate else None
+    return replace(run, resume=kept_in(out), on_frame=on_frame)
 
 
 def _write_stimuli(
@@ -472,7 +473,6 @@ def make_controls(
             f"{control} takes one level (its radius), not {len(levels)}; make a folder for each."
         )
     network = load_model(model, weights=weights, device=run.device, seed=seed)
-    wishes = _wishes(attack_images, out, files, run)
     if files.fresh:
         forget(out)
     made = attack_images(
@@ -481,10 +481,7 @@ def make_controls(
         control,
         radius=levels[0] if levels else None,
         seed=seed,
-        batch_size=run.batch_size,
-        resume=kept_in(out),
-        progress=run.progress,
-        **wishes,
+        run=keeping(run, out, files),
         **options,
     )
     _refuse_other_controls(out, made, files.fresh)
@@ -582,37 +579,33 @@ def refuse_other_stimuli(
         )
 
 
-def only_asked(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """Take the options that a generator can be given.
+def generator_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the options of a command together as the generators of adversarial images take them.
 
     Parameters
     ----------
-    make : callable
-        The generator.
-    **options : object
-        ``mode``, ``on_frame``, ``on_step``, ``nulls``.
+    options : mapping
+        Options by name, one each: among others ``ball``, ``radius``, ``mask`` and
+        ``progress_rule``.
 
     Returns
     -------
     dict
-        Without those at their default, and without those of `EXTRAS` that it does not take.
-
-    Raises
-    ------
-    InputError
-        When it cannot do what is asked.
+        The same, with limits in one `stimuli_gen.Limits`.
     """
-    known = inspect.signature(make).parameters
-    taken = {}
+    from stimuli_gen.synthesis.constraints import Limits
+
+    ready, limits = {}, {}
     for name, value in options.items():
-        if name in WISHES and value == WISHES[name]:
-            continue
-        if name in known:
-            taken[name] = value
-        elif name not in EXTRAS:
-            wish = f"mode '{value}'" if name == "mode" else "animation"
-            raise InputError(f"{make.__name__.replace('_', ' ')} has no {wish}; leave that out.")
-    return taken
+        if name in ("ball", "radius", "mask"):
+            limits[name] = value
+        elif name != "progress_rule":
+            ready[name] = value
+    if limits:
+        ready["limits"] = Limits(**limits)
+    if options.get("progress_rule") is not None:
+        ready["step_rule"] = options["progress_rule"]
+    return ready
 
 
 def kept_in(out: str | Path) -> Path:

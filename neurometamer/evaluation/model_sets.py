@@ -446,9 +446,8 @@ def _make(
         stage=job["stage"],
         preset=job["preset"],
         seed=job["seed"],
-        batch_size=run.batch_size,
         nulls=own,
-        resume=folder / PIECES,
+        run=RunOptions(batch_size=run.batch_size, resume=folder / PIECES),
         **job["options"],
     )
     write_pictures(stimuli, folder)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.commands.stimuli import only_asked
+from neurometamer.commands.stimuli import generator_options
+from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 
@@ -51,12 +52,15 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
     made = make(
         work.model,
         photographs(work),
-        **options,
-        **only_asked(make, mode=getattr(work.settings, kind).mode, on_step=progress.watch),
+        **generator_options(options),
         seed=work.settings.study.seed,
-        batch_size=work.settings.run.batch_size,
-        resume=work.state("finished", kind),
-        progress=progress,
+        run=RunOptions(
+            batch_size=work.settings.run.batch_size,
+            mode=getattr(work.settings, kind).mode,
+            resume=work.state("finished", kind),
+            progress=progress,
+            on_step=progress.watch,
+        ),
     )
     return [write_records(made, work.state(kind)) / "stimuli.h5"]
 

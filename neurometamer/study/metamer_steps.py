@@ -19,8 +19,8 @@ from neurometamer.commands.metamers import (
     read_stages,
     with_validity,
 )
-from neurometamer.commands.stimuli import only_asked
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name, write_table
 from neurometamer.study.image_steps import load_regular
 from neurometamer.study.plan import Progress, Workspace
@@ -65,17 +65,19 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
         stage=stages,
         preset=chosen.preset,
         seed=work.settings.study.seed,
-        batch_size=batch_size,
-        resume=work.state("finished", "metamers"),
-        progress=progress,
-        **only_asked(model_metamers, mode=chosen.mode, on_step=progress.watch, nulls=nulls),
+        nulls=nulls,
+        run=RunOptions(
+            batch_size=batch_size,
+            mode=chosen.mode,
+            resume=work.state("finished", "metamers"),
+            progress=progress,
+            on_step=progress.watch,
+        ),
         **options,
     )
     folder = work.path("metamers", set_name(names))
     write_pictures(concat_stimuli([photographs, made]), folder)
-    judged = confirm_metamers(
-        networks, made, photographs, folder, **only_asked(confirm_metamers, nulls=nulls)
-    )
+    judged = confirm_metamers(networks, made, photographs, folder, nulls=nulls)
     judged = with_validity(judged, networks, matches, photographs, folder, nulls, batch_size)
     both = concat_stimuli([photographs, judged])
     write_records(both, folder)

@@ -680,7 +680,9 @@ def test_real_networks_and_their_greyscale_views_evaluator_each_other(shared_dat
     photos = load_photographs(files, small[0].preprocessing)
     sets = []
     for network in small:
-        made = model_metamers(network, photos, stage="early", preset="fast", steps=25, batch_size=4)
+        made = model_metamers(
+            network, photos, stage="early", preset="fast", steps=25, run=RunOptions(batch_size=4)
+        )
         sets.append(metamer_set(photos, made, stage="early"))
     for one, network in zip(sets, small, strict=True):
         assert [one.took_part(other) for other in observers[:4]] == [

@@ -114,7 +114,7 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
     written, picture = folder / "written", folder / "picture.png"
     sg.write_stimuli(photographs, written)
     sg.write_png16(picture, pixels[0])
-    common = {"seed": 0, "batch_size": 8, "mode": "exact"}
+    common = {"seed": 0, "run": RunOptions(batch_size=8, mode="exact")}
     return {
         sg.adversarial_noise: {
             "model": model,

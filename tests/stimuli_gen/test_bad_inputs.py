@@ -194,7 +194,12 @@ def test_a_stage_that_gradients_cannot_reach_is_named(cut, why, pictures, tmp_pa
         match=rf"small: conv: no gradient reaches the image \(.*{why}.*match another stage",
     ):
         model_metamers(
-            model, pictures, stage=["conv", "head"], preset="fast", steps=2, resume=tmp_path
+            model,
+            pictures,
+            stage=["conv", "head"],
+            preset="fast",
+            steps=2,
+            run=RunOptions(resume=tmp_path),
         )
     assert not list(tmp_path.iterdir())
     made = model_metamers(model, pictures, stage="head", preset="fast", steps=2)
