@@ -31,7 +31,7 @@ COMMANDS = {
     "rdm": "neurometamer.commands.rdm:make_rdms",
     "compare": "neurometamer.commands.compare:compare_files",
     "encode": "neurometamer.commands.encode:encode_files",
-    "controls": "neurometamer.commands.controls:make_control_rdms",
+    "controls": "neurometamer.commands.rdm:make_control_rdms",
     "cka": "neurometamer.commands.cka:cka_files",
     "image-types": "neurometamer.commands.image_types:image_type_files",
     "layers": "neurometamer.commands.layers:layer_files",
@@ -47,12 +47,12 @@ COMMANDS = {
     "fmri patterns": "neurometamer.commands.patterns:make_patterns",
     "behavior page": "neurometamer.commands.behavior:make_page",
     "behavior join": "neurometamer.commands.behavior:join_answers",
-    "behavior analyze": "neurometamer.commands.analyze:analyze_recognition",
+    "behavior analyze": "neurometamer.commands.behavior:analyze_recognition",
     "evaluate metamers": "neurometamer.commands.evaluate:evaluate_metamers",
-    "evaluate plan-sets": "neurometamer.commands.model_sets:plan_model_sets",
-    "evaluate run-sets": "neurometamer.commands.model_sets:make_model_sets",
+    "evaluate plan-sets": "neurometamer.commands.evaluate:plan_model_sets",
+    "evaluate run-sets": "neurometamer.commands.evaluate:make_model_sets",
     "evaluate sets": "neurometamer.commands.evaluate:evaluate_model_sets",
-    "evaluate check-table": "neurometamer.commands.model_sets:check_table",
+    "evaluate check-table": "neurometamer.commands.evaluate:check_table",
 }
 """Words of a command to the function that it calls."""
 

@@ -91,7 +91,7 @@ def compare_files(
     """
     import pandas as pd
 
-    from neurometamer.commands.rdm_inputs import read_same_blocks
+    from neurometamer.commands.rdm import read_same_blocks
     from neurometamer.rsa.comparators.table import comparator_name
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.compute import read_rdms

@@ -16,7 +16,7 @@ import pandas as pd
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
+from neurometamer.commands.rdm import read_id_list, read_labelled, split_labels
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.provenance import digest, digest_file, provenance
@@ -76,7 +76,7 @@ def draw_rdms(
     **reading: Annotated[
         Any,
         KeywordsOf(
-            "neurometamer.commands.rdm_inputs:read_labelled",
+            "neurometamer.commands.rdm:read_labelled",
             ("variable", "measure", "descriptor"),
         ),
     ],
@@ -89,7 +89,7 @@ def draw_rdms(
     ----------
     rdms : path-like
         File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``,
-        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
+        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdm.read_labelled`).
     images : sequence of path-like
         Stimulus folders, folders of image files, or tables with the column ``file``: the markers,
         and what categories and kinds the RDMs do not tell. One image an id; others are not used.

@@ -11,7 +11,7 @@ import numpy as np
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.commands.rdm_inputs import (
+from neurometamer.commands.rdm import (
     is_foreign,
     need_places,
     read_blocks,
@@ -105,7 +105,7 @@ def layer_files(
         HDF5 file of RDMs, one a stage, early to late.
     brain : sequence of path-like
         Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name
-        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
+        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdm.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
         ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not

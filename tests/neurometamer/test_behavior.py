@@ -50,7 +50,7 @@ from neurometamer.behavior import (
 )
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
-from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
+from neurometamer.commands.behavior import AnalysisSettings, analyze_recognition
 from neurometamer.errors import InputError
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number

@@ -17,10 +17,9 @@ import pandas as pd
 import pytest
 
 from neurometamer.cli import main
-from neurometamer.commands.evaluate import evaluate_metamers, read_source
+from neurometamer.commands.evaluate import evaluate_metamers, finished_sets, read_source
 from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
 from neurometamer.commands.metamers import make_metamers, make_null
-from neurometamer.commands.model_sets import finished_sets
 from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table

@@ -24,7 +24,7 @@ from fmri.patterns import Patterns, write_patterns
 from neurometamer.commands.draw import draw_rdms, list_pictures, read_pictures
 from neurometamer.commands.image_types import image_type_files
 from neurometamer.commands.layers import layer_files
-from neurometamer.commands.rdm_inputs import read_labelled, split_labels
+from neurometamer.commands.rdm import read_labelled, split_labels
 from neurometamer.commands.searchlight import searchlight_files
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table

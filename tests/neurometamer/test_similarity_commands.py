@@ -17,9 +17,8 @@ from fmri.patterns import Patterns, read_patterns, write_patterns
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
 from neurometamer.commands.cka import cka_files
 from neurometamer.commands.compare import compare_files
-from neurometamer.commands.controls import make_control_rdms
 from neurometamer.commands.options import ReadingOptions
-from neurometamer.commands.rdm_inputs import read_blocks
+from neurometamer.commands.rdm import make_control_rdms, read_blocks
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms
