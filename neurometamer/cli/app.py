@@ -102,9 +102,15 @@ def main() -> None:
             debug,
         )
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        failed = f"{error.strerror or error}{where}; mend that"
+        if isinstance(error, OutputError):
+            failed = f"{error.strerror or error}{where}; choose another --out, or mend that"
+        # HDF5 hides a full disk in the text of its error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            failed = "the disk is full; make room, or choose another --out"
         _fail(
-            f"error: {_what_failed(error)}; what was finished is kept: run the same command again "
-            "then.",
+            f"error: {failed}; what was finished is kept: run the same command again then.",
             2,
             debug,
         )
@@ -133,7 +139,7 @@ def run(words: Sequence[str]) -> int:
     """
     import cyclopts
 
-    app = build_app(words)
+    app = build_app(None if "--install-completion" in words else words)
     try:
         command, bound, _ = app.parse_args(
             list(words), print_error=False, exit_on_error=False, verbose=False
@@ -175,26 +181,16 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
     for name, text in GROUPS.items():
         groups[name] = cyclopts.App(name=name, help=text)
         app.command(groups[name])
-    called = _called(words) if words is not None and "--install-completion" not in words else None
     for command, place in COMMANDS.items():
         *group, name = command.split()
         parent = groups[group[0]] if group else app
-        if words is not None and called is not None and command != called:
+        if words is not None and list(words[: len(group) + 1]) != command.split():
             parent.command(cyclopts.App(name=name, help=summary_of(place)))
             continue
         function = import_function(place)
         built = command_of(command, place, partial(_call, command))
         parent.command(built, name=name, help=help_of(place, function))
     return app
-
-
-def _called(words: Sequence[str]) -> str:
-    """Name the command that is called; empty for a group, or for none."""
-    names = [word for word in words[:2] if not word.startswith("-")]
-    for n in (2, 1):
-        if (name := " ".join(names[:n])) in COMMANDS:
-            return name
-    return ""
 
 
 def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any]) -> int:
@@ -240,15 +236,6 @@ def _input_error(error: cyclopts.CycloptsError) -> InputError:
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"nothing takes {name_ids(error.unused_tokens or ())}; leave that out.")
     return InputError(" ".join(str(error).split()))
-
-
-def _what_failed(error: OSError) -> str:
-    """Say what the system refused; HDF5 hides a full disk in the text of its error."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        return "the disk is full; make room, or choose another --out"
-    where = f" ({error.filename})" if error.filename else ""
-    cure = "choose another --out, or mend that" if isinstance(error, OutputError) else "mend that"
-    return f"{error.strerror or error}{where}; {cure}"
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

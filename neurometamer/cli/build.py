@@ -12,6 +12,7 @@ import collections.abc
 import dataclasses
 import importlib
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -34,6 +35,52 @@ WITH_MODE = ("stimuli noise", "stimuli interference", "stimuli control", "stimul
 """Commands that know `RunOptions.mode`; others only run networks."""
 
 EMPTY = inspect.Parameter.empty
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What an option looks like on the command line.
+
+    Parameters
+    ----------
+    kind : type
+        Type of a value: str, int, float, bool or Path.
+    several : bool
+        Whether it takes several values.
+    marks : str
+        Marks between the parts of a value, ``"="`` for NAME=VALUE; empty for a single value.
+    """
+
+    kind: type
+    several: bool = False
+    marks: str = ""
+
+    def value(self, flag: str, word: str) -> Any:
+        """Read one value; what is no number is an `InputError`."""
+        try:
+            return self.kind(word)
+        except ValueError:
+            wanted = "a whole number" if self.kind is int else "a number"
+            raise InputError(f"{flag} is '{word}'; give {wanted}.") from None
+
+    def pairs(self, flag: str, words: Sequence[str]) -> Any:
+        """Read values of several parts: a dict of NAME=VALUE, or tuples such as LOW:HIGH."""
+        is_mapping = self.marks == "="
+        parts: list[list[str]] = []
+        for word in words:
+            cut = word.split("=", 1) if is_mapping else re.split(f"[{self.marks}]", word)
+            if len(cut) < 2 or not all(cut):
+                shape = "NAME=VALUE" if is_mapping else "A:B"
+                if is_mapping and self.kind is Path:
+                    shape = "NAME=FILE"
+                raise InputError(f"{flag} is '{word}'; give {shape}.")
+            parts.append(cut)
+        if not is_mapping:
+            read = [tuple(self.value(flag, part) for part in cut) for cut in parts]
+            return read if self.several else read[0]
+        if again := duplicates(name for name, _ in parts):
+            raise InputError(f"{flag} names {name_ids(again)} more than once; give each once.")
+        return {name: self.value(flag, value) for name, value in parts}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +116,20 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option with its dashes.
+        """The option with its dashes, such as ``--batch-size``."""
+        words = self.name.replace("_", "-")
+        return f"--{words}"
 
-        Returns
-        -------
-        str
-            Such as ``--batch-size``.
-        """
-        return f"--{self.name.strip('_').replace('_', '-')}"
+    @property
+    def shown_default(self) -> str:
+        """The default as it would be given; empty where none is shown."""
+        default = self.default
+        if default is EMPTY or default is None or default is False or isinstance(default, Mapping):
+            return ""
+        if not isinstance(default, (list, tuple)):
+            return str(default)
+        mark = self.form.marks[0] if self.form.marks and not self.form.several else " "
+        return mark.join(map(str, default))
 
     def read(self, words: Sequence[str]) -> Any:
         """Make a value of what is written.
@@ -104,86 +157,13 @@ class Option:
             values.append(check_value(self.flag, value, self.names))
         return values if self.form.several else values[0]
 
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """What an option looks like on the command line.
-
-    Parameters
-    ----------
-    kind : type
-        Type of a value: str, int, float, bool or Path.
-    several : bool
-        Whether it takes several values.
-    marks : str
-        Marks between the parts of a value, ``"="`` for NAME=VALUE; empty for a single value.
-    """
-
-    kind: type
-    several: bool = False
-    marks: str = ""
-
-    def value(self, flag: str, word: str) -> Any:
-        """Read one value.
-
-        Parameters
-        ----------
-        flag : str
-            The option, for messages.
-        word : str
-            What is written.
-
-        Returns
-        -------
-        object
-            Of type `kind`.
-
-        Raises
-        ------
-        InputError
-            When it is no number.
-        """
-        try:
-            return self.kind(word)
-        except ValueError:
-            wanted = "a whole number" if self.kind is int else "a number"
-            raise InputError(f"{flag} is '{word}'; give {wanted}.") from None
-
-    def pairs(self, flag: str, words: Sequence[str]) -> Any:
-        """Read values of several parts.
-
-        Parameters
-        ----------
-        flag : str
-            The option, for messages.
-        words : sequence of str
-            Such as ``NAME=VALUE``, or ``LOW:HIGH``.
-
-        Returns
-        -------
-        dict, tuple or list of tuple
-            Name to value, or the parts.
-
-        Raises
-        ------
-        InputError
-            When a part is missing, or a name comes twice.
-        """
-        is_mapping = self.marks == "="
-        shape = "NAME=VALUE" if is_mapping else "A:B"
-        parts = []
-        for word in words:
-            cut = word.split("=", 1) if is_mapping else re.split(f"[{self.marks}]", word)
-            if len(cut) < 2 or not all(cut):
-                what = "NAME=FILE" if is_mapping and self.kind is Path else shape
-                raise InputError(f"{flag} is '{word}'; give {what}.")
-            parts.append(cut)
-        if is_mapping:
-            if again := duplicates(name for name, _ in parts):
-                raise InputError(f"{flag} names {name_ids(again)} more than once; give each once.")
-            return {name: self.value(flag, value) for name, value in parts}
-        read = [tuple(self.value(flag, part) for part in cut) for cut in parts]
-        return read if self.several else read[0]
+    def convert(self, *given: Any) -> Any:
+        """Make a value of the type that cyclopts was told; those of several parts stay words."""
+        words = [token.value for token in given[-1]]
+        value = self.read(words)
+        if not self.form.marks:
+            return value
+        return words if self.form.several else words[0]
 
 
 def import_function(place: str) -> Callable[..., Any]:
@@ -217,10 +197,11 @@ def summary_of(place: str) -> str:
         One line.
     """
     module, _, name = place.partition(":")
-    path = Path(__file__).parents[2].joinpath(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    match = re.search(rf'^def {name}\(.*?"""(.*?)\n', file.read_text("utf-8"), re.S | re.M)
-    return _plain(match.group(1)).removesuffix('"""') if match else ""
+    root = Path(__file__).parents[2]
+    file = root.joinpath(*module.split(".")).with_suffix(".py")
+    source = file.read_text(encoding="utf-8")
+    match = re.search(rf'^def {name}\(.*?"""(.*?)\n', source, re.S | re.M)
+    return plain(match.group(1)).removesuffix('"""') if match else ""
 
 
 def options_of(command: str, function: Callable[..., Any]) -> tuple[list[Option], list[str]]:
@@ -243,6 +224,10 @@ def options_of(command: str, function: Callable[..., Any]) -> tuple[list[Option]
     options: list[Option] = []
     left_out: list[str] = []
     _add_options(command, function, (), (), options, left_out)
+    for number, option in enumerate(options):
+        is_lost = option.name == "out" and option.default is None
+        if is_lost and command not in OUT_IS_OPTIONAL:
+            options[number] = dataclasses.replace(option, default=EMPTY)
     return options, left_out
 
 
@@ -276,19 +261,23 @@ def _add_options(
         if form is None or name == "resume" or (name == "mode" and command not in WITH_MODE):
             left_out.append(name)
             continue
-        takes_words = takes_words and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-        options.append(
-            _option(
-                command,
-                name,
-                owner,
-                form,
-                _default_of(command, name, default, bool(only)),
-                *texts.get(name, ("", [])),
-                positional=takes_words and not (form.several and bool(options)),
-            )
+        if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" or (only and default is EMPTY):
+            default = None
+        is_word = takes_words and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        text, listed = texts.get(name, ("", []))
+        names = names_for(command, name)
+        described = [f"{key}: {words}" for key, words in names.items() if words]
+        option = Option(
+            name=name,
+            owner=owner,
+            form=form,
+            default=default,
+            help=" ".join([text, "; ".join(described)]).strip(),
+            names=list(names) or listed,
+            positional=is_word and not (form.several and bool(options)),
         )
-        takes_words = takes_words and not form.several
+        options.append(option)
+        takes_words = is_word and not form.several
 
 
 def _add_passed(command: str, hint: Any, options: list[Option], left_out: list[str]) -> None:
@@ -305,49 +294,17 @@ def _add_passed(command: str, hint: Any, options: list[Option], left_out: list[s
         _add_options(command, taker, (), taken, options, left_out)
 
 
-def _default_of(command: str, name: str, default: Any, is_field: bool) -> Any:
-    """Give the default of an option; fields need none, and `out` is needed by most commands."""
-    if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" or (is_field and default is EMPTY):
-        return None
-    if name == "out" and default is None and command not in OUT_IS_OPTIONAL:
-        return EMPTY
-    return default
-
-
-def _option(
-    command: str,
-    name: str,
-    owner: tuple[str, ...],
-    form: Form,
-    default: Any,
-    text: str,
-    listed: list[str],
-    *,
-    positional: bool,
-) -> Option:
-    """Make an option, with the names that it takes and what their table says of them."""
-    names = names_for(command, name)
-    described = [f"{key}: {words}" for key, words in names.items() if words]
-    return Option(
-        name=name,
-        owner=owner,
-        form=form,
-        default=default,
-        help=" ".join([text, "; ".join(described)]).strip(),
-        names=list(names) or listed,
-        positional=positional,
-    )
-
-
 def _options_class(hint: Any) -> Any:
-    """Give the options dataclass that an annotation names, if it names one."""
-    members = typing.get_args(hint) if _is_union(hint) else (hint,)
-    classes = [member for member in members if dataclasses.is_dataclass(member)]
-    return classes[0] if classes else None
+    """Give the options dataclass that an annotation names, if it names nothing else."""
+    first, *others = _members(hint)
+    return first if dataclasses.is_dataclass(first) and not others else None
 
 
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Give the members of a union, or the annotation alone; None is left out."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return (hint,)
+    return tuple(member for member in typing.get_args(hint) if member is not type(None))
 
 
 def _hint(target: Any, annotation: Any) -> Any:
@@ -384,33 +341,38 @@ def form_of(hint: Any) -> Form | None:
     >>> form_of(int | None), form_of(tuple[int, int]).marks
     (Form(kind=<class 'int'>, several=False, marks=''), ':/')
     """
+    members = _members(hint)
+    if len(members) > 1:
+        forms = [form for member in members if (form := form_of(member)) is not None]
+        forms.sort(key=_preference)
+        return forms[0] if forms else None
+    (hint,) = members
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return form_of(inner[0])
-    if _is_union(hint):
-        forms = [form_of(member) for member in inner if member is not type(None)]
-        known = [form for form in forms if form is not None]
-        single = [form for form in known if not (form.several or form.marks)]
-        lists = [form for form in known if form.several and not form.marks]
-        if lists:
-            return lists[0]
-        paths = [form for form in single if form.kind is Path]
-        words = [form for form in single if form.kind is str]
-        return next(iter([*paths, *words, *known]), None)
     if hint in (bool, int, float, str):
         return Form(hint)
     if isinstance(origin or hint, type) and issubclass(origin or hint, os.PathLike):
         return Form(Path)
     if origin is tuple and Ellipsis not in inner:
         return Form(inner[0], marks=":/")
-    if origin in (collections.abc.Sequence, list, tuple) and inner:
-        element = form_of(inner[0])
-        return None if element is None else dataclasses.replace(element, several=True)
     if origin in (collections.abc.Mapping, dict):
         element = form_of(inner[1])
         kind = str if element is None else element.kind
         return Form(kind, several=True, marks="=")
+    if origin in (collections.abc.Sequence, list, tuple) and inner:
+        element = form_of(inner[0])
+        return None if element is None else dataclasses.replace(element, several=True)
     return None
+
+
+def _preference(form: Form) -> int:
+    """Rank the members of a union: lists, then paths, then text, then others."""
+    if form.marks:
+        return 4
+    if form.several:
+        return 0
+    return {Path: 1, str: 2}.get(form.kind, 3)
 
 
 def parameter_texts(target: Any) -> dict[str, tuple[str, list[str]]]:
@@ -428,16 +390,13 @@ def parameter_texts(target: Any) -> dict[str, tuple[str, list[str]]]:
     """
     texts: dict[str, tuple[str, list[str]]] = {}
     if inspect.isclass(target):
-        (body,) = [
-            node
-            for node in ast.walk(ast.parse(inspect.getsource(target)))
-            if isinstance(node, ast.ClassDef)
-        ][:1]
-        for field, text in zip(body.body, body.body[1:]):
+        (definition,) = ast.parse(inspect.getsource(target)).body
+        body = definition.body if isinstance(definition, ast.ClassDef) else []
+        for field, text in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 words = str(getattr(text.value, "value", ""))
-                texts[ast.unparse(field.target)] = (_plain(words), [])
-    lines = _sections(inspect.getdoc(target) or "").get("Parameters", "").splitlines()
+                texts[ast.unparse(field.target)] = (plain(words), [])
+    lines = sections_of(inspect.getdoc(target) or "").get("Parameters", "").splitlines()
     names: list[str] = []
     for line in lines:
         if line and not line.startswith(" "):
@@ -448,17 +407,21 @@ def parameter_texts(target: Any) -> dict[str, tuple[str, list[str]]]:
         else:
             for name in names:
                 before, values = texts[name]
-                texts[name] = (_plain(f"{before} {line.strip()}"), values)
+                texts[name] = (plain(f"{before} {line.strip()}"), values)
     return texts
 
 
-def _sections(doc: str) -> dict[str, str]:
+def sections_of(doc: str) -> dict[str, str]:
     """Cut a docstring at its headings; what comes before them is under an empty name."""
-    cut = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.M)
-    return {"": cut[0]} | dict(zip(cut[1::2], cut[2::2]))
+    first, *cut = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.M)
+    sections = {"": first}
+    for name, text in zip(cut[::2], cut[1::2]):
+        sections[name] = text
+    return sections
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Write a text of a docstring on one line, without the marks of code."""
     return " ".join(text.replace("`", "").split())
 
 
@@ -477,16 +440,16 @@ def help_of(place: str, function: Callable[..., Any]) -> str:
     str
         Its docstring without parameters and examples, and its name in Python.
     """
-    parts = _sections(inspect.getdoc(function) or "")
+    parts = sections_of(inspect.getdoc(function) or "")
     paragraphs = parts[""].strip().split("\n\n")
     for name in ("Returns", "Notes"):
         if name in parts:
             words = parts[name].strip()
             if name == "Returns":
                 words = words.partition("\n")[2]
-            paragraphs.append(f"{name}: {_plain(words)}")
+            paragraphs.append(f"{name}: {plain(words)}")
     paragraphs.append(f"Python: {place.replace(':', '.')}")
-    return "\n\n".join(_plain(part) for part in paragraphs)
+    return "\n\n".join(plain(part) for part in paragraphs)
 
 
 def command_of(
@@ -511,34 +474,35 @@ def command_of(
     function = import_function(place)
     options, _ = options_of(command, function)
 
+    parameters = []
+    for option in sorted(options, key=lambda option: not option.positional):
+        parameters.append(parameter_of(option))
+    signature = inspect.Signature(parameters)
+
     def _command(*words: Any, **given: Any) -> int:
         bound = signature.bind(*words, **given)
-        return call(function, _assemble(function, options, bound.arguments))
+        return call(function, arguments_of(function, options, bound.arguments))
 
-    positional = [option for option in options if option.positional]
-    named = [option for option in options if not option.positional]
-    # a parameter without a default may not follow one with a default
-    parameters = [
-        _parameter(option, inspect.Parameter.POSITIONAL_OR_KEYWORD) for option in positional
-    ] + [_parameter(option, inspect.Parameter.KEYWORD_ONLY) for option in named]
-    signature = inspect.Signature(parameters)
     _command.__signature__ = signature  # type: ignore[attr-defined]
-    _command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    _command.__annotations__ = {option.name: option.annotation for option in parameters}
     _command.__name__ = function.__name__
     _command.__doc__ = None
     return _command
 
 
-def _parameter(option: Option, kind: Any) -> inspect.Parameter:
-    """Describe an option to cyclopts, which cuts the words; `Option.read` makes the values."""
+def parameter_of(option: Option) -> inspect.Parameter:
+    """Describe an option to cyclopts, which cuts the words; `Option.read` makes the values.
 
-    def _read(_: Any, tokens: Sequence[Any]) -> Any:
-        words = [token.value for token in tokens]
-        if option.form.marks:  # what cyclopts gets must be of the annotated type
-            option.read(words)
-            return words if option.form.several else words[0]
-        return option.read(words)
+    Parameters
+    ----------
+    option : Option
+        Option of a command.
 
+    Returns
+    -------
+    inspect.Parameter
+        Annotated with what cyclopts needs to know.
+    """
     form = option.form
     is_flag = form.kind is bool
     hint: Any = str if form.marks else form.kind
@@ -546,40 +510,47 @@ def _parameter(option: Option, kind: Any) -> inspect.Parameter:
         hint = typing.Literal.__getitem__(tuple(option.names)) | str
     hint = list[hint] if form.several else hint
     default: Any = EMPTY
-    if option.default is not EMPTY:
-        default = False if is_flag else None
-        hint = hint if is_flag else hint | None
+    if is_flag:
+        default = False
+    elif option.default is not EMPTY:
+        default, hint = None, hint | None
+    shown = option.shown_default
     asked = cyclopts.Parameter(
         name=option.flag,
         help=option.help,
-        converter=None if is_flag else _read,
+        converter=None if is_flag else option.convert,
         negative=() if option.default is False else None,
-        show_default=_shown_default(option.default, form),
+        show_default=(lambda _: shown) if shown else False,
         consume_multiple=form.several,
         allow_leading_hyphen=form.kind in (int, float),
         required=option.default is EMPTY,
     )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    if option.positional:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     annotation = typing.Annotated[hint, asked]
     return inspect.Parameter(option.name, kind, default=default, annotation=annotation)
 
 
-def _shown_default(default: Any, form: Form) -> Any:
-    """Write a default as it would be given; False where none is shown."""
-    if default is EMPTY or default is None or default is False or isinstance(default, Mapping):
-        return False
-    if form.marks and not form.several:
-        words = form.marks[0].join(map(str, default))
-    elif isinstance(default, (list, tuple)):
-        words = " ".join(map(str, default))
-    else:
-        words = str(default)
-    return (lambda _: words) if words else False
-
-
-def _assemble(
+def arguments_of(
     function: Callable[..., Any], options: Sequence[Option], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Put given values into the arguments of a function, those of fields into their dataclass."""
+    """Put given values into the arguments of a function, those of fields into their dataclass.
+
+    Parameters
+    ----------
+    function : callable
+        What the command calls.
+    options : sequence of Option
+        Options of the command.
+    given : mapping of str to object
+        Option to its value, as `Option.convert` gave it.
+
+    Returns
+    -------
+    dict of str to object
+        Arguments that were given; others keep the defaults of the function.
+    """
     arguments: dict[str, Any] = {}
     fields: dict[tuple[str, ...], dict[str, Any]] = {}
     for option in options:
@@ -593,7 +564,7 @@ def _assemble(
         else:
             arguments[option.name] = value
     target = inspect.unwrap(function)
-    for name in dict.fromkeys(owner[0] for owner in fields):
+    for name in {owner[0]: None for owner in fields}:
         parameter = inspect.signature(target).parameters[name]
         kind = _options_class(_hint(target, parameter.annotation))
         arguments[name] = _filled(kind, parameter.default, (name,), fields)
@@ -605,10 +576,11 @@ def _filled(
 ) -> Any:
     """Make an options dataclass of the fields that were given."""
     values = dict(fields.get(owner, {}))
+    parameters = inspect.signature(kind).parameters
     for deeper in fields:
-        if len(deeper) == len(owner) + 1 and deeper[:-1] == owner:
-            hint = _hint(kind, inspect.signature(kind).parameters[deeper[-1]].annotation)
-            values[deeper[-1]] = _filled(_options_class(hint), None, deeper, fields)
+        if deeper[:-1] == owner:
+            inner = _options_class(_hint(kind, parameters[deeper[-1]].annotation))
+            values[deeper[-1]] = _filled(inner, None, deeper, fields)
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
         return dataclasses.replace(default, **values)
     return kind(**values)

@@ -81,15 +81,16 @@ def _controls(table: pd.DataFrame, given: Given) -> None:
 
 def _null(null: Any, given: Given) -> None:
     for name, rows in null.summary().groupby("stage", sort=False):
-        values = zip(rows["metric"], rows["max"], strict=True)
-        largest = ", ".join(f"{metric} {value:.3f}" for metric, value in values)
-        say(f"{name}: largest of {len(null.pairs)} pairs: {largest}")
+        largest = []
+        for metric, value in zip(rows["metric"], rows["max"], strict=True):
+            largest.append(f"{metric} {value:.3f}")
+        say(f"{name}: largest of {len(null.pairs)} pairs: {', '.join(largest)}")
     say(given["out"])
 
 
 def _image_types(table: pd.DataFrame, given: Given) -> None:
     for row in table[table["quantity"] == "difference"].to_dict("records"):
-        name = " ".join(word for word in (row["subject"], row["place"]) if word)
+        name = f"{row['subject']} {row['place']}".strip()
         interval = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
         say(f"{name}: {row['value']:+.3f} {interval} {row['answer']}", to_error=True)
     if given.get("interval") == "subsample":
@@ -105,34 +106,27 @@ def _index(folder: Path, given: Given) -> None:
     say(folder / "index.html")
 
 
-def _notes_in(name: str, prefix: str) -> Callable[[Path, Given], None]:
-    """Make an outcome that prints the notes in a record beside the page."""
+def _page_with_notes(page: Path, given: Given) -> None:
+    """Print the notes in the record beside the page."""
+    folder = page.parent
+    record = folder / "draw.json"
+    if not record.is_file():
+        record = folder / "provenance.json"
+    for note in read_json(record)["notes"]:
+        say(f"note: {note}", to_error=True)
+    say(page)
 
-    def _tell_notes(page: Path, given: Given) -> None:
-        for note in read_json(Path(given["out"]) / name)["notes"]:
-            say(f"{prefix}{note}", to_error=True)
-        say(page)
 
-    return _tell_notes
-
-
-def _jobs(jobs: pd.DataFrame) -> bool:
-    """Count the jobs by their state; say whether one failed."""
+def _jobs(jobs: pd.DataFrame, given: Given) -> int:
+    """Count the jobs by their state; the exit code is 1 when one failed."""
     counts = jobs["state"].value_counts()
     say(", ".join(f"{number} {state}" for state, number in counts.items()))
     failed = jobs[jobs["state"] == "failed"]
     for name, reason in zip(failed["set"], failed["reason"], strict=True):
         say(f"{name}: {reason}", to_error=True)
-    return not failed.empty
-
-
-def _planned(jobs: pd.DataFrame, given: Given) -> None:
-    _jobs(jobs)
-    say(f"next: neurometamer evaluate run-sets {given['out']} --images PHOTOGRAPHS")
-
-
-def _made(jobs: pd.DataFrame, given: Given) -> int:
-    return int(_jobs(jobs))
+    if "out" in given:  # they were planned
+        say(f"next: neurometamer evaluate run-sets {given['out']} --images PHOTOGRAPHS")
+    return 0 if failed.empty else 1
 
 
 def _checked_table(result: tuple[pd.DataFrame, Mapping[str, Any]], given: Given) -> None:
@@ -156,7 +150,8 @@ def _page(key: pd.DataFrame, given: Given) -> None:
 
 def _joined(table: pd.DataFrame, given: Given) -> None:
     n_people = table["participant"].nunique()
-    say(f"{len(table)} trials of {n_people} participants: {given.get('out', 'answers.csv')}")
+    out = given.get("out", "answers.csv")
+    say(f"{len(table)} trials of {n_people} participants: {out}")
 
 
 OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
@@ -171,11 +166,11 @@ OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "image-types": _image_types,
     "layers": _index,
     "searchlight": _index,
-    "draw": _notes_in("draw.json", "note: "),
-    "evaluate metamers": _notes_in("provenance.json", ""),
-    "evaluate sets": _notes_in("provenance.json", ""),
-    "evaluate plan-sets": _planned,
-    "evaluate run-sets": _made,
+    "draw": _page_with_notes,
+    "evaluate metamers": _page_with_notes,
+    "evaluate sets": _page_with_notes,
+    "evaluate plan-sets": _jobs,
+    "evaluate run-sets": _jobs,
     "evaluate check-table": _checked_table,
     "behavior page": _page,
     "behavior join": _joined,
