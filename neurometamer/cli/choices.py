@@ -145,7 +145,7 @@ def check_value(option: str, value: Any, names: Collection[str]) -> Any:
     Returns
     -------
     object
-        The value; a name in the case of its table.
+        The value; a name in lower case where only this is known.
 
     Raises
     ------
@@ -158,10 +158,10 @@ def check_value(option: str, value: Any, names: Collection[str]) -> Any:
         if kind not in DEVICES or (number and not (kind == "cuda" and number.isdecimal())):
             raise unknown_name(f"value of {option}", value, [*DEVICES, "cuda:1"])
     elif names and parameter not in SHOWN_ONLY:
-        known = {name.lower(): name for name in names}
-        if value not in names and value.lower() not in known:
+        known = value if value in names else value.lower()
+        if known not in names:
             raise unknown_name(f"value of {option}", value, names)
-        return value if value in names else known[value.lower()]
+        return known
     elif parameter in BETWEEN:
         low, high = BETWEEN[parameter]
         if not low < value < high:

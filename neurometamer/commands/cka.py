@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer cka``: two sources of responses in, a table out."""
+"""The command ``neurometamer cka``: two sources of responses in, a table out."""
 
 from __future__ import annotations
 
@@ -185,16 +185,18 @@ def cka_files(
 
 
 def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
+    """Read which images are of a kind; None where all are compared."""
     if kind is None:
         return None
     if not images:
         raise InputError(
             f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
         )
-    paths = [
-        Path(source) / "stimuli.csv" if Path(source).is_dir() else Path(source) for source in images
-    ]
-    table = pd.concat([read_table(path, required=["id", "kind"]) for path in paths])
+    tables = []
+    for source in map(Path, images):
+        path = source / "stimuli.csv" if source.is_dir() else source
+        tables.append(read_table(path, required=["id", "kind"]))
+    table = pd.concat(tables)
     known = table["kind"].fillna("").astype(str)
     if kind not in set(known):
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
@@ -222,18 +224,18 @@ def _from_file(path: Path) -> _Responses:
     from neurometamer.activations import read_activations
 
     with open_hdf5(path) as file:
-        patterns, activations = "voxels" in file, "stages" in file.attrs
-    if activations:
-        activations_read = read_activations(path)
-        weights = str(activations_read.provenance.get("weights", ""))
+        holds_patterns = "voxels" in file
+        holds_activations = "stages" in file.attrs
+    if holds_activations:
+        activations = read_activations(path)
         return _Responses(
             source=path.name,
-            ids=list(activations_read.ids),
-            places=list(activations_read.stages),
-            read=activations_read.read,
-            weights=weights,
+            ids=list(activations.ids),
+            places=list(activations.stages),
+            read=activations.read,
+            weights=str(activations.provenance.get("weights", "")),
         )
-    if not patterns:
+    if not holds_patterns:
         raise InputError(
             f"{path} holds neither activations (neurometamer.compute_activations) nor patterns "
             "('fmri patterns')."
@@ -243,7 +245,8 @@ def _from_file(path: Path) -> _Responses:
     names = {f"{subject} {roi}": roi for roi in held.rois}
 
     def read(place: str) -> np.ndarray:
-        return held.select(roi=names[place]).means()[1]
+        _, means = held.select(roi=names[place]).means()
+        return means
 
     return _Responses(source=path.name, ids=list(held.conditions), places=list(names), read=read)
 
@@ -309,25 +312,20 @@ def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]
 
     A name must be of one of them; a side of which none is named keeps all.
     """
-    known = [
-        name
-        for side in sides
-        for place in side.places
-        for name in (place, place.rpartition(" ")[2])
-    ]
-    for stage in stages:
-        if stage not in known:
-            raise unknown_name(
-                "stage or ROI",
-                stage,
-                dict.fromkeys(place for side in sides for place in side.places),
-            )
+    known = set()
     chosen = []
     for side in sides:
-        own = [
-            place for place in side.places if place in stages or place.rpartition(" ")[2] in stages
-        ]
+        own = []
+        for place in side.places:
+            names = {place, place.rpartition(" ")[2]}
+            known |= names
+            if names & set(stages):
+                own.append(place)
         chosen.append(own or list(side.places))
+    for stage in stages:
+        if stage not in known:
+            places = [*sides[0].places, *sides[1].places]
+            raise unknown_name("stage or ROI", stage, dict.fromkeys(places))
     return chosen
 
 
@@ -335,16 +333,17 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
     """Give the ids that are compared, in the order of the first side."""
     from neurometamer.rsa.compute import match_ids
 
-    parts = [
-        [image_id for image_id in side.ids if wanted is None or image_id in wanted]
-        for side in sides
-    ]
+    first, second = sides
+    ids_a = [name for name in first.ids if wanted is None or name in wanted]
+    ids_b = [name for name in second.ids if wanted is None or name in wanted]
     if join == "exact":
-        match_ids(parts[1], parts[0], sides[1].source, sides[0].source)
-        return parts[0]
-    both = set(parts[1])
-    ids = [image_id for image_id in parts[0] if image_id in both]
+        match_ids(ids_b, ids_a, second.source, first.source)
+        return ids_a
+    both = set(ids_b)
+    ids = [name for name in ids_a if name in both]
     if not ids:
-        first, second = (f"{side.source} ({name_ids(part, 3)})" for side, part in zip(sides, parts))
-        raise InputError(f"{first} and {second} share no image; both need the same ids.")
+        raise InputError(
+            f"{first.source} ({name_ids(ids_a, 3)}) and {second.source} ({name_ids(ids_b, 3)}) "
+            "share no image; both need the same ids, give files that do."
+        )
     return ids

@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer compare``: two files of RDMs in, a table out."""
+"""The command ``neurometamer compare``: two files of RDMs in, a table out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer encode``: a network and ROI patterns in, a table out."""
+"""The command ``neurometamer encode``: a network and ROI patterns in, a table out."""
 
 from __future__ import annotations
 

@@ -12,11 +12,21 @@ from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
 from neurometamer.commands.metamers import at_one_size
 from neurometamer.errors import InputError, name_ids
-from neurometamer.evaluation.model_sets import check_difference_table
+from neurometamer.evaluation.model_sets import (
+    JOINT,
+    check_difference_table,
+    job_states,
+    plan_sets,
+    random_sets,
+    run_sets,
+)
 from neurometamer.evaluation.sets import MetamerSet, metamer_set
 from neurometamer.evaluation.sources import read_metamers
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table, write_table
+from neurometamer.zoo import GREY, MODELS, load_models, model_entry, weights_by_name
+from stimuli_gen.nulls import read_null
+from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,12 +54,11 @@ class NetworkLoader:
     """
 
     def __init__(self, names: Sequence[str], weights: WeightsAsked, device: str, seed: int) -> None:
-        from neurometamer.zoo import GREY, MODELS, weights_by_name
-
-        self.device, self.seed = device, seed
-        known = [name for name in dict.fromkeys(names) if name.removesuffix(GREY) in MODELS]
-        self.weights = weights_by_name(known, weights)
+        self.device = device
+        self.seed = seed
         self.known: dict[str, StagedModel] = {}
+        in_zoo = [name for name in names if name.removesuffix(GREY) in MODELS]
+        self.weights = weights_by_name(list(dict.fromkeys(in_zoo)), weights)
 
     def at(self, names: Sequence[str], size: int | None) -> list[StagedModel]:
         """Load networks, and let them see images of one size.
@@ -66,14 +75,16 @@ class NetworkLoader:
         list of StagedModel
             The networks, in the order of the names.
         """
-        from neurometamer.zoo import load_models
-
-        if missing := [name for name in dict.fromkeys(names) if name not in self.known]:
+        missing = [name for name in dict.fromkeys(names) if name not in self.known]
+        if missing:
             given = {name: self.weights[name] for name in missing if name in self.weights}
             loaded = load_models(missing, given, device=self.device, seed=self.seed)
-            self.known |= {network.name: network for network in loaded}
+            for network in loaded:
+                self.known[network.name] = network
         networks = [self.known[name] for name in names]
-        return networks if size is None else at_one_size(networks, size)
+        if size is None:
+            return networks
+        return at_one_size(networks, size)
 
 
 @checked
@@ -127,9 +138,6 @@ def plan_model_sets(
     >>> table[["size", "state"]].values.tolist()
     [[2, 'to do'], [2, 'to do']]
     """
-    from neurometamer.evaluation.model_sets import plan_sets, random_sets
-    from neurometamer.zoo import model_entry
-
     for name in networks:
         model_entry(name)
     sets = random_sets(networks, n_sets=n_sets, sizes=sizes, seed=seed)
@@ -187,15 +195,12 @@ def make_model_sets(
     ...         print(str(error).replace(folder, "FOLDER"))
     FOLDER/jobs.csv does not exist.
     """
-    from neurometamer.evaluation.model_sets import JOINT, job_states, run_sets
-    from stimuli_gen.nulls import read_null
-    from stimuli_gen.photographs import read_images
-
-    jobs = job_states(folder)
-    names = list(
-        dict.fromkeys(name for members in jobs["members"] for name in str(members).split(JOINT))
-    )
     run = run or RunOptions()
+    jobs = job_states(folder)
+    members = []
+    for joined in jobs["members"]:
+        members += str(joined).split(JOINT)
+    names = list(dict.fromkeys(members))
     load = NetworkLoader(names, weights, run.device, 0)
     (first,) = load.at(names[:1], image_size)
     photographs = read_images(list(images), first.preprocessing).select(kind="RE")
@@ -241,8 +246,6 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     ...         print("none of 2 sets is made yet" in str(error))
     True
     """
-    from neurometamer.evaluation.model_sets import job_states
-
     jobs = job_states(folder)
     done = jobs.loc[jobs["state"] == "done", "set"].tolist()
     if not done:
@@ -309,9 +312,6 @@ def check_table(
     return rows, totals
 
 
-Files = Sequence[str | os.PathLike[str]]
-
-
 def read_source(text: str) -> tuple[str, str, Path]:
     """Read how a folder of metamers is named on the command line.
 
@@ -339,9 +339,11 @@ def read_source(text: str) -> tuple[str, str, Path]:
     if not equal or Path(text).is_dir():
         return "", "", Path(text)
     name, at, stage = name.partition("@")
-    if not (name.strip() or stage.strip()) or not folder or (at and not stage.strip()):
+    name, stage = name.strip(), stage.strip()
+    is_named = bool(stage) if at else bool(name)
+    if not (is_named and folder):
         raise InputError(f"metamers are FOLDER, SET=FOLDER or SET@STAGE=FOLDER, not '{text}'.")
-    return name.strip(), stage.strip(), Path(folder)
+    return name, stage, Path(folder)
 
 
 @checked
@@ -418,7 +420,15 @@ def evaluate_metamers(
             "no metamers given; use --metamers FOLDER for each set of networks and stage."
         )
     if truth is not None:
-        settings = replace(settings, truth=_read_truth(truth))
+        table = read_table(truth, ["id", "truth"], text=["truth"])
+        is_missing = table["truth"].isna()
+        if is_missing.any():
+            lacking = name_ids(table["id"][is_missing])
+            raise InputError(f"{truth} has no truth for {lacking}; fill the column truth.")
+        classes: dict[str, int | str] = {}
+        for name, label in zip(table["id"], table["truth"], strict=True):
+            classes[name] = int(label) if str(label).isdigit() else str(label)
+        settings = replace(settings, truth=classes)
     factors = None
     if network_table is not None:
         columns = ["network", *settings.factors]
@@ -524,62 +534,51 @@ def evaluate_model_sets(
     )
 
 
-def _read_truth(file: str | os.PathLike[str]) -> dict[str, int | str]:
-    """Read the class of each photograph: a number of ImageNet, or a category."""
-    table = read_table(file, ["id", "truth"], text=["truth"])
-    if bad := table.loc[table["truth"].isna(), "id"].tolist():
-        raise InputError(f"{file} has no truth for {name_ids(bad)}; fill the column truth.")
-    classes: dict[str, int | str] = {}
-    for name, label in zip(table["id"], table["truth"], strict=True):
-        classes[name] = int(label) if str(label).isdigit() else str(label)
-    return classes
-
-
 class _Source:
     """A folder of metamers with the photographs that they were made of."""
 
     def __init__(self, text: str, images: Files) -> None:
         self.name, self.stage, self.folder = read_source(text)
         self.references, self.metamers = read_metamers(self.folder, images)
-
-    @property
-    def networks(self) -> list[str]:
-        """Names of the networks that took part."""
-        return [str(network["name"]) for network in self.metamers.provenance.get("models", [])]
+        models = self.metamers.provenance.get("models", [])
+        self.networks = [str(network["name"]) for network in models]
 
     def joined(self, nulls: Files, load: NetworkLoader, batch_size: int) -> MetamerSet:
-        """Join metamers and photographs; judge them by null distributions where there are any."""
+        """Join metamers and photographs.
+
+        With null distributions, each metamer is judged by the networks of the set, at the stages
+        that were matched.
+        """
+        validity = None
+        if nulls:
+            from stimuli_gen.criteria import judge, judged_at
+            from stimuli_gen.matching import match_stages
+
+            stages = self.metamers.provenance.get("settings", {}).get("stages")
+            if not stages:
+                raise InputError(
+                    f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) "
+                    "out."
+                )
+            networks = load.at(list(stages), int(self.metamers.images.shape[2]))
+            places = judged_at(networks, match_stages(networks, stages))
+            own = []
+            for null in map(read_null, nulls):
+                if any(null.stage_of(model, stage) for model, stage in places):
+                    own.append(null)
+            validity = judge(
+                places,
+                self.references,
+                self.metamers,
+                nulls=own,
+                folder=self.folder,
+                batch_size=batch_size,
+            )
         return metamer_set(
             self.references,
             self.metamers,
             name=self.name,
             stage=self.stage,
             folder=self.folder,
-            validity=self._judged(nulls, load, batch_size) if nulls else None,
-        )
-
-    def _judged(self, nulls: Files, load: NetworkLoader, batch_size: int) -> pd.DataFrame:
-        """Judge each metamer by the networks of the set, at the stages that were matched."""
-        from stimuli_gen.criteria import judge, judged_at
-        from stimuli_gen.matching import match_stages
-        from stimuli_gen.nulls import read_null
-
-        stages = self.metamers.provenance.get("settings", {}).get("stages")
-        if not stages:
-            raise InputError(
-                f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) out."
-            )
-        networks = load.at(list(stages), int(self.metamers.images.shape[2]))
-        places = judged_at(networks, match_stages(networks, stages))
-        given = [read_null(file) for file in nulls]
-        own = [
-            null for null in given if any(null.stage_of(model, stage) for model, stage in places)
-        ]
-        return judge(
-            places,
-            self.references,
-            self.metamers,
-            nulls=own,
-            folder=self.folder,
-            batch_size=batch_size,
+            validity=validity,
         )

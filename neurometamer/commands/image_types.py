@@ -1,8 +1,7 @@
-"""The Python twin of ``neurometamer image-types``: files in, the tests of RE-AN and RE-AI out."""
+"""The command ``neurometamer image-types``: files in, the tests of RE-AN and RE-AI out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,24 +101,27 @@ def image_type_files(
     import pandas as pd
 
     from neurometamer.rsa.image_types.options import ImageTypeOptions
-    from neurometamer.rsa.image_types.trends import kind_trends
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
     chosen = ImageTypeOptions(by=comparator, **settings)
     table = conditions_table({}, images) if images else None
-    parts = [_of_rdms(file, table, category, chosen) for file in rdms]
-    if table is not None:
-        parts += [_of_patterns(patterns, table, category, measure, chosen)] if patterns else []
-        parts += [_of_activations(file, table, category, measure, chosen) for file in activations]
-    elif patterns or activations:
+    parts = []
+    for file in rdms:
+        parts.append(_of_rdms(file, table, category, chosen))
+    if table is None and (patterns or activations):
         raise InputError(
             "patterns and activations need --images: a stimulus table says which image is of which "
             "kind."
         )
+    if table is not None:
+        if patterns:
+            parts.append(_of_patterns(patterns, table, category, measure, chosen))
+        for file in activations:
+            parts.append(_of_activations(file, table, category, measure, chosen))
     tested = pd.concat(parts, ignore_index=True)
     if trends is not None:
-        write_table(trends, _each_network(tested, kind_trends))
+        write_table(trends, _trends(tested))
     if out is not None:
         write_table(out, tested)
     if figures is not None:
@@ -139,23 +141,21 @@ def image_type_files(
     return tested
 
 
-def _each_network(
-    tested: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
-) -> pd.DataFrame:
+def _trends(tested: pd.DataFrame) -> pd.DataFrame:
+    """Test the trends over the layers of each network."""
     import pandas as pd
+
+    from neurometamer.rsa.image_types.trends import kind_trends
 
     networks = tested[tested["system"] == "network"]
     if networks.empty:
         raise InputError(
             "trends are over the layers of a network; give --activations, or RDMs of a network."
         )
-    return pd.concat(
-        [
-            test(part).assign(source=source)
-            for source, part in networks.groupby("source", sort=False)
-        ],
-        ignore_index=True,
-    )
+    tables = []
+    for source, part in networks.groupby("source", sort=False):
+        tables.append(kind_trends(part).assign(source=source))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _of_rdms(
@@ -165,9 +165,8 @@ def _of_rdms(
     from neurometamer.rsa.image_types.inference import compare_image_types
 
     rdms = read_rdms(file)
-    if chosen.null == "session" and not any(
-        name.startswith("session") for name in rdms.pattern_descriptors
-    ):
+    has_sessions = any(name.startswith("session") for name in rdms.pattern_descriptors)
+    if chosen.null == "session" and not has_sessions:
         raise InputError(
             f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or "
             "from RDMs of patterns whose images were shown in different sessions."

@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer layers``: files in, a folder of tables and figures out."""
+"""The command ``neurometamer layers``: files in, a folder of tables and figures out."""
 
 from __future__ import annotations
 
@@ -173,11 +173,7 @@ def layer_files(
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
     layers = read_rdms(network, descriptor=descriptor)
-    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    parts = []
-    for file in files:
-        held = read_labelled(file, ids=names if is_foreign(file) else None, descriptor=descriptor)
-        parts.append(need_places(held, file))
+    parts = _read_brain(files, ids, descriptor)
     regions = concat_brains(parts)
     common: dict[str, Any] = {
         "kind": chosen.kind,
@@ -215,7 +211,8 @@ def layer_files(
         "weighted": models.models,
         "weighted_difference": models.differences,
     }
-    if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
+    n_regions = len(set(map(str, regions.rdm_descriptors["roi"])))
+    if len(rois) or n_regions > 2:
         tables["hierarchy"] = hierarchy_test(
             layers,
             regions,
@@ -244,6 +241,18 @@ def layer_files(
     return folder
 
 
+def _read_brain(
+    files: Files, ids: str | Path | Sequence[str] | None, descriptor: str | None
+) -> list[RDMs]:
+    """Read the RDMs of regions, and refuse those without a subject or ROI."""
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    parts = []
+    for file in files:
+        own = names if is_foreign(file) else None
+        parts.append(need_places(read_labelled(file, ids=own, descriptor=descriptor), file))
+    return parts
+
+
 def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     """Put the RDMs of several files together, their stimuli joined by id.
 
@@ -265,18 +274,20 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     from neurometamer.rsa.compute import align_rdms, label_rdms
 
     first = parts[0]
-    aligned = [first, *(align_rdms(first, part)[1] for part in parts[1:])]
+    aligned = [first]
+    for part in parts[1:]:
+        _, matching = align_rdms(first, part)
+        aligned.append(matching)
     places: dict[str, list[Any]] = {"subject": [], "roi": []}
     for rdms in aligned:
         if lacking := [name for name in places if name not in rdms.rdm_descriptors]:
             raise InputError(f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}.")
         for name, column in places.items():
             column += [str(value) for value in rdms.rdm_descriptors[name]]
-    patterns = {
-        name: list(first.pattern_descriptors[name])
-        for name in ("kind", "reference_id")
-        if name in first.pattern_descriptors
-    }
+    patterns = {}
+    for name in ("kind", "reference_id"):
+        if name in first.pattern_descriptors:
+            patterns[name] = list(first.pattern_descriptors[name])
     return label_rdms(
         np.concatenate([part.dissimilarities for part in aligned]),
         conditions=list(first.pattern_descriptors["condition"]),

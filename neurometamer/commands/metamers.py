@@ -1,4 +1,4 @@
-"""The Python twins of ``neurometamer stimuli metamer`` and ``null``, and their options."""
+"""The commands ``neurometamer stimuli metamer`` and ``null``, and their options."""
 
 from __future__ import annotations
 
@@ -307,18 +307,20 @@ def read_stages(texts: str | Sequence[Stage]) -> str | list[str] | dict[str, lis
     InputError
         When some are by network and others are not, or a name or a stage is missing.
     """
-    listed = [texts] if isinstance(texts, str) else [str(stage) for stage in texts]
-    if not any("=" in text for text in listed):
+    listed = [texts] if isinstance(texts, str) else list(map(str, texts))
+    text = ",".join(listed)
+    if "=" not in text:
         return listed[0] if len(listed) == 1 else listed
-    pairs = [pair for text in listed for pair in text.split(",")]
     stages: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, _, place = (part.strip() for part in pair.partition("="))
-        if not (name and place):
+    for pair in text.split(","):
+        name, _, stage = pair.partition("=")
+        name, stage = name.strip(), stage.strip()
+        if not (name and stage):
             raise InputError(
-                f"stages by network are NAME=STAGE between commas, not {name_ids([pair])}."
+                f"stages by network are NAME=STAGE between commas, not '{pair}'; give a stage for "
+                "each network."
             )
-        stages.setdefault(name, []).append(place)
+        stages.setdefault(name, []).append(stage)
     return stages
 
 
@@ -339,10 +341,12 @@ def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]
     """
     from stimuli_gen.matching import at_size
 
-    return [
-        network if network.preprocessing.size == (size, size) else at_size(network, size)
-        for network in networks
-    ]
+    sized = []
+    for network in networks:
+        if network.preprocessing.size != (size, size):
+            network = at_size(network, size)
+        sized.append(network)
+    return sized
 
 
 def knows(network: StagedModel, match: Match) -> StagedModel:
@@ -362,7 +366,8 @@ def knows(network: StagedModel, match: Match) -> StagedModel:
     StagedModel
         One of the two.
     """
-    return network if set(match.stages) <= set(network.stages) else match.model
+    names_all = set(match.stages) <= set(network.stages)
+    return network if names_all else match.model
 
 
 def with_validity(
@@ -404,28 +409,25 @@ def with_validity(
     from stimuli_gen.criteria import judge
     from stimuli_gen.similarity import METRICS
 
-    places = [
-        (knows(network, match), stage)
-        for network, match in zip(networks, matches, strict=True)
-        for stage in match.stages
-    ]
+    places = []
+    for network, match in zip(networks, matches, strict=True):
+        known = knows(network, match)
+        places += [(known, stage) for stage in match.stages]
     judgments = judge(
         places, photographs, judged, nulls=nulls, folder=folder, batch_size=batch_size
     )
     columns: dict[str, Any] = {}
     for model, stage in places:
-        part = (
-            judgments[(judgments["model"] == model.name) & (judgments["stage"] == stage)]
-            .set_index("id")
-            .loc[list(judged.ids)]
-        )
-        end = f"_{model.name}" if len(matches) > 1 else ""
-        end += f"_{stage}" if len(places) > len(matches) else ""
+        is_here = (judgments["model"] == model.name) & (judgments["stage"] == stage)
+        part = judgments[is_here].set_index("id").loc[list(judged.ids)]
+        end = ""
+        if len(matches) > 1:
+            end += f"_{model.name}"
+        if len(places) > len(matches):
+            end += f"_{stage}"
         for metric in (*METRICS, "same_class_16"):
-            columns |= {
-                f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy()
-                for kind in ("float", "png")
-            }
+            for form in ("float", "png"):
+                columns[f"{metric}_{form}{end}"] = part[f"{form}_{metric}"].to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return replace(judged, table=judged.table.assign(**columns))
 
@@ -444,18 +446,20 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
         Lowest likeness, largest loss, and whether every network agrees; missing where nothing was
         judged.
     """
-
-    def _of(name: str) -> list[Any]:
-        values = [value for key, value in row.items() if key == name or key.startswith(f"{name}_")]
-        return [
-            value for value in values if value is not None and value == value
-        ]  # NaN is not itself
-
-    summary: dict[str, Any] = {"loss_png": max(map(float, _of("loss_png")), default=None)}
-    summary |= {name: min(map(float, _of(name)), default=None) for name in LOWEST}
+    names = ("loss_png", *LOWEST, "same_class_16_png", "valid")
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for key, value in row.items():
+        if value is None or value != value:  # NaN is not itself
+            continue
+        for name in names:
+            if key == name or key.startswith(f"{name}_"):
+                values[name].append(value)
+    summary: dict[str, Any] = {"loss_png": max(map(float, values["loss_png"]), default=None)}
+    for name in LOWEST:
+        summary[name] = min(map(float, values[name]), default=None)
     for name in ("same_class_16_png", "valid"):
-        verdicts = [str(value) in ("True", "1", "1.0") for value in _of(name)]
-        summary[name] = all(verdicts) if verdicts else None
+        passed = [str(value) in ("True", "1", "1.0") for value in values[name]]
+        summary[name] = all(passed) if passed else None
     return summary
 
 

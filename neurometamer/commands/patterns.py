@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer fmri patterns``: BOLD runs or betas in, ROI patterns out."""
+"""The command ``neurometamer fmri patterns``: BOLD runs or betas in, ROI patterns out."""
 
 from __future__ import annotations
 

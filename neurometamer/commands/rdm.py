@@ -84,22 +84,24 @@ def read_blocks(file: str | os.PathLike[str]) -> dict[str, Any]:
         When a column or a value is missing, or a stimulus comes twice.
     """
     table = read_table(file, required=["id", "block"], text=["id", "block", "subject"])
-    if empty := [str(stimulus) for stimulus in table["id"][table["block"].fillna("") == ""]]:
-        raise InputError(f"{Path(file).name}: no block for {name_ids(empty)}.")
-    subjects = (
-        table["subject"].astype(str)
-        if "subject" in table.columns
-        else table["id"].map(lambda _: "")
-    )
+    name = Path(file).name
+    is_empty = table["block"].fillna("") == ""
+    if is_empty.any():
+        raise InputError(
+            f"{name}: no block for {name_ids(table['id'][is_empty])}; fill the column."
+        )
+    has_subjects = "subject" in table.columns
+    if not has_subjects:
+        table = table.assign(subject="")
     blocks: dict[str, Any] = {}
-    for subject, part in table.groupby(subjects, sort=False):
+    for subject, part in table.groupby(table["subject"].astype(str), sort=False):
         if again := duplicates(part["id"]):
+            whose = f" {subject}" if has_subjects else ""
             raise InputError(
-                f"{Path(file).name}: more than one block for {name_ids(again)} {subject}".rstrip()
-                + "."
+                f"{name}: more than one block for {name_ids(again)}{whose}; give one row each."
             )
-        blocks[str(subject)] = dict(zip(part["id"], part["block"]))
-    return blocks if "subject" in table.columns else blocks[""]
+        blocks[str(subject)] = dict(zip(part["id"], part["block"], strict=True))
+    return blocks if has_subjects else blocks[""]
 
 
 def read_same_blocks(file: str | os.PathLike[str]) -> dict[str, str]:
@@ -164,15 +166,14 @@ def read_labelled(
     rdms = read_rdms(path, ids=ids, variable=variable, measure=measure, descriptor=descriptor)
     if labels is None:
         return rdms
-    own = [str(value) for value in rdms.rdm_descriptors.get("name", range(1, rdms.n_rdm + 1))]
-    subjects, rois = (_names(label, rdms.n_rdm, own, str(path)) for label in labels)
-    pairs = list(zip(subjects, rois, strict=True))
-    if again := [
-        f"{subject}:{roi}" for i, (subject, roi) in enumerate(pairs) if (subject, roi) in pairs[:i]
-    ]:
+    own = list(map(str, rdms.rdm_descriptors.get("name", range(1, rdms.n_rdm + 1))))
+    subjects = _names(labels[0], rdms.n_rdm, own, str(path))
+    rois = _names(labels[1], rdms.n_rdm, own, str(path))
+    places = [f"{subject}:{roi}" for subject, roi in zip(subjects, rois, strict=True)]
+    if again := duplicates(places):
         raise InputError(
-            f"{path} holds {rdms.n_rdm} RDMs, but {name_ids(dict.fromkeys(again))} names more than "
-            f"one; write a name for each between commas ({path.name}=S1,S2:{rois[0]}), or "
+            f"{path} holds {rdms.n_rdm} RDMs, but {name_ids(again)} names more than one; write a "
+            f"name for each between commas ({path.name}=S1,S2:{rois[0]}), or "
             f"{path.name}=*:{rois[0]} for their own names."
         )
     named = take_conditions(rdms, range(rdms.n_cond))
@@ -207,7 +208,8 @@ def is_foreign(text: str | os.PathLike[str]) -> bool:
     """
     from neurometamer.rsa.files import READERS
 
-    return split_labels(text)[0].suffix.lower() in READERS
+    path, _ = split_labels(text)
+    return path.suffix.lower() in READERS
 
 
 def need_places(rdms: RDMs, text: str | os.PathLike[str]) -> RDMs:
@@ -232,12 +234,10 @@ def need_places(rdms: RDMs, text: str | os.PathLike[str]) -> RDMs:
     """
     lacking = [name for name in ("subject", "roi") if name not in rdms.rdm_descriptors]
     if lacking:
-        path, several = split_labels(text)[0], rdms.n_rdm > 1
-        example = (
-            f"{path}=*:V1' (* takes their {rdms.n_rdm} names in the file)"
-            if several
-            else f"{path}=S1:V1'"
-        )
+        path, _ = split_labels(text)
+        example = f"{path}=S1:V1'"
+        if rdms.n_rdm > 1:
+            example = f"{path}=*:V1' (* takes their {rdms.n_rdm} names in the file)"
         raise InputError(
             f"{path}: the RDMs name no {' and no '.join(lacking)}; write them beside the file: "
             f"--brain '{example}."
@@ -267,7 +267,8 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
     column = next((name for name in ("id", "file") if name in table.columns), None)
     if column is None:
         raise InputError(
-            f"{path} has neither a column id nor file; it has {name_ids(map(str, table.columns))}."
+            f"{path} has neither a column id nor file; it has {name_ids(map(str, table.columns))}. "
+            "Give one of them."
         )
     if table[column].isna().any():
         raise InputError(

@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer searchlight``: files in, a folder of maps and figures out."""
+"""The command ``neurometamer searchlight``: files in, a folder of maps and figures out."""
 
 from __future__ import annotations
 
@@ -177,20 +177,7 @@ def searchlight_files(
     give either a mask (--mask) or a mesh (--mesh).
     """
     chosen = SearchlightOptions(**options)
-    if (mask is None) == (mesh is None):
-        raise InputError("give either a mask (--mask) or a mesh (--mesh).")
-    if (patterns is None) == (betas is None):
-        raise InputError("give either patterns (--patterns) or betas (--betas).")
-    if model_rdms is None and not chosen.kinds and not chosen.reliability:
-        raise InputError(
-            "nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability."
-        )
-    if chosen.kinds and stimuli is None:
-        raise InputError(
-            "--kinds needs --stimuli CSV, which says of which kind and photograph each condition "
-            "is."
-        )
-    hemisphere = _check_drawing(mesh, chosen)
+    hemisphere = _check_request(mask, mesh, patterns, betas, model_rdms, stimuli, chosen)
     places = _open_space(patterns, betas, table, mask, mesh, chosen.radius_mm)
     models = None if model_rdms is None else read_rdms(model_rdms)
     questions = _questions(places, models, stimuli, chosen)
@@ -247,13 +234,31 @@ def searchlight_files(
     return folder
 
 
-def _check_drawing(mesh: str | Path | None, chosen: SearchlightOptions) -> str:
-    """Check how maps are to be drawn before hours are spent on them.
-
-    The result is the hemisphere of a mesh, empty for a volume.
-    """
+def _check_request(
+    mask: object,
+    mesh: str | Path | None,
+    patterns: object,
+    betas: object,
+    model_rdms: object,
+    stimuli: object,
+    chosen: SearchlightOptions,
+) -> str:
+    """Refuse what cannot be mapped or drawn before hours are spent; give a mesh's hemisphere."""
     from neurometamer.figures.brain_maps import SPACES
 
+    if (mask is None) == (mesh is None):
+        raise InputError("give either a mask (--mask) or a mesh (--mesh).")
+    if (patterns is None) == (betas is None):
+        raise InputError("give either patterns (--patterns) or betas (--betas).")
+    if model_rdms is None and not chosen.kinds and not chosen.reliability:
+        raise InputError(
+            "nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability."
+        )
+    if chosen.kinds and stimuli is None:
+        raise InputError(
+            "--kinds needs --stimuli CSV, which says of which kind and photograph each condition "
+            "is."
+        )
     if chosen.space not in SPACES:
         raise unknown_name("space", chosen.space, SPACES)
     if mesh is None:
@@ -281,18 +286,27 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
-    return None if progress is None else lambda done, total: progress(i * total + done, n * total)
+    """Make the progress of one of several maps a part of the whole."""
+    if progress is None:
+        return None
+
+    def _told(done: int, total: int) -> None:
+        progress(i * total + done, n * total)
+
+    return _told
 
 
 def _write_map(
     places: _Space, folder: Path, result: SearchlightMap, record: dict[str, Any], with_p: bool
 ) -> None:
+    """Write a map, its p values and its record."""
     name = result.question.name
-    files = {name: result.values} | (
-        {f"{name}_p": result.p, f"{name}_p_family": result.p_family} if with_p else {}
-    )
-    written = [places.write(folder, map_name, values).name for map_name, values in files.items()]
-    write_json(folder / f"{name}.json", {**record, "map": result.summary, "files": written})
+    values = {name: result.values}
+    if with_p:
+        values[f"{name}_p"] = result.p
+        values[f"{name}_p_family"] = result.p_family
+    files = [places.write(folder, key, value).name for key, value in values.items()]
+    write_json(folder / f"{name}.json", {**record, "map": result.summary, "files": files})
 
 
 def _open_space(
@@ -304,16 +318,13 @@ def _open_space(
 
     if mask is not None:
         inside, affine = read_mask(mask)
-        responses = (
-            read_betas(betas, {"searchlight": mask}, unusable="drop")
-            if betas
-            else read_patterns(patterns)
-        )
+        responses = read_patterns(patterns) if patterns else None
+        if responses is None:
+            responses = read_betas(betas, {"searchlight": mask}, unusable="drop")
         responses, places = mask_places(responses, inside, affine)
         near: Neighborhoods = Spheres(inside, affine, radius_mm)
-        return _Space(
-            near, responses, place_responses(responses, len(near), places), inside, affine
-        )
+        placed = place_responses(responses, len(near), places)
+        return _Space(near, responses, placed, inside, affine)
     surface = read_mesh(mesh)
     near = Disks(*surface, radius_mm)
     if betas is not None and table is None:

@@ -1,4 +1,4 @@
-"""The Python twins of ``neurometamer stimuli``: photographs in, folders of images out."""
+"""The commands ``neurometamer stimuli``: photographs in, folders of images out."""
 
 from __future__ import annotations
 
@@ -336,8 +336,8 @@ def read_photographs(
     StimulusSet
         Stimuli of the kind RE.
     """
-    read = read_images([images], preprocessing, bits=files.bits, icc=files.icc)
-    return read.select(kind="RE")
+    stimuli = read_images([images], preprocessing, bits=files.bits, icc=files.icc)
+    return stimuli.select(kind="RE")
 
 
 def keeping(run: RunOptions, out: Path, files: StimulusFileOptions) -> RunOptions:
@@ -516,10 +516,14 @@ def _refuse_other_controls(out: Path, made: StimulusSet, fresh: bool) -> None:
     there = _made_before(out, fresh)
     if there is None:
         return
-    parts = ("settings", "model_digest", "references", "classes", "mask")
-    same = all(there.provenance.get(name) == _as_read(made.provenance.get(name)) for name in parts)
-    if there.ids != made.ids or not same:
-        raise InputError(f"{out} holds other stimuli; choose another --out.")
+    differing = [] if there.ids == made.ids else ["ids"]
+    for name in ("settings", "model_digest", "references", "classes", "mask"):
+        if there.provenance.get(name) != _as_read(made.provenance.get(name)):
+            differing.append(name)
+    if differing:
+        raise InputError(
+            f"{out} holds other stimuli (other {name_ids(differing)}); choose another --out."
+        )
 
 
 def _as_read(value: Any) -> Any:
@@ -565,13 +569,14 @@ def refuse_other_stimuli(
         "start_images": there.provenance.get("start_images"),
         **there.provenance.get("settings", {}),
     }
-    differing = [
-        name for name, value in settings.items() if name in made and made[name] != _as_read(value)
-    ]
-    differing += (
-        ["model or weights"] if there.provenance.get("model_digest") != model_digest else []
-    )
-    differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
+    differing = []
+    for name, value in settings.items():
+        if name in made and made[name] != _as_read(value):
+            differing.append(name)
+    if there.provenance.get("model_digest") != model_digest:
+        differing.append("model or weights")
+    if set(there.table["reference_id"]) != set(photographs.ids):
+        differing.append("photographs")
     if differing:
         raise InputError(
             f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another "
@@ -637,9 +642,12 @@ def count_kept(out: str | Path) -> tuple[int, int]:
     n_finished, n_unfinished : int
         Files.
     """
-    names = [file.name for file in kept_in(out).glob("*.h5")]
-    unfinished = sum(name.endswith(UNFINISHED) for name in names)
-    return len(names) - unfinished, unfinished
+    n_files = 0
+    n_unfinished = 0
+    for file in kept_in(out).glob("*.h5"):
+        n_files += 1
+        n_unfinished += file.name.endswith(UNFINISHED)
+    return n_files - n_unfinished, n_unfinished
 
 
 def forget(out: str | Path) -> None:
@@ -680,15 +688,13 @@ def recorder(out: str | Path) -> Callable[[str, int, np.ndarray], None]:
     return frame_recorder(Path(out) / "frames")
 
 
-def write_films(out: str | Path, **settings: Any) -> list[Path]:
+def write_films(out: str | Path) -> list[Path]:
     """Write an animation of each image whose frames were kept.
 
     Parameters
     ----------
     out : path-like
         Holds ``frames/<id>/<step>.png``; gets ``animation/<id>.gif``.
-    **settings : object
-        Settings of `stimuli_gen.animation.write_animation`.
 
     Returns
     -------
@@ -697,4 +703,6 @@ def write_films(out: str | Path, **settings: Any) -> list[Path]:
     """
     from stimuli_gen.animation import animate_folder
 
-    return list(animate_folder(Path(out) / "frames", Path(out) / "animation", **settings).values())
+    folder = Path(out)
+    files = animate_folder(folder / "frames", folder / "animation")
+    return list(files.values())

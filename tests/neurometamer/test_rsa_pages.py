@@ -689,7 +689,7 @@ def test_what_cannot_be_drawn_is_named(folder):
         draw_rdms(folder / "brain.h5", images, folder / "page", place=["V2"])
     with pytest.raises(InputError, match="unknown arrangement 'msd'; did you mean 'mds'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", embedding="msd")
-    with pytest.raises(InputError, match="perplexity is of method 'tsne'"):
+    with pytest.raises(InputError, match="perplexity is of embedding 'tsne'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", perplexity=3)
     lost = stimulus_table().assign(file="png/nowhere.png")
     lost.to_csv(folder / "lost.csv", index=False)
