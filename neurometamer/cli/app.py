@@ -145,7 +145,18 @@ def run(words: Sequence[str]) -> int:
             list(words), print_error=False, exit_on_error=False, verbose=False
         )
     except cyclopts.CycloptsError as error:
-        raise _input_error(error) from error
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        message = " ".join(str(error).split())
+        if isinstance(error, cyclopts.RepeatArgumentError):
+            option = error.token.keyword
+            message = f"{option} is given more than once and takes one value; give it once."
+        elif isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+            named = " ".join(["neurometamer", *(error.command_chain or ())])
+            message = f"{error.argument.name} needs a value; give it ({named} --help)."
+        elif isinstance(error, cyclopts.UnusedCliTokensError):
+            message = f"nothing takes {name_ids(error.unused_tokens or ())}; leave that out."
+        raise InputError(message) from error
     code = command(*bound.args, **bound.kwargs)
     return code if isinstance(code, int) else 0
 
@@ -218,24 +229,6 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
         else:
             result = function(**arguments)
     return tell(command, result, arguments)
-
-
-def _input_error(error: cyclopts.CycloptsError) -> InputError:
-    """Say in one line what is wrong with the words of the command line."""
-    import cyclopts
-
-    if isinstance(error.__cause__, InputError):
-        return error.__cause__
-    if isinstance(error, cyclopts.RepeatArgumentError):
-        return InputError(
-            f"{error.token.keyword} is given more than once and takes one value; give it once."
-        )
-    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
-        words = " ".join(["neurometamer", *(error.command_chain or ())])
-        return InputError(f"{error.argument.name} needs a value; give it ({words} --help).")
-    if isinstance(error, cyclopts.UnusedCliTokensError):
-        return InputError(f"nothing takes {name_ids(error.unused_tokens or ())}; leave that out.")
-    return InputError(" ".join(str(error).split()))
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

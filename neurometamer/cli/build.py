@@ -198,7 +198,7 @@ def summary_of(place: str) -> str:
     """
     module, _, name = place.partition(":")
     root = Path(__file__).parents[2]
-    file = root.joinpath(*module.split(".")).with_suffix(".py")
+    file = root / f"{module.replace('.', '/')}.py"
     source = file.read_text(encoding="utf-8")
     match = re.search(rf'^def {name}\(.*?"""(.*?)\n', source, re.S | re.M)
     return plain(match.group(1)).removesuffix('"""') if match else ""
@@ -344,8 +344,17 @@ def form_of(hint: Any) -> Form | None:
     members = _members(hint)
     if len(members) > 1:
         forms = [form for member in members if (form := form_of(member)) is not None]
-        forms.sort(key=_preference)
-        return forms[0] if forms else None
+        # lists, then paths, then text, then others
+        ranks = [
+            lambda form: form.several and not form.marks,
+            lambda form: form.kind is Path and not form.marks,
+            lambda form: form.kind is str and not form.marks,
+            lambda form: True,
+        ]
+        for is_wanted in ranks:
+            for form in filter(is_wanted, forms):
+                return form
+        return None
     (hint,) = members
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
@@ -364,15 +373,6 @@ def form_of(hint: Any) -> Form | None:
         element = form_of(inner[0])
         return None if element is None else dataclasses.replace(element, several=True)
     return None
-
-
-def _preference(form: Form) -> int:
-    """Rank the members of a union: lists, then paths, then text, then others."""
-    if form.marks:
-        return 4
-    if form.several:
-        return 0
-    return {Path: 1, str: 2}.get(form.kind, 3)
 
 
 def parameter_texts(target: Any) -> dict[str, tuple[str, list[str]]]:
@@ -525,7 +525,7 @@ def parameter_of(option: Option) -> inspect.Parameter:
         allow_leading_hyphen=form.kind in (int, float),
         required=option.default is EMPTY,
     )
-    kind = inspect.Parameter.KEYWORD_ONLY
+    kind: Any = inspect.Parameter.KEYWORD_ONLY
     if option.positional:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     annotation = typing.Annotated[hint, asked]

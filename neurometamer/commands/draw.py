@@ -25,6 +25,9 @@ from neurometamer.report import rsa as rsa_page
 from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
+from stimuli_gen.conversion import cannot_use, open_photograph
+from stimuli_gen.photograph_lists import list_photographs
+from stimuli_gen.stimuli import read_stimuli
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -171,7 +174,6 @@ def draw_rdms(
     no images given; use --images FOLDER or --images TABLE.csv.
     """
     from neurometamer.figures.rdms import ARRANGEMENTS
-    from neurometamer.figures.rsa import arrange_stimuli
 
     if embedding not in ARRANGEMENTS:
         raise unknown_name("arrangement", embedding, ARRANGEMENTS)
@@ -197,24 +199,8 @@ def draw_rdms(
         stamp=rsa_page.stamp_text(stamps),
     )
     heat_maps = _heat_maps(shown, chosen[:most])
-    arrangements: list[Picture] = []
-    tables: list[pd.DataFrame] = []
-    scatters = chosen[:MOST_SCATTERS]
-    for number, part in enumerate(scatters, 1):
-        table = arrange_stimuli(
-            part.matrix,
-            shown.ids,
-            method=embedding,
-            seed=seed,
-            perplexity=perplexity,
-        )
-        picture, scores = _scatter(shown, number, part, table)
-        arrangements.append(picture)
-        tables.append(scores)
-        if progress is not None:
-            progress(number, len(scatters))
-    scores = pd.concat(tables, ignore_index=True)
-    scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
+    how = {"method": embedding, "seed": seed, "perplexity": perplexity}
+    arrangements, scores = _scatters(shown, chosen[:MOST_SCATTERS], how, progress)
     write_table(folder / "scatter.csv", scores)
     settings = {
         "bands": column,
@@ -239,12 +225,15 @@ def draw_rdms(
     mean_words = []
     if any(part.who == MEAN for part in chosen):
         mean_words.append("The mean RDM over subjects was computed for this page.")
+    bands_text = "Neither the RDMs nor the images tell categories or kinds: there is one band."
+    if column in BANDS:
+        bands_text = f"Bands: {BANDS[column]}."
     sections = [
         Section(
             key="rdms",
             title="Dissimilarities",
             pictures=heat_maps,
-            text=[_band_words(column), *mean_words, *left_out["rdms"]],
+            text=[bands_text, *mean_words, *left_out["rdms"]],
         ),
         Section(
             key="arrangement",
@@ -253,7 +242,7 @@ def draw_rdms(
             text=left_out["arrangement"],
         ),
     ]
-    near = _nearest(scatters[0], members, column)
+    near = _nearest(chosen[0], members, column)
     return _write_page(shown, path, held, sections, near, scores, record, stamps)
 
 
@@ -354,13 +343,11 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
 
 def _means(placed: Sequence[_Placed]) -> list[_Placed]:
     """Average the RDMs of several subjects, for each place."""
-    parts: dict[str, list[np.ndarray]] = {}
-    for part in placed:
-        parts.setdefault(part.where, []).append(part.matrix)
     means = []
-    for where, matrices in parts.items():
-        if len(matrices) > 1:
-            means.append(_Placed(who=MEAN, where=where, matrix=np.mean(matrices, axis=0)))
+    for where in dict.fromkeys(part.where for part in placed):
+        own = [part.matrix for part in placed if part.where == where]
+        if len(own) > 1:
+            means.append(_Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0)))
     return means
 
 
@@ -421,27 +408,38 @@ def _heat_maps(shown: _Shown, placed: Sequence[_Placed]) -> list[Picture]:
     return pictures
 
 
-def _scatter(
-    shown: _Shown, number: int, part: _Placed, table: pd.DataFrame
-) -> tuple[Picture, pd.DataFrame]:
-    """Draw the stimuli where one RDM places them; give how well they fit."""
-    from neurometamer.figures.rsa import stimulus_scatter
+def _scatters(
+    shown: _Shown,
+    placed: Sequence[_Placed],
+    how: dict[str, Any],
+    progress: Progress | None,
+) -> tuple[list[Picture], pd.DataFrame]:
+    """Draw the stimuli where each RDM places them; say how well they fit."""
+    from neurometamer.figures.rsa import arrange_stimuli, stimulus_scatter
 
-    table = table.assign(category=list(shown.members), kind=shown.stimuli["kind"].tolist())
-    slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
-    name = f"scatter_{number:02d}_{slug}".rstrip("_")
-    words = part.words or "The RDM"
-    drawing = rsa_page.Drawing(
-        name=name,
-        figure=stimulus_scatter(table, shown.pictures, stamp=shown.stamp),
-        numbers={name: table},
-        caption=f"{words}: stimuli that are near each other are represented alike.",
-        alt=f"{len(table)} images placed by their dissimilarities.",
-        small=True,
-    )
-    scores = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
-    scores = scores.assign(rdm=part.title, file=f"figures/{name}.csv")
-    return rsa_page.save_drawing(shown.folder, drawing), scores
+    pictures = []
+    scores = []
+    for number, part in enumerate(placed, 1):
+        table = arrange_stimuli(part.matrix, shown.ids, **how)
+        table = table.assign(category=list(shown.members), kind=shown.stimuli["kind"].tolist())
+        slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
+        name = f"scatter_{number:02d}_{slug}".rstrip("_")
+        words = part.words or "The RDM"
+        drawing = rsa_page.Drawing(
+            name=name,
+            figure=stimulus_scatter(table, shown.pictures, stamp=shown.stamp),
+            numbers={name: table},
+            caption=f"{words}: stimuli that are near each other are represented alike.",
+            alt=f"{len(table)} images placed by their dissimilarities.",
+            small=True,
+        )
+        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
+        score = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
+        scores.append(score.assign(rdm=part.title, file=f"figures/{name}.csv"))
+        if progress is not None:
+            progress(number, len(placed))
+    columns = ["rdm", "method", "measure", "score", "n_negative", "file"]
+    return pictures, pd.concat(scores, ignore_index=True)[columns]
 
 
 def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
@@ -450,12 +448,6 @@ def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
         return []
     names = name_ids([part.title for part in chosen[most:]])
     return [f"{what} of {most} of {len(chosen)} RDMs; not of {names}. Choose with --place."]
-
-
-def _band_words(column: str) -> str:
-    if column == "none":
-        return "Neither the RDMs nor the images tell categories or kinds: there is one band."
-    return f"Bands: {BANDS[column]}."
 
 
 def _write_page(
@@ -531,24 +523,22 @@ def list_pictures(sources: Files) -> pd.DataFrame:
     """
     if not sources:
         raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
-    table = pd.concat([_list_one(Path(source)) for source in sources], ignore_index=True)
+    tables = []
+    for source in map(Path, sources):
+        made = source / "stimuli.h5"
+        if made.is_file():
+            stimuli = read_stimuli(source, in_memory=False).table
+            tables.append(_tidy(stimuli, [str(made)] * len(stimuli)))
+        else:
+            listed = list_photographs(source).table
+            tables.append(_tidy(listed, list(map(str, listed["file"]))))
+    table = pd.concat(tables, ignore_index=True)
     if again := duplicates(table["id"]):
         raise InputError(
             f"images of the same id: {name_ids(again)}; give each once, or a table with the column "
             "id."
         )
     return table
-
-
-def _list_one(source: Path) -> pd.DataFrame:
-    from stimuli_gen.photograph_lists import list_photographs
-    from stimuli_gen.stimuli import read_stimuli
-
-    if source.is_dir() and (source / "stimuli.h5").is_file():
-        table = read_stimuli(source, in_memory=False).table
-        return _tidy(table, [str(source / "stimuli.h5")] * len(table))
-    table = list_photographs(source).table
-    return _tidy(table, list(map(str, table["file"])))
 
 
 def _tidy(table: pd.DataFrame, files: Sequence[str]) -> pd.DataFrame:
@@ -599,15 +589,20 @@ def read_pictures(
         names = list(map(str, own.index))
         if path.suffix == ".h5":
             pictures |= _of_set(path, names)
-        else:
-            pictures[names[0]] = _of_file(path)
+            continue
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; give the column file relative to its table.")
+        try:
+            picture, *_ = open_photograph(path)
+            pictures[names[0]] = _small(picture)
+        except InputError as error:
+            raise cannot_use(path, error, "convert it to an 8-bit PNG.") from error
     return pictures
 
 
 def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read images of a set of stimuli."""
     from PIL import Image
-
-    from stimuli_gen.stimuli import read_stimuli
 
     stimuli = read_stimuli(file, in_memory=False)
     rows = {name: row for row, name in enumerate(stimuli.ids)}
@@ -619,18 +614,6 @@ def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         levels = np.rint(255 * np.clip(channels_last, 0, 1))
         pictures[name] = _small(Image.fromarray(levels.astype(np.uint8)))
     return pictures
-
-
-def _of_file(file: Path) -> np.ndarray:
-    from stimuli_gen.conversion import cannot_use, open_photograph
-
-    if not file.is_file():
-        raise InputError(f"{file} does not exist; the column file is relative to its table.")
-    try:
-        picture, *_ = open_photograph(file)
-        return _small(picture)
-    except InputError as error:
-        raise cannot_use(file, error, "convert it to an 8-bit PNG.") from error
 
 
 def _small(picture: object) -> np.ndarray:

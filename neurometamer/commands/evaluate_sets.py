@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -178,12 +178,12 @@ class _Work:
         self,
         name: str,
         key: Sequence[Any],
-        make: Callable[[MetamerSet], pd.DataFrame],
+        make: Callable[[Sequence[MetamerSet]], pd.DataFrame],
     ) -> pd.DataFrame:
         """Make a table of all sets, piece by piece."""
         parts = []
         for metamers in self.sets:
-            parts.append(self.piece(name, metamers, key, partial(make, metamers)))
+            parts.append(self.piece(name, metamers, key, partial(make, [metamers])))
         return pd.concat(parts, ignore_index=True)
 
     @property
@@ -409,20 +409,18 @@ def _recognize(work: _Work) -> None:
         truth = {name: str(label) for name, label in chosen.truth.items()}
     memory: recognizing.Memory = {}
 
-    def _ask(metamers: MetamerSet) -> pd.DataFrame:
-        return recognizing.recognition_table(
-            work.judges,
-            [metamers],
-            truth=chosen.truth,
-            generators=work.generators,
-            include_untrained=True,
-            run=replace(work.run, progress=None),
-            memory=memory,
-            **questions,
-        )
-
+    ask = partial(
+        recognizing.recognition_table,
+        work.judges,
+        truth=chosen.truth,
+        generators=work.generators,
+        include_untrained=True,
+        run=replace(work.run, progress=None),
+        memory=memory,
+        **questions,
+    )
     key = [questions, truth, [network.digest for network in work.generators]]
-    hits = work.pieces("recognition", key, _ask)
+    hits = work.pieces("recognition", key, ask)
     summary = recognizing.recognition_summary(hits, **work.drawn)
     curves = []
     measures = hits[["ways", "rule"]].drop_duplicates()
@@ -449,12 +447,12 @@ def _measure_quality(work: _Work) -> None:
     """Measure how metamers look."""
     chosen = work.settings
 
-    def _measure(metamers: MetamerSet) -> pd.DataFrame:
+    def _measure(sets: Sequence[MetamerSet]) -> pd.DataFrame:
         with warnings.catch_warnings():
             # the note says it
             warnings.filterwarnings("ignore", message=".*FID is biased.*", category=UserWarning)
             return looks.image_quality(
-                [metamers],
+                sets,
                 metrics=list(chosen.metrics),
                 weights=chosen.metric_weights,
                 run=replace(work.run, progress=None),
@@ -490,18 +488,16 @@ def _diverge(work: _Work) -> None:
     options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
     memory: diverging.Memory = {}
 
-    def _measure(metamers: MetamerSet) -> pd.DataFrame:
-        return diverging.divergence(
-            work.judges,
-            [metamers],
-            stages=chosen.read_at,
-            include_untrained=True,
-            run=replace(work.run, progress=None),
-            memory=memory,
-            **options,
-        )
-
-    work.tables["divergence"] = work.pieces("divergence", [options, chosen.read_at], _measure)
+    measure = partial(
+        diverging.divergence,
+        work.judges,
+        stages=chosen.read_at,
+        include_untrained=True,
+        run=replace(work.run, progress=None),
+        memory=memory,
+        **options,
+    )
+    work.tables["divergence"] = work.pieces("divergence", [options, chosen.read_at], measure)
 
 
 def _state(hits: pd.DataFrame) -> str:
@@ -534,7 +530,8 @@ def _compare_sets(work: _Work) -> None:
     }
     state = _state(hits)
     by_measure = hits.groupby(["stage", "setting", "ways"], sort=False)
-    for (stage, setting, ways), part in by_measure:
+    for measure, part in by_measure:
+        stage, setting, ways = cast("tuple[str, str, int]", measure)
         for raters, who in rated.items():
             scores = model_sets.set_scores(part, raters=raters, validity=state, ways=ways, **who)
             about: dict[str, Any] = {

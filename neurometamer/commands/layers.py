@@ -28,6 +28,7 @@ from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rsatoolbox.rdm import RDMs
 
 
@@ -162,11 +163,7 @@ def layer_files(
     >>> means[["roi", "layer", "similarity"]].round(2).values.tolist()
     [['V1', 'early', 1.0], ['V1', 'late', 0.14], ['LO', 'early', 0.14], ['LO', 'late', 1.0]]
     """
-    from neurometamer.rsa.comparators.table import comparator
     from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.layers.hierarchy import hierarchy_test
-    from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import flexible_models
 
     chosen = LayerOptions(**options)
     files = list(brain)
@@ -175,6 +172,41 @@ def layer_files(
     layers = read_rdms(network, descriptor=descriptor)
     parts = _read_brain(files, ids, descriptor)
     regions = concat_brains(parts)
+    tables = _tables(layers, regions, rois, blocks, chosen, progress)
+    folder = Path(out)
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    settings = asdict(chosen) | {"rois": list(rois)}
+    paths = [Path(network)]
+    for file in files:
+        paths.append(split_labels(file)[0])
+    inputs = {path.name: digest_file(path) for path in paths}
+    if blocks is not None:
+        inputs[Path(blocks).name] = digest_file(blocks)
+    record = provenance(settings, inputs=inputs, tables=sorted(tables))
+    write_json(folder / "layers.json", record)
+    stamps = []
+    for part, path in zip((layers, *parts), paths, strict=True):
+        stamps += rdm_stamps(part, path)
+    stages = [str(stage) for stage in layers.rdm_descriptors["stage"]]
+    write_layer_page(folder, tables, layers=stages, record=record, stamps=stamps)
+    return folder
+
+
+def _tables(
+    layers: RDMs,
+    regions: RDMs,
+    rois: Sequence[str],
+    blocks: str | Path | None,
+    chosen: LayerOptions,
+    progress: Progress | None,
+) -> dict[str, pd.DataFrame]:
+    """Compare layers with regions, weigh layers, and test the order of regions."""
+    from neurometamer.rsa.comparators.table import comparator
+    from neurometamer.rsa.layers.hierarchy import hierarchy_test
+    from neurometamer.rsa.layers.matrix import layer_matrix
+    from neurometamer.rsa.layers.weighted import flexible_models
+
     common: dict[str, Any] = {
         "kind": chosen.kind,
         "by": chosen.comparator,
@@ -221,24 +253,7 @@ def layer_files(
             confidence=chosen.confidence,
             **common,
         )
-    folder = Path(out)
-    for name, table in tables.items():
-        write_table(folder / f"{name}.csv", table)
-    settings = asdict(chosen) | {"rois": list(rois)}
-    paths = [Path(network)]
-    for file in files:
-        paths.append(split_labels(file)[0])
-    inputs = {path.name: digest_file(path) for path in paths}
-    if blocks is not None:
-        inputs[Path(blocks).name] = digest_file(blocks)
-    record = provenance(settings, inputs=inputs, tables=sorted(tables))
-    write_json(folder / "layers.json", record)
-    stamps = []
-    for part, path in zip((layers, *parts), paths, strict=True):
-        stamps += rdm_stamps(part, path)
-    stages = [str(stage) for stage in layers.rdm_descriptors["stage"]]
-    write_layer_page(folder, tables, layers=stages, record=record, stamps=stamps)
-    return folder
+    return tables
 
 
 def _read_brain(

@@ -194,6 +194,11 @@ def searchlight_files(
     maps = []
     drawn = []
     for i, question in enumerate(questions):
+
+        def _told(done: int, total: int, before: int = i) -> None:
+            if progress is not None:
+                progress(before * total + done, len(questions) * total)
+
         result = run_searchlight(
             question,
             places.near,
@@ -201,7 +206,7 @@ def searchlight_files(
             by=chosen.comparator,
             n_permutations=chosen.n_permutations,
             seed=chosen.seed,
-            progress=_share(progress, i, len(questions)),
+            progress=_told,
         )
         maps.append(result)
         _write_map(places, folder, result, record, chosen.n_permutations > 0)
@@ -283,17 +288,6 @@ def _check_names(names: Sequence[str]) -> None:
                 f"({str(error).partition(';')[0]}); "
                 "rename the model's RDM (rdm_descriptors stage, roi or name)."
             ) from error
-
-
-def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
-    """Make the progress of one of several maps a part of the whole."""
-    if progress is None:
-        return None
-
-    def _told(done: int, total: int) -> None:
-        progress(i * total + done, n * total)
-
-    return _told
 
 
 def _write_map(

@@ -485,11 +485,7 @@ def make_controls(
         **options,
     )
     _refuse_other_controls(out, made, files.fresh)
-
-    def _confirm(stimuli: StimulusSet, folder: Path) -> StimulusSet:
-        return confirm_attacks(network, stimuli, folder=folder)
-
-    return _write_stimuli(made, out, files, _confirm)
+    return _write_stimuli(made, out, files, partial(confirm_attacks, network))
 
 
 def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
