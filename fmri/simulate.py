@@ -92,7 +92,7 @@ class SimulatedTruth:
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} "
-                f"conditions and {len(self.voxels)} voxels."
+                f"conditions and {len(self.voxels)} voxels; give one number for each of both."
             )
         need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
 
@@ -621,7 +621,8 @@ def _voxel_betas(
 def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
     """Return shape and affine of the simulated volumes: one empty voxel around everything."""
     last = truth.voxels[["i", "j", "k"]].max()
-    shape = (int(last["i"]) + 2, int(last["j"]) + 2, int(last["k"]) + 2)
+    i, j, k = (int(index) + 2 for index in last)
+    shape = (i, j, k)
     affine = np.diag([VOXEL_SIZE_MM, VOXEL_SIZE_MM, VOXEL_SIZE_MM, 1.0])
     center = (np.array(shape) - 1) / 2
     affine[:3, 3] = -VOXEL_SIZE_MM * center
