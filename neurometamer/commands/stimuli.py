@@ -100,7 +100,7 @@ def make_noise(
     unknown model 'alexnett'; did you mean 'alexnet'
     """
     if nguyen:
-        from stimuli_gen.synthesis.nguyen import Progress
+        from stimuli_gen.synthesis.objectives import Progress
 
         if "step_size" in options:
             raise InputError(
