@@ -47,7 +47,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "rsa.searchlight.runs": ["run_responses"],
         "encoding.generalization": ["fit_encoding"],
-        "behavior.experiment": ["join_key", "write_experiment_page"],
+        "behavior.experiment": ["write_experiment_page"],
+        "behavior.trials": ["join_key"],
         "rsa.compute": [
             "activation_rdms",
             "align_rdms",

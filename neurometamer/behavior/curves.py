@@ -1,20 +1,24 @@
 """Shares of correct answers: one a person, model and stage; curves over stages; confusion matrices.
 
+Trials can be simulated from such shares, to try an analysis or to plan a study.
+
 Units throughout: a proportion of correct answers in [0, 1]; with 16 categories chance is 1/16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import Columns, checked_with
-from neurometamer.behavior.trials import SHOWN, USABLE, spread_photographs
+from neurometamer.arguments import Columns, checked, checked_with
+from neurometamer.behavior.trials import NATURAL, SHOWN, USABLE, spread_photographs
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
+from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 
 CELL = ("observer", "network", "participant", "model", "stage")
@@ -38,7 +42,8 @@ def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
         See `spread_photographs`; the column network is empty for people.
     """
     rows = spread_photographs(trials)
-    return rows.assign(network=rows["participant"].where(rows["observer"] == "network", ""))
+    is_network = rows["observer"] == "network"
+    return rows.assign(network=rows["participant"].where(is_network, ""))
 
 
 _CELLS = Columns(
@@ -65,7 +70,6 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -83,8 +87,10 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
-    means = rows.groupby(list(CELL), sort=False)["correct"].agg(["size", "mean"]).reset_index()
-    return means.rename(columns={"size": "n_trials", "mean": "proportion"})
+    keys = list(CELL)
+    shares = rows.groupby(keys, sort=False)["correct"]
+    cells = shares.agg(n_trials="size", proportion="mean")
+    return cells.reset_index()
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -110,7 +116,6 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -127,13 +132,16 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     rows = spread_photographs(trials)
     keys = ["model", "stage", "stimulus"]
     people = rows[rows["observer"] == "human"].assign(network="")
-    parts, absent = [people], 0
-    for name, own in rows[rows["observer"] == "network"].groupby("participant", sort=False):
-        seen = people[["participant", *keys]].merge(own[[*keys, "correct"]], on=keys, how="left")
-        absent += int(seen["correct"].isna().sum())
+    networks = rows[rows["observer"] == "network"]
+    parts = [people]
+    n_missing = 0
+    for name, own in networks.groupby("participant", sort=False):
+        answers = own[[*keys, "correct"]]
+        seen = people[["participant", *keys]].merge(answers, on=keys, how="left")
+        n_missing += int(seen["correct"].isna().sum())
         seen = seen.dropna(subset=["correct"]).assign(observer="network", network=name)
-        parts.append(seen.assign(correct=seen["correct"].astype(bool)))
-    return _average(pd.concat(parts, ignore_index=True)), absent
+        parts.append(seen.astype({"correct": bool}))
+    return _average(pd.concat(parts, ignore_index=True)), n_missing
 
 
 @checked_with(
@@ -173,11 +181,13 @@ def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     [0.4, 0.6]
     """
     rows = spread_photographs(table)
+    is_network = rows["observer"] == "network"
     rows = rows.assign(
-        network=np.where(rows["observer"] == "network", SOME_NETWORK, ""),
+        network=np.where(is_network, SOME_NETWORK, ""),
         proportion=pd.to_numeric(rows["proportion"], errors="coerce"),
     )
-    return rows[[*CELL, "proportion"]].dropna(subset=["proportion"]).reset_index(drop=True)
+    cells = rows[[*CELL, "proportion"]].dropna(subset=["proportion"])
+    return cells.reset_index(drop=True)
 
 
 @checked_with(tables={"cells": replace(_CELLS, columns=_CELLS.columns[:4])})
@@ -204,7 +214,6 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -217,33 +226,24 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
     >>> select_cells(trial_cells(trials), [], ["late", "early"])["stage"].unique().tolist()
     ['late', 'early']
     """
-    order = {}
+    ranks = pd.DataFrame(index=cells.index)
+    answerers = cells["observer"] + cells["network"]
+    ranks["observer"] = pd.factorize(answerers)[0]
     for role, chosen in (("model", models), ("stage", stages)):
-        known = list(dict.fromkeys(cells[role]))
+        known = list(cells[role].unique())
         for name in chosen:
             if name not in known:
                 raise unknown_name(f"{role} (no usable trial has it)", name, known)
-        order[role] = {name: rank for rank, name in enumerate(chosen or known)}
-    is_chosen = cells["model"].isin(list(order["model"])) & cells["stage"].isin(
-        list(order["stage"])
-    )
-    kept = cells[is_chosen]
-    if kept.empty:
+        order = {name: rank for rank, name in enumerate(chosen or known)}
+        ranks[role] = cells[role].map(order)
+    # those that were not chosen have no rank
+    ranks = ranks.dropna().sort_values(["observer", "model", "stage"], kind="stable")
+    if ranks.empty:
         raise InputError(
             f"no rows of {name_ids(models or ['any model'])} at "
-            f"{name_ids(stages or ['any stage'])}."
+            f"{name_ids(stages or ['any stage'])}; choose others."
         )
-    observers = dict.fromkeys(cells["observer"] + cells["network"])
-    observer_ranks = {name: rank for rank, name in enumerate(observers)}
-    ranks = pd.DataFrame(
-        {
-            "observer": (kept["observer"] + kept["network"]).map(observer_ranks),
-            "model": kept["model"].map(order["model"]),
-            "stage": kept["stage"].map(order["stage"]),
-        }
-    )
-    ranks = ranks.sort_values(["observer", "model", "stage"], kind="stable")
-    return kept.loc[ranks.index].reset_index(drop=True)
+    return cells.loc[ranks.index].reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -281,7 +281,6 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -301,35 +300,44 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     out = groups.agg(n="size", proportion="mean", sd="std").reset_index()
     if sem == "between":
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
-    kinds = cells.groupby(["observer", "network"], sort=False)
-    errors = [_within_sem(part) for _, own in kinds for part in _same_people(own)]
+    errors = []
+    for _, own in cells.groupby(["observer", "network"], sort=False):
+        for models in _with_same_people(own):
+            errors.append(_within_sem(own[own["model"].isin(models)]))
     out = out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left")
     return out.assign(sem_method="within people (Cousineau 2005; Morey 2008)")
 
 
-def _same_people(own: pd.DataFrame) -> list[pd.DataFrame]:
+def _with_same_people(own: pd.DataFrame) -> list[list[str]]:
     """Divide models into sets such that no person saw two of them (different experiments)."""
-    sets: list[tuple[set[str], set[str]]] = []
+    sets: list[tuple[list[str], set[str]]] = []
     for model, rows in own.groupby("model", sort=False):
-        models, people = {str(model)}, set(rows["participant"])
-        for known in [known for known in sets if known[1] & people]:
-            models, people = models | known[0], people | known[1]
-            sets.remove(known)
-        sets.append((models, people))
-    return [own[own["model"].isin(list(models))] for models, _ in sets]
+        models = [str(model)]
+        people = set(rows["participant"])
+        apart = []
+        for known_models, known_people in sets:
+            if known_people & people:
+                models += known_models
+                people |= known_people
+            else:
+                apart.append((known_models, known_people))
+        sets = [*apart, (models, people)]
+    return [models for models, _ in sets]
 
 
 def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
-    wide = own.pivot(index="participant", columns=["model", "stage"], values="proportion").dropna()
-    values = wide.to_numpy(dtype=float)
+    wide = own.pivot(index="participant", columns=["model", "stage"], values="proportion")
+    values = wide.dropna().to_numpy(dtype=float)
     n, n_cells = values.shape
-    centered = values - values.mean(axis=1, keepdims=True)
     variance = np.full(n_cells, np.nan)
     if n > 1 and n_cells > 1:
+        centered = values - values.mean(axis=1, keepdims=True)
         variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
-    names = wide.columns.to_frame(index=False)
-    same = {name: own[name].iloc[0] for name in ("observer", "network")}
-    return names.assign(sem=np.sqrt(variance / max(n, 1)), **same)
+    errors = wide.columns.to_frame(index=False)
+    errors["sem"] = np.sqrt(variance / max(n, 1))
+    for name in ("observer", "network"):
+        errors[name] = own[name].iloc[0]
+    return errors
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -364,7 +372,6 @@ def bootstrap_curves(
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -386,16 +393,21 @@ def bootstrap_curves(
     out = []
     for key, own in rows.assign(image=codes).groupby(list(CURVE), sort=False):
         person, people = pd.factorize(own["participant"])
-        at, shape = (person, own["image"].to_numpy()), (len(people), len(counts))
-        right = csr_matrix((own["correct"].to_numpy(dtype=float), at), shape=shape) @ counts
-        shown = csr_matrix((np.ones(len(own)), at), shape=shape) @ counts
+        cells = (person, own["image"].to_numpy())
+        shape = (len(people), len(counts))
+        is_right = own["correct"].to_numpy(dtype=float)
+        right = csr_matrix((is_right, cells), shape=shape) @ counts
+        shown = csr_matrix((np.ones(len(own)), cells), shape=shape) @ counts
         known = shown > 0
         share = np.where(known, right, 0) / np.where(known, shown, 1)
         n_known = known.sum(axis=0)
-        means = np.where(n_known > 0, share.sum(axis=0) / np.maximum(n_known, 1), np.nan)
+        means = share.sum(axis=0) / np.maximum(n_known, 1)
+        means = np.where(n_known > 0, means, np.nan)
         low, high = percentile_interval(means[:, None], confidence)
-        out.append((*key, len(own), own["image"].nunique(), low[0], high[0]))
-    made = pd.DataFrame(out, columns=[*CURVE, "n_trials", "n_images", "ci_low", "ci_high"])
+        n_images = own["image"].nunique()
+        out.append((*key, len(own), n_images, low[0], high[0]))
+    columns = [*CURVE, "n_trials", "n_images", "ci_low", "ci_high"]
+    made = pd.DataFrame(out, columns=columns)
     return made.assign(method=name_interval(confidence, n_resamples))
 
 
@@ -420,8 +432,11 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
     counts : ndarray of int
         (n_resamples, photographs), how often each was drawn.
     """
-    image = rows["reference_id"].fillna("") if "reference_id" in rows.columns else rows["stimulus"]
-    codes, names = pd.factorize(image.where(image != "", rows["stimulus"]))
+    image = rows["stimulus"]
+    if "reference_id" in rows.columns:
+        reference = rows["reference_id"].fillna("")
+        image = reference.where(reference != "", rows["stimulus"])
+    codes, names = pd.factorize(image)
     return codes, bootstrap_counts(len(names), n_resamples, seed)
 
 
@@ -471,7 +486,6 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -487,17 +501,340 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     """
     rows = model_rows(trials)
     names = list(categories)
-    numbers = pd.Series({name: number for number, name in enumerate(names)})
+    n = len(names)
+    numbers = pd.Series(range(n), index=names)
     out = []
     for key, own in rows.groupby(list(CURVE), sort=False):
-        counts = np.zeros((len(names), len(names)), dtype=int)
         answered = own[own["response"].isin(names)]
-        truth, response = numbers[answered["truth"]], numbers[answered["response"]]
-        np.add.at(counts, (truth.to_numpy(), response.to_numpy()), 1)
+        truth = numbers[answered["truth"]].to_numpy()
+        response = numbers[answered["response"]].to_numpy()
+        counts = np.zeros((n, n), dtype=int)
+        np.add.at(counts, (truth, response), 1)
         shown = own["truth"].map(numbers).value_counts()
-        total = shown.reindex(range(len(names)), fill_value=0).to_numpy()[:, None]
-        share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-        part = {"truth": np.repeat(names, len(names)), "response": names * len(names)}
-        part |= {"n": counts.ravel(), "share": share.ravel()}
-        out.append(pd.DataFrame({**dict(zip(CURVE, key)), **part}))
+        total = shown.reindex(range(n), fill_value=0).to_numpy()[:, None]
+        share = counts / np.maximum(total, 1)
+        share = np.where(total > 0, share, np.nan)
+        part = pd.DataFrame(
+            {
+                **dict(zip(CURVE, key)),
+                "truth": np.repeat(names, n),
+                "response": names * n,
+                "n": counts.ravel(),
+                "share": share.ravel(),
+            }
+        )
+        out.append(part)
     return pd.concat(out, ignore_index=True)
+
+
+# ----------------------------------------------------------------------------------------- profiles
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Profiles:
+    """Complete data of an analysis: `values` (n, n_models, n_stages).
+
+    `excluded` names the people left out and the number of their missing cells.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.participants, profiles.values.shape
+    (['a', 'b', 'c'], (3, 1, 2))
+    """
+
+    values: np.ndarray
+    participants: Sequence[str]
+    models: Sequence[str]
+    stages: Sequence[str]
+    excluded: pd.DataFrame
+
+
+@checked_with(
+    tables={
+        "cells": Columns(
+            "the table of cells",
+            "Make it with trial_cells or proportion_cells.",
+            ("participant", "model", "stage", "proportion"),
+        )
+    }
+)
+def complete_profiles(
+    cells: pd.DataFrame,
+    models: Sequence[str],
+    stages: Sequence[str],
+    *,
+    strict: bool = False,
+    what: str = "",
+) -> Profiles:
+    """Arrange cells as people × models × stages; leave out people with missing cells.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Cells of one kind of observer (and one network), see `trial_cells`.
+    models, stages : sequence of str
+        The levels, in order.
+    strict : bool
+        Refuse missing cells instead of leaving people out.
+    what : str
+        Name of the analysis, for messages and the list of exclusions.
+
+    Returns
+    -------
+    Profiles
+        At least two people; no value missing.
+
+    Raises
+    ------
+    InputError
+        When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people
+        are complete.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.values[:, 0].tolist()
+    [[0.9, 0.4], [0.8, 0.5], [1.0, 0.3]]
+    """
+    if not models or not stages:
+        raise InputError(
+            f"{len(models)} models and {len(stages)} stages; name at least one of each."
+        )
+    wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
+    wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
+    nowhere = [" / ".join(cell) for cell in wanted if cell not in wide.columns]
+    if nowhere:
+        raise InputError(
+            f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have "
+            "trials."
+        )
+    people = list(cells["participant"].unique())
+    wide = wide.reindex(index=people, columns=wanted)
+    gaps = wide.isna()
+    n_gaps = gaps.sum(axis=1)
+    lost = wide.index[n_gaps > 0]
+    if strict and len(lost):
+        cells_lost = wanted[gaps.loc[lost[0]].to_numpy()]
+        words = name_ids(" / ".join(cell) for cell in cells_lost)
+        raise InputError(
+            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. {words}; "
+            "leave out --strict to analyze the others, or choose fewer --models or --stages."
+        )
+    complete = wide.drop(index=lost)
+    if len(complete) < 2:
+        raise InputError(
+            f"{what}: {len(complete)} people have trials in every cell, and at least 2 are needed; "
+            f"{len(lost)} lack cells. Choose fewer --models or --stages."
+        )
+    excluded = []
+    for name in lost:
+        reason = f"{what}: {n_gaps[name]} of {len(wanted)} cells without trials"
+        excluded.append({"participant": name, "reason": reason})
+    shape = (len(complete), len(models), len(stages))
+    return Profiles(
+        values=complete.to_numpy(dtype=float).reshape(shape),
+        participants=[str(name) for name in complete.index],
+        models=list(models),
+        stages=list(stages),
+        excluded=pd.DataFrame(excluded, columns=["participant", "reason"]),
+    )
+
+
+# --------------------------------------------------------------------------------- simulated trials
+
+
+Curves = Mapping[str, Mapping[str, float]]
+
+
+@checked
+def simulate_recognition(
+    people: Curves,
+    networks: Mapping[str, Curves] | None = None,
+    *,
+    photographs: float = 0.95,
+    n_people: int = 20,
+    n_images: int = 400,
+    shared: float = 0.5,
+    spread: float = 0.25,
+    careless: Sequence[float] = (),
+    categories: Sequence[str] = CATEGORIES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Simulate the trials of a recognition experiment laid out as that of Feather et al. (2023).
+
+    Parameters
+    ----------
+    people : mapping of str to mapping of str to float
+        Model to stage to the share of its images that people recognize, in (0, 1).
+    networks : mapping of str to curves, optional
+        Network to the same for that network, which answers every image in every condition.
+    photographs : float
+        Share recognized of unchanged photographs, in (0, 1).
+    n_people, n_images : int
+        Numbers of people and images; each person sees each image once, in a condition drawn at
+        random, after 12 screening trials, with 16 catch trials between.
+    shared : float
+        Share of the variance in difficulty that an image has for all observers, 0 to 1: errors are
+        independent at 0, and on the same images at 1.
+    spread : float
+        Standard deviation of people's ability, in units of the latent normal variable.
+    careless : sequence of float
+        Shares of trials that further people answer at random, one person each.
+    categories : sequence of str
+        Possible answers; images take turns.
+    seed : int
+        Seed of all random numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns participant, observer, phase, stimulus, reference_id, condition, model, stage,
+        truth, response, rt (ms) and data, which is ``"simulated"``: figures and page then say so.
+
+    Raises
+    ------
+    InputError
+        When a share is not between 0 and 1.
+
+    Notes
+    -----
+    An answer is right when √shared · (difficulty of image and condition) + √(1 - shared) · noise <
+    Φ⁻¹(share) + ability, so that shares of correct answers are those asked for (of people: up to
+    their spread). Wrong answers are spread evenly over the other categories.
+
+    Examples
+    --------
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
+    >>> trials.groupby("phase", sort=False).size().to_dict()
+    {'screening': 24, 'main': 32, 'catch': 32}
+    """
+    from scipy.stats import norm
+
+    conditions = [("", NATURAL, photographs), *_flat(people)]
+    answerers = dict(networks or {})
+    given = list(conditions)
+    for curves in answerers.values():
+        given += _flat(curves)
+    shares = np.array([share for *_, share in given])
+    if not ((shares > 0) & (shares < 1)).all() or not 0 <= shared <= 1:
+        raise InputError(
+            f"shares of recognized images lie between {shares.min()} and {shares.max()}, and "
+            "shared "
+            f"is {shared}; give shares between 0 and 1, both excluded."
+        )
+    if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
+        raise InputError(
+            f"{n_people} people and {n_images} images; give at least one observer and one image."
+        )
+    if spread < 0:
+        raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
+    hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
+    hard = np.sqrt(shared) * hard
+    own_noise = np.sqrt(1 - shared)
+    rows = np.arange(n_images)
+    images = [(f"image_{row:03d}", categories[row % len(categories)]) for row in rows]
+    usual = norm.ppf([share for *_, share in conditions])
+    lapses = {f"person_{number:02d}": 0.0 for number in range(n_people)}
+    for number, share in enumerate(careless):
+        lapses[f"careless_{number}"] = share
+    parts = []
+    for name, lapse in lapses.items():
+        random = generator(seed, "person", name)
+        which = random.integers(len(conditions), size=n_images)
+        wanted = usual + spread * random.standard_normal()
+        latent = hard[rows, which] + own_noise * random.standard_normal(n_images)
+        right = latent < wanted[which]
+        shown = [conditions[condition] for condition in which]
+        main = _rows(images, shown, right, lapse, random, categories)
+        screening = _warm_up("screening", 12, lapse, random, categories)
+        catch = _warm_up("catch", 16, lapse, random, categories)
+        main = main.sample(frac=1, random_state=random)
+        trials = pd.concat([screening, main, catch], ignore_index=True)
+        times = 300 + 500 * random.lognormal(0, 0.4, len(trials))
+        parts.append(trials.assign(participant=name, observer="human", rt=np.round(times, 1)))
+    for name, curves in answerers.items():
+        random = generator(seed, "network", name)
+        own = {(model, stage): share for model, stage, share in _flat(curves)}
+        for column, condition in enumerate(conditions):
+            model, stage, share = condition
+            wanted = norm.ppf(own.get((model, stage), share))
+            latent = hard[:, column] + own_noise * random.standard_normal(n_images)
+            trials = _rows(images, [condition] * n_images, latent < wanted, 0.0, random, categories)
+            parts.append(trials.assign(participant=name, observer="network", rt=np.nan))
+    return pd.concat(parts, ignore_index=True).assign(data="simulated")
+
+
+def _flat(curves: Curves) -> list[tuple[str, str, float]]:
+    conditions = []
+    for model, own in curves.items():
+        for stage, share in own.items():
+            conditions.append((model, stage, share))
+    return conditions
+
+
+def _rows(
+    images: Sequence[tuple[str, str]],
+    conditions: Sequence[tuple[str, str, float]],
+    right: np.ndarray,
+    lapse: float,
+    random: np.random.Generator,
+    categories: Sequence[str],
+) -> pd.DataFrame:
+    names, truth = (np.array(part, dtype=object) for part in zip(*images, strict=True))
+    models, stages, _ = zip(*conditions, strict=True)
+    answers = np.array(categories, dtype=object)
+    numbers = np.array([list(categories).index(category) for category in truth])
+    steps = random.integers(1, len(answers), len(images))
+    wrong = answers[(numbers + steps) % len(answers)]
+    guess = answers[random.integers(len(answers), size=len(images))]
+    is_lapse = random.random(len(images)) < lapse
+    response = np.where(right, truth, wrong)
+    shown = [f"{model or 'photograph'}/{stage}" for model, stage, _ in conditions]
+    return pd.DataFrame(
+        {
+            "phase": "main",
+            "stimulus": [f"{condition}/{name}" for condition, name in zip(shown, names)],
+            "reference_id": names,
+            "condition": shown,
+            "model": models,
+            "stage": stages,
+            "truth": truth,
+            "response": np.where(is_lapse, guess, response),
+        }
+    )
+
+
+def _warm_up(
+    phase: str, n: int, lapse: float, random: np.random.Generator, categories: Sequence[str]
+) -> pd.DataFrame:
+    answers = np.array(categories, dtype=object)
+    truth = answers[random.integers(len(answers), size=n)]
+    guess = answers[random.integers(len(answers), size=n)]
+    is_lapse = random.random(n) < lapse
+    rows = pd.DataFrame(
+        {
+            "phase": phase,
+            "stimulus": [f"{phase}_{number}" for number in range(n)],
+            "truth": truth,
+            "response": np.where(is_lapse, guess, truth),
+        }
+    )
+    return rows.assign(reference_id="", condition="", model="", stage="")

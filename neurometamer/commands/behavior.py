@@ -21,8 +21,6 @@ from neurometamer.behavior.agreement import (
 )
 from neurometamer.behavior.anova import (
     CORRECTIONS,
-    Profiles,
-    complete_profiles,
     mixed_anova,
     name_models,
     permutation_table,
@@ -32,8 +30,10 @@ from neurometamer.behavior.anova import (
 from neurometamer.behavior.curves import (
     CURVE,
     SEM_METHODS,
+    Profiles,
     bootstrap_curves,
     cells_on_same_images,
+    complete_profiles,
     confusion_table,
     model_rows,
     proportion_cells,
@@ -41,13 +41,14 @@ from neurometamer.behavior.curves import (
     select_cells,
     trial_cells,
 )
-from neurometamer.behavior.experiment import join_key, write_experiment_page
+from neurometamer.behavior.experiment import write_experiment_page
 from neurometamer.behavior.trials import (
     EXCLUSION_COLUMNS,
     NATURAL,
     Screening,
     check_proportions,
     has_trials,
+    join_key,
     read_recognition,
     screen_trials,
 )

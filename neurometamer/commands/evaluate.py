@@ -20,8 +20,7 @@ from neurometamer.evaluation.model_sets import (
     random_sets,
     run_sets,
 )
-from neurometamer.evaluation.sets import MetamerSet, metamer_set
-from neurometamer.evaluation.sources import read_metamers
+from neurometamer.evaluation.sets import MetamerSet, metamer_set, read_metamers
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table, write_table
 from neurometamer.zoo import GREY, MODELS, load_models, model_entry, weights_by_name

@@ -18,10 +18,10 @@ from neurometamer.evaluation import divergence as diverging
 from neurometamer.evaluation import image_quality as looks
 from neurometamer.evaluation import model_sets, observers
 from neurometamer.evaluation import recognizability as recognizing
+from neurometamer.evaluation.recognizability import chosen_evaluators
 from neurometamer.evaluation.sets import (
     SET_COLUMNS,
     MetamerSet,
-    chosen_evaluators,
     pass_rates,
     states_of,
 )
@@ -52,7 +52,6 @@ TEXT = (
     "said",
     "validity",
     "metric",
-    "why_not",
     "note",
     "comparison",
     "network",
@@ -462,7 +461,7 @@ def _measure_quality(work: _Work) -> None:
     weights = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
     quality = work.pieces("quality", [list(chosen.metrics), weights, work.drawn], _measure)
     work.tables["quality"] = quality
-    is_remark = quality["note"].str.contains("skipped|biased")
+    is_remark = quality["skipped"] | quality["biased"]
     for name, note in zip(quality["name"][is_remark], quality["note"][is_remark], strict=True):
         remark = f"{name}: {note.split('; excluded')[0]}"
         if remark not in work.notes:

@@ -21,14 +21,14 @@ are ours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
+from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.evaluation.model_sets import JOINT
 from neurometamer.evaluation.sets import (
     FLAGS,
@@ -43,7 +43,9 @@ from neurometamer.evaluation.sets import (
 from neurometamer.evaluation.two_by_two import (
     CONTRASTS,
     NO_TEST,
+    Design,
     PermutationTest,
+    read_design,
     relabel,
     sign_flips,
     spread_interval,
@@ -205,9 +207,34 @@ def _checked_hits(
     if hits.empty:
         raise InputError("the table of hits has no rows; give at least one set and evaluator.")
     table = hits[list(_NEEDED)]
-    table = table.assign(members=table["members"].fillna(""), fewer=-table["ways"].astype(int))
+    table = table.assign(
+        members=table["members"].fillna(""),
+        fewer=-table["ways"].astype(int),
+    )
     table = table.astype({"trained": bool, "took_part": bool})
-    _check_sets(table)
+    sets = table[["set", "members", "stage", "setting"]].drop_duplicates()
+    is_joint = sets["members"].str.contains(JOINT, regex=False)
+    if is_joint.any():
+        wrong = sets.loc[is_joint, "set"].unique()
+        raise InputError(
+            f"metamers of several networks together: {name_ids(wrong)}; evaluators see those of "
+            "single networks here. Leave such sets out: hits[~hits['members'].str.contains("
+            f"'{JOINT}', regex=False)]."
+        )
+    is_unknown = sets["members"] == ""
+    if is_unknown.any():
+        wrong = sets.loc[is_unknown, "set"].unique()
+        raise InputError(
+            f"metamers of an unknown network: {name_ids(wrong)}; name it (metamer_set(members=))."
+        )
+    again = table[["members", *CONTEXT, "evaluator", "reference_id"]].duplicated()
+    if again.any():
+        row = table[again].iloc[0]
+        raise InputError(
+            f"'{row['evaluator']}' saw several metamers of '{row['members']}' of the photograph "
+            f"'{row['reference_id']}' at one stage and setting ({row['stage']}, {row['setting']}); "
+            "give one set."
+        )
     table["chosen"] = table["evaluator"].isin(_chosen(table, evaluators, include_untrained))
     if not include_untrained:
         table["chosen"] &= table["trained"]
@@ -229,168 +256,47 @@ def _checked_hits(
     return table.reset_index(drop=True)
 
 
-def _check_sets(table: pd.DataFrame) -> None:
-    sets = table[["set", "members", "stage", "setting"]].drop_duplicates()
-    if wrong := sets.loc[sets["members"].str.contains(JOINT, regex=False), "set"].unique().tolist():
-        raise InputError(
-            f"metamers of several networks together: {name_ids(wrong)}; evaluators see those "
-            "of single networks here. Leave such sets out: "
-            f"hits[~hits['members'].str.contains('{JOINT}', "
-            "regex=False)]."
-        )
-    if wrong := sets.loc[sets["members"] == "", "set"].unique().tolist():
-        raise InputError(
-            f"metamers of an unknown network: {name_ids(wrong)}; name it (metamer_set(members=))."
-        )
-    keys = ["members", *CONTEXT, "evaluator", "reference_id"]
-    if (again := table[keys].duplicated()).any():
-        row = table[again].iloc[0]
-        raise InputError(
-            f"'{row['evaluator']}' saw several metamers of '{row['members']}' of the photograph "
-            f"'{row['reference_id']}' at one stage and setting ({row['stage']}, {row['setting']}); "
-            "give one set."
-        )
-
-
 def _chosen(
     table: pd.DataFrame, evaluators: str | Sequence[str], include_untrained: bool
 ) -> list[str]:
     """List the names of the chosen evaluators; there is at least one."""
-    usable = sorted(set(table.loc[table["trained"] | include_untrained, "evaluator"]))
+    is_usable = table["trained"] | include_untrained
+    usable = sorted(set(table.loc[is_usable, "evaluator"]))
     if not usable:
         raise InputError(
             "all evaluators have random weights; give trained networks, or include_untrained=True."
         )
-    if not isinstance(evaluators, str):
-        for name in evaluators:
-            if name not in set(table["evaluator"]):
-                raise unknown_name("evaluator", name, sorted(set(table["evaluator"])))
-        if wrong := [name for name in evaluators if name not in usable]:
-            raise InputError(
-                f"evaluators with random weights: {name_ids(wrong)}; choose others, or "
-                "include_untrained=True."
-            )
-        if not len(evaluators):
-            raise InputError("name at least one evaluator.")
-        return list(evaluators)
-    if evaluators not in EVALUATORS:
-        raise unknown_name("choice of evaluators", evaluators, EVALUATORS)
+    if isinstance(evaluators, str):
+        return _chosen_by_rule(table, evaluators, usable)
+    if not len(evaluators):
+        raise InputError("no evaluator is named; name at least one evaluator, or 'others'.")
+    known = sorted(set(table["evaluator"]))
+    for name in evaluators:
+        if name not in known:
+            raise unknown_name("evaluator", name, known)
+    wrong = [name for name in evaluators if name not in usable]
+    if wrong:
+        raise InputError(
+            f"evaluators with random weights: {name_ids(wrong)}; choose others, or "
+            "include_untrained=True."
+        )
+    return list(evaluators)
+
+
+def _chosen_by_rule(table: pd.DataFrame, rule: str, usable: Sequence[str]) -> list[str]:
+    if rule not in EVALUATORS:
+        raise unknown_name("choice of evaluators", rule, EVALUATORS)
     generators: set[str] = set()
-    if evaluators == "outside":
-        generators = {*table["members"], *table.loc[table["took_part"], "evaluator"]}
-    if not (chosen := [name for name in usable if name not in generators]):
+    if rule == "outside":
+        took_part = table.loc[table["took_part"], "evaluator"]
+        generators = {*table["members"], *took_part}
+    chosen = [name for name in usable if name not in generators]
+    if not chosen:
         raise InputError(
             f"all evaluators are generators ({name_ids(usable)}); give other networks too, or use "
             "evaluators='others'."
         )
     return chosen
-
-
-# --------------------------------------------------------------------------------------- the design
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Design:
-    """Two factors of the generators, and an optional factor of the evaluators."""
-
-    factors: tuple[str, str]
-    levels: tuple[tuple[str, str], tuple[str, str]]
-    cells: Mapping[str, int]
-    evaluator_factor: str = ""
-    evaluator_levels: tuple[str, ...] = ()
-    level_of: Mapping[str, str] = field(default_factory=dict)
-
-    def names(self, cell: int) -> tuple[str, str]:
-        return self.levels[0][cell // 2], self.levels[1][cell % 2]
-
-    def effect(self, kind: str) -> tuple[str, str]:
-        """Name an effect and its contrast."""
-        (a1, a2), (b1, b2) = self.levels
-        if kind == "interaction":
-            return kind, f"({a1} {b1} - {a1} {b2}) - ({a2} {b1} - {a2} {b2})"
-        if kind == "a":
-            return self.factors[0], f"{a1} - {a2}"
-        return self.factors[1], f"{b1} - {b2}"
-
-
-def _design(
-    table: pd.DataFrame,
-    networks: pd.DataFrame,
-    factors: Sequence[str] | Mapping[str, Sequence[str]],
-    evaluator_factor: str | None,
-) -> _Design:
-    """Find each generator's cell and each evaluator's level."""
-    names = [] if isinstance(factors, str) else list(factors)
-    if len(set(names)) != 2 or len(names) != 2 or {"interaction", "network"} & set(names):
-        raise InputError(f"two factors are needed, such as ('training', 'color'), not {factors!r}.")
-    _check_networks(table, networks, [*names, *([evaluator_factor] if evaluator_factor else [])])
-    generators = sorted(set(table["members"]))
-    given = factors if isinstance(factors, Mapping) else {}
-    first, second = (_values(networks, factor, generators) for factor in names)
-    a = _levels(names[0], first, given.get(names[0]))
-    b = _levels(names[1], second, given.get(names[1]))
-    cells = {name: 2 * a.index(first[name]) + b.index(second[name]) for name in generators}
-    if empty := [
-        f"{a[cell // 2]} {b[cell % 2]}" for cell in range(4) if cell not in cells.values()
-    ]:
-        raise InputError(
-            f"no generator is {', '.join(empty)} ({' and '.join(names)}); each cell needs one."
-        )
-    design = _Design(factors=(names[0], names[1]), levels=(a, b), cells=cells)
-    if not evaluator_factor:
-        return design
-    evaluators = sorted(set(table.loc[table["chosen"], "evaluator"]))
-    level_of = _values(networks, evaluator_factor, evaluators)
-    levels = _levels(evaluator_factor, level_of, given.get(evaluator_factor))
-    return replace(
-        design, evaluator_factor=evaluator_factor, evaluator_levels=levels, level_of=level_of
-    )
-
-
-def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequence[str]) -> None:
-    need_columns(
-        networks, ["network", *columns], "the table of networks", "Give one row a network."
-    )
-    if again := duplicates(networks["network"]):
-        raise InputError(
-            f"networks named more than once in the table of networks: {name_ids(again)}."
-        )
-    known = {*table["members"], *table["evaluator"]}
-    if unknown := [name for name in networks["network"] if name not in known]:
-        raise InputError(
-            f"networks that neither generated nor evaluated anything: {name_ids(unknown)}; correct "
-            "the name."
-        )
-
-
-def _values(networks: pd.DataFrame, factor: str, names: Sequence[str]) -> dict[str, str]:
-    """Read one factor of the networks called `names`."""
-    values = networks.set_index("network")[factor]
-    if missing := [name for name in names if name not in values.index]:
-        raise InputError(
-            f"the table of networks does not name {name_ids(missing)}; say what they are "
-            f"({factor})."
-        )
-    values = values.loc[list(names)]
-    if empty := values.index[values.isna() | (values.astype(str).str.strip() == "")].tolist():
-        raise InputError(f"{factor} is missing of {name_ids(empty)}; fill it in.")
-    return {str(name): str(value) for name, value in values.items()}
-
-
-def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None) -> tuple[str, str]:
-    """Find the two levels of a factor, in the order given, else by the alphabet."""
-    levels = sorted(set(values.values()))
-    if len(levels) != 2:
-        raise InputError(
-            f"{factor} has {len(levels)} level(s) ({name_ids(levels)}) among the networks; two are "
-            "needed."
-        )
-    if order is None:
-        return levels[0], levels[1]
-    ordered = list(map(str, order))
-    if sorted(ordered) != levels:
-        raise InputError(f"{factor} has the levels {name_ids(levels)}, not {name_ids(ordered)}.")
-    return ordered[0], ordered[1]
 
 
 # --------------------------------------------------------------------------------------- the scores
@@ -410,7 +316,8 @@ class _View:
         The shape is (photographs, generators).
         """
         values = self.scores.to_numpy(dtype=float)
-        return values[np.isfinite(values).all(axis=1)]
+        there = np.isfinite(values)
+        return values[there.all(axis=1)]
 
     def any(self) -> np.ndarray:
         """Select the photographs that some generator has a score of.
@@ -418,7 +325,8 @@ class _View:
         The shape is (photographs, generators), with NaN where a generator has no score.
         """
         values = self.scores.to_numpy(dtype=float)
-        return values[np.isfinite(values).any(axis=1)]
+        there = np.isfinite(values)
+        return values[there.any(axis=1)]
 
 
 def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
@@ -426,8 +334,14 @@ def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
 
     Photographs and generators are all those of `part`, with NaN where there is no row.
     """
-    scores = rows.pivot_table(index="reference_id", columns="members", values="hit", aggfunc="mean")
-    photographs, generators = sorted(set(part["reference_id"])), sorted(set(part["members"]))
+    scores = rows.pivot_table(
+        index="reference_id",
+        columns="members",
+        values="hit",
+        aggfunc="mean",
+    )
+    photographs = sorted(set(part["reference_id"]))
+    generators = sorted(set(part["members"]))
     return _View(
         level=level,
         scores=scores.reindex(index=photographs, columns=generators),
@@ -435,28 +349,35 @@ def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
     )
 
 
-def _views(part: pd.DataFrame, design: _Design, validity: str) -> list[_View]:
+def _views(part: pd.DataFrame, design: Design, validity: str) -> list[_View]:
     """Return the views of all evaluators, and of those of each level of the evaluator factor."""
-    rows = part[part["chosen"] & ~part["took_part"] & (states_of(part["valid"]) == validity)]
+    is_counted = part["chosen"] & ~part["took_part"]
+    in_state = states_of(part["valid"]) == validity
+    rows = part[is_counted & in_state]
+    views = [_view(part, rows, ALL_EVALUATORS)]
     levels = rows["evaluator"].map(design.level_of)
-    views = [_view(part, rows[levels == level], level) for level in design.evaluator_levels]
-    return [_view(part, rows, ALL_EVALUATORS), *views]
+    for level in design.evaluator_levels:
+        views.append(_view(part, rows[levels == level], level))
+    return views
 
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    for key, part in table.groupby(list(CONTEXT), sort=False, dropna=False):
-        yield dict(zip(CONTEXT, key, strict=True)), part
+    for values, part in table.groupby(list(CONTEXT), sort=False, dropna=False):
+        context = dict(zip(CONTEXT, values, strict=True))
+        yield context, part
 
 
-def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> str:
+def _lost(part: pd.DataFrame, view: _View, design: Design, validity: str) -> str:
     """Say why no photograph has a score of every generator.
 
     The message names the generators that have no score at all.
     """
-    present = {design.cells[name] for name in view.scores.columns}
-    if gone := [cell for cell in range(4) if cell not in present]:
-        kinds = ", ".join(" ".join(design.names(cell)) for cell in gone)
-        return f"no metamers of a network that is {kinds} at this stage; stages are joined by name"
+    scores = view.scores
+    present = [design.cells[name] for name in scores.columns]
+    gone = [cell for cell in range(4) if cell not in present]
+    if gone:
+        words = ", ".join(" ".join(design.names(cell)) for cell in gone)
+        return f"no metamers of a network that is {words} at this stage; stages are joined by name"
     metamers = part.drop_duplicates(["members", "reference_id"])
     counts = pd.Series(states_of(metamers["valid"]) == validity)
     has_some = counts.groupby(metamers["members"].to_numpy()).any()
@@ -464,23 +385,14 @@ def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> st
         return no_valid_note(pass_rates(metamers))
     if not has_some.any():
         return f"no {validity} metamer"
-    if none := has_some.index[~has_some].tolist():
+    if not has_some.all():
+        none = has_some.index[~has_some]
         return f"no {validity} metamer of {name_ids(none)}"
-    scores = view.scores
-    if unseen := scores.columns[scores.isna().all(axis=0)].tolist():
+    is_unseen = scores.isna().all(axis=0)
+    if is_unseen.any():
+        unseen = scores.columns[is_unseen]
         return f"no evaluator is left for {name_ids(unseen)}"
-    return (
-        f"no photograph has a {validity} metamer of every one of the {view.scores.shape[1]} "
-        "networks"
-    )
-
-
-def _checked(
-    hits: pd.DataFrame, evaluators: str | Sequence[str], include_untrained: bool, validity: str
-) -> pd.DataFrame:
-    if validity not in STATES:
-        raise unknown_name("validity", validity, STATES)
-    return _checked_hits(hits, evaluators, include_untrained)
+    return f"no photograph has a {validity} metamer of every one of the {scores.shape[1]} networks"
 
 
 # ---------------------------------------------------------------------------------------- the cells
@@ -586,8 +498,10 @@ def observer_conditions(
     >>> observer_conditions(hits, networks, n_resamples=0)[["a", "b", "value"]].values.tolist()
     [['blur', 'gray', 1.0], ['blur', 'rgb', 1.0], ['sharp', 'gray', 0.0], ['sharp', 'rgb', 0.0]]
     """
-    table = _checked(hits, evaluators, include_untrained, validity)
-    design = _design(table, networks, factors, evaluator_factor)
+    if validity not in STATES:
+        raise unknown_name("validity", validity, STATES)
+    table = _checked_hits(hits, evaluators, include_untrained)
+    design = read_design(table, networks, factors, evaluator_factor)
     rows = []
     for context, part in _contexts(table):
         for view in _views(part, design, validity):
@@ -612,18 +526,28 @@ def _cell(
     cell: int,
     part: pd.DataFrame,
     view: _View,
-    design: _Design,
+    design: Design,
     values: np.ndarray,
     n_resamples: int,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
     """Describe one cell; `values` has the scores of all generators."""
-    in_cell = np.array([design.cells[name] == cell for name in view.scores.columns], dtype=bool)
+    in_cell = [design.cells[name] == cell for name in view.scores.columns]
     own = view.scores.columns[in_cell].tolist()
-    values = values[:, in_cell]
-    there = np.isfinite(values).any(axis=1)
-    value, low, high = _cell_mean(values, n_resamples, confidence, seed)
+    values = values[:, np.array(in_cell, dtype=bool)]
+    n_images = int(np.isfinite(values).any(axis=1).sum())
+    value = low = high = np.nan
+    if values.size:
+        # over photographs, then over the generators that have an image; the first row is the data
+        once = np.ones((1, len(values)), dtype=int)
+        drawn = bootstrap_counts(len(values), n_resamples, seed)
+        means = resampled_means(values, np.concatenate([once, drawn]))
+        generators = np.ones((1, values.shape[1]), dtype=int)
+        overall = resampled_means(means.T, generators)[0]
+        value = float(overall[0])
+        ends = percentile_interval(overall[1:, None], confidence)
+        low, high = (float(end[0]) for end in ends)
     metamers = part[part["members"].isin(own)].drop_duplicates(["members", "reference_id"])
     rates = pass_rates(metamers)
     a, b = design.names(cell)
@@ -636,30 +560,12 @@ def _cell(
         "n_generators": len(own),
         "generators": JOINT.join(own),
         "n_evaluators": view.n_evaluators,
-        "n_images": int(there.sum()),
-        "n_excluded": len(view.scores) - int(there.sum()),
+        "n_images": n_images,
+        "n_excluded": len(view.scores) - n_images,
         "n_metamers": rates.pop("n_images"),
         **rates,
         "note": "",
     }
-
-
-def _cell_mean(
-    values: np.ndarray, n_resamples: int, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """Average (photographs, generators) over photographs, then generators.
-
-    The interval is over photographs.
-    """
-    if not values.size:
-        return np.nan, np.nan, np.nan
-    once = np.ones((1, len(values)), dtype=int)
-    counts = np.concatenate([once, bootstrap_counts(len(values), n_resamples, seed)])
-    means = resampled_means(values, counts)
-    # the mean over generators leaves out those without an image
-    overall = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[0]
-    low, high = percentile_interval(overall[1:, None], confidence)
-    return float(overall[0]), float(low[0]), float(high[0])
 
 
 # -------------------------------------------------------------------------------------- the effects
@@ -782,8 +688,10 @@ def observer_tests(
     >>> table.loc[table["unit"] == "images", ["effect", "value"]].values.tolist()
     [['training', 1.0], ['color', 0.0], ['interaction', 0.0]]
     """
-    table = _checked(hits, evaluators, include_untrained, validity)
-    design = _design(table, networks, factors, evaluator_factor)
+    if validity not in STATES:
+        raise unknown_name("validity", validity, STATES)
+    table = _checked_hits(hits, evaluators, include_untrained)
+    design = read_design(table, networks, factors, evaluator_factor)
     options = {
         "n_permutations": n_permutations,
         "n_resamples": n_resamples,
@@ -792,7 +700,16 @@ def observer_tests(
     }
     rows: list[dict[str, Any]] = []
     for context, part in _contexts(table):
-        for view in _with_difference(_views(part, design, validity)):
+        views = _views(part, design, validity)
+        if design.evaluator_levels:
+            _, first, second = views
+            difference = _View(
+                level=f"{first.level} - {second.level}",
+                scores=first.scores - second.scores,
+                n_evaluators=first.n_evaluators + second.n_evaluators,
+            )
+            views.append(difference)
+        for view in views:
             labels = {
                 **context,
                 "validity": validity,
@@ -809,27 +726,15 @@ def observer_tests(
     return pd.DataFrame(rows)
 
 
-def _with_difference(views: list[_View]) -> list[_View]:
-    """Add the difference between the two levels of evaluators."""
-    if len(views) < 3:
-        return views
-    first, second = views[1:]
-    difference = _View(
-        level=f"{first.level} - {second.level}",
-        scores=first.scores - second.scores,
-        n_evaluators=first.n_evaluators + second.n_evaluators,
-    )
-    return [*views, difference]
-
-
 def _effects(
-    view: _View, design: _Design, unit: str, paired: bool, options: Mapping[str, Any]
+    view: _View, design: Design, unit: str, paired: bool, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Test the three effects of one view over one unit."""
     cells = np.array([design.cells[name] for name in view.scores.columns])
     values = view.shared() if paired or unit == "images" else view.any()
-    is_full = set(cells.tolist()) == set(range(4))
-    usable = values.size > 0 and is_full and bool(np.isfinite(values).any(axis=0).all())
+    is_usable = values.size > 0 and set(cells.tolist()) == set(range(4))
+    if is_usable:
+        is_usable = bool(np.isfinite(values).any(axis=0).all())
     test_over = {"images": _over_images, "generators": _over_generators}[unit]
     numbers = {
         "n_generators": len(cells),
@@ -838,13 +743,21 @@ def _effects(
         "n_excluded": len(view.scores) - len(values),
     }
     rows = []
-    for kind in CONTRASTS:
-        effect, contrast = design.effect(kind)
+    for name in CONTRASTS:
+        effect, contrast = design.effect(name)
         value = low = high = np.nan
-        test, note = NO_TEST, ""
-        if usable:
-            value, low, high, test = test_over(values, cells, kind, options)
-            note = _few(test, unit, numbers)
+        test = NO_TEST
+        note = ""
+        if is_usable:
+            value, low, high, test = test_over(values, cells, name, options)
+            if np.isnan(test.p):
+                note = (
+                    "one network in every cell: nothing tells the interaction from chance between "
+                    "networks"
+                )
+            elif test.p_min > _LEVEL:
+                n_units = numbers[f"n_{unit}"]
+                note = f"p cannot be below {test.p_min:.3g} with {n_units} {unit}"
         rows.append(
             {
                 "effect": effect,
@@ -862,42 +775,42 @@ def _effects(
                 "note": note,
             }
         )
-    corrected = correct_p(np.array([row["p"] for row in rows]), "holm")
-    for row, p in zip(rows, corrected, strict=True):
+    p_values = np.array([row["p"] for row in rows])
+    for row, p in zip(rows, correct_p(p_values, "holm"), strict=True):
         row["p_holm"] = p
     return rows
 
 
 def _over_images(
-    values: np.ndarray, cells: np.ndarray, kind: str, options: Mapping[str, Any]
+    values: np.ndarray, cells: np.ndarray, contrast: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
     """Compute the effect photograph by photograph."""
-    weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
+    n_in_cell = np.bincount(cells, minlength=4)
+    weights = np.array(CONTRASTS[contrast]) / n_in_cell
     effects = values @ weights[cells]
-    counts = bootstrap_counts(len(effects), options["n_resamples"], options["seed"])
+    seed = options["seed"]
+    counts = bootstrap_counts(len(effects), options["n_resamples"], seed)
     means = resampled_means(effects[:, None], counts)
-    low, high = percentile_interval(means, options["confidence"])
-    test = sign_flips(effects, options["n_permutations"], seed=options["seed"])
-    return float(effects.mean()), float(low[0]), float(high[0]), test
+    ends = percentile_interval(means, options["confidence"])
+    low, high = (float(end[0]) for end in ends)
+    test = sign_flips(effects, options["n_permutations"], seed=seed)
+    return float(effects.mean()), low, high, test
 
 
 def _over_generators(
-    values: np.ndarray, cells: np.ndarray, kind: str, options: Mapping[str, Any]
+    values: np.ndarray, cells: np.ndarray, contrast: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
     """Score each generator, and compare the scores."""
-    scores = resampled_means(values, np.ones((1, len(values)), dtype=int))[0]
-    weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
-    low, high = spread_interval(scores, cells, kind, options["confidence"])
-    test = relabel(scores, cells, kind, options["n_permutations"], seed=options["seed"])
+    once = np.ones((1, len(values)), dtype=int)
+    scores = resampled_means(values, once)[0]
+    n_in_cell = np.bincount(cells, minlength=4)
+    weights = np.array(CONTRASTS[contrast]) / n_in_cell
+    low, high = spread_interval(scores, cells, contrast, options["confidence"])
+    test = relabel(
+        scores,
+        cells,
+        contrast,
+        options["n_permutations"],
+        seed=options["seed"],
+    )
     return float(scores @ weights[cells]), low, high, test
-
-
-def _few(test: PermutationTest, unit: str, numbers: Mapping[str, int]) -> str:
-    """Return a note where p cannot be small."""
-    if np.isnan(test.p):
-        return (
-            "one network in every cell: nothing tells the interaction from chance between networks"
-        )
-    if test.p_min <= _LEVEL:
-        return ""
-    return f"p cannot be below {test.p_min:.3g} with {numbers[f'n_{unit}']} {unit}"

@@ -23,7 +23,7 @@ from neurometamer.commands.metamers import make_metamers, make_null
 from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table
-from neurometamer.evaluation.sources import read_metamer_set, read_metamers
+from neurometamer.evaluation.sets import read_metamer_set, read_metamers
 from neurometamer.provenance import digest
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table

@@ -30,8 +30,9 @@ from neurometamer.evaluation.recognizability import (
     recognition_table,
     recognizability,
     recognizability_curves,
+    seen_by,
 )
-from neurometamer.evaluation.sets import metamer_set, resampled_means, seen_by, summarize
+from neurometamer.evaluation.sets import metamer_set, resampled_means, summarize
 from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
@@ -322,7 +323,7 @@ def test_image_quality_of_real_metamers(made):
     table = image_quality_table(made.sets[:2], metrics=["ssim", "tv", "lpips"])
     assert len(table) == 2 * 3 * 4
     assert (
-        table.loc[table["metric"] == "lpips", "why_not"].str.startswith("skipped: weights missing")
+        table.loc[table["metric"] == "lpips", "note"].str.startswith("skipped: weights missing")
     ).all()
     found = image_quality(made.sets[:2], metrics=["ssim", "tv", "lpips"], n_resamples=50)
     assert found.groupby("metric")["arrow"].unique().map(list).to_dict() == {

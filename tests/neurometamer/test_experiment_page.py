@@ -19,13 +19,12 @@ import pytest
 from PIL import Image
 
 from neurometamer.behavior.experiment import (
-    ANSWER_COLUMNS,
     MASKS,
     assign_conditions,
-    join_key,
     list_of,
     write_experiment_page,
 )
+from neurometamer.behavior.trials import ANSWER_COLUMNS, join_key
 from neurometamer.errors import InputError
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import StimulusSet, read_png, write_stimuli
