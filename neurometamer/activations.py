@@ -65,6 +65,8 @@ class Activations:
     ... )
     >>> len(activations), activations.read("conv1").shape
     (4, (4, 3))
+    >>> activations
+    Activations(ids=4: cat, dog, cup …, stages=('conv1',), n_units='3 in all', in_memory='0.0 MiB')
     """
 
     ids: tuple[str, ...]
@@ -77,21 +79,42 @@ class Activations:
     def __post_init__(self) -> None:
         check_fields(self)
         if again := duplicates(self.ids):
-            raise InputError(f"activations: repeated stimulus id(s) {name_ids(again)}.")
+            raise InputError(
+                f"activations: repeated stimulus id(s) {name_ids(again)}; give each stimulus once."
+            )
         if self.arrays is None and self.path is None:
-            raise InputError("activations need their values: arrays in memory or a path.")
+            raise InputError(
+                f"activations of {len(self.stages)} stages have no values; give arrays in memory, "
+                "or the path of a file."
+            )
         for stage in self.stages:
+            if self.arrays is None:
+                continue
+            array = self.arrays.get(stage)
+            shape = None if array is None else array.shape
             expected = (len(self.ids), self.n_units.get(stage))
-            if self.arrays is not None and (
-                stage not in self.arrays or self.arrays[stage].shape != expected
-            ):
+            if shape != expected:
                 raise InputError(
-                    f"activations: stage '{stage}' has no array of shape (stimuli, units) = "
-                    f"{expected}."
+                    f"activations: the array of stage '{stage}' has the shape {shape}; give one of "
+                    f"shape (stimuli, units) = {expected}."
                 )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _summary(self) -> dict[str, Any]:
+        names = ("model", "weights", "trained")
+        shown = {name: self.provenance[name] for name in names if name in self.provenance}
+        shown["ids"] = self.ids
+        shown["stages"] = self.stages
+        n_units = sum(self.n_units[stage] for stage in self.stages)
+        shown["n_units"] = f"{n_units} in all"
+        if self.arrays is None:
+            shown["path"] = str(self.path)
+        else:
+            n_bytes = sum(array.nbytes for array in self.arrays.values())
+            shown["in_memory"] = f"{n_bytes / 2**20:.1f} MiB"
+        return shown
 
     def read(self, stage: str) -> np.ndarray:
         """Return one stage's responses.
@@ -117,12 +140,15 @@ class Activations:
         if self.arrays is not None:
             return self.arrays[stage]
         with open_hdf5(str(self.path)) as file:
-            return file[_dataset(json.loads(file.attrs["stages"]), stage)][...]
+            stages = json.loads(file.attrs["stages"])
+            return file[_dataset(stages, stage)][...]
 
 
 def _dataset(stages: Sequence[str], stage: str) -> str:
     """Name datasets by number: a stage's name may hold a slash."""
-    return f"stages/{list(stages).index(stage):03d}"
+    names = list(stages)
+    number = names.index(stage)
+    return f"stages/{number:03d}"
 
 
 @checked
@@ -198,17 +224,15 @@ def compute_activations(
         if is_done:
             return read_activations(path)
     if path is None:
-        arrays: dict[str, np.ndarray] = {}
-        stream_activations(
-            model,
-            stimuli,
-            ordered,
-            lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
-            run=run,
+        arrays = stream_activations(
+            model, stimuli, ordered, lambda stage, shape: np.empty(shape, "f4"), run=run
         )
-        n_units = {stage: arrays[stage].shape[1] for stage in ordered}
         return Activations(
-            ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays
+            ids=stimuli.ids,
+            stages=ordered,
+            n_units={stage: arrays[stage].shape[1] for stage in ordered},
+            provenance=provenance,
+            arrays=arrays,
         )
     with _new_file(path, stimuli.ids, ordered, provenance) as create:
         stream_activations(model, stimuli, ordered, create, run=run)
@@ -243,7 +267,10 @@ def plan_activations(
     """
     requested = tuple(model.stages) if stages is None else tuple(stages)
     if not requested or not len(stimuli):
-        raise InputError("activations need at least one stage and one stimulus.")
+        raise InputError(
+            f"activations of {len(requested)} stages and {len(stimuli)} stimuli; give at least one "
+            "of each."
+        )
     for stage in requested:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
@@ -265,7 +292,7 @@ def stream_activations(
     create: Callable[[str, tuple[int, int]], Any],
     *,
     run: RunOptions | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Stream the images through the network into arrays, datasets or anything that takes rows.
 
     Parameters
@@ -282,6 +309,11 @@ def stream_activations(
         first to last.
     run : RunOptions, optional
         Its ``batch_size`` and ``progress`` are used.
+
+    Returns
+    -------
+    dict of str to object
+        Stage to what `create` returned, filled.
     """
     from stimuli_gen.batches import in_batches
 
@@ -289,8 +321,10 @@ def stream_activations(
 
     def responses_of(batch: Any) -> dict[str, Any]:
         flat = {}
-        for stage, response in model.activations(batch, stages).items():
-            flat[stage] = response.flatten(1).float().cpu()
+        responses = model.activations(batch, stages)
+        for stage, response in responses.items():
+            values = response.flatten(1)
+            flat[stage] = values.float().cpu()
         return flat
 
     targets: dict[str, Any] = {}
@@ -305,6 +339,7 @@ def stream_activations(
             targets[stage][rows] = filled
         if run.progress is not None:
             run.progress(rows.stop, len(stimuli))
+    return targets
 
 
 @contextmanager
@@ -324,9 +359,11 @@ def _new_file(
         file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
 
         def create(stage: str, shape: tuple[int, int]) -> Any:
-            rows = max(1, min(shape[0], CHUNK_VALUES // shape[1]))
+            n_stimuli, n_units = shape
+            n_rows = max(1, min(n_stimuli, CHUNK_VALUES // n_units))
+            chunks = (n_rows, n_units)
             return file.create_dataset(
-                _dataset(stages, stage), shape=shape, dtype="f4", chunks=(rows, shape[1])
+                _dataset(stages, stage), shape=shape, dtype="f4", chunks=chunks
             )
 
         yield create
@@ -351,9 +388,11 @@ def read_identity(path: str | os.PathLike[str]) -> str:
         When the file holds something else, so that nobody's data is written over.
     """
     with open_hdf5(path) as file:
-        if file.attrs.get("content") != json.dumps(CONTENT):
+        content = file.attrs.get("content")
+        if content != json.dumps(CONTENT):
             raise InputError(f"{path} exists and does not hold activations; choose another path.")
-        return json.loads(file.attrs["provenance"])["identity"]
+        provenance = json.loads(file.attrs["provenance"])
+        return provenance["identity"]
 
 
 @checked
@@ -406,10 +445,13 @@ def read_activations(path: str | os.PathLike[str]) -> Activations:
     read_identity(path)
     with open_hdf5(path) as file:
         stages = tuple(json.loads(file.attrs["stages"]))
+        n_units = {}
+        for stage in stages:
+            _, n_units[stage] = file[_dataset(stages, stage)].shape
         return Activations(
             ids=tuple(file["ids"].asstr()[...]),
             stages=stages,
-            n_units={stage: int(file[_dataset(stages, stage)].shape[1]) for stage in stages},
+            n_units=n_units,
             provenance=json.loads(file.attrs["provenance"]),
             path=Path(path),
         )

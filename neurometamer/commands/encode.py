@@ -33,10 +33,7 @@ def encode_files(
     run: RunOptions | None = None,
     **options: Annotated[
         Any,
-        KeywordsOf(
-            "neurometamer.encoding.generalization:fit_encoding",
-            ("scheme", "n_folds", "alphas", "n_permutations", "allow_repeats"),
-        ),
+        KeywordsOf("neurometamer.encoding.design:EncodingOptions", without=("seed",)),
     ],
 ) -> pd.DataFrame:
     """Predict voxels from a network's stages: trained on RE, tested on held-out RE, AI and AN.
@@ -62,7 +59,7 @@ def encode_files(
     run : RunOptions, optional
         Device, number of images at a time, and who is told about progress.
     **options : object
-        Settings of `neurometamer.encoding.fit_encoding`.
+        Fields of `neurometamer.encoding.EncodingOptions`.
 
     Returns
     -------

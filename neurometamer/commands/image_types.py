@@ -145,7 +145,7 @@ def _trends(tested: pd.DataFrame) -> pd.DataFrame:
     """Test the trends over the layers of each network."""
     import pandas as pd
 
-    from neurometamer.rsa.image_types.trends import kind_trends
+    from neurometamer.rsa.image_types.similarity import kind_trends
 
     networks = tested[tested["system"] == "network"]
     if networks.empty:

@@ -205,7 +205,7 @@ def _tables(
     from neurometamer.rsa.comparators.table import comparator
     from neurometamer.rsa.layers.hierarchy import hierarchy_test
     from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import flexible_models
+    from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 
     common: dict[str, Any] = {
         "kind": chosen.kind,
@@ -233,8 +233,7 @@ def _tables(
     models = flexible_models(
         layers,
         regions,
-        train_on=chosen.train_on,
-        n_folds=chosen.n_folds,
+        folds=CrossValidation(train_on=chosen.train_on, n_folds=chosen.n_folds),
         **resampled,
     )
     tables = {

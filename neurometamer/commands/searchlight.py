@@ -17,18 +17,16 @@ from neurometamer.report.rsa import find_stamps, rdm_stamps, study_record
 from neurometamer.report.searchlight import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.resume import writes_into
 from neurometamer.rsa.compute import read_rdms
-from neurometamer.rsa.searchlight.maps import (
+from neurometamer.rsa.searchlight.maps import SearchlightMap, run_searchlight, summary_table
+from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
+from neurometamer.rsa.searchlight.questions import (
     Question,
-    SearchlightMap,
     kind_question,
     model_questions,
     place_responses,
     reliability_question,
-    run_searchlight,
-    summary_table,
+    run_responses,
 )
-from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
-from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.store import file_name, read_table, write_json, write_table
 
 if TYPE_CHECKING:

@@ -77,24 +77,28 @@ class RowFile:
         row : ndarray, shape (n_columns,)
             Its values.
         """
+        values = np.ascontiguousarray(row, dtype=self.dtype)
+        left = memoryview(values.tobytes())
         self._file.seek(index * self.shape[1] * self.dtype.itemsize)
-        left = memoryview(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
         while left:  # an unbuffered write may write a part
-            left = left[self._file.write(left) or 0 :]
+            n_written = self._file.write(left) or 0
+            left = left[n_written:]
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = (part.indices(size) for part, size in zip(key, self.shape))
-        start, stop, _ = columns
-        out = np.empty((len(range(*rows)), stop - start), dtype=self.dtype)
-        for row, index in zip(out, range(*rows)):
-            self._file.seek((index * self.shape[1] + start) * self.dtype.itemsize)
-            left = memoryview(row.view(np.uint8))
+        n_rows, n_columns = self.shape
+        rows = range(*key[0].indices(n_rows))
+        start, stop, _ = key[1].indices(n_columns)
+        block = np.empty((len(rows), stop - start), dtype=self.dtype)
+        for values, row in zip(block, rows):
+            offset = row * n_columns + start
+            self._file.seek(offset * self.dtype.itemsize)
+            left = memoryview(values.view(np.uint8))
             while left:
-                count = self._file.readinto(left)
-                if not count:
-                    raise OSError(f"scratch file ends before row {index}; was it cut?")
-                left = left[count:]
-        return out
+                n_read = self._file.readinto(left)
+                if not n_read:
+                    raise OSError(f"scratch file ends before row {row}; was it cut?")
+                left = left[n_read:]
+        return block
 
 
 class _Stage:
@@ -109,12 +113,21 @@ class _Stage:
         self._rows: RowFile | None = None
 
     def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        prepare = self.measure.prepare
         for index, row in enumerate(values, start=rows.start):
-            self.seen.append(RowRange.of(row))
-            kept = row if self.measure.prepare is None else self.measure.prepare(row)
-            self.kept.append(self.seen[-1] if self.measure.prepare is None else RowRange.of(kept))
+            kept = row
+            seen = kept_range = RowRange.of(row)
+            if prepare is not None:
+                kept = prepare(row)
+                kept_range = RowRange.of(kept)
+            self.seen.append(seen)
+            self.kept.append(kept_range)
             if self._rows is None:
-                self._rows = RowFile(self._path, self.shape, kept.dtype)
+                self._rows = RowFile(
+                    self._path,
+                    self.shape,
+                    kept.dtype,
+                )
             self._rows.write(index, kept)
 
     def finish(self, ids: Sequence[str], place: str) -> np.ndarray:
@@ -199,7 +212,8 @@ def streamed_rdms(
     known = find_measure(measure)
     if known.needs:
         raise InputError(
-            f"{measure} needs repeated presentations; a network answers the same each time."
+            f"{measure} needs repeated presentations, and a network answers the same each time; "
+            "give another measure."
         )
     if scratch is not None and not Path(scratch).is_dir():
         raise InputError(
@@ -212,20 +226,24 @@ def streamed_rdms(
 
         def create(stage: str, shape: tuple[int, int]) -> _Stage:
             shapes = [shape, *(target.shape for target in targets.values())]
-            needed = 4 * sum(map(math.prod, shapes))
+            n_bytes = 4 * sum(math.prod(each) for each in shapes)
             free = shutil.disk_usage(folder).free
-            if needed > free:
+            if n_bytes > free:
                 raise InputError(
-                    f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch "
+                    f"RDMs of {len(shapes)} stages or more need {n_bytes / 1e9:.1f} GB of scratch "
                     f"space, {Path(folder).parent} has {free / 1e9:.1f}; give another scratch "
                     "folder, or fewer stages."
                 )
-            targets[stage] = _Stage(Path(folder) / f"{len(targets):03d}.rows", shape, known)
+            path = Path(folder, f"{len(targets):03d}.rows")
+            targets[stage] = _Stage(path, shape, known)
             return targets[stage]
 
         try:
             stream_activations(model, stimuli, ordered, create, run=run)
-            vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
+            vectors = []
+            for stage in ordered:
+                rdm = targets[stage].finish(stimuli.ids, f"stage '{stage}'")
+                vectors.append(rdm)
         finally:
             for target in targets.values():
                 target.close()

@@ -79,7 +79,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
     from neurometamer.rsa.image_types.ceilings import kind_reliability
     from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import known_classes
-    from neurometamer.rsa.image_types.trends import MIN_LAYERS, kind_trends
+    from neurometamer.rsa.image_types.similarity import MIN_LAYERS, kind_trends
 
     pairs = told_pairs(work)
     if not pairs:

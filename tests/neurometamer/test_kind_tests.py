@@ -14,6 +14,7 @@ from neurometamer.activations import Activations, _new_file
 from neurometamer.commands.image_types import image_type_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.rsa.bootstrap import corrected_variance
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compute import (
     activation_rdms,
@@ -25,7 +26,7 @@ from neurometamer.rsa.compute import (
     write_rdms,
 )
 from neurometamer.rsa.image_types.ceilings import kind_reliability
-from neurometamer.rsa.image_types.inference import compare_image_types, dual_variance
+from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.nulls import class_labels, session_labels
 from neurometamer.rsa.image_types.options import ImageTypeOptions, subjects_needed
 from neurometamer.rsa.image_types.similarity import (
@@ -33,8 +34,8 @@ from neurometamer.rsa.image_types.similarity import (
     kind_projection,
     kind_samples,
     kind_similarity,
+    kind_trends,
 )
-from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.jackknife import project
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.subsample import (
@@ -329,7 +330,7 @@ def test_dual_bootstrap_has_rsatoolboxs_formula():
     for _ in range(50):
         variances = rng.random(3)
         theirs = _dual_bootstrap(variances[:, np.newaxis], n_rdm=7, n_pattern=12)
-        assert dual_variance(variances, 7, 12) == pytest.approx(theirs[0], abs=1e-12)
+        assert corrected_variance(variances, 7, 12) == pytest.approx(theirs[0], abs=1e-12)
 
 
 def test_intervals_over_subjects_equal_an_explicit_bootstrap():

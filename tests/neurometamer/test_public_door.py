@@ -287,6 +287,7 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
             "activations": activations,
             "patterns_by_subject": subjects,
             "table": table,
+            "solver": "ridge",
             "scheme": "by image",
             "tests": None,
             "n_folds": None,
@@ -365,7 +366,12 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
     nm.write_rdms(network, folder / "network.h5")
     return {
         nm.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
-        nm.best_layers: {"network": network, "brain": brain, "n_resamples": 2, "n_repeats": 1},
+        nm.best_layers: {
+            "network": network,
+            "brain": brain,
+            "n_resamples": 2,
+            "folds": nm.CrossValidation(n_repeats=1),
+        },
         nm.bootstrap_comparison: {
             "models": some,
             "data": other,
@@ -431,9 +437,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.fit_layer_weights: {"layers": some, "targets": other, "weights": None, "center": True},
         nm.flexible_models: {
             **both,
-            "train_on": "both",
-            "n_folds": None,
-            "n_repeats": 1,
+            "folds": nm.CrossValidation(n_repeats=1),
             "n_resamples": 2,
             **quick,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from neurometamer.arguments import check_fields
@@ -36,8 +37,11 @@ NULLS = {
 }
 """Name of a null distribution to which labels change places."""
 
+OVER_SUBJECTS = ("subjects", "dual")
+"""Intervals that resample subjects: they are of the mean over subjects."""
+
 MAX_T = "max-t"
-"""Against the largest value of the family in each permutation, or resample: `kind_families`."""
+"""Against the largest value of the family in each permutation, or resample: `with_families`."""
 
 CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
 """Corrections for many tests."""
@@ -134,7 +138,7 @@ class ImageTypeOptions:
             raise InputError(
                 "perception and decision are both None; give at least one pair of kinds."
             )
-        if self.n_resamples < (self.interval != "none"):
+        if self.n_resamples < 1 and self.interval != "none":
             raise InputError(
                 f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'."
             )
@@ -156,7 +160,8 @@ class ImageTypeOptions:
         tuple of (str, str)
             Decision first.
         """
-        return tuple(pair for pair in (self.decision, self.perception) if pair is not None)
+        pairs = (self.decision, self.perception)
+        return tuple(pair for pair in pairs if pair is not None)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -167,7 +172,8 @@ class ImageTypeOptions:
         tuple of str
             Each once.
         """
-        return tuple(dict.fromkeys(kind for pair in self.pairs for kind in pair))
+        kinds = dict.fromkeys(itertools.chain.from_iterable(self.pairs))
+        return tuple(kinds)
 
 
 def subjects_needed(confidence: float = 0.95) -> int:
@@ -190,4 +196,7 @@ def subjects_needed(confidence: float = 0.95) -> int:
     >>> subjects_needed(0.95), subjects_needed(0.9)
     (6, 5)
     """
-    return next(n for n in range(2, 64) if 1 - 2.0 ** (1 - n) >= confidence or n == 63)
+    n = 2
+    while 1 - 2.0 ** (1 - n) < confidence and n < 63:
+        n += 1
+    return n
