@@ -522,7 +522,6 @@ def parameter_of(option: Option) -> inspect.Parameter:
         negative=() if option.default is False else None,
         show_default=(lambda _: shown) if shown else False,
         consume_multiple=form.several,
-        allow_leading_hyphen=form.kind in (int, float),
         required=option.default is EMPTY,
     )
     kind: Any = inspect.Parameter.KEYWORD_ONLY

@@ -611,7 +611,7 @@ def test_regular_images_alone_and_categories_of_their_photographs(folder):
         [folder / "stimuli.csv"],
         folder / "page",
         place=["s2", "LO"],
-        method="tsne",
+        embedding="tsne",
     )
     checked_page(folder / "page")
     places = read_table(folder / "page" / "figures" / "scatter_01_s2_LO.csv")
