@@ -210,7 +210,8 @@ def analyze_recognition(
         reasons = (left["participant"].astype(str) + ": " + left["reason"].astype(str)).tolist()
         rest = f"; left out: {name_ids(reasons)}" if reasons else ""
         raise InputError(
-            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}."
+            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}. "
+            "Give the answers of more observers, or other rules of screening."
         )
     chosen = asdict(settings)
     chosen["contrasts"] = [list(pair) for pair in settings.contrasts]
@@ -430,7 +431,9 @@ def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, ho
             )
         work.notes.append(f"{what}: without {name_ids(rest)}, where not every model has trials")
     if not stages:
-        raise InputError(f"{what}: the models have no stage in common.")
+        raise InputError(
+            f"{what}: the models have no stage in common; choose other --models or --stages."
+        )
     profiles = complete_profiles(own, models, stages, strict=work.settings.strict, what=what)
     _lose(work, profiles, kind)
     table = repeated_anova(profiles, analysis=analysis, observer=kind)

@@ -238,7 +238,7 @@ def _from_file(path: Path) -> _Responses:
     if not holds_patterns:
         raise InputError(
             f"{path} holds neither activations (neurometamer.compute_activations) nor patterns "
-            "('fmri patterns')."
+            "('fmri patterns'); give a file of one of them."
         )
     held = read_patterns(path)
     subject = held.subject or path.stem

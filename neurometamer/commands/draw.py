@@ -228,22 +228,13 @@ def draw_rdms(
     bands_text = "Neither the RDMs nor the images tell categories or kinds: there is one band."
     if column in BANDS:
         bands_text = f"Bands: {BANDS[column]}."
-    sections = [
-        Section(
-            key="rdms",
-            title="Dissimilarities",
-            pictures=heat_maps,
-            text=[bands_text, *mean_words, *left_out["rdms"]],
-        ),
-        Section(
-            key="arrangement",
-            title="The stimuli, placed by their dissimilarities",
-            pictures=arrangements,
-            text=left_out["arrangement"],
-        ),
-    ]
+    texts = {
+        "rdms": [bands_text, *mean_words, *left_out["rdms"]],
+        "arrangement": left_out["arrangement"],
+    }
+    figures = {"rdms": heat_maps, "arrangement": arrangements}
     near = _nearest(chosen[0], members, column)
-    return _write_page(shown, path, held, sections, near, scores, record, stamps)
+    return _write_page(shown, path, held, figures, texts, near, scores, record, stamps)
 
 
 def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
@@ -454,7 +445,8 @@ def _write_page(
     shown: _Shown,
     path: Path,
     rdms: RDMs,
-    sections: list[Section],
+    figures: dict[str, list[Picture]],
+    texts: dict[str, list[str]],
     near: Sequence[str],
     scores: pd.DataFrame,
     record: dict[str, Any],
@@ -474,6 +466,13 @@ def _write_page(
         f"{measure}) are shown as percentiles within each matrix. Stimuli were placed in a plane "
         f"by {how} ({fit}: {' to '.join(ends)})."
     )
+    titles = {
+        "rdms": "Dissimilarities",
+        "arrangement": "The stimuli, placed by their dissimilarities",
+    }
+    sections = []
+    for key, title in titles.items():
+        sections.append(Section(key=key, title=title, pictures=figures[key], text=texts[key]))
     charts, sections = borrow_figure(sections, ["arrangement"])
     lead = Lead(
         headlines=near or ["Images that lie near each other are represented alike."],

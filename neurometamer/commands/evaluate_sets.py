@@ -136,11 +136,13 @@ class EvaluationSettings:
         if set(MADE_OF_HITS) & set(self.parts) and "recognizability" not in self.parts:
             raise InputError(
                 f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
-                "too."
+                "too; give it (--parts)."
             )
         if self.n_resamples < 0 or self.n_permutations < 0 or not 0 < self.confidence < 1:
             raise InputError(
-                "resamples and permutations must be 0 or more, the confidence between 0 and 1."
+                f"n_resamples is {self.n_resamples}, n_permutations {self.n_permutations} and "
+                f"confidence {self.confidence:g}; give 0 or more, 0 or more, and a number between "
+                "0 and 1."
             )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.rdm import conditions_table, read_pattern_files
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.store import write_table
 
@@ -111,8 +111,8 @@ def image_type_files(
         parts.append(_of_rdms(file, table, category, chosen))
     if table is None and (patterns or activations):
         raise InputError(
-            "patterns and activations need --images: a stimulus table says which image is of which "
-            "kind."
+            "patterns and activations need --images: give a stimulus table that says which image "
+            "is of which kind."
         )
     if table is not None:
         if patterns:
@@ -168,8 +168,8 @@ def _of_rdms(
     has_sessions = any(name.startswith("session") for name in rdms.pattern_descriptors)
     if chosen.null == "session" and not has_sessions:
         raise InputError(
-            f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or "
-            "from RDMs of patterns whose images were shown in different sessions."
+            f"{file}: these RDMs hold no sessions; give patterns (--patterns), or RDMs of patterns "
+            "whose images were shown in different sessions."
         )
     tested = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
     return tested.assign(source=Path(file).name)
@@ -239,7 +239,10 @@ def _classes(
     if table is None:
         return None
     if category not in table.columns and category != DEFAULT_CATEGORY:
-        raise InputError(f"--category: the table of --images has no column '{category}'.")
+        raise InputError(
+            f"--category: the table of --images has no column '{category}'; give one of "
+            f"{name_ids(table.columns, 20)}."
+        )
     return known_classes(table, category)
 
 

@@ -295,7 +295,10 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     places: dict[str, list[Any]] = {"subject": [], "roi": []}
     for rdms in aligned:
         if lacking := [name for name in places if name not in rdms.rdm_descriptors]:
-            raise InputError(f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}.")
+            raise InputError(
+                f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}; write them beside "
+                "the file: FILE=subject:roi."
+            )
         for name, column in places.items():
             column += [str(value) for value in rdms.rdm_descriptors[name]]
     patterns = {}

@@ -214,5 +214,5 @@ def regular_ids(table: str | Path) -> list[str]:
     rows = read_table(table, required=["id", "kind"])
     ids = rows["id"][rows["kind"] == "RE"].tolist()
     if not ids:
-        raise InputError(f"{table} has no rows of kind RE.")
+        raise InputError(f"{table} has no rows of kind RE; give the conditions by --select-on.")
     return ids

@@ -266,11 +266,15 @@ def _check_request(
         raise unknown_name("space", chosen.space, SPACES)
     if mesh is None:
         if chosen.hemisphere is not None:
-            raise InputError("--hemisphere is of a mesh (--mesh); a volume has both.")
+            raise InputError(
+                f"--hemisphere is of a mesh (--mesh), and a volume has both; leave out "
+                f"'{chosen.hemisphere}'."
+            )
         return ""
     if chosen.space != "native":
         raise InputError(
-            f"--space {chosen.space} is of a volume (--mask); a mesh is drawn as it is."
+            f"--space {chosen.space} is of a volume (--mask), a mesh is drawn as it is; leave it "
+            "out."
         )
     return find_hemisphere(mesh, chosen.hemisphere)
 
