@@ -315,8 +315,13 @@ def read_runs(
         One label a run; by default those in the file names.
     t_r : float, optional
         Repetition time in seconds; by default that of each sidecar or header.
-    columns, condition_column, affine
-        See `read_run`.
+    columns : sequence of str, optional
+        Confounds to use; by default the six motion parameters where there are all, else every
+        column.
+    condition_column : str
+        Column of the events with the stimulus ids.
+    affine : str
+        Which header transform places voxels: sform, qform, or agree (refuse if they differ).
 
     Returns
     -------

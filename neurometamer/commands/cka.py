@@ -81,8 +81,8 @@ def cka_files(
     join : {"exact", "inner"}
         Whether both must hold the same ids, or the shared ones are used.
     debiased : bool
-        See `neurometamer.linear_cka`: the biased one grows with the number of units where there are
-        few images.
+        Whether to take the unbiased estimate, see `neurometamer.linear_cka`: the biased one grows
+        with the number of units where there are few images.
     stages : sequence of str
         Stages of networks and ROIs of patterns that are compared; all when empty.
     weights : str or mapping

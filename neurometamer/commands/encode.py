@@ -45,13 +45,14 @@ def encode_files(
     model : str
         Name of the network.
     images : sequence of path-like
-        See `read_images`; together exactly the conditions of the patterns.
+        Folders written by ``neurometamer stimuli``, folders of photographs, or CSV files with the
+        column file; together exactly the conditions of the patterns.
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     weights : str
-        See `neurometamer.zoo.load_model`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     stages : sequence of str
-        Stages; all when empty.
+        Stages of the network; all when empty.
     seed : int
         Seed of folds, permutations and random weights.
     reading : ReadingOptions, optional

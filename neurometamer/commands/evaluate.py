@@ -45,7 +45,8 @@ class NetworkLoader:
     names : sequence of str
         Networks that may be loaded.
     weights : str or mapping of str to str
-        See `neurometamer.zoo.load_models`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
+        networks of a set, between commas; the others get ``"default"``.
     device : str
         See `neurometamer.zoo.load_model`.
     seed : int
@@ -110,8 +111,10 @@ def plan_model_sets(
         How many sets.
     sizes : tuple of int
         Smallest and largest size.
-    stage, preset : str
-        See `stimuli_gen.model_metamers`.
+    stage : str
+        Stage at which metamers are matched: early, middle, late, or a fraction of depth.
+    preset : str
+        Whose numbers are taken, one of `stimuli_gen.presets.PRESETS`.
     seed : int
         Seed of the draw and of the metamers.
     **options : object
@@ -159,15 +162,16 @@ def make_model_sets(
     Parameters
     ----------
     folder : path-like
-        From `plan_model_sets`.
+        Folder of ``neurometamer evaluate plan-sets``.
     images : sequence of path-like
         Photographs, see `stimuli_gen.read_images`.
     weights : str or mapping of str to str
-        See `neurometamer.zoo.load_models`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
+        networks of a set, between commas; the others get ``"default"``.
     image_size : int, optional
         Pixels that every network sees; needed where theirs differ.
     nulls : sequence of path-like
-        Files of `make_null`.
+        Files of ``neurometamer stimuli null``.
     share : tuple of int
         (i, n): do every n-th job from the i-th on.
     run : RunOptions, optional
@@ -377,7 +381,8 @@ def evaluate_metamers(
         The photographs, see `stimuli_gen.read_images`; not needed where the metamers' folders hold
         them.
     weights : str or mapping of str to str
-        See `neurometamer.zoo.load_models`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
+        networks of a set, between commas; the others get ``"default"``.
     nulls : sequence of path-like
         Files of `make_null`: metamers are judged by them again. Otherwise their folders say which
         are valid.

@@ -94,7 +94,7 @@ def make_metamers(
     Parameters
     ----------
     models : str or sequence of str
-        Names of networks.
+        Names of networks, see ``neurometamer models list``.
     stage : str, sequence of str or mapping
         A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or
         ``"NAME=STAGE"`` for each network, between commas.
@@ -103,7 +103,8 @@ def make_metamers(
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
     preset : {"feather2023", "boehm2025", "pixels", "fast"}
-        See `stimuli_gen.presets.PRESETS`.
+        Whose numbers are taken, one of `stimuli_gen.presets.PRESETS`; fast has a prior of natural
+        images.
     weights : str, path or mapping
         ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between
         commas (or a mapping) for networks of a set, others get the default. See
@@ -230,13 +231,14 @@ def make_null(
     model : str
         Name of the network.
     images : sequence of path-like
-        See `read_images`.
+        Folders written by ``neurometamer stimuli``, folders of photographs, or CSV files with the
+        column file.
     stages : sequence of str
         Stages of the network: names, early, middle, late, or fractions of depth.
     n_pairs : int
         Pairs to draw; all when there are no more.
     weights : str
-        See `neurometamer.zoo.load_model`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     image_size : int, optional
         Height and width in pixels that the network sees, as for the metamers; by default its
         own.

@@ -146,8 +146,15 @@ def read_labelled(
     text : str or path-like
         ``FILE`` or ``FILE=subject:roi``. For a file of several RDMs, names between commas in their
         order, or ``*`` for the names they have in the file: ``FILE=S1,S2:IT``, ``FILE=*:IT``.
-    ids, variable, measure, descriptor : object
-        See `neurometamer.read_rdms`.
+    ids : sequence of str, optional
+        Ids of the stimuli in the order of the RDMs, where their file names none.
+    variable : str, optional
+        Variable of the file that is read, where it holds several.
+    measure : str
+        What the RDMs of other programs are; crossnobis may be negative.
+    descriptor : str, optional
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named
+        condition.
 
     Returns
     -------
@@ -307,14 +314,15 @@ def make_rdms(
     model : str, optional
         Name of the network; or give `patterns`.
     weights : str
-        See `neurometamer.zoo.load_model`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     images : sequence of path-like
-        See `read_images`. With `patterns`, optional: says which condition is of which kind and
-        photograph.
+        Folders written by ``neurometamer stimuli``, folders of photographs, or CSV files with the
+        column file.
+        With `patterns`, optional: they say which condition is of which kind and photograph.
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     stages : sequence of str
-        Stages; all when empty.
+        Stages of the network; all when empty.
     measure : str
         One of `neurometamer.rsa.measures.MEASURES`.
     seed : int
@@ -462,7 +470,8 @@ def make_control_rdms(
     Parameters
     ----------
     images : sequence of path-like
-        See `read_images`.
+        Folders written by ``neurometamer stimuli``, folders of photographs, or CSV files with the
+        column file.
     out : path-like
         HDF5 file to write, for ``neurometamer compare --controls``.
     which : sequence of str

@@ -36,6 +36,7 @@ def make_noise(
     out: str | Path,
     model: str,
     weights: str = "default",
+    target: str = "own",
     probability: float = 0.99,
     nguyen: bool = False,
     decay: float = 0.01,
@@ -46,7 +47,7 @@ def make_noise(
         Any,
         KeywordsOf(
             "stimuli_gen.adversarial:adversarial_noise",
-            ("target", "max_steps", "step_size", "pull", "noise_sd"),
+            ("max_steps", "step_size", "pull", "noise_sd"),
         ),
     ],
 ) -> pd.DataFrame:
@@ -64,6 +65,9 @@ def make_noise(
         Name of the network, see ``neurometamer models list``.
     weights : str
         ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
+    target : str
+        own (the network's class of the photograph), a class, given (column target), or a CSV (id,
+        target).
     probability : float
         Stop when the target has this probability on the 8-bit image, in (0, 1).
     nguyen : bool
@@ -118,6 +122,7 @@ def make_noise(
         seed=seed,
         files=files,
         run=run,
+        target=target,
         confidence=probability,
         **options,
     )
@@ -130,6 +135,7 @@ def make_interference(
     out: str | Path,
     model: str,
     weights: str = "default",
+    target: str = "random",
     method: str = "gradient",
     probability: float | None = None,
     mask: str | Path | None = None,
@@ -140,7 +146,7 @@ def make_interference(
         Any,
         KeywordsOf(
             "stimuli_gen.adversarial:adversarial_interference",
-            ("target", "max_steps", "step_size", "pull"),
+            ("max_steps", "step_size", "pull"),
         ),
         KeywordsOf("stimuli_gen.synthesis.constraints:Limits", ("ball", "radius")),
         KeywordsOf(
@@ -163,6 +169,9 @@ def make_interference(
         Name of the network, see ``neurometamer models list``.
     weights : str
         ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
+    target : str
+        random, least_likely, another_category, a class, given (column target), or a CSV (id,
+        target); never the network's own class of the photograph.
     method : str
         gradient, or greedy (random search, Zhang et al. 2021).
     probability : float, optional
@@ -214,6 +223,7 @@ def make_interference(
         seed=seed,
         files=files,
         run=run,
+        target=target,
         method=method,
         **options,
     )
@@ -246,7 +256,7 @@ def make_stimuli(
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
     weights : str
-        See `neurometamer.zoo.load_model`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     seed : int
         Seed of all random numbers.
     files : StimulusFileOptions, optional
