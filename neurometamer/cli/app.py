@@ -65,10 +65,11 @@ GROUPS = {
 }
 """First word of commands of two words to what they are about."""
 
-HELP = """Do this network and this visual cortex treat the same images as the same?
-
-Errors are one line and exit code 2; --debug shows the traceback. Options that take several values
-take them after one option or repeated."""
+HELP = (
+    "Do this network and this visual cortex treat the same images as the same?\n\n"
+    "Errors are one line and exit code 2; --debug shows the traceback. Options that take several "
+    "values take them one after another."
+)
 
 
 def main() -> None:

@@ -200,8 +200,12 @@ def summary_of(place: str) -> str:
     root = Path(__file__).parents[2]
     file = root / f"{module.replace('.', '/')}.py"
     source = file.read_text(encoding="utf-8")
-    match = re.search(rf'^def {name}\(.*?"""(.*?)\n', source, re.S | re.M)
-    return plain(match.group(1)).removesuffix('"""') if match else ""
+    pattern = rf'^def {name}\(.*?"""(.*?)\n'
+    match = re.search(pattern, source, re.S | re.M)
+    if match is None:
+        return ""
+    summary = plain(match.group(1))
+    return summary.removesuffix('"""')
 
 
 def options_of(command: str, function: Callable[..., Any]) -> tuple[list[Option], list[str]]:
@@ -296,15 +300,19 @@ def _add_passed(command: str, hint: Any, options: list[Option], left_out: list[s
 
 def _options_class(hint: Any) -> Any:
     """Give the options dataclass that an annotation names, if it names nothing else."""
-    first, *others = _members(hint)
-    return first if dataclasses.is_dataclass(first) and not others else None
+    members = _members(hint)
+    if len(members) == 1 and dataclasses.is_dataclass(members[0]):
+        return members[0]
+    return None
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
     """Give the members of a union, or the annotation alone; None is left out."""
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+    origin = typing.get_origin(hint)
+    if origin is not typing.Union and origin is not types.UnionType:
         return (hint,)
-    return tuple(member for member in typing.get_args(hint) if member is not type(None))
+    members = typing.get_args(hint)
+    return tuple(member for member in members if member is not type(None))
 
 
 def _hint(target: Any, annotation: Any) -> Any:
@@ -422,7 +430,8 @@ def sections_of(doc: str) -> dict[str, str]:
 
 def plain(text: str) -> str:
     """Write a text of a docstring on one line, without the marks of code."""
-    return " ".join(text.replace("`", "").split())
+    words = text.replace("`", "").split()
+    return " ".join(words)
 
 
 def help_of(place: str, function: Callable[..., Any]) -> str:
@@ -481,7 +490,8 @@ def command_of(
 
     def _command(*words: Any, **given: Any) -> int:
         bound = signature.bind(*words, **given)
-        return call(function, arguments_of(function, options, bound.arguments))
+        arguments = arguments_of(function, options, bound.arguments)
+        return call(function, arguments)
 
     _command.__signature__ = signature  # type: ignore[attr-defined]
     _command.__annotations__ = {option.name: option.annotation for option in parameters}

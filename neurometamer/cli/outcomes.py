@@ -84,14 +84,17 @@ def _null(null: Any, given: Given) -> None:
         largest = []
         for metric, value in zip(rows["metric"], rows["max"], strict=True):
             largest.append(f"{metric} {value:.3f}")
-        say(f"{name}: largest of {len(null.pairs)} pairs: {', '.join(largest)}")
+        values = ", ".join(largest)
+        say(f"{name}: largest of {len(null.pairs)} pairs: {values}")
     say(given["out"])
 
 
 def _image_types(table: pd.DataFrame, given: Given) -> None:
     for row in table[table["quantity"] == "difference"].to_dict("records"):
-        name = f"{row['subject']} {row['place']}".strip()
-        interval = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        subject, place = row["subject"], row["place"]
+        low, high = row["ci_low"], row["ci_high"]
+        name = f"{subject} {place}".strip()
+        interval = f"[{low:.3f}, {high:.3f}]"
         say(f"{name}: {row['value']:+.3f} {interval} {row['answer']}", to_error=True)
     if given.get("interval") == "subsample":
         from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
@@ -120,7 +123,8 @@ def _page_with_notes(page: Path, given: Given) -> None:
 def _jobs(jobs: pd.DataFrame, given: Given) -> int:
     """Count the jobs by their state; the exit code is 1 when one failed."""
     counts = jobs["state"].value_counts()
-    say(", ".join(f"{number} {state}" for state, number in counts.items()))
+    parts = [f"{number} {state}" for state, number in counts.items()]
+    say(", ".join(parts))
     failed = jobs[jobs["state"] == "failed"]
     for name, reason in zip(failed["set"], failed["reason"], strict=True):
         say(f"{name}: {reason}", to_error=True)
@@ -132,16 +136,19 @@ def _jobs(jobs: pd.DataFrame, given: Given) -> int:
 def _checked_table(result: tuple[pd.DataFrame, Mapping[str, Any]], given: Given) -> None:
     rows, totals = result
     for name, value in totals.items():
-        say(f"{name.replace('_', ' ')}: {value:g}")
-    exceeding = rows.loc[rows["exceeds"], "network"].astype(str)
-    say(f"exceed 1.96 standard errors: {', '.join(exceeding) or 'none'}")
+        words = name.replace("_", " ")
+        say(f"{words}: {value:g}")
+    exceeding = rows["network"][rows["exceeds"]].astype(str)
+    names = ", ".join(exceeding) or "none"
+    say(f"exceed 1.96 standard errors: {names}")
     if given.get("out") is not None:
         say(given["out"])
 
 
 def _page(key: pd.DataFrame, given: Given) -> None:
     main = key[key["phase"] == "main"]
-    n_images, n_conditions = main["reference_id"].nunique(), main["condition"].nunique()
+    n_images = main["reference_id"].nunique()
+    n_conditions = main["condition"].nunique()
     out = Path(given["out"])
     say(f"{n_images} images in {n_conditions} conditions, {len(key)} files.")
     say(f"Publish or open: {out / 'page' / 'index.html'}")

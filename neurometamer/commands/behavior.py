@@ -404,9 +404,10 @@ def _shared(units: pd.DataFrame, models: Sequence[str]) -> bool:
     There must be a stage that all have.
     """
     own = units[units["model"].isin(models)]
-    n_models_seen = own.groupby("participant")["model"].nunique()
-    n_common = (n_models_seen == len(models)).sum()
-    return n_common > 1 and bool(_common_stages(units, models))
+    n_seen = own.groupby("participant")["model"].nunique()
+    n_common = (n_seen == len(models)).sum()
+    stages = _common_stages(units, models)
+    return n_common > 1 and bool(stages)
 
 
 def _common_stages(units: pd.DataFrame, models: Sequence[str]) -> list[str]:

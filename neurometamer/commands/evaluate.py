@@ -544,7 +544,8 @@ class _Source:
     def __init__(self, text: str, images: Files) -> None:
         self.name, self.stage, self.folder = read_source(text)
         self.references, self.metamers = read_metamers(self.folder, images)
-        models = self.metamers.provenance.get("models", [])
+        provenance = self.metamers.provenance
+        models = provenance.get("models", [])
         self.networks = [str(network["name"]) for network in models]
 
     def joined(self, nulls: Files, load: NetworkLoader, batch_size: int) -> MetamerSet:

@@ -474,8 +474,11 @@ def _weights_key(given: Any) -> Any:
     """Identify local weights by what they hold."""
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
-        files = [path] if path.is_file() else sorted(filter(Path.is_file, path.rglob("*")))
-        return [[file.name, digest_file(file)] for file in files] or str(path)
+        files = [path]
+        if not path.is_file():
+            files = sorted(filter(Path.is_file, path.rglob("*")))
+        contents = [[file.name, digest_file(file)] for file in files]
+        return contents or str(path)
     network = given[0] if isinstance(given, tuple) else given
     digests = []
     for parameter in network.state_dict().values():

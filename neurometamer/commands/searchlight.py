@@ -52,8 +52,10 @@ class _Space:
         from fmri.maps import write_surface_map, write_volume_map
 
         if self.mask is None or self.affine is None:
-            return write_surface_map(folder / f"{name}.func.gii", values, name)
-        return write_volume_map(folder / f"{name}.nii.gz", values, self.mask, self.affine)
+            surface = folder / f"{name}.func.gii"
+            return write_surface_map(surface, values, name)
+        volume = folder / f"{name}.nii.gz"
+        return write_volume_map(volume, values, self.mask, self.affine)
 
     def shaped(self, values: np.ndarray) -> np.ndarray:
         """Put values of places into the volume, NaN outside; those of a mesh stay as they are."""
@@ -301,8 +303,12 @@ def _write_map(
     if with_p:
         values[f"{name}_p"] = result.p
         values[f"{name}_p_family"] = result.p_family
-    files = [places.write(folder, key, value).name for key, value in values.items()]
-    write_json(folder / f"{name}.json", {**record, "map": result.summary, "files": files})
+    files = []
+    for key, value in values.items():
+        file = places.write(folder, key, value)
+        files.append(file.name)
+    own = {"map": result.summary, "files": files}
+    write_json(folder / f"{name}.json", {**record, **own})
 
 
 def _open_space(

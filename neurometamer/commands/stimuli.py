@@ -346,7 +346,12 @@ def read_photographs(
     StimulusSet
         Stimuli of the kind RE.
     """
-    stimuli = read_images([images], preprocessing, bits=files.bits, icc=files.icc)
+    stimuli = read_images(
+        [images],
+        preprocessing,
+        bits=files.bits,
+        icc=files.icc,
+    )
     return stimuli.select(kind="RE")
 
 
