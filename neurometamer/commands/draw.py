@@ -198,9 +198,9 @@ def draw_rdms(
         pictures=pictures,
         stamp=rsa_page.stamp_text(stamps),
     )
-    heat_maps = _heat_maps(shown, chosen[:most])
     how = {"method": embedding, "seed": seed, "perplexity": perplexity}
     arrangements, scores = _scatters(shown, chosen[:MOST_SCATTERS], how, progress)
+    figures = {"rdms": _heat_maps(shown, chosen[:most]), "arrangement": arrangements}
     write_table(folder / "scatter.csv", scores)
     settings = {
         "bands": column,
@@ -232,7 +232,6 @@ def draw_rdms(
         "rdms": [bands_text, *mean_words, *left_out["rdms"]],
         "arrangement": left_out["arrangement"],
     }
-    figures = {"rdms": heat_maps, "arrangement": arrangements}
     near = _nearest(chosen[0], members, column)
     return _write_page(shown, path, held, figures, texts, near, scores, record, stamps)
 
