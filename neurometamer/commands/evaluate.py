@@ -21,6 +21,7 @@ from neurometamer.evaluation.model_sets import (
     run_sets,
 )
 from neurometamer.evaluation.sets import MetamerSet, metamer_set, read_metamers
+from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table, write_table
 from neurometamer.zoo import GREY, MODELS, load_models, model_entry, weights_by_name
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stimuli_gen.models import StagedModel
-
-
-Files = Sequence[str | os.PathLike[str]]
-WeightsAsked = str | Mapping[str, str]
 
 
 class NetworkLoader:
@@ -53,7 +50,9 @@ class NetworkLoader:
         Seed of random weights.
     """
 
-    def __init__(self, names: Sequence[str], weights: WeightsAsked, device: str, seed: int) -> None:
+    def __init__(
+        self, names: Sequence[str], weights: str | Mapping[str, str], device: str, seed: int
+    ) -> None:
         self.device = device
         self.seed = seed
         self.known: dict[str, StagedModel] = {}
@@ -151,7 +150,7 @@ def make_model_sets(
     folder: str | os.PathLike[str],
     images: Files,
     *,
-    weights: WeightsAsked = "default",
+    weights: str | Mapping[str, str] = "default",
     image_size: int | None = None,
     nulls: Files = (),
     share: tuple[int, int] = (1, 1),
