@@ -266,7 +266,7 @@ def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
             f"the table lacks the column(s) {', '.join(lost)}; it has "
             f"{', '.join(map(str, there))}. Needed are {', '.join(TRIAL_ROLES)} (trials) "
             f"or {', '.join(PROPORTION_ROLES)} (proportions); name a column of another name with "
-            "ROLE=NAME (--column)."
+            "ROLE=NAME (--columns)."
         )
     if table.empty:
         raise InputError("the table has no rows; give one with trials or proportions.")
@@ -701,7 +701,7 @@ def check_proportions(table: pd.DataFrame) -> None:
     if again:
         raise InputError(
             f"more than one proportion for {name_ids(again)}; keep one experiment, or name the "
-            "column that tells them apart as model (--column model=NAME)."
+            "column that tells them apart as model (--columns model=NAME)."
         )
 
 

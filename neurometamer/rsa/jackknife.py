@@ -273,7 +273,7 @@ def project(
         When `n_draws` is negative.
     """
     if n_draws < 0:
-        raise InputError(f"n_resamples (--resamples) must be 0 or more, not {n_draws}.")
+        raise InputError(f"n_resamples (--n-resamples) must be 0 or more, not {n_draws}.")
     values = compare(None)
     if not n_draws:
         return Projection(values=values, deviations=None, noise=None, sampling=sampling)

@@ -11,7 +11,6 @@ from scipy.stats import combine_pvalues, norm, rankdata, spearmanr, t, ttest_1sa
 from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
-from neurometamer.cli.app import app
 from neurometamer.commands.image_types import image_type_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
@@ -743,9 +742,7 @@ def files(tmp_path):
     }
 
 
-def test_command_and_twin_write_the_same_table(files, tmp_path):
-    from typer.testing import CliRunner
-
+def test_command_and_twin_write_the_same_table(files, tmp_path, invoke):
     out = tmp_path / "image_types.csv"
     arguments = [
         "image-types",
@@ -755,12 +752,12 @@ def test_command_and_twin_write_the_same_table(files, tmp_path):
         *files["images"],
         "--null",
         "session",
-        "--resamples",
+        "--n-resamples",
         60,
     ]
     for path in files["patterns"]:
         arguments += ["--patterns", path]
-    done = CliRunner().invoke(app, [str(one) for one in (*arguments, "--permutations", 99)])
+    done = invoke([str(one) for one in (*arguments, "--n-permutations", 99)])
     assert done.exit_code == 0, done.output
     assert "mean V1: +" in done.output
     assert "follows perception" in done.output
