@@ -16,7 +16,8 @@ from pydantic_core import PydanticUndefined
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import write_text
-from neurometamer.study.settings import Section, Simulation, StudySettings, Subject
+from neurometamer.study.defaults import choices_of
+from neurometamer.study.settings import Section, Simulation, StudySettings, Subject, fact
 
 HEADER = """\
 # A study: from images and BOLD files to a comparison report.
@@ -96,8 +97,8 @@ def write_template(path: str | Path) -> Path:
 
 
 def _section(name: str, value: Section) -> str:
-    doc = " ".join((type(value).__doc__ or "").split())
-    lines = [f"# {doc}", f"[{name}]"]
+    description = " ".join((type(value).__doc__ or "").split())
+    lines = [f"# {description}", f"[{name}]"]
     nested = []
     for key, field in type(value).model_fields.items():
         content = getattr(value, key)
@@ -106,11 +107,15 @@ def _section(name: str, value: Section) -> str:
         elif Subject in getattr(field.annotation, "__args__", ()):
             nested.append(SUBJECT)
         else:
-            lines += textwrap.wrap(
-                field.description or "", 112, initial_indent="# ", subsequent_indent="# "
-            )
+            meaning = field.description or ""
+            if "{choices}" in meaning:
+                names = ", ".join(choices_of(fact(field, "choices")))
+                meaning = meaning.replace("{choices}", names)
+            wrapped = textwrap.wrap(meaning, 112, initial_indent="# ", subsequent_indent="# ")
+            lines.extend(wrapped)
             lines.append(f"{key} = {_toml(content)}")
-    return "\n".join(lines) + "\n" + "".join("\n" + block for block in nested)
+    blocks = "".join(f"\n{block}" for block in nested)
+    return "\n".join(lines) + "\n" + blocks
 
 
 def _toml(value: Any) -> str:
