@@ -90,34 +90,36 @@ def _generator(work: Workspace, kind: str) -> tuple[Callable[..., StimulusSet], 
 
 
 def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Put RE, AN and AI together, write them, and judge the written PNG files."""
-    from stimuli_gen.adversarial import confirm_saved
-    from stimuli_gen.stimuli import concat_stimuli, read_stimuli, write_pictures, write_records
-
-    parts = [
-        named(work.model, photographs(work)),
-        *(read_stimuli(work.state(step), in_memory=None) for step in ("noise", "interference")),
-    ]
-    together = concat_stimuli(parts)
-    folder = write_pictures(together, work.path("stimuli"))
-    write_records(confirm_saved(work.model, together, folder), folder)
-    return _stimulus_files(folder, together)
-
-
-def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Take images that were made, and shown, before."""
+    """Write the images of the study: RE, AN and AI, judged on the PNG files, or ready ones."""
     from neurometamer.zoo import model_entry
+    from stimuli_gen.adversarial import confirm_saved
     from stimuli_gen.photographs import load_photographs
-    from stimuli_gen.stimuli import read_stimuli, write_stimuli
+    from stimuli_gen.stimuli import (
+        concat_stimuli,
+        read_stimuli,
+        write_pictures,
+        write_records,
+        write_stimuli,
+    )
 
-    source = work.source(work.settings.images.ready)
-    if (source / "stimuli.h5").is_file():
-        given = read_stimuli(source, in_memory=None)
-    else:
-        given = load_photographs(
-            source, model_entry(work.settings.model.name).preprocessing, **_reading(work)
-        )
-    return _stimulus_files(write_stimuli(named(work.model, given), work.path("stimuli")), given)
+    folder = work.path("stimuli")
+    if not work.settings.images.ready:
+        regular = named(work.model, photographs(work))
+        noise = read_stimuli(work.state("noise"), in_memory=None)
+        interference = read_stimuli(work.state("interference"), in_memory=None)
+        images = concat_stimuli([regular, noise, interference])
+        write_pictures(images, folder)
+        write_records(confirm_saved(work.model, images, folder), folder)
+    else:  # images that were made, and shown, before
+        source = work.source(work.settings.images.ready)
+        if (source / "stimuli.h5").is_file():
+            images = read_stimuli(source, in_memory=None)
+        else:
+            preprocessing = model_entry(work.settings.model.name).preprocessing
+            images = load_photographs(source, preprocessing, **_reading(work))
+        write_stimuli(named(work.model, images), folder)
+    pictures = [folder / "png" / f"{image_id}.png" for image_id in images.ids]
+    return [folder / "stimuli.h5", folder / "stimuli.csv", *pictures]
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
@@ -231,11 +233,3 @@ def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
         [work.path("stimuli", "png", f"{file_name(image_id)}.png") for image_id in ours.ids],
         model.preprocessing,
     )
-
-
-def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:
-    return [
-        folder / "stimuli.h5",
-        folder / "stimuli.csv",
-        *(folder / "png" / f"{image_id}.png" for image_id in given.ids),
-    ]
