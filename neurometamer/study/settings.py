@@ -96,7 +96,7 @@ def setting(
         default = default_of(function, parameter)
     if "{meaning}" in description:
         description = description.replace("{meaning}", meaning_of(function, parameter))
-    facts = {
+    facts: dict[str, Any] = {
         "function": function,
         "parameter": parameter,
         "choices": choices,

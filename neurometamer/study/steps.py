@@ -12,11 +12,10 @@ from typing import Any
 
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
-from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
+from neurometamer.study import brain_steps, image_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
-from neurometamer.study.checks import find_problems
+from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
-from neurometamer.study.problems import Problem, raise_errors
 from neurometamer.study.settings import StudySettings, read_settings
 
 EVERYTHING = "*"
@@ -477,7 +476,7 @@ STEPS: dict[str, StepEntry] = {
     ),
     "metamers": StepEntry(
         title="metamers of {part}",
-        run=metamer_steps.make_set,
+        run=image_steps.make_set,
         when=_has_metamers,
         parts=_metamer_sets,
         sections=("images", "model", "metamers"),
@@ -486,7 +485,7 @@ STEPS: dict[str, StepEntry] = {
     ),
     "metamer-judges": StepEntry(
         title="what other networks say to the metamers",
-        run=metamer_steps.ask_judges,
+        run=image_steps.ask_judges,
         when=_has_judges,
         needs=("metamers",),
         sections=("model", "metamers"),
