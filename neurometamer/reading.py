@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import math
 import os
@@ -19,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
     import h5py
@@ -378,6 +379,56 @@ def _check_array(file: IO[bytes], size: int, path: Location, name: str) -> None:
 
 
 # --------------------------------------------------------------------------------------------- HDF5
+
+
+SEAL_SIZE = 512
+"""Bytes before the contents of an HDF5 file of ours: the smallest user block that HDF5 knows."""
+
+SEAL = b"neurometamer sha256 of all after byte 512: "
+"""How the user block begins; the checksum follows."""
+
+
+def hdf5_checksum(file: IO[bytes]) -> str:
+    """Compute the checksum of an HDF5 file of ours.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for reading.
+
+    Returns
+    -------
+    str
+        SHA-256 of all that follows the user block, in hexadecimal digits.
+    """
+    file.seek(SEAL_SIZE)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def check_seal(path: Path) -> None:
+    """Compare an HDF5 file with its checksum.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file. Files of others have no checksum and pass, unless they are empty.
+
+    Raises
+    ------
+    DamagedFile
+        When its contents are not those that were written.
+    """
+    with path.open("rb") as file:
+        head = file.read(SEAL_SIZE)
+        is_cut_off = SEAL.startswith(head) or not head.strip(b"\0")
+        if not head.startswith(SEAL) and not is_cut_off:
+            return
+        written = head[len(SEAL) :].rstrip(b"\0")
+        is_sound = len(head) == SEAL_SIZE and not is_cut_off
+        if not is_sound or written != hdf5_checksum(file).encode():
+            raise DamagedFile(
+                f"{path} is damaged: its contents are not what was written; make or copy it again."
+            )
 
 
 def check_own_contents(file: h5py.File, path: Location) -> None:

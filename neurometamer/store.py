@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import os
@@ -21,13 +20,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import (
-    DamagedFile,
     InputError,
     OutputError,
     duplicates,
@@ -35,32 +33,20 @@ from neurometamer.errors import (
     need_columns,
 )
 from neurometamer.provenance import plain_value
-from neurometamer.reading import check_cells, check_own_contents, reading, without_quotes
+from neurometamer.reading import (
+    SEAL,
+    SEAL_SIZE,
+    check_cells,
+    check_own_contents,
+    check_seal,
+    hdf5_checksum,
+    reading,
+    without_quotes,
+)
 
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
-
-__all__ = [
-    "atomic_path",
-    "check_file_names",
-    "file_name",
-    "new_hdf5",
-    "open_hdf5",
-    "parse_table",
-    "read_hdf5_array",
-    "read_hdf5_attributes",
-    "read_hdf5_table",
-    "read_json",
-    "read_table",
-    "same_file_names",
-    "seal_hdf5",
-    "write_hdf5",
-    "write_json",
-    "write_table",
-    "write_text",
-    "written_files",
-]
 
 TEXT_COLUMNS = (
     "id",
@@ -128,8 +114,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         When the system refuses to write.
     """
     final = Path(os.path.realpath(path))
-    for name in (Path(path).absolute(), final):
-        is_device = str(name).startswith(("/dev/", "/proc/"))
+    for spelling in (Path(path).absolute(), final):
+        is_device = str(spelling).startswith(("/dev/", "/proc/"))
         if is_device and not str(final).startswith("/dev/shm/"):
             raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
     if final.is_dir():
@@ -428,10 +414,10 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     Path
         The file.
     """
-    options = {"sep": ",", "na_rep": ""}
+    separator, missing = ",", ""
     if Path(path).suffix == ".tsv":
-        options = {"sep": "\t", "na_rep": "n/a"}
-    text = table.to_csv(index=False, lineterminator="\n", **options)
+        separator, missing = "\t", "n/a"
+    text = table.to_csv(index=False, sep=separator, na_rep=missing, lineterminator="\n")
     return write_text(path, text)
 
 
@@ -610,12 +596,6 @@ class _Sink(io.FileIO):
 _PIECE = 2**20
 """Bytes; longer pieces are data, which HDF5 hands through."""
 
-SEAL_SIZE = 512
-"""Bytes before the contents of an HDF5 file of ours: the smallest user block that HDF5 knows."""
-
-SEAL = b"neurometamer sha256 of all after byte 512: "
-"""How the user block begins; the checksum follows."""
-
 
 @contextlib.contextmanager
 def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
@@ -667,32 +647,10 @@ def seal_hdf5(path: str | os.PathLike[str]) -> None:
 def _seal(path: Path) -> None:
     """Write the checksum of all that follows the user block into it."""
     with path.open("r+b") as file:
-        checksum = _checksum(file)
+        checksum = hdf5_checksum(file)
         block = SEAL + checksum.encode()
         file.seek(0)
         file.write(block.ljust(SEAL_SIZE, b"\0"))
-
-
-def _checksum(file: IO[bytes]) -> str:
-    file.seek(SEAL_SIZE)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-def _check_seal(path: Path) -> None:
-    """Compare a file with its checksum.
-
-    Files of others have no checksum and pass, unless they are empty.
-    """
-    with path.open("rb") as file:
-        head = file.read(SEAL_SIZE)
-        cut_off = SEAL.startswith(head) or not head.strip(b"\0")
-        if not head.startswith(SEAL) and not cut_off:
-            return
-        checksum = head[len(SEAL) :].rstrip(b"\0")
-        if cut_off or len(head) < SEAL_SIZE or checksum != _checksum(file).encode():
-            raise DamagedFile(
-                f"{path} is damaged: its contents are not what was written; make or copy it again."
-            )
 
 
 def write_hdf5(
@@ -900,7 +858,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         state = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         changed = max(seen.st_mtime_ns, seen.st_ctime_ns) / 1e9
         if state not in _SOUND:
-            _check_seal(plain)
+            check_seal(plain)
         with h5py.File(plain, "r") as file:
             if state not in _SOUND:
                 check_own_contents(file, path)
