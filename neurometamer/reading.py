@@ -53,9 +53,9 @@ def check_plain_file(path: Location) -> Path:
     try:
         mode = Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path} does not exist.") from None
+        raise InputError(f"{path} does not exist; correct its name.") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be opened: {error}.") from None
+        raise InputError(f"{path} cannot be opened: {error}; correct its name.") from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a folder; give a file.")
     if not stat.S_ISREG(mode):
@@ -105,7 +105,8 @@ def reading(path: Location, content: str = "a readable file") -> Iterator[Path]:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from None
     except MemoryError:
         raise InputError(
-            f"{path} says that it holds more than fits in memory; it is damaged or too large."
+            f"{path} says that it holds more than fits in memory; it is damaged, or too large: "
+            "copy it again, or give less."
         ) from None
     except Exception as error:
         said = one_line(error)
@@ -158,7 +159,8 @@ def check_room(n_bytes: int, path: Location, name: str = "") -> None:
         part = f"{path}: '{name}'" if name else f"{path}"
         raise InputError(
             f"{part} says that it holds {n_bytes / 2**30:.0f} GiB, more than this machine's memory "
-            f"({memory / 2**30:.0f} GiB); it is damaged or too large."
+            f"({memory / 2**30:.0f} GiB); it is damaged, or too large: copy it again, or give "
+            "less."
         )
 
 
@@ -186,7 +188,7 @@ def check_promise(path: Location, n_bytes: int) -> None:
     if n_bytes > most:
         raise InputError(
             f"{path} promises {n_bytes} bytes of values, more than its {size} bytes can hold; it "
-            "is cut off or damaged."
+            "is cut off or damaged; copy it again."
         )
 
 
@@ -374,7 +376,8 @@ def _check_array(file: IO[bytes], size: int, path: Location, name: str) -> None:
     promised = math.prod(shape) * dtype.itemsize
     if promised > size:
         raise InputError(
-            f"{part} promises {promised} bytes in a file of {size}; it is cut off or damaged."
+            f"{part} promises {promised} bytes in a file of {size}; it is cut off or damaged; copy "
+            "it again."
         )
 
 

@@ -480,9 +480,15 @@ def claim_folder(
             )
     elif out.is_dir():
         # a lock and parts of files are there only while somebody writes
-        names = {entry.name for entry in out.iterdir()} - {FOLDER_LOCK}
-        if any(not name.startswith(".part-") for name in names):
-            raise InputError(f"{out} holds other files; choose an empty or new folder.")
+        others = []
+        for entry in out.iterdir():
+            if entry.name != FOLDER_LOCK and not entry.name.startswith(".part-"):
+                others.append(entry.name)
+        if others:
+            raise InputError(
+                f"{out} holds other files ({name_ids(sorted(others))}); choose an empty or new "
+                "folder."
+            )
     write_record(path, {**new, "finished": False})
 
 
