@@ -18,7 +18,7 @@ import typer
 
 if TYPE_CHECKING:
     from neurometamer.cli.console import ConsoleReporter
-    from neurometamer.study.plan import Telling
+    from neurometamer.study.plan import Progress as StepProgress
 
 
 class Mode(StrEnum):
@@ -321,10 +321,10 @@ def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterator[Telling]:
+def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterator[StepProgress]:
     """Show the progress of a command that has one step; say first what it throws away."""
     from neurometamer.commands.stimuli import count_kept, kept_in
-    from neurometamer.study.plan import Telling
+    from neurometamer.study.plan import Progress as StepProgress
 
     begun = time.monotonic()
     if out is not None and not resume and any(count := count_kept(out)):
@@ -335,7 +335,7 @@ def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterat
         typer.echo(f"--fresh: {message}", err=True)
     with _told_notes(), open_reporter(out) as reporter:
         reporter.start(1, 1, title)
-        yield Telling(reporter)
+        yield StepProgress(reporter)
         reporter.finish(time.monotonic() - begun, kept=False)
 
 

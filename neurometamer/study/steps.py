@@ -111,7 +111,7 @@ def run_study(
     device : str, optional
         Instead of ``[run] device``.
     reporter : Reporter, optional
-        Reporter that is told about progress.
+        Reporter that shows the progress.
 
     Returns
     -------
