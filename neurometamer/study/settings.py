@@ -334,7 +334,8 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
-        if any(not names or duplicates(names) for names in self.sets) or duplicates(self.sets):
+        is_wrong = [not names or bool(duplicates(names)) for names in self.sets]
+        if any(is_wrong) or duplicates(self.sets):
             raise ValueError("sets must differ, and each name at least one network, and none twice")
         return self
 
@@ -661,11 +662,12 @@ def _identity(section: Section) -> dict[str, Any]:
     values = section.model_dump(mode="json", exclude={"run"})
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
+        is_tuple = isinstance(value, tuple)
         if fact(field, "later") and value == field.get_default():
             del values[name]
         elif isinstance(value, Section) and name in values:
             values[name] = _identity(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+        elif is_tuple and value and isinstance(value[0], Section):
             values[name] = [_identity(item) for item in value]
     return values
 
@@ -745,38 +747,36 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
 
 
 def _first_problem(error: ValidationError) -> str:
+    """Write the first problem in one line: section and key, what came, what is allowed."""
     problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"]]
-    dotted = ".".join(place)
+    keys = [str(part) for part in problem["loc"]]
+    dotted = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        section = ".".join(place[:-1]) or "top level"
-        return f"[{section}] {unknown_name('key', place[-1], _known_keys(place[:-1]))}"
+        *sections, key = keys
+        section = ".".join(sections) or "top level"
+        return f"[{section}] {unknown_name('key', key, _known_keys(sections))}"
     if problem["type"] == "missing":
-        return f"{dotted} is missing."
+        return f"{dotted} is missing; give it."
     text = problem["msg"].removeprefix("Value error, ")
-    return (
-        f"{dotted}: {text}; got {problem['input']!r:.80}."
-        if problem["type"] != "value_error"
-        else f"{dotted}: {text}."
-    )
+    if problem["type"] == "value_error":
+        return f"{dotted}: {text}."
+    given = repr(problem["input"])
+    return f"{dotted}: {text}; got {given[:80]}."
 
 
-def _known_keys(place: list[str]) -> list[str]:
+def _known_keys(sections: list[str]) -> list[str]:
     """List the keys of a section, walking through nested sections and lists of sections."""
     section: Any = StudySettings
-    for part in place:
-        if part.isdigit():
+    for name in sections:
+        if name.isdigit():  # number in a list of sections
             continue
-        annotation = section.model_fields[part].annotation
-        inner = [part for part in getattr(annotation, "__args__", ()) if isinstance(part, type)]
-        section = next(
-            (
-                kind
-                for kind in [annotation, *inner]
-                if isinstance(kind, type) and issubclass(kind, Section)
-            ),
-            None,
-        )
+        annotation = section.model_fields[name].annotation
+        types = [annotation, *getattr(annotation, "__args__", ())]
+        section = None
+        for kind in types:
+            if isinstance(kind, type) and issubclass(kind, Section):
+                section = kind
+                break
         if section is None:
             return []
     return list(section.model_fields)

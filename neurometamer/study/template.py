@@ -56,7 +56,8 @@ def template(name: str = "study.toml") -> str:
     """
     parts = [HEADER.format(name=name)]
     for section, field in StudySettings.model_fields.items():
-        parts.append(_section(section, field.get_default()))
+        text = _section(section, field.get_default())
+        parts.append(text)
     return "\n".join(parts)
 
 
@@ -123,19 +124,18 @@ def _toml(value: Any) -> str:
         raise TypeError("a section of the study file has a key without default")
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, dict):
-        return (
-            "{ "
-            + ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items())
-            + " }"
-        )
+    if isinstance(value, str):
+        return json.dumps(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+        items = [_toml(item) for item in value]
+        return f"[{', '.join(items)}]"
+    if not isinstance(value, dict):
+        return repr(value)
+    items = []
+    for key, item in value.items():
+        name = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+        items.append(f"{name} = {_toml(item)}")
+    return f"{{ {', '.join(items)} }}"
 
 
 def study_toml(settings: StudySettings) -> str:
@@ -161,19 +161,23 @@ def study_toml(settings: StudySettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_out(place: str, values: dict[str, Any], lines: list[str]) -> None:
-    lines.append(f"[{place}]")
-    subjects = values.pop("subjects", []) if place == "brain" else []
-    nested = {
-        key: item for key, item in values.items() if isinstance(item, dict) and place == "brain"
-    }
-    lines += [f"{key} = {_toml(item)}" for key, item in values.items() if key not in nested]
+def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
+    """Add the lines of a section, then those of the sections inside ``[brain]``."""
+    subjects = []
+    nested = {}
+    lines.append(f"[{section}]")
+    for key, item in values.items():
+        if section == "brain" and key == "subjects":
+            subjects = item
+        elif section == "brain" and isinstance(item, dict):
+            nested[key] = item
+        else:
+            lines.append(f"{key} = {_toml(item)}")
     lines.append("")
     for key, item in nested.items():
-        _write_out(f"{place}.{key}", item, lines)
+        _write_out(f"{section}.{key}", item, lines)
     for subject in subjects:
-        lines += [
-            f"[[{place}.subjects]]",
-            *(f"{key} = {_toml(item)}" for key, item in subject.items()),
-            "",
-        ]
+        lines.append(f"[[{section}.subjects]]")
+        for key, item in subject.items():
+            lines.append(f"{key} = {_toml(item)}")
+        lines.append("")
