@@ -131,10 +131,17 @@ def describe(value: Any) -> str:
         return f"{kind} {tuple(value.shape)}"
     if hasattr(value, "named_parameters"):
         return type(value).__name__
-    if isinstance(value, (list, tuple, Set, Mapping)):
-        return _describe_several(value)
     if callable(value) and hasattr(value, "__name__"):
         return str(value.__name__)
+    if isinstance(value, (list, tuple, Set, Mapping)):
+        if len(value) <= _NAMED and len(repr(value)) <= _WORD:
+            return _cut(repr(value), _WORD)
+        first = []
+        for element in islice(value, _NAMED + 1):
+            text = element if isinstance(element, str) else describe(element)
+            first.append(_cut(text, _WORD // 3))
+        names = _names(first)
+        return f"{len(value)}: {names}"
     text = repr(value)
     return _cut(text, LONGEST // 2 if "(" in text else _WORD)
 
@@ -149,19 +156,6 @@ def _describe_table(table: Any) -> str:
         names = _names([str(name) for name in ids])
         rows = f", {column} {names}"
     return f"<{len(table)} rows{rows}; columns {columns}>"
-
-
-def _describe_several(values: Any) -> str:
-    if len(values) <= _NAMED:
-        text = repr(values)
-        if len(text) <= _WORD:
-            return _cut(text, _WORD)
-    first = []
-    for value in islice(values, _NAMED + 1):
-        text = value if isinstance(value, str) else describe(value)
-        first.append(_cut(text, _WORD // 3))
-    names = _names(first)
-    return f"{len(values)}: {names}"
 
 
 def _names(names: list[str]) -> str:

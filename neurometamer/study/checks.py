@@ -97,13 +97,15 @@ class Findings:
         self.problems: list[Problem] = []
 
     @contextlib.contextmanager
-    def watch(self, subject: str = "", file: str = "") -> Iterator[None]:
+    def watch(self, subject: str = "", file: str = "", prefix: str = "") -> Iterator[None]:
         """Keep what is raised or warned of while the block runs.
 
         Parameters
         ----------
         subject, file : str
             What the block looks at.
+        prefix : str
+            Beginning of the messages of errors.
 
         Yields
         ------
@@ -116,7 +118,8 @@ class Findings:
             try:
                 yield
             except InputError as error:
-                self.add(ERROR, str(error), subject, file)
+                message = str(error).removeprefix(prefix)
+                self.add(ERROR, f"{prefix}{message}", subject, file)
             except OSError as error:
                 name = error.filename or file
                 self.add(ERROR, f"{name}: {error.strerror or error}.", subject, file)
@@ -267,11 +270,9 @@ def _check_rsa(work: Workspace, findings: Findings) -> None:
     rsa = work.settings.rsa
     subjects = subject_names(work)
     pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
-    try:
+    with findings.watch(prefix="rsa: "):
         for system in ("network", "brain"):
             kind_options(work, system, pairs)
-    except InputError as error:
-        findings.add(ERROR, f"rsa: {error}")
     needed = subjects_needed(rsa.confidence)
     if rsa.interval in OVER_SUBJECTS and len(subjects) < needed:
         known = name_ids(subjects) or "no brain"
@@ -300,14 +301,9 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
     """Refuse settings for which the study lacks images or classes, before any work."""
     settings = work.settings
     if settings.rsa.null == "class":
-        try:
+        needed = "rsa.null: 'class' needs the column category of the images, at least two classes: "
+        with findings.watch(prefix=needed):
             class_labels(table)
-        except InputError as error:
-            findings.add(
-                ERROR,
-                "rsa.null: 'class' needs the column category of the images, at least two classes: "
-                f"{error}",
-            )
     if settings.rsa.classes == "random":
         references = table.loc[table["kind"] == "RE", "reference_id"]
         names = sorted(references.astype(str))
@@ -315,36 +311,29 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
             sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
     if not subject_names(work):
         return
-    with findings.watch():
-        _check_encoding(work, table)
+    encoding = settings.encoding
+    n_photographs = int((table["kind"] == "RE").sum())
+    is_split = encoding.folds and encoding.scheme == "by image"
+    if is_split and not 2 <= encoding.folds <= n_photographs:
+        findings.add(
+            ERROR,
+            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; "
+            f"give 2 to {n_photographs}, or 0 to leave it open.",
+        )
+    else:
+        with findings.watch(prefix="encoding: "):
+            check_encoding(
+                table,
+                scheme=encoding.scheme,
+                n_folds=encoding.folds or None,
+                alphas=encoding.alphas,
+                n_permutations=encoding.permutations,
+                seed=settings.study.seed,
+            )
     if settings.selection.voxels_per_roi:
         n_conditions = int((table["kind"] == settings.selection.kind).sum())
         with findings.watch():
             tell_few_conditions(n_conditions)
-
-
-def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
-    """Refuse settings of the encoding that these images cannot give."""
-    encoding = work.settings.encoding
-    n_photographs = int((table["kind"] == "RE").sum())
-    is_split = encoding.folds and encoding.scheme == "by image"
-    if is_split and not 2 <= encoding.folds <= n_photographs:
-        raise InputError(
-            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; "
-            f"give 2 to {n_photographs}, or 0 to leave it open."
-        )
-    try:
-        check_encoding(
-            table,
-            scheme=encoding.scheme,
-            n_folds=encoding.folds or None,
-            alphas=encoding.alphas,
-            n_permutations=encoding.permutations,
-            seed=work.settings.study.seed,
-        )
-    except InputError as error:
-        reason = str(error).removeprefix("encoding: ")
-        raise InputError(f"encoding: {reason}") from None
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:

@@ -161,7 +161,11 @@ JUDGED = (
 
 
 def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Ask other networks about the saved images, each through its own preprocessing."""
+    """Ask other networks about the saved images, each through its own preprocessing.
+
+    There is a row a network and kind of image: how often the network names the target, how sure it
+    is of it, and how often it says the same as to the photograph.
+    """
     from stimuli_gen.models import predict
 
     images = shown_stimuli(work)
@@ -172,8 +176,25 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
     for number, name in enumerate(names):
         judge = work.model if number == 0 else load_model(name, device=work.settings.run.device)
         seen = seen_by(judge, images, work.path("stimuli"))
-        probabilities = predict(judge, seen.images, work.settings.run.batch_size)
-        rows += _judgements(judge, probabilities.astype(float), images.table)
+        probabilities = predict(judge, seen.images, work.settings.run.batch_size).astype(float)
+        answers = pd.Series(probabilities.argmax(axis=1), index=images.table["id"])
+        made = images.table[images.table["kind"] != "RE"]
+        for kind, part in made.groupby("kind", sort=False):
+            here = part.index.to_numpy()
+            targets = part["target_index"].to_numpy(dtype=int)
+            of_images = answers.to_numpy()[here]
+            of_photographs = answers[part["reference_id"]].to_numpy()
+            rows.append(
+                {
+                    "judge": judge.name,
+                    "judge_weights": judge.weights,
+                    "kind": kind,
+                    "n": len(part),
+                    "says_target": float(np.mean(of_images == targets)),
+                    "target_probability": float(np.mean(probabilities[here, targets])),
+                    "says_as_photograph": float(np.mean(of_images == of_photographs)),
+                }
+            )
         progress(number + 1, len(names))
     model = work.model
     table = pd.DataFrame(rows, columns=list(JUDGED)).assign(
@@ -184,43 +205,16 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_table(work.path("tables", "transfer.csv"), table)]
 
 
-def _judgements(
-    judge: StagedModel, probabilities: np.ndarray, table: pd.DataFrame
-) -> list[dict[str, Any]]:
-    """Summarize a judge's answers, one row a kind of image.
-
-    The row says how often the judge names the target, how sure it is, and how often it agrees with
-    its answer to the photograph.
-    """
-    first = pd.Series(probabilities.argmax(axis=1), index=table["id"])
-    rows = []
-    for kind, part in table[table["kind"] != "RE"].groupby("kind", sort=False):
-        here = part.index.to_numpy()
-        answers = first.to_numpy()[here]
-        targets = part["target_index"].to_numpy(dtype=int)
-        of_photographs = first[part["reference_id"]].to_numpy()
-        rows.append(
-            {
-                "judge": judge.name,
-                "judge_weights": judge.weights,
-                "kind": kind,
-                "n": len(part),
-                "says_target": float(np.mean(answers == targets)),
-                "target_probability": float(np.mean(probabilities[here, targets])),
-                "says_as_photograph": float(np.mean(answers == of_photographs)),
-            }
-        )
-    return rows
-
-
 def shown_stimuli(work: Workspace) -> StimulusSet:
     """Read the study's stimuli as people are shown them: rounded to 8 bits."""
-    return read_stimuli(work.path("stimuli"), in_memory=None).as_shown()
+    images = read_stimuli(work.path("stimuli"), in_memory=None)
+    return images.as_shown()
 
 
 def stimulus_table(work: Workspace) -> pd.DataFrame:
     """Read the table of the study's stimuli, without their pixels."""
-    return read_stimuli(work.path("stimuli"), in_memory=False).table
+    images = read_stimuli(work.path("stimuli"), in_memory=False)
+    return images.table
 
 
 def seen_by(model: StagedModel, images: StimulusSet, folder: Path) -> StimulusSet:
@@ -228,14 +222,17 @@ def seen_by(model: StagedModel, images: StimulusSet, folder: Path) -> StimulusSe
 
     They are shown as they are where the size fits, else through its preprocessing.
     """
-    if tuple(images.images.shape[2:]) == model.preprocessing.size:
+    size = tuple(images.images.shape[2:])
+    if size == model.preprocessing.size:
         return images
-    return load_photographs(_pictures(folder, images), model.preprocessing)
+    pictures = _pictures(folder, images)
+    return load_photographs(pictures, model.preprocessing)
 
 
 def _pictures(folder: Path, images: StimulusSet) -> list[Path]:
     """Name the PNG files of images in a folder."""
-    return [folder / "png" / f"{file_name(image_id)}.png" for image_id in images.ids]
+    names = [f"{file_name(image_id)}.png" for image_id in images.ids]
+    return [folder / "png" / name for name in names]
 
 
 # ----------------------------------------------------------------------------------------- metamers

@@ -9,6 +9,7 @@ what later steps made of it is made again only where it came out otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -311,7 +312,9 @@ def carry_out(
         write_record(workspace.state("study.json"), numbers)
         for part in workspace.folder.rglob(".part-*"):  # left by a process that was killed
             part.unlink(missing_ok=True)
-        seconds = _read_seconds(workspace)
+        seconds: dict[str, float] = {}
+        with contextlib.suppress(InputError):  # not known from earlier calls
+            seconds = read_record(workspace.state(SECONDS))
         for number, step in enumerate(steps, start=1):
             if reporter is not None:
                 reporter.start(number, len(steps), step.title)
@@ -331,15 +334,6 @@ def carry_out(
             if reporter is not None:
                 reporter.finish(seconds.get(step.name, 0.0), kept=kept)
     return {step.name: seconds.get(step.name, 0.0) for step in steps}
-
-
-def _read_seconds(workspace: Workspace) -> dict[str, float]:
-    """Read how long steps took in earlier calls; empty where that is not known."""
-    try:
-        record = read_record(workspace.state(SECONDS))
-    except InputError:
-        return {}
-    return {name: float(value) for name, value in record.items()}
 
 
 def section_settings(numbers: Mapping[str, Any], section: str) -> Any:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from fmri.patterns import read_patterns
 from fmri.simulate import read_truth
+from neurometamer.encoding.solvers import column_correlations
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import compute_rdm, label_rdms, read_rdms
 from neurometamer.store import read_hdf5_array, read_table
@@ -48,8 +49,7 @@ def recovery_table(
     rows = [
         *_voxel_rows(work, subjects),
         *_feature_rows(work, subjects, mixing),
-        *_kind_rows(work),
-        *_encoding_rows(work, mixing),
+        *_table_rows(work, mixing),
     ]
     return pd.DataFrame(rows, columns=["what", "planted", "found", "criterion", "pass"])
 
@@ -73,7 +73,8 @@ def _range(values: Sequence[float], form: str = ".2f") -> str:
 
 def _voxel_keys(voxels: pd.DataFrame) -> pd.Index:
     """Name each voxel by its region and its place in the volume."""
-    return pd.MultiIndex.from_frame(voxels[["roi", "i", "j", "k"]]).to_flat_index()
+    places = pd.MultiIndex.from_frame(voxels[["roi", "i", "j", "k"]])
+    return places.to_flat_index()
 
 
 def _voxel_rows(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -90,7 +91,7 @@ def _voxel_rows(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str, 
         conditions, means = fitted.means()
         planted = pd.DataFrame(truth.betas, index=list(truth.conditions), columns=keys)
         planted = planted.loc[list(conditions), list(_voxel_keys(fitted.voxels))]
-        correlations = _column_correlations(planted.to_numpy(), means)
+        correlations = np.nan_to_num(column_correlations(planted.to_numpy(), means))
         responds = [key in responding for key in _voxel_keys(fitted.voxels)]
         fits.append(float(np.median(correlations[responds])))
         is_right = [key in responding for key in _voxel_keys(selected.voxels)]
@@ -111,16 +112,6 @@ def _voxel_rows(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str, 
         f"at least {PRECISION:.0%} in each subject",
         min(shares) >= PRECISION,
     )
-
-
-def _column_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Correlate the columns of two arrays; 0 where one is constant."""
-    a = first - first.mean(axis=0)
-    b = second - second.mean(axis=0)
-    squares = np.square(a).sum(axis=0) * np.square(b).sum(axis=0)
-    norms = np.sqrt(squares)
-    products = (a * b).sum(axis=0)
-    return np.divide(products, norms, out=np.zeros(len(norms)), where=norms > 0)
 
 
 def _feature_rows(
@@ -205,45 +196,36 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
     return preference
 
 
-def _kind_rows(work: Workspace) -> Iterator[dict[str, Any]]:
+def _table_rows(work: Workspace, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     """Check that what nobody planted is not found: no region follows adversarial structure.
 
-    The similarities of single subjects decide.
+    The similarities of single subjects decide. In regions that follow objects alone the percepts of
+    AN images are random, so nothing can predict them.
     """
     path = work.path("tables", "image_types.csv")
-    if not path.is_file():
-        return
-    table = read_table(path)
-    is_single = table["system"].eq("brain") & table["subject"].ne("mean")
-    single = table[is_single & table["quantity"].eq("similarity")]
-    brain = single.pivot(index=["subject", "place"], columns="pair", values="value")
-    if not {"RE-AI", "RE-AN"} <= set(brain.columns):  # the images that were shown lack a kind
-        return
-    more = brain["RE-AI"] > brain["RE-AN"]
-    yield _row(
-        "interference looks like the photograph to the cortex",
-        "AI images drive every region as their photographs do",
-        f"RE–AI above RE–AN in {int(more.sum())} of {len(more)} tests (subject × region)",
-        "all",
-        more.all(),
-    )
-    mean = float(brain["RE-AN"].mean())
-    yield _row(
-        "no region follows adversarial structure",
-        "AN images are noise to the cortex",
-        f"mean RE–AN similarity {mean:.3f}",
-        f"between -{NEAR_ZERO} and {NEAR_ZERO}",
-        abs(mean) <= NEAR_ZERO,
-    )
-
-
-def _encoding_rows(work: Workspace, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Check regions that follow objects alone.
-
-    Their AN percepts are random, so nothing can predict them.
-    """
-    table = read_table(work.path("tables", "encoding.csv"))
+    table = read_table(path) if path.is_file() else pd.DataFrame(columns=["pair"])
+    if {"RE-AI", "RE-AN"} <= set(table["pair"]):  # else the images that were shown lack a kind
+        is_single = table["system"].eq("brain") & table["subject"].ne("mean")
+        single = table[is_single & table["quantity"].eq("similarity")]
+        brain = single.pivot(index=["subject", "place"], columns="pair", values="value")
+        more = brain["RE-AI"] > brain["RE-AN"]
+        yield _row(
+            "interference looks like the photograph to the cortex",
+            "AI images drive every region as their photographs do",
+            f"RE–AI above RE–AN in {int(more.sum())} of {len(more)} tests (subject × region)",
+            "all",
+            more.all(),
+        )
+        mean = float(brain["RE-AN"].mean())
+        yield _row(
+            "no region follows adversarial structure",
+            "AN images are noise to the cortex",
+            f"mean RE–AN similarity {mean:.3f}",
+            f"between -{NEAR_ZERO} and {NEAR_ZERO}",
+            abs(mean) <= NEAR_ZERO,
+        )
     objects = [roi for roi, share in mixing.items() if share == 1]
+    table = read_table(work.path("tables", "encoding.csv"))
     is_tested = table["roi"].isin(objects) & table["test"].eq("AN")
     noise = table["r"][is_tested & table["subject"].ne("mean")]
     if len(noise):

@@ -120,7 +120,8 @@ def fact(field: Any, name: str) -> Any:
     object
         Its value; empty text for other fields.
     """
-    return (field.json_schema_extra or {}).get(name, "")
+    facts = field.json_schema_extra or {}
+    return facts.get(name, "")
 
 
 class Section(BaseModel):
@@ -753,8 +754,14 @@ def _first_problem(error: ValidationError) -> str:
     dotted = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         *sections, key = keys
-        section = ".".join(sections) or "top level"
-        return f"[{section}] {unknown_name('key', key, _known_keys(sections))}"
+        place = ".".join(sections) or "top level"
+        section: Any = StudySettings
+        for name in sections:
+            if not name.isdigit():  # else the number in a list of sections
+                annotation = section.model_fields[name].annotation
+                inner = getattr(annotation, "__args__", ())
+                section = inner[0] if inner else annotation
+        return f"[{place}] {unknown_name('key', key, section.model_fields)}"
     if problem["type"] == "missing":
         return f"{dotted} is missing; give it."
     text = problem["msg"].removeprefix("Value error, ")
@@ -762,21 +769,3 @@ def _first_problem(error: ValidationError) -> str:
         return f"{dotted}: {text}."
     given = repr(problem["input"])
     return f"{dotted}: {text}; got {given[:80]}."
-
-
-def _known_keys(sections: list[str]) -> list[str]:
-    """List the keys of a section, walking through nested sections and lists of sections."""
-    section: Any = StudySettings
-    for name in sections:
-        if name.isdigit():  # number in a list of sections
-            continue
-        annotation = section.model_fields[name].annotation
-        types = [annotation, *getattr(annotation, "__args__", ())]
-        section = None
-        for kind in types:
-            if isinstance(kind, type) and issubclass(kind, Section):
-                section = kind
-                break
-        if section is None:
-            return []
-    return list(section.model_fields)

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fmri.bids import sidecar_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, result_steps
@@ -17,6 +18,7 @@ from neurometamer.study.brain_steps import scanned, subject_names
 from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
 from neurometamer.study.settings import StudySettings, read_settings
+from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
 """Stands for all steps before, and for all sections of the settings that change numbers."""
@@ -44,18 +46,6 @@ class Part:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-def _always(work: Workspace) -> bool:
-    return True
-
-
-def _one_part(work: Workspace) -> list[Part]:
-    return [Part()]
-
-
-def _no_files(work: Workspace, part: str) -> list[Path]:
-    return []
-
-
 @dataclass(frozen=True, kw_only=True)
 class StepEntry:
     """Entry of `STEPS`: what a step does, when, after which others, and what it writes.
@@ -78,18 +68,19 @@ class StepEntry:
         same part only, and `EVERYTHING` are all steps before.
     sections : tuple of str
         Sections of the settings that its numbers depend on, see `Step`.
-    reads : callable
-        Takes the workspace and the name of the part, and returns the user's files that are read.
+    reads : tuple of callable
+        Each takes the workspace and the name of the part, and returns files of the user that the
+        step reads.
     """
 
     title: str
     run: Callable[..., Iterable[Path]]
     writes: tuple[str, ...]
-    when: Callable[[Workspace], bool] = _always
-    parts: Callable[[Workspace], list[Part]] = _one_part
+    when: Callable[[Workspace], bool] = lambda work: True
+    parts: Callable[[Workspace], list[Part]] = lambda work: [Part()]
     needs: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
-    reads: Callable[[Workspace, str], Iterable[Path]] = _no_files
+    reads: tuple[Callable[[Workspace, str], list[Path]], ...] = ()
 
 
 @checked
@@ -276,60 +267,45 @@ def plan_steps(work: Workspace) -> list[Step]:
         When an entry needs one that `STEPS` does not have.
     """
     steps: list[Step] = []
-    names: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {EVERYTHING: []}
     for name, entry in STEPS.items():
-        parts = entry.parts(work) if entry.when(work) else []
         names[name] = []
+        parts = entry.parts(work) if entry.when(work) else []
         for part in parts:
-            needs = []
+            needs: list[str] = []
             for need in entry.needs:
-                if need == EVERYTHING:
-                    needs += [step.name for step in steps]
-                elif need in names:
-                    needs += names[need]
-                elif need.format(part=part.name) in [step.name for step in steps]:
-                    needs.append(need.format(part=part.name))
-                else:
-                    raise LookupError(f"the step {name} needs {need}, which does not come before")
+                needed = need.format(part=part.name)
+                if needed not in names:
+                    raise LookupError(f"the step {name} needs {needed}, which does not come before")
+                needs += names[needed]
+            sections: list[str] = []
+            for section in entry.sections:
+                if section == EVERYTHING:
+                    sections += work.settings.numbers()
+                elif section != SUBJECT_SECTION:
+                    sections.append(section)
+                elif work.settings.brain.source == "bold":  # simulated subjects have no section
+                    sections.append(section.format(part=part.name))
+            files: list[Path] = []
+            for read in entry.reads:
+                files += read(work, part.name)
             step = Step(
                 name=f"{name}-{part.name}" if part.name else name,
                 title=entry.title.format(part=part.title),
                 run=partial(entry.run, **part.arguments),
                 needs=tuple(needs),
-                sections=_sections(work, entry, part),
-                reads=tuple(entry.reads(work, part.name)),
+                sections=tuple(sections),
+                reads=tuple(files),
             )
-            names[name].append(step.name)
             steps.append(step)
+            names[EVERYTHING].append(step.name)
+            names[name].append(step.name)
+            names.setdefault(step.name, [step.name])
     return steps
-
-
-def _sections(work: Workspace, entry: StepEntry, part: Part) -> tuple[str, ...]:
-    """Name the sections of the settings that the numbers of a step depend on."""
-    sections: list[str] = []
-    for section in entry.sections:
-        if section == EVERYTHING:
-            sections += work.settings.numbers()
-        elif section != SUBJECT_SECTION:
-            sections.append(section)
-        elif work.settings.brain.source == "bold":  # simulated subjects have no section
-            sections.append(section.format(part=part.name))
-    return tuple(sections)
-
-
-# ------------------------------------------------------------------------------------ when and what
 
 
 def _images_are_made(work: Workspace) -> bool:
     return not work.settings.images.ready
-
-
-def _has_metamers(work: Workspace) -> bool:
-    return bool(work.settings.metamers.sets)
-
-
-def _has_judges(work: Workspace) -> bool:
-    return _has_metamers(work) and bool(work.settings.metamers.judges)
 
 
 def _has_brain(work: Workspace) -> bool:
@@ -362,12 +338,25 @@ def _metamer_sets(work: Workspace) -> list[Part]:
 def _weights_file(work: Workspace, part: str = "") -> list[Path]:
     """Name the file of the network's weights, where it has one."""
     weights = work.settings.model.weights
-    return [] if weights in ("default", "random") else [work.source(weights)]
+    if weights in ("default", "random"):
+        return []
+    return [work.source(weights)]
 
 
-def _photograph_files(work: Workspace) -> list[Path]:
+def _photograph_files(work: Workspace, part: str = "") -> list[Path]:
+    """List the photographs, where they are the user's."""
     source = work.settings.images.source
-    return [] if source == "packaged" else _image_files(work.source(source))
+    if source == "packaged":
+        return []
+    return _image_files(work.source(source))
+
+
+def _stimulus_files(work: Workspace, part: str) -> list[Path]:
+    """List the ready images and the weights that judge them, or the photographs."""
+    ready = work.settings.images.ready
+    if not ready:
+        return _photograph_files(work)
+    return [*_image_files(work.source(ready)), *_weights_file(work)]
 
 
 def _image_files(source: Path) -> list[Path]:
@@ -375,39 +364,23 @@ def _image_files(source: Path) -> list[Path]:
 
     The reader names missing ones, with their ids.
     """
-    from stimuli_gen.photograph_lists import list_photographs
-
-    if source.is_dir() and (source / "stimuli.h5").is_file():
+    if (source / "stimuli.h5").is_file():
         return [source / "stimuli.h5"]
-    listed = [file for file in list_photographs(source).table["file"] if file.is_file()]
+    files = list_photographs(source).table["file"]
+    listed = [file for file in files if file.is_file()]
     return listed if source.is_dir() else [source, *listed]
 
 
-def _metamer_files(work: Workspace, part: str) -> list[Path]:
-    return [*_photograph_files(work), *_weights_file(work)]
-
-
-def _noise_files(work: Workspace, part: str) -> list[Path]:
-    target = work.settings.noise.target
-    targets = [work.source(target)] if target.endswith(".csv") else []
-    return [*_photograph_files(work), *_weights_file(work), *targets]
-
-
-def _interference_files(work: Workspace, part: str) -> list[Path]:
-    chosen = work.settings.interference
-    files = [*_photograph_files(work), *_weights_file(work)]
+def _target_files(section: str, work: Workspace, part: str) -> list[Path]:
+    """List the table of targets and the mask that a generator is given."""
+    chosen = getattr(work.settings, section)
+    mask = getattr(chosen, "mask", "")
+    files = []
     if chosen.target.endswith(".csv"):
         files.append(work.source(chosen.target))
-    if chosen.mask:
-        files.append(work.source(chosen.mask))
+    if mask:
+        files.append(work.source(mask))
     return files
-
-
-def _stimulus_files(work: Workspace, part: str) -> list[Path]:
-    ready = work.settings.images.ready
-    if not ready:
-        return _photograph_files(work)
-    return [*_image_files(work.source(ready)), *_weights_file(work)]
 
 
 def _subject_files(work: Workspace, subject: str) -> list[Path]:
@@ -415,8 +388,6 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
 
     Those of a simulated one are outputs of an earlier step.
     """
-    from fmri.bids import sidecar_files
-
     if _is_simulated(work):
         return []
     files = scanned(work, subject)
@@ -434,7 +405,7 @@ STEPS: dict[str, StepEntry] = {
         run=partial(image_steps.adversarial, kind="noise"),
         when=_images_are_made,
         sections=("images", "model", "noise"),
-        reads=_noise_files,
+        reads=(_photograph_files, _weights_file, partial(_target_files, "noise")),
         writes=(".state/noise/*",),
     ),
     "interference": StepEntry(
@@ -442,7 +413,7 @@ STEPS: dict[str, StepEntry] = {
         run=partial(image_steps.adversarial, kind="interference"),
         when=_images_are_made,
         sections=("images", "model", "interference"),
-        reads=_interference_files,
+        reads=(_photograph_files, _weights_file, partial(_target_files, "interference")),
         writes=(".state/interference/*",),
     ),
     "stimuli": StepEntry(
@@ -450,7 +421,7 @@ STEPS: dict[str, StepEntry] = {
         run=image_steps.stimuli,
         needs=("noise", "interference"),
         sections=("images", "model"),
-        reads=_stimulus_files,
+        reads=(_stimulus_files,),
         writes=("stimuli/*",),
     ),
     "transfer": StepEntry(
@@ -477,19 +448,19 @@ STEPS: dict[str, StepEntry] = {
     "metamers": StepEntry(
         title="metamers of {part}",
         run=image_steps.make_set,
-        when=_has_metamers,
+        when=lambda work: bool(work.settings.metamers.sets),
         parts=_metamer_sets,
         sections=("images", "model", "metamers"),
-        reads=_metamer_files,
+        reads=(_photograph_files, _weights_file),
         writes=("metamers/*",),
     ),
     "metamer-judges": StepEntry(
         title="what other networks say to the metamers",
         run=image_steps.ask_judges,
-        when=_has_judges,
+        when=lambda work: bool(work.settings.metamers.sets and work.settings.metamers.judges),
         needs=("metamers",),
         sections=("model", "metamers"),
-        reads=_weights_file,
+        reads=(_weights_file,),
         writes=("tables/metamers.csv",),
     ),
     "cortex": StepEntry(
@@ -507,7 +478,7 @@ STEPS: dict[str, StepEntry] = {
         parts=_subjects,
         needs=("stimuli", "cortex"),
         sections=("glm", SUBJECT_SECTION),
-        reads=_subject_files,
+        reads=(_subject_files,),
         writes=(".state/betas/*",),
     ),
     "patterns": StepEntry(
