@@ -28,7 +28,7 @@ from neurometamer.zoo import load_model
 from stimuli_gen.features import gabor_energy
 
 METHOD = "Pearson correlation of odd and even presentations over regular images, median over voxels"
-"""Of the two columns of reliability."""
+"""Method of the two columns of reliability."""
 
 
 def subject_names(work: Workspace) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     files = scanned(work, subject)
     masks = {roi: work.source(mask) for roi, mask in files.masks.items()}
     glm = work.settings.glm
-    with _told_before():
+    with _without_repeated_warnings():
         fitted = estimate_betas(
             open_runs(work, subject),
             masks,
@@ -176,8 +176,8 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
 
 
 @contextlib.contextmanager
-def _told_before() -> Iterator[None]:
-    """Do not repeat what the checks before the first step have told."""
+def _without_repeated_warnings() -> Iterator[None]:
+    """Do not repeat the warnings of the checks before the first step."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -188,13 +188,13 @@ def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[P
     n_per_roi = work.settings.selection.voxels_per_roi
     chosen = read_patterns(work.state("betas", f"{subject}.h5"))
     if n_per_roi:
-        with _told_before():
+        with _without_repeated_warnings():
             chosen = select_voxels(chosen, conditions=_regular(work), n_per_roi=n_per_roi)
     return [write_patterns(chosen, work.path("patterns", f"{subject}.h5"))]
 
 
 def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Say how large the regions are before and after the selection of voxels, and how reliable."""
+    """Measure how large and how reliable regions are, before and after the selection of voxels."""
     regular = _regular(work)
     rows = []
     for name in subject_names(work):
@@ -207,7 +207,7 @@ def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
 def region_rows(
     before: Patterns, after: Patterns, conditions: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Say of each region of one subject how large it is and how reliable its voxels are.
+    """Measure how large each region of one subject is and how reliable its voxels are.
 
     Parameters
     ----------

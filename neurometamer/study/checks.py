@@ -41,7 +41,7 @@ from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import open_runs, subject_names
 from neurometamer.study.plan import Workspace
-from neurometamer.study.result_steps import kind_options
+from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import Subject
 from neurometamer.summaries import short_repr
 from neurometamer.zoo import model_entry
@@ -58,7 +58,7 @@ ERROR, NOTE = "error", "note"
 @short_repr
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a study, or odd.
+    """One thing that is wrong with a study, or unusual.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def _check_rsa(work: Workspace, findings: Findings) -> None:
     pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
     with findings.watch(prefix="rsa: "):
         for system in ("network", "brain"):
-            kind_options(work, system, pairs)
+            image_type_options(work, system, pairs)
     needed = subjects_needed(rsa.confidence)
     if rsa.interval in OVER_SUBJECTS and len(subjects) < needed:
         known = name_ids(subjects) or "no brain"
@@ -473,9 +473,8 @@ def _check_run(
 ) -> pd.DataFrame | None:
     """Check image, events and confounds of a run each for itself.
 
-    So the fault of one does not hide the fault of the next.
-
-    Returns the events where they can be read.
+    A fault of one does not hide a fault of the next. The events are returned where they can be
+    read.
     """
     image = subject.bold[number]
     name = Path(image).name
@@ -602,7 +601,7 @@ def _better_column(events: pd.DataFrame, known: set[str]) -> str:
 def events_as_patterns(
     runs: list[BoldRun], conditions: list[tuple[str, ...]] | None = None
 ) -> Patterns:
-    """Say what a subject saw in which run and session, as patterns of one voxel that are all zero.
+    """List what a subject saw in which run and session, as patterns of one voxel that are all zero.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
 
 
 def _reading(work: Workspace) -> dict[str, Any]:
-    """Say how the levels of photographs are read."""
+    """Return how the levels of photographs are read."""
     images = work.settings.images
     return {"bits": images.bits or None, "icc": images.icc}
 
@@ -128,10 +128,7 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
-    """Add what the network says to images that do not carry it yet.
-
-    This is its first class and the probability of it.
-    """
+    """Add the first class of a network and its probability, where the table lacks them."""
     from stimuli_gen.models import predict
 
     if "top1_index" in given.table:
@@ -157,11 +154,11 @@ JUDGED = (
     "target_probability",
     "says_as_photograph",
 )
-"""Columns of ``transfer.csv`` about a network that was asked."""
+"""Columns of ``transfer.csv`` about the network that judges."""
 
 
 def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Ask other networks about the saved images, each through its own preprocessing.
+    """Let other networks classify the saved images, each through its own preprocessing.
 
     There is a row a network and kind of image: how often the network names the target, how sure it
     is of it, and how often it says the same as to the photograph.
@@ -291,10 +288,7 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
 
 
 def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Ask networks that the metamers were not made for about the saved images.
-
-    Each sees them through its own preprocessing.
-    """
+    """Let networks classify the saved metamers, each through its own preprocessing."""
     from stimuli_gen.models import predict
 
     chosen = work.settings.metamers
@@ -314,10 +308,7 @@ def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
 def _metamer_rows(
     judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Say what its own networks and the judge say, one row a metamer.
-
-    What the judge says to the photograph stands beside it.
-    """
+    """Write what a judge answers to each metamer and to its photograph, one row for each metamer."""
     numbers = {image_id: number for number, image_id in enumerate(table["id"])}
     rows = []
     for record in table[table["kind"] == "metamer"].to_dict("records"):
@@ -381,10 +372,7 @@ def _chosen_photographs(work: Workspace, network: StagedModel) -> StimulusSet:
 def _nulls(
     work: Workspace, networks: list[StagedModel], matches: Iterable[Match]
 ) -> list[NullDistribution]:
-    """Measure how alike the responses to different photographs of the study are.
-
-    This is done for each network of a set.
-    """
+    """Measure for each network how similar its responses to different photographs are."""
     n_pairs = work.settings.metamers.null_pairs
     if not n_pairs:
         return []

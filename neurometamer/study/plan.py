@@ -107,7 +107,7 @@ class Workspace:
     base : Path
         Folder of the study file: relative names in the settings start here.
     notes : tuple of str
-        What the checks before the first step found odd.
+        Notes of the checks before the first step.
     """
 
     folder: Path
@@ -365,8 +365,8 @@ REPAIRED = ("glm", "selection")
 does not make a folder another study's: the steps that read them are made again."""
 
 
-def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what makes a study the same one: all but what is repaired and the scanned subjects."""
+def _identity(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make a study the same: not those that are repaired, nor subjects."""
     kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
     brain = dict(kept.get("brain", {}))
     brain.pop("subjects", None)
@@ -459,8 +459,8 @@ def _check_claim(workspace: Workspace) -> None:
     except DamagedFile:
         note_remade(mark)
         return
-    old = _of_the_whole(there)
-    new = _of_the_whole(workspace.settings.numbers())
+    old = _identity(there)
+    new = _identity(workspace.settings.numbers())
     if old != new:
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "

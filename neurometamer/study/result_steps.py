@@ -89,7 +89,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
 
     Trends over the layers are tested too.
     """
-    pairs = told_pairs(work)
+    pairs = image_pairs(work)
     if not pairs:
         return []
     systems = ["network", "brain"] if subject_names(work) else ["network"]
@@ -99,7 +99,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
     written = []
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
-        options = kind_options(work, system, pairs)
+        options = image_type_options(work, system, pairs)
         units = None
         reliability = None
         if system == "network" and resamples_units:
@@ -126,10 +126,10 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_table(work.path("tables", "image_types.csv"), table), *written]
 
 
-def kind_options(
+def image_type_options(
     work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]
 ) -> ImageTypeOptions:
-    """Turn ``[rsa]`` into options; what a network lacks is replaced, as the settings say."""
+    """Turn ``[rsa]`` into options; what a network does not have is replaced, as in the settings."""
     rsa = work.settings.rsa
     interval = rsa.interval if rsa.resamples else "none"
     null = rsa.null
@@ -153,8 +153,8 @@ def kind_options(
     )
 
 
-def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
-    """Say which of RE-AN and RE-AI the images of the study can tell, by the second kind."""
+def image_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
+    """Return the pairs of RE-AN and RE-AI that the study has images for, by the second kind."""
     shown = set(stimulus_table(work)["kind"])
     pairs = {}
     for kind in ("AN", "AI"):
@@ -164,7 +164,7 @@ def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
 
 
 def _blocks(work: Workspace, null: str) -> Blocks | None:
-    """Say of which class, or in which session of each subject, each photograph is."""
+    """Return the class, or the session for each subject, of each photograph."""
     stimuli = stimulus_table(work)
     if null == "class":
         return class_labels(stimuli)
@@ -267,7 +267,7 @@ def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def recovery(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Hold what was found against what the simulation planted."""
+    """Compare what was found with what the simulation planted."""
     table = recovery_table(work, subject_names(work), mixing=work.settings.brain.simulation.mixing)
     return [write_table(work.path("tables", "recovery.csv"), _tagged(work, table, "brain"))]
 
@@ -309,7 +309,7 @@ def report(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def _provenance(work: Workspace) -> dict[str, Any]:
-    """Collect where the numbers of a study come from, and what is odd about them."""
+    """Collect where the numbers of a study come from, with notes about its images."""
     from stimuli_gen.presets import PRESETS
 
     settings = work.settings
@@ -344,7 +344,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
 
 
 def _notes(work: Workspace) -> list[str]:
-    """Say what is odd about the images, and which tables a study of them cannot have."""
+    """List what is unusual about the images, and which tables a study of them cannot have."""
     table = stimulus_table(work)
     notes = []
     for image_id, note in zip(table["id"], table["note"], strict=True):
@@ -353,7 +353,7 @@ def _notes(work: Workspace) -> list[str]:
     if "success" in table:
         for row in table[table["success"].eq(False)].itertuples():
             notes.append(f"{row.id} did not meet its criterion: {row.why_not}")
-    pairs = told_pairs(work)
+    pairs = image_pairs(work)
     lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in pairs]
     if lacking:
         names = " and ".join(lacking)
@@ -383,10 +383,7 @@ def _simulated(work: Workspace) -> bool:
 
 
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Say in every row which network and weights it rests on.
-
-    The row also says whether its brain is simulated.
-    """
+    """Add columns with the network and its weights, and whether the brain is simulated."""
     if system == "network":
         data = NETWORK
     elif _simulated(work):

@@ -152,7 +152,7 @@ class Section(BaseModel):
 
 
 class Study(Section):
-    """Who this study is."""
+    """Name and seed of the study."""
 
     name: Name = "study"
     """Name; also the default output folder."""
@@ -311,7 +311,7 @@ class Metamers(Section):
     """Networks that the metamers are made for, e.g. [["efficientnet_lite0"], ["efficientnet_lite0",
     "efficientnet_lite1"]]; empty: no metamers are made."""
     judges: tuple[str, ...] = ()
-    """Networks that are asked what the metamers show."""
+    """Networks that classify the metamers."""
     stage: str = "late"
     """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE
     between commas."""
@@ -321,13 +321,13 @@ class Metamers(Section):
     steps: int = Field(0, ge=0)
     """Gradient steps; 0: the preset's."""
     photographs: int | tuple[str, ...] = 0
-    """Of how many photographs, the first ones, or their ids; 0: all."""
+    """Number of photographs, the first ones, or their ids; 0: all."""
     image_size: int = Field(0, ge=0)
     """Height and width in pixels that every network sees; 0: those of the first network of each
     set."""
     null_pairs: int = Field(1000, ge=0)
-    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no
-    verdict by it."""
+    """Pairs of the study's photographs whose similarity a match has to exceed; 0: no such null
+    distribution."""
     mode: str = setting(RUN, "mode", choices=MODES)
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
@@ -342,14 +342,14 @@ class Metamers(Section):
 
 
 class Transfer(Section):
-    """Whether other networks see the same."""
+    """Transfer of the images to other networks."""
 
     models: tuple[str, ...] = ()
     """Names of models that judge the images of the first."""
 
 
 class Simulation(Section):
-    """The simulated cortex and the truth planted in it."""
+    """The simulated cortex, and what is planted in it."""
 
     subjects: int = Field(3, ge=1, le=99)
     """Number of subjects."""
@@ -365,7 +365,7 @@ class Simulation(Section):
     object_model: str = "efficientnet_lite0"
     """The network whose activations to the *photograph* stand for what people see in it."""
     object_stage: str = "global_pool"
-    """Its stage."""
+    """Stage of that network."""
     mixing: dict[Name, float] = {"V1": 0.0, "V2": 0.25, "V3": 0.5, "V4": 0.75, "LO": 1.0}
     """Region → share of object features; the rest is Gabor energy of the pixels."""
 
@@ -376,11 +376,11 @@ class Subject(Section):
     id: Name
     """Name of the subject."""
     bold: tuple[str, ...]
-    """4-D NIfTI files, one a run."""
+    """4-D NIfTI files, one for each run."""
     events: tuple[str, ...]
-    """BIDS events.tsv, one a run; the column `condition_column` holds stimulus ids."""
+    """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
-    """Confounds tables, one a run, or none."""
+    """Confounds tables, one for each run, or none."""
     masks: dict[Name, str]
     """Region → mask NIfTI on the grid of the BOLD files."""
     t_r: float = Field(0, ge=0)
@@ -417,9 +417,9 @@ class Brain(Section):
     """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network
     only)."""
     simulation: Simulation = Simulation()
-    """Of the simulated cortex."""
+    """Settings of the simulated cortex."""
     subjects: tuple[Subject, ...] = ()
-    """Of source = "bold"."""
+    """Scanned subjects, for source = "bold"."""
 
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
@@ -459,7 +459,7 @@ class Glm(Section):
     ignore: tuple[str, ...] = setting(BETAS, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: str = setting(BETAS, "units", choices="fmri.betas:UNITS", later=True)
-    """Of betas: percent signal change, or units of the image where its mean was taken away."""
+    """Units of betas: percent signal change, or units of the image where its mean was taken away."""
     unusable: Literal["refuse", "drop"] = setting(BETAS, "unusable")
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
     them."""

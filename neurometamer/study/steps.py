@@ -208,7 +208,7 @@ def failed_stimuli(folder: str | Path) -> list[str]:
 def demo_settings(
     *, model: str | None = None, weights: str | None = None, seed: int | None = None
 ) -> StudySettings:
-    """Read the demo's study file, with another network or seed when asked.
+    """Read the demo's study file, with another network or seed where they are given.
 
     Parameters
     ----------

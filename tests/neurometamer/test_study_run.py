@@ -39,7 +39,7 @@ from neurometamer.store import (
     write_table,
 )
 from neurometamer.study.plan import Workspace
-from neurometamer.study.result_steps import kind_options
+from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import check_settings, read_settings
 from neurometamer.study.steps import STEPS, demo_settings, failed_stimuli, run_study
 from stimuli_gen.stimuli import read_png
@@ -239,7 +239,7 @@ def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
     )
     work = Workspace(folder=tmp_path, settings=settings, base=tmp_path)
     pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
-    network, brain = (kind_options(work, one, pairs) for one in ("network", "brain"))
+    network, brain = (image_type_options(work, one, pairs) for one in ("network", "brain"))
     assert (network.interval, network.null) == ("stimuli", "free")
     assert (brain.interval, brain.null) == ("dual", "session")
     for one in (network, brain):
