@@ -472,9 +472,10 @@ def _first_difference(there: Any, here: Any, name: str = "") -> str:
     """Name the first setting that differs, as deep inside as it lies, and both of its values."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in dict.fromkeys([*here, *there]):
-            if there.get(key) != here.get(key):
+            old, new = there.get(key), here.get(key)
+            if old != new:
                 inside = f"{name}.{key}" if name else key
-                return _first_difference(there.get(key), here.get(key), inside)
+                return _first_difference(old, new, inside)
     are_lists = isinstance(there, list) and isinstance(here, list)
     if are_lists and len(there) == len(here):
         for number, (old, new) in enumerate(zip(there, here, strict=True), start=1):

@@ -27,25 +27,22 @@ NEAR_ZERO = 0.15
 """Largest absolute value of a mean that is called none."""
 
 
-def recovery_table(
-    work: Workspace, subjects: Sequence[str], *, mixing: Mapping[str, float]
-) -> pd.DataFrame:
-    """Hold the results of a study with a simulated cortex against what was planted.
+def recovery_table(work: Workspace, subjects: Sequence[str]) -> pd.DataFrame:
+    """Compare the results of a study with a simulated cortex with what was planted.
 
     Parameters
     ----------
     work : Workspace
         A study whose other steps are done.
     subjects : sequence of str
-        Names.
-    mixing : mapping of str to float
-        Region → planted share of object features.
+        Names of the subjects.
 
     Returns
     -------
     pandas.DataFrame
         ``recovery.csv``: what, planted, found, criterion, pass.
     """
+    mixing = work.settings.brain.simulation.mixing
     rows = [
         *_voxel_rows(work, subjects),
         *_feature_rows(work, subjects, mixing),
@@ -117,7 +114,7 @@ def _voxel_rows(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str, 
 def _feature_rows(
     work: Workspace, subjects: Sequence[str], mixing: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Compare regions with the planted share of pixels and objects.
+    """Compare regions with their planted shares of pixels and objects (`mixing`).
 
     RDMs of the planted feature spaces on the photographs decide.
     """

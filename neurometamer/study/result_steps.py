@@ -238,11 +238,13 @@ def _shared_rois(brain: RDMs) -> list[str]:
     """List the regions that every subject has, in the order of all figures."""
     subjects = [str(subject) for subject in brain.rdm_descriptors["subject"]]
     rois = [str(roi) for roi in brain.rdm_descriptors["roi"]]
-    subjects_of: dict[str, set[str]] = {}
-    for subject, roi in zip(subjects, rois, strict=True):
-        subjects_of.setdefault(roi, set()).add(subject)
-    ordered = order_places(brain.rdm_descriptors["roi"])
-    return [roi for roi in ordered if subjects_of[roi] == set(subjects)]
+    places = set(zip(subjects, rois, strict=True))
+    shared = []
+    for roi in order_places(rois):
+        lacking = [subject for subject in set(subjects) if (subject, roi) not in places]
+        if not lacking:
+            shared.append(roi)
+    return shared
 
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -263,13 +265,15 @@ def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
             seed=work.settings.study.seed,
             progress=progress,
         )
-    return [write_table(work.path("tables", "encoding.csv"), _tagged(work, table, "brain"))]
+    path = work.path("tables", "encoding.csv")
+    return [write_table(path, _tagged(work, table, "brain"))]
 
 
 def recovery(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compare what was found with what the simulation planted."""
-    table = recovery_table(work, subject_names(work), mixing=work.settings.brain.simulation.mixing)
-    return [write_table(work.path("tables", "recovery.csv"), _tagged(work, table, "brain"))]
+    table = recovery_table(work, subject_names(work))
+    path = work.path("tables", "recovery.csv")
+    return [write_table(path, _tagged(work, table, "brain"))]
 
 
 def results(work: Workspace, progress: Progress) -> Iterable[Path]:

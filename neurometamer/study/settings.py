@@ -183,7 +183,9 @@ class Images(Section):
     @classmethod
     def _bits_of_a_file(cls, bits: int) -> int:
         if 0 < bits < 8:
-            raise ValueError("16-bit files hold 8 to 16 bits of data; 0 for what the file says")
+            raise ValueError(
+                f"16-bit files hold 8 to 16 bits of data, not {bits}; give 0 for what the file says"
+            )
         return bits
 
 
@@ -293,11 +295,14 @@ class Interference(Section):
     def _ball_has_radius(self) -> Self:
         if (self.ball == "none") != (self.radius == 0):
             raise ValueError(
-                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; a ball needs a '
-                "radius"
+                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; give a radius above '
+                "0 with a ball, and 0 without"
             )
         if self.method == "greedy" and (self.ball != "none" or self.mask or self.mode != "exact"):
-            raise ValueError('method = "greedy" has no ball, no mask and no mode = "fast"')
+            raise ValueError(
+                f'method = "greedy" has no ball, no mask and no mode = "fast", and came with ball = '
+                f'"{self.ball}", mask = "{self.mask}" and mode = "{self.mode}"; leave these out'
+            )
         return self
 
 
@@ -337,7 +342,10 @@ class Metamers(Section):
     def _sets_have_names(self) -> Self:
         is_wrong = [not names or bool(duplicates(names)) for names in self.sets]
         if any(is_wrong) or duplicates(self.sets):
-            raise ValueError("sets must differ, and each name at least one network, and none twice")
+            sets = [list(names) for names in self.sets]
+            raise ValueError(
+                f"sets must differ, and each name at least one network, and none twice; got {sets}"
+            )
         return self
 
 
@@ -424,10 +432,15 @@ class Brain(Section):
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
         if self.source == "bold" and not self.subjects:
-            raise ValueError('source = "bold" needs at least one [[brain.subjects]]')
+            raise ValueError(
+                'source = "bold" needs at least one [[brain.subjects]], and there is none; add them, '
+                'or give source = "simulated"'
+            )
         again = duplicates(subject.id for subject in self.subjects)
         if again:
-            raise ValueError(f"subject ids must be unique; {name_ids(again)} occur more than once")
+            raise ValueError(
+                f"subject ids must be unique; {name_ids(again)} occur more than once; rename them"
+            )
         return self
 
 
