@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 FunctionNode = ast.FunctionDef | ast.ClassDef
@@ -64,10 +65,11 @@ def _source(place: str) -> FunctionNode:
     """Parse the function, or the dataclass, of a place."""
     module, name = place.split(":")
     spec = importlib.util.find_spec(module)
-    source = None if spec is None else spec.loader.get_source(module)  # type: ignore[union-attr]
-    for node in ast.parse(source or "").body:
-        if isinstance(node, FunctionNode) and node.name == name:
-            return node
+    if spec is not None and spec.origin is not None:
+        source = Path(spec.origin).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, FunctionNode) and node.name == name:
+                return node
     raise LookupError(f"there is no function or class {place}")
 
 
