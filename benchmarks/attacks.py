@@ -24,7 +24,8 @@ from benchmarks.networks import (
     tensor,
 )
 from benchmarks.timing import Times, per_step
-from stimuli_gen import StagedModel, StimulusSet, attack_images
+from neurometamer.run_options import RunOptions
+from stimuli_gen import AwayFrom, StagedModel, StimulusSet, attack_images
 
 _RADIUS, _STEP = 8 / 255, 2 / 255
 _RADIUS_L2, _STEP_L2 = 3.0, 0.5
@@ -32,7 +33,7 @@ _NETWORKS = {"alexnet": "classifier.6", "resnet50": "layer4"}
 
 
 def _ours(
-    model: StagedModel, references: StimulusSet, labels: Tensor, attack: str, **mode: Any
+    model: StagedModel, references: StimulusSet, labels: Tensor, attack: str, mode: str = "exact"
 ) -> Callable[[int], Any]:
     size = (
         {"radius": _RADIUS, "step_size": _STEP}
@@ -47,11 +48,10 @@ def _ours(
             references,
             attack,
             **size,
-            label=named,
+            target=AwayFrom(named),
             steps=steps,
             random_start=False,
-            batch_size=len(references),
-            **mode,
+            run=RunOptions(batch_size=len(references), mode=mode),
         )
         return torch.from_numpy(made.images)
 

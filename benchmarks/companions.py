@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from benchmarks.bars import Row, Setup
 from benchmarks.networks import fast, has_modes
+from neurometamer.run_options import RunOptions
 from neurometamer.zoo import load_model
 from stimuli_gen import (
     StagedModel,
@@ -64,19 +64,15 @@ def _compare(
     references: StimulusSet,
     *,
     bound: float | None,
-    **mode: Any,
+    mode: str = "exact",
 ) -> list[Row]:
     ids = list(references.ids)
-    together = _by_reference(make(references=references, batch_size=_BATCH, **mode))
-    alone = _by_reference(
-        make(references=references.select(ids=ids[3:4]), batch_size=_BATCH, **mode)
-    )
+    run = RunOptions(batch_size=_BATCH, mode=mode)
+    together = _by_reference(make(references=references, run=run))
+    alone = _by_reference(make(references=references.select(ids=ids[3:4]), run=run))
     order = np.random.default_rng(0).permutation(len(ids))
-    shuffled = _by_reference(
-        make(
-            references=references.select(ids=[ids[row] for row in order]), batch_size=_BATCH, **mode
-        )
-    )
+    other_order = references.select(ids=[ids[row] for row in order])
+    shuffled = _by_reference(make(references=other_order, run=run))
     moved = max(
         float(np.abs(together[one] - references.images[row]).max()) for row, one in enumerate(ids)
     )

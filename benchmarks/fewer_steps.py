@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from benchmarks.bars import NotAvailable, Row, Setup
 from benchmarks.networks import DESCENT_ONLY, photographs, setting, tensor, trained
 from benchmarks.timing import clocked
+from neurometamer.run_options import RunOptions
 from stimuli_gen import StagedModel, StimulusSet, at_size, control_images, model_metamers, spearman
 from stimuli_gen.stimuli import from_8bit, to_8bit
 from stimuli_gen.synthesis.loop import OPTIMIZERS
@@ -56,7 +57,7 @@ class Job:
             preset="fast",
             steps=max(1, steps),
             start_images=starts,
-            batch_size=len(self.references),
+            run=RunOptions(batch_size=len(self.references)),
             **DESCENT_ONLY,
             **recipe,
         )

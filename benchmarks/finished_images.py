@@ -14,7 +14,8 @@ from benchmarks.bars import Row, Setup
 from benchmarks.networks import photographs, trained
 from benchmarks.timing import clocked
 from neurometamer.provenance import generator
-from stimuli_gen import StagedModel, StimulusSet, choose_targets, descend
+from neurometamer.run_options import RunOptions
+from stimuli_gen import StagedModel, StepOptions, StimulusSet, choose_targets, descend
 from stimuli_gen.synthesis.loop import Descended, Start
 
 _CONFIDENCE, _BATCH, _PULL = 0.99, 8, 1e-3
@@ -101,9 +102,8 @@ def _runner(
             references.ids,
             _prepare,
             threshold=threshold,
-            step_size=size,
-            max_steps=steps,
-            batch_size=_BATCH,
+            steps=StepOptions(step_size=size, max_steps=steps),
+            run=RunOptions(batch_size=_BATCH),
         )
 
     return _run

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.bars import Row, Setup
 from benchmarks.networks import photographs, staged
+from neurometamer.run_options import RunOptions
 from stimuli_gen import model_metamers
 
 _BATCH = 4
@@ -137,8 +138,7 @@ def main(folder: Path, images: int, steps: int) -> None:
         stage="features.7",
         preset="fast",
         steps=steps,
-        batch_size=_BATCH,
-        resume=folder / "resume",
+        run=RunOptions(batch_size=_BATCH, resume=folder / "resume"),
     )
     np.save(folder / "images.npy", made.images)
 

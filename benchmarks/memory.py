@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.bars import Row, Setup
 from benchmarks.networks import DESCENT_ONLY, Normalized, photographs, staged, tensor
+from neurometamer.run_options import RunOptions
 from stimuli_gen import StagedModel, StimulusSet, model_metamers
 
 _STAGE, _NETWORKS, _IMAGES, _STEPS = "layer3", 4, 4, 2
@@ -78,7 +79,7 @@ def _made(models: Sequence[StagedModel], references: StimulusSet, solver: str) -
         budget="total",
         solver=solver,
         turn=1,
-        batch_size=_IMAGES,
+        run=RunOptions(batch_size=_IMAGES),
         **DESCENT_ONLY,
     )
 

@@ -24,6 +24,7 @@ from benchmarks.networks import (
     tensor,
 )
 from benchmarks.timing import Times, clocked, per_step
+from neurometamer.run_options import RunOptions
 from stimuli_gen import StagedModel, StimulusSet, model_metamers
 
 _RATE = 0.01  # 50 steps of Adam move a pixel by at most .5, so that images hardly leave [0, 1], where methods differ
@@ -96,6 +97,8 @@ def _make(
     path: str,
     first: Tensor,
     steps: int,
+    *,
+    mode: str = "exact",
     **settings: Any,
 ) -> StimulusSet:
     starts = {name: first[row].numpy() for row, name in enumerate(references.ids)}
@@ -106,7 +109,7 @@ def _make(
         preset="fast",
         steps=steps,
         start_images=starts,
-        batch_size=len(references),
+        run=RunOptions(batch_size=len(references), mode=mode),
         **DESCENT_ONLY,
         **settings,
     )
@@ -385,7 +388,7 @@ def compare_with_double_forward(setup: Setup) -> Sequence[Row]:
     ).clamp(0, 1)
     starts = {one: first[row].numpy() for row, one in enumerate(references.ids)}
 
-    def _run(steps: int, **mode: Any) -> Tensor:
+    def _run(steps: int, mode: str = "exact") -> Tensor:
         made = model_metamers(
             model,
             references,
@@ -394,9 +397,8 @@ def compare_with_double_forward(setup: Setup) -> Sequence[Row]:
             steps=steps,
             schedule="constant",
             start_images=starts,
-            batch_size=len(references),
+            run=RunOptions(batch_size=len(references), mode=mode),
             **DESCENT_ONLY,
-            **mode,
         )
         return torch.from_numpy(made.images)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
@@ -20,7 +19,6 @@ from stimuli_gen import (
     StagedModel,
     StimulusSet,
     load_photographs,
-    model_metamers,
     packaged_photographs,
     stage_model,
 )
@@ -127,15 +125,13 @@ def tensor(stimuli: StimulusSet) -> Tensor:
 # ------------------------------------------------------------------------- what this version can do
 
 
-_ARGUMENTS = inspect.signature(model_metamers).parameters
-
-DESCENT_ONLY: dict[str, Any] = {"file_rounds": 0} if "file_rounds" in _ARGUMENTS else {}
+DESCENT_ONLY: dict[str, Any] = {"file_rounds": 0}
 """Arguments of `model_metamers` that leave out what no peer does: mending images whose 8-bit version fails."""
 
 
 def has_modes() -> bool:
     """Tell whether the generators have the modes exact and fast."""
-    return "mode" in _ARGUMENTS and find_spec("stimuli_gen.fast") is not None
+    return find_spec("stimuli_gen.fast") is not None
 
 
 def fast() -> dict[str, str]:

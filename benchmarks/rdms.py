@@ -341,6 +341,7 @@ def _of_alexnet(measure: str, n: int, p: int, scratch: str) -> dict[str, float]:
     import pandas as pd
 
     from neurometamer.rsa.streaming import streamed_rdms
+    from neurometamer.run_options import RunOptions
     from neurometamer.zoo import load_model
     from stimuli_gen.stimuli import StimulusSet, StoredImages
 
@@ -357,7 +358,11 @@ def _of_alexnet(measure: str, n: int, p: int, scratch: str) -> dict[str, float]:
         table = pd.DataFrame({"id": names, "kind": "RE", "reference_id": names})
         stimuli = StimulusSet(images=StoredImages(path=path, shape=shape), table=table)
         streamed_rdms(
-            model, stimuli.select(ids=names[:4]), measure=measure, batch_size=4, scratch=scratch
+            model,
+            stimuli.select(ids=names[:4]),
+            measure=measure,
+            scratch=scratch,
+            run=RunOptions(batch_size=4),
         )
         _settle()
         before = _status("VmRSS")

@@ -53,8 +53,9 @@ def _whole_map(
     from rsatoolbox.model import ModelFixed
     from rsatoolbox.util import searchlight as theirs
 
-    from neurometamer.rsa.searchlight.maps import Question, run_searchlight
+    from neurometamer.rsa.searchlight.maps import run_searchlight
     from neurometamer.rsa.searchlight.neighborhoods import Spheres
+    from neurometamer.rsa.searchlight.questions import Question
 
     n = len(responses)
 
@@ -104,7 +105,7 @@ def _crossnobis(setup: Setup, mask: np.ndarray, n: int) -> Sequence[Row]:
     from neurometamer.rsa.noise import residuals_of
     from neurometamer.rsa.searchlight.maps import searchlight_rdms
     from neurometamer.rsa.searchlight.neighborhoods import Spheres
-    from neurometamer.rsa.searchlight.runs import run_responses
+    from neurometamer.rsa.searchlight.questions import run_responses
 
     n_runs, n_voxels, few = 6, int(mask.sum()), setup.pick(60, 5)
     values = np.random.default_rng(1).standard_normal((n_runs * n, n_voxels))

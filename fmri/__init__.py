@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "simulate": [
             "SimulatedSubject",
             "SimulatedTruth",
+            "SimulationOptions",
             "read_truth",
             "simulate_patterns",
             "simulate_subject",

@@ -21,7 +21,7 @@ from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, read_voxels
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
-from fmri.tables import NO_TRIAL_TYPE
+from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
@@ -153,22 +153,33 @@ def estimate_betas(
         unusable=(unusable, ("refuse", "drop")),
     )
     check_runs(runs)
-    contents = _different_images(runs)
+    contents = [digest_file(run.image) for run in runs]
+    if same := set(duplicates(contents)):
+        given = zip(runs, contents, strict=True)
+        labels = [run.label for run, image_digest in given if image_digest in same]
+        raise InputError(
+            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
+        )
     regions = _as_masks(masks, runs[0])
     voxels, union, position = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
-    designs = [
-        event_design(
+    observations, designs = [], []
+    for run in runs:
+        events, design = event_design(
             run,
             hrf_model=hrf_model,
             high_pass=high_pass,
             ignore=ignore,
             slice_time_ref=slice_time_ref,
         )
-        for run in runs
-    ]
-    values, broken = [], np.zeros(len(voxels), dtype=np.int64)
-    for done, (run, (_, design)) in enumerate(zip(runs, designs, strict=True), start=1):
+        part = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
+        part.insert(1, "run", run.run)
+        part.insert(2, "session", run.session)
+        observations.append(part)
+        designs.append(design)
+    values = []
+    broken = np.zeros(len(voxels), dtype=np.int64)
+    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
         series = read_voxels(run.image, union)
         finite = np.isfinite(series).all(axis=0)
         constant = (series == series[0]).all(axis=0)
@@ -192,24 +203,13 @@ def estimate_betas(
         "slice_time_ref": slice_time_ref,
         "unusable": unusable,
     }
-    record = provenance(
-        settings,
-        step="estimate_betas",
-        runs=[
-            _run_record(run, image_digest, noise_gain(design))
-            for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
-        ],
-        masks=_mask_record(regions),
-        grid=_grid(runs[0]),
-        dropped=_dropped_record(voxels, broken),
-    )
-    if any(run.simulated for run in runs):
-        record["simulated"] = True
+    joined = pd.concat(observations, ignore_index=True)
+    joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
     return Patterns(
         values=np.concatenate(values)[:, keep],
-        observations=_observations(runs, [events for events, _ in designs]),
+        observations=joined,
         voxels=voxels[keep],
-        provenance=record,
+        provenance=_record(settings, runs, contents, designs, regions, voxels, broken),
     )
 
 
@@ -261,23 +261,11 @@ def event_design(
 
     Examples
     --------
-    >>> from tempfile import mkdtemp
-    >>> from fmri import simulate_subject
-    >>> simulated = simulate_subject(
-    ...     mkdtemp(),
-    ...     subject="01",
-    ...     conditions=["cat", "cup", "dog", "hat"],
-    ...     features={"x": np.eye(4)},
-    ...     mixing={"V1": {"x": 1.0}},
-    ...     seed=0,
-    ...     voxels_per_roi=8,
-    ...     n_runs=2,
-    ... )
-    >>> from fmri import read_run
-    >>> run = read_run(simulated.bold[0], simulated.events[0])
+    >>> events = pd.DataFrame({"onset": [4.0, 20.0], "duration": 2.0, "trial_type": ["cat", "cup"]})
+    >>> run = BoldRun(image=Path("sub-01_run-1_bold.nii"), n_volumes=30, t_r=2.0, events=events)
     >>> events, design = event_design(run)
     >>> list(design.columns)
-    ['event_0001', 'event_0002', 'event_0003', 'event_0004', 'drift_1', 'constant']
+    ['event_0001', 'event_0002', 'drift_1', 'constant']
     """
     _check_choices(hrf_model=(hrf_model, HRFS))
     if not 0 <= high_pass < 0.5 / run.t_r:
@@ -288,22 +276,32 @@ def event_design(
     kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.t_r, slice_time_ref)
     peaks, seen = _response_peaks(run, kept, hrf_model, start)
-    over = (seen < _TOO_WEAK * peaks) & (kept["onset"] < 0).to_numpy()
+    is_early = (kept["onset"] < 0).to_numpy()
+    over = is_early & (seen < _TOO_WEAK * peaks)
     if over.any():
-        named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[over].itertuples()]
         warnings.warn(
-            f"events whose response was over before the first volume: {name_ids(named)}.",
+            "events whose response was over before the first volume: "
+            f"{name_ids(event_names(kept[over]))}.",
             stacklevel=2,
         )
-        kept, peaks = kept[~over].reset_index(drop=True), peaks[~over]
+        kept = kept[~over].reset_index(drop=True)
+        peaks = peaks[~over]
     _check_some_left(run, kept, ignore)
+    confounds = None
+    if run.confounds is not None:
+        # standardized under names of their own; constant ones are left out
+        spread = run.confounds.std(ddof=0)
+        varying = run.confounds.loc[:, spread > 1e-12 * run.confounds.abs().max()]
+        if not varying.empty:
+            scaled = (varying - varying.mean()) / varying.std(ddof=0)
+            confounds = scaled.rename(columns=lambda name: f"confound_{name}")
     design = _regressors(
         np.arange(run.n_volumes) * run.t_r + start,
         kept,
         hrf_model,
         drift_model="cosine",
         high_pass=high_pass,
-        add_regs=_standardized(run.confounds),
+        add_regs=confounds,
     )
     _check_design(run, kept, design, peaks)
     return kept, design
@@ -328,7 +326,7 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
         )
         return kept.assign(duration=0.0)
     if unknown.any():
-        named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[unknown].itertuples()]
+        named = event_names(kept[unknown])
         raise InputError(
             f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
             "Their betas would have different units; give durations, or ignore those trial types "
@@ -351,17 +349,23 @@ def _response_peaks(
 
     Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
     """
-    peaks, seen = np.zeros(len(kept)), np.zeros(len(kept))
+    peaks = np.zeros(len(kept))
+    seen = np.zeros(len(kept))
     ends = kept["onset"] + kept["duration"] + _HRF_S
-    cut = ((kept["onset"] < 0) | (ends > run.n_volumes * run.t_r)).to_numpy()
-    if cut.any():
-        n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.t_r))
-        n_after = int(np.ceil(_HRF_S / run.t_r))
-        times = np.arange(-n_before, run.n_volumes + n_after) * run.t_r + start
-        regressors = _regressors(times, kept[cut], hrf_model, drift_model=None).to_numpy()
-        responses = np.abs(regressors[:, : cut.sum()])
-        peaks[cut] = responses.max(axis=0)
-        seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
+    run_end = run.n_volumes * run.t_r
+    cut = ((kept["onset"] < 0) | (ends > run_end)).to_numpy()
+    if not cut.any():
+        return peaks, seen
+    before = max(0.0, -kept["onset"].min())
+    n_before = int(np.ceil(before / run.t_r))
+    n_after = int(np.ceil(_HRF_S / run.t_r))
+    volumes = np.arange(-n_before, run.n_volumes + n_after)
+    times = volumes * run.t_r + start
+    regressors = _regressors(times, kept[cut], hrf_model, drift_model=None)
+    responses = np.abs(regressors.to_numpy()[:, : cut.sum()])
+    in_run = responses[n_before : n_before + run.n_volumes]
+    peaks[cut] = responses.max(axis=0)
+    seen[cut] = in_run.max(axis=0)
     return peaks, seen
 
 
@@ -407,20 +411,8 @@ def noise_gain(design: pd.DataFrame) -> float:
 
     Examples
     --------
-    >>> from tempfile import mkdtemp
-    >>> from fmri import simulate_subject
-    >>> simulated = simulate_subject(
-    ...     mkdtemp(),
-    ...     subject="01",
-    ...     conditions=["cat", "cup", "dog", "hat"],
-    ...     features={"x": np.eye(4)},
-    ...     mixing={"V1": {"x": 1.0}},
-    ...     seed=0,
-    ...     voxels_per_roi=8,
-    ...     n_runs=2,
-    ... )
-    >>> from fmri import read_run
-    >>> run = read_run(simulated.bold[0], simulated.events[0])
+    >>> events = pd.DataFrame({"onset": [4.0, 20.0], "duration": 2.0, "trial_type": ["cat", "cup"]})
+    >>> run = BoldRun(image=Path("sub-01_run-1_bold.nii"), n_volumes=30, t_r=2.0, events=events)
     >>> gain = noise_gain(event_design(run)[1])
     >>> 1 < gain < 3
     True
@@ -432,7 +424,8 @@ def noise_gain(design: pd.DataFrame) -> float:
     # Through the scaled design: confounds and drifts have other sizes than events.
     lengths = np.linalg.norm(values, axis=0)
     inverse = np.linalg.pinv(values / lengths)
-    return float(np.median(np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]))
+    gains = np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]
+    return float(np.median(gains))
 
 
 @writes_into("folder")
@@ -479,6 +472,9 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['betas.json', 'betas.nii.gz', 'betas.tsv']
     """
+    import nibabel
+    from nibabel.openers import ImageOpener
+
     grid = patterns.provenance.get("grid")
     if not grid:
         raise InputError(
@@ -486,9 +482,8 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
             "images."
         )
     shape = tuple(int(size) for size in grid["shape"])
-    places = np.ravel_multi_index(
-        tuple(patterns.voxels[name].to_numpy() for name in "ijk"), shape, order="F"
-    )
+    index = patterns.voxels[["i", "j", "k"]].to_numpy()
+    places = np.ravel_multi_index(tuple(index.T), shape, order="F")
     first, back = np.unique(places, return_index=True, return_inverse=True)[1:]
     values = patterns.values.astype(np.float32)
     if not np.array_equal(values[:, first][:, back], values):
@@ -496,14 +491,22 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
             "two regions hold different values for the same voxel; write them to two folders."
         )
     target = Path(folder)
-    _write_volumes(
-        target / "betas.nii.gz", values, places, shape, np.asarray(grid["affine"], dtype=np.float64)
-    )
+    blank = np.zeros(shape, dtype=np.float32)
+    image = nibabel.Nifti1Image(blank, np.asarray(grid["affine"], dtype=np.float64))
+    header = image.header.copy()
+    header.set_data_shape((*shape, len(values)))
+    header["vox_offset"] = 352
+    # one volume at a time: the 4-D array is never in memory
+    volume = np.full(int(np.prod(shape)), np.nan, dtype="<f4")
+    with atomic_path(target / "betas.nii.gz") as part, ImageOpener(str(part), "wb") as file:
+        header.write_to(file)
+        file.write(b"\0" * (352 - file.tell()))
+        for row in values:
+            volume[places] = row
+            file.write(volume.tobytes())
     write_table(target / "betas.tsv", patterns.observations)
-    write_json(
-        target / "betas.json",
-        {"subject": patterns.subject, "provenance": dict(patterns.provenance)},
-    )
+    record = {"subject": patterns.subject, "provenance": dict(patterns.provenance)}
+    write_json(target / "betas.json", record)
     return target
 
 
@@ -589,10 +592,10 @@ def read_betas(
     keep = np.asarray(np.isfinite(values).all(axis=0))
     if unusable == "refuse" and not keep.all():
         counts = voxels[~keep].groupby("roi", sort=False).size()
+        lacking = name_ids(f"{roi} {count}" for roi, count in counts.items())
         raise InputError(
-            "masks reach voxels without betas: "
-            + name_ids(f"{roi} {count}" for roi, count in counts.items())
-            + '; use the masks the betas were estimated with, or unusable="drop" (--unusable drop).'
+            f"masks reach voxels without betas: {lacking}; use the masks the betas were estimated "
+            'with, or unusable="drop" (--unusable drop).'
         )
     _check_regions_left(voxels, keep)
     return Patterns(
@@ -637,7 +640,8 @@ def _fit_run(
 def _least_squares_all(
     data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
 ) -> np.ndarray:
-    return _fit(data, design, noise_model)[:n_events]
+    betas = _fit(data, design, noise_model)
+    return betas[:n_events]
 
 
 def _least_squares_separate(
@@ -650,9 +654,10 @@ def _least_squares_separate(
     total = design[:, :n_events].sum(axis=1)
     betas = np.empty((n_events, data.shape[1]))
     for event in range(n_events):
-        regressor = design[:, event]
-        others = [total - regressor] if n_events > 1 else []
-        separate = np.column_stack([regressor, *others, design[:, n_events:]])
+        columns = [design[:, event]]
+        if n_events > 1:
+            columns.append(total - design[:, event])
+        separate = np.column_stack([*columns, design[:, n_events:]])
         betas[event] = _fit(data, separate, noise_model)[0]
     return betas
 
@@ -671,24 +676,9 @@ def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
     labels, results = run_glm(data, design, noise_model=noise_model)
     betas = np.empty((design.shape[1], data.shape[1]))
     for label, result in results.items():
-        betas[:, np.flatnonzero(labels == label)] = result.theta
+        voxels = np.flatnonzero(labels == label)
+        betas[:, voxels] = result.theta
     return betas
-
-
-def _standardized(confounds: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Center and scale the confounds, and leave out constant ones.
-
-    Scaling improves the conditioning and leaves the betas as they are. A constant confound repeats
-    the intercept.
-    """
-    if confounds is None:
-        return None
-    spread = confounds.std(ddof=0)
-    varying = confounds.loc[:, spread > 1e-12 * confounds.abs().max()]
-    if varying.empty:
-        return None
-    scaled = (varying - varying.mean()) / varying.std(ddof=0)
-    return scaled.rename(columns=lambda name: f"confound_{name}")
 
 
 # --------------------------------------------------------------------------------------- the checks
@@ -703,12 +693,18 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
 def _as_masks(
     masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun
 ) -> dict[str, np.ndarray]:
-    files = {name: mask for name, mask in masks.items() if not isinstance(mask, np.ndarray)}
-    from_files = read_masks(files, run.image, affine=run.affine) if files else {}
+    """Read those masks that are files, and check all."""
     arrays = {}
+    files = {}
     for name, mask in masks.items():
-        arrays[name] = mask if isinstance(mask, np.ndarray) else from_files[name]
-    return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
+        if isinstance(mask, np.ndarray):
+            arrays[name] = mask
+        else:
+            files[name] = mask
+    if files:
+        arrays |= read_masks(files, run.image, affine=run.affine)
+    shape = check_4d(run.image, open_nifti(run.image))
+    return check_masks({name: arrays[name] for name in masks}, shape[:3])
 
 
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
@@ -717,7 +713,7 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
     `full` is the peak that the response to each event would reach in an endless run.
     """
     events = design.to_numpy()[:, : len(kept)]
-    names = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept.itertuples()]
+    names = event_names(kept)
     if len(design.columns) >= len(design):
         raise InputError(
             f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for "
@@ -726,40 +722,32 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
         )
     weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
     if weak.any():
-        late = [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
+        late = event_names(kept[weak])
         raise InputError(
             f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events "
             "(ignore, --ignore) or give the whole run."
         )
-    _check_apart(run, events, names)
-    _check_rank(run, design, names)
-
-
-def _check_apart(run: BoldRun, events: np.ndarray, names: Sequence[str]) -> None:
     lengths = np.linalg.norm(events, axis=0)
-    alike = np.triu((events.T @ events) / np.outer(lengths, lengths), 1) > _TOO_ALIKE
+    cosines = (events.T @ events) / np.outer(lengths, lengths)
+    alike = np.triu(cosines, 1) > _TOO_ALIKE
     if alike.any():
         pairs = [f"{names[first]} and {names[second]}" for first, second in np.argwhere(alike)]
         raise InputError(
             f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove "
             "repeated rows, or give events that belong together one row."
         )
-
-
-def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> None:
-    """Refuse linearly dependent columns and name those that take part."""
-    scaled = design.to_numpy() / np.linalg.norm(design.to_numpy(), axis=0)
+    # of columns that depend on each other, all that take part are named
+    values = design.to_numpy()
+    scaled = values / np.linalg.norm(values, axis=0)
     _, sizes, directions = np.linalg.svd(scaled, full_matrices=False)
-    if sizes[-1] > _SINGULAR * sizes[0]:
-        return
-    part = np.abs(directions[-1]) > 0.05
-    labels = [*names, *design.columns[len(names) :]]
-    involved = [label for label, takes_part in zip(labels, part, strict=True) if takes_part]
-    raise InputError(
-        f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave out "
-        "confounds that repeat others (drifts and intercept are already in the design), or "
-        "overlapping events."
-    )
+    if sizes[-1] <= _SINGULAR * sizes[0]:
+        labels = np.array([*names, *design.columns[len(names) :]], dtype=object)
+        involved = labels[np.abs(directions[-1]) > 0.05]
+        raise InputError(
+            f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave "
+            "out confounds that repeat others (drifts and intercept are already in the design), or "
+            "overlapping events."
+        )
 
 
 def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
@@ -789,89 +777,62 @@ def _check_regions_left(voxels: pd.DataFrame, keep: np.ndarray) -> None:
 # --------------------------------------------------------------------------------- tables and files
 
 
-def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    parts = []
-    for run, events in zip(runs, kept, strict=True):
-        part = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
-        part.insert(1, "run", run.run)
-        part.insert(2, "session", run.session)
-        parts.append(part)
-    joined = pd.concat(parts, ignore_index=True)
-    joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
-    return joined
-
-
-def _different_images(runs: Sequence[BoldRun]) -> list[str]:
-    """Digest the images, and refuse an image that is given twice.
-
-    The noise of a repeated image would pass for a reliable response.
-    """
-    contents = [digest_file(run.image) for run in runs]
-    same = set(duplicates(contents))
-    if same:
-        given = zip(runs, contents, strict=True)
-        labels = [run.label for run, image_digest in given if image_digest in same]
-        raise InputError(
-            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
-        )
-    return contents
-
-
-def _run_record(run: BoldRun, image_digest: str, gain: float) -> dict[str, Any]:
-    return {
-        "image": run.label,
-        "image_digest": image_digest,
-        "events_digest": digest(run.events),
-        "confounds": [] if run.confounds is None else [str(name) for name in run.confounds.columns],
-        "confounds_digest": None if run.confounds is None else digest(run.confounds),
-        "run": run.run,
-        "session": run.session,
-        "n_volumes": run.n_volumes,
-        "t_r": run.t_r,
-        "start_s": run.slices.start_s,
-        "sidecars": [path.name for path in run.sidecars],
-        "affine": run.affine,
-        "noise_gain": round(gain, 6),
+def _record(
+    settings: Mapping[str, Any],
+    runs: Sequence[BoldRun],
+    contents: Sequence[str],
+    designs: Sequence[pd.DataFrame],
+    regions: Mapping[str, np.ndarray],
+    voxels: pd.DataFrame,
+    broken: np.ndarray,
+) -> dict[str, Any]:
+    """Write down what went into betas: settings, runs, masks, grid, and voxels that were dropped."""
+    of_runs = []
+    for run, image_digest, design in zip(runs, contents, designs, strict=True):
+        confounds: list[str] = []
+        if run.confounds is not None:
+            confounds = [str(name) for name in run.confounds.columns]
+        of_run = {
+            "image": run.label,
+            "image_digest": image_digest,
+            "events_digest": digest(run.events),
+            "confounds": confounds,
+            "confounds_digest": None if run.confounds is None else digest(run.confounds),
+            "run": run.run,
+            "session": run.session,
+            "n_volumes": run.n_volumes,
+            "t_r": run.t_r,
+            "start_s": run.slices.start_s,
+            "sidecars": [path.name for path in run.sidecars],
+            "affine": run.affine,
+            "noise_gain": round(noise_gain(design), 6),
+        }
+        of_runs.append(of_run)
+    image = open_nifti(runs[0].image)
+    grid = {
+        "shape": [int(size) for size in image.shape[:3]],
+        "affine": image_affine(runs[0].image, image, runs[0].affine).tolist(),
     }
+    dropped = []
+    for row in np.flatnonzero(broken):
+        voxel = voxels.iloc[row]
+        ijk = [int(voxel[axis]) for axis in "ijk"]
+        dropped.append({"roi": str(voxel["roi"]), "ijk": ijk, "why": _WHY[broken[row]]})
+    record = provenance(
+        settings,
+        step="estimate_betas",
+        runs=of_runs,
+        masks=_mask_record(regions),
+        grid=grid,
+        dropped=dropped,
+    )
+    if any(run.simulated for run in runs):
+        record["simulated"] = True
+    return record
 
 
 def _mask_record(regions: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
-        for name, mask in regions.items()
-    }
-
-
-def _grid(run: BoldRun) -> dict[str, Any]:
-    image = open_nifti(run.image)
-    return {
-        "shape": [int(size) for size in image.shape[:3]],
-        "affine": image_affine(run.image, image, run.affine).tolist(),
-    }
-
-
-def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:
-    names, indices = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
-    return [
-        {"roi": str(names[row]), "ijk": indices[row].tolist(), "why": _WHY[broken[row]]}
-        for row in np.flatnonzero(broken)
-    ]
-
-
-def _write_volumes(
-    path: Path, values: np.ndarray, places: np.ndarray, shape: tuple[int, ...], affine: np.ndarray
-) -> None:
-    """Write one volume a row, one at a time: the 4-D array is never in memory."""
-    import nibabel
-    from nibabel.openers import ImageOpener
-
-    frame = np.full(int(np.prod(shape)), np.nan, dtype="<f4")
-    header = nibabel.Nifti1Image(np.zeros(shape, dtype=np.float32), affine).header.copy()
-    header.set_data_shape((*shape, len(values)))
-    header["vox_offset"] = 352
-    with atomic_path(path) as part, ImageOpener(str(part), "wb") as file:
-        header.write_to(file)
-        file.write(b"\0" * (352 - file.tell()))
-        for row in values:
-            frame[places] = row
-            file.write(frame.tobytes())
+    record = {}
+    for name, mask in regions.items():
+        record[name] = {"digest": digest(mask), "n_voxels": int(mask.sum())}
+    return record

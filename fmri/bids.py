@@ -15,10 +15,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
+
+Reader = TypeVar("Reader")
 
 RUN_LABELS = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")
 """Labels that an image shares with the tables of its run."""
@@ -60,7 +62,8 @@ def file_labels(path: str | os.PathLike[str]) -> dict[str, str]:
     >>> file_labels("sub-01_task-images_run-2_bold.nii.gz")
     {'sub': '01', 'task': 'images', 'run': '2'}
     """
-    return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([A-Za-z0-9+]+)(?=[_.]|$)", Path(path).name))
+    pairs = re.findall(r"(?:^|_)([A-Za-z]+)-([A-Za-z0-9+]+)(?=[_.]|$)", Path(path).name)
+    return dict(pairs)
 
 
 def check_same_labels(
@@ -133,7 +136,9 @@ def check_subject(subject: str, file: str | os.PathLike[str]) -> None:
 
 
 def _plain_label(key: str, label: str) -> str:
-    return label.lstrip("0") if key in INDEX_LABELS else label
+    if key in INDEX_LABELS:
+        return label.lstrip("0")
+    return label
 
 
 def run_number(label: str) -> str:
@@ -155,6 +160,40 @@ def run_number(label: str) -> str:
     ('1', '10')
     """
     return _plain_label("run", label)
+
+
+def find_reader(readers: Mapping[str, Reader], path: str | os.PathLike[str], what: str) -> Reader:
+    """Find the reader of a file by the ending of its name.
+
+    Parameters
+    ----------
+    readers : mapping of str to callable
+        Ending → reader; the entry ``""``, where there is one, is for all other endings.
+    path : path-like
+        The file; capitals in its ending do not matter.
+    what : str
+        What it should hold, for the message.
+
+    Returns
+    -------
+    callable
+        That of the longest ending that fits.
+
+    Raises
+    ------
+    InputError
+        When no ending fits.
+
+    Examples
+    --------
+    >>> find_reader({".nii": "plain", ".nii.gz": "packed"}, "sub-01_bold.nii.gz", "images")
+    'packed'
+    """
+    name = Path(path).name
+    fitting = [ending for ending in readers if name.lower().endswith(ending)]
+    if not fitting:
+        raise unknown_name(f"ending of {what} ({name})", Path(path).suffix, readers)
+    return readers[max(fitting, key=len)]
 
 
 # ----------------------------------------------------------------------------------------- sidecars
@@ -217,8 +256,11 @@ class Sidecar:
         """
         values = self.values.get(key, [])
         if not isinstance(values, list):
-            raise InputError(f"{self.where(key)} is {values!r:.60}; BIDS wants a list of seconds.")
-        return tuple(self._number(key, value) for value in values)
+            raise InputError(
+                f"{self.where(key)} is {values!r:.60}; BIDS wants a list of seconds. Correct it."
+            )
+        numbers = [self._number(key, value) for value in values]
+        return tuple(numbers)
 
     def flag(self, key: str) -> bool:
         """Read whether something holds.
@@ -258,13 +300,15 @@ class Sidecar:
         str
             For example ``"RepetitionTime in task-images_bold.json"``.
         """
-        return f"{key} in {self.sources[key].name}"
+        source = self.sources[key]
+        return f"{key} in {source.name}"
 
     def _number(self, key: str, value: object) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (is_number and math.isfinite(value)):  # type: ignore[arg-type]
             raise InputError(
-                f"{self.where(key)} holds {value!r:.60}; BIDS wants a number of seconds."
+                f"{self.where(key)} holds {value!r:.60}; BIDS wants a number of seconds. Correct "
+                "it."
             )
         return float(value)  # type: ignore[arg-type]
 
@@ -286,8 +330,16 @@ def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
     """
     path = Path(image).absolute()
     image_name = re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", path.name)
+    above = list(path.parents)[:_MOST_LEVELS]
+    root = 0
+    for level, folder in enumerate(above):
+        if (folder / "dataset_description.json").is_file():
+            root = level
+            break
+        if folder.name.startswith("sub-"):
+            root = level + 1
     files = []
-    for folder in _folders_to(path.parent):
+    for folder in above[root::-1]:
         applying = [file for file in folder.glob("*.json") if _applies(file.stem, image_name)]
         files += sorted(applying, key=lambda file: (len(file_labels(file)), file.name))
     return tuple(files)
@@ -340,17 +392,6 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
     return Sidecar(values, sources)
 
 
-def _folders_to(folder: Path) -> list[Path]:
-    """List the folders from the root of a data set down to one of its folders."""
-    above = [folder, *folder.parents][:_MOST_LEVELS]
-    for level, candidate in enumerate(above):
-        if (candidate / "dataset_description.json").is_file():
-            return above[level::-1]
-    subjects = [level for level, parent in enumerate(above) if parent.name.startswith("sub-")]
-    last = subjects[-1] + 1 if subjects else 0
-    return above[last::-1]
-
-
 def _applies(name: str, image_name: str) -> bool:
     """Whether a JSON file of this name (without ending) holds for an image of that name."""
     if name == image_name:
@@ -359,13 +400,16 @@ def _applies(name: str, image_name: str) -> bool:
     *image_labels, image_suffix = image_name.split("_")
     if suffix != image_suffix or not all("-" in label for label in labels):
         return False
-    return set(map(_plain_part, labels)) <= set(map(_plain_part, image_labels))
+    wanted = {_plain_part(label) for label in labels}
+    there = {_plain_part(label) for label in image_labels}
+    return wanted <= there
 
 
 def _plain_part(part: str) -> str:
     """Write a part of a name such that ``run-01`` equals ``run-1``."""
     key, _, label = part.partition("-")
-    return f"{key}-{_plain_label(key, label)}"
+    plain = _plain_label(key, label)
+    return f"{key}-{plain}"
 
 
 # -------------------------------------------------------------------------------------------- times
@@ -400,7 +444,22 @@ def repetition_time(
     """
     key, stated = _sidecar_tr(name, sidecar)
     if given is not None:
-        _check_given_tr(name, given, header, stated, sidecar.where(key) if stated else "")
+        if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
+            raise InputError(
+                f"{name}: t_r (--tr) is {given:g}; give the repetition time in seconds."
+            )
+        from_header = header is not None and not _differ(given, header)
+        if stated is not None and _differ(given, stated) and not from_header:
+            also = "" if header is None else f", and the header {header:g} s"
+            raise InputError(
+                f"{name}: t_r (--tr) is {given:g} s, but {sidecar.where(key)} says {stated:g} "
+                f"s{also}. Leave t_r out, or correct the sidecar."
+            )
+        if stated is None and header is not None and not from_header:
+            warnings.warn(
+                f"t_r = {given:g} s is taken as the repetition time; the headers say {header:g} s.",
+                stacklevel=2,
+            )
         return given
     if stated is not None and header is not None and _differ(stated, header):
         raise InputError(
@@ -418,31 +477,24 @@ def repetition_time(
 
 
 def _differ(first: float, second: float) -> bool:
-    return abs(first - second) > SAME_TIME_S
-
-
-def _check_given_tr(
-    name: str, given: float, header: float | None, stated: float | None, where: str
-) -> None:
-    if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
-        raise InputError(f"{name}: t_r (--tr) is {given:g}; give the repetition time in seconds.")
-    if stated is not None and _differ(given, stated) and (header is None or _differ(given, header)):
-        also = "" if header is None else f", and the header {header:g} s"
-        raise InputError(
-            f"{name}: t_r (--tr) is {given:g} s, but {where} says {stated:g} s{also}. Leave t_r out, "
-            "or correct the sidecar."
-        )
-    if stated is None and header is not None and _differ(given, header):
-        warnings.warn(
-            f"t_r = {given:g} s is taken as the repetition time; the headers say {header:g} s.",
-            stacklevel=2,
-        )
+    difference = abs(first - second)
+    return difference > SAME_TIME_S
 
 
 def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
     """Read the repetition time of a sidecar, and the key that says it."""
     stated = sidecar.seconds("RepetitionTime")
-    step = _volume_step(name, sidecar)
+    step = None
+    volumes = sidecar.times("VolumeTiming")
+    if len(volumes) >= 2:
+        steps = [after - before for before, after in itertools.pairwise(volumes)]
+        step = steps[0]
+        if max(steps) - min(steps) > SAME_TIME_S:
+            raise InputError(
+                f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+                f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here, leave "
+                "the run out."
+            )
     if stated is not None and step is not None and _differ(stated, step):
         raise InputError(
             f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
@@ -457,20 +509,6 @@ def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
             f"{TR_RANGE_S[1]:g}). Correct it."
         )
     return key, stated
-
-
-def _volume_step(name: str, sidecar: Sidecar) -> float | None:
-    """Read the time from one volume to the next in VolumeTiming; None where it does not say."""
-    volumes = sidecar.times("VolumeTiming")
-    if len(volumes) < 2:
-        return None
-    steps = [after - before for before, after in itertools.pairwise(volumes)]
-    if max(steps) - min(steps) > SAME_TIME_S:
-        raise InputError(
-            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-            f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here."
-        )
-    return steps[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -529,40 +567,35 @@ def slice_times(name: str, sidecar: Sidecar, t_r: float, shape: Sequence[int] = 
     """
     corrected = sidecar.flag("SliceTimingCorrected")
     start = sidecar.seconds("StartTime")
+    is_given = start is not None
     if start is not None:
         _check_within_tr(name, sidecar.where("StartTime"), [start], t_r)
     slices = sidecar.times("SliceTiming")
-    settled = corrected or (start is not None and "SliceTimingCorrected" not in sidecar.values)
+    settled = corrected or (is_given and "SliceTimingCorrected" not in sidecar.values)
     if settled or not slices:
-        return SliceTimes(start_s=start, corrected=corrected, given=start is not None)
+        return SliceTimes(start_s=start, corrected=corrected, given=is_given)
     _check_within_tr(name, sidecar.where("SliceTiming"), slices, t_r)
-    _tell_other_slices(name, sidecar, len(slices), shape)
-    first, last = min(slices), max(slices)
-    middle = (first + last) / 2
-    return SliceTimes(
-        start_s=middle if start is None else start, spread_s=last - first, given=start is not None
-    )
-
-
-def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequence[int]) -> None:
-    """Warn where an image cannot be the one whose slices the sidecar lists."""
     direction = str(sidecar.values.get("SliceEncodingDirection", "k")).rstrip("-")
     axis = "ijk".find(direction) if direction else -1
-    if axis < 0 or axis >= len(shape) or shape[axis] == n_times:
-        return
-    warnings.warn(
-        f"{name}: {sidecar.where('SliceTiming')} lists {n_times} slices, but the image has "
-        f"{shape[axis]} along {direction}. Check whether the sidecar belongs to it; of a resampled "
-        "image, remove SliceTiming.",
-        stacklevel=2,
-    )
+    if 0 <= axis < len(shape) and shape[axis] != len(slices):
+        # the image cannot be the one whose slices the sidecar lists
+        warnings.warn(
+            f"{name}: {sidecar.where('SliceTiming')} lists {len(slices)} slices, but the image has "
+            f"{shape[axis]} along {direction}. Check whether the sidecar belongs to it; of a "
+            "resampled image, remove SliceTiming.",
+            stacklevel=2,
+        )
+    first, last = min(slices), max(slices)
+    if start is None:
+        start = (first + last) / 2
+    return SliceTimes(start_s=start, spread_s=last - first, given=is_given)
 
 
 def _check_within_tr(name: str, where: str, times: Sequence[float], t_r: float) -> None:
-    outside = [time for time in times if not 0 <= time <= t_r + SAME_TIME_S]
+    outside = [f"{time:g}" for time in times if not 0 <= time <= t_r + SAME_TIME_S]
     if outside:
         raise InputError(
-            f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the "
+            f"{name}: {where} holds {name_ids(outside)}; times within the "
             f"repetition time of {t_r:g} s, in seconds, are wanted. Correct it."
         )
 
@@ -598,40 +631,37 @@ def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = N
         not corrected, or when they were and nothing says to which time.
     """
     if slice_time_ref is None:
-        _tell_uncertain(times, t_r)
+        if times.corrected and times.start_s is None:
+            warnings.warn(
+                "the sidecars say that slice times were corrected, but not to which time (no "
+                "StartTime); the start of each volume is taken. Give slice_time_ref "
+                "(--slice-time-ref), 0.5 for fMRIPrep.",
+                stacklevel=2,
+            )
+        if times.spread_s > TOLD_SPREAD_S:
+            taken = (
+                f"the middle, {times.start_s:g} s, is taken for all, so that some are up to "
+                f"{times.spread_s / 2:.2g} s off"
+            )
+            if times.given:
+                taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
+            warnings.warn(
+                f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not "
+                f"corrected; {taken}. Correct slice times first (fMRIPrep does), or give "
+                "slice_time_ref (--slice-time-ref) for the slices of your regions.",
+                stacklevel=2,
+            )
         return times.start_s or 0.0
     if not 0 <= slice_time_ref <= 1:
         raise InputError(
             f"slice_time_ref (--slice-time-ref) is {slice_time_ref}; give a share of the TR "
             "between 0 and 1."
         )
-    if times.given and times.start_s is not None and _differ(slice_time_ref * t_r, times.start_s):
+    start_s = slice_time_ref * t_r
+    if times.given and times.start_s is not None and _differ(start_s, times.start_s):
         warnings.warn(
-            f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * t_r:g} s into each "
-            f"volume; StartTime of the sidecars says {times.start_s:g} s.",
+            f"slice_time_ref = {slice_time_ref:g} is taken, {start_s:g} s into each volume; "
+            f"StartTime of the sidecars says {times.start_s:g} s.",
             stacklevel=2,
         )
-    return slice_time_ref * t_r
-
-
-def _tell_uncertain(times: SliceTimes, t_r: float) -> None:
-    if times.corrected and times.start_s is None:
-        warnings.warn(
-            "the sidecars say that slice times were corrected, but not to which time (no "
-            "StartTime); the start of each volume is taken. Give slice_time_ref "
-            "(--slice-time-ref), 0.5 for fMRIPrep.",
-            stacklevel=3,
-        )
-    if times.spread_s > TOLD_SPREAD_S:
-        taken = (
-            f"the middle, {times.start_s:g} s, is taken for all, so that some are up to "
-            f"{times.spread_s / 2:.2g} s off"
-        )
-        if times.given:
-            taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
-        warnings.warn(
-            f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not "
-            f"corrected; {taken}. Correct slice times first (fMRIPrep does), or give "
-            "slice_time_ref (--slice-time-ref) for the slices of your regions.",
-            stacklevel=3,
-        )
+    return start_s

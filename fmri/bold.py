@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,10 @@ import pandas as pd
 
 from fmri.bids import (
     TR_RANGE_S,
-    Sidecar,
     SliceTimes,
     check_same_labels,
     file_labels,
+    find_reader,
     read_sidecar,
     repetition_time,
     run_number,
@@ -124,6 +124,23 @@ class BoldRun:
         if self.confounds is not None:
             confounds = checked_confounds(self.confounds, self.n_volumes, self.label)
             object.__setattr__(self, "confounds", confounds)
+
+    def _summary(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "image": self.label,
+            "n_volumes": self.n_volumes,
+            "t_r": self.t_r,
+            "n_events": len(self.events),
+            "conditions": self.events["trial_type"].unique().tolist(),
+        }
+        if self.confounds is not None:
+            shown["confounds"] = self.confounds.columns.tolist()
+        for name in ("subject", "session", "run"):
+            if getattr(self, name):
+                shown[name] = getattr(self, name)
+        if self.simulated:
+            shown["simulated"] = True
+        return shown
 
     @property
     def label(self) -> str:
@@ -235,19 +252,36 @@ def read_run(
         if other is not None and not isinstance(other, pd.DataFrame):
             check_same_labels(other, path)
     sidecar = read_sidecar(path)
-    _tell_default_tr(path, opened, sidecar, t_r)
-    t_r = repetition_time(path.name, header=header_tr(opened), sidecar=sidecar, given=t_r)
+    in_sidecar = "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
+    from_header = header_tr(opened)
+    header: Any = opened.header
+    header_counts = t_r is None and not in_sidecar and from_header == 1
+    if header_counts and header.get_xyzt_units()[1] == "unknown":
+        warnings.warn(
+            f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
+            "write where they know none; 1 s is taken. Give the repetition time in seconds: t_r "
+            "(--tr).",
+            stacklevel=2,
+        )
+    t_r = repetition_time(path.name, header=from_header, sidecar=sidecar, given=t_r)
     names = file_labels(path)
+    given = {"run": run, "ses": session, "sub": subject}
+    labels = {"run": "1", "ses": "", "sub": ""} | names
+    labels |= {key: str(label) for key, label in given.items() if label is not None}
+    description = header["descrip"].item()
+    table = None
+    if confounds is not None:
+        table = read_confounds(confounds, columns, path.name)
     return BoldRun(
         image=path,
         n_volumes=n_volumes,
         t_r=t_r,
         events=read_events(events, condition_column),
-        confounds=None if confounds is None else read_confounds(confounds, columns, path.name),
-        run=names.get("run", "1") if run is None else str(run),
-        session=names.get("ses", "") if session is None else str(session),
-        subject=names.get("sub", "") if subject is None else str(subject),
-        simulated=opened.header["descrip"].item().startswith(SIMULATED.encode()),
+        confounds=table,
+        run=labels["run"],
+        session=labels["ses"],
+        subject=labels["sub"],
+        simulated=description.startswith(SIMULATED.encode()),
         slices=slice_times(path.name, sidecar, t_r, opened.shape),
         sidecars=sidecar_files(path),
         affine=affine,
@@ -327,8 +361,9 @@ def read_runs(
             "time."
         )
     numbered = all("run" in name for name in names)
-    runs = [
-        read_run(
+    runs = []
+    for position, image in enumerate(bold):
+        run = read_run(
             image,
             events[position],
             None if confounds is None else confounds[position],
@@ -340,8 +375,7 @@ def read_runs(
             condition_column=condition_column,
             affine=affine,
         )
-        for position, image in enumerate(bold)
-    ]
+        runs.append(run)
     check_runs(runs)
     return runs
 
@@ -361,7 +395,7 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
     """
     if not runs:
         raise InputError("no BOLD runs; give at least one.")
-    subjects = list(dict.fromkeys(run.subject for run in runs))
+    subjects = dict.fromkeys(run.subject for run in runs)
     if len(subjects) > 1:
         raise InputError(
             f"runs of {len(subjects)} subjects ({name_ids(subjects)}); estimate one subject at a "
@@ -403,14 +437,23 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
     """
     import nibabel
 
-    _check_is_file(Path(path))
-    if Path(path).stat().st_size == 0:
+    file = Path(path)
+    if file.is_dir():
+        images = sorted(inside.name for inside in file.glob("*.nii*"))
+        held = name_ids(images) if images else "no .nii or .nii.gz"
+        raise InputError(f"{path} is a folder; give the NIfTI files themselves (it holds {held}).")
+    if not file.is_file():
+        missing = [folder for folder in file.parents if not folder.exists()]
+        also = f" (there is no folder {missing[-1]})" if missing else ""
+        raise InputError(f"{path} does not exist{also}; give the path of an image.")
+    if file.stat().st_size == 0:
         raise InputError(
             f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or "
             "copy it again."
         )
+    read = find_reader(IMAGE_READERS, path, "an image")
     try:
-        image = nibabel.load(path)
+        image = read(path)
     except Exception as error:  # a damaged header makes nibabel fail in many ways
         raise InputError(
             f"{path} is not a readable NIfTI image ({_one_line(error)}); copy or convert it again."
@@ -429,6 +472,20 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
     return image  # type: ignore[return-value]
 
 
+def _load(path: str | os.PathLike[str]) -> Any:
+    import nibabel
+
+    return nibabel.load(path)
+
+
+IMAGE_READERS: dict[str, Callable[[str | os.PathLike[str]], Any]] = {
+    ".nii": _load,
+    ".nii.gz": _load,
+    "": _load,
+}
+"""Ending of an image → its reader, which returns a ``nibabel.Nifti1Image``; ``""`` is for all other
+endings, and nibabel decides. A format is added by an entry here."""
+
 _CONVERT = "convert it to .nii.gz"
 _OTHERWISE = {
     "GiftiImage": "responses that were already estimated for vertices are read with "
@@ -438,17 +495,6 @@ _OTHERWISE = {
     "OUT.nii.gz)",
 }
 """Type of image to what its user can do; others can be converted."""
-
-
-def _check_is_file(path: Path) -> None:
-    if path.is_dir():
-        images = sorted(file.name for file in path.glob("*.nii*"))
-        inside = f"it holds {name_ids(images)}" if images else "it holds no .nii or .nii.gz"
-        raise InputError(f"{path} is a folder; give the NIfTI files themselves ({inside}).")
-    if not path.is_file():
-        missing = next((folder for folder in path.parents[::-1] if not folder.exists()), None)
-        also = "" if missing is None else f" (there is no folder {missing})"
-        raise InputError(f"{path} does not exist{also}.")
 
 
 @contextmanager
@@ -479,12 +525,15 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
     from nibabel.openers import ImageOpener
 
     raw: Any = image.dataobj
+    if isinstance(raw, np.ndarray):  # of a reader that holds them in memory
+        yield raw  # type: ignore[misc]
+        return
     spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
-    check_promise(
-        image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize
-    )
+    stored_in = image.file_map["image"].filename
+    n_bytes = math.prod(raw.shape) * raw.dtype.itemsize
+    check_promise(stored_in or path, n_bytes)
     try:
-        with ImageOpener(str(image.file_map["image"].filename), "rb") as file:
+        with ImageOpener(str(stored_in), "rb") as file:
             yield ArrayProxy(file, spec, mmap=False)
             while file.read(_CHECK_BYTES):
                 pass
@@ -574,25 +623,29 @@ def image_affine(
     if affine == "qform":
         return np.asarray(qform, dtype=np.float64)
     # the largest distance between the positions that both give to a corner of the volume
-    corners = np.array(np.meshgrid(*([0, size - 1] for size in image.shape[:3]), [1]))
-    shifts = (sform - qform) @ corners.reshape(4, -1)
+    ends = [[0, size - 1] for size in image.shape[:3]]
+    corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
+    shifts = (sform - qform) @ corners
     away = float(np.linalg.norm(shifts[:3], axis=0).max())
     if away > AFFINE_TOLERANCE_MM:
-        _raise_two_places(Path(path), sform, qform, codes, away)
+        raise _two_places(Path(path), sform, qform, codes, away)
     return np.asarray(image.affine, dtype=np.float64)
 
 
-def _raise_two_places(
+def _two_places(
     path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float
-) -> None:
+) -> InputError:
     import nibabel
 
-    axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
+    axes = []
+    for affine in (sform, qform):
+        letters = map(str, nibabel.aff2axcodes(affine))
+        axes.append("".join(letters))
     signs = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
     mirrored = ""
     if signs < 0:
         mirrored = "; they are mirror images of each other, so that left and right may be exchanged"
-    raise InputError(
+    return InputError(
         f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) "
         f'place the voxels up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or '
         '"qform" (--affine), or write the header again.'
@@ -679,33 +732,22 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     shape = check_4d(path, image)
     if mask.shape != shape[:3]:
         raise InputError(
-            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}."
+            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a mask "
+            "on the grid of the image."
         )
     step = max(1, _SLAB_VALUES // max(1, mask.size))
     series = np.empty((shape[3], int(mask.sum())), dtype=np.float64)
     with stored_values(path, image) as values:
         for first in range(0, shape[3], step):
-            series[first : first + step] = np.asarray(values[..., first : first + step])[mask].T
+            slab = np.asarray(values[..., first : first + step])
+            series[first : first + step] = slab[mask].T
     return series
 
 
 def _one_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
-
-
-def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, t_r: float | None) -> None:
-    """Warn of a repetition time that programs write where they know none: 1, without a unit."""
-    in_sidecar = "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
-    if t_r is not None or in_sidecar or header_tr(image) != 1:
-        return
-    header: Any = image.header
-    if header.get_xyzt_units()[1] == "unknown":
-        warnings.warn(
-            f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
-            "write where they know none; 1 s is taken. Give the repetition time in seconds: t_r "
-            "(--tr).",
-            stacklevel=2,
-        )
+    words = str(error).split()
+    line = " ".join(words) or type(error).__name__
+    return line[:160]
 
 
 def header_tr(image: Nifti1Image) -> float | None:
@@ -727,4 +769,6 @@ def header_tr(image: Nifti1Image) -> float | None:
     except KeyError:  # a code that NIfTI does not know
         return None
     t_r = float(header.get_zooms()[3]) * _TIME_UNITS.get(unit, np.nan)
-    return round(t_r, 6) if TR_RANGE_S[0] <= t_r <= TR_RANGE_S[1] else None
+    if TR_RANGE_S[0] <= t_r <= TR_RANGE_S[1]:
+        return round(t_r, 6)
+    return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmri.bids import file_labels
+from fmri.bids import file_labels, find_reader
 from fmri.bold import open_nifti
 from fmri.patterns import Patterns
 from fmri.rois import read_masks
@@ -37,8 +38,9 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     InputError
         When it cannot be read, holds other values or no voxel.
     """
-    mask = read_masks({"searchlight": path}, path)["searchlight"]
-    return mask, np.asarray(open_nifti(path).affine, dtype=np.float64)
+    masks = read_masks({"searchlight": path}, path)
+    affine = open_nifti(path).affine
+    return masks["searchlight"], np.asarray(affine, dtype=np.float64)
 
 
 def mask_places(
@@ -175,12 +177,18 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     >>> points.shape, triangles.tolist()
     ((3, 3), [[0, 1, 2]])
     """
-    if Path(path).suffix != ".gii":
-        from nibabel.freesurfer import read_geometry
+    return find_reader(SURFACE_READERS["mesh"], path, "a mesh")(path)
 
-        with reading(path, "GIfTI or FreeSurfer geometry"):
-            points, triangles = read_geometry(str(path))[:2]
-        return points.astype(np.float64), triangles.astype(np.int64)
+
+def _read_freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    from nibabel.freesurfer import read_geometry
+
+    with reading(path, "GIfTI or FreeSurfer geometry"):
+        points, triangles = read_geometry(str(path))[:2]
+    return points.astype(np.float64), triangles.astype(np.int64)
+
+
+def _read_gifti_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     image = _open_gifti(path)
     with reading(path, "a readable surface"):
         points = image.agg_data("NIFTI_INTENT_POINTSET")
@@ -199,7 +207,7 @@ def _open_gifti(path: str | os.PathLike[str]) -> Any:
     with reading(path, "a readable GIfTI file"):
         image = nibabel.load(path)
     if not isinstance(image, nibabel.GiftiImage):
-        raise InputError(f"{path} is a {type(image).__name__}, not GIfTI.")
+        raise InputError(f"{path} is a {type(image).__name__}, not GIfTI; give a .gii file.")
     return image
 
 
@@ -259,15 +267,11 @@ def read_surface_patterns(
     ([[0.5, 1.5]], [0, 2])
     """
     rows = read_table(table, required=["condition"])
-    arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(values).darrays]
-    if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
-        raise InputError(
-            f"{values} must hold data arrays of one value a vertex, all of one length."
-        )
-    data = np.array(arrays)
+    data = find_reader(SURFACE_READERS["maps"], values, "responses of vertices")(values)
     if len(data) != len(rows):
         raise InputError(
-            f"{values} has {len(data)} data arrays but {Path(table).name} has {len(rows)} rows."
+            f"{values} has {len(data)} data arrays but {Path(table).name} has {len(rows)} rows; "
+            "give the table of these data arrays, one row each."
         )
     known = np.isfinite(data)
     partly = np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)).tolist()
@@ -278,7 +282,14 @@ def read_surface_patterns(
         )
     regions = np.full(data.shape[1], roi, dtype=object)
     if labels is not None:
-        regions = _vertex_labels(labels, data.shape[1])
+        if not Path(labels).is_file():
+            raise InputError(f"{labels} does not exist; give a .label.gii or .annot file.")
+        regions = find_reader(SURFACE_READERS["labels"], labels, "labels of vertices")(labels)
+        if len(regions) != data.shape[1]:
+            raise InputError(
+                f"{Path(labels).name} has labels of {len(regions)} vertices but there are "
+                f"responses of {data.shape[1]}; give the labels of the same surface."
+            )
     kept = np.flatnonzero(known.all(axis=0) & (regions != ""))
     voxels = pd.DataFrame({"subject": subject, "roi": regions[kept], "i": kept, "j": 0, "k": 0})
     side = hemisphere
@@ -286,9 +297,17 @@ def read_surface_patterns(
         start = Path(values).name.split(".")[0]
         side = file_labels(values).get("hemi") or {"lh": "L", "rh": "R"}.get(start, "")
         side = side if side in ("L", "R") else ""
+    rows = rows.assign(condition=rows["condition"].astype(str))
+    if "presentation" not in rows:
+        rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
+    for name in ("run", "session"):
+        if name in rows:
+            rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
+        else:
+            rows[name] = ""
     return Patterns(
         values=data[:, kept],
-        observations=_observation_columns(rows),
+        observations=rows,
         voxels=voxels.assign(hemisphere=side) if side else voxels,
         provenance={"n_vertices": data.shape[1]},
     )
@@ -297,45 +316,67 @@ def read_surface_patterns(
 _NO_LABEL = ("???", "unknown", "medial_wall")
 
 
-def _vertex_labels(path: str | os.PathLike[str], n_vertices: int) -> np.ndarray:
-    """Read the region of each vertex; empty where there is none."""
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist.")
-    if Path(path).suffix == ".annot":
-        from nibabel.freesurfer import read_annot
-
-        try:
-            keys, _, names = read_annot(str(path))
-        except Exception as error:
-            raise InputError(
-                f"{path} is not a readable FreeSurfer annotation ({error})."
-            ) from error
-        table = {number: name.decode() for number, name in enumerate(names)}
-    else:
-        image = _open_gifti(path)
-        keys, table = image.agg_data("NIFTI_INTENT_LABEL"), image.labeltable.get_labels_as_dict()
-        if not isinstance(keys, np.ndarray) or keys.ndim != 1:
-            raise InputError(
-                f"{path} does not hold one label a vertex; give a .label.gii or .annot file."
-            )
-        table.pop(0, None)
-    if len(keys) != n_vertices:
+def _read_gifti_maps(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read one value a vertex of each data array: (n_arrays, n_vertices) float32."""
+    arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(path).darrays]
+    shapes = [array.shape for array in arrays]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 1:
         raise InputError(
-            f"{Path(path).name} has labels of {len(keys)} vertices but there are responses of "
-            f"{n_vertices}; give the labels of the same surface."
+            f"{path} must hold data arrays of one value a vertex, all of one length, not of the "
+            f"shapes {name_ids(shapes)}; give a .func.gii file."
         )
-    named = {key: name for key, name in table.items() if name.lower() not in _NO_LABEL}
-    return np.array([named.get(int(key), "") for key in keys], dtype=object)
+    return np.array(arrays)
 
 
-def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows.assign(condition=rows["condition"].astype(str))
-    if "presentation" not in rows:
-        rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
-    for name in ("run", "session"):
-        known = rows[name].astype(object) if name in rows else None
-        rows = rows.assign(**{name: "" if known is None else known.where(known.notna(), "")})
-    return rows
+def _read_gifti_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    image = _open_gifti(path)
+    keys = image.agg_data("NIFTI_INTENT_LABEL")
+    if not isinstance(keys, np.ndarray) or keys.ndim != 1:
+        raise InputError(
+            f"{path} does not hold one label a vertex; give a .label.gii or .annot file."
+        )
+    names = image.labeltable.get_labels_as_dict()
+    names.pop(0, None)
+    return _named_regions(keys, names)
+
+
+def _read_annotation(path: str | os.PathLike[str]) -> np.ndarray:
+    from nibabel.freesurfer import read_annot
+
+    try:
+        keys, _, names = read_annot(str(path))
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a readable FreeSurfer annotation ({error}); copy or make it again."
+        ) from error
+    return _named_regions(keys, {number: name.decode() for number, name in enumerate(names)})
+
+
+def _named_regions(keys: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
+    """Name the region of each vertex; empty where there is none."""
+    regions = []
+    for key in map(int, keys):
+        name = names.get(key, "")
+        regions.append("" if name.lower() in _NO_LABEL else name)
+    return np.array(regions, dtype=object)
+
+
+SURFACE_READERS: dict[str, dict[str, Callable[[str | os.PathLike[str]], Any]]] = {
+    "mesh": {
+        ".gii": _read_gifti_mesh,
+        "": _read_freesurfer_mesh,
+    },
+    "maps": {
+        ".gii": _read_gifti_maps,
+    },
+    "labels": {
+        ".gii": _read_gifti_labels,
+        ".annot": _read_annotation,
+    },
+}
+"""What a file of a surface holds → its ending → its reader. Meshes are points (n_vertices, 3) and
+triangles, maps (n_maps, n_vertices) float32, labels (n_vertices,) names of regions or ``""``. The
+ending ``""`` is for all others. A format is added by an entry here."""
 
 
 @checked_with(finite=("affine",), shapes={"values": "voxels", "mask": "i j k", "affine": "4 4"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.bids import find_reader
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest
@@ -92,7 +93,15 @@ class Patterns:
                 f"{len(observations)} observations and {len(voxels)} voxels; give a float array of "
                 "shape (observations, voxels)."
             )
-        _check_finite(values, voxels)
+        broken = ~np.isfinite(values).all(axis=0)
+        if broken.any():
+            named = [
+                f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()
+            ]
+            raise InputError(
+                f"patterns hold NaN or infinite values in voxel(s) {name_ids(named)}; drop these "
+                'voxels before making patterns (estimate_betas: unusable="drop").'
+            )
         _check_unique(observations, ("condition", "presentation"), "observation(s)")
         _check_unique(voxels, voxel_key(voxels), "voxel(s)")
         values.setflags(write=False)
@@ -104,6 +113,20 @@ class Patterns:
     def __len__(self) -> int:
         return len(self.observations)
 
+    def _summary(self) -> dict[str, Any]:
+        n_voxels = self.voxels["roi"].value_counts(sort=False).to_dict()
+        shown: dict[str, Any] = {
+            "values": self.values,
+            "observations": self.observations,
+            "voxels": self.voxels,
+            "n_voxels": n_voxels,
+        }
+        if "step" in self.provenance:
+            shown["made_by"] = self.provenance["step"]
+        if self.simulated:
+            shown["simulated"] = True
+        return shown
+
     @property
     def rois(self) -> tuple[str, ...]:
         """The regions.
@@ -113,7 +136,8 @@ class Patterns:
         tuple of str
             In order of first appearance.
         """
-        return tuple(dict.fromkeys(self.voxels["roi"]))
+        names = dict.fromkeys(self.voxels["roi"])
+        return tuple(names)
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -124,7 +148,8 @@ class Patterns:
         tuple of str
             In order of first appearance.
         """
-        return tuple(dict.fromkeys(self.observations["condition"]))
+        names = dict.fromkeys(self.observations["condition"])
+        return tuple(names)
 
     @property
     def subject(self) -> str:
@@ -252,14 +277,16 @@ class Patterns:
             rows &= self.observations["presentation"].isin(list(presentations)).to_numpy()
         counts = np.bincount(codes[rows], minlength=len(names))
         if np.any(counts == 0):
-            absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
+            absent = np.array(names, dtype=object)[counts == 0]
             raise InputError(
                 f"no such presentation of condition(s) {name_ids(absent)}; asked for "
-                f"{presentations}."
+                f"{presentations}. Give presentations that every condition has."
             )
         averaging = np.zeros((len(names), len(self)))
         averaging[codes[rows], np.flatnonzero(rows)] = 1
-        return names, averaging @ self.values.astype(np.float64, copy=False) / counts[:, None]
+        values = self.values.astype(np.float64, copy=False)
+        sums = averaging @ values
+        return names, sums / counts[:, None]
 
 
 def says_simulated(record: Any) -> bool:
@@ -281,8 +308,14 @@ def says_simulated(record: Any) -> bool:
     (True, False)
     """
     if isinstance(record, Mapping):
-        return record.get("simulated") is True or says_simulated(list(record.values()))
-    return isinstance(record, (list, tuple)) and any(map(says_simulated, record))
+        if record.get("simulated") is True:
+            return True
+        parts = list(record.values())
+    elif isinstance(record, (list, tuple)):
+        parts = list(record)
+    else:
+        return False
+    return any(map(says_simulated, parts))
 
 
 @checked
@@ -331,7 +364,8 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     for part in parts:
         if voxel_key(part.voxels) != names:
             raise InputError(
-                "only some patterns name the hemisphere of their voxels; give it to all or none."
+                f"only some of the {len(parts)} patterns name the hemisphere of their voxels; give "
+                "it to all or none."
             )
         order = pd.MultiIndex.from_frame(part.voxels[names]).get_indexer(keys)
         if len(part.voxels) != len(keys) or np.any(order < 0):
@@ -342,7 +376,8 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
             )
         values.append(part.values[:, order])
     runs = pd.concat([part.observations[["session", "run"]].drop_duplicates() for part in parts])
-    if again := duplicates(f"session '{row.session}' run '{row.run}'" for row in runs.itertuples()):
+    again = duplicates(f"session '{row.session}' run '{row.run}'" for row in runs.itertuples())
+    if again:
         raise InputError(
             f"runs in more than one part: {name_ids(again)}; give each session its own label."
         )
@@ -425,7 +460,10 @@ def voxel_key(voxels: pd.DataFrame) -> list[str]:
     list of str
         Subject, region, i, j, k, and the hemisphere where there is that column.
     """
-    return [*VOXEL_COLUMNS, *(["hemisphere"] if "hemisphere" in voxels.columns else [])]
+    names = list(VOXEL_COLUMNS)
+    if "hemisphere" in voxels.columns:
+        names.append("hemisphere")
+    return names
 
 
 @checked
@@ -478,7 +516,7 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     Parameters
     ----------
     path : path-like
-        The file.
+        The file; its ending tells how it is read (`PATTERN_READERS`).
 
     Returns
     -------
@@ -488,7 +526,7 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     Raises
     ------
     InputError
-        When the file is missing, is not HDF5 or holds something else.
+        When the file is missing, is not HDF5 or holds something else, or its ending is unknown.
 
     Examples
     --------
@@ -505,12 +543,23 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     >>> read_patterns(file).digest == patterns.digest
     True
     """
+    return find_reader(PATTERN_READERS, path, "patterns")(path)
+
+
+def _read_hdf5(path: str | os.PathLike[str]) -> Patterns:
     return Patterns(
         values=read_hdf5_array(path, "values"),
         observations=read_hdf5_table(path, "observations"),
         voxels=read_hdf5_table(path, "voxels"),
         provenance=read_hdf5_attributes(path).get("provenance", {}),
     )
+
+
+PATTERN_READERS: dict[str, Callable[[str | os.PathLike[str]], Patterns]] = {
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+}
+"""Ending of a file of patterns → its reader; a format is added by an entry here."""
 
 
 def _named_columns(
@@ -527,41 +576,26 @@ def _named_columns(
             )
         if number in text:
             table[name] = np.array(list(map(str, table[name])), dtype=object)
-        else:
-            table[name] = _whole_numbers(table[name], what, name)
+            continue
+        try:
+            numbers = table[name].to_numpy(dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"'{name}' of the {what} table must be whole numbers; it is {table[name].dtype}."
+            ) from None
+        fractions = numbers[numbers != np.round(numbers)]
+        if len(fractions):
+            raise InputError(
+                f"'{name}' of the {what} table must be whole numbers; it has {fractions[0]}."
+            )
+        table[name] = numbers.astype(np.int64)
     return table
-
-
-def _whole_numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
-    try:
-        numbers = column.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"'{name}' of the {what} table must be whole numbers; it is {column.dtype}."
-        ) from None
-    if np.any(numbers != np.round(numbers)):
-        raise InputError(
-            f"'{name}' of the {what} table must be whole numbers; it has "
-            f"{numbers[numbers % 1 != 0][0]}."
-        )
-    return numbers.astype(np.int64)
-
-
-def _check_finite(values: np.ndarray, voxels: pd.DataFrame) -> None:
-    broken = ~np.isfinite(values).all(axis=0)
-    if broken.any():
-        places = [f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()]
-        raise InputError(
-            f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these "
-            'voxels before making patterns (estimate_betas: unusable="drop").'
-        )
 
 
 def _check_unique(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
     if table.duplicated(list(names)).any():
-        again = duplicates(
-            " ".join(map(str, row)) for row in table[list(names)].itertuples(index=False)
-        )
+        rows = table[list(names)].itertuples(index=False)
+        again = duplicates(" ".join(map(str, row)) for row in rows)
         raise InputError(
             f"{what} given twice ({', '.join(names)}): {name_ids(again)}; keep one of each."
         )

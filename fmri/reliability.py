@@ -63,7 +63,8 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     (8,)
     """
     odd, even = _halves(patterns, conditions)
-    correlations = (_standard_rows(odd.T) * _standard_rows(even.T)).sum(axis=1)
+    products = _standard_rows(odd.T) * _standard_rows(even.T)
+    correlations = products.sum(axis=1)
     return np.clip(correlations, -1, 1)
 
 
@@ -127,12 +128,15 @@ def select_voxels(
     if threshold is not None and not -1 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}; give a correlation between -1 and 1.")
     measured = voxel_reliability(patterns, conditions)
-    tell_few_conditions(len({str(name) for name in conditions}))
+    names = {str(name) for name in conditions}
+    tell_few_conditions(len(names))
     keep = np.zeros(len(measured), dtype=bool)
     kept = []
     for subject, roi, rows in _regions(patterns):
-        best = rows[np.argsort(-measured[rows], kind="stable")][:n_per_roi]
-        best = best if threshold is None else best[measured[best] >= threshold]
+        order = np.argsort(-measured[rows], kind="stable")
+        best = rows[order][:n_per_roi]
+        if threshold is not None:
+            best = best[measured[best] >= threshold]
         if not len(best):
             raise InputError(
                 f"no voxel of ROI '{roi}' reaches reliability {threshold}; the best has "
@@ -150,16 +154,15 @@ def select_voxels(
                 "median": float(np.median(measured[best])),
             }
         )
-    names = [str(name) for name in conditions]
     note = ""
-    if len(set(names)) < ADVISED_CONDITIONS:
+    if len(names) < ADVISED_CONDITIONS:
         note = f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
     record = {
         "method": "split-half (odd / even presentations) Pearson correlation of the response "
         "profile over conditions",
         "reference": "Tarhan & Konkle 2020",
-        "n_conditions": len(set(names)),
-        "conditions_digest": digest(sorted(set(names))),
+        "n_conditions": len(names),
+        "conditions_digest": digest(sorted(names)),
         "n_per_roi": n_per_roi,
         "threshold": threshold,
         "regions": kept,
@@ -248,7 +251,10 @@ def split_half_reliability(
     rows = []
     for subject, roi, columns in _regions(patterns):
         if len(columns) < 3:
-            raise InputError(f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3.")
+            raise InputError(
+                f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3: give a larger "
+                "mask, or leave the region out."
+            )
         reliability = _rdm_correlation(odd[:, columns], even[:, columns])
         corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
         rows.append(
@@ -318,10 +324,12 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     True
     """
     halves = _rdm_correlation(odd, even)
-    noise, both = (odd - even) / 2, (odd + even) / 2
+    noise = (odd - even) / 2
+    both = (odd + even) / 2
     # the signal: the mean without the share of the noise in each component of the conditions
     components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
-    kept = np.sqrt(np.clip(lengths**2 - float((noise**2).sum() / len(noise)), 0, None))
+    noise_power = float((noise**2).sum() / len(noise))
+    kept = np.sqrt(np.clip(lengths**2 - noise_power, 0, None))
     if not kept.any():
         kept = lengths
     signal = (components * kept) @ voxels
@@ -329,15 +337,17 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     draws = random.standard_normal((NOISE_DRAWS, len(noise), len(noise)))
     draws = draws / np.sqrt(len(noise)) @ noise
     strength = _strength(signal, draws, halves)
-    error = float(_agreements(strength * signal + np.sqrt(2) * draws).std())
-    ends = []
+    simulated_halves = strength * signal + np.sqrt(2) * draws
+    error = float(_agreements(simulated_halves).std())
+    values = []
     for target in (halves, halves + ALLOWANCE * error):
+        value = target
         if target > 0:
-            simulated = _strength(signal, draws, target) * signal + draws
-            ends.append(max(float(_agreements(simulated).mean()), target))
-        else:
-            ends.append(target)
-    return ends[0], ends[1]
+            strength = _strength(signal, draws, target)
+            agreements = _agreements(strength * signal + draws)
+            value = max(float(agreements.mean()), target)
+        values.append(value)
+    return values[0], values[1]
 
 
 def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
@@ -345,9 +355,14 @@ def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
     low, high = np.log(STRENGTHS)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        weaker = _agreements(np.exp(middle) * signal + np.sqrt(2) * draws).mean() < target
-        low, high = (middle, high) if weaker else (low, middle)
-    return float(np.exp((low + high) / 2))
+        halves = np.exp(middle) * signal + np.sqrt(2) * draws
+        agreement = _agreements(halves).mean()
+        if agreement < target:
+            low = middle
+        else:
+            high = middle
+    middle = (low + high) / 2
+    return float(np.exp(middle))
 
 
 def _agreements(measurements: np.ndarray) -> np.ndarray:
@@ -357,12 +372,14 @@ def _agreements(measurements: np.ndarray) -> np.ndarray:
     rdms = []
     for responses in measurements:
         rows = _standard_rows(rankdata(responses, axis=1))
-        distances = 1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+        pairs = np.triu_indices(len(rows), 1)
+        distances = 1 - (rows @ rows.T)[pairs]
         # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
         # sums.
         rdms.append(np.round(distances, 12))
     ranks = _standard_rows(rankdata(rdms, axis=1))
-    return (ranks @ ranks.T)[np.triu_indices(len(ranks), 1)]
+    correlations = ranks @ ranks.T
+    return correlations[np.triu_indices(len(ranks), 1)]
 
 
 STEPS = 12
@@ -371,7 +388,8 @@ STEPS = 12
 
 def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate two RDMs by Spearman; 0 where one is constant."""
-    return float(_agreements(np.array([first, second]))[0])
+    correlations = _agreements(np.array([first, second]))
+    return float(correlations[0])
 
 
 @checked
@@ -436,14 +454,18 @@ def leave_one_run_out_accuracy(
     """
     chosen = patterns if conditions is None else patterns.select(conditions=conditions)
     observations = chosen.observations
-    runs = zip(observations["session"], observations["run"], strict=True)
-    run_codes, run_names = pd.factorize(pd.Index([f"{session}\x1f{run}" for session, run in runs]))
-    codes, names = pd.factorize(pd.Index(chosen.observations["condition"]))
+    labels = observations["session"] + "\x1f" + observations["run"]
+    run_codes, run_names = pd.factorize(pd.Index(labels))
+    codes, names = pd.factorize(pd.Index(observations["condition"]))
     if len(run_names) < 2 or len(names) < 2:
         raise InputError(
-            f"{len(run_names)} run(s) and {len(names)} condition(s); at least 2 of each are needed."
+            f"{len(run_names)} run(s) and {len(names)} condition(s); give at least 2 of each."
         )
-    once = [name for code, name in enumerate(names) if len(set(run_codes[codes == code])) < 2]
+    once = []
+    for code, name in enumerate(names):
+        of_condition = run_codes[codes == code]
+        if len(set(of_condition)) < 2:
+            once.append(name)
     if once:
         raise InputError(
             f"conditions that occur in one run only: {name_ids(once)}; leave them out with "
@@ -451,13 +473,18 @@ def leave_one_run_out_accuracy(
         )
     rows = []
     for subject, roi, columns in _regions(chosen):
-        values = _centered_by_run(
-            chosen.values[:, columns].astype(np.float64), run_codes, standardize
-        )
+        values = chosen.values[:, columns].astype(np.float64)
+        for run in range(len(run_names)):
+            rows_of_run = run_codes == run
+            values[rows_of_run] -= values[rows_of_run].mean(axis=0)
+            if standardize:
+                spread = values[rows_of_run].std(axis=0)
+                values[rows_of_run] /= np.where(spread > 0, spread, 1)
         correct = []
         for run in range(len(run_names)):
             test = run_codes == run
-            rest, rest_codes = values[~test], codes[~test]
+            rest = values[~test]
+            rest_codes = codes[~test]
             means = [rest[rest_codes == code].mean(axis=0) for code in range(len(names))]
             similarity = _standard_rows(values[test]) @ _standard_rows(np.stack(means)).T
             correct.append(similarity.argmax(axis=1) == codes[test])
@@ -476,21 +503,11 @@ def leave_one_run_out_accuracy(
     return pd.DataFrame(rows)
 
 
-def _centered_by_run(values: np.ndarray, run_codes: np.ndarray, standardize: bool) -> np.ndarray:
-    centered = values.copy()
-    for run in np.unique(run_codes):
-        rows = run_codes == run
-        centered[rows] -= centered[rows].mean(axis=0)
-        if standardize:
-            spread = centered[rows].std(axis=0)
-            centered[rows] /= np.where(spread > 0, spread, 1)
-    return centered
-
-
 def _standard_rows(values: np.ndarray) -> np.ndarray:
     centered = values - values.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centered, axis=1, keepdims=True)
-    return centered / np.where(lengths > 0, lengths, 1)
+    scale = np.where(lengths > 0, lengths, 1)
+    return centered / scale
 
 
 def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
@@ -500,10 +517,11 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
     if n_conditions < MIN_CONDITIONS:
         raise InputError(
             f"{n_conditions} condition(s); reliability needs at least {MIN_CONDITIONS} "
-            f"({ADVISED_CONDITIONS} or more are advised)."
+            f"({ADVISED_CONDITIONS} or more are advised); give more conditions."
         )
     numbers = chosen.observations["presentation"]
-    n_halves = (numbers % 2).groupby(chosen.observations["condition"], sort=False).nunique()
+    parity = numbers % 2
+    n_halves = parity.groupby(chosen.observations["condition"], sort=False).nunique()
     single = n_halves.index[n_halves < 2].tolist()
     if single:
         raise InputError(
@@ -511,8 +529,8 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
             "reliability needs each condition at least twice: give more runs, or leave these "
             "conditions out."
         )
-    odd = chosen.means(sorted(set(numbers[numbers % 2 == 1])))[1]
-    even = chosen.means(sorted(set(numbers[numbers % 2 == 0])))[1]
+    _, odd = chosen.means(sorted(set(numbers[parity == 1])))
+    _, even = chosen.means(sorted(set(numbers[parity == 0])))
     return odd, even
 
 

@@ -87,8 +87,9 @@ def read_masks(
         if not str(name).strip():
             raise InputError(f"the mask {path} has no ROI name; give NAME=FILE.")
         check_same_grid(path, like, affine=affine)
-        arrays[str(name)] = _read_mask(str(name), Path(path))
-        _tell_hemisphere(str(name), Path(path), arrays[str(name)], affine)
+        mask = _read_mask(str(name), Path(path))
+        _tell_hemisphere(str(name), Path(path), mask, affine)
+        arrays[str(name)] = mask
         theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
         if theirs and ours and theirs != ours:
             warnings.warn(
@@ -96,7 +97,20 @@ def read_masks(
                 f"sub-{ours}. Check the mask.",
                 stacklevel=2,
             )
-    _tell_overlaps(arrays)
+    for (name, first), (other, second) in itertools.combinations(arrays.items(), 2):
+        shared = int(np.sum(first & second))
+        if shared and np.array_equal(first, second):
+            warnings.warn(
+                f"ROIs '{name}' and '{other}' are the same {shared} voxels; check the files of the "
+                "masks.",
+                stacklevel=2,
+            )
+        elif shared:
+            warnings.warn(
+                f"ROIs '{name}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
+                f"{int(second.sum())}); what is found in these regions is not independent.",
+                stacklevel=2,
+            )
     return arrays
 
 
@@ -124,7 +138,8 @@ def named_hemisphere(name: str) -> str:
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
     spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
     spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
-    sides = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word in _WORDS}
+    words = re.split(r"[^a-z0-9]+", spaced.lower())
+    sides = {_WORDS[word] for word in words if word in _WORDS}
     return sides.pop() if len(sides) == 1 else ""
 
 
@@ -142,38 +157,24 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
         )
     side = sides[0] or sides[1]
     image = open_nifti(path)
-    header = image.header
-    if not side or max(int(header["sform_code"]), int(header["qform_code"])) <= 0:
+    codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
+    if not side or max(codes) <= 0:
         return
     transform = image_affine(path, image, affine)
     x = np.argwhere(mask) @ transform[0, :3] + transform[0, 3]
-    wrong = int(np.sum(x > 0 if side == "L" else x < 0))
+    if side == "L":
+        there, sign = "left", ">"
+        wrong = int(np.sum(x > 0))
+    else:
+        there, sign = "right", "<"
+        wrong = int(np.sum(x < 0))
     if 2 * wrong > len(x):
-        there, sign = ("left", ">") if side == "L" else ("right", "<")
         warnings.warn(
             f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie "
             f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
             "mask or images are mirrored.",
             stacklevel=2,
         )
-
-
-def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
-    """Warn of regions that share voxels, and of regions that are the same."""
-    for (name, first), (other, second) in itertools.combinations(masks.items(), 2):
-        shared = int(np.sum(first & second))
-        if shared and np.array_equal(first, second):
-            warnings.warn(
-                f"ROIs '{name}' and '{other}' are the same {shared} voxels; check the files of the "
-                "masks.",
-                stacklevel=2,
-            )
-        elif shared:
-            warnings.warn(
-                f"ROIs '{name}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
-                f"{int(second.sum())}); what is found in these regions is not independent.",
-                stacklevel=2,
-            )
 
 
 def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -206,7 +207,8 @@ def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict
             )
         if mask.shape != tuple(shape):
             raise InputError(
-                f"ROI '{name}' has a mask of shape {mask.shape} but the images have {tuple(shape)}."
+                f"ROI '{name}' has a mask of shape {mask.shape} but the images have "
+                f"{tuple(shape)}; give a mask on their grid."
             )
     _check_filled(masks)
     return dict(masks)
@@ -239,12 +241,14 @@ def voxel_table(
     numbers[union] = np.arange(int(union.sum()))
     tables, positions = [], []
     for name, mask in masks.items():
-        table = pd.DataFrame(np.argwhere(mask), columns=["i", "j", "k"])
+        index = np.argwhere(mask)
+        table = pd.DataFrame(index, columns=["i", "j", "k"])
         table.insert(0, "subject", subject)
         table.insert(1, "roi", name)
         tables.append(table)
         positions.append(numbers[mask])
-    return pd.concat(tables, ignore_index=True), union, np.concatenate(positions)
+    voxels = pd.concat(tables, ignore_index=True)
+    return voxels, union, np.concatenate(positions)
 
 
 def _read_mask(name: str, path: Path) -> np.ndarray:
@@ -254,7 +258,9 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:
-        raise InputError(f"ROI '{name}': {path.name} is {values.ndim}-D; a mask must be 3-D.")
+        raise InputError(
+            f"ROI '{name}': {path.name} is {values.ndim}-D; a mask must be 3-D, give one volume."
+        )
     if np.isinf(values).any():
         raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
     top = np.max(values)

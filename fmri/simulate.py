@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,92 @@ class SimulatedSubject:
     truth_path: Path
 
 
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class SimulationOptions:
+    """Acquisition, responses and noise of a simulated cortex.
+
+    Parameters
+    ----------
+    responding : float
+        Share of the voxels of a region that respond at all, in (0, 1].
+    t_r, image_s, gap_s, ends_s : float
+        Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al.,
+        2021: 2, 2, 2, 20).
+    n_blanks : int, optional
+        Blank trials per run, at random places; by default a fifth of the conditions (with sessions,
+        each has its share of them). Zhang et al. (2021) had 9 in 129 trials, but pooled five runs
+        into one beta; with one beta an event and back-to-back trials, fewer blanks let drifts and
+        events explain each other and multiply the noise of the betas (54 conditions, 0.01 Hz: by
+        about 5 with 4 blanks, 2 with 8, 26 with none).
+    session_sd : float
+        Standard deviation (percent, over voxels that respond) of what a session adds to all
+        responses of a voxel. Where images of all kinds share sessions (20 photographs each in Zhang
+        et al., 2021), this makes their RDMs alike.
+    response_sd, response_mean : float
+        Standard deviation (over conditions, at unit mixing weight) and mean of a responding voxel's
+        betas, in percent signal change. One unit is the plateau of an endless stimulus: a 2-s image
+        peaks near two thirds of its beta.
+    noise_sd, noise_ar1 : float
+        Standard deviation (percent) and lag-1 correlation, in [0, 1), of the noise of a voxel.
+    drift_sd, motion_sd : float
+        Standard deviations (percent) of the slow drift and of the signal coupled to head motion.
+    baseline : float
+        Mean image intensity; voxels lie within 10 % of it.
+
+    Raises
+    ------
+    InputError
+        When a number is out of range.
+
+    Examples
+    --------
+    >>> SimulationOptions(noise_sd=1.5)
+    SimulationOptions(noise_sd=1.5)
+    """
+
+    responding: float = 0.6
+    t_r: float = 2.0
+    image_s: float = 2.0
+    gap_s: float = 2.0
+    ends_s: float = 20.0
+    n_blanks: int | None = None
+    session_sd: float = 0.0
+    response_sd: float = 3.0
+    response_mean: float = 3.0
+    noise_sd: float = 0.7
+    noise_ar1: float = 0.3
+    drift_sd: float = 1.0
+    motion_sd: float = 0.5
+    baseline: float = 1000.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("t_r", "image_s", "baseline", "responding"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise InputError(f"{name} is {value}; give a positive number.")
+        from_zero = (
+            "gap_s",
+            "ends_s",
+            "n_blanks",
+            "session_sd",
+            "response_sd",
+            "noise_sd",
+            "noise_ar1",
+            "drift_sd",
+            "motion_sd",
+        )
+        for name in from_zero:
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"{name} is {value}; give at least 0.")
+        if self.responding > 1:
+            raise InputError(f"responding is {self.responding}; give a number up to 1.")
+        if self.noise_ar1 >= 1:
+            raise InputError(f"noise_ar1 is {self.noise_ar1}; give a number below 1.")
+
+
 @checked
 def simulate_subject(
     folder: str | os.PathLike[str],
@@ -153,22 +239,9 @@ def simulate_subject(
     mixing: Mapping[str, Mapping[str, float]],
     seed: int,
     voxels_per_roi: int = 60,
-    responding: float = 0.6,
     n_runs: int = 4,
-    t_r: float = 2.0,
-    image_s: float = 2.0,
-    gap_s: float = 2.0,
-    ends_s: float = 20.0,
-    n_blanks: int | None = None,
     sessions: Mapping[str, str] | None = None,
-    session_sd: float = 0.0,
-    response_sd: float = 3.0,
-    response_mean: float = 3.0,
-    noise_sd: float = 0.7,
-    noise_ar1: float = 0.3,
-    drift_sd: float = 1.0,
-    motion_sd: float = 0.5,
-    baseline: float = 1000.0,
+    options: SimulationOptions | None = None,
 ) -> SimulatedSubject:
     """Simulate one subject and write its files.
 
@@ -192,37 +265,14 @@ def simulate_subject(
         its number only.
     voxels_per_roi : int
         Voxels in each region.
-    responding : float
-        Share of the voxels of a region that respond at all, in (0, 1].
     n_runs : int
         Runs, of each session; each shows every condition (of its session) once, in an order of its
         own.
-    t_r, image_s, gap_s, ends_s : float
-        Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al.,
-        2021: 2, 2, 2, 20).
-    n_blanks : int, optional
-        Blank trials per run, at random places; by default a fifth of the conditions (with
-        `sessions` each has its share of them). Zhang et al. (2021) had 9 in 129 trials, but pooled
-        five runs into one beta; with one beta an event and back-to-back trials, fewer blanks let
-        drifts and events explain each other and multiply the noise of the betas (54 conditions,
-        0.01 Hz: by about 5 with 4 blanks, 2 with 8, 26 with none).
     sessions : mapping of str to str, optional
         Condition → label of the session whose runs show it; a single session without label when not
         given.
-    session_sd : float
-        Standard deviation (percent, over voxels that respond) of what a session adds to all
-        responses of a voxel. Where images of all kinds share sessions (20 photographs each in Zhang
-        et al., 2021), this makes their RDMs alike.
-    response_sd, response_mean : float
-        Standard deviation (over conditions, at unit mixing weight) and mean of a responding voxel's
-        betas, in percent signal change. One unit is the plateau of an endless stimulus: a 2-s image
-        peaks near two thirds of its beta.
-    noise_sd, noise_ar1 : float
-        Standard deviation (percent) and lag-1 correlation, in [0, 1), of the noise of a voxel.
-    drift_sd, motion_sd : float
-        Standard deviations (percent) of the slow drift and of the signal coupled to head motion.
-    baseline : float
-        Mean image intensity; voxels lie within 10 % of it.
+    options : SimulationOptions, optional
+        Acquisition, responses and noise; the defaults of `SimulationOptions` when not given.
 
     Returns
     -------
@@ -257,50 +307,41 @@ def simulate_subject(
     if not re.fullmatch("[A-Za-z0-9]+", label):
         raise InputError(f"subject {subject!r} is not a BIDS label; use letters and digits.")
     _check_simulation(conditions, features, mixing)
-    numbers = {
+    for name, number in (("voxels_per_roi", voxels_per_roi), ("n_runs", n_runs)):
+        if number < 1:
+            raise InputError(f"{name} is {number}; give at least 1.")
+    options = SimulationOptions() if options is None else options
+    shown_in = _check_sessions(conditions, sessions, options.session_sd)
+    settings = {
+        "seed": seed,
         "voxels_per_roi": voxels_per_roi,
-        "responding": responding,
         "n_runs": n_runs,
-        "t_r": t_r,
-        "image_s": image_s,
-        "gap_s": gap_s,
-        "ends_s": ends_s,
-        "response_sd": response_sd,
-        "response_mean": response_mean,
-        "noise_sd": noise_sd,
-        "noise_ar1": noise_ar1,
-        "drift_sd": drift_sd,
-        "motion_sd": motion_sd,
-        "baseline": baseline,
-        "session_sd": session_sd,
-        "n_blanks": round(0.2 * len(conditions)) if n_blanks is None else n_blanks,
+        **asdict(options),
+        "sessions": shown_in,
     }
-    _check_numbers(numbers)
-    shown_in = _check_sessions(conditions, sessions, session_sd)
-    settings = {"seed": seed, **numbers, "sessions": shown_in}
-    voxels = _place_voxels(label, list(mixing), voxels_per_roi)
-    betas, responds = _plant(label, conditions, features, mixing, settings)
-    truth = SimulatedTruth(
-        subject=label,
-        conditions=tuple(map(str, conditions)),
-        betas=betas,
-        voxels=voxels.assign(responds=responds),
-        mixing={roi: dict(weights) for roi, weights in mixing.items()},
-        settings=settings,
-    )
+    if options.n_blanks is None:
+        settings["n_blanks"] = round(0.2 * len(conditions))
+    truth = _plant(label, conditions, features, mixing, settings)
     target = Path(folder)
-    masks = _write_masks(target, truth)
-    runs = [
-        _write_run(target, truth, session, run)
-        for session in dict.fromkeys(shown_in.values())
-        for run in range(1, n_runs + 1)
-    ]
-    bold, events, confounds = zip(*runs, strict=True)
+    shape, affine = _grid(truth)
+    masks = {}
+    for roi, rows in truth.voxels.groupby("roi", sort=False):
+        mask = np.zeros(shape, dtype=np.uint8)
+        mask[rows["i"], rows["j"], rows["k"]] = 1
+        mask_name = file_name(f"sub-{label}_roi-{roi}_mask.nii")
+        masks[str(roi)] = _save_image(target / mask_name, mask, affine, None)
+    bold, events, confounds = [], [], []
+    for session in dict.fromkeys(shown_in.values()):
+        for run in range(1, n_runs + 1):
+            files = _write_run(target, truth, session, run)
+            bold.append(files[0])
+            events.append(files[1])
+            confounds.append(files[2])
     return SimulatedSubject(
         subject=label,
-        bold=bold,
-        events=events,
-        confounds=confounds,
+        bold=tuple(bold),
+        events=tuple(events),
+        confounds=tuple(confounds),
         masks=masks,
         truth=truth,
         truth_path=write_truth(truth, target / f"sub-{label}_truth.h5"),
@@ -318,7 +359,10 @@ def simulate_patterns(
     seed: int,
     select_on: Sequence[str] = (),
     n_per_roi: int | None = None,
-    **settings: Any,
+    voxels_per_roi: int = 60,
+    n_runs: int = 4,
+    sessions: Mapping[str, str] | None = None,
+    options: SimulationOptions | None = None,
 ) -> dict[str, Patterns]:
     """Simulate subjects, estimate their betas from the files, and choose reliable voxels.
 
@@ -341,8 +385,8 @@ def simulate_patterns(
         default (Zhang et al., 2021: RE images).
     n_per_roi : int, optional
         Voxels kept in each region, the most reliable ones; all when not given.
-    **settings : object
-        Passed on to `simulate_subject`: voxels_per_roi, n_runs, noise_sd, sessions, …
+    voxels_per_roi, n_runs, sessions, options
+        See `simulate_subject`.
 
     Returns
     -------
@@ -385,7 +429,10 @@ def simulate_patterns(
             features=features,
             mixing=mixing,
             seed=seed,
-            **settings,
+            voxels_per_roi=voxels_per_roi,
+            n_runs=n_runs,
+            sessions=sessions,
+            options=options,
         )
         runs = read_runs(subject.bold, subject.events, subject.confounds)
         betas = estimate_betas(runs, subject.masks)
@@ -494,100 +541,116 @@ def _plant(
     features: Mapping[str, np.ndarray],
     mixing: Mapping[str, Mapping[str, float]],
     settings: Mapping[str, Any],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the weights of each voxel, and return its betas and whether it responds.
-
-    The betas have the shape (n_conditions, n_voxels).
-    """
-    seed, shown_in = settings["seed"], settings["sessions"]
-    spaces = {
-        name: _z_scored(np.asarray(values, dtype=np.float64)) for name, values in features.items()
-    }
+) -> SimulatedTruth:
+    """Place the voxels of each region, draw their weights, and say what was planted in them."""
+    seed = settings["seed"]
+    spaces = {}
+    for name, values in features.items():
+        centered = np.asarray(values, dtype=np.float64)
+        centered = centered - centered.mean(axis=0)
+        spread = centered.std(axis=0)
+        # features that do not vary become 0
+        spaces[name] = np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
     count = int(settings["voxels_per_roi"])
     n_responding = max(1, round(settings["responding"] * count))
-    betas = np.zeros((len(conditions), count * len(mixing)))
+    profiles = np.zeros((len(conditions), count * len(mixing)))
     responds = np.zeros(count * len(mixing), dtype=bool)
-    for position, (roi, weights) in enumerate(mixing.items()):
-        order = generator(seed, "responding", subject, roi).permutation(count)
-        for voxel in map(int, order[:n_responding]):
-            draws = generator(seed, "voxel", subject, roi, voxel)
-            column = position * count + voxel
-            responds[column] = True
-            # Every space draws, also at weight 0: changing one weight leaves the other spaces'
-            # numbers alone.
-            parts = {}
-            for name in sorted(spaces):
-                part = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
-                spread = part.std()
-                parts[name] = part / spread if spread > 0 else part
-            profile = np.zeros(len(conditions))
-            for name, weight in weights.items():
-                profile = profile + weight * parts[name]
-            betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
-            if settings["session_sd"]:
-                # what the session of each condition adds in this voxel, at unit standard deviation
-                offsets = {}
-                for session in dict.fromkeys(shown_in.values()):
-                    draws = generator(seed, "session", subject, roi, voxel, session)
-                    offsets[session] = draws.standard_normal()
-                added = np.array([offsets[shown_in[str(condition)]] for condition in conditions])
-                betas[:, column] += settings["session_sd"] * added
-    return betas, responds
-
-
-def _z_scored(values: np.ndarray) -> np.ndarray:
-    """Center and scale each feature over conditions; features that do not vary become 0."""
-    centered = values - values.mean(axis=0)
-    spread = centered.std(axis=0)
-    return np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
-
-
-def _place_voxels(subject: str, rois: Sequence[str], count: int) -> pd.DataFrame:
-    """Give each region two slices of its own, voxels side by side, in C order of the volume."""
+    # each region has two slices of its own, with voxels side by side, in C order of the volume
     side = int(np.ceil(np.sqrt(count / 2)))
     tables = []
-    for position, roi in enumerate(rois):
-        index = np.sort(np.arange(side * side * 2).reshape(side, side, 2).ravel()[:count])
-        i, j, k = np.unravel_index(index, (side, side, 2))
-        tables.append(
-            pd.DataFrame(
-                {"subject": subject, "roi": roi, "i": i + 1, "j": j + 1, "k": k + 1 + 3 * position}
+    for position, (roi, weights) in enumerate(mixing.items()):
+        i, j, k = np.unravel_index(np.arange(count), (side, side, 2))
+        columns = {
+            "subject": subject,
+            "roi": roi,
+            "i": i + 1,
+            "j": j + 1,
+            "k": k + 1 + 3 * position,
+        }
+        tables.append(pd.DataFrame(columns))
+        order = generator(seed, "responding", subject, roi).permutation(count)
+        for voxel in map(int, order[:n_responding]):
+            column = position * count + voxel
+            responds[column] = True
+            profiles[:, column] = _voxel_betas(
+                (subject, roi, voxel), conditions, spaces, weights, settings
             )
-        )
-    return pd.concat(tables, ignore_index=True)
+    voxels = pd.concat(tables, ignore_index=True)
+    return SimulatedTruth(
+        subject=subject,
+        conditions=tuple(map(str, conditions)),
+        betas=profiles,
+        voxels=voxels.assign(responds=responds),
+        mixing={roi: dict(weights) for roi, weights in mixing.items()},
+        settings=settings,
+    )
+
+
+def _voxel_betas(
+    voxel: tuple[str, str, int],
+    conditions: Sequence[str],
+    spaces: Mapping[str, np.ndarray],
+    weights: Mapping[str, float],
+    settings: Mapping[str, Any],
+) -> np.ndarray:
+    """Draw the responses of a voxel (subject, region, number) to all conditions."""
+    seed, shown_in = settings["seed"], settings["sessions"]
+    draws = generator(seed, "voxel", *voxel)
+    # Every space draws, also at weight 0: changing one weight leaves the other spaces' numbers
+    # alone.
+    parts = {}
+    for name in sorted(spaces):
+        part = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
+        spread = part.std()
+        parts[name] = part / spread if spread > 0 else part
+    profile = np.zeros(len(conditions))
+    for name, weight in weights.items():
+        profile = profile + weight * parts[name]
+    betas = settings["response_mean"] + settings["response_sd"] * profile
+    if settings["session_sd"]:
+        # what the session of each condition adds in this voxel, at unit standard deviation
+        offsets = {}
+        for session in dict.fromkeys(shown_in.values()):
+            draws = generator(seed, "session", *voxel, session)
+            offsets[session] = draws.standard_normal()
+        added = np.array([offsets[shown_in[str(condition)]] for condition in conditions])
+        betas += settings["session_sd"] * added
+    return betas
 
 
 def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
     """Return shape and affine of the simulated volumes: one empty voxel around everything."""
-    shape = tuple(int(truth.voxels[axis].max()) + 2 for axis in "ijk")
-    affine = np.diag([VOXEL_SIZE_MM] * 3 + [1.0])
-    affine[:3, 3] = -VOXEL_SIZE_MM * (np.array(shape) - 1) / 2
-    return (shape[0], shape[1], shape[2]), affine
+    last = truth.voxels[["i", "j", "k"]].max()
+    i, j, k = (int(index) + 2 for index in last)
+    shape = (i, j, k)
+    affine = np.diag([VOXEL_SIZE_MM, VOXEL_SIZE_MM, VOXEL_SIZE_MM, 1.0])
+    center = (np.array(shape) - 1) / 2
+    affine[:3, 3] = -VOXEL_SIZE_MM * center
+    return shape, affine
 
 
 # ---------------------------------------------------------------------------------------- the files
-
-
-def _write_masks(folder: Path, truth: SimulatedTruth) -> dict[str, Path]:
-    shape, affine = _grid(truth)
-    paths = {}
-    for roi, rows in truth.voxels.groupby("roi", sort=False):
-        mask = np.zeros(shape, dtype=np.uint8)
-        mask[rows["i"], rows["j"], rows["k"]] = 1
-        name = file_name(f"sub-{truth.subject}_roi-{roi}_mask.nii")
-        paths[str(roi)] = _save_image(folder / name, mask, affine, None)
-    return paths
 
 
 def _write_run(
     folder: Path, truth: SimulatedTruth, session: str, run: int
 ) -> tuple[Path, Path, Path]:
     """Write image, events and confounds of one run."""
-    shape, affine = _grid(truth)
+    settings = truth.settings
     # a single session without label draws as before there were sessions
     name: tuple[Any, ...] = (session, run) if session else (run,)
-    events = _schedule(truth, session, name)
-    settings = truth.settings
+    sessions = settings["sessions"]
+    shown = [condition for condition in truth.conditions if sessions[condition] == session]
+    n_blanks = round(settings["n_blanks"] * len(shown) / len(truth.conditions))
+    trials = np.array([*shown, *[BLANK] * n_blanks], dtype=object)
+    order = generator(settings["seed"], "order", truth.subject, *name).permutation(len(trials))
+    step = settings["image_s"] + settings["gap_s"]
+    columns = {
+        "onset": settings["ends_s"] + np.arange(len(trials)) * step,
+        "duration": float(settings["image_s"]),
+        "trial_type": trials[order],
+    }
+    events = pd.DataFrame(columns)
     last_image = float((events["onset"] + events["duration"]).max())
     end = last_image + settings["gap_s"] + settings["ends_s"]
     n_volumes = int(np.ceil(end / settings["t_r"]))
@@ -595,12 +658,13 @@ def _write_run(
     draws = generator(settings["seed"], "motion", truth.subject, *name)
     steps = draws.standard_normal((n_volumes, 6))
     motion = np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
     series = _series(truth, name, events, motion)
+    shape, affine = _grid(truth)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
     volume[truth.voxels["i"], truth.voxels["j"], truth.voxels["k"]] = series.T
     in_session = f"ses-{session}_" if session else ""
     start = f"sub-{truth.subject}_{in_session}task-images_run-{run}"
-    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
     return (
         _save_image(folder / f"{start}_bold.nii", volume, affine, settings["t_r"]),
         write_table(folder / f"{start}_events.tsv", events),
@@ -608,29 +672,19 @@ def _write_run(
     )
 
 
-def _schedule(truth: SimulatedTruth, session: str, name: tuple[Any, ...]) -> pd.DataFrame:
-    settings = truth.settings
-    sessions = settings["sessions"]
-    shown = [condition for condition in truth.conditions if sessions[condition] == session]
-    n_blanks = round(settings["n_blanks"] * len(shown) / len(truth.conditions))
-    trials = np.array([*shown, *[BLANK] * n_blanks], dtype=object)
-    order = generator(settings["seed"], "order", truth.subject, *name).permutation(len(trials))
-    onsets = settings["ends_s"] + np.arange(len(trials)) * (settings["image_s"] + settings["gap_s"])
-    return pd.DataFrame(
-        {"onset": onsets, "duration": float(settings["image_s"]), "trial_type": trials[order]}
-    )
-
-
 def _series(
     truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, motion: np.ndarray
 ) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
+    from scipy.signal import lfilter
+
     settings = truth.settings
-    parts = []
     regressors, shown = _regressors(truth, events, len(motion))
     # three drifts, the slowest cosines of the run
     times = (np.arange(len(motion)) + 0.5) / len(motion)
     drifts = np.cos(np.pi * np.outer(times, [1, 2, 3]))
+    ar1 = settings["noise_ar1"]
+    parts = []
     for roi, rows in truth.voxels.groupby("roi", sort=False):
         draws = generator(settings["seed"], "noise", truth.subject, roi, *name)
         count = len(rows)
@@ -642,7 +696,10 @@ def _series(
         coupled = motion @ draws.standard_normal((6, count))
         percent += settings["motion_sd"] * _columns_unit(coupled)
         white = draws.standard_normal((len(motion), count))
-        percent += settings["noise_sd"] * _ar1(white, settings["noise_ar1"])
+        # AR(1) noise of the variance of the white noise, stationary from the first row
+        innovation = np.sqrt(1 - ar1**2) * white
+        innovation[0] = white[0]
+        percent += settings["noise_sd"] * lfilter([1.0], [1.0, -ar1], innovation, axis=0)
         parts.append(level * (1 + percent / 100))
     return np.concatenate(parts, axis=1)
 
@@ -667,25 +724,15 @@ def _regressors(
     )
     is_shown = np.isin(list(codes), list(shown["trial_type"]))
     positions = np.flatnonzero(is_shown)
-    return design[np.array(list(codes.values()))[positions]].to_numpy(), positions
+    columns = np.array(list(codes.values()))[positions]
+    return design[columns].to_numpy(), positions
 
 
 def _columns_unit(values: np.ndarray) -> np.ndarray:
     centered = values - values.mean(axis=0)
     spread = centered.std(axis=0)
-    return centered / np.where(spread > 0, spread, 1)
-
-
-def _ar1(white: np.ndarray, coefficient: float) -> np.ndarray:
-    """Turn white noise (rows = time) into AR(1) noise of the same variance.
-
-    The noise is stationary from the first row.
-    """
-    from scipy.signal import lfilter
-
-    innovation = np.sqrt(1 - coefficient**2) * white
-    innovation[0] = white[0]
-    return lfilter([1.0], [1.0, -coefficient], innovation, axis=0)
+    scale = np.where(spread > 0, spread, 1)
+    return centered / scale
 
 
 def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float | None) -> Path:
@@ -695,7 +742,7 @@ def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float |
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = DESCRIPTION.encode()
     if t_r is not None:
-        image.header.set_zooms((*[VOXEL_SIZE_MM] * 3, t_r))
+        image.header.set_zooms((VOXEL_SIZE_MM, VOXEL_SIZE_MM, VOXEL_SIZE_MM, t_r))
     with atomic_path(path) as part:
         nibabel.save(image, part)
     return path
@@ -721,14 +768,16 @@ def _check_simulation(
             f"a condition is called '{BLANK}', the name of blank trials; give it another id."
         )
     for name, values in features.items():
-        if np.ndim(values) != 2 or len(values) != len(conditions) or not np.isfinite(values).all():
+        is_table = np.ndim(values) == 2 and len(values) == len(conditions)
+        if not is_table or not np.isfinite(values).all():
             raise InputError(
                 f"features '{name}' have the shape {np.shape(values)}; give finite numbers, one "
                 f"row for each of the {len(conditions)} conditions."
             )
-    for name in (name for weights in mixing.values() for name in weights):
-        if name not in features:
-            raise unknown_name("feature space", name, features)
+    for weights in mixing.values():
+        for name in weights:
+            if name not in features:
+                raise unknown_name("feature space", name, features)
 
 
 def _check_sessions(
@@ -738,7 +787,8 @@ def _check_sessions(
     if sessions is None:
         if session_sd:
             raise InputError(
-                f"session_sd is {session_sd} but no sessions were given (condition -> session)."
+                f"session_sd is {session_sd} but no sessions were given; give sessions (condition -> "
+                "label), or leave session_sd at 0."
             )
         return dict.fromkeys(map(str, conditions), "")
     given = {str(condition): str(label) for condition, label in sessions.items()}
@@ -756,31 +806,3 @@ def _check_sessions(
     if wrong := [label for label in labels if not re.fullmatch("[A-Za-z0-9]+", label)]:
         raise InputError(f"sessions {name_ids(wrong)} are no BIDS labels; use letters and digits.")
     return {name: given[name] for name in names}
-
-
-def _check_numbers(numbers: Mapping[str, float]) -> None:
-    at_least = {
-        "voxels_per_roi": 1,
-        "n_runs": 1,
-        "n_blanks": 0,
-        "gap_s": 0,
-        "ends_s": 0,
-        "response_sd": 0,
-        "noise_sd": 0,
-        "noise_ar1": 0,
-        "drift_sd": 0,
-        "motion_sd": 0,
-        "session_sd": 0,
-    }
-    for name, low in at_least.items():
-        if not numbers[name] >= low:
-            raise InputError(f"{name} is {numbers[name]}; give at least {low}.")
-    for name in ("t_r", "image_s", "baseline", "responding"):
-        if not numbers[name] > 0:
-            raise InputError(f"{name} is {numbers[name]}; give a positive number.")
-    for name in ("responding", "noise_ar1"):
-        if numbers[name] > 1 or (name == "noise_ar1" and numbers[name] == 1):
-            raise InputError(
-                f"{name} is {numbers[name]}; give a number "
-                f"{'up to' if name == 'responding' else 'below'} 1."
-            )

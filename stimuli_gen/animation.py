@@ -17,7 +17,7 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import atomic_path, file_name
-from stimuli_gen.stimuli import read_png, to_8bit, write_png
+from stimuli_gen.stored_images import read_png, to_8bit, write_png
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -90,17 +90,29 @@ def write_animation(
     for name, value in (("frame_ms", frame_ms), ("hold_ms", hold_ms)):
         if not 10 <= value <= 655_350:
             raise InputError(f"{name} must be between 10 and 655350 milliseconds, not {value}.")
-    palette = _palette(levels)
-    pictures = [
-        _picture(frame, None if captions is None else captions[row])
-        for row, frame in enumerate(levels)
-    ]
-    drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    middle = [10 * round(frame_ms / 10)] * len(drawn)
-    middle[0] = middle[-1] = 10 * round(hold_ms / 10)
+    # 254 colors for all frames together; black and white are for the captions
+    pixels = levels.reshape(-1, 3)
+    every = -(-len(pixels) // _SAMPLE)
+    sample = Image.fromarray(np.ascontiguousarray(pixels[None, ::every]))
+    chosen = sample.quantize(254, method=Image.Quantize.MEDIANCUT)
+    colors = (chosen.getpalette() or [])[: 3 * 254]
+    black = [0] * (3 * 255 - len(colors))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*colors, *black, 255, 255, 255])
+    drawn = []
+    for row, frame in enumerate(levels):
+        picture = _picture(frame, None if captions is None else captions[row])
+        drawn.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+    durations = [10 * round(frame_ms / 10)] * len(drawn)
+    durations[0] = durations[-1] = 10 * round(hold_ms / 10)
     with atomic_path(path) as part:
         drawn[0].save(
-            part, format="GIF", save_all=True, append_images=drawn[1:], duration=middle, loop=0
+            part,
+            format="GIF",
+            save_all=True,
+            append_images=drawn[1:],
+            duration=durations,
+            loop=0,
         )
     return Path(path)
 
@@ -108,37 +120,24 @@ def write_animation(
 def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray:
     """Read frames as 8-bit levels, (n, height, width, 3) uint8."""
     if not len(frames):
-        raise InputError("an animation needs at least one frame.")
+        raise InputError("an animation needs at least one frame, not 0; give frames.")
     if not isinstance(frames, np.ndarray):
         images = [read_png(Path(file)) for file in frames]
         for file, image in zip(frames, images, strict=True):
             if image.shape != images[0].shape:
                 raise InputError(
-                    f"{file} is {image.shape[1:]} pixels, the first frame {images[0].shape[1:]}."
+                    f"{file} is {image.shape[1:]} pixels, the first frame {images[0].shape[1:]}; "
+                    "give frames of one size."
                 )
         frames = np.stack(images)
     if frames.ndim != 4 or frames.shape[1] != 3:
-        raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}.")
+        raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}; give these.")
     if not (frames.min() >= 0 and frames.max() <= 1):
         raise InputError(
             "frames leave [0, 1] or are not finite; clip them, or scale them by 1/255."
         )
-    return np.ascontiguousarray(to_8bit(frames).transpose(0, 2, 3, 1))
-
-
-def _palette(levels: np.ndarray) -> Image.Image:
-    """Choose 254 colors for all frames together; black and white are for the captions."""
-    from PIL import Image
-
-    pixels = levels.reshape(-1, 3)
-    pixels = pixels[:: -(-len(pixels) // _SAMPLE)]
-    chosen = Image.fromarray(np.ascontiguousarray(pixels[None])).quantize(
-        254, method=Image.Quantize.MEDIANCUT
-    )
-    colors = (chosen.getpalette() or [])[: 3 * 254]
-    holder = Image.new("P", (1, 1))
-    holder.putpalette([*colors, *[0] * (3 * 255 - len(colors)), 255, 255, 255])
-    return holder
+    levels = to_8bit(frames).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(levels)
 
 
 def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
@@ -189,14 +188,15 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
     ['000000.png', '000016.png']
     """
 
-    def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
+    def keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
         subfolder = Path(folder) / file_name(stimulus_id)
         if step == 0:
             for old in _frames(subfolder).values():
                 old.unlink()
-        write_png(subfolder / f"{step:06d}.png", np.clip(image, 0, 1))
+        inside = np.clip(image, 0, 1)
+        write_png(subfolder / f"{step:06d}.png", inside)
 
-    return _keep
+    return keep
 
 
 @checked
@@ -242,12 +242,12 @@ def animate_folder(
     ['cat_AI']
     """
     source = Path(folder)
-    subfolders = (
-        sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
-    )
-    frames_of = {
-        subfolder.name: frames for subfolder in subfolders if (frames := _frames(subfolder))
-    }
+    entries = sorted(source.iterdir()) if source.is_dir() else []
+    frames_of = {}
+    for subfolder in entries:
+        frames = _frames(subfolder)
+        if frames:
+            frames_of[subfolder.name] = frames
     if not frames_of:
         raise InputError(
             f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder."
@@ -255,24 +255,20 @@ def animate_folder(
     made = {}
     for stimulus_id, frames in frames_of.items():
         known = (losses or {}).get(stimulus_id, {})
-        captions = [
-            f"step {step}" + (f", loss {known[step]:.4g}" if step in known else "")
-            for step in frames
-        ]
-        made[stimulus_id] = write_animation(
-            list(frames.values()), Path(out) / f"{stimulus_id}.gif", captions=captions, **settings
-        )
+        captions = []
+        for step in frames:
+            loss = f", loss {known[step]:.4g}" if step in known else ""
+            captions.append(f"step {step}{loss}")
+        path = Path(out) / f"{stimulus_id}.gif"
+        files = list(frames.values())
+        made[stimulus_id] = write_animation(files, path, captions=captions, **settings)
     return made
 
 
 def _frames(subfolder: Path) -> dict[int, Path]:
     """Map each step to its file, in order of the steps."""
-    return {
-        int(file.stem): file
-        for file in sorted(subfolder.glob("*.png"), key=_step)
-        if file.stem.isdecimal()
-    }
-
-
-def _step(file: Path) -> int:
-    return int(file.stem) if file.stem.isdecimal() else -1
+    steps = {}
+    for file in subfolder.glob("*.png"):
+        if file.stem.isdecimal():
+            steps[int(file.stem)] = file
+    return {step: steps[step] for step in sorted(steps)}

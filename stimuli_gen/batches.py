@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neurometamer.errors import InputError
+
+if TYPE_CHECKING:
+    from stimuli_gen.stimuli import StimulusSet
 
 Result = TypeVar("Result")
 
@@ -106,6 +109,28 @@ def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor
     batch = np.zeros((size, *images.shape[1:]), dtype=np.float32)
     batch[: rows.stop - rows.start] = images[rows]
     return torch.from_numpy(batch).to(device)
+
+
+def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:
+    """Look images up by their ids, one at a time.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        The images, in memory or on disk.
+
+    Returns
+    -------
+    callable
+        Id → (3, height, width) float32.
+    """
+    row_of = {stimulus_id: row for row, stimulus_id in enumerate(stimuli.ids)}
+
+    def _image(stimulus_id: str) -> np.ndarray:
+        row = row_of[stimulus_id]
+        return stimuli.images[slice(row, row + 1)][0]
+
+    return _image
 
 
 def in_batches(

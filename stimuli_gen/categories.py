@@ -47,8 +47,11 @@ _RANGES: Mapping[str, str] = {
 
 
 def _indices(ranges: str) -> list[int]:
-    ends = [(span.split("-")[0], span.split("-")[-1]) for span in ranges.split()]
-    return [index for first, last in ends for index in range(int(first), int(last) + 1)]
+    indices: list[int] = []
+    for span in ranges.split():
+        first, _, last = span.partition("-")
+        indices += range(int(first), int(last or first) + 1)
+    return indices
 
 
 CATEGORIES: tuple[str, ...] = tuple(_RANGES)
@@ -70,21 +73,25 @@ def sixteen_classes() -> dict[int, str]:
     >>> len(table), table[404], table[281]
     (207, 'airplane', 'cat')
     """
-    pairs = [
-        (index, category) for category, ranges in _RANGES.items() for index in _indices(ranges)
-    ]
-    return dict(sorted(pairs))
+    table = {}
+    for category, ranges in _RANGES.items():
+        table |= dict.fromkeys(_indices(ranges), category)
+    return dict(sorted(table.items()))
 
 
 def _first_mapped(scores: np.ndarray) -> np.ndarray:
     table = sixteen_classes()
     mapped = np.array(list(table))
     categories = np.array([CATEGORIES.index(category) for category in table.values()])
-    return categories[scores[:, mapped].argmax(axis=1)]
+    first = scores[:, mapped].argmax(axis=1)
+    return categories[first]
 
 
 def _mean_prob(scores: np.ndarray) -> np.ndarray:
-    means = [scores[:, _indices(ranges)].mean(axis=1) for ranges in _RANGES.values()]
+    means = []
+    for ranges in _RANGES.values():
+        of_category = scores[:, _indices(ranges)]
+        means.append(of_category.mean(axis=1))
     return np.stack(means, axis=1).argmax(axis=1)
 
 
@@ -141,4 +148,5 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
         raise InputError(
             "class probabilities are not finite; check the network's weights and its input."
         )
-    return np.array(CATEGORIES)[RULES_16[rule](scores)]
+    places = RULES_16[rule](scores)
+    return np.array(CATEGORIES)[places]

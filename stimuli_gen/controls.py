@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.summaries import short_repr
 from stimuli_gen.stimuli import StimulusSet, image_distances
@@ -65,7 +65,8 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     which is not quite uniform on the sphere.
     """
     direction = random.uniform(-0.5, 0.5, image.shape)
-    return image + level * direction / np.linalg.norm(direction)
+    norm = np.linalg.norm(direction)
+    return image + level * direction / norm
 
 
 def random_linf(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -85,7 +86,9 @@ def random_linf(image: np.ndarray, random: np.random.Generator, level: float) ->
     ndarray
         (3, height, width) float64, not clipped.
     """
-    return image + level * np.where(random.random(image.shape) < 0.5, -1.0, 1.0)
+    goes_down = random.random(image.shape) < 0.5
+    signs = np.where(goes_down, -1.0, 1.0)
+    return image + level * signs
 
 
 def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -105,7 +108,9 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
     ndarray
         (3, height, width) float64, not clipped: (x - .5) · ssnr + .5 + N(0, (1 - ssnr) / 6).
     """
-    return (image - 0.5) * level + 0.5 + random.standard_normal(image.shape) * (1 - level) / 6
+    noise = random.standard_normal(image.shape)
+    signal = (image - 0.5) * level + 0.5
+    return signal + noise * (1 - level) / 6
 
 
 def fourier_noise(
@@ -142,17 +147,21 @@ def fourier_noise(
     InputError
         When the amplitude spectrum has another size.
     """
-    spectrum = (
-        mean_amplitude(image[None]) if amplitude is None else np.asarray(amplitude, dtype=float)
-    )
+    if amplitude is None:
+        amplitude = mean_amplitude(image[None])
+    spectrum = np.asarray(amplitude, dtype=float)
     if spectrum.shape != image.shape[1:]:
         raise InputError(
-            f"the amplitude spectrum is {spectrum.shape}, the images are {image.shape[1:]} pixels."
+            f"the amplitude spectrum is {spectrum.shape}, the images are {image.shape[1:]} pixels; "
+            "give that of images of this size (mean_amplitude)."
         )
-    phase = np.angle(np.fft.fft2(image.mean(axis=0, dtype=float)))
+    gray = image.mean(axis=0, dtype=float)
+    phase = np.angle(np.fft.fft2(gray))
+    height, width = phase.shape
     rows, columns = np.indices(phase.shape)
-    partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
-    position, partner = np.arange(phase.size), partner.ravel()
+    partner = (-rows % height) * width + -columns % width
+    partner = partner.ravel()
+    position = np.arange(phase.size)
     # one of each pair of opposite frequencies, which keep opposite phases; frequencies that are
     # their own partner stay
     half = position[position < partner]
@@ -162,7 +171,8 @@ def fourier_noise(
     phase = shuffled.reshape(phase.shape)
     noise = spectrum * np.exp(1j * phase)
     noise[0, 0] = 0
-    return (image - 0.5) * level + 0.5 + (1 - level) * np.fft.ifft2(noise).real
+    signal = (image - 0.5) * level + 0.5
+    return signal + (1 - level) * np.fft.ifft2(noise).real
 
 
 def mean_amplitude(images: np.ndarray) -> np.ndarray:
@@ -178,10 +188,11 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
     ndarray
         (height, width) float64, in the order of ``numpy.fft.fft2``.
     """
-    return np.mean(
-        [np.abs(np.fft.fft2(np.asarray(image, dtype=float))).mean(axis=0) for image in images],
-        axis=0,
-    )
+    amplitudes = []
+    for image in images:
+        spectrum = np.fft.fft2(np.asarray(image, dtype=float))
+        amplitudes.append(np.abs(spectrum).mean(axis=0))
+    return np.mean(amplitudes, axis=0)
 
 
 def blur(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -240,7 +251,8 @@ def grayscale(
     """
     if luma not in LUMA:
         raise unknown_name("luma weights", luma, LUMA)
-    gray = np.tensordot(np.array(LUMA[luma]), np.asarray(image, dtype=float), axes=1)
+    weights = np.array(LUMA[luma])
+    gray = np.tensordot(weights, np.asarray(image, dtype=float), axes=1)
     return np.repeat(gray[None], 3, axis=0)
 
 
@@ -262,9 +274,11 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
         (3, height, width) float64, not clipped. The phases of one random image are added to those
         of all channels, so that the colors' relations stay; the mean stays.
     """
-    phase = np.angle(np.fft.fft2(random.uniform(size=image.shape[1:])))
+    other = random.uniform(size=image.shape[1:])
+    phase = np.angle(np.fft.fft2(other))
     phase[0, 0] = 0
-    return np.fft.ifft2(np.fft.fft2(np.asarray(image, dtype=float)) * np.exp(1j * phase)).real
+    spectrum = np.fft.fft2(np.asarray(image, dtype=float))
+    return np.fft.ifft2(spectrum * np.exp(1j * phase)).real
 
 
 # ----------------------------------------------------------------------------------- on a whole set
@@ -273,12 +287,15 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """One kind of control image.
+    """One kind of control image: an entry of `CONTROLS`.
 
     Parameters
     ----------
     make : callable
         (image (3, height, width), generator, level, settings) → changed image, not yet clipped.
+        Its keyword-only parameters are the settings that users can give.
+    help : str
+        What is done to the image, in a few words.
     level : str
         What its level is; empty where it has none.
     default : float
@@ -288,30 +305,74 @@ class Control:
     """
 
     make: Callable[..., np.ndarray]
+    help: str = ""
     level: str = ""
     default: float = 0.0
     low: float = 0.0
     high: float = np.inf
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """List the settings that users can give.
+
+        Returns
+        -------
+        mapping of str to object
+            Name → default.
+        """
+        parameters = inspect.signature(self.make).parameters.values()
+        keyword_only = [each for each in parameters if each.kind == each.KEYWORD_ONLY]
+        return {parameter.name: parameter.default for parameter in keyword_only}
+
 
 _TINY = float(np.finfo(np.float32).tiny)
 
-CONTROLS: Mapping[str, Control] = {
-    "random_l2": Control(make=random_l2, level="L2 norm, pixels in [0, 1]", default=3.0, low=_TINY),
+CONTROLS: dict[str, Control] = {
+    "random_l2": Control(
+        make=random_l2,
+        help="a random vector of a given L2 norm is added",
+        level="L2 norm, pixels in [0, 1]",
+        default=3.0,
+        low=_TINY,
+    ),
     "random_linf": Control(
         make=random_linf,
+        help="every value goes up or down by the same amount, at random",
         level="change of every value, pixels in [0, 1]",
         default=8 / 255,
         low=_TINY,
     ),
-    "gaussian_noise": Control(make=gaussian_noise, level="SSNR, 0 to 1", default=0.4, high=1.0),
-    "fourier_noise": Control(make=fourier_noise, level="SSNR, 0 to 1", default=0.4, high=1.0),
-    "blur": Control(make=blur, level="sigma, pixels", default=4.0),
-    "grayscale": Control(make=grayscale),
-    "phase_scramble": Control(make=phase_scramble),
+    "gaussian_noise": Control(
+        make=gaussian_noise,
+        help="less contrast, and Gaussian noise",
+        level="SSNR, 0 to 1",
+        default=0.4,
+        high=1.0,
+    ),
+    "fourier_noise": Control(
+        make=fourier_noise,
+        help="less contrast, and noise of a natural amplitude spectrum",
+        level="SSNR, 0 to 1",
+        default=0.4,
+        high=1.0,
+    ),
+    "blur": Control(
+        make=blur,
+        help="blurred with a Gaussian",
+        level="sigma, pixels",
+        default=4.0,
+    ),
+    "grayscale": Control(
+        make=grayscale,
+        help="three equal channels",
+    ),
+    "phase_scramble": Control(
+        make=phase_scramble,
+        help="Fourier phases scrambled, amplitudes kept",
+    ),
 }
-"""Name → control. The defaults are examples: radii of Feather's attacks, levels of the public
-code."""
+"""Name → control; a control is added by an entry here. The defaults are examples: radii of
+Feather's attacks, levels of the public code."""
 
 
 @checked
@@ -372,40 +433,39 @@ def control_images(
     >>> made.ids
     ('a_blur-1', 'a_blur-2', 'b_blur-1', 'b_blur-2')
     """
-    wanted, several = _check_control(control, levels, settings)
-    recorded = {
-        name: digest(value) if isinstance(value, np.ndarray) else value
-        for name, value in settings.items()
-    }
+    if control not in CONTROLS:
+        raise unknown_name("control", control, CONTROLS)
+    entry = CONTROLS[control]
+    for name in settings:
+        if not entry.settings:
+            raise InputError(f"{control} has no setting '{name}'; it has none, leave it out.")
+        if name not in entry.settings:
+            raise unknown_name(f"setting of {control}", name, entry.settings)
+    wanted = _checked_levels(control, levels)
+    recorded = {}
+    for name, value in settings.items():
+        recorded[name] = digest(value) if isinstance(value, np.ndarray) else value
     rows, images = [], []
-    for row, (reference_id, category) in enumerate(
-        zip(references.ids, references.table["category"], strict=True)
-    ):
+    for row, reference_id in enumerate(references.ids):
         reference = references.images[slice(row, row + 1)][0]
         for level in wanted:
-            raw = CONTROLS[control].make(
-                reference.astype(np.float64),
-                generator(seed, "control", control, reference_id),
-                level,
-                **settings,
-            )
-            images.append(np.clip(raw, 0, 1).astype(np.float32))
-            rows.append(
-                {
-                    "id": f"{reference_id}_{control}-{level:g}"
-                    if several
-                    else f"{reference_id}_{control}",
-                    "kind": "control",
-                    "reference_id": reference_id,
-                    "category": category,
-                    "control": control,
-                    "level": level if CONTROLS[control].level else np.nan,
-                    "settings": json.dumps(recorded, sort_keys=True),
-                    "seed": seed,
-                    "clipped": float(np.mean((raw < 0) | (raw > 1))),
-                    **image_distances(images[-1], reference),
-                }
-            )
+            random = generator(seed, "control", control, reference_id)
+            raw = entry.make(reference.astype(np.float64), random, level, **settings)
+            image = np.clip(raw, 0, 1).astype(np.float32)
+            end = f"-{level:g}" if len(wanted) > 1 else ""
+            about = {
+                "id": f"{reference_id}_{control}{end}",
+                "kind": "control",
+                "reference_id": reference_id,
+                "category": references.table["category"].iloc[row],
+                "control": control,
+                "level": level if entry.level else np.nan,
+                "settings": json.dumps(recorded, sort_keys=True),
+                "seed": seed,
+                "clipped": float(np.mean((raw < 0) | (raw > 1))),
+            }
+            images.append(image)
+            rows.append(about | image_distances(image, reference))
             if progress is not None:
                 progress(len(rows), len(references) * len(wanted))
     made = provenance(
@@ -415,40 +475,22 @@ def control_images(
     return StimulusSet(images=np.stack(images), table=pd.DataFrame(rows), provenance=made)
 
 
-def _check_control(
-    control: str, levels: float | Sequence[float] | None, settings: Mapping[str, Any]
-) -> tuple[list[float], bool]:
-    """Check all settings before the first image is made.
-
-    Returns the levels, and whether several levels were given.
-    """
-    if control not in CONTROLS:
-        raise unknown_name("control", control, CONTROLS)
-    kind = CONTROLS[control]
-    known = [
-        parameter.name
-        for parameter in inspect.signature(kind.make).parameters.values()
-        if parameter.kind == parameter.KEYWORD_ONLY
-    ]
-    for name in settings:
-        if name not in known:
-            if not known:
-                raise InputError(f"{control} has no setting '{name}'; it has none.")
-            raise unknown_name(f"setting of {control}", name, known)
-    if levels is None or (np.ndim(levels) and not len(levels)):  # type: ignore[arg-type]
-        return [kind.default], False
-    if not kind.level:
-        raise InputError(f"{control} has no levels; leave them out.")
-    wanted = [float(value) for value in np.atleast_1d(levels)]
-    if bad := [
-        value for value in wanted if not (kind.low <= value <= kind.high and np.isfinite(value))
-    ]:
-        what = "above 0" if kind.low > 0 else "at least 0"
-        if kind.low <= 0 and np.isfinite(kind.high):
-            what = f"between 0 and {kind.high:g}"
-        raise InputError(f"level {bad[0]:g} of {control} ({kind.level}) must be {what}.")
-    if len({f"{value:g}" for value in wanted}) < len(wanted):
-        raise InputError(
-            f"levels of {control} repeat: {', '.join(f'{value:g}' for value in wanted)}."
-        )
-    return wanted, len(wanted) > 1
+def _checked_levels(control: str, levels: float | Sequence[float] | None) -> list[float]:
+    """Check levels before the first image is made; the default where none are given."""
+    entry = CONTROLS[control]
+    wanted = [] if levels is None else [float(value) for value in np.atleast_1d(levels)]
+    if not wanted:
+        return [entry.default]
+    if not entry.level:
+        raise InputError(f"{control} has no levels, not {name_ids(wanted)}; leave them out.")
+    for value in wanted:
+        if entry.low <= value <= entry.high and np.isfinite(value):
+            continue
+        what = "above 0" if entry.low > 0 else "at least 0"
+        if entry.low <= 0 and np.isfinite(entry.high):
+            what = f"between 0 and {entry.high:g}"
+        raise InputError(f"level {value:g} of {control} ({entry.level}) must be {what}.")
+    names = [f"{value:g}" for value in wanted]
+    if len(set(names)) < len(names):
+        raise InputError(f"levels of {control} repeat: {', '.join(names)}; give each once.")
+    return wanted

@@ -45,9 +45,10 @@ def gray(images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
-            f"images have the shape {images.shape}; they must be (n, 3, height, width)."
+            f"images have the shape {images.shape}; they must be (n, 3, height, width), give these."
         )
-    return np.einsum("nchw,c->nhw", images, np.array(LUMA), dtype=np.float64)
+    weights = np.array(LUMA)
+    return np.einsum("nchw,c->nhw", images, weights, dtype=np.float64)
 
 
 @checked
@@ -74,7 +75,9 @@ def luminance(images: np.ndarray) -> np.ndarray:
     array([[0.25, 0.  ]])
     """
     light = gray(images)
-    return np.stack([light.mean(axis=(1, 2)), light.std(axis=(1, 2))], axis=1)
+    means = light.mean(axis=(1, 2))
+    spreads = light.std(axis=(1, 2))
+    return np.stack([means, spreads], axis=1)
 
 
 @checked
@@ -108,7 +111,9 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
     (2, 16)
     """
     maps = np.asarray(images, dtype=np.float64) if color else gray(images)[:, None]
-    return _pool(maps, size).reshape(len(maps), maps.shape[1] * size**2)
+    pooled = _pool(maps, size)
+    n_features = maps.shape[1] * size**2
+    return pooled.reshape(len(maps), n_features)
 
 
 def _pool(maps: np.ndarray, size: int) -> np.ndarray:
@@ -119,13 +124,15 @@ def _pool(maps: np.ndarray, size: int) -> np.ndarray:
     height, width = maps.shape[-2:]
     if not 1 <= size <= min(height, width):
         raise InputError(
-            f"a grid of {size} cells a side does not fit images of {height} x {width} pixels."
+            f"a grid of {size} cells a side does not fit images of {height} x {width} pixels; give "
+            f"a size from 1 to {min(height, width)}."
         )
-    for axis, length in ((-2, height), (-1, width)):
-        edges = np.arange(size) * length // size
-        counts = np.diff(edges, append=length)
-        maps = np.add.reduceat(maps, edges, axis=axis) / (counts[:, None] if axis == -2 else counts)
-    return maps
+    rows = np.arange(size) * height // size
+    columns = np.arange(size) * width // size
+    n_rows = np.diff(rows, append=height)
+    n_columns = np.diff(columns, append=width)
+    maps = np.add.reduceat(maps, rows, axis=-2) / n_rows[:, None]
+    return np.add.reduceat(maps, columns, axis=-1) / n_columns
 
 
 def gabor(frequency: float, angle: float, bandwidth: float = 1.0) -> np.ndarray:
@@ -155,8 +162,12 @@ def gabor(frequency: float, angle: float, bandwidth: float = 1.0) -> np.ndarray:
     sd = np.sqrt(np.log(2) / 2) / np.pi * (octave + 1) / (octave - 1) / frequency
     reach = np.ceil(3 * sd)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    envelope = np.exp(-(x**2 + y**2) / (2 * sd**2)) / (2 * np.pi * sd**2)
-    return envelope * np.exp(2j * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle)))
+    squared_distance = x**2 + y**2
+    variance = sd**2
+    envelope = np.exp(-squared_distance / (2 * variance)) / (2 * np.pi * variance)
+    across = x * np.cos(angle) + y * np.sin(angle)
+    wave = np.exp(2j * np.pi * frequency * across)
+    return envelope * wave
 
 
 @checked
@@ -212,8 +223,9 @@ def gabor_energy(
 
     if not len(wavelengths) or min(wavelengths) < 2 or n_orientations < 1 or not bandwidth > 0:
         raise InputError(
-            "Gabor filters need wavelengths of at least 2 pixels, an orientation and a positive "
-            "bandwidth."
+            f"wavelengths are {list(wavelengths)}, n_orientations {n_orientations}, bandwidth "
+            f"{bandwidth}: Gabor filters need wavelengths of at least 2 pixels, an orientation and "
+            "a positive bandwidth; give these."
         )
     if size < 1:
         raise InputError(f"size is {size}; give at least 1 cell a side.")
@@ -223,23 +235,27 @@ def gabor_energy(
     bank = []
     for wavelength in wavelengths:
         for number in range(n_orientations):
-            kernel = gabor(1 / wavelength, np.pi * number / n_orientations, bandwidth)
+            angle = np.pi * number / n_orientations
+            kernel = gabor(1 / wavelength, angle, bandwidth)
             envelope = np.abs(kernel)
             # without the envelope's share, so that uniform light gives no response
             bank.append(kernel - envelope * kernel.sum() / envelope.sum())
     side = max(len(kernel) for kernel in bank)
     # So far that nothing wraps around into the image, and that a filter larger than the image fits.
-    padded = tuple(fft.next_fast_len(max(length + side // 2, side)) for length in (height, width))
+    needed = [max(length + side // 2, side) for length in (height, width)]
+    padded = tuple(fft.next_fast_len(length) for length in needed)
     transfer = []
     for kernel in bank:
+        rows, columns = kernel.shape
         grid = np.zeros(padded, dtype=complex)
-        grid[: kernel.shape[0], : kernel.shape[1]] = kernel
-        center = -(kernel.shape[0] // 2), -(kernel.shape[1] // 2)
-        transfer.append(fft.fft2(np.roll(grid, center, axis=(0, 1))).astype(np.complex64))
+        grid[:rows, :columns] = kernel
+        centered = np.roll(grid, (-(rows // 2), -(columns // 2)), axis=(0, 1))
+        transfer.append(fft.fft2(centered).astype(np.complex64))
     energy = np.empty((len(light), len(bank), size, size))
     for row, picture in enumerate(light):
         spectrum = fft.fft2(picture.astype(np.float32), padded)
         for index, filtered in enumerate(transfer):
             response = fft.ifft2(spectrum * filtered)[:height, :width]
-            energy[row, index] = _pool(response.real**2 + response.imag**2, size)
+            power = response.real**2 + response.imag**2
+            energy[row, index] = _pool(power, size)
     return energy.reshape(len(light), len(bank) * size**2)

@@ -12,7 +12,6 @@ number of tries.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,16 +23,13 @@ from torch import Tensor
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
-from neurometamer.provenance import digest, generator, provenance
-from stimuli_gen.adversarial import (
-    check_photographs,
-    describe_adversarial,
-    judge_adversarial,
-)
-from stimuli_gen.batches import Parts, arithmetic, batch_shape
-from stimuli_gen.models import StagedModel
+from neurometamer.provenance import digest, generator
+from neurometamer.run_options import RunOptions
+from stimuli_gen.adversarial import check_photographs, collect_adversarial
+from stimuli_gen.batches import Parts, batch_shape, images_by_id
+from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet
-from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended, stacked
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
@@ -53,11 +49,7 @@ def greedy_interference(
     shared_channels: bool = False,
     max_tries: int = 20_000,
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Make adversarial interference by trial and error.
 
@@ -87,18 +79,9 @@ def greedy_interference(
         Not stated in the paper.
     seed : int
         Seed of noise and random targets.
-    batch_size : int
-        Images side by side; rounded up by `stimuli_gen.batches.batch_shape`.
-    resume : path-like, optional
-        Folder for finished images, and, once a minute and on Ctrl-C, for where the others are; the
-        same call goes on from there and ends with the same images.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step : callable, optional
-        Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and
-        minus the logarithm of the probability that it has come to.
-    on_frame : callable, optional
-        Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
+    run : RunOptions, optional
+        How it is run, on the device of the network. The batch size, the number of images side by
+        side, is rounded up by `stimuli_gen.batches.batch_shape`; the only mode is ``exact``.
 
     Returns
     -------
@@ -112,6 +95,15 @@ def greedy_interference(
         When the references are not photographs of the network's input size, or a setting is wrong.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
+
+    Notes
+    -----
+    The folder ``run.resume`` holds finished images, and, once a minute and on Ctrl-C, where the
+    others are; the same call goes on from there and ends with the same images. ``run.progress`` is
+    called with (images done, images in all); ``run.on_step`` after each try with a
+    `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and minus the logarithm of the
+    probability that it has come to; ``run.on_frame`` with (id, tries, image) at the photograph, at
+    1, 2, 4, 8 … tries, and at the end.
 
     Examples
     --------
@@ -140,58 +132,41 @@ def greedy_interference(
         "max_tries": max_tries,
         "seed": seed,
     }
+    run = run_on_device_of(model, run)
+    if run.mode != "exact":
+        raise InputError(f"greedy interference has no mode '{run.mode}'; leave that out.")
     check_photographs(model, references)
     if not (0 < confidence < 1 and 0 < amplitude < 255 and max_tries >= 1):
         raise InputError(
             f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between "
-            f"0 and 255, and max_tries ({max_tries}) at least 1."
+            f"0 and 255, and max_tries ({max_tries}) at least 1; give such values."
         )
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
-    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
-
-    def _photograph(reference_id: str) -> np.ndarray:
-        return references.images[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
-
+    photograph_of = images_by_id(references)
+    keys = {}
+    for reference_id in references.ids:
+        target_index, photograph = targets[reference_id], photograph_of(reference_id)
+        keys[reference_id] = digest(settings, model.digest, reference_id, target_index, photograph)
     search = _Search(
         model=model,
         targets=targets,
         settings=settings,
-        photograph=_photograph,
-        checkpoint=Checkpoint(
-            resume,
-            {
-                reference_id: digest(
-                    settings,
-                    model.digest,
-                    reference_id,
-                    targets[reference_id],
-                    _photograph(reference_id),
-                )
-                for reference_id in references.ids
-            },
-        ),
+        photograph_of=photograph_of,
+        checkpoint=Checkpoint(run.resume, keys),
     )
-    results = _run(search, references.ids, batch_shape(batch_size), progress, on_step, on_frame)
-    made = {reference_id: result for reference_id, (result, _) in results.items()}
-    anchors = {reference_id: _photograph(reference_id) for reference_id in references.ids}
-    tries = [made[reference_id].steps for reference_id in references.ids]
+    results = _run(search, references.ids, run)
     accepted = [results[reference_id][1] for reference_id in references.ids]
-    table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
-        tries=tries, accepted=accepted
-    )
-    record = provenance(
+    made = {reference_id: result for reference_id, (result, _) in results.items()}
+    return collect_adversarial(
+        model,
+        references,
+        targets,
         settings,
-        model=model.name,
-        weights=model.weights,
-        model_digest=model.digest,
-        references=references.digest,
-        targets=dict(targets),
-        **arithmetic(model.device),
-    )
-    images = stacked(made, references.ids)
-    return judge_adversarial(
-        model, StimulusSet(images=images, table=table, provenance=record), images
+        made,
+        photograph_of,
+        tries=[made[reference_id].steps for reference_id in references.ids],
+        accepted=accepted,
     )
 
 
@@ -202,17 +177,8 @@ class _Search:
     model: StagedModel
     targets: Mapping[str, int]
     settings: Mapping[str, Any]
-    photograph: Callable[[str], np.ndarray]
+    photograph_of: Callable[[str], np.ndarray]
     checkpoint: Checkpoint
-
-    def noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw the noise of one candidate, pixels in [0, 1].
-
-        The shape is (3, height, width), or (1, height, width) where channels share their noise.
-        """
-        channels = 1 if self.settings["shared_channels"] else 3
-        drawn = random.random((channels, *shape[1:]), dtype=np.float32)
-        return (2 * drawn - 1) * np.float32(self.settings["amplitude"] / 255)
 
 
 @dataclass(kw_only=True)
@@ -226,46 +192,38 @@ class _Slot:
 
 
 def _run(
-    search: _Search,
-    ids: tuple[str, ...],
-    n_slots: int,
-    progress: Callable[[int, int], None] | None,
-    on_step: Callable[[Pass], None] | None,
-    on_frame: OnFrame | None,
+    search: _Search, ids: tuple[str, ...], run: RunOptions
 ) -> dict[str, tuple[Descended, int]]:
-    done = {
-        reference_id: (finished_before[0], int(finished_before[1]["accepted"]))
-        for reference_id in ids
-        if (finished_before := search.checkpoint.get(reference_id)) is not None
-    }
-    if progress is not None and done:
-        progress(len(done), len(ids))
-    work = _Work(
-        search, deque(reference_id for reference_id in ids if reference_id not in done), n_slots
-    )
+    done = {}
+    for reference_id, (result, extra) in search.checkpoint.finished(ids).items():
+        done[reference_id] = result, int(extra["accepted"])
+    if run.progress is not None and done:
+        run.progress(len(done), len(ids))
+    queue = deque(reference_id for reference_id in ids if reference_id not in done)
+    work = _Work(search, queue, batch_shape(run.batch_size))
     number = 0
     with torch.no_grad(), search.checkpoint.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()
             tries, losses = work.tries_and_losses()
-            finished = _finished(work, better)
-            if on_frame is not None:
-                work.show(on_frame, finished)
+            finished = work.take_finished(better)
+            if run.on_frame is not None:
+                work.show(run.on_frame, finished)
             for reference_id, (result, accepted) in finished.items():
                 search.checkpoint.put(reference_id, result, accepted=accepted)
                 done[reference_id] = result, accepted
-                if progress is not None:
-                    progress(len(done), len(ids))
-            if on_step is not None:
-                on_step(
+                if run.progress is not None:
+                    run.progress(len(done), len(ids))
+            if run.on_step is not None:
+                run.on_step(
                     Pass(
                         number=number,
                         steps=tries,
                         losses=losses,
                         done=len(done),
                         total=len(ids),
-                        n_computed=n_slots,
+                        n_computed=len(work.slots),
                     )
                 )
             if search.checkpoint.due() or stop.requested:
@@ -279,52 +237,78 @@ class _Work:
     """The images at work, in a batch of fixed shape, and those that wait for a slot."""
 
     def __init__(self, search: _Search, queue: deque[str], n_slots: int) -> None:
-        self._search, self._queue, self.settings = search, queue, search.settings
-        device = search.model.device
+        device, size = search.model.device, search.model.preprocessing.size
+        self._search, self._queue = search, queue
         self.slots = [_Slot() for _ in range(n_slots)]
-        self.images = torch.zeros((n_slots, 3, *search.model.preprocessing.size), device=device)
+        self.images = torch.zeros((n_slots, 3, *size), device=device)
         self.target = torch.zeros(n_slots, dtype=torch.long, device=device)
         # log P(wrong): rises where P does, and is finer
         self.best = torch.full((n_slots,), -torch.inf, device=device)
-        self.parts = Parts(n_slots, search.model.preprocessing.size, device)
+        self.parts = Parts(n_slots, size, device)
 
     def fill(self) -> bool:
         """Give free slots to waiting images, new or saved; tell whether there is anything to do."""
+        search = self._search
         for index, slot in enumerate(self.slots):
             if slot.stimulus_id is not None or not self._queue:
                 continue
-            slot.stimulus_id = stimulus_id = self._queue.popleft()
-            image, best = self._search.photograph(stimulus_id), -np.inf
+            stimulus_id = self._queue.popleft()
+            image, best = search.photograph_of(stimulus_id), -np.inf
+            slot.stimulus_id = stimulus_id
             # the first candidate is the photograph itself, without noise: the score to beat
             slot.tries, slot.accepted = -1, -1
-            slot.random = generator(self._search.settings["seed"], "greedy", f"{stimulus_id}_AI")
-            saved = self._search.checkpoint.load(stimulus_id)
+            slot.random = generator(search.settings["seed"], "greedy", f"{stimulus_id}_AI")
+            saved = search.checkpoint.load(stimulus_id)
             if saved is not None and saved[0]["image"].shape == image.shape:
-                image, best = saved[0]["image"], float(saved[0]["best"])
-                slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
-                slot.random.bit_generator.state = saved[1]["random"]
+                arrays, numbers = saved
+                image, best = arrays["image"], float(arrays["best"])
+                slot.tries, slot.accepted = numbers["tries"], numbers["accepted"]
+                slot.random.bit_generator.state = numbers["random"]
             self.images[index] = torch.from_numpy(image).to(self.images)
-            self.target[index], self.best[index] = self._search.targets[stimulus_id], best
+            self.target[index] = search.targets[stimulus_id]
+            self.best[index] = best
         return any(slot.stimulus_id for slot in self.slots)
 
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""
-        candidates = box(self.images + _noise(self._search, self.slots, self.images))
+        candidates = box(self.images + self._noise())
         score = self.log_probability(candidates)
-        _check_finite(self.slots, score)
+        for slot, value in zip(self.slots, score.tolist(), strict=True):
+            if slot.stimulus_id is not None and not np.isfinite(value):
+                raise InputError(
+                    f"the probability of '{slot.stimulus_id}' is not a number at try "
+                    f"{slot.tries + 1}; check the network with check_model. Finished images are "
+                    "kept."
+                )
         better = score > self.best
         self.images = torch.where(better.view(-1, 1, 1, 1), candidates, self.images)
         self.best = torch.where(better, score, self.best)
-        for slot, kept in zip(self.slots, better.tolist(), strict=True):
-            slot.tries, slot.accepted = slot.tries + 1, slot.accepted + kept
-        return better.tolist()
+        kept = better.tolist()
+        for slot, is_better in zip(self.slots, kept, strict=True):
+            slot.tries += 1
+            slot.accepted += is_better
+        return kept
+
+    def _noise(self) -> Tensor:
+        """Draw the noise of one candidate of each image, pixels in [0, 1]."""
+        settings, shape = self._search.settings, tuple(self.images.shape)
+        channels = 1 if settings["shared_channels"] else 3
+        amplitude = np.float32(settings["amplitude"] / 255)
+        noise = np.zeros(shape, dtype=np.float32)
+        for index, slot in enumerate(self.slots):
+            if slot.random is not None and slot.tries >= 0:
+                drawn = slot.random.random((channels, *shape[2:]), dtype=np.float32)
+                noise[index] = (2 * drawn - 1) * amplitude
+        return torch.from_numpy(noise).to(self.images)
 
     def log_probability(self, images: Tensor) -> Tensor:
         """Compute log P(wrong class): (n_slots,)."""
+        model = self._search.model
 
         def _of_rows(rows: slice) -> Tensor:
-            log_probabilities = self._search.model.logits(images[rows]).log_softmax(dim=1)
-            return log_probabilities.gather(1, self.target[rows, None])[:, 0]
+            log_probabilities = model.logits(images[rows]).log_softmax(dim=1)
+            wrong = self.target[rows, None]
+            return log_probabilities.gather(1, wrong)[:, 0]
 
         return self.parts(_of_rows)
 
@@ -333,74 +317,67 @@ class _Work:
         tries, losses = {}, {}
         for slot, best in zip(self.slots, self.best.tolist(), strict=True):
             if slot.stimulus_id:
-                tries[slot.stimulus_id], losses[slot.stimulus_id] = slot.tries, -best
+                tries[slot.stimulus_id] = slot.tries
+                losses[slot.stimulus_id] = -best
         return tries, losses
 
-    def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
-        """Give the on_frame its frames: of each image when its tries have doubled, and the last."""
-        for stimulus_id, (result, _) in finished.items():
-            on_frame(stimulus_id, result.steps, result.image)
+    def take_finished(self, better: list[bool]) -> dict[str, tuple[Descended, int]]:
+        """Take out the images whose target is probable enough in 8 bits, or that have no tries left.
+
+        An image is asked about when it has just become better, or has no tries left.
+        """
+        settings = self._search.settings
+        wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
+        score = self.best.exp().tolist()
+        late = [slot.tries >= settings["max_tries"] for slot in self.slots]
+        asked = []
         for index, slot in enumerate(self.slots):
-            if slot.stimulus_id is not None and slot.tries & (slot.tries - 1) == 0:
-                on_frame(slot.stimulus_id, slot.tries, self.images[index].cpu().numpy().copy())
-
-    def save(self) -> None:
-        """Save pixels, score, tries and the state of the random generator of each image."""
+            is_good = better[index] and score[index] > wanted
+            asked.append(slot.stimulus_id is not None and (late[index] or is_good))
+        if not any(asked):
+            return {}
+        score_shown = self.log_probability(shown(self.images)).exp().tolist()
+        finished = {}
         for index, slot in enumerate(self.slots):
-            if slot.stimulus_id is not None and slot.random is not None:
-                self._search.checkpoint.save(
-                    slot.stimulus_id,
-                    {
-                        "image": self.images[index].cpu().numpy(),
-                        "best": self.best[index].cpu().numpy(),
-                    },
-                    tries=slot.tries,
-                    accepted=slot.accepted,
-                    random=dict(slot.random.bit_generator.state),
-                )
-
-
-def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
-    noise = np.zeros(tuple(images.shape), dtype=np.float32)
-    for index, slot in enumerate(slots):
-        if slot.random is not None and slot.tries >= 0:
-            noise[index] = search.noise(slot.random, tuple(images.shape[1:]))
-    return torch.from_numpy(noise).to(images)
-
-
-def _check_finite(slots: list[_Slot], score: Tensor) -> None:
-    for slot, value in zip(slots, score.tolist(), strict=True):
-        if slot.stimulus_id is not None and not np.isfinite(value):
-            raise InputError(
-                f"the probability of '{slot.stimulus_id}' is not a number at try "
-                f"{slot.tries + 1}; check the network with check_model. Finished images are kept."
-            )
-
-
-def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int]]:
-    """Find the images whose target is probable enough in 8 bits, or that have no tries left."""
-    settings, slots, images = work.settings, work.slots, work.images
-    wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
-    score = work.best.exp().tolist()
-    late = [slot.tries >= settings["max_tries"] for slot in slots]
-    ask = [
-        slot.stimulus_id is not None and (out or (kept and value > wanted))
-        for slot, out, kept, value in zip(slots, late, better, score, strict=True)
-    ]
-    if not any(ask):
-        return {}
-    score_shown = work.log_probability(shown(images)).exp().tolist()
-    finished = {}
-    for index, slot in enumerate(slots):
-        reached = min(score[index], score_shown[index]) > wanted
-        if slot.stimulus_id is not None and ask[index] and (reached or late[index]):
+            reached = min(score[index], score_shown[index]) > wanted
+            if slot.stimulus_id is None or not asked[index] or not (reached or late[index]):
+                continue
             result = Descended(
-                image=images[index].cpu().numpy().copy(),
+                image=self._image(index),
                 score=score[index],
                 score_shown=score_shown[index],
                 steps=slot.tries,
                 reached=reached,
             )
-            finished[slot.stimulus_id] = (result, slot.accepted)
+            finished[slot.stimulus_id] = result, slot.accepted
             slot.stimulus_id, slot.random = None, None
-    return finished
+        return finished
+
+    def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
+        """Call `on_frame` for each image when its tries have doubled, and with the last one."""
+        for stimulus_id, (result, _) in finished.items():
+            on_frame(stimulus_id, result.steps, result.image)
+        for index, slot in enumerate(self.slots):
+            is_power_of_two = slot.tries & (slot.tries - 1) == 0
+            if slot.stimulus_id is not None and is_power_of_two:
+                on_frame(slot.stimulus_id, slot.tries, self._image(index))
+
+    def _image(self, index: int) -> np.ndarray:
+        return self.images[index].cpu().numpy().copy()
+
+    def save(self) -> None:
+        """Save pixels, score, tries and the state of the random generator of each image."""
+        for index, slot in enumerate(self.slots):
+            if slot.stimulus_id is None or slot.random is None:
+                continue
+            arrays = {
+                "image": self.images[index].cpu().numpy(),
+                "best": self.best[index].cpu().numpy(),
+            }
+            self._search.checkpoint.save(
+                slot.stimulus_id,
+                arrays,
+                tries=slot.tries,
+                accepted=slot.accepted,
+                random=dict(slot.random.bit_generator.state),
+            )

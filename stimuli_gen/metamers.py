@@ -26,17 +26,19 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest, generator, provenance
+from neurometamer.run_options import RunOptions
 from stimuli_gen.batches import arithmetic, in_batches
 from stimuli_gen.criteria import ends, judge_metamers
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
-from stimuli_gen.models import StagedModel
+from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.presets import (
     PRESETS,
     STARTS,
     Penalty,
     Recipe,
     chosen,
+    described,
     draw_shifts,
     image_prior,
     make_recipe,
@@ -47,7 +49,7 @@ from stimuli_gen.stored_images import digest_levels
 from stimuli_gen.synthesis.batch import CPU_CHUNK
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import BALLS, check_ball
-from stimuli_gen.synthesis.loop import Descended, OnFrame, Pass, Start, descend
+from stimuli_gen.synthesis.loop import Descended, Start, StepOptions, descend
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -65,19 +67,11 @@ def model_metamers(
     stage_weights: Sequence[float] | None = None,
     penalties: Sequence[Penalty] = (),
     start_images: Mapping[str, np.ndarray] | np.ndarray | None = None,
-    max_error: float | None = None,
     nulls: Sequence[NullDistribution] = (),
     null_quantile: float = 1.0,
-    file_rounds: int = 5,
-    mode: str = "exact",
-    finish: float = 0.1,
     suffix: str = "",
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
     **overrides: Any,
 ) -> StimulusSet:
     """Make metamers of photographs for one network or a set of networks.
@@ -102,39 +96,22 @@ def model_metamers(
     start_images : ndarray or mapping of str to ndarray, optional
         First images, (3, height, width) float in [0, 1]: one for all, or by reference id; sets
         ``start="image"``.
-    max_error : float, optional
-        An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at
-        most this, on the 8-bit version too. In no paper; by default all steps are taken.
     nulls : sequence of NullDistribution
         Null distributions of these networks and stages: an image can only succeed when it meets the
-        criteria of Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
+        criteria of Feather et al. (2023), too. See `stimuli_gen.criteria.judge`.
     null_quantile : float
         Quantile of the nulls, in (0, 1], that a match must be above; 1, the maximum, in the paper.
-    file_rounds : int
-        An image that meets every criterion until it is rounded to 8 bits goes on for at most so
-        many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
-        In no paper.
-    mode : {"exact", "fast"}
-        ``fast``: most steps follow a copy of each network in bfloat16, where the machine computes
-        in it (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are compared
-        with what the network itself says to the photograph: drafts that are compared with their own
-        answer end at a larger error.
-    finish : float
-        Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     suffix : str
         End of the ids, after ``_metamer``, to tell sets apart.
     seed : int
         Each image draws its start from its own generator, the same for all stages and networks.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`; of the steps before `file_rounds`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the networks. Callbacks are told
+        of the steps before ``file_rounds``.
     **overrides : object
-        Fields of `stimuli_gen.presets.Recipe`, in place of the preset's.
+        Fields of `stimuli_gen.presets.Recipe`, in place of the preset's: ``steps``, ``max_error``,
+        ``file_rounds`` and others.
 
     Returns
     -------
@@ -144,7 +121,7 @@ def model_metamers(
         first class, ``same_class_1000_float`` of the float image; of several networks these and
         ``stage`` end in the network's name. With `nulls`, the columns of
         `stimuli_gen.criteria.validity_columns`. ``success``: the 8-bit image has the same class for
-        every network, and meets `max_error` and the nulls' criteria where they are given.
+        every network, and meets ``max_error`` and the nulls' criteria where they are given.
         ``image_prior``: what makes the images look natural whatever the network responds to
         (`stimuli_gen.presets.image_prior`). ``file_steps``: steps on rounded images; an image that
         succeeds by them has 8-bit values as float pixels, too.
@@ -154,6 +131,13 @@ def model_metamers(
     InputError
         When photographs, networks, stages or settings do not fit; when activations are not finite
         or all zero.
+
+    Notes
+    -----
+    In the mode ``fast`` most steps follow a copy of each network in bfloat16, where the machine
+    computes in it (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are
+    compared with what the network itself says to the photograph: drafts that are compared with
+    their own answer end at a larger error.
 
     Examples
     --------
@@ -183,61 +167,60 @@ def model_metamers(
         stage_weights=stage_weights,
         straight_through_relu=recipe.straight_through_relu,
     )
-    _check(matches, references, recipe, preset, start_images, max_error, file_rounds)
+    _check(matches, references, recipe, preset, start_images)
+    run = run_on_device_of(matches[0].model, run)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
     drafts = []  # fast copies with the same names, compared with the networks' own answers
     for match in matches:
-        draft = draft_model(match.model, mode)
+        draft = draft_model(match.model, run.mode)
         if draft is not None:
             drafts.append(replace(match, model=draft))
     settings = {
         "kind": "metamer",
         "preset": preset,
-        **asdict(recipe),
-        "open_choices": list(recipe.open_choices),
+        **described(recipe),
         **_stages(matches),
         "penalties": [asdict(penalty) for penalty in penalties],
-        "max_error": max_error,
         "nulls": [_identity(null) for null in nulls],
         "null_quantile": null_quantile,
-        "file_rounds": file_rounds,
         "suffix": suffix,
         "seed": seed,
-        **_fast_settings(drafts, finish),
+        **_fast_settings(drafts, recipe.finish),
     }
     starts = _Starts(references, recipe, start_images, seed)
     context = _Context(
-        recipe, starts, _Anchors(matches, references, batch_size, starts), len(matches), seed
+        recipe, starts, _Anchors(matches, references, run.batch_size, starts), len(matches), seed
     )
-    run: dict[str, Any] = {
-        "confine": _confine(recipe),
-        "batch_size": batch_size,
-        "device": matches[0].model.device,
-        "keys": _keys(settings, matches, starts, references.ids),
-        "resume": resume,
-    }
+    confine = _confine(recipe)
+    keys = _keys(settings, matches, starts, references.ids)
     prior = image_prior(recipe, penalties)
     made = descend(
         metamer_objectives(matches, recipe, penalties),
         references.ids,
         lambda reference_id: Start(image=starts(reference_id), context=context(reference_id)),
-        threshold=float("inf") if max_error is None else -max_error,
+        threshold=float("inf") if recipe.max_error is None else -recipe.max_error,
+        steps=_steps(recipe, len(matches)),
         draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
-        finish=finish,
-        keep="last",
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
-        **_steps(recipe, len(matches)),
-        **run,
+        confine=confine,
+        keys=keys,
+        run=run,
     )
     stimuli = _collect(matches, references, settings, made, stage, prior)
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     judgment = judge(stimuli, references)
-    if file_rounds and any(judgment.only_in_float):
+    if recipe.file_rounds and any(judgment.only_in_float):
         stimuli = mend_metamers(
-            matches, stimuli, references, judgment, judge, context, rounds=file_rounds, **run
+            matches,
+            stimuli,
+            references,
+            judgment,
+            judge,
+            context,
+            rounds=recipe.file_rounds,
+            confine=confine,
+            keys=keys,
+            run=replace(run, progress=None, on_step=None, on_frame=None),
         )
         stimuli = replace(
             stimuli,
@@ -247,18 +230,20 @@ def model_metamers(
     return judgment.on(stimuli, confirmed=False)
 
 
-def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
+def _steps(recipe: Recipe, n_models: int) -> StepOptions:
     """Say to the loop how steps are taken."""
-    return {
-        "step_size": lambda step: recipe.step_length(step, n_models),
-        "max_steps": recipe.total_steps(n_models),
-        "step_rule": recipe.step_rule,
-        "optimizer": recipe.optimizer,
-        "parametrization": recipe.parametrization,
-        "rescore": recipe.jitter > 0,
-        "solver": recipe.solver,
-        "turn": recipe.turn,
-    }
+    return StepOptions(
+        step_size=lambda step: recipe.step_length(step, n_models),
+        max_steps=recipe.total_steps(n_models),
+        step_rule=recipe.step_rule,
+        optimizer=recipe.optimizer,
+        parametrization=recipe.parametrization,
+        solver=recipe.solver,
+        turn=recipe.turn,
+        finish=recipe.finish,
+        keep="last",
+        rescore=recipe.jitter > 0,
+    )
 
 
 def _stages(matches: Sequence[Match]) -> dict[str, Any]:
@@ -304,8 +289,6 @@ def _check(
     recipe: Recipe,
     preset: str,
     start_images: Mapping[str, np.ndarray] | np.ndarray | None,
-    max_error: float | None,
-    file_rounds: int,
 ) -> None:
     model = matches[0].model
     if not len(references) or set(references.table["kind"]) != {"RE"}:
@@ -324,10 +307,6 @@ def _check(
         check_ball(recipe.ball, recipe.radius, model.preprocessing.size)
     if (recipe.start == "image") != (start_images is not None):
         raise InputError("start_images and start='image' go together; give both or neither.")
-    if max_error is not None and not max_error > 0:
-        raise InputError(f"max_error must be above 0, not {max_error}.")
-    if file_rounds < 0:
-        raise InputError(f"file_rounds must not be negative, not {file_rounds}.")
 
 
 def _check_straight_through(matches: Sequence[Match]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest
+from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.first_convolution import quicken
@@ -1058,6 +1059,38 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 # ------------------------------------------------------------------------------------------ running
+
+
+def run_on_device_of(model: StagedModel, run: RunOptions | None) -> RunOptions:
+    """Say how a generator runs: where its network is.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    run : RunOptions, optional
+        What the caller asked for.
+
+    Returns
+    -------
+    RunOptions
+        The same with the device of the network; the defaults where nothing was asked for.
+
+    Raises
+    ------
+    InputError
+        When another device than that of the network was asked for.
+    """
+    run = run or RunOptions()
+    if run.device != "auto":
+        wanted = resolve_device(run.device)
+        same_index = wanted.index in (None, model.device.index)
+        if wanted.type != model.device.type or not same_index:
+            raise InputError(
+                f"run.device is {run.device!r}, and {model.name} is on {model.device}; give 'auto', "
+                "or load the network on that device."
+            )
+    return replace(run, device=str(model.device))
 
 
 @checked_with(shapes={"images": "n 3 height width"})

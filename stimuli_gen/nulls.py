@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import DamagedFile, InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import note_remade, only_process, refuse_links_out
 from neurometamer.store import read_hdf5_array, read_hdf5_attributes, write_hdf5
@@ -99,7 +99,8 @@ class NullDistribution:
         expected = (len(self.stages), len(METRICS), len(self.pairs))
         if self.values.shape != expected or not len(self.pairs):
             raise InputError(
-                f"null distribution: values of shape {self.values.shape} where {expected} belongs."
+                f"null distribution: values of shape {self.values.shape} where {expected} belongs; "
+                "make the null again."
             )
 
     @property
@@ -111,7 +112,8 @@ class NullDistribution:
         str
             `StagedModel.digest`.
         """
-        return str(self.provenance.get("model_digest", ""))
+        known = self.provenance.get("model_digest", "")
+        return str(known)
 
     def read(self, stage: str, metric: str) -> np.ndarray:
         """Return the values of one stage and metric.
@@ -137,7 +139,8 @@ class NullDistribution:
             raise unknown_name("stage of this null distribution", stage, self.stages)
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
-        return self.values[self.stages.index(stage), list(METRICS).index(metric)]
+        row, column = self.stages.index(stage), list(METRICS).index(metric)
+        return self.values[row, column]
 
     def limit(self, stage: str, metric: str, quantile: float = 1.0) -> float:
         """Return what a match must be above.
@@ -166,7 +169,8 @@ class NullDistribution:
                 f"{quantile}."
             )
         ordered = np.sort(self.read(stage, metric))
-        return float(ordered[int(np.ceil(quantile * len(ordered))) - 1])
+        rank = int(np.ceil(quantile * len(ordered)))
+        return float(ordered[rank - 1])
 
     def stage_of(self, model: StagedModel, stage: str) -> str | None:
         """Find which of its stages a network's stage is, whatever else that network's view names.
@@ -184,12 +188,14 @@ class NullDistribution:
             None where the null is of another network, of other weights or of another input size, or
             lacks the stage.
         """
-        record, path = self.provenance, model.stages[stage]
-        if record.get("network_digest") == model.network_digest:
-            return next(
-                (name for name, known in record.get("modules", {}).items() if known == path), None
-            )
-        return stage if self.model_digest == model.digest and stage in self.stages else None
+        if self.provenance.get("network_digest") == model.network_digest:
+            for name, path in self.provenance.get("modules", {}).items():
+                if path == model.stages[stage]:
+                    return name
+            return None
+        if self.model_digest == model.digest and stage in self.stages:
+            return stage
+        return None
 
     def exceedance(self, stage: str, metric: str, values: np.ndarray) -> np.ndarray:
         """Tell how often a pair of different images is at least as alike.
@@ -208,9 +214,8 @@ class NullDistribution:
             were independent, which pairs that share images are not.
         """
         ordered = np.sort(self.read(stage, metric))
-        at_least = len(ordered) - np.searchsorted(
-            ordered, np.asarray(values, dtype=np.float64), side="left"
-        )
+        exact = np.asarray(values, dtype=np.float64)
+        at_least = len(ordered) - np.searchsorted(ordered, exact, side="left")
         return (1 + at_least) / (1 + len(ordered))
 
     def summary(self) -> pd.DataFrame:
@@ -319,15 +324,16 @@ def null_distribution(
         "n_pairs_asked": n_pairs,
         "seed": seed,
     }
-    if path is not None and (kept := _kept(path, identity)) is not None:
-        return kept
+    if path is not None:
+        kept = _kept(path, identity)
+        if kept is not None:
+            return kept
     from stimuli_gen.batches import arithmetic
 
     pairs = draw_pairs(len(stimuli), n_pairs, seed)
     with _scratch(path) as folder:
-        values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(
-            batch_size, progress
-        )
+        work = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE))
+        values = work.run(batch_size, progress)
         record = provenance(
             identity,
             content=CONTENT,
@@ -443,19 +449,19 @@ def _check(
         raise InputError(f"name at least one stage of {model.name}: {', '.join(model.stages)}.")
     if len(stimuli) < 2:
         raise InputError(
-            f"a null distribution needs at least 2 different images, not {len(stimuli)}."
+            f"a null distribution needs at least 2 different images, not {len(stimuli)}; give more."
         )
     if n_pairs < 1:
-        raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}.")
-    pixel_digests = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
-    if same := set(duplicates(pixel_digests)):
-        ids = [
-            stimulus_id
-            for stimulus_id, pixels in zip(stimuli.ids, pixel_digests, strict=True)
-            if pixels in same
-        ]
+        raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}; give n_pairs.")
+    pixel_digests = pd.Series(
+        [digest(stimuli.images[slice(row, row + 1)]) for row in range(len(stimuli))],
+        index=stimuli.ids,
+    )
+    same = pixel_digests.index[pixel_digests.duplicated(keep=False)]
+    if len(same):
         raise InputError(
-            f"images with the same pixels: {name_ids(ids)}; a pair must be of different images."
+            f"images with the same pixels: {name_ids(same)}; a pair must be of different images, "
+            "leave the copies out."
         )
     return tuple(stage for stage in model.stages if stage in set(stages))
 
@@ -479,11 +485,15 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
         together.
     """
     total = n * (n - 1)
-    drawn = generator(seed, "null pairs", n).choice(total, size=min(n_pairs, total), replace=False)
+    random = generator(seed, "null pairs", n)
+    drawn = random.choice(total, size=min(n_pairs, total), replace=False)
     first, rest = np.divmod(drawn, n - 1)
-    pairs = np.stack([first, rest + (rest >= first)], axis=1)
-    low, high = pairs.min(axis=1), pairs.max(axis=1)
-    return pairs[np.lexsort((pairs[:, 0], high, low, high // TILE, low // TILE))]
+    second = rest + (rest >= first)
+    pairs = np.stack([first, second], axis=1)
+    low = pairs.min(axis=1)
+    high = pairs.max(axis=1)
+    order = np.lexsort((first, high, low, high // TILE, low // TILE))
+    return pairs[order]
 
 
 @contextmanager
@@ -522,17 +532,20 @@ class _Work:
         folder: Path,
         key: str,
     ) -> None:
-        self.model, self.stimuli, self.stages, self.pairs = model, stimuli, stages, pairs
-        self.folder, self.key = folder, key
+        self.model = model
+        self.stimuli = stimuli
+        self.stages = stages
+        self.pairs = pairs
+        self.folder = folder
+        self.key = key
         self.values = np.full((len(stages), len(METRICS), len(pairs)), np.nan)
-        self.n_images, self.n_done, self.sizes = (
-            0,
-            0,
-            [0] * len(stages),
-        )  # images run, pairs of stages, units of stages
-        self.checksums = {
-            path: hashlib.sha256() for index in range(len(stages)) for path in self._files(index)
-        }
+        self.n_images = 0
+        self.n_done = 0  # pairs, over all stages
+        self.sizes = [0] * len(stages)  # units of each stage
+        self.checksums = {}
+        for index in range(len(stages)):
+            for path in self._files(index):
+                self.checksums[path] = hashlib.sha256()
         self.saved = time.monotonic()
         self._resume()
 
@@ -557,36 +570,32 @@ class _Work:
         """Run every image once and append its responses and their centered ranks to files."""
         from stimuli_gen.batches import batch_shape, in_batches
 
-        def _responses(batch: Any) -> dict[str, Any]:
-            values = self.model.activations(batch, self.stages)
-            return {
-                stage: activations.flatten(1).float().cpu() for stage, activations in values.items()
-            }
+        def responses_of(batch: Any) -> dict[str, Any]:
+            found = {}
+            for stage, activations in self.model.activations(batch, self.stages).items():
+                found[stage] = activations.flatten(1).float().cpu()
+            return found
 
         size = batch_shape(batch_size)
         while self.n_images < len(self.stimuli):
             first = self.n_images
             images = self.stimuli.images[first : first + size]
-            for rows, responses in in_batches(_responses, images, size, self.model.device):
+            for rows, responses in in_batches(responses_of, images, size, self.model.device):
                 ids = self.stimuli.ids[first + rows.start : first + rows.stop]
                 for index, stage in enumerate(self.stages):
-                    self._append(index, responses[stage][: len(ids)].numpy(), ids)
+                    values = responses[stage][: len(ids)].numpy()
+                    finite_responses(values, f"{self.model.name}, stage '{stage}'", ids)
+                    self.sizes[index] = values.shape[1]
+                    blocks = (values, centered_ranks(values))
+                    for path, block in zip(self._files(index), blocks, strict=True):
+                        contents = block.tobytes()
+                        with path.open("ab") as file:  # plain writes: a full disk is an OSError
+                            file.write(contents)
+                        self.checksums[path].update(contents)
                 self.n_images = first + rows.stop
-                size = min(
-                    size, batch_shape(rows.stop - rows.start)
-                )  # smaller where memory ran out
+                # smaller where memory ran out
+                size = min(size, batch_shape(rows.stop - rows.start))
                 yield
-
-    def _append(self, index: int, responses: np.ndarray, ids: Sequence[str]) -> None:
-        finite_responses(responses, f"{self.model.name}, stage '{self.stages[index]}'", ids)
-        self.sizes[index] = responses.shape[1]
-        for path, block in zip(
-            self._files(index), (responses, centered_ranks(responses)), strict=True
-        ):
-            contents = block.tobytes()
-            with path.open("ab") as file:  # plain writes: a full disk is an OSError
-                file.write(contents)
-            self.checksums[path].update(contents)
 
     def _compare_pairs(self) -> Iterator[None]:
         """Compare the tiles that are not done, stage by stage."""
@@ -597,27 +606,30 @@ class _Work:
             tiles = np.sort(self.pairs, axis=1) // TILE
             changes = (tiles[1:] != tiles[:-1]).any(axis=1)
             cuts = (np.flatnonzero(changes) + 1).tolist()
-            for part in map(slice, [0, *cuts], [*cuts, len(self.pairs)]):
-                if (done := index * len(self.pairs) + part.stop) > self.n_done:
-                    self.values[index, :, part] = responses.compare(self.pairs[part])
+            for start, stop in pairwise([0, *cuts, len(self.pairs)]):
+                done = index * len(self.pairs) + stop
+                if done > self.n_done:
+                    self.values[index, :, start:stop] = responses.compare(self.pairs[start:stop])
                     self.n_done = done
                     yield
 
     def _files(self, index: int) -> tuple[Path, Path]:
-        return self.folder / f"{index:03d}-values.bin", self.folder / f"{index:03d}-ranks.bin"
+        values = self.folder / f"{index:03d}-values.bin"
+        ranks = self.folder / f"{index:03d}-ranks.bin"
+        return values, ranks
 
     def _save(self) -> None:
         for path in self.folder.glob("*.bin"):  # on disk before the state says so
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
         checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
-        progress = {
+        attributes = {
             "key": self.key,
             "n_images": self.n_images,
             "n_done": self.n_done,
             "sizes": self.sizes,
+            "checksums": checksums,
         }
-        attributes = {**progress, "checksums": checksums}
         write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=attributes)
         self.saved = time.monotonic()
 
@@ -631,11 +643,9 @@ class _Work:
             saved = read_hdf5_attributes(state) if state.is_file() else {}
             if saved.get("key") == self.key and self._check_files(saved):
                 self.values = read_hdf5_array(state, "values")
-                self.n_images, self.n_done, self.sizes = (
-                    saved["n_images"],
-                    saved["n_done"],
-                    saved["sizes"],
-                )
+                self.n_images = saved["n_images"]
+                self.n_done = saved["n_done"]
+                self.sizes = saved["sizes"]
         except DamagedFile:
             note_remade(state)
         for index, units in enumerate(self.sizes):
@@ -648,14 +658,15 @@ class _Work:
         checksums = {}
         for index, units in enumerate(saved["sizes"]):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
-                checksum, n_bytes = hashlib.sha256(), saved["n_images"] * units * kind.itemsize
+                checksum = hashlib.sha256()
+                n_bytes = saved["n_images"] * units * kind.itemsize
                 if path.is_file():  # its beginning, as much of it as there is
                     with path.open("rb") as file:
                         while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
                             checksum.update(part)
                             n_bytes -= len(part)
                 checksums[path] = checksum
-                if checksums[path].hexdigest() != saved["checksums"][path.name]:
+                if checksum.hexdigest() != saved["checksums"][path.name]:
                     note_remade(path)
                     return False
         self.checksums = checksums
@@ -664,7 +675,9 @@ class _Work:
 
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
     """Give the types of the stored responses and of their ranks."""
-    return np.dtype(np.float32), np.dtype(np.float32 if units < EXACT_FLOAT32 else np.float64)
+    if units < EXACT_FLOAT32:
+        return np.dtype(np.float32), np.dtype(np.float32)
+    return np.dtype(np.float32), np.dtype(np.float64)
 
 
 def centered_ranks(values: np.ndarray) -> np.ndarray:
@@ -683,8 +696,10 @@ def centered_ranks(values: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     units = values.shape[1]
-    ranks = np.stack([rankdata(row) - (units + 1) / 2 for row in values])
-    return ranks.astype(_kinds(units)[1])
+    middle = (units + 1) / 2
+    ranks = np.stack([rankdata(row) - middle for row in values])
+    _, kind = _kinds(units)
+    return ranks.astype(kind)
 
 
 class _Responses:
@@ -692,64 +707,64 @@ class _Responses:
 
     def __init__(self, values: Path, ranks: Path, n: int, units: int) -> None:
         self.n_units = units
-        kinds = _kinds(units)
-        self.values = np.memmap(values, dtype=kinds[0], mode="r", shape=(n, units))
-        self.ranks = np.memmap(ranks, dtype=kinds[1], mode="r", shape=(n, units))
-        self.mean, self.square, self.spread, self.rank_spread = np.zeros((4, n))
+        of_values, of_ranks = _kinds(units)
+        self.values = np.memmap(values, dtype=of_values, mode="r", shape=(n, units))
+        self.ranks = np.memmap(ranks, dtype=of_ranks, mode="r", shape=(n, units))
+        self.mean = np.zeros(n)
+        self.square = np.zeros(n)
+        self.spread = np.zeros(n)
+        self.rank_spread = np.zeros(n)
         for i in range(n):
             row = self.values[i].astype(np.float64)
-            constant = row.max() == row.min()
-            self.mean[i] = row[0] if constant else row.mean()
             self.square[i] = row @ row
-            self.spread[i] = 0 if constant else np.square(row - self.mean[i]).sum()
-            self.rank_spread[i] = (
-                0 if constant else np.square(self.ranks[i], dtype=np.float64).sum()
-            )
+            if row.max() == row.min():
+                self.mean[i] = row[0]
+                continue
+            self.mean[i] = row.mean()
+            self.spread[i] = np.square(row - self.mean[i]).sum()
+            self.rank_spread[i] = np.square(self.ranks[i], dtype=np.float64).sum()
 
     def compare(self, pairs: np.ndarray) -> np.ndarray:
         """Compare the pairs of one tile: (n_metrics, n_pairs)."""
-        low, high = pairs.min(axis=1), pairs.max(axis=1)
-        rank_product, product = self._products(low, high)
-        power = snr_from_squares(
-            self.square[pairs[:, 0]],
-            self._noise(low, high, product),
-            (self.square[low] == 0) | (self.square[high] == 0),
-        )
-        return np.stack(
-            [
-                _correlation(rank_product, self.rank_spread[low], self.rank_spread[high]),
-                _correlation(product, self.spread[low], self.spread[high]),
-                power,
-                power / 2,
-            ]
-        )
-
-    def _products(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Compute inner products of centered ranks and of centered values: (2, n_pairs)."""
+        low = pairs.min(axis=1)
+        high = pairs.max(axis=1)
+        # inner products of centered ranks and of centered values
         rows, at_row = np.unique(low, return_inverse=True)
         columns, at_column = np.unique(high, return_inverse=True)
-        products = np.zeros((2, len(rows), len(columns)))
-        nothing = np.zeros_like(self.mean)
+        of_ranks = np.zeros((len(rows), len(columns)))
+        of_values = np.zeros((len(rows), len(columns)))
         for start in range(0, self.n_units, COLUMNS):
             part = slice(start, start + COLUMNS)
-            for total, source, mean in zip(
-                products, (self.ranks, self.values), (nothing, self.mean), strict=True
+            for total, source, mean in (
+                (of_ranks, self.ranks, np.zeros_like(self.mean)),
+                (of_values, self.values, self.mean),
             ):
                 left = source[rows, part] - mean[rows, None]  # float64: the mean is
-                total += left @ (source[columns, part] - mean[columns, None]).T
-        return products[:, at_row, at_column]
-
-    def _noise(self, low: np.ndarray, high: np.ndarray, product: np.ndarray) -> np.ndarray:
-        """Compute squared distances of the pairs from their centered inner products."""
+                right = source[columns, part] - mean[columns, None]
+                total += left @ right.T
+        rank_product = of_ranks[at_row, at_column]
+        product = of_values[at_row, at_column]
+        # squared distances from the centered inner products; taken again where digits were lost
         noise = self.spread[low] + self.spread[high] - 2 * product
         noise += self.n_units * np.square(self.mean[low] - self.mean[high])
-        for i in np.flatnonzero(noise <= DOUBTFUL * (self.square[low] + self.square[high])):
+        squares = self.square[low] + self.square[high]
+        for i in np.flatnonzero(noise <= DOUBTFUL * squares):
             difference = self.values[low[i]].astype(np.float64) - self.values[high[i]]
             noise[i] = difference @ difference
-        return noise
+        is_zero = (self.square[low] == 0) | (self.square[high] == 0)
+        power = snr_from_squares(self.square[pairs[:, 0]], noise, is_zero)
+        metrics = [
+            _correlation(rank_product, self.rank_spread[low], self.rank_spread[high]),
+            _correlation(product, self.spread[low], self.spread[high]),
+            power,
+            power / 2,
+        ]
+        return np.stack(metrics)
 
 
 def _correlation(product: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Divide by the spreads; 0 where one side is constant."""
     scale = np.sqrt(left) * np.sqrt(right)
-    return np.clip(np.divide(product, scale, out=np.zeros_like(product), where=scale > 0), -1, 1)
+    correlations = np.zeros_like(product)
+    np.divide(product, scale, out=correlations, where=scale > 0)
+    return np.clip(correlations, -1, 1)

@@ -11,9 +11,8 @@ in [0, 1].
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,12 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest, generator, provenance
-from neurometamer.store import file_name
-from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.batches import arithmetic
+from neurometamer.run_options import RunOptions
+from stimuli_gen.adversarial import check_photographs, read_saved
+from stimuli_gen.batches import arithmetic, images_by_id
 from stimuli_gen.fast import draft_model
-from stimuli_gen.models import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, read_png, to_8bit
+from stimuli_gen.models import StagedModel, predict, run_on_device_of
+from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import (
     BALLS,
@@ -41,15 +40,66 @@ from stimuli_gen.synthesis.constraints import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, descend
+from stimuli_gen.synthesis.loop import Descended, Objective, Start, StepOptions, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
-ATTACKS: Mapping[str, tuple[str, float, str]] = {
-    "pgd_l2": ("l2", 3.0, "l2"),
-    "pgd_linf": ("linf", 4 / 255, "sign"),
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """A kind of attack: an entry of `ATTACKS`.
+
+    Parameters
+    ----------
+    ball : str
+        See `stimuli_gen.synthesis.constraints.BALLS`.
+    radius : float
+        Radius where none is given, pixels in [0, 1].
+    step_rule : str
+        See `stimuli_gen.synthesis.loop.STEP_RULES`.
+    help : str
+        One line.
+    """
+
+    ball: str
+    radius: float
+    step_rule: str
+    help: str
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "pgd_l2": Attack(
+        ball="l2",
+        radius=3.0,
+        step_rule="l2",
+        help="projected gradient descent in an L2 ball",
+    ),
+    "pgd_linf": Attack(
+        ball="linf",
+        radius=4 / 255,
+        step_rule="sign",
+        help="projected gradient descent in an L-infinity ball",
+    ),
 }
-"""Name → ball, default radius (pixels in [0, 1]), step rule of
-`stimuli_gen.synthesis.loop.STEP_RULES`."""
+"""Name → kind of attack."""
+
+
+@dataclass(frozen=True)
+class AwayFrom:
+    """The right class of photographs, that an untargeted attack leads away from.
+
+    Parameters
+    ----------
+    label : str, int or mapping
+        See `stimuli_gen.choose_targets`; by default the network's own choice for the photograph.
+
+    Examples
+    --------
+    >>> from stimuli_gen import AwayFrom
+    >>> AwayFrom(3)
+    AwayFrom(label=3)
+    """
+
+    label: str | int | Mapping[str, Any] = "own"
 
 
 @checked
@@ -59,20 +109,14 @@ def attack_images(
     attack: str = "pgd_linf",
     *,
     radius: float | None = None,
-    target: str | int | Mapping[str, Any] | None = None,
-    label: str | int | Mapping[str, Any] = "own",
+    target: str | int | Mapping[str, Any] | AwayFrom | None = None,
     steps: int = 64,
     step_size: float | None = None,
     random_start: bool = True,
     stop_early: bool = False,
     mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
-    mode: str = "exact",
     seed: int = 0,
-    batch_size: int = 8,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> StimulusSet:
     """Change photographs within a ball so that a network errs.
 
@@ -88,11 +132,9 @@ def attack_images(
         L2 ball with L2-normalized steps, or L∞ ball with sign steps.
     radius : float, optional
         Radius of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
-    target : str, int or mapping, optional
-        Class to reach, see `stimuli_gen.choose_targets`; untargeted by default: away from `label`.
-    label : str, int or mapping
-        The right class, for untargeted attacks; by default the network's own choice for the
-        photograph.
+    target : str, int, mapping or AwayFrom, optional
+        Class to reach, see `stimuli_gen.choose_targets`, or the right class in `AwayFrom`. By
+        default the attack is untargeted: away from the network's own choice for the photograph.
     steps : int
         Number of steps.
     step_size : float, optional
@@ -105,18 +147,11 @@ def attack_images(
     mask : ndarray or mapping of str to ndarray, optional
         (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
         as they are.
-    mode : {"exact", "fast"}
-        See `stimuli_gen.fast.draft_model`.
     seed : int
         Seed of random starts and random targets; each image has its own generator.
-    batch_size : int
-        See `stimuli_gen.synthesis.loop.descend`.
-    resume : path-like, optional
-        Folder for finished images and the state of unfinished ones, to go on after an interruption.
-    progress : callable, optional
-        Called with (images done, images in all).
-    on_step, on_frame : callable, optional
-        See `stimuli_gen.synthesis.loop.descend`.
+    run : RunOptions, optional
+        How it is run: batch size, mode, resume folder and callbacks, see
+        `stimuli_gen.synthesis.loop.descend`; its device is that of the network.
 
     Returns
     -------
@@ -153,61 +188,81 @@ def attack_images(
     >>> made.ids, made.table["success"].tolist()
     (('a_pgd_l2', 'b_pgd_l2'), [True, True])
     """
-    radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
-    settings |= {
-        "targeted": target is not None,
+    if attack not in ATTACKS:
+        raise unknown_name("attack", attack, ATTACKS)
+    entry, size = ATTACKS[attack], model.preprocessing.size
+    wanted = entry.radius if radius is None else radius
+    check_ball(entry.ball, wanted, size)
+    kept = linf_on_8_bits(wanted) if entry.ball == "linf" else wanted
+    away_from = AwayFrom() if target is None else target
+    targeted = not isinstance(away_from, AwayFrom)
+    settings = {
+        "control": attack,
+        "radius": kept,
+        "radius_asked": wanted,
+        "steps": steps,
+        "step_size": kept / 4 if step_size is None else step_size,
+        "seed": seed,
+        "targeted": targeted,
         "random_start": random_start,
         "stop_early": stop_early,
     }
-    draft = draft_model(model, mode)
-    settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
+    run = run_on_device_of(model, run)
+    draft = draft_model(model, run.mode)
+    if draft is not None:
+        settings |= {"mode": run.mode, "draft": draft.digest}
     check_photographs(model, references)
-    classes = choose_targets(label if target is None else target, references, model, seed)
-    masks = {
-        reference_id: read_mask(mask, reference_id, model.preprocessing.size)
-        for reference_id in references.ids
-    }
-    if target is not None:
+    rule = away_from.label if isinstance(away_from, AwayFrom) else away_from
+    classes = choose_targets(rule, references, model, seed)
+    if targeted:
         refuse_own_class(model, references, classes)
-    prepare = _Prepare(references, classes, masks, settings)
-    ball, _, step_rule = ATTACKS[attack]
+    photograph_of = images_by_id(references)
+    masks, keys = {}, {}
+    for reference_id in references.ids:
+        masks[reference_id] = read_mask(mask, reference_id, size)
+        keys[reference_id] = digest(
+            settings,
+            model.digest,
+            reference_id,
+            classes[reference_id],
+            masks[reference_id],
+            photograph_of(reference_id),
+        )
 
-    def _masked(network: StagedModel) -> Objective:
-        return within_mask(_objective(network, targeted=target is not None))
+    def _prepare(reference_id: str) -> Start:
+        image = anchor = photograph_of(reference_id)
+        if random_start:
+            random = generator(seed, attack, reference_id)
+            change = masks[reference_id] * random_in_ball(random, anchor.shape, entry.ball, kept)
+            image = _confined(anchor + change, anchor, entry.ball, kept)
+        context = {
+            "class": np.array(classes[reference_id]),
+            "anchor": anchor,
+            "mask": masks[reference_id],
+        }
+        return Start(image=image, context=context)
 
     made = descend(
-        _masked(model),
+        _objective(model, targeted=targeted),
         references.ids,
-        prepare,
+        _prepare,
         threshold=_ANY if stop_early else float("inf"),
-        step_size=settings["step_size"],
-        max_steps=steps,
-        step_rule=step_rule,
-        draft=None if draft is None else _masked(draft),
-        confine=confine_to(ball, radius),
-        keep="last",
-        batch_size=batch_size,
-        device=model.device,
-        keys={
-            reference_id: digest(
-                settings,
-                model.digest,
-                reference_id,
-                classes[reference_id],
-                masks[reference_id],
-                prepare.photograph(reference_id),
-            )
-            for reference_id in references.ids
-        },
-        resume=resume,
-        progress=progress,
-        on_step=on_step,
-        on_frame=on_frame,
+        steps=StepOptions(
+            step_size=settings["step_size"],
+            max_steps=steps,
+            step_rule=entry.step_rule,
+            keep="last",
+        ),
+        draft=None if draft is None else _objective(draft, targeted=targeted),
+        confine=confine_to(entry.ball, kept),
+        keys=keys,
+        run=run,
     )
     record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
+        trained=model.trained,
         model_digest=model.digest,
         references=references.digest,
         classes=classes,
@@ -268,23 +323,13 @@ def confirm_attacks(
     >>> confirmed.table["confirmed"].tolist()
     [True, True]
     """
-    lacking = [
-        name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table
-    ]
-    if lacking or stimuli.provenance.get("model_digest") != model.digest:
+    needed = {"class_index", "class_name", "targeted"}
+    if not needed <= set(stimuli.table) or stimuli.provenance.get("model_digest") != model.digest:
         raise InputError(
             f"these images are no attacks on {model.name} ({model.weights}); confirm them with "
             "theirs."
         )
-    pictures = np.empty(stimuli.images.shape, np.float32)
-    for row, stimulus_id in enumerate(stimuli.ids):
-        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
-        picture = read_png(path)
-        if picture.shape != pictures.shape[1:]:
-            raise InputError(
-                f"{path} is {picture.shape[1:]} pixels, not those that were made; write it again."
-            )
-        pictures[row] = picture
+    pictures = read_saved(stimuli, folder, tuple(stimuli.images.shape[2:]))
     table = stimuli.table
     targeted = table["targeted"].astype(str).eq("True").to_numpy()
     said = _say(model, pictures, table["class_index"].to_numpy(dtype=int), targeted)
@@ -311,84 +356,15 @@ def _say(
     }
 
 
-def _settings(
-    attack: str,
-    radius: float | None,
-    steps: int,
-    step_size: float | None,
-    seed: int,
-    image_size: tuple[int, int],
-) -> tuple[float, dict[str, Any]]:
-    """Fill in the attack's own values; an L∞ radius is lowered to whole 8-bit levels."""
-    if attack not in ATTACKS:
-        raise unknown_name("attack", attack, ATTACKS)
-    ball, default, _ = ATTACKS[attack]
-    wanted = default if radius is None else radius
-    check_ball(ball, wanted, image_size)
-    kept = linf_on_8_bits(wanted) if ball == "linf" else wanted
-    size = kept / 4 if step_size is None else step_size
-    return kept, {
-        "control": attack,
-        "radius": kept,
-        "radius_asked": wanted,
-        "steps": steps,
-        "step_size": size,
-        "seed": seed,
-    }
-
-
-class _Prepare:
-    """First images, and what the objective must know of each."""
-
-    def __init__(
-        self,
-        references: StimulusSet,
-        classes: Mapping[str, int],
-        masks: Mapping[str, np.ndarray],
-        settings: Mapping[str, Any],
-    ) -> None:
-        self._images, self._classes, self._masks, self._settings = (
-            references.images,
-            classes,
-            masks,
-            settings,
-        )
-        self._row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
-
-    def photograph(self, reference_id: str) -> np.ndarray:
-        return self._images[slice(self._row_of[reference_id], self._row_of[reference_id] + 1)][0]
-
-    def __call__(self, reference_id: str) -> Start:
-        photograph, mask, settings = (
-            self.photograph(reference_id),
-            self._masks[reference_id],
-            self._settings,
-        )
-        image = photograph
-        if settings["random_start"]:
-            attack, radius = settings["control"], settings["radius"]
-            ball = ATTACKS[attack][0]
-            random = generator(settings["seed"], attack, reference_id)
-            drawn = mask * random_in_ball(random, photograph.shape, ball, radius)
-            image = _confine(photograph + drawn, photograph, ball, radius)
-        return Start(
-            image=image,
-            context={
-                "class": np.array(self._classes[reference_id]),
-                "anchor": photograph,
-                "mask": mask,
-            },
-        )
-
-
 _ANY = float(np.finfo(np.float32).tiny)
 """The least margin that counts as an error of the network."""
 
 
-def _confine(image: np.ndarray, anchor: np.ndarray, ball: str, radius: float) -> np.ndarray:
+def _confined(image: np.ndarray, anchor: np.ndarray, ball: str, radius: float) -> np.ndarray:
     """Put a start, which is in the ball up to rounding, into the ball and into [0, 1]."""
-    here, center = torch.from_numpy(image)[None], torch.from_numpy(anchor)[None]
-    return BALLS[ball](here, center, radius).clamp(0, 1)[0].numpy()
+    images, anchors = torch.from_numpy(image)[None], torch.from_numpy(anchor)[None]
+    confined = BALLS[ball](images, anchors, radius)
+    return confined.clamp(0, 1)[0].numpy()
 
 
 def _objective(model: StagedModel, *, targeted: bool) -> Objective:
@@ -400,11 +376,13 @@ def _objective(model: StagedModel, *, targeted: bool) -> Objective:
 
     def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits, index = model.logits(images), context["class"][:, None]
-        others = logits.detach().scatter(1, index, -torch.inf).amax(dim=1)
-        margin = others - logits.detach().gather(1, index)[:, 0]
-        return sign * logits.log_softmax(dim=1).gather(1, index)[:, 0], sign * margin
+        values = logits.detach()
+        best_of_others = values.scatter(1, index, -torch.inf).amax(dim=1)
+        margin = best_of_others - values.gather(1, index)[:, 0]
+        log_probability = logits.log_softmax(dim=1).gather(1, index)[:, 0]
+        return sign * log_probability, sign * margin
 
-    return evaluate
+    return within_mask(evaluate)
 
 
 def _describe(
@@ -417,32 +395,31 @@ def _describe(
 ) -> pd.DataFrame:
     order = np.array([classes[reference_id] for reference_id in references.ids])
     targeted = np.full(len(order), bool(settings["targeted"]))
-    said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted)).to_dict("records")
+    said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted))
+    photograph_of = images_by_id(references)
     rows = []
-    for row, (reference_id, category) in enumerate(
-        zip(references.ids, references.table["category"], strict=True)
-    ):
-        index = classes[reference_id]
+    for row, reference_id in enumerate(references.ids):
+        answers = said.iloc[[row]].to_dict("records")[0]
         rows.append(
             {
                 "id": f"{reference_id}_{settings['control']}",
                 "kind": "control",
                 "reference_id": reference_id,
-                "category": category,
+                "category": references.table["category"].iloc[row],
                 "control": settings["control"],
                 "level": settings["radius"],
                 "targeted": str(bool(settings["targeted"])),
-                "class_index": index,
-                "class_name": model.class_names[index],
+                "class_index": classes[reference_id],
+                "class_name": model.class_names[classes[reference_id]],
                 "margin_float": made[reference_id].score,
-                **{str(name): value for name, value in said[row].items()},
+                **{str(name): value for name, value in answers.items()},
                 "steps": made[reference_id].steps,
                 "confirmed": False,
                 "seed": settings["seed"],
                 "model": model.name,
                 "weights": model.weights,
                 "radius_8bit": 255 * settings["radius"],
-                **image_distances(images[row], references.images[slice(row, row + 1)][0]),
+                **image_distances(images[row], photograph_of(reference_id)),
                 "note": "" if model.trained else "untrained network",
             }
         )

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from neurometamer.arguments import shown
-from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.store import TEXT_COLUMNS, folded_name, read_table
 from stimuli_gen.conversion import readable_suffixes
 
@@ -111,11 +111,15 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
+        ending = path.suffix.lower()
         if path.is_dir():
             listing = _list_folder(path)
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            listing = _list_table(path)
+        elif ending in READERS:
+            listing = READERS[ending](path)
         elif path.is_file():
+            if ending and ending not in readable_suffixes():
+                what = f"ending of a list of photographs or an image, in {path.name}:"
+                raise unknown_name(what, ending, [*READERS, *_COMMON])
             listing = _list_files([path])
         else:
             raise InputError(
@@ -325,3 +329,10 @@ def _typed(column: pd.Series) -> pd.Series:
     return column.map(int if integers else float, na_action="ignore").astype(
         "int64" if integers else "float64"
     )
+
+
+READERS: dict[str, Callable[[Path], Listing]] = {
+    ".csv": _list_table,
+    ".tsv": _list_table,
+}
+"""Ending of a file that lists photographs → its reader; a format is added by an entry here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,15 @@ class Recipe:
         for none. Pixels that leave at one border come in at the other. The photograph is not
         shifted, so the image must match it at any position: a stage that keeps positions
         cannot be matched exactly, choose a late one. In no paper.
+    max_error : float, optional
+        An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at
+        most this, on the 8-bit version too. In no paper; by default all steps are taken.
+    file_rounds : int
+        An image that meets every criterion until it is rounded to 8 bits goes on for at most so
+        many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
+        In no paper.
+    finish : float
+        Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     open_choices : tuple of str
         What the source leaves open, and what is chosen here.
 
@@ -143,6 +152,9 @@ class Recipe:
     straight_through_relu: bool
     parametrization: str = "pixels"
     jitter: int = 0
+    max_error: float | None = None
+    file_rounds: int = 5
+    finish: float = 0.1
     open_choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,9 +178,11 @@ class Recipe:
         for name in ("steps", "turn", "step_size", "last_step_size", "radius"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
-        for name in ("start_level", "start_spread", "halvings", "jitter"):
+        for name in ("start_level", "start_spread", "halvings", "jitter", "file_rounds"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
+        if self.max_error is not None and not self.max_error > 0:
+            raise InputError(f"max_error must be above 0, not {self.max_error}; give 0.05, say.")
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 
@@ -223,6 +237,24 @@ class Recipe:
         return SCHEDULES["exponential"](min(1.0, (step // around) / max(1, rounds - 1)), self)
 
 
+def described(recipe: Recipe) -> dict[str, Any]:
+    """List the numbers of a recipe for the provenance of images.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Recipe.
+
+    Returns
+    -------
+    dict
+        Field → value, without ``finish``, which counts in the mode ``fast`` only.
+    """
+    numbers = asdict(recipe)
+    del numbers["finish"]
+    return {**numbers, "open_choices": list(recipe.open_choices)}
+
+
 def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the later settings that have their default, so that old digests stay.
 
@@ -236,11 +268,7 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     dict
         The rest.
     """
-    later = {
-        setting.name: setting.default
-        for setting in fields(Recipe)
-        if setting.default is not MISSING
-    }
+    later = {"parametrization": "pixels", "jitter": 0}
     return {
         name: value for name, value in settings.items() if name not in later or value != later[name]
     }
@@ -393,45 +421,79 @@ def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
     priors = []
     if recipe.parametrization == "fourier":
         priors.append("Fourier steps (1/f amplitudes, colors of photographs)")
-    priors += [PENALTY_PRIORS[penalty.kind] for penalty in penalties if penalty.weight > 0]
+    for penalty in penalties:
+        if penalty.weight > 0:
+            priors.append(PENALTIES[penalty.kind].prior)
     return "; ".join(dict.fromkeys(priors)) or "none"
 
 
 # ---------------------------------------------------------------------------------------- penalties
 
-PENALTY_PRIORS = {
-    "total_variation": "total variation",
-    "alpha_norm": "alpha norm",
-    "range": "range of pixels",
-}
 
-
-def _total_variation(images: Tensor, power: float) -> Tensor:
-    right = images.diff(dim=3, append=images[:, :, :, -1:])  # the border repeats
-    down = images.diff(dim=2, append=images[:, :, -1:])
+def _total_variation(images: Tensor, penalty: Penalty) -> Tensor:
+    pixels = penalty.pixel_scale * images
+    right = pixels.diff(dim=3, append=pixels[:, :, :, -1:])  # the border repeats
+    down = pixels.diff(dim=2, append=pixels[:, :, -1:])
     square = right.square() + down.square()
-    if power != 2:
-        square = (square + 1e-12).pow(power / 2)  # below 2 the slope at 0 is infinite
+    if penalty.power != 2:
+        square = (square + 1e-12).pow(penalty.power / 2)  # below 2 the slope at 0 is infinite
     return square.flatten(1).sum(dim=1)
 
 
-PENALTIES: Mapping[str, Callable[[Tensor, Penalty], Tensor]] = {
-    "total_variation": lambda images, penalty: _total_variation(
-        penalty.pixel_scale * images, penalty.power
+def _alpha_norm(images: Tensor, penalty: Penalty) -> Tensor:
+    distance = (penalty.pixel_scale * (images - 0.5)).abs()
+    return distance.pow(penalty.power).flatten(1).sum(dim=1)
+
+
+def _range(images: Tensor, penalty: Penalty) -> Tensor:
+    excess = (penalty.low - images).relu() + (images - penalty.high).relu()
+    return (penalty.pixel_scale * excess).pow(penalty.power).flatten(1).sum(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyKind:
+    """A kind of penalty: an entry of `PENALTIES`.
+
+    Parameters
+    ----------
+    compute : callable
+        Images (b, 3, height, width) in [0, 1] and `Penalty` → (b,), not weighted.
+    power : float
+        Power where none is given.
+    prior : str
+        What makes images look natural, in the words of tables and pages.
+    help : str
+        One line: the formula, with s the pixel scale and q the power.
+    """
+
+    compute: Callable[[Tensor, Penalty], Tensor]
+    power: float
+    prior: str
+    help: str
+
+
+PENALTIES: Mapping[str, PenaltyKind] = {
+    "total_variation": PenaltyKind(
+        compute=_total_variation,
+        power=2.0,
+        prior="total variation",
+        help="sum of (dx² + dy²)^(q/2) of the pixels times s",
     ),
-    "alpha_norm": lambda images, penalty: (
-        (penalty.pixel_scale * (images - 0.5)).abs().pow(penalty.power).flatten(1).sum(dim=1)
+    "alpha_norm": PenaltyKind(
+        compute=_alpha_norm,
+        power=6.0,
+        prior="alpha norm",
+        help="sum of |s (I - 0.5)|^q",
     ),
-    "range": lambda images, penalty: (
-        (penalty.pixel_scale * ((penalty.low - images).relu() + (images - penalty.high).relu()))
-        .pow(penalty.power)
-        .flatten(1)
-        .sum(dim=1)
+    "range": PenaltyKind(
+        compute=_range,
+        power=2.0,
+        prior="range of pixels",
+        help="sum of (s excess)^q of what lies outside [low, high]",
     ),
 }
-"""Images (b, 3, height, width) in [0, 1] and penalty → (b,), with s the pixel scale and q the
-power: Σ (dx² + dy²)^(q/2) of s·I; Σ |s·(I - 0.5)|^q; Σ (s·excess)^q of what lies outside [low,
-high]."""
+"""Name → kind of penalty. Powers are those of Mahendran & Vedaldi (2015); that of the range is our
+choice."""
 
 
 @short_repr
@@ -441,12 +503,13 @@ class Penalty:
 
     Parameters
     ----------
-    kind : {"total_variation", "alpha_norm", "range"}
-        See `PENALTIES`.
+    kind : str
+        See `PENALTIES`: ``total_variation``, ``alpha_norm`` or ``range``.
     weight : float
         Factor. No paper gives one for metamers of images in [0, 1].
-    power : float
-        β of the total variation, α of the norm, or the power of the excess.
+    power : float, optional
+        β of the total variation, α of the norm, or the power of the excess; by default that of
+        `PENALTIES`.
     pixel_scale : float
         Pixels are multiplied by it first; 255 to use weights that were made for 8-bit levels.
     low, high : float
@@ -471,7 +534,7 @@ class Penalty:
 
     kind: str
     weight: float
-    power: float
+    power: float | None = None
     pixel_scale: float = 1.0
     low: float = 0.0
     high: float = 1.0
@@ -480,6 +543,8 @@ class Penalty:
         check_fields(self)
         if self.kind not in PENALTIES:
             raise unknown_name("penalty", self.kind, PENALTIES)
+        if self.power is None:
+            object.__setattr__(self, "power", PENALTIES[self.kind].power)
         if not (
             self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0 and self.low < self.high
         ):
@@ -502,4 +567,43 @@ class Penalty:
         Tensor
             (b,), weighted.
         """
-        return self.weight * PENALTIES[self.kind](images, self)
+        return self.weight * PENALTIES[self.kind].compute(images, self)
+
+
+def read_penalty(text: str) -> Penalty:
+    """Read a penalty from one line, as on the command line and in the settings of a study.
+
+    Parameters
+    ----------
+    text : str
+        ``kind:weight[:power[:pixel_scale]]``; what is left out has its default.
+
+    Returns
+    -------
+    Penalty
+        Checked.
+
+    Raises
+    ------
+    InputError
+        When the kind is unknown or a number cannot be read.
+
+    Examples
+    --------
+    >>> from stimuli_gen.presets import read_penalty
+    >>> read_penalty("alpha_norm:0.5").power
+    6.0
+    """
+    kind, *numbers = text.split(":")
+    if kind not in PENALTIES:
+        raise unknown_name("penalty", kind, PENALTIES)
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3:
+        raise InputError(
+            f"a penalty is kind:weight[:power[:pixel_scale]], not '{text}'; give {kind}:0.01, say."
+        )
+    given = dict(zip(("weight", "power", "pixel_scale"), values))
+    return Penalty(kind=kind, **given)

@@ -14,7 +14,6 @@ stochastic neurons. arXiv 1308.3432 (straight-through estimate).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,12 +24,13 @@ from torch import Tensor
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest
+from neurometamer.run_options import RunOptions
 from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
 from stimuli_gen.criteria import BATCH, Judgment, top_class
 from stimuli_gen.matching import Match
-from stimuli_gen.models import StagedModel, predict
+from stimuli_gen.models import predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
-from stimuli_gen.synthesis.loop import Objective, Start, descend, shown
+from stimuli_gen.synthesis.loop import Objective, Start, StepOptions, descend, shown
 
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
@@ -128,27 +128,31 @@ def _file_objective(match: Match) -> Objective:
     name = match.model.name
     categories = _classes_of_categories(match)
 
-    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         seen = through_rounding(images)
         error = match.error(seen, context)
         logits = match.model.logits(seen)
-        scale = logits.detach().std(dim=1).clamp_min(torch.finfo(logits.dtype).tiny)
+        tiny = torch.finfo(logits.dtype).tiny
+        scale = logits.detach().std(dim=1).clamp_min(tiny)
         lead = _lead(logits, context[f"{name}, asked class"]) / scale
         if categories is not None:
             wanted = context[f"{name}, asked category"]
             best = _best_of_categories(logits, categories)
             of_sixteen = _lead(best, wanted.clamp_min(0)) / scale
-            lead = torch.minimum(lead, torch.where(wanted >= 0, of_sixteen, torch.inf))
-        score = torch.minimum(1 - error / context[f"{name}, asked error"], lead - LEAD)
+            of_sixteen = torch.where(wanted >= 0, of_sixteen, torch.inf)
+            lead = torch.minimum(lead, of_sixteen)
+        share = 1 - error / context[f"{name}, asked error"]
+        score = torch.minimum(share, lead - LEAD)
         return error + (PUSH - lead).relu(), score
 
-    return _evaluate
+    return evaluate
 
 
 def _lead(values: Tensor, wanted: Tensor) -> Tensor:
     """Compute by how much the wanted column is above the best of the others: (b,)."""
-    mine = torch.nn.functional.one_hot(wanted, values.shape[1]).bool()
-    return values[mine] - values.masked_fill(mine, -torch.inf).amax(dim=1)
+    is_wanted = torch.nn.functional.one_hot(wanted, values.shape[1]).bool()
+    others = values.masked_fill(is_wanted, -torch.inf)
+    return values[is_wanted] - others.amax(dim=1)
 
 
 def _classes_of_categories(match: Match) -> list[Tensor] | None:
@@ -166,9 +170,10 @@ def _classes_of_categories(match: Match) -> list[Tensor] | None:
 def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
     """Find the best logit of each category's classes, (b, 16).
 
-    The category of the largest is that of ``first_mapped``.
+    The category with the largest is that of the rule ``first_mapped``.
     """
-    return torch.stack([logits[:, indices].amax(dim=1) for indices in classes], dim=1)
+    best = [logits[:, indices].amax(dim=1) for indices in classes]
+    return torch.stack(best, dim=1)
 
 
 # ------------------------------------------------------------------------------------------ mending
@@ -200,10 +205,8 @@ def mend_files(
     rounds: int,
     round_steps: int = ROUND_STEPS,
     confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
-    batch_size: int = 8,
-    device: torch.device | str = "cpu",
     keys: Mapping[str, str] | None = None,
-    resume: str | os.PathLike[str] | None = None,
+    run: RunOptions | None = None,
 ) -> dict[str, Mended]:
     """Go on with images whose files do not meet the criteria, until the files do.
 
@@ -225,11 +228,9 @@ def mend_files(
         Steps in a round.
     confine : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
-    batch_size, device : object
-        See `stimuli_gen.synthesis.loop.descend`.
     keys : mapping of str to str, optional
-        Id → digest of what made the image; needed with `resume`.
-    resume : path-like, optional
+        Id → digest of what made the image; needed with ``run.resume``.
+    run : RunOptions, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -249,9 +250,11 @@ def mend_files(
     """
     if rounds < 0 or round_steps < 1:
         raise InputError(
-            f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}."
+            f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}; "
+            "give rounds from 0 and round_steps from 1 on."
         )
-    behind, taken = dict(images), dict.fromkeys(images, 0)
+    behind = dict(images)
+    taken = dict.fromkeys(images, 0)
     wanted = ask(behind) if rounds else {reference_id: {} for reference_id in images}
     for number in range(rounds):
         if not wanted:
@@ -262,28 +265,22 @@ def mend_files(
             list(wanted),
             _starts(behind, wanted, context),
             threshold=0.0,
-            step_size=length,
-            step_rule="sign",
-            max_steps=round_steps,
+            steps=StepOptions(step_size=length, step_rule="sign", max_steps=round_steps),
             confine=confine,
-            batch_size=batch_size,
-            device=device,
             keys=_keys(wanted, behind, keys, length, round_steps),
-            resume=resume,
+            run=run,
         )
-        behind |= {reference_id: result.image for reference_id, result in results.items()}
-        taken |= {
-            reference_id: taken[reference_id] + result.steps
-            for reference_id, result in results.items()
-        }
+        for reference_id, result in results.items():
+            behind[reference_id] = result.image
+            taken[reference_id] += result.steps
         wanted = ask({reference_id: behind[reference_id] for reference_id in wanted})
-    return {
-        reference_id: Mended(
-            image=None if reference_id in wanted else from_8bit(to_8bit(behind[reference_id])),
-            steps=taken[reference_id],
-        )
-        for reference_id in images
-    }
+    mended = {}
+    for reference_id in images:
+        image = None
+        if reference_id not in wanted:
+            image = from_8bit(to_8bit(behind[reference_id]))
+        mended[reference_id] = Mended(image=image, steps=taken[reference_id])
+    return mended
 
 
 def _starts(
@@ -291,9 +288,11 @@ def _starts(
     wanted: Mapping[str, Mapping[str, np.ndarray]],
     context: Callable[[str], Mapping[str, np.ndarray]],
 ) -> Callable[[str], Start]:
-    return lambda reference_id: Start(
-        image=images[reference_id], context={**context(reference_id), **wanted[reference_id]}
-    )
+    def start_of(reference_id: str) -> Start:
+        asked = {**context(reference_id), **wanted[reference_id]}
+        return Start(image=images[reference_id], context=asked)
+
+    return start_of
 
 
 def _keys(
@@ -306,20 +305,13 @@ def _keys(
     """Hash what makes a round's image: the whole image before it, and what is asked."""
     if keys is None:
         return None
-    numbers = {}
+    of_round = {}
     for reference_id, values in wanted.items():
-        numbers[reference_id] = {name: value.item() for name, value in values.items()}
-    return {
-        reference_id: digest(
-            "file",
-            keys[reference_id],
-            images[reference_id],
-            numbers[reference_id],
-            length,
-            round_steps,
+        numbers = {name: value.item() for name, value in values.items()}
+        of_round[reference_id] = digest(
+            "file", keys[reference_id], images[reference_id], numbers, length, round_steps
         )
-        for reference_id in wanted
-    }
+    return of_round
 
 
 # ----------------------------------------------------------------------------------------- metamers
@@ -365,16 +357,20 @@ def mend_metamers(
         With ``file_steps``; an image whose file did not become good is as it was.
     """
     images = np.array(stimuli.images)
-    row_of = {references.ids[row]: row for row, only in enumerate(judgment.only_in_float) if only}
-    broken = {reference_id: images[row] for reference_id, row in row_of.items()}
+    row_of, broken = {}, {}
+    for row in np.flatnonzero(judgment.only_in_float):
+        reference_id = references.ids[row]
+        row_of[reference_id] = int(row)
+        broken[reference_id] = images[row]
     ask = _Asking(matches, stimuli, references, judge, row_of)
+    objectives = file_objectives(matches)
+    results = mend_files(objectives, broken, ask, context, rounds=rounds, **run)
     steps = stimuli.table["file_steps"].to_numpy(copy=True)
-    for reference_id, mended in mend_files(
-        file_objectives(matches), broken, ask, context, rounds=rounds, **run
-    ).items():
-        steps[row_of[reference_id]] = mended.steps
+    for reference_id, mended in results.items():
+        row = row_of[reference_id]
+        steps[row] = mended.steps
         if mended.image is not None:
-            images[row_of[reference_id]] = mended.image
+            images[row] = mended.image
     return replace(stimuli, images=images, table=stimuli.table.assign(file_steps=steps))
 
 
@@ -389,19 +385,30 @@ class _Asking:
         judge: Callable[[StimulusSet, StimulusSet], Judgment],
         row_of: Mapping[str, int],
     ) -> None:
-        self._matches, self._stimuli, self._references = matches, stimuli, references
-        self._judge, self._row_of = judge, row_of
-        photographs = references.select(ids=list(row_of)).images
-        self._classes = {match.model.name: top_class(match.model, photographs) for match in matches}
-        self._categories = {
-            match.model.name: _categories(match.model, photographs) for match in matches
-        }
+        self._matches = matches
+        self._stimuli = stimuli
+        self._references = references
+        self._judge = judge
+        self._row_of = row_of
         self._position = {reference_id: position for position, reference_id in enumerate(row_of)}
+        photographs = references.select(ids=list(row_of)).images
+        self._classes = {}
+        self._categories = {}
+        for match in matches:
+            model = match.model
+            indices = [-1] * len(photographs)
+            if model.n_classes == N_IMAGENET:
+                names = to_sixteen(predict(model, photographs, BATCH))
+                indices = [CATEGORIES.index(name) for name in names]
+            self._classes[model.name] = top_class(model, photographs)
+            self._categories[model.name] = indices
 
     def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         names = [self._stimuli.ids[self._row_of[reference_id]] for reference_id in images]
-        part = replace(self._stimuli.select(ids=names), images=np.stack(list(images.values())))
-        judgment = self._judge(part, self._references.select(ids=list(images)))
+        pixels = np.stack(list(images.values()))
+        part = replace(self._stimuli.select(ids=names), images=pixels)
+        references = self._references.select(ids=list(images))
+        judgment = self._judge(part, references)
         limits = part.table["max_error"].to_numpy(dtype=float)
         nulls = any(name.startswith("valid") for name in judgment.columns)
         wanted: dict[str, dict[str, np.ndarray]] = {}
@@ -411,7 +418,8 @@ class _Asking:
             wanted[reference_id] = {}
             for match in self._matches:
                 name = match.model.name
-                loss, position = judgment.losses[name][row], self._position[reference_id]
+                loss = judgment.losses[name][row]
+                position = self._position[reference_id]
                 error = limits[row] * (1 - 1e-4)  # another batch size rounds otherwise
                 if judgment.below_null[name][row]:
                     error = np.fmin(error, 0.8 * loss)
@@ -424,11 +432,3 @@ class _Asking:
                     category=int(self._categories[name][position]) if nulls else -1,
                 )
         return wanted
-
-
-def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
-    if model.n_classes != N_IMAGENET:
-        return np.full(len(photographs), -1)
-    return np.array(
-        [CATEGORIES.index(category) for category in to_sixteen(predict(model, photographs, BATCH))]
-    )

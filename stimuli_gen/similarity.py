@@ -50,7 +50,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     a, b = _rows(a, b)
-    return pearson(rankdata(a, axis=1), rankdata(b, axis=1))
+    ranks_a = rankdata(a, axis=1)
+    ranks_b = rankdata(b, axis=1)
+    return pearson(ranks_a, ranks_b)
 
 
 @checked
@@ -80,13 +82,14 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     array([1.])
     """
     a, b = _rows(a, b)
-    constant = (np.ptp(a, axis=1) == 0) | (
-        np.ptp(b, axis=1) == 0
-    )  # exact; a rounded mean leaves constant rows a spread
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    # by the range, which is exact: a rounded mean leaves constant rows a spread
+    varies = (np.ptp(a, axis=1) != 0) & (np.ptp(b, axis=1) != 0)
+    a = a - a.mean(axis=1, keepdims=True)
+    b = b - b.mean(axis=1, keepdims=True)
     scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("nu,nu->n", a, b)
-    correlations = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
+    correlations = np.zeros(len(a))
+    np.divide(products, scale, out=correlations, where=(scale > 0) & varies)
     return np.clip(correlations, -1, 1)
 
 
@@ -122,8 +125,9 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     array([20.])
     """
     a, b = _rows(a, b)
-    signal, noise = np.square(a).sum(axis=1), np.square(a - b).sum(axis=1)
-    silent = np.logical_not(np.logical_and(a.any(axis=1), b.any(axis=1)))
+    signal = np.square(a).sum(axis=1)
+    noise = np.square(a - b).sum(axis=1)
+    silent = ~(a.any(axis=1) & b.any(axis=1))
     return snr_from_squares(signal, noise, silent)
 
 
@@ -188,7 +192,8 @@ def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) 
         (n,) 10 · log10(signal / noise); +inf without noise, 0 where silent.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(silent, 0.0, 10 * (np.log10(signal) - np.log10(noise)))
+        decibels = 10 * (np.log10(signal) - np.log10(noise))
+    return np.where(silent, 0.0, decibels)
 
 
 @checked
@@ -220,15 +225,19 @@ def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     array([0.2])
     """
     a, b = _rows(a, b)
-    error, size = np.linalg.norm(a - b, axis=1), np.linalg.norm(a, axis=1)
-    return np.divide(error, size, out=np.where(error > 0, np.inf, 0.0), where=size > 0)
+    error = np.linalg.norm(a - b, axis=1)
+    size = np.linalg.norm(a, axis=1)
+    loss = np.where(error > 0, np.inf, 0.0)
+    np.divide(error, size, out=loss, where=size > 0)
+    return loss
 
 
 def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a = np.asarray(a, dtype=np.float64)
+    b = np.asarray(b, dtype=np.float64)
     if a.ndim != 2 or a.shape != b.shape or not a.shape[1]:
         raise InputError(
-            f"responses are compared row by row: two arrays (n, units), not {a.shape} and "
+            f"responses are compared row by row: give two arrays (n, units), not {a.shape} and "
             f"{b.shape}."
         )
     for responses in (a, b):

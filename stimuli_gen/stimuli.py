@@ -6,12 +6,15 @@ adversarial images); the float pixels are kept beside it in HDF5.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,6 @@ import pandas as pd
 from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.provenance import digest
-from neurometamer.reading import reading
 from neurometamer.store import (
     atomic_path,
     file_name,
@@ -32,11 +34,15 @@ from neurometamer.store import (
     write_table,
 )
 from neurometamer.summaries import short_repr
-from stimuli_gen.png16 import write_png16
-from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, join_images
+from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, join_images, write_png16
 from stimuli_gen.stored_images import StoredImages as StoredImages
 from stimuli_gen.stored_images import from_8bit as from_8bit
+from stimuli_gen.stored_images import read_png as read_png
 from stimuli_gen.stored_images import to_8bit as to_8bit
+from stimuli_gen.stored_images import write_png as write_png
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
 _TEXT = (
@@ -53,6 +59,8 @@ _WHOLE = ("target_index", "top1_index", "steps", "seed")
 _YES_NO = ("success", "confirmed")
 _SHEET = 200
 """Most images on a contact sheet."""
+_SHOWN, _SHOWN_SIDE = 12, 96
+"""Most images in a notebook, and their longer side in pixels."""
 _SSIM_WINDOW = 11
 
 
@@ -102,6 +110,38 @@ class StimulusSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def _summary(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "images": self.images,
+            "table": self.table,
+            "kinds": self.table["kind"].value_counts(sort=False).to_dict(),
+        }
+        if isinstance(self.images, ImagesOnDisk):
+            shown["on_disk"] = str(getattr(self.images, "path", type(self.images).__name__))
+        if self.provenance:
+            shown["provenance"] = self.provenance
+        return shown
+
+    def _repr_html_(self) -> str:
+        """Show the first images with their ids and kinds, as notebooks do; no others are read."""
+        cells = []
+        for row in range(min(len(self), _SHOWN)):
+            stimulus_id, kind = self.table["id"].iloc[row], self.table["kind"].iloc[row]
+            buffer = io.BytesIO()
+            _thumbnail(self.images[slice(row, row + 1)][0], _SHOWN_SIDE).save(buffer, format="PNG")
+            pixels = base64.b64encode(buffer.getvalue()).decode()
+            words = html.escape(f"{stimulus_id} ({kind})")
+            cells.append(
+                '<figure style="display:inline-block;margin:4px">'
+                f'<img alt="{words}" src="data:image/png;base64,{pixels}">'
+                f"<figcaption>{words}</figcaption></figure>"
+            )
+        height, width = self.images.shape[2:]
+        title = f"{len(self)} images of {height} x {width} pixels"
+        rest = len(self) - len(cells)
+        more = f"<p>and {rest} more</p>" if rest else ""
+        return f"<div><p>{title}</p>{''.join(cells)}{more}</div>"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -396,7 +436,7 @@ def write_stimuli(
         Made when missing. Every file is written atomically; PNGs of other ids in it are left alone.
     png16 : bool
         Also write ``png16/<id>.png`` with 16 bits a channel; read them with
-        `stimuli_gen.png16.read_png16`.
+        `stimuli_gen.read_png16`.
 
     Returns
     -------
@@ -574,9 +614,7 @@ def write_contact_sheet(
         file = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
         font = ImageFont.truetype(file, size=10)
     for row, stimulus_id in enumerate(stimuli.ids[:n]):
-        levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
-        small = Image.fromarray(np.ascontiguousarray(levels))
-        small.thumbnail((side, side))
+        small = _thumbnail(stimuli.images[slice(row, row + 1)][0], side)
         left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
         sheet.paste(small, (left, top))
         shown, keep = stimulus_id, len(stimulus_id)
@@ -590,51 +628,14 @@ def write_contact_sheet(
     return Path(path)
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write one image as an 8-bit RGB PNG, rounded, atomically.
-
-    Parameters
-    ----------
-    path : Path
-        Final file.
-    image : ndarray
-        (3, height, width) float32 in [0, 1].
-    """
+def _thumbnail(image: np.ndarray, side: int) -> Image.Image:
+    """Make an image small; `side` is the longer one, pixels."""
     from PIL import Image
 
-    with atomic_path(path) as part:
-        Image.fromarray(np.ascontiguousarray(to_8bit(image).transpose(1, 2, 0))).save(part)
-
-
-def read_png(path: Path) -> np.ndarray:
-    """Read an image written by `write_png`.
-
-    Parameters
-    ----------
-    path : Path
-        8-bit RGB PNG.
-
-    Returns
-    -------
-    ndarray
-        (3, height, width) float32 in [0, 1].
-
-    Raises
-    ------
-    InputError
-        When the file is missing, cannot be decoded or is not RGB.
-    """
-    from PIL import Image
-
-    if not path.exists():
-        raise InputError(f"{path} does not exist; write the stimuli again.")
-    with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
-        if image.mode != "RGB":
-            raise InputError(
-                f"{path} is a {image.mode} image, not the RGB image that was written; write it "
-                "again."
-            )
-        return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
+    levels = to_8bit(image).transpose(1, 2, 0)
+    small = Image.fromarray(np.ascontiguousarray(levels))
+    small.thumbnail((side, side))
+    return small
 
 
 @checked

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
@@ -85,21 +84,25 @@ def choose_targets(
         return _targets_by_network(rule, references, model, seed)
     if isinstance(rule, str) and rule == "another_category":
         return _of_another_category(categories, references, model, seed)
-    rule = _given_targets(rule, references)
-    if missing := [reference_id for reference_id in ids if reference_id not in rule]:
+    given = _given_targets(rule, references)
+    missing = [reference_id for reference_id in ids if reference_id not in given]
+    if missing:
         raise InputError(
             f"no target for the photograph(s) {name_ids(missing)}; add a row for each."
         )
-    if unknown := [reference_id for reference_id in rule if reference_id not in set(ids)]:
+    unknown = sorted(set(given) - set(ids))
+    if unknown:
         raise InputError(
-            f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: "
+            f"targets for id(s) that are no photographs: {name_ids(unknown)}; give some of "
             f"{name_ids(ids)}."
         )
-    if empty := [reference_id for reference_id in ids if pd.isna(rule[reference_id])]:
+    empty = [reference_id for reference_id in ids if pd.isna(given[reference_id])]
+    if empty:
         raise InputError(f"the target of the photograph(s) {name_ids(empty)} is empty; fill it in.")
-    return {
-        reference_id: _class_index(rule[reference_id], reference_id, model) for reference_id in ids
-    }
+    targets = {}
+    for reference_id in ids:
+        targets[reference_id] = _class_index(given[reference_id], reference_id, model)
+    return targets
 
 
 def _given_targets(
@@ -114,14 +117,16 @@ def _given_targets(
     if isinstance(rule, str) and rule == "given":
         if "target" not in references.table.columns:
             raise InputError(
-                "target 'given' needs the column target in the table of photographs; it has none."
+                "target 'given' needs the column target in the table of photographs; it has none: "
+                "add it."
             )
         return dict(zip(references.ids, references.table["target"], strict=True))
-    if isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
+    if isinstance(rule, str) and rule.lower().endswith((".csv", ".tsv")):
         table = read_table(rule, required=("id", "target"), text=("target",))
         names = _as_spelled(table["id"], references.ids)
-        if again := duplicates(names):
-            raise InputError(f"{rule} names id(s) more than once: {name_ids(again)}.")
+        again = duplicates(names)
+        if again:
+            raise InputError(f"{rule} names id(s) more than once: {name_ids(again)}; keep one row.")
         return dict(zip(names, table["target"], strict=True))
     return dict.fromkeys(references.ids, rule)
 
@@ -131,29 +136,36 @@ def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
 
     File systems and editors differ in it.
     """
-    spelled = {unicodedata.normalize("NFC", stimulus_id): stimulus_id for stimulus_id in ids}
-    return [spelled.get(unicodedata.normalize("NFC", str(name)), str(name)) for name in names]
+    spelling = {}
+    for stimulus_id in ids:
+        spelling[unicodedata.normalize("NFC", stimulus_id)] = stimulus_id
+    spelled = []
+    for name in names:
+        normalized = unicodedata.normalize("NFC", str(name))
+        spelled.append(spelling.get(normalized, str(name)))
+    return spelled
 
 
 def _targets_by_network(
     rule: str, references: StimulusSet, model: StagedModel, seed: int = 0
 ) -> dict[str, int]:
     probabilities = predict(model, references.images)
-    own, least = probabilities.argmax(axis=1), probabilities.argmin(axis=1)
-    if rule == "random":
-        draws = [
-            int(generator(seed, "target", reference_id).integers(model.n_classes - 1))
-            for reference_id in references.ids
-        ]
-        chosen = [
-            draw + (draw >= first) for draw, first in zip(draws, own, strict=True)
-        ]  # skip the own class
-    else:
-        chosen = list(own if rule == "own" else least)
-    return {
-        reference_id: int(target)
-        for reference_id, target in zip(references.ids, chosen, strict=True)
-    }
+    if rule == "least_likely":
+        chosen = probabilities.argmin(axis=1)
+        return dict(zip(references.ids, chosen.tolist(), strict=True))
+    own = probabilities.argmax(axis=1)
+    targets = dict(zip(references.ids, own.tolist(), strict=True))
+    if rule == "own":
+        return targets
+    if model.n_classes < 2:
+        raise InputError(
+            f"target 'random' needs a wrong class, and {model.name} has 1 class; give a network "
+            "of at least two."
+        )
+    for reference_id, first in targets.items():
+        draw = int(generator(seed, "target", reference_id).integers(model.n_classes - 1))
+        targets[reference_id] = draw + (draw >= first)  # skip the own class
+    return targets
 
 
 def _of_another_category(
@@ -161,44 +173,51 @@ def _of_another_category(
 ) -> dict[str, int]:
     """Draw a class of another category than the photograph's, over classes, not over categories."""
     own = [int(index) for index in predict(model, references.images).argmax(axis=1)]
-    known: dict[int, set[str]]
+    known: dict[int, set[str]] = defaultdict(set)
     if categories is None and references.table["category"].astype(str).str.len().any():
         given = _given_categories(references)
-        known = defaultdict(set)
         for index, category in zip(own, given, strict=True):
             known[index].add(category)
     else:
-        table = categories or _sixteen_of(model)
+        table = categories
+        if not table and model.n_classes == N_IMAGENET:
+            table = sixteen_classes()
+        if not table:
+            raise InputError(
+                "target 'another_category' needs categories: give the column category in the table "
+                "of photographs, or class index → category (the 16 everyday ones are of ImageNet's "
+                f"{N_IMAGENET:,} classes, {model.name} has {model.n_classes})."
+            )
+        for index, category in table.items():
+            known[index].add(category)
         given = [table.get(index, "") for index in own]
-        known = {index: {name} for index, name in table.items()}
-    if wrong := [index for index in known if not 0 <= index < model.n_classes]:
+    wrong = [index for index in known if not 0 <= index < model.n_classes]
+    if wrong:
         raise InputError(
             f"categories name the class(es) {name_ids(wrong)}; {model.name} has the classes 0 to "
             f"{model.n_classes - 1}."
         )
     chosen = {}
     for reference_id, first, category in zip(references.ids, own, given, strict=True):
-        others = [
-            index for index in sorted(known) if index != first and category not in known[index]
-        ]
+        elsewhere = [index for index in sorted(known) if category not in known[index]]
+        others = [index for index in elsewhere if index != first]
         if not others:
             raise InputError(
                 f"no class of another category than '{category}' for '{reference_id}'; give "
                 "photographs of at least two categories, other targets, or 'random'."
             )
-        chosen[reference_id] = others[
-            int(generator(seed, "target", reference_id).integers(len(others)))
-        ]
+        draw = generator(seed, "target", reference_id).integers(len(others))
+        chosen[reference_id] = others[int(draw)]
     return chosen
 
 
 def _given_categories(references: StimulusSet) -> list[str]:
     given = [str(category) for category in references.table["category"]]
-    if missing := [
-        reference_id
-        for reference_id, category in zip(references.ids, given, strict=True)
-        if not category
-    ]:
+    missing = []
+    for reference_id, category in zip(references.ids, given, strict=True):
+        if not category:
+            missing.append(reference_id)
+    if missing:
         raise InputError(
             f"target 'another_category': no category is given for {name_ids(missing)}; fill in "
             "the column category for all photographs, or for none."
@@ -211,20 +230,10 @@ def _given_categories(references: StimulusSet) -> list[str]:
     return given
 
 
-def _sixteen_of(model: StagedModel) -> dict[int, str]:
-    if model.n_classes != N_IMAGENET:
-        raise InputError(
-            "target 'another_category' needs categories: the column category in the table of "
-            "photographs, or class index → category (the 16 everyday ones are of ImageNet's "
-            f"{N_IMAGENET:,} classes, {model.name} has {model.n_classes})."
-        )
-    return sixteen_classes()
-
-
 def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     """Find a class by index or by its exact name."""
     text = str(wanted).strip()
-    indices = [i for i, name in enumerate(model.class_names) if name == text]
+    indices = [index for index, name in enumerate(model.class_names) if name == text]
     if len(indices) > 1:
         raise InputError(
             f"target '{text}' of '{stimulus_id}' names {len(indices)} classes; use an index: "
@@ -243,7 +252,8 @@ def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
             f"from 0 to {model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns "
             "id and target."
         ) from None
-    if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
+    in_range = 0 <= number < model.n_classes
+    if not in_range or number != int(number):
         raise InputError(
             f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to "
             f"{model.n_classes - 1}."
@@ -271,11 +281,8 @@ def refuse_own_class(
         When one is; the message names the photographs.
     """
     own = _targets_by_network("own", references, model)
-    if same := [
-        reference_id
-        for reference_id in references.ids
-        if own[reference_id] == targets[reference_id]
-    ]:
+    same = [name for name in references.ids if own[name] == targets[name]]
+    if same:
         raise InputError(
             f"the target is the network's own class for {name_ids(same)}; interference needs a "
             "wrong class: choose another, or the target 'random'."

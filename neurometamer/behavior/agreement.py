@@ -9,7 +9,7 @@ from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import draw_images
 from neurometamer.behavior.trials import SHOWN, spread_photographs
 from neurometamer.errors import InputError, name_ids
-from neurometamer.stats.intervals import t_interval
+from neurometamer.stats.resampling import t_interval
 
 PAIR_COLUMNS = (
     "model",
@@ -100,7 +100,7 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.curves import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -277,7 +277,7 @@ def summarize_consistency(
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.curves import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -522,7 +522,7 @@ def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.curves import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},

@@ -1,20 +1,24 @@
 """Shares of correct answers: one a person, model and stage; curves over stages; confusion matrices.
 
+Trials can be simulated from such shares, to try an analysis or to plan a study.
+
 Units throughout: a proportion of correct answers in [0, 1]; with 16 categories chance is 1/16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import Columns, checked_with
-from neurometamer.behavior.trials import SHOWN, USABLE, spread_photographs
+from neurometamer.arguments import Columns, checked, checked_with
+from neurometamer.behavior.trials import NATURAL, SHOWN, USABLE, spread_photographs
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import generator
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
+from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
 
 CELL = ("observer", "network", "participant", "model", "stage")
@@ -65,7 +69,6 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -110,7 +113,6 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -204,7 +206,6 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -281,7 +282,6 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -364,7 +364,6 @@ def bootstrap_curves(
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -471,7 +470,6 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
     >>> from neurometamer.behavior.trials import name_columns, screen_trials
     >>> table = simulate_recognition(
     ...     {"resnet": {"early": 0.9, "late": 0.3}},
@@ -501,3 +499,294 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
         part |= {"n": counts.ravel(), "share": share.ravel()}
         out.append(pd.DataFrame({**dict(zip(CURVE, key)), **part}))
     return pd.concat(out, ignore_index=True)
+
+
+# ----------------------------------------------------------------------------------------- profiles
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Profiles:
+    """Complete data of an analysis: `values` (n, n_models, n_stages).
+
+    `excluded` names the people left out and the number of their missing cells.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.participants, profiles.values.shape
+    (['a', 'b', 'c'], (3, 1, 2))
+    """
+
+    values: np.ndarray
+    participants: Sequence[str]
+    models: Sequence[str]
+    stages: Sequence[str]
+    excluded: pd.DataFrame
+
+
+@checked_with(
+    tables={
+        "cells": Columns(
+            "the table of cells",
+            "Make it with trial_cells or proportion_cells.",
+            ("participant", "model", "stage", "proportion"),
+        )
+    }
+)
+def complete_profiles(
+    cells: pd.DataFrame,
+    models: Sequence[str],
+    stages: Sequence[str],
+    *,
+    strict: bool = False,
+    what: str = "",
+) -> Profiles:
+    """Arrange cells as people × models × stages; leave out people with missing cells.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Cells of one kind of observer (and one network), see `trial_cells`.
+    models, stages : sequence of str
+        The levels, in order.
+    strict : bool
+        Refuse missing cells instead of leaving people out.
+    what : str
+        Name of the analysis, for messages and the list of exclusions.
+
+    Returns
+    -------
+    Profiles
+        At least two people; no value missing.
+
+    Raises
+    ------
+    InputError
+        When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people
+        are complete.
+
+    Examples
+    --------
+    >>> cells = pd.DataFrame(
+    ...     {
+    ...         "participant": ["a", "a", "b", "b", "c", "c"],
+    ...         "model": "resnet",
+    ...         "stage": ["early", "late"] * 3,
+    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
+    ...     }
+    ... )
+    >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
+    >>> profiles.values[:, 0].tolist()
+    [[0.9, 0.4], [0.8, 0.5], [1.0, 0.3]]
+    """
+    if not models or not stages:
+        raise InputError(
+            f"{len(models)} models and {len(stages)} stages; name at least one of each."
+        )
+    wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
+    wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
+    if nowhere := [" / ".join(cell) for cell in wanted if cell not in wide.columns]:
+        raise InputError(
+            f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have "
+            "trials."
+        )
+    wide = wide.reindex(index=list(dict.fromkeys(cells["participant"])), columns=wanted)
+    gaps = wide.isna()
+    lost = gaps.index[gaps.any(axis=1)]
+    if strict and len(lost):
+        cells_lost = name_ids(" / ".join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])
+        raise InputError(
+            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. {cells_lost}; "
+            "leave out --strict to analyze the others, or choose fewer --models or --stages."
+        )
+    complete = wide.drop(index=lost)
+    if len(complete) < 2:
+        raise InputError(
+            f"{what}: {len(complete)} people have trials in every cell, and at least 2 are needed; "
+            f"{len(lost)} lack cells. Choose fewer --models or --stages."
+        )
+    excluded = []
+    for name in lost:
+        n_gaps = int(gaps.loc[name].sum())
+        reason = f"{what}: {n_gaps} of {len(wanted)} cells without trials"
+        excluded.append({"participant": name, "reason": reason})
+    return Profiles(
+        values=complete.to_numpy(dtype=float).reshape(len(complete), len(models), len(stages)),
+        participants=[str(name) for name in complete.index],
+        models=list(models),
+        stages=list(stages),
+        excluded=pd.DataFrame(excluded, columns=["participant", "reason"]),
+    )
+
+
+# --------------------------------------------------------------------------------- simulated trials
+
+
+Curves = Mapping[str, Mapping[str, float]]
+
+
+@checked
+def simulate_recognition(
+    people: Curves,
+    networks: Mapping[str, Curves] | None = None,
+    *,
+    photographs: float = 0.95,
+    n_people: int = 20,
+    n_images: int = 400,
+    shared: float = 0.5,
+    spread: float = 0.25,
+    careless: Sequence[float] = (),
+    categories: Sequence[str] = CATEGORIES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Simulate the trials of a recognition experiment laid out as that of Feather et al. (2023).
+
+    Parameters
+    ----------
+    people : mapping of str to mapping of str to float
+        Model to stage to the share of its images that people recognize, in (0, 1).
+    networks : mapping of str to curves, optional
+        Network to the same for that network, which answers every image in every condition.
+    photographs : float
+        Share recognized of unchanged photographs, in (0, 1).
+    n_people, n_images : int
+        Numbers of people and images; each person sees each image once, in a condition drawn at
+        random, after 12 screening trials, with 16 catch trials between.
+    shared : float
+        Share of the variance in difficulty that an image has for all observers, 0 to 1: errors are
+        independent at 0, and on the same images at 1.
+    spread : float
+        Standard deviation of people's ability, in units of the latent normal variable.
+    careless : sequence of float
+        Shares of trials that further people answer at random, one person each.
+    categories : sequence of str
+        Possible answers; images take turns.
+    seed : int
+        Seed of all random numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns participant, observer, phase, stimulus, reference_id, condition, model, stage,
+        truth, response, rt (ms) and data, which is ``"simulated"``: figures and page then say so.
+
+    Raises
+    ------
+    InputError
+        When a share is not between 0 and 1.
+
+    Notes
+    -----
+    An answer is right when √shared · (difficulty of image and condition) + √(1 - shared) · noise <
+    Φ⁻¹(share) + ability, so that shares of correct answers are those asked for (of people: up to
+    their spread). Wrong answers are spread evenly over the other categories.
+
+    Examples
+    --------
+    >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
+    >>> trials.groupby("phase", sort=False).size().to_dict()
+    {'screening': 24, 'main': 32, 'catch': 32}
+    """
+    from scipy.stats import norm
+
+    conditions = [("", NATURAL, photographs), *_flat(people)]
+    given = list(conditions)
+    for curves in (networks or {}).values():
+        given += _flat(curves)
+    if any(not 0 < share < 1 for *_, share in given) or not 0 <= shared <= 1:
+        raise InputError("shares of recognized images must lie between 0 and 1, both excluded.")
+    if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
+        raise InputError(
+            f"{n_people} people and {n_images} images; give at least one observer and one image."
+        )
+    if spread < 0:
+        raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
+    hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
+    images = [(f"image_{i:03d}", categories[i % len(categories)]) for i in range(n_images)]
+    lapses = {f"person_{i:02d}": 0.0 for i in range(n_people)}
+    lapses |= {f"careless_{i}": share for i, share in enumerate(careless)}
+    parts = []
+    for name, lapse in lapses.items():
+        random = generator(seed, "person", name)
+        which = random.integers(len(conditions), size=n_images)
+        wanted = norm.ppf([share for *_, share in conditions]) + spread * random.standard_normal()
+        latent = np.sqrt(shared) * hard[np.arange(n_images), which]
+        right = latent + np.sqrt(1 - shared) * random.standard_normal(n_images) < wanted[which]
+        main = _rows(images, [conditions[k] for k in which], right, lapse, random, categories)
+        screening = _warm_up("screening", 12, lapse, random, categories)
+        catch = _warm_up("catch", 16, lapse, random, categories)
+        main = main.sample(frac=1, random_state=random)
+        trials = pd.concat([screening, main, catch], ignore_index=True)
+        times = np.round(300 + 500 * random.lognormal(0, 0.4, len(trials)), 1)
+        parts.append(trials.assign(participant=name, observer="human", rt=times))
+    for name, curves in (networks or {}).items():
+        random = generator(seed, "network", name)
+        own = {(model, stage): share for model, stage, share in _flat(curves)}
+        for k, (model, stage, share) in enumerate(conditions):
+            wanted = norm.ppf(own.get((model, stage), share))
+            noise = random.standard_normal(n_images)
+            right = np.sqrt(shared) * hard[:, k] + np.sqrt(1 - shared) * noise < wanted
+            rows = _rows(images, [conditions[k]] * n_images, right, 0.0, random, categories)
+            parts.append(rows.assign(participant=name, observer="network", rt=np.nan))
+    return pd.concat(parts, ignore_index=True).assign(data="simulated")
+
+
+def _flat(curves: Curves) -> list[tuple[str, str, float]]:
+    return [(model, stage, share) for model, own in curves.items() for stage, share in own.items()]
+
+
+def _rows(
+    images: Sequence[tuple[str, str]],
+    conditions: Sequence[tuple[str, str, float]],
+    right: np.ndarray,
+    lapse: float,
+    random: np.random.Generator,
+    categories: Sequence[str],
+) -> pd.DataFrame:
+    truth = np.array([category for _, category in images], dtype=object)
+    answers = np.array(categories, dtype=object)
+    numbers = np.array([list(categories).index(category) for category in truth])
+    steps = random.integers(1, len(categories), len(images))
+    wrong = answers[(numbers + steps) % len(categories)]
+    guess = answers[random.integers(len(categories), size=len(images))]
+    response = np.where(random.random(len(images)) < lapse, guess, np.where(right, truth, wrong))
+    names = [f"{model or 'photograph'}/{stage}" for model, stage, _ in conditions]
+    stimuli = [f"{name}/{image}" for name, (image, _) in zip(names, images)]
+    models, stages, _ = zip(*conditions, strict=True)
+    return pd.DataFrame(
+        {
+            "phase": "main",
+            "stimulus": stimuli,
+            "reference_id": [image for image, _ in images],
+            "condition": names,
+            "model": models,
+            "stage": stages,
+            "truth": truth,
+            "response": response,
+        }
+    )
+
+
+def _warm_up(
+    phase: str, n: int, lapse: float, random: np.random.Generator, categories: Sequence[str]
+) -> pd.DataFrame:
+    truth = np.array(categories, dtype=object)[random.integers(len(categories), size=n)]
+    guess = np.array(categories, dtype=object)[random.integers(len(categories), size=n)]
+    response = np.where(random.random(n) < lapse, guess, truth)
+    return pd.DataFrame(
+        {
+            "phase": phase,
+            "stimulus": [f"{phase}_{i}" for i in range(n)],
+            "truth": truth,
+            "response": response,
+        }
+    ).assign(reference_id="", condition="", model="", stage="")

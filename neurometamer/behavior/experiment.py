@@ -5,7 +5,7 @@ It needs neither a server nor a network.
 The trial is that of Feather et al. (2023): fixation, image, mask, then one of 16 answers. Each
 participant sees every image in exactly one condition. The published folder (``page/``) holds no
 category, id or condition of any image of the main part; they are in ``key.csv`` beside it, and
-`join_key` puts them into the answers that come back.
+`neurometamer.behavior.trials.join_key` puts them into the answers that come back.
 
 References
 ----------
@@ -22,87 +22,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.behavior.experiment_images import (
-    Photograph,
-    check_photographs,
-    choose_photographs,
-    fill_missing,
-    read_sources,
-)
-from neurometamer.behavior.trials import read_numbers
+from neurometamer.behavior.trials import KEY_COLUMNS, NATURAL, read_text
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import read_table, write_json, write_table, write_text
+from neurometamer.store import file_name, read_table, write_json, write_table, write_text
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
-from stimuli_gen.stimuli import write_png
+from stimuli_gen.conversion import cannot_use, open_photograph
+from stimuli_gen.stored_images import from_8bit, write_png
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Files = Sequence[str | Path]
 Timing = tuple[float, float, float]
 Progress = Callable[[int, int], None]
 PAGE_FILES = ("index.html", "storage.js", "app.js", "style.css")
-ANSWER_COLUMNS = (
-    "participant",
-    "trial",
-    "block",
-    "phase",
-    "stimulus",
-    "condition",
-    "stage",
-    "model",
-    "truth",
-    "response",
-    "rt",
-    "correct",
-    "fixation_ms",
-    "image_ms",
-    "mask_ms",
-    "dropped_frames",
-    "refresh_hz",
-    "repeated",
-    "seed",
-    "page_version",
-    "user_agent",
-)
-"""Columns of the CSV that the page saves.
-
-``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down,
-or the end of a click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences
-between the time stamps of the frames at which each was drawn; ``dropped_frames`` counts the frames
-missing between them at the measured ``refresh_hz``. ``repeated`` counts earlier starts of the trial
-that were cut off because the page was hidden, reloaded or opened in another tab. After a part of
-the kept answers was damaged it is at least 1 for every image without an answer."""
-_KEY_COLUMNS = (
-    "code",
-    "phase",
-    "id",
-    "reference_id",
-    "truth",
-    "condition",
-    "stage",
-    "model",
-    "file",
-    "page_version",
-)
-_JOINED = ("truth", "condition", "stage", "model")
-_NUMBERS = (
-    "trial",
-    "block",
-    "rt",
-    "fixation_ms",
-    "image_ms",
-    "mask_ms",
-    "dropped_frames",
-    "refresh_hz",
-    "repeated",
-)
+_TEXT = ("id", "reference_id", "category", "condition", "stage", "model", "kind")
 _CONSENT = """You will see images that flash for a moment, and choose what each of them showed. \
 There is nothing else to do, and you can stop at any time by closing the page.
 
@@ -262,6 +205,272 @@ MASKS: Mapping[
 """Name of a kind of mask to the function that makes one."""
 
 
+# ------------------------------------------------------------------------------------------- images
+
+
+class Photograph:
+    """Images that are read one at a time, in the pixels that are shown.
+
+    Parameters
+    ----------
+    files : sequence of path-like
+        Their files.
+    size : tuple of int
+        Width and height to show; other images are scaled and cut around their center.
+    """
+
+    def __init__(self, files: Sequence[str | Path], size: tuple[int, int]) -> None:
+        self.files = files
+        self.size = size
+
+    def __call__(self, row: int) -> np.ndarray:
+        """Read image number `row`: (3, height, width) float32 in [0, 1]."""
+        from PIL import Image, ImageOps
+
+        shown = _open(self.files[row])
+        if shown.size != self.size:
+            shown = ImageOps.fit(shown, self.size, Image.Resampling.BICUBIC)
+        return from_8bit(np.asarray(shown)).transpose(2, 0, 1)
+
+
+def _open(path: str | Path) -> Image.Image:
+    """Decode an image file: upright, RGB, 8 bits, as `stimuli_gen.load_photographs` reads it."""
+    try:
+        return open_photograph(Path(path))[0]
+    except InputError as error:
+        cure = "write the stimuli again, mend the table, or save the image as an 8-bit PNG."
+        raise cannot_use(Path(path), error, cure) from error
+
+
+def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataFrame:
+    """Read the tables of images.
+
+    Parameters
+    ----------
+    sources : sequence of path-like
+        Folders with ``stimuli.csv`` and ``png/``, or CSV files with ``file``, ``id``, ``category``.
+    conditions : bool
+        Whether every image must have a condition.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text columns file, id, reference_id, category, condition, stage, model, kind.
+
+    Raises
+    ------
+    InputError
+        When there is nothing, a file or column is missing, a category is unknown, or an id has a
+        condition twice.
+    """
+    what = "stimuli" if conditions else "photographs"
+    if not sources:
+        raise InputError(f"no {what} given; use --{what} FOLDER or --{what} TABLE.csv.")
+    tables = [_read_source(Path(source), conditions) for source in sources]
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise InputError(f"there is no image in {name_ids(sources)}.")
+    _check_names(table, what)
+    if missing := [path for path in table["file"] if not Path(path).is_file()]:
+        raise InputError(
+            f"image files do not exist: {name_ids(missing)}; write the stimuli again, or mend the "
+            "table."
+        )
+    return table
+
+
+def _read_source(source: Path, conditions: bool) -> pd.DataFrame:
+    folder = source.is_dir()
+    path = source / "stimuli.csv" if folder else source
+    if folder and not path.is_file():
+        raise InputError(
+            f"{source} holds no stimuli.csv; give a folder written by 'stimuli', or a CSV (file, "
+            "id, …)."
+        )
+    needed = ["id", "category"]
+    if not folder:
+        needed = ["file", *needed, *["condition"] * conditions]
+    read_table(path, needed)
+    separator = "\t" if path.suffix == ".tsv" else ","
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator)
+    table = table.assign(**{name: "" for name in _TEXT if name not in table.columns})
+    table[list(_TEXT)] = table[list(_TEXT)].apply(lambda column: column.str.strip())
+    if folder:
+        table["file"] = [f"png/{file_name(name)}.png" for name in table["id"]]
+    table["file"] = [str(path.parent / file) for file in table["file"]]
+    table["reference_id"] = table["reference_id"].where(table["reference_id"] != "", table["id"])
+    if folder:
+        table = _conditions_by_kind(table)
+    if conditions and (bare := table.loc[table["condition"] == "", "id"].tolist()):
+        raise InputError(f"{path}: no condition for {name_ids(bare)}; fill the column condition.")
+    return table[["file", *_TEXT]]
+
+
+def _conditions_by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Name conditions after kind, model and stage where the table of a stimulus folder has none."""
+    photograph = table["kind"] == "RE"
+    named = (table["kind"] + " " + table["model"] + " " + table["stage"]).str.split().str.join(" ")
+    named = named.mask(photograph, NATURAL)
+    stage = table["stage"].mask(photograph & (table["stage"] == ""), NATURAL)
+    return table.assign(
+        condition=table["condition"].where(table["condition"] != "", named), stage=stage
+    )
+
+
+def _check_names(table: pd.DataFrame, what: str) -> None:
+    if nameless := int((table["id"] == "").sum()):
+        raise InputError(f"{nameless} of the {what} have no id; fill the column id.")
+    for name, category in zip(table["id"], table["category"], strict=True):
+        if category == "":
+            raise InputError(f"'{name}' of the {what} has no category; fill the column category.")
+        if category not in CATEGORIES:
+            raise unknown_name(f"category of {name!r}", category, CATEGORIES)
+    for names in ("id", "reference_id"):
+        if again := duplicates(table[names] + " in condition '" + table["condition"] + "'"):
+            raise InputError(
+                f"two images are the same {'id' if names == 'id' else 'image (reference_id)'}: "
+                f"{name_ids(again)}; give each its own id or condition."
+            )
+    first = table.drop_duplicates("reference_id").set_index("reference_id")["category"]
+    differs = table["category"] != first.loc[table["reference_id"]].to_numpy()
+    torn = dict.fromkeys(table.loc[differs, "reference_id"])
+    if torn:
+        raise InputError(
+            f"versions of one image have different categories: {name_ids(torn)}; give all versions "
+            "the category of the image."
+        )
+
+
+def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """Check that every image is there in every condition.
+
+    Put its photograph where an image is missing, if the settings say so.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `read_sources`.
+    rule : {"error", "photograph"}
+        What to do about missing ones.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the column ``cell``: the condition in whose place the row is shown.
+
+    Raises
+    ------
+    InputError
+        When a condition is missing and cannot be filled.
+    """
+    conditions = list(dict.fromkeys(table["condition"]))
+    there = set(zip(table["reference_id"], table["condition"], strict=True))
+    images = list(dict.fromkeys(table["reference_id"]))
+    missing = [
+        (image, condition)
+        for image in images
+        for condition in conditions
+        if (image, condition) not in there
+    ]
+    filled = table.assign(cell=table["condition"])
+    if not missing:
+        return filled
+    if rule == "error":
+        names = name_ids(f"{image} in '{condition}'" for image, condition in missing)
+        raise InputError(
+            f"a condition is missing for an image: {names}; add the images, take the others out, "
+            "or show the photograph instead (missing='photograph', --incomplete photograph)."
+        )
+    natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id")
+    natural = natural.set_index("reference_id", drop=False)
+    incomplete = [image for image, _ in missing]
+    if bare := sorted(set(incomplete) - set(natural.index)):
+        raise InputError(
+            f"no photograph (kind RE) among the stimuli to show instead, of {name_ids(bare)}; add "
+            "it."
+        )
+    extra = natural.loc[incomplete].assign(cell=[condition for _, condition in missing])
+    return pd.concat([filled, extra], ignore_index=True)
+
+
+def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
+    """Decode every image of the main part and check that all have one size.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `read_sources`.
+
+    Returns
+    -------
+    tuple of int
+        Width and height, pixels.
+
+    Raises
+    ------
+    InputError
+        When an image cannot be decoded or sizes differ.
+    """
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for name, path in zip(table["id"], table["file"], strict=True):
+        sizes.setdefault(_open(path).size, []).append(name)
+    if len(sizes) > 1:
+        parts = [f"{size[0]} x {size[1]}: {name_ids(ids, 2)}" for size, ids in sizes.items()]
+        shown = "; ".join(parts)
+        raise InputError(
+            f"stimuli differ in size ({shown}); a mask must cover them all: make them one size."
+        )
+    return next(iter(sizes))
+
+
+def choose_photographs(
+    table: pd.DataFrame, main: pd.DataFrame, numbers: Mapping[str, int], seed: int
+) -> pd.DataFrame:
+    """Share photographs out over practice, screening and catch trials.
+
+    The categories are as even as they can be.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `read_sources`; of stimulus folders only kind ``RE`` is taken.
+    main : pandas.DataFrame
+        Images of the main part, which must be others.
+    numbers : mapping of str to int
+        Phase to number of photographs.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The chosen rows with the column ``phase``, condition and stage ``natural``.
+
+    Raises
+    ------
+    InputError
+        When there are too few, or one is an image of the main part.
+    """
+    table = table[table["kind"].isin(["", "RE"])]
+    if seen := sorted(set(table["reference_id"]) & set(main["reference_id"])):
+        raise InputError(
+            f"photographs are images of the main part, too: {name_ids(seen)}; give others."
+        )
+    needed = sum(numbers.values())
+    if len(table) < needed:
+        parts = ", ".join(f"{number} {phase}" for phase, number in numbers.items())
+        raise InputError(
+            f"{needed} photographs are needed ({parts}), {len(table)} are there; give more, or ask "
+            "for fewer."
+        )
+    order = table.iloc[generator(seed, "photographs").permutation(len(table))]
+    turn = order.groupby("category").cumcount().to_numpy()
+    chosen = order.iloc[np.argsort(turn, kind="stable")[:needed]]
+    phases = np.repeat(list(numbers), list(numbers.values()))
+    named = chosen.assign(phase=phases, condition=NATURAL, cell=NATURAL, stage=NATURAL, model="")
+    return named.reset_index(drop=True)
+
+
 # ----------------------------------------------------------------------------- who sees which image
 
 
@@ -327,8 +536,8 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
     Returns
     -------
     ndarray
-        (n_images, n_conditions) int; column l holds the position in `conditions` that each image has
-        in list l. In every list the conditions differ by at most one image, over all and within
+        (n_images, n_conditions) int; column l holds the position in `conditions` that each image
+        has in list l. In every list the conditions differ by at most one image, over all and within
         each category by at most one.
     """
     random = generator(seed, "assignment")
@@ -426,7 +635,7 @@ def _template(name: str) -> str:
 def _refuse_another(out: Path, version: str) -> None:
     if not (out / "key.csv").is_file():
         return
-    if set(_read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]) != {version}:
+    if set(read_text(out / "key.csv", KEY_COLUMNS)["page_version"]) != {version}:
         raise InputError(
             f"{out} holds another experiment, whose key is needed to read its answers; choose "
             "another --out."
@@ -521,92 +730,9 @@ def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
 def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataFrame:
     key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
     key = key.assign(file=[Path(path).name for path in key["file"]])
-    key = key[list(_KEY_COLUMNS)].reset_index(drop=True)
+    key = key[list(KEY_COLUMNS)].reset_index(drop=True)
     write_table(out / "key.csv", key)
     version = key["page_version"].iloc[0]
     record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
     write_json(out / "provenance.json", record)
     return key
-
-
-# -------------------------------------------------------------------------------------- the answers
-
-
-def _read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file with every cell as text, so that participant 001 stays 001."""
-    read_table(path, required)
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-@checked
-def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
-    """Add the contents of the key to the answers of one or several participants.
-
-    Parameters
-    ----------
-    answers : path-like or sequence of path-like
-        CSV files that the page saved. A trial that is in several of them (saved in between and at
-        the end) counts once. Of two answers to one trial that differ in ``repeated``, the one to
-        the earlier showing counts.
-    key : path-like
-        ``key.csv`` of the same page.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `ANSWER_COLUMNS`, one row a trial, ordered by participant and trial, with ``truth``,
-        ``condition``, ``stage``, ``model`` and ``correct`` (0 or 1) of all phases; ``stimulus`` is
-        the id now. Then ``reference_id`` and ``code``, the file name in the page.
-
-    Raises
-    ------
-    InputError
-        When a file is not of this page, names an image that the key lacks or an unknown category,
-        or two files disagree about a trial.
-    """
-    paths = [answers] if isinstance(answers, str | Path) else list(answers)
-    if not paths:
-        raise InputError("no answers given; name the CSV files that the page saved.")
-    known = _read_text(key, _KEY_COLUMNS).set_index("code")
-    table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
-    table = table.drop_duplicates()
-    # of several answers to one trial, keep those to the showing that was repeated least often
-    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
-    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
-    table = table[repeated == least]
-    if again := duplicates(table["participant"] + " trial " + table["trial"]):
-        raise InputError(
-            f"two files disagree about {name_ids(again)}; did two people use one participant code? "
-            "Give one of them."
-        )
-    rows = known.loc[table["stimulus"]].reset_index()
-    table = table.reset_index(drop=True).assign(
-        **{name: rows[name] for name in _JOINED},
-        stimulus=rows["id"],
-        reference_id=rows["reference_id"],
-        code=rows["code"],
-    )
-    table["correct"] = (table["response"] == table["truth"]).astype(int)
-    for name in _NUMBERS:
-        table[name] = read_numbers(table[name], f"numbers in the column {name}")
-    return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
-
-
-def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:
-    table = _read_text(path, ANSWER_COLUMNS)[list(ANSWER_COLUMNS)]
-    versions = set(table["page_version"]) - set(known["page_version"])
-    if versions:
-        raise InputError(
-            f"{path} was saved by another page (version {name_ids(versions)}); give the key of "
-            "that page."
-        )
-    if unknown := sorted(set(table["stimulus"]) - set(known.index)):
-        raise InputError(
-            f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited?"
-        )
-    if bad := sorted(set(table["response"]) - set(CATEGORIES)):
-        raise InputError(
-            f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it "
-            "edited?"
-        )
-    return table

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ class Screened:
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.curves import simulate_recognition
     >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, n_images=16)
     >>> screened = screen_trials(name_columns(trials))
     >>> screened.participants["reason"].tolist()
@@ -383,7 +384,7 @@ def screen_trials(
 
     Examples
     --------
-    >>> from neurometamer.behavior.simulate import simulate_recognition
+    >>> from neurometamer.behavior.curves import simulate_recognition
     >>> trials = simulate_recognition({"resnet": {"late": 0.3}}, n_people=2, careless=[1.0], seed=1)
     >>> screened = screen_trials(name_columns(trials))
     >>> screened.participants["included"].tolist()
@@ -680,3 +681,161 @@ def check_proportions(table: pd.DataFrame) -> None:
             f"more than one proportion for {name_ids(again)}; keep one experiment, or name the "
             "column that tells them apart as model (--column model=NAME)."
         )
+
+
+# -------------------------------------------------------------------- answers of an experiment page
+
+
+ANSWER_COLUMNS = (
+    "participant",
+    "trial",
+    "block",
+    "phase",
+    "stimulus",
+    "condition",
+    "stage",
+    "model",
+    "truth",
+    "response",
+    "rt",
+    "correct",
+    "fixation_ms",
+    "image_ms",
+    "mask_ms",
+    "dropped_frames",
+    "refresh_hz",
+    "repeated",
+    "seed",
+    "page_version",
+    "user_agent",
+)
+"""Columns of the CSV that the page saves.
+
+``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down,
+or the end of a click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences
+between the time stamps of the frames at which each was drawn; ``dropped_frames`` counts the frames
+missing between them at the measured ``refresh_hz``. ``repeated`` counts earlier starts of the trial
+that were cut off because the page was hidden, reloaded or opened in another tab. After a part of
+the kept answers was damaged it is at least 1 for every image without an answer."""
+KEY_COLUMNS = (
+    "code",
+    "phase",
+    "id",
+    "reference_id",
+    "truth",
+    "condition",
+    "stage",
+    "model",
+    "file",
+    "page_version",
+)
+_JOINED = ("truth", "condition", "stage", "model")
+_NUMBERS = (
+    "trial",
+    "block",
+    "rt",
+    "fixation_ms",
+    "image_ms",
+    "mask_ms",
+    "dropped_frames",
+    "refresh_hz",
+    "repeated",
+)
+
+
+def read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file with every cell as text, so that participant 001 stays 001.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    required : sequence of str
+        Columns that it must have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All columns as text; empty cells are empty text.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, empty, or lacks columns.
+    """
+    read_table(path, required)
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+@checked
+def join_key(answers: Sequence[str | Path] | str | Path, key: str | Path) -> pd.DataFrame:
+    """Add the contents of the key to the answers of one or several participants.
+
+    Parameters
+    ----------
+    answers : path-like or sequence of path-like
+        CSV files that the page saved. A trial that is in several of them (saved in between and at
+        the end) counts once. Of two answers to one trial that differ in ``repeated``, the one to
+        the earlier showing counts.
+    key : path-like
+        ``key.csv`` of the same page.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `ANSWER_COLUMNS`, one row a trial, ordered by participant and trial, with ``truth``,
+        ``condition``, ``stage``, ``model`` and ``correct`` (0 or 1) of all phases; ``stimulus`` is
+        the id now. Then ``reference_id`` and ``code``, the file name in the page.
+
+    Raises
+    ------
+    InputError
+        When a file is not of this page, names an image that the key lacks or an unknown category,
+        or two files disagree about a trial.
+    """
+    paths = [answers] if isinstance(answers, str | Path) else list(answers)
+    if not paths:
+        raise InputError("no answers given; name the CSV files that the page saved.")
+    known = read_text(key, KEY_COLUMNS).set_index("code")
+    table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
+    table = table.drop_duplicates()
+    # of several answers to one trial, keep those to the showing that was repeated least often
+    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
+    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
+    table = table[repeated == least]
+    if again := duplicates(table["participant"] + " trial " + table["trial"]):
+        raise InputError(
+            f"two files disagree about {name_ids(again)}; did two people use one participant code? "
+            "Give one of them."
+        )
+    rows = known.loc[table["stimulus"]].reset_index()
+    table = table.reset_index(drop=True).assign(
+        **{name: rows[name] for name in _JOINED},
+        stimulus=rows["id"],
+        reference_id=rows["reference_id"],
+        code=rows["code"],
+    )
+    table["correct"] = (table["response"] == table["truth"]).astype(int)
+    for name in _NUMBERS:
+        table[name] = read_numbers(table[name], f"numbers in the column {name}")
+    return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
+
+
+def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:
+    table = read_text(path, ANSWER_COLUMNS)[list(ANSWER_COLUMNS)]
+    versions = set(table["page_version"]) - set(known["page_version"])
+    if versions:
+        raise InputError(
+            f"{path} was saved by another page (version {name_ids(versions)}); give the key of "
+            "that page."
+        )
+    if unknown := sorted(set(table["stimulus"]) - set(known.index)):
+        raise InputError(
+            f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited?"
+        )
+    if bad := sorted(set(table["response"]) - set(CATEGORIES)):
+        raise InputError(
+            f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it "
+            "edited?"
+        )
+    return table

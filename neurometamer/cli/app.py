@@ -491,7 +491,7 @@ def rdm(
     noise: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.searchlight.runs:NOISE",
+            table="neurometamer.rsa.searchlight.questions:NOISE",
             help="Noise covariance of mahalanobis and crossnobis, from presentations: "
             "shrinkage_diag, shrinkage_eye, "
             "diag, full, none.",

@@ -127,7 +127,7 @@ def join(
 
     Python: neurometamer.join_key.
     """
-    from neurometamer.behavior.experiment import join_key
+    from neurometamer.behavior.trials import join_key
     from neurometamer.store import write_table
 
     table = join_key(_paths(answers), key)

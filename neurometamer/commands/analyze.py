@@ -23,8 +23,6 @@ from neurometamer.behavior.agreement import (
 )
 from neurometamer.behavior.anova import (
     CORRECTIONS,
-    Profiles,
-    complete_profiles,
     mixed_anova,
     name_models,
     permutation_table,
@@ -34,8 +32,10 @@ from neurometamer.behavior.anova import (
 from neurometamer.behavior.curves import (
     CURVE,
     SEM_METHODS,
+    Profiles,
     bootstrap_curves,
     cells_on_same_images,
+    complete_profiles,
     confusion_table,
     model_rows,
     proportion_cells,

@@ -17,6 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import Files
+from neurometamer.run_options import RunOptions
 from neurometamer.store import open_hdf5, read_table, write_table
 from stimuli_gen.photographs import read_images
 
@@ -285,7 +286,13 @@ def _from_network(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-"))
         )
         path = scratch / "activations.h5"
-        return compute_activations(model, stimuli, stages=wanted, batch_size=batch_size, path=path)
+        return compute_activations(
+            model,
+            stimuli,
+            stages=wanted,
+            path=path,
+            run=RunOptions(batch_size=batch_size),
+        )
 
     def read(place: str) -> np.ndarray:
         return responses().read(place)

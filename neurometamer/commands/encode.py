@@ -10,6 +10,7 @@ from neurometamer.arguments import checked
 from neurometamer.commands.rdm import read_pattern_files
 from neurometamer.commands.stimuli import Progress
 from neurometamer.reading import Files
+from neurometamer.run_options import RunOptions
 from neurometamer.store import write_table
 from stimuli_gen.photographs import read_images
 
@@ -92,7 +93,10 @@ def encode_files(
     stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     subjects = read_pattern_files(patterns)
     activations = compute_activations(
-        network, stimuli, stages=list(stages) or None, batch_size=batch_size
+        network,
+        stimuli,
+        stages=list(stages) or None,
+        run=RunOptions(batch_size=batch_size),
     )
     table = fit_encoding(
         activations, subjects, stimuli.table, seed=seed, progress=progress, **options

@@ -176,7 +176,7 @@ class _Source:
     """A folder of metamers with the photographs that they were made of."""
 
     def __init__(self, text: str, images: Files) -> None:
-        from neurometamer.evaluation.sources import read_metamers
+        from neurometamer.evaluation.sets import read_metamers
 
         self.name, self.stage, self.folder = read_source(text)
         self.references, self.metamers = read_metamers(self.folder, images)
@@ -201,10 +201,9 @@ class _Source:
 
     def _judged(self, nulls: Files, load: NetworkLoader, batch_size: int) -> pd.DataFrame:
         """Judge each metamer by the networks of the set, at the stages that were matched."""
-        from stimuli_gen.criteria import judged_at
+        from stimuli_gen.criteria import judge, judged_at
         from stimuli_gen.matching import match_stages
         from stimuli_gen.nulls import read_null
-        from stimuli_gen.validity import judge
 
         stages = self.metamers.provenance.get("settings", {}).get("stages")
         if not stages:

@@ -18,16 +18,17 @@ from neurometamer.evaluation import divergence as diverging
 from neurometamer.evaluation import image_quality as looks
 from neurometamer.evaluation import model_sets, observers
 from neurometamer.evaluation import recognizability as recognizing
+from neurometamer.evaluation.recognizability import chosen_evaluators
 from neurometamer.evaluation.sets import (
     SET_COLUMNS,
     MetamerSet,
-    chosen_evaluators,
     pass_rates,
     states_of,
 )
 from neurometamer.provenance import digest, provenance
 from neurometamer.report.evaluation import write_report
 from neurometamer.resume import claim_folder, kept_piece, write_record, writes_into
+from neurometamer.run_options import RunOptions
 from neurometamer.store import write_table
 from neurometamer.summaries import short_repr
 
@@ -51,7 +52,6 @@ TEXT = (
     "said",
     "validity",
     "metric",
-    "why_not",
     "note",
     "comparison",
     "network",
@@ -368,7 +368,7 @@ def _recognize(work: _Work) -> None:
         truth=chosen.truth,
         generators=work.generators,
         include_untrained=True,
-        batch_size=work.batch_size,
+        run=RunOptions(batch_size=work.batch_size),
         memory=memory,
         **questions,
     )
@@ -418,7 +418,7 @@ def _look(work: _Work) -> None:
     options = {
         "metrics": list(chosen.metrics),
         "weights": chosen.metric_weights,
-        "batch_size": work.batch_size,
+        "run": RunOptions(batch_size=work.batch_size),
         **drawn,
     }
     words = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
@@ -436,7 +436,7 @@ def _look(work: _Work) -> None:
     ]
     quality = pd.concat(parts, ignore_index=True)
     work.tables["quality"] = quality
-    remarks = quality.loc[quality["note"].str.contains("skipped|biased"), ["name", "note"]]
+    remarks = quality.loc[quality["skipped"] | quality["biased"], ["name", "note"]]
     notes = [
         f"{name}: {note.split('; excluded')[0]}"
         for name, note in remarks.itertuples(index=False, name=None)
@@ -470,7 +470,7 @@ def _diverge(work: _Work) -> None:
         work.judges,
         stages=chosen.read_at,
         include_untrained=True,
-        batch_size=work.batch_size,
+        run=RunOptions(batch_size=work.batch_size),
         memory=memory,
         **options,
     )

@@ -145,7 +145,7 @@ def layer_files(
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.layers.hierarchy import hierarchy_test
     from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import flexible_models
+    from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 
     files = list(brain)
     if not files:
@@ -173,7 +173,8 @@ def layer_files(
         n_permutations=permutations if comparator(by).linear else min(permutations, 1000),
         blocks=None if blocks is None else read_blocks(blocks),
     )
-    fitted = flexible_models(layers, regions, **common, **heard, train_on=train_on, n_folds=n_folds)
+    folds = CrossValidation(train_on=train_on, n_folds=n_folds)
+    fitted = flexible_models(layers, regions, **common, **heard, folds=folds)
     tables = {
         "layer_roi": shown,
         "best_layer": fitted.best_layer,

@@ -12,7 +12,6 @@ from neurometamer.commands.stimuli import (
     Progress,
     forget,
     kept_in,
-    only_asked,
     recorder,
     refuse_other_stimuli,
     write_films,
@@ -21,6 +20,7 @@ from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
+from neurometamer.run_options import RunOptions
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ Stage = str | float
 StageAsked = Stage | Sequence[Stage] | Mapping[str, Stage | Sequence[Stage]]
 LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_png")
 """Measures of which a set has those of its worst network, where larger is better."""
-POWERS = {"total_variation": 2.0, "alpha_norm": 6.0, "range": 2.0}
-"""Power of a penalty where none is given, as in Mahendran & Vedaldi (2015). The power of the range
-is our choice."""
 
 
 @writes_into("out")
@@ -174,9 +171,6 @@ def make_metamers(
     given_settings["stage_weights"] = {match.model.name: list(match.weights) for match in matches}
     given_settings["start_images"] = None if first is None else digest(first)
     settings = {**given_settings, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
-    wishes = only_asked(
-        model_metamers, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
-    )
     digest_of_set = digest([network.digest for network in networks])
     refuse_other_stimuli(out, digest_of_set, photographs, settings, fresh)
     if fresh:
@@ -188,12 +182,16 @@ def make_metamers(
         stage=stages,
         preset=preset,
         seed=seed,
-        batch_size=batch_size,
         start_images=first,
-        resume=kept_in(out),
-        progress=progress,
-        **wishes,
-        **only_asked(model_metamers, nulls=given),
+        nulls=given,
+        run=RunOptions(
+            batch_size=batch_size,
+            mode=mode,
+            resume=kept_in(out),
+            progress=progress,
+            on_step=watch,
+            on_frame=recorder(out) if animate else None,
+        ),
         **options,
     )
     if first is not None:
@@ -201,9 +199,7 @@ def make_metamers(
             made, provenance={**made.provenance, "start_images": given_settings["start_images"]}
         )
     write_pictures(made, out, png16=png16)
-    judged = confirm_metamers(
-        networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given)
-    )
+    judged = confirm_metamers(networks, made, photographs, out, nulls=given)
     judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
     write_records(judged, out)
     if animate:
@@ -414,8 +410,8 @@ def with_validity(
         ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage
         where there are several.
     """
+    from stimuli_gen.criteria import judge
     from stimuli_gen.similarity import METRICS
-    from stimuli_gen.validity import judge
 
     places = [
         (knows(network, match), stage)
@@ -533,7 +529,8 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     Parameters
     ----------
     texts : sequence of str
-        ``kind:weight[:power[:pixel_scale]]``; powers that are left out are those of `POWERS`.
+        ``kind:weight[:power[:pixel_scale]]``; what is left out has its
+        default, see `stimuli_gen.presets.PENALTIES`.
 
     Returns
     -------
@@ -545,22 +542,9 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     InputError
         When one cannot be read.
     """
-    from stimuli_gen.presets import PENALTIES, Penalty
+    from stimuli_gen.presets import read_penalty
 
-    penalties = []
-    for text in texts:
-        kind, *numbers = text.split(":")
-        if kind not in PENALTIES:
-            raise unknown_name("penalty", kind, PENALTIES)
-        try:
-            values = [float(number) for number in numbers]
-        except ValueError:
-            values = []
-        if not 1 <= len(values) <= 3:
-            raise InputError(f"--penalty wants kind:weight[:power[:pixel_scale]], not '{text}'.")
-        weight, power, pixel_scale = (*values, *(POWERS[kind], 1.0)[len(values) - 1 :])
-        penalties.append(Penalty(kind=kind, weight=weight, power=power, pixel_scale=pixel_scale))
-    return penalties
+    return [read_penalty(text) for text in texts]
 
 
 def read_start_images(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.arguments import checked
 from neurometamer.commands.metamers import at_one_size
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,8 +204,7 @@ def make_model_sets(
         load=lambda name: load.at([name], image_size)[0],
         nulls=[read_null(file) for file in nulls],
         share=share,
-        batch_size=batch_size,
-        progress=progress,
+        run=RunOptions(batch_size=batch_size, progress=progress),
     )
 
 

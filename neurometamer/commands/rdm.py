@@ -10,6 +10,7 @@ from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
 from neurometamer.errors import InputError
 from neurometamer.reading import Files
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
 from stimuli_gen.photographs import read_images
 
@@ -130,9 +131,8 @@ def make_rdms(
         stimuli,
         stages=list(stages) or None,
         measure=measure,
-        batch_size=batch_size,
         scratch=scratch,
-        progress=progress,
+        run=RunOptions(batch_size=batch_size, progress=progress),
     )
     return write_rdms(rdms, out)
 

@@ -20,8 +20,9 @@ from neurometamer.store import file_name, read_table, write_json, write_table
 
 if TYPE_CHECKING:
     from fmri.patterns import Patterns
-    from neurometamer.rsa.searchlight.maps import Question, SearchlightMap
+    from neurometamer.rsa.searchlight.maps import SearchlightMap
     from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
+    from neurometamer.rsa.searchlight.questions import Question
 
 
 @dataclass(frozen=True)
@@ -287,8 +288,8 @@ def _open_space(
     from fmri.betas import read_betas
     from fmri.maps import mask_places, read_mask, read_mesh, read_surface_patterns, vertex_places
     from fmri.patterns import read_patterns
-    from neurometamer.rsa.searchlight.maps import place_responses
     from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
+    from neurometamer.rsa.searchlight.questions import place_responses
 
     if mask is not None:
         inside, affine = read_mask(mask)
@@ -323,12 +324,12 @@ def _questions(
     places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool, measure: str
 ) -> list[Question]:
     from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.searchlight.maps import (
+    from neurometamer.rsa.searchlight.questions import (
         kind_question,
         model_questions,
         reliability_question,
+        run_responses,
     )
-    from neurometamer.rsa.searchlight.runs import run_responses
 
     patterns = places.patterns
     held = patterns.observations["condition"].to_numpy()

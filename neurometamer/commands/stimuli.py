@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.arguments import checked
 from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
 from neurometamer.resume import note_remade, writes_into
+from neurometamer.run_options import RunOptions
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ Progress = Callable[[int, int], None]
 Watch = Callable[["Pass"], None]
 GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
-WISHES = {"mode": "exact", "on_frame": None}
-"""Option → the value that every generator has without being asked."""
-EXTRAS = ("on_step", "nulls")
-"""Options that change no pixels where a generator does not take them."""
 UNFINISHED = ".state.h5"
 
 
@@ -143,7 +139,6 @@ def make_stimuli(
     given_settings["progress"] = (
         None if options.get("progress_rule") is None else asdict(options["progress_rule"])
     )
-    wishes = only_asked(make, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None)
     refuse_other_stimuli(
         out,
         network.digest,
@@ -157,11 +152,15 @@ def make_stimuli(
         network,
         photographs,
         seed=seed,
-        batch_size=batch_size,
-        resume=kept_in(out),
-        progress=progress,
-        **wishes,
-        **options,
+        run=RunOptions(
+            batch_size=batch_size,
+            mode=mode,
+            resume=kept_in(out),
+            progress=progress,
+            on_step=watch,
+            on_frame=recorder(out) if animate else None,
+        ),
+        **generator_options(options),
     )
     write_pictures(made, out, png16=png16)
     judged = confirm_saved(network, made, out)
@@ -285,9 +284,6 @@ def make_controls(
                 f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each."
             )
         network = load_model(model, weights=weights, device=device, seed=seed)
-        wishes = only_asked(
-            attack_images, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
-        )
         radius = levels[0] if levels else None
         if fresh:
             forget(out)
@@ -297,10 +293,14 @@ def make_controls(
             kind,
             radius=radius,
             seed=seed,
-            batch_size=batch_size,
-            resume=kept_in(out),
-            progress=progress,
-            **wishes,
+            run=RunOptions(
+                batch_size=batch_size,
+                mode=mode,
+                resume=kept_in(out),
+                progress=progress,
+                on_step=watch,
+                on_frame=recorder(out) if animate else None,
+            ),
             **options,
         )
         judge = partial(confirm_attacks, network, folder=out)
@@ -402,37 +402,33 @@ def refuse_other_stimuli(
         )
 
 
-def only_asked(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """Take the options that a generator can be given.
+def generator_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the options of a command together as the generators of adversarial images take them.
 
     Parameters
     ----------
-    make : callable
-        The generator.
-    **options : object
-        ``mode``, ``on_frame``, ``on_step``, ``nulls``.
+    options : mapping
+        Options by name, one each: among others ``ball``, ``radius``, ``mask`` and
+        ``progress_rule``.
 
     Returns
     -------
     dict
-        Without those at their default, and without those of `EXTRAS` that it does not take.
-
-    Raises
-    ------
-    InputError
-        When it cannot do what is asked.
+        The same, with limits in one `stimuli_gen.Limits`.
     """
-    known = inspect.signature(make).parameters
-    taken = {}
+    from stimuli_gen.synthesis.constraints import Limits
+
+    ready, limits = {}, {}
     for name, value in options.items():
-        if name in WISHES and value == WISHES[name]:
-            continue
-        if name in known:
-            taken[name] = value
-        elif name not in EXTRAS:
-            wish = f"mode '{value}'" if name == "mode" else "animation"
-            raise InputError(f"{make.__name__.replace('_', ' ')} has no {wish}; leave that out.")
-    return taken
+        if name in ("ball", "radius", "mask"):
+            limits[name] = value
+        elif name != "progress_rule":
+            ready[name] = value
+    if limits:
+        ready["limits"] = Limits(**limits)
+    if options.get("progress_rule") is not None:
+        ready["step_rule"] = options["progress_rule"]
+    return ready
 
 
 def kept_in(out: str | Path) -> Path:

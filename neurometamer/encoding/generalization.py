@@ -23,7 +23,7 @@ from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlati
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.compute import MIN_CONDITIONS, match_ids, mean_responses
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.permutation import (
     count_orders,
     p_from_count,

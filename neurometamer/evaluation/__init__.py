@@ -11,7 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "divergence": ["jensen_shannon", "representational_divergence"],
-        "image_quality": ["METRICS", "measure_images"],
+        "image_metrics": ["METRICS"],
+        "image_quality": ["measure_images"],
         "model_sets": [
             "check_difference_table",
             "difference_in_means",
@@ -22,13 +23,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "set_scores",
         ],
         "observers": ["observer_conditions", "observer_matrix", "observer_tests"],
-        "sets": ["MetamerSet", "metamer_set", "seen_by"],
-        "sources": ["read_metamer_set", "read_metamers"],
+        "sets": ["MetamerSet", "metamer_set", "read_metamer_set", "read_metamers"],
         "recognizability": [
             "epsilon_comparison",
             "epsilon_settings",
             "recognition_table",
             "recognizability_curves",
+            "seen_by",
         ],
     },
 )

@@ -19,24 +19,24 @@ null nor interval.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.evaluation.recognizability import chosen_evaluators, seen_by
 from neurometamer.evaluation.sets import (
     MetamerSet,
-    chosen_evaluators,
     no_valid_note,
     pass_rates,
     reported_states,
-    seen_by,
 )
 from neurometamer.provenance import generator
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.permutation import p_from_count
 
 if TYPE_CHECKING:
@@ -71,11 +71,13 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
         (n_grid,) increasing, evenly spaced. Where all distances are equal, it spans a relative 10⁻⁶
         around them.
     """
-    low = min(distances.min() for distances in samples)
-    high = max(distances.max() for distances in samples)
+    distances = np.concatenate(samples)
+    low = distances.min()
+    high = distances.max()
     width = high - low
-    if width <= 1e-12 * max(abs(low), abs(high)):
-        width = max(abs(low), abs(high), 1.0) * 1e-6
+    largest = max(abs(low), abs(high))
+    if width <= 1e-12 * largest:
+        width = max(largest, 1.0) * 1e-6
     return np.linspace(low - MARGIN * width, high + MARGIN * width, n_grid)
 
 
@@ -98,7 +100,9 @@ def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> n
     ndarray
         Widths.
     """
-    return np.maximum(np.asarray(spread) * np.asarray(n, dtype=float) ** -0.2, step)
+    factor = np.asarray(n, dtype=float) ** -0.2
+    width = np.asarray(spread) * factor
+    return np.maximum(width, step)
 
 
 def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -118,12 +122,17 @@ def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
     ndarray
         (n_grid,), sum 1.
     """
-    spread = distances.std(ddof=1) if len(distances) > 1 else 0.0
-    width = bandwidth(spread, len(distances), grid[1] - grid[0])
+    spread = 0.0
+    if len(distances) > 1:
+        spread = distances.std(ddof=1)
+    step = grid[1] - grid[0]
+    width = bandwidth(spread, len(distances), step)
     total = np.zeros(len(grid))
     for start in range(0, len(distances), 4096):
-        steps = (grid[:, None] - distances[None, start : start + 4096]) / width
-        total += np.exp(-0.5 * np.square(steps)).sum(axis=1)
+        part = distances[None, start : start + 4096]
+        steps = (grid[:, None] - part) / width
+        exponents = -0.5 * np.square(steps)
+        total += np.exp(exponents).sum(axis=1)
     return total / total.sum()
 
 
@@ -147,10 +156,18 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     1.0
     """
     middle = (p + q) / 2
-    total = np.zeros(np.broadcast_shapes(p.shape, q.shape)[:-1])
+    shape = np.broadcast_shapes(p.shape, q.shape)
+    total = np.zeros(shape[:-1])
     for part in (p, q):
-        ratio = np.divide(part, middle, out=np.ones_like(middle), where=(part > 0) & (middle > 0))
-        total = total + 0.5 * (part * np.log2(ratio)).sum(axis=-1)
+        is_there = (part > 0) & (middle > 0)
+        ratio = np.divide(
+            part,
+            middle,
+            out=np.ones_like(middle),
+            where=is_there,
+        )
+        information = part * np.log2(ratio)
+        total = total + 0.5 * information.sum(axis=-1)
     return np.clip(total, 0, 1)
 
 
@@ -158,13 +175,16 @@ def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
     """Share each distance between its two neighbors on the grid: a sparse (n_grid, n) matrix."""
     from scipy.sparse import csr_matrix
 
-    position = (distances - grid[0]) / (grid[1] - grid[0])
-    left = np.clip(position.astype(int), 0, len(grid) - 2)
+    n = len(distances)
+    n_grid = len(grid)
+    step = grid[1] - grid[0]
+    position = (distances - grid[0]) / step
+    left = np.clip(position.astype(int), 0, n_grid - 2)
     part = position - left
     values = np.concatenate([1 - part, part])
     rows = np.concatenate([left, left + 1])
-    columns = np.tile(np.arange(len(distances)), 2)
-    return csr_matrix((values, (rows, columns)), (len(grid), len(distances)))
+    columns = np.tile(np.arange(n), 2)
+    return csr_matrix((values, (rows, columns)), (n_grid, n))
 
 
 def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -182,21 +202,28 @@ def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
     ndarray
         (m, n_grid), sum 1.
     """
+    n_grid = len(grid)
     step = grid[1] - grid[0]
     n = histograms.sum(axis=1)
-    positions = np.arange(len(grid)) - (len(grid) - 1) / 2
+    middle = (n_grid - 1) / 2
+    positions = np.arange(n_grid) - middle
     mean = histograms @ positions / n
+    mean_square = histograms @ np.square(positions) / n
     # sharing spreads by 1/6 of a step, squared
-    variance = histograms @ np.square(positions) / n - np.square(mean) - 1 / 6
-    spread = step * np.sqrt(np.maximum(variance, 0) * n / np.maximum(n - 1, 1))
-    widths = bandwidth(spread, n, step)
-    histograms = histograms / n[:, None]
+    variance = mean_square - np.square(mean) - 1 / 6
+    variance = np.maximum(variance, 0)
+    unbiased = variance * n / np.maximum(n - 1, 1)
+    widths = bandwidth(step * np.sqrt(unbiased), n, step)
     # twice the length, so that the tails of the kernel do not come in again on the other side
-    size = 1 << (2 * len(grid) - 1).bit_length()
+    size = 1 << (2 * n_grid - 1).bit_length()
     waves = np.fft.rfftfreq(size, d=step)
-    kernels = np.exp(-2 * np.square(np.pi * waves[None] * widths[:, None]))
-    smooth = np.fft.irfft(np.fft.rfft(histograms, size, axis=1) * kernels, size, axis=1)
-    smooth = np.maximum(smooth[:, : len(grid)], 0)
+    exponents = np.pi * waves[None] * widths[:, None]
+    kernels = np.exp(-2 * np.square(exponents))
+    shares = histograms / n[:, None]
+    spectra = np.fft.rfft(shares, size, axis=1)
+    smooth = np.fft.irfft(spectra * kernels, size, axis=1)
+    smooth = smooth[:, :n_grid]
+    smooth = np.maximum(smooth, 0)
     return smooth / smooth.sum(axis=1, keepdims=True)
 
 
@@ -262,48 +289,19 @@ def representational_divergence(
     >>> table[["comparison", "n", "n_pairs"]].values.tolist()
     [['RR-MM', 10, 45], ['RR-RM', 10, 45], ['MM-RM', 10, 45]]
     """
-    _check_responses(references, metamers, n_permutations, max_pairs, n_grid)
-    distances = _distances(references, metamers, max_pairs, seed)
-    samples = {"RR": distances["rr"], "MM": distances["mm"], "RM": distances["rm"]}
-    rows = []
-    for first, second in COMPARISONS:
-        grid = common_grid(samples[first], samples[second], n_grid=n_grid)
-        p, q = density(samples[first], grid), density(samples[second], grid)
-        widths = [
-            sample.std(ddof=1) * len(sample) ** -0.2 for sample in (samples[first], samples[second])
-        ]
-        row: dict[str, Any] = {
-            "comparison": f"{first}-{second}",
-            "headline": (first, second) == HEADLINE,
-            "value": float(jensen_shannon(p, q)),
-            "p": np.nan,
-            "null_mean": np.nan,
-            "null_95": np.nan,
-            "n": len(references),
-            "n_pairs": len(samples["RR"]),
-            "degenerate": bool(min(widths) < grid[1] - grid[0]),
-        }
-        row |= {f"{name.lower()}_mean": float(sample.mean()) for name, sample in samples.items()}
-        if row["headline"] and n_permutations:
-            row |= _permutation(distances, len(references), n_permutations, n_grid, seed)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _check_responses(
-    references: np.ndarray, metamers: np.ndarray, n_permutations: int, max_pairs: int, n_grid: int
-) -> None:
     if references.ndim != 2 or references.shape != metamers.shape:
         raise InputError(
             f"responses to references {references.shape} and metamers {metamers.shape} must be two "
             "arrays (n, units) of one shape."
         )
-    if len(references) < MIN_IMAGES:
+    n_images = len(references)
+    if n_images < MIN_IMAGES:
         raise InputError(
-            f"{len(references)} images; distributions of distances need at least {MIN_IMAGES}."
+            f"{n_images} images; distributions of distances need at least {MIN_IMAGES}."
         )
     for what, values in (("references", references), ("metamers", metamers)):
-        if bad := np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
             raise InputError(
                 f"responses to {what} are not finite in row(s) {name_ids(bad)}; check the network."
             )
@@ -312,64 +310,111 @@ def _check_responses(
             f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or "
             f"more, and n_grid ({n_grid}) at least 10."
         )
+    distances = _distances(references, metamers, max_pairs, seed)
+    samples = {
+        "RR": distances.rr,
+        "MM": distances.mm,
+        "RM": distances.rm,
+    }
+    rows = []
+    for first, second in COMPARISONS:
+        both = (samples[first], samples[second])
+        grid = common_grid(*both, n_grid=n_grid)
+        p, q = (density(sample, grid) for sample in both)
+        widths = [bandwidth(sample.std(ddof=1), len(sample), 0.0) for sample in both]
+        row: dict[str, Any] = {
+            "comparison": f"{first}-{second}",
+            "headline": (first, second) == HEADLINE,
+            "value": float(jensen_shannon(p, q)),
+            "p": np.nan,
+            "null_mean": np.nan,
+            "null_95": np.nan,
+            "n": n_images,
+            "n_pairs": len(samples["RR"]),
+            "degenerate": bool(min(widths) < grid[1] - grid[0]),
+        }
+        for name, sample in samples.items():
+            row[f"{name.lower()}_mean"] = float(sample.mean())
+        if row["headline"] and n_permutations:
+            row |= _permutation(distances, n_images, n_permutations, n_grid, seed)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+class _Distances(NamedTuple):
+    """Euclidean distances of the pairs i < j of images, and of matching pairs."""
+
+    pairs: tuple[np.ndarray, np.ndarray]
+    """Images i and j of each pair."""
+    rr: np.ndarray
+    """Photograph i and photograph j."""
+    rm: np.ndarray
+    """Each photograph and its metamer."""
+    mm: np.ndarray
+    """Metamer i and metamer j."""
+    crossed: tuple[np.ndarray, np.ndarray]
+    """Photograph i and metamer j, metamer i and photograph j."""
 
 
 def _distances(
     references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int
-) -> dict[str, Any]:
-    """Compute Euclidean distances of the pairs i < j, and of matching pairs.
-
-    Return rr, mm, the crossed rm_ij and mr_ij, and rm of matching pairs.
-    """
+) -> _Distances:
     n = len(references)
     values = np.concatenate([references, metamers]).astype(np.float64)
     values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
     products = values @ values.T
     squares = np.diag(products)
-    all_pairs = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0))
+    squared = squares[:, None] + squares[None] - 2 * products
+    all_pairs = np.sqrt(np.maximum(squared, 0))
     first, second = np.triu_indices(n, 1)
     if len(first) > max_pairs:
         random = generator(seed, "image pairs", n)
         kept = np.sort(random.choice(len(first), max_pairs, replace=False))
-        first, second = first[kept], second[kept]
-    return {
-        "pairs": (first, second),
-        "rr": all_pairs[first, second],
-        "mm": all_pairs[n + first, n + second],
-        "cross": (all_pairs[first, n + second], all_pairs[n + first, second]),
-        "rm": np.linalg.norm(values[:n] - values[n:], axis=1),
-    }
+        first = first[kept]
+        second = second[kept]
+    return _Distances(
+        pairs=(first, second),
+        rr=all_pairs[first, second],
+        rm=np.linalg.norm(values[:n] - values[n:], axis=1),
+        mm=all_pairs[n + first, n + second],
+        crossed=(all_pairs[first, n + second], all_pairs[n + first, second]),
+    )
 
 
 def _permutation(
-    distances: Mapping[str, Any], n: int, n_permutations: int, n_grid: int, seed: int
+    distances: _Distances, n: int, n_permutations: int, n_grid: int, seed: int
 ) -> dict[str, float]:
     """Exchange photograph and metamer of images at random, and compute the divergence of each."""
     from scipy.sparse import vstack
 
     # 2 · (i exchanged) + (j exchanged) is the position of the distance of a pair
-    kinds = [distances["rr"], *distances["cross"], distances["mm"]]
-    grid = common_grid(*kinds, n_grid=n_grid)
-    bins = [_binning(kind, grid) for kind in kinds]
+    by_state = [distances.rr, *distances.crossed, distances.mm]
+    grid = common_grid(*by_state, n_grid=n_grid)
+    bins = [_binning(part, grid) for part in by_state]
     # RR above, MM below
-    both = [vstack([above, below], "csr") for above, below in zip(bins, bins[::-1], strict=True)]
-    first, second = distances["pairs"]
+    both = []
+    for above, below in zip(bins, reversed(bins), strict=True):
+        both.append(vstack([above, below], "csr"))
+    first, second = distances.pairs
     random = generator(seed, "exchange", n)
     drawn = random.integers(0, 2, (n_permutations, n), np.uint8)
-    exchanged = np.concatenate([np.zeros((1, n), dtype=np.uint8), drawn])
+    as_it_is = np.zeros((1, n), dtype=np.uint8)
+    exchanged = np.concatenate([as_it_is, drawn])
     values = np.empty(n_permutations + 1)
     for start in range(0, len(exchanged), _ROWS):
         part = exchanged[start : start + _ROWS]
-        state = 2 * part[:, first] + part[:, second]
-        counts = sum(
-            binned @ np.equal(state.T, kind).astype(float) for kind, binned in enumerate(both)
-        ).T
-        p, q = (smoothed(np.ascontiguousarray(half), grid) for half in np.split(counts, 2, axis=1))
+        states = 2 * part[:, first] + part[:, second]
+        counts = np.zeros((2 * n_grid, len(part)))
+        for state, binned in enumerate(both):
+            is_there = np.equal(states.T, state)
+            counts += binned @ is_there.astype(float)
+        halves = np.split(counts.T, 2, axis=1)
+        p, q = (smoothed(np.ascontiguousarray(half), grid) for half in halves)
         values[start : start + _ROWS] = jensen_shannon(p, q)
     null = values[1:]
-    at_least = int((null >= values[0] - 1e-12).sum())
+    n_reached = int((null >= values[0] - 1e-12).sum())
     return {
-        "p": p_from_count(at_least, n_permutations),
+        "p": p_from_count(n_reached, n_permutations),
         "null_mean": float(null.mean()),
         "null_95": float(np.quantile(null, 0.95)),
     }
@@ -385,8 +430,7 @@ def divergence(
     *,
     stages: Mapping[str, str | float] | str | float | None = None,
     include_untrained: bool = False,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
     memory: Memory | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -406,10 +450,9 @@ def divergence(
         or ``late``, or, for networks that took part, the stage that was matched.
     include_untrained : bool
         Ask networks with random weights too.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called with (evaluators done × sets, in all).
+    run : RunOptions, optional
+        Batch size and progress, which is called with the pairs of evaluator
+        and set that are done, and all.
     memory : dict, optional
         Keeps responses to photographs, for further calls; empty at first.
     **options : object
@@ -428,33 +471,35 @@ def divergence(
     InputError
         When there are fewer than 2 evaluators or no set, or a stage cannot be found.
     """
-    judges = chosen_evaluators(evaluators, include_untrained)
+    chosen = chosen_evaluators(evaluators, include_untrained)
     if not sets:
         raise InputError("no metamers to compare; give at least one set.")
+    run = run or RunOptions()
+    kept = {} if memory is None else memory
     rows: list[pd.DataFrame] = []
     labels: dict[str, Any] = {}
-    kept = {} if memory is None else memory
-    pairs = list(itertools.product(sets, judges))
-    for done, (metamers, judge) in enumerate(pairs, start=1):
-        stage, path = _stage_of(judge, metamers, stages)
+    pairs = list(itertools.product(sets, chosen))
+    for done, (metamers, evaluator) in enumerate(pairs, start=1):
+        stage, path = _stage_of(evaluator, metamers, stages)
         labels = {
             **metamers.label,
-            "evaluator": judge.name,
+            "evaluator": evaluator.name,
             "evaluator_stage": stage,
-            "trained": judge.trained,
-            "took_part": metamers.took_part(judge),
+            "trained": evaluator.trained,
+            "took_part": metamers.took_part(evaluator),
         }
-        key = (judge.digest, path, metamers.reference_digest)
+        key = (evaluator.digest, path, metamers.reference_digest)
         if key not in kept:
             # responses to the photographs of one size at a time
-            for other in [other for other in kept if other[2] != key[2]]:
-                del kept[other]
-            kept[key] = _responses(judge, stage, path, metamers.references, batch_size)
-        responses = _responses(judge, stage, path, metamers.pictures, batch_size)
+            for other in list(kept):
+                if other[2] != key[2]:
+                    del kept[other]
+            kept[key] = _responses(evaluator, stage, path, metamers.references, run.batch_size)
+        responses = _responses(evaluator, stage, path, metamers.pictures, run.batch_size)
         table = _by_state(metamers, kept[key], responses, options)
         rows.append(table.assign(**labels))
-        if progress is not None:
-            progress(done, len(pairs))
+        if run.progress is not None:
+            run.progress(done, len(pairs))
     table = pd.concat(rows, ignore_index=True)
     first = [*labels, "validity"]
     return table[[*first, *table.columns.drop(first)]]
@@ -479,63 +524,68 @@ def check_stages(
     Raises
     ------
     InputError
-        When a stage cannot be found, or one is given for a network that does not judge.
+        When a stage cannot be found, or one is given for a network that does not evaluate.
     """
-    names = [judge.name for judge in evaluators]
-    for name in stages if isinstance(stages, Mapping) else ():
-        if name not in names:
-            raise unknown_name("evaluator (--read-at NAME=STAGE)", name, names)
-    for judge in evaluators:
-        for metamers in sets:
-            _stage_of(judge, metamers, stages)
+    names = [evaluator.name for evaluator in evaluators]
+    if isinstance(stages, Mapping):
+        for name in stages:
+            if name not in names:
+                raise unknown_name("evaluator (--read-at NAME=STAGE)", name, names)
+    for evaluator, metamers in itertools.product(evaluators, sets):
+        _stage_of(evaluator, metamers, stages)
 
 
 def _stage_of(
-    judge: StagedModel,
+    evaluator: StagedModel,
     metamers: MetamerSet,
     stages: Mapping[str, str | float] | str | float | None,
 ) -> tuple[str, str]:
     from stimuli_gen.depth import DEPTHS, resolve_stage
 
     if isinstance(stages, Mapping):
-        if judge.name not in stages:
-            raise unknown_name("evaluator with a stage", judge.name, stages)
-        return resolve_stage(judge, stages[judge.name])
+        if evaluator.name not in stages:
+            raise unknown_name("evaluator with a stage", evaluator.name, stages)
+        return resolve_stage(evaluator, stages[evaluator.name])
     if stages is not None:
-        return resolve_stage(judge, stages)
-    if metamers.stage in DEPTHS or _is_depth(metamers.stage):
-        return resolve_stage(judge, metamers.stage)
-    if metamers.took_part(judge) and metamers.matched.get(judge.name):
-        return resolve_stage(judge, metamers.matched[judge.name][-1])
+        return resolve_stage(evaluator, stages)
+    try:
+        is_fraction = 0 < float(metamers.stage) <= 1
+    except ValueError:
+        is_fraction = False
+    if metamers.stage in DEPTHS or is_fraction:
+        return resolve_stage(evaluator, metamers.stage)
+    if metamers.took_part(evaluator) and metamers.matched.get(evaluator.name):
+        return resolve_stage(evaluator, metamers.matched[evaluator.name][-1])
     raise InputError(
-        f"{metamers.name}: the stage '{metamers.stage}' is no depth that {judge.name} could be read at; say "
-        f"where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
-        "evaluator."
+        f"{metamers.name}: the stage '{metamers.stage}' is no depth that {evaluator.name} could be "
+        f"read at; say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage "
+        "for each evaluator."
     )
 
 
-def _is_depth(text: str) -> bool:
-    try:
-        return 0 < float(text) <= 1
-    except ValueError:
-        return False
-
-
 def _responses(
-    judge: StagedModel, stage: str, path: str, pictures: np.ndarray | ImagesOnDisk, batch_size: int
+    evaluator: StagedModel,
+    stage: str,
+    path: str,
+    pictures: np.ndarray | ImagesOnDisk,
+    batch_size: int,
 ) -> np.ndarray:
     from stimuli_gen.batches import in_batches
 
-    model = judge if stage in judge.stages else replace(judge, stages={stage: path})
+    model = evaluator
+    if stage not in evaluator.stages:
+        model = replace(evaluator, stages={stage: path})
 
-    def _values(batch: Any) -> Any:
-        return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
+    def respond(batch: Any) -> Any:
+        activations = model.activations(batch, [stage])
+        return activations[stage].flatten(1).float().cpu()
 
     responses = []
     for start in range(0, len(pictures), 64):
-        chunk = seen_by(judge, pictures[start : start + 64])
-        for rows, values in in_batches(_values, chunk, batch_size, judge.device):
-            responses.append(values[: rows.stop - rows.start].numpy())
+        chunk = seen_by(evaluator, pictures[start : start + 64])
+        for rows, values in in_batches(respond, chunk, batch_size, evaluator.device):
+            n_rows = rows.stop - rows.start
+            responses.append(values[:n_rows].numpy())
     return np.concatenate(responses)
 
 
@@ -561,9 +611,9 @@ def _by_state(
             note = no_valid_note(rates)
             if n:
                 note = f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
-            names = pd.Series([f"{first}-{second}" for first, second in COMPARISONS])
-            headline = names == "-".join(HEADLINE)
-            part = pd.DataFrame({"comparison": names, "headline": headline})
+            names = ["-".join(both) for both in COMPARISONS]
+            part = pd.DataFrame({"comparison": names})
+            part["headline"] = part["comparison"] == "-".join(HEADLINE)
             part = part.assign(value=np.nan, n=n, note=note)
         parts.append(part.assign(validity=state, **rates))
     return pd.concat(parts, ignore_index=True)

@@ -7,18 +7,15 @@ otherwise have a row that says why not; nothing is downloaded.
 References
 ----------
 Boehm et al. (2025). arXiv 2504.01739, Fig. 4. It does not state scales; those here are in
-`METRICS`. Detlefsen, N. S. et al. (2022). TorchMetrics. JOSS 7(70), 4101.
+`image_metrics.METRICS`. Detlefsen, N. S. et al. (2022). TorchMetrics. JOSS 7(70), 4101.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,148 +23,41 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.evaluation.image_metrics import METRICS, Measure, SkippedError, Weights, load_fid
 from neurometamer.evaluation.sets import (
     FLAGS,
+    SET_COLUMNS,
     MetamerSet,
     no_valid_note,
     pass_rates,
     reported_states,
     summarize,
 )
-from neurometamer.summaries import short_repr
+from neurometamer.run_options import RunOptions
+from stimuli_gen.stimuli import to_8bit
 
 if TYPE_CHECKING:
-    import torch
-
     from stimuli_gen.stored_images import ImagesOnDisk
 
-Weights = Mapping[str, Any]
 Images: TypeAlias = "np.ndarray | ImagesOnDisk"
 FID_ENOUGH = 2049
 """Fewest images for which a covariance of 2,048 features can have full rank.
 
 With fewer images, FID is biased upwards.
 """
-CLIP_PROMPT = "natural"
 _SMALLEST = 41
 
 
-class _SkippedError(Exception):
-    """A metric cannot run here; the text says why."""
-
-
-@short_repr
-@dataclass(frozen=True, kw_only=True)
-class ImageMetric:
-    """Description of a metric.
-
-    Attributes
-    ----------
-    name : str
-        As in the paper.
-    better : {"higher", "lower"}
-        Direction.
-    scale : str
-        What goes in, and what comes out.
-    needs : {"pair", "image", "sets"}
-        Compares each metamer with its photograph, looks at single images, or compares the two sets.
-    weights : bool
-        Needs a network.
-    """
-
-    name: str
-    better: str
-    scale: str
-    needs: str = "pair"
-    weights: bool = False
-
-    @property
-    def arrow(self) -> str:
-        """Arrow of the better direction.
-
-        Returns
-        -------
-        str
-            ``↑`` where higher is better, else ``↓``.
-        """
-        return "↑" if self.better == "higher" else "↓"
-
-
-METRICS: Mapping[str, ImageMetric] = {
-    "fid": ImageMetric(
-        name="FID",
-        better="lower",
-        needs="sets",
-        weights=True,
-        scale="8-bit levels in, rounded, not cut off; 0 or more",
-    ),
-    "ssim": ImageMetric(name="SSIM", better="higher", scale="data range 1; at most 1"),
-    "psnr": ImageMetric(
-        name="PSNR",
-        better="higher",
-        scale="dB, peak 1 (the paper takes each image's maximum); infinite for equal images",
-    ),
-    "vif": ImageMetric(
-        name="VIF",
-        better="higher",
-        scale="levels of 0 to 255, the unit of its noise variance 2; about 0 to 1, can exceed 1",
-    ),
-    "lpips": ImageMetric(
-        name="LPIPS", better="lower", weights=True, scale="[-1, 1] in; about 0 to 1"
-    ),
-    "rase": ImageMetric(name="RASE", better="lower", scale="free of scale; 0 to thousands"),
-    "scc": ImageMetric(
-        name="SCC", better="higher", scale="-1 to 1; falls to 0 with the slightest noise"
-    ),
-    "tv": ImageMetric(
-        name="TV",
-        better="lower",
-        needs="image",
-        scale="sum of absolute differences per pixel and channel, pixels in [0, 1]",
-    ),
-    "clip_iqa": ImageMetric(
-        name="CLIP-IQA",
-        better="higher",
-        needs="image",
-        weights=True,
-        scale="probability of the prompt 'Natural photo.' against 'Synthetic photo.'",
-    ),
-}
-"""Key to description, in the order of the paper."""
-
-# ---------------------------------------------------------------------------------- without weights
-
-
-def _pair_measures() -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
-    """Compute the metrics that need no weights: (b,) each.
-
-    Images and references have the shape (b, 3, height, width) and lie in [0, 1].
-    """
-    _need("torchmetrics", "metrics of image quality")
-    from torchmetrics.functional.image import peak_signal_noise_ratio, total_variation
-
-    from neurometamer.evaluation import filters
-
-    return {
-        "ssim": filters.ssim,
-        "psnr": lambda x, y: peak_signal_noise_ratio(
-            x, y, data_range=1.0, reduction="none", dim=(1, 2, 3)
-        ),
-        "vif": lambda x, y: filters.vif(255 * x, 255 * y),
-        "rase": filters.rase,
-        "scc": filters.scc,
-        "tv": lambda x, _: total_variation(x, reduction="none") / x[0].numel(),
-    }
-
-
-def _need(package: str, what: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{what} need {package}; run: pip install 'neurometamer[evaluation]'")
+# ----------------------------------------------------------------------------------- image by image
 
 
 @checked
 def measure_images(
-    images: Images, references: Images, metrics: Sequence[str] | None = None, *, batch_size: int = 4
+    images: Images,
+    references: Images,
+    metrics: Sequence[str] | None = None,
+    *,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Measure images beside their references by the metrics that need no weights.
 
@@ -177,8 +67,8 @@ def measure_images(
         (n, 3, height, width) float32 in [0, 1], row by row; at least 41 × 41 pixels.
     metrics : sequence of str, optional
         Keys of `METRICS` without weights; all six by default.
-    batch_size : int
-        Images at once; memory is about 60 float32 copies of a batch.
+    run : RunOptions, optional
+        Batch size; memory is about 60 float32 copies of a batch.
 
     Returns
     -------
@@ -199,24 +89,24 @@ def measure_images(
     >>> measure_images(images, images, ["ssim", "psnr"]).round(3).values.tolist()
     [[1.0, inf]]
     """
-    import torch
-
-    free = [key for key, metric in METRICS.items() if not metric.weights]
-    keys = free if metrics is None else list(metrics)
-    for key in keys:
+    free = {key: metric.measure for key, metric in METRICS.items() if metric.measure}
+    measures = {}
+    for key in free if metrics is None else metrics:
         if key not in free:
             raise unknown_name("image metric without weights", key, free)
-    _check_pairs(images, references)
-    measures = _pair_measures()
-    values: dict[str, list[np.ndarray]] = {key: [np.zeros(0)] for key in keys}
-    with torch.inference_mode():
-        for x, y in _batches(images, references, batch_size):
-            for key in keys:
-                values[key].append(measures[key](x, y).double().cpu().numpy())
-    return pd.DataFrame({key: np.concatenate(parts) for key, parts in values.items()})
+        measures[key] = free[key]
+    return pd.DataFrame(_measured(images, references, measures, run or RunOptions()))
 
 
-def _check_pairs(images: Images, references: Images) -> None:
+def _measured(
+    images: Images,
+    references: Images,
+    measures: Mapping[str, Measure],
+    run: RunOptions,
+) -> dict[str, np.ndarray]:
+    """Measure images beside their references: key of a metric to (n,) values."""
+    import torch
+
     if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two "
@@ -227,137 +117,114 @@ def _check_pairs(images: Images, references: Images) -> None:
             f"images are {tuple(images.shape[2:])} pixels; these metrics need {_SMALLEST} x "
             f"{_SMALLEST}."
         )
-    for what, values in (("images", images), ("references", references)):
-        bad = [
-            row for row, image in enumerate(values) if not (image.min() >= 0 and image.max() <= 1)
-        ]
+    for what, arrays in (("images", images), ("references", references)):
+        bad = []
+        for row, image in enumerate(arrays):
+            if not (image.min() >= 0 and image.max() <= 1):
+                bad.append(row)
         if bad:
-            raise InputError(f"{what} leave [0, 1] or are not finite in row(s) {name_ids(bad)}.")
+            raise InputError(
+                f"{what} leave [0, 1] or are not finite in row(s) {name_ids(bad)}; give pixels "
+                "from 0 to 1."
+            )
+    _need_torchmetrics()
+    values = {key: [np.zeros(0)] for key in measures}
+    with torch.inference_mode():
+        for start in range(0, len(images), run.batch_size):
+            rows = slice(start, start + run.batch_size)
+            x = torch.from_numpy(np.ascontiguousarray(images[rows], dtype=np.float32))
+            y = torch.from_numpy(np.ascontiguousarray(references[rows], dtype=np.float32))
+            for key, measure in measures.items():
+                values[key].append(measure(x, y).double().cpu().numpy())
+    return {key: np.concatenate(parts) for key, parts in values.items()}
 
 
-def _batches(images: Images, references: Images, batch_size: int) -> Any:
-    import torch
-
-    if batch_size < 1:
-        raise InputError(f"batch size must be at least 1, not {batch_size}.")
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        yield tuple(
-            torch.from_numpy(np.ascontiguousarray(pictures[rows], dtype=np.float32))
-            for pictures in (images, references)
-        )
-
-
-# ------------------------------------------------------------------------------------- with weights
-
-
-def _file(weights: Weights, key: str) -> Path:
-    given = weights.get(key)
-    if given is None:
-        raise _SkippedError(f"skipped: weights missing; give a local file for {key}")
-    if not Path(given).exists():
-        raise _SkippedError(f"skipped: weights missing at {given}")
-    return Path(given)
-
-
-def _package(name: str) -> None:
-    if importlib.util.find_spec(name) is None:
-        raise _SkippedError(f"skipped: package {name.replace('_', '-')} missing")
-
-
-def _lpips(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Load LPIPS: the backbone from a file, the linear heads from torchmetrics.
-
-    The backbone is AlexNet, VGG16 or SqueezeNet 1.1.
-    """
-    from torch import nn
-
-    network = weights.get("lpips")
-    if not isinstance(network, nn.Module):
-        network = _lpips_network(_file(weights, "lpips"))
-    # normalize: from [0, 1] to [-1, 1]
-    return lambda x, y: network(x, y, normalize=True).reshape(-1)
-
-
-def _lpips_network(path: Path) -> torch.nn.Module:
-    from torchmetrics.functional.image.lpips import _NoTrainLpips
-
-    from neurometamer.zoo import read_weights
-
-    weights = read_weights(path)
-    state = {name: value for name, value in weights.items() if name.startswith("features.")}
-    kinds: dict[tuple[int, ...], Any] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
-    first = tuple(state["features.0.weight"].shape) if "features.0.weight" in state else ()
-    kind: Any = "squeeze" if any(".squeeze." in name for name in state) else kinds.get(first)
-    if kind is None:
+def _need_torchmetrics() -> None:
+    if importlib.util.find_spec("torchmetrics") is None:
         raise InputError(
-            f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or "
-            "squeezenet1_1."
+            "metrics of image quality need torchmetrics; run: pip install "
+            "'neurometamer[evaluation]'"
         )
-    # random, so that nothing is downloaded; filled now
-    network = _NoTrainLpips(net=kind, pnet_rand=True)
-    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the position in
-    # torchvision's features
-    filled = {}
-    for name in network.net.state_dict():
-        own_name = re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name)
-        filled[name] = state.get(own_name)
-    if missing := [name for name, value in filled.items() if value is None]:
-        raise InputError(f"{path} lacks {name_ids(missing)} of LPIPS' {kind} backbone.")
-    network.net.load_state_dict(filled)
-    return network.eval()
 
 
-def _clip_iqa(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Load CLIP-IQA: a folder with a CLIP model as transformers saves it, or (model, processor)."""
-    from torchmetrics.functional.multimodal.clip_iqa import (
-        _clip_iqa_compute,
-        _clip_iqa_format_prompts,
-        _clip_iqa_get_anchor_vectors,
-        _clip_iqa_update,
-    )
-
-    given = weights.get("clip_iqa")
-    name = "local"  # any other than "clip_iqa" is a model in transformers' form
-    if isinstance(given, tuple):
-        model, processor = given
-    else:
-        folder = _file(weights, "clip_iqa")
-        _package("transformers")
-        import transformers
-
-        model = transformers.CLIPModel.from_pretrained(folder, local_files_only=True).eval()
-        processor = transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True)
-    prompts, names = _clip_iqa_format_prompts((CLIP_PROMPT,))
-    anchors = _clip_iqa_get_anchor_vectors(name, model, processor, prompts, "cpu")
-
-    def _measure(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        features = _clip_iqa_update(name, x, model, processor, 1.0, "cpu")
-        scores: Any = _clip_iqa_compute(features, anchors, names, format_as_dict=False)
-        return scores.reshape(-1)
-
-    return _measure
+def _chosen_metrics(metrics: Sequence[str] | None) -> list[str]:
+    if metrics is None:
+        return list(METRICS)
+    for key in metrics:
+        if key not in METRICS:
+            raise unknown_name("image metric", key, METRICS)
+    return list(metrics)
 
 
-def _fid(weights: Weights) -> Any:
-    """Load FID: a network from levels (b, 3, h, w) uint8 to features (b, d).
+def image_quality_table(
+    sets: Sequence[MetamerSet],
+    *,
+    metrics: Sequence[str] | None = None,
+    weights: Weights | None = None,
+    run: RunOptions | None = None,
+) -> pd.DataFrame:
+    """Measure every metamer by every metric but FID.
 
-    Instead of a network, the file of torch-fidelity's network can be given.
+    Parameters
+    ----------
+    sets : sequence of MetamerSet
+        What to measure.
+    metrics : sequence of str, optional
+        Keys of `METRICS`.
+    weights : mapping, optional
+        See `image_quality`.
+    run : RunOptions, optional
+        Batch size.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a set × image × metric: the set, id, reference_id, metric, value, photograph_value,
+        the flags of validity, skipped (bool: the metric cannot run, and the value is NaN), and note
+        (why).
+
+    Raises
+    ------
+    InputError
+        When a metric is unknown, images are too small, or a weights file holds something else.
     """
-    from torch import nn
-    from torchmetrics.image.fid import FrechetInceptionDistance
+    run = run or RunOptions()
+    keys = [key for key in _chosen_metrics(metrics) if METRICS[key].needs != "sets"]
+    measures: dict[str, Measure] = {}
+    reasons: dict[str, str] = {}
+    for key in keys:
+        metric = METRICS[key]
+        if metric.measure is not None:
+            measures[key] = metric.measure
+        elif metric.load is not None:
+            try:
+                measures[key] = metric.load(dict(weights or {}))
+            except SkippedError as skipped:
+                reasons[key] = str(skipped)
+    of_single = {key: measures[key] for key in measures if METRICS[key].needs == "image"}
+    parts = []
+    for metamers in sets:
+        values = _measured(metamers.pictures, metamers.references, measures, run)
+        before = _measured(metamers.references, metamers.references, of_single, run)
+        for key in keys:
+            part = metamers.table[["id", "reference_id"]].reset_index(drop=True)
+            for position, (name, text) in enumerate(metamers.label.items()):
+                part.insert(position, name, text)
+            part["metric"] = key
+            part["value"] = np.asarray(values.get(key, np.nan), dtype=float)
+            part["photograph_value"] = np.asarray(before.get(key, np.nan), dtype=float)
+            for flag in FLAGS:
+                part[flag] = metamers.table[flag].array
+            part["skipped"] = key in reasons
+            part["note"] = reasons.get(key, "")
+            parts.append(part)
+    if not parts:
+        columns = [*SET_COLUMNS, "id", "reference_id", "metric", "value", "photograph_value"]
+        return pd.DataFrame(columns=[*columns, *FLAGS, "skipped", "note"])
+    return pd.concat(parts, ignore_index=True)
 
-    given = weights.get("fid")
-    if isinstance(given, nn.Module):
-        return FrechetInceptionDistance(feature=given)
-    path = _file(weights, "fid")
-    _package("torch_fidelity")
-    return FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=str(path))
 
-
-_LOADERS = {"lpips": _lpips, "clip_iqa": _clip_iqa}
-
-# ----------------------------------------------------------------------------------------- all nine
+# --------------------------------------------------------------------------------------- set by set
 
 
 @checked
@@ -369,7 +236,7 @@ def image_quality(
     n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
-    batch_size: int = 4,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Measure how metamers look, each set by each metric.
 
@@ -389,16 +256,16 @@ def image_quality(
         Share of the intervals, in (0, 1).
     seed : int
         Seed of the resamples.
-    batch_size : int
-        Images at once.
+    run : RunOptions, optional
+        Batch size.
 
     Returns
     -------
     pandas.DataFrame
         One row a set × metric × validity: better, arrow, scale, value, low, high, n,
         photograph_value (of the metrics that look at single images: the same of the photographs),
-        pass rates, and note. A metric that cannot run has a row with NaN and ``skipped: …`` as
-        note.
+        pass rates, note, skipped (bool: the metric cannot run; the value is NaN, and note says why)
+        and biased (bool: FID of fewer than 2,049 images).
 
     Raises
     ------
@@ -410,204 +277,114 @@ def image_quality(
     UserWarning
         When FID is taken of fewer than 2,049 images.
     """
-    keys = list(METRICS) if metrics is None else list(metrics)
-    for key in keys:
-        if key not in METRICS:
-            raise unknown_name("image metric", key, METRICS)
+    keys = _chosen_metrics(metrics)
     if not sets:
         raise InputError("no metamers to measure; give at least one set.")
-    _need("torchmetrics", "metrics of image quality")
-    measured = image_quality_table(sets, metrics=keys, weights=weights, batch_size=batch_size)
-    table = measured.drop(columns="photograph_value")
+    _need_torchmetrics()
+    run = run or RunOptions()
+    measured = image_quality_table(sets, metrics=keys, weights=weights, run=run)
     means = summarize(
-        table, ["metric"], "value", n_resamples=n_resamples, confidence=confidence, seed=seed
+        measured.drop(columns=["photograph_value", "skipped", "note"]),
+        ["metric"],
+        "value",
+        n_resamples=n_resamples,
+        confidence=confidence,
+        seed=seed,
     )
     if not means.empty:
-        # add the values of all photographs of a set
-        same = ["set", "members", "stage", "setting", "metric"]
+        # add the values of all photographs of a set, and why a metric has no number
+        same = [*SET_COLUMNS, "metric"]
         photographs = measured.groupby(same, as_index=False)["photograph_value"].mean()
         means = means.merge(photographs, on=same, how="left")
-    if "fid" in keys:
-        fid = [_fid_rows(metamers, dict(weights or {}), batch_size) for metamers in sets]
-        means = pd.concat([means, *fid])
-    about = pd.DataFrame(
+        reasons = measured.groupby("metric")["note"].first()
+        why = means["metric"].map(reasons)
+        means["skipped"] = why != ""
+        both = why + "; " + means["note"]
+        means["note"] = both.str.strip("; ").where(means["skipped"], means["note"])
+        means["n"] = means["n"].where(~means["skipped"], 0)
+        means["biased"] = False
+    for metamers in sets if "fid" in keys else ():
+        means = pd.concat([means, _fid_rows(metamers, dict(weights or {}), run)])
+    described = []
+    for key in keys:
+        metric = METRICS[key]
+        described.append(
+            {
+                "metric": key,
+                "name": metric.name,
+                "better": metric.better,
+                "arrow": metric.arrow,
+                "scale": metric.scale,
+            }
+        )
+    means = means.merge(pd.DataFrame(described), on="metric")
+    means = means.drop(columns=["sd", "n_averaged"], errors="ignore")
+    names = [" · ".join(metamers.label.values()) for metamers in sets]
+    labels = means[list(SET_COLUMNS)].agg(" · ".join, axis=1)
+    ranks = pd.DataFrame(
         {
-            "metric": keys,
-            "name": [METRICS[key].name for key in keys],
-            "better": [METRICS[key].better for key in keys],
-            "arrow": [METRICS[key].arrow for key in keys],
-            "scale": [METRICS[key].scale for key in keys],
+            "set": labels.map(names.index),
+            "metric": means["metric"].map(keys.index),
         }
     )
-    means = means.merge(about, on="metric").drop(columns=["sd", "n_averaged"], errors="ignore")
-    names = [" · ".join(metamers.label.values()) for metamers in sets]
-    labels = means[["set", "members", "stage", "setting"]].agg(" · ".join, axis=1)
-    ranks = pd.DataFrame(
-        {"set": labels.map(names.index), "metric": means["metric"].map(keys.index)}
-    )
     order = ranks.sort_values(["set", "metric"], kind="stable").index
-    return _with_skips(means.loc[order].reset_index(drop=True), measured)
+    return means.loc[order].reset_index(drop=True)
 
 
-def image_quality_table(
-    sets: Sequence[MetamerSet],
-    *,
-    metrics: Sequence[str] | None = None,
-    weights: Weights | None = None,
-    batch_size: int = 4,
-) -> pd.DataFrame:
-    """Measure every metamer by every metric but FID.
-
-    Parameters
-    ----------
-    sets : sequence of MetamerSet
-        What to measure.
-    metrics : sequence of str, optional
-        Keys of `METRICS`.
-    weights : mapping, optional
-        See `image_quality`.
-    batch_size : int
-        Images at once.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a set × image × metric: the set, id, reference_id, metric, value, photograph_value,
-        the flags of validity, and ``why_not`` (``skipped: …``, the value being NaN).
-
-    Raises
-    ------
-    InputError
-        When images are too small or a weights file holds something else.
-    """
-    chosen = METRICS if metrics is None else metrics
-    keys = [key for key in chosen if METRICS[key].needs != "sets"]
-    free = [key for key in keys if not METRICS[key].weights]
-    networks: dict[str, Callable[..., Any]] = {}
-    reasons: dict[str, str] = {}
-    for key in keys:
-        if METRICS[key].weights:
-            try:
-                networks[key] = _LOADERS[key](dict(weights or {}))
-            except _SkippedError as skipped:
-                reasons[key] = str(skipped)
-    alone = [key for key in keys if METRICS[key].needs == "image"]
-    parts = []
-    for metamers in sets:
-        pictures, references = metamers.pictures, metamers.references
-        values = _measure_all(pictures, references, free, networks, batch_size)
-        free_alone = [key for key in free if key in alone]
-        networks_alone = {key: networks[key] for key in alone if key in networks}
-        before = _measure_all(references, references, free_alone, networks_alone, batch_size)
-        for key in keys:
-            part = metamers.table[["id", "reference_id"]].reset_index(drop=True)
-            for position, (name, text) in enumerate(metamers.label.items()):
-                part.insert(position, name, text)
-            part["metric"] = key
-            part["value"] = np.asarray(values.get(key, np.nan), dtype=float)
-            part["photograph_value"] = np.asarray(before.get(key, np.nan), dtype=float)
-            for flag in FLAGS:
-                part[flag] = metamers.table[flag].array
-            part["why_not"] = reasons.get(key, "")
-            parts.append(part)
-    columns = [
-        "set",
-        "members",
-        "stage",
-        "setting",
-        "id",
-        "reference_id",
-        "metric",
-        "value",
-        "photograph_value",
-    ]
-    if not parts:
-        return pd.DataFrame(columns=[*columns, *FLAGS, "why_not"])
-    return pd.concat(parts, ignore_index=True)
-
-
-def _measure_all(
-    images: Images,
-    references: Images,
-    free: Sequence[str],
-    networks: Mapping[str, Callable[..., Any]],
-    batch_size: int,
-) -> dict[str, Any]:
-    """Measure images by metrics without weights and by networks: key to (n,) values."""
-    import torch
-
-    values: dict[str, Any] = dict(measure_images(images, references, free, batch_size=batch_size))
-    for key, measure in networks.items():
-        with torch.inference_mode():
-            parts = [
-                measure(x, y).double().cpu().numpy()
-                for x, y in _batches(images, references, batch_size)
-            ]
-        values[key] = np.concatenate(parts)
-    return values
-
-
-def _with_skips(means: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Add to the notes why a metric has no number."""
-    skipped = measured.loc[measured["why_not"] != "", ["metric", "why_not"]].drop_duplicates()
-    reason_of = dict(zip(skipped["metric"], skipped["why_not"], strict=True))
-    reasons = [reason_of.get(metric, "") for metric in means["metric"]]
-    notes = ["; ".join(filter(None, pair)) for pair in zip(reasons, means["note"], strict=True)]
-    is_skipped = np.array(reasons, dtype=object) != ""
-    return means.assign(note=notes, n=np.where(is_skipped, 0, means["n"]))
-
-
-def _fid_rows(metamers: MetamerSet, weights: Weights, batch_size: int) -> pd.DataFrame:
+def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.DataFrame:
     """Compare photographs and metamers of one set, valid and failed apart."""
     rates = pass_rates(metamers.table)
     rows = []
     for state in reported_states(metamers.states):
         in_state = np.flatnonzero(metamers.states == state)
-        value, note = np.nan, no_valid_note(rates)
+        value = np.nan
+        note = no_valid_note(rates)
+        skipped = is_biased = False
         if len(in_state):
-            value, note = _fid_of(metamers, in_state, weights, batch_size)
-        n = len(in_state) if np.isfinite(value) else 0
+            note = ""
+            try:
+                value = _fid_value(metamers, in_state, weights, run)
+                is_biased = len(in_state) < FID_ENOUGH
+            except SkippedError as reason:
+                skipped = True
+                note = str(reason)
+        if is_biased:
+            note = f"{len(in_state)} images, fewer than {FID_ENOUGH}: FID is biased"
+            warnings.warn(
+                f"{metamers.name}, {metamers.stage}: {note}; compare only sets of one size.",
+                UserWarning,
+                stacklevel=3,
+            )
         rows.append(
             {
                 **metamers.label,
                 "metric": "fid",
                 "validity": state,
-                "n": n,
+                "n": len(in_state) if np.isfinite(value) else 0,
                 "value": value,
                 "low": np.nan,
                 "high": np.nan,
                 **rates,
                 "note": note,
                 "photograph_value": np.nan,
+                "skipped": skipped,
+                "biased": is_biased,
             }
         )
     return pd.DataFrame(rows)
 
 
-def _fid_of(
-    metamers: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int
-) -> tuple[float, str]:
+def _fid_value(metamers: MetamerSet, rows: np.ndarray, weights: Weights, run: RunOptions) -> float:
     import torch
 
-    from stimuli_gen.stimuli import to_8bit
-
-    try:
-        metric = _fid(weights)
-    except _SkippedError as skipped:
-        return np.nan, str(skipped)
+    metric = load_fid(weights)
     if len(rows) < 2:
-        return np.nan, "skipped: FID needs at least 2 images"
-    note = ""
-    if len(rows) < FID_ENOUGH:
-        note = f"{len(rows)} images, fewer than {FID_ENOUGH}: FID is biased"
-        warnings.warn(
-            f"{metamers.name}, {metamers.stage}: {note}; compare only sets of one size.",
-            UserWarning,
-            stacklevel=4,
-        )
+        raise SkippedError("skipped: FID needs at least 2 images")
     with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            metric.update(torch.from_numpy(to_8bit(metamers.references[part])), real=True)
-            metric.update(torch.from_numpy(to_8bit(metamers.pictures[part])), real=False)
-        return float(metric.compute()), note
+        for start in range(0, len(rows), run.batch_size):
+            part = rows[start : start + run.batch_size]
+            references = to_8bit(metamers.references[part])
+            pictures = to_8bit(metamers.pictures[part])
+            metric.update(torch.from_numpy(references), real=True)
+            metric.update(torch.from_numpy(pictures), real=False)
+        return float(metric.compute())

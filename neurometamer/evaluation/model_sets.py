@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,13 @@ from neurometamer.resume import (
     write_record,
     writes_into,
 )
-from neurometamer.stats.intervals import correct_p
+from neurometamer.run_options import RunOptions
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import file_name, read_table, write_table, written_files
+from neurometamer.zoo import load_model
+from stimuli_gen.stimuli import write_pictures, write_records
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -119,10 +123,14 @@ def random_sets(
     (['set000', 'set001', 'set002'], 3)
     """
     names = list(names)
-    if again := duplicates(names):
-        raise InputError(f"networks named more than once: {name_ids(again)}.")
-    if wrong := [name for name in names if JOINT in name]:
-        raise InputError(f"a network's name must not hold '{JOINT}': {name_ids(wrong)}.")
+    again = duplicates(names)
+    if again:
+        raise InputError(f"networks named more than once: {name_ids(again)}; name each once.")
+    wrong = [name for name in names if JOINT in name]
+    if wrong:
+        raise InputError(
+            f"a network's name must not hold '{JOINT}': {name_ids(wrong)}; name it otherwise."
+        )
     low, high = sizes
     if not 1 <= low <= high <= len(names) or n_sets < 1:
         raise InputError(
@@ -130,22 +138,26 @@ def random_sets(
             "the range."
         )
     random = generator(seed, "model sets")
-    drawn: dict[tuple[int, ...], None] = {}
+    drawn: list[tuple[int, ...]] = []
     misses = 0
     while len(drawn) < n_sets and misses < _TRIES:
-        chosen = random.choice(len(names), size=int(random.integers(low, high + 1)), replace=False)
-        before = len(drawn)
-        drawn[tuple(sorted(chosen.tolist()))] = None
-        misses = misses + 1 if len(drawn) == before else 0
+        size = int(random.integers(low, high + 1))
+        chosen = random.choice(len(names), size=size, replace=False)
+        members = tuple(sorted(chosen.tolist()))
+        if members in drawn:
+            misses += 1
+        else:
+            drawn.append(members)
+            misses = 0
     if len(drawn) < n_sets:
         raise InputError(
             f"only {len(drawn)} different sets of {low} to {high} of {len(names)} networks were "
-            "found."
+            f"found, not {n_sets}; ask for fewer, or for other sizes."
         )
     rows = []
-    for number, indices in enumerate(drawn):
-        members = JOINT.join(names[i] for i in indices)
-        rows.append({"set": f"set{number:03d}", "members": members, "size": len(indices)})
+    for number, members in enumerate(drawn):
+        joined = JOINT.join(names[position] for position in members)
+        rows.append({"set": f"set{number:03d}", "members": joined, "size": len(members)})
     return pd.DataFrame(rows)
 
 
@@ -163,10 +175,12 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
         Sets × networks, bool; networks in order of first appearance.
     """
     members = [str(joined).split(JOINT) for joined in sets["members"]]
-    names = list(dict.fromkeys(itertools.chain.from_iterable(members)))
-    rows = [np.isin(names, own) for own in members]
+    everyone = itertools.chain.from_iterable(members)
+    names = list(dict.fromkeys(everyone))
     shape = (len(members), len(names))
-    values = np.array(rows, dtype=bool).reshape(shape)
+    values = np.zeros(shape, dtype=bool)
+    for row, own in enumerate(members):
+        values[row] = np.isin(names, own)
     return pd.DataFrame(values, index=sets["set"].tolist(), columns=names)
 
 
@@ -229,23 +243,26 @@ def plan_sets(
 
     make_recipe(preset, options)
     folder = Path(folder)
-    recipe = {
-        "stage": stage,
-        "preset": preset,
-        "seed": seed,
-        "references": references,
-        "options": dict(options),
-    }
-    rows = sets.to_dict("records")
-    jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in rows]
-    for job in jobs:
+    jobs = []
+    for row in sets.to_dict("records"):
+        job = {
+            **row,
+            "members": row["members"].split(JOINT),
+            "stage": stage,
+            "preset": preset,
+            "seed": seed,
+            "references": references,
+            "options": dict(options),
+        }
         path = folder / file_name(job["set"]) / "job.json"
         known = _read_state(path)
         if known and digest(known) != digest(job):
             raise InputError(f"{path} is another job; choose another folder, or plan as before.")
+        jobs.append(job)
     if (folder / "jobs.csv").is_file():
         there = set(read_table(folder / "jobs.csv", ["set"])["set"])
-        if extra := sorted(there - set(sets["set"])):
+        extra = sorted(there - set(sets["set"]))
+        if extra:
             raise InputError(
                 f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder."
             )
@@ -276,9 +293,13 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
-    states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
-    table = pd.DataFrame(states, columns=["state", "reason"], index=jobs.index)
-    return jobs.assign(state=table["state"], reason=table["reason"])
+    states = []
+    reasons = []
+    for name in jobs["set"].astype(str):
+        state, reason = _state_of(folder / file_name(name))
+        states.append(state)
+        reasons.append(reason)
+    return jobs.assign(state=states, reason=reasons)
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -319,8 +340,7 @@ def run_sets(
     load: Callable[[str], StagedModel] | None = None,
     nulls: Sequence[NullDistribution] = (),
     share: tuple[int, int] = (1, 1),
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Make the metamers of all jobs that are not done; the same call goes on after an interruption.
 
@@ -340,10 +360,8 @@ def run_sets(
     share : tuple of int
         (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a
         folder.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Called with (jobs done, jobs) of the share.
+    run : RunOptions, optional
+        Batch size and progress, which is called with the jobs of the share that are done, and all.
 
     Returns
     -------
@@ -373,22 +391,21 @@ def run_sets(
     >>> run_sets(folder, photographs, load=load)["state"].tolist()
     ['done']
     """
-    from neurometamer.zoo import load_model
-
+    run = run or RunOptions()
     part, parts = share
     if not 1 <= part <= parts:
         raise InputError(f"share {part}/{parts} is none; give i/n with i from 1 to n.")
     folder = Path(folder)
     jobs = job_states(folder).iloc[part - 1 :: parts]
-    made = int((jobs["state"] == "done").sum())
+    n_made = int((jobs["state"] == "done").sum())
     for name in jobs.loc[jobs["state"] != "done", "set"]:
         job = read_record(folder / name / "job.json")
         if job["references"] and job["references"] != references.digest:
             raise InputError(f"{folder / name} was planned for other photographs; give those.")
         with alone_in(folder / name):
-            made += _run_job(job, folder / name, references, load or load_model, nulls, batch_size)
-        if progress is not None:
-            progress(made, len(jobs))
+            n_made += _run_job(job, folder / name, references, load or load_model, nulls, run)
+        if run.progress is not None:
+            run.progress(n_made, len(jobs))
     return job_states(folder)
 
 
@@ -398,7 +415,7 @@ def _run_job(
     references: StimulusSet,
     load: Callable[[str], StagedModel],
     nulls: Sequence[NullDistribution],
-    batch_size: int,
+    run: RunOptions,
 ) -> bool:
     """Make the metamers of a job unless another process has made them meanwhile.
 
@@ -408,16 +425,18 @@ def _run_job(
         return True
     try:
         with written_files() as written:
-            _make(job, folder, references, load, nulls, batch_size)
+            _make(job, folder, references, load, nulls, run)
     except FolderInUse:
         raise
     except InputError as error:
         write_record(folder / "state.json", {"state": "failed", "reason": str(error)})
         return False
     # the finished pieces beside the files of a set have checksums of their own
-    names = sorted({path.relative_to(folder) for path in written})
-    own = [name for name in names if name.parts[0] != PIECES]
-    digests = {name.as_posix(): digest_file(folder / name) for name in own}
+    digests = {}
+    for path in sorted(set(written)):
+        name = path.relative_to(folder)
+        if name.parts[0] != PIECES:
+            digests[name.as_posix()] = digest_file(path)
     write_record(folder / "state.json", {"state": "done", "reason": "", "files": digests})
     return True
 
@@ -428,12 +447,12 @@ def _make(
     references: StimulusSet,
     load: Callable[[str], StagedModel],
     nulls: Sequence[NullDistribution],
-    batch_size: int,
+    run: RunOptions,
 ) -> None:
+    """Make the metamers of a job, and write them into its folder."""
     from stimuli_gen.criteria import judged_at
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
-    from stimuli_gen.stimuli import write_pictures, write_records
 
     networks = [load(name) for name in job["members"]]
     matched = judged_at(networks, match_stages(networks, job["stage"]))
@@ -447,13 +466,13 @@ def _make(
         stage=job["stage"],
         preset=job["preset"],
         seed=job["seed"],
-        batch_size=batch_size,
         nulls=own,
-        resume=folder / PIECES,
+        run=replace(run, resume=folder / PIECES, progress=None),
         **job["options"],
     )
     write_pictures(stimuli, folder)
-    write_records(confirm_metamers(networks, stimuli, references, folder, nulls=own), folder)
+    confirmed = confirm_metamers(networks, stimuli, references, folder, nulls=own)
+    write_records(confirmed, folder)
 
 
 # --------------------------------------------------------------------------------------- statistics
@@ -533,36 +552,52 @@ def set_scores(
         raise unknown_name("way to rate sets", raters, RATERS)
     if validity not in STATES:
         raise unknown_name("validity", validity, STATES)
-    if len(hits[["stage", "setting"]].drop_duplicates()) > 1:
-        raise InputError("the sets are of several stages or settings; score one at a time.")
+    places = hits[["stage", "setting"]].drop_duplicates()
+    if len(places) > 1:
+        words = places.agg(" ".join, axis=1)
+        raise InputError(
+            f"the sets are of several stages or settings ({name_ids(words)}); score one at a time."
+        )
     rows = hits[hits["ways"] == ways]
+    took_part = rows["took_part"].astype(bool)
     if raters == "others":
-        rows = rows[~rows["took_part"].astype(bool)]
+        rows = rows[~took_part]
     else:
         _check_held_out(rows, held_out)
         rows = rows[rows["evaluator"].isin(list(held_out))]
-    rows = rows[rows["rule"] == rows["rule"].iloc[0]] if len(rows) else rows
-    rows = rows.assign(state=states_of(rows["valid"]))
+    if len(rows):
+        rows = rows[rows["rule"] == rows["rule"].iloc[0]]
+    in_state = states_of(rows["valid"]) == validity
+    by_set = rows[in_state].groupby("set")
+    scores = pd.DataFrame(
+        {
+            "score": by_set["hit"].mean(),
+            "n": by_set["reference_id"].nunique(),
+            "n_raters": by_set["evaluator"].nunique(),
+        }
+    )
     sets = hits[["set", "members"]].drop_duplicates()
-    sets = sets.assign(size=sets["members"].str.count(re.escape(JOINT)) + 1)
-    part = rows[rows["state"] == validity].groupby("set")
-    counts = {"n": part["reference_id"].nunique(), "n_raters": part["evaluator"].nunique()}
-    scores = pd.DataFrame({"score": part["hit"].mean(), **counts}).reset_index()
-    table = sets.merge(scores, on="set", how="left")
-    return table.assign(**{name: table[name].fillna(0).astype(int) for name in counts})
+    n_joints = sets["members"].str.count(re.escape(JOINT))
+    table = sets.assign(size=n_joints + 1).merge(scores.reset_index(), on="set", how="left")
+    for name in ("n", "n_raters"):
+        table[name] = table[name].fillna(0).astype(int)
+    return table
 
 
 def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
-    if len(set(held_out)) < 2:
+    named = set(held_out)
+    if len(named) < 2:
         raise InputError(
-            f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators "
+            f"{len(named)} held-out evaluator(s); at least 2 are needed. Name evaluators "
             "that are in no set, or let all networks but a set's own rate it (raters='others')."
         )
+    known = list(dict.fromkeys(hits["evaluator"]))
     for name in held_out:
-        if name not in set(hits["evaluator"]):
-            raise unknown_name("evaluator", name, dict.fromkeys(hits["evaluator"]))
-    rows = hits[hits["evaluator"].isin(list(held_out))]
-    if taken := sorted(set(rows.loc[rows["took_part"].astype(bool), "evaluator"])):
+        if name not in known:
+            raise unknown_name("evaluator", name, known)
+    took_part = hits.loc[hits["took_part"].astype(bool), "evaluator"]
+    taken = sorted(named & set(took_part))
+    if taken:
         raise InputError(
             f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others, or use "
             "raters='others'."
@@ -619,24 +654,25 @@ def difference_in_means(
     """
     if n_permutations < 0:
         raise InputError(f"n_permutations is {n_permutations}; give 0 or more.")
-    usable = scores[np.isfinite(scores["score"].astype(float))]
-    if len(usable) < 4:
-        raise InputError(f"{len(usable)} set(s) have a score; differences need at least 4.")
+    is_scored = np.isfinite(scores["score"].astype(float))
+    usable = scores[is_scored]
+    n = len(usable)
+    if n < 4:
+        raise InputError(f"{n} set(s) have a score; differences need at least 4.")
     members = membership(usable)
-    x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
-    n = len(y)
-    observed = _differences(np.ones((1, n)), y[None], x)[0]
+    x = members.to_numpy(dtype=float)
+    y = usable["score"].to_numpy(dtype=float)
+    once = np.ones((1, n))
+    observed = _differences(once, y[None], x)[0]
     random = generator(seed, "shuffle scores", n)
-    shuffled = random.permuted(np.tile(y, (n_permutations, 1)), axis=1)
-    null = _differences(np.ones((1, n)), shuffled, x)
-    reached = (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)
-    p = p_from_count(reached, n_permutations)
+    copies = np.tile(y, (n_permutations, 1))
+    null = _differences(once, random.permuted(copies, axis=1), x)
+    n_reached = (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)
+    p = p_from_count(n_reached, n_permutations)
+    p = np.where(np.isfinite(observed), p, np.nan)
     counts = bootstrap_counts(n, n_resamples, seed).astype(float)
     low, high = percentile_interval(_differences(counts, y[None], x), confidence)
-    p = np.where(np.isfinite(observed), p, np.nan)
     appearances = x.sum(axis=0)
-    with np.errstate(divide="ignore"):
-        se = y.std(ddof=1) * np.sqrt(1 / appearances + 1 / (n - appearances))
     return pd.DataFrame(
         {
             "network": members.columns,
@@ -644,7 +680,7 @@ def difference_in_means(
             "difference": observed,
             "low": low,
             "high": high,
-            "se": se,
+            "se": _difference_se(y.std(ddof=1), appearances, n),
             "p": p,
             "p_bonferroni": correct_p(p, "bonferroni"),
             "p_fdr": correct_p(p, "fdr"),
@@ -654,15 +690,25 @@ def difference_in_means(
     )
 
 
+def _difference_se(sd: float, appearances: np.ndarray, n_sets: int) -> np.ndarray:
+    """Compute the standard error of a difference between the sets with a network and the others."""
+    n_others = n_sets - appearances
+    with np.errstate(divide="ignore"):
+        inverse = 1 / appearances + 1 / n_others
+    return sd * np.sqrt(inverse)
+
+
 def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Compute the mean with minus the mean without each network.
 
     Weights are (m or 1, n), scores (m or 1, n), membership (n, networks).
     """
     weighted = weights * y
-    inside, outside = weights @ x, weights @ (1 - x)
+    absent = 1 - x
     with np.errstate(divide="ignore", invalid="ignore"):
-        return weighted @ x / inside - weighted @ (1 - x) / outside
+        inside = weighted @ x / (weights @ x)
+        outside = weighted @ absent / (weights @ absent)
+        return inside - outside
 
 
 @checked_with(tables={"scores": _SCORES})
@@ -704,32 +750,37 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     """
     from scipy import stats
 
-    usable = scores[np.isfinite(scores["score"].astype(float))]
+    is_scored = np.isfinite(scores["score"].astype(float))
+    usable = scores[is_scored]
     members = membership(usable)
-    x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
-    k = x.shape[1]
+    x = members.to_numpy(dtype=float)
+    y = usable["score"].to_numpy(dtype=float)
+    n_networks = x.shape[1]
     size = x.sum(axis=1)
     # the last effect is minus the sum of the others
-    contrasts = np.vstack([np.eye(k - 1), -np.ones((1, k - 1))])
+    contrasts = np.vstack([np.eye(n_networks - 1), -np.ones((1, n_networks - 1))])
     design = np.column_stack([np.ones(len(y)), size - size.mean(), x @ contrasts])
     df = len(y) - design.shape[1]
     if df < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         raise InputError(
-            f"{len(y)} sets cannot tell {k} networks and the size apart; draw more sets, of "
-            "several sizes."
+            f"{len(y)} sets cannot tell {n_networks} networks and the size apart; draw more sets, "
+            "of several sizes."
         )
     inverse = np.linalg.inv(design.T @ design)
     fitted = inverse @ design.T @ y
-    variance = np.square(y - design @ fitted).sum() / df
-    back = np.zeros((k + 2, k + 1))
+    squares = np.square(y - design @ fitted)
+    variance = squares.sum() / df
+    n_terms = n_networks + 2
+    back = np.zeros((n_terms, n_terms - 1))
     back[:2, :2] = np.eye(2)
     back[2:, 2:] = contrasts
     estimate = back @ fitted
-    se = np.sqrt(np.diag(back @ inverse @ back.T) * variance)
-    t = np.divide(estimate, se, out=np.full(k + 2, np.nan), where=se > 0)
+    covariance = back @ inverse @ back.T
+    se = np.sqrt(np.diag(covariance) * variance)
+    t = np.divide(estimate, se, out=np.full(n_terms, np.nan), where=se > 0)
     half = stats.t.ppf((1 + confidence) / 2, df) * se
     p = 2 * stats.t.sf(np.abs(t), df)
-    networks = np.r_[np.nan, np.nan, p[2:]]
+    p_networks = np.r_[np.nan, np.nan, p[2:]]
     return pd.DataFrame(
         {
             "term": ["(intercept)", "size", *members.columns],
@@ -739,8 +790,8 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
             "p": p,
             "low": estimate - half,
             "high": estimate + half,
-            "p_bonferroni": correct_p(networks, "bonferroni"),
-            "p_fdr": correct_p(networks, "fdr"),
+            "p_bonferroni": correct_p(p_networks, "bonferroni"),
+            "p_fdr": correct_p(p_networks, "fdr"),
             "df": df,
         }
     )
@@ -788,28 +839,30 @@ def check_difference_table(
     """
     from scipy.stats import norm
 
-    need_columns(
-        table,
-        ("network", "appearances", "difference"),
-        "the table",
-        "Copy it with one row a network.",
-    )
-    a = table["appearances"].to_numpy(dtype=float)
-    if wrong := table.loc[(a <= 0) | (a >= n_sets), "network"].tolist():
+    columns = ("network", "appearances", "difference")
+    need_columns(table, columns, "the table", "Copy it with one row a network.")
+    appearances = table["appearances"].to_numpy(dtype=float)
+    is_wrong = (appearances <= 0) | (appearances >= n_sets)
+    if is_wrong.any():
+        wrong = table.loc[is_wrong, "network"]
         raise InputError(
             f"no difference can be taken for networks in no set or in all {n_sets}: "
-            f"{name_ids(wrong)}."
+            f"{name_ids(wrong)}; leave them out."
         )
-    se = sd * np.sqrt(1 / a + 1 / (n_sets - a))
+    se = _difference_se(sd, appearances, n_sets)
     z = table["difference"].to_numpy(dtype=float) / se
-    limit = float(norm.isf(0.025 / len(table)))
+    alone = float(norm.isf(0.025))
+    corrected = float(norm.isf(0.025 / len(table)))
     rows = table.assign(
-        se=se, z=z, exceeds=np.abs(z) > norm.isf(0.025), exceeds_bonferroni=np.abs(z) > limit
+        se=se,
+        z=z,
+        exceeds=np.abs(z) > alone,
+        exceeds_bonferroni=np.abs(z) > corrected,
     )
     totals = {
         "n_networks": len(table),
-        "appearances": int(a.sum()),
-        "mean_size": float(a.sum() / n_sets),
+        "appearances": int(appearances.sum()),
+        "mean_size": float(appearances.sum() / n_sets),
         "expected_size": sum(sizes) / 2,
         "n_negative": int((table["difference"] < 0).sum()),
         "n_exceeding": int(rows["exceeds"].sum()),

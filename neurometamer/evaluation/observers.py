@@ -1,14 +1,14 @@
 """Networks as observers of each other's metamers: all others evaluate those of one network.
 
-Each generator's metamers are shown to every judge; what the generator says of its own metamers is
-marked and never in a mean ("cross-validated"). Generators that differ in two factors of two levels,
-such as training (standard or blur) and color (RGB or grayscale), give the main effects and the
-interaction, tested over photographs and over generators. Judges are held fixed throughout: no p
-value or interval says anything of networks that did not judge.
+Each generator's metamers are shown to every evaluator; what the generator says of its own metamers
+is marked and never in a mean ("cross-validated"). Generators that differ in two factors of two
+levels, such as training (standard or blur) and color (RGB or grayscale), give the main effects and
+the interaction, tested over photographs and over generators. Evaluators are held fixed throughout:
+no p value or interval says anything of networks that did not evaluate.
 
-A grayscale view of a network (`stimuli_gen.greyscale_view`) is a network of its own here. As a
-judge of the network it is a view of, it shares its weights: leave it out by naming the judges where
-that matters.
+A grayscale view of a network (`stimuli_gen.greyscale_view`) is a network of its own here. It
+shares the weights of the network that it is a view of: where that matters, leave it out by naming
+the evaluators.
 
 References
 ----------
@@ -21,14 +21,14 @@ are ours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
+from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.evaluation.model_sets import JOINT
 from neurometamer.evaluation.sets import (
     FLAGS,
@@ -43,23 +43,25 @@ from neurometamer.evaluation.sets import (
 from neurometamer.evaluation.two_by_two import (
     CONTRASTS,
     NO_TEST,
+    Design,
     PermutationTest,
+    read_design,
     relabel,
     sign_flips,
     spread_interval,
 )
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
 """Columns that are never averaged over."""
-JUDGES = ("others", "outside")
+EVALUATORS = ("others", "outside")
 """Who evaluates: everybody but the generator, or only networks that generated nothing.
 
 The second are the same for all generators.
 """
 UNITS = ("images", "generators")
-ALL_JUDGES = "all judges"
+ALL_EVALUATORS = "all evaluators"
 _NEEDED = (
     "set",
     "members",
@@ -72,7 +74,7 @@ _NEEDED = (
     "hit",
     *FLAGS,
 )
-_MEASURES = ("judge", "judge_weights", "trained", "took_part", "target", "ways", "rule")
+_MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", "ways", "rule")
 _LEVEL = 0.05
 
 # --------------------------------------------------------------------------------------- the matrix
@@ -82,26 +84,26 @@ _LEVEL = 0.05
 def observer_matrix(
     hits: pd.DataFrame,
     *,
-    judges: str | Sequence[str] = "others",
+    evaluators: str | Sequence[str] = "others",
     include_untrained: bool = False,
     n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Tabulate how often each judge recognizes each network's metamers.
+    """Tabulate how often each evaluator recognizes each network's metamers.
 
     Parameters
     ----------
     hits : pandas.DataFrame
         From `neurometamer.evaluation.recognizability.recognition_table`, of metamers of single
         networks. Rows in any order.
-    judges : {"others", "outside"} or sequence of str
-        See `JUDGES`; or the names of the judges. A generator's judgment of its own metamers has a
-        row with ``self`` where it is among them.
+    evaluators : {"others", "outside"} or sequence of str
+        See `EVALUATORS`; or the names of the evaluators. Where a generator is among them, the row
+        of its own metamers has ``self``.
     include_untrained : bool
-        Keep judges with random weights.
+        Keep evaluators with random weights.
     n_resamples : int
-        Resamples of photographs, shared by all judges of a generator; 0 for none.
+        Resamples of photographs, shared by all evaluators of a generator; 0 for none.
     confidence : float
         Share of the intervals, in (0, 1).
     seed : int
@@ -110,19 +112,20 @@ def observer_matrix(
     Returns
     -------
     pandas.DataFrame
-        One row a generator × judge × stage × setting × target × ways × rule × validity: generator,
-        judge, stage, setting, set, target, ways, rule, validity, value (share recognized, 0 to 1),
-        low, high, n (images), self, judge_weights, trained, n_averaged, the pass rates of the
-        generator's metamers (`neurometamer.evaluation.sets.pass_rates`), and note. Failed metamers
-        and those that nobody judged have rows of their own; a generator without a valid metamer has
-        rows with n = 0 and a note. The judge ``mean of judges`` is the mean over them without
-        ``self`` (it needs two). Ordered by stage, setting, generator, validity and judge.
+        One row a generator × evaluator × stage × setting × target × ways × rule × validity:
+        generator, evaluator, stage, setting, set, target, ways, rule, validity, value (share
+        recognized, 0 to 1), low, high, n (images), self, evaluator_weights, trained, n_averaged,
+        the pass rates of the generator's metamers (`neurometamer.evaluation.sets.pass_rates`), and
+        note. Failed metamers and those not judged have rows of their own; a generator without a
+        valid metamer has rows with n = 0 and a note. The evaluator ``mean of evaluators`` is the
+        mean over them without ``self`` (it needs two). Ordered by stage, setting, generator,
+        validity and evaluator.
 
     Raises
     ------
     InputError
         When the table lacks columns, metamers are of several networks together, a network has two
-        sets of one stage and setting, no judge is left, or a judge or a number is wrong.
+        sets of one stage and setting, no evaluator is left, or an evaluator or a number is wrong.
 
     Examples
     --------
@@ -146,32 +149,34 @@ def observer_matrix(
     ...     hit=hits["members"].str.startswith("blur").astype(float),
     ... )
     >>> table = observer_matrix(hits, n_resamples=0)
-    >>> table.loc[table["judge"] == "vgg", ["generator", "value"]].values.tolist()
+    >>> table.loc[table["evaluator"] == "vgg", ["generator", "value"]].values.tolist()
     [['blur-gray', 1.0], ['blur-rgb', 1.0], ['sharp-gray', 0.0], ['sharp-rgb', 0.0]]
     """
-    table = _judged(hits, judges, include_untrained)
+    table = _checked_hits(hits, evaluators, include_untrained)
     everyone = set(table["members"])
     table = table[table["chosen"]]
     if lost := sorted(everyone - set(table["members"])):
-        raise InputError(f"no judge is left for the metamers of {name_ids(lost)}; choose others.")
+        raise InputError(
+            f"no evaluator is left for the metamers of {name_ids(lost)}; choose others."
+        )
     means = summarize(
         table.assign(counted=~table["took_part"]),
         _MEASURES,
         "hit",
-        average="judge",
+        average="evaluator",
         counted="counted",
         n_resamples=n_resamples,
         confidence=confidence,
         seed=seed,
     )
-    over_judges = means["judge"] == "mean of judges"
-    means["judge_weights"] = means["judge_weights"].where(~over_judges, "")
+    over_evaluators = means["evaluator"] == "mean of evaluators"
+    means["evaluator_weights"] = means["evaluator_weights"].where(~over_evaluators, "")
     means["trained"] = means["trained"].astype("boolean")
     means["self"] = means["took_part"].astype("boolean").fillna(False).astype(bool)
     means = means.rename(columns={"members": "generator"}).drop(columns=["took_part", "sd"])
     first = [
         "generator",
-        "judge",
+        "evaluator",
         "stage",
         "setting",
         "set",
@@ -184,15 +189,15 @@ def observer_matrix(
         "high",
         "n",
         "self",
-        "judge_weights",
+        "evaluator_weights",
         "trained",
         "n_averaged",
     ]
     return means[[*first, *means.columns.drop(first)]]
 
 
-def _judged(
-    hits: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool
+def _checked_hits(
+    hits: pd.DataFrame, evaluators: str | Sequence[str], include_untrained: bool
 ) -> pd.DataFrame:
     """Check the table, mark the chosen evaluators, and sort the rows.
 
@@ -201,12 +206,36 @@ def _judged(
     need_columns(hits, _NEEDED, "the table of hits", "Make it with recognition_table.")
     if hits.empty:
         raise InputError("the table of hits has no rows; give at least one set and evaluator.")
-    names = {"evaluator": "judge", "evaluator_weights": "judge_weights"}
-    table = hits[list(_NEEDED)].rename(columns=names)
-    table = table.assign(members=table["members"].fillna(""), fewer=-table["ways"].astype(int))
+    table = hits[list(_NEEDED)]
+    table = table.assign(
+        members=table["members"].fillna(""),
+        fewer=-table["ways"].astype(int),
+    )
     table = table.astype({"trained": bool, "took_part": bool})
-    _check_sets(table)
-    table["chosen"] = table["judge"].isin(_chosen(table, judges, include_untrained))
+    sets = table[["set", "members", "stage", "setting"]].drop_duplicates()
+    is_joint = sets["members"].str.contains(JOINT, regex=False)
+    if is_joint.any():
+        wrong = sets.loc[is_joint, "set"].unique()
+        raise InputError(
+            f"metamers of several networks together: {name_ids(wrong)}; evaluators see those of "
+            "single networks here. Leave such sets out: hits[~hits['members'].str.contains("
+            f"'{JOINT}', regex=False)]."
+        )
+    is_unknown = sets["members"] == ""
+    if is_unknown.any():
+        wrong = sets.loc[is_unknown, "set"].unique()
+        raise InputError(
+            f"metamers of an unknown network: {name_ids(wrong)}; name it (metamer_set(members=))."
+        )
+    again = table[["members", *CONTEXT, "evaluator", "reference_id"]].duplicated()
+    if again.any():
+        row = table[again].iloc[0]
+        raise InputError(
+            f"'{row['evaluator']}' saw several metamers of '{row['members']}' of the photograph "
+            f"'{row['reference_id']}' at one stage and setting ({row['stage']}, {row['setting']}); "
+            "give one set."
+        )
+    table["chosen"] = table["evaluator"].isin(_chosen(table, evaluators, include_untrained))
     if not include_untrained:
         table["chosen"] &= table["trained"]
     ranks = {stage: rank for rank, stage in enumerate(STAGE_ORDER)}
@@ -216,8 +245,8 @@ def _judged(
         "stage",
         "setting",
         "members",
-        "judge",
-        "judge_weights",
+        "evaluator",
+        "evaluator_weights",
         "target",
         "fewer",
         "rule",
@@ -227,163 +256,47 @@ def _judged(
     return table.reset_index(drop=True)
 
 
-def _check_sets(table: pd.DataFrame) -> None:
-    sets = table[["set", "members", "stage", "setting"]].drop_duplicates()
-    if wrong := sets.loc[sets["members"].str.contains(JOINT, regex=False), "set"].unique().tolist():
-        raise InputError(
-            f"metamers of several networks together: {name_ids(wrong)}; observers judge those of "
-            f"single networks. Leave such sets out: hits[~hits['members'].str.contains('{JOINT}', "
-            "regex=False)]."
-        )
-    if wrong := sets.loc[sets["members"] == "", "set"].unique().tolist():
-        raise InputError(
-            f"metamers of an unknown network: {name_ids(wrong)}; name it (metamer_set(members=))."
-        )
-    keys = ["members", *CONTEXT, "judge", "reference_id"]
-    if (again := table[keys].duplicated()).any():
-        row = table[again].iloc[0]
-        raise InputError(
-            f"'{row['judge']}' judged several metamers of '{row['members']}' of the photograph "
-            f"'{row['reference_id']}' at one stage and setting ({row['stage']}, {row['setting']}); "
-            "give one set."
-        )
-
-
-def _chosen(table: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool) -> list[str]:
-    """List the names of the chosen judges; there is at least one."""
-    usable = sorted(set(table.loc[table["trained"] | include_untrained, "judge"]))
+def _chosen(
+    table: pd.DataFrame, evaluators: str | Sequence[str], include_untrained: bool
+) -> list[str]:
+    """List the names of the chosen evaluators; there is at least one."""
+    is_usable = table["trained"] | include_untrained
+    usable = sorted(set(table.loc[is_usable, "evaluator"]))
     if not usable:
         raise InputError(
-            "all judges have random weights; ask trained networks, or include_untrained=True."
+            "all evaluators have random weights; give trained networks, or include_untrained=True."
         )
-    if not isinstance(judges, str):
-        for name in judges:
-            if name not in set(table["judge"]):
-                raise unknown_name("judge", name, sorted(set(table["judge"])))
-        if wrong := [name for name in judges if name not in usable]:
-            raise InputError(
-                f"judges with random weights: {name_ids(wrong)}; choose others, or "
-                "include_untrained=True."
-            )
-        if not len(judges):
-            raise InputError("name at least one judge.")
-        return list(judges)
-    if judges not in JUDGES:
-        raise unknown_name("choice of judges", judges, JUDGES)
-    generators: set[str] = set()
-    if judges == "outside":
-        generators = {*table["members"], *table.loc[table["took_part"], "judge"]}
-    if not (chosen := [name for name in usable if name not in generators]):
+    if isinstance(evaluators, str):
+        return _chosen_by_rule(table, evaluators, usable)
+    if not len(evaluators):
+        raise InputError("no evaluator is named; name at least one evaluator, or 'others'.")
+    known = sorted(set(table["evaluator"]))
+    for name in evaluators:
+        if name not in known:
+            raise unknown_name("evaluator", name, known)
+    wrong = [name for name in evaluators if name not in usable]
+    if wrong:
         raise InputError(
-            f"all judges are generators ({name_ids(usable)}); ask other networks too, or use "
-            "judges='others'."
+            f"evaluators with random weights: {name_ids(wrong)}; choose others, or "
+            "include_untrained=True."
+        )
+    return list(evaluators)
+
+
+def _chosen_by_rule(table: pd.DataFrame, rule: str, usable: Sequence[str]) -> list[str]:
+    if rule not in EVALUATORS:
+        raise unknown_name("choice of evaluators", rule, EVALUATORS)
+    generators: set[str] = set()
+    if rule == "outside":
+        took_part = table.loc[table["took_part"], "evaluator"]
+        generators = {*table["members"], *took_part}
+    chosen = [name for name in usable if name not in generators]
+    if not chosen:
+        raise InputError(
+            f"all evaluators are generators ({name_ids(usable)}); give other networks too, or use "
+            "evaluators='others'."
         )
     return chosen
-
-
-# --------------------------------------------------------------------------------------- the design
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Design:
-    """Two factors of the generators, and an optional factor of the judges."""
-
-    factors: tuple[str, str]
-    levels: tuple[tuple[str, str], tuple[str, str]]
-    cells: Mapping[str, int]
-    judge_factor: str = ""
-    judge_levels: tuple[str, ...] = ()
-    level_of: Mapping[str, str] = field(default_factory=dict)
-
-    def names(self, cell: int) -> tuple[str, str]:
-        return self.levels[0][cell // 2], self.levels[1][cell % 2]
-
-    def effect(self, kind: str) -> tuple[str, str]:
-        """Name an effect and its contrast."""
-        (a1, a2), (b1, b2) = self.levels
-        if kind == "interaction":
-            return kind, f"({a1} {b1} - {a1} {b2}) - ({a2} {b1} - {a2} {b2})"
-        if kind == "a":
-            return self.factors[0], f"{a1} - {a2}"
-        return self.factors[1], f"{b1} - {b2}"
-
-
-def _design(
-    table: pd.DataFrame,
-    networks: pd.DataFrame,
-    factors: Sequence[str] | Mapping[str, Sequence[str]],
-    judge_factor: str | None,
-) -> _Design:
-    """Find each generator's cell and each judge's level."""
-    names = [] if isinstance(factors, str) else list(factors)
-    if len(set(names)) != 2 or len(names) != 2 or {"interaction", "network"} & set(names):
-        raise InputError(f"two factors are needed, such as ('training', 'color'), not {factors!r}.")
-    _check_networks(table, networks, [*names, *([judge_factor] if judge_factor else [])])
-    generators = sorted(set(table["members"]))
-    given = factors if isinstance(factors, Mapping) else {}
-    first, second = (_values(networks, factor, generators) for factor in names)
-    a = _levels(names[0], first, given.get(names[0]))
-    b = _levels(names[1], second, given.get(names[1]))
-    cells = {name: 2 * a.index(first[name]) + b.index(second[name]) for name in generators}
-    if empty := [
-        f"{a[cell // 2]} {b[cell % 2]}" for cell in range(4) if cell not in cells.values()
-    ]:
-        raise InputError(
-            f"no generator is {', '.join(empty)} ({' and '.join(names)}); each cell needs one."
-        )
-    design = _Design(factors=(names[0], names[1]), levels=(a, b), cells=cells)
-    if not judge_factor:
-        return design
-    judges = sorted(set(table.loc[table["chosen"], "judge"]))
-    level_of = _values(networks, judge_factor, judges)
-    levels = _levels(judge_factor, level_of, given.get(judge_factor))
-    return replace(design, judge_factor=judge_factor, judge_levels=levels, level_of=level_of)
-
-
-def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequence[str]) -> None:
-    need_columns(
-        networks, ["network", *columns], "the table of networks", "Give one row a network."
-    )
-    if again := duplicates(networks["network"]):
-        raise InputError(
-            f"networks named more than once in the table of networks: {name_ids(again)}."
-        )
-    known = {*table["members"], *table["judge"]}
-    if unknown := [name for name in networks["network"] if name not in known]:
-        raise InputError(
-            f"networks that neither generated nor judged anything: {name_ids(unknown)}; correct "
-            "the name."
-        )
-
-
-def _values(networks: pd.DataFrame, factor: str, names: Sequence[str]) -> dict[str, str]:
-    """Read one factor of the networks called `names`."""
-    values = networks.set_index("network")[factor]
-    if missing := [name for name in names if name not in values.index]:
-        raise InputError(
-            f"the table of networks does not name {name_ids(missing)}; say what they are "
-            f"({factor})."
-        )
-    values = values.loc[list(names)]
-    if empty := values.index[values.isna() | (values.astype(str).str.strip() == "")].tolist():
-        raise InputError(f"{factor} is missing of {name_ids(empty)}; fill it in.")
-    return {str(name): str(value) for name, value in values.items()}
-
-
-def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None) -> tuple[str, str]:
-    """Find the two levels of a factor, in the order given, else by the alphabet."""
-    levels = sorted(set(values.values()))
-    if len(levels) != 2:
-        raise InputError(
-            f"{factor} has {len(levels)} level(s) ({name_ids(levels)}) among the networks; two are "
-            "needed."
-        )
-    if order is None:
-        return levels[0], levels[1]
-    ordered = list(map(str, order))
-    if sorted(ordered) != levels:
-        raise InputError(f"{factor} has the levels {name_ids(levels)}, not {name_ids(ordered)}.")
-    return ordered[0], ordered[1]
 
 
 # --------------------------------------------------------------------------------------- the scores
@@ -395,7 +308,7 @@ class _View:
 
     level: str
     scores: pd.DataFrame
-    n_judges: int
+    n_evaluators: int
 
     def shared(self) -> np.ndarray:
         """Select the photographs that every generator has a score of.
@@ -403,7 +316,8 @@ class _View:
         The shape is (photographs, generators).
         """
         values = self.scores.to_numpy(dtype=float)
-        return values[np.isfinite(values).all(axis=1)]
+        there = np.isfinite(values)
+        return values[there.all(axis=1)]
 
     def any(self) -> np.ndarray:
         """Select the photographs that some generator has a score of.
@@ -411,7 +325,8 @@ class _View:
         The shape is (photographs, generators), with NaN where a generator has no score.
         """
         values = self.scores.to_numpy(dtype=float)
-        return values[np.isfinite(values).any(axis=1)]
+        there = np.isfinite(values)
+        return values[there.any(axis=1)]
 
 
 def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
@@ -419,37 +334,50 @@ def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
 
     Photographs and generators are all those of `part`, with NaN where there is no row.
     """
-    scores = rows.pivot_table(index="reference_id", columns="members", values="hit", aggfunc="mean")
-    photographs, generators = sorted(set(part["reference_id"])), sorted(set(part["members"]))
+    scores = rows.pivot_table(
+        index="reference_id",
+        columns="members",
+        values="hit",
+        aggfunc="mean",
+    )
+    photographs = sorted(set(part["reference_id"]))
+    generators = sorted(set(part["members"]))
     return _View(
         level=level,
         scores=scores.reindex(index=photographs, columns=generators),
-        n_judges=rows["judge"].nunique(),
+        n_evaluators=rows["evaluator"].nunique(),
     )
 
 
-def _views(part: pd.DataFrame, design: _Design, validity: str) -> list[_View]:
-    """Return the views of all judges, and of those of each level of the judge factor."""
-    rows = part[part["chosen"] & ~part["took_part"] & (states_of(part["valid"]) == validity)]
-    levels = rows["judge"].map(design.level_of)
-    views = [_view(part, rows[levels == level], level) for level in design.judge_levels]
-    return [_view(part, rows, ALL_JUDGES), *views]
+def _views(part: pd.DataFrame, design: Design, validity: str) -> list[_View]:
+    """Return the views of all evaluators, and of those of each level of the evaluator factor."""
+    is_counted = part["chosen"] & ~part["took_part"]
+    in_state = states_of(part["valid"]) == validity
+    rows = part[is_counted & in_state]
+    views = [_view(part, rows, ALL_EVALUATORS)]
+    levels = rows["evaluator"].map(design.level_of)
+    for level in design.evaluator_levels:
+        views.append(_view(part, rows[levels == level], level))
+    return views
 
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    for key, part in table.groupby(list(CONTEXT), sort=False, dropna=False):
-        yield dict(zip(CONTEXT, key, strict=True)), part
+    for values, part in table.groupby(list(CONTEXT), sort=False, dropna=False):
+        context = dict(zip(CONTEXT, values, strict=True))
+        yield context, part
 
 
-def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> str:
+def _lost(part: pd.DataFrame, view: _View, design: Design, validity: str) -> str:
     """Say why no photograph has a score of every generator.
 
     The message names the generators that have no score at all.
     """
-    present = {design.cells[name] for name in view.scores.columns}
-    if gone := [cell for cell in range(4) if cell not in present]:
-        kinds = ", ".join(" ".join(design.names(cell)) for cell in gone)
-        return f"no metamers of a network that is {kinds} at this stage; stages are joined by name"
+    scores = view.scores
+    present = [design.cells[name] for name in scores.columns]
+    gone = [cell for cell in range(4) if cell not in present]
+    if gone:
+        words = ", ".join(" ".join(design.names(cell)) for cell in gone)
+        return f"no metamers of a network that is {words} at this stage; stages are joined by name"
     metamers = part.drop_duplicates(["members", "reference_id"])
     counts = pd.Series(states_of(metamers["valid"]) == validity)
     has_some = counts.groupby(metamers["members"].to_numpy()).any()
@@ -457,23 +385,14 @@ def _lost(part: pd.DataFrame, view: _View, design: _Design, validity: str) -> st
         return no_valid_note(pass_rates(metamers))
     if not has_some.any():
         return f"no {validity} metamer"
-    if none := has_some.index[~has_some].tolist():
+    if not has_some.all():
+        none = has_some.index[~has_some]
         return f"no {validity} metamer of {name_ids(none)}"
-    scores = view.scores
-    if unjudged := scores.columns[scores.isna().all(axis=0)].tolist():
-        return f"no judge is left for {name_ids(unjudged)}"
-    return (
-        f"no photograph has a {validity} metamer of every one of the {view.scores.shape[1]} "
-        "networks"
-    )
-
-
-def _checked(
-    hits: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool, validity: str
-) -> pd.DataFrame:
-    if validity not in STATES:
-        raise unknown_name("validity", validity, STATES)
-    return _judged(hits, judges, include_untrained)
+    is_unseen = scores.isna().all(axis=0)
+    if is_unseen.any():
+        unseen = scores.columns[is_unseen]
+        return f"no evaluator is left for {name_ids(unseen)}"
+    return f"no photograph has a {validity} metamer of every one of the {scores.shape[1]} networks"
 
 
 # ---------------------------------------------------------------------------------------- the cells
@@ -485,8 +404,8 @@ def observer_conditions(
     networks: pd.DataFrame,
     factors: Sequence[str] | Mapping[str, Sequence[str]] = ("training", "color"),
     *,
-    judge_factor: str | None = None,
-    judges: str | Sequence[str] = "others",
+    evaluator_factor: str | None = None,
+    evaluators: str | Sequence[str] = "others",
     validity: str = "valid",
     paired: bool = True,
     include_untrained: bool = False,
@@ -507,19 +426,19 @@ def observer_conditions(
         Two columns with two levels each among the generators. A mapping also gives the order of the
         levels, which is that of the alphabet otherwise: ``{"training": ("blur", "standard"),
         "color": ("rgb", "grayscale")}``.
-    judge_factor : str, optional
-        A column with two levels among the judges: the same cells as seen by the judges of each
-        level, too. All judges must then be in the table of networks.
-    judges : {"others", "outside"} or sequence of str
-        See `JUDGES`. With ``others``, as in the abstract, judges differ by generator: see the
-        notes.
+    evaluator_factor : str, optional
+        A column with two levels among the evaluators: the same cells as seen by the evaluators of
+        each level, too. All evaluators must then be in the table of networks.
+    evaluators : {"others", "outside"} or sequence of str
+        See `EVALUATORS`. With ``others``, as in the abstract, evaluators differ by generator: see
+        the notes.
     validity : {"valid", "failed", "not judged"}
         Which metamers count.
     paired : bool
         Only photographs with such a metamer of every generator, so that cells differ by nothing
         else. Otherwise each generator counts by its own photographs.
     include_untrained : bool
-        Keep judges with random weights.
+        Keep evaluators with random weights.
     n_resamples : int
         Resamples of photographs, shared by the four cells; 0 for none.
     confidence : float
@@ -530,13 +449,14 @@ def observer_conditions(
     Returns
     -------
     pandas.DataFrame
-        Four rows a stage × setting × target × ways × rule (and × judges): these, validity,
-        judge_factor, judge_level (``all judges``, or the level), factor_a, factor_b, a, b (the
-        levels), value (share recognized, 0 to 1: mean over judges, then photographs, then
-        generators, each as much as another), low, high, n_generators, generators (names, joined by
-        ``+``), n_judges (of all cells), n_images, n_excluded (photographs left out), n_metamers,
-        n_valid, n_failed, n_not_judged, pass_same_class, pass_above_null, pass_both (of all
-        metamers of the cell's generators), note. A cell without a value has a row that says why.
+        Four rows a stage × setting × target × ways × rule (and × evaluators): these, validity,
+        evaluator_factor, evaluator_level (``all evaluators``, or the level), factor_a, factor_b, a,
+        b (the levels), value (share recognized, 0 to 1: mean over evaluators, then photographs,
+        then generators, each as much as another), low, high, n_generators, generators (names,
+        joined by ``+``), n_evaluators (of all cells), n_images, n_excluded (photographs left out),
+        n_metamers, n_valid, n_failed, n_not_judged, pass_same_class, pass_above_null, pass_both (of
+        all metamers of the cell's generators), note. A cell without a value has a row that says
+        why.
 
     Raises
     ------
@@ -547,10 +467,10 @@ def observer_conditions(
 
     Notes
     -----
-    A generator never judges itself, so with ``others`` the judges of two generators differ in these
-    two networks. If networks at one level of a factor are better judges of everybody by d, their
-    own metamers lose d / (judges - 1) against those of the other level, the generators counted
-    among the judges. ``outside`` is free of that.
+    A generator never evaluates itself, so with ``others`` the evaluators of two generators differ
+    in these two networks. If networks at one level of a factor recognize everybody better by d,
+    their own metamers lose d / (evaluators - 1) against those of the other level, the generators
+    counted among the evaluators. ``outside`` is free of that.
 
     Examples
     --------
@@ -578,16 +498,18 @@ def observer_conditions(
     >>> observer_conditions(hits, networks, n_resamples=0)[["a", "b", "value"]].values.tolist()
     [['blur', 'gray', 1.0], ['blur', 'rgb', 1.0], ['sharp', 'gray', 0.0], ['sharp', 'rgb', 0.0]]
     """
-    table = _checked(hits, judges, include_untrained, validity)
-    design = _design(table, networks, factors, judge_factor)
+    if validity not in STATES:
+        raise unknown_name("validity", validity, STATES)
+    table = _checked_hits(hits, evaluators, include_untrained)
+    design = read_design(table, networks, factors, evaluator_factor)
     rows = []
     for context, part in _contexts(table):
         for view in _views(part, design, validity):
             labels = {
                 **context,
                 "validity": validity,
-                "judge_factor": design.judge_factor,
-                "judge_level": view.level,
+                "evaluator_factor": design.evaluator_factor,
+                "evaluator_level": view.level,
                 "factor_a": design.factors[0],
                 "factor_b": design.factors[1],
             }
@@ -604,18 +526,28 @@ def _cell(
     cell: int,
     part: pd.DataFrame,
     view: _View,
-    design: _Design,
+    design: Design,
     values: np.ndarray,
     n_resamples: int,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
     """Describe one cell; `values` has the scores of all generators."""
-    in_cell = np.array([design.cells[name] == cell for name in view.scores.columns], dtype=bool)
+    in_cell = [design.cells[name] == cell for name in view.scores.columns]
     own = view.scores.columns[in_cell].tolist()
-    values = values[:, in_cell]
-    there = np.isfinite(values).any(axis=1)
-    value, low, high = _cell_mean(values, n_resamples, confidence, seed)
+    values = values[:, np.array(in_cell, dtype=bool)]
+    n_images = int(np.isfinite(values).any(axis=1).sum())
+    value = low = high = np.nan
+    if values.size:
+        # over photographs, then over the generators that have an image; the first row is the data
+        once = np.ones((1, len(values)), dtype=int)
+        drawn = bootstrap_counts(len(values), n_resamples, seed)
+        means = resampled_means(values, np.concatenate([once, drawn]))
+        generators = np.ones((1, values.shape[1]), dtype=int)
+        overall = resampled_means(means.T, generators)[0]
+        value = float(overall[0])
+        ends = percentile_interval(overall[1:, None], confidence)
+        low, high = (float(end[0]) for end in ends)
     metamers = part[part["members"].isin(own)].drop_duplicates(["members", "reference_id"])
     rates = pass_rates(metamers)
     a, b = design.names(cell)
@@ -627,31 +559,13 @@ def _cell(
         "high": high,
         "n_generators": len(own),
         "generators": JOINT.join(own),
-        "n_judges": view.n_judges,
-        "n_images": int(there.sum()),
-        "n_excluded": len(view.scores) - int(there.sum()),
+        "n_evaluators": view.n_evaluators,
+        "n_images": n_images,
+        "n_excluded": len(view.scores) - n_images,
         "n_metamers": rates.pop("n_images"),
         **rates,
         "note": "",
     }
-
-
-def _cell_mean(
-    values: np.ndarray, n_resamples: int, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """Average (photographs, generators) over photographs, then generators.
-
-    The interval is over photographs.
-    """
-    if not values.size:
-        return np.nan, np.nan, np.nan
-    once = np.ones((1, len(values)), dtype=int)
-    counts = np.concatenate([once, bootstrap_counts(len(values), n_resamples, seed)])
-    means = resampled_means(values, counts)
-    # the mean over generators leaves out those without an image
-    overall = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[0]
-    low, high = percentile_interval(overall[1:, None], confidence)
-    return float(overall[0]), float(low[0]), float(high[0])
 
 
 # -------------------------------------------------------------------------------------- the effects
@@ -663,8 +577,8 @@ def observer_tests(
     networks: pd.DataFrame,
     factors: Sequence[str] | Mapping[str, Sequence[str]] = ("training", "color"),
     *,
-    judge_factor: str | None = None,
-    judges: str | Sequence[str] = "others",
+    evaluator_factor: str | None = None,
+    evaluators: str | Sequence[str] = "others",
     validity: str = "valid",
     paired: bool = True,
     include_untrained: bool = False,
@@ -685,13 +599,13 @@ def observer_tests(
         See `observer_conditions`.
     factors : sequence or mapping of str
         See `observer_conditions`. Effects are the first level minus the second.
-    judge_factor : str, optional
-        A column with two levels among the judges: the same effects as seen by the judges of each
-        level (are metamers of blur-trained networks better recognized by standard *and* by
-        blur-trained judges?), and the difference between the two (the interaction of each effect
-        with the judges' factor).
-    judges : {"others", "outside"} or sequence of str
-        See `JUDGES`, and the notes of `observer_conditions`.
+    evaluator_factor : str, optional
+        A column with two levels among the evaluators: the same effects as seen by the evaluators of
+        each level (are metamers of blur-trained networks better recognized by standard *and* by
+        blur-trained evaluators?), and the difference between the two (the interaction of each
+        effect with the evaluators' factor).
+    evaluators : {"others", "outside"} or sequence of str
+        See `EVALUATORS`, and the notes of `observer_conditions`.
     validity : {"valid", "failed", "not judged"}
         Which metamers count.
     paired : bool
@@ -699,7 +613,7 @@ def observer_tests(
         Otherwise each is scored by its own photographs. Over images only those photographs can be
         used in any case.
     include_untrained : bool
-        Keep judges with random weights.
+        Keep evaluators with random weights.
     n_permutations : int
         Relabelings drawn; all are tried where there are not more.
     n_resamples : int
@@ -713,12 +627,12 @@ def observer_tests(
     -------
     pandas.DataFrame
         Six rows (three effects × two units) a stage × setting × target × ways × rule (and ×
-        judges): these, validity, judge_factor, judge_level (``all judges``, a level, or ``first -
-        second``), effect (a factor's name, or ``interaction``), contrast (in words), unit, value
-        (difference of proportions, -1 to 1; of an interaction up to ±2, and of a difference between
-        judges twice as far), low, high, p, p_min, p_holm, exact, n_permutations, n_generators,
-        n_judges, n_images, n_excluded (photographs left out), note. An effect that cannot be tested
-        has a row that says why.
+        evaluators): these, validity, evaluator_factor, evaluator_level (``all evaluators``, a
+        level, or ``first - second``), effect (a factor's name, or ``interaction``), contrast (in
+        words), unit, value (difference of proportions, -1 to 1; of an interaction up to ±2, and of
+        a difference between evaluators twice as far), low, high, p, p_min, p_holm, exact,
+        n_permutations, n_generators, n_evaluators, n_images, n_excluded (photographs left out),
+        note. An effect that cannot be tested has a row that says why.
 
     Raises
     ------
@@ -741,10 +655,11 @@ def observer_tests(
     cells (n - 4 degrees of freedom). p is by labels: for a main effect they are shuffled within the
     levels of the other factor; for the interaction, residuals from the main effects are shuffled
     (Freedman-Lane), see `two_by_two.relabel`. It holds for other networks of these kinds, as seen
-    by these judges in these photographs. With few networks p cannot be small: ``p_min`` is the
+    by these evaluators in these photographs. With few networks p cannot be small: ``p_min`` is the
     least, and a note says so where it is above .05.
 
-    ``p_holm`` is corrected (Holm) for the three effects of one unit, context and level of judges.
+    ``p_holm`` is corrected (Holm) for the three effects of one unit, context and level of
+    evaluators.
 
     Examples
     --------
@@ -773,8 +688,10 @@ def observer_tests(
     >>> table.loc[table["unit"] == "images", ["effect", "value"]].values.tolist()
     [['training', 1.0], ['color', 0.0], ['interaction', 0.0]]
     """
-    table = _checked(hits, judges, include_untrained, validity)
-    design = _design(table, networks, factors, judge_factor)
+    if validity not in STATES:
+        raise unknown_name("validity", validity, STATES)
+    table = _checked_hits(hits, evaluators, include_untrained)
+    design = read_design(table, networks, factors, evaluator_factor)
     options = {
         "n_permutations": n_permutations,
         "n_resamples": n_resamples,
@@ -783,12 +700,21 @@ def observer_tests(
     }
     rows: list[dict[str, Any]] = []
     for context, part in _contexts(table):
-        for view in _with_difference(_views(part, design, validity)):
+        views = _views(part, design, validity)
+        if design.evaluator_levels:
+            _, first, second = views
+            difference = _View(
+                level=f"{first.level} - {second.level}",
+                scores=first.scores - second.scores,
+                n_evaluators=first.n_evaluators + second.n_evaluators,
+            )
+            views.append(difference)
+        for view in views:
             labels = {
                 **context,
                 "validity": validity,
-                "judge_factor": design.judge_factor,
-                "judge_level": view.level,
+                "evaluator_factor": design.evaluator_factor,
+                "evaluator_level": view.level,
             }
             for unit in UNITS:
                 effects = _effects(view, design, unit, paired, options)
@@ -800,42 +726,38 @@ def observer_tests(
     return pd.DataFrame(rows)
 
 
-def _with_difference(views: list[_View]) -> list[_View]:
-    """Add the difference between the two levels of judges."""
-    if len(views) < 3:
-        return views
-    first, second = views[1:]
-    difference = _View(
-        level=f"{first.level} - {second.level}",
-        scores=first.scores - second.scores,
-        n_judges=first.n_judges + second.n_judges,
-    )
-    return [*views, difference]
-
-
 def _effects(
-    view: _View, design: _Design, unit: str, paired: bool, options: Mapping[str, Any]
+    view: _View, design: Design, unit: str, paired: bool, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Test the three effects of one view over one unit."""
     cells = np.array([design.cells[name] for name in view.scores.columns])
     values = view.shared() if paired or unit == "images" else view.any()
-    is_full = set(cells.tolist()) == set(range(4))
-    usable = values.size > 0 and is_full and bool(np.isfinite(values).any(axis=0).all())
+    is_usable = values.size > 0 and set(cells.tolist()) == set(range(4))
+    if is_usable:
+        is_usable = bool(np.isfinite(values).any(axis=0).all())
     test_over = {"images": _over_images, "generators": _over_generators}[unit]
     numbers = {
         "n_generators": len(cells),
-        "n_judges": view.n_judges,
+        "n_evaluators": view.n_evaluators,
         "n_images": len(values),
         "n_excluded": len(view.scores) - len(values),
     }
     rows = []
-    for kind in CONTRASTS:
-        effect, contrast = design.effect(kind)
+    for name in CONTRASTS:
+        effect, contrast = design.effect(name)
         value = low = high = np.nan
-        test, note = NO_TEST, ""
-        if usable:
-            value, low, high, test = test_over(values, cells, kind, options)
-            note = _few(test, unit, numbers)
+        test = NO_TEST
+        note = ""
+        if is_usable:
+            value, low, high, test = test_over(values, cells, name, options)
+            if np.isnan(test.p):
+                note = (
+                    "one network in every cell: nothing tells the interaction from chance between "
+                    "networks"
+                )
+            elif test.p_min > _LEVEL:
+                n_units = numbers[f"n_{unit}"]
+                note = f"p cannot be below {test.p_min:.3g} with {n_units} {unit}"
         rows.append(
             {
                 "effect": effect,
@@ -853,42 +775,42 @@ def _effects(
                 "note": note,
             }
         )
-    corrected = correct_p(np.array([row["p"] for row in rows]), "holm")
-    for row, p in zip(rows, corrected, strict=True):
+    p_values = np.array([row["p"] for row in rows])
+    for row, p in zip(rows, correct_p(p_values, "holm"), strict=True):
         row["p_holm"] = p
     return rows
 
 
 def _over_images(
-    values: np.ndarray, cells: np.ndarray, kind: str, options: Mapping[str, Any]
+    values: np.ndarray, cells: np.ndarray, contrast: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
     """Compute the effect photograph by photograph."""
-    weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
+    n_in_cell = np.bincount(cells, minlength=4)
+    weights = np.array(CONTRASTS[contrast]) / n_in_cell
     effects = values @ weights[cells]
-    counts = bootstrap_counts(len(effects), options["n_resamples"], options["seed"])
+    seed = options["seed"]
+    counts = bootstrap_counts(len(effects), options["n_resamples"], seed)
     means = resampled_means(effects[:, None], counts)
-    low, high = percentile_interval(means, options["confidence"])
-    test = sign_flips(effects, options["n_permutations"], seed=options["seed"])
-    return float(effects.mean()), float(low[0]), float(high[0]), test
+    ends = percentile_interval(means, options["confidence"])
+    low, high = (float(end[0]) for end in ends)
+    test = sign_flips(effects, options["n_permutations"], seed=seed)
+    return float(effects.mean()), low, high, test
 
 
 def _over_generators(
-    values: np.ndarray, cells: np.ndarray, kind: str, options: Mapping[str, Any]
+    values: np.ndarray, cells: np.ndarray, contrast: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
     """Score each generator, and compare the scores."""
-    scores = resampled_means(values, np.ones((1, len(values)), dtype=int))[0]
-    weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
-    low, high = spread_interval(scores, cells, kind, options["confidence"])
-    test = relabel(scores, cells, kind, options["n_permutations"], seed=options["seed"])
+    once = np.ones((1, len(values)), dtype=int)
+    scores = resampled_means(values, once)[0]
+    n_in_cell = np.bincount(cells, minlength=4)
+    weights = np.array(CONTRASTS[contrast]) / n_in_cell
+    low, high = spread_interval(scores, cells, contrast, options["confidence"])
+    test = relabel(
+        scores,
+        cells,
+        contrast,
+        options["n_permutations"],
+        seed=options["seed"],
+    )
     return float(scores @ weights[cells]), low, high, test
-
-
-def _few(test: PermutationTest, unit: str, numbers: Mapping[str, int]) -> str:
-    """Return a note where p cannot be small."""
-    if np.isnan(test.p):
-        return (
-            "one network in every cell: nothing tells the interaction from chance between networks"
-        )
-    if test.p_min <= _LEVEL:
-        return ""
-    return f"p cannot be below {test.p_min:.3g} with {numbers[f'n_{unit}']} {unit}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -27,15 +28,16 @@ from neurometamer.evaluation.sets import (
     FLAGS,
     STAGE_ORDER,
     MetamerSet,
-    chosen_evaluators,
     pass_rates,
     resampled_means,
-    seen_by,
     setting_name,
     states_of,
     summarize,
 )
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
+from stimuli_gen.categories import CATEGORIES, RULES_16, sixteen_classes, to_sixteen
+from stimuli_gen.stimuli import to_8bit
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -54,6 +56,80 @@ _CHUNK = 64
 Memory = dict[tuple[str, str], np.ndarray]
 Seen = Callable[["StagedModel", "np.ndarray | ImagesOnDisk", str], np.ndarray]
 
+# --------------------------------------------------------------------------------------- evaluators
+
+
+@checked_with(shapes={"pictures": "n 3 height width"})
+def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
+    """Present 8-bit pictures to a network.
+
+    Pictures of its size stay as they are, others pass its preprocessing.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    pictures : ndarray
+        (n, 3, height, width) float32 in [0, 1], of 8 bits.
+
+    Returns
+    -------
+    ndarray
+        (n, 3, height, width) in the network's size.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import load_model
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> seen_by(model, np.zeros((1, 3, 64, 64), dtype=np.float32)).shape
+    (1, 3, 224, 224)
+    """
+    if tuple(pictures.shape[2:]) == model.preprocessing.size:
+        return pictures
+    seen = []
+    for levels in to_8bit(pictures).transpose(0, 2, 3, 1):
+        image = Image.fromarray(np.ascontiguousarray(levels))
+        seen.append(model.preprocessing.cut(image))
+    return np.stack(seen)
+
+
+def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
+    """Leave out networks with random weights, and check that enough are left.
+
+    Parameters
+    ----------
+    models : sequence of StagedModel
+        Possible evaluators.
+    include_untrained : bool
+        Keep networks with random weights.
+
+    Returns
+    -------
+    list of StagedModel
+        The evaluators, at least 2.
+
+    Raises
+    ------
+    InputError
+        When fewer than 2 are left, or two have one name.
+    """
+    names = [model.name for model in models]
+    again = duplicates(names)
+    if again:
+        raise InputError(
+            f"evaluators with the same name: {name_ids(again)}; name each its own way."
+        )
+    kept = [model for model in models if model.trained or include_untrained]
+    if len(kept) < 2:
+        kept_names = [model.name for model in kept]
+        left_out = [name for name in names if name not in kept_names]
+        raise InputError(
+            f"{len(kept)} evaluator(s) ({name_ids(kept_names) or 'none'}); at least 2 are needed. "
+            f"Left out for random weights: {name_ids(left_out) or 'none'}."
+        )
+    return kept
+
+
 # ----------------------------------------------------------------------------------- image by image
 
 
@@ -68,8 +144,7 @@ def recognition_table(
     truth: Mapping[str, int | str] | None = None,
     generators: Sequence[StagedModel] = (),
     include_untrained: bool = False,
-    batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
     memory: Memory | None = None,
 ) -> pd.DataFrame:
     """Classify every metamer by every evaluator.
@@ -93,10 +168,9 @@ def recognition_table(
         For the target ``generator``: networks that took part and are not among the evaluators.
     include_untrained : bool
         Ask networks with random weights too.
-    batch_size : int
-        Images a pass.
-    progress : callable, optional
-        Called with (evaluators done × sets, in all).
+    run : RunOptions, optional
+        Batch size and progress, which is called with the pairs of evaluator
+        and set that are done, and all.
     memory : dict, optional
         Keeps the probabilities of photographs for further calls; empty at first.
 
@@ -138,77 +212,76 @@ def recognition_table(
     >>> table.groupby("evaluator")["id"].apply(list).to_dict()
     {'squeezenet1_0': ['cat_m', 'cup_m'], 'squeezenet1_0_grey': ['cat_m', 'cup_m']}
     """
-    judges = chosen_evaluators(evaluators, include_untrained)
-    measures = _measures(ways, rules)
-    _check(sets, target, judges, ways)
-    seen = _classifier(batch_size, {} if memory is None else memory)
+    chosen = chosen_evaluators(evaluators, include_untrained)
+    if target not in TARGETS:
+        raise unknown_name("target", target, TARGETS)
+    if not sets:
+        raise InputError("no metamers to evaluate; give at least one set.")
+    names = [" · ".join(metamers.label.values()) for metamers in sets]
+    again = duplicates(names)
+    if again:
+        raise InputError(
+            f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
+        )
+    measures = _measures(ways, rules, chosen)
+    run = run or RunOptions()
+    seen = _classifier(run.batch_size, {} if memory is None else memory)
     networks = [*evaluators, *generators]
     parts = []
-    pairs = list(itertools.product(sets, judges))
-    for done, (metamers, judge) in enumerate(pairs, start=1):
+    pairs = list(itertools.product(sets, chosen))
+    for done, (metamers, evaluator) in enumerate(pairs, start=1):
         ids = metamers.table[["id", "reference_id"]].reset_index(drop=True)
-        flags = {flag: metamers.table[flag].array for flag in FLAGS}
-        probabilities = seen(judge, metamers.pictures, "")
+        probabilities = seen(evaluator, metamers.pictures, "")
         for n_ways, rule in measures:
-            wanted = _wanted(metamers, judge, n_ways, rule, target, truth, networks, seen)
-            said = _classes(judge, probabilities, n_ways, rule)
-            hit = np.where(pd.isna(wanted), np.nan, (said == wanted).astype(float))
+            wanted = _wanted(metamers, evaluator, n_ways, rule, target, truth, networks, seen)
+            said = _classes(evaluator, probabilities, n_ways, rule)
+            is_hit = (said == wanted).astype(float)
             part = ids.assign(
-                evaluator=judge.name,
-                evaluator_weights=judge.weights,
-                trained=judge.trained,
-                took_part=metamers.took_part(judge),
+                evaluator=evaluator.name,
+                evaluator_weights=evaluator.weights,
+                trained=evaluator.trained,
+                took_part=metamers.took_part(evaluator),
                 target=target,
                 ways=n_ways,
                 rule=rule,
                 wanted=wanted,
                 said=said,
-                hit=hit,
-                **flags,
+                hit=np.where(pd.isna(wanted), np.nan, is_hit),
             )
+            for flag in FLAGS:
+                part[flag] = metamers.table[flag].array
             for position, (name, text) in enumerate(metamers.label.items()):
                 part.insert(position, name, text)
             parts.append(part)
-        if progress is not None:
-            progress(done, len(pairs))
+        if run.progress is not None:
+            run.progress(done, len(pairs))
     return pd.concat(parts, ignore_index=True)
 
 
-def _measures(ways: Sequence[int], rules: Sequence[str]) -> list[tuple[int, str]]:
-    from stimuli_gen.categories import RULES_16
-
-    measures = []
-    for n in dict.fromkeys(ways):
-        if n not in WAYS:
-            raise unknown_name("number of ways", str(n), [str(known) for known in WAYS])
-        measures += [(n, rule) for rule in (rules if n == 16 else ("all classes",))]
+def _measures(
+    ways: Sequence[int], rules: Sequence[str], chosen: Sequence[StagedModel]
+) -> list[tuple[int, str]]:
+    """List the numbers of ways, each with its rules; check that the evaluators have them."""
     for rule in rules:
         if rule not in RULES_16:
             raise unknown_name("16-category rule", rule, RULES_16)
+    measures = []
+    for n_ways in dict.fromkeys(ways):
+        if n_ways not in WAYS:
+            raise unknown_name("number of ways", str(n_ways), [str(known) for known in WAYS])
+        for rule in rules if n_ways == 16 else ("all classes",):
+            measures.append((n_ways, rule))
     if not measures:
         raise InputError(
             "recognition needs at least one number of ways (1000, 16), and for 16 ways a rule."
         )
-    return measures
-
-
-def _check(
-    sets: Sequence[MetamerSet], target: str, judges: Sequence[StagedModel], ways: Sequence[int]
-) -> None:
-    if target not in TARGETS:
-        raise unknown_name("target", target, TARGETS)
-    if not sets:
-        raise InputError("no metamers to evaluate; give at least one set.")
-    if again := duplicates(" · ".join(metamers.label.values()) for metamers in sets):
-        raise InputError(
-            f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
-        )
-    wrong = [judge.name for judge in judges if judge.n_classes != 1000]
+    wrong = [evaluator.name for evaluator in chosen if evaluator.n_classes != 1000]
     if 16 in ways and wrong:
         raise InputError(
             f"16 categories are made of ImageNet's 1,000 classes, which {name_ids(wrong)} lack(s); "
             "use other evaluators, or only ways=(1000,)."
         )
+    return measures
 
 
 def _classifier(batch_size: int, kept: Memory) -> Seen:
@@ -218,7 +291,7 @@ def _classifier(batch_size: int, kept: Memory) -> Seen:
     """
     from stimuli_gen.models import predict
 
-    def _classify(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
+    def classify(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
         if key and (model.digest, key) in kept:
             return kept[model.digest, key]
         parts = []
@@ -232,7 +305,7 @@ def _classifier(batch_size: int, kept: Memory) -> Seen:
             kept[model.digest, key] = probabilities
         return probabilities
 
-    return _classify
+    return classify
 
 
 def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str) -> np.ndarray:
@@ -240,20 +313,22 @@ def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str
 
     Class names repeat, so that the number of the class follows.
     """
-    from stimuli_gen.categories import to_sixteen
-
     if ways == 16:
         return to_sixteen(probabilities, rule).astype(object)
     return _named(model, probabilities.argmax(axis=1))
 
 
 def _named(model: StagedModel, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    return np.array([f"{index} {model.class_names[index]}" for index in indices], dtype=object)
+    names = []
+    for index in indices:
+        name = model.class_names[index]
+        names.append(f"{index} {name}")
+    return np.array(names, dtype=object)
 
 
 def _wanted(
     metamers: MetamerSet,
-    judge: StagedModel,
+    evaluator: StagedModel,
     ways: int,
     rule: str,
     target: str,
@@ -261,61 +336,64 @@ def _wanted(
     networks: Sequence[StagedModel],
     seen: Seen,
 ) -> np.ndarray:
-    references, key = metamers.references, metamers.reference_digest
-    if target == "own":
-        return _classes(judge, seen(judge, references, key), ways, rule)
+    """Name the class that each metamer should have."""
     if target == "truth":
-        return _true_classes(metamers, judge, ways, truth)
-    different = {model.digest: model for model in networks}.values()
-    makers = [model for model in different if metamers.took_part(model)]
-    known = {model.name for model in makers}
+        return _true_classes(metamers, evaluator, ways, truth)
+    references = metamers.references
+    key = metamers.reference_digest
+    if target == "own":
+        return _classes(evaluator, seen(evaluator, references, key), ways, rule)
+    makers = {}
+    for model in networks:
+        if metamers.took_part(model):
+            makers[model.digest] = model
+    known = [model.name for model in makers.values()]
     missing = [name for name in metamers.members if name not in known]
     if missing or not makers:
         raise InputError(
             f"{metamers.name}: the network(s) that took part ({name_ids(missing) or 'unknown'}) "
             "are needed for the target 'generator'; give them as generators."
         )
-    mean = np.mean([seen(model, references, key) for model in makers], axis=0)
-    return _classes(judge, mean, ways, rule)
+    parts = [seen(model, references, key) for model in makers.values()]
+    return _classes(evaluator, np.mean(parts, axis=0), ways, rule)
 
 
 def _true_classes(
-    metamers: MetamerSet, judge: StagedModel, ways: int, truth: Mapping[str, int | str] | None
+    metamers: MetamerSet, evaluator: StagedModel, ways: int, truth: Mapping[str, int | str] | None
 ) -> np.ndarray:
-    from stimuli_gen.categories import CATEGORIES, sixteen_classes
-
     ids = metamers.table["reference_id"].tolist()
     given: Mapping[str, Any] = dict(zip(ids, metamers.table["category"], strict=True))
     if truth is not None:
         given = truth
-    if missing := [name for name in ids if name not in given or given[name] == ""]:
+    missing = [name for name in ids if given.get(name, "") == ""]
+    if missing:
         raise InputError(
             f"no ground truth for {name_ids(missing)}; give truth, or the photographs a category."
         )
-    values = [given[name] for name in ids]
-    words = [name for name, value in zip(ids, values, strict=True) if isinstance(value, str)]
+    words = {name: given[name] for name in ids if isinstance(given[name], str)}
     if ways == 16:
-        unknown = sorted({str(given[name]) for name in words} - set(CATEGORIES))
-        if unknown:
-            raise unknown_name("category", unknown[0], CATEGORIES)
+        for word in sorted(words.values()):
+            if word not in CATEGORIES:
+                raise unknown_name("category", word, CATEGORIES)
         table = sixteen_classes()
-        categories = [
-            value if isinstance(value, str) else table.get(int(value)) for value in values
-        ]
+        categories = []
+        for name in ids:
+            categories.append(words[name] if name in words else table.get(int(given[name])))
         return np.array(categories, dtype=object)
     if words:
         raise InputError(
             f"1,000 ways need ImageNet classes as truth; {name_ids(words)} have a word. Use "
             "ways=(16,)."
         )
-    numbers = [int(value) for value in values]
-    pairs = zip(ids, numbers, strict=True)
-    if wrong := [name for name, number in pairs if not 0 <= number < judge.n_classes]:
+    numbers = np.array([int(given[name]) for name in ids])
+    is_wrong = (numbers < 0) | (numbers >= evaluator.n_classes)
+    if is_wrong.any():
+        wrong = np.array(ids)[is_wrong]
         raise InputError(
-            f"the true class of {name_ids(wrong)} is none of the {judge.n_classes} of "
-            f"{judge.name}; correct truth, or leave the evaluator out."
+            f"the true class of {name_ids(wrong)} is none of the {evaluator.n_classes} of "
+            f"{evaluator.name}; correct truth, or leave the evaluator out."
         )
-    return _named(judge, numbers)
+    return _named(evaluator, numbers)
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -391,9 +469,9 @@ def recognition_summary(
     InputError
         For a wrong confidence or number of resamples.
     """
-    counted = hits.assign(counted=~hits["took_part"].astype(bool))
+    took_part = hits["took_part"].astype(bool)
     return summarize(
-        counted,
+        hits.assign(counted=~took_part),
         MEASURES,
         "hit",
         average="evaluator",
@@ -477,21 +555,27 @@ def recognizability_curves(
     >>> curves[["setting", "stage", "value"]].values.tolist()
     [['unbounded', 'late', 0.5], ['linf 8/255 around start', 'late', 1.0]]
     """
-    rows = summary[(summary["evaluator"] == AVERAGE) & (summary["ways"] == ways)]
-    if rule is not None or len(rows):
-        rows = rows[rows["rule"] == (rows["rule"].iloc[0] if rule is None else rule)]
+    is_mean = summary["evaluator"] == AVERAGE
+    rows = summary[is_mean & (summary["ways"] == ways)]
+    if rule is None and len(rows):
+        rule = rows["rule"].iloc[0]
+    rows = rows[rows["rule"] == rule]
     if rows.empty:
         raise InputError(
-            f"the table has no mean over evaluators with {ways} ways and the rule {rule}."
+            f"the table has no mean over evaluators with {ways} ways and the rule {rule}; give "
+            "those of a table that has one."
         )
     known = list(dict.fromkeys([*STAGE_ORDER, *rows["stage"]]))
     rows = rows.assign(place=rows["stage"].map(known.index))
+    order = ["set", "setting", "validity"]
+    ranks = rows[["place"]].copy()
+    for name in order:
+        values = list(dict.fromkeys(rows[name]))
+        ranks[name] = rows[name].map(values.index)
+    ranks = ranks.sort_values([*order, "place"])
     first = ["set", "members", "setting", "validity", "stage", "place"]
     dropped = [*MEASURES[:4], *first]
     others = [name for name in rows.columns if name not in dropped]
-    order = {name: list(dict.fromkeys(rows[name])) for name in ("set", "setting", "validity")}
-    ranks = rows.assign(**{name: rows[name].map(values.index) for name, values in order.items()})
-    ranks = ranks.sort_values(["set", "setting", "validity", "place"])
     return rows.loc[ranks.index, [*first, *others]].reset_index(drop=True)
 
 
@@ -631,27 +715,28 @@ def epsilon_comparison(
     >>> table[["setting", "value", "difference"]].fillna(0).values.tolist()
     [['linf 8/255 around start', 1.0, 0.5], ['unbounded', 0.5, 0.0]]
     """
-    if baseline not in set(hits["setting"]):
-        raise unknown_name("setting", baseline, sorted(set(hits["setting"])))
-    counted = hits[~hits["took_part"].astype(bool)]
+    known = sorted(set(hits["setting"]))
+    if baseline not in known:
+        raise unknown_name("setting", baseline, known)
+    took_part = hits["took_part"].astype(bool)
+    counted = hits[~took_part]
     counted = counted.assign(validity=states_of(counted["valid"]))
     by_set = counted.groupby(["set", "members", "stage", "setting"], sort=False, dropna=False)
-    rates = {key: pass_rates(part.drop_duplicates("reference_id")) for key, part in by_set}
-    keys: list[str] = ["set", "members", "stage", "target", "ways", "rule", "validity"]
+    rates = {}
+    for key, part in by_set:
+        rates[key] = pass_rates(part.drop_duplicates("reference_id"))
+    keys = ["set", "members", "stage", "target", "ways", "rule", "validity"]
     by_image = counted.groupby([*keys, "setting", "reference_id"], sort=False, dropna=False)
     per_image = by_image["hit"].mean().reset_index()
     rows = []
     for key, part in per_image.groupby(keys, sort=False, dropna=False):
         wide = part.pivot(index="reference_id", columns="setting", values="hit")
         for setting in wide.columns:
-            rows.append(
-                {
-                    **dict(zip(keys, key, strict=True)),
-                    "setting": setting,
-                    **_paired(wide, setting, baseline, n_resamples, confidence, seed),
-                    **rates[*key[:3], setting],
-                }
-            )
+            row = dict(zip(keys, key, strict=True))
+            row["setting"] = setting
+            row |= _paired(wide, setting, baseline, n_resamples, confidence, seed)
+            row |= rates[*key[:3], setting]
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -665,18 +750,23 @@ def _paired(
         "value": own.mean(),
         "baseline": baseline,
         "n_paired": 0,
+        "baseline_value": np.nan,
+        "difference": np.nan,
+        "low": np.nan,
+        "high": np.nan,
     }
-    numbers |= dict.fromkeys(("baseline_value", "difference", "low", "high"), np.nan)
-    both = wide[[setting, baseline]].dropna() if baseline in wide else wide.iloc[:0]
+    both = wide.iloc[:0]
+    if baseline in wide:
+        both = wide[[setting, baseline]].dropna()
     if setting == baseline or not len(both):
         return numbers
-    change = (both[setting] - both[baseline]).to_numpy()[:, None]
+    change = (both[setting] - both[baseline]).to_numpy()
     counts = bootstrap_counts(len(both), n_resamples, seed)
-    low, high = percentile_interval(resampled_means(change, counts), confidence)
-    return numbers | {
-        "n_paired": len(both),
-        "baseline_value": both[baseline].mean(),
-        "difference": float(change.mean()),
-        "low": float(low[0]),
-        "high": float(high[0]),
-    }
+    means = resampled_means(change[:, None], counts)
+    low, high = percentile_interval(means, confidence)
+    numbers["n_paired"] = len(both)
+    numbers["baseline_value"] = both[baseline].mean()
+    numbers["difference"] = float(change.mean())
+    numbers["low"] = float(low[0])
+    numbers["high"] = float(high[0])
+    return numbers

@@ -1,4 +1,4 @@
-"""Metamers beside their photographs: joined by id, with their validity, and summaries of both.
+"""Metamers beside their photographs: read, joined by id, with their validity, and summaries of both.
 
 Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al.
 (2023), and is taken of the valid metamers; those that failed, and those that nobody judged, have
@@ -11,7 +11,7 @@ import itertools
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import checked, checked_with
+from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.figures.style import count_text
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
+from stimuli_gen.photographs import Preprocessing, read_images
+from stimuli_gen.stimuli import read_stimuli
+from stimuli_gen.stored_images import digest_images, digest_levels
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -109,8 +112,6 @@ class MetamerSet:
         str
             16 hexadecimal digits.
         """
-        from stimuli_gen.stored_images import digest_images
-
         return digest_images(self.references)
 
     @cached_property
@@ -122,8 +123,6 @@ class MetamerSet:
         str
             16 hexadecimal digits.
         """
-        from stimuli_gen.stored_images import digest_images
-
         return digest_images(self.pictures)
 
     @property
@@ -167,9 +166,13 @@ class MetamerSet:
             True for the same digest, or the same name and weights: a network that sees images of
             another size is still the same. True for the same name where the weights are not known.
         """
-        if model.digest in {known for known, _ in self.members.values()}:
+        digests = [digest for digest, _ in self.members.values()]
+        if model.digest in digests:
             return True
-        return model.name in self.members and self.members[model.name][1] in ("", model.weights)
+        if model.name not in self.members:
+            return False
+        _, weights = self.members[model.name]
+        return weights in ("", model.weights)
 
 
 def states_of(valid: pd.Series) -> np.ndarray:
@@ -187,7 +190,8 @@ def states_of(valid: pd.Series) -> np.ndarray:
     """
     known = valid.astype("boolean")
     passed = known.fillna(False).to_numpy(dtype=bool)
-    return np.where(known.isna().to_numpy(), "not judged", np.where(passed, "valid", "failed"))
+    words = np.where(passed, "valid", "failed")
+    return np.where(known.isna().to_numpy(), "not judged", words)
 
 
 # ------------------------------------------------------------------------------------------ joining
@@ -262,20 +266,28 @@ def metamer_set(
     """
     rows = _partners(references, metamers)
     record = metamers.provenance
-    networks = record.get("models", [])
-    known = {network["name"]: (network["digest"], network["weights"]) for network in networks}
     settings = record.get("settings", {})
-    matched = {network: tuple(stages) for network, stages in settings.get("stages", {}).items()}
-    everyone = {network: known.get(network, ("", "")) for network in (*known, *members)}
+    everyone: dict[str, tuple[str, str]] = {}
+    untrained = []
+    for network in record.get("models", []):
+        everyone[network["name"]] = (network["digest"], network["weights"])
+        if network.get("trained") is False:
+            untrained.append(network["name"])
+    for member in members:
+        everyone.setdefault(member, ("", ""))
+    matched = {}
+    for network, stages in settings.get("stages", {}).items():
+        matched[network] = tuple(stages)
     stages = dict.fromkeys(itertools.chain.from_iterable(matched.values()))
-    table = metamers.table
-    flags = _stored_flags(table) if validity is None else _judged(validity, metamers.ids)
+    flags = _stored_flags(metamers.table)
+    if validity is not None:
+        flags = _flags_of_judge(validity, metamers.ids)
     shown = references.as_shown().images
     photographs = shown[rows] if isinstance(shown, np.ndarray) else shown.take(rows)
     pictures = metamers.as_shown().images
     if folder is not None:
         pictures = _read_back(metamers, Path(folder))
-    table = table[["id", "reference_id"]].reset_index(drop=True)
+    table = metamers.table[["id", "reference_id"]].reset_index(drop=True)
     table["category"] = references.table["category"].to_numpy()[rows]
     return MetamerSet(
         name=name or "+".join(everyone) or "unnamed",
@@ -286,7 +298,7 @@ def metamer_set(
         table=pd.concat([table, flags], axis=1),
         members=everyone,
         matched=matched,
-        untrained=tuple(network["name"] for network in networks if network.get("trained") is False),
+        untrained=tuple(untrained),
         image_prior=str(record.get("image_prior", "")),
     )
 
@@ -325,12 +337,14 @@ def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
         raise InputError("no metamers to evaluate; give at least one.")
     row_of = {name: row for row, name in enumerate(references.ids)}
     wanted = metamers.table["reference_id"].tolist()
-    if missing := [name for name in dict.fromkeys(wanted) if name not in row_of]:
+    missing = [name for name in dict.fromkeys(wanted) if name not in row_of]
+    if missing:
         raise InputError(
             f"no photograph has the id(s) {name_ids(missing)}, of which there are metamers; give "
             f"them too. Known: {name_ids(references.ids)}."
         )
-    if again := duplicates(wanted):
+    again = duplicates(wanted)
+    if again:
         raise InputError(
             f"more than one metamer of {name_ids(again)}; give one set of networks and stage at a "
             "time."
@@ -349,8 +363,7 @@ def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk
 
     All files are tried now.
     """
-    from stimuli_gen.stimuli import read_png
-    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
+    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles, read_png
 
     files = {name: folder / "png" / f"{file_name(name)}.png" for name in metamers.ids}
     shape = tuple(metamers.images.shape)
@@ -378,10 +391,10 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
     """
     flags = {}
     for flag, column in _STORED.items():
-        names = [
-            name for name in table.columns if name == column or str(name).startswith(f"{column}_")
-        ]
-        parts = [_boolean(table[name]) for name in names]
+        parts = []
+        for name in table.columns:
+            if name == column or str(name).startswith(f"{column}_"):
+                parts.append(_boolean(table[name]))
         if not parts:
             parts = [pd.Series(pd.NA, table.index, dtype="boolean")]
         flags[flag] = reduce(operator.and_, parts)
@@ -391,102 +404,182 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
 def _boolean(column: pd.Series) -> pd.Series:
     """Read truth values that may be missing, which files store as text."""
     known = {"True": True, "False": False}
-    values = [None if pd.isna(value) else known.get(str(value)) for value in column]
+    values = [known.get(str(value)) for value in column]
     return pd.Series(values, index=column.index, dtype="boolean")
 
 
-def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+def _flags_of_judge(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     """Combine the results of `stimuli_gen.judge` over the networks of a set."""
     columns = ["id", "png_same_class_16", *_ABOVE, "png_valid"]
     need_columns(validity, columns, "the table of validity", "Make it with stimuli_gen.judge.")
-    if missing := [name for name in ids if name not in set(validity["id"])]:
+    known = set(validity["id"])
+    missing = [name for name in ids if name not in known]
+    if missing:
         raise InputError(
             f"the table of validity has no row for {name_ids(missing)}; judge all metamers."
         )
-    flags = validity.assign(
-        same_class=validity["png_same_class_16"],
-        above_null=reduce(operator.and_, [_boolean(validity[name]) for name in _ABOVE]),
-        valid=validity["png_valid"],
-    )
+    above = [_boolean(validity[name]) for name in _ABOVE]
+    flags = {
+        "same_class": _boolean(validity["png_same_class_16"]),
+        "above_null": reduce(operator.and_, above),
+        "valid": _boolean(validity["png_valid"]),
+    }
     combined = {}
-    for flag in FLAGS:
-        by_image = _boolean(flags[flag]).groupby(flags["id"])
+    for flag, values in flags.items():
+        by_image = values.groupby(validity["id"])
         combined[flag] = by_image.agg(lambda part: reduce(operator.and_, part))
     return pd.DataFrame(combined).loc[list(ids)].reset_index(drop=True).astype("boolean")
 
 
-# ----------------------------------------------------------------------------------------- networks
+# ---------------------------------------------------------------------------------------- from disk
 
 
-@checked_with(shapes={"pictures": "n 3 height width"})
-def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
-    """Present 8-bit pictures to a network.
-
-    Pictures of its size stay as they are, others pass its preprocessing.
-
-    Parameters
-    ----------
-    model : StagedModel
-        The network.
-    pictures : ndarray
-        (n, 3, height, width) float32 in [0, 1], of 8 bits.
-
-    Returns
-    -------
-    ndarray
-        (n, 3, height, width) in the network's size.
-
-    Examples
-    --------
-    >>> from neurometamer.zoo import load_model
-    >>> model = load_model("squeezenet1_0", weights="random")
-    >>> seen_by(model, np.zeros((1, 3, 64, 64), dtype=np.float32)).shape
-    (1, 3, 224, 224)
-    """
-    from PIL import Image
-
-    from stimuli_gen.stimuli import to_8bit
-
-    if tuple(pictures.shape[2:]) == model.preprocessing.size:
-        return pictures
-    levels = to_8bit(pictures).transpose(0, 2, 3, 1)
-    images = [Image.fromarray(np.ascontiguousarray(picture)) for picture in levels]
-    return np.stack([model.preprocessing.cut(image) for image in images])
-
-
-def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
-    """Leave out networks with random weights, and check that enough are left.
+@checked
+def read_metamer_set(
+    folder: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]] = (),
+    *,
+    name: str = "",
+    stage: str = "",
+    validity: pd.DataFrame | None = None,
+) -> MetamerSet:
+    """Read metamers and their photographs, and join them by id.
 
     Parameters
     ----------
-    models : sequence of StagedModel
-        Possible evaluators.
-    include_untrained : bool
-        Keep networks with random weights.
+    folder : path-like
+        Written by ``neurometamer stimuli metamer``, by a study, or by `stimuli_gen.write_stimuli`.
+        Its PNG files are what is evaluated.
+    images : sequence of path-like
+        The photographs, see `stimuli_gen.read_images`; cut as they were when the metamers were
+        made. Not needed where the folder holds them.
+    name, stage : str
+        See `neurometamer.evaluation.metamer_set`. By default the stage is what was asked for,
+        ``late`` for example.
+    validity : pandas.DataFrame, optional
+        What `stimuli_gen.judge` found, instead of what the folder says.
 
     Returns
     -------
-    list of StagedModel
-        The evaluators, at least 2.
+    MetamerSet
+        Rows in the order of the metamers.
 
     Raises
     ------
     InputError
-        When fewer than 2 are left, or two have one name.
+        When the folder holds no metamers, photographs are missing, or they are not those of the
+        metamers.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> from stimuli_gen import StimulusSet, write_stimuli
+    >>> images = np.zeros((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cat_m"], "kind": ["RE", "metamer"]})
+    >>> table["reference_id"] = "cat"
+    >>> folder = mkdtemp()
+    >>> _ = write_stimuli(StimulusSet(images=images, table=table), folder)
+    >>> read_metamer_set(folder, stage="late").table["id"].tolist()
+    ['cat_m']
     """
-    if again := duplicates([model.name for model in models]):
+    references, metamers = read_metamers(folder, images)
+    return metamer_set(
+        references, metamers, name=name, stage=stage, validity=validity, folder=folder
+    )
+
+
+@checked
+def read_metamers(
+    folder: str | os.PathLike[str], images: Sequence[str | os.PathLike[str]] = ()
+) -> tuple[StimulusSet, StimulusSet]:
+    """Read metamers and their photographs.
+
+    Parameters
+    ----------
+    folder, images : path-like and sequence of path-like
+        See `read_metamer_set`.
+
+    Returns
+    -------
+    references, metamers : StimulusSet
+        The photograph of each metamer, row by row; and the metamers with their own provenance.
+
+    Raises
+    ------
+    InputError
+        See `read_metamer_set`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from tempfile import mkdtemp
+    >>> from stimuli_gen import StimulusSet, write_stimuli
+    >>> images = np.zeros((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cat_m"], "kind": ["RE", "metamer"]})
+    >>> table["reference_id"] = "cat"
+    >>> folder = mkdtemp()
+    >>> _ = write_stimuli(StimulusSet(images=images, table=table), folder)
+    >>> references, metamers = read_metamers(folder)
+    >>> references.ids, metamers.ids
+    (('cat',), ('cat_m',))
+    """
+    folder = Path(folder)
+    everything = read_stimuli(folder, in_memory=None)
+    metamers = everything.select(kind="metamer")
+    if not len(metamers):
         raise InputError(
-            f"evaluators with the same name: {name_ids(again)}; name each its own way."
+            f"{folder} holds no metamers; give a folder that 'neurometamer stimuli metamer' wrote."
         )
-    kept = [model for model in models if model.trained or include_untrained]
-    if len(kept) < 2:
-        names = name_ids([model.name for model in kept]) or "none"
-        left_out = name_ids([model.name for model in models if not model.trained]) or "none"
+    # a folder that holds photographs too has the provenance of the metamers as one of its parts
+    record: Mapping[str, Any] = everything.provenance
+    parts = [part for part in record.get("parts", []) if "models" in part]
+    if "models" not in record and len(parts) == 1:
+        record = parts[0]
+    metamers = replace(metamers, provenance=record)
+    photographs = everything.select(kind="RE")
+    if not len(photographs):
+        photographs = _photographs(folder, metamers, images)
+    wanted = list(dict.fromkeys(metamers.table["reference_id"]))
+    known = set(photographs.ids)
+    missing = [name for name in wanted if name not in known]
+    if missing:
         raise InputError(
-            f"{len(kept)} evaluator(s) ({names}); at least 2 are needed. Left out for random "
-            f"weights: {left_out}."
+            f"{folder}: no photograph has the id(s) {name_ids(missing)}, of which there are "
+            f"metamers; give them too. Known: {name_ids(photographs.ids)}."
         )
-    return kept
+    references = photographs.select(ids=wanted)
+    pixels = record.get("reference_pixels")
+    if pixels is not None and pixels != digest_levels(references.images):
+        raise InputError(
+            f"{folder}: the photographs have other pixels than those that the metamers were made "
+            f"of ({name_ids(references.ids)}); give the same files, or the folder that the "
+            "metamers were made from."
+        )
+    return references, metamers
+
+
+def _photographs(
+    folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]
+) -> StimulusSet:
+    if not images:
+        raise InputError(
+            f"{folder} holds no photographs; give those that the metamers were made of, with "
+            "--images."
+        )
+    # cut the photographs and read their levels as when the metamers were made
+    size = tuple(metamers.images.shape[2:])
+    cuts = metamers.provenance.get("reference_cuts") or []
+    cut: dict[str, Any] = {"resize": max(size), "interpolation": "bicubic"}
+    if len(cuts) == 1:
+        cut = dict(cuts[0])
+    levels = {}
+    for name in ("bits", "icc"):
+        if name in cut:
+            levels[name] = cut.pop(name)
+    cut["size"] = size
+    preprocessing = Preprocessing(**cut, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return read_images(list(images), preprocessing, **levels).select(kind="RE")
 
 
 # ---------------------------------------------------------------------------------------- summaries
@@ -509,7 +602,8 @@ def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
     states = states_of(flags["valid"])
     rates: dict[str, Any] = {"n_images": len(flags)}
     for state in STATES:
-        rates[f"n_{state.replace(' ', '_')}"] = int((states == state).sum())
+        name = state.replace(" ", "_")
+        rates[f"n_{name}"] = int((states == state).sum())
     flag_of = {"same_class": "same_class", "above_null": "above_null", "both": "valid"}
     for name, flag in flag_of.items():
         known = flags[flag].astype("boolean").dropna()
@@ -572,13 +666,14 @@ def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
         (n_resamples, cells); NaN where a resample has no value.
     """
     there = ~np.isnan(values)
+    endless = np.isposinf(values)
+    finite = np.where(there & ~endless, values, 0.0)
     drawn = counts.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        endless = np.isposinf(values)
-        finite = np.where(there & ~endless, values, 0.0)
         means = (drawn @ finite) / (drawn @ there.astype(np.float64))
     if endless.any():  # 0 · inf is not a number: a drawn infinite value makes the mean infinite
-        means[(drawn @ endless.astype(np.float64)) > 0] = np.inf
+        n_endless = drawn @ endless.astype(np.float64)
+        means[n_endless > 0] = np.inf
     return means
 
 
@@ -636,41 +731,41 @@ def summarize(
         states = states_of(part["valid"])
         distinct = part.drop_duplicates(list(by)).reset_index(drop=True)
         cells = distinct[list(by)]
-        weights = np.ones(len(cells), dtype=bool)
+        is_counted = np.ones(len(cells), dtype=bool)
         if counted:
-            weights = distinct[counted].to_numpy(dtype=bool)
+            is_counted = distinct[counted].to_numpy(dtype=bool)
+        column_of = {}
+        for column, cell in enumerate(cells.itertuples(index=False, name=None)):
+            column_of[cell] = column
         for state in reported_states(states):
-            values = _matrix(part[states == state], cells, by, value)
-            means, note = None, no_valid_note(rates)
+            own = part[states == state]
+            own_cells = own[list(by)].itertuples(index=False, name=None)
+            columns = [column_of[cell] for cell in own_cells]
+            image, ids = pd.factorize(own["reference_id"])
+            values = np.full((len(ids), len(cells)), np.nan)
+            values[image, columns] = own[value].to_numpy(dtype=float, na_value=np.nan)
+            means = None
+            note = no_valid_note(rates)
             if len(values):
                 counts = bootstrap_counts(len(values), n_resamples, seed)
-                means, note = resampled_means(values, counts), ""
+                means = resampled_means(values, counts)
+                note = ""
             same = {**label, "validity": state, **rates, "note": note}
             rows += _cell_rows(same, cells, values, means, confidence)
             if average is not None:
-                rows += _average_rows(same, cells, values, means, confidence, average, weights)
+                rows += _average_rows(same, cells, values, means, confidence, average, is_counted)
     if not rows:
         return pd.DataFrame()
     first = [*SET_COLUMNS, *by, "validity", "n", "value", "low", "high", "sd", "n_averaged"]
-    table = pd.DataFrame(rows)
-    return table[[*first, *table.columns.drop(first)]]
-
-
-def _matrix(part: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], value: str) -> np.ndarray:
-    """Arrange values by image and measurement."""
-    keys = cells.itertuples(index=False, name=None)
-    column_of = {key: column for column, key in enumerate(keys)}
-    columns = [column_of[key] for key in part[list(by)].itertuples(index=False, name=None)]
-    rows, ids = pd.factorize(part["reference_id"])
-    values = np.full((len(ids), len(cells)), np.nan)
-    values[rows, columns] = part[value].to_numpy(dtype=float, na_value=np.nan)
-    return values
+    summary = pd.DataFrame(rows)
+    return summary[[*first, *summary.columns.drop(first)]]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
     there = ~np.isnan(values)
+    totals = np.where(there, values, 0).sum(axis=0)
     return np.divide(
-        np.where(there, values, 0).sum(axis=0),
+        totals,
         there.sum(axis=0),
         out=np.full(values.shape[1], np.nan),
         where=there.any(axis=0),
@@ -688,18 +783,19 @@ def _cell_rows(
     if means is not None:
         low, high = _interval(means, confidence)
     averages = _mean(values)
+    n_images = (~np.isnan(values)).sum(axis=0)
     rows = []
     for column, cell in enumerate(cells.to_dict("records")):
-        numbers = {
-            "n": int((~np.isnan(values[:, column])).sum()),
-            "value": averages[column],
-            "low": low[column],
-            "high": high[column],
-            "sd": np.nan,
-            "n_averaged": 1,
-        }
-        names = {str(name): value for name, value in cell.items()}
-        rows.append(same | names | numbers)
+        row = dict(same)
+        for name, value in cell.items():
+            row[str(name)] = value
+        row["n"] = int(n_images[column])
+        row["value"] = averages[column]
+        row["low"] = low[column]
+        row["high"] = high[column]
+        row["sd"] = np.nan
+        row["n_averaged"] = 1
+        rows.append(row)
     return rows
 
 
@@ -709,8 +805,10 @@ def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndar
     Those of PSNR are infinite when an image equals its photograph.
     """
     huge = 1e300
-    low, high = percentile_interval(np.where(np.isposinf(means), huge, means), confidence)
-    return np.where(low > huge / 1e6, np.inf, low), np.where(high > huge / 1e6, np.inf, high)
+    is_endless = np.isposinf(means)
+    ends = percentile_interval(np.where(is_endless, huge, means), confidence)
+    low, high = (np.where(end > huge / 1e6, np.inf, end) for end in ends)
+    return low, high
 
 
 def _average_rows(
@@ -720,14 +818,15 @@ def _average_rows(
     means: np.ndarray | None,
     confidence: float,
     average: str,
-    weights: np.ndarray,
+    is_counted: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Average over networks: one row for each combination of the other columns."""
     of_network = (average, f"{average}_weights", "trained", "took_part")
     rest = [name for name in cells.columns if name not in of_network]
     rows = []
     for key, group in cells.groupby(rest, sort=False, dropna=False):
-        columns = group.index.to_numpy()[weights[group.index]]
+        columns = group.index.to_numpy()
+        columns = columns[is_counted[columns]]
         row = {
             **same,
             **dict(zip(rest, key, strict=True)),
@@ -745,11 +844,9 @@ def _average_rows(
         elif means is not None:
             single = _mean(values[:, columns])
             low, high = _interval(means[:, columns].mean(axis=1), confidence)
-            row |= {
-                "value": single.mean(),
-                "sd": single.std(ddof=1),
-                "low": float(low),
-                "high": float(high),
-            }
+            row["value"] = single.mean()
+            row["sd"] = single.std(ddof=1)
+            row["low"] = float(low)
+            row["high"] = float(high)
         rows.append(row)
     return rows

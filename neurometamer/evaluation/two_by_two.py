@@ -1,4 +1,4 @@
-"""Effects in a two by two table of scores: permutation tests over images and over networks.
+"""A two by two design of networks, and its effects: permutation tests over images and networks.
 
 The networks are those in the four cells.
 
@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.provenance import generator
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.summaries import short_repr
@@ -42,6 +43,200 @@ Half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - 
 _BLOCK = 1_000
 _NEAR = 1e-9
 """Differences of proportions below this are rounding."""
+
+
+# --------------------------------------------------------------------------------------- the design
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Two factors of the generators, and an optional factor of the evaluators.
+
+    Attributes
+    ----------
+    factors : tuple of str
+        Names of the two factors.
+    levels : tuple of tuple of str
+        The two levels of each.
+    cells : mapping of str to int
+        Generator to its cell, 0 to 3.
+    evaluator_factor : str
+        Name of the factor of the evaluators; empty where there is none.
+    evaluator_levels : tuple of str
+        Its two levels.
+    level_of : mapping of str to str
+        Evaluator to its level.
+    """
+
+    factors: tuple[str, str]
+    levels: tuple[tuple[str, str], tuple[str, str]]
+    cells: Mapping[str, int]
+    evaluator_factor: str = ""
+    evaluator_levels: tuple[str, ...] = ()
+    level_of: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, cell: int) -> tuple[str, str]:
+        """Name the levels of a cell.
+
+        Parameters
+        ----------
+        cell : int
+            0 to 3.
+
+        Returns
+        -------
+        tuple of str
+            Level of the first factor and of the second.
+        """
+        first, second = self.levels
+        return first[cell // 2], second[cell % 2]
+
+    def effect(self, contrast: str) -> tuple[str, str]:
+        """Name the effect of a contrast, and describe it in words.
+
+        Parameters
+        ----------
+        contrast : str
+            A key of `CONTRASTS`.
+
+        Returns
+        -------
+        tuple of str
+            Name of the effect, and which cells are compared.
+        """
+        first, second = self.levels
+        a1, a2 = first
+        b1, b2 = second
+        if contrast == "a":
+            return self.factors[0], f"{a1} - {a2}"
+        if contrast == "b":
+            return self.factors[1], f"{b1} - {b2}"
+        words = f"({a1} {b1} - {a1} {b2}) - ({a2} {b1} - {a2} {b2})"
+        return "interaction", words
+
+
+def read_design(
+    table: pd.DataFrame,
+    networks: pd.DataFrame,
+    factors: Sequence[str] | Mapping[str, Sequence[str]],
+    evaluator_factor: str | None,
+) -> Design:
+    """Find each generator's cell and each evaluator's level.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns members (the generator), evaluator, and chosen (bool: the evaluator counts).
+    networks : pandas.DataFrame
+        One row a network: column ``network``, and one column a factor.
+    factors : sequence or mapping of str
+        Two columns with two levels each among the generators; a mapping also gives their order.
+    evaluator_factor : str, optional
+        A column with two levels among the evaluators.
+
+    Returns
+    -------
+    Design
+        The cells and levels.
+
+    Raises
+    ------
+    InputError
+        When a network or value is missing or unknown, a factor has not two levels, or a cell is
+        empty.
+    """
+    names = [] if isinstance(factors, str) else list(factors)
+    is_pair = len(names) == 2 and len(set(names)) == 2
+    if not is_pair or {"interaction", "network"} & set(names):
+        raise InputError(f"two factors are needed, such as ('training', 'color'), not {factors!r}.")
+    columns = ["network", *names]
+    if evaluator_factor:
+        columns.append(evaluator_factor)
+    need_columns(networks, columns, "the table of networks", "Give one row a network.")
+    again = duplicates(networks["network"])
+    if again:
+        raise InputError(
+            f"networks named more than once in the table of networks: {name_ids(again)}; give one "
+            "row a network."
+        )
+    known = {*table["members"], *table["evaluator"]}
+    unknown = [name for name in networks["network"] if name not in known]
+    if unknown:
+        raise InputError(
+            f"networks that neither generated nor evaluated anything: {name_ids(unknown)}; correct "
+            "the name."
+        )
+    generators = sorted(set(table["members"]))
+    order = factors if isinstance(factors, Mapping) else {}
+    first = _values(networks, names[0], generators)
+    second = _values(networks, names[1], generators)
+    a = _levels(names[0], first, order.get(names[0]))
+    b = _levels(names[1], second, order.get(names[1]))
+    cells = {}
+    for name in generators:
+        cells[name] = 2 * a.index(first[name]) + b.index(second[name])
+    design = Design(factors=(names[0], names[1]), levels=(a, b), cells=cells)
+    empty = set(range(4)) - set(cells.values())
+    if empty:
+        words = ", ".join(" ".join(design.names(cell)) for cell in sorted(empty))
+        raise InputError(
+            f"no generator is {words} ({' and '.join(names)}); each cell needs one: give its "
+            "metamers too."
+        )
+    if not evaluator_factor:
+        return design
+    evaluators = sorted(set(table.loc[table["chosen"], "evaluator"]))
+    level_of = _values(networks, evaluator_factor, evaluators)
+    levels = _levels(evaluator_factor, level_of, order.get(evaluator_factor))
+    return replace(
+        design,
+        evaluator_factor=evaluator_factor,
+        evaluator_levels=levels,
+        level_of=level_of,
+    )
+
+
+def _values(networks: pd.DataFrame, factor: str, names: Sequence[str]) -> dict[str, str]:
+    """Read one factor of the networks called `names`."""
+    values = networks.set_index("network")[factor]
+    missing = [name for name in names if name not in values.index]
+    if missing:
+        raise InputError(
+            f"the table of networks does not name {name_ids(missing)}; say what they are "
+            f"({factor})."
+        )
+    known = {}
+    empty = []
+    for name in names:
+        value = values.loc[name]
+        known[str(name)] = str(value)
+        if pd.isna(value) or not str(value).strip():
+            empty.append(name)
+    if empty:
+        raise InputError(f"{factor} is missing of {name_ids(empty)}; fill it in.")
+    return known
+
+
+def _levels(factor: str, values: Mapping[str, str], order: Sequence[str] | None) -> tuple[str, str]:
+    """Find the two levels of a factor, in the order given, else by the alphabet."""
+    levels = sorted(set(values.values()))
+    if len(levels) != 2:
+        raise InputError(
+            f"{factor} has {len(levels)} level(s) ({name_ids(levels)}) among the networks; two are "
+            "needed."
+        )
+    if order is None:
+        return levels[0], levels[1]
+    ordered = [str(level) for level in order]
+    if sorted(ordered) != levels:
+        raise InputError(
+            f"{factor} has the levels {name_ids(levels)}, not {name_ids(ordered)}; correct the "
+            "order."
+        )
+    return ordered[0], ordered[1]
+
+
+# ---------------------------------------------------------------------------------------- the tests
 
 
 @short_repr
@@ -73,8 +268,10 @@ NO_TEST = PermutationTest(np.nan, np.nan, 0, False)
 
 
 def _p_value(null: np.ndarray, observed: float, exact: bool) -> float:
-    large = int((null >= observed).sum())
-    return large / len(null) if exact else p_from_count(large, len(null))
+    n_reached = int((null >= observed).sum())
+    if exact:
+        return n_reached / len(null)
+    return p_from_count(n_reached, len(null))
 
 
 def _check(n_permutations: int) -> None:
@@ -122,21 +319,27 @@ def sign_flips(
         return NO_TEST
     exact = n <= math.log2(n_permutations)
     both = np.column_stack([contrasts, np.ones(n)])
-    blocks = _signs(n, n_permutations, exact, seed)
-    null = np.concatenate([np.abs(signs @ both) for signs in blocks])
-    observed = np.abs(both.sum(axis=0)) - n * _NEAR
-    p, p_min = (_p_value(null[:, column], observed[column], exact) for column in (0, 1))
-    return PermutationTest(p, p_min, len(null), exact)
-
-
-def _signs(n: int, n_permutations: int, exact: bool, seed: int) -> Iterator[np.ndarray]:
-    """Yield signs, (m, n) of ±1, block by block."""
     if exact:
-        yield 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-        return
-    random = generator(seed, "sign flips", n)
-    for start in range(0, n_permutations, _BLOCK):
-        yield 1.0 - 2.0 * random.integers(0, 2, (min(_BLOCK, n_permutations - start), n), np.int8)
+        codes = np.arange(2**n)[:, None]
+        is_turned = codes >> np.arange(n) & 1
+        signs = 1.0 - 2.0 * is_turned
+        null = np.abs(signs @ both)
+    else:
+        random = generator(seed, "sign flips", n)
+        blocks = []
+        for start in range(0, n_permutations, _BLOCK):
+            size = min(_BLOCK, n_permutations - start)
+            is_turned = random.integers(0, 2, (size, n), np.int8)
+            signs = 1.0 - 2.0 * is_turned
+            blocks.append(np.abs(signs @ both))
+        null = np.concatenate(blocks)
+    observed = np.abs(both.sum(axis=0)) - n * _NEAR
+    return PermutationTest(
+        p=_p_value(null[:, 0], observed[0], exact),
+        p_min=_p_value(null[:, 1], observed[1], exact),
+        n_permutations=len(null),
+        exact=exact,
+    )
 
 
 # ------------------------------------------------------------------------------------ over networks
@@ -196,18 +399,38 @@ def relabel(
             return NO_TEST
         labels, exact = _cell_labels(cells, n_permutations, seed)
         p = _interaction_p(scores, cells, labels, exact)
-        p_min = _interaction_p(np.isin(cells, (0, 3)).astype(float), cells, labels, exact)
+        without_spread = np.isin(cells, (0, 3)).astype(float)
+        p_min = _interaction_p(without_spread, cells, labels, exact)
         return PermutationTest(p, min(p, p_min), len(labels), exact)
-    own, other = (cells // 2, cells % 2) if effect == "a" else (cells % 2, cells // 2)
-    parts, exact = _level_labels(own, other, n_permutations, seed)
+    own = cells // 2
+    other = cells % 2
+    if effect != "a":
+        own, other = other, own
+    labels_of_level, exact = _level_labels(own, other, n_permutations, seed)
     both = np.stack([scores, own.astype(float)])  # the second has the effect and no spread
-    null = _main_effects(both, own, other, parts, exact)
+    sides = []
     observed = np.zeros(2)
-    for level in (0, 1):
-        first, second = (both[:, (own == side) & (other == level)] for side in (0, 1))
-        observed += (first.mean(axis=1) - second.mean(axis=1)) / 2
-    p, p_min = (_p_value(null[row], abs(observed[row]) - _NEAR, exact) for row in (0, 1))
-    return PermutationTest(p, p_min, null.shape[1], exact)
+    for level, labels in enumerate(labels_of_level):
+        values = both[:, other == level]
+        is_first = own[other == level] == 0
+        difference = values[:, is_first].mean(axis=1) - values[:, ~is_first].mean(axis=1)
+        observed += difference / 2
+        n_first = int(labels[0].sum())
+        sums = values @ labels.T
+        rest = values.sum(axis=1, keepdims=True) - sums
+        sides.append(sums / n_first - rest / (labels.shape[1] - n_first))
+    if exact:
+        # all labels of one level with all of the other
+        null = np.abs((sides[0][:, :, None] + sides[1][:, None, :]) / 2).reshape(2, -1)
+    else:
+        null = np.abs(sides[0] + sides[1]) / 2
+    reached = np.abs(observed) - _NEAR
+    return PermutationTest(
+        p=_p_value(null[0], reached[0], exact),
+        p_min=_p_value(null[1], reached[1], exact),
+        n_permutations=null.shape[1],
+        exact=exact,
+    )
 
 
 def _level_labels(
@@ -217,51 +440,35 @@ def _level_labels(
 
     The shape is (m, networks), the values are 0 and 1.
     """
-    labels = [(own[other == level] == 0).astype(float) for level in (0, 1)]
-    ways = [math.comb(len(part), int(part.sum())) for part in labels]
-    if math.prod(ways) > n_permutations:
-        random = generator(seed, "labels within levels", *map(len, labels))
-        copies = [np.tile(part, (n_permutations, 1)) for part in labels]
-        return [random.permuted(part, axis=1) for part in copies], False
-    parts = []
-    for part, n_ways in zip(labels, ways, strict=True):
-        choices = np.zeros((n_ways, len(part)))
-        subsets = itertools.combinations(range(len(part)), int(part.sum()))
-        for row, subset in enumerate(subsets):
+    is_first = [(own[other == level] == 0).astype(float) for level in (0, 1)]
+    n_ways = [math.comb(len(part), int(part.sum())) for part in is_first]
+    labels = []
+    if math.prod(n_ways) > n_permutations:
+        random = generator(seed, "labels within levels", *map(len, is_first))
+        for part in is_first:
+            copies = np.tile(part, (n_permutations, 1))
+            labels.append(random.permuted(copies, axis=1))
+        return labels, False
+    for part, n in zip(is_first, n_ways, strict=True):
+        choices = np.zeros((n, len(part)))
+        positions = range(len(part))
+        for row, subset in enumerate(itertools.combinations(positions, int(part.sum()))):
             choices[row, list(subset)] = 1
-        parts.append(choices)
-    return parts, True
-
-
-def _main_effects(
-    scores: np.ndarray, own: np.ndarray, other: np.ndarray, parts: list[np.ndarray], exact: bool
-) -> np.ndarray:
-    """Compute the effects under other labels, without their sign: (score vectors, m).
-
-    Where the test is exact, the labels are all combinations.
-    """
-    sides = []
-    for level, chosen in enumerate(parts):
-        values = scores[:, other == level]
-        n_first = int(chosen[0].sum())
-        sums = values @ chosen.T
-        rest = values.sum(axis=1, keepdims=True) - sums
-        sides.append(sums / n_first - rest / (len(chosen[0]) - n_first))
-    if exact:
-        return np.abs((sides[0][:, :, None] + sides[1][:, None, :]) / 2).reshape(len(scores), -1)
-    return np.abs(sides[0] + sides[1]) / 2
+        labels.append(choices)
+    return labels, True
 
 
 def _cell_labels(cells: np.ndarray, n_permutations: int, seed: int) -> tuple[np.ndarray, bool]:
     """Return other cells for the networks, as many in each cell: (m, n)."""
     counts = np.bincount(cells, minlength=4).tolist()
-    ways = math.factorial(len(cells))
+    n_ways = math.factorial(len(cells))
     for count in counts:
-        ways //= math.factorial(count)
-    if ways <= n_permutations:
+        n_ways //= math.factorial(count)
+    if n_ways <= n_permutations:
         return np.array(list(_arrangements(counts))), True
     random = generator(seed, "labels of cells", *counts)
-    return random.permuted(np.tile(cells, (n_permutations, 1)), axis=1), False
+    copies = np.tile(cells, (n_permutations, 1))
+    return random.permuted(copies, axis=1), False
 
 
 def _arrangements(counts: list[int]) -> Iterator[list[int]]:
@@ -270,15 +477,21 @@ def _arrangements(counts: list[int]) -> Iterator[list[int]]:
         yield []
     for label, left in enumerate(counts):
         if left:
-            rest = [count - (other == label) for other, count in enumerate(counts)]
-            yield from ([label, *tail] for tail in _arrangements(rest))
+            rest = list(counts)
+            rest[label] -= 1
+            for tail in _arrangements(rest):
+                yield [label, *tail]
 
 
 def _interaction_p(scores: np.ndarray, cells: np.ndarray, labels: np.ndarray, exact: bool) -> float:
-    design = np.column_stack([np.ones(len(cells)), cells // 2, cells % 2]).astype(float)
-    residuals = scores - design @ np.linalg.lstsq(design, scores, rcond=None)[0]
-    residuals[np.abs(residuals) < _NEAR] = 0
-    null, (observed,) = _squared_t(residuals, labels), _squared_t(residuals, cells[None])
+    once = np.ones(len(cells))
+    design = np.column_stack([once, cells // 2, cells % 2]).astype(float)
+    weights, *_ = np.linalg.lstsq(design, scores, rcond=None)
+    residuals = scores - design @ weights
+    is_rounding = np.abs(residuals) < _NEAR
+    residuals[is_rounding] = 0
+    null = _squared_t(residuals, labels)
+    observed = _squared_t(residuals, cells[None])[0]
     return _p_value(null, observed * (1 - _NEAR), exact)
 
 
@@ -288,15 +501,19 @@ def _squared_t(residuals: np.ndarray, labels: np.ndarray) -> np.ndarray:
     It differs from t² by a constant.
     """
     total = np.square(residuals).sum()
-    effect, within = np.zeros(len(labels)), np.full(len(labels), total)
+    effect = np.zeros(len(labels))
+    within = np.full(len(labels), total)
     for cell, weight in enumerate(CONTRASTS["interaction"]):
         inside = labels == cell
-        mean = inside @ residuals / inside.sum(axis=1)
+        n_inside = inside.sum(axis=1)
+        mean = inside @ residuals / n_inside
         effect += weight * mean
-        within -= inside.sum(axis=1) * np.square(mean)
-    spread, square = within > _NEAR * total, np.square(effect)
-    there = square > _NEAR * total / labels.shape[1]
-    return np.where(spread, square / np.where(spread, within, 1.0), np.where(there, np.inf, 0.0))
+        within -= n_inside * np.square(mean)
+    square = np.square(effect)
+    has_spread = within > _NEAR * total
+    has_effect = square > _NEAR * total / labels.shape[1]
+    without_spread = np.where(has_effect, np.inf, 0.0)
+    return np.where(has_spread, square / np.where(has_spread, within, 1.0), without_spread)
 
 
 def spread_interval(
@@ -328,14 +545,16 @@ def spread_interval(
     from scipy import stats
 
     if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
+        raise InputError(f"confidence is {confidence}; give a share between 0 and 1.")
     df = len(cells) - 4
     if df < 1:
         return np.nan, np.nan
     counts = np.bincount(cells, minlength=4)
     means = np.bincount(cells, scores, minlength=4) / counts
     weights = np.array(CONTRASTS[effect])
-    variance = np.square(scores - means[cells]).sum() / df
-    error = math.sqrt(variance * (np.square(weights) / counts).sum())
-    half = stats.t.ppf((1 + confidence) / 2, df) * error
-    return float(weights @ means - half), float(weights @ means + half)
+    squares = np.square(scores - means[cells])
+    variance = squares.sum() / df
+    factor = (np.square(weights) / counts).sum()
+    half = stats.t.ppf((1 + confidence) / 2, df) * math.sqrt(variance * factor)
+    value = weights @ means
+    return float(value - half), float(value + half)

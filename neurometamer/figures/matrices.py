@@ -607,13 +607,13 @@ def _compared(rows: pd.DataFrame) -> str:
 def observer_matrix(
     table: pd.DataFrame, *, label: str = "share recognized", stamp: str = ""
 ) -> Figure:
-    """Draw how each observer judges what each generator made: generators down, judges across.
+    """Draw how each evaluator sees what each generator made: generators down, evaluators across.
 
     Parameters
     ----------
     table : DataFrame
-        Columns generator, judge, value, n, self (the judge took part in generating);
-        generator_group and judge_group put rows and columns into named groups when there.
+        Columns generator, evaluator, value, n, self (the evaluator took part in generating);
+        generator_group and evaluator_group put rows and columns into named groups when there.
     label : str
         What the values are.
     stamp : str
@@ -634,24 +634,26 @@ def observer_matrix(
     --------
     >>> import pandas as pd
     >>> from neurometamer.figures.evaluation import observer_matrix
-    >>> pairs = {"generator": ["A", "A", "B", "B"], "judge": ["A", "B"] * 2}
+    >>> pairs = {"generator": ["A", "A", "B", "B"], "evaluator": ["A", "B"] * 2}
     >>> numbers = {"value": [0.9, 0.4, 0.3, 0.8], "n": 12, "self": [True, False, False, True]}
     >>> figure = observer_matrix(pd.DataFrame({**pairs, **numbers}))
     >>> len(figure.axes) > 0
     True
     """
-    need_columns(table, "observer", ("generator", "judge", "value", "n", "self"))
+    need_columns(table, "observer", ("generator", "evaluator", "value", "n", "self"))
     rows = table.assign(
         **{
             column: table[column].astype(object).fillna("").astype(str)
-            for column in ("generator", "judge")
+            for column in ("generator", "evaluator")
         }
     )
     rows["self"] = is_true(rows["self"])  # `assign` cannot take this name
-    refuse_repeats(rows, "observer", ("generator", "judge"))
-    (down, sides), (across, heads) = (_grouped(rows, column) for column in ("generator", "judge"))
+    refuse_repeats(rows, "observer", ("generator", "evaluator"))
+    (down, sides), (across, heads) = (
+        _grouped(rows, column) for column in ("generator", "evaluator")
+    )
     wide = {
-        column: rows.pivot(index="generator", columns="judge", values=column).reindex(
+        column: rows.pivot(index="generator", columns="evaluator", values=column).reindex(
             index=list(down), columns=list(across)
         )
         for column in ("value", "self")
@@ -676,7 +678,7 @@ def observer_matrix(
         sides=_with_last(sides),
         heads=_with_last(heads),
         apart=(1, 1),
-        axis_names=("generator", "judge"),
+        axis_names=("generator", "evaluator"),
     )
     low, high = np.nanmin(inner, initial=0.0), np.nanmax(inner, initial=1.0)
     counts = rows["n"].dropna()
@@ -685,9 +687,9 @@ def observer_matrix(
         least, most = int(counts.min()), int(counts.max())
         n = f"n = {least} a cell" if least == most else f"n = {least} to {most} a cell"
     note = (
-        f"{label.capitalize()}; generators down, judges across",
+        f"{label.capitalize()}; generators down, evaluators across",
         n,
-        "Dashed frame: the judge took part in generating; left out of the means"
+        "Dashed frame: the evaluator took part in generating; left out of the means"
         if own.any()
         else "",
         "Hatched: no value" if not np.isfinite(inner).all() else "",

@@ -536,7 +536,9 @@ def _observer_section(report: Report) -> Section | None:
         "that so few can give)."
     )
     matrix, bars = report.tables["observer_matrix"], report.tables["observer_conditions"]
-    matrix = matrix[(matrix["validity"] == report.validity) & (matrix["judge"] != "mean of judges")]
+    matrix = matrix[
+        (matrix["validity"] == report.validity) & (matrix["evaluator"] != "mean of evaluators")
+    ]
     pictures: list[Picture] = []
     context = ["stage", "setting", "ways", "rule"]
     first = matrix[["ways", "rule"]].drop_duplicates().head(1)
@@ -544,8 +546,8 @@ def _observer_section(report: Report) -> Section | None:
         words = f"{key[0]}, {key[1]}, {key[2]} classes"
         own = rows_where(matrix, dict(zip(context, key, strict=True)))
         figure = draw.observer_matrix(own, stamp=report.stamp)
-        alt = "Matrix of generators by judges; the values are in observer_matrix.csv."
-        caption = f"Generators and judges: {words}."
+        alt = "Matrix of generators by evaluators; the values are in observer_matrix.csv."
+        caption = f"Generators and evaluators: {words}."
         pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, own))
         cells = rows_where(bars, dict(zip(context, key, strict=True)))
         if np.isfinite(cells["value"].astype(float)).any():

@@ -95,23 +95,30 @@ def read_dissimilarities(
         the ids are named.
     """
     file = check_plain_file(path)
-    reader = READERS.get(file.suffix.lower(), _read_plain_hdf5 if variable else None)
+    reader = READERS.get(file.suffix.lower())
     if reader is None:
-        raise unknown_name("kind of RDM file", file.suffix, READERS)
+        if variable is None:
+            raise unknown_name("kind of RDM file", file.suffix, READERS)
+        reader = _read_plain_hdf5
     with reading(file, "a file of RDMs"):
         content = reader(file)
     name = _choose(content, variable, str(file))
     array = np.asarray(content.arrays[name])
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers.")
-    size, count = _sizes(array.astype(np.float64), name, str(file))
+        raise InputError(
+            f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers: name another "
+            "variable."
+        )
+    values = array.astype(np.float64)
+    size, count = _sizes(values, name, str(file))
     wanted = _ids_of(content, ids, size, str(file))
-    vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
+    vectors = _condensed(values, size, wanted, signed, f"{file}: '{name}'")
     if count == 1:
         return vectors, wanted, [name]
-    numbered = [f"{name} {i + 1}" for i in range(count)]
-    texts = [words for words in content.texts.values() if words != wanted]
-    return vectors, wanted, next((words for words in texts if len(words) == count), numbered)
+    for words in content.texts.values():
+        if words != wanted and len(words) == count:
+            return vectors, wanted, words
+    return vectors, wanted, [f"{name} {i + 1}" for i in range(count)]
 
 
 def _choose(content: FileContent, variable: str | None, file: str) -> str:
@@ -144,8 +151,10 @@ def _choose(content: FileContent, variable: str | None, file: str) -> str:
 
 def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
-    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
-    return n if n * (n - 1) // 2 == n_pairs else 0
+    root = int(np.sqrt(1 + 8 * n_pairs))
+    n = (1 + root) // 2
+    is_whole = n * (n - 1) // 2 == n_pairs
+    return n if is_whole else 0
 
 
 def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
@@ -180,7 +189,7 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
         different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b]
         raise InputError(
             f"{file}: the ids in the file are not those given: "
-            f"{name_ids(different or ['their number'])}."
+            f"{name_ids(different or ['their number'])}. Leave ids out, or give those of the file."
         )
     ids = wanted if wanted is not None else inside
     if ids is None:
@@ -188,7 +197,10 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
             f"{file} names no conditions; give their ids, in the order of its {size} rows."
         )
     if len(ids) != size:
-        raise InputError(f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions.")
+        raise InputError(
+            f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions; give one id "
+            "each."
+        )
     if again := duplicates(ids):
         raise InputError(
             f"{file}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
@@ -204,24 +216,25 @@ def _condensed(
 ) -> np.ndarray:
     first, second = np.triu_indices(size, 1)
     if array.shape[-2:] == (size, size) or array.ndim == 3:
-        squares = array if array.shape[-2:] == (size, size) else np.moveaxis(array, -1, 0)
+        squares = array
+        if array.shape[-2:] != (size, size):
+            squares = np.moveaxis(array, -1, 0)
         squares = squares.reshape(-1, size, size)
         _check_finite(squares, ids, what)
         check_squares(squares, ids, what)
         vectors = (squares[:, first, second] + squares[:, second, first]) / 2
     else:
         vectors = array.reshape(-1, len(first))
-        square = np.zeros((len(vectors), size, size))
-        square[:, first, second] = vectors
-        _check_finite(square, ids, what)
-    if not signed:
-        below = np.unique(np.nonzero(vectors < 0)[1])
-        if below.size:
-            raise InputError(
-                f"{what}: negative dissimilarities between "
-                f"{name_pairs(first[below], second[below], ids)}; only "
-                "crossvalidated ones (measure='crossnobis') can be: say so, or compute the RDM again."
-            )
+        squares = np.zeros((len(vectors), size, size))
+        squares[:, first, second] = vectors
+        _check_finite(squares, ids, what)
+    below = np.unique(np.nonzero(vectors < 0)[1])
+    if below.size and not signed:
+        raise InputError(
+            f"{what}: negative dissimilarities between "
+            f"{name_pairs(first[below], second[below], ids)}; only "
+            "crossvalidated ones (measure='crossnobis') can be: say so, or compute the RDM again."
+        )
     return vectors
 
 
@@ -241,15 +254,16 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
 def _words(value: Any) -> list[str] | None:
     """Read a list of words where a variable is one: text, or whole numbers in one row."""
     array = np.asarray(value)
-    if array.dtype.kind in "US":
+    kind = array.dtype.kind
+    if kind in "US":
         words = np.atleast_1d(array).ravel()
-        if array.dtype.kind == "S":
+        if kind == "S":
             words = np.char.decode(words, "utf-8")
         return [str(word).strip() for word in words]
-    is_object = array.dtype.kind == "O" and array.size > 0
+    is_object = kind == "O" and array.size > 0
     if is_object and all(isinstance(cell, str) for cell in array.flat):
         return [cell.strip() for cell in array.flat]
-    if array.dtype.kind in "iu" and array.ndim == 1:
+    if kind in "iu" and array.ndim == 1:
         return [str(word) for word in array]
     return None
 
@@ -269,43 +283,36 @@ def _sort(variables: Mapping[str, Any]) -> FileContent:
 def _read_mat(path: Path) -> FileContent:
     import h5py
 
-    if h5py.is_hdf5(path):  # MATLAB 7.3, Octave and others
-        return _read_mat73(path)
-    return _sort(read_mat(path))
-
-
-def _read_mat73(path: Path) -> FileContent:
-    import h5py
-
+    if not h5py.is_hdf5(path):
+        return _sort(read_mat(path))
     variables: dict[str, Any] = {}
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file:  # MATLAB 7.3, Octave and others
         for name, data in file.items():
             if name.startswith("#") or not isinstance(data, h5py.Dataset):
                 continue
             kind = data.attrs.get("MATLAB_class", b"")
+            values = data[...].T  # MATLAB counts axes the other way round
             if kind == b"cell":
-                cells = [file[reference] for reference in data[...].T.ravel()]
+                cells = [file[reference] for reference in values.ravel()]
                 if all(cell.attrs.get("MATLAB_class") == b"char" for cell in cells):
                     words = ["".join(map(chr, cell[...].T.ravel())) for cell in cells]
                     variables[name] = np.array(words)
             elif kind == b"char":
-                words = ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
+                words = ["".join(map(chr, row)) for row in np.atleast_2d(values)]
                 variables[name] = np.array(words)
             else:
-                variables[name] = np.squeeze(data[...].T)  # MATLAB counts axes the other way round
+                variables[name] = np.squeeze(values)
     return _sort(variables)
 
 
-def _read_npz(path: Path) -> FileContent:
+def _read_numpy(path: Path) -> FileContent:
+    if path.suffix.lower() == ".npy":
+        check_npy(path)
+        with reading(path, "a NumPy file"):
+            return _sort({"rdms": np.load(path, allow_pickle=False)})
     check_npz(path)
     with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
-        return _sort({name: content[name] for name in content.files})
-
-
-def _read_npy(path: Path) -> FileContent:
-    check_npy(path)
-    with reading(path, "a NumPy file"):
-        return _sort({"rdms": np.load(path, allow_pickle=False)})
+        return _sort(dict(content.items()))
 
 
 def _read_plain_hdf5(path: Path) -> FileContent:
@@ -314,7 +321,8 @@ def _read_plain_hdf5(path: Path) -> FileContent:
     arrays: dict[str, Any] = {}
 
     def keep(name: str, data: Any) -> None:
-        if isinstance(data, h5py.Dataset) and data.dtype.kind in "fiu":
+        is_array = isinstance(data, h5py.Dataset)
+        if is_array and data.dtype.kind in "fiu":
             arrays[name] = data[...]
 
     with open_hdf5(path) as file:
@@ -330,7 +338,9 @@ def _number(cell: str) -> float:
 
 
 def _is_number(cell: str) -> bool:
-    return not np.isnan(_number(cell)) or cell.strip().lower() in ("nan", "-nan", "+nan")
+    if np.isnan(_number(cell)):
+        return cell.strip().lower() in ("nan", "-nan", "+nan")
+    return True
 
 
 def _read_csv(path: Path) -> FileContent:
@@ -343,7 +353,8 @@ def _read_csv(path: Path) -> FileContent:
             rows.append([cell.strip() for cell in row])
     if not rows or len({len(row) for row in rows}) != 1:
         raise InputError(
-            f"{path}: a table of dissimilarities has rows of equal length, at least one."
+            f"{path}: a table of dissimilarities has rows of equal length, at least one, not "
+            f"{len(rows)} rows of the lengths {sorted({len(row) for row in rows})}; write it again."
         )
     header = rows[0]
     if all(map(_is_number, header)):
@@ -359,7 +370,7 @@ def _read_csv(path: Path) -> FileContent:
         return _list_of_pairs(header, body, path)
     raise InputError(
         f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of "
-        "pairs."
+        "pairs; give one of the two."
     )
 
 
@@ -367,15 +378,16 @@ def _numbers(
     rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]
 ) -> np.ndarray:
     """Read numbers; cells that hold none are named by row and column."""
-    bad, numbers = [], np.empty((len(rows), len(across)))
+    numbers = np.empty((len(rows), len(across)))
+    bad = []
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             numbers[i, j] = _number(cell)
             if not _is_number(cell):
-                place = " and ".join(filter(None, (down[i], across[j])))
-                bad.append(f"{cell or 'an empty cell'} at {place}")
+                labels = [label for label in (down[i], across[j]) if label]
+                bad.append(f"{cell or 'an empty cell'} at {' and '.join(labels)}")
     if bad:
-        raise InputError(f"{path}: not a number: {name_ids(bad)}.")
+        raise InputError(f"{path}: not a number: {name_ids(bad)}; give numbers only.")
     return numbers
 
 
@@ -383,10 +395,17 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
     names = [row[0] for row in body]
     if sorted(names) != sorted(columns):
         odd = sorted(set(names) ^ set(columns)) or duplicates(names)
-        raise InputError(f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}.")
-    if again := duplicates(names):
-        raise InputError(f"{path}: repeated id(s) {name_ids(again)}.")
-    numbers = _numbers([row[1:] for row in body], path, names, columns)
+        raise InputError(
+            f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}; give each "
+            "condition one row and one column."
+        )
+    again = duplicates(names)
+    if again:
+        raise InputError(
+            f"{path}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
+        )
+    cells = [row[1:] for row in body]
+    numbers = _numbers(cells, path, names, columns)
     order = [columns.index(name) for name in names]
     return FileContent(arrays={"rdm": numbers[:, order]}, ids=names)
 
@@ -395,30 +414,38 @@ def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: P
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
     ids = list(dict.fromkeys(cell for row in body for cell in row[:2]))
     place = {name: i for i, name in enumerate(ids)}
-    pairs = [tuple(sorted((place[row[0]], place[row[1]]))) for row in body]
-    again = duplicates(f"{ids[i]} and {ids[j]}" for i, j in pairs)
-    same = [ids[i] for i, j in pairs if i == j]
-    wanted = set(itertools.combinations(range(len(ids)), 2))
-    missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(wanted - set(pairs))]
-    for what, bad in (
-        ("repeated pairs", again),
-        ("pairs of a condition with itself", same),
-        ("pairs without a row", missing),
-    ):
+    pairs = []
+    for row in body:
+        ends = sorted((place[row[0]], place[row[1]]))
+        pairs.append(tuple(ends))
+    names = [f"{ids[i]} and {ids[j]}" for i, j in pairs]
+    every_pair = set(itertools.combinations(range(len(ids)), 2))
+    missing = sorted(every_pair - set(pairs))
+    problems = {
+        "repeated pairs": duplicates(names),
+        "pairs of a condition with itself": [ids[i] for i, j in pairs if i == j],
+        "pairs without a row": [f"{ids[i]} and {ids[j]}" for i, j in missing],
+    }
+    for what, bad in problems.items():
         if bad:
-            raise InputError(f"{path}: {what}: {name_ids(bad)}.")
+            raise InputError(
+                f"{path}: {what}: {name_ids(bad)}; give each pair of conditions one row."
+            )
     named = [f"{row[0]} and {row[1]}" for row in body]
-    numbers = _numbers([row[2:] for row in body], path, named, [""] * len(header[2:]))
-    order = sorted(range(len(pairs)), key=lambda row: pairs[row])
+    columns = list(header[2:])
+    numbers = _numbers([row[2:] for row in body], path, named, [""] * len(columns))
+    order = sorted(range(len(pairs)), key=pairs.__getitem__)
     return FileContent(
-        arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids
+        arrays={"rdm": numbers[order].T},
+        texts={"columns": columns},
+        ids=ids,
     )
 
 
 READERS: dict[str, Callable[[Path], FileContent]] = {
     ".mat": _read_mat,
-    ".npz": _read_npz,
-    ".npy": _read_npy,
+    ".npz": _read_numpy,
+    ".npy": _read_numpy,
     ".csv": _read_csv,
     ".tsv": _read_csv,
 }

@@ -67,16 +67,20 @@ class Noise:
         InputError
             When the patterns do not have the noise's voxels.
         """
-        if patterns.shape[1] != len(self.scale):
+        from scipy.linalg import solve_triangular
+
+        n_voxels = patterns.shape[1]
+        if n_voxels != len(self.scale):
             raise InputError(
-                f"patterns have {patterns.shape[1]} voxels, the noise covariance {len(self.scale)}."
+                f"patterns have {n_voxels} voxels, the noise covariance {len(self.scale)}; give "
+                "the noise of the same voxels."
             )
         z = patterns * self.scale if self.scale.ndim == 1 else patterns @ self.scale
         if not len(self.white):
             return z, np.zeros((len(patterns), 0))
-        from scipy.linalg import solve_triangular
-
-        return z, solve_triangular(self.lower, self.white @ z.T, lower=True).T
+        along = self.white @ z.T
+        h = solve_triangular(self.lower, along, lower=True)
+        return z, h.T
 
 
 def no_noise(n_voxels: int) -> Noise:
@@ -160,16 +164,18 @@ def _check_observations(
     folds: Sequence[str] | None = None,
     place: str = "these patterns",
 ) -> None:
-    lengths = [len(conditions)] if folds is None else [len(conditions), len(folds)]
-    if np.ndim(values) != 2 or any(length != len(values) for length in lengths):
-        with_folds = "" if folds is None else f" and {len(folds)} folds"
+    lengths = {len(conditions)}
+    labels = f"{len(conditions)} conditions"
+    if folds is not None:
+        lengths.add(len(folds))
+        labels += f" and {len(folds)} folds"
+    if np.ndim(values) != 2 or lengths != {len(values)}:
         raise InputError(
-            f"{place}: {len(conditions)} conditions{with_folds} for values of shape "
-            f"{np.shape(values)}; give one row each."
+            f"{place}: {labels} for values of shape {np.shape(values)}; give one row each."
         )
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        held = dict.fromkeys(str(condition) for condition, odd in zip(conditions, bad) if odd)
+        held = dict.fromkeys(str(conditions[row]) for row in np.flatnonzero(bad))
         raise InputError(
             f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
             "conditions out."
@@ -241,37 +247,47 @@ def estimate_noise(
 
 def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     """Shrink toward the diagonal; sums over pairs of voxels use tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
-    m, spread = len(x), np.sqrt(variances)
+    m, n_voxels = x.shape
+    is_small = n_voxels <= m
+    spread = np.sqrt(variances)
     z = x / spread
-    small = x.shape[1] <= m
-    gram = z.T @ z if small else z @ z.T  # the sum of squares of either is the same
+    gram = z.T @ z if is_small else z @ z.T
+    size = np.einsum("ij,ij->", gram, gram)  # the same for either
     squares = np.square(z, out=z)
-    of_rows, of_voxels = squares.sum(axis=1), squares.sum(axis=0)
+    of_rows = squares.sum(axis=1)
+    of_voxels = squares.sum(axis=0)
     fourth = np.einsum("ij,ij->", squares, squares)
-    product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
+    product_of_means = (size - of_voxels @ of_voxels) / (m - 1) ** 2
     mean_of_products = (of_rows @ of_rows - fourth) / (m - 1)
     weight = 1.0  # no correlation at all, as of one voxel: nothing to shrink
     if product_of_means > 0:
-        share = m / dof**2 * (mean_of_products - product_of_means) / product_of_means
+        spread_of_products = mean_of_products - product_of_means
+        share = m / dof**2 * spread_of_products / product_of_means
         weight = float(np.clip(share, 0, 1))
-    if small:
+    if is_small:
         gram *= spread[:, np.newaxis] * spread
-    return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
+    factor = (1 - weight) / dof
+    return _precision(x, weight * variances, factor, weight, "shrinkage_diag", gram)
 
 
 def _toward_identity(x: np.ndarray, dof: int) -> Noise:
-    m, p = x.shape
+    """Shrink toward a multiple of the identity."""
+    m, n_voxels = x.shape
     gram = x @ x.T
     of_rows = np.diag(gram)
     size = np.einsum("ij,ij->", gram, gram) / m**2  # sum of squares of the sample covariance
-    level = of_rows.sum() / m / p
-    far = size - p * level**2
-    spread = min(far, (of_rows @ of_rows / m - size) / m)
+    level = of_rows.sum() / m / n_voxels
     if not level > 0:
-        raise InputError("noise: no voxel has any variance; give other residuals.")
+        raise InputError(
+            f"noise: none of {n_voxels} voxels has any variance; give other residuals."
+        )
+    far = size - n_voxels * level**2
+    of_products = of_rows @ of_rows / m
+    spread = min(far, (of_products - size) / m)
     weight = float(spread / far) if far > 0 else 1.0
-    target = np.full(p, weight * level * m / dof)
-    return _precision(x, target, (1 - weight) / dof, weight, "shrinkage_eye", None)
+    target = np.full(n_voxels, weight * level * m / dof)
+    factor = (1 - weight) / dof
+    return _precision(x, target, factor, weight, "shrinkage_eye", None)
 
 
 def _precision(
@@ -287,14 +303,30 @@ def _precision(
     `gram`, where known, is ``xᵀx`` where there are no more voxels than residuals, else `weight`
     times ``(x / diagonal) xᵀ``.
     """
-    m, p = x.shape
-    if p <= m:
+    from scipy.linalg.lapack import dtrtri
+
+    m, n_voxels = x.shape
+    if n_voxels <= m:  # voxel × voxel: a matrix whose product with its transpose is the precision
         products = x.T @ x if gram is None else gram
-        return _scaled(_root_of_inverse(x, diagonal, factor, products), weight, method)
+        covariance = factor * products + np.diag(diagonal)
+        try:
+            lower = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            lower = np.zeros_like(covariance)
+        # for a copy of voxels before it, the rest of a voxel's variance is rounding alone
+        rest = np.diag(lower) ** 2
+        rounding = 1e-13 * n_voxels * np.diag(covariance)
+        if np.any(rest <= rounding):
+            raise InputError(
+                f"noise: the covariance of {n_voxels} voxels over {m} residuals has no inverse; "
+                "shrink it, or leave out voxels that copy others."
+            )
+        root = np.asarray(dtrtri(lower, lower=1)[0]).T
+        return _scaled(root, weight, method)
     if not weight > 0:
         raise InputError(
-            f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or "
-            "take fewer voxels."
+            f"noise: {m} residuals of {n_voxels} voxels have a covariance without inverse; shrink "
+            "it, or take fewer voxels."
         )
     scale = diagonal**-0.5
     if factor == 0:
@@ -303,28 +335,12 @@ def _precision(
     inner = white @ white.T if gram is None else gram * (factor / weight)
     inner[np.diag_indices(m)] += 1
     return Noise(
-        scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method
+        scale=scale,
+        white=white,
+        lower=np.linalg.cholesky(inner),
+        shrinkage=weight,
+        method=method,
     )
-
-
-def _root_of_inverse(
-    x: np.ndarray, diagonal: np.ndarray, factor: float, products: np.ndarray
-) -> np.ndarray:
-    """Find a matrix whose product with its transpose is the precision, voxel × voxel."""
-    from scipy.linalg.lapack import dtrtri
-
-    covariance = factor * products + np.diag(diagonal)
-    try:
-        lower = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        lower = np.zeros_like(covariance)
-    # the rest of a voxel's variance when the voxels before it are known is rounding alone for a copy
-    if np.any(np.diag(lower) ** 2 <= 1e-13 * len(lower) * np.diag(covariance)):
-        raise InputError(
-            f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; "
-            "shrink it, or leave out voxels that copy others."
-        )
-    return np.asarray(dtrtri(lower, lower=1)[0]).T
 
 
 # ---------------------------------------------------------------------------------------- distances
@@ -351,14 +367,15 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
         For fewer than two patterns, values that are not finite, or noise of other voxels.
     """
     values = np.asarray(values)
-    _check_observations(values, range(len(values)) if values.ndim else ())  # type: ignore[arg-type]
+    rows = [str(row) for row in range(len(values))] if values.ndim else []
+    _check_observations(values, rows)
     if len(values) < 2:
         raise InputError(f"distances need at least two patterns; there is {len(values)}.")
-    centered = values - np.mean(
-        values, axis=0, dtype=np.float64
-    )  # differences stay, and lose fewer digits
+    # differences stay, and lose fewer digits
+    centered = values - np.mean(values, axis=0, dtype=np.float64)
     z, h = noise.features(centered)
-    return np.maximum(squared_distances(z @ z.T - h @ h.T), 0) / values.shape[1]
+    distances = squared_distances(z @ z.T - h @ h.T)
+    return np.maximum(distances, 0) / values.shape[1]
 
 
 @checked
@@ -427,8 +444,9 @@ def crossnobis_rdm(
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)
     labels = [str(name) for name in conditions]
-    in_order = sorted(set(labels)) if order is None else order
-    names = [str(name) for name in in_order]
+    names = sorted(set(labels))
+    if order is not None:
+        names = [str(name) for name in order]
     if len(names) < 2:
         raise InputError(
             f"{place}: distances need at least two conditions; there is "
@@ -440,7 +458,8 @@ def crossnobis_rdm(
             f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}."
         )
     check_folds(counts, names, parts, place)
-    noise = no_noise(values.shape[1]) if noise is None else noise
+    if noise is None:
+        noise = no_noise(values.shape[1])
     return crossnobis_of_sums(sums, counts, noise)
 
 
@@ -461,23 +480,25 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
     ndarray, shape (n * (n - 1) / 2,)
         Condensed, divided by the number of voxels; see `crossnobis_rdm`.
     """
-    z, h = noise.features(sums.reshape(-1, sums.shape[2]))
-    sides = [(z.reshape(*counts.shape, -1), 1)]
+    n_folds, n = counts.shape
+    n_voxels = sums.shape[2]
+    z, h = noise.features(sums.reshape(-1, n_voxels))
+    sides = [(z.reshape(n_folds, n, -1), 1)]
     if h.shape[1]:
-        sides.append((h.reshape(*counts.shape, -1), -1))
+        sides.append((h.reshape(n_folds, n, -1), -1))
     complete = np.asarray((counts > 0).all(axis=0))
-    distances = np.empty(len(complete) * (len(complete) - 1) // 2)
-    first, second = np.triu_indices(len(complete), 1)
+    first, second = np.triu_indices(n, 1)
     both_complete = complete[first] & complete[second]
+    distances = np.empty(len(first))
     if complete.any():
-        products = sum(
-            _crossed(part[:, complete], counts[:, complete], sign) for part, sign in sides
-        )
-        distances[both_complete] = squared_distances(np.asarray(products)) / len(counts)
+        some = counts[:, complete]
+        products = sum(sign * _crossed_means(part[:, complete], some) for part, sign in sides)
+        distances[both_complete] = squared_distances(np.asarray(products)) / n_folds
     if not complete.all():
-        products = sum(_crossed_pairs(part, counts, sign) for part, sign in sides)
-        distances[~both_complete] = squared_distances(np.asarray(products))[~both_complete]
-    return distances / sums.shape[2]
+        products = sum(sign * _crossed_pairs(part, counts) for part, sign in sides)
+        of_all = squared_distances(np.asarray(products))
+        distances[~both_complete] = of_all[~both_complete]
+    return distances / n_voxels
 
 
 def sums_by_fold(
@@ -504,14 +525,17 @@ def sums_by_fold(
         Folds in order of appearance.
     """
     parts = list(dict.fromkeys(str(fold) for fold in folds))
-    column = {name: i for i, name in enumerate(names)}
-    row = {name: i for i, name in enumerate(parts)}
+    column_of = {name: column for column, name in enumerate(names)}
+    row_of = {part: row for row, part in enumerate(parts)}
     counts = np.zeros((len(parts), len(names)))
-    sums = np.zeros((len(parts), len(names), values.shape[1]))
-    for response, kind, part in zip(values, conditions, folds, strict=True):
-        if kind in column:
-            counts[row[str(part)], column[kind]] += 1
-            sums[row[str(part)], column[kind]] += response
+    sums = np.zeros((*counts.shape, values.shape[1]))
+    for response, condition, fold in zip(values, conditions, folds, strict=True):
+        column = column_of.get(condition)
+        if column is None:
+            continue
+        row = row_of[str(fold)]
+        counts[row, column] += 1
+        sums[row, column] += response
     return sums, counts, parts
 
 
@@ -532,34 +556,39 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
     InputError
         Naming what is missing where.
     """
-    n_folds = np.asarray((counts > 0).sum(axis=0))
-    if (n_folds < 2).any():
-        lacking = []
-        for name, in_fold in zip(names, counts.T > 0, strict=True):
-            inside = [fold for fold, is_in in zip(folds, in_fold, strict=True) if is_in]
-            if len(inside) < 2:
-                lacking.append(f"{name} in {name_ids(inside) or 'none'}")
+    lacking = []
+    for name, counts_of_name in zip(names, counts.T, strict=True):
+        inside = [fold for fold, count in zip(folds, counts_of_name, strict=True) if count > 0]
+        if len(inside) < 2:
+            lacking.append(f"{name} in {name_ids(inside) or 'none'}")
+    if lacking:
         raise InputError(
             f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} "
             "only. Take other folds, e.g. presentations, or leave those conditions out."
         )
 
 
-def _crossed_pairs(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:
+def _crossed_pairs(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Average the products of all pairs of presentations in different folds."""
-    total, n_total = parts.sum(axis=0), counts.sum(axis=0)
-    products, pairs = total @ total.T, np.outer(n_total, n_total)
+    total = parts.sum(axis=0)
+    n_total = counts.sum(axis=0)
+    products = total @ total.T
+    n_pairs = np.outer(n_total, n_total)
     for part, count in zip(parts, counts, strict=True):
         products -= part @ part.T
-        pairs -= np.outer(count, count)
-    return sign * products / pairs
+        n_pairs -= np.outer(count, count)
+    return products / n_pairs
 
 
-def _crossed(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:
+def _crossed_means(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Sum over folds the products of a fold's means with the means of all other presentations."""
-    total, n_total = parts.sum(axis=0), counts.sum(axis=0)
-    products = np.zeros((counts.shape[1],) * 2)
+    total = parts.sum(axis=0)
+    n_total = counts.sum(axis=0)
+    n = counts.shape[1]
+    products = np.zeros((n, n))
     for part, count in zip(parts, counts):
-        others = (total - part) / (n_total - count)[:, np.newaxis]
-        products += others @ (part / count[:, np.newaxis]).T
-    return sign * products
+        means = part / count[:, np.newaxis]
+        n_others = n_total - count
+        others = (total - part) / n_others[:, np.newaxis]
+        products += others @ means.T
+    return products

@@ -62,20 +62,21 @@ def session_maps(
     maps = []
     for subject in subjects:
         if sessions:
-            known = _sessions_of(sessions, subject)
-            if lacking := [name for name in dict.fromkeys(photographs) if name not in known]:
+            session_of = labels_of_subject(sessions, subject, "session")
+            lacking = [name for name in dict.fromkeys(photographs) if name not in session_of]
+            if lacking:
                 raise InputError(
                     f"no session for the photographs {name_ids(lacking)}; give all of them a "
                     "session."
                 )
-            maps.append(
-                {image: str(known[photograph]) for image, photograph in zip(ids, photographs)}
-            )
-            continue
-        column = rdms.pattern_descriptors.get(
-            f"{SESSION}:{subject}", rdms.pattern_descriptors.get(SESSION)
-        )
-        maps.append({} if column is None else dict(zip(ids, map(str, column))))
+            column: Any = [session_of[photograph] for photograph in photographs]
+        else:
+            shared = rdms.pattern_descriptors.get(SESSION)
+            column = rdms.pattern_descriptors.get(f"{SESSION}:{subject}", shared)
+        known = {}
+        if column is not None:
+            known = {image: str(session) for image, session in zip(ids, column)}
+        maps.append(known)
     return maps
 
 
@@ -83,15 +84,36 @@ def _names(rdms: RDMs, descriptor: str) -> list[str]:
     return [str(name) for name in rdms.pattern_descriptors[descriptor]]
 
 
-def _sessions_of(sessions: Blocks, subject: str) -> Mapping[str, str]:
-    chosen: Any = sessions
-    if isinstance(next(iter(sessions.values())), Mapping):
-        if subject not in sessions:
+def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, str]:
+    """Choose the session or class labels of one subject.
+
+    Parameters
+    ----------
+    blocks : mapping
+        Photograph to label, or subject to such a mapping; at least one.
+    subject : str
+        Name of the subject.
+    what : str
+        Name of the labels in messages: ``"session"`` or ``"class"``.
+
+    Returns
+    -------
+    mapping of str to str
+        Photograph to label.
+
+    Raises
+    ------
+    InputError
+        When there are labels of other subjects only.
+    """
+    chosen: Any = blocks
+    if isinstance(next(iter(blocks.values())), Mapping):
+        if subject not in blocks:
             raise InputError(
-                f"no session labels for subject '{subject}'; there are some for "
-                f"{name_ids(sessions)}."
+                f"no {what} labels for subject '{subject}'; give them: there are some for "
+                f"{name_ids(blocks)}."
             )
-        chosen = sessions[subject]
+        chosen = blocks[subject]
     return chosen
 
 
@@ -152,37 +174,51 @@ def without_sessions(
     studies (offsets .3 and .6 of the signal's standard deviation, 2 and 4 sessions, 20 and 40
     photographs) it is the less biased of the two (``benchmarks/CALIBRATION.md``).
     """
-    columns = [_labels(rdms, known, kinds) for known in maps]
-    if all(column is None for column in columns):
-        labels = set().union(*(known.values() for known in maps))
-        spread = any(BETWEEN in label for label in labels)
-        return Removed(rdms=rdms, text=SPREAD if spread else "")
-    if comparator(by).needs_zero:
-        return Removed(
-            rdms=rdms,
-            reason=f"sessions differ between photographs, and '{by}' cannot take them off",
-        )
+    ids = _names(rdms, "condition")
     image_types = np.array(_names(rdms, "kind"))
+    columns: list[np.ndarray | None] = []
+    several = False
+    for known in maps:
+        several = several or any(BETWEEN in session for session in known.values())
+        column = np.array([known.get(name, "") for name in ids], dtype=object)
+        columns.append(column if _differs(column, image_types, kinds) else None)
+    if all(column is None for column in columns):
+        return Removed(rdms=rdms, text=SPREAD if several else "")
+    if comparator(by).needs_zero:
+        reason = f"sessions differ between photographs, and '{by}' cannot take them off"
+        return Removed(rdms=rdms, reason=reason)
     first, second = np.triu_indices(len(image_types), 1)
     vectors = np.array(rdms.dissimilarities, dtype=np.float64)
     lost = 0
     for row, column in zip(vectors, columns):
         if column is None:
             continue
-        lost = max(lost, *(len(set(column[image_types == kind])) - 1 for kind in kinds))
         for kind in kinds:
             members = image_types == kind
-            if not enough_pairs(column[members]):
-                few = f"{members.sum()} photographs in {len(set(column[members]))} sessions"
-                return Removed(
-                    rdms=rdms,
-                    reason=f"sessions differ between photographs, and {few} are too few for that",
+            sessions = column[members]
+            n_sessions = len(set(sessions))
+            if not enough_pairs(sessions):
+                reason = (
+                    f"sessions differ between photographs, and {len(sessions)} photographs in "
+                    f"{n_sessions} sessions are too few for that"
                 )
+                return Removed(rdms=rdms, reason=reason)
+            lost = max(lost, n_sessions - 1)
             pairs = members[first] & members[second]
-            row[pairs] = centered_blocks(row[pairs], column[members])
-    vectors += np.maximum(-vectors.min(axis=1, keepdims=True), 0)
-    together = _together(rdms, columns, classes)
-    return Removed(rdms=_with(rdms, vectors), lost=lost, text=CENTERED + together)
+            row[pairs] = centered_blocks(row[pairs], sessions)
+    text = CENTERED + _together(rdms, columns, classes)
+    return Removed(rdms=_with_vectors(rdms, vectors), lost=lost, text=text)
+
+
+def _differs(column: np.ndarray, image_types: np.ndarray, kinds: Sequence[str]) -> bool:
+    """Check that sessions differ within an image type, and that no image was shown in several."""
+    differs = False
+    for kind in kinds:
+        sessions = set(column[image_types == kind])
+        if any(BETWEEN in session for session in sessions):
+            return False
+        differs = differs or len(sessions) > 1
+    return differs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,23 +263,30 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
         the two alone does not make them alike.
     """
     ids = _names(a, "condition")
-    a_columns, b_columns = _session_columns(a), _session_columns(b)
+    a_columns = _session_columns(a)
+    b_columns = _session_columns(b)
     a_known = [column for column in a_columns if column is not None]
     b_known = [column for column in b_columns if column is not None]
     if not a_known or not b_known:
         return SharedSessions(a=a, b=b)
     used = [*a_known, *b_known]
-    together = ["|".join(dict.fromkeys(labels)) for labels in zip(*used)]
-    blocks = dict(zip(ids, together))
+    blocks = {}
+    for name, labels in zip(ids, zip(*used)):
+        blocks[name] = "|".join(dict.fromkeys(labels))
     if comparator(by).needs_zero:
         reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
     if not all(enough_pairs(np.array(column)) for column in used):
         reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    first, second = _take_off(a, a_columns), _take_off(b, b_columns)
     lost = max(len(set(column)) - 1 for column in used)
-    return SharedSessions(a=first, b=second, blocks=blocks, lost=lost, text=CENTERED)
+    return SharedSessions(
+        a=_take_off(a, a_columns),
+        b=_take_off(b, b_columns),
+        blocks=blocks,
+        lost=lost,
+        text=CENTERED,
+    )
 
 
 def _session_columns(rdms: RDMs) -> list[list[str] | None]:
@@ -252,12 +295,14 @@ def _session_columns(rdms: RDMs) -> list[list[str] | None]:
     None where they are unknown or all the same, or where stimuli were shown in several.
     """
     ids = _names(rdms, "condition")
-    subjects = list(map(str, rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)))
+    subjects = rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)
+    names = [str(subject) for subject in subjects]
     columns: list[list[str] | None] = []
-    for known in session_maps(rdms, subjects, None):
+    for known in session_maps(rdms, names, None):
         column = [known.get(name, "") for name in ids]
-        spread = any(BETWEEN in label for label in column)
-        columns.append(column if len(set(column)) > 1 and not spread else None)
+        differs = len(set(column)) > 1
+        several = any(BETWEEN in label for label in column)
+        columns.append(column if differs and not several else None)
     return columns
 
 
@@ -266,22 +311,7 @@ def _take_off(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
     for row, column in zip(vectors, columns):
         if column is not None:
             row[:] = centered_blocks(row, np.array(column))
-    return _with(rdms, vectors + np.maximum(-vectors.min(axis=1, keepdims=True), 0))
-
-
-def _labels(rdms: RDMs, known: Mapping[str, str], kinds: Sequence[str]) -> np.ndarray | None:
-    """List the session of each image of an RDM.
-
-    None where sessions do not differ within an image type, or images were shown in several.
-    """
-    if not known:
-        return None
-    column = np.array([known[name] for name in _names(rdms, "condition")], dtype=object)
-    image_types = np.array(_names(rdms, "kind"))
-    used = [column[image_types == kind] for kind in kinds]
-    differ = any(len(set(part)) > 1 for part in used)
-    several = any(BETWEEN in label for label in np.concatenate(used))
-    return column if differ and not several else None
+    return _with_vectors(rdms, vectors)
 
 
 def enough_pairs(sessions: np.ndarray) -> bool:
@@ -297,8 +327,11 @@ def enough_pairs(sessions: np.ndarray) -> bool:
     bool
         Whether there are at least as many free pairs as photographs.
     """
-    n, n_sessions = len(sessions), len(set(sessions))
-    return n * (n - 1) // 2 - n_sessions * (n_sessions + 1) // 2 >= n
+    n = len(sessions)
+    n_sessions = len(set(sessions))
+    n_pairs = n * (n - 1) // 2
+    n_means = n_sessions * (n_sessions + 1) // 2
+    return n_pairs - n_means >= n
 
 
 def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
@@ -321,14 +354,17 @@ def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     >>> centered_blocks(np.array([1.0, 5, 6, 7, 8, 3]), np.array(["a", "a", "b", "b"])).tolist()
     [5.0, 3.5, 4.5, 5.5, 6.5, 5.0]
     """
-    codes = np.unique([str(label) for label in sessions], return_inverse=True)[1].ravel()
+    labels = [str(label) for label in sessions]
+    codes = np.unique(labels, return_inverse=True)[1].ravel()
     first, second = np.triu_indices(len(codes), 1)
-    low, high = np.minimum(codes[first], codes[second]), np.maximum(codes[first], codes[second])
+    low = np.minimum(codes[first], codes[second])
+    high = np.maximum(codes[first], codes[second])
     blocks = low * len(codes) + high
     centered = vectors + vectors.mean(axis=-1, keepdims=True)
     for block in np.unique(blocks):
         members = blocks == block
-        centered[..., members] -= vectors[..., members].mean(axis=-1, keepdims=True)
+        means = vectors[..., members].mean(axis=-1, keepdims=True)
+        centered[..., members] -= means
     return centered
 
 
@@ -348,10 +384,12 @@ def _together(
             continue
         shown: dict[str, set[str]] = {}
         for photograph, session in zip(photographs, column):
-            shown.setdefault(str(classes.get(photograph, "")), set()).add(str(session))
-        in_one |= {name for name, where in shown.items() if len(where) == 1}
-    in_one &= set(map(str, classes.values()))
-    if not in_one or len(set(classes.values())) == len(classes) or len(set(classes.values())) == 1:
+            name = str(classes.get(photograph, ""))
+            shown.setdefault(name, set()).add(str(session))
+        in_one.update(name for name, where in shown.items() if len(where) == 1)
+    names = {str(name) for name in classes.values()}
+    in_one &= names
+    if not in_one or len(names) in (1, len(classes)):
         return ""
     return (
         f"; sessions and classes go together ({name_ids(sorted(in_one))} in one session only), so "
@@ -359,14 +397,15 @@ def _together(
     )
 
 
-def _with(rdms: RDMs, vectors: np.ndarray) -> RDMs:
-    """Give RDMs other dissimilarities, all names kept."""
+def _with_vectors(rdms: RDMs, vectors: np.ndarray) -> RDMs:
+    """Give RDMs other dissimilarities, moved up to 0 where they fall below; names are kept."""
     from rsatoolbox.rdm import RDMs as Container
 
+    lowest = vectors.min(axis=1, keepdims=True)
     rdm_descriptors = {name: list(column) for name, column in rdms.rdm_descriptors.items()}
     pattern_descriptors = {name: list(column) for name, column in rdms.pattern_descriptors.items()}
     return Container(
-        vectors,
+        vectors + np.maximum(-lowest, 0),
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
         rdm_descriptors=rdm_descriptors,
@@ -395,11 +434,13 @@ def photograph_sessions(
     dict of str to str
         Photograph to session; ``1, 2`` where its images were shown in two.
     """
-    names = rdms.pattern_descriptors
+    images = _names(rdms, "condition")
+    kinds = _names(rdms, "kind")
+    photographs = _names(rdms, "reference_id")
     shown: dict[str, dict[str, str]] = {}
-    for image, kind, photograph in zip(names["condition"], names["kind"], names["reference_id"]):
-        if str(kind) in pair:
-            shown.setdefault(str(photograph), {})[str(kind)] = known[str(image)]
+    for image, kind, photograph in zip(images, kinds, photographs):
+        if kind in pair:
+            shown.setdefault(photograph, {})[kind] = known[image]
     named = {}
     for photograph, where in shown.items():
         sessions = dict.fromkeys(where.get(kind, "") for kind in pair)

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.rsa.compute import check_enough, find_measure, network_rdms
 from neurometamer.rsa.measures import Measure, RowRange, check_ranges
+from neurometamer.run_options import RunOptions
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -76,24 +77,28 @@ class RowFile:
         row : ndarray, shape (n_columns,)
             Its values.
         """
+        values = np.ascontiguousarray(row, dtype=self.dtype)
+        left = memoryview(values.tobytes())
         self._file.seek(index * self.shape[1] * self.dtype.itemsize)
-        left = memoryview(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
         while left:  # an unbuffered write may write a part
-            left = left[self._file.write(left) or 0 :]
+            n_written = self._file.write(left) or 0
+            left = left[n_written:]
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = (part.indices(size) for part, size in zip(key, self.shape))
-        start, stop, _ = columns
-        out = np.empty((len(range(*rows)), stop - start), dtype=self.dtype)
-        for row, index in zip(out, range(*rows)):
-            self._file.seek((index * self.shape[1] + start) * self.dtype.itemsize)
-            left = memoryview(row.view(np.uint8))
+        n_rows, n_columns = self.shape
+        rows = range(*key[0].indices(n_rows))
+        start, stop, _ = key[1].indices(n_columns)
+        block = np.empty((len(rows), stop - start), dtype=self.dtype)
+        for values, row in zip(block, rows):
+            offset = row * n_columns + start
+            self._file.seek(offset * self.dtype.itemsize)
+            left = memoryview(values.view(np.uint8))
             while left:
-                count = self._file.readinto(left)
-                if not count:
-                    raise OSError(f"scratch file ends before row {index}; was it cut?")
-                left = left[count:]
-        return out
+                n_read = self._file.readinto(left)
+                if not n_read:
+                    raise OSError(f"scratch file ends before row {row}; was it cut?")
+                left = left[n_read:]
+        return block
 
 
 class _Stage:
@@ -108,10 +113,15 @@ class _Stage:
         self._rows: RowFile | None = None
 
     def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        prepare = self.measure.prepare
         for index, row in enumerate(values, start=rows.start):
-            self.seen.append(RowRange.of(row))
-            kept = row if self.measure.prepare is None else self.measure.prepare(row)
-            self.kept.append(self.seen[-1] if self.measure.prepare is None else RowRange.of(kept))
+            kept = row
+            seen = kept_range = RowRange.of(row)
+            if prepare is not None:
+                kept = prepare(row)
+                kept_range = RowRange.of(kept)
+            self.seen.append(seen)
+            self.kept.append(kept_range)
             if self._rows is None:
                 self._rows = RowFile(self._path, self.shape, kept.dtype)
             self._rows.write(index, kept)
@@ -138,9 +148,8 @@ def streamed_rdms(
     *,
     stages: Sequence[str] | None = None,
     measure: str = "spearman",
-    batch_size: int = 8,
     scratch: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions | None = None,
 ) -> RDMs:
     """Compute one RDM a network stage in one pass over the images, with little memory.
 
@@ -154,13 +163,12 @@ def streamed_rdms(
         All stages by default; kept in the network's order.
     measure : str
         One of `neurometamer.rsa.measures.MEASURES` that needs no repeats.
-    batch_size : int
-        Images a pass.
     scratch : path-like, optional
         Folder for the scratch files (4 bytes a unit and image, gone at the end); the system's own
         by default, which on some machines is memory: then give a folder on disk.
-    progress : callable, optional
-        Called as ``progress(images_done, images)``.
+    run : RunOptions, optional
+        Its ``batch_size`` and ``progress`` are used; progress is called with the number of finished
+        images and their total.
 
     Returns
     -------
@@ -200,7 +208,8 @@ def streamed_rdms(
     known = find_measure(measure)
     if known.needs:
         raise InputError(
-            f"{measure} needs repeated presentations; a network answers the same each time."
+            f"{measure} needs repeated presentations, and a network answers the same each time; "
+            "give another measure."
         )
     if scratch is not None and not Path(scratch).is_dir():
         raise InputError(
@@ -213,22 +222,24 @@ def streamed_rdms(
 
         def create(stage: str, shape: tuple[int, int]) -> _Stage:
             shapes = [shape, *(target.shape for target in targets.values())]
-            needed = 4 * sum(map(math.prod, shapes))
+            n_bytes = 4 * sum(math.prod(each) for each in shapes)
             free = shutil.disk_usage(folder).free
-            if needed > free:
+            if n_bytes > free:
                 raise InputError(
-                    f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch "
+                    f"RDMs of {len(shapes)} stages or more need {n_bytes / 1e9:.1f} GB of scratch "
                     f"space, {Path(folder).parent} has {free / 1e9:.1f}; give another scratch "
                     "folder, or fewer stages."
                 )
-            targets[stage] = _Stage(Path(folder) / f"{len(targets):03d}.rows", shape, known)
+            path = Path(folder, f"{len(targets):03d}.rows")
+            targets[stage] = _Stage(path, shape, known)
             return targets[stage]
 
         try:
-            stream_activations(
-                model, stimuli, ordered, create, batch_size=batch_size, progress=progress
-            )
-            vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
+            stream_activations(model, stimuli, ordered, create, run=run)
+            vectors = []
+            for stage in ordered:
+                rdm = targets[stage].finish(stimuli.ids, f"stage '{stage}'")
+                vectors.append(rdm)
         finally:
             for target in targets.values():
                 target.close()

@@ -15,7 +15,7 @@ from fmri.betas import estimate_betas
 from fmri.bold import BoldRun, read_runs
 from fmri.patterns import Patterns, read_patterns, write_patterns
 from fmri.reliability import select_voxels, voxel_reliability
-from fmri.simulate import simulate_subject
+from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest_file, generator
@@ -66,6 +66,7 @@ def scanned(work: Workspace, name: str) -> Subject:
 def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Simulate every subject: BOLD runs, events, masks, and the truth that was planted."""
     simulation = work.settings.brain.simulation
+    options = SimulationOptions(responding=simulation.responding, noise_sd=simulation.noise_sd)
     features = planted_features(work)
     ids = shown_stimuli(work).ids
     mixing = {}
@@ -83,9 +84,8 @@ def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
             mixing=mixing,
             seed=work.settings.study.seed,
             voxels_per_roi=simulation.voxels_per_roi,
-            responding=simulation.responding,
             n_runs=simulation.runs,
-            noise_sd=simulation.noise_sd,
+            options=options,
         )
         written += [
             *subject.bold,

@@ -17,8 +17,9 @@ from neurometamer.commands.metamers import (
     read_stages,
     with_validity,
 )
-from neurometamer.commands.stimuli import only_asked
+from neurometamer.commands.stimuli import generator_options
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.zoo import load_model, model_entry
@@ -92,12 +93,15 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
     made = make(
         work.model,
         photographs(work),
-        **options,
-        **only_asked(make, mode=getattr(work.settings, kind).mode, on_step=progress.watch),
+        **generator_options(options),
         seed=work.settings.study.seed,
-        batch_size=work.settings.run.batch_size,
-        resume=work.state("finished", kind),
-        progress=progress,
+        run=RunOptions(
+            batch_size=work.settings.run.batch_size,
+            mode=chosen.mode,
+            resume=work.state("finished", kind),
+            progress=progress,
+            on_step=progress.watch,
+        ),
     )
     folder = write_records(made, work.state(kind))
     return [folder / "stimuli.h5"]
@@ -270,17 +274,19 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
         stage=stages,
         preset=chosen.preset,
         seed=work.settings.study.seed,
-        batch_size=batch_size,
-        resume=work.state("finished", "metamers"),
-        progress=progress,
-        **only_asked(model_metamers, mode=chosen.mode, on_step=progress.watch, nulls=nulls),
+        nulls=nulls,
+        run=RunOptions(
+            batch_size=batch_size,
+            mode=chosen.mode,
+            resume=work.state("finished", "metamers"),
+            progress=progress,
+            on_step=progress.watch,
+        ),
         **options,
     )
     folder = work.path("metamers", set_name(names))
     write_pictures(concat_stimuli([photographs, made]), folder)
-    judged = confirm_metamers(
-        networks, made, photographs, folder, **only_asked(confirm_metamers, nulls=nulls)
-    )
+    judged = confirm_metamers(networks, made, photographs, folder, nulls=nulls)
     judged = with_validity(judged, networks, matches, photographs, folder, nulls, batch_size)
     both = concat_stimuli([photographs, judged])
     write_records(both, folder)

@@ -32,6 +32,7 @@ from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.subsample import activation_units, pattern_units
+from neurometamer.run_options import RunOptions
 from neurometamer.store import (
     read_hdf5_attributes,
     read_table,
@@ -67,9 +68,8 @@ def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
         work.model,
         shown_stimuli(work),
         stages=work.stages,
-        batch_size=work.settings.run.batch_size,
         path=path,
-        progress=progress,
+        run=RunOptions(batch_size=work.settings.run.batch_size, progress=progress),
     )
     return [path]
 

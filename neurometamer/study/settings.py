@@ -42,6 +42,8 @@ NGUYEN = "stimuli_gen.synthesis.nguyen:Progress"
 PHOTOGRAPHS = "stimuli_gen.photographs:load_photographs"
 NETWORK = "neurometamer.zoo:load_model"
 CORTEX = "fmri.simulate:simulate_subject"
+SIMULATION = "fmri.simulate:SimulationOptions"
+LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
 BETAS = "fmri.betas:estimate_betas"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
@@ -273,7 +275,7 @@ class Interference(Section):
         ge=1,
     )
     ball: str = setting(
-        INTERFERENCE,
+        LIMITS,
         "ball",
         description='Only for method = "gradient". {meaning}',
         choices="stimuli_gen.synthesis.constraints:BALLS",
@@ -365,10 +367,10 @@ class Simulation(Section):
     """Runs a subject; each shows every image once."""
     voxels_per_roi: int = Field(160, ge=4)
     """Voxels in each region, responding or not."""
-    responding: float = setting(CORTEX, "responding", gt=0, le=1)
+    responding: float = setting(SIMULATION, "responding", gt=0, le=1)
     """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel
     selection."""
-    noise_sd: float = setting(CORTEX, "noise_sd", ge=0)
+    noise_sd: float = setting(SIMULATION, "noise_sd", ge=0)
     """Standard deviation of the scanner noise, percent of the baseline."""
     object_model: str = "efficientnet_lite0"
     """The network whose activations to the *photograph* stand for what people see in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -104,6 +104,18 @@ class Chunk:
             In order.
         """
         return [slot for slot, stimulus_id in enumerate(self.ids) if stimulus_id is None]
+
+    def release(self, finished: Container[str]) -> None:
+        """Free the slots of images that are finished.
+
+        Parameters
+        ----------
+        finished : container of str
+            Their ids.
+        """
+        for slot, stimulus_id in enumerate(self.ids):
+            if stimulus_id is not None and stimulus_id in finished:
+                self.ids[slot] = None
 
     def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.

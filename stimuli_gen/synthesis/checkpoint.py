@@ -182,6 +182,26 @@ class Checkpoint:
         note_remade(path)
         return None
 
+    def finished(self, ids: Sequence[str]) -> dict[str, tuple[Descended, dict[str, Any]]]:
+        """Read the images that were finished before.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Ids of the images to make.
+
+        Returns
+        -------
+        dict of str to tuple
+            Id → what `get` gives, for those that are there.
+        """
+        there = {}
+        for stimulus_id in ids:
+            kept = self.get(stimulus_id)
+            if kept is not None:
+                there[stimulus_id] = kept
+        return there
+
     def put(self, stimulus_id: str, result: Descended, **extra: Any) -> None:
         """Write a finished image atomically; its unfinished state goes.
 

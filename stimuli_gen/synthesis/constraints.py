@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.reading import reading
+from neurometamer.summaries import short_repr
 from stimuli_gen.synthesis.loop import Objective
 
 
@@ -56,15 +60,78 @@ def project_linf(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
     return torch.minimum(torch.maximum(images, anchors - radius), anchors + radius)
 
 
-BALLS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "none": lambda images, anchors, radius: images,
-    "l2": project_l2,
-    "linf": project_linf,
+def _sample_l2(random: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
+    direction = random.standard_normal(shape)
+    length = radius * random.random() ** (1 / direction.size)
+    scale = length / np.linalg.norm(direction)
+    return (direction * scale).astype(np.float32)
+
+
+def _sample_linf(random: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
+    return random.uniform(-radius, radius, shape).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ball:
+    """A kind of ball around an image: an entry of `BALLS`.
+
+    Parameters
+    ----------
+    project : callable
+        Images, anchors (b, 3, height, width) and radius → the nearest images in their balls.
+    sample : callable
+        Random generator, shape (3, height, width) and radius → a change, float32, uniform over the
+        ball.
+    largest : callable
+        Number of values of an image → largest distance of two images in [0, 1].
+    name : str
+        Name of the distance in messages.
+    """
+
+    project: Callable[[Tensor, Tensor, float], Tensor]
+    sample: Callable[[np.random.Generator, tuple[int, ...], float], np.ndarray]
+    largest: Callable[[int], float]
+    name: str
+
+    def __call__(self, images: Tensor, anchors: Tensor, radius: float) -> Tensor:
+        """Bring images back to the balls around their anchors.
+
+        Parameters
+        ----------
+        images, anchors : Tensor
+            (b, 3, height, width).
+        radius : float
+            In the unit of the pixels.
+
+        Returns
+        -------
+        Tensor
+            In their balls.
+        """
+        return self.project(images, anchors, radius)
+
+
+BALLS: Mapping[str, Ball] = {
+    "none": Ball(
+        project=lambda images, anchors, radius: images,
+        sample=lambda random, shape, radius: np.zeros(shape, dtype=np.float32),
+        largest=lambda n_values: np.inf,
+        name="any",
+    ),
+    "l2": Ball(
+        project=project_l2,
+        sample=_sample_l2,
+        largest=lambda n_values: float(np.sqrt(n_values)),
+        name="L2",
+    ),
+    "linf": Ball(
+        project=project_linf,
+        sample=_sample_linf,
+        largest=lambda n_values: 1.0,
+        name="L-infinity",
+    ),
 }
-"""Name → (images, anchors, radius) → images in their balls."""
-
-
-BALL_NAMES = {"l2": "L2", "linf": "L-infinity"}
+"""Name → kind of ball; ``none`` for no limit."""
 
 
 def random_in_ball(
@@ -88,11 +155,7 @@ def random_in_ball(
     ndarray
         float32, uniform over the ball.
     """
-    if ball == "linf":
-        return random.uniform(-radius, radius, shape).astype(np.float32)
-    direction = random.standard_normal(shape)
-    length = radius * random.random() ** (1 / direction.size)
-    return (direction * (length / np.linalg.norm(direction))).astype(np.float32)
+    return BALLS[ball].sample(random, shape, radius)
 
 
 def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = None) -> None:
@@ -115,17 +178,20 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
     """
     if ball not in BALLS:
         raise unknown_name("ball", ball, BALLS)
-    if ball == "none" and radius is not None:
-        raise InputError(f"a radius ({radius}) needs a ball: l2 or linf.")
-    if ball != "none" and not (radius is not None and 0 < radius < np.inf):
-        raise InputError(f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}.")
-    if radius is None or (ball == "l2" and size is None):
+    others = [name for name in BALLS if name != "none"]
+    if ball == "none":
+        if radius is not None:
+            raise InputError(f"a radius ({radius}) needs a ball: {' or '.join(others)}.")
         return
-    largest = 1.0 if ball == "linf" else float(np.sqrt(3 * size[0] * size[1]))  # type: ignore[index]
+    if radius is None or not 0 < radius < np.inf:
+        raise InputError(f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}.")
+    if size is None:
+        return
+    largest = BALLS[ball].largest(3 * size[0] * size[1])
     if radius >= largest:
         raise InputError(
             f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such "
-            f"images have a larger {BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 "
+            f"images have a larger {BALLS[ball].name} distance than {largest:.6g}. In levels of 0 "
             f"to 255, divide by 255: {radius:g}/255 = {radius / 255:.4g}; for no limit at all, "
             "leave the ball out."
         )
@@ -217,6 +283,105 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
             [[reference_id, digest_masks(mask[reference_id])] for reference_id in sorted(mask)]
         )
     return digest(np.asarray(mask).astype(np.uint8))
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Limits:
+    """How far an image may go from its photograph, and where.
+
+    Parameters
+    ----------
+    ball : {"none", "l2", "linf"}
+        Keep the image within a ball around the photograph.
+    radius : float, optional
+        Radius of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the
+        L∞ ball, whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball
+        rounding may add half a level a value.
+    mask : ndarray or mapping of str to ndarray, optional
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
+        as they are.
+
+    Raises
+    ------
+    InputError
+        When ball and radius do not go together.
+
+    Examples
+    --------
+    >>> from stimuli_gen import Limits
+    >>> Limits(ball="l2", radius=2.0)
+    Limits(ball='l2', radius=2.0)
+    """
+
+    ball: str = "none"
+    radius: float | None = None
+    mask: np.ndarray | Mapping[str, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ball(self.ball, self.radius)
+
+    @property
+    def radius_kept(self) -> float | None:
+        """Radius that is kept: whole levels of 1/255 in the L∞ ball.
+
+        Returns
+        -------
+        float or None
+            Pixels in [0, 1]; None without a ball.
+        """
+        if self.ball == "linf" and self.radius is not None:
+            return linf_on_8_bits(self.radius)
+        return self.radius
+
+    def settings(self, size: tuple[int, int]) -> dict[str, Any]:
+        """Describe the limits for the provenance of images.
+
+        Parameters
+        ----------
+        size : tuple of int
+            (height, width) of the images in pixels.
+
+        Returns
+        -------
+        dict
+            Ball, radius, the radius that is kept, and the digest of the masks; empty without
+            limits.
+
+        Raises
+        ------
+        InputError
+            When the ball holds every image of this size.
+        """
+        check_ball(self.ball, self.radius, size)
+        settings: dict[str, Any] = {}
+        if self.ball != "none":
+            settings["ball"] = self.ball
+            settings["radius"] = self.radius
+            settings["radius_kept"] = self.radius_kept
+        if self.mask is not None:
+            settings["mask"] = digest_masks(self.mask)
+        return settings
+
+    def masks(self, ids: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Find the mask of each image.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Reference ids.
+        size : tuple of int
+            (height, width) of the images in pixels.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Reference id → (1, height, width), see `read_mask`; empty without limits.
+        """
+        if self.ball == "none" and self.mask is None:
+            return {}
+        return {reference_id: read_mask(self.mask, reference_id, size) for reference_id in ids}
 
 
 def linf_on_8_bits(radius: float) -> float:

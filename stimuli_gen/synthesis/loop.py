@@ -17,7 +17,6 @@ equal bit for bit.
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.arguments import checked_with
+from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.run_options import RunOptions
+from neurometamer.summaries import short_repr
 from stimuli_gen.batches import Parts, gradients_on
+from stimuli_gen.models import resolve_device
 from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Objective, Objectives
@@ -51,13 +53,125 @@ __all__ = [
     "Objective",
     "Pass",
     "Start",
+    "StepOptions",
     "box",
     "descend",
     "shown",
 ]
 
+
 OnFrame = Callable[[str, int, np.ndarray], None]
 """Id, steps taken, image (3, height, width)."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How the loop takes steps.
+
+    Parameters
+    ----------
+    step_size : float or callable
+        Length of a step: L2 norm (``l2``), change of every value (``sign``), or factor (``raw``);
+        images in [0, 1]. A callable is a schedule: steps that the image has taken → length.
+    max_steps : int
+        Steps after which an image is given up (and kept, with ``reached=False``).
+    step_rule : {"l2", "sign", "raw"}
+        See `stimuli_gen.synthesis.optimizers.STEP_RULES`.
+    optimizer : {"sgd", "momentum", "adam", "lbfgs"}
+        See `stimuli_gen.synthesis.optimizers.OPTIMIZERS`.
+    parametrization : {"pixels", "fourier"}
+        Space in which steps are taken; lengths are in its unit. See
+        `stimuli_gen.synthesis.optimizers.PARAMETRIZATIONS`.
+    solver : {"joint", "round_robin"}
+        How several objectives are followed: the sum of their gradients, or each in turn.
+        Turns go by the image's own steps, and the threshold is asked after each full round.
+    turn : int
+        Steps that one objective has before the next (``round_robin``).
+    finish : float
+        Share of the steps, in (0, 1], that follows the objectives themselves where there are
+        drafts.
+    keep : {"best", "last"}
+        Iterate that is kept of an image that was given up.
+    rescore : bool
+        The score of a pass with gradients is not the image's own (it was shifted, say): it is
+        computed again, without gradients, before an image is finished.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown, a number is out of range, or options do not go together.
+
+    Examples
+    --------
+    >>> from stimuli_gen import StepOptions
+    >>> StepOptions(step_size=0.5, max_steps=50)
+    StepOptions(step_size=0.5, max_steps=50)
+    """
+
+    step_size: float | Callable[[int], float]
+    max_steps: int
+    step_rule: str = "l2"
+    optimizer: str = "sgd"
+    parametrization: str = "pixels"
+    solver: str = "joint"
+    turn: int = 1
+    finish: float = 0.1
+    keep: str = "best"
+    rescore: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for what, name, known in (
+            ("step rule", self.step_rule, STEP_RULES),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("parametrization", self.parametrization, PARAMETRIZATIONS),
+            ("solver", self.solver, SOLVERS),
+            ("iterate to keep", self.keep, KEEP),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        has_length = callable(self.step_size) or self.step_size > 0
+        if not has_length or self.max_steps < 1:
+            raise InputError(
+                f"step_size ({self.step_size}) and max_steps ({self.max_steps}) must be positive."
+            )
+        if not 0 < self.finish <= 1:
+            raise InputError(
+                "finish, the share of the steps that follows the exact objectives, must be in "
+                f"(0, 1], not {self.finish}; give 0.1, say."
+            )
+        plain = self.step_rule == "raw" and self.parametrization == "pixels"
+        if self.optimizer == "lbfgs" and not (plain and self.solver == "joint"):
+            raise InputError(
+                "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
+                f"parametrization 'pixels' and the solver 'joint', not '{self.step_rule}', "
+                f"'{self.parametrization}' and '{self.solver}'."
+            )
+
+    def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
+        """Compute the length of the next step of each image.
+
+        Slots without an image count on, so they are held at the last step.
+
+        Parameters
+        ----------
+        steps : sequence of int
+            Steps that each image has taken.
+        like : Tensor
+            Tensor whose type and device are taken.
+
+        Returns
+        -------
+        float or Tensor
+            One number for all, or (b, 1, 1, 1).
+        """
+        if not callable(self.step_size):
+            return self.step_size
+        lengths = []
+        for taken in steps:
+            lengths.append(self.step_size(min(taken, self.max_steps - 1)))
+        return per_image(lengths, like)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,26 +239,12 @@ def descend(
     prepare: Callable[[str], Start],
     *,
     threshold: float,
-    step_size: float | Callable[[int], float],
-    max_steps: int,
-    step_rule: str = "l2",
-    optimizer: str = "sgd",
-    parametrization: str = "pixels",
-    solver: str = "joint",
-    turn: int = 1,
+    steps: StepOptions,
     draft: Objective | Sequence[Objective] | None = None,
-    finish: float = 0.1,
-    rescore: bool = False,
     confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     project: Callable[[Tensor], Tensor] = box,
-    keep: str = "best",
-    batch_size: int = 8,
-    device: torch.device | str = "cpu",
     keys: Mapping[str, str] | None = None,
-    resume: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[Pass], None] | None = None,
-    on_frame: OnFrame | None = None,
+    run: RunOptions | None = None,
 ) -> dict[str, Descended]:
     """Lower the loss of each image by gradient steps until its score reaches the threshold.
 
@@ -162,58 +262,21 @@ def descend(
         Id → `Start`; called when the image gets its slot.
     threshold : float
         An image is finished when its float version and its 8-bit version both score at least this.
-    step_size : float or callable
-        Length of a step: L2 norm (``l2``), change of every value (``sign``), or factor (``raw``);
-        images in [0, 1]. A callable is a schedule: steps that the image has taken → length.
-    max_steps : int
-        Steps after which an image is given up (and kept, with ``reached=False``).
-    step_rule : {"l2", "sign", "raw"}
-        See `stimuli_gen.synthesis.optimizers.STEP_RULES`.
-    optimizer : {"sgd", "momentum", "adam", "lbfgs"}
-        See `stimuli_gen.synthesis.optimizers.OPTIMIZERS`.
-    parametrization : {"pixels", "fourier"}
-        Space in which steps are taken; lengths are in its unit. See
-        `stimuli_gen.synthesis.optimizers.PARAMETRIZATIONS`.
-    solver : {"joint", "round_robin"}
-        How several objectives are followed: the sum of their gradients, or each in turn.
-        Turns go by the image's own steps, and the threshold is asked after each full round.
-    turn : int
-        Steps that one objective has before the next (``round_robin``).
+    steps : StepOptions
+        Number, length and kind of the steps.
     draft : callable or sequence of callable, optional
         Cheaper stand-ins, one for each objective. An image follows them until their score reaches
-        the threshold or all but the last part of its steps is taken, then the objectives; no image
-        is finished on a draft's word.
-    finish : float
-        That last part, in (0, 1].
-    rescore : bool
-        The score of a pass with gradients is not the image's own (it was shifted, say): it is
-        computed again, without gradients, before an image is finished.
+        the threshold or all but the last part of its steps (``steps.finish``) is taken, then the
+        objectives; no image is finished on a draft's word.
     confine : callable, optional
         Applied after each step and before `project`; takes images and context, so it can use a
         center of the image.
     project : callable
         Applied after each step.
-    keep : {"best", "last"}
-        Iterate that is kept of an image that was given up.
-    batch_size : int
-        Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4
-        up give the same results; elsewhere another one rounds differently. Order of `ids`,
-        companions and interruptions change nothing. When memory runs out, chunks are halved and the
-        work goes on.
-    device : torch.device or str
-        Where to compute.
     keys : mapping of str to str, optional
-        Id → digest of everything that changes its pixels; needed with `resume`.
-    resume : path-like, optional
-        Folder. Each finished image is written there at once, and one found there is not made again.
-        Unfinished ones are written once a minute and on Ctrl-C, and go on from there, bit for bit.
-    progress : callable, optional
-        Called with (images done, images in all) after each finished image is safe.
-    on_step : callable, optional
-        Called with a `Pass` after each pass.
-    on_frame : callable, optional
-        Called with id, steps taken and image at the start, at steps in geometric progression, and
-        at the end.
+        Id → digest of everything that changes its pixels; needed with ``run.resume``.
+    run : RunOptions, optional
+        How it is run, with the device of the objectives; the mode has no effect here.
 
     Returns
     -------
@@ -228,79 +291,85 @@ def descend(
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
 
+    Notes
+    -----
+    ``run.batch_size`` images are in work at once, rounded up by `stimuli_gen.batches.batch_shape`.
+    On a CPU, all sizes from 4 up give the same results; elsewhere another one rounds differently.
+    Order of `ids`, companions and interruptions change nothing. When memory runs out, chunks are
+    halved and the work goes on.
+
+    Each finished image is written to the folder ``run.resume`` at once, and one that is there is
+    not made again. Unfinished ones are written once a minute and on Ctrl-C, and go on from there,
+    bit for bit.
+
+    ``run.progress`` is called with (images done, images in all) after each finished image is safe;
+    ``run.on_step`` with a `Pass` after each pass; ``run.on_frame`` with id, steps taken and image
+    at the start, at steps in geometric progression, and at the end.
+
     Examples
     --------
     >>> import numpy as np
-    >>> from stimuli_gen import descend
+    >>> from stimuli_gen import StepOptions, descend
     >>> from stimuli_gen.synthesis.loop import Start
     >>> def distance_to_gray(images, context):
     ...     loss = (images - 0.5).flatten(1).norm(dim=1)
     ...     return loss, -loss
     >>> def black(stimulus_id):
     ...     return Start(image=np.zeros((3, 8, 8), dtype=np.float32), context={})
-    >>> settings = {"threshold": -0.1, "step_size": 0.5, "max_steps": 50}
-    >>> result = descend(distance_to_gray, ["a"], black, **settings)["a"]
+    >>> steps = StepOptions(step_size=0.5, max_steps=50)
+    >>> result = descend(distance_to_gray, ["a"], black, threshold=-0.1, steps=steps)["a"]
     >>> result.reached, result.steps
     (True, 14)
     """
-    objectives = Objectives(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
+    if again := duplicates(ids):
+        raise InputError(f"duplicate stimulus id(s): {name_ids(again)}; give each image its own.")
+    run = run or RunOptions()
+    objectives = Objectives(
+        objective,
+        draft,
+        solver=steps.solver,
+        turn=steps.turn,
+        keep=steps.keep,
+        rescore=steps.rescore,
+    )
     plan = _Plan(
         objectives=objectives,
         threshold=threshold,
-        step_size=step_size,
-        max_steps=max_steps,
-        step_rule=step_rule,
-        optimizer=optimizer,
-        solver=solver,
+        steps=steps,
         confine=confine,
         project=project,
-        keep=keep,
     )
-    _check_settings(plan, ids, parametrization, batch_size, finish)
+    exact_from = math.ceil((1 - steps.finish) * steps.max_steps)
     terms = Terms(
-        optimizer=optimizer,
-        parametrization=parametrization,
-        max_steps=max_steps,
+        optimizer=steps.optimizer,
+        parametrization=steps.parametrization,
+        max_steps=steps.max_steps,
         drafted=objectives.drafted,
-        exact_from=math.ceil((1 - finish) * max_steps) if objectives.drafted else 0,
+        exact_from=exact_from if objectives.drafted else 0,
     )
-    checkpoint = Checkpoint(resume, keys)
-    done = {
-        stimulus_id: saved[0]
-        for stimulus_id in ids
-        if (saved := checkpoint.get(stimulus_id)) is not None
-    }
+    checkpoint = Checkpoint(run.resume, keys)
+    done = {stimulus_id: result for stimulus_id, (result, _) in checkpoint.finished(ids).items()}
     queue = deque(stimulus_id for stimulus_id in ids if stimulus_id not in done)
-    if progress is not None and done:
-        progress(len(done), len(ids))
+    if run.progress is not None and done:
+        run.progress(len(done), len(ids))
+    device = resolve_device(run.device)
+    evaluate = partial(_pass, plan, run.on_frame is not None)
     number = 0
     with gradients_on(), checkpoint.at_work() as stop:
-        batch = Batch(terms, queue, prepare, checkpoint, batch_size, torch.device(device))
+        batch = Batch(terms, queue, prepare, checkpoint, run.batch_size, device)
         while batch.chunks:
-            number, steps = number + 1, batch.steps()
+            number += 1
+            taken = batch.steps()
             losses: dict[str, float] = {}
-            for chunk, seen in batch.each(partial(_pass, plan, on_frame is not None)):
-                losses |= {
-                    stimulus_id: loss
-                    for stimulus_id, loss in zip(chunk.ids, seen.losses)
-                    if stimulus_id is not None
-                }
-                for stimulus_id, result in seen.finished.items():
-                    checkpoint.put(stimulus_id, result)
-                    done[stimulus_id] = result
-                    if progress is not None:
-                        progress(len(done), len(ids))
-                for frame in seen.frames:
-                    on_frame(*frame)  # type: ignore[misc]
-                chunk.ids = [
-                    None if stimulus_id in seen.finished else stimulus_id
-                    for stimulus_id in chunk.ids
-                ]
-            if on_step is not None:
-                on_step(
+            for chunk, seen in batch.each(evaluate):
+                losses |= seen.losses
+                _keep(seen, done, checkpoint, run, len(ids))
+                chunk.release(seen.finished)
+            if run.on_step is not None:
+                run.on_step(
                     Pass(
                         number=number,
-                        steps=steps,
+                        steps=taken,
                         losses=losses,
                         done=len(done),
                         total=len(ids),
@@ -315,7 +384,7 @@ def descend(
     return {stimulus_id: done[stimulus_id] for stimulus_id in ids}
 
 
-# ----------------------------------------------------------------------------------------- settings
+# ----------------------------------------------------------------------------------------- one pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -324,66 +393,16 @@ class _Plan:
 
     objectives: Objectives
     threshold: float
-    step_size: float | Callable[[int], float]
-    max_steps: int
-    step_rule: str
-    optimizer: str
-    solver: str
+    steps: StepOptions
     confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None
     project: Callable[[Tensor], Tensor]
-    keep: str
-
-    def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
-        """Compute the length of the next step of each image.
-
-        Slots without an image count on, so they are held at the last step.
-        """
-        if not callable(self.step_size):
-            return self.step_size
-        return per_image([self.step_size(min(taken, self.max_steps - 1)) for taken in steps], like)
-
-
-def _check_settings(
-    plan: _Plan, ids: Sequence[str], parametrization: str, batch_size: int, finish: float
-) -> None:
-    if again := duplicates(ids):
-        raise InputError(f"duplicate stimulus id(s): {name_ids(again)}.")
-    for what, name, known in (
-        ("step rule", plan.step_rule, STEP_RULES),
-        ("optimizer", plan.optimizer, OPTIMIZERS),
-        ("parametrization", parametrization, PARAMETRIZATIONS),
-    ):
-        if name not in known:
-            raise unknown_name(what, name, known)
-    if not (
-        (callable(plan.step_size) or plan.step_size > 0) and plan.max_steps >= 1 and batch_size >= 1
-    ):
-        raise InputError(
-            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size "
-            f"({batch_size}) must be positive."
-        )
-    if not 0 < finish <= 1:
-        raise InputError(
-            "the part of the steps that follows the exact objectives must be in (0, 1], not "
-            f"{finish}."
-        )
-    plain = plan.step_rule == "raw" and parametrization == "pixels" and plan.solver == "joint"
-    if plan.optimizer == "lbfgs" and not plain:
-        raise InputError(
-            "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
-            f"parametrization 'pixels' and the solver 'joint', not '{plan.step_rule}', "
-            f"'{parametrization}' and '{plan.solver}'."
-        )
-
-
-# ----------------------------------------------------------------------------------------- one pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
     """What a pass told of a chunk, before its step."""
 
-    losses: list[float]
+    losses: dict[str, float]
     finished: dict[str, Descended]
     frames: list[tuple[str, int, np.ndarray]]
 
@@ -393,14 +412,21 @@ def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
     drafting, context = chunk.drafting(), chunk.full_context()
     exact = chunk.exact
     loss, score, gradient = plan.objectives.evaluate(chunk.images, context, chunk.steps, drafting)
-    if plan.keep == "best":
+    if plan.steps.keep == "best":
         chunk.remember(score, drafting)
-    losses = loss.tolist()
-    _check_finite(chunk, losses)
+    losses = {}
+    for stimulus_id, taken, value in zip(chunk.ids, chunk.steps, loss.tolist(), strict=True):
+        if stimulus_id is None:
+            continue
+        if not math.isfinite(value):
+            raise InputError(
+                f"the loss of '{stimulus_id}' is {value} at step {taken}; use a smaller step "
+                "size, and check the network with check_model. Finished images are kept."
+            )
+        losses[stimulus_id] = value
     finished = _finished(plan, chunk, score, drafting, context)
-    seen = _Seen(
-        losses=losses, finished=finished, frames=_frames(chunk, finished) if with_frames else []
-    )
+    frames = _frames(chunk, finished) if with_frames else []
+    seen = _Seen(losses=losses, finished=finished, frames=frames)
     del loss, score, context
     try:
         _step(plan, chunk, gradient)
@@ -410,15 +436,29 @@ def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
     return seen
 
 
+def _keep(
+    seen: _Seen, done: dict[str, Descended], checkpoint: Checkpoint, run: RunOptions, total: int
+) -> None:
+    """Keep the images that a pass finished, and tell those who listen."""
+    for stimulus_id, result in seen.finished.items():
+        checkpoint.put(stimulus_id, result)
+        done[stimulus_id] = result
+        if run.progress is not None:
+            run.progress(len(done), total)
+    if run.on_frame is not None:
+        for frame in seen.frames:
+            run.on_frame(*frame)
+
+
 def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
-    direction = STEP_RULES[plan.step_rule](chunk.space.pull(gradient))
+    direction = STEP_RULES[plan.steps.step_rule](chunk.space.pull(gradient))
     here = Situation(
         direction=direction,
         images=chunk.images,
-        length=plan.lengths(chunk.steps, direction),
+        length=plan.steps.lengths(chunk.steps, direction),
         steps=chunk.steps,
     )
-    change = OPTIMIZERS[plan.optimizer](here, chunk.state)
+    change = OPTIMIZERS[plan.steps.optimizer](here, chunk.state)
 
     def _moved(rows: slice) -> Tensor:
         moved = chunk.images[rows] - chunk.space.push(change[rows])
@@ -434,15 +474,6 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     chunk.steps = [steps + 1 for steps in chunk.steps]
 
 
-def _check_finite(chunk: Chunk, losses: Sequence[float]) -> None:
-    for stimulus_id, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
-        if stimulus_id is not None and not math.isfinite(value):
-            raise InputError(
-                f"the loss of '{stimulus_id}' is {value} at step {steps}; use a smaller step "
-                "size, and check the network with check_model. Finished images are kept."
-            )
-
-
 def _finished(
     plan: _Plan,
     chunk: Chunk,
@@ -452,7 +483,7 @@ def _finished(
 ) -> dict[str, Descended]:
     """Find the images that reached the threshold, rounded ones included, or have no steps left."""
     objectives, threshold = plan.objectives, plan.threshold
-    late = [steps >= plan.max_steps for steps in chunk.steps]
+    late = [steps >= plan.steps.max_steps for steps in chunk.steps]
     may = [
         draft is False and (out or objectives.round_is_complete(taken))
         for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)
@@ -476,7 +507,7 @@ def _finished(
     scores_shown = objectives.score(shown(chunk.images), context).tolist()
     reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
     images = chunk.images
-    if plan.keep == "best" and any(
+    if plan.steps.keep == "best" and any(
         now and out and not ok for now, out, ok in zip(may, late, reached, strict=True)
     ):
         ok = torch.tensor(reached, device=images.device)

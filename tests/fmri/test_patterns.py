@@ -18,8 +18,10 @@ from hypothesis.extra.numpy import arrays
 from fmri import (
     Patterns,
     concat_patterns,
+    estimate_betas,
     join_regions,
     read_patterns,
+    read_run,
     read_surface_patterns,
     write_patterns,
 )
@@ -254,3 +256,17 @@ def test_labels_name_the_regions_of_vertices(tmp_path):
     other, _ = surface(tmp_path, "R", n_vertices=10)
     with pytest.raises(InputError, match="labels of 12 vertices but there are responses of 10"):
         read_surface_patterns(other, table, labels=tmp_path / "lh.annot")
+
+
+def test_repr_says_how_much_there_is_and_where_it_comes_from(make_run):
+    bold, events, mask = make_run()
+    run = read_run(bold, events)
+    assert repr(run) == (
+        "BoldRun(image='sub-07_run-1_bold.nii', n_volumes=60, t_r=2.0, n_events=5, "
+        "conditions=4: a, b, blank …, subject='07', run='1')"
+    )
+    patterns = estimate_betas([run], {"V1": mask})
+    text = repr(patterns)
+    assert f"values=float64 {patterns.values.shape}" in text
+    assert "4 rows, condition a, b, c;" in text
+    assert f"n_voxels={{'V1': {patterns.values.shape[1]}}}, made_by='estimate_betas')" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import nibabel
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fmri import (
+    SimulationOptions,
     read_masks,
     read_run,
     read_truth,
@@ -32,7 +33,10 @@ def small(folder, **changes):
         "voxels_per_roi": 10,
         "n_runs": 2,
     }
-    return simulate_subject(folder, **{**settings, **changes})
+    names = {field.name for field in fields(SimulationOptions)}
+    options = {name: value for name, value in changes.items() if name in names}
+    others = {name: value for name, value in changes.items() if name not in names}
+    return simulate_subject(folder, **{**settings, **others}, options=SimulationOptions(**options))
 
 
 def test_planted_betas_are_recovered(simulated, simulated_patterns):
@@ -221,7 +225,7 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
         voxels_per_roi=30,
         n_runs=2,
         sessions={name: "AB"[names.index(name[:-3]) % 2] for name in ids},
-        session_sd=3.0,
+        options=SimulationOptions(session_sd=3.0),
     )
     assert list(patterns) == ["sub-01", "sub-02"]
     sessions = {name: nm.session_labels(own, table) for name, own in patterns.items()}

@@ -9,6 +9,7 @@ import torch
 
 from neurometamer.activations import Activations, compute_activations, read_activations
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from neurometamer.store import write_hdf5
 from stimuli_gen.models import stage_model
 from stimuli_gen.photographs import Preprocessing
@@ -53,7 +54,7 @@ def images(n: int, seed: int = 0) -> StimulusSet:
 
 def test_values_are_the_networks_own(model):
     stimuli = images(5)
-    activations = compute_activations(model, stimuli, batch_size=4)
+    activations = compute_activations(model, stimuli, run=RunOptions(batch_size=4))
     with torch.no_grad():
         normalized = (torch.from_numpy(stimuli.images) - 0.5) / 0.5
         conv = model.network[0](normalized)
@@ -70,10 +71,10 @@ def test_values_are_the_networks_own(model):
 
 def test_an_image_does_not_depend_on_its_companions(model):
     stimuli = images(11)
-    together = compute_activations(model, stimuli, batch_size=4)
+    together = compute_activations(model, stimuli, run=RunOptions(batch_size=4))
     order = ["im09", "im02", "im10", "im00", "im05"]
-    some = compute_activations(model, stimuli.select(ids=order), batch_size=4)
-    alone = compute_activations(model, stimuli.select(ids=["im10"]), batch_size=4)
+    some = compute_activations(model, stimuli.select(ids=order), run=RunOptions(batch_size=4))
+    alone = compute_activations(model, stimuli.select(ids=["im10"]), run=RunOptions(batch_size=4))
     for stage in together.stages:
         rows = together.read(stage)
         assert np.array_equal(some.read(stage), rows[[int(name[2:]) for name in order]])
@@ -83,7 +84,10 @@ def test_an_image_does_not_depend_on_its_companions(model):
 def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
     stimuli, path, seen = images(6), tmp_path / "a.h5", []
     stored = compute_activations(
-        model, stimuli, path=path, progress=lambda done, total: seen.append((done, total))
+        model,
+        stimuli,
+        path=path,
+        run=RunOptions(progress=lambda done, total: seen.append((done, total))),
     )
     memory = compute_activations(model, stimuli)
     assert seen == [(6, 6)]
@@ -93,7 +97,7 @@ def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
         assert np.array_equal(stored.read(stage), memory.read(stage))
         assert stored.read(stage).dtype == np.float32
     again = compute_activations(
-        model, stimuli, path=path, progress=lambda *_: pytest.fail("computed again")
+        model, stimuli, path=path, run=RunOptions(progress=lambda *_: pytest.fail("computed again"))
     )
     assert again.n_units == memory.n_units
     compute_activations(model, images(6, seed=1), path=path)  # other images: made anew
@@ -125,7 +129,7 @@ def test_nothing_is_left_behind_or_written_over(model, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compute_activations(model, images(3), path=tmp_path / "a.h5", progress=stop)
+        compute_activations(model, images(3), path=tmp_path / "a.h5", run=RunOptions(progress=stop))
     assert not list(tmp_path.iterdir())
     other = write_hdf5(tmp_path / "mine.h5", arrays={"x": np.zeros(3)})
     with pytest.raises(InputError, match="does not hold activations"):

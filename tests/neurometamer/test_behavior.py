@@ -31,7 +31,6 @@ from neurometamer.behavior import (
     kappa,
     mixed_anova,
     mixed_f,
-    permutation,
     permutation_p,
     permutation_table,
     permute_mixed,
@@ -48,6 +47,7 @@ from neurometamer.behavior import (
     summarize_consistency,
     trial_cells,
 )
+from neurometamer.behavior import anova as anova_module
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
 from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
@@ -261,7 +261,7 @@ def test_two_people_are_analyzed_where_pingouin_can():
 def test_permuted_f_is_pingouins_for_the_same_shuffle():
     values = noise(6, 2, 3)
     null = permute_repeated(values, 3, seed=5, name="x")["interaction"]
-    shuffled = permutation.generator(5, "permutation", "x", "interaction").permuted(
+    shuffled = anova_module.generator(5, "permutation", "x", "interaction").permuted(
         np.broadcast_to(values.reshape(6, 6), (3, 6, 6)), axis=-1
     )
     for one, expected in zip(shuffled, null):
@@ -273,7 +273,7 @@ def test_permuted_f_is_pingouins_for_the_same_shuffle():
 def test_number_of_permutations_held_at_once_changes_nothing(monkeypatch):
     values, groups = noise(5, 3, 4), np.array([0, 1, 0, 1, 1])
     whole = permute_repeated(values, 50, seed=1), permute_mixed(values[:, 0], groups, 50, seed=1)
-    monkeypatch.setattr(permutation, "BLOCK", 7 * values.size)
+    monkeypatch.setattr(anova_module, "BLOCK", 7 * values.size)
     parts = permute_repeated(values, 50, seed=1), permute_mixed(values[:, 0], groups, 50, seed=1)
     for first, second in zip(whole, parts):
         for effect in first:

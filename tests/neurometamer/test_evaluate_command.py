@@ -24,8 +24,9 @@ from neurometamer.commands.model_sets import finished_sets
 from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table
-from neurometamer.evaluation.sources import read_metamer_set, read_metamers
+from neurometamer.evaluation.sets import read_metamer_set, read_metamers
 from neurometamer.provenance import digest
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
 from neurometamer.zoo import load_model
 from stimuli_gen import concat_stimuli, write_stimuli
@@ -215,7 +216,9 @@ def test_a_large_set_is_evaluated_where_it_lies(world, monkeypatch):
     network = load_model("squeezenet1_0", weights="random", device="cpu")
     pair = [network, replace(network, name="again")]
     told = [
-        recognition_table(pair, [one], ways=(16,), include_untrained=True, batch_size=4)
+        recognition_table(
+            pair, [one], ways=(16,), include_untrained=True, run=RunOptions(batch_size=4)
+        )
         for one in (stored, held)
     ]
     pd.testing.assert_frame_equal(*told)

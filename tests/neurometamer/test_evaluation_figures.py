@@ -230,16 +230,16 @@ def examples(
 
 
 def observers(names: tuple[str, ...] = ("a", "b", "c"), groups: bool = True) -> pd.DataFrame:
-    table = spread(product(generator=names, judge=(*names, "people")))
+    table = spread(product(generator=names, evaluator=(*names, "people")))
     table[["self", "n"]] = np.array(
-        [table["generator"] == table["judge"], np.full(len(table), 16)], dtype=object
+        [table["generator"] == table["evaluator"], np.full(len(table), 16)], dtype=object
     ).T
     if not groups:
         return table
     group = {name: "robust" if rank % 2 else "standard training" for rank, name in enumerate(names)}
     return table.assign(
         generator_group=table["generator"].map(group),
-        judge_group=table["judge"].map({**group, "people": "human"}),
+        evaluator_group=table["evaluator"].map({**group, "people": "human"}),
     )
 
 
@@ -617,7 +617,7 @@ def test_observers_are_grouped_and_their_means_leave_out_the_self() -> None:
         "mean of others",
     ]
     assert framed(axes) == {("a", 0), ("c", 1), ("b", 2)}
-    value = table.set_index(["generator", "judge"])["value"]
+    value = table.set_index(["generator", "evaluator"])["value"]
     assert found["a", 3] == format_number(value["a", "people"])
     assert found["a", 4] == format_number(value[[("a", "b"), ("a", "c"), ("a", "people")]].mean())
     assert found["mean of others", 2] == format_number(value[[("a", "b"), ("c", "b")]].mean())

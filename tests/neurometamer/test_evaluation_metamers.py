@@ -30,8 +30,10 @@ from neurometamer.evaluation.recognizability import (
     recognition_table,
     recognizability,
     recognizability_curves,
+    seen_by,
 )
-from neurometamer.evaluation.sets import metamer_set, resampled_means, seen_by, summarize
+from neurometamer.evaluation.sets import metamer_set, resampled_means, summarize
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
 from stimuli_gen import (
@@ -48,7 +50,7 @@ from stimuli_gen import (
 from stimuli_gen.models import predict
 
 SIDE = 96  # px; the evaluators see the pictures in their own sizes, 224 to 260
-FAST = {"preset": "fast", "steps": 30, "batch_size": 4}
+FAST = {"preset": "fast", "steps": 30, "run": RunOptions(batch_size=4)}
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +114,7 @@ def made(zoo, photographs, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hits(zoo, made):
-    return recognition_table(list(zoo.values()), made.sets, batch_size=4)
+    return recognition_table(list(zoo.values()), made.sets, run=RunOptions(batch_size=4))
 
 
 def test_sets_know_their_members_setting_and_validity(made, zoo):
@@ -202,7 +204,7 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
     verdict = made.validity.assign(png_valid=[True, False, True, pd.NA])
     mixed = metamer_set(made.photos, made.single, stage="early", validity=verdict)
     judges = [zoo["efficientnet_lite1"], zoo["efficientnet_lite2"]]
-    hits = recognition_table(judges, [mixed], ways=(1000,), batch_size=4)
+    hits = recognition_table(judges, [mixed], ways=(1000,), run=RunOptions(batch_size=4))
     table = recognition_summary(hits, n_resamples=50)
     alone = table[table["evaluator"] == "efficientnet_lite1"].set_index("validity")
     assert alone["n"].to_dict() == {"valid": 2, "failed": 1, "not judged": 1}
@@ -212,7 +214,9 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
     none = metamer_set(
         made.photos, made.single, stage="early", validity=made.validity.assign(png_valid=False)
     )
-    table = recognizability(judges, [none], ways=(1000,), n_resamples=50, batch_size=4)
+    table = recognizability(
+        judges, [none], ways=(1000,), n_resamples=50, run=RunOptions(batch_size=4)
+    )
     excluded = table[table["validity"] == "valid"]
     assert (excluded["n"] == 0).all() and excluded["value"].isna().all() and len(excluded) == 3
     assert "no valid metamer of 4 (4 failed, 0 not judged)" in excluded["note"].iloc[0]
@@ -237,7 +241,9 @@ def test_stored_columns_tell_validity_too(made):
 def test_targets(made, zoo):
     judges = list(zoo.values())
     one = made.sets[1]
-    true = recognition_table(judges, [one], target="truth", truth=made.truth, batch_size=4)
+    true = recognition_table(
+        judges, [one], target="truth", truth=made.truth, run=RunOptions(batch_size=4)
+    )
     row = true[(true["ways"] == 1000) & (true["evaluator"] == "efficientnet_lite1")]
     said = predict(
         zoo["efficientnet_lite1"], seen_by(zoo["efficientnet_lite1"], one.pictures), 4
@@ -246,9 +252,13 @@ def test_targets(made, zoo):
         row["hit"].tolist()
         == (said == [made.truth[name] for name in one.table["reference_id"]]).astype(float).tolist()
     )
-    words = recognition_table(judges, [one], target="truth", ways=(16,), batch_size=4)
+    words = recognition_table(
+        judges, [one], target="truth", ways=(16,), run=RunOptions(batch_size=4)
+    )
     assert words["wanted"].tolist() == true[true["ways"] == 16]["wanted"].tolist()
-    own = recognition_table(judges, [made.sets[0]], target="generator", ways=(1000,), batch_size=4)
+    own = recognition_table(
+        judges, [made.sets[0]], target="generator", ways=(1000,), run=RunOptions(batch_size=4)
+    )
     lite = zoo["efficientnet_lite0"]
     classes = predict(lite, seen_by(lite, made.sets[0].references), 4).argmax(1)
     assert own[own["evaluator"] == "efficientnet_lite2"]["wanted"].tolist() == [
@@ -313,7 +323,7 @@ def test_image_quality_of_real_metamers(made):
     table = image_quality_table(made.sets[:2], metrics=["ssim", "tv", "lpips"])
     assert len(table) == 2 * 3 * 4
     assert (
-        table.loc[table["metric"] == "lpips", "why_not"].str.startswith("skipped: weights missing")
+        table.loc[table["metric"] == "lpips", "note"].str.startswith("skipped: weights missing")
     ).all()
     found = image_quality(made.sets[:2], metrics=["ssim", "tv", "lpips"], n_resamples=50)
     assert found.groupby("metric")["arrow"].unique().map(list).to_dict() == {
@@ -329,7 +339,7 @@ def test_image_quality_of_real_metamers(made):
 
 def test_divergence_of_real_metamers(made, zoo):
     judges = [zoo["efficientnet_lite0"], zoo["squeezenet1_0"]]
-    found = divergence(judges, made.sets[:2], n_permutations=30, batch_size=4)
+    found = divergence(judges, made.sets[:2], n_permutations=30, run=RunOptions(batch_size=4))
     rows = found[found["headline"] & (found["members"] == "squeezenet1_0+efficientnet_lite0")]
     assert rows["took_part"].all() and (rows["validity"] == "not judged").all()
     assert rows["value"].between(0, 1).all() and rows["p"].between(1 / 31, 1).all()
@@ -352,13 +362,15 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
             raise InputError("no memory for this one")
         return at_size(zoo[name], SIDE)
 
-    first = run_sets(tmp_path, photos, load=load, batch_size=2)
+    first = run_sets(tmp_path, photos, load=load, run=RunOptions(batch_size=2))
     assert (
         first["state"].tolist() == ["done", "failed"]
         and first["reason"].iloc[1] == "no memory for this one"
     )
     before = (tmp_path / "set000" / "stimuli.h5").stat().st_mtime_ns
-    assert run_sets(tmp_path, photos, load=load, batch_size=2)["state"].tolist() == ["done", "done"]
+    assert run_sets(tmp_path, photos, load=load, run=RunOptions(batch_size=2))[
+        "state"
+    ].tolist() == ["done", "done"]
     assert loaded[2:] == [sets["members"].iloc[1]]
     assert (tmp_path / "set000" / "stimuli.h5").stat().st_mtime_ns == before
     assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
@@ -374,7 +386,7 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
         metamer_set(photos, read_stimuli(tmp_path / name), name=name, stage="early")
         for name in sets["set"]
     ]
-    hits = recognition_table(list(zoo.values()), parts, ways=(1000,), batch_size=2)
+    hits = recognition_table(list(zoo.values()), parts, ways=(1000,), run=RunOptions(batch_size=2))
     scores = set_scores(
         hits, held_out=["efficientnet_lite1", "efficientnet_lite2"], validity="not judged"
     )
@@ -402,7 +414,9 @@ def _done_only_with_its_files(folder, photos, loaded, load):
         loaded.clear()
         (kept / name).unlink() if contents is None else (kept / name).write_bytes(contents)
         assert job_states(folder)["state"].tolist() == ["to do", "done"], name
-        assert run_sets(folder, photos, load=load, batch_size=2)["state"].tolist() == [
+        assert run_sets(folder, photos, load=load, run=RunOptions(batch_size=2))[
+            "state"
+        ].tolist() == [
             "done",
             "done",
         ]

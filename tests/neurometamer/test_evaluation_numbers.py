@@ -36,7 +36,8 @@ from neurometamer.evaluation.model_sets import (
     set_scores,
 )
 from neurometamer.evaluation.sets import metamer_set, setting_name
-from neurometamer.stats.intervals import correct_p
+from neurometamer.run_options import RunOptions
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
 from stimuli_gen import StimulusSet, load_photographs
 from stimuli_gen.photographs import Preprocessing
@@ -94,7 +95,9 @@ def test_metrics_equal_the_torchmetrics_class_called_image_by_image(metric, pair
         theirs.update(*[scale * values[None] for values in (x, y)][:n_inputs])
         expected.append(float(theirs.compute()))
     expected = np.array(expected) / (images[0].size if metric == "tv" else 1)
-    ours = measure_images(images, references, [metric], batch_size=4)[metric].to_numpy()
+    ours = measure_images(images, references, [metric], run=RunOptions(batch_size=4))[
+        metric
+    ].to_numpy()
     np.testing.assert_allclose(ours, expected, atol=NEAR_ONE.get(metric, 0), rtol=RELATIVE)
     assert np.std(ours[np.isfinite(ours)]) > 0
 

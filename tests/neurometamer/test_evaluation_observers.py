@@ -16,7 +16,8 @@ from neurometamer.evaluation import observer_conditions, observer_matrix, observ
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sets import metamer_set
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
-from neurometamer.stats.intervals import correct_p
+from neurometamer.run_options import RunOptions
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
 from stimuli_gen import at_size, greyscale_view, load_photographs, model_metamers
@@ -26,24 +27,26 @@ QUICK = {"n_resamples": 0, "n_permutations": 199}
 
 
 def networks_of(counts=(2, 2, 2, 2), outside=3):
-    """Generators in four cells, and judges that generate nothing."""
+    """Generators in four cells, and evaluators that generate nothing."""
     rows = [
         {"network": f"{training}-{color}-{one}", "training": training, "color": color}
         for (training, color), count in zip(CELLS, counts, strict=True)
         for one in range(count)
     ]
     rows += [
-        {"network": f"judge{one}", "training": CELLS[3 * (one % 2)][0], "color": "rgb"}
+        {"network": f"evaluator{one}", "training": CELLS[3 * (one % 2)][0], "color": "rgb"}
         for one in range(outside)
     ]
     return pd.DataFrame(rows)
 
 
-def simulated(networks, chance, n_images=12, *, stages=("late",), valid=None, seed=0, judges=None):
-    """Draw hits; `chance` (generators, judges, images) is the probability of each."""
+def simulated(
+    networks, chance, n_images=12, *, stages=("late",), valid=None, seed=0, evaluators=None
+):
+    """Draw hits; `chance` (generators, evaluators, images) is the probability of each."""
     random = np.random.default_rng(seed)
-    generators = [name for name in networks["network"] if not name.startswith("judge")]
-    everyone = list(networks["network"]) if judges is None else judges
+    generators = [name for name in networks["network"] if not name.startswith("evaluator")]
+    everyone = list(networks["network"]) if evaluators is None else evaluators
     images = [f"photo{one:03d}" for one in range(n_images)]
     shape = (len(stages), len(generators), len(everyone), n_images)
     index = pd.MultiIndex.from_product([stages, generators, everyone, images])
@@ -75,7 +78,7 @@ def simulated(networks, chance, n_images=12, *, stages=("late",), valid=None, se
 
 def planted(networks, means):
     """Probabilities (generators, 1, 1) of the cells' means."""
-    rows = networks[~networks["network"].str.startswith("judge")]
+    rows = networks[~networks["network"].str.startswith("evaluator")]
     return np.array([means[CELLS.index(cell)] for cell in zip(rows["training"], rows["color"])])[
         :, None, None
     ]
@@ -104,14 +107,16 @@ def test_planted_effects_are_found_with_their_sign_and_size():
     means = np.array([0.45, 0.7, 0.35, 0.4])  # blur gray, blur rgb, standard gray, standard rgb
     hits = simulated(networks, planted(networks, means), n_images=200, seed=3)
     true = {"training": 0.2, "color": -0.15, "interaction": -0.2}
-    for judges in ("others", "outside"):
-        cells = observer_conditions(hits, networks, judges=judges, n_resamples=500)
+    for evaluators in ("others", "outside"):
+        cells = observer_conditions(hits, networks, evaluators=evaluators, n_resamples=500)
         assert list(zip(cells["a"], cells["b"])) == CELLS
         np.testing.assert_allclose(cells["value"], means, atol=0.03)
         assert ((cells["low"] < cells["value"]) & (cells["value"] < cells["high"])).all()
         assert (cells["high"] - cells["low"] < 0.08).all()
-        assert set(cells["n_judges"]) == {20 if judges == "others" else 8}
-        tests = observer_tests(hits, networks, judges=judges, n_resamples=500, n_permutations=1999)
+        assert set(cells["n_evaluators"]) == {20 if evaluators == "others" else 8}
+        tests = observer_tests(
+            hits, networks, evaluators=evaluators, n_resamples=500, n_permutations=1999
+        )
         assert len(tests) == 6
         for row in tests.itertuples():
             assert row.value == pytest.approx(true[row.effect], abs=0.03)
@@ -136,32 +141,32 @@ def test_planted_effects_are_found_with_their_sign_and_size():
     assert tests.loc[("interaction", "images"), "value"] == pytest.approx(-0.2, abs=0.04)
 
 
-def test_judges_that_differ_by_generator_cost_what_the_notes_say():
-    """All judges are generators; those trained on blur recognize everything, the others nothing."""
+def test_evaluators_that_differ_by_generator_cost_what_the_notes_say():
+    """All evaluators are generators; those trained on blur recognize everything, the others nothing."""
     networks = networks_of(outside=0)
     able = np.array([training == "blur" for training in networks["training"]], dtype=float)
     hits = simulated(networks, able[None, :, None])
     effect = observer_tests(hits, networks, **QUICK).set_index(["effect", "unit"])["value"]
     np.testing.assert_allclose(effect["training"], -1 / 7)
     np.testing.assert_allclose(effect["color"], 0, atol=1e-12)
-    with pytest.raises(InputError, match="all judges are generators"):
-        observer_tests(hits, networks, judges="outside")
+    with pytest.raises(InputError, match="all evaluators are generators"):
+        observer_tests(hits, networks, evaluators="outside")
 
 
-def test_effects_as_seen_by_judges_of_each_kind():
+def test_effects_as_seen_by_evaluators_of_each_kind():
     networks = networks_of((2, 2, 2, 2), outside=6)
     seen = networks["training"].to_numpy()
     chance = np.full((8, len(networks), 1), 0.3)
     chance[:4, seen == "blur"] = (
-        0.8  # only judges trained on blur see more in metamers of networks trained on blur
+        0.8  # only evaluators trained on blur see more in metamers of networks trained on blur
     )
     hits = simulated(networks, chance, n_images=150)
-    cells = observer_conditions(hits, networks, judge_factor="training", n_resamples=0)
-    assert cells["judge_level"].unique().tolist() == ["all judges", "blur", "standard"]
-    assert cells.drop_duplicates("judge_level")["n_judges"].tolist() == [14, 7, 7]
-    tests = observer_tests(hits, networks, judge_factor="training", **QUICK)
+    cells = observer_conditions(hits, networks, evaluator_factor="training", n_resamples=0)
+    assert cells["evaluator_level"].unique().tolist() == ["all evaluators", "blur", "standard"]
+    assert cells.drop_duplicates("evaluator_level")["n_evaluators"].tolist() == [14, 7, 7]
+    tests = observer_tests(hits, networks, evaluator_factor="training", **QUICK)
     assert len(tests) == 4 * 6
-    found = tests[tests["effect"] == "training"].set_index(["judge_level", "unit"])
+    found = tests[tests["effect"] == "training"].set_index(["evaluator_level", "unit"])
     for unit in ("images", "generators"):
         assert found.loc[("blur", unit), "value"] == pytest.approx(0.5, abs=0.04)
         assert found.loc[("standard", unit), "value"] == pytest.approx(0, abs=0.04)
@@ -175,14 +180,16 @@ def test_effects_as_seen_by_judges_of_each_kind():
 # ------------------------------------------------------------------------------- loops written anew
 
 
-def hits_of(hits, stage, generator, image, judges=None):
+def hits_of(hits, stage, generator, image, evaluators=None):
     rows = hits[
         (hits["stage"] == stage) & (hits["members"] == generator) & (hits["reference_id"] == image)
     ]
     kept = [
         row.hit
         for row in rows.itertuples()
-        if row.valid and row.evaluator != generator and (judges is None or row.evaluator in judges)
+        if row.valid
+        and row.evaluator != generator
+        and (evaluators is None or row.evaluator in evaluators)
     ]
     return np.mean(kept) if kept else np.nan
 
@@ -191,12 +198,12 @@ def test_the_matrix_is_that_of_a_loop(hits):
     matrix = observer_matrix(hits, n_resamples=300, seed=4)
     assert matrix["stage"].drop_duplicates().tolist() == ["early", "late"]
     valid = matrix[matrix["validity"] == "valid"]
-    single = valid[valid["judge"] != "mean of judges"]
+    single = valid[valid["evaluator"] != "mean of evaluators"]
     assert len(single) == 2 * 8 * 11 and single["self"].sum() == 16
-    assert (single["self"] == (single["generator"] == single["judge"])).all()
+    assert (single["self"] == (single["generator"] == single["evaluator"])).all()
     for row in single.iloc[::7].itertuples():
         rows = hits[(hits["stage"] == row.stage) & (hits["members"] == row.generator)]
-        rows = rows[(rows["evaluator"] == row.judge) & rows["valid"].astype(bool)].sort_values(
+        rows = rows[(rows["evaluator"] == row.evaluator) & rows["valid"].astype(bool)].sort_values(
             "reference_id"
         )
         assert row.value == rows["hit"].mean() and row.n == len(rows) and row.n_images == 12
@@ -204,7 +211,7 @@ def test_the_matrix_is_that_of_a_loop(hits):
         counts = bootstrap_counts(len(rows), 300, 4)
         drawn = [np.repeat(rows["hit"].to_numpy(), count).mean() for count in counts]
         np.testing.assert_allclose([row.low, row.high], np.percentile(drawn, [2.5, 97.5]))
-    for row in valid[valid["judge"] == "mean of judges"].itertuples():
+    for row in valid[valid["evaluator"] == "mean of evaluators"].itertuples():
         others = single[
             (single["stage"] == row.stage)
             & (single["generator"] == row.generator)
@@ -225,7 +232,7 @@ def test_cells_are_those_of_a_loop(hits, networks, paired):
     images = sorted(set(hits["reference_id"]))
     for row in cells.itertuples():
         cell = networks[(networks["training"] == row.a) & (networks["color"] == row.b)]["network"]
-        cell = [name for name in cell if not name.startswith("judge")]
+        cell = [name for name in cell if not name.startswith("evaluator")]
         everyone = sorted(set(hits["members"]))
         shared = [
             image
@@ -371,16 +378,18 @@ def test_false_alarms_are_rare_enough(unit):
     """
     n, alarms = 400, dict.fromkeys(("training", "color", "interaction"), 0)
     networks = networks_of((3, 3, 3, 3), outside=4)
-    judges = [name for name in networks["network"] if name.startswith("judge")]
+    evaluators = [name for name in networks["network"] if name.startswith("evaluator")]
     random = np.random.default_rng(11)
     for seed in range(10):  # stages stand for tables: each has data of its own
         chance = random.beta(2, 2, (n // 10, 1, 1, 20))  # photographs differ
         if unit == "generators":  # and so do networks
             chance = np.clip(chance + random.normal(0, 0.15, (n // 10, 12, 1, 1)), 0, 1)
         stages = [str(number) for number in range(n // 10)]
-        hits = simulated(networks, chance, n_images=20, stages=stages, seed=seed, judges=judges)
+        hits = simulated(
+            networks, chance, n_images=20, stages=stages, seed=seed, evaluators=evaluators
+        )
         tests = observer_tests(
-            hits, networks, judges="outside", n_resamples=0, n_permutations=299, seed=seed
+            hits, networks, evaluators="outside", n_resamples=0, n_permutations=299, seed=seed
         )
         for row in tests[tests["unit"] == unit].itertuples():
             alarms[row.effect] += row.p <= 0.05
@@ -407,15 +416,15 @@ def test_order_of_rows_never_matters(hits, networks):
         observer_matrix(hits, **options), observer_matrix(shuffled, **options)
     )
     for make, more in ((observer_conditions, {}), (observer_tests, {"n_permutations": 99})):
-        before = make(hits, networks, judge_factor="color", **options, **more)
+        before = make(hits, networks, evaluator_factor="color", **options, **more)
         pd.testing.assert_frame_equal(
-            before, make(shuffled, turned, judge_factor="color", **options, **more)
+            before, make(shuffled, turned, evaluator_factor="color", **options, **more)
         )
 
 
-def test_own_judgments_and_untrained_judges_count_for_nothing(hits, networks):
+def test_own_evaluations_and_untrained_evaluators_count_for_nothing(hits, networks):
     flipped = hits.assign(hit=np.where(hits["took_part"], 1 - hits["hit"], hits["hit"]))
-    noise = hits[hits["evaluator"] == "judge0"].assign(
+    noise = hits[hits["evaluator"] == "evaluator0"].assign(
         evaluator="untrained", trained=False, hit=1.0
     )
     both = pd.concat([flipped, noise])
@@ -431,21 +440,25 @@ def test_own_judgments_and_untrained_judges_count_for_nothing(hits, networks):
     own = before["self"]
     pd.testing.assert_frame_equal(before[~own], after[~own])
     assert (before.loc[own, "value"] != after.loc[own, "value"]).any() and "untrained" not in set(
-        after["judge"]
+        after["evaluator"]
     )
-    assert "untrained" in set(observer_matrix(both, include_untrained=True, n_resamples=0)["judge"])
+    assert "untrained" in set(
+        observer_matrix(both, include_untrained=True, n_resamples=0)["evaluator"]
+    )
 
 
-def test_judges_by_name_and_outside_are_the_same_for_all_generators(hits, networks):
-    names = ["judge0", "judge1", "judge2"]
-    by_name = observer_tests(hits, networks, judges=names, **QUICK)
+def test_evaluators_by_name_and_outside_are_the_same_for_all_generators(hits, networks):
+    names = ["evaluator0", "evaluator1", "evaluator2"]
+    by_name = observer_tests(hits, networks, evaluators=names, **QUICK)
     pd.testing.assert_frame_equal(
-        by_name, observer_tests(hits, networks, judges="outside", **QUICK)
+        by_name, observer_tests(hits, networks, evaluators="outside", **QUICK)
     )
-    assert (by_name["n_judges"] == 3).all()
-    matrix = observer_matrix(hits, judges=["judge0", "blur-rgb-0"], n_resamples=0)
-    assert set(matrix["judge"]) == {"judge0", "blur-rgb-0", "mean of judges"}
-    alone = matrix[(matrix["generator"] == "blur-rgb-0") & (matrix["judge"] == "mean of judges")]
+    assert (by_name["n_evaluators"] == 3).all()
+    matrix = observer_matrix(hits, evaluators=["evaluator0", "blur-rgb-0"], n_resamples=0)
+    assert set(matrix["evaluator"]) == {"evaluator0", "blur-rgb-0", "mean of evaluators"}
+    alone = matrix[
+        (matrix["generator"] == "blur-rgb-0") & (matrix["evaluator"] == "mean of evaluators")
+    ]
     assert alone["value"].isna().all() and alone["note"].str.contains("a mean needs 2").all()
 
 
@@ -495,7 +508,7 @@ def test_a_stage_without_valid_metamers_has_rows_and_a_note(networks):
     )
 
 
-def test_photographs_that_no_two_networks_share_and_judges_that_are_lacking(networks):
+def test_photographs_that_no_two_networks_share_and_evaluators_that_are_lacking(networks):
     valid = np.tile(np.arange(12) % 2 == 0, (8, 1))
     valid[0] = ~valid[0]
     hits = simulated(networks, 0.5, valid=valid)
@@ -506,16 +519,16 @@ def test_photographs_that_no_two_networks_share_and_judges_that_are_lacking(netw
     assert (tests["n_images"] == 0).all() and (tests["n_excluded"] == 12).all()
     own = observer_tests(hits, networks, paired=False, **QUICK).set_index("unit")
     assert own.loc["generators", "p"].notna().all() and own.loc["images", "p"].isna().all()
-    kinds = networks.assign(kind=np.where(networks["network"] == "judge1", "b", "a"))
-    kinds = kinds[kinds["network"].isin([*hits["members"], "judge1"])]
+    kinds = networks.assign(kind=np.where(networks["network"] == "evaluator1", "b", "a"))
+    kinds = kinds[kinds["network"].isin([*hits["members"], "evaluator1"])]
     tests = observer_tests(
-        simulated(networks, 0.5, judges=["blur-rgb-0", "judge1"]),
+        simulated(networks, 0.5, evaluators=["blur-rgb-0", "evaluator1"]),
         kinds,
-        judge_factor="kind",
+        evaluator_factor="kind",
         **QUICK,
     )
-    rows = tests.set_index("judge_level")
-    assert (rows.loc["a", "note"] == "no judge is left for blur-rgb-0").all() and rows.loc[
+    rows = tests.set_index("evaluator_level")
+    assert (rows.loc["a", "note"] == "no evaluator is left for blur-rgb-0").all() and rows.loc[
         "b", "value"
     ].notna().all()
     assert rows.loc["a - b", "value"].isna().all()
@@ -549,9 +562,7 @@ def test_bad_tables_of_hits(hits, networks):
         observer_matrix(several)
     with pytest.raises(InputError, match="unknown network: blur-rgb-0"):
         observer_matrix(hits.assign(members=hits["members"].replace("blur-rgb-0", None)))
-    with pytest.raises(
-        InputError, match=r"judged several metamers of 'blur-grayscale-0'.*'photo000'"
-    ):
+    with pytest.raises(InputError, match=r"saw several metamers of 'blur-grayscale-0'.*'photo000'"):
         observer_matrix(pd.concat([hits, hits.assign(set="again")]))
     with pytest.raises(InputError, match=r"lacks the column\(s\) took_part, valid"):
         observer_tests(hits.drop(columns=["took_part", "valid"]), networks)
@@ -559,17 +570,21 @@ def test_bad_tables_of_hits(hits, networks):
         observer_matrix(hits.iloc[:0])
     with pytest.raises(InputError, match="random weights"):
         observer_matrix(hits.assign(trained=False))
-    with pytest.raises(InputError, match="unknown choice of judges 'other'; did you mean 'others'"):
-        observer_matrix(hits, judges="other")
-    with pytest.raises(InputError, match="unknown judge 'judge9'"):
-        observer_matrix(hits, judges=["judge9"])
-    with pytest.raises(InputError, match="at least one judge"):
-        observer_matrix(hits, judges=[])
-    with pytest.raises(InputError, match="random weights: judge0"):
-        observer_matrix(hits.assign(trained=hits["evaluator"] != "judge0"), judges=["judge0"])
-    some = hits[(hits["members"] != "blur-rgb-0") | (hits["evaluator"] != "judge0")]
-    with pytest.raises(InputError, match="no judge is left for the metamers of blur-rgb-0"):
-        observer_matrix(some, judges=["judge0"])
+    with pytest.raises(
+        InputError, match="unknown choice of evaluators 'other'; did you mean 'others'"
+    ):
+        observer_matrix(hits, evaluators="other")
+    with pytest.raises(InputError, match="unknown evaluator 'evaluator9'"):
+        observer_matrix(hits, evaluators=["evaluator9"])
+    with pytest.raises(InputError, match="at least one evaluator"):
+        observer_matrix(hits, evaluators=[])
+    with pytest.raises(InputError, match="random weights: evaluator0"):
+        observer_matrix(
+            hits.assign(trained=hits["evaluator"] != "evaluator0"), evaluators=["evaluator0"]
+        )
+    some = hits[(hits["members"] != "blur-rgb-0") | (hits["evaluator"] != "evaluator0")]
+    with pytest.raises(InputError, match="no evaluator is left for the metamers of blur-rgb-0"):
+        observer_matrix(some, evaluators=["evaluator0"])
     with pytest.raises(InputError, match="unknown validity 'good'"):
         observer_conditions(hits, networks, validity="good")
     with pytest.raises(InputError, match="n_permutations must be 1 or more, not 0"):
@@ -589,7 +604,11 @@ def test_bad_tables_of_networks(hits, networks):
 
     cases = [
         (networks.iloc[1:], {}, "does not name blur-grayscale-0"),
-        (change(network={"judge0": "jugde0"}), {}, "neither generated nor judged anything: jugde0"),
+        (
+            change(network={"evaluator0": "evaluatr0"}),
+            {},
+            "neither generated nor evaluated anything: evaluatr0",
+        ),
         (
             pd.concat([networks, networks.iloc[:1]]),
             {},
@@ -625,11 +644,11 @@ def test_bad_tables_of_networks(hits, networks):
             {"factors": {"training": ("blur", "clear"), "color": ("rgb", "grayscale")}},
             "not blur, clear",
         ),
-        (networks, {"judge_factor": "age"}, r"lacks the column\(s\) age"),
+        (networks, {"evaluator_factor": "age"}, r"lacks the column\(s\) age"),
         (
-            networks[networks["network"] != "judge1"],
-            {"judge_factor": "color"},
-            "does not name judge1",
+            networks[networks["network"] != "evaluator1"],
+            {"evaluator_factor": "color"},
+            "does not name evaluator1",
         ),
     ]
     for table, options, match in cases:
@@ -642,7 +661,7 @@ def test_bad_tables_of_networks(hits, networks):
 
 
 @pytest.mark.data
-def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
+def test_real_networks_and_their_greyscale_views_evaluator_each_other(shared_data):
     """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see gray; one
     network a cell.
     """
@@ -661,13 +680,15 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
     photos = load_photographs(files, small[0].preprocessing)
     sets = []
     for network in small:
-        made = model_metamers(network, photos, stage="early", preset="fast", steps=25, batch_size=4)
+        made = model_metamers(
+            network, photos, stage="early", preset="fast", steps=25, run=RunOptions(batch_size=4)
+        )
         sets.append(metamer_set(photos, made, stage="early"))
     for one, network in zip(sets, small, strict=True):
         assert [one.took_part(other) for other in observers[:4]] == [
             other.name == network.name for other in small
         ]
-    hits = recognition_table(observers, sets, ways=(1000,), batch_size=4)
+    hits = recognition_table(observers, sets, ways=(1000,), run=RunOptions(batch_size=4))
     networks = pd.DataFrame(
         {
             "network": [model.name for model in small],
@@ -687,7 +708,7 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
     assert (
         cells["value"].between(0, 1).all()
         and (cells["n_images"] == 4).all()
-        and (cells["n_judges"] == 5).all()
+        and (cells["n_evaluators"] == 5).all()
     )
     tests = observer_tests(
         hits, networks, ("architecture", "color"), validity="not judged", n_resamples=20

@@ -20,13 +20,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from neurometamer.behavior.experiment import (
-    ANSWER_COLUMNS,
     MASKS,
     assign_conditions,
-    join_key,
     list_of,
     write_experiment_page,
 )
+from neurometamer.behavior.trials import ANSWER_COLUMNS, join_key
 from neurometamer.cli.behavior import behavior_app
 from neurometamer.errors import InputError
 from stimuli_gen.categories import CATEGORIES

@@ -14,7 +14,7 @@ from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.folds import splits
-from neurometamer.rsa.layers.weighted import flexible_models
+from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.sessions import centered_blocks
 
@@ -218,7 +218,9 @@ def test_flexible_models_hold_out_whole_classes_for_a_claim_about_classes():
         assert not trained & tested
         assert len(trained | tested) == 10
     with pytest.raises(InputError, match=r"10 classes \(c0, .*do not fill 3 folds of at least 4"):
-        flexible_models(network, brain, n_resamples=0, classes="random", n_folds=3)
+        flexible_models(
+            network, brain, n_resamples=0, classes="random", folds=CrossValidation(n_folds=3)
+        )
 
 
 def test_images_of_one_photograph_are_drawn_together():

@@ -30,9 +30,13 @@ from neurometamer.rsa.layers.folds import (
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import join_model_brain, layer_matrix
-from neurometamer.rsa.layers.weighted import best_layers, fit_layer_weights, flexible_models
-from neurometamer.rsa.permutation import permuted_pairs
-from neurometamer.stats.permutation import permutation_orders
+from neurometamer.rsa.layers.weighted import (
+    CrossValidation,
+    best_layers,
+    fit_layer_weights,
+    flexible_models,
+)
+from neurometamer.stats.permutation import pair_positions, permutation_orders
 from neurometamer.store import read_table
 
 ROIS = ("V1", "V4", "LO")
@@ -152,7 +156,9 @@ def test_kinds_are_never_mixed_unasked():
             network, brain, kind=kind, n_resamples=0, n_permutations=9
         ),
         "models": lambda kind: (
-            flexible_models(network, brain, kind=kind, n_resamples=0, n_repeats=1).models
+            flexible_models(
+                network, brain, kind=kind, n_resamples=0, folds=CrossValidation(n_repeats=1)
+            ).models
         ),
         "hierarchy": lambda kind: hierarchy_test(network, brain, kind=kind),
     }
@@ -196,7 +202,7 @@ def test_permuted_pairs_move_labels():
     order = np.random.default_rng(1).permutation(6)
     upper = np.triu_indices(6, 1)
     np.testing.assert_array_equal(
-        matrix[upper][permuted_pairs(order)], matrix[np.ix_(order, order)][upper]
+        matrix[upper][pair_positions(order, len(order))], matrix[np.ix_(order, order)][upper]
     )
 
 
@@ -252,7 +258,13 @@ def test_no_pair_crosses_and_copies_stay_together():
 def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(by, method):
     network, brain = make(n=16, rois=("V1",), noise=1.5)
     ours = flexible_models(
-        network, brain, kind=None, by=by, n_folds=2, n_repeats=1, n_resamples=0, seed=7
+        network,
+        brain,
+        kind=None,
+        by=by,
+        folds=CrossValidation(n_folds=2, n_repeats=1),
+        n_resamples=0,
+        seed=7,
     ).models
     folds = assign_folds(16, 2, generator(7, "folds", "V1"))
     data = RDMs(brain.dissimilarities, pattern_descriptors={"index": np.arange(16)})
@@ -305,7 +317,12 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
         network, brain = make(n=12, n_layers=8, rois=("V1",), seed=seed, planted=False)
         for train_on in ("stimuli", "both"):
             table = best_layers(
-                network, brain, kind=None, train_on=train_on, n_repeats=3, n_resamples=0, seed=seed
+                network,
+                brain,
+                kind=None,
+                folds=CrossValidation(train_on=train_on, n_repeats=3),
+                n_resamples=0,
+                seed=seed,
             )
             row = table[table["subject"] == "mean"].iloc[0]
             held_out.append(row["score"])
@@ -318,7 +335,9 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
 
 def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     network, brain = make(n=24)
-    fitted = flexible_models(network, brain, kind=None, n_repeats=3, n_resamples=60, seed=1)
+    fitted = flexible_models(
+        network, brain, kind=None, folds=CrossValidation(n_repeats=3), n_resamples=60, seed=1
+    )
     best = fitted.best_layer.set_index(["roi", "subject"])
     assert best["layer"].unstack().eq("layer0").all(axis=1)["V1"]
     assert best.loc[("LO", "mean"), "layer"] == "layer2"
@@ -340,7 +359,9 @@ def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     assert pair["ci_low"] > 0
     assert pair["family"] == "3 tests of subject mean, contrast best layer minus average"
     shuffled = take_conditions(brain, np.random.default_rng(1).permutation(24))  # joined by id
-    again = flexible_models(network, shuffled, kind=None, n_repeats=3, n_resamples=60, seed=1)
+    again = flexible_models(
+        network, shuffled, kind=None, folds=CrossValidation(n_repeats=3), n_resamples=60, seed=1
+    )
     np.testing.assert_allclose(again.models["score"], fitted.models["score"], atol=1e-12)
     np.testing.assert_allclose(again.models["ci_low"], fitted.models["ci_low"], atol=1e-9)
 
@@ -355,7 +376,11 @@ def test_two_layers_together_are_better_than_the_best_of_them():
     )
     for train_on in ("both", "stimuli", "subjects"):
         fitted = flexible_models(
-            network, mixed, kind=None, train_on=train_on, n_repeats=2, n_resamples=40
+            network,
+            mixed,
+            kind=None,
+            folds=CrossValidation(train_on=train_on, n_repeats=2),
+            n_resamples=40,
         )
         row = fitted.differences.set_index(["subject", "contrast"]).loc[
             ("mean", "weighted minus best layer")
@@ -369,7 +394,7 @@ def test_why_there_is_no_interval_is_told():
     table = best_layers(network, brain, kind=None, n_resamples=0)
     assert table["reason"].eq("no interval: no resamples asked for").all()
     assert "the same subject's RDM" in table["method"][0]  # one subject: nobody else to train on
-    few = best_layers(network, brain, kind=None, n_folds=2, n_resamples=30)
+    few = best_layers(network, brain, kind=None, folds=CrossValidation(n_folds=2), n_resamples=30)
     assert (
         few["reason"]
         .str.contains("resamples of too few stimuli left out|hold too few stimuli")
@@ -557,15 +582,20 @@ def test_bad_requests_are_answered():
     with pytest.raises(
         InputError, match=r"9 stimuli \(im00.*do not fill 3 folds of at least 4; use at most 2"
     ):
-        flexible_models(network, brain, kind=None, n_folds=3)
+        flexible_models(network, brain, kind=None, folds=CrossValidation(n_folds=3))
     with pytest.raises(InputError, match="n_folds is 1"):
-        flexible_models(network, brain, kind=None, n_folds=1)
+        flexible_models(network, brain, kind=None, folds=CrossValidation(n_folds=1))
     with pytest.raises(
         InputError, match=r"ROI 'V1' has one subject \(S1\); training on other subjects needs"
     ):
-        flexible_models(network, brain.subset("subject", "S1"), kind=None, train_on="subjects")
+        flexible_models(
+            network,
+            brain.subset("subject", "S1"),
+            kind=None,
+            folds=CrossValidation(train_on="subjects"),
+        )
     with pytest.raises(InputError, match="unknown training 'subject'; did you mean 'subjects'"):
-        flexible_models(network, brain, kind=None, train_on="subject")
+        flexible_models(network, brain, kind=None, folds=CrossValidation(train_on="subject"))
     with pytest.raises(InputError, match="missing from the second RDMs: im08"):
         layer_matrix(network, take_conditions(brain, range(8)), kind=None)
     with pytest.raises(InputError, match="n_permutations must be 0 or more, not -1"):
@@ -668,7 +698,9 @@ def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared
     np.testing.assert_allclose(top.loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
     assert (top["q"] < 0.001).all()
     assert (mean["above_ceiling"] == "").all()
-    fitted = flexible_models(network, brain, kind=None, n_repeats=5, n_resamples=20, seed=0)
+    fitted = flexible_models(
+        network, brain, kind=None, folds=CrossValidation(n_repeats=5), n_resamples=20, seed=0
+    )
     for table in (fitted.best_layer, fitted.models, fitted.differences):
         print(
             table[table["subject"] == "mean"]

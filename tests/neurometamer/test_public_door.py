@@ -22,6 +22,7 @@ from neurometamer import arguments, behavior, encoding, evaluation
 from neurometamer.behavior.trials import name_columns
 from neurometamer.errors import InputError, OutputError
 from neurometamer.evaluation.divergence import divergence
+from neurometamer.run_options import RunOptions
 
 PACKAGES = (
     "stimuli_gen",
@@ -113,7 +114,7 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
     written, picture = folder / "written", folder / "picture.png"
     sg.write_stimuli(photographs, written)
     sg.write_png16(picture, pixels[0])
-    common = {"seed": 0, "batch_size": 8, "mode": "exact"}
+    common = {"seed": 0, "run": RunOptions(batch_size=8, mode="exact")}
     return {
         sg.adversarial_noise: {
             "model": model,
@@ -196,7 +197,7 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
             "model": model,
             "stimuli": photographs,
             "stages": ["early"],
-            "batch_size": 8,
+            "run": RunOptions(),
         },
         nm.control_rdms: {"stimuli": photographs, "controls": ["pixels"], "column": "category"},
         nm.streamed_rdms: {
@@ -204,8 +205,8 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
             "stimuli": photographs,
             "stages": ["early"],
             "measure": "spearman",
-            "batch_size": 8,
             "scratch": None,
+            "run": RunOptions(),
         },
     }
 
@@ -364,7 +365,12 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
     nm.write_rdms(network, folder / "network.h5")
     return {
         nm.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
-        nm.best_layers: {"network": network, "brain": brain, "n_resamples": 2, "n_repeats": 1},
+        nm.best_layers: {
+            "network": network,
+            "brain": brain,
+            "n_resamples": 2,
+            "folds": nm.CrossValidation(n_repeats=1),
+        },
         nm.bootstrap_comparison: {
             "models": some,
             "data": other,
@@ -430,9 +436,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.fit_layer_weights: {"layers": some, "targets": other, "weights": None, "center": True},
         nm.flexible_models: {
             **both,
-            "train_on": "both",
-            "n_folds": None,
-            "n_repeats": 1,
+            "folds": nm.CrossValidation(n_repeats=1),
             "n_resamples": 2,
             **quick,
         },
@@ -571,11 +575,11 @@ def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
         excluded=pd.DataFrame(),
     )
     draws = {"n_resamples": 2, "confidence": 0.95, "seed": 0}
-    observers = {"hits": hits, "judges": "others", "include_untrained": False, **draws}
+    observers = {"hits": hits, "evaluators": "others", "include_untrained": False, **draws}
     factors = {
         "networks": networks,
         "factors": ("training", "color"),
-        "judge_factor": None,
+        "evaluator_factor": None,
         "validity": "valid",
     }
     groups = np.array([0, 0, 0, 1, 1, 1])

@@ -12,7 +12,7 @@ from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
 from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.compare import compare_rdms, layer_by_roi, partial_spearman
 from neurometamer.rsa.compute import MEASURES, compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
 from neurometamer.rsa.image_types.inference import compare_image_types
@@ -20,7 +20,7 @@ from neurometamer.rsa.image_types.similarity import kind_difference, kind_simila
 from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.rsa.layers.weighted import fit_layer_weights, flexible_models
+from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
 from neurometamer.rsa.noise import (
     crossnobis_rdm,
     estimate_noise,
@@ -28,15 +28,10 @@ from neurometamer.rsa.noise import (
     no_noise,
     residuals_of,
 )
-from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.searchlight.maps import (
-    Question,
-    model_questions,
-    run_searchlight,
-    searchlight_rdms,
-)
+from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
+from neurometamer.rsa.searchlight.questions import Question, model_questions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.paired import paired_power
 from neurometamer.stats.permutation import permutation_orders, permute_pairs
@@ -97,7 +92,9 @@ TABLES = {
     "compare_rdms": lambda a, b: compare_rdms(a, b, n_resamples=5, n_permutations=5),
     "layer_by_roi": lambda a, b: layer_by_roi(a, b, n_resamples=5),
     "layer_matrix": lambda a, b: layer_matrix(a, b, n_resamples=5, n_permutations=5),
-    "flexible_models": lambda a, b: flexible_models(a, b, n_resamples=5, n_repeats=1),
+    "flexible_models": lambda a, b: flexible_models(
+        a, b, n_resamples=5, folds=CrossValidation(n_repeats=1)
+    ),
     "hierarchy_test": hierarchy_test,
 }
 

@@ -15,15 +15,15 @@ from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.nulls import session_labels
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.rsa.layers.weighted import flexible_models
-from neurometamer.rsa.searchlight.maps import (
+from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
+from neurometamer.rsa.searchlight.maps import run_searchlight
+from neurometamer.rsa.searchlight.neighborhoods import Spheres
+from neurometamer.rsa.searchlight.questions import (
     kind_question,
     model_questions,
     reliability_question,
-    run_searchlight,
+    run_responses,
 )
-from neurometamer.rsa.searchlight.neighborhoods import Spheres
-from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.rsa.subsample import pattern_units
 from neurometamer.stats.permutation import permute_pairs
 from neurometamer.stats.resampling import bootstrap_counts
@@ -91,7 +91,7 @@ def test_flexible_models_and_hierarchies(seed):
     random, network, brain = both_sides(seed)
     other = shuffled(network, random), shuffled(brain, random)
     given, shuffled_result = (
-        flexible_models(*sides, n_resamples=10, n_repeats=2, seed=seed)
+        flexible_models(*sides, n_resamples=10, folds=CrossValidation(n_repeats=2), seed=seed)
         for sides in ((network, brain), other)
     )
     for name in ("best_layer", "models", "differences"):

@@ -23,6 +23,7 @@ from neurometamer.errors import InputError
 from neurometamer.rsa.compute import activation_rdms, compute_rdm, read_rdms
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.streaming import RowFile, streamed_rdms
+from neurometamer.run_options import RunOptions
 from stimuli_gen.models import stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import StimulusSet
@@ -78,7 +79,7 @@ def test_streamed_rdms_are_those_of_the_whole_to_the_last_bit(network, tmp_path,
         stages=stages,
         measure=name,
         scratch=tmp_path,
-        progress=lambda done, all: done_counts.append(done),
+        run=RunOptions(progress=lambda done, all: done_counts.append(done)),
     )
     assert np.array_equal(streamed.dissimilarities, in_memory.dissimilarities)
     assert streamed.rdm_descriptors == in_memory.rdm_descriptors

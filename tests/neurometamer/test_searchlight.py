@@ -34,16 +34,15 @@ from neurometamer.provenance import generator
 from neurometamer.rsa.compute import compute_rdm, label_rdms, write_rdms
 from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, residuals_of
 from neurometamer.rsa.searchlight import maps as module
-from neurometamer.rsa.searchlight.maps import (
+from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
+from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
+from neurometamer.rsa.searchlight.questions import (
     Question,
     kind_question,
     model_questions,
     reliability_question,
-    run_searchlight,
-    searchlight_rdms,
+    run_responses,
 )
-from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
-from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.store import read_table
 
 OBLIQUE = np.array([[2.0, 0.3, 0, -20], [-0.2, 2.5, 0.1, 5], [0.1, 0, 3.0, 7], [0, 0, 0, 1]])

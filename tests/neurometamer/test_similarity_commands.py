@@ -21,10 +21,9 @@ from neurometamer.commands.controls import make_control_rdms
 from neurometamer.commands.rdm_inputs import read_blocks
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
-from neurometamer.rsa.compare import compare_rdms
+from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import read_rdms, select_kind, take_conditions
 from neurometamer.rsa.controls import control_rdms
-from neurometamer.rsa.partial import partial_spearman
 from neurometamer.store import read_table
 from neurometamer.zoo import load_model
 from stimuli_gen.stimuli import read_stimuli

@@ -12,10 +12,7 @@ from neurometamer.commands.metamers import (
     read_stages,
     read_start_images,
 )
-from neurometamer.commands.stimuli import only_asked
 from neurometamer.errors import InputError
-from stimuli_gen.adversarial import adversarial_noise
-from stimuli_gen.controls import control_images
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS, make_recipe
 from stimuli_gen.stimuli import write_png
@@ -84,18 +81,6 @@ def test_stages_are_one_several_or_by_network():
     for bad in ("a=", ["a=early", "late"]):
         with pytest.raises(InputError, match="NAME=STAGE"):
             read_stages(bad)
-
-
-def test_a_generator_is_asked_only_what_it_can_do():
-    assert only_asked(control_images, mode="exact", on_frame=None, on_step=print) == {}
-    assert only_asked(adversarial_noise, mode="fast", on_step=print) == {
-        "mode": "fast",
-        "on_step": print,
-    }
-    with pytest.raises(InputError, match="control images has no mode 'fast'"):
-        only_asked(control_images, mode="fast")
-    with pytest.raises(InputError, match="no animation"):
-        only_asked(control_images, on_frame=print)
 
 
 def test_a_set_is_as_good_as_its_worst_network():

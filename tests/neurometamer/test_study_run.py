@@ -120,7 +120,9 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     ]
     direct = pd.concat(parts, ignore_index=True)
     written = read_table(small_study / "tables" / "image_types.csv")
-    written = written.fillna({"subject": "", "answer": "", "expected": "", "ceiling": ""})
+    written = written.fillna(
+        {"subject": "", **dict.fromkeys(("answer", "follows", "expected", "ceiling"), "")}
+    )
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
     cells = layer_matrix(network, brain, kind="RE", n_resamples=50, n_permutations=1000, seed=3)
     written = read_table(small_study / "tables" / "layer_roi.csv")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
 from stimuli_gen import (
     Progress,
@@ -53,8 +54,8 @@ def some(photographs, n=3):
 
 def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_path):
     references = some(photographs)
-    noise = adversarial_noise(lite0, references, batch_size=3)
-    interference = adversarial_interference(lite0, references, batch_size=3)
+    noise = adversarial_noise(lite0, references, run=RunOptions(batch_size=3))
+    interference = adversarial_interference(lite0, references, run=RunOptions(batch_size=3))
     everything = concat_stimuli([references, noise, interference])
     write_stimuli(everything, tmp_path)
     table = confirm_saved(lite0, everything, tmp_path).table
@@ -89,8 +90,8 @@ def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_pa
 def test_same_seed_same_images_whatever_the_company_and_after_an_interruption(
     lite0, photographs, tmp_path
 ):
-    settings = {"batch_size": 2, "max_steps": 2, "seed": 3}
-    together = adversarial_noise(lite0, some(photographs), **settings)
+    settings = {"max_steps": 2, "seed": 3}
+    together = adversarial_noise(lite0, some(photographs), run=RunOptions(batch_size=2), **settings)
 
     class Killed(Exception):
         pass
@@ -99,20 +100,32 @@ def test_same_seed_same_images_whatever_the_company_and_after_an_interruption(
         raise Killed
 
     with pytest.raises(Killed):
-        adversarial_noise(lite0, some(photographs, 1), resume=tmp_path, progress=kill, **settings)
-    resumed = adversarial_noise(lite0, some(photographs), resume=tmp_path, **settings)
+        adversarial_noise(
+            lite0,
+            some(photographs, 1),
+            run=RunOptions(batch_size=2, resume=tmp_path, progress=kill),
+            **settings,
+        )
+    resumed = adversarial_noise(
+        lite0, some(photographs), run=RunOptions(batch_size=2, resume=tmp_path), **settings
+    )
     assert resumed.digest == together.digest
     np.testing.assert_array_equal(
         read_stimuli(write_stimuli(resumed, tmp_path / "out")).images, together.images
     )
     other = adversarial_noise(
-        lite0, some(photographs, 1), resume=tmp_path, **(settings | {"seed": 4})
+        lite0,
+        some(photographs, 1),
+        run=RunOptions(batch_size=2, resume=tmp_path),
+        **(settings | {"seed": 4}),
     )
     assert np.abs(other.images[0] - together.images[0]).max() > 0.1
 
 
 def test_what_was_not_reached_is_kept_and_explained(alexnet, photographs, tmp_path):
-    stimuli = adversarial_interference(alexnet, some(photographs, 2), max_steps=1, batch_size=2)
+    stimuli = adversarial_interference(
+        alexnet, some(photographs, 2), max_steps=1, run=RunOptions(batch_size=2)
+    )
     write_stimuli(stimuli, tmp_path)
     confirmed = confirm_saved(alexnet, stimuli, tmp_path).table
     assert len(confirmed) == 2 and not confirmed["success"].any()
@@ -125,7 +138,7 @@ def test_what_was_not_reached_is_kept_and_explained(alexnet, photographs, tmp_pa
 
 
 def test_confirmation_reads_the_files(lite0, photographs, tmp_path):
-    stimuli = adversarial_interference(lite0, some(photographs, 1), batch_size=2)
+    stimuli = adversarial_interference(lite0, some(photographs, 1), run=RunOptions(batch_size=2))
     write_stimuli(stimuli, tmp_path)
     path = tmp_path / "png" / "camera_AI.png"
     levels = np.asarray(Image.open(path))
@@ -141,7 +154,9 @@ def test_confirmation_reads_the_files(lite0, photographs, tmp_path):
 
 
 def test_images_of_another_network_are_not_confirmed(lite0, alexnet, photographs, tmp_path):
-    stimuli = adversarial_interference(alexnet, some(photographs, 1), max_steps=1, batch_size=2)
+    stimuli = adversarial_interference(
+        alexnet, some(photographs, 1), max_steps=1, run=RunOptions(batch_size=2)
+    )
     with pytest.raises(InputError, match="made for another network than efficientnet_lite0"):
         confirm_saved(lite0, stimuli, tmp_path)
 
@@ -249,10 +264,10 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
         "objective": "probability",
         "pull": 0,
         "noise_sd": 1 / 255,
-        "batch_size": 2,
+        "run": RunOptions(batch_size=2),
         "seed": 1,
     }
-    made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=1, **options)
+    made = adversarial_noise(lite0, references, step_rule=rule, max_steps=1, **options)
     own = torch.from_numpy(predict(lite0, references.images).argmax(axis=1))
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
     noise = np.stack(
@@ -279,12 +294,12 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
     assert ((after < 0.02) | (np.abs(after - 1) < 0.02)).all() and (after < 0.02).any()
 
     made = adversarial_noise(
-        lite0, references, progress_rule=rule, max_steps=12, confidence=0.5, **options
+        lite0, references, step_rule=rule, max_steps=12, confidence=0.5, **options
     )
     assert (made.table["confidence_png"] > 5 * p).all()
     assert made.provenance["settings"]["progress"]["decay"] == 0.01
     with pytest.raises(InputError, match="needs objective 'probability' and pull 0"):
-        adversarial_noise(lite0, references, progress_rule=rule)
+        adversarial_noise(lite0, references, step_rule=rule)
     with pytest.raises(InputError, match="decay in"):
         Progress(decay=1.0)
 

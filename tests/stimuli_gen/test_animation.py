@@ -4,8 +4,9 @@ from PIL import Image
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
-from stimuli_gen import animate_folder, descend, frame_recorder, write_animation
-from stimuli_gen.adversarial import _class_objective
+from neurometamer.run_options import RunOptions
+from stimuli_gen import StepOptions, animate_folder, descend, frame_recorder, write_animation
+from stimuli_gen.adversarial import class_objective
 from stimuli_gen.stimuli import read_png, write_png
 from stimuli_gen.synthesis.loop import Start
 
@@ -175,16 +176,12 @@ def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
             losses[stimulus_id][step] = seen.losses[stimulus_id]
 
     made = descend(
-        _class_objective(lite0, "log_probability", 0.0),
+        class_objective(lite0, "log_probability", 0.0),
         references.ids,
         prepare,
         threshold=2.0,
-        step_size=1.0,
-        max_steps=4,
-        keep="last",
-        batch_size=2,
-        on_step=watch,
-        on_frame=frame_recorder(tmp_path / "film"),
+        steps=StepOptions(step_size=1.0, max_steps=4, keep="last"),
+        run=RunOptions(batch_size=2, on_step=watch, on_frame=frame_recorder(tmp_path / "film")),
     )
     for stimulus_id in references.ids:
         first, *_, last = sorted((tmp_path / "film" / stimulus_id).iterdir())

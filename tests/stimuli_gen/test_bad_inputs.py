@@ -20,6 +20,7 @@ from torch import nn
 from neurometamer.commands.metamers import make_metamers
 from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from neurometamer.store import _Sink, read_table
 from stimuli_gen import (
     Preprocessing,
@@ -193,7 +194,12 @@ def test_a_stage_that_gradients_cannot_reach_is_named(cut, why, pictures, tmp_pa
         match=rf"small: conv: no gradient reaches the image \(.*{why}.*match another stage",
     ):
         model_metamers(
-            model, pictures, stage=["conv", "head"], preset="fast", steps=2, resume=tmp_path
+            model,
+            pictures,
+            stage=["conv", "head"],
+            preset="fast",
+            steps=2,
+            run=RunOptions(resume=tmp_path),
         )
     assert not list(tmp_path.iterdir())
     made = model_metamers(model, pictures, stage="head", preset="fast", steps=2)

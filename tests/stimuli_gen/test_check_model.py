@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from stimuli_gen import (
     Preprocessing,
     StimulusSet,
@@ -165,14 +166,16 @@ def test_stimuli_for_any_network_and_its_owner_finds_it_unchanged(kind, pictures
         stage=["middle", "late"],
         preset="fast",
         steps=3,
-        batch_size=2,
+        run=RunOptions(batch_size=2),
         file_rounds=0,
     )
     assert made.table["loss_float"].between(0, 10).all() and (made.table["steps"] == 3).all()
     assert (made.table["stage"] == "+".join(resolved[1:3])).all()
-    noise = adversarial_noise(model, pictures, max_steps=2, confidence=0.999, batch_size=2)
+    noise = adversarial_noise(
+        model, pictures, max_steps=2, confidence=0.999, run=RunOptions(batch_size=2)
+    )
     begun = adversarial_noise(
-        model, pictures, max_steps=1, confidence=0.999, batch_size=2, step_size=1e-6
+        model, pictures, max_steps=1, confidence=0.999, run=RunOptions(batch_size=2), step_size=1e-6
     )
     assert (noise.table["confidence_float"] > begun.table["confidence_float"]).all()
     assert everything(network) == before
@@ -235,12 +238,24 @@ def test_tokens_of_a_transformer_and_the_paths_of_named_stages(pictures):
         alone[0], model.activations(images, ["tokens"])["tokens"][1], rtol=1e-5, atol=1e-5
     )
     made = model_metamers(
-        model, pictures, stage="middle", preset="fast", steps=3, batch_size=2, file_rounds=0
+        model,
+        pictures,
+        stage="middle",
+        preset="fast",
+        steps=3,
+        run=RunOptions(batch_size=2),
+        file_rounds=0,
     )
     assert (made.table["stage"] == "tokens").all()
     assert made.provenance["models"][0]["modules"] == {"tokens": "encoder.layers.encoder_layer_1"}
     further = model_metamers(
-        model, pictures, stage="middle", preset="fast", steps=9, batch_size=2, file_rounds=0
+        model,
+        pictures,
+        stage="middle",
+        preset="fast",
+        steps=9,
+        run=RunOptions(batch_size=2),
+        file_rounds=0,
     )
     assert (further.table["loss_float"] < made.table["loss_float"]).all()
 

@@ -9,6 +9,7 @@ import torch
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.run_options import RunOptions
 from stimuli_gen import (
     confirm_saved,
     greedy,
@@ -85,7 +86,12 @@ def by_hand(model, image, target, stimulus_id, *, confidence, seed, shared=False
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_search_is_that_of_the_paper_whatever_the_company(small, references, shared, tmp_path):
-    options = {"seed": 2, "batch_size": 4, "target": "least_likely", "shared_channels": shared}
+    options = {
+        "seed": 2,
+        "run": RunOptions(batch_size=4),
+        "target": "least_likely",
+        "shared_channels": shared,
+    }
     made = greedy_interference(small, references, **options)
     table = made.table
     assert made.ids == tuple(f"{stimulus_id}_AI" for stimulus_id in IDS)
@@ -109,7 +115,7 @@ def test_the_search_is_that_of_the_paper_whatever_the_company(small, references,
         table["accepted"] < table["tries"]
     ).all()
     backwards = greedy_interference(
-        small, references.select(ids=IDS[::-1]), **(options | {"batch_size": 4})
+        small, references.select(ids=IDS[::-1]), **(options | {"run": RunOptions(batch_size=4)})
     )
     np.testing.assert_array_equal(backwards.images[::-1], made.images)
 
@@ -119,7 +125,7 @@ def test_the_search_is_that_of_the_paper_whatever_the_company(small, references,
 
 
 def test_finished_images_are_kept_and_given_up_ones_explained(small, references, tmp_path):
-    options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
+    options = {"seed": 5, "run": RunOptions(batch_size=2), "target": "least_likely"}
     uninterrupted = greedy_interference(small, references, **options)
 
     class Killed(Exception):
@@ -130,11 +136,24 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
             raise Killed
 
     with pytest.raises(Killed):
-        greedy_interference(small, references, resume=tmp_path, progress=kill, **options)
+        greedy_interference(
+            small,
+            references,
+            **(options | {"run": replace(options["run"], resume=tmp_path, progress=kill)}),
+        )
     assert len(list(tmp_path.iterdir())) == 2
     heard = []
     resumed = greedy_interference(
-        small, references, resume=tmp_path, progress=lambda *counts: heard.append(counts), **options
+        small,
+        references,
+        **(
+            options
+            | {
+                "run": RunOptions(
+                    batch_size=2, resume=tmp_path, progress=lambda *counts: heard.append(counts)
+                )
+            }
+        ),
     )
     assert heard == [(2, 3), (3, 3)]
     assert resumed.digest == uninterrupted.digest
@@ -149,7 +168,7 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
 
 @pytest.mark.parametrize("after", [1, 2, 30])
 def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references, after, tmp_path):
-    options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
+    options = {"seed": 5, "run": RunOptions(batch_size=2), "target": "least_likely"}
     uninterrupted = greedy_interference(small, references, **options)
     assert uninterrupted.table["tries"].max() > 30
     heard = []
@@ -160,11 +179,17 @@ def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references,
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        greedy_interference(small, references, resume=tmp_path, on_step=press, **options)
+        greedy_interference(
+            small,
+            references,
+            **(options | {"run": replace(options["run"], resume=tmp_path, on_step=press)}),
+        )
     assert heard[-1].number == after and list(tmp_path.glob("*.state.h5"))
     again = []
     resumed = greedy_interference(
-        small, references, resume=tmp_path, on_step=again.append, **options
+        small,
+        references,
+        **(options | {"run": replace(options["run"], resume=tmp_path, on_step=again.append)}),
     )
     assert resumed.digest == uninterrupted.digest
     for stimulus_id, tries in heard[-1].steps.items():
@@ -177,7 +202,7 @@ def test_a_killed_search_goes_on_from_what_was_saved(
     small, references, harm, monkeypatch, tmp_path
 ):
     """Saved after every try here; a state that cannot be read is not used."""
-    options = {"seed": 5, "batch_size": 4, "target": "least_likely"}
+    options = {"seed": 5, "run": RunOptions(batch_size=4), "target": "least_likely"}
     uninterrupted = greedy_interference(small, references, **options)
 
     class Killed(Exception):
@@ -189,7 +214,11 @@ def test_a_killed_search_goes_on_from_what_was_saved(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(greedy, "Checkpoint", partial(Checkpoint, every_s=0.0))
-        greedy_interference(small, references, resume=tmp_path, on_step=kill, **options)
+        greedy_interference(
+            small,
+            references,
+            **(options | {"run": replace(options["run"], resume=tmp_path, on_step=kill)}),
+        )
     states = list(tmp_path.glob("*.state.h5"))
     assert states
     if harm == "cut":
@@ -198,7 +227,9 @@ def test_a_killed_search_goes_on_from_what_was_saved(
     again = []
     assert (
         greedy_interference(
-            small, references, resume=tmp_path, on_step=again.append, **options
+            small,
+            references,
+            **(options | {"run": replace(options["run"], resume=tmp_path, on_step=again.append)}),
         ).digest
         == uninterrupted.digest
     )
@@ -211,13 +242,20 @@ def test_who_watches_sees_the_probability_rise_and_who_films_the_images(
     small, references, tmp_path
 ):
     passes, frames = [], []
-    options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
+    options = {"seed": 5, "run": RunOptions(batch_size=2), "target": "least_likely"}
     made = greedy_interference(
         small,
         references,
-        on_step=passes.append,
-        on_frame=lambda *frame: frames.append(frame),
-        **options,
+        **(
+            options
+            | {
+                "run": RunOptions(
+                    batch_size=2,
+                    on_step=passes.append,
+                    on_frame=lambda *frame: frames.append(frame),
+                )
+            }
+        ),
     )
     assert made.digest == greedy_interference(small, references, **options).digest
     assert (passes[-1].done, passes[-1].total, passes[-1].number) == (3, 3, len(passes))
@@ -240,7 +278,9 @@ def test_who_watches_sees_the_probability_rise_and_who_films_the_images(
 def test_probability_of_a_trained_network_only_rises(lite0, photographs):
     references = photographs.select(ids=IDS[:2])
     made = [
-        greedy_interference(lite0, references, max_tries=tries, batch_size=2, target="random")
+        greedy_interference(
+            lite0, references, max_tries=tries, run=RunOptions(batch_size=2), target="random"
+        )
         for tries in (1, 6)
     ]
     assert (made[1].table["confidence_float"] >= made[0].table["confidence_float"]).all()

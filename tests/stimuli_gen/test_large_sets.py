@@ -14,6 +14,7 @@ from torch import nn
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest
+from neurometamer.run_options import RunOptions
 from stimuli_gen import (
     Preprocessing,
     StimulusSet,
@@ -268,7 +269,9 @@ def test_making_many_images_holds_them_about_twice():
     photographs = StimulusSet(images=images, table=table)
     tracemalloc.start()
     try:
-        made = adversarial_interference(model, photographs, max_steps=1, batch_size=64)
+        made = adversarial_interference(
+            model, photographs, max_steps=1, run=RunOptions(batch_size=64)
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

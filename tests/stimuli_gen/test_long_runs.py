@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,31 @@ import torch
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.resume import only_process
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_hdf5_attributes, write_hdf5
-from stimuli_gen import descend
-from stimuli_gen.adversarial import _class_objective
+from stimuli_gen import StepOptions, descend
+from stimuli_gen.adversarial import class_objective
 from stimuli_gen.synthesis.checkpoint import Checkpoint, deferred_interrupt
 from stimuli_gen.synthesis.loop import Start
 
+STEP_NAMES = {field.name for field in fields(StepOptions)}
+RUN_NAMES = {field.name for field in fields(RunOptions)}
 GOALS = {"near": 0.6, "far": 0.9, "there": 0.5, "dark": 0.1, "out": 1.5, "low": 0.3}
 KEYS = {stimulus_id: f"key-{stimulus_id}" for stimulus_id in GOALS}
+
+
+def descend_with(objective, ids, prepare, **given):
+    """Sort options of the steps and of the run out of the others."""
+    options = {"steps": {}, "run": {}, "others": {}}
+    for name, value in given.items():
+        group = "others"
+        if name in STEP_NAMES:
+            group = "steps"
+        elif name in RUN_NAMES:
+            group = "run"
+        options[group][name] = value
+    steps, run = StepOptions(**options["steps"]), RunOptions(**options["run"])
+    return descend(objective, ids, prepare, steps=steps, run=run, **options["others"])
 
 
 def towards_goal(images, context):
@@ -48,7 +66,7 @@ def run(ids, objective=towards_goal, **more):
         "step_rule": "raw",
         "batch_size": 8,
     }
-    return descend(objective, ids, at_half, **(given | more))
+    return descend_with(objective, ids, at_half, **(given | more))
 
 
 def same(results, other):
@@ -287,8 +305,8 @@ def test_on_a_cpu_the_batch_size_changes_nothing(batch_size, lite0):
         return Start(image=image, context={"target": random.integers(1000), "anchor": image})
 
     def make(size):
-        objective = _class_objective(lite0, "log_probability", 1e-3)
-        return descend(
+        objective = class_objective(lite0, "log_probability", 1e-3)
+        return descend_with(
             objective,
             ids,
             prepare,

@@ -1,16 +1,35 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
-from stimuli_gen import descend
-from stimuli_gen.adversarial import _class_objective
+from neurometamer.run_options import RunOptions
+from stimuli_gen import StepOptions, descend
+from stimuli_gen.adversarial import class_objective
 from stimuli_gen.stimuli import from_8bit, to_8bit
 from stimuli_gen.synthesis.constraints import BALLS
 from stimuli_gen.synthesis.loop import Start, shown
 
+STEP_NAMES = {field.name for field in fields(StepOptions)}
+RUN_NAMES = {field.name for field in fields(RunOptions)}
 GOALS = {"near": 0.6, "far": 0.9, "there": 0.5, "dark": 0.1, "out": 1.5}
+
+
+def descend_with(objective, ids, prepare, **given):
+    """Sort options of the steps and of the run out of the others."""
+    options = {"steps": {}, "run": {}, "others": {}}
+    for name, value in given.items():
+        group = "others"
+        if name in STEP_NAMES:
+            group = "steps"
+        elif name in RUN_NAMES:
+            group = "run"
+        options[group][name] = value
+    steps, run = StepOptions(**options["steps"]), RunOptions(**options["run"])
+    return descend(objective, ids, prepare, steps=steps, run=run, **options["others"])
 
 
 def towards_goal(images, context):
@@ -32,7 +51,7 @@ def run(ids, **more):
         "step_rule": "raw",
         "batch_size": 2,
     }
-    return descend(towards_goal, ids, at_half, **(given | more))
+    return descend_with(towards_goal, ids, at_half, **(given | more))
 
 
 def test_every_image_stops_on_its_own_step():
@@ -92,8 +111,8 @@ def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
         return Start(image=image, context={"target": random.integers(1000), "anchor": image})
 
     def make(some):
-        objective = _class_objective(model, "log_probability", 1e-3)
-        return descend(
+        objective = class_objective(model, "log_probability", 1e-3)
+        return descend_with(
             objective,
             some,
             prepare,
@@ -134,7 +153,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
         begun.append(stimulus_id)
         return at_half(stimulus_id)
 
-    again = descend(
+    again = descend_with(
         towards_goal,
         ids,
         prepare,
@@ -173,7 +192,7 @@ def test_a_loss_that_is_not_finite_names_step_and_stimulus(tmp_path):
     with pytest.raises(
         InputError, match=r"the loss of 'dark' is (nan|-inf) at step \d+; use a smaller step size"
     ):
-        descend(
+        descend_with(
             bad,
             ["there", "dark"],
             at_half,
@@ -232,7 +251,7 @@ def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
         "batch_size": 1,
     }
     more = {"max_steps": 13, "solver": "round_robin", "turn": 3}
-    results = descend(pulls([0.2, 0.7], requests), ["near"], at_half, **given, **more)
+    results = descend_with(pulls([0.2, 0.7], requests), ["near"], at_half, **given, **more)
     assert requests[:13] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
     value = 0.5
     for number in requests[:13]:
@@ -241,7 +260,7 @@ def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
     assert results["near"].score == pytest.approx(
         -max(abs(value - 0.2), abs(value - 0.7)), rel=1e-4
     )  # the worst counts
-    joint = descend(pulls([0.2, 0.7]), ["near"], at_half, **given, max_steps=40)["near"]
+    joint = descend_with(pulls([0.2, 0.7]), ["near"], at_half, **given, max_steps=40)["near"]
     np.testing.assert_allclose(joint.image, 0.45, rtol=1e-5)  # the sum is lowest at the mean
 
 
@@ -256,7 +275,7 @@ def test_joint_gradients_are_the_sum_of_the_single_ones():
     goals = [0.2, 0.7, 0.9]
 
     def change(objective):
-        return descend(objective, ["near"], at_half, **given)["near"].image - 0.5
+        return descend_with(objective, ["near"], at_half, **given)["near"].image - 0.5
 
     np.testing.assert_allclose(
         change(pulls(goals)), sum(change(pulls([goal])) for goal in goals), rtol=1e-5
@@ -287,11 +306,11 @@ def test_turns_go_by_the_image_not_by_its_companions():
         "keep": "last",
     }
     given |= {"solver": "round_robin", "turn": 2, "optimizer": "adam", "batch_size": 2}
-    together = descend(objectives(), list(GOALS), at_half, **given)
+    together = descend_with(objectives(), list(GOALS), at_half, **given)
     assert len({result.steps for result in together.values()}) > 2
     assert all(result.steps % 4 == 0 or result.steps == 25 for result in together.values())
     for stimulus_id in GOALS:
-        alone = descend(objectives(), [stimulus_id], at_half, **given)[stimulus_id]
+        alone = descend_with(objectives(), [stimulus_id], at_half, **given)[stimulus_id]
         np.testing.assert_array_equal(alone.image, together[stimulus_id].image)
         assert (alone.steps, alone.score, alone.reached) == (
             together[stimulus_id].steps,
@@ -308,7 +327,7 @@ def test_adam_agrees_with_torch():
         "step_rule": "raw",
         "keep": "last",
     }
-    results = descend(
+    results = descend_with(
         towards_goal, ["far", "dark", "near"], at_half, **given, optimizer="adam", batch_size=2
     )
     for stimulus_id in ("far", "dark", "near"):
@@ -331,7 +350,7 @@ def test_a_schedule_is_asked_for_each_image_by_its_own_steps():
         "keep": "last",
         "batch_size": 1,
     }
-    results = descend(
+    results = descend_with(
         towards_goal, ["far", "dark"], at_half, step_size=lambda step: lengths[step], **given
     )
     np.testing.assert_allclose(results["far"].image, 0.5 + sum(lengths), rtol=1e-6)
@@ -366,4 +385,4 @@ def test_balls_are_nearest_points_and_leave_what_is_inside_alone():
 def test_bad_settings_of_several_objectives_are_refused(change, match):
     given = {"threshold": torch.inf, "step_size": 0.1, "max_steps": 3}
     with pytest.raises(InputError, match=match):
-        descend(pulls([0.2, 0.7]), ["near"], at_half, **(given | change))
+        descend_with(pulls([0.2, 0.7]), ["near"], at_half, **(given | change))

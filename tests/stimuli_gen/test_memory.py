@@ -12,8 +12,10 @@ from torch import nn
 
 from neurometamer import compute_activations
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from stimuli_gen import (
     Preprocessing,
+    StepOptions,
     StimulusSet,
     adversarial_interference,
     attack_images,
@@ -175,12 +177,10 @@ def test_a_step_is_taken_once_although_memory_ran_out_in_it(optimizer, fails_at,
                 image=np.full((3, 8, 8), 0.1 * int(stimulus_id), dtype=np.float32), context={}
             ),
             threshold=torch.inf,
-            step_size=0.05,
-            max_steps=8,
-            step_rule="raw",
-            optimizer=optimizer,
+            steps=StepOptions(
+                step_size=0.05, max_steps=8, step_rule="raw", optimizer=optimizer, keep="last"
+            ),
             project=project,
-            keep="last",
         )
 
     limit = 100
@@ -238,7 +238,7 @@ def test_images_are_made_where_the_caller_has_no_gradients(context, photographs)
     expected = {place: make(network(), photographs) for place, make in PLACES.items()}
     with context():
         inside = {place: make(network(), photographs) for place, make in PLACES.items()}
-        fast = pixels(attack_images(network(), photographs, steps=2, mode="fast"))
+        fast = pixels(attack_images(network(), photographs, steps=2, run=RunOptions(mode="fast")))
         gradients = torch.is_grad_enabled()
     assert not gradients and np.isfinite(fast).all()
     for place, results in inside.items():

@@ -11,6 +11,7 @@ from torch import nn
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.run_options import RunOptions
 from neurometamer.store import SEAL_SIZE
 from stimuli_gen import (
     PRESETS,
@@ -91,7 +92,7 @@ def photographs_of(images):
 
 
 def quick(**more):
-    return {"preset": "fast", "steps": 30, "batch_size": 2, **more}
+    return {"preset": "fast", "steps": 30, "run": RunOptions(batch_size=2), **more}
 
 
 # ------------------------------------------------------------------------------------- closed forms
@@ -340,7 +341,7 @@ def test_a_stage_that_is_no_relu_is_recorded_or_refused(tiny, pictures):
 def test_an_image_does_not_depend_on_its_companions_and_a_killed_run_ends_the_same(
     tiny, other, pictures, tmp_path, preset
 ):
-    given = {"stage": "5", "preset": preset, "steps": 12, "batch_size": 2}
+    given = {"stage": "5", "preset": preset, "steps": 12, "run": RunOptions(batch_size=2)}
     uninterrupted = model_metamers([tiny, other], pictures, **given)
     alone = model_metamers([tiny, other], pictures.select(ids=["picture 3"]), **given)
     shuffled = model_metamers([tiny, other], pictures.select(ids=list(pictures.ids[::-1])), **given)
@@ -356,14 +357,21 @@ def test_an_image_does_not_depend_on_its_companions_and_a_killed_run_ends_the_sa
             raise KilledError
 
     with pytest.raises(KilledError):
-        model_metamers([tiny, other], pictures, **given, resume=tmp_path, progress=kill)
+        model_metamers(
+            [tiny, other],
+            pictures,
+            **{**given, "run": RunOptions(batch_size=2, resume=tmp_path, progress=kill)},
+        )
     counts = []
     again = model_metamers(
         [tiny, other],
         pictures,
-        **given,
-        resume=tmp_path,
-        progress=lambda *done: counts.append(done),
+        **{
+            **given,
+            "run": RunOptions(
+                batch_size=2, resume=tmp_path, progress=lambda *done: counts.append(done)
+            ),
+        },
     )
     assert counts[0] == (3, 5)
     np.testing.assert_array_equal(again.images, uninterrupted.images)
@@ -409,15 +417,14 @@ def test_images_that_earlier_versions_finished_are_found_again(tmp_path, preset,
     photographs = StimulusSet(
         images=images, table=pd.DataFrame({"id": ["one"], "kind": "RE", "reference_id": ["one"]})
     )
-    given = {"stage": "1", "preset": preset, "start": "constant", "steps": 2, "resume": tmp_path}
+    given = {"stage": "1", "preset": preset, "start": "constant", "steps": 2}
+    given["run"] = RunOptions(resume=tmp_path)
     given |= (
         {"parametrization": "pixels"} if preset == "fast" else {}
     )  # which steps in Fourier space since
     model_metamers(model, photographs, **given)
     assert (tmp_path / f"{key}.h5").is_file()
-    model_metamers(
-        model, photographs, **{**given, "jitter": 0, "parametrization": "pixels", "mode": "exact"}
-    )
+    model_metamers(model, photographs, **{**given, "jitter": 0, "parametrization": "pixels"})
     assert len(list(tmp_path.iterdir())) == 1
     model_metamers(model, photographs, **given, jitter=1)
     model_metamers(model, photographs, **{**given, "parametrization": "fourier"})
@@ -495,7 +502,7 @@ def test_jitter_shifts_what_the_networks_see_and_each_image_draws_its_own(tiny, 
 
 
 def test_a_jittered_metamer_matches_when_it_is_moved(tiny, pictures):
-    given = {"stage": "late", "preset": "fast", "steps": 80, "batch_size": 4}
+    given = {"stage": "late", "preset": "fast", "steps": 80, "run": RunOptions(batch_size=4)}
     still, shaken = (model_metamers(tiny, pictures, **given, **way) for way in ({}, {"jitter": 2}))
     (match,) = match_stages(tiny, "late")
     anchors = match.anchors(torch.from_numpy(pictures.images))
@@ -525,9 +532,14 @@ def test_passes_and_frames_are_told(tiny, pictures):
         tiny,
         pictures,
         stage="5",
-        **quick(steps=8),
-        on_step=heard.append,
-        on_frame=lambda *frame: frames.append(frame),
+        **quick(
+            steps=8,
+            run=RunOptions(
+                batch_size=2,
+                on_step=heard.append,
+                on_frame=lambda *frame: frames.append(frame),
+            ),
+        ),
     )
     assert heard[-1].done == heard[-1].total == 5
     assert {stimulus_id for heard_pass in heard for stimulus_id in heard_pass.losses} == set(
@@ -713,7 +725,6 @@ def test_stages_by_name_path_and_depth(tiny):
         ),
         ({"start_images": np.full((3, SIZE, SIZE), 2.0)}, "the start image of 'picture 0' must be"),
         ({"max_error": 0}, "max_error must be above 0"),
-        ({"mode": "quick"}, "unknown mode 'quick'"),
         ({"parametrization": "furier"}, "did you mean 'fourier'"),
         ({"jitter": -1}, "jitter must not be negative"),
         ({"jitter": 1.5}, "whole number of pixels, not 1.5"),
@@ -810,7 +821,9 @@ def test_activations_that_are_all_zero_are_refused(pictures):
 def test_lite0_sees_the_photograph_in_its_metamer(lite0, shared_data):
     files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:2]
     photographs = load_photographs(files, lite0.preprocessing)
-    made = model_metamers(lite0, photographs, stage="late", preset="fast", steps=40, batch_size=2)
+    made = model_metamers(
+        lite0, photographs, stage="late", preset="fast", steps=40, run=RunOptions(batch_size=2)
+    )
     assert set(made.table["stage"]) == {"blocks.5.1"}
     assert (made.table["loss_float"] < 0.5).all() and made.table["success"].all()
     assert (made.table["loss_png"] - made.table["loss_float"]).abs().max() < 0.02
@@ -840,7 +853,7 @@ def test_a_metamer_of_a_trained_networks_stage_matches_its_later_stages(squeezen
         preset="fast",
         steps=50,
         start_images=starts,
-        batch_size=2,
+        run=RunOptions(batch_size=2),
     )
     before, ours, theirs = (
         squeezenet.activations(torch.from_numpy(images), list(squeezenet.stages))
@@ -866,9 +879,10 @@ def test_a_draft_in_bfloat16_ends_where_the_network_itself_does(squeezenet, shar
     pytest.importorskip("stimuli_gen.fast")
     files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:1]
     photographs = load_photographs(files, squeezenet.preprocessing)
-    given = {"stage": "features.4", "preset": "fast", "steps": 40, "batch_size": 1}
+    given = {"stage": "features.4", "preset": "fast", "steps": 40}
     exact, fast = (
-        model_metamers(squeezenet, photographs, **given, mode=mode) for mode in ("exact", "fast")
+        model_metamers(squeezenet, photographs, **given, run=RunOptions(batch_size=1, mode=mode))
+        for mode in ("exact", "fast")
     )
     assert not np.array_equal(exact.images, fast.images)
     assert (fast.table["loss_float"] < 1.1 * exact.table["loss_float"]).all()
@@ -887,5 +901,7 @@ def test_a_draft_in_bfloat16_ends_where_the_network_itself_does(squeezenet, shar
         torch.from_numpy(fast.images), match.anchors(torch.from_numpy(photographs.images))
     )
     np.testing.assert_allclose(fast.table["loss_float"], error.detach().numpy(), rtol=1e-4)
-    uninterrupted = model_metamers(squeezenet, photographs, **given, mode="fast", finish=1.0)
+    uninterrupted = model_metamers(
+        squeezenet, photographs, **given, run=RunOptions(batch_size=1, mode="fast"), finish=1.0
+    )
     np.testing.assert_array_equal(uninterrupted.images, exact.images)

@@ -7,15 +7,18 @@ import torch
 from torch import nn
 
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from neurometamer.study.settings import read_settings
 from neurometamer.study.template import write_template
 from stimuli_gen import (
     PRESETS,
+    Limits,
     Penalty,
     Preprocessing,
     StimulusSet,
     adversarial_interference,
     attack_images,
+    greedy_interference,
     model_metamers,
     stage_model,
 )
@@ -73,7 +76,9 @@ def photographs():
             r"L2 distance than 27\.7128.*765/255 = 3",
         ),
         (
-            lambda *given: adversarial_interference(*given, ball="linf", radius=4, max_steps=1),
+            lambda *given: adversarial_interference(
+                *given, limits=Limits(ball="linf", radius=4), max_steps=1
+            ),
             r"4/255 = 0\.01569; for no limit at all",
         ),
         (
@@ -138,3 +143,31 @@ def test_tables_and_provenance_tell_the_prior(preset, prior, model, photographs)
     made = model_metamers(model, photographs, stage="relu", preset=preset, steps=2, file_rounds=0)
     assert made.table["image_prior"].str.startswith(prior).all()
     assert made.provenance["image_prior"].startswith(prior)
+
+
+# ------------------------------------------------------------------------------- how work is run
+
+
+def test_a_generator_runs_where_its_network_is(model, photographs):
+    given = {"stage": "relu", "preset": "fast", "steps": 1}
+    assert len(model_metamers(model, photographs, **given, run=RunOptions(device="cpu"))) == 2
+    elsewhere = RunOptions(device="cuda")
+    with pytest.raises(InputError, match=r"run\.device is 'cuda'|'cuda' is not available"):
+        model_metamers(model, photographs, **given, run=elsewhere)
+    with pytest.raises(InputError, match=r"run\.device is 'cuda'|'cuda' is not available"):
+        adversarial_interference(model, photographs, run=elsewhere)
+    with pytest.raises(InputError, match="greedy interference has no mode 'fast'"):
+        greedy_interference(model, photographs, run=RunOptions(mode="fast"))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"mode": "quick"}, "unknown mode 'quick'"),
+        ({"batch_size": 0}, "batch_size is 0; give a whole number"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; give a whole number"),
+    ],
+)
+def test_a_run_that_makes_no_sense_is_refused(change, match):
+    with pytest.raises(InputError, match=match):
+        RunOptions(**change)

@@ -1,15 +1,33 @@
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
 from neurometamer.errors import InputError
-from stimuli_gen import descend
+from neurometamer.run_options import RunOptions
+from stimuli_gen import StepOptions, descend
 from stimuli_gen.synthesis.loop import Start
 from stimuli_gen.synthesis.optimizers import LBFGS_MEMORY, PARAMETRIZATIONS
 
+STEP_NAMES = {field.name for field in fields(StepOptions)}
+RUN_NAMES = {field.name for field in fields(RunOptions)}
 GIVEN = {"threshold": torch.inf, "step_rule": "raw", "keep": "last", "batch_size": 2}
+
+
+def descend_with(objective, ids, prepare, **given):
+    """Sort options of the steps and of the run out of the others."""
+    options = {"steps": {}, "run": {}, "others": {}}
+    for name, value in given.items():
+        group = "others"
+        if name in STEP_NAMES:
+            group = "steps"
+        elif name in RUN_NAMES:
+            group = "run"
+        options[group][name] = value
+    steps, run = StepOptions(**options["steps"]), RunOptions(**options["run"])
+    return descend(objective, ids, prepare, steps=steps, run=run, **options["others"])
 
 
 def bowl(scales, goal):
@@ -31,7 +49,7 @@ def start(goals):
 
 def test_momentum_agrees_with_torch():
     goals = {"a": 0.7, "b": 0.3, "c": 0.55}
-    results = descend(
+    results = descend_with(
         bowl(1.0, None),
         list(goals),
         start(goals),
@@ -80,7 +98,7 @@ def test_lbfgs_agrees_with_torch_where_no_step_is_cut():
         peer.param_groups[0]["lr"] = 1.0
         for _ in range(steps - 1):
             peer.step(closure)
-        results = descend(
+        results = descend_with(
             objective,
             [stimulus_id],
             start(goals),
@@ -100,17 +118,17 @@ def test_lbfgs_needs_far_fewer_steps_than_descent_in_a_narrow_valley():
         for stimulus_id, level in zip("abcde", (180, 90, 128, 25, 230), strict=True)
     }  # 8-bit levels
     given = {**GIVEN, "threshold": -1e-6, "max_steps": 2000}
-    quick = descend(
+    quick = descend_with(
         bowl(scales, None), list(goals), start(goals), **given, optimizer="lbfgs", step_size=0.5
     )
-    plain = descend(
+    plain = descend_with(
         bowl(scales, None), list(goals), start(goals), **given, optimizer="sgd", step_size=0.009
     )
     for stimulus_id in goals:
         assert quick[stimulus_id].score >= -1e-6 and quick[stimulus_id].steps <= 80
         if stimulus_id != "c":
             assert plain[stimulus_id].steps > 2 * quick[stimulus_id].steps
-    alone = descend(
+    alone = descend_with(
         bowl(scales, None), ["d"], start(goals), **given, optimizer="lbfgs", step_size=0.5
     )["d"]
     np.testing.assert_array_equal(alone.image, quick["d"].image)  # every image has its own pairs
@@ -119,7 +137,7 @@ def test_lbfgs_needs_far_fewer_steps_than_descent_in_a_narrow_valley():
 def test_lbfgs_never_steps_further_than_the_limit():
     goals = {"a": 1.0}
     seen = []
-    descend(
+    descend_with(
         bowl(torch.logspace(0, 2, 48).view(3, 4, 4), None),
         ["a"],
         start(goals),
@@ -138,7 +156,7 @@ def test_lbfgs_never_steps_further_than_the_limit():
 )
 def test_lbfgs_is_refused_where_it_measures_nothing(change):
     with pytest.raises(InputError, match="L-BFGS measures curvature along its own steps"):
-        descend(
+        descend_with(
             bowl(1.0, None),
             ["a"],
             start({"a": 1.0}),
@@ -193,7 +211,7 @@ def test_in_fourier_space_coarse_and_light_come_before_fine_and_colored():
 def test_a_step_in_fourier_space_descends():
     goals = {"a": 0.8, "b": 0.2}
     given = {**GIVEN, "step_rule": "raw", "optimizer": "adam", "max_steps": 60}
-    results = descend(
+    results = descend_with(
         bowl(1.0, None),
         list(goals),
         start(goals),
@@ -204,6 +222,6 @@ def test_a_step_in_fourier_space_descends():
     for stimulus_id, goal in goals.items():
         assert np.abs(results[stimulus_id].image - goal).max() < 0.1 * abs(0.5 - goal)
     with pytest.raises(InputError, match="unknown parametrization 'wavelet'"):
-        descend(
+        descend_with(
             bowl(1.0, None), ["a"], start(goals), **given, step_size=0.02, parametrization="wavelet"
         )

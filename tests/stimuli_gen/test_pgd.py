@@ -7,7 +7,8 @@ from PIL import Image
 from torch import nn
 
 from neurometamer.errors import InputError
-from stimuli_gen import adversarial_interference, attack_images, predict, stage_model
+from neurometamer.run_options import RunOptions
+from stimuli_gen import Limits, adversarial_interference, attack_images, predict, stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import to_8bit
 from stimuli_gen.synthesis.constraints import (
@@ -98,14 +99,22 @@ def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, grays):
     best = {"pgd_linf": 8 / 255 * np.sign(weight), "pgd_l2": 0.5 * weight / np.linalg.norm(weight)}
     for attack, change in best.items():
         radius = 8 / 255 if attack == "pgd_linf" else 0.5
-        made = attack_images(linear, grays, attack, radius=radius, steps=100, batch_size=2)
+        made = attack_images(
+            linear, grays, attack, radius=radius, steps=100, run=RunOptions(batch_size=2)
+        )
         np.testing.assert_allclose(made.images - grays.images, toward * change, atol=1e-5)
         target = {
             stimulus_id: int(1 - results)
             for stimulus_id, results in zip(grays.ids, own, strict=True)
         }
         aimed = attack_images(
-            linear, grays, attack, radius=radius, target=target, steps=100, batch_size=2
+            linear,
+            grays,
+            attack,
+            radius=radius,
+            target=target,
+            steps=100,
+            run=RunOptions(batch_size=2),
         )
         np.testing.assert_allclose(
             aimed.images, made.images, atol=1e-5
@@ -115,18 +124,26 @@ def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, grays):
 
 def test_attacks_fool_a_trained_network_inside_their_ball(lite0, photographs, tmp_path):
     references = photographs.select(ids=IDS)
-    options = {"steps": 4, "batch_size": 3, "seed": 2}
+    options = {"steps": 4, "run": RunOptions(batch_size=3), "seed": 2}
     own = predict(lite0, references.images).argmax(axis=1)
     for attack, radius in (("pgd_linf", 2.7 / 255), ("pgd_l2", 1.5)):
         made = attack_images(
-            lite0, references, attack, radius=radius, **options, resume=tmp_path / attack
+            lite0,
+            references,
+            attack,
+            radius=radius,
+            **(options | {"run": RunOptions(batch_size=3, resume=tmp_path / attack)}),
         )
         assert made.ids == tuple(f"{stimulus_id}_{attack}" for stimulus_id in IDS)
         table = made.table
         assert table["success"].all() and (table["top1_index"].to_numpy() != own).all()
         assert (table["steps"] == 4).all() and set(table["kind"]) == {"control"}
         again = attack_images(
-            lite0, references, attack, radius=radius, **options, resume=tmp_path / attack
+            lite0,
+            references,
+            attack,
+            radius=radius,
+            **(options | {"run": RunOptions(batch_size=3, resume=tmp_path / attack)}),
         )
         np.testing.assert_array_equal(again.images, made.images)
         if attack == "pgd_linf":
@@ -149,10 +166,24 @@ def test_pixels_outside_the_mask_stay_exactly_as_they_are(lite0, photographs):
     mask = np.zeros((224, 224), dtype=bool)
     mask[40:180, 60:200] = True
     for made in (
-        attack_images(lite0, references, "pgd_l2", radius=2.0, steps=3, mask=mask, batch_size=2),
-        adversarial_interference(lite0, references, mask=mask, max_steps=4, batch_size=2),
+        attack_images(
+            lite0,
+            references,
+            "pgd_l2",
+            radius=2.0,
+            steps=3,
+            mask=mask,
+            run=RunOptions(batch_size=2),
+        ),
         adversarial_interference(
-            lite0, references, mask=mask, ball="l2", radius=1.0, max_steps=3, batch_size=2
+            lite0, references, limits=Limits(mask=mask), max_steps=4, run=RunOptions(batch_size=2)
+        ),
+        adversarial_interference(
+            lite0,
+            references,
+            limits=Limits(mask=mask, ball="l2", radius=1.0),
+            max_steps=3,
+            run=RunOptions(batch_size=2),
         ),
     ):
         np.testing.assert_array_equal(made.images[:, :, ~mask], references.images[:, :, ~mask])
@@ -172,7 +203,11 @@ def test_masks_come_from_image_files(tmp_path):
 def test_interference_in_a_ball(lite0, photographs):
     references = photographs.select(ids=IDS)
     made = adversarial_interference(
-        lite0, references, ball="linf", radius=4 / 255, max_steps=60, batch_size=3
+        lite0,
+        references,
+        limits=Limits(ball="linf", radius=4 / 255),
+        max_steps=60,
+        run=RunOptions(batch_size=3),
     )
     assert made.table["success"].all()
     levels = to_8bit(made.images).astype(int) - to_8bit(references.images)
@@ -205,4 +240,4 @@ def test_bad_attacks_are_refused(linear, grays, options, match):
         attack_images(linear, grays, **options)
     if "radius" in options:
         with pytest.raises(InputError, match="needs a ball"):
-            adversarial_interference(linear, grays, radius=1.0)
+            adversarial_interference(linear, grays, limits=Limits(radius=1.0))

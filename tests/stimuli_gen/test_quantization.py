@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from stimuli_gen import (
     NullDistribution,
     Preprocessing,
@@ -362,17 +363,25 @@ def test_mending_does_not_depend_on_companions_and_goes_on_where_it_was(
     assert len(mended) >= 2
     stimulus_id = pictures.ids[mended[-1]]
     alone = model_metamers(
-        net, pictures.select(ids=[stimulus_id]), **given, max_error=limit, batch_size=4
+        net,
+        pictures.select(ids=[stimulus_id]),
+        **given,
+        max_error=limit,
+        run=RunOptions(batch_size=4),
     )
     np.testing.assert_array_equal(alone.images[0], uninterrupted.images[mended[-1]])
     assert alone.table["file_steps"][0] == uninterrupted.table["file_steps"][mended[-1]]
 
     first = model_metamers(
-        net, pictures, **{**given, "file_rounds": 1}, max_error=limit, resume=tmp_path
+        net,
+        pictures,
+        **{**given, "file_rounds": 1},
+        max_error=limit,
+        run=RunOptions(resume=tmp_path),
     )
     kept = {file.name for file in tmp_path.iterdir()}
     assert len(kept) == 5 + len(mended)
-    again = model_metamers(net, pictures, **given, max_error=limit, resume=tmp_path)
+    again = model_metamers(net, pictures, **given, max_error=limit, run=RunOptions(resume=tmp_path))
     np.testing.assert_array_equal(again.images, uninterrupted.images)
     pd.testing.assert_frame_equal(again.table, uninterrupted.table)
     assert (first.table["file_steps"] <= uninterrupted.table["file_steps"]).all()
@@ -382,7 +391,7 @@ def test_mending_does_not_depend_on_companions_and_goes_on_where_it_was(
     monkeypatch.setattr(
         "stimuli_gen.criteria._errors", lambda match, references, images: np.zeros(len(images))
     )
-    model_metamers(net, pictures, **given, max_error=limit, resume=tmp_path)
+    model_metamers(net, pictures, **given, max_error=limit, run=RunOptions(resume=tmp_path))
 
 
 def test_bad_rounds_are_refused(net, pictures):
@@ -404,7 +413,7 @@ def test_successes_of_a_trained_network_are_successes_of_the_files(
     )  # all rounded to a whole level
     images = np.clip(photographs.images + levels / 255, 0, 1).astype(np.float32)
     starts = dict(zip(photographs.ids, images, strict=True))
-    given = {"stage": "late", "start_images": starts, **STILL, "batch_size": 1}
+    given = {"stage": "late", "start_images": starts, **STILL, "run": RunOptions(batch_size=1)}
     before = model_metamers(squeezenet, photographs, **given, file_rounds=0).table
     limit = 0.85 * float(before["loss_png"][0])
     assert before["loss_float"][0] < limit

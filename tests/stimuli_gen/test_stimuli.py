@@ -1,4 +1,7 @@
+import base64
+import io
 import json
+import re
 import warnings
 
 import numpy as np
@@ -10,11 +13,13 @@ from neurometamer.errors import InputError
 from neurometamer.store import SEAL_SIZE
 from stimuli_gen import (
     StimulusSet,
+    StoredImages,
     concat_stimuli,
     image_distances,
     read_png16,
     read_stimuli,
     write_png16,
+    write_records,
     write_stimuli,
 )
 from stimuli_gen.stimuli import to_8bit
@@ -193,3 +198,37 @@ def test_an_id_that_leaves_the_folder_is_not_written(tmp_path):
     with pytest.raises(InputError, match="cannot name a file"):
         write_stimuli(make(["../x"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_repr_says_how_much_there_is_of_what_and_where(tmp_path):
+    made = many(20)
+    text = repr(made)
+    assert "images=float32 (20, 3, 24, 16)" in text and "id 00<b>, 01<b>, 02<b> …" in text
+    assert "kinds={'RE': 19, 'AN': 1}" in text and "on_disk" not in text
+    stored = read_stimuli(write_records(made, tmp_path), in_memory=False)
+    assert f"on_disk='{tmp_path}"[:40] in repr(stored)
+
+
+def test_notebooks_show_the_first_twelve_and_read_no_others(tmp_path, monkeypatch):
+    made = many(20)
+    stored = read_stimuli(write_records(made, tmp_path), in_memory=False)
+    read = []
+    rows_of = StoredImages._read
+    monkeypatch.setattr(
+        StoredImages, "_read", lambda self, rows: read.extend(rows) or rows_of(self, rows)
+    )
+    shown = stored._repr_html_()
+    assert read == list(range(12))
+    assert shown.count("<img ") == 12 and "<p>and 8 more</p>" in shown
+    assert "00&lt;b&gt; (RE)" in shown and "<b>" not in shown
+    encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', shown)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded[3]))))
+    np.testing.assert_array_equal(picture, to_8bit(made.images[3]).transpose(1, 2, 0))
+    assert made.select(kind="AN")._repr_html_().count("<img ") == 1
+
+
+def many(n):
+    images = np.random.default_rng(0).random((n, 3, 24, 16), dtype=np.float32)
+    ids = [f"{number:02d}<b>" for number in range(n)]
+    table = pd.DataFrame({"id": ids, "kind": ["RE"] * (n - 1) + ["AN"], "reference_id": ids})
+    return StimulusSet(images=images, table=table)

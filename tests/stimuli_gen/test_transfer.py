@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from neurometamer.run_options import RunOptions
 from stimuli_gen import (
     adversarial_interference,
     adversarial_noise,
@@ -51,8 +52,10 @@ def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
     lite0, lite1, photographs, tmp_path, record_property
 ):
     references = photographs.select(ids=IDS)
-    interference = adversarial_interference(lite0, references, confidence=0.9, batch_size=4)
-    noise = adversarial_noise(lite0, references, confidence=0.9, batch_size=4)
+    interference = adversarial_interference(
+        lite0, references, confidence=0.9, run=RunOptions(batch_size=4)
+    )
+    noise = adversarial_noise(lite0, references, confidence=0.9, run=RunOptions(batch_size=4))
     change = np.sqrt(
         np.square(interference.as_shown().images - references.images).sum(axis=(1, 2, 3))
     )

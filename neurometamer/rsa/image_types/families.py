@@ -10,7 +10,7 @@ import numpy as np
 
 from neurometamer.rsa.image_types.options import MAX_T, ImageTypeOptions
 from neurometamer.stats.families import correct_families, joint_statistic
-from neurometamer.stats.intervals import max_t_p
+from neurometamer.stats.permutation import max_t_p
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,6 +31,7 @@ from neurometamer.rsa.image_types.similarity import (
     shared_references,
 )
 from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.sessions import Removed, photograph_sessions, session_maps, without_sessions
 from neurometamer.rsa.subsample import (
@@ -142,9 +143,10 @@ def compare_image_types(
     pandas.DataFrame
         The table ``image_types.csv``, one row a layer or ROI, subject and quantity: system, subject
         (``mean``: over subjects), place, pair, quantity (``similarity`` or ``difference``), value,
-        ci_low, ci_high, interval, p, p_corrected, correction, family, p_method, expected, answer,
-        method, n (photographs), n_subjects. Similarities are tested one-sided (above 0), the
-        difference two-sided. ``answer`` says in words whether the difference follows perception.
+        ci_low, ci_high, interval, p, p_corrected, correction, family, p_method, expected, follows,
+        answer, method, n (photographs), n_subjects. Similarities are tested one-sided (above 0),
+        the difference two-sided. ``follows`` names what the difference follows, one of `FOLLOWS`
+        (empty for similarities); ``answer`` says the same in words.
 
     Raises
     ------
@@ -202,7 +204,7 @@ def compare_image_types(
     import pandas as pd
 
     chosen = replace(options or ImageTypeOptions(), **settings)
-    left_out = ""
+    left_out: list[str] = []
     if chosen.join == "inner":
         rdms, left_out = shared_references(rdms, dict.fromkeys(chosen.kinds))
     groups = _groups(rdms)
@@ -228,9 +230,9 @@ def compare_image_types(
             rows.append(row | {"expected": expected[members[0]]})
             draws.append(drawn)
     table = pd.DataFrame(rows).assign(n=n)
-    if left_out:
-        table["method"] += f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
-    table["answer"] = [_answer(row, chosen) for row in rows]
+    table["method"] += describe_left_out(left_out)
+    answers = [_answer(row, chosen) for row in rows]
+    table["follows"], table["answer"] = zip(*answers, strict=True)
     return with_families(table, draws, chosen, MEAN)[COLUMNS]
 
 
@@ -255,12 +257,21 @@ COLUMNS = [
     "ceiling_high",
     "ceiling",
     "expected",
+    "follows",
     "answer",
     "method",
     "n",
     "n_subjects",
 ]
 """Columns of the table."""
+
+FOLLOWS = {
+    "perception": "images that look alike to people are the more similar",
+    "decision": "images that the network calls the same are the more similar",
+    "undecided": "neither: the interval holds 0, or p is too large",
+    "not tested": "there is no interval and no p",
+}
+"""Value of the column ``follows`` to what it says of a difference."""
 
 
 FREELY = (
@@ -788,18 +799,21 @@ def _expected(rdms: RDMs, chosen: ImageTypeOptions) -> list[str]:
     return expected
 
 
-def _answer(row: Mapping[str, Any], chosen: ImageTypeOptions) -> str:
+def _answer(row: Mapping[str, Any], chosen: ImageTypeOptions) -> tuple[str, str]:
+    """Say what the difference follows, one of `FOLLOWS`, and the same in a sentence."""
     if row["quantity"] != "difference":
-        return ""
+        return "", ""
     decision, perception = ("-".join(pair) for pair in chosen.pairs)
-    if not np.isfinite(row["ci_low"]):
+    low, high = row["ci_low"], row["ci_high"]
+    if not np.isfinite(low):
+        alpha = 1 - chosen.confidence
         if not np.isfinite(row["p"]):
-            return "not tested: no interval"
-        if row["p"] > 1 - chosen.confidence:
-            return f"undecided: p above {1 - chosen.confidence:.2g}"
-        row = {"ci_low": row["value"], "ci_high": row["value"]}
-    if row["ci_low"] > 0:
-        return f"follows perception: {perception} above {decision}"
-    if row["ci_high"] < 0:
-        return f"follows the network's decision: {decision} above {perception}"
-    return "undecided: the interval holds 0"
+            return "not tested", "not tested: no interval"
+        if row["p"] > alpha:
+            return "undecided", f"undecided: p above {alpha:.2g}"
+        low = high = row["value"]
+    if low > 0:
+        return "perception", f"follows perception: {perception} above {decision}"
+    if high < 0:
+        return "decision", f"follows the network's decision: {decision} above {perception}"
+    return "undecided", "undecided: the interval holds 0"

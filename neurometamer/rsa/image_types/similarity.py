@@ -13,12 +13,12 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
+from neurometamer.rsa.bootstrap import resampled
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import (
     describe_method,
     join_rdms,
-    resample_comparison,
     similarity_values,
 )
 from neurometamer.rsa.compute import place_name, select_kind, take_conditions
@@ -82,7 +82,7 @@ def kind_samples(
     seed: int,
     sampling: Sampling | None = None,
     confidence: float | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Compare two kinds within each RDM.
 
     Parameters
@@ -109,8 +109,8 @@ def kind_samples(
         The same in each resample.
     counts : ndarray, shape (n_resamples, n)
         The draws.
-    left_out : str
-        Photographs that one kind lacks, between commas.
+    left_out : list of str
+        Photographs that one kind lacks.
     """
     compare = comparator(by)
     a, b, left_out = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
@@ -119,11 +119,11 @@ def kind_samples(
     values, samples = [], []
     for rdm, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
         values.append(compare(rdm, other)[0, 0])
-        samples.append(resample_comparison(compare, rdm, other, counts)[:, 0, 0])
-    similarity, resampled = np.array(values), np.stack(samples, axis=1)
+        samples.append(resampled(rdm, other, counts, by, None, None).similarity[:, 0, 0])
+    similarity, moved = np.array(values), np.stack(samples, axis=1)
     if confidence is not None:
-        resampled = sampling.scaled(similarity, resampled, confidence)
-    return similarity, resampled, counts, left_out
+        moved = sampling.scaled(similarity, moved, confidence)
+    return similarity, moved, counts, left_out
 
 
 def kind_projection(
@@ -345,7 +345,7 @@ def kind_difference(
     """
     import pandas as pd
 
-    left_out = ""
+    left_out: list[str] = []
     if join == "inner":
         rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second)))
     rdms, note, given = _without_sessions(rdms, [*first, *second], by)
@@ -379,7 +379,7 @@ def kind_difference(
     return pd.DataFrame(rows)
 
 
-def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tuple[RDMs, str]:
+def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tuple[RDMs, list[str]]:
     """Keep the photographs that have an image of every kind.
 
     Parameters
@@ -393,8 +393,8 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     -------
     rdms : rsatoolbox.rdm.RDMs
         RDMs of those photographs.
-    left_out : str
-        The other photographs, between commas.
+    left_out : list of str
+        The other photographs.
     """
     parts = []
     for kind in kinds:
@@ -403,4 +403,4 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     references = [str(reference) for reference in rdms.pattern_descriptors["reference_id"]]
     rows = [i for i, reference in enumerate(references) if reference in shared]
     kept = take_conditions(rdms, rows)
-    return kept, ", ".join(sorted(set.union(*parts) - shared))
+    return kept, sorted(set.union(*parts) - shared)

@@ -66,8 +66,12 @@ def default_folds(n: int) -> int:
     >>> [default_folds(n) for n in (12, 24, 40, 92)]
     [2, 3, 4, 5]
     """
-    held = 0.632 * n
-    return 2 + sum(held >= limit for limit in (12, 24, 40))
+    n_held = 0.632 * n
+    n_folds = 2
+    for limit in (12, 24, 40):
+        if n_held >= limit:
+            n_folds += 1
+    return n_folds
 
 
 def assign_folds(
@@ -96,9 +100,12 @@ def assign_folds(
     >>> sorted(assign_folds(5, 2, np.random.default_rng(0)).tolist())
     [0, 0, 0, 1, 1]
     """
-    chosen = np.arange(n) if drawn is None else np.flatnonzero(drawn)
+    chosen = np.arange(n)
+    if drawn is not None:
+        chosen = np.flatnonzero(drawn)
+    shuffled = random.permutation(chosen)
     folds = np.full(n, -1)
-    folds[random.permutation(chosen)] = np.arange(len(chosen)) % n_folds
+    folds[shuffled] = np.arange(len(chosen)) % n_folds
     return folds
 
 
@@ -118,8 +125,11 @@ def fold_pairs(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
         Training pairs and test pairs.
     """
     first, second = np.triu_indices(len(folds), 1)
-    tests, trains = folds == fold, (folds != fold) & (folds >= 0)
-    return trains[first] & trains[second], tests[first] & tests[second]
+    tests = folds == fold
+    trains = (folds >= 0) & ~tests
+    training_pairs = trains[first] & trains[second]
+    test_pairs = tests[first] & tests[second]
+    return training_pairs, test_pairs
 
 
 def splits(
@@ -152,13 +162,15 @@ def splits(
     """
     first, second = np.triu_indices(len(counts), 1)
     copies = (counts[first] * counts[second]).astype(np.float64)
-    clusters = np.arange(len(counts)) if clusters is None else clusters
+    if clusters is None:
+        clusters = np.arange(len(counts))
     drawn = np.bincount(clusters, counts) > 0
     for repeat in range(n_repeats):
         if n_folds == 1:
             yield repeat, copies, copies
             continue
-        folds = assign_folds(len(drawn), n_folds, random, drawn)[clusters]
+        folds_of_clusters = assign_folds(len(drawn), n_folds, random, drawn)
+        folds = folds_of_clusters[clusters]
         for fold in range(n_folds):
             train, test = fold_pairs(folds, fold)
             yield repeat, copies * train, copies * test
@@ -184,6 +196,11 @@ def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
     projects from 1 and ``n_repeats`` assignments to infinitely many.
     """
     n_repeats = evaluations.shape[2]
-    of_mean = np.atleast_2d(np.cov(evaluations.mean(axis=2).T))
-    each = [np.atleast_2d(np.cov(evaluations[:, :, i].T)) for i in range(n_repeats)]
-    return (n_repeats * of_mean - np.mean(each, axis=0)) / (n_repeats - 1)
+    means = evaluations.mean(axis=2)
+    of_means = np.atleast_2d(np.cov(means.T))
+    covariances = []
+    for repeat in range(n_repeats):
+        covariance = np.cov(evaluations[:, :, repeat].T)
+        covariances.append(np.atleast_2d(covariance))
+    of_one = np.mean(covariances, axis=0)
+    return (n_repeats * of_means - of_one) / (n_repeats - 1)

@@ -16,8 +16,9 @@ from neurometamer.rsa.comparators.ranks import centered_ranks
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
-from neurometamer.stats.intervals import t_interval
+from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.stats.permutation import permutation_p, permute_pairs
+from neurometamer.stats.resampling import t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,9 @@ RELIABLE = 0.05
 """Largest p of the agreement between subjects at which a region is tested."""
 
 MIN_REGIONS = 3
+
+ONE_SUBJECT = "one subject: its noise is not known, so there is no p"
+"""In the column ``reason``."""
 
 COLUMNS = (
     "kind",
@@ -158,43 +162,50 @@ def hierarchy_test(
 
     if preferred not in PREFERENCES:
         raise unknown_name("preference", preferred, PREFERENCES)
-    if n_permutations < 1 / RELIABLE - 1:
+    least = round(1 / RELIABLE) - 1
+    if n_permutations < least:
         raise InputError(
-            f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least 19."
+            f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least "
+            f"{least}."
         )
     by = comparator_name(by)
     joined = join_model_brain(network, brain, kind=kind, join=join)
-    order = _checked_order(list(rois) or list(joined.rois), list(joined.rois))
-    subjects = _common_subjects({roi: joined.rois[roi][0] for roi in order})
-    if len(joined.layers) < 2:
+    n_layers = len(joined.layers)
+    if n_layers < 2:
         raise InputError(
-            f"{len(joined.layers)} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
+            f"{n_layers} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
         )
-    profiles = np.empty((len(subjects), len(order), len(joined.layers)))
+    order, subjects = _regions_and_subjects(rois, joined)
+    profiles = np.empty((len(subjects), len(order), n_layers))
     kept = np.empty(len(order), dtype=bool)
     for i, roi in enumerate(order):
         names, vectors = joined.rois[roi]
         region = vectors[[names.index(subject) for subject in subjects]]
         profiles[:, i] = COMPARATORS[by](region, joined.layer_vectors)
         kept[i] = not reliability_p(region, n_permutations, seed) > RELIABLE
-    slopes = _Slopes(profiles, kept, confidence)
-    layers = np.where(kept, preferred_layers(profiles, preferred), np.nan)
+    left_out = [roi for roi, keep in zip(order, kept) if not keep]
     common = {
         "kind": joined.kind,
         "order": " < ".join(order),
         "statistic": STATISTIC,
-        "left_out": ", ".join(roi for roi, keep in zip(order, kept) if not keep),
+        "left_out": ", ".join(left_out),
         "method": _describe(by, preferred, n_permutations, confidence, joined),
     }
-    table = []
-    for subject, row, values in zip(subjects, layers, slopes.single(), strict=True):
-        text = _describe_layers(order, row, joined.layers)
-        table.append(common | {"subject": subject, "preferred_layers": text} | values)
-    mean = np.where(kept, preferred_layers(profiles.mean(axis=0), preferred), np.nan)
-    text = _describe_layers(order, mean, joined.layers)
-    combined = {"subject": "combined", "preferred_layers": text}
-    table.append(common | combined | slopes.combined())
-    return pd.DataFrame(table)[list(COLUMNS)]
+    slopes = _Slopes(profiles, kept, confidence)
+    names = [*subjects, "combined"]
+    columns = [*slopes.single(), slopes.combined()]
+    rows = []
+    for name, profile, values in zip(names, [*profiles, profiles.mean(axis=0)], columns):
+        layers = np.where(kept, preferred_layers(profile, preferred), np.nan)
+        near = []
+        for roi, layer in zip(order, layers):
+            nearest = "none"
+            if np.isfinite(layer):
+                nearest = joined.layers[round(layer) - 1]
+            near.append(f"{roi}: {layer:.2f} ({nearest})")
+        row = {"subject": name, "preferred_layers": "; ".join(near)}
+        rows.append(common | row | values)
+    return pd.DataFrame(rows)[list(COLUMNS)]
 
 
 def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0) -> float:
@@ -224,16 +235,19 @@ def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0)
     if len(vectors) < 2:
         return float("nan")
     n_pairs = vectors.shape[1]
+    n = n_images(n_pairs)
     ranks = centered_ranks(vectors)(np.ones((1, n_pairs)))[0]
     units = ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
-    n = n_images(n_pairs)
     random = generator(seed, "reliability of regions", n)
-    total = np.tile(units[0], (n_permutations, 1))
-    for row in units[1:]:
-        orders = random.permuted(np.tile(np.arange(n), (n_permutations, 1)), axis=1)
-        total += permute_pairs(row, orders)
+    identity = np.tile(np.arange(n), (n_permutations, 1))
+    # the mean correlation of each two subjects rises with the length of the sum of their units
+    null = np.tile(units[0], (n_permutations, 1))
+    for unit in units[1:]:
+        orders = random.permuted(identity, axis=1)
+        null += permute_pairs(unit, orders)
     agreement = np.square(units.sum(axis=0)).sum()
-    return float(permutation_p(agreement, np.square(total).sum(axis=1)))
+    null_agreement = np.square(null).sum(axis=1)
+    return float(permutation_p(agreement, null_agreement))
 
 
 def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndarray:
@@ -290,27 +304,32 @@ def layer_slopes(profiles: np.ndarray) -> np.ndarray:
     >>> layer_slopes(np.array([profile, profile])).round(2).tolist()
     [0.75, 0.75]
     """
+    n_subjects, _, n_layers = profiles.shape
     used = np.flatnonzero(np.isfinite(profiles).all(axis=(0, 2)))
-    places = used - used.mean() if used.size else used.astype(np.float64)
+    positions = used.astype(np.float64)
+    if used.size:
+        positions -= used.mean()
     total = profiles[:, used].sum(axis=2)
-    mass = profiles[:, used] @ np.arange(1, profiles.shape[2] + 1)
-    n_subjects = len(profiles)
-    others = total if n_subjects == 1 else (total.sum(axis=0) - total) / (n_subjects - 1)
+    mass = profiles[:, used] @ np.arange(1, n_layers + 1)
+    others = total
+    if n_subjects > 1:
+        others = (total.sum(axis=0) - total) / (n_subjects - 1)
     weights = np.maximum(others, 0)
     slopes = np.full(n_subjects, np.nan)
     for subject, weight in enumerate(weights):
         if (weight > 0).sum() < 2:
             continue
-        instruments = np.stack([weight, weight * places])
-        sides = np.stack([total[subject], total[subject] * places], axis=1)
+        instruments = np.stack([weight, weight * positions])
+        sides = np.stack([total[subject], total[subject] * positions], axis=1)
         targets = instruments @ mass[subject]
-        slopes[subject] = np.linalg.lstsq(instruments @ sides, targets, rcond=None)[0][1]
+        solution = np.linalg.lstsq(instruments @ sides, targets, rcond=None)[0]
+        slopes[subject] = solution[1]
     return slopes
 
 
 @dataclass(frozen=True, eq=False)
 class _Slopes:
-    """Slopes of all subjects over the reliable regions, and what can be said of them."""
+    """Slopes of all subjects over the reliable regions, and their test."""
 
     profiles: np.ndarray
     kept: np.ndarray
@@ -318,9 +337,20 @@ class _Slopes:
 
     def single(self) -> list[dict[str, Any]]:
         """Give the columns of each subject: a slope without a test."""
-        nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan, "n_subjects": 1}
-        why = self._too_few() or "one subject: its noise is not known, so there is no p"
-        return [{"value": float(value), **nothing, "reason": why} for value in self._values()]
+        reason = self._too_few() or ONE_SUBJECT
+        rows = []
+        for value in self._values():
+            rows.append(
+                {
+                    "value": float(value),
+                    "ci_low": np.nan,
+                    "ci_high": np.nan,
+                    "p": np.nan,
+                    "n_subjects": 1,
+                    "reason": reason,
+                }
+            )
+        return rows
 
     def combined(self) -> dict[str, Any]:
         """Give the columns over subjects: mean slope, interval and p."""
@@ -328,36 +358,41 @@ class _Slopes:
 
         values = self._values()
         n = len(values)
-        row = {
-            "value": float(values.mean()),
-            "ci_low": np.nan,
-            "ci_high": np.nan,
-            "p": np.nan,
+        mean = values.mean()
+        variance = np.nan
+        if n > 1:
+            variance = float(values.var(ddof=1) / n)
+        reason = self._too_few()
+        if not reason and n < 2:
+            reason = ONE_SUBJECT
+        if not reason and not np.isfinite(values).all():
+            reason = "in a subject fewer than two regions are like the layers, so there is no slope"
+        if not reason and variance <= 1e-20:
+            reason = "all subjects have the same slope, so there is no spread to hold it against"
+        low, high, p = np.nan, np.nan, np.nan
+        if not reason:
+            low, high = t_interval(mean, np.array(variance), n - 1, self.confidence)
+            p = t.sf(mean / np.sqrt(variance), n - 1)
+        return {
+            "value": float(mean),
+            "ci_low": float(low),
+            "ci_high": float(high),
+            "p": float(p),
             "n_subjects": n,
+            "reason": reason,
         }
-        variance = float(values.var(ddof=1) / n) if n > 1 else np.nan
-        why = self._too_few()
-        if not why and n < 2:
-            why = "one subject: its noise is not known, so there is no p"
-        if not why and not np.isfinite(values).all():
-            why = "in a subject fewer than two regions are like the layers, so there is no slope"
-        if not why and variance <= 1e-20:
-            why = "all subjects have the same slope, so there is no spread to hold it against"
-        if why:
-            return row | {"reason": why}
-        low, high = t_interval(values.mean(), np.array(variance), n - 1, self.confidence)
-        p = float(t.sf(values.mean() / np.sqrt(variance), n - 1))
-        return row | {"ci_low": float(low), "ci_high": float(high), "p": p, "reason": ""}
 
     def _values(self) -> np.ndarray:
         if self._too_few():
             return np.full(len(self.profiles), np.nan)
-        return layer_slopes(np.where(self.kept[:, np.newaxis], self.profiles, np.nan))
+        reliable = np.where(self.kept[:, np.newaxis], self.profiles, np.nan)
+        return layer_slopes(reliable)
 
     def _too_few(self) -> str:
-        if self.kept.sum() >= MIN_REGIONS:
+        n_reliable = self.kept.sum()
+        if n_reliable >= MIN_REGIONS:
             return ""
-        return f"{self.kept.sum()} reliable region(s); a slope needs at least {MIN_REGIONS}"
+        return f"{n_reliable} reliable region(s); a slope needs at least {MIN_REGIONS}"
 
 
 def _describe(
@@ -370,39 +405,28 @@ def _describe(
         f"left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "
         f"{PREFERENCES[preferred]}"
     )
-    if joined.left_out:
-        text += f"; held by one side only and left out: {joined.left_out}"
-    return text
+    return text + describe_left_out(joined.left_out)
 
 
-def _checked_order(order: list[str], known: list[str]) -> list[str]:
+def _regions_and_subjects(rois: Sequence[str], joined: ModelBrain) -> tuple[list[str], list[str]]:
+    """Check the order of regions, and that all subjects have all of them."""
+    order = list(rois) or list(joined.rois)
     if again := duplicates(order):
         raise InputError(
             f"region(s) {name_ids(again)} named twice; give each region once, early to late."
         )
     for roi in order:
-        if roi not in known:
-            raise unknown_name("ROI", roi, known)
+        if roi not in joined.rois:
+            raise unknown_name("ROI", roi, list(joined.rois))
     if len(order) < MIN_REGIONS:
         raise InputError(
             f"{len(order)} region(s) ({name_ids(order)}); a hierarchy needs at least {MIN_REGIONS}."
         )
-    return order
-
-
-def _common_subjects(having: dict[str, tuple[str, ...]]) -> list[str]:
-    everyone = list(dict.fromkeys(itertools.chain.from_iterable(having.values())))
+    subjects_of = {roi: joined.rois[roi][0] for roi in order}
+    everyone = list(dict.fromkeys(itertools.chain.from_iterable(subjects_of.values())))
     lacking = []
-    for roi, subjects in having.items():
+    for roi, subjects in subjects_of.items():
         lacking += [f"{subject} {roi}" for subject in everyone if subject not in subjects]
     if lacking:
         raise InputError(f"no RDM for {name_ids(lacking)}; leave those subjects or regions out.")
-    return everyone
-
-
-def _describe_layers(order: Sequence[str], preferred: np.ndarray, names: Sequence[str]) -> str:
-    parts = []
-    for roi, at in zip(order, preferred):
-        near = names[round(at) - 1] if np.isfinite(at) else "none"
-        parts.append(f"{roi}: {at:.2f} ({near})")
-    return "; ".join(parts)
+    return order, everyone

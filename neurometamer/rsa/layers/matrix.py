@@ -11,11 +11,10 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
-from neurometamer.rsa.compare import layer_by_roi, unique_labels
-from neurometamer.rsa.compute import align_rdms, check_rdms, place_name, take_conditions, take_kind
+from neurometamer.rsa.compare import join_rdms, layer_by_roi, unique_labels
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels
+from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels, take_kind
 from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr
 
@@ -46,7 +45,7 @@ class ModelBrain:
         Kind of stimuli, or ``"all"``.
     labels : pandas.DataFrame
         Columns condition, reference_id and category of the stimuli, see `stimulus_labels`.
-    left_out : str
+    left_out : list of str
         Ids that only one side held.
     """
 
@@ -56,7 +55,7 @@ class ModelBrain:
     rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     kind: str
     labels: pd.DataFrame
-    left_out: str = ""
+    left_out: Sequence[str] = ()
 
 
 def join_model_brain(
@@ -86,22 +85,16 @@ def join_model_brain(
     InputError
         When ids do not match, labels are missing or repeated, or an RDM is constant.
     """
-    network, brain = take_kind(network, kind), take_kind(brain, kind)
-    check_rdms(network, "the network's RDMs")
-    check_rdms(brain, "the brain's RDMs")
-    order = np.argsort([str(name) for name in network.pattern_descriptors["condition"]])
-    first, second = align_rdms(take_conditions(network, order), brain, join=join)
-    for rdms in (first, second):
-        flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
-        if flat.size:
-            names = name_ids(place_name(rdms, int(i)) for i in flat)
-            raise InputError(f"all dissimilarities are equal in {names}; leave those RDMs out.")
-    layers = [label for (label,) in unique_labels(first, ("stage",))]
-    rois: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    places = unique_labels(second, ("subject", "roi"))
-    for roi in dict.fromkeys(roi for _, roi in places):
-        rows = [i for i, (_, region) in enumerate(places) if region == roi]
-        rois[roi] = (tuple(places[i][0] for i in rows), second.dissimilarities[rows])
+    first, second, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
+    layers = [layer for (layer,) in unique_labels(first, ("stage",))]
+    rows_of: dict[str, list[int]] = {}
+    subjects_of: dict[str, list[str]] = {}
+    for row, (subject, roi) in enumerate(unique_labels(second, ("subject", "roi"))):
+        rows_of.setdefault(roi, []).append(row)
+        subjects_of.setdefault(roi, []).append(subject)
+    rois = {}
+    for roi, rows in rows_of.items():
+        rois[roi] = (tuple(subjects_of[roi]), second.dissimilarities[rows])
     return ModelBrain(
         ids=tuple(str(name) for name in first.pattern_descriptors["condition"]),
         layers=tuple(layers),
@@ -109,7 +102,7 @@ def join_model_brain(
         rois=rois,
         kind=kind or ALL_KINDS,
         labels=stimulus_labels(first, second),
-        left_out=str(first.descriptors.get("left_out", "")) if join == "inner" else "",
+        left_out=left_out,
     )
 
 
@@ -227,15 +220,18 @@ def layer_matrix(
     for roi, (subjects, vectors) in joined.rois.items():
         orders = [drawn[subject][0] for subject in subjects]
         single, mean = _permutation_p(joined.layer_vectors, vectors, orders, by)
-        method = "none: subjects differ in their sessions or classes"
+        mean_method = "none: subjects differ in their sessions or classes"
         if np.isfinite(mean).all():
-            method = drawn[subjects[0]][1]
+            mean_method = drawn[subjects[0]][1]
         for i, layer in enumerate(joined.layers):
-            tests[roi, "mean", layer] = mean[i], method
+            tests[roi, "mean", layer] = (mean[i], mean_method)
             for j, subject in enumerate(subjects):
-                tests[roi, subject, layer] = single[i, j], drawn[subject][1]
-    keys = list(zip(table["roi"], table["subject"], table["layer"], strict=True))
-    p, methods = zip(*(tests[key] for key in keys))
+                tests[roi, subject, layer] = (single[i, j], drawn[subject][1])
+    p, methods = [], []
+    for cell in zip(table["roi"], table["subject"], table["layer"], strict=True):
+        p_of_cell, method = tests[cell]
+        p.append(p_of_cell)
+        methods.append(method)
     table = table.assign(p=p, p_method=methods)
     return control_false_discoveries(table, ("subject",))
 
@@ -247,23 +243,31 @@ def _orders_by_subject(
 
     Subjects with the same sessions or classes share one array.
     """
-    everyone = set().union(*(names for names, _ in joined.rois.values()))
-    own = blocks is not None and isinstance(next(iter(blocks.values()), None), Mapping)
+    everyone: set[str] = set()
+    for subjects, _ in joined.rois.values():
+        everyone.update(subjects)
+    has_own_blocks = False
+    if blocks is not None:
+        first = next(iter(blocks.values()), None)
+        has_own_blocks = isinstance(first, Mapping)
     drawn: dict[Any, tuple[np.ndarray, str]] = {}
-    by_subject = {}
+    orders_of = {}
     for subject in sorted(everyone):
-        mapping: Any = blocks
-        if own and blocks is not None:
+        block_of: Any = blocks
+        if has_own_blocks and blocks is not None:
             if subject not in blocks:
                 raise InputError(
-                    f"no blocks for subject '{subject}'; there are some for {name_ids(blocks)}."
+                    f"no blocks for subject '{subject}'; give them: there are some for "
+                    f"{name_ids(blocks)}."
                 )
-            mapping = blocks[subject]
-        key = None if mapping is None else tuple(str(mapping.get(name)) for name in joined.ids)
-        if key not in drawn:
-            drawn[key] = stimulus_orders(joined.ids, n_permutations, seed, mapping)
-        by_subject[subject] = drawn[key]
-    return by_subject
+            block_of = blocks[subject]
+        labels = None
+        if block_of is not None:
+            labels = tuple(str(block_of.get(name)) for name in joined.ids)
+        if labels not in drawn:
+            drawn[labels] = stimulus_orders(joined.ids, n_permutations, seed, block_of)
+        orders_of[subject] = drawn[labels]
+    return orders_of
 
 
 def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
@@ -283,20 +287,22 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
     """
     from scipy.stats import false_discovery_control
 
+    p = table["p"].to_numpy(dtype=float)
     q = np.full(len(table), np.nan)
     family = np.full(len(table), "", dtype=object)
-    groups: Any = (
-        table.groupby(list(within), sort=False).indices if within else {(): np.arange(len(table))}
-    )
-    p = table["p"].to_numpy(dtype=float)
-    for key, rows in groups.items():
-        known = rows[np.isfinite(p[rows])]
-        if known.size:
-            q[known] = false_discovery_control(p[known])
+    rows_of: Any = {(): np.arange(len(table))}
+    if within:
+        rows_of = table.groupby(list(within), sort=False).indices
+    for key, rows in rows_of.items():
+        tested = rows[np.isfinite(p[rows])]
+        if tested.size:
+            q[tested] = false_discovery_control(p[tested])
+        text = "1 test" if tested.size == 1 else f"{tested.size} tests"
         labels = key if isinstance(key, tuple) else (key,)
-        where = ", ".join(f"{name} {label}" for name, label in zip(within, labels))
-        text = "1 test" if known.size == 1 else f"{known.size} tests"
-        family[rows] = f"{text} of {where}" if where else text
+        where = [f"{name} {label}" for name, label in zip(within, labels)]
+        if where:
+            text += f" of {', '.join(where)}"
+        family[rows] = text
     return table.assign(q=q, family=family)
 
 
@@ -314,14 +320,15 @@ def mark_ceilings(table: pd.DataFrame) -> pd.DataFrame:
         Table with the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
     """
     marks, reasons = [], []
-    columns = ["similarity", "ceiling_low", "ceiling_high"]
-    for score, low, high in table[columns].to_numpy(dtype=float):
-        defined = np.isfinite(low) and np.isfinite(high)
-        mark = ""
-        if defined and score > low:
-            mark = "high" if score > high else "low"
+    columns = table[["similarity", "ceiling_low", "ceiling_high"]]
+    for similarity, low, high in columns.to_numpy(dtype=float):
+        mark, reason = "", "no ceiling to compare with"
+        if np.isfinite(low) and np.isfinite(high):
+            if similarity > low:
+                mark = "high" if similarity > high else "low"
+            reason = ABOVE[mark]
         marks.append(mark)
-        reasons.append(ABOVE[mark] if defined else "no ceiling to compare with")
+        reasons.append(reason)
     return table.assign(above_ceiling=marks, reason=reasons)
 
 
@@ -346,23 +353,26 @@ def _permutation_p(
 
     Orders are of each subject; where they differ between subjects there is none of the mean (NaN).
     """
-    same = all(order is orders[0] for order in orders)
+    is_same = all(order is orders[0] for order in orders)
     parts = [(slice(i, i + 1), drawn) for i, drawn in enumerate(orders)]
-    if same:
+    if is_same:
         parts = [(slice(None), orders[0])]
-    single, mean = np.empty((len(layers), len(subjects))), np.full(len(layers), np.nan)
+    single = np.empty((len(layers), len(subjects)))
+    mean = np.full(len(layers), np.nan)
     # the identity and its equals count as reached, whatever the order of the sums
     slack = 1e-12
-    step = max(1, BLOCK // (len(layers) * layers.shape[1]))
+    step = max(1, BLOCK // layers.size)
     for columns, drawn in parts:
         value = comparator(by)(layers, subjects[columns])
-        above, above_mean = np.zeros(value.shape), np.zeros(len(value))
+        mean_value = value.mean(axis=1)
+        reached = np.zeros(value.shape)
+        reached_by_mean = np.zeros(len(value))
         for start in range(0, len(drawn), step):
-            some = drawn[start : start + step]
-            null = permuted_comparison(layers, subjects[columns], some, by)
-            above += (null >= value - slack).sum(axis=0)
-            above_mean += (null.mean(axis=2) >= value.mean(axis=1) - slack).sum(axis=0)
-        single[:, columns] = p_from_count(above, len(drawn))
-        if same:
-            mean = p_from_count(above_mean, len(drawn))
+            block = drawn[start : start + step]
+            null = permuted_comparison(layers, subjects[columns], block, by)
+            reached += (null >= value - slack).sum(axis=0)
+            reached_by_mean += (null.mean(axis=2) >= mean_value - slack).sum(axis=0)
+        single[:, columns] = p_from_count(reached, len(drawn))
+        if is_same:
+            mean = p_from_count(reached_by_mean, len(drawn))
     return single, mean

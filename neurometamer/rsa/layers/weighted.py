@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked, checked_with
+from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import check_sides
@@ -22,6 +22,7 @@ from neurometamer.rsa.layers.folds import (
     splits,
 )
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
+from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.rsa.sampling import Sampling, sample_images
 from neurometamer.summaries import short_repr
 
@@ -49,6 +50,45 @@ LEAST_VARIANCE = 0.1
 The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of
 simulated studies; a p from one that is near 0 by chance says nothing.
 """
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """How the data are parted into those that fit models of a region and those that test them.
+
+    Parameters
+    ----------
+    train_on : str
+        One of `TRAINING`. A region of a single subject takes ``"stimuli"`` instead of ``"both"``,
+        and says so.
+    n_folds : int, optional
+        Parts of the stimuli, at least 4 stimuli each; by default 2 to 5, so that resamples fill
+        them (`default_folds`).
+    n_repeats : int
+        Random assignments to folds over which scores are averaged, 1 or more.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or no assignment at all.
+
+    Examples
+    --------
+    >>> CrossValidation(n_folds=2).train_on
+    'both'
+    """
+
+    train_on: str = "both"
+    n_folds: int | None = None
+    n_repeats: int = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.train_on not in TRAINING:
+            raise unknown_name("training", self.train_on, TRAINING)
+        if self.n_repeats < 1:
+            raise InputError(f"n_repeats is {self.n_repeats}; give at least 1.")
 
 
 @short_repr
@@ -129,7 +169,9 @@ def fit_layer_weights(
     >>> fit_layer_weights(layers, np.array([[2.0, 4, 6]])).round(6).tolist()
     [1.0, 0.0]
     """
-    copies = np.ones(np.shape(layers)[-1:]) if weights is None else weights
+    copies = weights
+    if copies is None:
+        copies = np.ones(np.shape(layers)[-1:])
     check_sides(layers, targets, np.atleast_2d(copies), "layers and targets")
     gram, projected = _normal_equations(layers, targets, copies, center)
     return _nonnegative(gram, projected.mean(axis=1))
@@ -143,13 +185,20 @@ def _normal_equations(
     The shapes are (n_layers, n_layers) and (n_layers, n_subjects).
     """
     used = copies > 0
-    layers, targets, copies = layers[:, used], targets[:, used], copies[used]
+    layers = layers[:, used]
+    targets = targets[:, used]
+    copies = copies[used]
+    n_copies = copies.sum()
     if center:
-        layers = layers - (layers @ copies / copies.sum())[:, np.newaxis]
-        targets = targets - (targets @ copies / copies.sum())[:, np.newaxis]
-    spread = np.sqrt(targets**2 @ copies / copies.sum())
-    targets = targets / np.where(spread > 0, spread, 1)[:, np.newaxis]
-    return (layers * copies) @ layers.T, (layers * copies) @ targets.T
+        layer_means = layers @ copies / n_copies
+        layers = layers - layer_means[:, np.newaxis]
+        target_means = targets @ copies / n_copies
+        targets = targets - target_means[:, np.newaxis]
+    spread = np.sqrt(targets**2 @ copies / n_copies)
+    divisor = np.where(spread > 0, spread, 1)
+    targets = targets / divisor[:, np.newaxis]
+    weighted = layers * copies
+    return weighted @ layers.T, weighted @ targets.T
 
 
 def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
@@ -164,8 +213,10 @@ def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(gram / np.outer(safe, safe))
     # layers that repeat each other span less than their number
     kept = values > 1e-12 * max(values[-1], 1e-300)
-    root, axes = np.sqrt(values[kept]), vectors[:, kept].T
-    solution, _ = nnls(root[:, np.newaxis] * axes, axes @ (projected / safe) / root)
+    root = np.sqrt(values[kept])
+    axes = vectors[:, kept].T
+    target = axes @ (projected / safe) / root
+    solution, _ = nnls(root[:, np.newaxis] * axes, target)
     weights = solution / safe
     weights[lengths == 0] = 0
     norm = np.linalg.norm(weights)
@@ -175,48 +226,73 @@ def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------------------------- evaluation
 
 
-def _evaluate(
-    layers: np.ndarray,
-    subjects: np.ndarray,
-    counts: np.ndarray,
-    *,
-    by: str,
-    train_on: str,
-    n_folds: int,
-    n_repeats: int,
-    random: np.random.Generator,
-    clusters: np.ndarray,
-) -> _Fits:
-    """Fit and test the models on every split of one (re)sample of the stimuli."""
-    scores = np.full((n_repeats, n_folds, len(MODELS), len(subjects)), np.nan)
-    average = (layers / layers.std(axis=1, keepdims=True)).mean(axis=0, keepdims=True)
-    chosen, fitted, fold = [], [], [0] * n_repeats
-    compare, center, each = comparator(by), by != "cosine", np.arange(len(subjects))
-    for repeat, train, test in splits(counts, n_folds, n_repeats, random, clusters):
-        used = train > 0
-        similarity = compare(layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
-        best = np.nan_to_num(_others(similarity, train_on), nan=-np.inf).argmax(axis=0)
-        gram, projected = _normal_equations(layers, subjects, train, center)
-        targets = _others(projected, train_on).T
-        weights = np.array([_nonnegative(gram, target) for target in targets])
-        chosen.append(best)
-        fitted.append(weights)
-        # score each model on the test pairs; a combination of nothing scores 0
-        used = test > 0
-        models = np.concatenate([weights @ layers, layers, average])[:, used]
-        tested = compare(models, subjects[:, used], test[np.newaxis, used])[0]
-        weighted = np.where((weights > 0).any(axis=1), tested[each, each], 0.0)
-        best_layer = tested[len(subjects) + best, each]
-        scores[repeat, fold[repeat]] = np.array([weighted, best_layer, tested[-1]])
-        fold[repeat] += 1
-    return _Fits(scores.mean(axis=1), chosen, fitted)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Region:
+    """RDMs of layers and of one region, and how models are fitted and tested."""
 
+    layers: np.ndarray
+    subjects: np.ndarray
+    by: str
+    train_on: str
+    n_folds: int
+    clusters: np.ndarray
 
-def _others(values: np.ndarray, train_on: str) -> np.ndarray:
-    """Turn values of each subject (last axis) into the mean of those that train its model."""
-    if train_on == "stimuli":
-        return values
-    return (values.sum(axis=-1, keepdims=True) - values) / (values.shape[-1] - 1)
+    def evaluate(self, counts: np.ndarray, n_repeats: int, random: np.random.Generator) -> _Fits:
+        """Fit and test the models on every split of one (re)sample of the stimuli."""
+        layers, subjects = self.layers, self.subjects
+        each = np.arange(len(subjects))
+        compare = comparator(self.by)
+        scaled = layers / layers.std(axis=1, keepdims=True)
+        average = scaled.mean(axis=0, keepdims=True)
+        scores = np.full((n_repeats, self.n_folds, len(MODELS), len(subjects)), np.nan)
+        chosen, fitted = [], []
+        fold = [0] * n_repeats
+        parts = splits(counts, self.n_folds, n_repeats, random, self.clusters)
+        for repeat, train, test in parts:
+            used = train > 0
+            similarity = compare(layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
+            trained = self._of_training(similarity)
+            best = np.nan_to_num(trained, nan=-np.inf).argmax(axis=0)
+            chosen.append(best)
+            gram, projected = _normal_equations(layers, subjects, train, self.by != "cosine")
+            targets = self._of_training(projected).T
+            weights = np.array([_nonnegative(gram, target) for target in targets])
+            fitted.append(weights)
+            # score each model on the test pairs; a combination of nothing scores 0
+            used = test > 0
+            models = np.concatenate([weights @ layers, layers, average])
+            tested = compare(models[:, used], subjects[:, used], test[np.newaxis, used])[0]
+            has_weights = (weights > 0).any(axis=1)
+            score = scores[repeat, fold[repeat]]
+            score[0] = np.where(has_weights, tested[each, each], 0.0)
+            score[1] = tested[len(subjects) + best, each]
+            score[2] = tested[-1]
+            fold[repeat] += 1
+        return _Fits(scores.mean(axis=1), chosen, fitted)
+
+    def _of_training(self, values: np.ndarray) -> np.ndarray:
+        """Average values of each subject (last axis) over those that train its model."""
+        if self.train_on == "stimuli":
+            return values
+        total = values.sum(axis=-1, keepdims=True)
+        return (total - values) / (values.shape[-1] - 1)
+
+    def resampled(
+        self, counts: np.ndarray, random: np.random.Generator, progress: Progress
+    ) -> tuple[np.ndarray, int]:
+        """Evaluate resamples, and count those of too few distinct stimuli.
+
+        The scores have the shape (n_kept, models, subjects, N_CV).
+        """
+        drawn = np.array([np.bincount(self.clusters, row) > 0 for row in counts])
+        enough = drawn.sum(axis=-1) >= MIN_DISTINCT * self.n_folds
+        scores = np.empty((int(enough.sum()), len(MODELS), len(self.subjects), N_CV))
+        for number, row in enumerate(counts[enough]):
+            fits = self.evaluate(row, N_CV, random)
+            scores[number] = np.moveaxis(fits.scores, 0, 2)
+            progress(number + 1, len(scores))
+        usable = np.isfinite(scores).all(axis=(1, 2, 3))
+        return scores[usable], len(counts) - int(usable.sum())
 
 
 @checked
@@ -227,9 +303,7 @@ def flexible_models(
     kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
-    train_on: str = "both",
-    n_folds: int | None = None,
-    n_repeats: int = 10,
+    folds: CrossValidation | None = None,
     n_resamples: int = 1000,
     classes: str = "fixed",
     seed: int = 0,
@@ -252,14 +326,9 @@ def flexible_models(
         z-scored RDMs (Pearson), or for ``"cosine"`` to RDMs of unit length.
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
-    train_on : str
-        One of `TRAINING`. A region of a single subject takes ``"stimuli"`` instead of ``"both"``,
-        and says so.
-    n_folds : int, optional
-        Parts of the stimuli, at least 4 stimuli each; by default 2 to 5, so that resamples fill
-        them (`default_folds`).
-    n_repeats : int
-        Random assignments to folds over which scores are averaged.
+    folds : CrossValidation, optional
+        On what models are fitted, and how stimuli are parted; the defaults of `CrossValidation`
+        when not given.
     n_resamples : int
         Resamples of the stimuli, each cross-validated anew; 0 for no intervals and no p.
     classes : str
@@ -319,50 +388,69 @@ def flexible_models(
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
     >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
-    >>> models = flexible_models(network, brain, n_repeats=2, n_resamples=0, n_folds=2).models
+    >>> folds = CrossValidation(n_folds=2, n_repeats=2)
+    >>> models = flexible_models(network, brain, folds=folds, n_resamples=0).models
     >>> models[models["subject"] == "mean"][["model", "score"]].round(2).values.tolist()
     [['weighted', 0.81], ['best layer', 0.81], ['average', 0.54]]
     """
     import pandas as pd
 
     by = comparator_name(by)
-    if train_on not in TRAINING:
-        raise unknown_name("training", train_on, TRAINING)
-    if n_repeats < 1:
-        raise InputError(f"n_repeats is {n_repeats}; give at least 1.")
+    folds = folds or CrossValidation()
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
     joined = join_model_brain(network, brain, kind=kind, join=join)
     sampling = sample_images(joined.labels, classes)
-    n_folds = default_folds(len(sampling.strata)) if n_folds is None else n_folds
-    if train_on != "subjects":
-        _check_parts(joined.labels, sampling, n_folds)
+    n_folds = folds.n_folds
+    if n_folds is None:
+        n_folds = default_folds(len(sampling.strata))
+    if folds.train_on != "subjects":
+        _check_parts(joined.labels, sampling, n_folds, classes)
+    everything = np.ones(len(joined.ids), dtype=int)
     counts = sampling.counts(n_resamples, seed)
+    n_rois = len(joined.rois)
     best, models, differences = [], [], []
     for number, (roi, (names, vectors)) in enumerate(joined.rois.items()):
-        scheme = _scheme(train_on, roi, names)
-        options: dict[str, Any] = {"by": by, "train_on": scheme, "clusters": sampling.clusters}
-        options["n_folds"] = 1 if scheme == "subjects" else n_folds
-        fits = _evaluate(
-            joined.layer_vectors,
-            vectors,
-            np.ones(len(joined.ids), dtype=int),
-            **options,
-            n_repeats=1 if scheme == "subjects" else n_repeats,
-            random=generator(seed, "folds", roi),
+        scheme = folds.train_on
+        if len(names) == 1 and scheme == "subjects":
+            raise InputError(
+                f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects "
+                "needs at least 2; use train_on='stimuli'."
+            )
+        if len(names) == 1:
+            scheme = "stimuli"
+        holds_out_stimuli = scheme != "subjects"
+        region = _Region(
+            layers=joined.layer_vectors,
+            subjects=vectors,
+            by=by,
+            train_on=scheme,
+            n_folds=n_folds if holds_out_stimuli else 1,
+            clusters=sampling.clusters,
         )
-        random = generator(seed, "folds of resamples", roi)
+        n_repeats = folds.n_repeats if holds_out_stimuli else 1
+        fits = region.evaluate(everything, n_repeats, generator(seed, "folds", roi))
 
-        def _hear(done: int, total: int, number: int = number) -> None:
+        def tell(done: int, total: int, number: int = number) -> None:
             if progress is not None:
-                progress(number * total + done, len(joined.rois) * total)
+                progress(number * total + done, n_rois * total)
 
-        drawn, left_out = _resampled(joined, vectors, counts, options, random, _hear)
-        method = _method(options, fits, drawn, joined, sampling, confidence)
-        table = _RegionTables(joined, roi, names, drawn, left_out, confidence, sampling, method)
-        best += table.best_rows(fits, comparator(by)(joined.layer_vectors, vectors))
-        models += table.model_rows(fits)
-        differences += table.difference_rows(fits)
+        random = generator(seed, "folds of resamples", roi)
+        drawn, left_out = region.resampled(counts, random, tell)
+        tables = _RegionTables(
+            joined=joined,
+            roi=roi,
+            names=names,
+            fits=fits,
+            drawn=drawn,
+            left_out=left_out,
+            confidence=confidence,
+            sampling=sampling,
+            method=_method(region, fits, len(drawn), joined, sampling, confidence),
+        )
+        best += tables.best_rows(comparator(by)(joined.layer_vectors, vectors))
+        models += tables.model_rows()
+        differences += tables.difference_rows()
     return FlexibleModels(
         best_layer=pd.DataFrame(best),
         models=control_false_discoveries(pd.DataFrame(models), ("subject", "model")),
@@ -397,95 +485,60 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
     >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
-    >>> table = best_layers(network, brain, n_repeats=2, n_resamples=0, n_folds=2)
+    >>> folds = CrossValidation(n_folds=2, n_repeats=2)
+    >>> table = best_layers(network, brain, folds=folds, n_resamples=0)
     >>> table[["subject", "layer", "score", "naive_score"]].round(2).values.tolist()
     [['S1', 'conv1', 0.86, 0.91], ['S2', 'conv1', 0.77, 0.88], ['mean', 'conv1', 0.81, 0.9]]
     """
     return flexible_models(network, brain, **options).best_layer
 
 
-def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int) -> None:
-    """Refuse folds that the stimuli, or the classes that stay together, do not fill."""
-    if len(sampling.strata) == len(labels):
-        check_folds(tuple(labels["condition"]), n_folds)
-        return
-    column, what = "reference_id", "photographs"
-    if "'random'" in sampling.text:
-        column, what = "category", "classes"
-    check_folds(tuple(dict.fromkeys(labels[column])), n_folds, what)
-
-
-def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
-    if len(names) > 1 or train_on == "stimuli":
-        return train_on
-    if train_on == "subjects":
-        raise InputError(
-            f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects needs at "
-            "least 2; use train_on='stimuli'."
-        )
-    return "stimuli"
-
-
-def _resampled(
-    joined: ModelBrain,
-    vectors: np.ndarray,
-    counts: np.ndarray,
-    options: dict[str, Any],
-    random: np.random.Generator,
-    progress: Progress,
-) -> tuple[np.ndarray, int]:
-    """Evaluate resamples, and count those of too few distinct stimuli.
-
-    The scores have the shape (n_kept, models, subjects, N_CV).
-    """
-    drawn = np.array([np.bincount(options["clusters"], row) > 0 for row in counts])
-    enough = drawn.sum(axis=-1) >= MIN_DISTINCT * options["n_folds"]
-    kept = np.empty((int(enough.sum()), len(MODELS), len(vectors), N_CV))
-    for number, row in enumerate(counts[enough]):
-        fits = _evaluate(
-            joined.layer_vectors, vectors, row, **options, n_repeats=N_CV, random=random
-        )
-        kept[number] = np.moveaxis(fits.scores, 0, 2)
-        progress(number + 1, len(kept))
-    usable = np.isfinite(kept).all(axis=(1, 2, 3))
-    return kept[usable], len(counts) - int(usable.sum())
+def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int, classes: str) -> None:
+    """Refuse folds that the stimuli, or the photographs or classes of them, do not fill."""
+    parts, what = labels["condition"], "stimuli"
+    if len(sampling.strata) < len(labels):
+        references = labels["reference_id"]
+        parts, what = references.where(references != "", labels["condition"]), "photographs"
+        if classes == "random" and len(sampling.strata) < parts.nunique():
+            parts, what = labels["category"], "classes"
+    check_folds(tuple(dict.fromkeys(parts)), n_folds, what)
 
 
 def _method(
-    options: dict[str, Any],
+    region: _Region,
     fits: _Fits,
-    drawn: np.ndarray,
+    n_drawn: int,
     joined: ModelBrain,
     sampling: Sampling,
     confidence: float,
 ) -> str:
-    folds = (
-        f"{options['n_folds']} folds of stimuli x {len(fits.scores)} random assignments, crossing "
-        "pairs left out"
-    )
-    over = folds if options["n_folds"] > 1 else "leave one subject out"
-    text = f"{options['by']}; fitted to {TRAINING[options['train_on']]}; {over}"
-    if len(drawn):
+    over = "leave one subject out"
+    if region.n_folds > 1:
+        over = (
+            f"{region.n_folds} folds of stimuli x {len(fits.scores)} random assignments, crossing "
+            "pairs left out"
+        )
+    text = f"{region.by}; fitted to {TRAINING[region.train_on]}; {over}"
+    if n_drawn:
         text += (
-            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} "
+            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {n_drawn} "
             f"bootstrap resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} "
             "random assignments (rsatoolbox bootstrap_crossval)"
         )
-    if joined.left_out:
-        text += f"; held by one side only and left out: {joined.left_out}"
-    return text
+    return text + describe_left_out(joined.left_out)
 
 
 # ------------------------------------------------------------------------------------------- tables
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _RegionTables:
     """Rows of the tables for one region."""
 
     joined: ModelBrain
     roi: str
     names: tuple[str, ...]
+    fits: _Fits
     drawn: np.ndarray
     left_out: int
     confidence: float
@@ -493,28 +546,39 @@ class _RegionTables:
     method: str
 
     def _subjects(self) -> list[tuple[str, list[int]]]:
-        single = [(name, [i]) for i, name in enumerate(self.names)]
-        return [*single, ("mean", list(range(len(self.names))))]
+        """Name each subject with its column, and the mean with all of them."""
+        groups = [(name, [column]) for column, name in enumerate(self.names)]
+        everyone = list(range(len(self.names)))
+        return [*groups, ("mean", everyone)]
 
-    def _row(self, subject: str) -> dict[str, Any]:
-        return {"kind": self.joined.kind, "roi": self.roi, "subject": subject}
+    def _row(self, subject: str, columns: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "kind": self.joined.kind,
+            "roi": self.roi,
+            "subject": subject,
+            **columns,
+            "method": self.method,
+            "n": len(self.joined.ids),
+        }
 
     def _interval(self, value: float, contrast: np.ndarray, columns: list[int]) -> dict[str, Any]:
         """Compute interval, p and reason of a weighted sum of models, averaged over subjects."""
         from scipy.stats import t
 
-        nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan}
+        interval = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan, "reason": ""}
         if len(self.drawn) < 2:
+            reason = "no resamples asked for"
             n_resamples = len(self.drawn) + self.left_out
-            why = f"{self.left_out} of {n_resamples} resamples hold too few stimuli"
-            if not n_resamples:
-                why = "no resamples asked for"
-            return nothing | {"reason": f"no interval: {why}"}
+            if n_resamples:
+                reason = f"{self.left_out} of {n_resamples} resamples hold too few stimuli"
+            return interval | {"reason": f"no interval: {reason}"}
         sums = np.einsum("m,bmsr->bsr", contrast, self.drawn[:, :, columns])
         values = sums.mean(axis=1, keepdims=True)
         variance = float(corrected_covariance(values)[0, 0])
         uncorrected = float(values.mean(axis=2).var(ddof=1))
-        reasons = [f"{self.left_out} resamples of too few stimuli left out"] * (self.left_out > 0)
+        reasons = []
+        if self.left_out:
+            reasons.append(f"{self.left_out} resamples of too few stimuli left out")
         if variance < LEAST_VARIANCE * uncorrected:
             variance = LEAST_VARIANCE * uncorrected
             reasons.append(
@@ -522,90 +586,80 @@ class _RegionTables:
                 "too wide"
             )
         if variance == 0:
-            return nothing | {"reason": "no interval: all resamples gave the same"}
-        df = self.sampling.dof
-        error = np.sqrt(variance * (self.sampling.small_samples if self.sampling.in_classes else 1))
-        half = error * t.ppf(0.5 + self.confidence / 2, df)
-        p = float(2 * t.sf(abs(value) / error, df))
+            return interval | {"reason": "no interval: all resamples gave the same"}
+        if self.sampling.in_classes:
+            variance *= self.sampling.small_samples
+        error = np.sqrt(variance)
+        dof = self.sampling.dof
+        half = error * t.ppf(0.5 + self.confidence / 2, dof)
         return {
             "ci_low": value - half,
             "ci_high": value + half,
-            "p": p,
+            "p": float(2 * t.sf(abs(value) / error, dof)),
             "reason": "; ".join(reasons),
         }
 
-    def _ends(self) -> dict[str, Any]:
-        return {"method": self.method, "n": len(self.joined.ids)}
-
-    def best_rows(self, fits: _Fits, naive: np.ndarray) -> list[dict[str, Any]]:
+    def best_rows(self, naive: np.ndarray) -> list[dict[str, Any]]:
         """Make the rows of the best layer, naive beside cross-validated."""
-        rows, model = [], MODELS.index("best layer")
+        model = MODELS.index("best layer")
+        contrast = np.eye(len(MODELS))[model]
+        all_chosen = np.array(self.fits.chosen)
+        layers = self.joined.layers
+        rows = []
         for subject, columns in self._subjects():
-            score = float(fits.scores[:, model, columns].mean())
-            interval = self._interval(score, np.eye(len(MODELS))[model], columns)
-            interval.pop("p")
-            reason = interval.pop("reason")
-            picked = Counter(np.array(fits.chosen)[:, columns].ravel().tolist())
-            shares = [
-                f"{self.joined.layers[layer]} {times}/{picked.total()}"
-                for layer, times in picked.most_common()
-            ]
+            score = float(self.fits.scores[:, model, columns].mean())
+            interval = self._interval(score, contrast, columns)
+            counts = Counter(all_chosen[:, columns].ravel().tolist())
+            ranked = counts.most_common()
+            shares = [f"{layers[layer]} {times}/{counts.total()}" for layer, times in ranked]
             # the mean row's naive choice is made for each subject, as the cross-validated one is
-            tops = naive[:, columns].argmax(axis=0)
-            top = Counter(tops.tolist()).most_common(1)[0][0]
-            circular = float(naive[tops, columns].mean())
-            rows.append(
-                self._row(subject)
-                | {
-                    "layer": self.joined.layers[picked.most_common(1)[0][0]],
-                    "chosen": "; ".join(shares),
-                }
-                | {"score": score}
-                | interval
-                | {
-                    "naive_layer": self.joined.layers[top],
-                    "naive_score": circular,
-                    "optimism": circular - score,
-                }
-                | {"reason": reason}
-                | self._ends()
-            )
+            naive_choice = naive[:, columns].argmax(axis=0)
+            naive_layer = Counter(naive_choice.tolist()).most_common(1)[0][0]
+            naive_score = float(naive[naive_choice, columns].mean())
+            row = {
+                "layer": layers[ranked[0][0]],
+                "chosen": "; ".join(shares),
+                "score": score,
+                "ci_low": interval["ci_low"],
+                "ci_high": interval["ci_high"],
+                "naive_layer": layers[naive_layer],
+                "naive_score": naive_score,
+                "optimism": naive_score - score,
+                "reason": interval["reason"],
+            }
+            rows.append(self._row(subject, row))
         return rows
 
-    def model_rows(self, fits: _Fits) -> list[dict[str, Any]]:
+    def model_rows(self) -> list[dict[str, Any]]:
         """Make the rows of the scores of the models, with the mean weights."""
+        weights = np.array(self.fits.weights)  # (splits, subjects, layers)
         rows = []
-        weights = np.array(fits.weights)  # (splits, subjects, layers)
         for subject, columns in self._subjects():
-            mean = weights[:, columns].mean(axis=(0, 1))
-            text = "; ".join(
-                f"{name} {weight:.3f}"
-                for name, weight in zip(self.joined.layers, mean)
-                if weight > 0
-            )
+            shares = []
+            for layer, weight in zip(self.joined.layers, weights[:, columns].mean(axis=(0, 1))):
+                if weight > 0:
+                    shares.append(f"{layer} {weight:.3f}")
             for i, model in enumerate(MODELS):
-                score = float(fits.scores[:, i, columns].mean())
+                score = float(self.fits.scores[:, i, columns].mean())
                 interval = self._interval(score, np.eye(len(MODELS))[i], columns)
-                rows.append(
-                    self._row(subject)
-                    | {"model": model, "score": score}
-                    | interval
-                    | {"weights": text if model == "weighted" else ""}
-                    | self._ends()
-                )
+                text = "; ".join(shares) if model == "weighted" else ""
+                row = {"model": model, "score": score, **interval, "weights": text}
+                rows.append(self._row(subject, row))
         return rows
 
-    def difference_rows(self, fits: _Fits) -> list[dict[str, Any]]:
+    def difference_rows(self) -> list[dict[str, Any]]:
         """Make the rows of the differences between models, paired over folds and resamples."""
+        unit = np.eye(len(MODELS))
         rows = []
         for subject, columns in self._subjects():
+            scores = self.fits.scores[:, :, columns]
             for first, second in ((0, 1), (0, 2), (1, 2)):
-                contrast = np.eye(len(MODELS))[first] - np.eye(len(MODELS))[second]
-                value = float(np.einsum("m,rms->rs", contrast, fits.scores[:, :, columns]).mean())
-                rows.append(
-                    self._row(subject)
-                    | {"contrast": f"{MODELS[first]} minus {MODELS[second]}", "difference": value}
-                    | self._interval(value, contrast, columns)
-                    | self._ends()
-                )
+                contrast = unit[first] - unit[second]
+                value = float(np.einsum("m,rms->rs", contrast, scores).mean())
+                row = {
+                    "contrast": f"{MODELS[first]} minus {MODELS[second]}",
+                    "difference": value,
+                    **self._interval(value, contrast, columns),
+                }
+                rows.append(self._row(subject, row))
         return rows

@@ -18,16 +18,15 @@ from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
-from neurometamer.rsa.permutation import permuted_pairs, prepared
+from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
-from neurometamer.rsa.searchlight.questions import Question as Question
-from neurometamer.rsa.searchlight.questions import Responses
-from neurometamer.rsa.searchlight.questions import kind_question as kind_question
-from neurometamer.rsa.searchlight.questions import model_questions as model_questions
-from neurometamer.rsa.searchlight.questions import place_responses as place_responses
-from neurometamer.rsa.searchlight.questions import reliability_question as reliability_question
-from neurometamer.rsa.searchlight.runs import RunResponses, RunTable
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.rsa.searchlight.questions import (
+    Question,
+    Responses,
+    RunResponses,
+    RunTable,
+)
+from neurometamer.stats.permutation import p_from_count, pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -119,20 +118,24 @@ def searchlight_rdms(
     """
     measure = MEASURE_ALIASES.get(measure, measure)
     _check(measure, "spearman", responses, neighborhoods)
-    wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
-    if bad := [int(center) for center in wanted if not 0 <= center < len(neighborhoods)]:
-        raise InputError(f"centers {name_ids(bad)} are not among the {len(neighborhoods)} places.")
-    check_enough([f"row {i}" for i in range(responses.shape[0])], "the responses")
+    n_places = len(neighborhoods)
+    wanted = np.arange(n_places) if centers is None else np.asarray(centers)
+    if bad := [int(center) for center in wanted if not 0 <= center < n_places]:
+        raise InputError(
+            f"centers {name_ids(bad)} are not among the {n_places} places; give numbers from 0 to "
+            f"{n_places - 1}."
+        )
+    n = responses.shape[0]
+    check_enough([f"row {row}" for row in range(n)], "the responses")
     present = _present(responses)
     table = _Table(responses, present, measure)
-    parts = []
+    parts = [np.empty((0, n * (n - 1) // 2))]
     for part in _blocks(wanted, neighborhoods, table.width):
         index, sizes = _with_data(neighborhoods.block(part), present, part)
-        rdms = table.rdms(index, sizes)[0]
+        rdms, _ = table.rdms(index, sizes)
         rdms[sizes < MIN_VOXELS] = np.nan
         parts.append(rdms)
-    n = responses.shape[0]
-    return np.concatenate(parts) if parts else np.empty((0, n * (n - 1) // 2))
+    return np.concatenate(parts)
 
 
 def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborhoods) -> None:
@@ -152,8 +155,8 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
     if responses.shape[1] != len(neighborhoods):
         raise InputError(
             f"{responses.shape[1]} values a condition, but the mask or mesh has "
-            f"{len(neighborhoods)} places; "
-            "give one value a voxel of the mask or vertex of the mesh."
+            f"{len(neighborhoods)} places; give one value a voxel of the mask or vertex of the "
+            "mesh."
         )
 
 
@@ -163,10 +166,12 @@ def _blocks(
     """Cut centers into blocks that fit `BLOCK`, by the neighborhoods of a few of them."""
     if not wanted.size:
         return []
-    few = wanted[np.linspace(0, len(wanted) - 1, min(16, len(wanted))).astype(int)]
-    most = neighborhoods.block(few).shape[1]
-    step = max(1, BLOCK // (n_conditions * max(most, n_conditions)))
-    return [wanted[start : start + step] for start in range(0, len(wanted), step)]
+    n = len(wanted)
+    spaced = np.linspace(0, n - 1, min(16, n)).astype(int)
+    most = neighborhoods.block(wanted[spaced]).shape[1]
+    n_values = n_conditions * max(most, n_conditions)
+    step = max(1, BLOCK // n_values)
+    return [wanted[start : start + step] for start in range(0, n, step)]
 
 
 def _present(responses: Responses) -> np.ndarray:
@@ -179,73 +184,82 @@ class _Table:
     """Responses arranged by place, and the RDMs of centers made from them."""
 
     def __init__(self, responses: Responses, present: np.ndarray, measure: str) -> None:
-        self.measure, self.n = measure, responses.shape[0]
+        self.measure = measure
+        self.n, n_places = responses.shape
+        self.width = self.n
         self.held: RunTable | np.ndarray
         if isinstance(responses, RunResponses):
-            self.held, self.width = RunTable(responses, present), self.n * len(responses.folds)
+            self.width *= len(responses.folds)
+            self.held = RunTable(responses, present)
         else:
             # a row a place, so that gathering reads whole rows; the last, zeros, is no neighbor
-            self.held, self.width = np.zeros((responses.shape[1] + 1, self.n)), self.n
+            self.held = np.zeros((n_places + 1, self.n))
             self.held[:-1][present] = responses.T[present]
 
     def rdms(self, index: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Make RDMs (n_centers, n_pairs); say where each condition is constant."""
         if isinstance(self.held, RunTable):
-            return self.held.rdms(index, sizes), np.zeros((len(index), self.n), dtype=bool)
-        return _rdms(self.held, index, sizes, self.measure)
+            never = np.zeros((len(index), self.n), dtype=bool)
+            return self.held.rdms(index, sizes), never
+        values = self.held[index]  # (centers, neighbors, conditions)
+        is_neighbor = (index >= 0)[:, :, np.newaxis]
+        n_neighbors = np.maximum(sizes, 1)[:, np.newaxis, np.newaxis]
+        if self.measure == "spearman":
+            last = np.where(is_neighbor, values, np.inf)
+            ranks = _ranks(last.transpose(0, 2, 1))
+            centered = ranks.transpose(0, 2, 1) - (n_neighbors - 1) / 2
+        else:
+            centered = values - values.sum(axis=1, keepdims=True) / n_neighbors
+        if not is_neighbor.all():
+            centered *= is_neighbor
+        products = centered.transpose(0, 2, 1) @ centered
+        squares = np.einsum("cii->ci", products).copy()
+        # only conditions of nearly no variance are compared value by value
+        lengths = np.einsum("ckn,ckn->cn", values, values)
+        constant = squares <= 1e-20 * lengths
+        for center in np.flatnonzero(constant.any(axis=1)):
+            here = values[center][is_neighbor[center, :, 0]]
+            constant[center] = (here == here[:1]).all(axis=0)
+        squares[constant | (squares <= 0)] = np.nan
+        first, second = np.triu_indices(self.n, 1)
+        scale = np.sqrt(squares[:, first] * squares[:, second])
+        correlation = products[:, first, second] / scale
+        has_data = (sizes > 0)[:, np.newaxis]
+        return 1 - np.clip(correlation, -1, 1), constant & has_data
 
 
 def _with_data(
     index: np.ndarray, present: np.ndarray, centers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Drop neighbors without data, and all of a center that has none itself."""
-    kept = (index >= 0) & present[index] & present[centers][:, np.newaxis]
-    return np.where(kept, index, -1), kept.sum(axis=1)
-
-
-def _rdms(
-    table: np.ndarray, index: np.ndarray, sizes: np.ndarray, measure: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make RDMs (n_centers, n_pairs); mark constant conditions (n_centers, n_conditions)."""
-    values = table[index]  # (centers, neighbors, conditions)
-    valid = (index >= 0)[:, :, np.newaxis]
-    count = np.maximum(sizes, 1)[:, np.newaxis, np.newaxis]
-    if measure == "spearman":
-        ranks = _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1))
-        centered = ranks.transpose(0, 2, 1) - (count - 1) / 2
-    else:
-        centered = values - values.sum(axis=1, keepdims=True) / count
-    if not valid.all():
-        centered *= valid
-    products = centered.transpose(0, 2, 1) @ centered
-    squares = np.einsum("cii->ci", products).copy()
-    # only conditions of nearly no variance are compared value by value
-    constant = squares <= 1e-20 * np.einsum("ckn,ckn->cn", values, values)
-    for center in np.flatnonzero(constant.any(axis=1)):
-        here = values[center][valid[center, :, 0]]
-        constant[center] = (here == here[:1]).all(axis=0)
-    squares[constant | (squares <= 0)] = np.nan
-    first, second = np.triu_indices(products.shape[1], 1)
-    correlation = products[:, first, second] / np.sqrt(squares[:, first] * squares[:, second])
-    return 1 - np.clip(correlation, -1, 1), constant & (sizes > 0)[:, np.newaxis]
+    is_center_present = present[centers]
+    kept = present[index] & (index >= 0)
+    kept &= is_center_present[:, np.newaxis]
+    with_data = np.where(kept, index, -1)
+    return with_data, kept.sum(axis=1)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Rank along the last axis from 0, ties by their average rank; infinite values come last."""
     order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
+    positions = np.arange(values.shape[-1], dtype=np.float64)
+    ranks_in_order = np.broadcast_to(positions, values.shape)
+    before = ordered[..., :-1]
+    after = ordered[..., 1:]
+    is_tied = after == before
+    if (is_tied & np.isfinite(after)).any():
+        edge = np.ones((*values.shape[:-1], 1), dtype=bool)
+        is_start = np.concatenate([edge, ~is_tied], axis=-1)
+        is_end = np.concatenate([~is_tied, edge], axis=-1)
+        starts = np.where(is_start, positions, 0)
+        ends = np.where(is_end, positions, np.inf)
+        first = np.maximum.accumulate(starts, axis=-1)
+        backward = np.minimum.accumulate(ends[..., ::-1], axis=-1)
+        last = backward[..., ::-1]
+        ranks_in_order = (first + last) / 2
     ranks = np.empty(values.shape)
-    places = np.arange(values.shape[-1], dtype=np.float64)
-    same = ordered[..., 1:] == ordered[..., :-1]
-    if not (same & np.isfinite(ordered[..., 1:])).any():
-        np.put_along_axis(ranks, order, np.broadcast_to(places, values.shape), axis=-1)
-        return ranks
-    edge = np.ones((*values.shape[:-1], 1), dtype=bool)
-    starts = np.where(np.concatenate([edge, ~same], axis=-1), places, 0)
-    ends = np.where(np.concatenate([~same, edge], axis=-1), places, np.inf)
-    first = np.maximum.accumulate(starts, axis=-1)
-    last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
-    np.put_along_axis(ranks, order, (first + last) / 2, axis=-1)
+    np.put_along_axis(ranks, order, ranks_in_order, axis=-1)
     return ranks
 
 
@@ -320,39 +334,53 @@ def run_searchlight(
         _check(measure, by, question.others, neighborhoods)
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
-    sides = [side for side in (question.responses, question.others) if side is not None]
+    sides = [question.responses]
+    if question.others is not None:
+        sides.append(question.others)
     present = np.all([_present(side) for side in sides], axis=0)
     if not present.any():
-        raise InputError(f"map '{question.name}': no place has responses to all conditions.")
+        raise InputError(
+            f"map '{question.name}': no place has responses to all conditions; give responses "
+            f"to all {len(question.ids)} of them in one place at least."
+        )
     tables = [_Table(side, present, measure) for side in sides]
-    model = None if question.model is None else prepared(question.model, by)
-    random = generator(seed, "searchlight labels", len(question.ids))
+    n = len(question.ids)
+    random = generator(seed, "searchlight labels", n)
     # drawn for ids in sorted order, so that their order in a file changes nothing
     order = np.argsort(question.ids)
-    place = np.argsort(order)
-    n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
-    shuffles = np.empty((n_permutations, n_pairs), dtype=np.int32)
+    rank = np.argsort(order)
+    shuffles = np.empty((n_permutations, n * (n - 1) // 2), dtype=np.int32)
     for shuffle in shuffles:
-        shuffle[:] = permuted_pairs(order[random.permutation(len(order))[place]])
-    n = len(neighborhoods)
-    tally = _Tally(n, len(question.ids), n_permutations)
-    wanted, done = np.flatnonzero(present), 0
+        drawn = random.permutation(n)
+        shuffle[:] = pair_positions(order[drawn[rank]], n)
+    tally = _Tally(len(neighborhoods), n, n_permutations)
+    wanted = np.flatnonzero(present)
+    done = 0
     for part in _blocks(wanted, neighborhoods, tables[0].width):
         index, sizes = _with_data(neighborhoods.block(part), present, part)
-        made = [table.rdms(index, sizes) for table in tables]
-        tally.count(part, sizes, [constant for _, constant in made])
-        rdms = []
-        for rdm, _ in made:
-            usable = (sizes >= MIN_VOXELS) & np.isfinite(rdm).all(axis=1)
-            usable[usable] = np.ptp(rdm[usable], axis=1) > 0
-            rdms.append(np.full(rdm.shape, np.nan))  # NaN where it cannot be compared
-            if usable.any():
-                rdms[-1][usable] = prepared(rdm[usable], by)
-        tally.compare(part, rdms[0], model if model is not None else rdms[1], shuffles)
+        compared, constants = [], []
+        for table in tables:
+            rdms, constant = table.rdms(index, sizes)
+            compared.append(_prepared_where_defined(rdms, sizes, by))
+            constants.append(constant)
+        if question.model is not None:
+            compared.append(prepared(question.model, by))
+        tally.count(part, sizes, constants)
+        tally.compare(part, compared[0], compared[1], shuffles)
         done += len(part)
         if progress is not None:
             progress(done, len(wanted))
     return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
+
+
+def _prepared_where_defined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
+    """Prepare RDMs for comparison; NaN where they cannot be compared."""
+    usable = (sizes >= MIN_VOXELS) & np.isfinite(rdms).all(axis=1)
+    usable[usable] = np.ptp(rdms[usable], axis=1) > 0
+    vectors = np.full(rdms.shape, np.nan)
+    if usable.any():
+        vectors[usable] = prepared(rdms[usable], by)
+    return vectors
 
 
 def _method(
@@ -360,9 +388,8 @@ def _method(
 ) -> str:
     made = f"1 - {measure}"
     if isinstance(question.responses, RunResponses):
-        made = (
-            f"{measure} of {len(question.responses.folds)} folds (noise {question.responses.noise})"
-        )
+        n_folds = len(question.responses.folds)
+        made = f"{measure} of {n_folds} folds (noise {question.responses.noise})"
     text = (
         f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} "
         f"mm; compared by {by}"
@@ -387,8 +414,10 @@ class _Tally:
         self.constant = np.zeros(n_conditions, dtype=np.int64)
 
     def count(self, part: np.ndarray, sizes: np.ndarray, constants: Sequence[np.ndarray]) -> None:
+        """Count neighbors, and the centers where a condition is constant."""
         self.sizes[part] = sizes
-        either = np.any(constants, axis=0) & (sizes >= MIN_VOXELS)[:, np.newaxis]
+        is_large = (sizes >= MIN_VOXELS)[:, np.newaxis]
+        either = np.any(constants, axis=0) & is_large
         self.constant += either.sum(axis=0)
         self.constant_centers += int(either.any(axis=1).sum())
 
@@ -396,64 +425,65 @@ class _Tally:
         self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray
     ) -> None:
         """Compare RDMs with one model, or row by row with others; again with permuted labels."""
-        usable = np.isfinite(rdms).all(axis=1) & np.isfinite(np.atleast_2d(other)).all(axis=1)
-        rdms, places = rdms[usable], part[usable]
         is_model = other.ndim == 1
-        other = other if is_model else other[usable]
-        value = rdms @ other if is_model else np.einsum("cp,cp->c", rdms, other)
+        usable = np.isfinite(rdms).all(axis=1)
+        usable &= np.isfinite(np.atleast_2d(other)).all(axis=1)
+        rdms = rdms[usable]
+        places = part[usable]
+        if is_model:
+            value = rdms @ other
+        else:
+            other = other[usable]
+            value = np.einsum("cp,cp->c", rdms, other)
         self.values[places] = value
         if not places.size:
             return
+        limit = value[:, np.newaxis] - 1e-12
         step = max(1, BLOCK // rdms.shape[1])
         for start in range(0, len(shuffles), step):
-            some = shuffles[start : start + step]
+            block = shuffles[start : start + step]
             if is_model:
-                null = rdms @ other[some].T
+                null = rdms @ other[block].T
             else:  # both sides differ from place to place: no single product serves
-                each = [np.einsum("cp,cp->c", rdms, other[:, shuffle]) for shuffle in some]
+                each = [np.einsum("cp,cp->c", rdms, other[:, shuffle]) for shuffle in block]
                 null = np.stack(each, axis=1)
-            self.reached[places] += (null >= value[:, np.newaxis] - 1e-12).sum(axis=1)
+            self.reached[places] += (null >= limit).sum(axis=1)
             top = self.largest[start : start + step]
             np.maximum(top, null.max(axis=0), out=top)
 
     def finish(self, question: Question, method: str) -> SearchlightMap:
         """Turn counts into p, and say what is undefined and why."""
-        n = len(self.largest)
+        n_places, n_permutations = len(self.values), len(self.largest)
         defined = np.isfinite(self.values)
-        p, family = np.full((2, len(self.values)), np.nan)
-        if n:
-            p[defined] = p_from_count(self.reached[defined], n)
-            ordered = np.sort(self.largest)
-            below = np.searchsorted(ordered, self.values[defined] - 1e-12)
-            family[defined] = p_from_count(n - below, n)
-        small = (self.sizes > 0) & (self.sizes < MIN_VOXELS)
-        held = self.sizes[self.sizes > 0]
-        centers = int((self.sizes > 0).sum())
-        most_first = [i for i in np.argsort(-self.constant) if self.constant[i]]
-        names = [f"{question.ids[i]} ({self.constant[i]})" for i in most_first]
         values = self.values[defined]
-        least, median, most = 0, 0.0, 0
-        if held.size:
-            least, median, most = int(held.min()), float(np.median(held)), int(held.max())
-        mean = largest = np.nan
-        if values.size:
-            mean, largest = float(values.mean()), float(values.max())
+        p, family = np.full((2, n_places), np.nan)
+        if n_permutations:
+            p[defined] = p_from_count(self.reached[defined], n_permutations)
+            below = np.searchsorted(np.sort(self.largest), values - 1e-12)
+            family[defined] = p_from_count(n_permutations - below, n_permutations)
+        sizes = self.sizes[self.sizes > 0]
+        n_centers, n_defined = len(sizes), len(values)
+        n_small = int((sizes < MIN_VOXELS).sum())
+        names = []
+        for i in np.argsort(-self.constant):
+            if self.constant[i]:
+                names.append(f"{question.ids[i]} ({self.constant[i]})")
         summary = {
             "map": question.name,
-            "n_places": len(self.values),
-            "n_without_data": len(self.values) - centers,
-            "n_defined": int(defined.sum()),
-            "n_too_small": int(small.sum()),
+            "n_places": n_places,
+            "n_without_data": n_places - n_centers,
+            "n_defined": n_defined,
+            "n_too_small": n_small,
             "n_constant": self.constant_centers,
             "constant_conditions": name_ids(names) if names else "",
-            "n_flat_rdm": centers - int(defined.sum()) - int(small.sum()) - self.constant_centers,
-            "neighbors_min": least,
-            "neighbors_median": median,
-            "neighbors_max": most,
+            "n_flat_rdm": n_centers - n_defined - n_small - self.constant_centers,
+            "neighbors_min": int(sizes.min()) if n_centers else 0,
+            "neighbors_median": float(np.median(sizes)) if n_centers else 0.0,
+            "neighbors_max": int(sizes.max(initial=0)),
             "n_conditions": len(question.ids),
-            "mean": mean,
-            "largest": largest,
-            "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0,
+            "mean": float(values.mean()) if n_defined else np.nan,
+            "largest": float(values.max()) if n_defined else np.nan,
+            "n_family_p05": int((family[defined] < 0.05).sum()),
             "method": method,
         }
         return SearchlightMap(

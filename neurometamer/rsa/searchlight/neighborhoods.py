@@ -80,7 +80,8 @@ class Spheres:
             )
         if not abs(np.linalg.det(np.asarray(self.affine)[:3, :3])) > 0:
             raise InputError(
-                "the affine of the mask maps voxels onto a plane; repair the header of the mask."
+                f"the affine of the mask, {np.asarray(self.affine).tolist()}, maps voxels onto a "
+                "plane; repair the header of the mask."
             )
 
     def __len__(self) -> int:
@@ -102,21 +103,26 @@ class Spheres:
         """Differences of indices whose length in mm is within the radius."""
         linear = np.asarray(self.affine)[:3, :3]
         # |index| <= radius * row length of the inverse, for each axis of a skewed grid, too
-        per_mm = np.linalg.norm(np.linalg.inv(linear), axis=1)
-        reach = np.floor(self.radius_mm * per_mm + 1e-6).astype(int)
-        reach = np.minimum(reach, np.array(self.mask.shape) - 1)
-        axes = [np.arange(-steps, steps + 1) for steps in reach]
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        lengths = np.linalg.norm(grid @ linear.T, axis=1)
-        return grid[lengths <= self.radius_mm * (1 + 1e-9)]
+        inverse = np.linalg.inv(linear)
+        voxels_per_mm = np.linalg.norm(inverse, axis=1)
+        reach = np.floor(self.radius_mm * voxels_per_mm + 1e-6)
+        axes = []
+        for n_steps, size in zip(reach.astype(int), self.mask.shape):
+            farthest = min(n_steps, size - 1)
+            axes.append(np.arange(-farthest, farthest + 1))
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        steps = grid.reshape(-1, 3)
+        lengths = np.linalg.norm(steps @ linear.T, axis=1)
+        return steps[lengths <= self.radius_mm * (1 + 1e-9)]
 
     @cached_property
-    def _padded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Place of each voxel (-1 outside the mask) in a volume with a margin; the margin."""
+    def _volume(self) -> np.ndarray:
+        """Place of each voxel, -1 outside the mask, in a volume with a margin of `_steps`."""
+        places = np.full(self.mask.shape, -1, dtype=np.int64)
+        places[self.mask] = np.arange(len(self))
         margin = np.abs(self._steps).max(axis=0)
-        place = np.full(self.mask.shape, -1, dtype=np.int64)
-        place[self.mask] = np.arange(len(self))
-        return np.pad(place, [(m, m) for m in margin], constant_values=-1), margin
+        widths = [(width, width) for width in margin]
+        return np.pad(places, widths, constant_values=-1)
 
     def block(self, centers: np.ndarray) -> np.ndarray:
         """Give the neighbors of some voxels.
@@ -131,15 +137,20 @@ class Spheres:
         ndarray of int, shape (n, most)
             Places in ascending order, then -1.
         """
-        volume, margin = self._padded
-        strides = np.array([volume.shape[1] * volume.shape[2], volume.shape[2], 1])
+        volume = self._volume
+        far = np.iinfo(volume.dtype).max
+        _, n_rows, n_columns = volume.shape
+        strides = np.array([n_rows * n_columns, n_columns, 1])
+        margin = np.abs(self._steps).max(axis=0)
         flat = (self.coordinates[centers] + margin) @ strides
-        places = volume.ravel()[flat[:, np.newaxis] + self._steps @ strides]
-        far = np.iinfo(places.dtype).max
-        ordered = np.sort(np.where(places < 0, far, places), axis=1)
-        most = int((ordered != far).sum(axis=1).max(initial=1))
-        ordered = ordered[:, :most]
-        return np.where(ordered == far, -1, ordered)
+        index = flat[:, np.newaxis] + self._steps @ strides
+        places = volume.ravel()[index]
+        inside_first = np.where(places < 0, far, places)
+        inside_first.sort(axis=1)
+        n_neighbors = (inside_first != far).sum(axis=1)
+        most = int(n_neighbors.max(initial=1))
+        neighbors = inside_first[:, :most]
+        return np.where(neighbors == far, -1, neighbors)
 
 
 @short_repr
@@ -185,11 +196,15 @@ class Disks:
     def _edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Edges both ways, sorted by first vertex: their starts, other ends, lengths in mm."""
         corners = np.asarray(self.triangles)
-        pairs = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-        pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
-        lengths = np.linalg.norm(self.points[pairs[:, 0]] - self.points[pairs[:, 1]], axis=1)
-        starts = np.searchsorted(pairs[:, 0], np.arange(len(self.points) + 1))
-        return starts, pairs[:, 1], lengths
+        sides = [corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]
+        pairs = np.concatenate(sides)
+        both_ways = np.concatenate([pairs, pairs[:, ::-1]])
+        begin, end = np.unique(both_ways, axis=0).T
+        differences = self.points[begin] - self.points[end]
+        lengths = np.linalg.norm(differences, axis=1)
+        vertices = np.arange(len(self.points) + 1)
+        starts = np.searchsorted(begin, vertices)
+        return starts, end, lengths
 
     def block(self, centers: np.ndarray) -> np.ndarray:
         """Give the neighbors of some vertices.
@@ -210,7 +225,8 @@ class Disks:
         most = max((part.shape[1] for part in parts), default=1)
         rows = np.full((len(centers), most), -1, dtype=np.int64)
         for start, part in zip(starts, parts):
-            rows[start : start + step, : part.shape[1]] = part
+            n_neighbors = part.shape[1]
+            rows[start : start + step, :n_neighbors] = part
         return rows
 
     def _search(self, centers: np.ndarray) -> np.ndarray:
@@ -218,42 +234,47 @@ class Disks:
         starts, ends, lengths = self._edges
         n = len(self.points)
         limit = self.radius_mm * (1 + 1e-9)
-        keys = np.arange(len(centers)) * n + centers  # (center, vertex) as one number
-        known, distance = keys, np.zeros(len(keys))
-        front, at = keys, distance
+        known = np.arange(len(centers)) * n + centers  # (center, vertex) as one number
+        distance = np.zeros(len(known))
+        front, at = known, distance
         while front.size:
-            owner, vertex = front // n, front % n
+            owner, vertex = np.divmod(front, n)
             count = starts[vertex + 1] - starts[vertex]
-            before = np.cumsum(count) - count
-            edge = np.repeat(starts[vertex] - before, count) + np.arange(count.sum())
+            edge = np.repeat(starts[vertex], count) + _within(count)
             far = np.repeat(at, count) + lengths[edge]
+            reached = np.repeat(owner, count) * n + ends[edge]
             near = far <= limit
-            reached, far = (np.repeat(owner, count) * n + ends[edge])[near], far[near]
-            front, at = _shortest(reached, far)
-            place = np.searchsorted(known, front)
-            met = np.zeros(len(front), dtype=bool)
-            inside = place < len(known)
-            met[inside] = known[place[inside]] == front[inside]
-            better = ~met
-            better[met] = at[met] < distance[place[met]]
-            front, at = front[better], at[better]
-            known, distance = _shortest(
-                np.concatenate([known, front]), np.concatenate([distance, at])
-            )
-        owner = known // n
+            front, at = _shortest(reached[near], far[near])
+            position = np.searchsorted(known, front)
+            is_known = np.zeros(len(front), dtype=bool)
+            inside = position < len(known)
+            is_known[inside] = known[position[inside]] == front[inside]
+            is_shorter = ~is_known
+            is_shorter[is_known] = at[is_known] < distance[position[is_known]]
+            front, at = front[is_shorter], at[is_shorter]
+            all_keys = np.concatenate([known, front])
+            all_lengths = np.concatenate([distance, at])
+            known, distance = _shortest(all_keys, all_lengths)
+        owner, vertex = np.divmod(known, n)
         count = np.bincount(owner, minlength=len(centers))
         rows = np.full((len(centers), int(count.max(initial=1))), -1, dtype=np.int64)
-        column = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-        rows[owner, column] = known % n
+        rows[owner, _within(count)] = vertex
         return rows
+
+
+def _within(counts: np.ndarray) -> np.ndarray:
+    """Count the members of groups that follow each other, each group from 0."""
+    before = np.cumsum(counts) - counts
+    numbers = np.arange(counts.sum())
+    return numbers - np.repeat(before, counts)
 
 
 def _shortest(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keep each key once, sorted, with its least length."""
     order = np.lexsort((lengths, keys))
-    keys, lengths = keys[order], lengths[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[first], lengths[first]
+    ordered = keys[order]
+    is_new = np.diff(ordered, prepend=-1) != 0
+    return ordered[is_new], lengths[order][is_new]
 
 
 def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
@@ -274,8 +295,8 @@ def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
     """
     if points.ndim != 2 or points.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
         raise InputError(
-            f"a mesh needs points (n, 3) and triangles (n, 3); got {points.shape} and "
-            f"{triangles.shape}."
+            f"points have the shape {points.shape} and triangles {triangles.shape}; give a mesh as "
+            "points (n, 3) and triangles (n, 3)."
         )
     if broken := np.flatnonzero(~np.isfinite(points).all(axis=1)).tolist():
         raise InputError(
@@ -284,7 +305,8 @@ def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
     corners = np.unique(triangles)
     if beyond := corners[(corners < 0) | (corners >= len(points))].tolist():
         raise InputError(
-            f"triangles name vertices {name_ids(beyond)}, but there are {len(points)} (0 to n - 1)."
+            f"triangles name vertices {name_ids(beyond)}, but there are {len(points)}; give "
+            f"numbers from 0 to {len(points) - 1}."
         )
     if loose := np.setdiff1d(np.arange(len(points)), corners).tolist():
         raise InputError(
@@ -294,5 +316,5 @@ def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
 
 
 def _check_radius(radius_mm: float) -> None:
-    if not (np.isfinite(radius_mm) and radius_mm > 0):
+    if not 0 < radius_mm < np.inf:
         raise InputError(f"the radius is {radius_mm} mm; give a length above 0.")

@@ -1,9 +1,13 @@
-"""Questions of a searchlight: similarity to a model, of two image types, of two halves."""
+"""Questions of a searchlight, and the responses of places that they are asked about.
+
+A question is the similarity of each place's RDM to a model, of two image types, or of two halves.
+Responses are means over presentations, or sums of single runs for crossnobis distances.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +15,16 @@ import numpy as np
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.rsa.compute import MIN_CONDITIONS, check_rdms, match_ids, place_name
+from neurometamer.rsa.noise import (
+    SHRINKAGE,
+    check_folds,
+    crossnobis_of_sums,
+    estimate_noise,
+    no_noise,
+    residuals_of,
+    sums_by_fold,
+)
 from neurometamer.rsa.rdms import STIMULI, name_pairs
-from neurometamer.rsa.searchlight.runs import RunResponses
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -20,6 +32,272 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
+
+# ------------------------------------------------------------------------------- responses of runs
+
+
+NOISE = ("none", *SHRINKAGE)
+"""What normalizes voxels of a searchlight: nothing, or the noise of its own voxels."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResponses:
+    """Responses of each run, for crossnobis distances.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Conditions.
+    folds : tuple of str
+        Runs, or what else tells independent parts apart.
+    sums : ndarray, shape (n_folds, n_conditions, n_places)
+        Sums over all presentations.
+    counts : ndarray, shape (n_folds, n_conditions)
+        Presentations.
+    residuals : ndarray, shape (n_observations, n_places)
+        Presentations minus their condition's mean; no rows where there is no noise to normalize by.
+    dof : int
+        Degrees of freedom of the residuals.
+    present : ndarray of bool, shape (n_places,)
+        Places with data, and with noise where it normalizes.
+    noise : str
+        One of `NOISE`.
+    """
+
+    names: tuple[str, ...]
+    folds: tuple[str, ...]
+    sums: np.ndarray
+    counts: np.ndarray
+    residuals: np.ndarray
+    dof: int
+    present: np.ndarray
+    noise: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Give the numbers of conditions and of places.
+
+        Returns
+        -------
+        tuple of int
+            Numbers of conditions and of places.
+        """
+        n_places = self.sums.shape[2]
+        return len(self.names), n_places
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> RunResponses:
+        """Keep some conditions, in this order; noise is of all.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Positions of the conditions.
+
+        Returns
+        -------
+        RunResponses
+            Responses to these conditions.
+
+        Raises
+        ------
+        InputError
+            When one of them is in one fold only.
+        """
+        index = np.asarray(rows, dtype=int)
+        names = tuple(self.names[i] for i in index)
+        counts = self.counts[:, index]
+        check_folds(counts, names, self.folds, "searchlight")
+        sums = self.sums[:, index]
+        return replace(self, names=names, sums=sums, counts=counts)
+
+
+@checked
+def run_responses(
+    patterns: Patterns, responses: np.ndarray, *, folds: str = "run", noise: str = "shrinkage_diag"
+) -> RunResponses:
+    """Arrange single presentations for a crossnobis searchlight.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Patterns whose observations have the columns condition and `folds`.
+    responses : ndarray, shape (n_observations, n_places)
+        Response to each observation (`place_responses`); NaN in places without data.
+    folds : str
+        Column of the observations that tells independent parts apart: ``"run"``,
+        ``"presentation"``, ``"session"``.
+    noise : str
+        One of `NOISE`; estimated in each searchlight, from its own voxels alone. ``"none"`` and
+        ``"diag"`` are fast.
+
+    Returns
+    -------
+    RunResponses
+        Responses for `model_questions` and `kind_question`, in place of mean responses, and
+        `searchlight_rdms`. Places whose responses never vary within a condition have no noise to be
+        normalized by and count as without data.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, fewer than 2 folds, or no condition presented twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from fmri import Patterns
+    >>> ids = ["cat", "dog", "cup", "car"]
+    >>> random = np.random.default_rng(0)
+    >>> patterns = Patterns(
+    ...     values=random.normal(size=(8, 5)),
+    ...     observations=pd.DataFrame(
+    ...         {
+    ...             "condition": ids * 2,
+    ...             "presentation": [1] * 4 + [2] * 4,
+    ...             "run": ["1"] * 4 + ["2"] * 4,
+    ...             "session": "",
+    ...         }
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    ... )
+    >>> responses = run_responses(patterns, patterns.values, noise="none")
+    >>> responses.shape, responses.folds
+    ((4, 5), ('1', '2'))
+    """
+    if noise not in NOISE:
+        raise unknown_name("noise", noise, NOISE)
+    if folds not in patterns.observations.columns:
+        raise unknown_name("column of the observations", folds, patterns.observations.columns)
+    values = np.asarray(responses, dtype=np.float64)
+    if values.shape[0] != len(patterns.observations):
+        raise InputError(
+            f"{values.shape[0]} responses for {len(patterns.observations)} observations; give one "
+            "row each."
+        )
+    conditions = patterns.observations["condition"].astype(str).tolist()
+    fold_of = patterns.observations[folds].tolist()
+    sums, counts, parts = sums_by_fold(values, conditions, fold_of, patterns.conditions)
+    if len(parts) < 2:
+        raise InputError(
+            f"crossnobis needs at least two folds; the column '{folds}' holds one, '{parts[0]}'; "
+            "give another column."
+        )
+    present = np.asarray(np.isfinite(values).all(axis=0))
+    residuals = np.zeros((0, values.shape[1]))
+    dof = 0
+    if noise != "none":
+        of_present, dof = residuals_of(values[:, present], conditions)
+        residuals = np.zeros(values.shape)
+        residuals[:, present] = of_present
+        size = np.einsum("ij,ij->j", residuals, residuals)
+        rounding = 1e-20 * np.einsum("ij,ij->j", values, values)
+        present &= size > rounding  # NaN is not above
+    return RunResponses(
+        names=tuple(patterns.conditions),
+        folds=tuple(parts),
+        sums=sums,
+        counts=counts,
+        residuals=residuals,
+        dof=dof,
+        present=present,
+        noise=noise,
+    )
+
+
+class RunTable:
+    """Makes crossnobis RDMs of many centers.
+
+    Parameters
+    ----------
+    runs : RunResponses
+        Each condition is in two folds at least.
+    present : ndarray of bool, shape (n_places,)
+        Places that are used.
+    """
+
+    def __init__(self, runs: RunResponses, present: np.ndarray) -> None:
+        check_folds(runs.counts, runs.names, runs.folds, "searchlight")
+        self.runs = runs
+        is_complete = bool((runs.counts > 0).all())
+        self.is_one_product = is_complete and runs.noise in ("none", "diag")
+        if not self.is_one_product:
+            return
+        n_conditions, n_places = runs.shape
+        width = len(runs.folds) * n_conditions
+        means = runs.sums / runs.counts[:, :, np.newaxis]
+        other_counts = runs.counts.sum(axis=0) - runs.counts
+        other_means = runs.sums.sum(axis=0) - runs.sums
+        other_means /= other_counts[:, :, np.newaxis]
+        scale = np.ones(n_places)
+        if runs.noise == "diag":
+            centered = runs.residuals - runs.residuals.mean(axis=0)
+            variances = np.einsum("ij,ij->j", centered, centered) / runs.dof
+            scale = np.zeros(n_places)
+            np.divide(1, np.sqrt(variances), out=scale, where=variances > 0)
+        self.sides = []
+        for side in (other_means, means):
+            # a row a place (folds x conditions), so that gathering reads whole rows; the last,
+            # zeros, is no neighbor
+            scaled = side.reshape(width, n_places) * scale
+            table = np.zeros((n_places + 1, width))
+            table[:-1][present] = scaled.T[present]
+            self.sides.append(table)
+
+    def rdms(self, index: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Compute the RDM of each center.
+
+        Parameters
+        ----------
+        index : ndarray of int, shape (n_centers, n_neighbors)
+            Places around each center; -1 for none.
+        sizes : ndarray of int, shape (n_centers,)
+            Numbers of neighbors.
+
+        Returns
+        -------
+        ndarray, shape (n_centers, n_pairs)
+            Equal to `crossnobis_rdm` of the neighbors; NaN without any.
+        """
+        if not self.is_one_product:
+            return self._center_by_center(index)
+        n_centers = len(index)
+        n = len(self.runs.names)
+        # (centers, neighbors x folds, n)
+        left, right = (side[index].reshape(n_centers, -1, n) for side in self.sides)
+        products = left.transpose(0, 2, 1) @ right
+        squares = np.einsum("cii->ci", products)
+        first, second = np.triu_indices(n, 1)
+        distances = (
+            squares[:, first]
+            + squares[:, second]
+            - products[:, first, second]
+            - products[:, second, first]
+        )
+        size = sizes[:, np.newaxis]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = distances / size / len(self.runs.folds)
+        return np.where(size > 0, means, np.nan)
+
+    def _center_by_center(self, index: np.ndarray) -> np.ndarray:
+        """Compute RDMs whose noise is estimated anew around each center, or with missing folds."""
+        runs = self.runs
+        n = len(runs.names)
+        rdms = np.full((len(index), n * (n - 1) // 2), np.nan)
+        for rdm, row in zip(rdms, index):
+            places = row[row >= 0]
+            if not places.size:
+                continue
+            noise = no_noise(len(places))
+            if runs.noise != "none":
+                residuals = runs.residuals[:, places]
+                noise = estimate_noise(residuals, method=runs.noise, dof=runs.dof)
+            rdm[:] = crossnobis_of_sums(runs.sums[:, :, places], runs.counts, noise)
+        return rdms
+
+
+# ---------------------------------------------------------------------------------------- questions
+
 
 Responses = np.ndarray | RunResponses
 """Mean responses (n_conditions, n_places), or those of runs."""
@@ -63,8 +341,11 @@ class Question:
             raise InputError(f"map '{self.name}' needs either a model or other responses.")
         if again := duplicates(self.ids):
             raise InputError(f"map '{self.name}': repeated condition(s) {name_ids(again)}.")
-        for side in (self.responses, self.others):
-            if side is not None and (len(side.shape) != 2 or side.shape[0] != len(self.ids)):
+        sides = [self.responses]
+        if self.others is not None:
+            sides.append(self.others)
+        for side in sides:
+            if len(side.shape) != 2 or side.shape[0] != len(self.ids):
                 raise InputError(
                     f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} "
                     f"conditions ({name_ids(self.ids)}); give one row each."
@@ -77,11 +358,15 @@ class Question:
         if np.shape(model) != first.shape:
             raise InputError(
                 f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} "
-                f"conditions have {first.size} pairs."
+                f"conditions have {first.size} pairs: give one number each."
             )
-        if (bad := np.flatnonzero(~np.isfinite(model))).size:
+        bad = np.flatnonzero(~np.isfinite(model))
+        if bad.size:
             pairs = name_pairs(first[bad], second[bad], self.ids)
-            raise InputError(f"map '{self.name}': the model is NaN or infinite between {pairs}.")
+            raise InputError(
+                f"map '{self.name}': the model is NaN or infinite between {pairs}; give numbers, or "
+                "leave those conditions out."
+            )
         if np.ptp(model) == 0:
             raise InputError(
                 f"map '{self.name}': all dissimilarities of the model are equal, so nothing "
@@ -106,9 +391,10 @@ def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np
     ndarray, shape (n_observations, n_places)
         NaN where there is no voxel.
     """
-    spread = np.full((len(patterns), n_places), np.nan)
-    spread[:, places] = patterns.values
-    return spread
+    shape = (len(patterns), n_places)
+    responses = np.full(shape, np.nan)
+    responses[:, places] = patterns.values
+    return responses
 
 
 @checked
@@ -149,8 +435,11 @@ def model_questions(
     _check_rows(conditions, responses)
     ids = [str(name) for name in models.pattern_descriptors["condition"]]
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
-    held = _rows(responses, rows)
-    names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
+    in_order = _rows(responses, rows)
+    names = []
+    for number in range(models.n_rdm):
+        name = place_name(models, number)
+        names.append(name.replace(" ", "_"))
     if again := duplicates(names):
         raise InputError(
             f"more than one model RDM is called {name_ids(again)}; give each a name of its own."
@@ -160,16 +449,17 @@ def model_questions(
         raise InputError(
             f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out."
         )
-    return [
-        Question(
+    questions = []
+    for name, model in zip(names, models.dissimilarities):
+        question = Question(
             name=name,
             about=f"RDM of the place with model RDM {name}",
             ids=tuple(ids),
-            responses=held,
+            responses=in_order,
             model=model,
         )
-        for name, model in zip(names, models.dissimilarities)
-    ]
+        questions.append(question)
+    return questions
 
 
 @checked_with(tables={"table": STIMULI})
@@ -212,19 +502,20 @@ def kind_question(
     ('RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5')
     """
     _check_rows(conditions, responses)
-    ids_by_photograph: list[dict[str, str]] = []
+    images_of: list[dict[str, str]] = []
     known = [str(name) for name in table["kind"]]
     for kind in pair:
         if kind not in known:
             raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
         part = table[table["kind"] == kind]
-        references = [str(name) for name in part["reference_id"]]
+        references = part["reference_id"].astype(str).tolist()
         if again := duplicates(references):
             raise InputError(
                 f"two images of kind {kind} come from {name_ids(again)}; give one of each."
             )
-        ids_by_photograph.append(dict(zip(references, map(str, part["id"]), strict=True)))
-    first, second = ids_by_photograph
+        images = part["id"].astype(str).tolist()
+        images_of.append(dict(zip(references, images, strict=True)))
+    first, second = images_of
     references = list(first)
     match_ids(second, references, f"images of kind {pair[1]}", f"images of kind {pair[0]}")
     position = {str(name): i for i, name in enumerate(conditions)}
@@ -253,7 +544,9 @@ def _check_rows(conditions: Sequence[str], responses: Responses) -> None:
 
 
 def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
-    return responses.take(rows) if isinstance(responses, RunResponses) else responses[rows]
+    if isinstance(responses, RunResponses):
+        return responses.take(rows)
+    return responses[rows]
 
 
 @checked
@@ -315,17 +608,17 @@ def reliability_question(
     for name in names:
         if name not in patterns.conditions:
             raise unknown_name("condition", name, patterns.conditions)
-    held = patterns.observations["condition"].to_numpy()
-    odd = patterns.observations["presentation"].to_numpy() % 2 == 1
+    shown = patterns.observations["condition"].to_numpy()
+    is_odd = patterns.observations["presentation"].to_numpy() % 2 == 1
     means = np.full((2, len(names), responses.shape[1]), np.nan)
     lacking = []
-    for mean_of_half, half in zip(means, (odd, ~odd)):
-        for mean, name in zip(mean_of_half, names):
-            rows = np.flatnonzero((held == name) & half)
-            if rows.size:
-                mean[:] = responses[rows].mean(axis=0)
-            else:
+    for means_of_half, half in zip(means, (is_odd, ~is_odd)):
+        for mean, name in zip(means_of_half, names):
+            rows = np.flatnonzero((shown == name) & half)
+            if not rows.size:
                 lacking.append(name)
+                continue
+            mean[:] = responses[rows].mean(axis=0)
     if lacking:
         raise InputError(
             "conditions without both an odd and an even presentation: "
