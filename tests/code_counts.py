@@ -75,7 +75,7 @@ def functions(tree: ast.Module) -> Iterator[Function]:
 
 
 def called_once(trees: dict[str, ast.Module]) -> int:
-    """Count private functions and methods whose name is used in one place of all code.
+    """Count private functions and methods that are called from one place and named nowhere else.
 
     Parameters
     ----------
@@ -85,23 +85,33 @@ def called_once(trees: dict[str, ast.Module]) -> int:
     Returns
     -------
     int
-        Names of two leading underscores are left out.
+        Entries of tables and callbacks are not counted: they are named, but not called, there.
     """
-    uses: Counter[tuple[str, str]] = Counter()
+    named: Counter[tuple[str, str]] = Counter()
+    called: Counter[tuple[str, str]] = Counter()
     imported: Counter[str] = Counter()
     private = []
     for file, tree in trees.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                uses[file, node.id] += 1
-            elif isinstance(node, ast.Attribute):
-                uses[file, node.attr] += 1
+            if isinstance(node, ast.Call):
+                called[file, _name_of(node.func)] += 1
             elif isinstance(node, ast.ImportFrom):
                 imported.update(alias.name for alias in node.names)
-        for node in functions(tree):
-            if node.name.startswith("_") and not node.name.startswith("__"):
-                private.append((file, node.name))
-    return sum(uses[file, name] + imported[name] == 1 for file, name in private)
+            if isinstance(node, (ast.Name, ast.Attribute)):
+                named[file, _name_of(node)] += 1
+        for function in functions(tree):
+            if function.name.startswith("_") and not function.name.startswith("__"):
+                private.append((file, function.name))
+    n_once = 0
+    for file, name in private:
+        n_once += named[file, name] + imported[name] == 1 == called[file, name]
+    return n_once
+
+
+def _name_of(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def deepest(trees: dict[str, ast.Module]) -> int:
