@@ -362,8 +362,12 @@ def _read_annotation(path: str | os.PathLike[str]) -> np.ndarray:
 
 def _named_regions(keys: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
     """Name the region of each vertex; empty where there is none."""
-    named = {key: name for key, name in names.items() if name.lower() not in _NO_LABEL}
-    regions = [named.get(int(key), "") for key in keys]
+    regions = []
+    for key in keys:
+        name = names.get(int(key), "")
+        if name.lower() in _NO_LABEL:
+            name = ""
+        regions.append(name)
     return np.array(regions, dtype=object)
 
 
