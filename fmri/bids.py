@@ -473,7 +473,8 @@ def repetition_time(
     if stated is not None and header is not None and _differ(stated, header):
         raise InputError(
             f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} "
-            f"says {stated:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
+            f"says {stated:g} s. Give the right one as t_r (--tr), or correct the file that is "
+            "wrong."
         )
     chosen = header if stated is None else stated
     if chosen is None:
@@ -656,8 +657,8 @@ def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = N
             if times.given:
                 taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
             warnings.warn(
-                f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not "
-                f"corrected; {taken}. Correct slice times first (fMRIPrep does), or give "
+                f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and "
+                f"not corrected; {taken}. Correct slice times first (fMRIPrep does), or give "
                 "slice_time_ref (--slice-time-ref) for the slices of your regions.",
                 stacklevel=2,
             )
