@@ -95,9 +95,9 @@ class Patterns:
             )
         broken = ~np.isfinite(values).all(axis=0)
         if broken.any():
-            named = [
-                f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()
-            ]
+            named = []
+            for voxel in voxels[broken].itertuples():
+                named.append(f"{voxel.roi} ({voxel.i}, {voxel.j}, {voxel.k})")
             raise InputError(
                 f"patterns hold NaN or infinite values in voxel(s) {name_ids(named)}; drop these "
                 'voxels before making patterns (estimate_betas: unusable="drop").'
@@ -226,7 +226,8 @@ class Patterns:
         if roi is not None:
             wanted = [roi] if isinstance(roi, str) else list(roi)
             _check_known("ROI", wanted, self.rois)
-            columns &= self.voxels["roi"].isin(wanted).to_numpy()
+            in_regions = self.voxels["roi"].isin(wanted)
+            columns &= in_regions.to_numpy()
         if voxels is not None:
             mask = np.asarray(voxels)
             if mask.dtype != bool or mask.shape != columns.shape:
@@ -239,7 +240,8 @@ class Patterns:
         if conditions is not None:
             chosen = [conditions] if isinstance(conditions, str) else list(conditions)
             _check_known("condition", chosen, self.conditions)
-            rows &= self.observations["condition"].isin(chosen).to_numpy()
+            is_chosen = self.observations["condition"].isin(chosen)
+            rows &= is_chosen.to_numpy()
         return replace(
             self,
             values=self.values[np.ix_(rows, columns)],
@@ -274,7 +276,8 @@ class Patterns:
         codes = self.observations["condition"].map(numbers).to_numpy(dtype=int)
         rows = np.ones(len(self), dtype=bool)
         if presentations is not None:
-            rows &= self.observations["presentation"].isin(list(presentations)).to_numpy()
+            is_wanted = self.observations["presentation"].isin(list(presentations))
+            rows &= is_wanted.to_numpy()
         counts = np.bincount(codes[rows], minlength=len(names))
         if np.any(counts == 0):
             absent = np.array(names, dtype=object)[counts == 0]

@@ -356,7 +356,8 @@ def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
     low, high = np.log(STRENGTHS)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        halves = np.exp(middle) * signal + np.sqrt(2) * draws
+        strength = np.exp(middle)
+        halves = strength * signal + np.sqrt(2) * draws
         agreement = _agreements(halves).mean()
         if agreement < target:
             low = middle
@@ -375,7 +376,8 @@ def _agreements(measurements: np.ndarray) -> np.ndarray:
         ranks = rankdata(responses, axis=1)
         rows = _standard_rows(ranks)
         pairs = np.triu_indices(len(rows), 1)
-        distances = 1 - (rows @ rows.T)[pairs]
+        similarities = rows @ rows.T
+        distances = 1 - similarities[pairs]
         # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
         # sums.
         rdms.append(np.round(distances, 12))

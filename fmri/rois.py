@@ -152,14 +152,15 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
 
     In NIfTI, x < 0 mm is left.
     """
-    sides = named_hemisphere(name), named_hemisphere(path.name.split(".nii")[0])
-    if all(sides) and sides[0] != sides[1]:
+    by_name = named_hemisphere(name)
+    by_file = named_hemisphere(path.name.split(".nii")[0])
+    if by_name and by_file and by_name != by_file:
         warnings.warn(
             f"ROI '{name}' and its file {path.name} name different hemispheres; check which mask "
             "belongs to it.",
             stacklevel=2,
         )
-    side = sides[0] or sides[1]
+    side = by_name or by_file
     image = open_nifti(path)
     codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
     if not side or max(codes) <= 0:
@@ -268,14 +269,15 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
     if np.isinf(values).any():
         raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
     top = np.max(values)
-    mask = np.abs(values - top) <= SAME_VALUE * top
-    outside = np.abs(values) <= SAME_VALUE * top
+    most = SAME_VALUE * top
+    mask = np.abs(values - top) <= most
+    outside = np.abs(values) <= most
     is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
     if top != 0 and not is_binary:
+        held = name_ids(np.unique(values))
         raise InputError(
-            f"ROI '{name}': {path.name} is not a binary mask; it holds "
-            f"{name_ids(np.unique(values))}. Save one mask a region with 0 and 1 (threshold a "
-            "probability map, split a label image)."
+            f"ROI '{name}': {path.name} is not a binary mask; it holds {held}. Save one mask a "
+            "region with 0 and 1 (threshold a probability map, split a label image)."
         )
     mask &= values > 0
     _check_filled({name: mask})

@@ -788,8 +788,8 @@ def _check_sessions(
     if sessions is None:
         if session_sd:
             raise InputError(
-                f"session_sd is {session_sd} but no sessions were given; give sessions (condition -> "
-                "label), or leave session_sd at 0."
+                f"session_sd is {session_sd} but no sessions were given; give sessions (condition "
+                "-> label), or leave session_sd at 0."
             )
         return dict.fromkeys(map(str, conditions), "")
     given = {str(condition): str(label) for condition, label in sessions.items()}

@@ -108,7 +108,8 @@ def _stimulus(cell: object, column: str) -> tuple[str, str]:
     else:
         value = str(cell).strip()
     path = PurePosixPath(value.replace("\\", "/"))
-    is_file = column == "stim_file" or path.suffix.lower() in PICTURES
+    is_picture = path.suffix.lower() in PICTURES
+    is_file = is_picture or column == "stim_file"
     if column == "trial_type" or value == NO_TRIAL_TYPE or not is_file:
         return value, value
     return value, path.stem

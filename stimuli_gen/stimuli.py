@@ -336,9 +336,13 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
             f"stimulus sets have different image sizes: {sizes}; make them for one network."
         )
     images = join_images([part.images for part in sets])
-    table = pd.concat([part.table for part in sets], ignore_index=True)
+    tables = [part.table for part in sets]
     provenances = [dict(part.provenance) for part in sets]
-    return StimulusSet(images=images, table=table, provenance={"parts": provenances})
+    return StimulusSet(
+        images=images,
+        table=pd.concat(tables, ignore_index=True),
+        provenance={"parts": provenances},
+    )
 
 
 @checked_with(
@@ -676,12 +680,14 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
     ...     read_stimuli(write_stimuli(photographs, folder)).digest == photographs.digest
     True
     """
-    file = Path(path) / "stimuli.h5" if Path(path).is_dir() else Path(path)
+    file = Path(path)
+    if file.is_dir():
+        file = file / "stimuli.h5"
     table = read_hdf5_table(file, "table")
     provenance = read_hdf5_attributes(file).get("provenance", {})
     with open_hdf5(file) as opened:
         if "images" not in opened:
-            raise InputError(f"{file} holds no images; is it a stimuli.h5?")
+            raise InputError(f"{file} holds no images; give a stimuli.h5 of write_stimuli.")
         shape = opened["images"].shape
     if len(shape) != 4 or shape[0] != len(table):
         raise InputError(
