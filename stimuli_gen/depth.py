@@ -292,7 +292,7 @@ class _Outputs:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        def _note(_: nn.Module, __: Any, output: Any, *, path: str) -> None:
+        def note(_: nn.Module, __: Any, output: Any, *, path: str) -> None:
             self.calls.append(path)
             if isinstance(output, Tensor):
                 self.nodes[path] = output.grad_fn
@@ -301,7 +301,7 @@ class _Outputs:
         with ExitStack() as hooks:
             for path in self._paths:
                 module = self._network.get_submodule(path)
-                hook = module.register_forward_hook(partial(_note, path=path))
+                hook = module.register_forward_hook(partial(note, path=path))
                 hooks.callback(hook.remove)
             yield
 

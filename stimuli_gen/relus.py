@@ -125,7 +125,7 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     endings: dict[str, Ending] = {}
     undecided: list[str] = []
 
-    def _judge(stage: str, watch: _Following, output: Tensor) -> None:
+    def judge(stage: str, watch: _Following, output: Tensor) -> None:
         ending = watch.ending(output)
         if ending is not None:
             endings[stage] = ending
@@ -141,7 +141,7 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     size = model.preprocessing.size
     image = torch.full((1, 3, *size), 0.5, device=model.device)
     paths = {stage: path for stage, path in model.stages.items() if path != SOFTMAX}
-    watched = _watched(model.network, paths, lambda _: _Following(), _judge)
+    watched = _watched(model.network, paths, lambda _: _Following(), judge)
     with for_one_image(size, model.device), gradients_on(), watched:
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
@@ -169,17 +169,17 @@ def relu_inputs(
     """
     inputs: dict[str, Tensor] = {}
 
-    def _keep(stage: str, watch: _Following, output: Tensor) -> None:
+    def keep(stage: str, watch: _Following, output: Tensor) -> None:
         before = watch.before(output)
         if before is not None:
             inputs[stage] = before
 
     wanted = {stage: paths[stage] for stage in endings}
 
-    def _follow(stage: str) -> _Following:
+    def follow(stage: str) -> _Following:
         return _Following(endings[stage])
 
-    with _watched(network, wanted, _follow, _keep):
+    with _watched(network, wanted, follow, keep):
         yield inputs
 
 
@@ -193,12 +193,12 @@ def _watched(
     """Watch the operations of some modules, each from its call to its output."""
     at_work: list[TorchFunctionMode] = []
 
-    def _begin(_: nn.Module, __: Any, *, stage: str) -> None:
+    def begin(_: nn.Module, __: Any, *, stage: str) -> None:
         mode = watch(stage)
         mode.__enter__()
         at_work.append(mode)
 
-    def _end(_: nn.Module, __: Any, output: Tensor, *, stage: str) -> None:
+    def end(_: nn.Module, __: Any, output: Tensor, *, stage: str) -> None:
         mode = at_work.pop()
         mode.__exit__(None, None, None)
         done(stage, mode, output)
@@ -206,8 +206,8 @@ def _watched(
     with ExitStack() as hooks:
         for stage, path in paths.items():
             module = network.get_submodule(path)
-            before = module.register_forward_pre_hook(partial(_begin, stage=stage))
-            after = module.register_forward_hook(partial(_end, stage=stage))
+            before = module.register_forward_pre_hook(partial(begin, stage=stage))
+            after = module.register_forward_hook(partial(end, stage=stage))
             hooks.callback(before.remove)
             hooks.callback(after.remove)
         try:
