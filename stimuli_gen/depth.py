@@ -382,8 +382,7 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
                 f"{type(module).__name__} gives a {type(logits).__name__}, not logits; give the "
                 "StagedModel of it."
             )
-        order, users = _between(logits.grad_fn, image)
-    cut_nodes = _cuts(order)
+        cut_nodes, users = _between(logits.grad_fn, image)
     once = {path for path, count in Counter(outputs.calls).items() if count == 1}
     cuts = {path for path in once if outputs.nodes.get(path) in cut_nodes}
     functional = {path for path in cuts if _activation_follows(outputs.nodes[path], users)}
@@ -409,13 +408,13 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any]]]:
-    """List the nodes of the graph of gradients between logits and image, and their users.
+def _between(root: Any, image: Tensor) -> tuple[set[Any], Mapping[Any, list[Any]]]:
+    """Walk the graph of gradients between logits and image.
 
     Returns
     -------
-    order : list
-        Nodes from the logits to the image, each before those that its gradient goes to.
+    cuts : set
+        Nodes that every path passes: no edge leads past them.
     users : mapping
         Node → nodes whose gradient goes to it.
     """
@@ -438,11 +437,6 @@ def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any
     for node in order:
         for other in dict.fromkeys(after[node]):
             users[other].append(node)
-    return order, users
-
-
-def _cuts(order: list[Any]) -> set[Any]:
-    """Find the nodes that every path passes: no edge leads past them."""
     position = {node: number for number, node in enumerate(order)}
     farthest = 0
     cuts = set()
@@ -451,7 +445,7 @@ def _cuts(order: list[Any]) -> set[Any]:
             cuts.add(node)
         for other, _ in node.next_functions:
             farthest = max(farthest, position.get(other, 0))
-    return cuts
+    return cuts, users
 
 
 def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
@@ -551,18 +545,15 @@ def _candidates(
         is_able = path in seen.cuts or name in NO_CUTS
         if not is_able or name.startswith(_NO_BLOCKS) or seen.is_gate(path):
             continue
-        if path in solid or type(module) in kinds or _is_member(seen, path):
+        is_listed = isinstance(seen.modules[_parent(path)], _CONTAINERS)
+        is_member = is_listed and not isinstance(module, _CONTAINERS)
+        if (
+            path in solid
+            or type(module) in kinds
+            or (is_member and len(list(seen.inside(path))) > 1)
+        ):
             candidates[path] = module
     return candidates
-
-
-def _is_member(seen: _Pass, path: str) -> bool:
-    """Tell whether a module has several layers with weights and belongs to a list of modules."""
-    module = seen.modules[path]
-    parent = seen.modules[_parent(path)]
-    if isinstance(module, _CONTAINERS) or not isinstance(parent, _CONTAINERS):
-        return False
-    return len(list(seen.inside(path))) > 1
 
 
 def _is_group(

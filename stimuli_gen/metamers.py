@@ -677,7 +677,8 @@ def confirm_metamers(
         )
     if [_identity(null) for null in nulls] != settings.get("nulls", []):
         raise InputError(
-            "the metamers were judged with other null distributions; confirm them with the same."
+            f"the metamers were judged with other null distributions than these {len(nulls)}; give "
+            "the same."
         )
     matches: list[Match] = []
     for network in networks:

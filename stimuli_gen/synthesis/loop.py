@@ -135,7 +135,8 @@ class StepOptions:
         has_length = callable(self.step_size) or self.step_size > 0
         if not has_length or self.max_steps < 1:
             raise InputError(
-                f"step_size ({self.step_size}) and max_steps ({self.max_steps}) must be positive."
+                f"step_size ({self.step_size}) and max_steps ({self.max_steps}) must be positive; "
+                "give larger ones."
             )
         if not 0 < self.finish <= 1:
             raise InputError(
@@ -147,7 +148,7 @@ class StepOptions:
             raise InputError(
                 "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
                 f"parametrization 'pixels' and the solver 'joint', not '{self.step_rule}', "
-                f"'{self.parametrization}' and '{self.solver}'."
+                f"'{self.parametrization}' and '{self.solver}'; give those, or another optimizer."
             )
 
     def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:

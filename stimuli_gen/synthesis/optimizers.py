@@ -123,28 +123,8 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
             "last_gradient": torch.zeros_like(gradient),
             "pairs": torch.zeros(n, dtype=torch.long, device=gradient.device),
         }
-    _remember_pair(here, gradient, state)
-    towards = _two_loops(gradient, state)
-    norm = towards.norm(dim=1)
-    slope = (towards * gradient).sum(dim=1)
-    downhill = (slope > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
-    towards = torch.where(downhill[:, None], towards, gradient)
-    norm = torch.where(downhill, norm, gradient.norm(dim=1))
-    norm = norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device)
-    scale = limit.flatten() / norm
-    # without curvature there is no scale: a full step; with it, the step it says, but none longer
-    # than the limit
-    scale = torch.where(downhill, scale.clamp_max(1), scale)
-    change = scale[:, None] * towards
-    return change.view_as(here.images)
-
-
-def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
-    """Keep the change of image and gradient by the last step, where curvature is upward.
-
-    The change is taken after projection.
-    """
+    # keep the change of image, after projection, and of gradient by the last step where curvature
+    # is upward
     images = here.images.flatten(1)
     move = images - state["last_image"]
     change = gradient - state["last_gradient"]
@@ -162,6 +142,20 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
     state["pairs"] = state["pairs"] + kept
     state["last_image"] = last_image
     state["last_gradient"] = last_gradient
+    towards = _two_loops(gradient, state)
+    norm = towards.norm(dim=1)
+    slope = (towards * gradient).sum(dim=1)
+    downhill = (slope > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
+    towards = torch.where(downhill[:, None], towards, gradient)
+    norm = torch.where(downhill, norm, gradient.norm(dim=1))
+    norm = norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device)
+    scale = limit.flatten() / norm
+    # without curvature there is no scale: a full step; with it, the step it says, but none longer
+    # than the limit
+    scale = torch.where(downhill, scale.clamp_max(1), scale)
+    step = scale[:, None] * towards
+    return step.view_as(here.images)
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:
