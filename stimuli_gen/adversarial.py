@@ -187,7 +187,7 @@ def adversarial_noise(
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
-    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         random = generator(seed, "noise", f"{reference_id}_AN")
         noise = random.standard_normal((3, *model.preprocessing.size))
         image = np.clip(mean + noise_sd * noise, 0, 1)
@@ -198,7 +198,7 @@ def adversarial_noise(
         references,
         targets,
         settings,
-        start,
+        _start,
         run_on_device_of(model, run),
     )
 
@@ -299,7 +299,7 @@ def adversarial_interference(
     refuse_own_class(model, references, targets)
     photograph_of = images_by_id(references)
 
-    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         photograph = photograph_of(reference_id)
         return photograph, photograph
 
@@ -308,7 +308,7 @@ def adversarial_interference(
         references,
         targets,
         settings,
-        start,
+        _start,
         run_on_device_of(model, run),
         limits,
     )
@@ -374,7 +374,7 @@ def class_objective(model: StagedModel, objective: str, pull: float) -> Objectiv
     """
     gain = OBJECTIVES[objective]
 
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         target = context["target"]
         logits = model.logits(images)
         change = images - context["anchor"]
@@ -382,7 +382,7 @@ def class_objective(model: StagedModel, objective: str, pull: float) -> Objectiv
         loss = pull * distance - gain(logits, target)
         return loss, OBJECTIVES["probability"](logits, target)
 
-    return evaluate
+    return _evaluate
 
 
 def _make(

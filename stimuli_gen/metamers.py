@@ -201,8 +201,7 @@ def model_metamers(
         keys=keys,
         run=run,
     )
-    prior = image_prior(recipe, penalties)
-    stimuli = _collect(matches, references, settings, made, stage, prior)
+    stimuli = _collect(matches, references, settings, made, stage, image_prior(recipe, penalties))
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     judgment = judge(stimuli, references)
     if recipe.file_rounds and any(judgment.only_in_float):

@@ -315,7 +315,7 @@ class StagedModel:
             return {}
         recorded: dict[str, Tensor] = {}
 
-        def record(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
+        def _record(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
             if stage == order[-1]:
                 recorded[stage] = output
                 raise _Reached
@@ -325,7 +325,7 @@ class StagedModel:
             for stage in order:
                 if self.stages[stage] != SOFTMAX:
                     module = self.network.get_submodule(self.stages[stage])
-                    hook = partial(record, stage=stage)
+                    hook = partial(_record, stage=stage)
                     hooks.callback(module.register_forward_hook(hook).remove)
             logits = self.logits(images)
             for stage in order:

@@ -125,7 +125,7 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     endings: dict[str, Ending] = {}
     undecided: list[str] = []
 
-    def judge(stage: str, watch: _Following, output: Tensor) -> None:
+    def _judge(stage: str, watch: _Following, output: Tensor) -> None:
         ending = watch.ending(output)
         if ending is not None:
             endings[stage] = ending
@@ -141,7 +141,7 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     size = model.preprocessing.size
     image = torch.full((1, 3, *size), 0.5, device=model.device)
     paths = {stage: path for stage, path in model.stages.items() if path != SOFTMAX}
-    watched = _watched(model.network, paths, lambda _: _Following(), judge)
+    watched = _watched(model.network, paths, lambda _: _Following(), _judge)
     with for_one_image(size, model.device), gradients_on(), watched:
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
@@ -169,17 +169,17 @@ def relu_inputs(
     """
     inputs: dict[str, Tensor] = {}
 
-    def keep(stage: str, watch: _Following, output: Tensor) -> None:
+    def _keep(stage: str, watch: _Following, output: Tensor) -> None:
         before = watch.before(output)
         if before is not None:
             inputs[stage] = before
 
     wanted = {stage: paths[stage] for stage in endings}
 
-    def follow(stage: str) -> _Following:
+    def _follow(stage: str) -> _Following:
         return _Following(endings[stage])
 
-    with _watched(network, wanted, follow, keep):
+    with _watched(network, wanted, _follow, _keep):
         yield inputs
 
 

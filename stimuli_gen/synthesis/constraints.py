@@ -466,11 +466,11 @@ def within_mask(objective: Objective) -> Objective:
         An objective.
     """
 
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         masked = torch.where(context["mask"] > 0, images, context["anchor"])
         return objective(masked, context)
 
-    return evaluate
+    return _evaluate
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
@@ -495,7 +495,7 @@ def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str
     """
     project = BALLS[ball]
 
-    def confine(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+    def _confine(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         return project(images, context["anchor"], radius or 0.0)
 
-    return confine
+    return _confine
