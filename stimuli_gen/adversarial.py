@@ -374,7 +374,7 @@ def class_objective(model: StagedModel, objective: str, pull: float) -> Objectiv
     """
     gain = OBJECTIVES[objective]
 
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         target = context["target"]
         logits = model.logits(images)
         change = images - context["anchor"]
@@ -382,7 +382,7 @@ def class_objective(model: StagedModel, objective: str, pull: float) -> Objectiv
         loss = pull * distance - gain(logits, target)
         return loss, OBJECTIVES["probability"](logits, target)
 
-    return evaluate
+    return _evaluate
 
 
 def _make(
@@ -401,7 +401,7 @@ def _make(
     if draft is not None:
         settings = {**settings, "mode": run.mode, "draft": draft.digest}
 
-    def _prepare(reference_id: str) -> Start:
+    def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
         context = {"target": np.array(targets[reference_id]), "anchor": anchor}
         if masks:
@@ -419,7 +419,7 @@ def _make(
     made = descend(
         objective,
         references.ids,
-        _prepare,
+        prepare,
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
         steps=StepOptions(
             step_size=settings["step_size"],

@@ -310,11 +310,11 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
     runs: Counter[str] = Counter()
     pairs: list[_Pair] = []
 
-    def _after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
+    def after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
         runs[path] += 1
         outputs[id(output)] = (path, given[0].detach().clone(), output, output._version)
 
-    def _before_norm(module: nn.BatchNorm2d, given: Any, *, path: str) -> None:
+    def before_norm(module: nn.BatchNorm2d, given: Any, *, path: str) -> None:
         runs[path] += 1
         known = outputs.get(id(given[0]))
         if known is None:
@@ -328,10 +328,10 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
     with ExitStack() as hooks:
         for path, module in modules.items():
             if isinstance(module, nn.Conv2d):
-                after = partial(_after_convolution, path=path)
+                after = partial(after_convolution, path=path)
                 hooks.callback(module.register_forward_hook(after).remove)
             elif _is_norm(module):
-                before = partial(_before_norm, path=path)
+                before = partial(before_norm, path=path)
                 hooks.callback(module.register_forward_pre_hook(before).remove)
         logits = model.logits(image.clone().requires_grad_(True))
     users: Counter[Any] = Counter()
@@ -353,17 +353,17 @@ def _fold(
     if mean is None or variance is None:
         return None
 
-    def _exact(parameter: Tensor | None) -> Any:
+    def exact_of(parameter: Tensor | None) -> Any:
         return None if parameter is None else parameter.detach().cpu().double()
 
     folded = fuse_conv_bn_weights(
-        _exact(convolution.weight),
-        _exact(convolution.bias),
-        _exact(mean),
-        _exact(variance),
+        exact_of(convolution.weight),
+        exact_of(convolution.bias),
+        exact_of(mean),
+        exact_of(variance),
         norm.eps,
-        _exact(norm.weight),
-        _exact(norm.bias),
+        exact_of(norm.weight),
+        exact_of(norm.bias),
     )
     weight, bias = (parameter.detach().to(convolution.weight) for parameter in folded)
     weight = weight.contiguous(memory_format=torch.channels_last)

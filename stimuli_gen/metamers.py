@@ -201,8 +201,7 @@ def model_metamers(
         keys=keys,
         run=run,
     )
-    prior = image_prior(recipe, penalties)
-    stimuli = _collect(matches, references, settings, made, stage, prior)
+    stimuli = _collect(matches, references, settings, made, stage, image_prior(recipe, penalties))
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     judgment = judge(stimuli, references)
     if recipe.file_rounds and any(judgment.only_in_float):
@@ -677,7 +676,8 @@ def confirm_metamers(
         )
     if [_identity(null) for null in nulls] != settings.get("nulls", []):
         raise InputError(
-            "the metamers were judged with other null distributions; confirm them with the same."
+            f"the metamers were judged with other null distributions than these {len(nulls)}; give "
+            "the same."
         )
     matches: list[Match] = []
     for network in networks:

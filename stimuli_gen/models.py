@@ -746,16 +746,16 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
 def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
     step = 1e-8  # so small that hardly a ReLU switches on the way
 
-    def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
+    def gradient_of(images: Tensor, create_graph: bool = False) -> Tensor:
         energy = model.logits(images).square().sum()
         (gradient,) = torch.autograd.grad(energy, images, create_graph=create_graph)
         return gradient
 
-    ahead = _gradient((image + step * direction).requires_grad_(True))
-    behind = _gradient((image - step * direction).requires_grad_(True))
+    ahead = gradient_of((image + step * direction).requires_grad_(True))
+    behind = gradient_of((image - step * direction).requires_grad_(True))
     expected = (ahead - behind) / (2 * step)
     tracked = image.clone().requires_grad_(True)
-    gradient = _gradient(tracked, create_graph=True)
+    gradient = gradient_of(tracked, create_graph=True)
     slope = (gradient * direction).sum()
     (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
     if product is None:

@@ -212,7 +212,7 @@ class Recipe:
             if given != value:
                 wrong.append(f"{name}={value!r}, not {given!r}")
         if wrong:
-            raise InputError(f"optimizer='lbfgs' needs {', '.join(wrong)}.")
+            raise InputError(f"optimizer='lbfgs' needs {', '.join(wrong)}; give these.")
 
     def total_steps(self, n_models: int) -> int:
         """Count the gradient steps of an image.
@@ -443,7 +443,9 @@ def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
     try:
         return replace(PRESETS[preset], **overrides)
     except TypeError as error:
-        raise InputError(f"a setting of the metamers is of the wrong type: {error}.") from error
+        raise InputError(
+            f"a setting of the metamers is of the wrong type: {error}; give a number."
+        ) from error
 
 
 def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:

@@ -193,12 +193,12 @@ def _watched(
     """Watch the operations of some modules, each from its call to its output."""
     at_work: list[TorchFunctionMode] = []
 
-    def _begin(_: nn.Module, __: Any, *, stage: str) -> None:
+    def begin(_: nn.Module, __: Any, *, stage: str) -> None:
         mode = watch(stage)
         mode.__enter__()
         at_work.append(mode)
 
-    def _end(_: nn.Module, __: Any, output: Tensor, *, stage: str) -> None:
+    def end(_: nn.Module, __: Any, output: Tensor, *, stage: str) -> None:
         mode = at_work.pop()
         mode.__exit__(None, None, None)
         done(stage, mode, output)
@@ -206,8 +206,8 @@ def _watched(
     with ExitStack() as hooks:
         for stage, path in paths.items():
             module = network.get_submodule(path)
-            before = module.register_forward_pre_hook(partial(_begin, stage=stage))
-            after = module.register_forward_hook(partial(_end, stage=stage))
+            before = module.register_forward_pre_hook(partial(begin, stage=stage))
+            after = module.register_forward_hook(partial(end, stage=stage))
             hooks.callback(before.remove)
             hooks.callback(after.remove)
         try:

@@ -217,10 +217,12 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
     others = [name for name in BALLS if name != "none"]
     if ball == "none":
         if radius is not None:
-            raise InputError(f"a radius ({radius}) needs a ball: {' or '.join(others)}.")
+            raise InputError(f"a radius ({radius}) needs a ball; give {' or '.join(others)}.")
         return
     if radius is None or not 0 < radius < np.inf:
-        raise InputError(f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}.")
+        raise InputError(
+            f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}; give one."
+        )
     if size is None:
         return
     largest = BALLS[ball].largest(3 * size[0] * size[1])
@@ -272,7 +274,8 @@ def read_mask(
         )
     if not np.isin(values, (0, 1)).all() or not values.any():
         raise InputError(
-            f"the mask of '{reference_id}' must hold 0 and 1 only, and at least one 1 (may change)."
+            f"the mask of '{reference_id}' must hold 0 and 1 only, and at least one 1 (may change); "
+            "give such a mask."
         )
     return values.astype(np.float32)[None]
 

@@ -135,7 +135,8 @@ class StepOptions:
         has_length = callable(self.step_size) or self.step_size > 0
         if not has_length or self.max_steps < 1:
             raise InputError(
-                f"step_size ({self.step_size}) and max_steps ({self.max_steps}) must be positive."
+                f"step_size ({self.step_size}) and max_steps ({self.max_steps}) must be positive; "
+                "give larger ones."
             )
         if not 0 < self.finish <= 1:
             raise InputError(
@@ -147,7 +148,7 @@ class StepOptions:
             raise InputError(
                 "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
                 f"parametrization 'pixels' and the solver 'joint', not '{self.step_rule}', "
-                f"'{self.parametrization}' and '{self.solver}'."
+                f"'{self.parametrization}' and '{self.solver}'; give those, or another optimizer."
             )
 
     def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
@@ -430,7 +431,7 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     )
     change = OPTIMIZERS[plan.steps.optimizer](here, chunk.state)
 
-    def _moved(rows: slice) -> Tensor:
+    def move(rows: slice) -> Tensor:
         moved = chunk.images[rows] - chunk.space.push(change[rows])
         if plan.confine is not None:
             context = {name: value[rows] for name, value in chunk.context.items()}
@@ -440,7 +441,7 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken
     # again
     parts = Parts(chunk.size, tuple(change.shape[2:]), change.device)
-    chunk.images = parts(_moved)
+    chunk.images = parts(move)
     chunk.steps = [steps + 1 for steps in chunk.steps]
 
 

@@ -123,28 +123,8 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
             "last_gradient": torch.zeros_like(gradient),
             "pairs": torch.zeros(n, dtype=torch.long, device=gradient.device),
         }
-    _remember_pair(here, gradient, state)
-    towards = _two_loops(gradient, state)
-    norm = towards.norm(dim=1)
-    slope = (towards * gradient).sum(dim=1)
-    downhill = (slope > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
-    towards = torch.where(downhill[:, None], towards, gradient)
-    norm = torch.where(downhill, norm, gradient.norm(dim=1))
-    norm = norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device)
-    scale = limit.flatten() / norm
-    # without curvature there is no scale: a full step; with it, the step it says, but none longer
-    # than the limit
-    scale = torch.where(downhill, scale.clamp_max(1), scale)
-    change = scale[:, None] * towards
-    return change.view_as(here.images)
-
-
-def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
-    """Keep the change of image and gradient by the last step, where curvature is upward.
-
-    The change is taken after projection.
-    """
+    # keep the change of image, after projection, and of gradient by the last step where curvature
+    # is upward
     images = here.images.flatten(1)
     move = images - state["last_image"]
     change = gradient - state["last_gradient"]
@@ -162,6 +142,20 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
     state["pairs"] = state["pairs"] + kept
     state["last_image"] = last_image
     state["last_gradient"] = last_gradient
+    towards = _two_loops(gradient, state)
+    norm = towards.norm(dim=1)
+    slope = (towards * gradient).sum(dim=1)
+    downhill = (slope > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
+    towards = torch.where(downhill[:, None], towards, gradient)
+    norm = torch.where(downhill, norm, gradient.norm(dim=1))
+    norm = norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device)
+    scale = limit.flatten() / norm
+    # without curvature there is no scale: a full step; with it, the step it says, but none longer
+    # than the limit
+    scale = torch.where(downhill, scale.clamp_max(1), scale)
+    step = scale[:, None] * towards
+    return step.view_as(here.images)
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:
@@ -170,7 +164,7 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
     Images with few pairs use those.
     """
 
-    def _dot(one: Tensor, other: Tensor) -> Tensor:
+    def dot(one: Tensor, other: Tensor) -> Tensor:
         return (one * other).sum(dim=1, keepdim=True)
 
     tiny = torch.finfo(gradient.dtype).tiny
@@ -182,9 +176,9 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
         pair = (state["pairs"] - 1 - age) % LBFGS_MEMORY
         move = state["moves"][rows, pair]
         change = state["changes"][rows, pair]
-        product = _dot(move, change)
+        product = dot(move, change)
         inverse = torch.where(there, 1 / product.clamp_min(tiny), 0.0)
-        share = inverse * _dot(move, towards)
+        share = inverse * dot(move, towards)
         towards = towards - share * change
         if age == 0:  # the newest pair gives the scale
             square = change.square().sum(dim=1, keepdim=True).clamp_min(tiny)
@@ -192,7 +186,7 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
         seen.append((share, inverse, move, change))
     towards = scale * towards
     for share, inverse, move, change in reversed(seen):
-        correction = share - inverse * _dot(change, towards)
+        correction = share - inverse * dot(change, towards)
         towards = towards + move * correction
     return towards
 
@@ -251,23 +245,23 @@ def _fourier(shape: torch.Size, device: torch.device) -> Space:
     spread = spread / spread.square().mean().sqrt()
     colors = axes.T * spread  # (rgb, opponent)
 
-    def _hartley(images: Tensor) -> Tensor:
+    def hartley(images: Tensor) -> Tensor:
         # orthonormal and real, and its own inverse
         transformed = torch.fft.fft2(images, norm="ortho")
         return transformed.real - transformed.imag
 
-    def _mix(matrix: Tensor, images: Tensor) -> Tensor:
+    def mix(matrix: Tensor, images: Tensor) -> Tensor:
         return torch.einsum("oc,bchw->bohw", matrix, images)
 
-    def _pull(gradient: Tensor) -> Tensor:
-        mixed = _mix(colors.T, gradient)
-        return gain * _hartley(mixed)
+    def pull(gradient: Tensor) -> Tensor:
+        mixed = mix(colors.T, gradient)
+        return gain * hartley(mixed)
 
-    def _push(change: Tensor) -> Tensor:
-        transformed = _hartley(gain * change)
-        return _mix(colors, transformed)
+    def push(change: Tensor) -> Tensor:
+        transformed = hartley(gain * change)
+        return mix(colors, transformed)
 
-    return Space(pull=_pull, push=_push)
+    return Space(pull=pull, push=push)
 
 
 PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {
