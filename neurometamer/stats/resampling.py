@@ -69,7 +69,7 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     n = counts.shape[1]
     first, second = np.triu_indices(n, 1)
     copies = counts[:, first]
-    copies = copies * counts[:, second]
+    copies *= counts[:, second]
     return copies.astype(np.float64)
 
 

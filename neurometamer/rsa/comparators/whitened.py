@@ -264,7 +264,7 @@ def image_counts(weights: np.ndarray) -> np.ndarray:
     counts[~is_known] = np.nan
     first, second = np.triu_indices(squares.shape[1], 1)
     products = counts[:, first] * counts[:, second]
-    products[~is_known] = weights[~is_known]
+    products = np.where(is_known[:, np.newaxis], products, weights)
     if not np.allclose(products, weights):
         raise InputError(
             f"weights of {len(weights)} resamples are not products of counts of images, which "
@@ -342,9 +342,7 @@ class Whitened:
             solution = np.linalg.solve(system, sums[row].T)
             shares[row] = solution.T
         first, second = np.triu_indices(n, 1)
-        white = values - shares[:, :, first]
-        white = white - shares[:, :, second]
-        return values, white / 2
+        return values, (values - shares[:, :, first] - shares[:, :, second]) / 2
 
     @staticmethod
     def cosine(
