@@ -305,9 +305,7 @@ def _session_columns(rdms: RDMs) -> list[list[str] | None]:
     columns: list[list[str] | None] = []
     for known in session_maps(rdms, names, None):
         column = [known.get(name, "") for name in ids]
-        differs = len(set(column)) > 1
-        several = any(BETWEEN in label for label in column)
-        columns.append(column if differs and not several else None)
+        columns.append(column if sessions_differ(column) else None)
     return columns
 
 
@@ -317,6 +315,29 @@ def _take_off(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
         if column is not None:
             row[:] = centered_blocks(row, np.array(column))
     return _with_vectors(rdms, vectors)
+
+
+def sessions_differ(sessions: Sequence[str]) -> bool:
+    """Check whether images were shown in different sessions, each image in one.
+
+    Parameters
+    ----------
+    sessions : sequence of str
+        Session of each image.
+
+    Returns
+    -------
+    bool
+        False also where an image was shown in several sessions.
+
+    Examples
+    --------
+    >>> sessions_differ(["1", "1", "2"]), sessions_differ(["1", "1"])
+    (True, False)
+    """
+    names = set(sessions)
+    several = any(BETWEEN in name for name in names)
+    return len(names) > 1 and not several
 
 
 def enough_pairs(sessions: np.ndarray) -> bool:
