@@ -62,7 +62,7 @@ def session_maps(
     maps = []
     for subject in subjects:
         if sessions:
-            session_of = labels_of_subject(sessions, subject, "session")
+            session_of = labels_of_subject(sessions, subject, "session labels")
             lacking = [name for name in dict.fromkeys(photographs) if name not in session_of]
             if lacking:
                 raise InputError(
@@ -91,11 +91,11 @@ def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, s
     Parameters
     ----------
     blocks : mapping
-        Photograph to label, or subject to such a mapping; at least one.
+        Photograph to label, or subject to such a mapping.
     subject : str
         Name of the subject.
     what : str
-        Name of the labels in messages: ``"session"`` or ``"class"``.
+        Name of the labels in messages, such as ``"session labels"``.
 
     Returns
     -------
@@ -108,10 +108,11 @@ def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, s
         When there are labels of other subjects only.
     """
     chosen: Any = blocks
-    if isinstance(next(iter(blocks.values())), Mapping):
+    first = next(iter(blocks.values()), None)
+    if isinstance(first, Mapping):
         if subject not in blocks:
             raise InputError(
-                f"no {what} labels for subject '{subject}'; give them: there are some for "
+                f"no {what} for subject '{subject}'; give them: there are some for "
                 f"{name_ids(blocks)}."
             )
         chosen = blocks[subject]

@@ -294,7 +294,7 @@ def _labels(
             f"null '{chosen.null}' needs the {chosen.null} of each photograph; give blocks (see "
             "session_labels and class_labels)."
         )
-    label_of = labels_of_subject(blocks, subject, chosen.null)
+    label_of = labels_of_subject(blocks, subject, f"{chosen.null} labels")
     if lacking := [name for name in names if name not in label_of]:
         raise InputError(
             f"no {chosen.null} for the photographs {name_ids(lacking)}; give all of them one."
