@@ -88,7 +88,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "commands.rdm": ["make_control_rdms", "make_rdms"],
         "commands.searchlight": ["searchlight_files"],
         "commands.stimuli": ["make_controls", "make_stimuli", "read_images"],
-        "study.problems": ["Problem"],
+        "study.checks": ["Problem"],
         "study.steps": ["check_study", "demo_settings", "run_study"],
         "study.settings": ["StudySettings", "check_settings", "read_settings"],
         "study.template": ["write_template"],

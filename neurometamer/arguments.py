@@ -156,7 +156,7 @@ def checked(function: _Function) -> _Function:
         ...
     neurometamer.errors.InputError: largest: axis must be a whole number, not 'rows'.
     """
-    return typing.cast(_Function, _checked(function, _Rules()))
+    return _checked(function, _Rules())
 
 
 def checked_with(
@@ -202,40 +202,40 @@ def checked_with(
     neurometamer.errors.InputError: weigh: w must have the shape (n), not (3); n is 2 in x.
     """
     rules = _Rules(own, unbounded, finite, whole, shapes or {}, tables or {})
-
-    def _decorate(function: _Function) -> _Function:
-        return typing.cast(_Function, _checked(function, rules))
-
-    return _decorate
+    return functools.partial(_checked, rules=rules)
 
 
-def _checked(function: Callable[..., Any], rules: _Rules) -> Callable[..., Any]:
+def _checked(function: _Function, rules: _Rules) -> _Function:
     @functools.wraps(function)
     def _call(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = _checked_arguments(function, args, kwargs, rules)
-        return function(*args, **kwargs)
+        checked_args, checked_kwargs = _checked_arguments(function, args, kwargs, rules)
+        return function(*checked_args, **checked_kwargs)
 
-    return _call
+    return typing.cast(_Function, _call)
 
 
 def _checked_arguments(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], rules: _Rules
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    signature, annotations = _signature(function), _annotations(function)
+    signature = _signature(function)
+    annotations = _annotations(function)
     try:
         bound = signature.bind_partial(*args, **kwargs)
     except TypeError:
-        if unknown := [name for name in kwargs if name not in signature.parameters]:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        if unknown:
             what = f"argument of {function.__name__}"
             raise unknown_name(what, unknown[0], list(signature.parameters)) from None
         # too many, or one twice: Python says it when the function is called
         return args, kwargs
-    given, changed = bound.arguments, False
+    given = bound.arguments
+    changed = False
     for name, value in given.items():
         parameter = signature.parameters[name]
         if name in rules.own or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
             continue
-        where, annotation = f"{function.__name__}: {name}", annotations[name]
+        where = f"{function.__name__}: {name}"
+        annotation = annotations[name]
         if parameter.kind is parameter.VAR_POSITIONAL:
             for element in value:
                 _check(element, annotation, where)
@@ -243,22 +243,27 @@ def _checked_arguments(
             _check(value, annotation, where)
             given[name] = converted(value, annotation, where)
             changed |= given[name] is not value
-            if isinstance(given[name], Real):
-                _check_number(given[name], where, unbounded=name in rules.unbounded)
+            _check_number(given[name], where, is_unbounded=name in rules.unbounded)
     _check_contents(function.__name__, given, rules)
-    return (bound.args, bound.kwargs) if changed else (args, kwargs)
+    if changed:
+        return bound.args, bound.kwargs
+    return args, kwargs
 
 
 def _check(value: Any, annotation: Any, where: str) -> None:
     if not fits(value, annotation):
+        message = f"{where} must be {type_words(annotation)}, not {shown(value)}"
         opener = _OPENERS.get(getattr(annotation, "__name__", ""))
-        is_path = isinstance(value, (str, os.PathLike))
-        cure = f"; {opener} opens files" if opener and is_path else ""
-        raise InputError(f"{where} must be {type_words(annotation)}, not {shown(value)}{cure}.")
+        if opener and isinstance(value, (str, os.PathLike)):
+            message = f"{message}; {opener} opens files"
+        raise InputError(f"{message}.")
 
 
-def _check_number(value: Real, where: str, *, unbounded: bool) -> None:
-    if value != value or (not unbounded and abs(value) == float("inf")):
+def _check_number(value: Any, where: str, *, is_unbounded: bool) -> None:
+    if not isinstance(value, Real):
+        return
+    is_infinite = abs(value) == float("inf")
+    if value != value or (is_infinite and not is_unbounded):
         raise InputError(f"{where} is {float(value)}; it must be a finite number.")
 
 
@@ -266,20 +271,20 @@ def _check_contents(function: str, given: Mapping[str, Any], rules: _Rules) -> N
     sizes: dict[str, tuple[int, str]] = {}
     for name, axes in rules.shapes.items():
         if given.get(name) is not None:
-            _check_shape(np.shape(given[name]), axes.split(), sizes, function, name)
+            shape = np.shape(given[name])
+            _check_shape(shape, axes.split(), sizes, function, name)
     for name in rules.finite:
         values = given.get(name)
         if values is not None and not np.isfinite(values).all():
-            n = int((~np.isfinite(values)).sum())
+            n_wrong = int((~np.isfinite(values)).sum())
             raise InputError(
-                f"{function}: {name} has {n} values that are NaN or infinite; leave them out."
+                f"{function}: {name} has {n_wrong} values that are NaN or infinite; leave them out."
             )
     for name in rules.whole:
         values = given.get(name)
-        if values is not None and np.asarray(values).dtype.kind not in "iu":
-            raise InputError(
-                f"{function}: {name} must be whole numbers, not {np.asarray(values).dtype}."
-            )
+        dtype = np.asarray(values).dtype
+        if values is not None and dtype.kind not in "iu":
+            raise InputError(f"{function}: {name} must be whole numbers, not {dtype}.")
     for name, needed in rules.tables.items():
         if given.get(name) is not None:
             need_columns(given[name], needed.columns, needed.name, needed.cure)
@@ -297,13 +302,13 @@ def _check_shape(
     Remember how long each axis is and where that was seen.
     """
     named = axes[1:] if axes[0] == "..." else axes
-    wanted = (
-        f"{function}: {name} must have the shape ({', '.join(axes)}), not "
-        f"({', '.join(map(str, shape))})"
-    )
-    if len(shape) < len(named) or (named is axes and len(shape) > len(named)):
+    expected_shape = ", ".join(axes)
+    given_shape = ", ".join(str(length) for length in shape)
+    wanted = f"{function}: {name} must have the shape ({expected_shape}), not ({given_shape})"
+    n_before = len(shape) - len(named)
+    if n_before < 0 or (n_before > 0 and named is axes):
         raise InputError(f"{wanted}.")
-    for axis, length in zip(named, shape[len(shape) - len(named) :], strict=True):
+    for axis, length in zip(named, shape[n_before:], strict=True):
         if axis.isdigit():
             if length != int(axis):
                 raise InputError(f"{wanted}.")
@@ -315,9 +320,7 @@ def _check_shape(
             raise InputError(f"{wanted}: {axis} is 0; give at least 1.")
 
 
-@functools.cache
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
+_signature = functools.cache(inspect.signature)
 
 
 def converted(value: Any, annotation: Any, where: str) -> Any:
@@ -344,7 +347,8 @@ def converted(value: Any, annotation: Any, where: str) -> Any:
     InputError
         When rows have different lengths, values are no numbers, or some are masked.
     """
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    inner = typing.get_args(annotation)
     if origin is typing.Annotated:
         return converted(value, inner[0], where)
     if origin in (typing.Union, types.UnionType):
@@ -360,8 +364,11 @@ def converted(value: Any, annotation: Any, where: str) -> Any:
         return value.item()
     # other mappings than dict may read from disk
     if origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, dict):
-        arrays = {key: _as_array(array, f"{where}[{key!r}]") for key, array in value.items()}
-        return value if all(arrays[key] is value[key] for key in arrays) else arrays
+        arrays = {}
+        for key, array in value.items():
+            arrays[key] = _as_array(array, f"{where}[{key!r}]")
+        is_changed = any(arrays[key] is not value[key] for key in arrays)
+        return arrays if is_changed else value
     # `if not names` in a function must not meet an array
     if origin is collections.abc.Sequence and hasattr(value, "tolist"):
         return value.tolist()
@@ -374,23 +381,21 @@ def _as_array(value: Any, where: str) -> Any:
             raise InputError(f"{where} has masked values; fill them, or leave them out.")
         if hasattr(value, "detach"):  # a tensor, perhaps of another device or with a gradient
             value = value.detach().cpu()
-        elif not _is_in_memory(value) and hasattr(value, "shape") and hasattr(value, "__getitem__"):
-            return value  # read part by part, such as data sets of h5py and our stored images
+        elif hasattr(value, "shape") and hasattr(value, "__getitem__"):
+            is_in_memory = isinstance(value, (np.ndarray, np.generic))
+            if not is_in_memory and not hasattr(value, "to_numpy"):
+                return value  # read part by part, such as data sets of h5py and our stored images
         try:
             value = np.asarray(value)
         except (TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
             raise InputError(
-                f"{where} cannot be made an array: {str(error).splitlines()[0]} Give rows of equal "
-                "length."
+                f"{where} cannot be made an array: {reason} Give rows of equal length."
             ) from error
     if value.dtype.kind not in "biuf":
         words = _NOT_NUMBERS.get(value.dtype.kind, str(value.dtype))
         raise InputError(f"{where} must be numbers, not {words}.")
     return value
-
-
-def _is_in_memory(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "to_numpy")
 
 
 def check_fields(made: Any) -> None:
@@ -426,7 +431,8 @@ def check_fields(made: Any) -> None:
 def _annotations(function: Any) -> dict[str, Any]:
     """Read annotations, also those whose names are imported for type checkers only."""
     try:
-        return typing.get_type_hints(function, _names(function.__module__))
+        names = _names(function.__module__)
+        return typing.get_type_hints(function, names)
     except (ImportError, NameError, OSError, TypeError):
         # an optional package that is not there, no source …
         return {}
@@ -436,9 +442,12 @@ def _annotations(function: Any) -> dict[str, Any]:
 def _names(module_name: str) -> dict[str, Any]:
     module = sys.modules[module_name]
     names = dict(vars(module))
-    for node in ast.parse(inspect.getsource(module)).body:
+    source = inspect.getsource(module)
+    for node in ast.parse(source).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), names)
+            imports = ast.Module(node.body, [])
+            code = compile(imports, str(module.__file__), "exec")
+            exec(code, names)
     return names
 
 
@@ -466,7 +475,8 @@ def fits(value: Any, annotation: Any) -> bool:
     >>> fits("abc", strings), fits(["a"], strings)
     (False, True)
     """
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    inner = typing.get_args(annotation)
     if origin is typing.Annotated:
         return fits(value, inner[0])
     if origin in (typing.Union, types.UnionType):
@@ -480,7 +490,9 @@ def fits(value: Any, annotation: Any) -> bool:
         return True
     if kind in _NUMBERS:
         number = value.item() if _is_one_number(value) else value
-        return isinstance(number, _NUMBERS[kind]) and (kind is bool or not isinstance(number, bool))
+        if isinstance(number, bool) and kind is not bool:
+            return False
+        return isinstance(number, _NUMBERS[kind])
     if kind is collections.abc.Callable:
         return callable(value)
     return _fits_class(value, kind, inner)
@@ -496,18 +508,20 @@ def _fits_class(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
         return _fits_iterable(value, kind, inner)
     if len(inner) == 2 and isinstance(value, Mapping) and issubclass(kind, Mapping):
         keys_fit = all(fits(key, inner[0]) for key in value)
-        if not isinstance(value, dict):  # its values may be read from disk
+        if not keys_fit or not isinstance(value, dict):  # its values may be read from disk
             return keys_fit
-        return keys_fit and all(fits(element, inner[1]) for element in value.values())
+        return all(fits(element, inner[1]) for element in value.values())
     if getattr(kind, "_is_protocol", False):
-        return all(hasattr(value, name) for name in vars(kind) if not name.startswith("_"))
+        names = [name for name in vars(kind) if not name.startswith("_")]
+        return all(hasattr(value, name) for name in names)
     return isinstance(value, kind)
 
 
 def _is_one_number(value: Any) -> bool:
     """Return whether a value is an array or tensor without an axis, which stands for a number."""
-    has_no_axis = getattr(value, "ndim", None) == 0
-    return has_no_axis and hasattr(value, "item") and not isinstance(value, np.generic)
+    if isinstance(value, np.generic) or not hasattr(value, "item"):
+        return False
+    return getattr(value, "ndim", None) == 0
 
 
 def _is_table(value: Any) -> bool:
@@ -552,7 +566,8 @@ def type_words(annotation: Any) -> str:
     >>> type_words(str | None), type_words(collections.abc.Sequence[int])
     ('text or None', 'a sequence (a whole number each)')
     """
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    inner = typing.get_args(annotation)
     if origin is typing.Annotated:
         return type_words(inner[0])
     if origin in (typing.Union, types.UnionType):
@@ -565,9 +580,11 @@ def type_words(annotation: Any) -> str:
     if kind is collections.abc.Callable:
         return "a function"
     if kind in _ITERABLES:
+        words = "a sequence"
+        if kind is tuple and inner and Ellipsis not in inner:
+            words = f"a sequence of {len(inner)}"
         each = {type_words(element) for element in inner if element is not Ellipsis}
-        number = f" of {len(inner)}" if kind is tuple and inner and Ellipsis not in inner else ""
-        return f"a sequence{number}" + (f" ({each.pop()} each)" if len(each) == 1 else "")
+        return f"{words} ({each.pop()} each)" if len(each) == 1 else words
     if isinstance(kind, type) and issubclass(kind, Mapping):
         if len(inner) == 2 and inner[1] not in (Any, object):
             return f"a mapping of {type_words(inner[0])} to {type_words(inner[1])}"
@@ -594,11 +611,13 @@ def shown(value: Any) -> str:
     ("'spearman'", "[1, 'a']", 'a ndarray')
     """
     if value is None or isinstance(value, (bool, int, float, str)):
-        text = repr(value.item() if isinstance(value, np.generic) else value)
-        return text if len(text) <= 60 else f"{text[:57]}…"
-    if isinstance(value, (list, tuple, dict, set)):
-        text = " ".join(reprlib.repr(value).split())
-        return text if len(text) <= 60 else f"{text[:57]}…"
-    if getattr(value, "ndim", 1) == 0:
+        plain = value.item() if isinstance(value, np.generic) else value
+        text = repr(plain)
+    elif isinstance(value, (list, tuple, dict, set)):
+        words = reprlib.repr(value).split()
+        text = " ".join(words)
+    elif getattr(value, "ndim", 1) == 0:
         return "a single number"
-    return f"a {type(value).__name__}"
+    else:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}…"

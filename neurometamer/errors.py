@@ -89,9 +89,11 @@ def name_ids(ids: Iterable[object], limit: int = 5) -> str:
     >>> name_ids(["a", "b", "c"], limit=2)
     'a, b … (3 in all)'
     """
-    names = list(map(str, ids))
+    names = [str(name) for name in ids]
     shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} … ({len(names)} in all)"
+    if len(names) <= limit:
+        return shown
+    return f"{shown} … ({len(names)} in all)"
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
@@ -117,9 +119,12 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     "unknown model 'alexnett'; did you mean 'alexnet'? Known: alexnet, squeezenet1_0"
     """
     known = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
-    return InputError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = "."
+    if nearest:
+        hint = f"; did you mean '{nearest[0]}'?"
+    listed = ", ".join(known)
+    return InputError(f"unknown {kind} '{name}'{hint} Known: {listed}")
 
 
 def duplicates(ids: Iterable[object]) -> list[str]:
@@ -177,9 +182,11 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
         ...
     neurometamer.errors.InputError: the table lacks the column(s) b; it has a. Add what is missing.
     """
-    if missing := [column for column in dict.fromkeys(columns) if column not in table.columns]:
-        there = name_ids(table.columns, 20) if len(table.columns) else "none"
-        raise InputError(
-            f"{name} lacks the column(s) {name_ids(missing)}; it has "
-            f"{there}.{' ' * bool(cure)}{cure}"
-        )
+    missing = [column for column in dict.fromkeys(columns) if column not in table.columns]
+    if not missing:
+        return
+    present = name_ids(table.columns, 20) or "none"
+    message = f"{name} lacks the column(s) {name_ids(missing)}; it has {present}."
+    if cure:
+        message = f"{message} {cure}"
+    raise InputError(message)

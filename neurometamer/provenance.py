@@ -66,9 +66,11 @@ def digest(*parts: Any) -> str:
         elif isinstance(part, bytes):
             state.update(b"bytes" + part)
         elif hasattr(part, "to_csv"):
-            state.update(b"table" + part.to_csv(index=False, lineterminator="\n").encode())
+            text = part.to_csv(index=False, lineterminator="\n")
+            state.update(b"table" + text.encode())
         else:
-            state.update(b"json" + json.dumps(part, sort_keys=True, default=plain_value).encode())
+            text = json.dumps(part, sort_keys=True, default=plain_value)
+            state.update(b"json" + text.encode())
     return state.hexdigest()[:16]
 
 
@@ -86,7 +88,8 @@ def digest_file(path: str | os.PathLike[str]) -> str:
         The first 16 hexadecimal digits of the SHA-256.
     """
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        state = hashlib.file_digest(file, "sha256")
+    return state.hexdigest()[:16]
 
 
 def plain_value(value: Any) -> Any:
@@ -149,8 +152,10 @@ def generator(seed: int, *names: object) -> np.random.Generator:
     """
     if seed < 0:
         raise InputError(f"the seed is {seed}; give a whole number of at least 0.")
-    words = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
-    return np.random.default_rng([seed, *np.frombuffer(words, dtype=np.uint32).tolist()])
+    text = "\x1f".join(str(name) for name in names)
+    hashed = hashlib.sha256(text.encode()).digest()
+    words = np.frombuffer(hashed, dtype=np.uint32)
+    return np.random.default_rng([seed, *words.tolist()])
 
 
 def provenance(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Pat
     Path
         The file.
     """
-    return write_json(path, {**record, CHECKSUM: digest(dict(record))})
+    checksum = digest(dict(record))
+    return write_json(path, {**record, CHECKSUM: checksum})
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -120,7 +121,8 @@ def write_sealed(path: str | os.PathLike[str], text: str) -> Path:
     Path
         The file.
     """
-    return write_text(path, f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n")
+    checksum = _checksum(text.encode())
+    return write_text(path, f"{text}{_SEAL}{checksum}\n")
 
 
 def read_sealed(path: str | os.PathLike[str]) -> str:
@@ -142,10 +144,14 @@ def read_sealed(path: str | os.PathLike[str]) -> str:
         When it does not hold what was written.
     """
     contents = check_plain_file(path).read_bytes()
-    text, _, checksum = contents.rpartition(_SEAL.encode())
-    if checksum != f"{hashlib.sha256(text).hexdigest()}\n".encode():
+    text, _, written = contents.rpartition(_SEAL.encode())
+    if written != f"{_checksum(text)}\n".encode():
         raise DamagedFile(f"{path} is damaged: it does not hold what was written; make it again.")
     return text.decode("utf-8")
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 # ---------------------------------------------------------------------------- who works in a folder
@@ -223,7 +229,8 @@ def writes_into(
 
         @functools.wraps(function)
         def _alone(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-            folder = signature.bind(*args, **kwargs).arguments.get(argument)
+            given = signature.bind(*args, **kwargs)
+            folder = given.arguments.get(argument)
             if not isinstance(folder, (str, os.PathLike)):
                 # no folder, or the function refuses it by name
                 return function(*args, **kwargs)
@@ -260,14 +267,16 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
     OutputError
         When the system refuses to make it.
     """
-    made = [parent for parent in (lock.parent, *lock.parent.parents) if not parent.exists()]
+    parents = [lock.parent, *lock.parent.parents]
+    made = [parent for parent in parents if not parent.exists()]
     try:
         handle = _hold(lock, folder)
     except OSError as error:
         raise OutputError(error.errno, error.strerror or str(error), str(folder)) from error
     try:
+        name = _own_name()
         os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, _own_name().encode())
+        os.write(handle, name.encode())
         yield
     finally:
         if os.name == "posix":
@@ -325,7 +334,9 @@ def who_holds(lock: Path) -> str:
         return ""
     handle = _open_lock(lock, os.O_RDONLY)
     try:
-        holder = "" if _lock(handle, exclusive=False) else _holder(handle)
+        if _lock(handle, exclusive=False):
+            return ""
+        holder = _holder(handle)
         return "" if holder == _own_name() else holder
     finally:
         os.close(handle)
@@ -355,11 +366,19 @@ def _lock(handle: int, *, exclusive: bool) -> bool:
     Where the file system knows no locks, every process may work, with a note.
     """
     if os.name == "nt":
-        return _lock_on_windows(handle)
+        import msvcrt
+
+        os.lseek(handle, _WINDOWS_BYTE, os.SEEK_SET)
+        try:  # all locks of Windows are exclusive
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
     import fcntl
 
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
-        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -379,25 +398,17 @@ _WINDOWS_BYTE = 2**20
 """The byte that is locked on Windows: far behind the name of the holder, which others read."""
 
 
-def _lock_on_windows(handle: int) -> bool:
-    """Try to lock, and return whether that worked. All locks of Windows are exclusive."""
-    import msvcrt
-
-    os.lseek(handle, _WINDOWS_BYTE, os.SEEK_SET)
-    try:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
-        return False
-    return True
-
-
 def _holder(handle: int) -> str:
     os.lseek(handle, 0, os.SEEK_SET)
-    return os.read(handle, 500).decode("utf-8", "replace").strip() or "another process"
+    contents = os.read(handle, 500)
+    name = contents.decode("utf-8", "replace").strip()
+    return name or "another process"
 
 
 def _own_name() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    number = os.getpid()
+    machine = socket.gethostname()
+    return f"process {number} on {machine}"
 
 
 def refuse_links_out(folder: str | os.PathLike[str]) -> None:
@@ -420,7 +431,10 @@ def refuse_links_out(folder: str | os.PathLike[str]) -> None:
     for parent, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(parent, name)
-            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            if not path.is_symlink():
+                continue
+            target = Path(os.path.realpath(path))
+            if not target.is_relative_to(root):
                 outside.append(path.relative_to(root).as_posix())
     if outside:
         raise InputError(
@@ -458,13 +472,23 @@ def claim_folder(
     refuse_links_out(out)
     new = {**recipe, "analysis": analysis}
     if path.is_file():
-        if (old := _claimed(path, analysis)) is not None:
-            _refuse_other_analysis(out, old, new, inputs)
+        old = _claimed(path, analysis)
+        differing = [] if old is None else _differences(old, new, inputs)
+        if differing:
+            raise InputError(
+                f"{out} holds another analysis (other {name_ids(differing)}); choose another --out."
+            )
     elif out.is_dir():
         # a lock and parts of files are there only while somebody writes
-        names = {entry.name for entry in out.iterdir()} - {FOLDER_LOCK}
-        if any(not name.startswith(".part-") for name in names):
-            raise InputError(f"{out} holds other files; choose an empty or new folder.")
+        others = []
+        for entry in out.iterdir():
+            if entry.name != FOLDER_LOCK and not entry.name.startswith(".part-"):
+                others.append(entry.name)
+        if others:
+            raise InputError(
+                f"{out} holds other files ({name_ids(sorted(others))}); choose an empty or new "
+                "folder."
+            )
     write_record(path, {**new, "finished": False})
 
 
@@ -486,17 +510,19 @@ def _claimed(path: Path, analysis: str) -> dict[str, Any] | None:
     return record
 
 
-def _refuse_other_analysis(
-    out: Path, old: Mapping[str, Any], new: Mapping[str, Any], inputs: Sequence[str]
-) -> None:
-    before, settings = old.get("settings", {}), new["settings"]
-    differing = [name for name in settings if digest(before.get(name)) != digest(settings[name])]
-    if any(digest(old.get(name)) != digest(new.get(name)) for name in inputs):
-        differing.append("data")
-    if differing:
-        raise InputError(
-            f"{out} holds another analysis (other {name_ids(differing)}); choose another --out."
-        )
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], inputs: Sequence[str]
+) -> list[str]:
+    """Name the settings of two records that differ, and ``data`` where what went in does."""
+    before = old.get("settings", {})
+    differing = []
+    for name, value in new["settings"].items():
+        if digest(before.get(name)) != digest(value):
+            differing.append(name)
+    for name in inputs:
+        if digest(old.get(name)) != digest(new.get(name)):
+            return [*differing, "data"]
+    return differing
 
 
 def kept_piece(

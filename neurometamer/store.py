@@ -1,6 +1,5 @@
-"""The ground floor: atomic files, tables and arrays on disk.
+"""Files, tables and arrays on disk.
 
-Imports nothing of ours above errors, reading and provenance, so that every room can stand on it.
 Everything is written to a temporary neighbor first and moved into place, so a full disk or a killed
 process never leaves half a file under a final name. HDF5 files carry a checksum of all their bytes,
 which is compared before anything of them is used. Nothing here reads or writes pickles.
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import os
@@ -22,13 +20,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import (
-    DamagedFile,
     InputError,
     OutputError,
     duplicates,
@@ -36,36 +33,33 @@ from neurometamer.errors import (
     need_columns,
 )
 from neurometamer.provenance import plain_value
-from neurometamer.reading import check_own_contents, reading
+from neurometamer.reading import (
+    SEAL,
+    SEAL_SIZE,
+    check_cells,
+    check_own_contents,
+    check_seal,
+    hdf5_checksum,
+    reading,
+    without_quotes,
+)
 
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
 
-__all__ = [
-    "atomic_path",
-    "check_file_names",
-    "file_name",
-    "new_hdf5",
-    "open_hdf5",
-    "parse_table",
-    "read_hdf5_array",
-    "read_hdf5_attributes",
-    "read_hdf5_table",
-    "read_json",
-    "read_table",
-    "same_file_names",
-    "seal_hdf5",
-    "write_hdf5",
-    "write_json",
-    "write_table",
-    "write_text",
-    "written_files",
-]
-
 TEXT_COLUMNS = (
-    *("id", "reference_id", "condition", "subject", "run", "session", "trial_type", "roi", "kind"),
-    *("file", "category"),
+    "id",
+    "reference_id",
+    "condition",
+    "subject",
+    "run",
+    "session",
+    "trial_type",
+    "roi",
+    "kind",
+    "file",
+    "category",
 )
 """Columns that hold names: read as text, so that the id ``007`` does not become the number 7."""
 
@@ -119,7 +113,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     OutputError
         When the system refuses to write.
     """
-    final = _final_file(path)
+    final = Path(os.path.realpath(path))
+    for spelling in (Path(path).absolute(), final):
+        is_device = str(spelling).startswith(("/dev/", "/proc/"))
+        if is_device and not str(final).startswith("/dev/shm/"):
+            raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
+    if final.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file to write.")
+    if final.exists() and not final.is_file():
+        raise InputError(
+            f"{path} is a pipe or a device, not a file; give the name of a file to write."
+        )
     part: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -146,22 +150,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     collected = _WRITTEN.get()
     if collected is not None:
         collected.append(Path(path))
-
-
-def _final_file(path: str | os.PathLike[str]) -> Path:
-    """Follow links to the file that is to be written; refuse what is no file."""
-    final = Path(os.path.realpath(path))
-    names = [str(Path(name).absolute()) for name in (path, final)]
-    device = any(name.startswith(("/dev/", "/proc/")) for name in names)
-    if device and not str(final).startswith("/dev/shm/"):
-        raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
-    if final.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file to write.")
-    if final.exists() and not final.is_file():
-        raise InputError(
-            f"{path} is a pipe or a device, not a file; give the name of a file to write."
-        )
-    return final
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -199,7 +187,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     Path
         The file.
     """
-    return write_text(path, json.dumps(value, indent=2, sort_keys=True, default=plain_value) + "\n")
+    text = json.dumps(value, indent=2, sort_keys=True, default=plain_value)
+    return write_text(path, f"{text}\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -221,12 +210,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         When the file is missing, damaged or not JSON.
     """
     with reading(path, "a JSON file") as plain:
-        return json.loads(plain.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_key_once)
+        text = plain.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_each_key_once)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse an object that names a key twice; JSON readers silently take the last."""
-    if again := duplicates(key for key, _ in pairs):
+    again = duplicates(key for key, _ in pairs)
+    if again:
         raise ValueError(f"it names {name_ids(again)} more than once")
     return dict(pairs)
 
@@ -259,7 +250,8 @@ def file_name(stimulus_id: str) -> str:
     >>> file_name("狗 1")
     '狗 1'
     """
-    if reason := _why_no_file_name(stimulus_id):
+    reason = _why_no_file_name(stimulus_id)
+    if reason:
         raise InputError(
             f"id {stimulus_id!r} cannot name a file: {reason}; rename it, or give a CSV with the "
             "columns file and id."
@@ -297,9 +289,18 @@ _JOINERS = frozenset("\u200c\u200d")
 """Format characters that are part of words, in Persian and Hindi for example, and of emoji."""
 _LONGEST_NAME = 200
 """Bytes; file systems take 255, and temporary names and suffixes are longer than ids."""
+_PORTS = "0123456789¹²³"
 _DEVICES = frozenset(
-    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
-    + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
+    [
+        "CON",
+        "PRN",
+        "AUX",
+        "NUL",
+        "CONIN$",
+        "CONOUT$",
+        *(f"COM{number}" for number in _PORTS),
+        *(f"LPT{number}" for number in _PORTS),
+    ]
 )
 
 
@@ -320,14 +321,17 @@ def check_file_names(ids: Iterable[str]) -> None:
         normalization only.
     """
     names = list(ids)
-    if wrong := [name for name in names if _why_no_file_name(name)]:
-        first, reason = wrong[0], _why_no_file_name(wrong[0])
-        shown = name_ids(map(repr, dict.fromkeys(wrong)))
+    wrong = [name for name in names if _why_no_file_name(name)]
+    if wrong:
+        first = wrong[0]
+        reason = _why_no_file_name(first)
+        shown = name_ids(repr(name) for name in dict.fromkeys(wrong))
         raise InputError(
             f"id(s) {shown} cannot name a file ({first!r}: {reason}); rename the files, or "
             "give a CSV with the columns file and id."
         )
-    if pairs := same_file_names(names):
+    pairs = same_file_names(names)
+    if pairs:
         shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
         earlier, later = pairs[0]
         kind = "case" if earlier.casefold() == later.casefold() else "Unicode normalization"
@@ -358,8 +362,12 @@ def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
     [('Dog', 'dog')]
     """
     first: dict[str, str] = {}
-    pairs = [(first.setdefault(folded_name(name), name), name) for name in ids]
-    return [(earlier, later) for earlier, later in pairs if earlier != later]
+    pairs = []
+    for name in ids:
+        earlier = first.setdefault(folded_name(name), name)
+        if earlier != name:
+            pairs.append((earlier, name))
+    return pairs
 
 
 def folded_name(name: str) -> str:
@@ -382,7 +390,8 @@ def folded_name(name: str) -> str:
     >>> folded_name("Caf\u00e9") == folded_name("cafe\u0301")
     True
     """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    decomposed = unicodedata.normalize("NFD", name)
+    return unicodedata.normalize("NFC", decomposed.casefold())
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -405,10 +414,10 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     Path
         The file.
     """
-    tabs = Path(path).suffix == ".tsv"
-    text = table.to_csv(
-        index=False, sep="\t" if tabs else ",", na_rep="n/a" if tabs else "", lineterminator="\n"
-    )
+    separator, missing = ",", ""
+    if Path(path).suffix == ".tsv":
+        separator, missing = "\t", "n/a"
+    text = table.to_csv(index=False, sep=separator, na_rep=missing, lineterminator="\n")
     return write_text(path, text)
 
 
@@ -499,18 +508,22 @@ def parse_table(
 
     is_tsv = Path(path).suffix == ".tsv"
     separator = "\t" if is_tsv else ","
-    options: dict[str, Any] = {"quoting": csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL}
+    used = None if once is None else {*TEXT_COLUMNS, *once}
+    options: dict[str, Any] = {}
+    if is_tsv:
+        options["quoting"] = csv.QUOTE_NONE
     # older versions of pandas must be asked for every digit; from 3.1 on it reads them unasked
     version = [int(part) for part in pd.__version__.split(".")[:2]]
     if version < [3, 1]:
         options["float_precision"] = "round_trip"
     with reading(path, "a readable table"), warnings.catch_warnings():
-        used = None if once is None else {*TEXT_COLUMNS, *once}
-        _check_cells(contents, path, separator, quoted=not is_tsv, used=used)
+        check_cells(contents, path, separator, quoted=not is_tsv, used=used)
         warnings.simplefilter("error", pd.errors.ParserWarning)
+        if is_tsv:
+            contents = without_quotes(contents)
         try:
             return pd.read_csv(
-                io.StringIO(_without_quotes(contents) if is_tsv else contents),
+                io.StringIO(contents),
                 sep=separator,
                 index_col=False,
                 dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
@@ -522,94 +535,6 @@ def parse_table(
             raise InputError(
                 f"{path} has rows with more cells than its header; give each column a name."
             ) from None
-
-
-def _check_cells(
-    contents: str,
-    path: str | os.PathLike[str],
-    separator: str,
-    *,
-    quoted: bool,
-    used: set[str] | None,
-) -> None:
-    """Refuse used columns of one name, and rows that are cut short.
-
-    pandas reads both without an error.
-    """
-    lines = contents.split("\n")
-    if quoted and '"' in contents:
-        rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
-        header = next(filter(None, rows), [])
-        counts = [len(row) for row in rows]
-        _check_quotes(rows, path, separator, header)
-    else:
-        header = next((line.split(separator) for line in lines if line.strip()), [])
-        counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
-    names = [_without_quote(name.strip()) for name in header]
-    counted = [name for name in names if name and (used is None or name in used)]
-    # a first row of numbers is no header; a reader that needs one refuses it
-    if again := [name for name in duplicates(counted) if not _is_number(name)]:
-        raise InputError(
-            f"{path} has more than one column called {name_ids(again)}; give each its own name."
-        )
-    short = [row for row, count in enumerate(counts) if 0 < count < len(names)]
-    if short:
-        row = short[0]
-        raise InputError(
-            f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a "
-            f"file that is cut off ({len(short)} such line(s)); fill up each of them: n/a for what "
-            "is missing."
-        )
-
-
-def _check_quotes(
-    rows: Sequence[Sequence[str]],
-    path: str | os.PathLike[str],
-    separator: str,
-    header: Sequence[str],
-) -> None:
-    """Refuse a cell that holds the end of its row and the beginning of a later one.
-
-    There, a quote was not closed.
-
-    Text of several lines is allowed where it does not look like that.
-    """
-    n_columns = len(header)
-    for number, row in enumerate(rows):
-        for column, cell in enumerate(row):
-            if "\n" not in cell or n_columns < 3:
-                continue
-            first, *between, last = (line.count(separator) for line in cell.split("\n"))
-            are_rows = set(between) <= {n_columns - 1}
-            if are_rows and first == n_columns - 1 - column and last == column:
-                raise InputError(
-                    f"{path}: row {number} of '{header[column]}' runs over several lines, as after "
-                    f"a double quote that is not closed ({cell[:30]!r}…); remove the quote, or "
-                    "save the table as .tsv."
-                )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _without_quotes(contents: str) -> str:
-    """Remove the quotes around whole cells of tab-separated text, which some programs write."""
-    if '"' not in contents:
-        return contents
-    lines = []
-    for line in contents.split("\n"):
-        lines.append("\t".join(map(_without_quote, line.split("\t"))))
-    return "\n".join(lines)
-
-
-def _without_quote(cell: str) -> str:
-    is_quoted = len(cell) > 1 and cell.startswith('"') and cell.endswith('"')
-    return cell[1:-1].replace('""', '"') if is_quoted else cell
 
 
 # --------------------------------------------------------------------------------------------- HDF5
@@ -630,13 +555,15 @@ class _Sink(io.FileIO):
 
     def __init__(self, path: Path, mode: str) -> None:
         super().__init__(path, mode)
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[int, bytes] = {}  # by their position
 
     def write(self, data: Any) -> int:
-        start, rest = self.tell(), memoryview(data)
+        start = self.tell()
+        rest = memoryview(data)
         try:
             while len(rest) and self.refusal is None:
-                rest = rest[super().write(rest) :]
+                n_written = super().write(rest)
+                rest = rest[n_written:]
         except OSError as error:
             self.refusal = error
         if self.refusal is not None and len(data) <= _PIECE:
@@ -645,14 +572,17 @@ class _Sink(io.FileIO):
         return len(data)
 
     def readinto(self, buffer: Any) -> int:
-        start, content = self.tell(), memoryview(buffer).cast("B")
+        start = self.tell()
+        content = memoryview(buffer).cast("B")
+        end = start + len(content)
         n_read = super().readinto(content) or 0
         content[n_read:] = bytes(len(content) - n_read)
         for position, data in self._pieces.items():
             first = max(position, start)
-            last = min(position + len(data), start + len(content))
+            last = min(position + len(data), end)
             if first < last:
-                content[first - start : last - start] = data[first - position : last - position]
+                piece = data[first - position : last - position]
+                content[first - start : last - start] = piece
         return len(content)
 
     def truncate(self, size: int | None = None) -> int:
@@ -665,12 +595,6 @@ class _Sink(io.FileIO):
 
 _PIECE = 2**20
 """Bytes; longer pieces are data, which HDF5 hands through."""
-
-SEAL_SIZE = 512
-"""Bytes before the contents of an HDF5 file of ours: the smallest user block that HDF5 knows."""
-
-SEAL = b"neurometamer sha256 of all after byte 512: "
-"""How the user block begins; the checksum follows."""
 
 
 @contextlib.contextmanager
@@ -714,39 +638,19 @@ def seal_hdf5(path: str | os.PathLike[str]) -> None:
         A complete file that nobody reads yet (a part of `atomic_path`). The checksum stands in a
         user block of 512 bytes, which every HDF5 library skips.
     """
-    contents = Path(path).read_bytes()
-    Path(path).write_bytes(bytes(SEAL_SIZE) + contents)
-    _seal(Path(path))
+    file = Path(path)
+    contents = file.read_bytes()
+    file.write_bytes(bytes(SEAL_SIZE) + contents)
+    _seal(file)
 
 
 def _seal(path: Path) -> None:
     """Write the checksum of all that follows the user block into it."""
     with path.open("r+b") as file:
-        checksum = _checksum(file)
+        checksum = hdf5_checksum(file)
+        block = SEAL + checksum.encode()
         file.seek(0)
-        file.write((SEAL + checksum.encode()).ljust(SEAL_SIZE, b"\0"))
-
-
-def _checksum(file: IO[bytes]) -> str:
-    file.seek(SEAL_SIZE)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-def _check_seal(path: Path) -> None:
-    """Compare a file with its checksum.
-
-    Files of others have no checksum and pass, unless they are empty.
-    """
-    with path.open("rb") as file:
-        head = file.read(SEAL_SIZE)
-        cut_off = SEAL.startswith(head) or not head.strip(b"\0")
-        if not head.startswith(SEAL) and not cut_off:
-            return
-        checksum = head[len(SEAL) :].rstrip(b"\0")
-        if cut_off or len(head) < SEAL_SIZE or checksum != _checksum(file).encode():
-            raise DamagedFile(
-                f"{path} is damaged: its contents are not what was written; make or copy it again."
-            )
+        file.write(block.ljust(SEAL_SIZE, b"\0"))
 
 
 def write_hdf5(
@@ -776,19 +680,11 @@ def write_hdf5(
     """
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
-            if hasattr(values, "__array_interface__") or not hasattr(values, "shape"):
-                array = np.asarray(values)
-                if array.dtype.kind in "UOT":
-                    words = [str(word).encode() for word in array.ravel()]
-                    array = np.array(words, dtype=bytes).reshape(array.shape)
-                file.create_dataset(name, data=array)
-            else:
-                data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
-                for start in range(0, len(values), _BLOCK):
-                    data[start : start + _BLOCK] = values[start : start + _BLOCK]
+            _write_array(file, name, values)
         for name, table in (tables or {}).items():
+            names = [str(column) for column in table.columns]
             group = file.create_group(name)
-            group.attrs["columns"] = json.dumps([str(column) for column in table.columns])
+            group.attrs["columns"] = json.dumps(names)
             group.attrs["n_rows"] = len(table)
             for column in table.columns:
                 _write_column(group, str(column), table[column])
@@ -801,23 +697,42 @@ _BLOCK = 64
 """Rows that are read and written at once."""
 
 
+def _write_array(file: h5py.File, name: str, values: Any) -> None:
+    """Store one array; what stays on disk is copied block by block."""
+    is_on_disk = hasattr(values, "shape") and not hasattr(values, "__array_interface__")
+    if is_on_disk:
+        data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
+        for start in range(0, len(values), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            data[block] = values[block]
+        return
+    array = np.asarray(values)
+    if array.dtype.kind in "UOT":
+        words = [str(word).encode() for word in array.ravel()]
+        array = np.array(words, dtype=bytes).reshape(array.shape)
+    file.create_dataset(name, data=array)
+
+
 def _write_column(group: Any, name: str, column: pd.Series) -> None:
     """Store one column; text (and mixed) columns keep their missing values as a mask."""
     import h5py
     import pandas as pd
 
-    types, missing = pd.api.types, column.isna().to_numpy()
+    types = pd.api.types
+    missing = column.isna().to_numpy()
     is_extension = types.is_extension_array_dtype(column.dtype)
     if types.is_bool_dtype(column.dtype) and not missing.any():
         group.create_dataset(name, data=column.to_numpy(dtype=bool))
-    elif types.is_numeric_dtype(column.dtype) and not is_extension:
+        return
+    if types.is_numeric_dtype(column.dtype) and not is_extension:
         group.create_dataset(name, data=column.to_numpy())
-    else:
-        cells = zip(column, missing, strict=True)
-        text = ["" if is_missing else str(value) for value, is_missing in cells]
-        words = np.array(text, dtype=object)
-        data = group.create_dataset(name, data=words, dtype=h5py.string_dtype())
-        data.attrs["missing"] = np.flatnonzero(missing)
+        return
+    text = []
+    for value, is_missing in zip(column, missing, strict=True):
+        text.append("" if is_missing else str(value))
+    words = np.array(text, dtype=object)
+    data = group.create_dataset(name, data=words, dtype=h5py.string_dtype())
+    data.attrs["missing"] = np.flatnonzero(missing)
 
 
 def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
@@ -844,23 +759,21 @@ def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 
     with open_hdf5(path) as file:
         if name not in file or "columns" not in file[name].attrs:
+            there = ", ".join(file) or "nothing"
             raise InputError(
-                f"{path} holds no table '{name}'; it holds "
-                f"{', '.join(map(str, file)) or 'nothing'}."
+                f"{path} holds no table '{name}'; it holds {there}. Give the name of one of these."
             )
         group = file[name]
-        columns = {
-            column: _read_column(group[column]) for column in json.loads(group.attrs["columns"])
-        }
-        return pd.DataFrame(columns, index=pd.RangeIndex(int(group.attrs["n_rows"])))
-
-
-def _read_column(data: Any) -> np.ndarray:
-    if "missing" not in data.attrs:
-        return data[...]
-    values = np.array([word.decode() for word in data[...]], dtype=object)
-    values[data.attrs["missing"].astype(int)] = None
-    return values
+        columns = {}
+        for column in json.loads(group.attrs["columns"]):
+            data = group[column]
+            values = data[...]
+            if "missing" in data.attrs:
+                values = np.array([word.decode() for word in values], dtype=object)
+                values[data.attrs["missing"].astype(int)] = None
+            columns[column] = values
+        index = pd.RangeIndex(int(group.attrs["n_rows"]))
+        return pd.DataFrame(columns, index=index)
 
 
 def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
@@ -885,12 +798,14 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     """
     with open_hdf5(path) as file:
         if name not in file:
+            there = ", ".join(file) or "nothing"
             raise InputError(
-                f"{path} holds no array '{name}'; it holds "
-                f"{', '.join(map(str, file)) or 'nothing'}."
+                f"{path} holds no array '{name}'; it holds {there}. Give the name of one of these."
             )
         values = file[name][...]
-        return np.char.decode(values) if values.dtype.kind == "S" else values
+    if values.dtype.kind == "S":
+        return np.char.decode(values)
+    return values
 
 
 def read_hdf5_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -906,8 +821,11 @@ def read_hdf5_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     dict
         Name to value.
     """
+    attributes = {}
     with open_hdf5(path) as file:
-        return {name: json.loads(value) for name, value in file.attrs.items()}
+        for name, value in file.attrs.items():
+            attributes[name] = json.loads(value)
+    return attributes
 
 
 @contextlib.contextmanager
@@ -938,12 +856,15 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     with reading(path, "an HDF5 file") as plain:
         seen = plain.stat()
         state = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+        changed = max(seen.st_mtime_ns, seen.st_ctime_ns) / 1e9
         if state not in _SOUND:
-            _check_seal(plain)
+            check_seal(plain)
         with h5py.File(plain, "r") as file:
             if state not in _SOUND:
                 check_own_contents(file, path)
-                _remember(state)
+                # a file that changed just now could change again within the same tick
+                if time.time() - changed > _SETTLED_S:
+                    _SOUND.add(state)
             yield file
 
 
@@ -952,12 +873,3 @@ _SOUND: set[tuple[int, ...]] = set()
 
 _SETTLED_S = 2.0
 """Seconds after which a change of a file is sure to show in its time stamp."""
-
-
-def _remember(state: tuple[int, ...]) -> None:
-    """Remember that a file is sound, unless it changed just now.
-
-    It could change again within the same tick.
-    """
-    if time.time() - state[-2] / 1e9 > _SETTLED_S and time.time() - state[-1] / 1e9 > _SETTLED_S:
-        _SOUND.add(state)

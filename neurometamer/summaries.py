@@ -80,9 +80,12 @@ def is_same(value: Any, default: Any) -> bool:
     """
     if value is default:
         return True
-    if isinstance(value, Mapping) and isinstance(default, Mapping) and not (value or default):
+    are_mappings = isinstance(value, Mapping) and isinstance(default, Mapping)
+    if are_mappings and not value and not default:
         return True
-    return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)
+    if type(value) is not type(default) or hasattr(value, "shape"):
+        return False
+    return bool(value == default)
 
 
 def summarize(name: str, values: Iterable[tuple[str, Any]]) -> str:
@@ -101,13 +104,13 @@ def summarize(name: str, values: Iterable[tuple[str, Any]]) -> str:
         At most `LONGEST` characters.
     """
     parts = [f"{field}={describe(value)}" for field, value in values]
-    text = f"{name}({', '.join(parts)})"
-    shown = list(parts)
-    while len(text) > LONGEST:
-        shown.pop()
-        rest = f"and {len(parts) - len(shown)} more"
-        text = f"{name}({', '.join([*shown, rest])})"
-    return text
+    listed = ", ".join(parts)
+    n_left_out = 0
+    while len(f"{name}({listed})") > LONGEST:
+        n_left_out += 1
+        shown = parts[: len(parts) - n_left_out]
+        listed = ", ".join([*shown, f"and {n_left_out} more"])
+    return f"{name}({listed})"
 
 
 def describe(value: Any) -> str:
@@ -127,41 +130,48 @@ def describe(value: Any) -> str:
     if hasattr(value, "columns") and hasattr(value, "iloc"):
         return _describe_table(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"{kind} {tuple(value.shape)}"
     if hasattr(value, "named_parameters"):
         return type(value).__name__
-    if isinstance(value, (list, tuple, Set, Mapping)):
-        return _describe_several(value)
     if callable(value) and hasattr(value, "__name__"):
         return str(value.__name__)
-    return _cut(repr(value), LONGEST // 2 if "(" in repr(value) else _WORD)
+    if isinstance(value, (list, tuple, Set, Mapping)):
+        if len(value) <= _NAMED and len(repr(value)) <= _WORD:
+            return _cut(repr(value), _WORD)
+        first = []
+        for element in islice(value, _NAMED + 1):
+            text = element if isinstance(element, str) else describe(element)
+            first.append(_cut(text, _WORD // 3))
+        names = _names(first)
+        return f"{len(value)}: {names}"
+    text = repr(value)
+    return _cut(text, LONGEST // 2 if "(" in text else _WORD)
 
 
 def _describe_table(table: Any) -> str:
+    columns = _names([str(name) for name in table.columns])
     known = [name for name in _ID_COLUMNS if name in table.columns]
-    rows = list(map(str, dict.fromkeys(table[known[0]]))) if known else []
-    names = f", {known[0]} {_names(rows)}" if rows else ""
-    columns = _names(list(map(str, table.columns)))
-    return f"<{len(table)} rows{names}; columns {columns}>"
-
-
-def _describe_several(values: Any) -> str:
-    if len(values) <= _NAMED:
-        short = _cut(repr(values), _WORD)
-        if len(repr(values)) <= _WORD and "\n" not in short:
-            return short
-    first = []
-    for value in islice(values, _NAMED + 1):
-        text = value if isinstance(value, str) else describe(value)
-        first.append(_cut(text, _WORD // 3))
-    return f"{len(values)}: {_names(first)}"
+    rows = ""
+    if known and len(table):
+        column = known[0]
+        ids = dict.fromkeys(table[column])
+        names = _names([str(name) for name in ids])
+        rows = f", {column} {names}"
+    return f"<{len(table)} rows{rows}; columns {columns}>"
 
 
 def _names(names: list[str]) -> str:
-    short = [_cut(name, _WORD // 2) for name in names[:_NAMED]]
-    return ", ".join(short) + (" …" if len(names) > _NAMED else "")
+    shown = names[:_NAMED]
+    listed = ", ".join(_cut(name, _WORD // 2) for name in shown)
+    if len(names) > _NAMED:
+        return f"{listed} …"
+    return listed
 
 
 def _cut(text: str, length: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+    words = text.split()
+    line = " ".join(words)
+    if len(line) <= length:
+        return line
+    return f"{line[: length - 1]}…"

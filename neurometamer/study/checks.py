@@ -1,25 +1,194 @@
 """What can be known before any work.
 
-The checks say whether files, tables and settings of a study suit each other.
+The checks say whether files, tables and settings of a study suit each other. What stands in the way
+is gathered instead of raised one after the other. Scanned subjects are checked by their headers,
+tables and masks alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from fmri.betas import event_design
+from fmri.bids import (
+    check_same_labels,
+    check_subject,
+    read_sidecar,
+    repetition_time,
+    slice_times,
+)
+from fmri.bold import BoldRun, check_4d, header_tr, image_affine, open_nifti
+from fmri.patterns import Patterns
+from fmri.reliability import tell_few_conditions, voxel_reliability
+from fmri.rois import read_masks
+from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
+from neurometamer.rsa.compute import MIN_VOXELS
+from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
+from neurometamer.rsa.image_types.nulls import class_labels, known_classes, session_labels
+from neurometamer.rsa.image_types.options import subjects_needed
+from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.store import check_file_names
-from neurometamer.study.brain_steps import subject_names
+from neurometamer.study.brain_steps import open_runs, subject_names
 from neurometamer.study.plan import Workspace
-from neurometamer.study.problems import Findings, Problem
-from neurometamer.study.result_steps import kind_options
-from neurometamer.study.subject_checks import check_sessions, check_subjects
+from neurometamer.study.result_steps import image_type_options
+from neurometamer.study.settings import Subject
+from neurometamer.summaries import short_repr
+from neurometamer.zoo import model_entry
+from stimuli_gen.photograph_lists import list_photographs
+from stimuli_gen.photographs import PACKAGED
+from stimuli_gen.stimuli import read_stimuli
 
 SUBSAMPLED = ("spearman", "pearson")
 """Measures whose RDMs can be computed again from a part of the units."""
+
+ERROR, NOTE = "error", "note"
+
+
+@short_repr
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a study, or unusual.
+
+    Parameters
+    ----------
+    kind : {"error", "note"}
+        Errors stop the study, notes do not.
+    subject : str
+        Whose files it concerns; empty: settings or images.
+    file : str
+        The file it concerns, as the study file names it; may be empty.
+    message : str
+        What is wrong and what to do.
+
+    Examples
+    --------
+    >>> from neurometamer import Problem
+    >>> problem = Problem(kind="error", subject="S1", file="m.nii", message="m.nii is missing.")
+    >>> print(problem)
+    S1: m.nii is missing.
+    """
+
+    kind: str
+    subject: str
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        if not self.subject:
+            return self.message
+        return f"{self.subject}: {self.message}"
+
+
+class Findings:
+    """Problems in the order in which they were found, each once."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    @contextlib.contextmanager
+    def watch(self, subject: str = "", file: str = "", prefix: str = "") -> Iterator[None]:
+        """Keep what is raised or warned of while the block runs.
+
+        Parameters
+        ----------
+        subject, file : str
+            What the block looks at.
+        prefix : str
+            Beginning of the messages of errors.
+
+        Yields
+        ------
+        None
+            An `InputError`, or a file that the system refuses, ends the block and is kept.
+        """
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            try:
+                yield
+            except InputError as error:
+                message = str(error).removeprefix(prefix)
+                self.add(ERROR, f"{prefix}{message}", subject, file)
+            except OSError as error:
+                name = error.filename or file
+                self.add(ERROR, f"{name}: {error.strerror or error}.", subject, file)
+        for warning in warned:
+            self.add(NOTE, str(warning.message), subject, file)
+
+    def add(self, kind: str, message: str, subject: str = "", file: str = "") -> None:
+        """Keep a problem, unless it is there already.
+
+        Parameters
+        ----------
+        kind : {"error", "note"}
+            See `Problem`.
+        message : str
+            What is wrong and what to do.
+        subject, file : str
+            What it concerns.
+        """
+        problem = Problem(kind, subject, file, message)
+        known = [str(other) for other in self.problems]
+        if str(problem) not in known:
+            self.problems.append(problem)
+
+    def has_errors(self, subject: str | None = None, file: str | None = None) -> bool:
+        """Tell whether there is an error.
+
+        Parameters
+        ----------
+        subject, file : str, optional
+            Only those that concern these.
+
+        Returns
+        -------
+        bool
+            Notes do not count.
+        """
+        for problem in self.problems:
+            is_meant = subject in (None, problem.subject) and file in (None, problem.file)
+            if problem.kind == ERROR and is_meant:
+                return True
+        return False
+
+
+def raise_errors(problems: Sequence[Problem], limit: int = 10) -> None:
+    """Raise all errors among problems as one.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+        Problems of a study.
+    limit : int
+        How many to spell out.
+
+    Raises
+    ------
+    InputError
+        When there is an error: the message itself, or all of them, numbered.
+    """
+    errors = [str(problem) for problem in problems if problem.kind == ERROR]
+    if not errors:
+        return
+    if len(errors) == 1:
+        raise InputError(errors[0])
+    lines = [f"{len(errors)} things stand in the way of this study:"]
+    for number, error in enumerate(errors[:limit], start=1):
+        lines.append(f"({number}) {error}")
+    if len(errors) > limit:
+        lines.append("… 'neurometamer check' lists them all.")
+    raise InputError("\n".join(lines))
 
 
 def find_problems(work: Workspace) -> list[Problem]:
@@ -35,58 +204,57 @@ def find_problems(work: Workspace) -> list[Problem]:
     list of Problem
         Of settings and images first, then subject by subject.
     """
+    settings = work.settings
     findings = Findings()
     _check_models(work, findings)
     table = _check_images(work, findings)
-    tests: list[Callable[[Workspace], None]] = [_check_names, _check_interval, _check_measure]
-    for test in tests:
-        with findings.watch():
-            test(work)
+    _check_rsa(work, findings)
     if table is not None:
         _check_with_images(work, table, findings)
-    if work.settings.brain.source == "bold":
+    if settings.brain.source == "bold":
         check_subjects(work, table, findings)
-    if work.settings.rsa.null == "session" and table is not None and not findings.has_errors():
-        with findings.watch():
-            check_sessions(work, table)
-    elif work.settings.rsa.null == "session" and work.settings.brain.source != "bold":
-        with findings.watch():
-            check_sessions(work, pd.DataFrame())
+    if settings.rsa.null == "session":
+        if settings.brain.source != "bold":
+            with findings.watch():
+                check_sessions(work, pd.DataFrame())
+        elif table is not None and not findings.has_errors():
+            with findings.watch():
+                check_sessions(work, table)
     return findings.problems
 
 
 def _check_models(work: Workspace, findings: Findings) -> None:
     """Look up the networks by name, and the files of weights."""
-    from neurometamer.zoo import model_entry
-
     settings = work.settings
-    sets = [name for names in settings.metamers.sets for name in names]
-    names = [settings.model.name, *settings.transfer.models, *sets]
-    names += settings.metamers.judges if sets else ()
-    names += (
-        [settings.brain.simulation.object_model] if settings.brain.source == "simulated" else []
-    )
+    names = [settings.model.name, *settings.transfer.models]
+    for metamer_set in settings.metamers.sets:
+        names += metamer_set
+    if settings.metamers.sets:
+        names += settings.metamers.judges
+    if settings.brain.source == "simulated":
+        names.append(settings.brain.simulation.object_model)
     for name in dict.fromkeys(names):
         with findings.watch():
             model_entry(name)
-    if settings.model.weights not in ("default", "random"):
-        with findings.watch(file=settings.model.weights):
-            work.source(settings.model.weights)
+    weights = settings.model.weights
+    if weights not in ("default", "random"):
+        with findings.watch(file=weights):
+            work.source(weights)
 
 
 def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
     """Look for the files of the images; return the table of the images that the study will have."""
     settings = work.settings
-    if not settings.images.ready:
-        files = [
-            section.target
-            for section in (settings.noise, settings.interference)
-            if section.target.endswith(".csv")
-        ]
-        for file in (*files, *([settings.interference.mask] if settings.interference.mask else [])):
+    images = settings.images
+    if not images.ready:
+        targets = [settings.noise.target, settings.interference.target]
+        files = [target for target in targets if target.endswith(".csv")]
+        if settings.interference.mask:
+            files.append(settings.interference.mask)
+        for file in files:
             with findings.watch(file=file):
                 work.source(file)
-    source = settings.images.ready or settings.images.source
+    source = images.ready or images.source
     table = None
     with findings.watch(file=source):
         table = expected_stimuli(work)
@@ -97,107 +265,75 @@ def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
     return table
 
 
-def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings) -> None:
-    from fmri.reliability import tell_few_conditions
-    from neurometamer.rsa.image_types.nulls import known_classes
-    from neurometamer.rsa.sampling import sample_photographs
-
-    if work.settings.rsa.null == "class":
-        with findings.watch():
-            _check_classes(table)
-    if work.settings.rsa.classes == "random":
-        with findings.watch():
-            # Refuse the claim about other classes where there are too few, before any work.
-            names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
-            sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
-    if subject_names(work):
-        with findings.watch():
-            _check_encoding(work, table)
-        with findings.watch():
-            selection = work.settings.selection
-            if selection.voxels_per_roi:
-                tell_few_conditions(int((table["kind"] == selection.kind).sum()))
-
-
-def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
-    """Refuse settings of the encoding that these images cannot give."""
-    from neurometamer.encoding.generalization import check_encoding
-
-    encoding = work.settings.encoding
-    n_photographs = int((table["kind"] == "RE").sum())
-    if (
-        encoding.folds
-        and encoding.scheme == "by image"
-        and not 2 <= encoding.folds <= n_photographs
-    ):
-        raise InputError(
-            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; "
-            f"give 2 to {n_photographs}, or 0 to leave it open."
-        )
-    try:
-        check_encoding(
-            table,
-            scheme=encoding.scheme,
-            n_folds=encoding.folds or None,
-            alphas=encoding.alphas,
-            n_permutations=encoding.permutations,
-            seed=work.settings.study.seed,
-        )
-    except InputError as error:
-        raise InputError(f"encoding: {str(error).removeprefix('encoding: ')}") from None
-
-
-def _check_measure(work: Workspace) -> None:
-    if work.settings.rsa.measure == "poisson" and subject_names(work):
-        raise InputError(
-            "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative "
-            "too; use another "
-            'measure, or brain.source = "none".'
-        )
-
-
-def _check_names(work: Workspace) -> None:
-    """Refuse names that do not go together.
-
-    An example is a comparator for which an interval is not defined.
-    """
-    try:
+def _check_rsa(work: Workspace, findings: Findings) -> None:
+    """Refuse names of ``[rsa]`` that do not go together, or not with the subjects."""
+    rsa = work.settings.rsa
+    subjects = subject_names(work)
+    pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
+    with findings.watch(prefix="rsa: "):
         for system in ("network", "brain"):
-            kind_options(work, system, {kind: ("RE", kind) for kind in ("AN", "AI")})
-    except InputError as error:
-        raise InputError(f"rsa: {error}") from None
-
-
-def _check_interval(work: Workspace) -> None:
-    from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
-    from neurometamer.rsa.image_types.options import subjects_needed
-
-    rsa, subjects = work.settings.rsa, subject_names(work)
-    if rsa.interval in OVER_SUBJECTS and len(subjects) < (
-        needed := subjects_needed(rsa.confidence)
-    ):
-        raise InputError(
+            image_type_options(work, system, pairs)
+    needed = subjects_needed(rsa.confidence)
+    if rsa.interval in OVER_SUBJECTS and len(subjects) < needed:
+        known = name_ids(subjects) or "no brain"
+        findings.add(
+            ERROR,
             f"rsa.interval: '{rsa.interval}' at {rsa.confidence:.0%} needs at least {needed} "
-            f"subjects; the study has {len(subjects)} ({name_ids(subjects) or 'no brain'}). Use "
-            "'stimuli', which resamples photographs."
+            f"subjects; the study has {len(subjects)} ({known}). Use 'stimuli', which resamples "
+            "photographs.",
         )
     if rsa.interval == "subsample" and rsa.measure not in SUBSAMPLED:
-        raise InputError(
-            f"rsa.interval: 'subsample' is there for the measures {' and '.join(SUBSAMPLED)}, not "
-            f"'{rsa.measure}'."
+        names = " and ".join(SUBSAMPLED)
+        findings.add(
+            ERROR,
+            f"rsa.interval: 'subsample' is there for the measures {names}, not '{rsa.measure}'; "
+            "use one of these, or another interval.",
+        )
+    if rsa.measure == "poisson" and subjects:
+        findings.add(
+            ERROR,
+            "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative "
+            'too; use another measure, or brain.source = "none".',
         )
 
 
-def _check_classes(table: pd.DataFrame) -> None:
-    from neurometamer.rsa.image_types.nulls import class_labels
-
-    try:
-        class_labels(table)
-    except InputError as error:
-        raise InputError(
-            "rsa.null: 'class' needs the column category of the images, at least two classes: "
-            f"{error}"
-        ) from None
+def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings) -> None:
+    """Refuse settings for which the study lacks images or classes, before any work."""
+    settings = work.settings
+    if settings.rsa.null == "class":
+        needed = "rsa.null: 'class' needs the column category of the images, at least two classes: "
+        with findings.watch(prefix=needed):
+            class_labels(table)
+    if settings.rsa.classes == "random":
+        references = table.loc[table["kind"] == "RE", "reference_id"]
+        names = sorted(references.astype(str))
+        with findings.watch():
+            sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
+    if not subject_names(work):
+        return
+    encoding = settings.encoding
+    n_photographs = int((table["kind"] == "RE").sum())
+    is_split = encoding.folds and encoding.scheme == "by image"
+    if is_split and not 2 <= encoding.folds <= n_photographs:
+        findings.add(
+            ERROR,
+            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; "
+            f"give 2 to {n_photographs}, or 0 to leave it open.",
+        )
+    else:
+        with findings.watch(prefix="encoding: "):
+            check_encoding(
+                table,
+                scheme=encoding.scheme,
+                n_folds=encoding.folds or None,
+                alphas=encoding.alphas,
+                n_permutations=encoding.permutations,
+                seed=settings.study.seed,
+            )
+    if settings.selection.voxels_per_roi:
+        n_conditions = int((table["kind"] == settings.selection.kind).sum())
+        with findings.watch():
+            tell_few_conditions(n_conditions)
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:
@@ -213,8 +349,6 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
     pandas.DataFrame
         Columns id, kind, reference_id and, where it is known, category.
     """
-    from stimuli_gen.stimuli import read_stimuli
-
     images = work.settings.images
     if images.ready:
         source = work.source(images.ready)
@@ -222,39 +356,28 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
             return read_stimuli(source, in_memory=False).table
         table = _listed(source)
         kind = table["kind"].fillna("RE") if "kind" in table else "RE"
-        reference = (
-            table["reference_id"].fillna(table["id"]) if "reference_id" in table else table["id"]
-        )
+        reference = table["id"]
+        if "reference_id" in table:
+            reference = table["reference_id"].fillna(reference)
         return table.assign(kind=kind, reference_id=reference)
-    photographs = _photographs(work)
-    parts = [photographs.assign(kind="RE", reference_id=photographs["id"])]
-    parts += [
-        photographs.assign(
-            id=photographs["id"] + f"_{kind}", kind=kind, reference_id=photographs["id"]
-        )
-        for kind in ("AN", "AI")
-    ]
+    if images.source == "packaged":
+        rows = [{"id": name, "category": entry[2]} for name, entry in PACKAGED.items()]
+        photographs = pd.DataFrame(rows)
+    else:
+        photographs = _listed(work.source(images.source))
+        check_file_names(photographs["id"])
+    names = photographs["id"]
+    parts = [photographs.assign(kind="RE", reference_id=names)]
+    for kind in ("AN", "AI"):
+        part = photographs.assign(id=names + f"_{kind}", kind=kind, reference_id=names)
+        parts.append(part)
     table = pd.concat(parts, ignore_index=True)
-    check_file_names(table["id"])
-    return table
-
-
-def _photographs(work: Workspace) -> pd.DataFrame:
-    from stimuli_gen.photographs import PACKAGED
-
-    if work.settings.images.source == "packaged":
-        return pd.DataFrame(
-            {"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]}
-        )
-    table = _listed(work.source(work.settings.images.source))
     check_file_names(table["id"])
     return table
 
 
 def _listed(source: Path) -> pd.DataFrame:
     """List the images of a folder or CSV, and refuse a list of files that are not there."""
-    from stimuli_gen.photograph_lists import list_photographs
-
     table = list_photographs(source).table
     missing = [str(file) for file in table["file"] if not Path(file).is_file()]
     if missing:
@@ -262,3 +385,294 @@ def _listed(source: Path) -> pd.DataFrame:
             f"{source} lists files that do not exist: {name_ids(missing)}; correct the column file."
         )
     return table
+
+
+def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findings) -> None:
+    """Check the files of all scanned subjects.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    table : pandas.DataFrame or None
+        Images that the study will have (id, kind, reference_id); None where they are not known.
+    findings : Findings
+        Gets what is wrong.
+    """
+    # links to a file, and other spellings of its name, are the same file
+    real_names: dict[str, str] = {}
+    for subject in work.settings.brain.subjects:
+        for file in subject.bold:
+            real_names[file] = os.path.realpath(work.base / Path(file).expanduser())
+    listed = Counter(
+        real_names[file] for subject in work.settings.brain.subjects for file in subject.bold
+    )
+    for subject in work.settings.brain.subjects:
+        again = [Path(file).name for file in subject.bold if listed[real_names[file]] > 1]
+        if again:
+            findings.add(
+                ERROR,
+                f"BOLD files that are listed more than once: {name_ids(again)}; list each once.",
+                subject.id,
+            )
+        _check_subject(work, subject, table, findings)
+
+
+def _check_subject(
+    work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
+) -> None:
+    """Check that the files of a subject are there and its own, then what is in them."""
+    files = [*subject.bold, *subject.events, *subject.confounds]
+    for file in (*files, *subject.masks.values()):
+        with findings.watch(subject.id, file):
+            work.source(file)
+    for file in files:
+        with findings.watch(subject.id, file):
+            check_subject(subject.id, file)
+    events = []
+    for number in range(len(subject.bold)):
+        events_of_run = _check_run(work, subject, number, findings)
+        if events_of_run is not None:
+            events.append(events_of_run)
+    _check_masks(work, subject, findings)
+    if table is not None and len(events) == len(subject.bold):
+        with findings.watch(subject.id):
+            check_conditions(work, events, table)
+    if not findings.has_errors(subject.id):
+        with findings.watch(subject.id):
+            _check_designs(work, subject, table, findings)
+
+
+def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
+    """Check each mask by itself, then whether they fit together, and the sizes of the regions."""
+    first = subject.bold[0]
+    like = None if findings.has_errors(subject.id, first) else work.source(first)
+    sizes = {}
+    for roi, file in subject.masks.items():
+        with findings.watch(subject.id, file):
+            path = work.source(file)
+            mask = read_masks({roi: path}, like or path, affine=subject.affine)[roi]
+            sizes[roi] = int(mask.sum())
+    if like is not None and len(sizes) == len(subject.masks):
+        with findings.watch(subject.id):
+            files = {roi: work.source(file) for roi, file in subject.masks.items()}
+            read_masks(files, like, affine=subject.affine)
+    for roi, size in sizes.items():
+        if size < MIN_VOXELS:
+            findings.add(
+                ERROR,
+                f"ROI '{roi}' has {size} voxel(s), too few for a pattern; enlarge the mask, or "
+                "leave the region out.",
+                subject.id,
+                subject.masks[roi],
+            )
+
+
+def _check_run(
+    work: Workspace, subject: Subject, number: int, findings: Findings
+) -> pd.DataFrame | None:
+    """Check image, events and confounds of a run each for itself.
+
+    A fault of one does not hide a fault of the next. The events are returned where they can be
+    read.
+    """
+    image = subject.bold[number]
+    name = Path(image).name
+    n_volumes, t_r = 0, 0.0  # unknown
+    with findings.watch(subject.id, image):
+        path = work.source(image)
+        opened = open_nifti(path)
+        n_volumes = check_4d(path, opened)[3]
+        sidecar = read_sidecar(path)
+        t_r = repetition_time(
+            name,
+            header=header_tr(opened),
+            sidecar=sidecar,
+            given=subject.t_r or None,
+        )
+        slice_times(name, sidecar, t_r, opened.shape)
+    if n_volumes:
+        with findings.watch(subject.id, image):
+            image_affine(path, opened, subject.affine)
+    events = None
+    events_file = subject.events[number]
+    with findings.watch(subject.id, events_file):
+        check_same_labels(events_file, image)
+        events = read_events(work.source(events_file), subject.condition_column)
+        if t_r:
+            checked_events(events, n_volumes, t_r, name)
+    if subject.confounds:
+        confounds_file = subject.confounds[number]
+        with findings.watch(subject.id, confounds_file):
+            check_same_labels(confounds_file, image)
+            columns = work.settings.glm.confounds or None
+            confounds = read_confounds(work.source(confounds_file), columns, name)
+            if n_volumes:
+                checked_confounds(confounds, n_volumes, name)
+    return events
+
+
+def _check_designs(
+    work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
+) -> None:
+    """Build the designs of all runs, and refuse a selection of voxels with too few repetitions."""
+    glm = work.settings.glm
+    selection = work.settings.selection
+    runs = open_runs(work, subject.id)
+    conditions = []
+    for file, run in zip(subject.bold, runs, strict=True):
+        with findings.watch(subject.id, file):
+            events, _ = event_design(
+                run,
+                hrf_model=glm.hrf_model,
+                high_pass=glm.high_pass,
+                ignore=glm.ignore,
+                slice_time_ref=subject.slice_time_ref,
+            )
+            conditions.append(tuple(events["trial_type"]))
+    if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
+        return
+    regular = table["id"][table["kind"] == selection.kind]
+    try:
+        voxel_reliability(events_as_patterns(runs, conditions), regular.astype(str).tolist())
+    except InputError as error:
+        raise InputError(f"{error} Or keep all voxels: [selection] voxels_per_roi = 0.") from None
+
+
+def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.DataFrame) -> None:
+    """Refuse events that are no stimuli, and stimuli without an event.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings.
+    events : list of pandas.DataFrame
+        Events of the runs of one subject, from `fmri.tables.read_events`.
+    table : pandas.DataFrame
+        The study's images: id, kind.
+
+    Raises
+    ------
+    InputError
+        Naming the ids on both sides and what to do.
+    """
+    types = pd.concat([part["trial_type"] for part in events]).astype(str)
+    shown = types[~types.isin(work.settings.glm.ignore)].unique()
+    known = table["id"].astype(str)
+    extra = [name for name in shown if name not in set(known)]
+    missing = known[~known.isin(shown)]
+    images = work.settings.images
+    kinds = set(table["kind"][missing.index])
+    if not extra and not images.ready and kinds and kinds <= {"AN", "AI"}:
+        raise InputError(
+            "the events show the photographs, but not the AN and AI images that this study would "
+            f"make of them: {name_ids(missing)}. For a study of photographs alone set [images] "
+            f'ready = "{images.source}" in place of source (a folder, or a CSV with the columns '
+            "file, id and kind, which is RE); for images that were made before, [images] ready = "
+            "the folder or CSV of all images that were shown."
+        )
+    parts = []
+    if extra:
+        column = _better_column(events[0], set(known))
+        parts.append(
+            f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
+            f"ignore{column})"
+        )
+    if len(missing):
+        parts.append(
+            f"missing from the events: {name_ids(missing)} (take them out of [images] ready)"
+        )
+    if parts:
+        raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
+
+
+def _better_column(events: pd.DataFrame, known: set[str]) -> str:
+    """Name a column of the events that holds ids of the stimuli, where there is one."""
+    for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
+        try:
+            ids = read_events(events, column)["trial_type"]
+        except InputError:
+            continue
+        if ids.isin(known).mean() > 0.5:
+            return f"; the column '{column}' holds ids: condition_column = \"{column}\""
+    return ""
+
+
+def events_as_patterns(
+    runs: list[BoldRun], conditions: list[tuple[str, ...]] | None = None
+) -> Patterns:
+    """List what a subject saw in which run and session, as patterns of one voxel that are all zero.
+
+    Parameters
+    ----------
+    runs : list of BoldRun
+        Runs of one subject.
+    conditions : list of tuple of str, optional
+        What was shown in each run; by default all trial types.
+
+    Returns
+    -------
+    Patterns
+        One observation an event.
+    """
+    parts = []
+    for number, run in enumerate(runs):
+        names = run.events["trial_type"] if conditions is None else conditions[number]
+        columns = {"condition": list(names), "run": run.run, "session": run.session}
+        parts.append(pd.DataFrame(columns))
+    rows = pd.concat(parts, ignore_index=True)
+    presentation = rows.groupby("condition").cumcount() + 1
+    voxel = {
+        "subject": [runs[0].subject],
+        "roi": "none",
+        "i": 0,
+        "j": 0,
+        "k": 0,
+    }
+    return Patterns(
+        values=np.zeros((len(rows), 1)),
+        observations=rows.assign(presentation=presentation),
+        voxels=pd.DataFrame(voxel),
+    )
+
+
+def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
+    """Refuse a null within sessions for subjects without such sessions.
+
+    Sessions must part the photographs.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    table : pandas.DataFrame
+        The study's images.
+
+    Raises
+    ------
+    InputError
+        Naming the subject and what to do.
+    """
+    source = work.settings.brain.source
+    if source != "bold":
+        reason = "the simulated cortex has none" if source == "simulated" else "there is no brain"
+        raise InputError(
+            f"rsa.null: 'session' needs subjects scanned in several sessions, and {reason}; use "
+            "'free' or 'class'."
+        )
+    labels = {}
+    try:
+        for name in subject_names(work):
+            shown = events_as_patterns(open_runs(work, name))
+            labels[name] = session_labels(shown, table)
+    except InputError as error:
+        raise InputError(
+            f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)"
+        ) from None
+    first, *others = labels.values()
+    if work.settings.rsa.combine == "joint" and any(other != first for other in others):
+        raise InputError(
+            "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions "
+            f"differ between the subjects ({name_ids(labels)}); combine their p by 'all', "
+            "'fisher' or 'stouffer'."
+        )

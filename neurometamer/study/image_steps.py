@@ -1,4 +1,4 @@
-"""Steps that make images and ask networks about them."""
+"""Steps that make images and metamers, and ask networks about them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.commands.metamers import (
+    at_one_size,
+    knows,
+    of_worst_network,
+    read_stages,
+    with_validity,
+)
 from neurometamer.commands.stimuli import generator_options
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
+from neurometamer.zoo import load_model, model_entry
+from stimuli_gen.nulls import NullDistribution, null_distribution
+from stimuli_gen.photographs import Preprocessing, load_photographs, packaged_photographs
+from stimuli_gen.stimuli import (
+    StimulusSet,
+    concat_stimuli,
+    read_stimuli,
+    write_pictures,
+    write_records,
+    write_stimuli,
+)
 
 if TYPE_CHECKING:
+    from stimuli_gen.matching import Match
     from stimuli_gen.models import StagedModel
-    from stimuli_gen.photographs import Preprocessing
-    from stimuli_gen.stimuli import StimulusSet
 
 
 def photographs(work: Workspace) -> StimulusSet:
     """Load the regular images as the network under study wants them."""
-    from neurometamer.zoo import model_entry
-
-    return load_regular(work, model_entry(work.settings.model.name).preprocessing)
+    entry = model_entry(work.settings.model.name)
+    return load_regular(work, entry.preprocessing)
 
 
 def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
     """Load the regular images as a network wants them."""
-    from stimuli_gen.photographs import load_photographs, packaged_photographs
-
     source = work.settings.images.source
     if source == "packaged":
         return packaged_photographs(wanted)
@@ -39,16 +54,42 @@ def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
 
 
 def _reading(work: Workspace) -> dict[str, Any]:
-    """Say how the levels of photographs are read."""
+    """Return how the levels of photographs are read."""
     images = work.settings.images
     return {"bits": images.bits or None, "icc": images.icc}
 
 
 def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[Path]:
     """Make AN or AI images; each finished image is kept even when the step is interrupted."""
-    from stimuli_gen.stimuli import write_records
+    from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
+    from stimuli_gen.greedy import greedy_interference
+    from stimuli_gen.synthesis.constraints import read_mask_file
+    from stimuli_gen.synthesis.objectives import Progress as ProgressRule
 
-    make, options = _generator(work, kind)
+    chosen = getattr(work.settings, kind)
+    target = chosen.target
+    if target.endswith(".csv"):
+        target = str(work.source(target))
+    options: dict[str, Any] = {"target": target}
+    taken = ["confidence", "max_steps", "step_size", "pull", "objective", "step_rule"]
+    if kind == "noise":
+        make: Callable[..., StimulusSet] = adversarial_noise
+        taken.append("noise_sd")
+    elif chosen.method == "greedy":
+        make = greedy_interference
+        taken = ["confidence", "amplitude", "shared_channels", "max_tries"]
+    else:
+        make = adversarial_interference
+        taken.append("ball")
+        options["radius"] = chosen.radius or None
+        if chosen.mask:
+            options["mask"] = read_mask_file(work.source(chosen.mask))
+    for name in taken:
+        options[name] = getattr(chosen, name)
+    if kind == "noise" and chosen.rule == "nguyen":
+        options["objective"] = "probability"
+        options["pull"] = 0.0
+        options["progress_rule"] = ProgressRule(decay=chosen.decay)
     made = make(
         work.model,
         photographs(work),
@@ -56,190 +97,310 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
         seed=work.settings.study.seed,
         run=RunOptions(
             batch_size=work.settings.run.batch_size,
-            mode=getattr(work.settings, kind).mode,
+            mode=chosen.mode,
             resume=work.state("finished", kind),
             progress=progress,
             on_step=progress.watch,
         ),
     )
-    return [write_records(made, work.state(kind)) / "stimuli.h5"]
-
-
-def _generator(work: Workspace, kind: str) -> tuple[Callable[..., StimulusSet], dict[str, Any]]:
-    """Choose the procedure, and what of the settings it takes."""
-    from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
-    from stimuli_gen.greedy import greedy_interference
-    from stimuli_gen.synthesis.constraints import read_mask_file
-    from stimuli_gen.synthesis.objectives import Progress as ProgressRule
-
-    chosen = getattr(work.settings, kind)
-    target = str(work.source(chosen.target)) if chosen.target.endswith(".csv") else chosen.target
-    options: dict[str, Any] = {"target": target, "confidence": chosen.confidence}
-    if kind == "interference" and chosen.method == "greedy":
-        options |= {
-            name: getattr(chosen, name) for name in ("amplitude", "shared_channels", "max_tries")
-        }
-        return greedy_interference, options
-    names = ("max_steps", "step_size", "pull", "objective", "step_rule")
-    options |= {name: getattr(chosen, name) for name in names}
-    if kind == "interference":
-        options |= {"ball": chosen.ball, "radius": chosen.radius or None}
-        options |= {"mask": read_mask_file(work.source(chosen.mask))} if chosen.mask else {}
-        return adversarial_interference, options
-    options |= {"noise_sd": chosen.noise_sd}
-    if chosen.rule == "nguyen":
-        rule = ProgressRule(decay=chosen.decay)
-        options |= {"objective": "probability", "pull": 0.0, "progress_rule": rule}
-    return adversarial_noise, options
+    folder = write_records(made, work.state(kind))
+    return [folder / "stimuli.h5"]
 
 
 def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Put RE, AN and AI together, write them, and judge the written PNG files."""
+    """Write the images of the study: RE, AN and AI, judged on the PNG files, or ready ones."""
     from stimuli_gen.adversarial import confirm_saved
-    from stimuli_gen.stimuli import concat_stimuli, read_stimuli, write_pictures, write_records
 
-    parts = [
-        named(work.model, photographs(work)),
-        *(read_stimuli(work.state(step), in_memory=None) for step in ("noise", "interference")),
-    ]
-    together = concat_stimuli(parts)
-    folder = write_pictures(together, work.path("stimuli"))
-    write_records(confirm_saved(work.model, together, folder), folder)
-    return _stimulus_files(folder, together)
-
-
-def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Take images that were made, and shown, before."""
-    from neurometamer.zoo import model_entry
-    from stimuli_gen.photographs import load_photographs
-    from stimuli_gen.stimuli import read_stimuli, write_stimuli
-
-    source = work.source(work.settings.images.ready)
-    if (source / "stimuli.h5").is_file():
-        given = read_stimuli(source, in_memory=None)
-    else:
-        given = load_photographs(
-            source, model_entry(work.settings.model.name).preprocessing, **_reading(work)
-        )
-    return _stimulus_files(write_stimuli(named(work.model, given), work.path("stimuli")), given)
+    folder = work.path("stimuli")
+    if not work.settings.images.ready:
+        regular = named(work.model, photographs(work))
+        noise = read_stimuli(work.state("noise"), in_memory=None)
+        interference = read_stimuli(work.state("interference"), in_memory=None)
+        images = concat_stimuli([regular, noise, interference])
+        write_pictures(images, folder)
+        write_records(confirm_saved(work.model, images, folder), folder)
+    else:  # images that were made, and shown, before
+        source = work.source(work.settings.images.ready)
+        if (source / "stimuli.h5").is_file():
+            images = read_stimuli(source, in_memory=None)
+        else:
+            preprocessing = model_entry(work.settings.model.name).preprocessing
+            images = load_photographs(source, preprocessing, **_reading(work))
+        write_stimuli(named(work.model, images), folder)
+    pictures = [folder / "png" / f"{image_id}.png" for image_id in images.ids]
+    return [folder / "stimuli.h5", folder / "stimuli.csv", *pictures]
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
-    """Add what the network says to images that do not carry it yet.
-
-    This is its first class and the probability of it.
-    """
+    """Add the first class of a network and its probability, where the table lacks them."""
     from stimuli_gen.models import predict
 
     if "top1_index" in given.table:
         return given
     probabilities = predict(model, given.as_shown().images).astype(float)
     top = probabilities.argmax(axis=1)
-    columns = {
-        "top1_index": top,
-        "top1_name": [model.class_names[i] for i in top],
-        "confidence_png": probabilities.max(axis=1),
-    }
-    return replace(
-        given, table=given.table.assign(**columns, model=model.name, weights=model.weights)
+    table = given.table.assign(
+        top1_index=top,
+        top1_name=[model.class_names[index] for index in top],
+        confidence_png=probabilities.max(axis=1),
+        model=model.name,
+        weights=model.weights,
     )
+    return replace(given, table=table)
+
+
+JUDGED = (
+    "judge",
+    "judge_weights",
+    "kind",
+    "n",
+    "says_target",
+    "target_probability",
+    "says_as_photograph",
+)
+"""Columns of ``transfer.csv`` about the network that judges."""
 
 
 def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Ask other networks about the saved images, each through its own preprocessing."""
-    from neurometamer.zoo import load_model
+    """Let other networks classify the saved images, each through its own preprocessing.
+
+    There is a row a network and kind of image: how often the network names the target, how sure it
+    is of it, and how often it says the same as to the photograph.
+    """
     from stimuli_gen.models import predict
 
-    table = shown_stimuli(work).table
-    judges = (
-        [work.settings.model.name, *work.settings.transfer.models]
-        if "target_index" in table
-        else []
-    )
+    images = shown_stimuli(work)
+    names: list[str] = []
+    if "target_index" in images.table:
+        names = [work.settings.model.name, *work.settings.transfer.models]
     rows: list[dict[str, Any]] = []
-    for number, name in enumerate(judges):
+    for number, name in enumerate(names):
         judge = work.model if number == 0 else load_model(name, device=work.settings.run.device)
-        probabilities = predict(
-            judge, seen_by(judge, work).images, work.settings.run.batch_size
-        ).astype(float)
-        rows += _judgements(judge, probabilities, table)
-        progress(number + 1, len(judges))
-    columns = [
-        "judge",
-        "judge_weights",
-        "kind",
-        "n",
-        "says_target",
-        "target_probability",
-        "says_as_photograph",
-    ]
-    found_table = pd.DataFrame(rows, columns=columns).assign(
-        model=work.model.name, weights=work.model.weights, trained=work.model.trained
+        seen = seen_by(judge, images, work.path("stimuli"))
+        probabilities = predict(judge, seen.images, work.settings.run.batch_size).astype(float)
+        answers = pd.Series(probabilities.argmax(axis=1), index=images.table["id"])
+        made = images.table[images.table["kind"] != "RE"]
+        for kind, part in made.groupby("kind", sort=False):
+            here = part.index.to_numpy()
+            targets = part["target_index"].to_numpy(dtype=int)
+            of_images = answers.to_numpy()[here]
+            of_photographs = answers[part["reference_id"]].to_numpy()
+            rows.append(
+                {
+                    "judge": judge.name,
+                    "judge_weights": judge.weights,
+                    "kind": kind,
+                    "n": len(part),
+                    "says_target": float(np.mean(of_images == targets)),
+                    "target_probability": float(np.mean(probabilities[here, targets])),
+                    "says_as_photograph": float(np.mean(of_images == of_photographs)),
+                }
+            )
+        progress(number + 1, len(names))
+    model = work.model
+    table = pd.DataFrame(rows, columns=list(JUDGED)).assign(
+        model=model.name,
+        weights=model.weights,
+        trained=model.trained,
     )
-    return [write_table(work.path("tables", "transfer.csv"), found_table)]
+    return [write_table(work.path("tables", "transfer.csv"), table)]
 
 
-def _judgements(
-    judge: StagedModel, probabilities: np.ndarray, table: pd.DataFrame
-) -> list[dict[str, Any]]:
-    """Summarize a judge's answers, one row a kind of image.
+def shown_stimuli(work: Workspace) -> StimulusSet:
+    """Read the study's stimuli as people are shown them: rounded to 8 bits."""
+    images = read_stimuli(work.path("stimuli"), in_memory=None)
+    return images.as_shown()
 
-    The row says how often the judge names the target, how sure it is, and how often it agrees with
-    its answer to the photograph.
+
+def stimulus_table(work: Workspace) -> pd.DataFrame:
+    """Read the table of the study's stimuli, without their pixels."""
+    images = read_stimuli(work.path("stimuli"), in_memory=False)
+    return images.table
+
+
+def seen_by(model: StagedModel, images: StimulusSet, folder: Path) -> StimulusSet:
+    """Present saved images to a network.
+
+    They are shown as they are where the size fits, else through its preprocessing.
     """
-    top = pd.Series(probabilities.argmax(axis=1), index=table["id"])
+    size = tuple(images.images.shape[2:])
+    if size == model.preprocessing.size:
+        return images
+    pictures = _pictures(folder, images)
+    return load_photographs(pictures, model.preprocessing)
+
+
+def _pictures(folder: Path, images: StimulusSet) -> list[Path]:
+    """Name the PNG files of images in a folder."""
+    names = [f"{file_name(image_id)}.png" for image_id in images.ids]
+    return [folder / "png" / name for name in names]
+
+
+# ----------------------------------------------------------------------------------------- metamers
+
+
+def set_name(names: Iterable[str]) -> str:
+    """Name a set of networks, and its folder."""
+    return "+".join(names)
+
+
+def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Path]:
+    """Make the metamers of one set of networks.
+
+    Each finished image is kept even when the step is interrupted.
+    """
+    from stimuli_gen.matching import match_stages
+    from stimuli_gen.metamers import confirm_metamers, model_metamers
+
+    chosen = work.settings.metamers
+    batch_size = work.settings.run.batch_size
+    names = chosen.sets[number]
+    networks = [_load_network(work, name) for name in names]
+    height, width = networks[0].preprocessing.size
+    if chosen.image_size or height == width:
+        networks = at_one_size(networks, chosen.image_size or height)
+    photographs = _chosen_photographs(work, networks[0])
+    stages = read_stages(chosen.stage)
+    if isinstance(stages, dict):
+        stages = {name: stage for name, stage in stages.items() if name in names}
+    matches = match_stages(networks, stages)
+    nulls = _nulls(work, networks, matches)
+    options: dict[str, Any] = dict(chosen.overrides)
+    if chosen.steps:
+        options["steps"] = chosen.steps
+    made = model_metamers(
+        networks,
+        photographs,
+        stage=stages,
+        preset=chosen.preset,
+        seed=work.settings.study.seed,
+        nulls=nulls,
+        run=RunOptions(
+            batch_size=batch_size,
+            mode=chosen.mode,
+            resume=work.state("finished", "metamers"),
+            progress=progress,
+            on_step=progress.watch,
+        ),
+        **options,
+    )
+    folder = work.path("metamers", set_name(names))
+    write_pictures(concat_stimuli([photographs, made]), folder)
+    judged = confirm_metamers(networks, made, photographs, folder, nulls=nulls)
+    judged = with_validity(judged, networks, matches, photographs, folder, nulls, batch_size)
+    both = concat_stimuli([photographs, judged])
+    write_records(both, folder)
+    return [folder / "stimuli.h5", folder / "stimuli.csv", *_pictures(folder, both)]
+
+
+def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Let networks classify the saved metamers, each through its own preprocessing."""
+    from stimuli_gen.models import predict
+
+    chosen = work.settings.metamers
+    rows: list[dict[str, Any]] = []
+    for number, name in enumerate(chosen.judges):
+        judge = _load_network(work, name)
+        for names in chosen.sets:
+            folder = work.path("metamers", set_name(names))
+            both = read_stimuli(folder, in_memory=None).as_shown()
+            seen = seen_by(judge, both, folder)
+            probabilities = predict(judge, seen.images, work.settings.run.batch_size)
+            rows += _metamer_rows(judge, names, both.table, probabilities.astype(float))
+        progress(number + 1, len(chosen.judges))
+    return [write_table(work.path("tables", "metamers.csv"), pd.DataFrame(rows))]
+
+
+def _metamer_rows(
+    judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
+) -> list[dict[str, Any]]:
+    """Write what a judge answers to each metamer and to its photograph, one row for each metamer."""
+    numbers = {image_id: number for number, image_id in enumerate(table["id"])}
     rows = []
-    for kind, part in table[table["kind"] != "RE"].groupby("kind", sort=False):
-        here = part.index.to_numpy()
-        target = part["target_index"].to_numpy(dtype=int)
-        own = top[part["reference_id"]].to_numpy()
+    for record in table[table["kind"] == "metamer"].to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        of_metamer = probabilities[numbers[row["id"]]]
+        of_photograph = probabilities[numbers[row["reference_id"]]]
+        first = int(of_metamer.argmax())
+        expected = int(of_photograph.argmax())
         rows.append(
             {
+                "set": set_name(names),
+                "n_networks": len(names),
+                "id": row["id"],
+                "reference_id": row["reference_id"],
                 "judge": judge.name,
                 "judge_weights": judge.weights,
-                "kind": kind,
-                "n": len(part),
-                "says_target": float(np.mean(top.to_numpy()[here] == target)),
-                "target_probability": float(np.mean(probabilities[here, target])),
-                "says_as_photograph": float(np.mean(top.to_numpy()[here] == own)),
+                "judge_says": judge.class_names[first],
+                "judge_says_photograph": judge.class_names[expected],
+                "p_photograph": float(of_photograph[expected]),
+                "same_class": first == expected,
+                "top5": bool(expected in of_metamer.argsort()[-5:]),
+                "p": float(of_metamer[expected]),
+                "success": str(row["success"]) == "True",
+                "why_not": row["why_not"],
+                **of_worst_network(row),
+                "steps": row["steps"],
+                "preset": row["preset"],
+                "image_prior": row.get("image_prior", ""),
+                "model": row["model"],
+                "weights": row["weights"],
             }
         )
     return rows
 
 
-def shown_stimuli(work: Workspace) -> StimulusSet:
-    """Read the study's stimuli as people are shown them: rounded to 8 bits."""
-    from stimuli_gen.stimuli import read_stimuli
-
-    return read_stimuli(work.path("stimuli"), in_memory=None).as_shown()
-
-
-def stimulus_table(work: Workspace) -> pd.DataFrame:
-    """Read the table of the study's stimuli, without their pixels."""
-    from stimuli_gen.stimuli import read_stimuli
-
-    return read_stimuli(work.path("stimuli"), in_memory=False).table
+def _load_network(work: Workspace, name: str) -> StagedModel:
+    """Load a network, with the weights of the settings where it is the one under study."""
+    if name == work.settings.model.name:
+        return work.model
+    return load_model(name, device=work.settings.run.device)
 
 
-def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
-    """Present the saved images to a network.
+def _chosen_photographs(work: Workspace, network: StagedModel) -> StimulusSet:
+    """Load the photographs that were chosen, as the networks of a set see them."""
+    images = load_regular(work, network.preprocessing)
+    wanted = work.settings.metamers.photographs
+    if not isinstance(wanted, int):
+        for image_id in wanted:
+            if image_id not in images.ids:
+                raise unknown_name("photograph of [metamers]", image_id, images.ids)
+        return images.select(ids=list(wanted))
+    if wanted > len(images):
+        raise InputError(
+            f"[metamers] asks for {wanted} photographs; there are {len(images)}. Give photographs "
+            f"up to {len(images)}, or 0 for all."
+        )
+    first = images.ids[: wanted or None]
+    return images.select(ids=list(first))
 
-    They are shown as they are where the size fits, else through its preprocessing.
-    """
-    from stimuli_gen.photographs import load_photographs
 
-    ours = shown_stimuli(work)
-    if tuple(ours.images.shape[2:]) == model.preprocessing.size:
-        return ours
-    return load_photographs(
-        [work.path("stimuli", "png", f"{file_name(image_id)}.png") for image_id in ours.ids],
-        model.preprocessing,
-    )
-
-
-def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:
-    return [
-        folder / "stimuli.h5",
-        folder / "stimuli.csv",
-        *(folder / "png" / f"{image_id}.png" for image_id in given.ids),
-    ]
+def _nulls(
+    work: Workspace, networks: list[StagedModel], matches: Iterable[Match]
+) -> list[NullDistribution]:
+    """Measure for each network how similar its responses to different photographs are."""
+    n_pairs = work.settings.metamers.null_pairs
+    if not n_pairs:
+        return []
+    images = load_regular(work, networks[0].preprocessing)
+    if len(images) < 2:
+        raise InputError(
+            f"a null needs two photographs, not {name_ids(images.ids)}; set [metamers] "
+            "null_pairs = 0."
+        )
+    nulls = []
+    for network, match in zip(networks, matches, strict=True):
+        model = knows(network, match)
+        height, width = model.preprocessing.size
+        name = file_name(f"{model.name}-{height}x{width}.h5")
+        null = null_distribution(
+            model,
+            images,
+            match.stages,
+            n_pairs=n_pairs,
+            seed=work.settings.study.seed,
+            path=work.state("nulls", name),
+            batch_size=work.settings.run.batch_size,
+        )
+        nulls.append(null)
+    return nulls

@@ -9,6 +9,7 @@ what later steps made of it is made again only where it came out otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ from neurometamer.resume import (
 )
 from neurometamer.store import written_files
 from neurometamer.study.settings import StudySettings
+from neurometamer.zoo import load_model
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -47,10 +49,10 @@ Outputs = dict[str, str]
 
 
 class Reporter(Protocol):
-    """Hears how a study goes on; what it does with that cannot change the numbers."""
+    """Shows how a study goes on; what it does with that cannot change the numbers."""
 
     def start(self, number: int, total: int, title: str) -> None:
-        """Hear that a step begins.
+        """Show that a step begins.
 
         Parameters
         ----------
@@ -63,7 +65,7 @@ class Reporter(Protocol):
         """
 
     def advance(self, done: int, total: int) -> None:
-        """Hear how far the step has come.
+        """Show how far the step has come.
 
         Parameters
         ----------
@@ -72,7 +74,7 @@ class Reporter(Protocol):
         """
 
     def watch(self, seen: Pass) -> None:
-        """Hear of a pass of the gradient loop.
+        """Show a pass of the gradient loop.
 
         Parameters
         ----------
@@ -81,31 +83,15 @@ class Reporter(Protocol):
         """
 
     def finish(self, seconds: float, kept: bool) -> None:
-        """Hear that the step is done.
+        """Show that the step is done.
 
         Parameters
         ----------
         seconds : float
             How long it took.
         kept : bool
-            It had been done before.
+            Whether it had been done before.
         """
-
-
-class _Silent:
-    """A reporter that says nothing."""
-
-    def start(self, number: int, total: int, title: str) -> None:
-        """Ignore."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Ignore."""
-
-    def watch(self, seen: Pass) -> None:
-        """Ignore."""
-
-    def finish(self, seconds: float, kept: bool) -> None:
-        """Ignore."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +107,7 @@ class Workspace:
     base : Path
         Folder of the study file: relative names in the settings start here.
     notes : tuple of str
-        What the checks before the first step found odd.
+        Notes of the checks before the first step.
     """
 
     folder: Path
@@ -157,7 +143,7 @@ class Workspace:
         Path
             Not created.
         """
-        return self.folder.joinpath(STATE, *parts)
+        return self.path(STATE, *parts)
 
     def source(self, name: str) -> Path:
         """Resolve a file name of the settings.
@@ -178,10 +164,16 @@ class Workspace:
             When it does not exist.
         """
         path = self.base / Path(name).expanduser()
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                raise InputError(
+                    f"{name} does not exist (there is no folder {folder}); correct it in the study "
+                    "file."
+                )
         if not path.exists():
-            missing = next(folder for folder in (*path.parents[::-1], path) if not folder.exists())
-            what = f"looked for {path}" if missing == path else f"there is no folder {missing}"
-            raise InputError(f"{name} does not exist ({what}); correct it in the study file.")
+            raise InputError(
+                f"{name} does not exist (looked for {path}); correct it in the study file."
+            )
         return path
 
     @cached_property
@@ -193,14 +185,10 @@ class Workspace:
         StagedModel
             On the device of ``[run]``.
         """
-        from neurometamer.zoo import load_model
-
         chosen = self.settings.model
-        weights = (
-            chosen.weights
-            if chosen.weights in ("default", "random")
-            else self.source(chosen.weights)
-        )
+        weights: str | Path = chosen.weights
+        if weights not in ("default", "random"):
+            weights = self.source(chosen.weights)
         return load_model(
             chosen.name,
             weights=weights,
@@ -218,65 +206,48 @@ class Workspace:
             Early to late.
         """
         known = tuple(self.model.stages)
-        for stage in self.settings.model.stages:
+        chosen = self.settings.model
+        for stage in chosen.stages:
             if stage not in known:
-                raise unknown_name(f"stage of {self.settings.model.name}", stage, known)
-        return tuple(stage for stage in known if stage in self.settings.model.stages) or known
-
-
-class Progress(Protocol):
-    """What a step says of itself while it runs."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell how far the step has come.
-
-        Parameters
-        ----------
-        done, total : int
-            Units of the step's own choice.
-        """
-
-    def watch(self, seen: Pass) -> None:
-        """Tell of a pass of the gradient loop.
-
-        Parameters
-        ----------
-        seen : Pass
-            See `stimuli_gen.synthesis.loop.descend`.
-        """
+                raise unknown_name(f"stage of {chosen.name}", stage, known)
+        if not chosen.stages:
+            return known
+        return tuple(stage for stage in known if stage in chosen.stages)
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A step's progress, told to a reporter.
+class Progress:
+    """What a step reports while it runs.
 
     Attributes
     ----------
-    reporter : Reporter
-        Who hears it.
+    reporter : Reporter or None
+        Reporter that shows it, if any.
     """
 
-    reporter: Reporter
+    reporter: Reporter | None
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell how far the step has come.
+        """Report how far the step has come.
 
         Parameters
         ----------
         done, total : int
             Units of the step's own choice.
         """
-        self.reporter.advance(done, total)
+        if self.reporter is not None:
+            self.reporter.advance(done, total)
 
     def watch(self, seen: Pass) -> None:
-        """Tell of a pass of the gradient loop.
+        """Report a pass of the gradient loop.
 
         Parameters
         ----------
         seen : Pass
             See `stimuli_gen.synthesis.loop.descend`.
         """
-        self.reporter.watch(seen)
+        if self.reporter is not None:
+            self.reporter.watch(seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,7 +291,7 @@ def carry_out(
     workspace : Workspace
         Settings and folder.
     reporter : Reporter, optional
-        Reporter that is told about progress.
+        Reporter that shows the progress.
 
     Returns
     -------
@@ -332,7 +303,6 @@ def carry_out(
     InputError
         When the folder holds a different study or another process works in it.
     """
-    reporter = reporter or _Silent()
     numbers = workspace.settings.numbers()
     finished: dict[str, tuple[str, Outputs]] = {}
     refuse_links_out(workspace.folder)
@@ -342,17 +312,17 @@ def carry_out(
         write_record(workspace.state("study.json"), numbers)
         for part in workspace.folder.rglob(".part-*"):  # left by a process that was killed
             part.unlink(missing_ok=True)
-        seconds = _read_seconds(workspace)
+        seconds: dict[str, float] = {}
+        with contextlib.suppress(InputError):  # not known from earlier calls
+            seconds = read_record(workspace.state(SECONDS))
         for number, step in enumerate(steps, start=1):
-            reporter.start(number, len(steps), step.title)
-            key = digest(
-                step.name,
-                neurometamer.__version__,
-                numbers["study"]["seed"],
-                {section: section_settings(numbers, section) for section in step.sections},
-                {need: finished[need] for need in step.needs},
-                [digest_file(path) for path in step.reads],
-            )
+            if reporter is not None:
+                reporter.start(number, len(steps), step.title)
+            settings = {section: section_settings(numbers, section) for section in step.sections}
+            before = {need: finished[need] for need in step.needs}
+            files = [digest_file(path) for path in step.reads]
+            seed = numbers["study"]["seed"]
+            key = digest(step.name, neurometamer.__version__, seed, settings, before, files)
             outputs = _kept_outputs(step, key, workspace)
             kept = outputs is not None
             if outputs is None:
@@ -361,16 +331,9 @@ def carry_out(
                 seconds[step.name] = round(time.monotonic() - begun, 3)
                 write_record(workspace.state(SECONDS), seconds)
             finished[step.name] = key, outputs
-            reporter.finish(seconds.get(step.name, 0.0), kept=kept)
+            if reporter is not None:
+                reporter.finish(seconds.get(step.name, 0.0), kept=kept)
     return {step.name: seconds.get(step.name, 0.0) for step in steps}
-
-
-def _read_seconds(workspace: Workspace) -> dict[str, float]:
-    """Read how long steps took in earlier calls; empty where that is not known."""
-    try:
-        return {name: float(value) for name, value in read_record(workspace.state(SECONDS)).items()}
-    except InputError:
-        return {}
 
 
 def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
@@ -402,41 +365,35 @@ REPAIRED = ("glm", "selection")
 does not make a folder another study's: the steps that read them are made again."""
 
 
-def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what makes a study the same one: all but what is repaired and the scanned subjects."""
+def _identity(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make a study the same: not those that are repaired, nor subjects."""
     kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
-    brain = {key: value for key, value in kept.get("brain", {}).items() if key != "subjects"}
+    brain = dict(kept.get("brain", {}))
+    brain.pop("subjects", None)
     return {**kept, "brain": brain}
 
 
-def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outputs:
-    """Run a step and record every file that it wrote.
+def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter | None) -> Outputs:
+    """Run a step and record every file of the study that it wrote.
 
     Files of its last run that it no longer writes are removed.
     """
     record = workspace.state("steps", f"{step.name}.json")
-    before = _recorded(record)
+    before = _recorded(record).get("outputs", {})
     with written_files() as written:
-        named = list(step.run(workspace, Telling(reporter)))
-    outputs = _outputs(workspace, [*named, *written])
-    for name in set(before.get("outputs", ())) - set(outputs):
-        _remove(workspace.path(name))
-    write_record(record, {"key": key, "outputs": outputs})
-    return outputs
-
-
-def _outputs(workspace: Workspace, written: Iterable[Path]) -> Outputs:
-    """Digest the files of the study among those that were written."""
+        named = list(step.run(workspace, Progress(reporter)))
+    paths = {os.path.normpath(Path(path).absolute()) for path in (*named, *written)}
     folder = workspace.folder.absolute()
     outputs = {}
-    for path in sorted(
-        {Path(os.path.normpath(Path(path_given).absolute())) for path_given in written}
-    ):
+    for path in sorted(Path(name) for name in paths):
         if not path.is_relative_to(folder) or not path.is_file():
             continue
-        name = path.relative_to(folder)
-        if not (name.parts[0] == STATE and name.parts[1] in KEPT):
-            outputs[name.as_posix()] = digest_file(path)
+        parts = path.relative_to(folder).parts
+        if parts[0] != STATE or parts[1] not in KEPT:
+            outputs[path.relative_to(folder).as_posix()] = digest_file(path)
+    for name in set(before) - set(outputs):
+        _remove(workspace.path(name))
+    write_record(record, {"key": key, "outputs": outputs})
     return outputs
 
 
@@ -449,9 +406,11 @@ def _recorded(record: Path) -> dict[str, Any]:
     except DamagedFile:
         note_remade(record)
         return {}
-    names = [Path(name) for name in values.get("outputs", ())]
-    inside = all(not name.is_absolute() and ".." not in name.parts for name in names)
-    return values if inside else {}
+    for name in values.get("outputs", ()):
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts:  # outside the folder
+            return {}
+    return values
 
 
 def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
@@ -483,14 +442,16 @@ def _remove(path: Path) -> None:
 
 def _check_claim(workspace: Workspace) -> None:
     """Refuse a folder that holds something else; nothing is written."""
-    mark, folder = workspace.state("study.json"), workspace.folder
+    mark = workspace.state("study.json")
+    folder = workspace.folder
     if not mark.is_file():
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder; choose another --out.")
         if not mark.exists() and any(workspace.state("steps").glob("*.json")):
             note_remade(mark)  # the keys of the steps tell what is of this study
             return
-        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        entries = folder.iterdir() if folder.is_dir() else []
+        if any(not entry.name.startswith(".") for entry in entries):
             raise InputError(f"{folder} is not empty and holds no study; choose another --out.")
         return
     try:
@@ -498,7 +459,8 @@ def _check_claim(workspace: Workspace) -> None:
     except DamagedFile:
         note_remade(mark)
         return
-    old, new = _of_the_whole(there), _of_the_whole(workspace.settings.numbers())
+    old = _identity(there)
+    new = _identity(workspace.settings.numbers())
     if old != new:
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
@@ -506,30 +468,34 @@ def _check_claim(workspace: Workspace) -> None:
         )
 
 
-def _first_difference(there: Any, here: Any, place: str = "") -> str:
+def _first_difference(there: Any, here: Any, name: str = "") -> str:
     """Name the first setting that differs, as deep inside as it lies, and both of its values."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for name in [*here, *(set(there) - set(here))]:
-            if there.get(name) != here.get(name):
-                inside = f"{place}.{name}" if place else name
-                return _first_difference(there.get(name), here.get(name), inside)
-    both_lists = isinstance(there, Sequence) and isinstance(here, Sequence)
-    if both_lists and not isinstance(there, str) and len(there) == len(here):
-        for number, (old, new) in enumerate(zip(there, here, strict=True)):
+        for key in dict.fromkeys([*here, *there]):
+            old, new = there.get(key), here.get(key)
             if old != new:
-                return _first_difference(old, new, f"{place}[{number + 1}]")
-    return f"there {place} = {_shown(there, here)}, here {_shown(here, there)}"
+                inside = f"{name}.{key}" if name else key
+                return _first_difference(old, new, inside)
+    are_lists = isinstance(there, list) and isinstance(here, list)
+    if are_lists and len(there) == len(here):
+        for number, (old, new) in enumerate(zip(there, here, strict=True), start=1):
+            if old != new:
+                return _first_difference(old, new, f"{name}[{number}]")
+    return f"there {name} = {_shown(there, here)}, here {_shown(here, there)}"
 
 
 def _shown(value: Any, other: Any, limit: int = 60) -> str:
     """Write a value for a message; where it is long, the part that differs from the other."""
-    text, compared = repr(value), repr(other)
+    text = repr(value)
     if len(text) <= limit:
         return text
-    pairs = zip(text, compared, strict=False)
-    same = next(
-        (place for place, (here, there) in enumerate(pairs) if here != there), len(compared)
-    )
-    start = max(0, min(same - limit // 3, len(text) - limit))
-    before, after = "…" if start else "", "…" if start + limit < len(text) else ""
-    return f"{before}{text[start : start + limit]}{after}"
+    n_same = 0
+    for here, there in zip(text, repr(other), strict=False):
+        if here != there:
+            break
+        n_same += 1
+    start = max(0, min(n_same - limit // 3, len(text) - limit))
+    end = start + limit
+    before = "…" if start else ""
+    after = "…" if end < len(text) else ""
+    return f"{before}{text[start:end]}{after}"

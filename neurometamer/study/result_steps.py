@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,27 @@ import numpy as np
 import pandas as pd
 
 from fmri.patterns import says_simulated
+from neurometamer.activations import compute_activations, read_activations
+from neurometamer.encoding.generalization import fit_encoding
+from neurometamer.figures.style import order_places
 from neurometamer.provenance import provenance
+from neurometamer.report.read_study import TABLES
+from neurometamer.report.study import build_report
+from neurometamer.rsa.compute import MIN_CONDITIONS, activation_rdms, read_rdms, write_rdms
+from neurometamer.rsa.image_types.ceilings import kind_reliability
+from neurometamer.rsa.image_types.inference import OVER_SUBJECTS, compare_image_types
+from neurometamer.rsa.image_types.nulls import (
+    Blocks,
+    class_labels,
+    known_classes,
+    session_labels,
+)
+from neurometamer.rsa.image_types.options import ImageTypeOptions
+from neurometamer.rsa.image_types.similarity import MIN_LAYERS, kind_trends
+from neurometamer.rsa.layers.hierarchy import hierarchy_test
+from neurometamer.rsa.layers.matrix import layer_matrix
+from neurometamer.rsa.layers.weighted import flexible_models
+from neurometamer.rsa.subsample import activation_units, pattern_units
 from neurometamer.run_options import RunOptions
 from neurometamer.store import (
     read_hdf5_attributes,
@@ -23,13 +44,11 @@ from neurometamer.store import (
 from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
+from neurometamer.study.recovery import recovery_table
+from neurometamer.study.template import study_toml
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
-
-    from neurometamer.rsa.image_types.nulls import Blocks
-    from neurometamer.rsa.image_types.options import ImageTypeOptions
-    from neurometamer.rsa.subsample import UnitValues
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
@@ -44,8 +63,6 @@ MIN_ROIS = 3
 
 def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Run the images through the network once and keep every stage on disk."""
-    from neurometamer.activations import compute_activations
-
     path = work.state("activations.h5")
     compute_activations(
         work.model,
@@ -59,9 +76,6 @@ def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compute one RDM a stage over all images."""
-    from neurometamer.activations import read_activations
-    from neurometamer.rsa.compute import activation_rdms, write_rdms
-
     rdms = activation_rdms(
         read_activations(work.state("activations.h5")),
         stimulus_table(work),
@@ -75,30 +89,32 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
 
     Trends over the layers are tested too.
     """
-    from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.image_types.ceilings import kind_reliability
-    from neurometamer.rsa.image_types.inference import compare_image_types
-    from neurometamer.rsa.image_types.nulls import known_classes
-    from neurometamer.rsa.image_types.similarity import MIN_LAYERS, kind_trends
-
-    pairs = told_pairs(work)
+    pairs = image_pairs(work)
     if not pairs:
         return []
-    systems = ["network", *(["brain"] if subject_names(work) else [])]
-    parts, written = [], []
+    systems = ["network", "brain"] if subject_names(work) else ["network"]
+    stimuli = stimulus_table(work)
+    resamples_units = work.settings.rsa.interval == "subsample"
+    parts = []
+    written = []
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
-        options = kind_options(work, system, pairs)
+        options = image_type_options(work, system, pairs)
+        units = None
         reliability = None
-        if system == "brain":  # for the ceiling of similarities
-            subjects, table = read_subjects(work), stimulus_table(work)
-            reliability = kind_reliability(subjects, table, options.kinds)
+        if system == "network" and resamples_units:
+            units = activation_units(read_activations(work.state("activations.h5")), stimuli)
+        elif system == "brain":
+            subjects = read_subjects(work)
+            # for the ceiling of similarities
+            reliability = kind_reliability(subjects, stimuli, options.kinds)
+            units = pattern_units(subjects, stimuli) if resamples_units else None
         tested = compare_image_types(
             rdms,
-            units=_units(work, system),
+            units=units,
             blocks=_blocks(work, options.null),
             options=options,
-            categories=known_classes(stimulus_table(work)),
+            categories=known_classes(stimuli),
             reliability=reliability,
         )
         parts.append(_tagged(work, tested, system))
@@ -106,21 +122,17 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
             trends = _tagged(work, kind_trends(tested), system)
             written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
-    return [
-        write_table(work.path("tables", "image_types.csv"), pd.concat(parts, ignore_index=True)),
-        *written,
-    ]
+    table = pd.concat(parts, ignore_index=True)
+    return [write_table(work.path("tables", "image_types.csv"), table), *written]
 
 
-def kind_options(
+def image_type_options(
     work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]
 ) -> ImageTypeOptions:
-    """Turn ``[rsa]`` into options; what a network lacks is replaced, as the settings say."""
-    from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
-    from neurometamer.rsa.image_types.options import ImageTypeOptions
-
+    """Turn ``[rsa]`` into options; what a network does not have is replaced, as in the settings."""
     rsa = work.settings.rsa
-    interval, null = rsa.interval if rsa.resamples else "none", rsa.null
+    interval = rsa.interval if rsa.resamples else "none"
+    null = rsa.null
     if system == "network":
         interval = "stimuli" if interval in OVER_SUBJECTS else interval
         null = "free" if null == "session" else null
@@ -141,38 +153,27 @@ def kind_options(
     )
 
 
-def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
-    """Say which of RE-AN and RE-AI the images of the study can tell, by the second kind."""
+def image_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
+    """Return the pairs of RE-AN and RE-AI that the study has images for, by the second kind."""
     shown = set(stimulus_table(work)["kind"])
-    return {kind: ("RE", kind) for kind in ("AN", "AI") if {"RE", kind} <= shown}
-
-
-def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
-    """Give the responses behind the RDMs where units are resampled."""
-    from neurometamer.activations import read_activations
-    from neurometamer.rsa.subsample import activation_units, pattern_units
-
-    if work.settings.rsa.interval != "subsample":
-        return None
-    if system == "network":
-        return activation_units(
-            read_activations(work.state("activations.h5")), stimulus_table(work)
-        )
-    return pattern_units(read_subjects(work), stimulus_table(work))
+    pairs = {}
+    for kind in ("AN", "AI"):
+        if "RE" in shown and kind in shown:
+            pairs[kind] = ("RE", kind)
+    return pairs
 
 
 def _blocks(work: Workspace, null: str) -> Blocks | None:
-    """Say of which class, or in which session of each subject, each photograph is."""
-    from neurometamer.rsa.image_types.nulls import class_labels, session_labels
-
+    """Return the class, or the session for each subject, of each photograph."""
+    stimuli = stimulus_table(work)
     if null == "class":
-        return class_labels(stimulus_table(work))
-    if null == "session":
-        return {
-            name: session_labels(patterns, stimulus_table(work))
-            for name, patterns in read_subjects(work).items()
-        }
-    return None
+        return class_labels(stimuli)
+    if null != "session":
+        return None
+    sessions = {}
+    for name, patterns in read_subjects(work).items():
+        sessions[name] = session_labels(patterns, stimuli)
+    return sessions
 
 
 def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -180,16 +181,15 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
 
     The tables are all with all, the best layer, weighted layers, and their order.
     """
-    from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.layers.hierarchy import hierarchy_test
-    from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import flexible_models
-
     rsa = work.settings.rsa
-    network, brain = (
-        read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain")
-    )
-    common: dict[str, Any] = {"kind": "RE", "by": rsa.comparator, "seed": work.settings.study.seed}
+    network = read_rdms(work.path("rdms", "network.h5"))
+    brain = read_rdms(work.path("rdms", "brain.h5"))
+    common: dict[str, Any] = {
+        "kind": "RE",
+        "by": rsa.comparator,
+        "seed": work.settings.study.seed,
+        "confidence": rsa.confidence,
+    }
     tables = {
         "layer_roi": layer_matrix(
             network,
@@ -197,7 +197,6 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
             **common,
             n_resamples=rsa.resamples,
             classes=rsa.classes,
-            confidence=rsa.confidence,
             n_permutations=rsa.permutations,
             blocks=_blocks(work, rsa.null),
             progress=progress,
@@ -210,23 +209,19 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
             **common,
             n_resamples=min(rsa.resamples, MOST_REFITS),
             classes=rsa.classes,
-            confidence=rsa.confidence,
             progress=progress,
         )
-        tables |= {
-            "best_layer": fitted.best_layer,
-            "weighted": fitted.models,
-            "weighted_difference": fitted.differences,
-        }
+        tables["best_layer"] = fitted.best_layer
+        tables["weighted"] = fitted.models
+        tables["weighted_difference"] = fitted.differences
     rois = _shared_rois(brain)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(
-            network, brain, rois, **common, confidence=rsa.confidence
-        )
-    return [
-        write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain"))
-        for name, table in tables.items()
-    ]
+        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
+    written = []
+    for name, table in tables.items():
+        path = work.path("tables", f"{name}.csv")
+        written.append(write_table(path, _tagged(work, table, "brain")))
+    return written
 
 
 def too_few_photographs(work: Workspace) -> int:
@@ -234,33 +229,26 @@ def too_few_photographs(work: Workspace) -> int:
 
     A layer is chosen on some photographs and judged on others.
     """
-    from neurometamer.rsa.compute import MIN_CONDITIONS
-
-    n = int((stimulus_table(work)["kind"] == "RE").sum())
-    return n if n < 2 * MIN_CONDITIONS else 0
+    is_photograph = stimulus_table(work)["kind"] == "RE"
+    n_photographs = int(is_photograph.sum())
+    return n_photographs if n_photographs < 2 * MIN_CONDITIONS else 0
 
 
 def _shared_rois(brain: RDMs) -> list[str]:
     """List the regions that every subject has, in the order of all figures."""
-    from neurometamer.figures.style import order_places
-
-    known = brain.rdm_descriptors
-    places = set(zip(map(str, known["subject"]), map(str, known["roi"])))
-    subjects = {subject for subject, _ in places}
-    return [
-        roi
-        for roi in order_places(brain.rdm_descriptors["roi"])
-        if all((subject, roi) in places for subject in subjects)
-    ]
+    subjects = [str(subject) for subject in brain.rdm_descriptors["subject"]]
+    rois = [str(roi) for roi in brain.rdm_descriptors["roi"]]
+    places = set(zip(subjects, rois, strict=True))
+    shared = []
+    for roi in order_places(rois):
+        lacking = [subject for subject in set(subjects) if (subject, roi) not in places]
+        if not lacking:
+            shared.append(roi)
+    return shared
 
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Predict voxels from layers: trained on RE, tested on held-out RE, on AI and on AN."""
-    import warnings
-
-    from neurometamer.activations import read_activations
-    from neurometamer.encoding import fit_encoding
-
     chosen = work.settings.encoding
     with warnings.catch_warnings():
         # The report names the regions whose penalties are at an end of the grid.
@@ -277,40 +265,43 @@ def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
             seed=work.settings.study.seed,
             progress=progress,
         )
-    return [write_table(work.path("tables", "encoding.csv"), _tagged(work, table, "brain"))]
+    path = work.path("tables", "encoding.csv")
+    return [write_table(path, _tagged(work, table, "brain"))]
 
 
 def recovery(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Hold what was found against what the simulation planted."""
-    from neurometamer.study.recovery import recovery_table
-
-    table = recovery_table(work, subject_names(work), mixing=work.settings.brain.simulation.mixing)
-    return [write_table(work.path("tables", "recovery.csv"), _tagged(work, table, "brain"))]
+    """Compare what was found with what the simulation planted."""
+    table = recovery_table(work, subject_names(work))
+    path = work.path("tables", "recovery.csv")
+    return [write_table(path, _tagged(work, table, "brain"))]
 
 
 def results(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Gather all numbers in one HDF5 file and write down where they come from."""
-    from neurometamer.report.read_study import TABLES
-    from neurometamer.rsa.compute import read_rdms
-    from neurometamer.study.template import study_toml
-
-    files = {name: work.path("tables", f"{name}.csv") for name in sorted(TABLES)}
-    tables = {name: read_table(path) for name, path in files.items() if path.is_file()}
+    tables = {}
+    for name in sorted(TABLES):
+        path = work.path("tables", f"{name}.csv")
+        if path.is_file():
+            tables[name] = read_table(path)
     tables["stimuli"] = shown_stimuli(work).table
     arrays: dict[str, np.ndarray] = {}
     for path in sorted(work.path("rdms").glob("*.h5")):
         rdms = read_rdms(path)
-        arrays[f"rdms/{path.stem}/dissimilarities"] = np.asarray(rdms.dissimilarities)
-        arrays[f"rdms/{path.stem}/condition"] = np.array(rdms.pattern_descriptors["condition"])
-        places = rdms.rdm_descriptors
-        tables[f"rdms/{path.stem}/places"] = pd.DataFrame(
-            {key: list(places[key]) for key in places if key != "index"}
-        )
+        group = f"rdms/{path.stem}"
+        arrays[f"{group}/dissimilarities"] = np.asarray(rdms.dissimilarities)
+        arrays[f"{group}/condition"] = np.array(rdms.pattern_descriptors["condition"])
+        descriptors = {key: list(values) for key, values in rdms.rdm_descriptors.items()}
+        descriptors.pop("index", None)
+        tables[f"{group}/places"] = pd.DataFrame(descriptors)
     record = _provenance(work)
+    numbers = write_hdf5(
+        work.path("results.h5"),
+        arrays=arrays,
+        tables=tables,
+        attributes={"provenance": record},
+    )
     return [
-        write_hdf5(
-            work.path("results.h5"), arrays=arrays, tables=tables, attributes={"provenance": record}
-        ),
+        numbers,
         write_json(work.path("provenance.json"), record),
         write_text(work.path("study.toml"), study_toml(work.settings)),
     ]
@@ -318,29 +309,25 @@ def results(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def report(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Write the report page."""
-    from neurometamer.report.study import build_report
-
     return [build_report(work.folder)]
 
 
 def _provenance(work: Workspace) -> dict[str, Any]:
-    settings, model = work.settings, work.model
-    table = stimulus_table(work)
-    notes = [
-        f"{image_id}: {note}"
-        for image_id, note in zip(table["id"], table["note"], strict=True)
-        if note
-    ]
-    if "success" in table:
-        failed = table[table["success"].eq(False)]
-        notes += [
-            f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()
-        ]
-    notes += _not_made(work)
-    notes += work.notes
+    """Collect where the numbers of a study come from, with notes about its images."""
+    from stimuli_gen.presets import PRESETS
+
+    settings = work.settings
+    model = work.model
+    more: dict[str, Any] = {}
+    if settings.metamers.sets:
+        preset = settings.metamers.preset
+        more["metamers"] = {
+            "preset": preset,
+            "open_choices": list(PRESETS[preset].open_choices),
+        }
     return provenance(
         settings.everything(),
-        **_metamer_choices(work),
+        **more,
         seed=settings.study.seed,
         run=settings.run.model_dump(mode="json"),
         device=str(model.device),
@@ -356,65 +343,65 @@ def _provenance(work: Workspace) -> dict[str, Any]:
             "simulated": _simulated(work),
         },
         digests={"stimuli": shown_stimuli(work).digest},
-        notes=notes,
+        notes=[*_notes(work), *work.notes],
     )
 
 
-def _not_made(work: Workspace) -> list[str]:
-    """Say which tables a study of these images cannot have."""
+def _notes(work: Workspace) -> list[str]:
+    """List what is unusual about the images, and which tables a study of them cannot have."""
+    table = stimulus_table(work)
     notes = []
-    lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in told_pairs(work)]
+    for image_id, note in zip(table["id"], table["note"], strict=True):
+        if note:
+            notes.append(f"{image_id}: {note}")
+    if "success" in table:
+        for row in table[table["success"].eq(False)].itertuples():
+            notes.append(f"{row.id} did not meet its criterion: {row.why_not}")
+    pairs = image_pairs(work)
+    lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in pairs]
     if lacking:
+        names = " and ".join(lacking)
+        notes.append(f"no tests of {names} (image_types.csv): there are no such images")
+    n_photographs = too_few_photographs(work)
+    if n_photographs and subject_names(work):
         notes.append(
-            f"no tests of {' and '.join(lacking)} (image_types.csv): there are no such images"
-        )
-    if subject_names(work) and (n := too_few_photographs(work)):
-        notes.append(
-            f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs "
-            "are too few to choose on some and judge on others"
+            "no cross-validated models of layers (best_layer.csv, weighted.csv): "
+            f"{n_photographs} photographs are too few to choose on some and judge on others"
         )
     return notes
 
 
-def _metamer_choices(work: Workspace) -> dict[str, Any]:
-    """Say what the preset of the metamers leaves open, where there are metamers."""
-    from stimuli_gen.presets import PRESETS
-
-    chosen = work.settings.metamers
-    if not chosen.sets:
-        return {}
-    return {
-        "metamers": {
-            "preset": chosen.preset,
-            "open_choices": list(PRESETS[chosen.preset].open_choices),
-        }
-    }
-
-
 def _simulated(work: Workspace) -> bool:
-    """Say whether any response comes from a simulation.
+    """Return whether any response comes from a simulation.
 
     It is that of this study, or images say so in their header.
     """
-    if work.settings.brain.source != "bold":
-        return work.settings.brain.source == "simulated"
-    paths = [work.path("patterns", f"{name}.h5") for name in subject_names(work)]
-    return any(says_simulated(read_hdf5_attributes(path).get("provenance")) for path in paths)
+    source = work.settings.brain.source
+    if source != "bold":
+        return source == "simulated"
+    for name in subject_names(work):
+        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
+        if says_simulated(attributes.get("provenance")):
+            return True
+    return False
 
 
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Say in every row which network and weights it rests on.
-
-    The row also says whether its brain is simulated.
-    """
-    data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
+    """Add columns with the network and its weights, and whether the brain is simulated."""
+    if system == "network":
+        data = NETWORK
+    elif _simulated(work):
+        data = SIMULATED
+    else:
+        data = MEASURED
     marks: dict[str, Any] = {
         "model": work.model.name,
         "weights": work.model.weights,
         "trained": work.model.trained,
     }
-    # models of regions have names and weights of their own
-    named = {
-        f"network_{name}" if name in table.columns else name: value for name, value in marks.items()
-    }
-    return table.assign(**named, data=data)
+    columns = {}
+    for name, value in marks.items():
+        # models of regions have names and weights of their own
+        column = f"network_{name}" if name in table.columns else name
+        columns[column] = value
+    return table.assign(**columns, data=data)

@@ -1,6 +1,7 @@
 """Settings of a study, read from TOML and checked.
 
-An unknown key is an error that names the nearest known one.
+An unknown key is an error that names the nearest known one. Settings that a function takes have its
+default and its choices.
 
 Settings that change numbers are hashed into the identity of a study and of its steps; those in
 ``[run]`` (device, batch size, threads) change only how it is run, and are recorded, not hashed.
@@ -24,49 +25,105 @@ from pydantic import (
     model_validator,
 )
 
-from fmri.simulate import SimulationOptions
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
-from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS
-from neurometamer.rsa.image_types.options import (
-    CORRECTIONS,
-    FAMILIES,
-    INTERVALS,
-    NULLS,
-    ImageTypeOptions,
-)
-from neurometamer.rsa.measures import MEASURES
-from neurometamer.rsa.sampling import CLASS_CLAIMS
-from neurometamer.stats.families import COMBINATIONS
+from neurometamer.study.defaults import choices_of, default_of, look_up, meaning_of
 from neurometamer.summaries import is_same, summarize
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 """Names that become files and folders."""
 
+NOISE = "stimuli_gen.adversarial:adversarial_noise"
+INTERFERENCE = "stimuli_gen.adversarial:adversarial_interference"
+GREEDY = "stimuli_gen.greedy:greedy_interference"
+NGUYEN = "stimuli_gen.synthesis.objectives:Progress"
+PHOTOGRAPHS = "stimuli_gen.photographs:load_photographs"
+NETWORK = "neurometamer.zoo:load_model"
+CORTEX = "fmri.simulate:simulate_subject"
+SIMULATION = "fmri.simulate:SimulationOptions"
+LIMITS = "stimuli_gen.synthesis.constraints:Limits"
+SCANS = "fmri.bold:read_runs"
+BETAS = "fmri.betas:estimate_betas"
+RDMS = "neurometamer.rsa.compute:compute_rdms"
+IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
+ENCODING = "neurometamer.encoding.design:EncodingOptions"
+RUN = "neurometamer.run_options:RunOptions"
 
-LATER: dict[str, Any] = {"later": True}
-"""Marks settings that came after others: with their default they are no part of a study's identity,
-so that folders of older studies stay valid."""
+OBJECTIVES = "stimuli_gen.adversarial:OBJECTIVES"
+STEP_RULES = "stimuli_gen.synthesis.optimizers:STEP_RULES"
+MODES = "neurometamer.run_options:MODES"
+MEASURES = "neurometamer.rsa.measures:MEASURES"
 
 
-def later(default: Any, **checks: Any) -> Any:
-    """Give a setting that came after others.
+def setting(
+    function: str = "",
+    parameter: str = "",
+    *,
+    description: str = "",
+    choices: str = "",
+    later: bool = False,
+    default: Any = None,
+    **checks: Any,
+) -> Any:
+    """Define a setting whose default is that of a parameter.
 
     Parameters
     ----------
+    function : str
+        Module and function, or dataclass, with a colon between them; empty for a setting with a
+        `default` of its own.
+    parameter : str
+        Name of the parameter.
+    description : str
+        What the setting means. ``{meaning}`` in it stands for what the docstring of the function
+        says of the parameter, and ``{choices}`` for the names in the table.
+    choices : str
+        Module and table, with a colon between them, whose names are allowed; empty: any value.
+    later : bool
+        Whether it came after other settings: with its default it is no part of a study's identity,
+        so that folders of older studies stay valid.
     default : object
-        Its default.
+        Default of a setting without a function.
     **checks : object
         Arguments of pydantic's ``Field``.
 
     Returns
     -------
     object
-        The field, marked `LATER`.
+        The field.
     """
-    return Field(default, json_schema_extra=LATER, **checks)
+    if function:
+        default = default_of(function, parameter)
+    if "{meaning}" in description:
+        description = description.replace("{meaning}", meaning_of(function, parameter))
+    facts: dict[str, Any] = {
+        "function": function,
+        "parameter": parameter,
+        "choices": choices,
+        "later": later,
+    }
+    return Field(default, description=description or None, json_schema_extra=facts, **checks)
+
+
+def fact(field: Any, name: str) -> Any:
+    """Return a fact of a field that `setting` defined.
+
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+        Field of a section.
+    name : {"function", "parameter", "choices", "later"}
+        Argument of `setting`.
+
+    Returns
+    -------
+    object
+        Its value; empty text for other fields.
+    """
+    facts = field.json_schema_extra or {}
+    return facts.get(name, "")
 
 
 class Section(BaseModel):
@@ -83,9 +140,21 @@ class Section(BaseModel):
                 shown.append((name, value))
         return summarize(type(self).__name__, shown)
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _name_is_known(cls, value: Any, about: ValidationInfo) -> Any:
+        field = cls.model_fields[str(about.field_name)]
+        choices = fact(field, "choices")
+        if not choices or value == field.default:  # the tables of generators load torch
+            return value
+        known = choices_of(choices)
+        if value not in known:
+            raise unknown_name(str(about.field_name), value, known)
+        return value
+
 
 class Study(Section):
-    """Who this study is."""
+    """Name and seed of the study."""
 
     name: Name = "study"
     """Name; also the default output folder."""
@@ -108,7 +177,7 @@ class Images(Section):
     bits: int = Field(0, ge=0, le=16)
     """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold
     fewer are refused."""
-    icc: Literal["ignore", "convert"] = "ignore"
+    icc: str = setting(PHOTOGRAPHS, "icc", choices="stimuli_gen.conversion:PROFILES")
     """Color profiles of photographs other than sRGB: "ignore" (but note), or "convert" the levels
     to sRGB."""
 
@@ -116,7 +185,9 @@ class Images(Section):
     @classmethod
     def _bits_of_a_file(cls, bits: int) -> int:
         if 0 < bits < 8:
-            raise ValueError("16-bit files hold 8 to 16 bits of data; 0 for what the file says")
+            raise ValueError(
+                f"16-bit files hold 8 to 16 bits of data, not {bits}; give 0 for what the file says"
+            )
         return bits
 
 
@@ -125,93 +196,115 @@ class Model(Section):
 
     name: str = "efficientnet_lite0"
     """A name of ``neurometamer models list``."""
-    weights: str = "default"
+    weights: str = setting(NETWORK, "weights")
     """"default" (ImageNet), "random" (everything is stamped untrained), or a file."""
     stages: tuple[str, ...] = ()
     """Stages to analyze; empty: all of the model's."""
 
 
-class Generator(Section):
-    """What adversarial noise and interference have in common."""
-
-    objective: Literal["log_probability", "probability", "logit"] = later("log_probability")
-    """What of the target is raised; Zhang et al. (2021) name the probability."""
-    step_rule: Literal["l2", "sign", "raw"] = later("l2")
-    """How a gradient becomes a step."""
-    mode: Literal["exact", "fast"] = later("exact")
-    """"fast": cheaper arithmetic on the way, judged exactly."""
-
-    confidence: Share = 0.99
-    """Stop when the network gives the target this probability on the image rounded to 8 bits."""
-    max_steps: int = Field(300, ge=1)
-    """Give up (``success = False``) after so many gradient steps."""
-    step_size: float = Field(gt=0)
-    """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
-    pull: float = Field(ge=0)
-    """Weight of the squared distance to the ImageNet mean (noise) or the photograph
-    (interference)."""
-
-
-class Noise(Generator):
+class Noise(Section):
     """Adversarial noise (AN): noise to people, the photograph's class to the network."""
 
-    step_size: float = Field(2.0, gt=0)
+    objective: str = setting(NOISE, "objective", choices=OBJECTIVES, later=True)
+    """What of the target is raised; Zhang et al. (2021) name the probability."""
+    step_rule: str = setting(NOISE, "step_rule", choices=STEP_RULES, later=True)
+    """How a gradient becomes a step."""
+    mode: str = setting(RUN, "mode", choices=MODES, later=True)
+    """"fast": cheaper arithmetic on the way, judged exactly."""
+    confidence: Share = setting(NOISE, "confidence", description="{meaning}")
+    max_steps: int = setting(NOISE, "max_steps", description="{meaning}", ge=1)
+    step_size: float = setting(NOISE, "step_size", gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
-    pull: float = Field(1e-3, ge=0)
-    """Lambda: weight of the squared distance to the ImageNet mean image."""
-    noise_sd: float = Field(0.1, ge=0)
-    """Standard deviation of the Gaussian noise added to the mean image at the start."""
-    target: str = "own"
+    pull: float = setting(NOISE, "pull", description="{meaning}", ge=0)
+    noise_sd: float = setting(NOISE, "noise_sd", description="{meaning}", ge=0)
+    target: str = setting(NOISE, "target")
     """"own" (the network's class of the photograph), a class, or a CSV with the columns id and
     target."""
-    rule: Literal["fixed", "nguyen"] = later("fixed")
+    rule: Literal["fixed", "nguyen"] = setting(default="fixed", later=True)
     """"nguyen": steps by wanted progress and decay toward the mean image, on the probability
     without pull (Nguyen 2015); step_size, step_rule, objective and pull are then not used."""
-    decay: float = later(0.01, ge=0, lt=1)
-    """Of rule = "nguyen": share of the distance to the mean image lost at each step."""
+    decay: float = setting(
+        NGUYEN,
+        "decay",
+        description='Only for rule = "nguyen". {meaning}',
+        later=True,
+        ge=0,
+        lt=1,
+    )
 
 
-class Interference(Generator):
+class Interference(Section):
     """Adversarial interference (AI): the photograph to people, a wrong class to the network."""
 
-    step_size: float = Field(0.25, gt=0)
+    objective: str = setting(INTERFERENCE, "objective", choices=OBJECTIVES, later=True)
+    """What of the target is raised; Zhang et al. (2021) name the probability."""
+    step_rule: str = setting(INTERFERENCE, "step_rule", choices=STEP_RULES, later=True)
+    """How a gradient becomes a step."""
+    mode: str = setting(RUN, "mode", choices=MODES, later=True)
+    """"fast": cheaper arithmetic on the way, judged exactly."""
+    confidence: Share = setting(INTERFERENCE, "confidence", description="{meaning}")
+    max_steps: int = setting(INTERFERENCE, "max_steps", description="{meaning}", ge=1)
+    step_size: float = setting(INTERFERENCE, "step_size", gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
-    pull: float = Field(1e-3, ge=0)
-    """Lambda: weight of the squared distance to the photograph."""
-    target: str = "random"
+    pull: float = setting(INTERFERENCE, "pull", description="{meaning}", ge=0)
+    target: str = setting(INTERFERENCE, "target")
     """"random" (a wrong class by seed), "least_likely", "another_category" (a wrong class of
     another category of the photographs), a class, or a CSV with the columns id and target."""
-    method: Literal["gradient", "greedy"] = later("gradient")
+    method: Literal["gradient", "greedy"] = setting(default="gradient", later=True)
     """"greedy": gradient-free search of Zhang et al. (2021) up to p > .5; of the settings above it
     takes confidence (then .5 where none is given) and target."""
-    amplitude: float = later(5.0, gt=0, lt=255)
-    """Of greedy: noise is uniform within this, levels of 0 to 255."""
-    shared_channels: bool = later(False)
-    """Of greedy: gray noise; the paper leaves it open."""
-    max_tries: int = later(20_000, ge=1)
-    """Of greedy: give up after so many tries; the paper leaves it open."""
-    ball: Literal["none", "l2", "linf"] = later("none")
-    """Of gradient: stay in a ball around the photograph."""
-    radius: float = later(0.0, ge=0)
-    """Of the ball, pixel values in [0, 1]; 0 without a ball."""
-    mask: str = later("")
-    """Of gradient: image file, only whose light pixels may change; empty: all."""
+    amplitude: float = setting(
+        GREEDY,
+        "amplitude",
+        description='Only for method = "greedy". {meaning}',
+        later=True,
+        gt=0,
+        lt=255,
+    )
+    shared_channels: bool = setting(
+        GREEDY,
+        "shared_channels",
+        description='Only for method = "greedy". {meaning}',
+        later=True,
+    )
+    max_tries: int = setting(
+        GREEDY,
+        "max_tries",
+        description='Only for method = "greedy". {meaning}',
+        later=True,
+        ge=1,
+    )
+    ball: str = setting(
+        LIMITS,
+        "ball",
+        description='Only for method = "gradient". {meaning}',
+        choices="stimuli_gen.synthesis.constraints:BALLS",
+        later=True,
+    )
+    radius: float = setting(default=0.0, later=True, ge=0)
+    """Radius of the ball, pixel values in [0, 1]; 0 without a ball."""
+    mask: str = setting(default="", later=True)
+    """Only for method = "gradient". Image file: only its light pixels may change; empty: all."""
 
     @model_validator(mode="before")
     @classmethod
     def _criterion_of_method(cls, values: Any) -> Any:
-        greedy = isinstance(values, dict) and values.get("method") == "greedy"
-        return {"confidence": 0.5, **values} if greedy else values
+        if not isinstance(values, dict) or values.get("method") != "greedy":
+            return values
+        return {"confidence": default_of(GREEDY, "confidence"), **values}
 
     @model_validator(mode="after")
     def _ball_has_radius(self) -> Self:
         if (self.ball == "none") != (self.radius == 0):
             raise ValueError(
-                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; a ball needs a '
-                "radius"
+                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; give a radius above '
+                "0 with a ball, and 0 without"
             )
         if self.method == "greedy" and (self.ball != "none" or self.mask or self.mode != "exact"):
-            raise ValueError('method = "greedy" has no ball, no mask and no mode = "fast"')
+            raise ValueError(
+                f'method = "greedy" has no ball, no mask and no mode = "fast", and came with ball = '
+                f'"{self.ball}", mask = "{self.mask}" and mode = "{self.mode}"; leave these out'
+            )
         return self
 
 
@@ -225,60 +318,64 @@ class Metamers(Section):
     """Networks that the metamers are made for, e.g. [["efficientnet_lite0"], ["efficientnet_lite0",
     "efficientnet_lite1"]]; empty: no metamers are made."""
     judges: tuple[str, ...] = ()
-    """Networks that are asked what the metamers show."""
+    """Networks that classify the metamers."""
     stage: str = "late"
     """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE
     between commas."""
-    preset: str = "pixels"
+    preset: str = setting(default="pixels", choices="stimuli_gen.presets:PRESETS")
     """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images,
     which makes metamers easier to recognize."""
     steps: int = Field(0, ge=0)
     """Gradient steps; 0: the preset's."""
     photographs: int | tuple[str, ...] = 0
-    """Of how many photographs, the first ones, or their ids; 0: all."""
+    """Number of photographs, the first ones, or their ids; 0: all."""
     image_size: int = Field(0, ge=0)
     """Height and width in pixels that every network sees; 0: those of the first network of each
     set."""
     null_pairs: int = Field(1000, ge=0)
-    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no
-    verdict by it."""
-    mode: Literal["exact", "fast"] = "exact"
+    """Pairs of the study's photographs whose similarity a match has to exceed; 0: no such null
+    distribution."""
+    mode: str = setting(RUN, "mode", choices=MODES)
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
     """Other numbers of the preset to change, by name."""
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
-        if any(not names or duplicates(names) for names in self.sets) or duplicates(self.sets):
-            raise ValueError("sets must differ, and each name at least one network, and none twice")
+        is_wrong = [not names or bool(duplicates(names)) for names in self.sets]
+        if any(is_wrong) or duplicates(self.sets):
+            sets = [list(names) for names in self.sets]
+            raise ValueError(
+                f"sets must differ, and each name at least one network, and none twice; got {sets}"
+            )
         return self
 
 
 class Transfer(Section):
-    """Whether other networks see the same."""
+    """Transfer of the images to other networks."""
 
     models: tuple[str, ...] = ()
     """Names of models that judge the images of the first."""
 
 
 class Simulation(Section):
-    """The simulated cortex and the truth planted in it."""
+    """The simulated cortex, and what is planted in it."""
 
     subjects: int = Field(3, ge=1, le=99)
     """Number of subjects."""
-    runs: int = Field(4, ge=2)
+    runs: int = setting(CORTEX, "n_runs", ge=2)
     """Runs a subject; each shows every image once."""
     voxels_per_roi: int = Field(160, ge=4)
     """Voxels in each region, responding or not."""
-    responding: Annotated[float, Field(gt=0, le=1)] = SimulationOptions.responding
+    responding: float = setting(SIMULATION, "responding", gt=0, le=1)
     """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel
     selection."""
-    noise_sd: float = Field(SimulationOptions.noise_sd, ge=0)
+    noise_sd: float = setting(SIMULATION, "noise_sd", ge=0)
     """Standard deviation of the scanner noise, percent of the baseline."""
     object_model: str = "efficientnet_lite0"
     """The network whose activations to the *photograph* stand for what people see in it."""
     object_stage: str = "global_pool"
-    """Its stage."""
+    """Stage of that network."""
     mixing: dict[Name, float] = {"V1": 0.0, "V2": 0.25, "V3": 0.5, "V4": 0.75, "LO": 1.0}
     """Region → share of object features; the rest is Gabor energy of the pixels."""
 
@@ -289,22 +386,24 @@ class Subject(Section):
     id: Name
     """Name of the subject."""
     bold: tuple[str, ...]
-    """4-D NIfTI files, one a run."""
+    """4-D NIfTI files, one for each run."""
     events: tuple[str, ...]
-    """BIDS events.tsv, one a run; the column `condition_column` holds stimulus ids."""
+    """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
-    """Confounds tables, one a run, or none."""
+    """Confounds tables, one for each run, or none."""
     masks: dict[Name, str]
     """Region → mask NIfTI on the grid of the BOLD files."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
-    slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = later(None)
+    slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
+        BETAS, "slice_time_ref", later=True
+    )
     """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
     the JSON sidecars says it, else it is 0."""
-    affine: Literal["agree", "sform", "qform"] = later("agree")
+    affine: str = setting(SCANS, "affine", choices="fmri.bold:AFFINES", later=True)
     """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
     differ."""
-    condition_column: str = later("trial_type")
+    condition_column: str = setting(SCANS, "condition_column", later=True)
     """Column of the events that holds the stimulus ids, for example "stim_file"."""
 
     @model_validator(mode="after")
@@ -328,39 +427,55 @@ class Brain(Section):
     """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network
     only)."""
     simulation: Simulation = Simulation()
-    """Of the simulated cortex."""
+    """Settings of the simulated cortex."""
     subjects: tuple[Subject, ...] = ()
-    """Of source = "bold"."""
+    """Scanned subjects, for source = "bold"."""
 
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
         if self.source == "bold" and not self.subjects:
-            raise ValueError('source = "bold" needs at least one [[brain.subjects]]')
+            raise ValueError(
+                'source = "bold" needs at least one [[brain.subjects]], and there is none; add them, '
+                'or give source = "simulated"'
+            )
         again = duplicates(subject.id for subject in self.subjects)
         if again:
-            raise ValueError(f"subject ids must be unique; {name_ids(again)} occur more than once")
+            raise ValueError(
+                f"subject ids must be unique; {name_ids(again)} occur more than once; rename them"
+            )
         return self
 
 
 class Glm(Section):
     """One beta per condition × presentation."""
 
-    hrf_model: Literal["glover", "spm"] = "glover"
-    """Hemodynamic response, a name of nilearn's."""
-    high_pass: float = Field(0.01, ge=0)
-    """Cut-off of the cosine drift model."""
-    noise_model: Literal["ar1", "ols"] = "ar1"
-    """Of the residuals."""
-    estimator: Literal["LSA", "LSS"] = "LSA"
-    """All events in one design, or each against the rest."""
+    hrf_model: str = setting(
+        BETAS,
+        "hrf_model",
+        description="{meaning} One of {choices}.",
+        choices="fmri.betas:HRFS",
+    )
+    high_pass: float = setting(BETAS, "high_pass", description="{meaning}", ge=0)
+    noise_model: str = setting(
+        BETAS,
+        "noise_model",
+        description="{meaning} One of {choices}.",
+        choices="fmri.betas:NOISE_MODELS",
+    )
+    estimator: str = setting(
+        BETAS,
+        "estimator",
+        description="{meaning} One of {choices}.",
+        choices="fmri.betas:EVENT_MODELS",
+    )
     confounds: tuple[str, ...] = ()
     """Columns of the confounds tables; empty: the six motion parameters where there are all six,
     else every column."""
-    ignore: tuple[str, ...] = ("blank", "n/a")
+    ignore: tuple[str, ...] = setting(BETAS, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
-    units: Literal["percent", "raw"] = later("percent")
-    """Of betas: percent signal change, or units of the image where its mean was taken away."""
-    unusable: Literal["refuse", "drop"] = "refuse"
+    units: str = setting(BETAS, "units", choices="fmri.betas:UNITS", later=True)
+    """Units of betas: percent signal change, or units of the image where its mean was taken away."""
+    unusable: Literal["refuse", "drop"] = setting(BETAS, "unusable")
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
     them."""
 
@@ -374,106 +489,113 @@ class Selection(Section):
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 
-KINDS = ImageTypeOptions()
-"""The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a
-study."""
-
-RSA_NAMES: dict[str, Collection[str]] = {
-    "measure": tuple(name for name, measure in MEASURES.items() if not measure.needs),
-    "comparator": COMPARATORS,
-    "interval": tuple(INTERVALS),
-    "null": tuple(NULLS),
-    "classes": tuple(CLASS_CLAIMS),
-    "combine": tuple(COMBINATIONS),
-    "correction": tuple(CORRECTIONS),
-    "family": tuple(FAMILIES),
-}
-"""Key of ``[rsa]`` to the names that it takes."""
-
-
-def _listed(what: str, key: str) -> str:
-    """Write what a key means and the names that it takes, for the commented study file."""
-    return f"{what}: {', '.join(RSA_NAMES[key])}."
-
-
 class Rsa(Section):
     """Representational similarity analysis.
 
     These are the RDMs, their comparison, and the tests of RE-AN and RE-AI.
     """
 
-    measure: str = Field(
-        "spearman", description=_listed("Dissimilarity over units or voxels", "measure")
+    measure: str = setting(
+        RDMS,
+        "measure",
+        description="Dissimilarity over units or voxels: {choices}.",
+        choices=MEASURES,
     )
-    comparator: str = Field("spearman", description=_listed("Between RDMs", "comparator"))
-    resamples: int = Field(1000, ge=0)
+    comparator: str = setting(
+        IMAGE_TYPES,
+        "by",
+        description="Between RDMs: {choices}.",
+        choices="neurometamer.rsa.comparators.table:COMPARATORS",
+    )
+    resamples: int = setting(IMAGE_TYPES, "n_resamples", ge=0)
     """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their
     standard error is used."""
-    confidence: Share = 0.95
-    """Coverage of the intervals."""
-    interval: str = later(
-        KINDS.interval,
-        description=_listed("What is resampled for RE-AN, RE-AI and their difference", "interval")
-        + ' A network has no subjects: for it "subjects" and "dual" become "stimuli".',
+    confidence: Share = setting(IMAGE_TYPES, "confidence", description="{meaning}")
+    interval: str = setting(
+        IMAGE_TYPES,
+        "interval",
+        description="What is resampled for RE-AN, RE-AI and their difference: {choices}. "
+        'A network has no subjects: for it "subjects" and "dual" become "stimuli".',
+        choices="neurometamer.rsa.image_types.options:INTERVALS",
+        later=True,
     )
-    null: str = later(
-        KINDS.null,
-        description=_listed("Within what the labels of photographs are permuted", "null")
-        + ' A network has no sessions: for it "session" becomes "free".',
+    null: str = setting(
+        IMAGE_TYPES,
+        "null",
+        description="Within what the labels of photographs are permuted: {choices}. "
+        'A network has no sessions: for it "session" becomes "free".',
+        choices="neurometamer.rsa.image_types.options:NULLS",
+        later=True,
     )
-    classes: str = later(
-        KINDS.classes,
-        description=_listed(
-            "Whether intervals are about other photographs of these classes, or other classes",
-            "classes",
+    classes: str = setting(
+        IMAGE_TYPES,
+        "classes",
+        description="Whether intervals are about other photographs of these classes, or other "
+        'classes: {choices}. "random" needs 10 classes.',
+        choices="neurometamer.rsa.sampling:CLASS_CLAIMS",
+        later=True,
+    )
+    combine: str = setting(
+        IMAGE_TYPES,
+        "combine",
+        description="How the p of the subjects become one: {choices}.",
+        choices="neurometamer.stats.families:COMBINATIONS",
+        later=True,
+    )
+    correction: str = setting(
+        IMAGE_TYPES,
+        "correction",
+        description="Of p of RE-AN, RE-AI and their difference for many tests: {choices}.",
+        choices="neurometamer.rsa.image_types.options:CORRECTIONS",
+        later=True,
+    )
+    family: str = setting(
+        IMAGE_TYPES,
+        "family",
+        description="Tests that are corrected together (of subjects, not of their mean): "
+        "{choices}.",
+        choices="neurometamer.rsa.image_types.options:FAMILIES",
+        later=True,
+    )
+    permutations: int = setting(IMAGE_TYPES, "n_permutations", later=True, ge=0)
+    """Permutations of labels, for p of similarities; 0: no such p."""
+
+    @field_validator("measure", mode="before")
+    @classmethod
+    def _measure_needs_nothing(cls, value: Any) -> Any:
+        entry = look_up(MEASURES).get(value) if isinstance(value, str) else None
+        if entry is None or not entry.needs:
+            return value
+        lack = {
+            "noise": "the covariance of the units' noise, which a network does not have",
+            "folds": "several presentations in independent runs, which a network does not have",
+        }
+        raise ValueError(
+            f"'{value}' needs {lack[entry.needs]}, and RDMs of network and cortex must be of one "
+            f"measure; use one of {', '.join(choices_of(MEASURES))}, or 'neurometamer rdm "
+            f"--measure {value}' for regions alone"
         )
-        + ' "random" needs 10 classes.',
-    )
-    combine: str = later(
-        KINDS.combine, description=_listed("How the p of the subjects become one", "combine")
-    )
-    correction: str = later(
-        KINDS.correction,
-        description=_listed(
-            "Of p of RE-AN, RE-AI and their difference for many tests", "correction"
-        ),
-    )
-    family: str = later(
-        KINDS.family,
-        description=_listed(
-            "Tests that are corrected together (of subjects, not of their mean)", "family"
-        ),
-    )
-    permutations: int = later(
-        KINDS.n_permutations,
-        ge=0,
-        description="Permutations of labels, for p of similarities; 0: no such p.",
-    )
 
-    @field_validator("measure", mode="after")
+    @field_validator("comparator", mode="before")
     @classmethod
-    def _measure_needs_nothing(cls, value: str) -> str:
-        if value in MEASURES and (needs := MEASURES[value].needs):
-            lack = {
-                "noise": "the covariance of the units' noise, which a network does not have",
-                "folds": "several presentations in independent runs, which a network does not have",
-            }
-            raise ValueError(
-                f"'{value}' needs {lack[needs]}, and RDMs of network and cortex must be of one "
-                f"measure; use one of {', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm "
-                f"--measure {value}' for regions alone"
-            )
-        return value
+    def _alias_of_comparator(cls, value: Any) -> Any:
+        aliases = look_up("neurometamer.rsa.comparators.table:ALIASES")
+        return aliases.get(value, value) if isinstance(value, str) else value
 
-    @field_validator(*RSA_NAMES, mode="after")
-    @classmethod
-    def _name_is_known(cls, value: str, about: ValidationInfo) -> str:
-        key = str(about.field_name)
-        if key == "comparator":
-            value = ALIASES.get(value, value)
-        if value not in RSA_NAMES[key]:
-            raise unknown_name(key, value, RSA_NAMES[key])
-        return value
+
+def rsa_names() -> dict[str, Collection[str]]:
+    """Return the names that keys of ``[rsa]`` take.
+
+    Returns
+    -------
+    dict of str to collection of str
+        Key to the names in its table.
+    """
+    names = {}
+    for key, field in Rsa.model_fields.items():
+        if fact(field, "choices"):
+            names[key] = choices_of(fact(field, "choices"))
+    return names
 
 
 class Encoding(Section):
@@ -484,14 +606,12 @@ class Encoding(Section):
     folds."""
     alphas: Annotated[
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
-    ] = tuple(float(10.0**power) for power in range(-3, 5))
+    ] = default_of(ENCODING, "alphas")[::2]  # every power of ten: half the time
     """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean
     squared length of the features."""
-    permutations: int = Field(200, ge=0)
-    """Permutations of the photographs for p, models fitted again in each; 0: no p."""
-    allow_repeats: bool = False
-    """Whether a test image may have the pixels of a training image, as in a control analysis."""
-    scheme: Literal["by image", "all"] = "by image"
+    permutations: int = setting(ENCODING, "n_permutations", description="{meaning}", ge=0)
+    allow_repeats: bool = setting(ENCODING, "allow_repeats", description="{meaning}")
+    scheme: str = setting(ENCODING, "scheme", choices="neurometamer.encoding.design:SCHEMES")
     """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all":
     train on all photographs, as Zhang et al. 2021."""
 
@@ -499,10 +619,9 @@ class Encoding(Section):
 class Run(Section):
     """How to run; changes no numbers (beyond float rounding, which is recorded with the device)."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(RUN, "device")
     """Where the network runs."""
-    batch_size: int = Field(8, ge=1)
-    """Images at once."""
+    batch_size: int = setting(RUN, "batch_size", description="{meaning}", ge=1)
 
 
 class StudySettings(Section):
@@ -521,7 +640,7 @@ class StudySettings(Section):
     noise: Noise = Noise()
     interference: Interference = Interference()
     transfer: Transfer = Transfer()
-    metamers: Metamers = later(Metamers())
+    metamers: Metamers = setting(default=Metamers(), later=True)
     brain: Brain = Brain()
     glm: Glm = Glm()
     selection: Selection = Selection()
@@ -532,7 +651,7 @@ class StudySettings(Section):
     def numbers(self) -> dict[str, Any]:
         """Return everything that changes numbers.
 
-        These are all sections but ``[run]``, without `LATER` ones left at default.
+        These are all sections but ``[run]``, without those that came later and have their default.
 
         Returns
         -------
@@ -557,11 +676,12 @@ def _identity(section: Section) -> dict[str, Any]:
     values = section.model_dump(mode="json", exclude={"run"})
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if field.json_schema_extra == LATER and value == field.get_default():
+        is_tuple = isinstance(value, tuple)
+        if fact(field, "later") and value == field.get_default():
             del values[name]
         elif isinstance(value, Section) and name in values:
             values[name] = _identity(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+        elif is_tuple and value and isinstance(value[0], Section):
             values[name] = [_identity(item) for item in value]
     return values
 
@@ -641,38 +761,24 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
 
 
 def _first_problem(error: ValidationError) -> str:
+    """Write the first problem in one line: section and key, what came, what is allowed."""
     problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"]]
-    dotted = ".".join(place)
+    keys = [str(part) for part in problem["loc"]]
+    dotted = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        section = ".".join(place[:-1]) or "top level"
-        return f"[{section}] {unknown_name('key', place[-1], _known_keys(place[:-1]))}"
+        *sections, key = keys
+        place = ".".join(sections) or "top level"
+        section: Any = StudySettings
+        for name in sections:
+            if not name.isdigit():  # else the number in a list of sections
+                annotation = section.model_fields[name].annotation
+                inner = getattr(annotation, "__args__", ())
+                section = inner[0] if inner else annotation
+        return f"[{place}] {unknown_name('key', key, section.model_fields)}"
     if problem["type"] == "missing":
-        return f"{dotted} is missing."
+        return f"{dotted} is missing; give it."
     text = problem["msg"].removeprefix("Value error, ")
-    return (
-        f"{dotted}: {text}; got {problem['input']!r:.80}."
-        if problem["type"] != "value_error"
-        else f"{dotted}: {text}."
-    )
-
-
-def _known_keys(place: list[str]) -> list[str]:
-    """List the keys of a section, walking through nested sections and lists of sections."""
-    section: Any = StudySettings
-    for part in place:
-        if part.isdigit():
-            continue
-        annotation = section.model_fields[part].annotation
-        inner = [part for part in getattr(annotation, "__args__", ()) if isinstance(part, type)]
-        section = next(
-            (
-                kind
-                for kind in [annotation, *inner]
-                if isinstance(kind, type) and issubclass(kind, Section)
-            ),
-            None,
-        )
-        if section is None:
-            return []
-    return list(section.model_fields)
+    if problem["type"] == "value_error":
+        return f"{dotted}: {text}."
+    given = repr(problem["input"])
+    return f"{dotted}: {text}; got {given[:80]}."

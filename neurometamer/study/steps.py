@@ -1,24 +1,86 @@
-"""Run a study: the list of its steps, and the calls that carry it out.
-
-Each step says what it needs and reads.
-"""
+"""Run a study: the table of its steps, and the calls that carry them out."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from fmri.bids import sidecar_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
-from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
+from neurometamer.study import brain_steps, image_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
-from neurometamer.study.checks import find_problems
+from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
-from neurometamer.study.problems import Problem, raise_errors
 from neurometamer.study.settings import StudySettings, read_settings
+from stimuli_gen.photograph_lists import list_photographs
+
+EVERYTHING = "*"
+"""Stands for all steps before, and for all sections of the settings that change numbers."""
+
+SUBJECT_SECTION = "brain.subjects.{part}"
+"""Section of one scanned subject."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of several steps of an entry, such as that of one subject.
+
+    Attributes
+    ----------
+    name : str
+        End of the step's name; empty for an entry of a single step.
+    title : str
+        Stands for ``{part}`` in the title of the entry.
+    arguments : dict of str to object
+        Keyword arguments of the function.
+    """
+
+    name: str = ""
+    title: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEntry:
+    """Entry of `STEPS`: what a step does, when, after which others, and what it writes.
+
+    Attributes
+    ----------
+    title : str
+        Shown while it runs; ``{part}`` stands for the title of a part.
+    run : callable
+        Takes the workspace, a progress function and the arguments of the part; writes files
+        atomically and returns them.
+    writes : tuple of str
+        Patterns of the files that it writes, relative to the folder of the study.
+    when : callable
+        Takes the workspace and returns whether the study has this step.
+    parts : callable
+        Takes the workspace and returns a list of `Part`, one a step.
+    needs : tuple of str
+        Entries that come before, as far as the study has them. ``betas-{part}`` is the step of the
+        same part only, and `EVERYTHING` are all steps before.
+    sections : tuple of str
+        Sections of the settings that its numbers depend on, see `Step`.
+    reads : tuple of callable
+        Each takes the workspace and the name of the part, and returns files of the user that the
+        step reads.
+    """
+
+    title: str
+    run: Callable[..., Iterable[Path]]
+    writes: tuple[str, ...]
+    when: Callable[[Workspace], bool] = lambda work: True
+    parts: Callable[[Workspace], list[Part]] = lambda work: [Part()]
+    needs: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    reads: tuple[Callable[[Workspace, str], list[Path]], ...] = ()
 
 
 @checked
@@ -40,7 +102,7 @@ def run_study(
     device : str, optional
         Instead of ``[run] device``.
     reporter : Reporter, optional
-        Reporter that is told about progress.
+        Reporter that shows the progress.
 
     Returns
     -------
@@ -113,10 +175,13 @@ def check_study(study: str | Path | StudySettings) -> list[Problem]:
 
 def _workspace(study: str | Path | StudySettings, out: str | Path | None = None) -> Workspace:
     if isinstance(study, StudySettings):
-        settings, base = study, Path.cwd()
+        settings = study
+        base = Path.cwd()
     else:
-        settings, base = read_settings(study), Path(study).resolve().parent
-    return Workspace(folder=Path(out or settings.study.name), settings=settings, base=base)
+        settings = read_settings(study)
+        base = Path(study).resolve().parent
+    folder = Path(out or settings.study.name)
+    return Workspace(folder=folder, settings=settings, base=base)
 
 
 def failed_stimuli(folder: str | Path) -> list[str]:
@@ -135,14 +200,15 @@ def failed_stimuli(folder: str | Path) -> list[str]:
     table = read_table(Path(folder) / "stimuli" / "stimuli.csv", required=["id"])
     if "success" not in table:
         return []
-    return table["id"][table["success"].astype(str) == "False"].tolist()
+    has_failed = table["success"].astype(str) == "False"
+    return table["id"][has_failed].tolist()
 
 
 @checked
 def demo_settings(
     *, model: str | None = None, weights: str | None = None, seed: int | None = None
 ) -> StudySettings:
-    """Read the demo's study file, with another network or seed when asked.
+    """Read the demo's study file, with another network or seed where they are given.
 
     Parameters
     ----------
@@ -166,12 +232,15 @@ def demo_settings(
     """
     with resources.as_file(resources.files("neurometamer.study").joinpath("demo.toml")) as path:
         settings = read_settings(path)
-    network = {
-        name: value for name, value in (("name", model), ("weights", weights)) if value is not None
-    }
+    network = {}
+    if model is not None:
+        network["name"] = model
+    if weights is not None:
+        network["weights"] = weights
+    study = {} if seed is None else {"seed": seed}
     changes = {
         "model": settings.model.model_copy(update=network),
-        "study": settings.study.model_copy(update={} if seed is None else {"seed": seed}),
+        "study": settings.study.model_copy(update=study),
     }
     return settings.model_copy(update=changes)
 
@@ -187,266 +256,303 @@ def plan_steps(work: Workspace) -> list[Step]:
     Returns
     -------
     list of Step
-        For `carry_out`.
+        For `carry_out`: the entries of `STEPS` that this study has, one step for each of their
+        parts.
 
     Raises
     ------
     InputError
         When a file does not exist.
+    LookupError
+        When an entry needs one that `STEPS` does not have.
     """
-    subjects = subject_names(work)
-    steps = [
-        *_image_steps(work),
-        *_network_steps(),
-        *_metamer_steps(work),
-        *_brain_steps(work, subjects),
-    ]
-    systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
-    steps.append(
-        Step(
-            name="image-types",
-            title="tests of RE-AN and RE-AI",
-            run=result_steps.image_types,
-            needs=systems,
-            sections=("rsa",),
-        )
-    )
-    if work.settings.brain.source == "simulated":
-        steps.append(
-            Step(
-                name="recovery",
-                title="planted truth against what was found",
-                run=result_steps.recovery,
-                needs=(
-                    "cortex",
-                    *(f"patterns-{name}" for name in subjects),
-                    "brain-rdms",
-                    "image-types",
-                    "encoding",
-                ),
+    steps: list[Step] = []
+    names: dict[str, list[str]] = {EVERYTHING: []}
+    for name, entry in STEPS.items():
+        names[name] = []
+        parts = entry.parts(work) if entry.when(work) else []
+        for part in parts:
+            needs: list[str] = []
+            for need in entry.needs:
+                needed = need.format(part=part.name)
+                if needed not in names:
+                    raise LookupError(f"the step {name} needs {needed}, which does not come before")
+                needs += names[needed]
+            sections: list[str] = []
+            for section in entry.sections:
+                if section == EVERYTHING:
+                    sections += work.settings.numbers()
+                elif section != SUBJECT_SECTION:
+                    sections.append(section)
+                elif work.settings.brain.source == "bold":  # simulated subjects have no section
+                    sections.append(section.format(part=part.name))
+            files: list[Path] = []
+            for read in entry.reads:
+                files += read(work, part.name)
+            step = Step(
+                name=f"{name}-{part.name}" if part.name else name,
+                title=entry.title.format(part=part.title),
+                run=partial(entry.run, **part.arguments),
+                needs=tuple(needs),
+                sections=tuple(sections),
+                reads=tuple(files),
             )
+            steps.append(step)
+            names[EVERYTHING].append(step.name)
+            names[name].append(step.name)
+            names.setdefault(step.name, [step.name])
+    return steps
+
+
+def _images_are_made(work: Workspace) -> bool:
+    return not work.settings.images.ready
+
+
+def _has_brain(work: Workspace) -> bool:
+    return work.settings.brain.source != "none"
+
+
+def _is_simulated(work: Workspace) -> bool:
+    return work.settings.brain.source == "simulated"
+
+
+def _subjects(work: Workspace) -> list[Part]:
+    parts = []
+    for name in subject_names(work):
+        parts.append(Part(name=name, title=name, arguments={"subject": name}))
+    return parts
+
+
+def _metamer_sets(work: Workspace) -> list[Part]:
+    parts = []
+    for number, names in enumerate(work.settings.metamers.sets):
+        part = Part(
+            name=str(number + 1),
+            title=" and ".join(names),
+            arguments={"number": number},
         )
-    everything = tuple(work.settings.numbers())
-    done = tuple(step.name for step in steps)
-    return [
-        *steps,
-        Step(
-            name="results",
-            title="all numbers",
-            run=result_steps.results,
-            needs=done,
-            sections=everything,
-        ),
-        Step(name="report", title="report", run=result_steps.report, needs=("results",)),
-    ]
+        parts.append(part)
+    return parts
 
 
-def _network_steps() -> list[Step]:
-    return [
-        Step(
-            name="transfer",
-            title="transfer to other networks",
-            run=image_steps.transfer,
-            needs=("stimuli",),
-            sections=("transfer",),
-        ),
-        Step(
-            name="activations",
-            title="network activations",
-            run=result_steps.activations,
-            needs=("stimuli",),
-            sections=("model",),
-        ),
-        Step(
-            name="network-rdms",
-            title="network RDMs",
-            run=result_steps.network_rdms,
-            needs=("activations",),
-            sections=("rsa",),
-        ),
-    ]
-
-
-def _metamer_steps(work: Workspace) -> list[Step]:
-    chosen = work.settings.metamers
-    if not chosen.sets:
-        return []
+def _weights_file(work: Workspace, part: str = "") -> list[Path]:
+    """Name the file of the network's weights, where it has one."""
     weights = work.settings.model.weights
-    network = () if weights in ("default", "random") else (work.source(weights),)
-    made = [
-        Step(
-            name=f"metamers-{number + 1}",
-            title=f"metamers of {' and '.join(names)}",
-            run=partial(metamer_steps.make_set, number=number),
-            sections=("images", "model", "metamers"),
-            reads=(*_photograph_files(work), *network),
-        )
-        for number, names in enumerate(chosen.sets)
-    ]
-    if not chosen.judges:
-        return made
-    return [
-        *made,
-        Step(
-            name="metamer-judges",
-            title="what other networks say to the metamers",
-            run=metamer_steps.ask_judges,
-            needs=tuple(step.name for step in made),
-            sections=("model", "metamers"),
-            reads=network,
-        ),
-    ]
-
-
-def _image_steps(work: Workspace) -> list[Step]:
-    weights = work.settings.model.weights
-    network = () if weights in ("default", "random") else (work.source(weights),)
-    if work.settings.images.ready:
-        ready = work.source(work.settings.images.ready)
-        files = _image_files(ready)
-        return [
-            Step(
-                name="stimuli",
-                title="stimuli",
-                run=image_steps.ready_stimuli,
-                sections=("images", "model"),
-                reads=(*files, *network),
-            )
-        ]
-    photographs = _photograph_files(work)
-    kinds = {"noise": "adversarial noise (AN)", "interference": "adversarial interference (AI)"}
-    made = [
-        Step(
-            name=kind,
-            title=title,
-            run=partial(image_steps.adversarial, kind=kind),
-            sections=("images", "model", kind),
-            reads=(*photographs, *network, *_own_files(work, kind)),
-        )
-        for kind, title in kinds.items()
-    ]
-    together = Step(
-        name="stimuli",
-        title="stimuli, judged on the saved PNG files",
-        run=image_steps.stimuli,
-        needs=tuple(kinds),
-        sections=("images", "model"),
-        reads=photographs,
-    )
-    return [*made, together]
-
-
-def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
-    if not subjects:
+    if weights in ("default", "random"):
         return []
-    simulated = work.settings.brain.source == "simulated"
-    steps = []
-    if simulated:
-        steps.append(
-            Step(
-                name="cortex",
-                title="simulated cortex",
-                run=brain_steps.cortex,
-                needs=("stimuli",),
-                sections=("brain.simulation",),
-            )
-        )
-    steps += [
-        Step(
-            name=f"betas-{name}",
-            title=f"betas of {name}",
-            run=partial(brain_steps.betas, subject=name),
-            needs=("stimuli", "cortex") if simulated else ("stimuli",),
-            sections=("glm",) if simulated else ("glm", f"brain.subjects.{name}"),
-            reads=_subject_files(work, name),
-        )
-        for name in subjects
-    ]
-    chosen = [
-        Step(
-            name=f"patterns-{name}",
-            title=f"reliable voxels of {name}",
-            run=partial(brain_steps.patterns, subject=name),
-            needs=("stimuli", f"betas-{name}"),
-            sections=("selection",),
-        )
-        for name in subjects
-    ]
-    patterns = tuple(step.name for step in chosen)
-    return [
-        *steps,
-        *chosen,
-        Step(
-            name="regions",
-            title="sizes and reliability of regions",
-            run=brain_steps.regions,
-            needs=("stimuli", *(step.name for step in steps), *patterns),
-        ),
-        Step(
-            name="brain-rdms",
-            title="brain RDMs",
-            run=brain_steps.brain_rdms,
-            needs=("stimuli", *patterns),
-            sections=("rsa",),
-        ),
-        Step(
-            name="layers",
-            title="layers against regions",
-            run=result_steps.layers,
-            needs=("network-rdms", "brain-rdms"),
-            sections=("rsa",),
-        ),
-        Step(
-            name="encoding",
-            title="voxel encoding",
-            run=result_steps.encoding,
-            needs=("activations", *patterns),
-            sections=("encoding",),
-        ),
-    ]
+    return [work.source(weights)]
 
 
-def _photograph_files(work: Workspace) -> tuple[Path, ...]:
+def _photograph_files(work: Workspace, part: str = "") -> list[Path]:
+    """List the photographs, where they are the user's."""
     source = work.settings.images.source
-    return () if source == "packaged" else _image_files(work.source(source))
+    if source == "packaged":
+        return []
+    return _image_files(work.source(source))
 
 
-def _image_files(source: Path) -> tuple[Path, ...]:
-    """List the files behind a folder of stimuli, a folder of pictures, or a CSV."""
-    if not source.is_dir():
-        return (source, *_listed_files(source))
-    return (source / "stimuli.h5",) if (source / "stimuli.h5").is_file() else _listed_files(source)
+def _stimulus_files(work: Workspace, part: str) -> list[Path]:
+    """List the ready images and the weights that judge them, or the photographs."""
+    ready = work.settings.images.ready
+    if not ready:
+        return _photograph_files(work)
+    return [*_image_files(work.source(ready)), *_weights_file(work)]
 
 
-def _listed_files(source: Path) -> tuple[Path, ...]:
-    """Name the existing photographs of a folder or CSV.
+def _image_files(source: Path) -> list[Path]:
+    """List the existing files behind a folder of stimuli, a folder of pictures, or a CSV.
 
     The reader names missing ones, with their ids.
     """
-    from stimuli_gen.photograph_lists import list_photographs
-
-    return tuple(file for file in list_photographs(source).table["file"] if file.is_file())
-
-
-def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
-    chosen = getattr(work.settings, kind)
-    targets = (chosen.target,) if chosen.target.endswith(".csv") else ()
-    masks = (chosen.mask,) if kind == "interference" and chosen.mask else ()
-    return tuple(work.source(file) for file in (*targets, *masks))
+    if (source / "stimuli.h5").is_file():
+        return [source / "stimuli.h5"]
+    files = list_photographs(source).table["file"]
+    listed = [file for file in files if file.is_file()]
+    return listed if source.is_dir() else [source, *listed]
 
 
-def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:
+def _target_files(section: str, work: Workspace, part: str) -> list[Path]:
+    """List the table of targets and the mask that a generator is given."""
+    chosen = getattr(work.settings, section)
+    mask = getattr(chosen, "mask", "")
+    files = []
+    if chosen.target.endswith(".csv"):
+        files.append(work.source(chosen.target))
+    if mask:
+        files.append(work.source(mask))
+    return files
+
+
+def _subject_files(work: Workspace, subject: str) -> list[Path]:
     """List the user's files of a measured subject.
 
     Those of a simulated one are outputs of an earlier step.
     """
-    if work.settings.brain.source == "simulated":
-        return ()
-    from fmri.bids import sidecar_files
-
-    files = scanned(work, name)
+    if _is_simulated(work):
+        return []
+    files = scanned(work, subject)
     bold = [work.source(file) for file in files.bold]
-    tables = [
-        work.source(file) for file in (*files.events, *files.confounds, *files.masks.values())
-    ]
-    return (*bold, *tables, *(sidecar for image in bold for sidecar in sidecar_files(image)))
+    tables = [*files.events, *files.confounds, *files.masks.values()]
+    listed = [*bold, *(work.source(file) for file in tables)]
+    for image in bold:
+        listed += sidecar_files(image)
+    return listed
+
+
+STEPS: dict[str, StepEntry] = {
+    "noise": StepEntry(
+        title="adversarial noise (AN)",
+        run=partial(image_steps.adversarial, kind="noise"),
+        when=_images_are_made,
+        sections=("images", "model", "noise"),
+        reads=(_photograph_files, _weights_file, partial(_target_files, "noise")),
+        writes=(".state/noise/*",),
+    ),
+    "interference": StepEntry(
+        title="adversarial interference (AI)",
+        run=partial(image_steps.adversarial, kind="interference"),
+        when=_images_are_made,
+        sections=("images", "model", "interference"),
+        reads=(_photograph_files, _weights_file, partial(_target_files, "interference")),
+        writes=(".state/interference/*",),
+    ),
+    "stimuli": StepEntry(
+        title="stimuli",
+        run=image_steps.stimuli,
+        needs=("noise", "interference"),
+        sections=("images", "model"),
+        reads=(_stimulus_files,),
+        writes=("stimuli/*",),
+    ),
+    "transfer": StepEntry(
+        title="transfer to other networks",
+        run=image_steps.transfer,
+        needs=("stimuli",),
+        sections=("transfer",),
+        writes=("tables/transfer.csv",),
+    ),
+    "activations": StepEntry(
+        title="network activations",
+        run=result_steps.activations,
+        needs=("stimuli",),
+        sections=("model",),
+        writes=(".state/activations.h5",),
+    ),
+    "network-rdms": StepEntry(
+        title="network RDMs",
+        run=result_steps.network_rdms,
+        needs=("activations",),
+        sections=("rsa",),
+        writes=("rdms/network.h5",),
+    ),
+    "metamers": StepEntry(
+        title="metamers of {part}",
+        run=image_steps.make_set,
+        when=lambda work: bool(work.settings.metamers.sets),
+        parts=_metamer_sets,
+        sections=("images", "model", "metamers"),
+        reads=(_photograph_files, _weights_file),
+        writes=("metamers/*",),
+    ),
+    "metamer-judges": StepEntry(
+        title="what other networks say to the metamers",
+        run=image_steps.ask_judges,
+        when=lambda work: bool(work.settings.metamers.sets and work.settings.metamers.judges),
+        needs=("metamers",),
+        sections=("model", "metamers"),
+        reads=(_weights_file,),
+        writes=("tables/metamers.csv",),
+    ),
+    "cortex": StepEntry(
+        title="simulated cortex",
+        run=brain_steps.cortex,
+        when=_is_simulated,
+        needs=("stimuli",),
+        sections=("brain.simulation",),
+        writes=("brain/*", ".state/planted.h5", ".state/brain-files.json"),
+    ),
+    "betas": StepEntry(
+        title="betas of {part}",
+        run=brain_steps.betas,
+        when=_has_brain,
+        parts=_subjects,
+        needs=("stimuli", "cortex"),
+        sections=("glm", SUBJECT_SECTION),
+        reads=(_subject_files,),
+        writes=(".state/betas/*",),
+    ),
+    "patterns": StepEntry(
+        title="reliable voxels of {part}",
+        run=brain_steps.patterns,
+        when=_has_brain,
+        parts=_subjects,
+        needs=("stimuli", "betas-{part}"),
+        sections=("selection",),
+        writes=("patterns/*",),
+    ),
+    "regions": StepEntry(
+        title="sizes and reliability of regions",
+        run=brain_steps.regions,
+        when=_has_brain,
+        needs=("stimuli", "cortex", "betas", "patterns"),
+        writes=("tables/regions.csv",),
+    ),
+    "brain-rdms": StepEntry(
+        title="brain RDMs",
+        run=brain_steps.brain_rdms,
+        when=_has_brain,
+        needs=("stimuli", "patterns"),
+        sections=("rsa",),
+        writes=("rdms/brain.h5",),
+    ),
+    "layers": StepEntry(
+        title="layers against regions",
+        run=result_steps.layers,
+        when=_has_brain,
+        needs=("network-rdms", "brain-rdms"),
+        sections=("rsa",),
+        writes=(
+            "tables/layer_roi.csv",
+            "tables/best_layer.csv",
+            "tables/weighted.csv",
+            "tables/weighted_difference.csv",
+            "tables/hierarchy.csv",
+        ),
+    ),
+    "encoding": StepEntry(
+        title="voxel encoding",
+        run=result_steps.encoding,
+        when=_has_brain,
+        needs=("activations", "patterns"),
+        sections=("encoding",),
+        writes=("tables/encoding.csv",),
+    ),
+    "image-types": StepEntry(
+        title="tests of RE-AN and RE-AI",
+        run=result_steps.image_types,
+        needs=("network-rdms", "brain-rdms"),
+        sections=("rsa",),
+        writes=("tables/image_types.csv", "tables/trends.csv"),
+    ),
+    "recovery": StepEntry(
+        title="planted truth against what was found",
+        run=result_steps.recovery,
+        when=_is_simulated,
+        needs=("cortex", "patterns", "brain-rdms", "image-types", "encoding"),
+        writes=("tables/recovery.csv",),
+    ),
+    "results": StepEntry(
+        title="all numbers",
+        run=result_steps.results,
+        needs=(EVERYTHING,),
+        sections=(EVERYTHING,),
+        writes=("results.h5", "provenance.json", "study.toml"),
+    ),
+    "report": StepEntry(
+        title="report",
+        run=result_steps.report,
+        needs=("results",),
+        writes=("report.html", "methods.txt", "references.bib", "figures/*"),
+    ),
+}
+"""The steps of a study in order, by name: a new step is one entry here."""

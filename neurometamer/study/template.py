@@ -16,7 +16,8 @@ from pydantic_core import PydanticUndefined
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import write_text
-from neurometamer.study.settings import Section, Simulation, StudySettings, Subject
+from neurometamer.study.defaults import choices_of
+from neurometamer.study.settings import Section, Simulation, StudySettings, Subject, fact
 
 HEADER = """\
 # A study: from images and BOLD files to a comparison report.
@@ -55,7 +56,8 @@ def template(name: str = "study.toml") -> str:
     """
     parts = [HEADER.format(name=name)]
     for section, field in StudySettings.model_fields.items():
-        parts.append(_section(section, field.get_default()))
+        text = _section(section, field.get_default())
+        parts.append(text)
     return "\n".join(parts)
 
 
@@ -96,8 +98,8 @@ def write_template(path: str | Path = Path("study.toml")) -> Path:
 
 
 def _section(name: str, value: Section) -> str:
-    doc = " ".join((type(value).__doc__ or "").split())
-    lines = [f"# {doc}", f"[{name}]"]
+    description = " ".join((type(value).__doc__ or "").split())
+    lines = [f"# {description}", f"[{name}]"]
     nested = []
     for key, field in type(value).model_fields.items():
         content = getattr(value, key)
@@ -106,11 +108,15 @@ def _section(name: str, value: Section) -> str:
         elif Subject in getattr(field.annotation, "__args__", ()):
             nested.append(SUBJECT)
         else:
-            lines += textwrap.wrap(
-                field.description or "", 112, initial_indent="# ", subsequent_indent="# "
-            )
+            meaning = field.description or ""
+            if "{choices}" in meaning:
+                names = ", ".join(choices_of(fact(field, "choices")))
+                meaning = meaning.replace("{choices}", names)
+            wrapped = textwrap.wrap(meaning, 112, initial_indent="# ", subsequent_indent="# ")
+            lines.extend(wrapped)
             lines.append(f"{key} = {_toml(content)}")
-    return "\n".join(lines) + "\n" + "".join("\n" + block for block in nested)
+    blocks = "".join(f"\n{block}" for block in nested)
+    return "\n".join(lines) + "\n" + blocks
 
 
 def _toml(value: Any) -> str:
@@ -118,19 +124,18 @@ def _toml(value: Any) -> str:
         raise TypeError("a section of the study file has a key without default")
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, dict):
-        return (
-            "{ "
-            + ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items())
-            + " }"
-        )
+    if isinstance(value, str):
+        return json.dumps(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+        items = [_toml(item) for item in value]
+        return f"[{', '.join(items)}]"
+    if not isinstance(value, dict):
+        return repr(value)
+    items = []
+    for key, item in value.items():
+        name = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+        items.append(f"{name} = {_toml(item)}")
+    return f"{{ {', '.join(items)} }}"
 
 
 def study_toml(settings: StudySettings) -> str:
@@ -156,19 +161,23 @@ def study_toml(settings: StudySettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_out(place: str, values: dict[str, Any], lines: list[str]) -> None:
-    lines.append(f"[{place}]")
-    subjects = values.pop("subjects", []) if place == "brain" else []
-    nested = {
-        key: item for key, item in values.items() if isinstance(item, dict) and place == "brain"
-    }
-    lines += [f"{key} = {_toml(item)}" for key, item in values.items() if key not in nested]
+def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
+    """Add the lines of a section, then those of the sections inside ``[brain]``."""
+    subjects = []
+    nested = {}
+    lines.append(f"[{section}]")
+    for key, item in values.items():
+        if section == "brain" and key == "subjects":
+            subjects = item
+        elif section == "brain" and isinstance(item, dict):
+            nested[key] = item
+        else:
+            lines.append(f"{key} = {_toml(item)}")
     lines.append("")
     for key, item in nested.items():
-        _write_out(f"{place}.{key}", item, lines)
+        _write_out(f"{section}.{key}", item, lines)
     for subject in subjects:
-        lines += [
-            f"[[{place}.subjects]]",
-            *(f"{key} = {_toml(item)}" for key, item in subject.items()),
-            "",
-        ]
+        lines.append(f"[[{section}.subjects]]")
+        for key, item in subject.items():
+            lines.append(f"{key} = {_toml(item)}")
+        lines.append("")

@@ -16,9 +16,8 @@ import pytest
 
 from fmri import read_patterns, simulate_subject
 from neurometamer.errors import InputError
-from neurometamer.study.checks import find_problems
+from neurometamer.study.checks import find_problems, raise_errors
 from neurometamer.study.plan import Workspace, carry_out
-from neurometamer.study.problems import raise_errors
 from neurometamer.study.settings import read_settings
 from neurometamer.study.steps import check_study, plan_steps, run_study
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from neurometamer.resume import read_record, write_record
 from neurometamer.store import write_text
 from neurometamer.study.plan import Step, Workspace, carry_out
 from neurometamer.study.settings import check_settings
+from neurometamer.study.steps import STEPS, StepEntry, plan_steps
 
 
 class Counter:
@@ -257,3 +259,27 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
             carry_out(Counter().steps, work)
         other.stdin.close()
     carry_out(Counter().steps, work)
+
+
+def test_an_entry_of_the_table_is_a_step_of_every_study_that_has_it(tmp_path, monkeypatch):
+    made = StepEntry(title="dummy", run=print, writes=(), needs=("stimuli", "cortex"))
+    own = StepEntry(
+        title="dummy of {part}",
+        run=print,
+        writes=(),
+        needs=("betas-{part}", "made"),
+        when=lambda work: work.settings.brain.source == "simulated",
+        parts=STEPS["betas"].parts,
+    )
+    monkeypatch.setitem(STEPS, "made", made)
+    monkeypatch.setitem(STEPS, "own", own)
+    simulated = {step.name: step for step in plan_steps(workspace(tmp_path / "out"))}
+    assert simulated["made"].needs == ("stimuli", "cortex")
+    assert simulated["own-sub-02"].needs == ("betas-sub-02", "made")
+    assert simulated["own-sub-02"].title == "dummy of sub-02"
+    alone = plan_steps(workspace(tmp_path / "out", brain={"source": "none"}))
+    assert [step.name for step in alone][-1] == "made"
+    assert alone[-1].needs == ("stimuli",)
+    monkeypatch.setitem(STEPS, "wrong", replace(made, needs=("later",)))
+    with pytest.raises(LookupError, match="wrong needs later, which does not come before"):
+        plan_steps(workspace(tmp_path / "out"))

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from fnmatch import fnmatch
 from html import unescape
 from pathlib import Path
 
@@ -29,11 +31,17 @@ from neurometamer.rsa.image_types.ceilings import kind_reliability
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.store import read_hdf5_attributes, read_hdf5_table, read_json, read_table
+from neurometamer.store import (
+    read_hdf5_attributes,
+    read_hdf5_table,
+    read_json,
+    read_table,
+    write_table,
+)
 from neurometamer.study.plan import Workspace
-from neurometamer.study.result_steps import kind_options
+from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import check_settings, read_settings
-from neurometamer.study.steps import demo_settings, failed_stimuli, run_study
+from neurometamer.study.steps import STEPS, demo_settings, failed_stimuli, run_study
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
@@ -233,7 +241,7 @@ def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
     )
     work = Workspace(folder=tmp_path, settings=settings, base=tmp_path)
     pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
-    network, brain = (kind_options(work, one, pairs) for one in ("network", "brain"))
+    network, brain = (image_type_options(work, one, pairs) for one in ("network", "brain"))
     assert (network.interval, network.null) == ("stimuli", "free")
     assert (brain.interval, brain.null) == ("dual", "session")
     for one in (network, brain):
@@ -567,3 +575,65 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
     for one in table["id"]:  # pixel for pixel what was shown, not resized once more
         png = Path("stimuli") / "png" / f"{one}.png"
         np.testing.assert_array_equal(read_png(tmp_path / "out" / png), read_png(small_study / png))
+
+
+def dummy_step(work, progress, *, subject):
+    seen = read_patterns(work.path("patterns", f"{subject}.h5"))
+    table = pd.DataFrame({"subject": [subject], "n_voxels": [seen.values.shape[1]]})
+    return [write_table(work.path("tables", f"dummy-{subject}.csv"), table)]
+
+
+def test_a_step_that_is_registered_is_planned_run_and_kept(
+    small_study, write_study, tmp_path, monkeypatch
+):
+    entry = replace(
+        STEPS["patterns"],
+        title="dummy of {part}",
+        run=dummy_step,
+        needs=("patterns-{part}",),
+        writes=("tables/dummy-*.csv",),
+    )
+    monkeypatch.setitem(STEPS, "dummy", entry)
+    study, out = write_study(tmp_path), tmp_path / "out"
+    shutil.copytree(small_study, out)
+    for ran in (["dummy of sub-01", "dummy of sub-02"], []):
+        reporter = Heard()
+        run_study(study, out, device="cpu", reporter=reporter)
+        assert reporter.ran == ran
+    assert read_table(out / "tables" / "dummy-sub-02.csv")["n_voxels"].tolist() == [30]
+
+
+class Heard:
+    """A reporter that remembers the titles of the steps that were not kept."""
+
+    def __init__(self):
+        self.ran = []
+
+    def start(self, number, total, title):
+        self.title = title
+
+    def advance(self, done, total):
+        pass
+
+    def watch(self, seen):
+        pass
+
+    def finish(self, seconds, kept):
+        if not kept:
+            self.ran.append(self.title)
+
+
+def test_steps_write_what_their_entries_say(small_study):
+    records = {
+        path.stem: read_record(path)["outputs"]
+        for path in (small_study / ".state" / "steps").glob("*.json")
+    }
+    assert len(records) > 15
+    for step, outputs in records.items():
+        name = step if step in STEPS else step.rpartition("-")[0].rpartition("-")[0]
+        entry = STEPS[name]
+        for file in outputs:
+            assert any(fnmatch(file, pattern) for pattern in entry.writes), (step, file)
+        for pattern in entry.writes:
+            optional = pattern in ("figures/*", "tables/trends.csv")
+            assert optional or any(fnmatch(file, pattern) for file in outputs), (step, pattern)

@@ -4,13 +4,26 @@ cannot drift.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import tomllib
 
 import pytest
 
 from neurometamer.errors import InputError
+from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.image_types.options import ImageTypeOptions
-from neurometamer.study.settings import RSA_NAMES, StudySettings, check_settings, read_settings
+from neurometamer.rsa.measures import MEASURES
+from neurometamer.study.defaults import default_of, look_up, meaning_of
+from neurometamer.study.settings import (
+    Section,
+    StudySettings,
+    Subject,
+    check_settings,
+    fact,
+    read_settings,
+    rsa_names,
+)
 from neurometamer.study.template import template, write_template
 
 SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "m.nii"}}
@@ -95,12 +108,87 @@ def test_the_template_holds_every_key_and_reads_back_as_the_defaults(tmp_path):
 
 def test_the_template_names_all_choices_of_rsa_and_its_defaults_are_those_of_the_tests():
     lines = " ".join(line.removeprefix("# ") for line in template().splitlines())
-    for key, names in RSA_NAMES.items():
+    for key, names in rsa_names().items():
         assert f": {', '.join(names)}." in lines, key
     chosen, tests = StudySettings().rsa, ImageTypeOptions()
     for name in ("interval", "null", "combine", "correction", "family", "confidence"):
         assert getattr(chosen, name) == getattr(tests, name)
     assert (chosen.comparator, chosen.permutations) == (tests.by, tests.n_permutations)
+
+
+def settings_of_functions():
+    """Section, name and field of each setting whose default is that of a function."""
+    waiting = [StudySettings, Subject]
+    while waiting:
+        section = waiting.pop()
+        for name, field in section.model_fields.items():
+            if isinstance(field.default, Section):
+                waiting.append(type(field.default))
+            elif fact(field, "function"):
+                yield section, name, field
+
+
+def test_every_default_is_that_of_the_function_as_python_sees_it():
+    settings = list(settings_of_functions())
+    assert len(settings) > 50
+    for section, name, field in settings:
+        function, parameter = look_up(fact(field, "function")), fact(field, "parameter")
+        if dataclasses.is_dataclass(function):
+            expected = function.__dataclass_fields__[parameter].default
+        else:
+            expected = inspect.signature(function).parameters[parameter].default
+        assert field.default == expected, (section, name)
+        assert field.description and "{meaning}" not in field.description, (section, name)
+
+
+def test_the_source_of_a_function_says_its_defaults_and_meanings(tmp_path, monkeypatch):
+    source = (
+        'LEVELS = ("low", "high")\n'
+        "def blur(image, sd=1.5, *, size: int = 3, levels=LEVELS, seed):\n"
+        '    """Blur.\n\n    Parameters\n    ----------\n    sd, size : float\n'
+        '        Width, in\n        pixels.\n    seed : int\n        A seed.\n    """\n'
+    )
+    (tmp_path / "blurring.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert default_of("blurring:blur", "sd") == 1.5
+    assert default_of("blurring:blur", "size") == 3
+    assert default_of("blurring:blur", "levels") == ("low", "high")
+    assert meaning_of("blurring:blur", "size") == "Width, in pixels."
+    for missing in ("image", "seed", "other"):
+        with pytest.raises(LookupError, match=f"no parameter {missing}"):
+            default_of("blurring:blur", missing)
+    with pytest.raises(LookupError, match="no function or class blurring:sharpen"):
+        default_of("blurring:sharpen", "sd")
+
+
+def test_names_that_are_registered_are_settings_and_shown_in_the_template(monkeypatch):
+    entries = {
+        "measure": (MEASURES, "dummy_measure", MEASURES["pearson"]),
+        "comparator": (COMPARATORS, "dummy_comparator", COMPARATORS["pearson"]),
+    }
+    for key, (table, name, entry) in entries.items():
+        with pytest.raises(InputError, match=f"unknown {key} '{name}'"):
+            check_settings({"rsa": {key: name}})
+        monkeypatch.setitem(table, name, entry)
+        assert getattr(check_settings({"rsa": {key: name}}).rsa, key) == name
+        assert f", {name}." in " ".join(template().split("\n# "))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "table"),
+    [
+        ("noise", "objective", "stimuli_gen.adversarial:OBJECTIVES"),
+        ("interference", "step_rule", "stimuli_gen.synthesis.optimizers:STEP_RULES"),
+        ("metamers", "preset", "stimuli_gen.presets:PRESETS"),
+        ("glm", "estimator", "fmri.betas:EVENT_MODELS"),
+        ("encoding", "scheme", "neurometamer.encoding.generalization:SCHEMES"),
+    ],
+)
+def test_names_of_generators_and_models_are_those_of_their_tables(section, key, table):
+    for name in look_up(table):
+        assert getattr(getattr(check_settings({section: {key: name}}), section), key) == name
+    with pytest.raises(InputError, match=f"{section}.{key}: unknown {key} 'nonsense'. Known: "):
+        check_settings({section: {key: "nonsense"}})
 
 
 def test_run_settings_are_not_part_of_the_identity():
