@@ -27,6 +27,7 @@ from neurometamer.encoding import (
 from neurometamer.errors import InputError
 from neurometamer.run_options import RunOptions
 from neurometamer.stats.permutation import permutation_orders
+from neurometamer.study.settings import StudySettings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:encoding. penalties at an end of the grid:UserWarning"
@@ -516,6 +517,7 @@ def test_a_new_solver_works_in_the_table_and_the_command(dummy, tmp_path, invoke
     options = EncodingOptions(solver=dummy, n_permutations=9)
     again = fit_encoding(activations, subjects, table, options=options)
     pd.testing.assert_frame_equal(again, result)
+    assert StudySettings.model_validate({"encoding": {"solver": dummy}}).encoding.solver == dummy
 
     photographs = table["id"].head(10).tolist()
     (tmp_path / "images").mkdir()
