@@ -62,7 +62,7 @@ def session_maps(
     maps = []
     for subject in subjects:
         if sessions:
-            session_of = labels_of_subject(sessions, subject, "session")
+            session_of = labels_of_subject(sessions, subject, "session labels")
             lacking = [name for name in dict.fromkeys(photographs) if name not in session_of]
             if lacking:
                 raise InputError(
@@ -91,11 +91,11 @@ def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, s
     Parameters
     ----------
     blocks : mapping
-        Photograph to label, or subject to such a mapping; at least one.
+        Photograph to label, or subject to such a mapping.
     subject : str
         Name of the subject.
     what : str
-        Name of the labels in messages: ``"session"`` or ``"class"``.
+        Name of the labels in messages, such as ``"session labels"``.
 
     Returns
     -------
@@ -108,10 +108,11 @@ def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, s
         When there are labels of other subjects only.
     """
     chosen: Any = blocks
-    if isinstance(next(iter(blocks.values())), Mapping):
+    first = next(iter(blocks.values()), None)
+    if isinstance(first, Mapping):
         if subject not in blocks:
             raise InputError(
-                f"no {what} labels for subject '{subject}'; give them: there are some for "
+                f"no {what} for subject '{subject}'; give them: there are some for "
                 f"{name_ids(blocks)}."
             )
         chosen = blocks[subject]
@@ -305,9 +306,7 @@ def _session_columns(rdms: RDMs) -> list[list[str] | None]:
     columns: list[list[str] | None] = []
     for known in session_maps(rdms, names, None):
         column = [known.get(name, "") for name in ids]
-        differs = len(set(column)) > 1
-        several = any(BETWEEN in label for label in column)
-        columns.append(column if differs and not several else None)
+        columns.append(column if sessions_differ(column) else None)
     return columns
 
 
@@ -317,6 +316,29 @@ def _take_off(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
         if column is not None:
             row[:] = centered_blocks(row, np.array(column))
     return _with_vectors(rdms, vectors)
+
+
+def sessions_differ(sessions: Sequence[str]) -> bool:
+    """Check whether images were shown in different sessions, each image in one.
+
+    Parameters
+    ----------
+    sessions : sequence of str
+        Session of each image.
+
+    Returns
+    -------
+    bool
+        False also where an image was shown in several sessions.
+
+    Examples
+    --------
+    >>> sessions_differ(["1", "1", "2"]), sessions_differ(["1", "1"])
+    (True, False)
+    """
+    names = set(sessions)
+    several = any(BETWEEN in name for name in names)
+    return len(names) > 1 and not several
 
 
 def enough_pairs(sessions: np.ndarray) -> bool:

@@ -324,6 +324,7 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
         with findings.watch(prefix="encoding: "):
             check_encoding(
                 table,
+                solver=encoding.solver,
                 scheme=encoding.scheme,
                 n_folds=encoding.folds or None,
                 alphas=encoding.alphas,

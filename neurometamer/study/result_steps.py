@@ -257,6 +257,7 @@ def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
             read_activations(work.state("activations.h5")),
             read_subjects(work),
             stimulus_table(work),
+            solver=chosen.solver,
             scheme=chosen.scheme,
             n_folds=chosen.folds or None,
             alphas=chosen.alphas,

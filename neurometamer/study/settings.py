@@ -599,8 +599,10 @@ def rsa_names() -> dict[str, Collection[str]]:
 
 
 class Encoding(Section):
-    """Ridge from layers to voxels."""
+    """From layers to voxels."""
 
+    solver: str = setting(ENCODING, "solver", choices="neurometamer.encoding.solvers:SOLVERS")
+    """How voxels are predicted from features."""
     folds: int = Field(0, ge=0)
     """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10
     folds."""

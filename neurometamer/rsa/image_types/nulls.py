@@ -12,8 +12,8 @@ from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
 from neurometamer.rsa.image_types.similarity import join_pair, name_place
-from neurometamer.rsa.rdms import BETWEEN, STIMULI
-from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions
+from neurometamer.rsa.rdms import STIMULI
+from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions, sessions_differ
 from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders, permute_pairs
 
 if TYPE_CHECKING:
@@ -272,9 +272,7 @@ def _automatic_labels(
         if known:
             session_of = photograph_sessions(rdms, known, pair)
         column = tuple(session_of.get(name, "") for name in names)
-        differs = len(set(column)) > 1
-        several = any(BETWEEN in session for session in column)
-        labels.append(column if differs and not several else None)
+        labels.append(column if sessions_differ(column) else None)
     columns = [column for column in dict.fromkeys(labels) if column is not None]
     if joint and columns:
         together = tuple(" / ".join(parts) for parts in zip(*columns))
@@ -296,7 +294,7 @@ def _labels(
             f"null '{chosen.null}' needs the {chosen.null} of each photograph; give blocks (see "
             "session_labels and class_labels)."
         )
-    label_of = labels_of_subject(blocks, subject, chosen.null)
+    label_of = labels_of_subject(blocks, subject, f"{chosen.null} labels")
     if lacking := [name for name in names if name not in label_of]:
         raise InputError(
             f"no {chosen.null} for the photographs {name_ids(lacking)}; give all of them one."

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import join_rdms, layer_by_roi, unique_labels
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels, take_kind
+from neurometamer.rsa.sessions import labels_of_subject
 from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr
 
@@ -84,23 +85,12 @@ class ModelBrain:
         everyone: set[str] = set()
         for subjects, _ in self.rois.values():
             everyone.update(subjects)
-        has_own_blocks = False
-        if blocks is not None:
-            first = next(iter(blocks.values()), None)
-            has_own_blocks = isinstance(first, Mapping)
         drawn: dict[Any, tuple[np.ndarray, str]] = {}
         orders_of = {}
         for subject in sorted(everyone):
-            block_of: Any = blocks
-            if has_own_blocks and blocks is not None:
-                if subject not in blocks:
-                    raise InputError(
-                        f"no blocks for subject '{subject}'; give them: there are some for "
-                        f"{name_ids(blocks)}."
-                    )
-                block_of = blocks[subject]
-            labels = None
-            if block_of is not None:
+            block_of = labels = None
+            if blocks is not None:
+                block_of = labels_of_subject(blocks, subject, "blocks")
                 labels = tuple(str(block_of.get(name)) for name in self.ids)
             if labels not in drawn:
                 drawn[labels] = stimulus_orders(self.ids, n_permutations, seed, block_of)

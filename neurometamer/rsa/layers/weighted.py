@@ -368,7 +368,7 @@ def flexible_models(
 
     Notes
     -----
-    Pairs of a training and a test stimulus are left out (`stimulus_folds`). A score is the mean
+    Pairs of a training and a test stimulus are left out (`fold_pairs`). A score is the mean
     over folds and repeats of the similarity on the test pairs alone; it is of fewer pairs than a
     score of all stimuli and should be compared only with scores of the same folds.
 
