@@ -366,14 +366,16 @@ def _jackknife_interval(
     """
     n = len(without)
     moves = without - without.mean()
-    if n < 2 or not np.isfinite(moves).all() or not moves.any():
+    is_known = np.isfinite(moves).all()
+    if n < 2 or not is_known or not moves.any():
         return np.nan, np.nan
     squares = np.square(moves)
-    mean_square = squares.mean()
-    kurtosis = np.square(squares).mean() / np.square(mean_square)
+    fourth = np.square(squares).mean()
+    kurtosis = fourth / np.square(squares.mean())
     dof = n - 1
     if kurtosis > 1:
-        dof = min(max(2 * n / (kurtosis - 1), 1), n - 1)
+        by_kurtosis = 2 * n / (kurtosis - 1)
+        dof = min(max(by_kurtosis, 1), n - 1)
     variance = (n - 1) / n * squares.sum()
     low, high = t_interval(np.array(value), variance, dof, confidence)
     return float(low), min(float(high), 1.0)
@@ -417,7 +419,9 @@ def _pair_names(pairs: pd.DataFrame) -> list[pd.Series]:
     """Name the two of each pair, as in the column name of `_named`."""
     names = []
     for side in "ab":
-        names.append(pairs[f"kind_{side}"] + SEPARATOR + pairs[f"observer_{side}"])
+        kinds = pairs[f"kind_{side}"]
+        observers = pairs[f"observer_{side}"]
+        names.append(kinds + SEPARATOR + observers)
     return names
 
 

@@ -134,15 +134,18 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     keys = ["model", "stage", "stimulus"]
     people = rows[rows["observer"] == "human"].assign(network="")
     networks = rows[rows["observer"] == "network"]
+    shown = people[["participant", *keys]]
     parts = [people]
     n_missing = 0
     for name, own in networks.groupby("participant", sort=False):
         answers = own[[*keys, "correct"]]
-        seen = people[["participant", *keys]].merge(answers, on=keys, how="left")
-        n_missing += int(seen["correct"].isna().sum())
-        seen = seen.dropna(subset=["correct"]).assign(observer="network", network=name)
-        parts.append(seen.astype({"correct": bool}))
-    return _average(pd.concat(parts, ignore_index=True)), n_missing
+        seen = shown.merge(answers, on=keys, how="left")
+        is_missing = seen["correct"].isna()
+        n_missing += int(is_missing.sum())
+        seen = seen[~is_missing].astype({"correct": bool})
+        parts.append(seen.assign(observer="network", network=name))
+    cells = _average(pd.concat(parts, ignore_index=True))
+    return cells, n_missing
 
 
 @checked_with(
@@ -451,7 +454,8 @@ def name_interval(confidence: float, n_resamples: int) -> str:
     str
         For the column method.
     """
-    return f"{confidence:.0%} percentile bootstrap over images, {n_resamples} resamples"
+    share = f"{confidence:.0%}"
+    return f"{share} percentile bootstrap over images, {n_resamples} resamples"
 
 
 @checked_with(

@@ -182,7 +182,8 @@ def phase_masks(
         (3, height, width) float64 in [0, 1].
     """
     chosen = int(random.integers(n_images))
-    scrambled = phase_scramble(images(chosen), random, 1.0)
+    image = images(chosen)
+    scrambled = phase_scramble(image, random, 1.0)
     return scrambled.clip(0, 1)
 
 
@@ -240,7 +241,8 @@ class Photograph:
         """Read image number `row`: (3, height, width) float32 in [0, 1]."""
         shown = _open(self.files[row])
         if shown.size != self.size:
-            shown = ImageOps.fit(shown, self.size, Image.Resampling.BICUBIC)
+            method = Image.Resampling.BICUBIC
+            shown = ImageOps.fit(shown, self.size, method)
         pixels = from_8bit(np.asarray(shown))
         return pixels.transpose(2, 0, 1)
 

@@ -442,7 +442,12 @@ def recognizability(
         See `recognition_table`.
     """
     hits = recognition_table(evaluators, sets, **options)
-    return recognition_summary(hits, n_resamples=n_resamples, confidence=confidence, seed=seed)
+    return recognition_summary(
+        hits,
+        n_resamples=n_resamples,
+        confidence=confidence,
+        seed=seed,
+    )
 
 
 def recognition_summary(

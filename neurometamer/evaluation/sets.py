@@ -150,7 +150,8 @@ class MetamerSet:
         ndarray
             (n,) text.
         """
-        return states_of(self.table["valid"])
+        valid = self.table["valid"]
+        return states_of(valid)
 
     def took_part(self, model: StagedModel) -> bool:
         """Return whether a network took part in the generation.
@@ -323,10 +324,11 @@ def setting_name(settings: Mapping[str, Any]) -> str:
         return "unknown"
     # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et
     # al. (2023).
-    if ball == "none" or settings["radius"] >= (1 if ball == "linf" else 1_000):
+    boundless = 1 if ball == "linf" else 1_000
+    if ball == "none" or settings["radius"] >= boundless:
         return "unbounded"
-    levels = 255 * settings["radius"]
     radius = f"{settings['radius']:g}"
+    levels = 255 * settings["radius"]
     if abs(levels - round(levels)) < 1e-6:
         radius = f"{levels:.0f}/255"
     return f"{ball} {radius} around {settings['center']}"
@@ -602,15 +604,22 @@ def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
         n_images, n_valid, n_failed, n_not_judged; and pass_same_class, pass_above_null, pass_both:
         shares of those that were judged, NaN where none was.
     """
-    states = states_of(flags["valid"])
     rates: dict[str, Any] = {"n_images": len(flags)}
+    states = states_of(flags["valid"])
     for state in STATES:
         name = state.replace(" ", "_")
         rates[f"n_{name}"] = int((states == state).sum())
-    flag_of = {"same_class": "same_class", "above_null": "above_null", "both": "valid"}
+    flag_of = {
+        "same_class": "same_class",
+        "above_null": "above_null",
+        "both": "valid",
+    }
     for name, flag in flag_of.items():
         known = flags[flag].astype("boolean").dropna()
-        rates[f"pass_{name}"] = float(known.mean()) if len(known) else np.nan
+        share = np.nan
+        if len(known):
+            share = float(known.mean())
+        rates[f"pass_{name}"] = share
     return rates
 
 
