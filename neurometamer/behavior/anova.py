@@ -131,13 +131,18 @@ def _tidy(table: pd.DataFrame, n: int, n_stages: int, **same: Any) -> pd.DataFra
     # older versions of pingouin write p-unc where newer ones write p_unc
     older = {name.replace("_", "-"): name for name in _NAMES}
     out = table.rename(columns=older).rename(columns=_NAMES)
-    out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, n_stages=n_stages, **same)
-    sources = {"stage * model": "model x stage", "Interaction": "observer x stage"}
+    out = out.reindex(columns=list(ANOVA_COLUMNS))
+    out = out.assign(n=n, n_stages=n_stages, **same)
+    sources = {
+        "stage * model": "model x stage",
+        "Interaction": "observer x stage",
+    }
     out["source"] = out["source"].replace(sources)
-    numbers = ["p_gg", "epsilon_gg", "mauchly_w", "p_sphericity"]
-    out[numbers] = out[numbers].astype(float)
-    is_unknown = (out["df1"] >= n - 1) | (out["df1"] < 2)
-    out.loc[is_unknown.to_numpy(), ["mauchly_w", "p_sphericity"]] = np.nan
+    for name in ("p_gg", "epsilon_gg", "mauchly_w", "p_sphericity"):
+        out[name] = out[name].astype(float)
+    df = out["df1"].to_numpy()
+    is_unknown = (df >= n - 1) | (df < 2)
+    out.loc[is_unknown, ["mauchly_w", "p_sphericity"]] = np.nan
     # With one degree of freedom there is nothing to correct.
     out["p_gg"] = out["p_gg"].fillna(out["p"])
     return out
@@ -469,10 +474,12 @@ def _ratio(
 ) -> np.ndarray:
     """Compute F: 0 where there is no effect, infinite where there is no error, up to rounding."""
     floor = 1e-12 * np.maximum(total, 1e-300)
+    has_effect = effect > floor
     has_error = error > floor
-    without_error = np.where(effect > floor, np.inf, 0.0)
-    mean_error = np.where(has_error, error, 1.0) / df2
-    return np.where(has_error, (effect / df1) / mean_error, without_error)
+    without_error = np.where(has_effect, np.inf, 0.0)
+    safe = np.where(has_error, error, 1.0)
+    ratio = (effect / df1) / (safe / df2)
+    return np.where(has_error, ratio, without_error)
 
 
 @checked_with(finite=("values",), shapes={"values": "... people models stages"})
@@ -611,7 +618,8 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
 def _blocks(n_permutations: int, size: int) -> Iterator[int]:
     step = max(1, BLOCK // size)
     for begin in range(0, n_permutations, step):
-        yield min(step, n_permutations - begin)
+        left = n_permutations - begin
+        yield min(step, left)
 
 
 @checked_with(finite=("values",), shapes={"values": "people models stages"})
@@ -729,13 +737,15 @@ def permute_mixed(
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")
+    n = len(groups)
     random = generator(seed, "permutation", name, "observer")
     parts: dict[str, list[np.ndarray]] = {"observer": [], "interaction": []}
     for size in _blocks(n_permutations, 4 * values.size):
-        copies = np.broadcast_to(groups, (size, len(groups)))
+        copies = np.broadcast_to(groups, (size, n))
         shuffled = random.permuted(copies, axis=-1)
         for effect, made in parts.items():
-            made.append(mixed_f(values, shuffled, effect))
+            f_values = mixed_f(values, shuffled, effect)
+            made.append(f_values)
     return {effect: np.concatenate(made) for effect, made in parts.items()}
 
 

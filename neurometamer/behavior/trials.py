@@ -545,8 +545,9 @@ def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
         raise unknown_name("unit of response times", rt_unit, RT_UNITS)
     if "rt" not in table.columns:
         return table.assign(rt=np.nan)
-    times = read_numbers(table["rt"], "response times") * RT_UNITS[rt_unit]
-    usual = float(times.median()) if times.notna().any() else np.nan
+    times = read_numbers(table["rt"], "response times")
+    times = times * RT_UNITS[rt_unit]
+    usual = float(times.median())
     if usual < 30 or usual > 300_000:
         raise InputError(
             f"response times have a median of {usual:g} ms, read as {rt_unit}; give the unit they "
@@ -670,9 +671,13 @@ def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
     is_bare = table["model"] == ""
     if not is_bare.any():
         return table
-    models = table.loc[~is_bare, "model"].unique().tolist()
-    copies = [table[is_bare].assign(model=name) for name in models or [ALL_MODELS]]
-    return pd.concat([*copies, table[~is_bare]], ignore_index=True)
+    bare = table[is_bare]
+    others = table[~is_bare]
+    models = others["model"].unique().tolist()
+    parts = []
+    for name in models or [ALL_MODELS]:
+        parts.append(bare.assign(model=name))
+    return pd.concat([*parts, others], ignore_index=True)
 
 
 def check_proportions(table: pd.DataFrame) -> None:
@@ -786,7 +791,11 @@ def read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
         When the file is missing, empty, or lacks columns.
     """
     read_table(path, required)
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.read_csv(
+        path,
+        dtype=str,
+        keep_default_na=False,
+    )
 
 
 @checked

@@ -150,7 +150,8 @@ class MetamerSet:
         ndarray
             (n,) text.
         """
-        return states_of(self.table["valid"])
+        valid = self.table["valid"]
+        return states_of(valid)
 
     def took_part(self, model: StagedModel) -> bool:
         """Return whether a network took part in the generation.
@@ -190,8 +191,9 @@ def states_of(valid: pd.Series) -> np.ndarray:
     """
     known = valid.astype("boolean")
     passed = known.fillna(False).to_numpy(dtype=bool)
+    is_missing = known.isna().to_numpy()
     words = np.where(passed, "valid", "failed")
-    return np.where(known.isna().to_numpy(), "not judged", words)
+    return np.where(is_missing, "not judged", words)
 
 
 # ------------------------------------------------------------------------------------------ joining
@@ -322,10 +324,11 @@ def setting_name(settings: Mapping[str, Any]) -> str:
         return "unknown"
     # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et
     # al. (2023).
-    if ball == "none" or settings["radius"] >= (1 if ball == "linf" else 1_000):
+    boundless = 1 if ball == "linf" else 1_000
+    if ball == "none" or settings["radius"] >= boundless:
         return "unbounded"
-    levels = 255 * settings["radius"]
     radius = f"{settings['radius']:g}"
+    levels = 255 * settings["radius"]
     if abs(levels - round(levels)) < 1e-6:
         radius = f"{levels:.0f}/255"
     return f"{ball} {radius} around {settings['center']}"
@@ -404,7 +407,9 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
 def _boolean(column: pd.Series) -> pd.Series:
     """Read truth values that may be missing, which files store as text."""
     known = {"True": True, "False": False}
-    values = [known.get(str(value)) for value in column]
+    values = []
+    for value in column:
+        values.append(known.get(str(value)))
     return pd.Series(values, index=column.index, dtype="boolean")
 
 
@@ -599,15 +604,22 @@ def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
         n_images, n_valid, n_failed, n_not_judged; and pass_same_class, pass_above_null, pass_both:
         shares of those that were judged, NaN where none was.
     """
-    states = states_of(flags["valid"])
     rates: dict[str, Any] = {"n_images": len(flags)}
+    states = states_of(flags["valid"])
     for state in STATES:
         name = state.replace(" ", "_")
         rates[f"n_{name}"] = int((states == state).sum())
-    flag_of = {"same_class": "same_class", "above_null": "above_null", "both": "valid"}
+    flag_of = {
+        "same_class": "same_class",
+        "above_null": "above_null",
+        "both": "valid",
+    }
     for name, flag in flag_of.items():
         known = flags[flag].astype("boolean").dropna()
-        rates[f"pass_{name}"] = float(known.mean()) if len(known) else np.nan
+        share = np.nan
+        if len(known):
+            share = float(known.mean())
+        rates[f"pass_{name}"] = share
     return rates
 
 
@@ -625,7 +637,10 @@ def reported_states(states: np.ndarray) -> list[str]:
         ``valid`` wherever somebody judged, even when no metamer is; ``failed`` and ``not judged``
         where there are any.
     """
-    present = [state for state in STATES if (states == state).any()]
+    present = []
+    for state in STATES:
+        if (states == state).any():
+            present.append(state)
     if present == ["not judged"] or "valid" in present:
         return present
     return ["valid", *present]
@@ -805,9 +820,12 @@ def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndar
     Those of PSNR are infinite when an image equals its photograph.
     """
     huge = 1e300
-    is_endless = np.isposinf(means)
-    ends = percentile_interval(np.where(is_endless, huge, means), confidence)
-    low, high = (np.where(end > huge / 1e6, np.inf, end) for end in ends)
+    finite = np.where(np.isposinf(means), huge, means)
+    ends = []
+    for end in percentile_interval(finite, confidence):
+        is_endless = end > huge / 1e6
+        ends.append(np.where(is_endless, np.inf, end))
+    low, high = ends
     return low, high
 
 

@@ -89,7 +89,9 @@ class Design:
             Level of the first factor and of the second.
         """
         first, second = self.levels
-        return first[cell // 2], second[cell % 2]
+        row = cell // 2
+        column = cell % 2
+        return first[row], second[column]
 
     def effect(self, contrast: str) -> tuple[str, str]:
         """Name the effect of a contrast, and describe it in words.
@@ -483,14 +485,17 @@ def _arrangements(counts: list[int]) -> Iterator[list[int]]:
 
 def _interaction_p(scores: np.ndarray, cells: np.ndarray, labels: np.ndarray, exact: bool) -> float:
     once = np.ones(len(cells))
-    design = np.column_stack([once, cells // 2, cells % 2]).astype(float)
+    factors = [cells // 2, cells % 2]
+    design = np.column_stack([once, *factors]).astype(float)
     weights, *_ = np.linalg.lstsq(design, scores, rcond=None)
-    residuals = scores - design @ weights
+    fitted = design @ weights
+    residuals = scores - fitted
     is_rounding = np.abs(residuals) < _NEAR
     residuals[is_rounding] = 0
     null = _squared_t(residuals, labels)
     observed = _squared_t(residuals, cells[None])[0]
-    return _p_value(null, observed * (1 - _NEAR), exact)
+    reached = observed * (1 - _NEAR)
+    return _p_value(null, reached, exact)
 
 
 def _squared_t(residuals: np.ndarray, labels: np.ndarray) -> np.ndarray:
