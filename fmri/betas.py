@@ -418,13 +418,18 @@ def noise_gain(design: pd.DataFrame) -> float:
     True
     """
     values = design.to_numpy()
-    n_events = sum(str(name).startswith("event_") for name in design.columns)
+    names = [str(name) for name in design.columns]
+    n_events = sum(name.startswith("event_") for name in names)
     if not n_events:
-        raise InputError("the design has no column event_…; give the second table of event_design.")
+        raise InputError(
+            f"the design has no column event_…, but {name_ids(names)}; give the second table of "
+            "event_design."
+        )
     # Through the scaled design: confounds and drifts have other sizes than events.
     lengths = np.linalg.norm(values, axis=0)
     inverse = np.linalg.pinv(values / lengths)
-    gains = np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]
+    of_events = np.linalg.norm(inverse[:n_events], axis=1)
+    gains = of_events / lengths[:n_events]
     return float(np.median(gains))
 
 
@@ -478,8 +483,8 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     grid = patterns.provenance.get("grid")
     if not grid:
         raise InputError(
-            "these patterns carry no voxel grid; only what estimate_betas made can be written as "
-            "images."
+            f"these patterns ({len(patterns)} observations of {name_ids(patterns.rois)}) carry no "
+            "voxel grid; give patterns that estimate_betas made."
         )
     shape = tuple(int(size) for size in grid["shape"])
     index = patterns.voxels[["i", "j", "k"]].to_numpy()
@@ -488,7 +493,8 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     values = patterns.values.astype(np.float32)
     if not np.array_equal(values[:, first][:, back], values):
         raise InputError(
-            "two regions hold different values for the same voxel; write them to two folders."
+            f"two of the regions {name_ids(patterns.rois)} hold different values for the same "
+            "voxel; write them to two folders."
         )
     target = Path(folder)
     blank = np.zeros(shape, dtype=np.float32)
@@ -640,8 +646,15 @@ def _fit_run(
 def _least_squares_all(
     data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
 ) -> np.ndarray:
-    betas = _fit(data, design, noise_model)
-    return betas[:n_events]
+    """Run nilearn's GLM and join the coefficients of its noise groups: (n_events, n_voxels)."""
+    from nilearn.glm.first_level import run_glm
+
+    labels, results = run_glm(data, design, noise_model=noise_model)
+    betas = np.empty((n_events, data.shape[1]))
+    for label, result in results.items():
+        voxels = np.flatnonzero(labels == label)
+        betas[:, voxels] = result.theta[:n_events]
+    return betas
 
 
 def _least_squares_separate(
@@ -649,16 +662,19 @@ def _least_squares_separate(
 ) -> np.ndarray:
     """Fit one model per event.
 
-    Convolution is linear, so that the regressor of all other events is the sum of theirs.
+    It has the event's regressor, one for all others, and the rest.
     """
-    total = design[:, :n_events].sum(axis=1)
+    events = design[:, :n_events]
+    rest = design[:, n_events:]
+    total = events.sum(axis=1)
     betas = np.empty((n_events, data.shape[1]))
     for event in range(n_events):
-        columns = [design[:, event]]
+        regressor = events[:, event]
+        columns = [regressor, rest]
         if n_events > 1:
-            columns.append(total - design[:, event])
-        separate = np.column_stack([*columns, design[:, n_events:]])
-        betas[event] = _fit(data, separate, noise_model)[0]
+            columns.insert(1, total - regressor)
+        separate = np.column_stack(columns)
+        betas[event] = _least_squares_all(data, separate, 1, noise_model)
     return betas
 
 
@@ -667,18 +683,6 @@ EVENT_MODELS: dict[str, Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]
     "LSS": _least_squares_separate,
 }
 """How events become regressors; the keys are the choices of `estimate_betas`."""
-
-
-def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
-    """Run nilearn's GLM and join the coefficients of its noise groups: (n_columns, n_voxels)."""
-    from nilearn.glm.first_level import run_glm
-
-    labels, results = run_glm(data, design, noise_model=noise_model)
-    betas = np.empty((design.shape[1], data.shape[1]))
-    for label, result in results.items():
-        voxels = np.flatnonzero(labels == label)
-        betas[:, voxels] = result.theta
-    return betas
 
 
 # --------------------------------------------------------------------------------------- the checks
@@ -756,7 +760,8 @@ def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> 
     faults = []
     for roi in dict.fromkeys(broken["roi"]):
         for why in (1, 2):
-            if count := counts.get((roi, why), 0):
+            count = counts.get((roi, why), 0)
+            if count:
                 faults.append(f"{count} {_WHY[why]} in {roi}")
     return InputError(
         f"{run.label}: voxels of the masks cannot be used: {name_ids(faults)}; cut the masks to the brain, or "
@@ -834,5 +839,8 @@ def _record(
 def _mask_record(regions: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     record = {}
     for name, mask in regions.items():
-        record[name] = {"digest": digest(mask), "n_voxels": int(mask.sum())}
+        record[name] = {
+            "digest": digest(mask),
+            "n_voxels": int(mask.sum()),
+        }
     return record

@@ -192,8 +192,10 @@ def find_reader(readers: Mapping[str, Reader], path: str | os.PathLike[str], wha
     name = Path(path).name
     fitting = [ending for ending in readers if name.lower().endswith(ending)]
     if not fitting:
-        raise unknown_name(f"ending of {what} ({name})", Path(path).suffix, readers)
-    return readers[max(fitting, key=len)]
+        ending = Path(path).suffix
+        raise unknown_name(f"ending of {what} ({name})", ending, readers)
+    longest = max(fitting, key=len)
+    return readers[longest]
 
 
 # ----------------------------------------------------------------------------------------- sidecars
@@ -398,7 +400,8 @@ def _applies(name: str, image_name: str) -> bool:
         return True
     *labels, suffix = name.split("_")
     *image_labels, image_suffix = image_name.split("_")
-    if suffix != image_suffix or not all("-" in label for label in labels):
+    are_labels = all("-" in label for label in labels)
+    if suffix != image_suffix or not are_labels:
         return False
     wanted = {_plain_part(label) for label in labels}
     there = {_plain_part(label) for label in image_labels}
@@ -446,13 +449,13 @@ def repetition_time(
     if given is not None:
         if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
             raise InputError(
-                f"{name}: t_r (--tr) is {given:g}; give the repetition time in seconds."
+                f"{name}: t_r (--t-r) is {given:g}; give the repetition time in seconds."
             )
         from_header = header is not None and not _differ(given, header)
         if stated is not None and _differ(given, stated) and not from_header:
             also = "" if header is None else f", and the header {header:g} s"
             raise InputError(
-                f"{name}: t_r (--tr) is {given:g} s, but {sidecar.where(key)} says {stated:g} "
+                f"{name}: t_r (--t-r) is {given:g} s, but {sidecar.where(key)} says {stated:g} "
                 f"s{also}. Leave t_r out, or correct the sidecar."
             )
         if stated is None and header is not None and not from_header:
@@ -464,13 +467,13 @@ def repetition_time(
     if stated is not None and header is not None and _differ(stated, header):
         raise InputError(
             f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} "
-            f"says {stated:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
+            f"says {stated:g} s. Give the right one as t_r (--t-r), or correct the file that is wrong."
         )
     chosen = header if stated is None else stated
     if chosen is None:
         raise InputError(
             f"{name}: neither the header nor a JSON sidecar gives a repetition time between "
-            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give t_r (--tr), the repetition time in "
+            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give t_r (--t-r), the repetition time in "
             "seconds."
         )
     return chosen

@@ -112,7 +112,7 @@ class BoldRun:
         check_fields(self)
         if not (np.isfinite(self.t_r) and self.t_r > 0):
             raise InputError(
-                f"{self.label}: TR is {self.t_r} s; give t_r (--tr), the repetition time in "
+                f"{self.label}: TR is {self.t_r} s; give t_r (--t-r), the repetition time in "
                 "seconds."
             )
         if self.n_volumes < 2:
@@ -260,7 +260,7 @@ def read_run(
         warnings.warn(
             f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
             "write where they know none; 1 s is taken. Give the repetition time in seconds: t_r "
-            "(--tr).",
+            "(--t-r).",
             stacklevel=2,
         )
     t_r = repetition_time(path.name, header=from_header, sidecar=sidecar, given=t_r)
@@ -315,8 +315,13 @@ def read_runs(
         One label a run; by default those in the file names.
     t_r : float, optional
         Repetition time in seconds; by default that of each sidecar or header.
-    columns, condition_column, affine
-        See `read_run`.
+    columns : sequence of str, optional
+        Confounds to use; by default the six motion parameters where there are all, else every
+        column.
+    condition_column : str
+        Column of the events with the stimulus ids.
+    affine : str
+        Which header transform places voxels: sform, qform, or agree (refuse if they differ).
 
     Returns
     -------
@@ -363,13 +368,16 @@ def read_runs(
     numbered = all("run" in name for name in names)
     runs = []
     for position, image in enumerate(bold):
+        number = None if numbered else str(position + 1)
+        session = None if sessions is None else sessions[position]
+        table = None if confounds is None else confounds[position]
         run = read_run(
             image,
             events[position],
-            None if confounds is None else confounds[position],
+            table,
             subject=subject,
-            run=None if numbered else str(position + 1),
-            session=None if sessions is None else sessions[position],
+            run=number,
+            session=session,
             t_r=t_r,
             columns=columns,
             condition_column=condition_column,

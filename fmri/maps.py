@@ -132,8 +132,8 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
         )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
         raise InputError(
-            "these patterns are of voxels (j or k is not 0), not of vertices; give --mask, not "
-            "--mesh."
+            f"these patterns are of voxels (of {name_ids(patterns.rois)}; j or k is not 0), not of "
+            "vertices; give --mask, not --mesh."
         )
     patterns = patterns.select(voxels=~patterns.voxels.duplicated(["i"]).to_numpy())
     vertices = patterns.voxels["i"].to_numpy()
@@ -177,14 +177,15 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     >>> points.shape, triangles.tolist()
     ((3, 3), [[0, 1, 2]])
     """
-    return find_reader(SURFACE_READERS["mesh"], path, "a mesh")(path)
+    read = find_reader(SURFACE_READERS["mesh"], path, "a mesh")
+    return read(path)
 
 
 def _read_freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     from nibabel.freesurfer import read_geometry
 
     with reading(path, "GIfTI or FreeSurfer geometry"):
-        points, triangles = read_geometry(str(path))[:2]
+        points, triangles, *_ = read_geometry(str(path))
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
@@ -297,18 +298,18 @@ def read_surface_patterns(
         start = Path(values).name.split(".")[0]
         side = file_labels(values).get("hemi") or {"lh": "L", "rh": "R"}.get(start, "")
         side = side if side in ("L", "R") else ""
+    if side:
+        voxels = voxels.assign(hemisphere=side)
     rows = rows.assign(condition=rows["condition"].astype(str))
     if "presentation" not in rows:
         rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
     for name in ("run", "session"):
-        if name in rows:
-            rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
-        else:
-            rows[name] = ""
+        known = rows.get(name, pd.Series("", index=rows.index)).astype(object)
+        rows[name] = known.where(known.notna(), "")
     return Patterns(
         values=data[:, kept],
         observations=rows,
-        voxels=voxels.assign(hemisphere=side) if side else voxels,
+        voxels=voxels,
         provenance={"n_vertices": data.shape[1]},
     )
 
@@ -318,7 +319,8 @@ _NO_LABEL = ("???", "unknown", "medial_wall")
 
 def _read_gifti_maps(path: str | os.PathLike[str]) -> np.ndarray:
     """Read one value a vertex of each data array: (n_arrays, n_vertices) float32."""
-    arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(path).darrays]
+    image = _open_gifti(path)
+    arrays = [np.asarray(array.data, dtype=np.float32) for array in image.darrays]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) != 1 or len(shapes[0]) != 1:
         raise InputError(
@@ -354,10 +356,8 @@ def _read_annotation(path: str | os.PathLike[str]) -> np.ndarray:
 
 def _named_regions(keys: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
     """Name the region of each vertex; empty where there is none."""
-    regions = []
-    for key in map(int, keys):
-        name = names.get(key, "")
-        regions.append("" if name.lower() in _NO_LABEL else name)
+    named = {key: name for key, name in names.items() if name.lower() not in _NO_LABEL}
+    regions = [named.get(int(key), "") for key in keys]
     return np.array(regions, dtype=object)
 
 

@@ -543,7 +543,8 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     >>> read_patterns(file).digest == patterns.digest
     True
     """
-    return find_reader(PATTERN_READERS, path, "patterns")(path)
+    read = find_reader(PATTERN_READERS, path, "patterns")
+    return read(path)
 
 
 def _read_hdf5(path: str | os.PathLike[str]) -> Patterns:
@@ -593,9 +594,10 @@ def _named_columns(
 
 
 def _check_unique(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
-    if table.duplicated(list(names)).any():
-        rows = table[list(names)].itertuples(index=False)
-        again = duplicates(" ".join(map(str, row)) for row in rows)
+    key = table[list(names)]
+    if key.duplicated().any():
+        rows = [" ".join(map(str, row)) for row in key.itertuples(index=False)]
+        again = duplicates(rows)
         raise InputError(
             f"{what} given twice ({', '.join(names)}): {name_ids(again)}; keep one of each."
         )

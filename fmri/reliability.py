@@ -63,8 +63,9 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     (8,)
     """
     odd, even = _halves(patterns, conditions)
-    products = _standard_rows(odd.T) * _standard_rows(even.T)
-    correlations = products.sum(axis=1)
+    odd_profiles = _standard_rows(odd.T)
+    even_profiles = _standard_rows(even.T)
+    correlations = (odd_profiles * even_profiles).sum(axis=1)
     return np.clip(correlations, -1, 1)
 
 
@@ -371,15 +372,17 @@ def _agreements(measurements: np.ndarray) -> np.ndarray:
 
     rdms = []
     for responses in measurements:
-        rows = _standard_rows(rankdata(responses, axis=1))
+        ranks = rankdata(responses, axis=1)
+        rows = _standard_rows(ranks)
         pairs = np.triu_indices(len(rows), 1)
         distances = 1 - (rows @ rows.T)[pairs]
         # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
         # sums.
         rdms.append(np.round(distances, 12))
     ranks = _standard_rows(rankdata(rdms, axis=1))
+    pairs = np.triu_indices(len(ranks), 1)
     correlations = ranks @ ranks.T
-    return correlations[np.triu_indices(len(ranks), 1)]
+    return correlations[pairs]
 
 
 STEPS = 12
@@ -538,5 +541,6 @@ def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield subject, region and voxel rows of each region."""
     table = patterns.voxels.reset_index(drop=True)
     for key, rows in table.groupby(["subject", "roi"], sort=False):
-        subject, roi = key
-        yield str(subject), str(roi), rows.index.to_numpy()
+        subject, roi = map(str, key)
+        columns = rows.index.to_numpy()
+        yield subject, roi, columns

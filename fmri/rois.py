@@ -138,9 +138,13 @@ def named_hemisphere(name: str) -> str:
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
     spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
     spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
-    words = re.split(r"[^a-z0-9]+", spaced.lower())
-    sides = {_WORDS[word] for word in words if word in _WORDS}
-    return sides.pop() if len(sides) == 1 else ""
+    sides = set()
+    for word in re.split(r"[^a-z0-9]+", spaced.lower()):
+        if word in _WORDS:
+            sides.add(_WORDS[word])
+    if len(sides) == 1:
+        return sides.pop()
+    return ""
 
 
 def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:

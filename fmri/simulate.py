@@ -92,7 +92,7 @@ class SimulatedTruth:
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} "
-                f"conditions and {len(self.voxels)} voxels."
+                f"conditions and {len(self.voxels)} voxels; give one number for each of both."
             )
         need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
 
@@ -657,7 +657,8 @@ def _write_run(
     # a slow random walk of the head: mm in the first three columns, radians in the others
     draws = generator(settings["seed"], "motion", truth.subject, *name)
     steps = draws.standard_normal((n_volumes, 6))
-    motion = np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+    step_sizes = np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+    motion = np.cumsum(steps, axis=0) * step_sizes
     confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
     series = _series(truth, name, events, motion)
     shape, affine = _grid(truth)

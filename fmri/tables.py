@@ -229,7 +229,19 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     else:
         read = find_reader(TABLE_READERS, confounds, "a table")
         table = read(confounds, once=None)
-        _check_header(table, str(confounds))
+        names = [str(name) for name in table.columns]
+        rows = [str(number) for number in range(len(names) + 1)]
+        words = " ".join(names).split()
+        number = re.compile(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan")
+        are_numbers = [number.fullmatch(word) for word in words]
+        # 0, 1, 2, … are names, as pandas and R write them
+        is_row = all(are_numbers) and re.search(r"\d", " ".join(words))
+        if is_row and names not in (rows[:-1], rows[1:]):
+            raise InputError(
+                f"{confounds} has no header: its first row holds numbers ({name_ids(names)}). Give "
+                "it a first row with the names of the confounds, between tabs (.tsv) or commas "
+                "(.csv)."
+            )
     if columns is None:
         has_motion = set(MOTION_COLUMNS) <= set(table.columns)
         columns = MOTION_COLUMNS if has_motion else [str(name) for name in table.columns]
@@ -249,22 +261,6 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
             f"{name_ids(table.columns, 20)}; name some of these (columns, --columns)."
         )
     return table[list(columns)]
-
-
-def _check_header(table: pd.DataFrame, where: str) -> None:
-    """Refuse a first row of numbers; ``0, 1, 2, …`` are names, as pandas and R write them."""
-    names = [str(name) for name in table.columns]
-    numbered = list(map(str, range(len(names) + 1)))
-    if names in (numbered[:-1], numbered[1:]):
-        return
-    words = " ".join(names).split()
-    number = re.compile(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan")
-    numbers = [number.fullmatch(word) for word in words]
-    if all(numbers) and re.search(r"\d", " ".join(words)):
-        raise InputError(
-            f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a "
-            "first row with the names of the confounds, between tabs (.tsv) or commas (.csv)."
-        )
 
 
 def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd.DataFrame:

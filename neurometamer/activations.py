@@ -146,7 +146,8 @@ class Activations:
 
 def _dataset(stages: Sequence[str], stage: str) -> str:
     """Name datasets by number: a stage's name may hold a slash."""
-    number = list(stages).index(stage)
+    names = list(stages)
+    number = names.index(stage)
     return f"stages/{number:03d}"
 
 
@@ -223,13 +224,9 @@ def compute_activations(
         if is_done:
             return read_activations(path)
     if path is None:
-        arrays: dict[str, np.ndarray] = {}
-
-        def allocate(stage: str, shape: tuple[int, int]) -> np.ndarray:
-            arrays[stage] = np.empty(shape, "f4")
-            return arrays[stage]
-
-        stream_activations(model, stimuli, ordered, allocate, run=run)
+        arrays = stream_activations(
+            model, stimuli, ordered, lambda stage, shape: np.empty(shape, "f4"), run=run
+        )
         return Activations(
             ids=stimuli.ids,
             stages=ordered,
@@ -295,7 +292,7 @@ def stream_activations(
     create: Callable[[str, tuple[int, int]], Any],
     *,
     run: RunOptions | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Stream the images through the network into arrays, datasets or anything that takes rows.
 
     Parameters
@@ -312,19 +309,26 @@ def stream_activations(
         first to last.
     run : RunOptions, optional
         Its ``batch_size`` and ``progress`` are used.
+
+    Returns
+    -------
+    dict of str to object
+        Stage to what `create` returned, filled.
     """
     from stimuli_gen.batches import in_batches
 
     run = run or RunOptions()
 
-    def responses_of(batch: Any) -> dict[str, Any]:
+    def _responses(batch: Any) -> dict[str, Any]:
         flat = {}
-        for stage, response in model.activations(batch, stages).items():
-            flat[stage] = response.flatten(1).float().cpu()
+        responses = model.activations(batch, stages)
+        for stage, response in responses.items():
+            values = response.flatten(1)
+            flat[stage] = values.float().cpu()
         return flat
 
     targets: dict[str, Any] = {}
-    batches = in_batches(responses_of, stimuli.images, run.batch_size, model.device)
+    batches = in_batches(_responses, stimuli.images, run.batch_size, model.device)
     for rows, responses in batches:
         n_images = rows.stop - rows.start
         for stage, values in responses.items():
@@ -335,6 +339,7 @@ def stream_activations(
             targets[stage][rows] = filled
         if run.progress is not None:
             run.progress(rows.stop, len(stimuli))
+    return targets
 
 
 @contextmanager
@@ -383,7 +388,8 @@ def read_identity(path: str | os.PathLike[str]) -> str:
         When the file holds something else, so that nobody's data is written over.
     """
     with open_hdf5(path) as file:
-        if file.attrs.get("content") != json.dumps(CONTENT):
+        content = file.attrs.get("content")
+        if content != json.dumps(CONTENT):
             raise InputError(f"{path} exists and does not hold activations; choose another path.")
         provenance = json.loads(file.attrs["provenance"])
         return provenance["identity"]

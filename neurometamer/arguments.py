@@ -93,6 +93,33 @@ class Columns:
 
 
 @dataclasses.dataclass(frozen=True)
+class KeywordsOf:
+    """Say which function or dataclass takes the further keyword arguments of a function.
+
+    It stands in the annotation of ``**options``; the command line makes an option of each.
+
+    Parameters
+    ----------
+    target : str
+        ``MODULE:NAME`` of the function or dataclass.
+    names : tuple of str
+        Arguments of the target that may be given; all when empty.
+    without : tuple of str
+        Arguments of the target that may not be given.
+
+    Examples
+    --------
+    >>> Options = typing.Annotated[Any, KeywordsOf("stimuli_gen.presets:Recipe", ("steps",))]
+    >>> typing.get_args(Options)[1].names
+    ('steps',)
+    """
+
+    target: str
+    names: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class _Rules:
     """Arguments of `checked_with` for one function."""
 

@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metamers": ["confirm_metamers", "model_metamers"],
         "nulls": ["NullDistribution", "null_distribution", "read_null"],
         "pgd": ["ATTACKS", "AwayFrom", "attack_images", "confirm_attacks"],
-        "synthesis.nguyen": ["Progress"],
+        "synthesis.objectives": ["Progress"],
         "presets": ["PRESETS", "Penalty", "Recipe"],
         "photographs": ["Preprocessing", "load_photographs", "packaged_photographs", "read_images"],
         "models": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],

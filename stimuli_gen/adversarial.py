@@ -46,7 +46,7 @@ from stimuli_gen.synthesis.loop import (
     box,
     descend,
 )
-from stimuli_gen.synthesis.nguyen import Progress, Progressing
+from stimuli_gen.synthesis.objectives import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
@@ -54,22 +54,15 @@ MEAN_IMAGE = (0.485, 0.456, 0.406)
 is."""
 
 
-def _log_probability(logits: Tensor, target: Tensor) -> Tensor:
-    return logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0]
-
-
-def _probability(logits: Tensor, target: Tensor) -> Tensor:
-    return logits.softmax(dim=1).gather(1, target[:, None])[:, 0]
-
-
-def _logit(logits: Tensor, target: Tensor) -> Tensor:
-    return logits.gather(1, target[:, None])[:, 0]
+def _of_target(values: Tensor, target: Tensor) -> Tensor:
+    columns = values.gather(1, target[:, None])
+    return columns[:, 0]
 
 
 OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "log_probability": _log_probability,
-    "probability": _probability,
-    "logit": _logit,
+    "log_probability": lambda logits, target: _of_target(logits.log_softmax(dim=1), target),
+    "probability": lambda logits, target: _of_target(logits.softmax(dim=1), target),
+    "logit": _of_target,
 }
 """What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the
 probability; its logarithm has the same maximum and a gradient that does not vanish where the class
@@ -197,7 +190,8 @@ def adversarial_noise(
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         random = generator(seed, "noise", f"{reference_id}_AN")
         noise = random.standard_normal((3, *model.preprocessing.size))
-        return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
+        image = np.clip(mean + noise_sd * noise, 0, 1)
+        return image.astype(np.float32), mean
 
     return _make(
         model,
@@ -299,7 +293,8 @@ def adversarial_interference(
     }
     _check(model, references, settings)
     limits = limits or Limits()
-    settings |= limits.settings(model.preprocessing.size)
+    limits.check_size(model.preprocessing.size)
+    settings |= limits.settings()
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photograph_of = images_by_id(references)

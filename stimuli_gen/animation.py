@@ -89,7 +89,9 @@ def write_animation(
         )
     for name, value in (("frame_ms", frame_ms), ("hold_ms", hold_ms)):
         if not 10 <= value <= 655_350:
-            raise InputError(f"{name} must be between 10 and 655350 milliseconds, not {value}.")
+            raise InputError(
+                f"{name} must be between 10 and 655350 milliseconds, not {value}; give such a time."
+            )
     # 254 colors for all frames together; black and white are for the captions
     pixels = levels.reshape(-1, 3)
     every = -(-len(pixels) // _SAMPLE)
@@ -101,7 +103,8 @@ def write_animation(
     palette.putpalette([*colors, *black, 255, 255, 255])
     drawn = []
     for row, frame in enumerate(levels):
-        picture = _picture(frame, None if captions is None else captions[row])
+        caption = None if captions is None else captions[row]
+        picture = _picture(frame, caption)
         drawn.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
     durations = [10 * round(frame_ms / 10)] * len(drawn)
     durations[0] = durations[-1] = 10 * round(hold_ms / 10)
@@ -134,7 +137,8 @@ def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray
         raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}; give these.")
     if not (frames.min() >= 0 and frames.max() <= 1):
         raise InputError(
-            "frames leave [0, 1] or are not finite; clip them, or scale them by 1/255."
+            f"frames leave [0, 1] or are not finite ({frames.min():g} to {frames.max():g}); clip "
+            "them, or scale them by 1/255."
         )
     levels = to_8bit(frames).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(levels)
@@ -188,7 +192,7 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
     ['000000.png', '000016.png']
     """
 
-    def keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
+    def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
         subfolder = Path(folder) / file_name(stimulus_id)
         if step == 0:
             for old in _frames(subfolder).values():
@@ -196,7 +200,7 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
         inside = np.clip(image, 0, 1)
         write_png(subfolder / f"{step:06d}.png", inside)
 
-    return keep
+    return _keep
 
 
 @checked

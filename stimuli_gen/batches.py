@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,8 +53,10 @@ def batch_shape(batch_size: int) -> int:
         When it is below 1.
     """
     if batch_size < 1:
-        raise InputError(f"batch size must be at least 1, not {batch_size}.")
-    return batch_size if batch_size < 4 else -(-batch_size // 4) * 4
+        raise InputError(f"batch size must be at least 1, not {batch_size}; give 8, say.")
+    if batch_size < 4:
+        return batch_size
+    return math.ceil(batch_size / 4) * 4
 
 
 def half_shape(size: int) -> int:
@@ -70,15 +73,15 @@ def half_shape(size: int) -> int:
         At most half, at least 1; a multiple of 4 from 4 on.
     """
     half = size // 2
-    return half if half < 4 else half // 4 * 4
+    if half < 4:
+        return half
+    return half - half % 4
 
 
 def padded_batches(
     images: Any, batch_size: int, device: torch.device
 ) -> Iterator[tuple[slice, Tensor]]:
     """Cut images into batches of one fixed shape.
-
-    No image's numbers depend on the other images of its batch.
 
     No image's numbers depend on the other images of its batch.
 
@@ -106,8 +109,9 @@ def padded_batches(
 
 
 def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor:
+    n_rows = rows.stop - rows.start
     batch = np.zeros((size, *images.shape[1:]), dtype=np.float32)
-    batch[: rows.stop - rows.start] = images[rows]
+    batch[:n_rows] = images[rows]
     return torch.from_numpy(batch).to(device)
 
 
@@ -140,8 +144,6 @@ def in_batches(
 
     Where memory runs out, the batches become smaller.
 
-    Where memory runs out, the batches become smaller.
-
     Parameters
     ----------
     run : callable
@@ -167,12 +169,13 @@ def in_batches(
         When memory is too small for one image.
     """
     arrays = images if isinstance(images, tuple) else (images,)
-    size, start, n = batch_shape(batch_size), 0, len(arrays[0])
+    size, n = batch_shape(batch_size), len(arrays[0])
+    start = 0
     while start < n:
         rows = slice(start, min(start + size, n))
         try:
             with torch.no_grad():
-                result = run(*(_padded(array, rows, size, device) for array in arrays))
+                result = run(*[_padded(array, rows, size, device) for array in arrays])
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -182,9 +185,8 @@ def in_batches(
             yield rows, result
             start = rows.stop
             continue
-        size = half_shape(
-            size
-        )  # outside of `except`, where the failed pass still holds its tensors
+        # outside of `except`, where the failed pass still holds its tensors
+        size = half_shape(size)
         release_memory(device)
 
 
@@ -202,7 +204,9 @@ class Parts:
     """
 
     def __init__(self, size: int, image_size: tuple[int, ...], device: torch.device) -> None:
-        self._size, self._part, self._image_size, self._device = size, size, image_size, device
+        self._size = self._part = size
+        self._image_size = image_size
+        self._device = device
 
     def __call__(self, run: Callable[[slice], Tensor]) -> Tensor:
         """Compute all rows.
@@ -256,8 +260,10 @@ def out_of_memory(error: BaseException) -> bool:
         True for ``torch.OutOfMemoryError``, for `MemoryError`, and for what allocators say in other
         errors.
     """
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or any(words in str(error).lower() for words in _WORDS)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    message = str(error).lower()
+    return any(words in message for words in _WORDS)
 
 
 def too_large(size: tuple[int, ...], device: torch.device) -> InputError:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 
 N_IMAGENET = 1000
 """Classes of ILSVRC-2012, whose order every ImageNet network shares."""
@@ -73,9 +73,10 @@ def sixteen_classes() -> dict[int, str]:
     >>> len(table), table[404], table[281]
     (207, 'airplane', 'cat')
     """
-    table = {}
+    table: dict[int, str] = {}
     for category, ranges in _RANGES.items():
-        table |= dict.fromkeys(_indices(ranges), category)
+        for index in _indices(ranges):
+            table[index] = category
     return dict(sorted(table.items()))
 
 
@@ -145,8 +146,10 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
             f"{scores.shape}; use a network with ImageNet's classes."
         )
     if not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
         raise InputError(
-            "class probabilities are not finite; check the network's weights and its input."
+            f"class probabilities are not finite in row(s) {name_ids(bad)}; check the network's "
+            "weights and its input."
         )
     places = RULES_16[rule](scores)
     return np.array(CATEGORIES)[places]

@@ -66,7 +66,8 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     """
     direction = random.uniform(-0.5, 0.5, image.shape)
     norm = np.linalg.norm(direction)
-    return image + level * direction / norm
+    change = level * direction / norm
+    return image + change
 
 
 def random_linf(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -109,7 +110,8 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
         (3, height, width) float64, not clipped: (x - .5) · ssnr + .5 + N(0, (1 - ssnr) / 6).
     """
     noise = random.standard_normal(image.shape)
-    signal = (image - 0.5) * level + 0.5
+    contrast = (image - 0.5) * level
+    signal = contrast + 0.5
     return signal + noise * (1 - level) / 6
 
 
@@ -252,7 +254,8 @@ def grayscale(
     if luma not in LUMA:
         raise unknown_name("luma weights", luma, LUMA)
     weights = np.array(LUMA[luma])
-    gray = np.tensordot(weights, np.asarray(image, dtype=float), axes=1)
+    exact = np.asarray(image, dtype=float)
+    gray = np.tensordot(weights, exact, axes=1)
     return np.repeat(gray[None], 3, axis=0)
 
 
@@ -274,11 +277,14 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
         (3, height, width) float64, not clipped. The phases of one random image are added to those
         of all channels, so that the colors' relations stay; the mean stays.
     """
-    other = random.uniform(size=image.shape[1:])
-    phase = np.angle(np.fft.fft2(other))
+    size = image.shape[1:]
+    other = np.fft.fft2(random.uniform(size=size))
+    phase = np.angle(other)
     phase[0, 0] = 0
-    spectrum = np.fft.fft2(np.asarray(image, dtype=float))
-    return np.fft.ifft2(spectrum * np.exp(1j * phase)).real
+    turn = np.exp(1j * phase)
+    exact = np.asarray(image, dtype=float)
+    spectrum = np.fft.fft2(exact) * turn
+    return np.fft.ifft2(spectrum).real
 
 
 # ----------------------------------------------------------------------------------- on a whole set
@@ -320,9 +326,11 @@ class Control:
         mapping of str to object
             Name → default.
         """
-        parameters = inspect.signature(self.make).parameters.values()
-        keyword_only = [each for each in parameters if each.kind == each.KEYWORD_ONLY]
-        return {parameter.name: parameter.default for parameter in keyword_only}
+        settings = {}
+        for name, parameter in inspect.signature(self.make).parameters.items():
+            if parameter.kind == parameter.KEYWORD_ONLY:
+                settings[name] = parameter.default
+        return settings
 
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -489,7 +497,9 @@ def _checked_levels(control: str, levels: float | Sequence[float] | None) -> lis
         what = "above 0" if entry.low > 0 else "at least 0"
         if entry.low <= 0 and np.isfinite(entry.high):
             what = f"between 0 and {entry.high:g}"
-        raise InputError(f"level {value:g} of {control} ({entry.level}) must be {what}.")
+        raise InputError(
+            f"level {value:g} of {control} ({entry.level}) must be {what}; give such a level."
+        )
     names = [f"{value:g}" for value in wanted]
     if len(set(names)) < len(names):
         raise InputError(f"levels of {control} repeat: {', '.join(names)}; give each once.")

@@ -97,34 +97,35 @@ def same_class(
         raise InputError(
             f"{len(images)} images are compared with {len(references)} references; give one each."
         )
-    return _class_columns(
-        model, predict(model, references, batch_size), predict(model, images, batch_size)
-    )
+    before = predict(model, references, batch_size)
+    after = predict(model, images, batch_size)
+    return _class_columns(model, before, after)
 
 
 def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
     for probabilities in (before, after):
-        finite_responses(
-            probabilities, f"{model.name}, class probabilities", range(len(probabilities))
-        )
-    first, now = before.argmax(axis=1), after.argmax(axis=1)
-    columns: dict[str, Any] = {"same_class_1000": first == now}
+        rows = range(len(probabilities))
+        finite_responses(probabilities, f"{model.name}, class probabilities", rows)
+    first = before.argmax(axis=1)
+    now = after.argmax(axis=1)
+    unknown = pd.array([pd.NA] * len(first), "boolean")
+    names = np.array(model.class_names, dtype=object)
+    columns = {
+        "same_class_1000": first == now,
+        "same_class_16": unknown,
+        "same_class_16_mean_prob": unknown,
+        "top1_reference": names[first],
+        "top1": names[now],
+        "category16_reference": "",
+        "category16": "",
+    }
     if model.n_classes == N_IMAGENET:
-        names = {
-            rule: (to_sixteen(before, rule), to_sixteen(after, rule))
-            for rule in ("first_mapped", "mean_prob")
-        }
-        columns |= {"same_class_16": np.equal(*names["first_mapped"])}
-        columns |= {"same_class_16_mean_prob": np.equal(*names["mean_prob"])}
-        categories = names["first_mapped"]
-    else:
-        columns |= dict.fromkeys(
-            ("same_class_16", "same_class_16_mean_prob"), pd.array([pd.NA] * len(first), "boolean")
-        )
-        categories = (np.full(len(first), ""), np.full(len(first), ""))
-    columns["top1_reference"] = [model.class_names[index] for index in first]
-    columns["top1"] = [model.class_names[index] for index in now]
-    columns |= {"category16_reference": categories[0], "category16": categories[1]}
+        was, is_now = to_sixteen(before), to_sixteen(after)
+        columns["same_class_16"] = was == is_now
+        columns["category16_reference"] = was
+        columns["category16"] = is_now
+        rule = "mean_prob"
+        columns["same_class_16_mean_prob"] = to_sixteen(before, rule) == to_sixteen(after, rule)
     flags = [name for name in columns if name.startswith("same_class")]
     return pd.DataFrame(columns).astype(dict.fromkeys(flags, "boolean"))
 
@@ -220,11 +221,17 @@ def judge(
         for start in range(0, len(metamers), batch_size):
             part = slice(start, min(start + batch_size, len(metamers)))
             images = {"float": metamers.images[part], "png": pictures[part]}
-            ids = metamers.ids[part]
-            photographs = references.images[rows[part]]
-            parts.append(
-                _judge_batch(model, stage, null, quantile, photographs, images, ids, batch_size)
+            judged = _judge_batch(
+                model,
+                stage,
+                null,
+                quantile,
+                references.images[rows[part]],
+                images,
+                metamers.ids[part],
+                batch_size,
             )
+            parts.append(judged)
             if progress is not None:
                 progress(number * len(metamers) + part.stop, total)
         identity = {
@@ -235,23 +242,23 @@ def judge(
             "stage": stage,
             "null_pairs": 0 if null is None else len(null.pairs),
         }
-        table = pd.concat([pd.DataFrame(identity), pd.concat(parts, ignore_index=True)], axis=1)
+        numbers = pd.concat(parts, ignore_index=True)
+        table = pd.concat([pd.DataFrame(identity), numbers], axis=1)
         tables.append(_with_validity(table, model))
     return pd.concat(tables, ignore_index=True)
 
 
 def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     if not len(metamers):
-        raise InputError("no metamers to judge.")
-    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
-    wanted = metamers.table["reference_id"].tolist()
-    if missing := [
-        reference_id for reference_id in dict.fromkeys(wanted) if reference_id not in row_of
-    ]:
+        raise InputError("no metamers to judge; give at least one.")
+    wanted = pd.Index(metamers.table["reference_id"])
+    rows = pd.Index(references.ids).get_indexer(wanted)
+    missing = wanted[rows < 0].unique()
+    if len(missing):
         raise InputError(
             f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}."
         )
-    return np.array([row_of[reference_id] for reference_id in wanted])
+    return rows
 
 
 def _match_nulls(
@@ -262,7 +269,7 @@ def _match_nulls(
     Each null must belong to one of them, and no stage may have two.
     """
     if not models:
-        raise InputError("no networks to judge with.")
+        raise InputError("no networks to judge with; give at least one with its stage.")
     for model, stage in models:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
@@ -274,18 +281,18 @@ def _match_nulls(
                 f"({null.provenance.get('weights')}), {', '.join(null.stages)}, which is none of: "
                 f"{names}; make one for each network and stage."
             )
-    fitting = []
+    matched = []
+    again = []
     for model, stage in models:
-        fitting.append([null for null in nulls if null.stage_of(model, stage)])
-    if again := [
-        f"{model.name} {stage}"
-        for (model, stage), own in zip(models, fitting, strict=True)
-        if len(own) > 1
-    ]:
+        fitting = [null for null in nulls if null.stage_of(model, stage)]
+        if len(fitting) > 1:
+            again.append(f"{model.name} {stage}")
+        matched.append(fitting[0] if fitting else None)
+    if again:
         raise InputError(
             f"more than one null distribution for {name_ids(again)}; give one a network and stage."
         )
-    return [own[0] if own else None for own in fitting]
+    return matched
 
 
 def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None = None) -> Any:
@@ -338,26 +345,27 @@ def _judge_batch(
     expected = _run(model, stage, references, ids, batch_size)
     of_null = None if null is None else null.stage_of(model, stage)
     shown = from_8bit(to_8bit(references))
-    rounded = (
-        expected
-        if np.array_equal(shown, references)
-        else _run(model, stage, shown, ids, batch_size)
-    )
+    rounded = expected
+    if not np.array_equal(shown, references):
+        rounded = _run(model, stage, shown, ids, batch_size)
     columns = []
     for prefix, (before, before_classes) in {"float": expected, "png": rounded}.items():
         after, after_classes = _run(model, stage, images[prefix], ids, batch_size)
         numbers: dict[str, Any] = {"loss": inversion_loss(before, after)}
         for name, metric in METRICS.items():
-            numbers[name] = metric(before, after)
-            above = pd.Series([pd.NA] * len(numbers[name]), dtype="boolean")
-            exceedance = np.full(len(numbers[name]), np.nan)
+            values = metric(before, after)
+            above = pd.Series([pd.NA] * len(values), dtype="boolean")
+            exceedance = np.full(len(values), np.nan)
             if null is not None and of_null is not None:
                 limit = null.limit(of_null, name, quantile)
-                above = pd.Series(numbers[name] > limit, dtype="boolean")
-                exceedance = null.exceedance(of_null, name, numbers[name])
-            numbers |= {f"{name}_above_null": above, f"{name}_exceedance": exceedance}
+                above = pd.Series(values > limit, dtype="boolean")
+                exceedance = null.exceedance(of_null, name, values)
+            numbers[name] = values
+            numbers[f"{name}_above_null"] = above
+            numbers[f"{name}_exceedance"] = exceedance
         classes = _class_columns(model, before_classes, after_classes)
-        columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
+        of_kind = pd.concat([pd.DataFrame(numbers), classes], axis=1)
+        columns.append(of_kind.add_prefix(f"{prefix}_"))
     return pd.concat(columns, axis=1)
 
 
@@ -371,9 +379,8 @@ def _run(
         batch_size,
         model.device,
     )
-    responses = np.concatenate(
-        [values[: rows.stop - rows.start].numpy() for rows, values in batches]
-    )
+    parts = [values[: rows.stop - rows.start].numpy() for rows, values in batches]
+    responses = np.concatenate(parts)
     finite_responses(responses, f"{model.name}, stage '{stage}'", ids)
     return responses, predict(model, images, batch_size)
 
@@ -385,7 +392,8 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
         wanted = ["same_class_16", *(f"{name}_above_null" for name in CRITERIA)]
         flags = table[[f"{prefix}_{name}" for name in wanted]]
         unknown = flags.isna().any(axis=1)
-        valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
+        meets_all = flags.fillna(False).astype(bool).all(axis=1)
+        valid = meets_all.astype("boolean").mask(unknown)
         table = table.assign(**{f"{prefix}_valid": valid})
         reasons[prefix] = []
         for _, row in table.iterrows():
@@ -397,11 +405,13 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
                     f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories "
                     "are made"
                 )
-            reasons[prefix].append("; ".join([*parts, *unmet(row, prefix)]))
-    explanations = [
-        f"{ONLY_IN_FLOAT}: {shown}" if shown and not as_float else shown
-        for as_float, shown in zip(reasons["float"], reasons["png"], strict=True)
-    ]
+            parts += unmet(row, prefix)
+            reasons[prefix].append("; ".join(parts))
+    explanations = []
+    for as_float, shown in zip(reasons["float"], reasons["png"], strict=True):
+        if shown and not as_float:
+            shown = f"{ONLY_IN_FLOAT}: {shown}"
+        explanations.append(shown)
     return table.assign(valid=table["png_valid"], why_not=explanations)
 
 
@@ -422,15 +432,18 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
     list of str
         Reasons; empty when all are met.
     """
+    below = []
+    for name in CRITERIA:
+        above = row[f"{kind}_{name}_above_null"]
+        if pd.notna(above) and not above:
+            below.append(name)
     reasons = []
-    flags = [f"{kind}_same_class_16", *(f"{kind}_{name}_above_null" for name in CRITERIA)]
-    failed = {name: bool(pd.notna(row[name]) and not row[name]) for name in flags}
-    if below := [name for name in CRITERIA if failed[f"{kind}_{name}_above_null"]]:
+    if below:
         reasons.append(f"not above the null in {', '.join(below)}")
-    if failed[f"{kind}_same_class_16"]:
-        reasons.append(
-            f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}"
-        )
+    same = row[f"{kind}_same_class_16"]
+    if pd.notna(same) and not same:
+        category, wanted = row[f"{kind}_category16"], row[f"{kind}_category16_reference"]
+        reasons.append(f"{category} to the network, not {wanted}")
     return reasons
 
 
@@ -468,10 +481,10 @@ class Judgment:
         list of bool
             One an image.
         """
-        return [
-            bool(shown and not exact)
-            for exact, shown in zip(self.reasons["float"], self.reasons["png"])
-        ]
+        only = []
+        for exact, shown in zip(self.reasons["float"], self.reasons["png"], strict=True):
+            only.append(bool(shown) and not exact)
+        return only
 
     def on(self, stimuli: StimulusSet, *, confirmed: bool) -> StimulusSet:
         """Write the judgment into the table.
@@ -551,13 +564,13 @@ def judge_metamers(
     losses = {}
     for end, match in zip(ends(matches), matches, strict=True):
         own = top_class(match.model, references.images)
-        seen = {kind: top_class(match.model, shown) for kind, shown in images.items()}
-        loss = {kind: _errors(match, references.images, shown) for kind, shown in images.items()}
-        columns |= {f"loss_{kind}{end}": loss[kind] for kind in KINDS}
-        columns |= {
-            f"same_class_1000{end}": own == seen["png"],
-            f"same_class_1000_float{end}": own == seen["float"],
-        }
+        seen, loss = {}, {}
+        for kind, shown in images.items():
+            seen[kind] = top_class(match.model, shown)
+            loss[kind] = _errors(match, references.images, shown)
+            columns[f"loss_{kind}{end}"] = loss[kind]
+        columns[f"same_class_1000{end}"] = own == seen["png"]
+        columns[f"same_class_1000_float{end}"] = own == seen["float"]
         for kind in KINDS:
             _add_reasons(reasons[kind], match, own, seen[kind], loss[kind], limits)
         losses[match.model.name] = loss["png"]
@@ -576,7 +589,8 @@ def judge_metamers(
         columns |= validity_columns(judged, models_and_stages, stimuli.ids, len(matches))
         row_of = {stimulus_id: row for row, stimulus_id in enumerate(stimuli.ids)}
         for _, line in judged.iterrows():
-            row, where = row_of[line["id"]], f"{line['model']} {line['stage']}"
+            row = row_of[line["id"]]
+            where = f"{line['model']} {line['stage']}"
             for kind in KINDS:
                 reasons[kind][row] += [f"{where}: {reason}" for reason in unmet(line, kind)]
             not_above = [reason.startswith("not above") for reason in unmet(line, "png")]
@@ -592,14 +606,14 @@ def _add_reasons(
     loss: np.ndarray,
     limits: np.ndarray,
 ) -> None:
-    names = match.model.class_names
+    name, classes = match.model.name, match.model.class_names
     for row, reason in enumerate(reasons):
-        if own[row] != seen[row]:
-            reason.append(
-                f"{match.model.name} says {names[seen[row]]} instead of {names[own[row]]}"
-            )
-        if loss[row] > limits[row]:
-            reason.append(f"{match.model.name}: loss {loss[row]:.4f} above {limits[row]:g}")
+        wanted, now = own[row], seen[row]
+        if wanted != now:
+            reason.append(f"{name} says {classes[now]} instead of {classes[wanted]}")
+        error, limit = loss[row], limits[row]
+        if error > limit:
+            reason.append(f"{name}: loss {error:.4f} above {limit:g}")
 
 
 def ends(matches: Sequence[Match]) -> list[str]:
@@ -615,7 +629,9 @@ def ends(matches: Sequence[Match]) -> list[str]:
     list of str
         Empty for one network alone.
     """
-    return [""] if len(matches) == 1 else [f"_{match.model.name}" for match in matches]
+    if len(matches) == 1:
+        return [""]
+    return [f"_{match.model.name}" for match in matches]
 
 
 def judged_at(
@@ -636,11 +652,12 @@ def judged_at(
         The network itself where it names the stages, so that its nulls can be found; else the view
         of it that does.
     """
-    return [
-        (network if set(match.stages) <= set(network.stages) else match.model, stage)
-        for network, match in zip(networks, matches, strict=True)
-        for stage in match.stages
-    ]
+    models_and_stages = []
+    for network, match in zip(networks, matches, strict=True):
+        names_all = set(match.stages) <= set(network.stages)
+        model = network if names_all else match.model
+        models_and_stages += [(model, stage) for stage in match.stages]
+    return models_and_stages
 
 
 def validity_columns(
@@ -671,21 +688,17 @@ def validity_columns(
     """
     columns: dict[str, Any] = {}
     for model, stage in models_and_stages:
-        part = (
-            judged[(judged["model"] == model.name) & (judged["stage"] == stage)]
-            .set_index("id")
-            .loc[list(ids)]
-        )
+        is_own = (judged["model"] == model.name) & (judged["stage"] == stage)
+        part = judged[is_own].set_index("id").loc[list(ids)]
         end = f"_{model.name}" if n_networks > 1 else ""
         end += f"_{stage}" if len(models_and_stages) > n_networks else ""
         for metric in (*METRICS, "same_class_16"):
-            columns |= {
-                f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in KINDS
-            }
-        above = part[[f"png_{metric}_above_null" for metric in CRITERIA]]
-        columns[f"above_null_png{end}"] = (
-            above.astype("boolean").all(axis=1, skipna=False).to_numpy()
-        )
+            for kind in KINDS:
+                columns[f"{metric}_{kind}{end}"] = part[f"{kind}_{metric}"].to_numpy()
+        flags = [f"png_{metric}_above_null" for metric in CRITERIA]
+        above = part[flags].astype("boolean")
+        all_above = above.all(axis=1, skipna=False)
+        columns[f"above_null_png{end}"] = all_above.to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return columns
 
@@ -719,4 +732,5 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     batches = in_batches(
         lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device
     )
-    return np.concatenate([classes[: rows.stop - rows.start].numpy() for rows, classes in batches])
+    parts = [classes[: rows.stop - rows.start].numpy() for rows, classes in batches]
+    return np.concatenate(parts)

@@ -271,7 +271,15 @@ class _Work:
 
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""
-        candidates = box(self.images + self._noise())
+        settings, shape = self._search.settings, tuple(self.images.shape)
+        channels = 1 if settings["shared_channels"] else 3
+        amplitude = np.float32(settings["amplitude"] / 255)
+        noise = np.zeros(shape, dtype=np.float32)
+        for index, slot in enumerate(self.slots):
+            if slot.random is not None and slot.tries >= 0:
+                drawn = slot.random.random((channels, *shape[2:]), dtype=np.float32)
+                noise[index] = (2 * drawn - 1) * amplitude
+        candidates = box(self.images + torch.from_numpy(noise).to(self.images))
         score = self.log_probability(candidates)
         for slot, value in zip(self.slots, score.tolist(), strict=True):
             if slot.stimulus_id is not None and not np.isfinite(value):
@@ -288,18 +296,6 @@ class _Work:
             slot.tries += 1
             slot.accepted += is_better
         return kept
-
-    def _noise(self) -> Tensor:
-        """Draw the noise of one candidate of each image, pixels in [0, 1]."""
-        settings, shape = self._search.settings, tuple(self.images.shape)
-        channels = 1 if settings["shared_channels"] else 3
-        amplitude = np.float32(settings["amplitude"] / 255)
-        noise = np.zeros(shape, dtype=np.float32)
-        for index, slot in enumerate(self.slots):
-            if slot.random is not None and slot.tries >= 0:
-                drawn = slot.random.random((channels, *shape[2:]), dtype=np.float32)
-                noise[index] = (2 * drawn - 1) * amplitude
-        return torch.from_numpy(noise).to(self.images)
 
     def log_probability(self, images: Tensor) -> Tensor:
         """Compute log P(wrong class): (n_slots,)."""
@@ -343,7 +339,7 @@ class _Work:
             if slot.stimulus_id is None or not asked[index] or not (reached or late[index]):
                 continue
             result = Descended(
-                image=self._image(index),
+                image=self.images[index].cpu().numpy().copy(),
                 score=score[index],
                 score_shown=score_shown[index],
                 steps=slot.tries,
@@ -360,10 +356,8 @@ class _Work:
         for index, slot in enumerate(self.slots):
             is_power_of_two = slot.tries & (slot.tries - 1) == 0
             if slot.stimulus_id is not None and is_power_of_two:
-                on_frame(slot.stimulus_id, slot.tries, self._image(index))
-
-    def _image(self, index: int) -> np.ndarray:
-        return self.images[index].cpu().numpy().copy()
+                image = self.images[index].cpu().numpy().copy()
+                on_frame(slot.stimulus_id, slot.tries, image)
 
     def save(self) -> None:
         """Save pixels, score, tries and the state of the random generator of each image."""

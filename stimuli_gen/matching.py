@@ -65,7 +65,8 @@ class Match:
         tuple of str
             Early to late.
         """
-        return tuple(stage for stage in self.stages if stage in self.relus)
+        with_relu = [stage for stage in self.stages if stage in self.relus]
+        return tuple(with_relu)
 
     @property
     def stage(self) -> str:
@@ -95,7 +96,8 @@ class Match:
         with relu_inputs(self.model.network, self.model.stages, self.relus) as inputs:
             outputs = self.model.stage_outputs(images, self.stages)
         for stage, value in inputs.items():
-            outputs[stage] = value + (outputs[stage] - value).detach()
+            rest = outputs[stage] - value
+            outputs[stage] = value + rest.detach()
         flat = {}
         for stage, value in outputs.items():
             # the order in which channels-last maps lie in memory, so without a copy
@@ -134,12 +136,12 @@ class Match:
             (b,).
         """
         activations = self.activations(images)
-        parts = [
-            weight
-            * torch.linalg.vector_norm(activations[stage] - context[self.key(stage)], dim=1)
-            / context[f"{self.key(stage)} norm"]
-            for stage, weight in zip(self.stages, self.weights, strict=True)
-        ]
+        parts = []
+        for stage, weight in zip(self.stages, self.weights, strict=True):
+            key = self.key(stage)
+            difference = activations[stage] - context[key]
+            distance = torch.linalg.vector_norm(difference, dim=1)
+            parts.append(weight * distance / context[f"{key} norm"])
         return torch.stack(parts).sum(dim=0)
 
     def anchors(self, images: Tensor) -> dict[str, Tensor]:
@@ -155,15 +157,14 @@ class Match:
         dict of str to Tensor
             Activations (b, n_units) and their norms (b,).
         """
+        anchors, norms = {}, {}
         with torch.no_grad():
-            activations = {
-                self.key(stage): value.detach() for stage, value in self.activations(images).items()
-            }
-        norms = {
-            f"{name} norm": torch.linalg.vector_norm(values, dim=1)
-            for name, values in activations.items()
-        }
-        return {**activations, **norms}
+            activations = self.activations(images)
+        for stage, values in activations.items():
+            key = self.key(stage)
+            anchors[key] = values.detach()
+            norms[f"{key} norm"] = torch.linalg.vector_norm(anchors[key], dim=1)
+        return anchors | norms
 
 
 # ------------------------------------------------------------------------------------ what to match
@@ -217,7 +218,7 @@ def match_stages(
     """
     networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     if not networks:
-        raise InputError("metamers need at least one network.")
+        raise InputError("metamers need at least one network, not none; give a StagedModel.")
     if again := duplicates([network.name for network in networks]):
         raise InputError(f"networks with the same name: {name_ids(again)}; name each its own way.")
     sizes = {network.name: network.preprocessing.size for network in networks}
@@ -226,47 +227,54 @@ def match_stages(
         raise InputError(
             f"networks see images of different sizes ({listed}); give them one size (at_size)."
         )
-    if len({str(network.device) for network in networks}) > 1:
-        raise InputError("networks are on different devices; load them on one.")
+    devices = sorted({str(network.device) for network in networks})
+    if len(devices) > 1:
+        raise InputError(f"networks are on different devices ({devices}); load them on one.")
     if isinstance(stage, Mapping):
         wrong = [name for name in sizes if name not in stage]
         wrong += [name for name in stage if name not in sizes]
         if wrong:
             raise InputError(
-                f"stages are given by network, but not for each or for others: {name_ids(wrong)}."
+                f"stages are given by network, but not for each or for others: {name_ids(wrong)}; "
+                "give one entry a network."
             )
-        return tuple(
-            _match(network, stage[network.name], stage_weights, straight_through_relu)
-            for network in networks
-        )
-    return tuple(
-        _match(network, stage, stage_weights, straight_through_relu) for network in networks
-    )
+    matches = []
+    for network in networks:
+        of_network = stage[network.name] if isinstance(stage, Mapping) else stage
+        matches.append(_match(network, of_network, stage_weights, straight_through_relu))
+    return tuple(matches)
 
 
 def _match(
     model: StagedModel, stage: Stages, weights: Sequence[float] | None, straight_through: bool
 ) -> Match:
     wanted = [stage] if isinstance(stage, (str, int, float)) else list(stage)
-    given = [1.0] * len(wanted) if weights is None else [float(value) for value in weights]
+    given = [1.0] * len(wanted)
+    if weights is not None:
+        given = [float(weight) for weight in weights]
     if not wanted or len(given) != len(wanted) or min(given) <= 0:
         raise InputError(
-            f"{model.name}: {len(wanted)} stage(s) and {len(given)} weight(s); one above 0 for "
-            "each stage."
+            f"{model.name}: {len(wanted)} stage(s) and {len(given)} weight(s); give one above 0 "
+            "for each stage."
         )
     resolved = [find_stage(model, name_or_depth) for name_or_depth in wanted]
-    if again := duplicates([found_stage.name for found_stage in resolved]):
-        raise InputError(f"{model.name}: stage {name_ids(again)} is asked for more than once.")
-    name_of = {found_stage.path: found_stage.name for found_stage in resolved}
-    weight_of = {
-        found_stage.path: weight / sum(given)
-        for found_stage, weight in zip(resolved, given, strict=True)
-    }
+    again = duplicates([unit.name for unit in resolved])
+    if again:
+        raise InputError(
+            f"{model.name}: stage {name_ids(again)} is asked for more than once; name it once."
+        )
+    name_of, weight_of, notes = {}, {}, []
+    for unit, weight in zip(resolved, given, strict=True):
+        name_of[unit.path] = unit.name
+        weight_of[unit.path] = weight / sum(given)
+        if unit.note:
+            notes.append(f"{model.name} at {unit.name}: {unit.note}")
     paths = run_order(model, tuple(name_of))
     view = replace(model, stages={name_of[path]: path for path in paths})
-    relus, undecided = relu_endings(view) if straight_through else ({}, ())
-    noted = [found_stage for found_stage in resolved if found_stage.note]
-    notes = [f"{model.name} at {found_stage.name}: {found_stage.note}" for found_stage in noted]
+    relus: Mapping[str, Ending] = {}
+    undecided: tuple[str, ...] = ()
+    if straight_through:
+        relus, undecided = relu_endings(view)
     return Match(
         model=view,
         stages=tuple(view.stages),
@@ -302,7 +310,8 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -
         with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
             images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
             for stage, values in match.activations(images).items():
-                if why := _unreached(values, images, stimulus_id):
+                why = _unreached(values, images, stimulus_id)
+                if why:
                     raise InputError(
                         f"{match.key(stage)}: no gradient reaches the image ({why}); match "
                         "another stage."
@@ -314,9 +323,8 @@ def _unreached(values: Tensor, images: Tensor, stimulus_id: str) -> str:
     why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
     if not values.requires_grad:
         return why
-    (gradient,) = torch.autograd.grad(
-        values.square().sum(), images, retain_graph=True, allow_unused=True
-    )
+    energy = values.square().sum()
+    (gradient,) = torch.autograd.grad(energy, images, retain_graph=True, allow_unused=True)
     if gradient is None:
         return why
     if gradient.count_nonzero():
@@ -357,17 +365,13 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
     (64, 64)
     """
     old = model.preprocessing
-    resized = replace(
-        old, size=(size, size), resize=max(size, round(old.resize * size / min(old.size)))
-    )
+    in_proportion = round(old.resize * size / min(old.size))
+    resized = replace(old, size=(size, size), resize=max(size, in_proportion))
     changed = replace(model, preprocessing=resized)
     try:
         check_model(changed)
-    except (
-        RuntimeError,
-        AssertionError,
-        ValueError,
-    ) as error:  # whatever its layers say to another size
+    except (RuntimeError, AssertionError, ValueError) as error:
+        # whatever its layers say to another size
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{model.name} cannot see {size} x {size} pixels ({reason}); choose another size."
@@ -455,13 +459,11 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         return images
     shifts = context["shifts"]
     step = context["step"].clamp(max=shifts.shape[1] - 1)
-    now = shifts[torch.arange(len(images), device=images.device), step].tolist()
-    return torch.stack(
-        [
-            image.roll((down, right), dims=(1, 2))
-            for image, (down, right) in zip(images, now, strict=True)
-        ]
-    )
+    rows = torch.arange(len(images), device=images.device)
+    moved = []
+    for image, (down, right) in zip(images, shifts[rows, step].tolist(), strict=True):
+        moved.append(image.roll((down, right), dims=(1, 2)))
+    return torch.stack(moved)
 
 
 def metamer_objectives(
@@ -484,16 +486,24 @@ def metamer_objectives(
     list of callable
         See `stimuli_gen.synthesis.loop.Objective`.
     """
+    objectives: list[Objective] = []
+    terms = penalties
+    for match in matches:
+        objectives.append(_objective(match, recipe, terms))
+        if recipe.solver == "joint":
+            terms = ()  # penalties count once in a sum
+    return objectives
 
-    def _objective(match: Match, terms: Sequence[Penalty]) -> Objective:
-        def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-            error = match.error(shifted(images, context) if recipe.jitter else images, context)
-            return sum((term(images) for term in terms), start=error), -error
 
-        return _evaluate
+def _objective(match: Match, recipe: Recipe, penalties: Sequence[Penalty]) -> Objective:
+    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        seen = images
+        if recipe.jitter:
+            seen = shifted(images, context)
+        error = match.error(seen, context)
+        loss = error
+        for penalty in penalties:
+            loss = loss + penalty(images)
+        return loss, -error
 
-    once = recipe.solver == "joint"
-    return [
-        _objective(match, () if once and number else penalties)
-        for number, match in enumerate(matches)
-    ]
+    return _evaluate

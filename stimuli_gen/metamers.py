@@ -14,7 +14,7 @@ Boehm et al. (2025). arXiv 2504.01739 (sets of networks).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
-from stimuli_gen.batches import arithmetic, in_batches
+from stimuli_gen.batches import arithmetic, images_by_id, in_batches
 from stimuli_gen.criteria import ends, judge_metamers
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
@@ -49,7 +49,7 @@ from stimuli_gen.stored_images import digest_levels
 from stimuli_gen.synthesis.batch import CPU_CHUNK
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import BALLS, check_ball
-from stimuli_gen.synthesis.loop import Descended, Start, StepOptions, descend
+from stimuli_gen.synthesis.loop import Descended, Start, descend
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -168,44 +168,40 @@ def model_metamers(
         straight_through_relu=recipe.straight_through_relu,
     )
     _check(matches, references, recipe, preset, start_images)
-    run = run_on_device_of(matches[0].model, run)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
+    run = run_on_device_of(matches[0].model, run)
     drafts = []  # fast copies with the same names, compared with the networks' own answers
     for match in matches:
-        draft = draft_model(match.model, run.mode)
-        if draft is not None:
-            drafts.append(replace(match, model=draft))
+        fast = draft_model(match.model, run.mode)
+        if fast is not None:
+            drafts.append(replace(match, model=fast))
     settings = {
         "kind": "metamer",
         "preset": preset,
         **described(recipe),
-        **_stages(matches),
+        **_settings_of(matches, drafts, recipe.finish),
         "penalties": [asdict(penalty) for penalty in penalties],
         "nulls": [_identity(null) for null in nulls],
         "null_quantile": null_quantile,
         "suffix": suffix,
         "seed": seed,
-        **_fast_settings(drafts, recipe.finish),
     }
-    starts = _Starts(references, recipe, start_images, seed)
-    context = _Context(
-        recipe, starts, _Anchors(matches, references, run.batch_size, starts), len(matches), seed
-    )
-    confine = _confine(recipe)
-    keys = _keys(settings, matches, starts, references.ids)
-    prior = image_prior(recipe, penalties)
+    contexts = _Contexts(matches, references, recipe, start_images, seed, run.batch_size)
+    confine = contexts.confine if recipe.ball != "none" else None
+    keys = contexts.keys(settings)
     made = descend(
         metamer_objectives(matches, recipe, penalties),
         references.ids,
-        lambda reference_id: Start(image=starts(reference_id), context=context(reference_id)),
+        lambda name: Start(image=contexts.start(name), context=contexts(name)),
         threshold=float("inf") if recipe.max_error is None else -recipe.max_error,
-        steps=_steps(recipe, len(matches)),
+        steps=recipe.step_options(len(matches)),
         draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
         confine=confine,
         keys=keys,
         run=run,
     )
+    prior = image_prior(recipe, penalties)
     stimuli = _collect(matches, references, settings, made, stage, prior)
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     judgment = judge(stimuli, references)
@@ -216,71 +212,55 @@ def model_metamers(
             references,
             judgment,
             judge,
-            context,
+            contexts,
             rounds=recipe.file_rounds,
             confine=confine,
             keys=keys,
             run=replace(run, progress=None, on_step=None, on_frame=None),
         )
-        stimuli = replace(
-            stimuli,
-            table=stimuli.table.assign(**_distances(np.asarray(stimuli.images), references)),
-        )
+        table = stimuli.table.assign(**_distances(np.asarray(stimuli.images), references))
+        stimuli = replace(stimuli, table=table)
         judgment = judge(stimuli, references)
     return judgment.on(stimuli, confirmed=False)
 
 
-def _steps(recipe: Recipe, n_models: int) -> StepOptions:
-    """Say to the loop how steps are taken."""
-    return StepOptions(
-        step_size=lambda step: recipe.step_length(step, n_models),
-        max_steps=recipe.total_steps(n_models),
-        step_rule=recipe.step_rule,
-        optimizer=recipe.optimizer,
-        parametrization=recipe.parametrization,
-        solver=recipe.solver,
-        turn=recipe.turn,
-        finish=recipe.finish,
-        keep="last",
-        rescore=recipe.jitter > 0,
-    )
-
-
-def _stages(matches: Sequence[Match]) -> dict[str, Any]:
+def _settings_of(
+    matches: Sequence[Match], drafts: Sequence[Match], finish: float
+) -> dict[str, Any]:
     stages, weights, straight_through = {}, {}, {}
     for match in matches:
         name = match.model.name
-        stages[name], weights[name] = list(match.stages), list(match.weights)
+        stages[name] = list(match.stages)
+        weights[name] = list(match.weights)
         straight_through[name] = list(match.straight_through)
-    return {
+    settings: dict[str, Any] = {
         "stages": stages,
         "stage_weights": weights,
         "straight_through_at": straight_through,
     }
+    if drafts:  # nothing for the mode exact, whose digests are older than the mode
+        copies = {}
+        for draft in drafts:
+            fast = draft.model
+            copies[fast.name] = {"precision": fast.precision, "digest": fast.digest}
+        settings |= {"mode": "fast", "finish": finish, "drafts": copies}
+    return settings
 
 
-def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
-    """List what the mode adds; nothing for ``exact``, whose digests are older than the mode."""
-    if not drafts:
-        return {}
-    copies = {
-        draft.model.name: {"precision": draft.model.precision, "digest": draft.model.digest}
-        for draft in drafts
-    }
-    return {"mode": "fast", "finish": finish, "drafts": copies}
+_IDENTITY = (
+    "model",
+    "weights",
+    "model_digest",
+    "stimuli_digest",
+    "stages",
+    "n_pairs_asked",
+    "seed",
+)
 
 
 def _identity(null: NullDistribution) -> dict[str, Any]:
-    names = (
-        "model",
-        "weights",
-        "model_digest",
-        "stimuli_digest",
-        "stages",
-        "n_pairs_asked",
-        "seed",
-    )
-    return {name: null.provenance[name] for name in names if name in null.provenance}
+    record = null.provenance
+    return {name: record[name] for name in _IDENTITY if name in record}
 
 
 def _check(
@@ -291,61 +271,82 @@ def _check(
     start_images: Mapping[str, np.ndarray] | np.ndarray | None,
 ) -> None:
     model = matches[0].model
-    if not len(references) or set(references.table["kind"]) != {"RE"}:
-        kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
+    kinds = set(references.table["kind"])
+    if kinds != {"RE"}:
         raise InputError(
-            f"metamers are made of photographs (kind RE), not {kinds}; select(kind='RE')."
+            "metamers are made of photographs (kind RE), not "
+            f"{name_ids(sorted(kinds)) or 'none'}; select(kind='RE')."
         )
-    if tuple(references.images.shape[2:]) != model.preprocessing.size:
+    size = tuple(references.images.shape[2:])
+    if size != model.preprocessing.size:
         raise InputError(
-            f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
+            f"the photographs are {size} pixels, {model.name} sees "
             f"{model.preprocessing.size}; load them with its preprocessing."
         )
-    if (
-        recipe.ball != "none" and recipe.radius != PRESETS[preset].radius
-    ):  # those of the papers hold everything
+    if recipe.ball != "none" and recipe.radius != PRESETS[preset].radius:
+        # the radii of the papers hold everything
         check_ball(recipe.ball, recipe.radius, model.preprocessing.size)
     if (recipe.start == "image") != (start_images is not None):
-        raise InputError("start_images and start='image' go together; give both or neither.")
+        raise InputError(
+            f"start_images and start='image' go together, not start={recipe.start!r}; give both or "
+            "neither."
+        )
+    if isinstance(start_images, Mapping):
+        missing = [name for name in references.ids if name not in start_images]
+        if missing:
+            raise InputError(
+                f"no start image for {name_ids(missing)}; give one for each photograph."
+            )
 
 
 def _check_straight_through(matches: Sequence[Match]) -> None:
-    if hidden := [match.key(stage) for match in matches for stage in match.undecided]:
+    hidden, others = [], []
+    for match in matches:
+        hidden += [match.key(stage) for stage in match.undecided]
+        if not match.straight_through:
+            others.append(match.key(match.stage))
+    if hidden:
         raise InputError(
             f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a "
             "compiled module or a hand-written gradient; build the network without torch.compile, "
             "or match another stage."
         )
-    if others := [match.key(match.stage) for match in matches if not match.straight_through]:
+    if others:
         raise InputError(
             "straight_through_relu needs a stage that ends in a ReLU; these do not: "
-            f"{name_ids(others)}."
+            f"{name_ids(others)}; match other stages."
         )
 
 
-class _Starts:
-    """First images, by reference id."""
+class _Contexts:
+    """Give first images, and what the objectives must know of each image, by reference id.
+
+    That is the activations to the photograph, the center of the ball, and the shifts of all steps.
+    """
 
     def __init__(
         self,
+        matches: Sequence[Match],
         references: StimulusSet,
         recipe: Recipe,
-        given: Mapping[str, np.ndarray] | np.ndarray | None,
+        start_images: Mapping[str, np.ndarray] | np.ndarray | None,
         seed: int,
+        batch_size: int,
     ) -> None:
-        self._images, self._recipe, self._given, self._seed = references.images, recipe, given, seed
-        self._row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
-        if isinstance(given, Mapping) and (
-            missing := [
-                reference_id for reference_id in references.ids if reference_id not in given
-            ]
-        ):
-            raise InputError(
-                f"no start image for {name_ids(missing)}; give one for each photograph."
-            )
+        self._matches = matches
+        self._references = references
+        self._recipe = recipe
+        self._given = start_images
+        self._seed = seed
+        self._image_of = images_by_id(references)
+        self._device = matches[0].model.device
+        # as in the loop: on a CPU the batch size must change nothing
+        is_cpu = self._device.type == "cpu"
+        self._batch_size = min(batch_size, CPU_CHUNK) if is_cpu else batch_size
+        self._anchors: dict[str, dict[str, np.ndarray]] = {}
 
     def photograph(self, reference_id: str) -> np.ndarray:
-        image = self._images[slice(self._row_of[reference_id], self._row_of[reference_id] + 1)][0]
+        image = self._image_of(reference_id)
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
                 f"the photograph '{reference_id}' leaves [0, 1] or is not finite; scale by 1/255 "
@@ -353,123 +354,98 @@ class _Starts:
             )
         return image
 
-    def __call__(self, reference_id: str) -> np.ndarray:
+    def start(self, reference_id: str) -> np.ndarray:
+        """Make the first image, (3, height, width) in [0, 1]."""
         photograph, recipe = self.photograph(reference_id), self._recipe
         if self._given is None:
             random = generator(self._seed, "metamer start", reference_id)
-            first = STARTS[recipe.start](
-                photograph, random, recipe.start_level, recipe.start_spread
-            )
+            make = STARTS[recipe.start]
+            first = make(photograph, random, recipe.start_level, recipe.start_spread)
             return np.clip(first, 0, 1).astype(np.float32)
-        image = np.asarray(
-            self._given[reference_id] if isinstance(self._given, Mapping) else self._given,
-            dtype=np.float32,
-        )
-        if image.shape != photograph.shape or not (image.min() >= 0 and image.max() <= 1):
+        given = self._given
+        if isinstance(given, Mapping):
+            given = given[reference_id]
+        image = np.asarray(given, dtype=np.float32)
+        in_range = image.min() >= 0 and image.max() <= 1
+        if image.shape != photograph.shape or not in_range:
             raise InputError(
                 f"the start image of '{reference_id}' must be {photograph.shape} in [0, 1], not "
-                f"{image.shape}."
+                f"{image.shape} from {image.min():g} to {image.max():g}; give such an image."
             )
         return image
 
+    def keys(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Hash all that makes each image's pixels before they are rounded.
 
-class _Anchors:
-    """Compute the activations to the photographs once each, a batch at a time."""
+        Settings that only name or judge the images are left out.
+        """
+        no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
+        recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
+        models = [match.digest for match in self._matches]
+        keys = {}
+        for reference_id in self._references.ids:
+            images = self.photograph(reference_id), self.start(reference_id)
+            keys[reference_id] = digest(recipe, models, reference_id, *images)
+        return keys
 
-    def __init__(
-        self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts
-    ) -> None:
-        on_cpu = (
-            matches[0].model.device.type == "cpu"
-        )  # as in the loop: there the batch size must change nothing
-        self._matches, self._starts = matches, starts
-        self._batch_size = min(batch_size, CPU_CHUNK) if on_cpu else batch_size
-        self._images, self._ids = references.images, references.ids
-        self._kept: dict[str, dict[str, np.ndarray]] = {}
-
-    def __call__(self, reference_id: str) -> Mapping[str, np.ndarray]:
-        if reference_id not in self._kept:
-            first = self._ids.index(reference_id)
-            rows = slice(first, min(first + self._batch_size, len(self._ids)))
-            parts: dict[str, list[np.ndarray]] = {}
-            images, device = self._images[rows], self._matches[0].model.device
-            for match in self._matches:
-                for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
-                    for name, value in anchors.items():
-                        kept = value[: part.stop - part.start].cpu().numpy()
-                        parts.setdefault(name, []).append(kept)
-            values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-            _check_anchors(values, self._ids[rows])
-            if not self._kept:  # the first time
-                check_reach(self._matches, self._starts(reference_id), reference_id)
-            self._kept = {}
-            for row, name in enumerate(self._ids[rows]):
-                self._kept[name] = {key: value[row] for key, value in values.items()}
-        return self._kept[reference_id]
-
-
-class _Context:
-    """Give anchors, center of the ball and shifts of all steps of an image to the objectives."""
-
-    def __init__(
-        self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int
-    ) -> None:
-        self._recipe, self._starts, self._anchors, self._seed = recipe, starts, anchors, seed
-        self._n_steps = recipe.total_steps(n_models)
+    def confine(self, images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+        """Keep images in the ball of the recipe."""
+        project = BALLS[self._recipe.ball]
+        return project(images, context["center"], self._recipe.radius)
 
     def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
-        context = dict(self._anchors(reference_id))
-        if self._recipe.ball != "none":
-            from_photograph = self._recipe.center == "reference"
-            context["center"] = (
-                self._starts.photograph(reference_id)
-                if from_photograph
-                else self._starts(reference_id)
-            )
-        if self._recipe.jitter:
-            context["shifts"] = draw_shifts(
-                self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", reference_id)
-            )
+        if reference_id not in self._anchors:
+            self._compute_anchors(reference_id)
+        context, recipe = dict(self._anchors[reference_id]), self._recipe
+        if recipe.ball != "none":
+            is_reference = recipe.center == "reference"
+            center = self.photograph if is_reference else self.start
+            context["center"] = center(reference_id)
+        if recipe.jitter:
+            random = generator(self._seed, "jitter", reference_id)
+            n_steps = recipe.total_steps(len(self._matches))
+            context["shifts"] = draw_shifts(recipe.jitter, n_steps, random)
         return context
 
+    def _compute_anchors(self, reference_id: str) -> None:
+        """Compute the activations to a photograph and to those after it, a batch at a time."""
+        ids = self._references.ids
+        first = ids.index(reference_id)
+        rows = slice(first, min(first + self._batch_size, len(ids)))
+        images = self._references.images[rows]
+        parts: dict[str, list[np.ndarray]] = {}
+        for match in self._matches:
+            batches = in_batches(match.anchors, images, self._batch_size, self._device)
+            for part, anchors in batches:
+                for name, value in anchors.items():
+                    kept = value[: part.stop - part.start].cpu().numpy()
+                    parts.setdefault(name, []).append(kept)
+        values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        for name, norms in values.items():
+            if norms.ndim == 1:
+                _check_norms(name.removesuffix(" norm"), norms, ids[rows])
+        if not self._anchors:  # the first time
+            check_reach(self._matches, self.start(reference_id), reference_id)
+        self._anchors = {}
+        for row, name in enumerate(ids[rows]):
+            self._anchors[name] = {key: value[row] for key, value in values.items()}
 
-def _check_anchors(anchors: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
-    for name, norms in anchors.items():
-        if norms.ndim > 1:
-            continue
-        stage = name.removesuffix(" norm")
-        if bad := [reference_id for reference_id, norm in zip(ids, norms) if not np.isfinite(norm)]:
-            raise InputError(
-                f"{stage}: activations are not finite for {name_ids(bad)}; check the network."
-            )
-        if bad := [reference_id for reference_id, norm in zip(ids, norms) if norm == 0]:
-            raise InputError(
-                f"{stage}: activations are all zero for {name_ids(bad)}; match another stage."
-            )
 
-
-def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None:
-    if recipe.ball == "none":
-        return None
-    return lambda images, context: BALLS[recipe.ball](images, context["center"], recipe.radius)
-
-
-def _keys(
-    settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]
-) -> dict[str, str]:
-    """Hash all that makes each image's pixels before they are rounded.
-
-    Settings that only name or judge the images are left out.
-    """
-    no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
-    recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
-    models = [match.digest for match in matches]
-    return {
-        reference_id: digest(
-            recipe, models, reference_id, starts.photograph(reference_id), starts(reference_id)
+def _check_norms(stage: str, norms: np.ndarray, ids: Sequence[str]) -> None:
+    infinite, zero = [], []
+    for reference_id, norm in zip(ids, norms):
+        if not np.isfinite(norm):
+            infinite.append(reference_id)
+        if norm == 0:
+            zero.append(reference_id)
+    if infinite:
+        raise InputError(
+            f"{stage}: activations are not finite for {name_ids(infinite)}; check the network."
         )
-        for reference_id in ids
-    }
+    if zero:
+        raise InputError(
+            f"{stage}: activations are all zero for {name_ids(zero)}; match another stage."
+        )
 
 
 def _collect(
@@ -485,7 +461,8 @@ def _collect(
     if len(luma) == 1 and None not in luma and settings["ball"] == "none":
         # The color of metamers of grayscale views is left over from the steps, so it is removed. A
         # ball holds the color image, not its gray.
-        gray = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
+        weights = np.array(luma.pop(), dtype=np.float32)
+        gray = np.tensordot(images, weights, axes=(1, 0))
         images = np.repeat(np.clip(gray, 0, 1)[:, None], 3, axis=1)
     models = []
     for match in matches:
@@ -512,7 +489,8 @@ def _collect(
         **arithmetic(matches[0].model.device),
     )
     steps = [made[reference_id].steps for reference_id in references.ids]
-    table = _describe(matches, references, settings, steps, images).assign(image_prior=prior)
+    table = _describe(matches, references, settings, steps, images)
+    table = table.assign(image_prior=prior)
     return StimulusSet(images=images, table=table, provenance=record)
 
 
@@ -533,13 +511,14 @@ def cuts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     settings = record.get("settings", {})
     own = settings.get("preprocessing")
     levels = {name: settings[name] for name in ("bits", "icc") if name in settings}
-    cuts = (
-        []
-        if own is None
-        else [{name: own[name] for name in ("size", "resize", "interpolation")} | levels]
-    )
+    cuts = []
+    if own is not None:
+        cut = {name: own[name] for name in ("size", "resize", "interpolation")}
+        cuts.append(cut | levels)
     for part in record.get("parts", []):
-        cuts += [cut for cut in cuts_of(part) if cut not in cuts]
+        for cut in cuts_of(part):
+            if cut not in cuts:
+                cuts.append(cut)
     return cuts
 
 
@@ -557,9 +536,13 @@ def stage_words(stage: Stages | Mapping[str, Stages]) -> str:
         ``"late"``, ``"0.8"``, several joined by ``+``; empty where networks have different ones.
     """
     if isinstance(stage, Mapping):
-        words = {stage_words(words_of) for words_of in stage.values()}
-        return words.pop() if len(words) == 1 else ""
-    return str(stage) if isinstance(stage, (str, int, float)) else "+".join(map(str, stage))
+        words = {stage_words(of_network) for of_network in stage.values()}
+        if len(words) == 1:
+            return words.pop()
+        return ""
+    if isinstance(stage, (str, int, float)):
+        return str(stage)
+    return "+".join(str(name_or_depth) for name_or_depth in stage)
 
 
 def _describe(
@@ -569,32 +552,30 @@ def _describe(
     steps: Sequence[int],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    table = pd.DataFrame(
-        {"id": [f"{reference_id}_metamer{settings['suffix']}" for reference_id in references.ids]}
-    )
-    names = [match.model.name for match in matches]
-    weights = [match.model.weights for match in matches]
-    stages = {f"stage{end}": match.stage for end, match in zip(ends(matches), matches, strict=True)}
-    notes = [] if all(match.model.trained for match in matches) else ["untrained network"]
-    straight, drafts = [], {}
-    for match in matches:
+    end_of_id = f"_metamer{settings['suffix']}"
+    table = pd.DataFrame({"id": [reference_id + end_of_id for reference_id in references.ids]})
+    stages, notes, straight, undecided = {}, [], [], []
+    if not all(match.model.trained for match in matches):
+        notes.append("untrained network")
+    for end, match in zip(ends(matches), matches, strict=True):
+        stages[f"stage{end}"] = match.stage
         notes += match.notes
         straight += [match.key(stage) for stage in match.straight_through]
-    for match in matches:
-        straight += [f"undecided at {match.key(stage)}" for stage in match.undecided]
+        undecided += [f"undecided at {match.key(stage)}" for stage in match.undecided]
     straight_through = "no"
     if settings["straight_through_relu"]:
         # stages at which the gradient passes a ReLU as if it were the identity
-        straight_through = ", ".join(straight) or "not applicable"
+        straight_through = ", ".join(straight + undecided) or "not applicable"
+    drafts = {}
     if "drafts" in settings:
         precisions = [draft["precision"] for draft in settings["drafts"].values()]
-        drafts = {"draft_precision": ", ".join(dict.fromkeys(precisions))}
+        drafts["draft_precision"] = ", ".join(dict.fromkeys(precisions))
     return table.assign(
         kind="metamer",
         reference_id=list(references.ids),
         category=references.table["category"].to_numpy(),
-        model="+".join(names),
-        weights="; ".join(weights),
+        model="+".join(match.model.name for match in matches),
+        weights="; ".join(match.model.weights for match in matches),
         **stages,
         preset=settings["preset"],
         straight_through=straight_through,
@@ -611,13 +592,13 @@ def _describe(
 
 def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
     """Measure the distance of each 8-bit image from its photograph, in gray levels."""
-    distances: dict[str, list[float]] = {"l2_8bit": [], "linf_8bit": []}
-    for row, image in enumerate(images):
-        photograph = references.images[slice(row, row + 1)][0]
-        change = to_8bit(image).astype(np.float64) - 255.0 * photograph
-        distances["l2_8bit"].append(float(np.sqrt(np.square(change).sum())))
-        distances["linf_8bit"].append(float(np.abs(change).max()))
-    return distances
+    photograph_of = images_by_id(references)
+    l2, linf = [], []
+    for reference_id, image in zip(references.ids, images, strict=True):
+        change = to_8bit(image).astype(np.float64) - 255.0 * photograph_of(reference_id)
+        l2.append(float(np.sqrt(np.square(change).sum())))
+        linf.append(float(np.abs(change).max()))
+    return {"l2_8bit": l2, "linf_8bit": linf}
 
 
 # ------------------------------------------------------------------------------------------ judging
@@ -684,23 +665,25 @@ def confirm_metamers(
     settings = stimuli.provenance.get("settings", {})
     made_for = [record["digest"] for record in stimuli.provenance.get("models", [])]
     if not made_for or set(stimuli.table["kind"]) != {"metamer"}:
-        raise InputError("no metamers to confirm; give a set that the metamer generator made.")
-    if made_for != [network.digest for network in networks]:
+        kinds = name_ids(sorted(set(stimuli.table["kind"]))) or "nothing"
         raise InputError(
-            "the metamers were made for other networks; confirm them with those, in the same order."
+            f"no metamers to confirm, but {kinds}; give a set that the metamer generator made."
+        )
+    if made_for != [network.digest for network in networks]:
+        names = [record["name"] for record in stimuli.provenance["models"]]
+        raise InputError(
+            f"the metamers were made for other networks ({name_ids(names)}); confirm them with "
+            "those, in the same order."
         )
     if [_identity(null) for null in nulls] != settings.get("nulls", []):
         raise InputError(
             "the metamers were judged with other null distributions; confirm them with the same."
         )
-    matches = [
-        match_stages(
-            network,
-            settings["stages"][network.name],
-            stage_weights=settings["stage_weights"][network.name],
-        )[0]
-        for network in networks
-    ]
+    matches: list[Match] = []
+    for network in networks:
+        stages = settings["stages"][network.name]
+        weights = settings["stage_weights"][network.name]
+        matches += match_stages(network, stages, stage_weights=weights)
     photographs = references.select(ids=stimuli.table["reference_id"].tolist())
     quantile = settings.get("null_quantile", 1.0)
     judgment = judge_metamers(

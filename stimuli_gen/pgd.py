@@ -32,12 +32,11 @@ from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import (
     BALLS,
-    check_ball,
+    Limits,
     confine_to,
     digest_masks,
     linf_on_8_bits,
     random_in_ball,
-    read_mask,
     within_mask,
 )
 from stimuli_gen.synthesis.loop import Descended, Objective, Start, StepOptions, descend
@@ -192,11 +191,12 @@ def attack_images(
         raise unknown_name("attack", attack, ATTACKS)
     entry, size = ATTACKS[attack], model.preprocessing.size
     wanted = entry.radius if radius is None else radius
-    check_ball(entry.ball, wanted, size)
+    limits = Limits(ball=entry.ball, radius=wanted, mask=mask)
+    limits.check_size(size)
     kept = linf_on_8_bits(wanted) if entry.ball == "linf" else wanted
     away_from = AwayFrom() if target is None else target
     targeted = not isinstance(away_from, AwayFrom)
-    settings = {
+    settings: dict[str, Any] = {
         "control": attack,
         "radius": kept,
         "radius_asked": wanted,
@@ -217,29 +217,23 @@ def attack_images(
     if targeted:
         refuse_own_class(model, references, classes)
     photograph_of = images_by_id(references)
-    masks, keys = {}, {}
+    masks = limits.masks(references.ids, size)
+    keys = {}
     for reference_id in references.ids:
-        masks[reference_id] = read_mask(mask, reference_id, size)
-        keys[reference_id] = digest(
-            settings,
-            model.digest,
-            reference_id,
-            classes[reference_id],
-            masks[reference_id],
-            photograph_of(reference_id),
-        )
+        own = classes[reference_id], masks[reference_id], photograph_of(reference_id)
+        keys[reference_id] = digest(settings, model.digest, reference_id, *own)
 
     def _prepare(reference_id: str) -> Start:
         image = anchor = photograph_of(reference_id)
         if random_start:
             random = generator(seed, attack, reference_id)
             change = masks[reference_id] * random_in_ball(random, anchor.shape, entry.ball, kept)
-            image = _confined(anchor + change, anchor, entry.ball, kept)
-        context = {
-            "class": np.array(classes[reference_id]),
-            "anchor": anchor,
-            "mask": masks[reference_id],
-        }
+            # a start is in the ball up to rounding: put it into the ball and into [0, 1]
+            start, center = torch.from_numpy(anchor + change), torch.from_numpy(anchor)
+            confined = BALLS[entry.ball](start[None], center[None], kept)
+            image = confined.clamp(0, 1)[0].numpy()
+        context = {"class": np.array(classes[reference_id]), "anchor": anchor}
+        context["mask"] = masks[reference_id]
         return Start(image=image, context=context)
 
     made = descend(
@@ -258,20 +252,7 @@ def attack_images(
         keys=keys,
         run=run,
     )
-    record = provenance(
-        settings,
-        model=model.name,
-        weights=model.weights,
-        trained=model.trained,
-        model_digest=model.digest,
-        references=references.digest,
-        classes=classes,
-        mask=None if mask is None else digest_masks(mask),
-        **arithmetic(model.device),
-    )
-    images = stacked(made, references.ids)
-    table = _describe(model, references, classes, settings, made, images)
-    return StimulusSet(images=images, table=table, provenance=record)
+    return _collect(model, references, classes, settings, made, mask)
 
 
 @checked
@@ -360,13 +341,6 @@ _ANY = float(np.finfo(np.float32).tiny)
 """The least margin that counts as an error of the network."""
 
 
-def _confined(image: np.ndarray, anchor: np.ndarray, ball: str, radius: float) -> np.ndarray:
-    """Put a start, which is in the ball up to rounding, into the ball and into [0, 1]."""
-    images, anchors = torch.from_numpy(image)[None], torch.from_numpy(anchor)[None]
-    confined = BALLS[ball](images, anchors, radius)
-    return confined.clamp(0, 1)[0].numpy()
-
-
 def _objective(model: StagedModel, *, targeted: bool) -> Objective:
     """Make the objective: the log-probability of the label, or its negative for a target.
 
@@ -385,14 +359,15 @@ def _objective(model: StagedModel, *, targeted: bool) -> Objective:
     return within_mask(evaluate)
 
 
-def _describe(
+def _collect(
     model: StagedModel,
     references: StimulusSet,
     classes: Mapping[str, int],
     settings: Mapping[str, Any],
-    made: Mapping[str, Descended],
-    images: np.ndarray,
-) -> pd.DataFrame:
+    made: dict[str, Descended],
+    mask: np.ndarray | Mapping[str, np.ndarray] | None,
+) -> StimulusSet:
+    images = stacked(made, references.ids)
     order = np.array([classes[reference_id] for reference_id in references.ids])
     targeted = np.full(len(order), bool(settings["targeted"]))
     said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted))
@@ -423,4 +398,15 @@ def _describe(
                 "note": "" if model.trained else "untrained network",
             }
         )
-    return pd.DataFrame(rows)
+    record = provenance(
+        settings,
+        model=model.name,
+        weights=model.weights,
+        trained=model.trained,
+        model_digest=model.digest,
+        references=references.digest,
+        classes=classes,
+        mask=None if mask is None else digest_masks(mask),
+        **arithmetic(model.device),
+    )
+    return StimulusSet(images=images, table=pd.DataFrame(rows), provenance=record)

@@ -33,37 +33,9 @@ NAMES = (
 """Columns of a table of images that are text, whatever they look like."""
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
-_OTHER_IMAGES = frozenset(
-    {
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jxl",
-        ".svg",
-        ".eps",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".raf",
-    }
-    | {
-        ".orf",
-        ".rw2",
-        ".exr",
-        ".hdr",
-        ".xcf",
-        ".ai",
-        ".wmf",
-        ".emf",
-        ".raw",
-        ".jpeg2000",
-        ".bpg",
-        ".jxr",
-    }
+_OTHER_IMAGES = re.compile(
+    r"\.(heic|heif|avif|jp2|j2k|jpeg2000|jxl|jxr|svg|eps|ai|wmf|emf|dng|cr2|cr3|nef|arw|raf|orf|rw2"
+    r"|raw|exr|hdr|xcf|bpg)"
 )
 """Endings of image formats that may not be readable here; other files in a folder are taken for no
 images."""
@@ -152,10 +124,11 @@ def _list_files(files: Sequence[Path]) -> Listing:
             "no images in the list; give a folder of images, a CSV with the column file, or image "
             "files."
         )
-    table = pd.DataFrame(
-        {"file": pd.Series(list(files), dtype=object), "id": [file.stem for file in files]}
-    )
-    return Listing(table=table, shown=[file.name for file in files])
+    columns = {
+        "file": pd.Series(list(files), dtype=object),
+        "id": [file.stem for file in files],
+    }
+    return Listing(table=pd.DataFrame(columns), shown=[file.name for file in files])
 
 
 # ------------------------------------------------------------------------------------------ folders
@@ -171,10 +144,12 @@ def _list_folder(folder: Path) -> Listing:
     if not files:
         beside = f" There is: {'; '.join(left_out)}." if left_out else ""
         raise InputError(f"no images in {folder}; give files such as {', '.join(_COMMON)}.{beside}")
-    folders = [file.relative_to(folder).parts[:-1] for file in files]
+    paths = [file.relative_to(folder) for file in files]
+    folders = [path.parts[:-1] for path in paths]
     shared = 0  # outer folders that all files share are left out, unless they are all there is
     while all(len(parts) > shared + 1 for parts in folders):
-        if len({parts[shared] for parts in folders}) > 1:
+        names = {parts[shared] for parts in folders}
+        if len(names) > 1:
             break
         shared += 1
     inner = [parts[shared:] for parts in folders]
@@ -184,17 +159,19 @@ def _list_folder(folder: Path) -> Listing:
         table["category"] = [parts[0] if parts else "" for parts in inner]
     for line in (*left_out, *layout[1:]):
         _tell_once(f"{folder}: {line}")
-    notes = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
-    return Listing(
-        table=table, shown=[file.relative_to(folder).as_posix() for file in files], notes=notes
-    )
+    notes = {}
+    if left_out:
+        notes["left_out"] = left_out
+    if layout:
+        notes["layout"] = layout
+    return Listing(table=table, shown=[path.as_posix() for path in paths], notes=notes)
 
 
 @cache
 def _tell_once(line: str) -> None:
     """Log a choice that may surprise, once."""
-    quiet = _HIDDEN in line
-    logging.getLogger(__name__).log(logging.INFO if quiet else logging.WARNING, line)
+    level = logging.INFO if _HIDDEN in line else logging.WARNING
+    logging.getLogger(__name__).log(level, line)
 
 
 _HIDDEN = "hidden, or of the operating system"
@@ -206,15 +183,25 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     left_out: dict[str, list[str]] = {}
     for path in _entries(folder, set()):
-        reason = _why_left_out(path, suffixes)
-        if reason:
-            shown = path.relative_to(folder).as_posix()
-            left_out.setdefault(reason, []).append(shown.encode("utf-8", "replace").decode())
-        else:
+        suffix = path.suffix.lower()
+        of_system = path.name in _SYSTEM_FOLDERS or path.name.lower() in _SYSTEM_FILES
+        if path.name.startswith(".") or of_system:
+            reason = _HIDDEN
+        elif not path.is_file():
+            reason = "no regular file (a broken link or a device)"
+        elif suffix in suffixes:
             files.append(path)
-    return files, [
-        f"{len(names)} {reason}: {name_ids(names)}" for reason, names in left_out.items()
-    ]
+            continue
+        elif _OTHER_IMAGES.fullmatch(suffix):
+            reason = "of a format that cannot be read here (convert them to PNG)"
+        else:
+            reason = "no image by its ending"
+        inside = path.relative_to(folder).as_posix().encode("utf-8", "replace")
+        left_out.setdefault(reason, []).append(inside.decode())
+    lines = []
+    for reason, names in left_out.items():
+        lines.append(f"{len(names)} {reason}: {name_ids(names)}")
+    return files, lines
 
 
 def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
@@ -229,7 +216,10 @@ def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            f"the folder {folder} cannot be read: {error.strerror}; change its permissions, or "
+            "give another."
+        ) from error
     inner = [path for path in entries if path.is_dir()]
     yield from (path for path in entries if not path.is_dir())
     for path in inner:
@@ -239,24 +229,6 @@ def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
             yield from _entries(path, here)
 
 
-def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
-    """Say why an entry of a folder is no photograph; empty when it is one."""
-    if (
-        path.name.startswith(".")
-        or path.name in _SYSTEM_FOLDERS
-        or path.name.lower() in _SYSTEM_FILES
-    ):
-        return _HIDDEN
-    if not path.is_file():
-        return "no regular file (a broken link or a device)"
-    suffix = path.suffix.lower()
-    if suffix in suffixes:
-        return ""
-    if suffix in _OTHER_IMAGES:
-        return "of a format that cannot be read here (convert them to PNG)"
-    return "no image by its ending"
-
-
 def _ids_and_layout(
     files: Sequence[Path], inner: Sequence[tuple[str, ...]]
 ) -> tuple[list[str], list[str]]:
@@ -264,14 +236,22 @@ def _ids_and_layout(
     ids = [file.stem for file in files]
     if not any(inner):
         return ids, []
-    categories = list(dict.fromkeys(parts[0] for parts in inner if parts))
+    categories = dict.fromkeys(parts[0] for parts in inner if parts)
+    deeper, beside, long_ids = [], [], []
+    for name, parts in zip(ids, inner, strict=True):
+        long_ids.append("_".join((*parts, name)))
+        if len(parts) > 1:
+            deeper.append(name)
+        if not parts:
+            beside.append(name)
     layout = [f"category: the name of the folder ({len(categories)}: {name_ids(categories)})"]
-    if deeper := [name for name, parts in zip(ids, inner, strict=True) if len(parts) > 1]:
+    if deeper:
         layout.append(f"in folders inside those, of the outer one's category: {name_ids(deeper)}")
-    if beside := [name for name, parts in zip(ids, inner, strict=True) if not parts]:
+    if beside:
         layout.append(f"beside the folders, without a category: {name_ids(beside)}")
-    if len({folded_name(name) for name in ids}) < len(ids):
-        ids = ["_".join((*parts, name)) for name, parts in zip(ids, inner, strict=True)]
+    folded = {folded_name(name) for name in ids}
+    if len(folded) < len(ids):
+        ids = long_ids
         layout.append("id: folder and name of the file, because names repeat")
     return ids, layout
 
@@ -280,15 +260,25 @@ def _ids_and_layout(
 
 
 def _list_table(path: Path) -> Listing:
-    table = read_table(path, text=list(read_table(path, required=("file",)).columns))
-    if table.empty or table[[name for name in ("file", "id") if name in table.columns]].isna().any(
-        axis=None
-    ):
-        raise InputError(f"{path} has no rows, or rows without a file or an id.")
+    names = list(read_table(path, required=("file",)).columns)
+    table = read_table(path, text=names)
+    needed = [name for name in ("file", "id") if name in names]
+    if table.empty or table[needed].isna().any(axis=None):
+        raise InputError(f"{path} has no rows, or rows without a file or an id; fill them.")
     shown = [Path(name).name for name in table["file"]]
-    ids = table["id"] if "id" in table.columns else [Path(name).stem for name in table["file"]]
-    files = [_as_spelled_on_disk(path.parent / name) for name in table["file"]]
-    typed = {name: _typed(table[name]) for name in table.columns if name not in NAMES}
+    ids = table["id"] if "id" in names else [Path(name).stem for name in table["file"]]
+    files = []
+    for name in table["file"]:
+        file = path.parent / name
+        if not (file.name.isascii() or file.exists()) and file.parent.is_dir():
+            # macOS and spreadsheets differ in the Unicode normalization of names
+            wanted = unicodedata.normalize("NFC", file.name)
+            for entry in file.parent.iterdir():
+                if unicodedata.normalize("NFC", entry.name) == wanted:
+                    file = entry
+                    break
+        files.append(file)
+    typed = {name: _typed(table[name]) for name in names if name not in NAMES}
     if "target" in typed:
         # class indices become whole numbers; a class name may look like any other number
         cells = table["target"].dropna().astype(str)
@@ -296,23 +286,8 @@ def _list_table(path: Path) -> Listing:
         whole_numbers = len(cells) == len(table) and integers
         typed["target"] = table["target"].astype("int64") if whole_numbers else table["target"]
     table = table.assign(**typed)
-    return Listing(table=table.assign(file=pd.Series(files, dtype=object), id=ids), shown=shown)
-
-
-def _as_spelled_on_disk(path: Path) -> Path:
-    """Find a file whose name is written in the other Unicode normalization.
-
-    macOS and spreadsheets differ in it.
-    """
-    if path.name.isascii() or path.exists() or not path.parent.is_dir():
-        return path
-    wanted = unicodedata.normalize("NFC", path.name)
-    spelled = [
-        entry
-        for entry in path.parent.iterdir()
-        if unicodedata.normalize("NFC", entry.name) == wanted
-    ]
-    return spelled[0] if spelled else path
+    table = table.assign(file=pd.Series(files, dtype=object), id=ids)
+    return Listing(table=table, shown=shown)
 
 
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
@@ -323,12 +298,11 @@ def _typed(column: pd.Series) -> pd.Series:
     cells = column.dropna().astype(str)
     if len(cells) and cells.isin(["True", "False"]).all():
         return column.map({"True": True, "False": False})
-    if not cells.map(lambda cell: _NUMBER.fullmatch(cell) is not None).all():
+    if not all(_NUMBER.fullmatch(cell) for cell in cells):
         return column
-    integers = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
-    return column.map(int if integers else float, na_action="ignore").astype(
-        "int64" if integers else "float64"
-    )
+    if len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all():
+        return column.map(int).astype("int64")
+    return column.map(float, na_action="ignore").astype("float64")
 
 
 READERS: dict[str, Callable[[Path], Listing]] = {

@@ -99,17 +99,20 @@ class Preprocessing:
     def __post_init__(self) -> None:
         check_fields(self)
         for name, kind in (("size", int), ("mean", float), ("std", float)):
-            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
+            values = tuple(map(kind, getattr(self, name)))
+            object.__setattr__(self, name, values)
         if min(self.size) < 1 or self.resize < max(self.size):
             raise InputError(
                 f"preprocessing: resize ({self.resize}) must be at least the input size "
-                f"{self.size}."
+                f"{self.size}; give a larger one."
             )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
-        if not (np.isfinite([*self.mean, *self.std]).all() and min(self.std) > 0):
+        is_finite = np.isfinite([*self.mean, *self.std]).all()
+        if not (is_finite and min(self.std) > 0):
             raise InputError(
-                f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive."
+                f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive; "
+                "give those of the network's training."
             )
 
     def cut(self, photograph: Image.Image) -> np.ndarray:
@@ -146,17 +149,24 @@ class Preprocessing:
         from PIL import Image
 
         width, height = photograph.size
-        short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
-        new_width, new_height = (short, long) if width <= height else (long, short)
-        left, top = round((new_width - self.size[1]) / 2), round((new_height - self.size[0]) / 2)
-        box = (left, top, left + self.size[1], top + self.size[0])
+        shorter, longer = min(width, height), max(width, height)
+        new_width = new_height = self.resize
+        if width <= height:
+            new_height = int(self.resize * longer / shorter)
+        else:
+            new_width = int(self.resize * longer / shorter)
+        cut_height, cut_width = self.size
+        left = round((new_width - cut_width) / 2)
+        top = round((new_height - cut_height) / 2)
+        right, bottom = left + cut_width, top + cut_height
         resample = Image.Resampling[self.interpolation.upper()]
         if new_width * new_height <= LARGEST_RESIZED:
-            cut = photograph.resize((new_width, new_height), resample).crop(box)
+            resized = photograph.resize((new_width, new_height), resample)
+            cut = resized.crop((left, top, right, bottom))
         else:
             across, down = width / new_width, height / new_height
-            shown = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-            cut = photograph.resize(self.size[::-1], resample, box=shown)
+            shown = (left * across, top * down, right * across, bottom * down)
+            cut = photograph.resize((cut_width, cut_height), resample, box=shown)
         return np.asarray(cut).transpose(2, 0, 1).copy()
 
 
@@ -235,12 +245,12 @@ def load_photographs(
 def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
     """Fill in kind and reference id where the table lacks them, and check them."""
     ids = listing["id"].astype(str)
-    kind = (
-        listing["kind"].fillna("RE")
-        if "kind" in listing.columns
-        else pd.Series("RE", index=listing.index)
-    )
-    reference = listing["reference_id"].fillna(ids) if "reference_id" in listing.columns else ids
+    kind = pd.Series("RE", index=listing.index)
+    if "kind" in listing.columns:
+        kind = listing["kind"].fillna("RE")
+    reference = ids
+    if "reference_id" in listing.columns:
+        reference = listing["reference_id"].fillna(ids)
     if len(unknown := kind[~kind.isin(KINDS)]):
         raise unknown_name(f"kind of '{ids[unknown.index[0]]}'", unknown.iloc[0], KINDS)
     if len(lost := reference[~reference.isin(ids)]):
@@ -266,14 +276,13 @@ class _Reader:
 
     def __call__(self, file: Path, bits: int | None, icc: str) -> tuple[np.ndarray, str]:
         photograph, note = open_photograph(file, bits=bits, icc=icc)
-        fits = self.finished and photograph.size == self.preprocessing.size[::-1]
-        levels = (
-            np.asarray(photograph).transpose(2, 0, 1)
-            if fits
-            else self.preprocessing.cut_levels(photograph)
-        )
         width, height = photograph.size
-        if width < self.preprocessing.size[1] or height < self.preprocessing.size[0]:
+        cut_height, cut_width = self.preprocessing.size
+        if self.finished and (height, width) == (cut_height, cut_width):
+            levels = np.asarray(photograph).transpose(2, 0, 1)
+        else:
+            levels = self.preprocessing.cut_levels(photograph)
+        if width < cut_width or height < cut_height:
             enlarged = f"enlarged: only {width} x {height} pixels"
             note = f"{note}; {enlarged}" if note else enlarged
         return levels, note
@@ -331,20 +340,25 @@ def _load(
         check_reading(None, way)
     files = list(zip(table["file"], _each_bits(table, bits), ways, strict=True))
     images, notes, pixels = _read_all(files, reader, (len(files), 3, *preprocessing.size))
-    given = table["note"].fillna("").astype(str) if "note" in table.columns else [""] * len(table)
-    table = table.assign(
-        file=list(listing.shown),
-        note=["; ".join(filter(None, pair)) for pair in zip(given, notes, strict=True)],
-    )
+    given = [""] * len(table)
+    if "note" in table.columns:
+        given = table["note"].fillna("").astype(str).tolist()
+    all_notes = []
+    for pair in zip(given, notes, strict=True):
+        all_notes.append("; ".join(filter(None, pair)))
+    table = table.assign(file=list(listing.shown), note=all_notes)
     first_columns = ["id", "kind", "reference_id"]
-    table = table[first_columns + [name for name in table.columns if name not in first_columns]]
+    others = [name for name in table.columns if name not in first_columns]
+    table = table[first_columns + others]
     settings: dict[str, Any] = {"preprocessing": asdict(preprocessing)}
-    settings |= {} if bits is None else {"bits": bits}
-    settings |= {} if icc == "ignore" else {"icc": icc}
-    folder = {"folder": dict(listing.notes)} if listing.notes else {}
-    return StimulusSet(
-        images=images, table=table, provenance=provenance(settings, images=pixels, **folder)
-    )
+    if bits is not None:
+        settings["bits"] = bits
+    if icc != "ignore":
+        settings["icc"] = icc
+    inputs: dict[str, Any] = {"images": pixels}
+    if listing.notes:
+        inputs["folder"] = dict(listing.notes)
+    return StimulusSet(images=images, table=table, provenance=provenance(settings, **inputs))
 
 
 def _read_all(
@@ -355,7 +369,8 @@ def _read_all(
     Returns the images, held in memory when they are few, their notes, and the digest of all.
     """
     few = 4 * math.prod(shape) <= LARGEST_IN_MEMORY
-    images = np.empty(shape if few else (0, *shape[1:]), np.float32)
+    held = shape if few else (0, *shape[1:])
+    images = np.empty(held, np.float32)
     digests: list[str] = []
     notes: list[str] = []
     problems: dict[Path, str] = {}
@@ -385,7 +400,8 @@ def _read_all(
     if few:
         return images, notes, pixels
     identified = tuple((*file, known) for file, known in zip(files, digests, strict=True))
-    return PhotographFiles(files=identified, reader=reader, shape=shape), notes, pixels
+    stored = PhotographFiles(files=identified, reader=reader, shape=shape)
+    return stored, notes, pixels
 
 
 def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
@@ -398,7 +414,8 @@ def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
             check_reading(number, "ignore")
     except ValueError as error:
         raise InputError(
-            f"the column bits of the table of photographs must hold 8 to 16 or nothing ({error})."
+            f"the column bits of the table of photographs must hold 8 to 16 or nothing ({error}); "
+            "correct it."
         ) from error
     return each
 
@@ -488,27 +505,29 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     >>> photographs.images.shape, photographs.ids[:3]
     ((16, 3, 32, 32), ('astronaut', 'brick', 'camera'))
     """
-    files = {
-        name: _package_folder(parts[0]).joinpath(*parts[1:], file)
-        for name, (parts, file, _) in PACKAGED.items()
-    }
-    if missing := [name for name, file in files.items() if not file.is_file()]:
+    files, missing, categories = [], [], []
+    for name, ((package, *folders), file_name, category) in PACKAGED.items():
+        # found without importing the package
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(
+                f"the packaged photographs need {package}; install it with: pip install "
+                "'neurometamer[demo]', or give your own images."
+            )
+        file = Path(spec.submodule_search_locations[0], *folders, file_name)
+        if not file.is_file():
+            missing.append(name)
+        files.append(file)
+        categories.append(category)
+    if missing:
         raise InputError(
             f"the installed packages lack the photograph(s) {name_ids(missing)}; update "
             "scikit-image."
         )
-    categories = [category for _, _, category in PACKAGED.values()]
-    table = pd.DataFrame({"id": list(files), "category": categories})
-    table = table.assign(file=pd.Series(list(files.values()), dtype=object))
-    return _load(Listing(table=table, shown=[file.name for file in files.values()]), preprocessing)
-
-
-def _package_folder(package: str) -> Path:
-    """Find an installed package without importing it."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            f"the packaged photographs need {package}; install it with: pip install "
-            "'neurometamer[demo]', or give your own images."
-        )
-    return Path(spec.submodule_search_locations[0])
+    columns = {
+        "id": list(PACKAGED),
+        "category": categories,
+        "file": pd.Series(files, dtype=object),
+    }
+    listing = Listing(table=pd.DataFrame(columns), shown=[file.name for file in files])
+    return _load(listing, preprocessing)

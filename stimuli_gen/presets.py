@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -13,7 +14,13 @@ from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.synthesis.constraints import BALLS
-from stimuli_gen.synthesis.loop import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
+from stimuli_gen.synthesis.loop import (
+    OPTIMIZERS,
+    PARAMETRIZATIONS,
+    SOLVERS,
+    STEP_RULES,
+    StepOptions,
+)
 
 # ------------------------------------------------------------------------------------------- starts
 
@@ -26,8 +33,9 @@ def _l1_ball(
     Exponential lengths share the radius, and one share is left unused.
     """
     lengths = random.exponential(size=reference.size + 1)
-    shares = (lengths[:-1] / lengths.sum()).reshape(reference.shape)
-    return level + spread * shares * random.choice([-1.0, 1.0], size=reference.shape)
+    shares = lengths[:-1] / lengths.sum()
+    signs = random.choice([-1.0, 1.0], size=reference.shape)
+    return level + spread * shares.reshape(reference.shape) * signs
 
 
 STARTS: Mapping[str, Callable[[np.ndarray, np.random.Generator, float, float], np.ndarray]] = {
@@ -159,7 +167,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if isinstance(self.jitter, float):
-            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
+            raise InputError(
+                f"jitter must be a whole number of pixels, not {self.jitter}; give 2, say."
+            )
         check_fields(self)
         object.__setattr__(self, "open_choices", tuple(self.open_choices))
         for what, name, known in (
@@ -177,10 +187,14 @@ class Recipe:
                 raise unknown_name(what, str(name), known)
         for name in ("steps", "turn", "step_size", "last_step_size", "radius"):
             if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
+                raise InputError(
+                    f"{name} must be above 0, not {getattr(self, name)}; give a larger number."
+                )
         for name in ("start_level", "start_spread", "halvings", "jitter", "file_rounds"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
+                raise InputError(
+                    f"{name} must not be negative, not {getattr(self, name)}; give 0 or more."
+                )
         if self.max_error is not None and not self.max_error > 0:
             raise InputError(f"max_error must be above 0, not {self.max_error}; give 0.05, say.")
         if self.optimizer == "lbfgs":
@@ -192,11 +206,13 @@ class Recipe:
         L-BFGS estimates curvature from one objective's plain gradients in pixels.
         """
         needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
-        if wrong := {name: value for name, value in needed.items() if getattr(self, name) != value}:
-            needs = ", ".join(
-                f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items()
-            )
-            raise InputError(f"optimizer='lbfgs' needs {needs}.")
+        wrong = []
+        for name, value in needed.items():
+            given = getattr(self, name)
+            if given != value:
+                wrong.append(f"{name}={value!r}, not {given!r}")
+        if wrong:
+            raise InputError(f"optimizer='lbfgs' needs {', '.join(wrong)}.")
 
     def total_steps(self, n_models: int) -> int:
         """Count the gradient steps of an image.
@@ -211,8 +227,9 @@ class Recipe:
         int
             Steps.
         """
-        each = self.solver == "round_robin" and self.budget == "per_model"
-        return self.steps * n_models if each else self.steps
+        if self.solver == "round_robin" and self.budget == "per_model":
+            return self.steps * n_models
+        return self.steps
 
     def step_length(self, step: int, n_models: int) -> float:
         """Find the length of a step.
@@ -229,12 +246,42 @@ class Recipe:
         float
             In the unit of the step rule.
         """
+        schedule = SCHEDULES[self.schedule]
         total = self.total_steps(n_models)
         if self.schedule != "exponential":
-            return SCHEDULES[self.schedule](step / total, self)
-        around = self.turn * (n_models if self.solver == "round_robin" else 1)
-        rounds = -(-total // around)
-        return SCHEDULES["exponential"](min(1.0, (step // around) / max(1, rounds - 1)), self)
+            return schedule(step / total, self)
+        in_round = self.turn
+        if self.solver == "round_robin":
+            in_round = self.turn * n_models
+        n_rounds = math.ceil(total / in_round)
+        done = (step // in_round) / max(1, n_rounds - 1)
+        return schedule(min(1.0, done), self)
+
+    def step_options(self, n_models: int) -> StepOptions:
+        """Say to the loop how steps are taken.
+
+        Parameters
+        ----------
+        n_models : int
+            Networks in the set.
+
+        Returns
+        -------
+        StepOptions
+            The last iterate is kept.
+        """
+        return StepOptions(
+            step_size=lambda step: self.step_length(step, n_models),
+            max_steps=self.total_steps(n_models),
+            step_rule=self.step_rule,
+            optimizer=self.optimizer,
+            parametrization=self.parametrization,
+            solver=self.solver,
+            turn=self.turn,
+            finish=self.finish,
+            keep="last",
+            rescore=self.jitter > 0,
+        )
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
@@ -269,9 +316,11 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
         The rest.
     """
     later = {"parametrization": "pixels", "jitter": 0}
-    return {
-        name: value for name, value in settings.items() if name not in later or value != later[name]
-    }
+    kept = {}
+    for name, value in settings.items():
+        if name not in later or value != later[name]:
+            kept[name] = value
+    return kept
 
 
 def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.ndarray:
@@ -441,13 +490,16 @@ def _total_variation(images: Tensor, penalty: Penalty) -> Tensor:
 
 
 def _alpha_norm(images: Tensor, penalty: Penalty) -> Tensor:
-    distance = (penalty.pixel_scale * (images - 0.5)).abs()
-    return distance.pow(penalty.power).flatten(1).sum(dim=1)
+    distance = penalty.pixel_scale * (images - 0.5)
+    powers = distance.abs().pow(penalty.power)
+    return powers.flatten(1).sum(dim=1)
 
 
 def _range(images: Tensor, penalty: Penalty) -> Tensor:
-    excess = (penalty.low - images).relu() + (images - penalty.high).relu()
-    return (penalty.pixel_scale * excess).pow(penalty.power).flatten(1).sum(dim=1)
+    below = (penalty.low - images).relu()
+    above = (images - penalty.high).relu()
+    excess = penalty.pixel_scale * (below + above)
+    return excess.pow(penalty.power).flatten(1).sum(dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -534,7 +586,7 @@ class Penalty:
 
     kind: str
     weight: float
-    power: float | None = None
+    power: float = None  # type: ignore[assignment]  # that of the kind
     pixel_scale: float = 1.0
     low: float = 0.0
     high: float = 1.0
@@ -545,13 +597,12 @@ class Penalty:
             raise unknown_name("penalty", self.kind, PENALTIES)
         if self.power is None:
             object.__setattr__(self, "power", PENALTIES[self.kind].power)
-        if not (
-            self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0 and self.low < self.high
-        ):
+        in_range = self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0
+        if not (in_range and self.low < self.high):
             raise InputError(
                 f"penalty {self.kind}: weight ({self.weight}) must not be negative, power "
                 f"({self.power}) at least 1, pixel scale ({self.pixel_scale}) above 0, and low "
-                f"({self.low}) below high ({self.high})."
+                f"({self.low}) below high ({self.high}); give such numbers."
             )
 
     def __call__(self, images: Tensor) -> Tensor:

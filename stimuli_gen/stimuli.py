@@ -105,8 +105,26 @@ class StimulusSet:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_images(self.images)
-        object.__setattr__(self, "table", _tidy_table(self.table, len(self.images)))
+        images = self.images
+        if len(images.shape) != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
+            raise InputError(
+                f"images have the shape {tuple(images.shape)}; they must be (n, 3, height, width)."
+            )
+        if isinstance(images, np.ndarray):
+            if images.dtype != np.float32:
+                raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
+            bad = []
+            for row, image in enumerate(images):
+                is_inside = image.min() >= 0 and image.max() <= 1  # not so where there is NaN
+                if not is_inside:
+                    bad.append(row)
+            if bad:
+                raise InputError(
+                    f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by "
+                    "1/255 or clip."
+                )
+        table = _tidy_table(self.table, len(images))
+        object.__setattr__(self, "table", table)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -163,7 +181,11 @@ class StimulusSet:
         str
             16 hexadecimal digits.
         """
-        return digest([digest(self.images[slice(i, i + 1)]) for i in range(len(self))], self.table)
+        pixels = []
+        for row in range(len(self)):
+            image = self.images[slice(row, row + 1)]
+            pixels.append(digest(image))
+        return digest(pixels, self.table)
 
     def select(self, *, ids: Sequence[str] | None = None, kind: str | None = None) -> StimulusSet:
         """Take some of the images.
@@ -188,18 +210,21 @@ class StimulusSet:
         rows = np.arange(len(self))
         if ids is not None:
             row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
-            if missing := [stimulus_id for stimulus_id in ids if stimulus_id not in row_of]:
+            missing = [stimulus_id for stimulus_id in ids if stimulus_id not in row_of]
+            if missing:
                 raise InputError(
                     f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
                 )
             if again := duplicates(ids):
-                raise InputError(f"id(s) asked for more than once: {name_ids(again)}.")
+                raise InputError(
+                    f"id(s) asked for more than once: {name_ids(again)}; give each once."
+                )
             rows = np.array([row_of[stimulus_id] for stimulus_id in ids], dtype=int)
         if kind is not None:
-            rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
-        images = (
-            self.images.take(rows) if isinstance(self.images, ImagesOnDisk) else self.images[rows]
-        )
+            is_of_kind = self.table["kind"].to_numpy() == kind
+            rows = rows[is_of_kind[rows]]
+        on_disk = isinstance(self.images, ImagesOnDisk)
+        images = self.images.take(rows) if on_disk else self.images[rows]
         return replace(self, images=images, table=self.table.iloc[rows])
 
     def as_shown(self) -> StimulusSet:
@@ -211,26 +236,10 @@ class StimulusSet:
             Same table, rounded images.
         """
         if isinstance(self.images, ImagesOnDisk):
-            return replace(self, images=replace(self.images, rounded=True))
-        return replace(self, images=from_8bit(to_8bit(self.images)))
-
-
-def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
-    shape = images.shape
-    if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < 1:
-        raise InputError(
-            f"images have the shape {tuple(shape)}; they must be (n, 3, height, width)."
-        )
-    if isinstance(images, ImagesOnDisk):
-        return
-    if images.dtype != np.float32:
-        raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
-    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # also catches NaN
-        bad = [i for i, image in enumerate(images) if not (image.min() >= 0 and image.max() <= 1)]
-        raise InputError(
-            f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by 1/255 or "
-            "clip."
-        )
+            images: np.ndarray | ImagesOnDisk = replace(self.images, rounded=True)
+        else:
+            images = from_8bit(to_8bit(self.images))
+        return replace(self, images=images)
 
 
 def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
@@ -243,32 +252,22 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
         raise InputError(
             f"the stimulus table has {len(table)} rows for {n_images} images; one row an image."
         )
-    empty = [
-        name
-        for name in REQUIRED_COLUMNS
-        if table[name].isna().any() or (table[name].astype(str) == "").any()
-    ]
-    if empty:
-        raise InputError(f"the stimulus table has empty cells in {', '.join(empty)}.")
-    tidy = table.reset_index(drop=True).assign(
-        **{name: "" for name in ("category", "note") if name not in table.columns}
-    )
-    columns = {
-        name: tidy[name].astype(object).fillna("").astype(str)
-        for name in _TEXT
-        if name in tidy.columns
-    }
-    for names, convert, what in (
-        (_WHOLE, _whole, "whole numbers"),
-        (_YES_NO, _yes_no, "True or False"),
-    ):
-        for name in (column for column in names if column in tidy.columns):
-            try:
-                columns[name] = convert(tidy[name])
-            except (ValueError, TypeError, KeyError) as error:
-                raise InputError(
-                    f"the column {name} of the stimulus table must hold {what} ({error})."
-                ) from error
+    for name in REQUIRED_COLUMNS:
+        if table[name].isna().any() or (table[name].astype(str) == "").any():
+            raise InputError(f"the stimulus table has empty cells in {name}; fill them.")
+    missing = [name for name in ("category", "note") if name not in table.columns]
+    tidy = table.reset_index(drop=True).assign(**dict.fromkeys(missing, ""))
+    columns = {}
+    for name in (*_TEXT, *_WHOLE, *_YES_NO):
+        if name not in tidy.columns:
+            continue
+        try:
+            columns[name] = _typed(tidy[name])
+        except (ValueError, TypeError, KeyError) as error:
+            what = "whole numbers" if name in _WHOLE else "True or False"
+            raise InputError(
+                f"the column {name} of the stimulus table must hold {what} ({error}); correct it."
+            ) from error
     if again := duplicates(columns["id"]):
         raise InputError(
             f"duplicate stimulus id(s): {name_ids(again)}; give each image its own id."
@@ -282,18 +281,18 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
     return tidy.assign(**columns)
 
 
-def _whole(column: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(column).astype("Int64")  # refuses fractions, which int64 would cut off
-    return numbers if column.isna().any() else numbers.astype("int64")
-
-
-def _yes_no(column: pd.Series) -> pd.Series:
+def _typed(column: pd.Series) -> pd.Series:
+    """Give a known column its type, by its name."""
+    if column.name in _TEXT:
+        return column.astype(object).fillna("").astype(str)
+    if column.name in _WHOLE:
+        # this type refuses fractions, which int64 would cut off
+        numbers = pd.to_numeric(column).astype("Int64")
+        return numbers if column.isna().any() else numbers.astype("int64")
     known = {"True": True, "False": False}
-    values = [
-        None if missing else known[str(cell)]
-        for cell, missing in zip(column, column.isna(), strict=True)
-    ]
-    return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
+    values = [None if pd.isna(cell) else known[str(cell)] for cell in column]
+    kind = "boolean" if None in values else "bool"
+    return pd.Series(values, index=column.index, dtype=kind)
 
 
 @checked
@@ -330,7 +329,7 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     ('b', 'a')
     """
     if not sets:
-        raise InputError("no stimulus sets to put together.")
+        raise InputError("no stimulus sets to put together; give at least one.")
     sizes = sorted({part.images.shape[2:] for part in sets})
     if len(sizes) > 1:
         raise InputError(
@@ -371,13 +370,13 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
     """
     change = np.asarray(image, dtype=np.float64) - reference
     levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
-    return {
-        "l2": float(np.sqrt(np.square(change).sum())),
-        "linf": float(np.abs(change).max()),
-        "l2_8bit": float(np.sqrt(np.square(levels).sum())),
-        "linf_8bit": float(np.abs(levels).max()),
-        **picture_similarity(image, reference),
-    }
+    distances = {}
+    for end, difference in (("", change), ("_8bit", levels)):
+        power = np.square(difference).sum()
+        largest = np.abs(difference).max()
+        distances[f"l2{end}"] = float(np.sqrt(power))
+        distances[f"linf{end}"] = float(largest)
+    return distances | picture_similarity(image, reference)
 
 
 def picture_similarity(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -397,9 +396,8 @@ def picture_similarity(image: np.ndarray, reference: np.ndarray) -> dict[str, fl
     """
     from skimage.metrics import structural_similarity
 
-    seen, original = (
-        from_8bit(to_8bit(picture)).astype(np.float64) for picture in (image, reference)
-    )
+    seen = from_8bit(to_8bit(image)).astype(np.float64)
+    original = from_8bit(to_8bit(reference)).astype(np.float64)
     error = float(np.mean(np.square(seen - original)))
     ssim = np.nan
     if min(image.shape[1:]) >= _SSIM_WINDOW:
@@ -412,7 +410,8 @@ def picture_similarity(image: np.ndarray, reference: np.ndarray) -> dict[str, fl
             sigma=1.5,
             use_sample_covariance=False,
         )
-    return {"psnr": float(-10 * np.log10(error)) if error else np.inf, "ssim": float(ssim)}
+    psnr = float(-10 * np.log10(error)) if error else np.inf
+    return {"psnr": psnr, "ssim": float(ssim)}
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -509,12 +508,12 @@ def write_pictures(
     ['a.png', 'b.png']
     """
     folder = Path(folder)
-    names = [file_name(stimulus_id) for stimulus_id in stimuli.ids]
-    for row, name in enumerate(names):
+    files = [f"{file_name(stimulus_id)}.png" for stimulus_id in stimuli.ids]
+    for row, file in enumerate(files):
         image = stimuli.images[slice(row, row + 1)][0]
-        write_png(folder / "png" / f"{name}.png", image)
+        write_png(folder / "png" / file, image)
         if png16:
-            write_png16(folder / "png16" / f"{name}.png", image)
+            write_png16(folder / "png16" / file, image)
     if len(stimuli):
         write_contact_sheet(folder / "contact_sheet.png", stimuli)
     return folder
@@ -602,27 +601,30 @@ def write_contact_sheet(
 
     if side < 1:
         raise InputError(f"side is {side}; a thumbnail needs at least 1 pixel.")
-    n = min(len(stimuli), _SHEET)
-    columns = int(np.ceil(np.sqrt(n)))
-    cell, text = side + 8, 14
-    sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-    if not all(stimulus_id.isascii() for stimulus_id in stimuli.ids[:n]):
+    shown_ids = stimuli.ids[:_SHEET]
+    n_columns = int(np.ceil(np.sqrt(len(shown_ids))))
+    n_rows = -(-len(shown_ids) // n_columns)
+    width, height = side + 8, side + 22  # of a thumbnail and its id
+    sheet = Image.new("RGB", (n_columns * width, n_rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default()
+    if not "".join(shown_ids).isascii():
         from matplotlib import get_data_path
 
         # a font with Greek, Cyrillic, Arabic and other letters
         file = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
         font = ImageFont.truetype(file, size=10)
-    for row, stimulus_id in enumerate(stimuli.ids[:n]):
+    for row, stimulus_id in enumerate(shown_ids):
         small = _thumbnail(stimuli.images[slice(row, row + 1)][0], side)
-        left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
+        left = row % n_columns * width + 4
+        top = row // n_columns * height + 4
         sheet.paste(small, (left, top))
-        shown, keep = stimulus_id, len(stimulus_id)
-        while draw.textlength(shown, font) > side and keep > 2:
+        words, keep = stimulus_id, len(stimulus_id)
+        while draw.textlength(words, font) > side and keep > 2:
             keep -= 1  # the middle goes: the end of an id tells the kind of image
             end = stimulus_id[len(stimulus_id) - keep + keep // 2 :]
-            shown = f"{stimulus_id[: keep // 2]}...{end}"
-        draw.text((left, top + side), shown, "black", font)
+            words = f"{stimulus_id[: keep // 2]}...{end}"
+        draw.text((left, top + side), words, "black", font)
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
@@ -689,6 +691,5 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
     images = StoredImages(path=file, shape=shape)
     if in_memory is None:
         in_memory = images.nbytes <= LARGEST_IN_MEMORY
-    return StimulusSet(
-        images=images[:] if in_memory else images, table=table, provenance=provenance
-    )
+    held = images[:] if in_memory else images
+    return StimulusSet(images=held, table=table, provenance=provenance)

@@ -54,11 +54,14 @@ def to_8bit(images: np.ndarray) -> np.ndarray:
         (…) uint8, 0 to 255, rounded to nearest (half to even), not cut off.
     """
     levels = np.empty(np.shape(images), np.uint8)
-    for part in _parts(images):
-        scaled = images[part] * np.float32(255)
-        levels[part] = (
-            np.rint(scaled, out=scaled) if isinstance(scaled, np.ndarray) else np.rint(scaled)
-        )
+    parts: list[Any] = [...]
+    if np.ndim(images) >= 4:
+        # in blocks, so that nothing beside the result is as large as the set
+        parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
+    for part in parts:
+        scaled = np.asarray(images[part] * np.float32(255))
+        np.rint(scaled, out=scaled)
+        levels[part] = scaled
     return levels
 
 
@@ -78,15 +81,6 @@ def from_8bit(levels: np.ndarray) -> np.ndarray:
     images = levels.astype(np.float32)
     images /= np.float32(255)
     return images
-
-
-def _parts(images: np.ndarray) -> Iterator[Any]:
-    """Cut a set of images into blocks, so that nothing beside the result is as large as the set."""
-    if np.ndim(images) < 4:
-        yield ...
-        return
-    for start in range(0, len(images), BLOCK):
-        yield slice(start, start + BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +134,8 @@ class ImagesOnDisk:
         int
             Four for each value.
         """
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        n_values = int(np.prod(self.shape))
+        return n_values * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -149,29 +144,35 @@ class ImagesOnDisk:
         """Read the images that the index names, or the part of them: float32."""
         first, *others = index if isinstance(index, tuple) else (index,)
         if first is Ellipsis:
-            first, *others = [slice(None)] * (self.ndim - len(others)) + others
-        rows = first
+            missing = self.ndim - len(others)
+            first, *others = [slice(None)] * missing + others
         if not isinstance(first, slice):
             # numpy takes an empty list for floats
-            rows = np.asarray(first, dtype=int if np.size(first) == 0 else None)
-        chosen = np.arange(len(self))[rows]
+            first = np.asarray(first, dtype=int if np.size(first) == 0 else None)
+        chosen = np.arange(len(self))[first]
         rows = np.atleast_1d(chosen)
+        if self.rows is not None:
+            rows = np.asarray(self.rows, dtype=int)[rows]
         images = np.zeros((0, *self.shape[1:]), np.float32)
         if len(rows):
-            images = self._read(rows if self.rows is None else np.asarray(self.rows)[rows])
-            images = from_8bit(to_8bit(images)) if self.rounded else images
-        images = images if np.ndim(chosen) else images[0]
-        return images[(slice(None),) * np.ndim(chosen) + tuple(others)] if others else images
+            images = self._read(rows)
+        if self.rounded:
+            images = from_8bit(to_8bit(images))
+        if np.ndim(chosen) == 0:
+            return images[0][tuple(others)]
+        return images[(slice(None), *others)]
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         """Read rows of the source, in any order: (m, 3, height, width) float32."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[row] for row in range(len(self)))
+        for row in range(len(self)):
+            yield self[row]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+        wanted = self.dtype if dtype is None else dtype
+        return self[:].astype(wanted, copy=False)
 
     def min(self) -> np.float32:
         """Find the smallest value, reading block by block.
@@ -181,7 +182,8 @@ class ImagesOnDisk:
         float32
             Of all images.
         """
-        return min(block.min() for block in blocks(self))
+        smallest = [block.min() for block in blocks(self)]
+        return min(smallest)
 
     def max(self) -> np.float32:
         """Find the largest value, reading block by block.
@@ -191,7 +193,8 @@ class ImagesOnDisk:
         float32
             Of all images.
         """
-        return max(block.max() for block in blocks(self))
+        largest = [block.max() for block in blocks(self)]
+        return max(largest)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Name some of the images without reading them.
@@ -207,8 +210,11 @@ class ImagesOnDisk:
             Of the same source.
         """
         inside = np.asarray(rows, dtype=int)
-        inside = inside if self.rows is None else np.asarray(self.rows, dtype=int)[inside]
-        return replace(self, rows=tuple(inside.tolist()), shape=(len(inside), *self.shape[1:]))
+        if self.rows is not None:
+            inside = np.asarray(self.rows, dtype=int)[inside]
+        numbers = tuple(inside.tolist())
+        shape = (len(numbers), *self.shape[1:])
+        return replace(self, rows=numbers, shape=shape)
 
 
 @short_repr
@@ -248,10 +254,14 @@ class StoredImages(ImagesOnDisk):
     def _read(self, rows: np.ndarray) -> np.ndarray:
         increasing, back = np.unique(rows, return_inverse=True)  # HDF5 reads increasing rows only
         first, last = int(increasing[0]), int(increasing[-1])
-        together = last - first + 1 == len(increasing)
+        wanted: Any = increasing
+        if last - first + 1 == len(increasing):
+            wanted = slice(first, last + 1)
         with open_hdf5(self.path) as file:
-            images: np.ndarray = file["images"][slice(first, last + 1) if together else increasing]
-        return images if np.array_equal(increasing, rows) else images[back]
+            images: np.ndarray = file["images"][wanted]
+        if np.array_equal(increasing, rows):
+            return images
+        return images[back]
 
 
 @short_repr
@@ -274,7 +284,8 @@ class PictureFiles(ImagesOnDisk):
     files: tuple[Path, ...]
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
-        return np.stack([read_png(self.files[row]) for row in rows])
+        pictures = [read_png(self.files[row]) for row in rows]
+        return np.stack(pictures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,10 +310,11 @@ class JoinedImages(ImagesOnDisk):
         images = np.empty((len(rows), *self.shape[1:]), np.float32)
         first = 0
         for part in self.parts:
-            inside = np.flatnonzero((rows >= first) & (rows < first + len(part)))
+            end = first + len(part)
+            inside = np.flatnonzero((rows >= first) & (rows < end))
             if len(inside):
                 images[inside] = part[rows[inside] - first]
-            first += len(part)
+            first = end
         return images
 
 
@@ -322,11 +334,14 @@ def join_images(parts: Sequence[np.ndarray | ImagesOnDisk]) -> np.ndarray | Imag
     """
     if len(parts) == 1:
         return parts[0]
-    in_memory = all(isinstance(part, np.ndarray) for part in parts)
-    if in_memory or sum(part.nbytes for part in parts) <= LARGEST_IN_MEMORY:
-        return np.concatenate([np.asarray(part) for part in parts])
+    are_arrays = all(isinstance(part, np.ndarray) for part in parts)
+    n_bytes = sum(part.nbytes for part in parts)
+    if are_arrays or n_bytes <= LARGEST_IN_MEMORY:
+        arrays = [np.asarray(part) for part in parts]
+        return np.concatenate(arrays)
     n_images = sum(map(len, parts))
-    return JoinedImages(parts=tuple(parts), shape=(n_images, *parts[0].shape[1:]))
+    shape = (n_images, *parts[0].shape[1:])
+    return JoinedImages(parts=tuple(parts), shape=shape)
 
 
 def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
@@ -343,7 +358,8 @@ def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
         At most `BLOCK` images.
     """
     for start in range(0, len(images), BLOCK):
-        yield images[start : start + BLOCK]
+        stop = start + BLOCK
+        yield images[start:stop]
 
 
 def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
@@ -359,7 +375,8 @@ def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
     str
         16 hexadecimal digits.
     """
-    return digest_blocks(blocks(images), np.dtype(np.float32), images.shape)
+    kind = np.dtype(np.float32)
+    return digest_blocks(blocks(images), kind, images.shape)
 
 
 def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
@@ -377,9 +394,9 @@ def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
     str
         16 hexadecimal digits.
     """
-    return digest_blocks(
-        (to_8bit(block) for block in blocks(images)), np.dtype(np.uint8), images.shape
-    )
+    kind = np.dtype(np.uint8)
+    levels = map(to_8bit, blocks(images))
+    return digest_blocks(levels, kind, images.shape)
 
 
 def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> str:
@@ -399,9 +416,11 @@ def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[
     str
         16 hexadecimal digits.
     """
-    state = hashlib.sha256(f"array {dtype.str} {tuple(shape)}".encode())
+    head = f"array {dtype.str} {tuple(shape)}"
+    state = hashlib.sha256(head.encode())
     for part in parts:
-        state.update(np.ascontiguousarray(part, dtype=dtype).data)
+        block = np.ascontiguousarray(part, dtype=dtype)
+        state.update(block.data)
     return state.hexdigest()[:16]
 
 
@@ -421,7 +440,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
     from PIL import Image
 
     with atomic_path(path) as part:
-        Image.fromarray(np.ascontiguousarray(to_8bit(image).transpose(1, 2, 0))).save(part)
+        levels = to_8bit(image).transpose(1, 2, 0)
+        Image.fromarray(np.ascontiguousarray(levels)).save(part)
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -481,17 +501,22 @@ def write_png16(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     ...     write_png16(f"{folder}/image.png", image).name
     'image.png'
     """
-    levels = np.rint(np.asarray(image, dtype=np.float64).transpose(1, 2, 0) * _LEVELS).astype(">u2")
+    exact = np.asarray(image, dtype=np.float64).transpose(1, 2, 0)
+    levels = np.rint(exact * _LEVELS).astype(">u2")
     height, width = levels.shape[:2]
     lines = levels.reshape(height, -1).view(np.uint8)
-    body = np.hstack(
-        [np.zeros((height, 1), np.uint8), lines]
-    ).tobytes()  # a line begins with its filter: 0, none
-    header = struct.pack(">II", width, height) + _KIND
+    filters = np.zeros((height, 1), np.uint8)  # each line begins with its filter: 0, none
+    body = np.hstack([filters, lines]).tobytes()
+    chunks = {
+        b"IHDR": struct.pack(">II", width, height) + _KIND,
+        b"IDAT": zlib.compress(body, 6),
+        b"IEND": b"",
+    }
     file = _SIGNATURE
-    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(body, 6)), (b"IEND", b"")):
-        checksum = zlib.crc32(name + data)
-        file += struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+    for name, data in chunks.items():
+        length = struct.pack(">I", len(data))
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        file += length + name + data + checksum
     with atomic_path(path) as part:
         part.write_bytes(file)
     return Path(path)
@@ -528,29 +553,33 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     True
     """
     with reading(path, "a 16-bit PNG of ours") as plain:
-        (width, height), body = _decode(plain.read_bytes())
-        lines = np.frombuffer(body, np.uint8).reshape(height, 1 + 6 * width)
-    levels = np.ascontiguousarray(lines[:, 1:]).view(">u2").reshape(height, width, 3)
-    return (levels.transpose(2, 0, 1) / _LEVELS).astype(np.float32)
+        chunks = _read_chunks(plain.read_bytes())
+        header, body = chunks[b"IHDR"], zlib.decompress(chunks[b"IDAT"])
+        width, height = struct.unpack(">II", header[:8])
+        line = 1 + 6 * width
+        if header[8:] != _KIND or b"IEND" not in chunks or any(body[::line]):
+            raise ValueError("other bits, colors or filters, or cut off")
+        lines = np.frombuffer(body, np.uint8).reshape(height, line)
+    pixels = np.ascontiguousarray(lines[:, 1:])
+    levels = pixels.view(">u2").reshape(height, width, 3)
+    image = levels.transpose(2, 0, 1) / _LEVELS
+    return image.astype(np.float32)
 
 
-def _decode(data: bytes) -> tuple[tuple[int, int], bytes]:
-    """Check and join the chunks: (width, height), filter bytes and pixels."""
+def _read_chunks(data: bytes) -> dict[bytes, bytes]:
+    """Check the chunks of a PNG file, and join those of one name."""
     if not data.startswith(_SIGNATURE):
         raise ValueError("no PNG signature")
-    position, chunks = len(_SIGNATURE), {b"IHDR": b"", b"IDAT": b""}
+    position = len(_SIGNATURE)
+    chunks = {b"IHDR": b"", b"IDAT": b""}
     while position < len(data):
         (length,) = struct.unpack_from(">I", data, position)
-        name, content = (
-            data[position + 4 : position + 8],
-            data[position + 8 : position + 8 + length],
-        )
-        if struct.unpack_from(">I", data, position + 8 + length) != (zlib.crc32(name + content),):
+        start = position + 8
+        end = start + length
+        name, content = data[position + 4 : start], data[start:end]
+        (checksum,) = struct.unpack_from(">I", data, end)
+        if checksum != zlib.crc32(name + content):
             raise ValueError("damaged chunk")
         chunks[name] = chunks.get(name, b"") + content
-        position += 12 + length
-    header, body = chunks[b"IHDR"], zlib.decompress(chunks[b"IDAT"])
-    size = struct.unpack(">II", header[:8])
-    if header[8:] != _KIND or b"IEND" not in chunks or any(body[:: 1 + 6 * size[0]]):
-        raise ValueError("other bits, colors or filters, or cut off")
-    return (size[0], size[1]), body
+        position = end + 4
+    return chunks

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -37,3 +40,23 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def invoke():
+    """Run a command in this process; give its exit code, exception and what it printed."""
+    from neurometamer.cli.app import run
+
+    def _invoke(words) -> SimpleNamespace:
+        done = SimpleNamespace(exit_code=0, exception=None, stdout="", stderr="")
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                done.exit_code = run(list(words))
+            except Exception as error:
+                done.exception, done.exit_code = error, 2
+        done.stdout, done.stderr = out.getvalue(), err.getvalue()
+        done.output = done.stdout + done.stderr
+        return done
+
+    return _invoke

@@ -122,7 +122,7 @@ def main(python: str) -> None:
             "b.h5",
             "--out",
             "c.csv",
-            "--resamples",
+            "--n-resamples",
             50,
             cwd=work,
         )

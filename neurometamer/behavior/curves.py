@@ -42,7 +42,8 @@ def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
         See `spread_photographs`; the column network is empty for people.
     """
     rows = spread_photographs(trials)
-    return rows.assign(network=rows["participant"].where(rows["observer"] == "network", ""))
+    is_network = rows["observer"] == "network"
+    return rows.assign(network=rows["participant"].where(is_network, ""))
 
 
 _CELLS = Columns(
@@ -86,8 +87,10 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
-    means = rows.groupby(list(CELL), sort=False)["correct"].agg(["size", "mean"]).reset_index()
-    return means.rename(columns={"size": "n_trials", "mean": "proportion"})
+    keys = list(CELL)
+    shares = rows.groupby(keys, sort=False)["correct"]
+    cells = shares.agg(n_trials="size", proportion="mean")
+    return cells.reset_index()
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -129,13 +132,16 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     rows = spread_photographs(trials)
     keys = ["model", "stage", "stimulus"]
     people = rows[rows["observer"] == "human"].assign(network="")
-    parts, absent = [people], 0
-    for name, own in rows[rows["observer"] == "network"].groupby("participant", sort=False):
-        seen = people[["participant", *keys]].merge(own[[*keys, "correct"]], on=keys, how="left")
-        absent += int(seen["correct"].isna().sum())
+    networks = rows[rows["observer"] == "network"]
+    parts = [people]
+    n_missing = 0
+    for name, own in networks.groupby("participant", sort=False):
+        answers = own[[*keys, "correct"]]
+        seen = people[["participant", *keys]].merge(answers, on=keys, how="left")
+        n_missing += int(seen["correct"].isna().sum())
         seen = seen.dropna(subset=["correct"]).assign(observer="network", network=name)
-        parts.append(seen.assign(correct=seen["correct"].astype(bool)))
-    return _average(pd.concat(parts, ignore_index=True)), absent
+        parts.append(seen.astype({"correct": bool}))
+    return _average(pd.concat(parts, ignore_index=True)), n_missing
 
 
 @checked_with(
@@ -175,11 +181,13 @@ def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     [0.4, 0.6]
     """
     rows = spread_photographs(table)
+    is_network = rows["observer"] == "network"
     rows = rows.assign(
-        network=np.where(rows["observer"] == "network", SOME_NETWORK, ""),
+        network=np.where(is_network, SOME_NETWORK, ""),
         proportion=pd.to_numeric(rows["proportion"], errors="coerce"),
     )
-    return rows[[*CELL, "proportion"]].dropna(subset=["proportion"]).reset_index(drop=True)
+    cells = rows[[*CELL, "proportion"]].dropna(subset=["proportion"])
+    return cells.reset_index(drop=True)
 
 
 @checked_with(tables={"cells": replace(_CELLS, columns=_CELLS.columns[:4])})
@@ -218,33 +226,24 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
     >>> select_cells(trial_cells(trials), [], ["late", "early"])["stage"].unique().tolist()
     ['late', 'early']
     """
-    order = {}
+    ranks = pd.DataFrame(index=cells.index)
+    answerers = cells["observer"] + cells["network"]
+    ranks["observer"] = pd.factorize(answerers)[0]
     for role, chosen in (("model", models), ("stage", stages)):
-        known = list(dict.fromkeys(cells[role]))
+        known = list(cells[role].unique())
         for name in chosen:
             if name not in known:
                 raise unknown_name(f"{role} (no usable trial has it)", name, known)
-        order[role] = {name: rank for rank, name in enumerate(chosen or known)}
-    is_chosen = cells["model"].isin(list(order["model"])) & cells["stage"].isin(
-        list(order["stage"])
-    )
-    kept = cells[is_chosen]
-    if kept.empty:
+        order = {name: rank for rank, name in enumerate(chosen or known)}
+        ranks[role] = cells[role].map(order)
+    # those that were not chosen have no rank
+    ranks = ranks.dropna().sort_values(["observer", "model", "stage"], kind="stable")
+    if ranks.empty:
         raise InputError(
             f"no rows of {name_ids(models or ['any model'])} at "
-            f"{name_ids(stages or ['any stage'])}."
+            f"{name_ids(stages or ['any stage'])}; choose others."
         )
-    observers = dict.fromkeys(cells["observer"] + cells["network"])
-    observer_ranks = {name: rank for rank, name in enumerate(observers)}
-    ranks = pd.DataFrame(
-        {
-            "observer": (kept["observer"] + kept["network"]).map(observer_ranks),
-            "model": kept["model"].map(order["model"]),
-            "stage": kept["stage"].map(order["stage"]),
-        }
-    )
-    ranks = ranks.sort_values(["observer", "model", "stage"], kind="stable")
-    return kept.loc[ranks.index].reset_index(drop=True)
+    return cells.loc[ranks.index].reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -301,35 +300,39 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     out = groups.agg(n="size", proportion="mean", sd="std").reset_index()
     if sem == "between":
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
-    kinds = cells.groupby(["observer", "network"], sort=False)
-    errors = [_within_sem(part) for _, own in kinds for part in _same_people(own)]
+    errors = []
+    for (observer, network), own in cells.groupby(["observer", "network"], sort=False):
+        for models in _with_same_people(own):
+            part = own[own["model"].isin(models)]
+            wide = part.pivot(index="participant", columns=["model", "stage"], values="proportion")
+            values = wide.dropna().to_numpy(dtype=float)
+            n, n_cells = values.shape
+            variance = np.full(n_cells, np.nan)
+            if n > 1 and n_cells > 1:
+                centered = values - values.mean(axis=1, keepdims=True)
+                variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
+            points = wide.columns.to_frame(index=False)
+            points["sem"] = np.sqrt(variance / max(n, 1))
+            errors.append(points.assign(observer=str(observer), network=str(network)))
     out = out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left")
     return out.assign(sem_method="within people (Cousineau 2005; Morey 2008)")
 
 
-def _same_people(own: pd.DataFrame) -> list[pd.DataFrame]:
+def _with_same_people(own: pd.DataFrame) -> list[list[str]]:
     """Divide models into sets such that no person saw two of them (different experiments)."""
-    sets: list[tuple[set[str], set[str]]] = []
+    sets: list[tuple[list[str], set[str]]] = []
     for model, rows in own.groupby("model", sort=False):
-        models, people = {str(model)}, set(rows["participant"])
-        for known in [known for known in sets if known[1] & people]:
-            models, people = models | known[0], people | known[1]
-            sets.remove(known)
-        sets.append((models, people))
-    return [own[own["model"].isin(list(models))] for models, _ in sets]
-
-
-def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
-    wide = own.pivot(index="participant", columns=["model", "stage"], values="proportion").dropna()
-    values = wide.to_numpy(dtype=float)
-    n, n_cells = values.shape
-    centered = values - values.mean(axis=1, keepdims=True)
-    variance = np.full(n_cells, np.nan)
-    if n > 1 and n_cells > 1:
-        variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
-    names = wide.columns.to_frame(index=False)
-    same = {name: own[name].iloc[0] for name in ("observer", "network")}
-    return names.assign(sem=np.sqrt(variance / max(n, 1)), **same)
+        models = [str(model)]
+        people = set(rows["participant"])
+        apart = []
+        for known_models, known_people in sets:
+            if known_people & people:
+                models += known_models
+                people |= known_people
+            else:
+                apart.append((known_models, known_people))
+        sets = [*apart, (models, people)]
+    return [models for models, _ in sets]
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -385,16 +388,21 @@ def bootstrap_curves(
     out = []
     for key, own in rows.assign(image=codes).groupby(list(CURVE), sort=False):
         person, people = pd.factorize(own["participant"])
-        at, shape = (person, own["image"].to_numpy()), (len(people), len(counts))
-        right = csr_matrix((own["correct"].to_numpy(dtype=float), at), shape=shape) @ counts
-        shown = csr_matrix((np.ones(len(own)), at), shape=shape) @ counts
+        cells = (person, own["image"].to_numpy())
+        shape = (len(people), len(counts))
+        is_right = own["correct"].to_numpy(dtype=float)
+        right = csr_matrix((is_right, cells), shape=shape) @ counts
+        shown = csr_matrix((np.ones(len(own)), cells), shape=shape) @ counts
         known = shown > 0
         share = np.where(known, right, 0) / np.where(known, shown, 1)
         n_known = known.sum(axis=0)
-        means = np.where(n_known > 0, share.sum(axis=0) / np.maximum(n_known, 1), np.nan)
+        means = share.sum(axis=0) / np.maximum(n_known, 1)
+        means = np.where(n_known > 0, means, np.nan)
         low, high = percentile_interval(means[:, None], confidence)
-        out.append((*key, len(own), own["image"].nunique(), low[0], high[0]))
-    made = pd.DataFrame(out, columns=[*CURVE, "n_trials", "n_images", "ci_low", "ci_high"])
+        n_images = own["image"].nunique()
+        out.append((*key, len(own), n_images, low[0], high[0]))
+    columns = [*CURVE, "n_trials", "n_images", "ci_low", "ci_high"]
+    made = pd.DataFrame(out, columns=columns)
     return made.assign(method=name_interval(confidence, n_resamples))
 
 
@@ -419,8 +427,11 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
     counts : ndarray of int
         (n_resamples, photographs), how often each was drawn.
     """
-    image = rows["reference_id"].fillna("") if "reference_id" in rows.columns else rows["stimulus"]
-    codes, names = pd.factorize(image.where(image != "", rows["stimulus"]))
+    image = rows["stimulus"]
+    if "reference_id" in rows.columns:
+        reference = rows["reference_id"].fillna("")
+        image = reference.where(reference != "", rows["stimulus"])
+    codes, names = pd.factorize(image)
     return codes, bootstrap_counts(len(names), n_resamples, seed)
 
 
@@ -485,19 +496,29 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     """
     rows = model_rows(trials)
     names = list(categories)
-    numbers = pd.Series({name: number for number, name in enumerate(names)})
+    n = len(names)
+    numbers = pd.Series(range(n), index=names)
     out = []
     for key, own in rows.groupby(list(CURVE), sort=False):
-        counts = np.zeros((len(names), len(names)), dtype=int)
         answered = own[own["response"].isin(names)]
-        truth, response = numbers[answered["truth"]], numbers[answered["response"]]
-        np.add.at(counts, (truth.to_numpy(), response.to_numpy()), 1)
+        truth = numbers[answered["truth"]].to_numpy()
+        response = numbers[answered["response"]].to_numpy()
+        counts = np.zeros((n, n), dtype=int)
+        np.add.at(counts, (truth, response), 1)
         shown = own["truth"].map(numbers).value_counts()
-        total = shown.reindex(range(len(names)), fill_value=0).to_numpy()[:, None]
-        share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-        part = {"truth": np.repeat(names, len(names)), "response": names * len(names)}
-        part |= {"n": counts.ravel(), "share": share.ravel()}
-        out.append(pd.DataFrame({**dict(zip(CURVE, key)), **part}))
+        total = shown.reindex(range(n), fill_value=0).to_numpy()[:, None]
+        share = counts / np.maximum(total, 1)
+        share = np.where(total > 0, share, np.nan)
+        part = pd.DataFrame(
+            {
+                **dict(zip(CURVE, key)),
+                "truth": np.repeat(names, n),
+                "response": names * n,
+                "n": counts.ravel(),
+                "share": share.ravel(),
+            }
+        )
+        out.append(part)
     return pd.concat(out, ignore_index=True)
 
 
@@ -513,14 +534,9 @@ class Profiles:
 
     Examples
     --------
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> profiles.participants, profiles.values.shape
     (['a', 'b', 'c'], (3, 1, 2))
@@ -576,14 +592,9 @@ def complete_profiles(
 
     Examples
     --------
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> profiles.values[:, 0].tolist()
     [[0.9, 0.4], [0.8, 0.5], [1.0, 0.3]]
@@ -594,18 +605,22 @@ def complete_profiles(
         )
     wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
     wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
-    if nowhere := [" / ".join(cell) for cell in wanted if cell not in wide.columns]:
+    nowhere = [" / ".join(cell) for cell in wanted if cell not in wide.columns]
+    if nowhere:
         raise InputError(
             f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have "
             "trials."
         )
-    wide = wide.reindex(index=list(dict.fromkeys(cells["participant"])), columns=wanted)
+    people = list(cells["participant"].unique())
+    wide = wide.reindex(index=people, columns=wanted)
     gaps = wide.isna()
-    lost = gaps.index[gaps.any(axis=1)]
+    n_gaps = gaps.sum(axis=1)
+    lost = wide.index[n_gaps > 0]
     if strict and len(lost):
-        cells_lost = name_ids(" / ".join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])
+        cells_lost = wanted[gaps.loc[lost[0]].to_numpy()]
+        words = name_ids(" / ".join(cell) for cell in cells_lost)
         raise InputError(
-            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. {cells_lost}; "
+            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. {words}; "
             "leave out --strict to analyze the others, or choose fewer --models or --stages."
         )
     complete = wide.drop(index=lost)
@@ -616,11 +631,11 @@ def complete_profiles(
         )
     excluded = []
     for name in lost:
-        n_gaps = int(gaps.loc[name].sum())
-        reason = f"{what}: {n_gaps} of {len(wanted)} cells without trials"
+        reason = f"{what}: {n_gaps[name]} of {len(wanted)} cells without trials"
         excluded.append({"participant": name, "reason": reason})
+    shape = (len(complete), len(models), len(stages))
     return Profiles(
-        values=complete.to_numpy(dtype=float).reshape(len(complete), len(models), len(stages)),
+        values=complete.to_numpy(dtype=float).reshape(shape),
         participants=[str(name) for name in complete.index],
         models=list(models),
         stages=list(stages),
@@ -699,11 +714,17 @@ def simulate_recognition(
     from scipy.stats import norm
 
     conditions = [("", NATURAL, photographs), *_flat(people)]
+    answerers = dict(networks or {})
     given = list(conditions)
-    for curves in (networks or {}).values():
+    for curves in answerers.values():
         given += _flat(curves)
-    if any(not 0 < share < 1 for *_, share in given) or not 0 <= shared <= 1:
-        raise InputError("shares of recognized images must lie between 0 and 1, both excluded.")
+    shares = np.array([share for *_, share in given])
+    if not ((shares > 0) & (shares < 1)).all() or not 0 <= shared <= 1:
+        raise InputError(
+            f"shares of recognized images lie between {shares.min()} and {shares.max()}, and "
+            "shared "
+            f"is {shared}; give shares between 0 and 1, both excluded."
+        )
     if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
         raise InputError(
             f"{n_people} people and {n_images} images; give at least one observer and one image."
@@ -711,37 +732,49 @@ def simulate_recognition(
     if spread < 0:
         raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
     hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
-    images = [(f"image_{i:03d}", categories[i % len(categories)]) for i in range(n_images)]
-    lapses = {f"person_{i:02d}": 0.0 for i in range(n_people)}
-    lapses |= {f"careless_{i}": share for i, share in enumerate(careless)}
+    hard = np.sqrt(shared) * hard
+    own_noise = np.sqrt(1 - shared)
+    rows = np.arange(n_images)
+    images = []
+    for number in range(n_images):
+        images.append((f"image_{number:03d}", categories[number % len(categories)]))
+    usual = norm.ppf([share for *_, share in conditions])
+    lapses = {f"person_{number:02d}": 0.0 for number in range(n_people)}
+    for number, share in enumerate(careless):
+        lapses[f"careless_{number}"] = share
     parts = []
     for name, lapse in lapses.items():
         random = generator(seed, "person", name)
         which = random.integers(len(conditions), size=n_images)
-        wanted = norm.ppf([share for *_, share in conditions]) + spread * random.standard_normal()
-        latent = np.sqrt(shared) * hard[np.arange(n_images), which]
-        right = latent + np.sqrt(1 - shared) * random.standard_normal(n_images) < wanted[which]
-        main = _rows(images, [conditions[k] for k in which], right, lapse, random, categories)
+        wanted = usual + spread * random.standard_normal()
+        latent = hard[rows, which] + own_noise * random.standard_normal(n_images)
+        right = latent < wanted[which]
+        shown = [conditions[condition] for condition in which]
+        main = _rows(images, shown, right, lapse, random, categories)
         screening = _warm_up("screening", 12, lapse, random, categories)
         catch = _warm_up("catch", 16, lapse, random, categories)
         main = main.sample(frac=1, random_state=random)
         trials = pd.concat([screening, main, catch], ignore_index=True)
-        times = np.round(300 + 500 * random.lognormal(0, 0.4, len(trials)), 1)
-        parts.append(trials.assign(participant=name, observer="human", rt=times))
-    for name, curves in (networks or {}).items():
+        times = 300 + 500 * random.lognormal(0, 0.4, len(trials))
+        parts.append(trials.assign(participant=name, observer="human", rt=np.round(times, 1)))
+    for name, curves in answerers.items():
         random = generator(seed, "network", name)
         own = {(model, stage): share for model, stage, share in _flat(curves)}
-        for k, (model, stage, share) in enumerate(conditions):
+        for column, condition in enumerate(conditions):
+            model, stage, share = condition
             wanted = norm.ppf(own.get((model, stage), share))
-            noise = random.standard_normal(n_images)
-            right = np.sqrt(shared) * hard[:, k] + np.sqrt(1 - shared) * noise < wanted
-            rows = _rows(images, [conditions[k]] * n_images, right, 0.0, random, categories)
-            parts.append(rows.assign(participant=name, observer="network", rt=np.nan))
+            latent = hard[:, column] + own_noise * random.standard_normal(n_images)
+            trials = _rows(images, [condition] * n_images, latent < wanted, 0.0, random, categories)
+            parts.append(trials.assign(participant=name, observer="network", rt=np.nan))
     return pd.concat(parts, ignore_index=True).assign(data="simulated")
 
 
 def _flat(curves: Curves) -> list[tuple[str, str, float]]:
-    return [(model, stage, share) for model, own in curves.items() for stage, share in own.items()]
+    conditions = []
+    for model, own in curves.items():
+        for stage, share in own.items():
+            conditions.append((model, stage, share))
+    return conditions
 
 
 def _rows(
@@ -752,26 +785,26 @@ def _rows(
     random: np.random.Generator,
     categories: Sequence[str],
 ) -> pd.DataFrame:
-    truth = np.array([category for _, category in images], dtype=object)
+    names, truth = (np.array(part, dtype=object) for part in zip(*images, strict=True))
+    models, stages, _ = zip(*conditions, strict=True)
     answers = np.array(categories, dtype=object)
     numbers = np.array([list(categories).index(category) for category in truth])
-    steps = random.integers(1, len(categories), len(images))
-    wrong = answers[(numbers + steps) % len(categories)]
-    guess = answers[random.integers(len(categories), size=len(images))]
-    response = np.where(random.random(len(images)) < lapse, guess, np.where(right, truth, wrong))
-    names = [f"{model or 'photograph'}/{stage}" for model, stage, _ in conditions]
-    stimuli = [f"{name}/{image}" for name, (image, _) in zip(names, images)]
-    models, stages, _ = zip(*conditions, strict=True)
+    steps = random.integers(1, len(answers), len(images))
+    wrong = answers[(numbers + steps) % len(answers)]
+    guess = answers[random.integers(len(answers), size=len(images))]
+    is_lapse = random.random(len(images)) < lapse
+    response = np.where(right, truth, wrong)
+    shown = [f"{model or 'photograph'}/{stage}" for model, stage, _ in conditions]
     return pd.DataFrame(
         {
             "phase": "main",
-            "stimulus": stimuli,
-            "reference_id": [image for image, _ in images],
-            "condition": names,
+            "stimulus": [f"{condition}/{name}" for condition, name in zip(shown, names)],
+            "reference_id": names,
+            "condition": shown,
             "model": models,
             "stage": stages,
             "truth": truth,
-            "response": response,
+            "response": np.where(is_lapse, guess, response),
         }
     )
 
@@ -779,14 +812,16 @@ def _rows(
 def _warm_up(
     phase: str, n: int, lapse: float, random: np.random.Generator, categories: Sequence[str]
 ) -> pd.DataFrame:
-    truth = np.array(categories, dtype=object)[random.integers(len(categories), size=n)]
-    guess = np.array(categories, dtype=object)[random.integers(len(categories), size=n)]
-    response = np.where(random.random(n) < lapse, guess, truth)
-    return pd.DataFrame(
+    answers = np.array(categories, dtype=object)
+    truth = answers[random.integers(len(answers), size=n)]
+    guess = answers[random.integers(len(answers), size=n)]
+    is_lapse = random.random(n) < lapse
+    rows = pd.DataFrame(
         {
             "phase": phase,
-            "stimulus": [f"{phase}_{i}" for i in range(n)],
+            "stimulus": [f"{phase}_{number}" for number in range(n)],
             "truth": truth,
-            "response": response,
+            "response": np.where(is_lapse, guess, truth),
         }
-    ).assign(reference_id="", condition="", model="", stage="")
+    )
+    return rows.assign(reference_id="", condition="", model="", stage="")

@@ -117,13 +117,18 @@ class Screening:
     """
 
     def __post_init__(self) -> None:
-        shares = ("min_screening", "min_catch", "max_missing", "max_fast")
-        if bad := [name for name in shares if not 0 <= getattr(self, name) <= 1]:
-            raise InputError(
-                f"{name_ids(bad)} must lie between 0 and 1; they are shares of trials."
-            )
+        bad = []
+        for name in ("min_screening", "min_catch", "max_missing", "max_fast"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                bad.append(f"{name} ({share})")
+        if bad:
+            raise InputError(f"{name_ids(bad)} must lie between 0 and 1; give shares of trials.")
         if self.min_trials < 1 or not self.fastest_ms >= 0:
-            raise InputError("min_trials must be 1 or more, and fastest_ms 0 or more.")
+            raise InputError(
+                f"min_trials ({self.min_trials}) must be 1 or more, and fastest_ms "
+                f"({self.fastest_ms}) 0 or more."
+            )
 
 
 @short_repr
@@ -194,12 +199,13 @@ def read_recognition(
     for role in names:
         if role not in ROLES:
             raise unknown_name("role of a column", role, ROLES)
-    tables = [_read_table(path, names, dict(where or {})) for path in files]
-    if not tables:
+    if not files:
         raise InputError("no table of trials given; give at least one file.")
+    tables = [_read_table(path, names, dict(where or {})) for path in files]
     if len({has_trials(table) for table in tables}) > 1:
         raise InputError(
-            "some files hold trials and some hold proportions; analyze them one kind at a time."
+            f"some of the files hold trials and some hold proportions ({name_ids(files)}); analyze "
+            "them one kind at a time."
         )
     table = pd.concat(tables, ignore_index=True)
     if "experiment" in table.columns and table["experiment"].nunique() > 1:
@@ -214,10 +220,11 @@ def _read_table(
     once = [names.get(role, role) for role in ROLES]
     table = read_table(path, required=list(where), text=[*text, *where], once=once)
     for name, value in where.items():
-        known = list(map(str, dict.fromkeys(table[name].dropna())))
+        known = [str(cell) for cell in table[name].dropna().unique()]
         if value not in known:
             raise unknown_name(f"value of the column {name}", value, known)
-        table = table[(table[name] == value).fillna(False)].reset_index(drop=True)
+        is_wanted = (table[name] == value).fillna(False)
+        table = table[is_wanted].reset_index(drop=True)
     try:
         return name_columns(table, names)
     except InputError as error:
@@ -246,60 +253,65 @@ def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
         When columns are missing, the table is empty, or an observer is neither human nor network.
     """
     given = dict(columns or {})
-    lost = [name for name in given.values() if name not in table.columns]
-    known = [name for name in PROPORTION_NAMES if name in table.columns]
-    if known and "proportion" not in given and "response" not in {*given, *table.columns}:
-        given["proportion"] = known[0]
+    there = list(table.columns)
+    proportions = [name for name in PROPORTION_NAMES if name in there]
+    if proportions and "proportion" not in given and "response" not in {*given, *there}:
+        given["proportion"] = proportions[0]
     source = {role: given.get(role, role) for role in ROLES}
-    needed = PROPORTION_ROLES if source["proportion"] in table.columns else TRIAL_ROLES
-    for role in needed:
-        if source[role] not in [*table.columns, *lost]:
-            lost.append(source[role])
+    needed = PROPORTION_ROLES if source["proportion"] in there else TRIAL_ROLES
+    wanted = [*given.values(), *(source[role] for role in needed)]
+    lost = [name for name in dict.fromkeys(wanted) if name not in there]
     if lost:
         raise InputError(
             f"the table lacks the column(s) {', '.join(lost)}; it has "
-            f"{', '.join(map(str, table.columns))}. Needed are {', '.join(TRIAL_ROLES)} (trials) "
+            f"{', '.join(map(str, there))}. Needed are {', '.join(TRIAL_ROLES)} (trials) "
             f"or {', '.join(PROPORTION_ROLES)} (proportions); name a column of another name with "
-            "ROLE=NAME (--column)."
+            "ROLE=NAME (--columns)."
         )
     if table.empty:
         raise InputError("the table has no rows; give one with trials or proportions.")
-    taken = [role for role in ROLES if source[role] != role and role in table.columns]
-    out = table.rename(columns={role: f"{role}_in_file" for role in taken})
+    out = table.copy()
     for role, name in source.items():
-        if name in table.columns:
-            column = table[name]
-            if role in TEXT_ROLES:
-                text = column.astype("object").where(column.notna(), "").astype(str)
-                column = text.str.strip().astype("object")
-            out[role] = column
+        if name != role and role in there:
+            out = out.rename(columns={role: f"{role}_in_file"})
+    for role, name in source.items():
+        if name not in there:
+            continue
+        out[role] = table[name]
+        if role in TEXT_ROLES:
+            text = table[name].astype("object").where(table[name].notna(), "")
+            out[role] = text.astype(str).str.strip().astype("object")
     return _fill(out)
 
 
 def _fill(table: pd.DataFrame) -> pd.DataFrame:
     """Fill in model, observer and phase; drop the name of a file's column that took a role."""
     if "model" not in table.columns:
+        table["model"] = ALL_MODELS
         # A condition that goes with several stages is a second factor; one of a single stage only
         # names that stage.
-        table["model"] = ALL_MODELS
-        has_condition = "condition" in table.columns
-        if has_condition and (table.groupby("condition")["stage"].nunique() > 1).any():
-            table["model"] = table["condition"]
+        if "condition" in table.columns:
+            n_stages = table.groupby("condition")["stage"].nunique()
+            if (n_stages > 1).any():
+                table["model"] = table["condition"]
     for role, usual in (("observer", "human"), ("phase", "main")):
-        table[role] = table[role].replace("", usual) if role in table.columns else usual
-    observers = [name.lower() for name in table["observer"]]
-    table["observer"] = [KIND_WORDS.get(name, name) for name in observers]
+        table[role] = table.get(role, usual)
+        table[role] = table[role].replace("", usual)
+    observers = table["observer"].str.lower().replace(dict(KIND_WORDS))
+    table["observer"] = observers.tolist()
     for role, known in (("observer", KINDS), ("phase", PHASES)):
-        for name in dict.fromkeys(table[role]):
+        for name in table[role].unique():
             if name not in known:
                 raise unknown_name(role, name, known)
-    nowhere = (table["participant"] == "").sum()
-    if nowhere:
-        raise InputError(f"{nowhere} rows name no participant; fill the column in.")
-    bare = (table["stage"] == "") & (table["phase"] == "main")
-    if lost := int((bare & ~table["model"].isin(["", ALL_MODELS])).sum()):
-        raise InputError(f"{lost} rows name a model but no stage; fill the column in.")
-    table.loc[bare, "stage"] = NATURAL
+    n_nameless = int((table["participant"] == "").sum())
+    if n_nameless:
+        raise InputError(f"{n_nameless} rows name no participant; fill the column in.")
+    is_bare = (table["stage"] == "") & (table["phase"] == "main")
+    has_model = ~table["model"].isin(["", ALL_MODELS])
+    n_lost = int((is_bare & has_model).sum())
+    if n_lost:
+        raise InputError(f"{n_lost} rows name a model but no stage; fill the column in.")
+    table.loc[is_bare, "stage"] = NATURAL
     return table
 
 
@@ -397,43 +409,57 @@ def screen_trials(
     trials = _with_times(spelled, rt_unit)
     main = trials[trials["phase"] == "main"].reset_index(drop=True)
     if main.empty:
+        phases = name_ids(trials["phase"].unique())
         raise InputError(
-            "the table holds no main trials; mark them as main in the column phase, or leave the "
-            "column out."
+            f"the table holds no main trials (phases: {phases}); mark them as main in the column "
+            "phase, or leave the column out."
         )
-    for name in dict.fromkeys(main["truth"]):
+    for name in main["truth"].unique():
         if name not in categories:
             raise unknown_name("true category", name, categories)
     reasons = _trial_reasons(main, rules, categories, missing)
-    outside = _name_outside(main, reasons)
-    refused = reasons["reason"][reasons["reason"].isin(REFUSED)]
-    if strict and len(refused):
-        counts = "; ".join(f"{n} trials: {why}" for why, n in refused.value_counts().items())
-        odd = f" ({outside})" if outside else ""
-        raise InputError(
-            f"--strict: {counts}{odd}; correct the table, or leave out --strict to drop them."
-        )
-    people, rule_notes = _judge_people(trials, main, reasons, rules)
+    answers = main.loc[reasons["reason"] == OUTSIDE, "response"].value_counts()
+    outside = name_ids(f"'{answer}' ({n})" for answer, n in answers.items())
+    if strict:
+        _refuse_strictly(reasons["reason"], outside)
+    people, rule_notes = _people(trials, main, reasons, rules)
     notes += rule_notes
     if outside:
         notes.append(f"answers outside the categories: {outside}")
     if "rt" not in table.columns:
         notes.append("no response times: no trial or person is left out as too fast")
     keys = ["observer", "participant"]
-    usable = main[(reasons["reason"] == "").to_numpy()]
-    usable = usable.merge(people.loc[people["included"], keys], on=keys)
+    included = people.loc[people["included"], keys]
+    usable = main[reasons["reason"] == ""].merge(included, on=keys)
     if usable.empty:
+        why = name_ids(people["reason"].unique())
         odd = f"; {notes[-1]}" if outside else ""
         raise InputError(
-            f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}{odd}; relax the "
-            "rules, or name all answers (--categories)."
+            f"no usable trial is left: {why}{odd}; relax the rules, or name all answers "
+            "(--categories)."
         )
-    usable = usable.assign(correct=(usable["response"] == usable["truth"]).to_numpy(dtype=bool))
+    is_right = usable["response"] == usable["truth"]
+    lost = main[keys].assign(reason=reasons["reason"])
+    lost = lost[lost["reason"] != ""].value_counts(sort=False).rename("n_trials").reset_index()
+    left_out = people.loc[~people["included"], [*keys, "reason", "n_trials"]]
+    both = [left_out.assign(what="observer"), lost.assign(what="trials")]
+    exclusions = pd.concat(both, ignore_index=True)
     return Screened(
-        trials=usable,
+        trials=usable.assign(correct=is_right.to_numpy(dtype=bool)),
         participants=people,
-        exclusions=_list_exclusions(main, reasons, people),
+        exclusions=exclusions.reindex(columns=list(EXCLUSION_COLUMNS)),
         notes=tuple(notes),
+    )
+
+
+def _refuse_strictly(reasons: pd.Series, outside: str) -> None:
+    counts = reasons[reasons.isin(REFUSED)].value_counts()
+    if counts.empty:
+        return
+    words = "; ".join(f"{n} trials: {reason}" for reason, n in counts.items())
+    odd = f" ({outside})" if outside else ""
+    raise InputError(
+        f"--strict: {words}{odd}; correct the table, or leave out --strict to drop them."
     )
 
 
@@ -473,10 +499,11 @@ def read_numbers(column: pd.Series, what: str) -> pd.Series:
     """
     numbers = pd.to_numeric(column, errors="coerce")
     text = column.astype("object").where(column.notna(), "").astype(str).str.strip()
-    wrong = [cell for cell in text[numbers.isna() & (text != "")] if cell.lower() != "nan"]
-    if wrong:
-        comma = " with a decimal point" if any("," in cell for cell in wrong) else ""
-        examples = list(dict.fromkeys(wrong))[:5]
+    unread = text[numbers.isna() & (text != "")]
+    wrong = unread[unread.str.lower() != "nan"]
+    if len(wrong):
+        comma = " with a decimal point" if wrong.str.contains(",", regex=False).any() else ""
+        examples = wrong.unique()[:5]
         shown = ", ".join(f"'{cell}'" for cell in examples)
         raise InputError(
             f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as "
@@ -490,10 +517,10 @@ def _in_one_case(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Refuse, or spell as the categories, what differs from them in case only."""
     spelling = {name.casefold(): name for name in categories}
-    spelled = table.copy()
     changed: dict[str, str] = {}
+    spelled = table.copy()
     for role in ("response", "truth"):
-        for word in dict.fromkeys(table[role]):
+        for word in table[role].unique():
             known = spelling.get(word.casefold(), word)
             if word not in categories and known != word:
                 changed[word] = known
@@ -507,12 +534,6 @@ def _in_one_case(
             f"{examples}; write them alike, or take them for the same with --ignore-case."
         )
     return spelled, [f"taken for the same in upper and lower case: {examples}"]
-
-
-def _name_outside(main: pd.DataFrame, reasons: pd.DataFrame) -> str:
-    """Name the answers that are none of the categories, with their number of trials."""
-    counts = main["response"][(reasons["reason"] == OUTSIDE).to_numpy()].value_counts()
-    return name_ids(f"'{answer}' ({n})" for answer, n in counts.items())
 
 
 def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
@@ -538,30 +559,37 @@ def _trial_reasons(
     main: pd.DataFrame, rules: Screening, categories: Sequence[str], missing: str
 ) -> pd.DataFrame:
     """Return why each main trial is left out (its first reason); empty where it is used."""
-    no_answer = (main["response"] == "").to_numpy()
-    human = (main["observer"] == "human").to_numpy()
-    times = main["rt"].to_numpy(dtype=float)
-    timed = human & np.isfinite(times).any()
     keys = ["observer", "participant", "stimulus", "model", "stage"]
-    fast = timed & (times < rules.fastest_ms) & ~no_answer & (times >= 0)
+    times = main["rt"].to_numpy(dtype=float)
+    is_human = (main["observer"] == "human").to_numpy()
+    is_timed = is_human & np.isfinite(times).any()
+    is_answered = (main["response"] != "").to_numpy()
+    is_known = main["response"].isin(list(categories)).to_numpy()
+    is_time = np.isfinite(times) & (times >= 0)
+    is_fast = is_timed & (times < rules.fastest_ms) & is_answered & (times >= 0)
     tests = {
         REPEATED: main.duplicated(keys).to_numpy(),
-        NO_ANSWER: no_answer & (missing == "exclude"),
-        OUTSIDE: ~no_answer & ~main["response"].isin(list(categories)).to_numpy(),
-        NO_TIME: timed & ~no_answer & ~(np.isfinite(times) & (times >= 0)),
-        TOO_FAST: fast,
+        NO_ANSWER: ~is_answered & (missing == "exclude"),
+        OUTSIDE: is_answered & ~is_known,
+        NO_TIME: is_timed & is_answered & ~is_time,
+        TOO_FAST: is_fast,
     }
     reason = np.select(list(tests.values()), list(tests), default="").astype(object)
-    lost = no_answer | np.isin(reason, [OUTSIDE, NO_TIME])
+    is_lost = ~is_answered | np.isin(reason, [OUTSIDE, NO_TIME])
+    is_first = reason != REPEATED
     return pd.DataFrame(
-        {"reason": reason, "lost": lost & (reason != REPEATED), "fast": fast & (reason != REPEATED)}
+        {
+            "reason": reason,
+            "lost": is_lost & is_first,
+            "fast": is_fast & is_first,
+        }
     )
 
 
-def _judge_people(
+def _people(
     trials: pd.DataFrame, main: pd.DataFrame, reasons: pd.DataFrame, rules: Screening
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return what the rules need of each observer, and the first rule that leaves it out."""
+    """Count what the rules need of each person and network, and name the rule that leaves it out."""
     keys = ["observer", "participant"]
     own = main[keys].assign(
         n_trials=reasons["reason"] != REPEATED,
@@ -569,37 +597,40 @@ def _judge_people(
         n_missing=reasons["lost"],
         n_fast=reasons["fast"],
     )
-    people = own.groupby(keys, sort=False).sum().astype(int)
-    everyone = trials[keys].drop_duplicates()
-    out = people.reindex(pd.MultiIndex.from_frame(everyone), fill_value=0).reset_index()
+    counts = own.groupby(keys, sort=False).sum().astype(int)
+    everyone = pd.MultiIndex.from_frame(trials[keys].drop_duplicates())
+    people = counts.reindex(everyone, fill_value=0).reset_index()
+    is_human = people["observer"] == "human"
+    least = {}
     notes = []
-    for phase in ("screening", "catch"):
+    for phase, share in (("screening", rules.min_screening), ("catch", rules.min_catch)):
         rows = trials[(trials["phase"] == phase) & (trials["observer"] == "human")]
-        right = (rows["response"] == rows["truth"]).groupby(rows["participant"]).mean()
-        human = (out["observer"] == "human").to_numpy()
-        values = out["participant"].map(right).astype(float).to_numpy()
-        out[f"{phase}_accuracy"] = np.where(human, values, np.nan)
+        is_right = rows["response"] == rows["truth"]
+        shares = is_right.groupby(rows["participant"]).mean()
+        accuracy = people["participant"].map(shares).astype(float)
+        people[f"{phase}_accuracy"] = accuracy.where(is_human)
         if rows.empty:
             notes.append(f"no {phase} trials: nobody is left out by them")
-    out["reason"] = [_why_out(row, rules, notes) for row in out.to_dict("records")]
-    return out.assign(included=out["reason"] == ""), notes
+        else:
+            least[phase] = share
+    people["reason"] = [_why_out(row, rules, least) for row in people.to_dict("records")]
+    return people.assign(included=people["reason"] == ""), notes
 
 
-def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) -> str:
+def _why_out(person: Mapping[Any, Any], rules: Screening, least: Mapping[str, float]) -> str:
     """Return the first rule that leaves a person out.
 
-    A network is left out only when none of its trials can be used.
+    A network is left out only when none of its trials can be used. `least` has the shares of the
+    phases that the table holds.
     """
     if person["observer"] == "network":
         return "" if person["n_usable"] else "no usable trial"
-    for phase, least in (("screening", rules.min_screening), ("catch", rules.min_catch)):
-        if any(note.startswith(f"no {phase} trials") for note in notes):
-            continue
+    for phase, share in least.items():
         accuracy = person[f"{phase}_accuracy"]
         if not np.isfinite(accuracy):
             return f"no {phase} trials"
-        if accuracy < least:
-            return f"{phase} accuracy {accuracy:.3g} below {least:.3g}"
+        if accuracy < share:
+            return f"{phase} accuracy {accuracy:.3g} below {share:.3g}"
     for name, most in (("missing", rules.max_missing), ("fast", rules.max_fast)):
         share = person[f"n_{name}"] / max(person["n_trials"], 1)
         if share > most:
@@ -610,17 +641,6 @@ def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) 
 
 
 EXCLUSION_COLUMNS = ("what", "observer", "participant", "reason", "n_trials")
-
-
-def _list_exclusions(
-    main: pd.DataFrame, reasons: pd.DataFrame, people: pd.DataFrame
-) -> pd.DataFrame:
-    lost = main[["observer", "participant"]].assign(reason=reasons["reason"])
-    counts = lost[lost["reason"] != ""].value_counts(sort=False).rename("n_trials").reset_index()
-    persons = people[~people["included"]][["observer", "participant", "reason", "n_trials"]]
-    tables = [persons.assign(what="observer"), counts.assign(what="trials")]
-    both = pd.concat(tables, ignore_index=True)
-    return both.reindex(columns=list(EXCLUSION_COLUMNS))
 
 
 # ---------------------------------------------------------------------------------- rows to analyze
@@ -647,12 +667,12 @@ def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
     model. Error terms of the stage "photograph" are therefore shared by the models, in their
     analysis as here.
     """
-    models = [name for name in dict.fromkeys(table["model"]) if name]
-    bare = table[table["model"] == ""]
-    if bare.empty:
+    is_bare = table["model"] == ""
+    if not is_bare.any():
         return table
-    copies = [bare.assign(model=name) for name in models or [ALL_MODELS]]
-    return pd.concat([*copies, table[table["model"] != ""]], ignore_index=True)
+    models = table.loc[~is_bare, "model"].unique().tolist()
+    copies = [table[is_bare].assign(model=name) for name in models or [ALL_MODELS]]
+    return pd.concat([*copies, table[~is_bare]], ignore_index=True)
 
 
 def check_proportions(table: pd.DataFrame) -> None:
@@ -669,17 +689,19 @@ def check_proportions(table: pd.DataFrame) -> None:
         When a value is no number between 0 and 1, or one cell has two.
     """
     values = pd.to_numeric(table["proportion"], errors="coerce")
-    wrong = table[(values.isna() & table["proportion"].notna()) | (values < 0) | (values > 1)]
+    is_text = values.isna() & table["proportion"].notna()
+    wrong = table[is_text | (values < 0) | (values > 1)]
     if len(wrong):
         raise InputError(
             f"{len(wrong)} proportions are no numbers between 0 and 1: "
             f"{name_ids(wrong['proportion'])}; give shares of correct answers, not percentages."
         )
     keys = table[["observer", "participant", "model", "stage"]].agg(" / ".join, axis=1)
-    if again := duplicates(keys):
+    again = duplicates(keys)
+    if again:
         raise InputError(
             f"more than one proportion for {name_ids(again)}; keep one experiment, or name the "
-            "column that tells them apart as model (--column model=NAME)."
+            "column that tells them apart as model (--columns model=NAME)."
         )
 
 
@@ -797,24 +819,25 @@ def join_key(answers: Sequence[str | Path] | str | Path, key: str | Path) -> pd.
     if not paths:
         raise InputError("no answers given; name the CSV files that the page saved.")
     known = read_text(key, KEY_COLUMNS).set_index("code")
-    table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
-    table = table.drop_duplicates()
+    parts = [_read_answers(path, known) for path in paths]
+    table = pd.concat(parts, ignore_index=True).drop_duplicates()
     # of several answers to one trial, keep those to the showing that was repeated least often
     repeated = read_numbers(table["repeated"], "numbers in the column repeated")
     least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
     table = table[repeated == least]
-    if again := duplicates(table["participant"] + " trial " + table["trial"]):
+    again = duplicates(table["participant"] + " trial " + table["trial"])
+    if again:
         raise InputError(
             f"two files disagree about {name_ids(again)}; did two people use one participant code? "
             "Give one of them."
         )
+    table = table.reset_index(drop=True)
     rows = known.loc[table["stimulus"]].reset_index()
-    table = table.reset_index(drop=True).assign(
-        **{name: rows[name] for name in _JOINED},
-        stimulus=rows["id"],
-        reference_id=rows["reference_id"],
-        code=rows["code"],
-    )
+    for name in _JOINED:
+        table[name] = rows[name]
+    table["stimulus"] = rows["id"]
+    table["reference_id"] = rows["reference_id"]
+    table["code"] = rows["code"]
     table["correct"] = (table["response"] == table["truth"]).astype(int)
     for name in _NUMBERS:
         table[name] = read_numbers(table[name], f"numbers in the column {name}")
@@ -829,13 +852,16 @@ def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:
             f"{path} was saved by another page (version {name_ids(versions)}); give the key of "
             "that page."
         )
-    if unknown := sorted(set(table["stimulus"]) - set(known.index)):
+    unknown = sorted(set(table["stimulus"]) - set(known.index))
+    if unknown:
         raise InputError(
-            f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited?"
+            f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited? "
+            "Give the files as the page saved them."
         )
-    if bad := sorted(set(table["response"]) - set(CATEGORIES)):
+    bad = sorted(set(table["response"]) - set(CATEGORIES))
+    if bad:
         raise InputError(
             f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it "
-            "edited?"
+            "edited? Give the file as the page saved it."
         )
     return table

@@ -1,5 +1,5 @@
-"""The command line: a module a group of commands; each parses, calls its Python twin and prints."""
+"""The command line, built from the functions of `neurometamer.commands`: parse, call, print."""
 
-from neurometamer.cli.app import app, main
+from neurometamer.cli.app import COMMANDS, main
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "main"]

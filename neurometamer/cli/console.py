@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from neurometamer.errors import Terminated
 
 if TYPE_CHECKING:
     from stimuli_gen.synthesis.loop import Pass
@@ -86,9 +91,12 @@ class ConsoleReporter:
         """Say now and then how far the step is, also when it reports nothing itself."""
         begun, pause = time.monotonic(), FIRST_S
         while not ended.wait(pause):
-            count = f"{self.done} of {self.total}" if self.total else ""
-            parts = [count, self._more, f"{time.monotonic() - begun:.0f} s so far"]
-            self._say(f"{title}: {', '.join(part for part in parts if part)}")
+            parts = [f"{time.monotonic() - begun:.0f} s so far"]
+            if self._more:
+                parts.insert(0, self._more)
+            if self.total:
+                parts.insert(0, f"{self.done} of {self.total}")
+            self._say(f"{title}: {', '.join(parts)}")
             pause = min(2 * pause, MOST_S)
 
     def advance(self, done: int, total: int) -> None:
@@ -102,23 +110,17 @@ class ConsoleReporter:
         """
         before, self._heard = self._heard, time.monotonic()
         if self.total != total:
-            self._began, self._estimated = before if done else self._heard, False
+            self._began = before if done else self._heard
+            self._estimated = False
         self.done, self.total = done, total
-        self._estimate()
-        self._tell("")
-
-    def _estimate(self) -> None:
-        """Say how long the rest takes if it goes on as it began."""
         took = self._heard - self._began
-        if self._estimated or not self.done or took < TRIAL_S:
-            return
-        self._estimated = True
-        left = took / self.done * (self.total - self.done)
-        if left > LONG_S:
-            self._say(
-                f"{self._title}: about {duration(left)} to go, {self.total - self.done} of "
-                f"{self.total} left"
-            )
+        if done and not self._estimated and took >= TRIAL_S:
+            self._estimated = True
+            n_left = total - done
+            left = took / done * n_left  # if it goes on as it began
+            if left > LONG_S:
+                self._say(f"{self._title}: about {duration(left)} to go, {n_left} of {total} left")
+        self._tell("")
 
     def watch(self, seen: Pass) -> None:
         """Show the pass of the gradient loop and the losses of the images at work.
@@ -129,15 +131,17 @@ class ConsoleReporter:
             Pass of `stimuli_gen.synthesis.loop.descend`.
         """
         self.done, self.total = seen.done, seen.total
-        losses = sorted(seen.losses.values())
-        loss = (
-            f", loss {losses[len(losses) // 2]:.4g}" if losses else ""
-        )  # the median: images differ by far
+        loss = ""
+        if losses := sorted(seen.losses.values()):
+            median = losses[len(losses) // 2]  # images differ by far
+            loss = f", loss {median:.4g}"
         self._tell(f"pass {seen.number}{loss}")
 
     def _tell(self, more: str) -> None:
         if self._live is not None:
-            count = " · ".join(part for part in (f"{self.done}/{self.total}", more) if part)
+            count = f"{self.done}/{self.total}"
+            if more:
+                count = f"{count} · {more}"
             self._live.update(self._task, completed=self.done, total=self.total, count=count)
         self._more = more
 
@@ -152,7 +156,8 @@ class ConsoleReporter:
             It had been done before.
         """
         self.close()
-        self._say(f"{self._title}: " + ("already done" if kept else f"{seconds:.1f} s"))
+        words = "already done" if kept else f"{seconds:.1f} s"
+        self._say(f"{self._title}: {words}")
 
     def close(self) -> None:
         """Take the bar off the screen; also to be called when a step failed."""
@@ -185,20 +190,80 @@ def duration(seconds: float) -> str:
     """
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def say(text: object, *, to_error: bool = False) -> None:
+    """Write a line.
+
+    Parameters
+    ----------
+    text : object
+        What is written.
+    to_error : bool
+        On standard error, so that standard output holds results only.
+    """
+    stream = sys.stderr if to_error else sys.stdout
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 @contextlib.contextmanager
-def console_reporter() -> Iterator[ConsoleReporter]:
-    """Give a reporter whose bar is gone however the block ends.
+def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
+    """Show how a command goes on, for as long as the block lasts.
+
+    When the command is stopped, it says what is kept and how to go on.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Folder in which images are kept while they are made.
 
     Yields
     ------
     ConsoleReporter
         On standard error.
+
+    Raises
+    ------
+    SystemExit
+        When the command is stopped, with exit code 130 or 143.
     """
+    from neurometamer.commands.stimuli import count_kept
+
     reporter = ConsoleReporter()
+    notes = _Notes()
+    loggers = [logging.getLogger(name) for name in ("stimuli_gen", "neurometamer")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(notes)
+        logger.setLevel(logging.INFO)
     try:
         yield reporter
+    except (KeyboardInterrupt, Terminated) as stop:
+        reporter.close()
+        done = "nothing is finished yet"
+        if reporter.total:
+            done = f"{reporter.done} of {reporter.total} are finished"
+        if out is not None and (unfinished := count_kept(out)[1]):
+            done = f"{done}, the state of {unfinished} unfinished image(s) is saved"
+        say(
+            f"interrupted: {done}; what is finished is kept, and the same command goes on from "
+            "there.",
+            to_error=True,
+        )
+        raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
     finally:
         reporter.close()
+        for logger, level in zip(loggers, levels):
+            logger.removeHandler(notes)
+            logger.setLevel(level)
+
+
+class _Notes(logging.Handler):
+    """Write on the console what functions note, such as what the fast mode computes in."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), to_error=True)

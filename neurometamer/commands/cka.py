@@ -1,28 +1,29 @@
-"""The Python twin of ``neurometamer cka``: two sources of responses in, a table out."""
+"""The command ``neurometamer cka``: two sources of responses in, a table out."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Progress
+from neurometamer.commands.options import Progress, ReadingOptions
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import open_hdf5, read_table, write_table
+from neurometamer.zoo import Weights, load_model, weights_by_name
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
-    from neurometamer.zoo import Weights
+    from stimuli_gen.models import StagedModel
 
 JOINS = ("exact", "inner")
 
@@ -57,12 +58,9 @@ def cka_files(
     debiased: bool = False,
     stages: Sequence[str] = (),
     weights: Weights = "default",
-    device: str = "auto",
-    batch_size: int = 8,
     seed: int = 0,
-    progress: Progress | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
+    reading: ReadingOptions | None = None,
+    run: RunOptions | None = None,
 ) -> pd.DataFrame:
     """Compare all layers or ROIs of two sources of responses by linear CKA.
 
@@ -83,24 +81,18 @@ def cka_files(
     join : {"exact", "inner"}
         Whether both must hold the same ids, or the shared ones are used.
     debiased : bool
-        See `neurometamer.linear_cka`: the biased one grows with the number of units where there are
-        few images.
+        Whether to take the unbiased estimate, see `neurometamer.linear_cka`: the biased one grows
+        with the number of units where there are few images.
     stages : sequence of str
         Stages of networks and ROIs of patterns that are compared; all when empty.
     weights : str or mapping
         Weights of networks by name, see `neurometamer.zoo.weights_by_name`.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     seed : int
         Seed of random weights.
-    progress : callable, optional
-        Called with (places read, places), for each source.
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    reading : ReadingOptions, optional
+        How photographs are read.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress.
 
     Returns
     -------
@@ -140,42 +132,52 @@ def cka_files(
 
     if join not in JOINS:
         raise unknown_name("join", join, JOINS)
+    run = run or RunOptions()
     wanted = _ids_of_kind(images, kind)
     same = str(a) == str(b)
+    networks = _weights_of_networks((a, b), weights)
+    if networks and not images:
+        raise InputError(
+            f"{next(iter(networks))} is a network: say what it sees with --images FOLDER or "
+            "TABLE.csv."
+        )
+    sides = []
     with ExitStack() as opened:
-        run = {
-            "stages": stages,
-            "device": device,
-            "batch_size": batch_size,
-            "seed": seed,
-            "bits": bits,
-            "icc": icc,
-        }
-        open_one = _opener((a, b), images, opened, weights, run)
-        first = open_one(a)
-        sides = [first, first if same else open_one(b)]
-        chosen = _asked(sides, stages)
-        ids = _shared(sides, wanted, join)
-        left = _grams(sides[0], chosen[0], ids, progress)
-        right = left if same else _grams(sides[1], chosen[1], ids, progress)
+        for source in (a,) if same else (a, b):
+            if Path(source).is_file():
+                sides.append(_from_file(Path(source)))
+                continue
+            model = load_model(
+                str(source),
+                weights=networks[str(source)],
+                device=run.device,
+                seed=seed,
+            )
+            sides.append(_from_network(model, images, opened, stages, reading, run))
+        first, second = sides[0], sides[-1]
+        chosen = _asked([first, second], stages)
+        ids = _shared([first, second], wanted, join)
+        left = _grams(first, chosen[0], ids, run.progress)
+        right = left if same else _grams(second, chosen[1], ids, run.progress)
     method = METHODS["debiased" if debiased else "biased"]
-    rows = [
-        {
-            "source_a": sides[0].source,
-            "a": x,
-            "source_b": sides[1].source,
-            "b": y,
-            "value": gram_cka(gram, other, debiased=debiased),
-            "n": len(ids),
-            "n_units_a": n_one,
-            "n_units_b": n_other,
-            "method": f"{method}; no interval",
-            "weights_a": sides[0].weights,
-            "weights_b": sides[1].weights,
-        }
-        for x, (gram, n_one) in left.items()
-        for y, (other, n_other) in right.items()
-    ]
+    rows = []
+    for name_a, (gram_a, n_units_a) in left.items():
+        for name_b, (gram_b, n_units_b) in right.items():
+            rows.append(
+                {
+                    "source_a": first.source,
+                    "a": name_a,
+                    "source_b": second.source,
+                    "b": name_b,
+                    "value": gram_cka(gram_a, gram_b, debiased=debiased),
+                    "n": len(ids),
+                    "n_units_a": n_units_a,
+                    "n_units_b": n_units_b,
+                    "method": f"{method}; no interval",
+                    "weights_a": first.weights,
+                    "weights_b": second.weights,
+                }
+            )
     table = pd.DataFrame(rows)
     if out is not None:
         write_table(out, table)
@@ -183,50 +185,38 @@ def cka_files(
 
 
 def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
+    """Read which images are of a kind; None where all are compared."""
     if kind is None:
         return None
     if not images:
         raise InputError(
             f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
         )
-    paths = [
-        Path(source) / "stimuli.csv" if Path(source).is_dir() else Path(source) for source in images
-    ]
-    table = pd.concat([read_table(path, required=["id", "kind"]) for path in paths])
+    tables = []
+    for source in map(Path, images):
+        path = source / "stimuli.csv" if source.is_dir() else source
+        tables.append(read_table(path, required=["id", "kind"]))
+    table = pd.concat(tables)
     known = table["kind"].fillna("").astype(str)
     if kind not in set(known):
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
     return set(table["id"][known == kind].astype(str))
 
 
-def _opener(
-    sources: Sequence[str | Path],
-    images: Files,
-    opened: ExitStack,
-    weights: Weights,
-    run: Mapping[str, Any],
-) -> Callable[[str | Path], _Responses]:
-    from neurometamer.zoo import weights_by_name
-
-    for path in map(Path, sources):
-        if not path.is_file() and (path.suffix in (".h5", ".hdf5") or path.parent != Path()):
+def _weights_of_networks(sources: Sequence[str | Path], weights: Weights) -> dict[str, str]:
+    """Tell networks from files, and give the weights of each network."""
+    names = []
+    for source in sources:
+        path = Path(source)
+        if path.is_file():
+            continue
+        if path.suffix in (".h5", ".hdf5") or path.parent != Path():
             raise InputError(
                 f"{path} does not exist; give a file of activations or patterns, or a network's "
                 "name."
             )
-    names = list(dict.fromkeys(str(source) for source in sources if not Path(source).is_file()))
-    chosen = weights_by_name(names, weights) if names else {}
-    if names and not images:
-        raise InputError(
-            f"{names[0]} is a network: say what it sees with --images FOLDER or TABLE.csv."
-        )
-
-    def open_one(source: str | Path) -> _Responses:
-        if Path(source).is_file():
-            return _from_file(Path(source))
-        return _from_network(str(source), images, opened, weights=chosen[str(source)], **run)
-
-    return open_one
+        names.append(str(source))
+    return weights_by_name(list(dict.fromkeys(names)), weights) if names else {}
 
 
 def _from_file(path: Path) -> _Responses:
@@ -234,71 +224,70 @@ def _from_file(path: Path) -> _Responses:
     from neurometamer.activations import read_activations
 
     with open_hdf5(path) as file:
-        patterns, activations = "voxels" in file, "stages" in file.attrs
-    if activations:
-        activations_read = read_activations(path)
-        weights = str(activations_read.provenance.get("weights", ""))
+        holds_patterns = "voxels" in file
+        holds_activations = "stages" in file.attrs
+    if holds_activations:
+        activations = read_activations(path)
         return _Responses(
             source=path.name,
-            ids=list(activations_read.ids),
-            places=list(activations_read.stages),
-            read=activations_read.read,
-            weights=weights,
+            ids=list(activations.ids),
+            places=list(activations.stages),
+            read=activations.read,
+            weights=str(activations.provenance.get("weights", "")),
         )
-    if not patterns:
+    if not holds_patterns:
         raise InputError(
             f"{path} holds neither activations (neurometamer.compute_activations) nor patterns "
-            "('fmri patterns')."
+            "('fmri patterns'); give a file of one of them."
         )
     held = read_patterns(path)
     subject = held.subject or path.stem
     names = {f"{subject} {roi}": roi for roi in held.rois}
 
     def read(place: str) -> np.ndarray:
-        return held.select(roi=names[place]).means()[1]
+        _, means = held.select(roi=names[place]).means()
+        return means
 
     return _Responses(source=path.name, ids=list(held.conditions), places=list(names), read=read)
 
 
 def _from_network(
-    name: str,
+    model: StagedModel,
     images: Files,
     opened: ExitStack,
-    *,
-    weights: str,
     stages: Sequence[str],
-    device: str,
-    batch_size: int,
-    seed: int,
-    bits: int | None = None,
-    icc: str = "ignore",
+    reading: ReadingOptions | None,
+    run: RunOptions,
 ) -> _Responses:
+    """Compute the responses of a network when they are first read."""
     from neurometamer.activations import Activations, compute_activations
-    from neurometamer.zoo import load_model
 
-    model = load_model(name, weights=weights, device=device, seed=seed)
-    stimuli = read_images(images, model.preprocessing, bits=bits, icc=icc)
+    reading = reading or ReadingOptions()
+    stimuli = read_images(images, model.preprocessing, bits=reading.bits, icc=reading.icc)
     wanted = [stage for stage in model.stages if stage in stages] or None
 
     @cache
     def responses() -> Activations:
-        scratch = Path(
-            opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-"))
-        )
-        path = scratch / "activations.h5"
+        scratch = tempfile.TemporaryDirectory(prefix="neurometamer-cka-")
+        path = Path(opened.enter_context(scratch)) / "activations.h5"
         return compute_activations(
             model,
             stimuli,
             stages=wanted,
             path=path,
-            run=RunOptions(batch_size=batch_size),
+            run=replace(run, progress=None),
         )
 
     def read(place: str) -> np.ndarray:
         return responses().read(place)
 
-    ids, places = list(stimuli.ids), list(model.stages)
-    return _Responses(source=name, ids=ids, places=places, read=read, weights=model.weights)
+    return _Responses(
+        source=model.name,
+        ids=list(stimuli.ids),
+        places=list(model.stages),
+        read=read,
+        weights=model.weights,
+    )
 
 
 def _grams(
@@ -323,25 +312,20 @@ def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]
 
     A name must be of one of them; a side of which none is named keeps all.
     """
-    known = [
-        name
-        for side in sides
-        for place in side.places
-        for name in (place, place.rpartition(" ")[2])
-    ]
-    for stage in stages:
-        if stage not in known:
-            raise unknown_name(
-                "stage or ROI",
-                stage,
-                dict.fromkeys(place for side in sides for place in side.places),
-            )
+    known = set()
     chosen = []
     for side in sides:
-        own = [
-            place for place in side.places if place in stages or place.rpartition(" ")[2] in stages
-        ]
+        own = []
+        for place in side.places:
+            names = {place, place.rpartition(" ")[2]}
+            known |= names
+            if names & set(stages):
+                own.append(place)
         chosen.append(own or list(side.places))
+    for stage in stages:
+        if stage not in known:
+            places = [*sides[0].places, *sides[1].places]
+            raise unknown_name("stage or ROI", stage, dict.fromkeys(places))
     return chosen
 
 
@@ -349,16 +333,17 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
     """Give the ids that are compared, in the order of the first side."""
     from neurometamer.rsa.compute import match_ids
 
-    parts = [
-        [image_id for image_id in side.ids if wanted is None or image_id in wanted]
-        for side in sides
-    ]
+    first, second = sides
+    ids_a = [name for name in first.ids if wanted is None or name in wanted]
+    ids_b = [name for name in second.ids if wanted is None or name in wanted]
     if join == "exact":
-        match_ids(parts[1], parts[0], sides[1].source, sides[0].source)
-        return parts[0]
-    both = set(parts[1])
-    ids = [image_id for image_id in parts[0] if image_id in both]
+        match_ids(ids_b, ids_a, second.source, first.source)
+        return ids_a
+    both = set(ids_b)
+    ids = [name for name in ids_a if name in both]
     if not ids:
-        first, second = (f"{side.source} ({name_ids(part, 3)})" for side, part in zip(sides, parts))
-        raise InputError(f"{first} and {second} share no image; both need the same ids.")
+        raise InputError(
+            f"{first.source} ({name_ids(ids_a, 3)}) and {second.source} ({name_ids(ids_b, 3)}) "
+            "share no image; both need the same ids, give files that do."
+        )
     return ids

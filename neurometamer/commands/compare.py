@@ -1,19 +1,31 @@
-"""The Python twin of ``neurometamer compare``: two files of RDMs in, a table out."""
+"""The command ``neurometamer compare``: two files of RDMs in, a table out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Progress
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import Progress
 from neurometamer.errors import InputError
 from neurometamer.store import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+OPTIONS = (
+    "kind",
+    "join",
+    "n_resamples",
+    "n_permutations",
+    "classes",
+    "confidence",
+    "seed",
+)
+"""Options of `neurometamer.compare_rdms` that are passed on."""
 
 
 @checked
@@ -22,18 +34,12 @@ def compare_files(
     b: str | Path,
     out: str | Path | None = None,
     *,
-    by: Sequence[str] = ("spearman",),
-    kind: str | None = None,
-    join: str = "exact",
+    comparator: Sequence[str] = ("spearman",),
     controls: str | Path | None = None,
-    resamples: int = 1000,
-    permutations: int = 0,
     blocks: str | Path | None = None,
-    classes: str = "fixed",
-    confidence: float = 0.95,
-    seed: int = 0,
-    progress: Progress | None = None,
     descriptor: str | None = None,
+    progress: Progress | None = None,
+    **options: Annotated[Any, KeywordsOf("neurometamer.rsa.compare:compare_rdms", OPTIONS)],
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
 
@@ -43,33 +49,20 @@ def compare_files(
         HDF5 files of RDMs.
     out : path-like, optional
         CSV to write.
-    by : sequence of str
+    comparator : sequence of str
         Comparators, upper or lower case.
-    kind : str, optional
-        Only stimuli of this kind, joined by photograph.
-    join : {"exact", "inner"}
-        Whether both must hold the same ids, or the shared ones are used.
     controls : path-like, optional
         HDF5 file of RDMs whose ranks are regressed out of both sides (`control_rdms`).
-    resamples : int
-        Bootstrap resamples of the stimuli; 0 for no intervals.
-    permutations : int
-        Permutations of the stimulus labels of `a`; 0 for no p. There is none with `controls`
-        (`compare_rdms`).
     blocks : path-like, optional
         Table with the columns id and block: labels change places within these only.
-    classes : {"fixed", "random"}
-        Where the RDMs know classes: whether intervals are about other stimuli of these classes, or
-        about classes like these.
-    confidence : float
-        Coverage of the intervals.
-    seed : int
-        Seed of resamples and permutations.
-    progress : callable, optional
-        Called with (comparisons done, comparisons in all), for each comparator again.
     descriptor : str, optional
         Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``
         (`read_rdms`).
+    progress : callable, optional
+        Called with (comparisons done, comparisons in all), for each comparator again.
+    **options : object
+        Other options of `neurometamer.compare_rdms`: kind, join, n_resamples, n_permutations,
+        classes, confidence and seed.
 
     Returns
     -------
@@ -94,37 +87,30 @@ def compare_files(
     >>> rdms = nm.label_rdms(values, conditions=names, places=places, measure="euclidean")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
-    ...     table = nm.compare_files(file, file, resamples=0)
+    ...     table = nm.compare_files(file, file, n_resamples=0)
     >>> table[["a_stage", "b_stage", "similarity"]].round(2).values.tolist()
     [['late', 'late', 1.0]]
     """
     import pandas as pd
 
-    from neurometamer.commands.rdm_inputs import read_same_blocks
+    from neurometamer.commands.rdm import read_same_blocks
     from neurometamer.rsa.comparators.table import comparator_name
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.compute import read_rdms
 
-    first, second = (read_rdms(path, descriptor=descriptor) for path in (a, b))
-    options: dict[str, Any] = {
-        "kind": kind,
-        "join": join,
-        "n_resamples": resamples,
-        "confidence": confidence,
-        "seed": seed,
-        "controls": None if controls is None else read_rdms(controls),
-        "n_permutations": permutations,
-        "blocks": None if blocks is None else read_same_blocks(blocks),
-        "progress": progress,
-        "classes": classes,
-    }
-    if not by:
-        raise InputError("no comparator given; name at least one (by, --by).")
-    names = [comparator_name(name.lower()) for name in by]
-    table = pd.concat(
-        [compare_rdms(first, second, by=name, **options).assign(by=name) for name in names],
-        ignore_index=True,
-    )
+    first = read_rdms(a, descriptor=descriptor)
+    second = read_rdms(b, descriptor=descriptor)
+    if controls is not None:
+        options["controls"] = read_rdms(controls)
+    if blocks is not None:
+        options["blocks"] = read_same_blocks(blocks)
+    if not comparator:
+        raise InputError("comparator is empty; give at least one name (--comparator).")
+    tables = []
+    for name in [comparator_name(given.lower()) for given in comparator]:
+        compared = compare_rdms(first, second, by=name, progress=progress, **options)
+        tables.append(compared.assign(by=name))
+    table = pd.concat(tables, ignore_index=True)
     if out is not None:
         written = table
         if "left_out" in table:

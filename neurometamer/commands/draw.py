@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer draw``.
+"""The command ``neurometamer draw``.
 
 It takes a file of RDMs and images, and makes heat maps and arrangements.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import checked
-from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
-from neurometamer.commands.stimuli import Progress
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import Progress
+from neurometamer.commands.rdm import read_id_list, read_labelled, split_labels
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.provenance import digest, digest_file, provenance
@@ -25,6 +25,9 @@ from neurometamer.report import rsa as rsa_page
 from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
+from stimuli_gen.conversion import cannot_use, open_photograph
+from stimuli_gen.photograph_lists import list_photographs
+from stimuli_gen.stimuli import read_stimuli
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -51,12 +54,31 @@ class _Placed:
 
     @property
     def title(self) -> str:
-        return " ".join(filter(None, (self.who, self.where)))
+        """Whose it is, and where."""
+        return f"{self.who} {self.where}".strip()
 
     @property
     def words(self) -> str:
-        """The same in a sentence."""
-        return f"{self.where} (mean over subjects)".strip() if self.who == MEAN else self.title
+        """The title in a sentence."""
+        if self.who != MEAN:
+            return self.title
+        return f"{self.where} (mean over subjects)".strip()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shown:
+    """What all figures show: the stimuli, their bands and pictures."""
+
+    folder: Path
+    stimuli: pd.DataFrame
+    members: Sequence[str]
+    pictures: dict[str, np.ndarray]
+    stamp: str
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the stimuli in the order of the RDMs."""
+        return self.stimuli["id"].tolist()
 
 
 @writes_into("out")
@@ -68,14 +90,18 @@ def draw_rdms(
     *,
     bands: str | None = None,
     place: Sequence[str] = (),
-    method: str = "mds",
+    embedding: str = "mds",
     perplexity: float | None = None,
     ids: str | Path | Sequence[str] | None = None,
-    variable: str | None = None,
-    measure: str = "",
-    descriptor: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    **reading: Annotated[
+        Any,
+        KeywordsOf(
+            "neurometamer.commands.rdm:read_labelled",
+            ("variable", "measure", "descriptor"),
+        ),
+    ],
 ) -> Path:
     """Draw RDMs as heat maps with bands of kinds or categories.
 
@@ -85,7 +111,7 @@ def draw_rdms(
     ----------
     rdms : path-like
         File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``,
-        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
+        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdm.read_labelled`).
     images : sequence of path-like
         Stimulus folders, folders of image files, or tables with the column ``file``: the markers,
         and what categories and kinds the RDMs do not tell. One image an id; others are not used.
@@ -98,19 +124,19 @@ def draw_rdms(
     place : sequence of str
         Only RDMs of these ROIs, stages, subjects, models or names; several of the same sort are
         alternatives. ``"mean"`` is the mean over subjects.
-    method : str
+    embedding : str
         A way to place stimuli, of `neurometamer.figures.rdms.ARRANGEMENTS`.
     perplexity : float, optional
         Perplexity of t-SNE.
     ids : path-like or sequence of str, optional
         Ids of the stimuli in the order of the RDMs, where their file names none; or a table with
         the column ``id`` or ``file``.
-    variable, measure, descriptor : str, optional
-        See `neurometamer.read_rdms`.
     seed : int
         Seed of the random starts.
     progress : callable, optional
         Called with (figures done, figures).
+    **reading : object
+        ``variable``, ``measure`` and ``descriptor`` of `neurometamer.read_rdms`.
 
     Returns
     -------
@@ -149,15 +175,15 @@ def draw_rdms(
     """
     from neurometamer.figures.rdms import ARRANGEMENTS
 
-    if method not in ARRANGEMENTS:
-        raise unknown_name("arrangement", method, ARRANGEMENTS)
+    if embedding not in ARRANGEMENTS:
+        raise unknown_name("arrangement", embedding, ARRANGEMENTS)
     if bands is not None and bands not in BANDS:
         raise unknown_name("bands", bands, BANDS)
-    if perplexity is not None and method != "tsne":
-        raise InputError(f"perplexity is of method 'tsne', not '{method}'; leave it out.")
+    if perplexity is not None and embedding != "tsne":
+        raise InputError(f"perplexity is of embedding 'tsne', not '{embedding}'; leave it out.")
     path = split_labels(rdms)[0]
     names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    held = read_labelled(rdms, ids=names, variable=variable, measure=measure, descriptor=descriptor)
+    held = read_labelled(rdms, ids=names, **reading)
     stimuli = _stimuli(held, list_pictures(images))
     pictures = read_pictures(stimuli, stimuli["id"].tolist())
     column, members = _members(stimuli, bands)
@@ -165,53 +191,49 @@ def draw_rdms(
     stamps = rsa_page.rdm_stamps(held, path)
     folder = Path(out)
     most = max(1, min(MOST_MAPS, MOST_PAIRS // held.dissimilarities.shape[1]))
-    maps, scatters = chosen[:most], chosen[:MOST_SCATTERS]
-    heat = _heat_maps(folder, maps, stimuli["id"].tolist(), members, stamps)
-    placed = []
-    for number, part in enumerate(scatters, 1):
-        placed.append(
-            _scatter(
-                folder, number, part, stimuli, members, pictures, method, perplexity, seed, stamps
-            )
-        )
-        if progress is not None:
-            progress(number, len(scatters))
+    shown = _Shown(
+        folder=folder,
+        stimuli=stimuli,
+        members=members,
+        pictures=pictures,
+        stamp=rsa_page.stamp_text(stamps),
+    )
+    how = {"method": embedding, "seed": seed, "perplexity": perplexity}
+    arrangements, scores = _scatters(shown, chosen[:MOST_SCATTERS], how, progress)
+    figures = {"rdms": _heat_maps(shown, chosen[:most]), "arrangement": arrangements}
+    write_table(folder / "scatter.csv", scores)
     settings = {
         "bands": column,
         "place": list(place),
-        "method": method,
+        "method": embedding,
         "perplexity": perplexity,
-        "variable": variable,
+        "variable": reading.get("variable"),
         "measure": str(held.dissimilarity_measure),
         "seed": seed,
     }
-    notes = {
+    left_out = {
         "rdms": _left_out(chosen, most, "Heat maps"),
         "arrangement": _left_out(chosen, MOST_SCATTERS, "Arrangements"),
     }
-    inputs = {
-        path.name: digest_file(path),
-        "images": digest(*(pictures[image_id] for image_id in stimuli["id"])),
-    }
-    record = provenance(settings, inputs=inputs, notes=[*notes["rdms"], *notes["arrangement"]])
-    write_json(folder / "draw.json", record)
-    scores = pd.concat([table for _, table in placed], ignore_index=True)
-    scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
-    write_table(folder / "scatter.csv", scores)
-    pages = (heat, [drawing for drawing, _ in placed])
-    near = _nearest(scatters[0], members, column)
-    return _write_page(
-        folder,
-        path,
-        held,
-        pages,
-        notes,
-        scores,
-        record,
-        stamps,
-        near,
-        means=any(part.who == MEAN for part in chosen),
+    images_digest = digest(*(pictures[name] for name in shown.ids))
+    record = provenance(
+        settings,
+        inputs={path.name: digest_file(path), "images": images_digest},
+        notes=[*left_out["rdms"], *left_out["arrangement"]],
     )
+    write_json(folder / "draw.json", record)
+    mean_words = []
+    if any(part.who == MEAN for part in chosen):
+        mean_words.append("The mean RDM over subjects was computed for this page.")
+    bands_text = "Neither the RDMs nor the images tell categories or kinds: there is one band."
+    if column in BANDS:
+        bands_text = f"Bands: {BANDS[column]}."
+    texts = {
+        "rdms": [bands_text, *mean_words, *left_out["rdms"]],
+        "arrangement": left_out["arrangement"],
+    }
+    near = _nearest(chosen[0], members, column)
+    return _write_page(shown, path, held, figures, texts, near, scores, record, stamps)
 
 
 def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
@@ -219,20 +241,23 @@ def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
 
     The text is empty where all or none are.
     """
-    groups, n = pd.Series(members), len(members)
+    groups = pd.Series(members)
+    n = len(groups)
     sizes = groups.map(groups.value_counts())
     if groups.nunique() < 2 or (sizes < 2).all():
         return []
     distances = np.array(placed.matrix, dtype=float)
     np.fill_diagonal(distances, np.inf)
-    known = np.isfinite(distances).any(axis=1)
-    nearest = np.argmin(np.where(np.isnan(distances), np.inf, distances), axis=1)
-    same = (groups.to_numpy() == groups.to_numpy()[nearest]) & known
-    luck = float(((sizes - 1) / (n - 1)).sum())
+    is_known = np.isfinite(distances).any(axis=1)
+    distances[np.isnan(distances)] = np.inf
+    nearest = distances.argmin(axis=1)
+    names = groups.to_numpy()
+    is_same = (names == names[nearest]) & is_known
+    by_luck = float(((sizes - 1) / (n - 1)).sum())
     where = f"In {placed.words}, the" if placed.words else "The"
     return [
-        f"{where} most similar other image is of the same {column} for {int(same.sum())} of {n} "
-        f"images; by luck it would be for about {luck:.0f}."
+        f"{where} most similar other image is of the same {column} for {int(is_same.sum())} of {n} "
+        f"images; by luck it would be for about {by_luck:.0f}."
     ]
 
 
@@ -240,29 +265,33 @@ def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
     """Say what each stimulus is: the RDMs first, then the table of images, then its photograph."""
     ids = [str(condition) for condition in rdms.pattern_descriptors["condition"]]
     by_id = pictures.set_index("id")
-    if lost := [condition for condition in ids if condition not in by_id.index]:
+    lost = [condition for condition in ids if condition not in by_id.index]
+    if lost:
         read_pictures(pictures, lost)  # says so
     rows = by_id.loc[ids].reset_index()
     for name in ("kind", "reference_id", "category"):
         if name in rdms.pattern_descriptors:
-            own = pd.Series([str(value) for value in rdms.pattern_descriptors[name]])
+            own = pd.Series(list(map(str, rdms.pattern_descriptors[name])))
             rows[name] = own.where(own != "", rows[name])
-    photograph = rows["reference_id"].map(by_id["category"]).fillna("")
-    rows["category"] = rows["category"].where(rows["category"] != "", photograph)
+    of_photograph = rows["reference_id"].map(by_id["category"]).fillna("")
+    rows["category"] = rows["category"].where(rows["category"] != "", of_photograph)
     return rows
 
 
 def _members(stimuli: pd.DataFrame, bands: str | None) -> tuple[str, list[str]]:
     """Choose the column of the bands, and give each stimulus' value."""
     if bands is None:
-        bands_known = [band for band in BANDS if (stimuli[band] != "").all()]
-        if not bands_known:
-            return "none", ["stimuli"] * len(stimuli)
-        return bands_known[0], stimuli[bands_known[0]].tolist()
-    if lacking := stimuli["id"][stimuli[bands] == ""].tolist():
+        for band in BANDS:
+            if (stimuli[band] != "").all():
+                return band, stimuli[band].tolist()
+        return "none", ["stimuli"] * len(stimuli)
+    is_lacking = stimuli[bands] == ""
+    if is_lacking.any():
+        lacking = name_ids(stimuli["id"][is_lacking])
+        others = ", ".join(band for band in BANDS if band != bands)
         raise InputError(
-            f"no {bands} of {name_ids(lacking)}: give --images a table with the columns file, id "
-            f"and {bands}, or other --bands ({', '.join(band for band in BANDS if band != bands)})."
+            f"no {bands} of {lacking}: give --images a table with the columns file, id and "
+            f"{bands}, or other --bands ({others})."
         )
     return bands, stimuli[bands].tolist()
 
@@ -271,50 +300,45 @@ _SORTS = (("subject", "model"), ("roi", "stage", "name"))
 """Descriptors that say whose an RDM is, and where it is; the first that is there counts."""
 
 
-def _column(rdms: RDMs, names: Sequence[str]) -> list[str]:
-    known = next((column for column in names if column in rdms.rdm_descriptors), None)
-    return [str(value) for value in rdms.rdm_descriptors[known]] if known else [""] * rdms.n_rdm
-
-
 def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     """Name all RDMs, put the means over subjects first, and keep what was asked for."""
-    who, where = (_column(rdms, names) for names in _SORTS)
+    columns = []
+    for names in _SORTS:
+        known = [name for name in names if name in rdms.rdm_descriptors]
+        values = rdms.rdm_descriptors[known[0]] if known else [""] * rdms.n_rdm
+        columns.append([str(value) for value in values])
+    who, where = columns
     if not any(who + where):
         where = [f"RDM {i + 1}" for i in range(rdms.n_rdm)]
-    squares = rdms.get_matrices()
-    placed = [
-        _Placed(who=a, where=b, matrix=square)
-        for a, b, square in zip(who, where, squares, strict=True)
-    ]
+    placed = []
+    for a, b, square in zip(who, where, rdms.get_matrices(), strict=True):
+        placed.append(_Placed(who=a, where=b, matrix=square))
     if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
         placed = [*_means(placed), *placed]
-    known = [
-        list(dict.fromkeys(part.who for part in placed)),
-        list(dict.fromkeys(part.where for part in placed)),
-    ]
-    for wish in place:
-        if not any(wish in names for names in known):
-            raise unknown_name("place", wish, [name for names in known for name in names if name])
-    wanted = [[name for name in place if name in names] for names in known]
-    kept = [
-        part
-        for part in placed
-        if (not wanted[0] or part.who in wanted[0]) and (not wanted[1] or part.where in wanted[1])
-    ]
+    known_who = dict.fromkeys(part.who for part in placed)
+    known_where = dict.fromkeys(part.where for part in placed)
+    for name in place:
+        if name not in known_who and name not in known_where:
+            raise unknown_name("place", name, filter(None, [*known_who, *known_where]))
+    wanted_who = [name for name in place if name in known_who] or known_who
+    wanted_where = [name for name in place if name in known_where] or known_where
+    kept = []
+    for part in placed:
+        if part.who in wanted_who and part.where in wanted_where:
+            kept.append(part)
     if not kept:
         raise InputError(f"no RDM is of {' and '.join(place)}; choose others with --place.")
     return _distinct(kept)
 
 
 def _means(placed: Sequence[_Placed]) -> list[_Placed]:
-    parts: dict[str, list[np.ndarray]] = {}
-    for part in placed:
-        parts.setdefault(part.where, []).append(part.matrix)
-    return [
-        _Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0))
-        for where, own in parts.items()
-        if len(own) > 1
-    ]
+    """Average the RDMs of several subjects, for each place."""
+    means = []
+    for where in dict.fromkeys(part.where for part in placed):
+        own = [part.matrix for part in placed if part.where == where]
+        if len(own) > 1:
+            means.append(_Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0)))
+    return means
 
 
 def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
@@ -322,19 +346,15 @@ def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
     seen: dict[str, int] = {}
     titled = []
     for part in placed:
-        seen[part.title] = seen.get(part.title, 0) + 1
-        more = f" ({seen[part.title]})" if seen[part.title] > 1 else ""
-        titled.append(_Placed(who=part.who, where=part.where + more, matrix=part.matrix))
+        number = seen.get(part.title, 0) + 1
+        seen[part.title] = number
+        if number > 1:
+            part = replace(part, where=f"{part.where} ({number})")
+        titled.append(part)
     return titled
 
 
-def _heat_maps(
-    folder: Path,
-    placed: Sequence[_Placed],
-    ids: Sequence[str],
-    members: Sequence[str],
-    stamps: Sequence[str],
-) -> list[Picture]:
+def _heat_maps(shown: _Shown, placed: Sequence[_Placed]) -> list[Picture]:
     """Draw grids of RDMs, as several figures where there are many.
 
     The longer of subjects and places runs from left to right.
@@ -343,144 +363,134 @@ def _heat_maps(
 
     who = list(dict.fromkeys(part.who for part in placed))
     where = list(dict.fromkeys(part.where for part in placed))
-    turned = len(who) > len(where)
-    rows, columns = (where, who) if turned else (who, where)
-    grid = np.full((len(rows), len(columns), len(ids), len(ids)), np.nan)
+    is_turned = len(who) > len(where)
+    rows, columns = (where, who) if is_turned else (who, where)
+    n = len(shown.ids)
+    grid = np.full((len(rows), len(columns), n, n), np.nan)
     for rdm in placed:
-        row, column = (rdm.where, rdm.who) if turned else (rdm.who, rdm.where)
+        row, column = (rdm.where, rdm.who) if is_turned else (rdm.who, rdm.where)
         grid[rows.index(row), columns.index(column)] = rdm.matrix
     step = max(1, MAPS_HIGH // -(-len(columns) // 6))
     pictures = []
     for number, start in enumerate(range(0, len(rows), step), 1):
-        part: dict[str, Any] = {
-            "row_titles": rows[start : start + step],
-            "column_titles": columns,
-            "ids": list(ids),
-        }
+        titles = rows[start : start + step]
         values = grid[start : start + step]
-        figure = banded_rdms(values, **part, categories=members, stamp=rsa_page.stamp_text(stamps))
+        part: dict[str, Any] = {
+            "row_titles": titles,
+            "column_titles": columns,
+            "ids": shown.ids,
+        }
         pairs = rdm_pairs(values, **part)
+        is_known = np.isfinite(pairs["dissimilarity"])
+        n_maps = np.isfinite(values).any(axis=(2, 3)).sum()
+        caption = "Dissimilarities of all pairs of stimuli"
+        if len(rows) > step:
+            caption = f"{caption}: {', '.join(filter(None, titles))}"
         drawing = rsa_page.Drawing(
             name=f"rdms_{number}",
-            figure=figure,
-            numbers={
-                f"rdms_{number}": pairs[np.isfinite(pairs["dissimilarity"])].reset_index(drop=True)
-            },
-            caption="Dissimilarities of all pairs of stimuli"
-            + (f": {', '.join(filter(None, part['row_titles']))}." if len(rows) > step else "."),
-            alt=f"{np.isfinite(values).any(axis=(2, 3)).sum()} heat maps.",
+            figure=banded_rdms(values, **part, categories=shown.members, stamp=shown.stamp),
+            numbers={f"rdms_{number}": pairs[is_known].reset_index(drop=True)},
+            caption=f"{caption}.",
+            alt=f"{n_maps} heat maps.",
             raster=True,
         )
-        pictures.append(rsa_page.save_drawing(folder, drawing))
+        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
     return pictures
 
 
-def _scatter(
-    folder: Path,
-    number: int,
-    part: _Placed,
-    stimuli: pd.DataFrame,
-    members: Sequence[str],
-    pictures: dict[str, np.ndarray],
-    method: str,
-    perplexity: float | None,
-    seed: int,
-    stamps: Sequence[str],
-) -> tuple[Picture, pd.DataFrame]:
+def _scatters(
+    shown: _Shown,
+    placed: Sequence[_Placed],
+    how: dict[str, Any],
+    progress: Progress | None,
+) -> tuple[list[Picture], pd.DataFrame]:
+    """Draw the stimuli where each RDM places them; say how well they fit."""
     from neurometamer.figures.rsa import arrange_stimuli, stimulus_scatter
 
-    ids = stimuli["id"].tolist()
-    table = arrange_stimuli(part.matrix, ids, method=method, seed=seed, perplexity=perplexity)
-    table = table.assign(category=list(members), kind=stimuli["kind"].tolist())
-    slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
-    name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
-    drawing = rsa_page.Drawing(
-        name=name,
-        figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)),
-        numbers={name: table},
-        caption=f"{part.words or 'The RDM'}: stimuli that are near each other are represented "
-        "alike.",
-        alt=f"{len(ids)} images placed by their dissimilarities.",
-        small=True,
-    )
-    measures = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
-    return rsa_page.save_drawing(folder, drawing), measures.assign(
-        rdm=part.title, file=f"figures/{name}.csv"
-    )
+    pictures = []
+    scores = []
+    for number, part in enumerate(placed, 1):
+        table = arrange_stimuli(part.matrix, shown.ids, **how)
+        table = table.assign(category=list(shown.members), kind=shown.stimuli["kind"].tolist())
+        slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
+        name = f"scatter_{number:02d}_{slug}".rstrip("_")
+        words = part.words or "The RDM"
+        drawing = rsa_page.Drawing(
+            name=name,
+            figure=stimulus_scatter(table, shown.pictures, stamp=shown.stamp),
+            numbers={name: table},
+            caption=f"{words}: stimuli that are near each other are represented alike.",
+            alt=f"{len(table)} images placed by their dissimilarities.",
+            small=True,
+        )
+        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
+        score = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
+        scores.append(score.assign(rdm=part.title, file=f"figures/{name}.csv"))
+        if progress is not None:
+            progress(number, len(placed))
+    columns = ["rdm", "method", "measure", "score", "n_negative", "file"]
+    return pictures, pd.concat(scores, ignore_index=True)[columns]
 
 
 def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
+    """Say which RDMs are not drawn; nothing where all are."""
     if len(chosen) <= most:
         return []
-    return [
-        f"{what} of {most} of {len(chosen)} RDMs; not of "
-        f"{name_ids([part.title for part in chosen[most:]])}. Choose with --place."
-    ]
-
-
-def _methods(rdms: RDMs, measure: str, scores: pd.DataFrame) -> str:
-    """Write how the figures were made, for a manuscript."""
-    how = "; ".join(dict.fromkeys(scores["method"].astype(str)))
-    fit = "; ".join(dict.fromkeys(scores["measure"].astype(str)))
-    low, high = float(scores["score"].min()), float(scores["score"].max())
-    ends = format_number(low) if low == high else f"{format_number(low)} to {format_number(high)}"
-    return (
-        f"Representational dissimilarity matrices over {rdms.n_cond} stimuli (dissimilarity: "
-        f"{measure}) are shown as "
-        f"percentiles within each matrix. Stimuli were placed in a plane by {how} ({fit}: {ends})."
-    )
+    names = name_ids([part.title for part in chosen[most:]])
+    return [f"{what} of {most} of {len(chosen)} RDMs; not of {names}. Choose with --place."]
 
 
 def _write_page(
-    folder: Path,
+    shown: _Shown,
     path: Path,
     rdms: RDMs,
-    pictures: tuple[list[Picture], list[Picture]],
-    notes: dict[str, list[str]],
+    figures: dict[str, list[Picture]],
+    texts: dict[str, list[str]],
+    near: Sequence[str],
     scores: pd.DataFrame,
     record: dict[str, Any],
     stamps: Sequence[str],
-    near: Sequence[str],
-    means: bool,
 ) -> Path:
-    column, method = (record["settings"][name] for name in ("bands", "method"))
-    named = str(rdms.dissimilarity_measure or "")
-    measure = named if named not in ("", "unknown") else "not named (--measure)"
-    mean_words = "The mean RDM over subjects was computed for this page." if means else ""
-    bands = {"none": "Neither the RDMs nor the images tell categories or kinds: there is one band."}
-    words = bands.get(column, f"Bands: {BANDS.get(column, '')}.")
-    sections = [
-        Section(
-            key="rdms",
-            title="Dissimilarities",
-            pictures=pictures[0],
-            text=[*filter(None, [words, mean_words]), *notes["rdms"]],
-        ),
-        Section(
-            key="arrangement",
-            title="The stimuli, placed by their dissimilarities",
-            pictures=pictures[1],
-            text=notes["arrangement"],
-        ),
-    ]
+    """Write the page, with methods for a manuscript."""
+    measure = str(rdms.dissimilarity_measure or "")
+    if measure in ("", "unknown"):
+        measure = "not named (--measure)"
+    how = "; ".join(dict.fromkeys(scores["method"].astype(str)))
+    fit = "; ".join(dict.fromkeys(scores["measure"].astype(str)))
+    ends = [format_number(float(scores["score"].min()))]
+    if scores["score"].nunique() > 1:
+        ends.append(format_number(float(scores["score"].max())))
+    methods = (
+        f"Representational dissimilarity matrices over {rdms.n_cond} stimuli (dissimilarity: "
+        f"{measure}) are shown as percentiles within each matrix. Stimuli were placed in a plane "
+        f"by {how} ({fit}: {' to '.join(ends)})."
+    )
+    titles = {
+        "rdms": "Dissimilarities",
+        "arrangement": "The stimuli, placed by their dissimilarities",
+    }
+    sections = []
+    for key, title in titles.items():
+        sections.append(Section(key=key, title=title, pictures=figures[key], text=texts[key]))
     charts, sections = borrow_figure(sections, ["arrangement"])
+    lead = Lead(
+        headlines=near or ["Images that lie near each other are represented alike."],
+        text=["Counts and distances are described here; nothing is tested."],
+        charts=charts,
+    )
+    n_rdms = count_text(rdms.n_rdm, "RDM")
     return rsa_page.write_rsa_page(
-        folder,
+        shown.folder,
         command="neurometamer draw",
         question="How are the stimuli represented?",
-        lead=f"{path.name}: {count_text(rdms.n_rdm, 'RDM')} over {rdms.n_cond} stimuli; "
-        f"dissimilarity: {measure}.",
-        first=Lead(
-            headlines=near or ["Images that lie near each other are represented alike."],
-            text=["Counts and distances are described here; nothing is tested."],
-            charts=charts,
-        ),
-        methods=[_methods(rdms, measure, scores)],
+        lead=f"{path.name}: {n_rdms} over {rdms.n_cond} stimuli; dissimilarity: {measure}.",
+        first=lead,
+        methods=[methods],
         sections=sections,
         tables=[("scatter.csv", "Arrangements and how well they fit", scores)],
         record=record,
         stamps=stamps,
-        references=["rsa", method],
+        references=["rsa", record["settings"]["method"]],
     )
 
 
@@ -511,7 +521,16 @@ def list_pictures(sources: Files) -> pd.DataFrame:
     """
     if not sources:
         raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
-    table = pd.concat([_list_one(Path(source)) for source in sources], ignore_index=True)
+    tables = []
+    for source in map(Path, sources):
+        made = source / "stimuli.h5"
+        if made.is_file():
+            stimuli = read_stimuli(source, in_memory=False).table
+            tables.append(_tidy(stimuli, [str(made)] * len(stimuli)))
+        else:
+            listed = list_photographs(source).table
+            tables.append(_tidy(listed, list(map(str, listed["file"]))))
+    table = pd.concat(tables, ignore_index=True)
     if again := duplicates(table["id"]):
         raise InputError(
             f"images of the same id: {name_ids(again)}; give each once, or a table with the column "
@@ -520,25 +539,15 @@ def list_pictures(sources: Files) -> pd.DataFrame:
     return table
 
 
-def _list_one(source: Path) -> pd.DataFrame:
-    from stimuli_gen.photograph_lists import list_photographs
-    from stimuli_gen.stimuli import read_stimuli
-
-    if source.is_dir() and (source / "stimuli.h5").is_file():
-        table = read_stimuli(source, in_memory=False).table
-        return _tidy(table.assign(file=str(source / "stimuli.h5")))
-    table = list_photographs(source).table
-    return _tidy(table.assign(file=list(map(str, table["file"]))))
-
-
-def _tidy(table: pd.DataFrame) -> pd.DataFrame:
-    rows = {"id": table["id"].astype(str).to_numpy()}
+def _tidy(table: pd.DataFrame, files: Sequence[str]) -> pd.DataFrame:
+    """Take the columns that tell what images are; texts that are missing are empty."""
+    rows = pd.DataFrame({"id": table["id"].astype(str).to_numpy()})
     for name in ("kind", "reference_id", "category"):
-        known = table[name].astype(object).fillna("").astype(str) if name in table.columns else ""
-        rows[name] = (
-            np.asarray(known) if name in table.columns else np.full(len(table), "", dtype=object)
-        )
-    return pd.DataFrame({**rows, "file": table["file"].to_numpy()})
+        rows[name] = ""
+        if name in table.columns:
+            texts = table[name].astype(object).fillna("").astype(str)
+            rows[name] = texts.to_numpy()
+    return rows.assign(file=list(files))
 
 
 def read_pictures(
@@ -574,39 +583,35 @@ def read_pictures(
     pictures: dict[str, np.ndarray] = {}
     wanted = held.loc[list(ids)]
     for file, own in wanted.groupby(wanted, sort=False):
-        names = [str(name) for name in own.index]
-        pictures |= (
-            _of_set(Path(str(file)), names)
-            if str(file).endswith(".h5")
-            else {names[0]: _of_file(Path(str(file)))}
-        )
+        path = Path(str(file))
+        names = list(map(str, own.index))
+        if path.suffix == ".h5":
+            pictures |= _of_set(path, names)
+            continue
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; give the column file relative to its table.")
+        try:
+            picture, *_ = open_photograph(path)
+            pictures[names[0]] = _small(picture)
+        except InputError as error:
+            raise cannot_use(path, error, "convert it to an 8-bit PNG.") from error
     return pictures
 
 
 def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read images of a set of stimuli."""
     from PIL import Image
-
-    from stimuli_gen.stimuli import read_stimuli
 
     stimuli = read_stimuli(file, in_memory=False)
     rows = {name: row for row, name in enumerate(stimuli.ids)}
     pictures = {}
     for name in names:
-        pixels = np.asarray(stimuli.images[slice(rows[name], rows[name] + 1)])[0]
-        levels = np.rint(255 * np.clip(np.moveaxis(pixels, 0, -1), 0, 1)).astype(np.uint8)
-        pictures[name] = _small(Image.fromarray(levels))
+        row = rows[name]
+        (pixels,) = np.asarray(stimuli.images[row : row + 1])
+        channels_last = np.moveaxis(pixels, 0, -1)
+        levels = np.rint(255 * np.clip(channels_last, 0, 1))
+        pictures[name] = _small(Image.fromarray(levels.astype(np.uint8)))
     return pictures
-
-
-def _of_file(file: Path) -> np.ndarray:
-    from stimuli_gen.conversion import cannot_use, open_photograph
-
-    if not file.is_file():
-        raise InputError(f"{file} does not exist; the column file is relative to its table.")
-    try:
-        return _small(open_photograph(file)[0])
-    except InputError as error:
-        raise cannot_use(file, error, "convert it to an 8-bit PNG.") from error
 
 
 def _small(picture: object) -> np.ndarray:

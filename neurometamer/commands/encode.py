@@ -1,14 +1,15 @@
-"""The Python twin of ``neurometamer encode``: a network and ROI patterns in, a table out."""
+"""The command ``neurometamer encode``: a network and ROI patterns in, a table out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import ReadingOptions
 from neurometamer.commands.rdm import read_pattern_files
-from neurometamer.commands.stimuli import Progress
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import write_table
@@ -27,13 +28,13 @@ def encode_files(
     patterns: Files,
     weights: str = "default",
     stages: Sequence[str] = (),
-    device: str = "auto",
-    batch_size: int = 8,
-    progress: Progress | None = None,
     seed: int = 0,
-    bits: int | None = None,
-    icc: str = "ignore",
-    **options: Any,
+    reading: ReadingOptions | None = None,
+    run: RunOptions | None = None,
+    **options: Annotated[
+        Any,
+        KeywordsOf("neurometamer.encoding.design:EncodingOptions", without=("seed",)),
+    ],
 ) -> pd.DataFrame:
     """Predict voxels from a network's stages: trained on RE, tested on held-out RE, AI and AN.
 
@@ -44,27 +45,22 @@ def encode_files(
     model : str
         Name of the network.
     images : sequence of path-like
-        See `read_images`; together exactly the conditions of the patterns.
+        Folders written by ``neurometamer stimuli``, folders of photographs, or CSV files with the
+        column file; together exactly the conditions of the patterns.
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     weights : str
-        See `neurometamer.zoo.load_model`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     stages : sequence of str
-        Stages; all when empty.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Called with (stages done, stages).
+        Stages of the network; all when empty.
     seed : int
         Seed of folds, permutations and random weights.
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    reading : ReadingOptions, optional
+        How photographs are read.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress.
     **options : object
-        Settings of `neurometamer.encoding.fit_encoding`.
+        Fields of `neurometamer.encoding.EncodingOptions`.
 
     Returns
     -------
@@ -89,17 +85,24 @@ def encode_files(
     from neurometamer.encoding import fit_encoding
     from neurometamer.zoo import load_model
 
-    network = load_model(model, weights=weights, device=device, seed=seed)
-    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
+    run = run or RunOptions()
+    reading = reading or ReadingOptions()
+    network = load_model(model, weights=weights, device=run.device, seed=seed)
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     subjects = read_pattern_files(patterns)
     activations = compute_activations(
         network,
         stimuli,
         stages=list(stages) or None,
-        run=RunOptions(batch_size=batch_size),
+        run=replace(run, progress=None),
     )
     table = fit_encoding(
-        activations, subjects, stimuli.table, seed=seed, progress=progress, **options
+        activations,
+        subjects,
+        stimuli.table,
+        seed=seed,
+        progress=run.progress,
+        **options,
     )
     table = table.assign(model=network.name, weights=network.weights)
     write_table(out, table)

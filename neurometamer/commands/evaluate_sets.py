@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ from neurometamer.evaluation.sets import (
     pass_rates,
     states_of,
 )
-from neurometamer.provenance import digest, provenance
+from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.report.evaluation import write_report
 from neurometamer.resume import claim_folder, kept_piece, write_record, writes_into
 from neurometamer.run_options import RunOptions
@@ -56,7 +56,25 @@ TEXT = (
     "comparison",
     "network",
 )
-Progress = Callable[[int, int], None]
+
+
+Stages = Mapping[str, str | float] | str | float | None
+
+
+def _stages_of_evaluators(read_at: Stages) -> Stages:
+    """Read ``NAME=STAGE`` between commas; other values are left as they are."""
+    if not isinstance(read_at, str) or "=" not in read_at:
+        return read_at
+    stages: dict[str, str | float] = {}
+    for text in read_at.split(","):
+        name, _, stage = text.partition("=")
+        if not (name.strip() and stage.strip()):
+            raise InputError(
+                f"read_at is '{read_at}'; give one stage for all, or NAME=STAGE for each "
+                "evaluator, between commas (--read-at)."
+            )
+        stages[name.strip()] = stage.strip()
+    return stages
 
 
 @short_repr
@@ -72,7 +90,7 @@ class EvaluationSettings:
     """
 
     parts: Sequence[str] = PARTS[:3]
-    """Of `PARTS`."""
+    """What is evaluated, of `PARTS`."""
     target: str = "own"
     """Whose class a metamer should have: see `neurometamer.evaluation.recognizability.TARGETS`."""
     ways: Sequence[int] = recognizing.WAYS
@@ -85,10 +103,10 @@ class EvaluationSettings:
     baseline: str = "unbounded"
     """Setting that others are compared with, where sets were made in several."""
     metrics: Sequence[str] = tuple(looks.METRICS)
-    """Of image quality."""
+    """Metrics of image quality."""
     metric_weights: Mapping[str, Any] = field(default_factory=dict)
     """See `neurometamer.evaluation.image_quality.image_quality`."""
-    read_at: Mapping[str, str | float] | str | float | None = None
+    read_at: Stages = None
     """Where evaluators are read for the divergence; by default at the depth of the set."""
     factors: tuple[str, str] = ("training", "color")
     """Columns that say how networks differ, of the table of networks."""
@@ -101,11 +119,12 @@ class EvaluationSettings:
     n_permutations: int = 1_000
     """Permutations for the divergence and for differences between sets."""
     confidence: float = 0.95
-    """Of all intervals."""
+    """Confidence level of all intervals, in (0, 1)."""
     seed: int = 0
-    """Of all random numbers."""
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "read_at", _stages_of_evaluators(self.read_at))
         for part in self.parts:
             if part not in PARTS:
                 raise unknown_name("part of the evaluation", part, PARTS)
@@ -117,11 +136,13 @@ class EvaluationSettings:
         if set(MADE_OF_HITS) & set(self.parts) and "recognizability" not in self.parts:
             raise InputError(
                 f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
-                "too."
+                "too; give it (--parts)."
             )
         if self.n_resamples < 0 or self.n_permutations < 0 or not 0 < self.confidence < 1:
             raise InputError(
-                "resamples and permutations must be 0 or more, the confidence between 0 and 1."
+                f"n_resamples is {self.n_resamples}, n_permutations {self.n_permutations} and "
+                f"confidence {self.confidence:g}; give 0 or more, 0 or more, and a number between "
+                "0 and 1."
             )
 
 
@@ -134,8 +155,7 @@ class _Work:
     judges: Sequence[StagedModel]
     generators: Sequence[StagedModel]
     settings: EvaluationSettings
-    batch_size: int
-    progress: Progress | None
+    run: RunOptions
     to_do: int
     done: int = 0
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -148,13 +168,33 @@ class _Work:
         whole_key = [_identity(metamers), [judge.digest for judge in self.judges], *key]
         rows = kept_piece(self.out, name, whole_key, make, text=TEXT)
         self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.to_do)
-        return (
-            rows.assign(note=rows["note"].astype(object).fillna("").astype(str))
-            if "note" in rows
-            else rows
-        )
+        if self.run.progress is not None:
+            self.run.progress(self.done, self.to_do)
+        if "note" in rows:
+            notes = rows["note"].astype(object).fillna("")
+            rows = rows.assign(note=notes.astype(str))
+        return rows
+
+    def pieces(
+        self,
+        name: str,
+        key: Sequence[Any],
+        make: Callable[[Sequence[MetamerSet]], pd.DataFrame],
+    ) -> pd.DataFrame:
+        """Make a table of all sets, piece by piece."""
+        parts = []
+        for metamers in self.sets:
+            parts.append(self.piece(name, metamers, key, partial(make, [metamers])))
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """How images are resampled."""
+        return {
+            "n_resamples": self.settings.n_resamples,
+            "confidence": self.settings.confidence,
+            "seed": self.settings.seed,
+        }
 
 
 @writes_into("out")
@@ -167,8 +207,7 @@ def evaluate_sets(
     *,
     networks: pd.DataFrame | None = None,
     generators: Sequence[StagedModel] = (),
-    batch_size: int = 8,
-    progress: Progress | None = None,
+    run: RunOptions | None = None,
 ) -> Path:
     """Evaluate sets of metamers, and write tables, figures and a page.
 
@@ -187,10 +226,8 @@ def evaluate_sets(
         `EvaluationSettings.factors`.
     generators : sequence of StagedModel
         Networks that took part and do not judge; for the target ``generator``.
-    batch_size : int
-        Images at once.
-    progress : callable, optional
-        Called with (pieces done, pieces).
+    run : RunOptions, optional
+        Number of images at a time, and who is told about progress.
 
     Returns
     -------
@@ -225,19 +262,22 @@ def evaluate_sets(
         judges=judges,
         generators=generators,
         settings=settings,
-        batch_size=batch_size,
-        progress=progress,
+        run=run or RunOptions(),
         to_do=len(sets) * len([part for part in settings.parts if part not in MADE_OF_HITS]),
     )
     claim_folder(
         work.out, "metamers", recipe, inputs=("sets", "evaluators", "generators", "networks")
     )
     left_out = [evaluator.name for evaluator in evaluators if evaluator not in judges]
-    work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
+    if left_out:
+        work.notes.append(f"left out for random weights: {name_ids(left_out)}")
     work.tables["validity"] = validity_table(sets)
-    makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
-    for part in [part for part in PARTS if part in settings.parts and part in makers]:
-        makers[part](work)
+    if "recognizability" in settings.parts:
+        _recognize(work)
+    if "quality" in settings.parts:
+        _measure_quality(work)
+    if "divergence" in settings.parts:
+        _diverge(work)
     if "observers" in settings.parts and networks is not None:
         _observe(work, networks)
     if "sets" in settings.parts:
@@ -269,14 +309,17 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     pandas.DataFrame
         One row a set: its names, and the columns of `neurometamer.evaluation.sets.pass_rates`.
     """
-    return pd.DataFrame([{**metamers.label, **pass_rates(metamers.table)} for metamers in sets])
+    rows = []
+    for metamers in sets:
+        rows.append({**metamers.label, **pass_rates(metamers.table)})
+    return pd.DataFrame(rows)
 
 
 def _identity(metamers: MetamerSet) -> list[Any]:
-    networks = {
-        name: [*stages, *metamers.matched.get(name, ())]
-        for name, stages in metamers.members.items()
-    }
+    """Give what the results of a set depend on."""
+    networks = {}
+    for name, stages in metamers.members.items():
+        networks[name] = [*stages, *metamers.matched.get(name, ())]
     return [
         metamers.label,
         metamers.reference_digest,
@@ -286,12 +329,16 @@ def _identity(metamers: MetamerSet) -> list[Any]:
     ]
 
 
+def _set_name(metamers: MetamerSet) -> str:
+    return " · ".join(metamers.label.values())
+
+
 def _check(
     sets: Sequence[MetamerSet], settings: EvaluationSettings, networks: pd.DataFrame | None
 ) -> None:
     if not sets:
         raise InputError("no metamers to evaluate; give at least one set.")
-    if again := duplicates(" · ".join(metamers.label.values()) for metamers in sets):
+    if again := duplicates(_set_name(metamers) for metamers in sets):
         raise InputError(
             f"sets of metamers with the same name: {name_ids(again)}; name each its own way."
         )
@@ -300,11 +347,9 @@ def _check(
             "observers are compared by what the networks were trained on: give a table with the "
             f"columns network, {' and '.join(settings.factors)}."
         )
-    if "sets" in settings.parts and len({metamers.name for metamers in sets}) < MIN_SETS:
-        raise InputError(
-            f"{len({metamers.name for metamers in sets})} set(s) of networks; to compare them, "
-            f"give {MIN_SETS}."
-        )
+    n_sets = len({metamers.name for metamers in sets})
+    if "sets" in settings.parts and n_sets < MIN_SETS:
+        raise InputError(f"{n_sets} set(s) of networks; to compare them, give {MIN_SETS}.")
 
 
 def _recipe(
@@ -314,21 +359,19 @@ def _recipe(
     settings: EvaluationSettings,
     networks: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    weights_of = {name: _weights_word(given) for name, given in settings.metric_weights.items()}
     truth = None
     if settings.truth is not None:
         truth = digest({name: str(label) for name, label in settings.truth.items()})
-    chosen = asdict(settings) | {"metric_weights": weights_of, "truth": truth}
-    chosen = {
-        name: list(value) if isinstance(value, (list, tuple)) else value
-        for name, value in chosen.items()
-    }
-    names = [" · ".join(metamers.label.values()) for metamers in sets]
+    chosen: dict[str, Any] = {}
+    for name, value in asdict(settings).items():
+        chosen[name] = list(value) if isinstance(value, (list, tuple)) else value
+    chosen["truth"] = truth
+    chosen["metric_weights"] = {}
+    for name, given in settings.metric_weights.items():
+        chosen["metric_weights"][name] = _weights_word(given)
     return provenance(
         chosen,
-        sets={
-            name: digest(_identity(metamers)) for name, metamers in zip(names, sets, strict=True)
-        },
+        sets={_set_name(metamers): digest(_identity(metamers)) for metamers in sets},
         evaluators={network.name: _network_record(network) for network in judges},
         generators={network.name: _network_record(network) for network in generators},
         networks=None if networks is None else digest(networks),
@@ -337,154 +380,134 @@ def _recipe(
 
 
 def _network_record(model: StagedModel) -> dict[str, Any]:
-    return {"weights": model.weights, "digest": model.digest, "trained": model.trained}
+    return {
+        "weights": model.weights,
+        "digest": model.digest,
+        "trained": model.trained,
+    }
 
 
 def _weights_word(given: Any) -> str:
     """Name local weights without their folder."""
-    return Path(given).name if isinstance(given, (str, os.PathLike)) else type(given).__name__
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given).name
+    return type(given).__name__
 
 
 # ---------------------------------------------------------------------------------------- the parts
 
 
 def _recognize(work: _Work) -> None:
+    """Ask every evaluator what it sees."""
     chosen = work.settings
-    memory: recognizing.Memory = {}
     questions: dict[str, Any] = {
         "target": chosen.target,
         "ways": list(chosen.ways),
         "rules": list(chosen.rules),
     }
-    truth = (
-        None
-        if chosen.truth is None
-        else {name: str(truth_of) for name, truth_of in chosen.truth.items()}
-    )
-    key = [questions, truth, [network.digest for network in work.generators]]
-    make = partial(
+    truth = None
+    if chosen.truth is not None:
+        truth = {name: str(label) for name, label in chosen.truth.items()}
+    memory: recognizing.Memory = {}
+
+    ask = partial(
         recognizing.recognition_table,
         work.judges,
         truth=chosen.truth,
         generators=work.generators,
         include_untrained=True,
-        run=RunOptions(batch_size=work.batch_size),
+        run=replace(work.run, progress=None),
         memory=memory,
         **questions,
     )
-    hits = pd.concat(
-        [
-            work.piece("recognition", metamers, key, partial(make, [metamers]))
-            for metamers in work.sets
-        ],
-        ignore_index=True,
-    )
+    key = [questions, truth, [network.digest for network in work.generators]]
+    hits = work.pieces("recognition", key, ask)
+    summary = recognizing.recognition_summary(hits, **work.drawn)
+    curves = []
+    measures = hits[["ways", "rule"]].drop_duplicates()
+    for ways, rule in measures.itertuples(index=False, name=None):
+        curve = recognizing.recognizability_curves(summary, ways=ways, rule=rule)
+        curves.append(curve.assign(ways=ways, rule=rule))
     work.tables["recognition"] = hits
-    drawn: dict[str, Any] = {
-        "n_resamples": chosen.n_resamples,
-        "confidence": chosen.confidence,
-        "seed": chosen.seed,
-    }
-    summary = recognizing.recognition_summary(hits, **drawn)
     work.tables["recognizability"] = summary
-    curves = [
-        recognizing.recognizability_curves(summary, ways=ways, rule=rule).assign(
-            ways=ways, rule=rule
-        )
-        for ways, rule in hits[["ways", "rule"]]
-        .drop_duplicates()
-        .itertuples(index=False, name=None)
-    ]
     work.tables["curves"] = pd.concat(curves, ignore_index=True)
     settings = list(dict.fromkeys(hits["setting"]))
-    if len(settings) > 1 and chosen.baseline in settings:
+    if len(settings) < 2:
+        return
+    if chosen.baseline in settings:
         work.tables["epsilon"] = recognizing.epsilon_comparison(
-            hits, baseline=chosen.baseline, **drawn
+            hits, baseline=chosen.baseline, **work.drawn
         )
-    elif len(settings) > 1:
-        work.notes.append(
-            f"settings are not compared: no set is {chosen.baseline} (there are "
-            f"{name_ids(settings)})"
-        )
+        return
+    work.notes.append(
+        f"settings are not compared: no set is {chosen.baseline} (there are {name_ids(settings)})"
+    )
 
 
-def _look(work: _Work) -> None:
+def _measure_quality(work: _Work) -> None:
+    """Measure how metamers look."""
     chosen = work.settings
-    drawn: dict[str, Any] = {
-        "n_resamples": chosen.n_resamples,
-        "confidence": chosen.confidence,
-        "seed": chosen.seed,
-    }
-    options = {
-        "metrics": list(chosen.metrics),
-        "weights": chosen.metric_weights,
-        "run": RunOptions(batch_size=work.batch_size),
-        **drawn,
-    }
-    words = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
 
-    def _make(metamers: MetamerSet) -> pd.DataFrame:
+    def _measure(sets: Sequence[MetamerSet]) -> pd.DataFrame:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*FID is biased.*", category=UserWarning
-            )  # the note says it
-            return looks.image_quality([metamers], **options)
+            # the note says it
+            warnings.filterwarnings("ignore", message=".*FID is biased.*", category=UserWarning)
+            return looks.image_quality(
+                sets,
+                metrics=list(chosen.metrics),
+                weights=chosen.metric_weights,
+                run=replace(work.run, progress=None),
+                **work.drawn,
+            )
 
-    key = [list(chosen.metrics), words, drawn]
-    parts = [
-        work.piece("quality", metamers, key, partial(_make, metamers)) for metamers in work.sets
-    ]
-    quality = pd.concat(parts, ignore_index=True)
+    weights = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
+    quality = work.pieces("quality", [list(chosen.metrics), weights, work.drawn], _measure)
     work.tables["quality"] = quality
-    remarks = quality.loc[quality["skipped"] | quality["biased"], ["name", "note"]]
-    notes = [
-        f"{name}: {note.split('; excluded')[0]}"
-        for name, note in remarks.itertuples(index=False, name=None)
-    ]
-    work.notes += dict.fromkeys(notes)
+    is_remark = quality["skipped"] | quality["biased"]
+    for name, note in zip(quality["name"][is_remark], quality["note"][is_remark], strict=True):
+        remark = f"{name}: {note.split('; excluded')[0]}"
+        if remark not in work.notes:
+            work.notes.append(remark)
 
 
 def _weights_key(given: Any) -> Any:
     """Identify local weights by what they hold."""
-    from neurometamer.provenance import digest_file
-
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
-        files = (
-            [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        )
-        return [[file.name, digest_file(file)] for file in files] or str(path)
+        files = [path]
+        if not path.is_file():
+            files = sorted(filter(Path.is_file, path.rglob("*")))
+        contents = [[file.name, digest_file(file)] for file in files]
+        return contents or str(path)
     network = given[0] if isinstance(given, tuple) else given
-    return [
-        _weights_word(network),
-        [digest(parameter.detach().cpu().numpy()) for parameter in network.state_dict().values()],
-    ]
+    digests = []
+    for parameter in network.state_dict().values():
+        digests.append(digest(parameter.detach().cpu().numpy()))
+    return [_weights_word(network), digests]
 
 
 def _diverge(work: _Work) -> None:
+    """Measure what metamers do to the representations of evaluators."""
     chosen = work.settings
-    memory: diverging.Memory = {}
     options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
-    make = partial(
+    memory: diverging.Memory = {}
+
+    measure = partial(
         diverging.divergence,
         work.judges,
         stages=chosen.read_at,
         include_untrained=True,
-        run=RunOptions(batch_size=work.batch_size),
+        run=replace(work.run, progress=None),
         memory=memory,
         **options,
     )
-    key = [options, chosen.read_at]
-    parts = [
-        work.piece("divergence", metamers, key, partial(make, [metamers])) for metamers in work.sets
-    ]
-    rows = pd.concat(parts, ignore_index=True)
-    work.tables["divergence"] = rows
+    work.tables["divergence"] = work.pieces("divergence", [options, chosen.read_at], measure)
 
 
 def _state(hits: pd.DataFrame) -> str:
     """Choose the metamers that results speak of: the valid ones, unless nobody judged any."""
-    return "not judged" if (states_of(hits["valid"]) == "not judged").all() else "valid"
+    states = states_of(hits["valid"])
+    return "not judged" if (states == "not judged").all() else "valid"
 
 
 def _compare_sets(work: _Work) -> None:
@@ -492,14 +515,15 @@ def _compare_sets(work: _Work) -> None:
 
     The tables also say what each network adds.
     """
-    chosen, hits = work.settings, work.tables["recognition"]
-    taken = hits.groupby("evaluator", sort=False)["took_part"].any()
-    held_out = list(chosen.held_out) or [
-        str(name) for name, members in taken.items() if not members
-    ]
+    chosen = work.settings
+    hits = work.tables["recognition"]
+    held_out = list(chosen.held_out)
+    if not held_out:
+        took_part = hits.groupby("evaluator", sort=False)["took_part"].any()
+        held_out = took_part.index[~took_part.to_numpy(dtype=bool)].astype(str).tolist()
     rated: dict[str, dict[str, Any]] = {"held-out": {"held_out": held_out}, "others": {}}
     if not chosen.held_out and len(held_out) < 2:
-        rated.pop("held-out")
+        del rated["held-out"]
         work.notes.append(
             "sets are rated by all evaluators but their own networks: fewer than 2 are in no set"
         )
@@ -509,28 +533,26 @@ def _compare_sets(work: _Work) -> None:
         "set_regression": [],
     }
     state = _state(hits)
-    measures = hits[["stage", "setting", "ways"]].drop_duplicates()
-    for stage, setting, ways in measures.itertuples(index=False, name=None):
-        part = hits[
-            (hits["stage"] == stage) & (hits["setting"] == setting) & (hits["ways"] == ways)
-        ]
+    by_measure = hits.groupby(["stage", "setting", "ways"], sort=False)
+    for measure, part in by_measure:
+        stage, setting, ways = cast("tuple[str, str, int]", measure)
         for raters, who in rated.items():
+            scores = model_sets.set_scores(part, raters=raters, validity=state, ways=ways, **who)
             about: dict[str, Any] = {
                 "stage": stage,
                 "setting": setting,
                 "ways": ways,
                 "raters": raters,
+                "target": chosen.target,
+                "validity": state,
             }
-            about |= {"target": chosen.target, "validity": state}
-            scores = model_sets.set_scores(part, raters=raters, **who, validity=state, ways=ways)
-            tables["set_scores"].append(
-                scores.assign(**about, held_out="+".join(who.get("held_out", [])))
-            )
+            names = "+".join(who.get("held_out", []))
+            tables["set_scores"].append(scores.assign(**about, held_out=names))
             for name, table in _set_statistics(work, scores, about).items():
                 tables[name].append(table)
-    work.tables |= {
-        name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts
-    }
+    for name, parts in tables.items():
+        if parts:
+            work.tables[name] = pd.concat(parts, ignore_index=True)
 
 
 def _set_statistics(
@@ -557,14 +579,12 @@ def _set_statistics(
     return tables
 
 
-def _is_joint(members: str) -> bool:
-    return model_sets.JOINT in members
-
-
 def _observe(work: _Work, networks: pd.DataFrame) -> None:
     """Compare metamers of single networks by how the networks differ."""
-    chosen, hits = work.settings, work.tables["recognition"]
-    single = hits[~hits["members"].map(_is_joint)]
+    chosen = work.settings
+    hits = work.tables["recognition"]
+    is_joint = hits["members"].str.contains(model_sets.JOINT, regex=False)
+    single = hits[~is_joint]
     if single.empty:
         raise InputError(
             "observers judge metamers of single networks, and there are none; give such sets, too."
@@ -575,18 +595,13 @@ def _observe(work: _Work, networks: pd.DataFrame) -> None:
             f"observers: not in the table of networks, and left out: {name_ids(unknown)}"
         )
         single = single[single["members"].isin(known)]
-    if left_out := sorted(set(hits["set"]) - set(hits.loc[~hits["members"].map(_is_joint), "set"])):
+    if left_out := sorted(set(hits["set"]) - set(hits["set"][~is_joint])):
         work.notes.append(f"observers: sets of several networks are left out: {name_ids(left_out)}")
     if single.empty:
         raise InputError(
             f"the table of networks names none of the generators ({name_ids(unknown)}); name them."
         )
-    drawn: dict[str, Any] = {
-        "n_resamples": chosen.n_resamples,
-        "confidence": chosen.confidence,
-        "seed": chosen.seed,
-        "include_untrained": chosen.include_untrained,
-    }
+    drawn = {**work.drawn, "include_untrained": chosen.include_untrained}
     work.tables["observer_matrix"] = observers.observer_matrix(single, **drawn)
     drawn["validity"] = _state(hits)
     work.tables["observer_conditions"] = observers.observer_conditions(

@@ -1,14 +1,13 @@
-"""The Python twin of ``neurometamer image-types``: files in, the tests of RE-AN and RE-AI out."""
+"""The command ``neurometamer image-types``: files in, the tests of RE-AN and RE-AI out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.rdm import conditions_table, read_pattern_files
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.store import write_table
 
@@ -27,10 +26,13 @@ def image_type_files(
     activations: Files = (),
     images: Files = (),
     measure: str = "spearman",
+    comparator: str = "spearman",
     category: str = "category",
     trends: str | Path | None = None,
     figures: str | Path | None = None,
-    **settings: Any,
+    **settings: Annotated[
+        Any, KeywordsOf("neurometamer.rsa.image_types.options:ImageTypeOptions", without=("by",))
+    ],
 ) -> pd.DataFrame:
     """Test RE-AN, RE-AI and their difference in each layer, ROI and subject, and over subjects.
 
@@ -49,6 +51,8 @@ def image_type_files(
         and activations are, and give the classes of ``null="class"``.
     measure : str
         RDMs of patterns and activations are 1 - this correlation.
+    comparator : str
+        How RDMs are compared, one of `neurometamer.rsa.comparators.table.COMPARATORS`.
     category : str
         Column of `images` with the class.
     trends : path-like, optional
@@ -57,7 +61,7 @@ def image_type_files(
         Folder for ``index.html``, ``image_types.csv``, and ``figures/`` with similarities and
         differences of brain and network, each as SVG, PNG and CSV.
     **settings : object
-        Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family, by,
+        Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family,
         n_resamples, n_permutations, seed …
 
     Returns
@@ -97,24 +101,27 @@ def image_type_files(
     import pandas as pd
 
     from neurometamer.rsa.image_types.options import ImageTypeOptions
-    from neurometamer.rsa.image_types.trends import kind_trends
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
-    chosen = ImageTypeOptions(**settings)
+    chosen = ImageTypeOptions(by=comparator, **settings)
     table = conditions_table({}, images) if images else None
-    parts = [_of_rdms(file, table, category, chosen) for file in rdms]
-    if table is not None:
-        parts += [_of_patterns(patterns, table, category, measure, chosen)] if patterns else []
-        parts += [_of_activations(file, table, category, measure, chosen) for file in activations]
-    elif patterns or activations:
+    parts = []
+    for file in rdms:
+        parts.append(_of_rdms(file, table, category, chosen))
+    if table is None and (patterns or activations):
         raise InputError(
-            "patterns and activations need --images: a stimulus table says which image is of which "
-            "kind."
+            "patterns and activations need --images: give a stimulus table that says which image "
+            "is of which kind."
         )
+    if table is not None:
+        if patterns:
+            parts.append(_of_patterns(patterns, table, category, measure, chosen))
+        for file in activations:
+            parts.append(_of_activations(file, table, category, measure, chosen))
     tested = pd.concat(parts, ignore_index=True)
     if trends is not None:
-        write_table(trends, _each_network(tested, kind_trends))
+        write_table(trends, _trends(tested))
     if out is not None:
         write_table(out, tested)
     if figures is not None:
@@ -134,23 +141,21 @@ def image_type_files(
     return tested
 
 
-def _each_network(
-    tested: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
-) -> pd.DataFrame:
+def _trends(tested: pd.DataFrame) -> pd.DataFrame:
+    """Test the trends over the layers of each network."""
     import pandas as pd
+
+    from neurometamer.rsa.image_types.similarity import kind_trends
 
     networks = tested[tested["system"] == "network"]
     if networks.empty:
         raise InputError(
             "trends are over the layers of a network; give --activations, or RDMs of a network."
         )
-    return pd.concat(
-        [
-            test(part).assign(source=source)
-            for source, part in networks.groupby("source", sort=False)
-        ],
-        ignore_index=True,
-    )
+    tables = []
+    for source, part in networks.groupby("source", sort=False):
+        tables.append(kind_trends(part).assign(source=source))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _of_rdms(
@@ -160,12 +165,11 @@ def _of_rdms(
     from neurometamer.rsa.image_types.inference import compare_image_types
 
     rdms = read_rdms(file)
-    if chosen.null == "session" and not any(
-        name.startswith("session") for name in rdms.pattern_descriptors
-    ):
+    has_sessions = any(name.startswith("session") for name in rdms.pattern_descriptors)
+    if chosen.null == "session" and not has_sessions:
         raise InputError(
-            f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or "
-            "from RDMs of patterns whose images were shown in different sessions."
+            f"{file}: these RDMs hold no sessions; give patterns (--patterns), or RDMs of patterns "
+            "whose images were shown in different sessions."
         )
     tested = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
     return tested.assign(source=Path(file).name)
@@ -235,7 +239,10 @@ def _classes(
     if table is None:
         return None
     if category not in table.columns and category != DEFAULT_CATEGORY:
-        raise InputError(f"--category: the table of --images has no column '{category}'.")
+        raise InputError(
+            f"--category: the table of --images has no column '{category}'; give one of "
+            f"{name_ids(table.columns, 20)}."
+        )
     return known_classes(table, category)
 
 

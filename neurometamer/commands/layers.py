@@ -1,15 +1,17 @@
-"""The Python twin of ``neurometamer layers``: files in, a folder of tables and figures out."""
+"""The command ``neurometamer layers``: files in, a folder of tables and figures out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked
-from neurometamer.commands.rdm_inputs import (
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import Progress
+from neurometamer.commands.rdm import (
     is_foreign,
     need_places,
     read_blocks,
@@ -17,7 +19,6 @@ from neurometamer.commands.rdm_inputs import (
     read_labelled,
     split_labels,
 )
-from neurometamer.commands.stimuli import Progress
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
@@ -27,7 +28,60 @@ from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rsatoolbox.rdm import RDMs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """What `layer_files` compares and tests.
+
+    Parameters
+    ----------
+    kind : str, optional
+        Only images of this kind, joined by photograph.
+    comparator : str
+        How RDMs are compared, one of `neurometamer.rsa.comparators.table.COMPARATORS`.
+    join : {"exact", "inner"}
+        Whether both files must hold the same ids, or those that both hold are used.
+    train_on : str
+        Layers are chosen and weighted on other subjects and stimuli: both, stimuli, or subjects,
+        see `neurometamer.flexible_models`.
+    n_folds : int, optional
+        Number of parts of the stimuli; by default 2 to 5, by the number of stimuli.
+    preferred : str
+        How preferred layers are shown: center (of mass) or best, see
+        `neurometamer.hierarchy_test`. They are tested alike.
+    n_resamples : int
+        Bootstrap resamples of the stimuli; 0 for no intervals.
+    n_permutations : int
+        Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow
+        comparators, such as tau-a.
+    classes : str
+        Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these
+        classes, ``"random"`` about as many classes like these (from 10 classes on).
+    confidence : float
+        Confidence level of the intervals, in (0, 1).
+    seed : int
+        Seed of all random numbers.
+
+    Examples
+    --------
+    >>> LayerOptions(n_resamples=0).comparator
+    'spearman'
+    """
+
+    kind: str | None = None
+    comparator: str = "spearman"
+    join: str = "exact"
+    train_on: str = "both"
+    n_folds: int | None = None
+    preferred: str = "center"
+    n_resamples: int = 1000
+    n_permutations: int = 10_000
+    classes: str = "fixed"
+    confidence: float = 0.95
+    seed: int = 0
 
 
 @writes_into("out")
@@ -39,20 +93,10 @@ def layer_files(
     *,
     rois: Sequence[str] = (),
     ids: str | Path | Sequence[str] | None = None,
-    kind: str | None = None,
-    by: str = "spearman",
-    join: str = "exact",
-    train_on: str = "both",
-    n_folds: int | None = None,
-    preferred: str = "center",
-    resamples: int = 1000,
-    permutations: int = 10_000,
     blocks: str | Path | None = None,
-    classes: str = "fixed",
-    confidence: float = 0.95,
-    seed: int = 0,
-    progress: Progress | None = None,
     descriptor: str | None = None,
+    progress: Progress | None = None,
+    **options: Annotated[Any, KeywordsOf("neurometamer.commands.layers:LayerOptions")],
 ) -> Path:
     """Set the layers of a network beside the regions of brains: four questions, a table each.
 
@@ -62,7 +106,7 @@ def layer_files(
         HDF5 file of RDMs, one a stage, early to late.
     brain : sequence of path-like
         Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name
-        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
+        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdm.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
         ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not
@@ -73,39 +117,17 @@ def layer_files(
     ids : path-like or sequence of str, optional
         Ids of the conditions in the order of those brain files of other programs that name none
         (those that name them must agree); or a table with the column ``id`` or ``file``.
-    kind : str, optional
-        Only stimuli of this kind, joined by photograph.
-    by : str
-        Comparator.
-    join : {"exact", "inner"}
-        Whether both must hold the same ids, or the shared ones are used.
-    train_on : str
-        See `flexible_models`.
-    n_folds : int, optional
-        See `flexible_models`.
-    preferred : str
-        See `hierarchy_test`.
-    resamples : int
-        Bootstrap resamples of the stimuli; 0 for no intervals.
-    permutations : int
-        Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow
-        comparators (those not in `linear_comparators`, such as tau-a).
     blocks : path-like, optional
         Table with the columns id and block (session or class; with subject where subjects differ):
         labels change places within blocks only, for the p in ``layer_roi.csv``.
-    classes : str
-        Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these
-        classes, ``"random"`` about as many classes like these (from 10 classes on).
-    confidence : float
-        Coverage of the intervals.
-    seed : int
-        Seed of all draws.
-    progress : callable, optional
-        Called with (resamples done, resamples in all), for the similarities and then for the
-        cross-validated models.
     descriptor : str, optional
         Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``
         (`read_rdms`).
+    progress : callable, optional
+        Called with (resamples done, resamples in all), for the similarities and then for the
+        cross-validated models.
+    **options : object
+        Fields of `LayerOptions`.
 
     Returns
     -------
@@ -135,82 +157,114 @@ def layer_files(
     ...         )
     ...         for places in (network, brain)
     ...     )
-    ...     page = nm.layer_files(a, [b], Path(folder) / "page", resamples=20, permutations=20)
+    ...     page = nm.layer_files(a, [b], Path(folder) / "page", n_resamples=20, n_permutations=20)
     ...     table = nm.read_table(page / "layer_roi.csv")
     >>> means = table[table["subject"] == "mean"]
     >>> means[["roi", "layer", "similarity"]].round(2).values.tolist()
     [['V1', 'early', 1.0], ['V1', 'late', 0.14], ['LO', 'early', 0.14], ['LO', 'late', 1.0]]
     """
-    from neurometamer.rsa.comparators.table import comparator
     from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.layers.hierarchy import hierarchy_test
-    from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 
+    chosen = LayerOptions(**options)
     files = list(brain)
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
     layers = read_rdms(network, descriptor=descriptor)
-    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    parts = []
-    for file in files:
-        held = read_labelled(file, ids=names if is_foreign(file) else None, descriptor=descriptor)
-        parts.append(need_places(held, file))
+    parts = _read_brain(files, ids, descriptor)
     regions = concat_brains(parts)
-    common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
-    heard: dict[str, Any] = {
-        "progress": progress,
-        "n_resamples": resamples,
-        "confidence": confidence,
-        "classes": classes,
-    }
+    tables = _tables(layers, regions, rois, blocks, chosen, progress)
     folder = Path(out)
-    shown = layer_matrix(
-        layers,
-        regions,
-        **common,
-        **heard,
-        n_permutations=permutations if comparator(by).linear else min(permutations, 1000),
-        blocks=None if blocks is None else read_blocks(blocks),
-    )
-    folds = CrossValidation(train_on=train_on, n_folds=n_folds)
-    fitted = flexible_models(layers, regions, **common, **heard, folds=folds)
-    tables = {
-        "layer_roi": shown,
-        "best_layer": fitted.best_layer,
-        "weighted": fitted.models,
-        "weighted_difference": fitted.differences,
-    }
-    if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
-        tables["hierarchy"] = hierarchy_test(
-            layers, regions, rois, **common, preferred=preferred, confidence=confidence
-        )
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
-    settings = common | {
-        "rois": list(rois),
-        "train_on": train_on,
-        "n_folds": n_folds,
-        "preferred": preferred,
-        "resamples": resamples,
-        "permutations": permutations,
-        "classes": classes,
-        "confidence": confidence,
-    }
-    paths = [Path(network), *(split_labels(file)[0] for file in files)]
-    read = [*paths, *([Path(blocks)] if blocks else [])]
-    record = provenance(
-        settings, inputs={path.name: digest_file(path) for path in read}, tables=sorted(tables)
-    )
+    settings = asdict(chosen) | {"rois": list(rois)}
+    paths = [Path(network)]
+    for file in files:
+        paths.append(split_labels(file)[0])
+    inputs = {path.name: digest_file(path) for path in paths}
+    if blocks is not None:
+        inputs[Path(blocks).name] = digest_file(blocks)
+    record = provenance(settings, inputs=inputs, tables=sorted(tables))
     write_json(folder / "layers.json", record)
-    stamps = [
-        stamp
-        for part, path in zip((layers, *parts), paths, strict=True)
-        for stamp in rdm_stamps(part, path)
-    ]
+    stamps = []
+    for part, path in zip((layers, *parts), paths, strict=True):
+        stamps += rdm_stamps(part, path)
     stages = [str(stage) for stage in layers.rdm_descriptors["stage"]]
     write_layer_page(folder, tables, layers=stages, record=record, stamps=stamps)
     return folder
+
+
+def _tables(
+    layers: RDMs,
+    regions: RDMs,
+    rois: Sequence[str],
+    blocks: str | Path | None,
+    chosen: LayerOptions,
+    progress: Progress | None,
+) -> dict[str, pd.DataFrame]:
+    """Compare layers with regions, weigh layers, and test the order of regions."""
+    from neurometamer.rsa.comparators.table import comparator
+    from neurometamer.rsa.layers.hierarchy import hierarchy_test
+    from neurometamer.rsa.layers.matrix import layer_matrix
+    from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
+
+    common: dict[str, Any] = {
+        "kind": chosen.kind,
+        "by": chosen.comparator,
+        "join": chosen.join,
+        "seed": chosen.seed,
+    }
+    resampled: dict[str, Any] = {
+        **common,
+        "progress": progress,
+        "n_resamples": chosen.n_resamples,
+        "confidence": chosen.confidence,
+        "classes": chosen.classes,
+    }
+    n_permutations = chosen.n_permutations
+    if not comparator(chosen.comparator).linear:
+        n_permutations = min(n_permutations, 1000)
+    matrix = layer_matrix(
+        layers,
+        regions,
+        n_permutations=n_permutations,
+        blocks=None if blocks is None else read_blocks(blocks),
+        **resampled,
+    )
+    models = flexible_models(
+        layers,
+        regions,
+        folds=CrossValidation(train_on=chosen.train_on, n_folds=chosen.n_folds),
+        **resampled,
+    )
+    tables = {
+        "layer_roi": matrix,
+        "best_layer": models.best_layer,
+        "weighted": models.models,
+        "weighted_difference": models.differences,
+    }
+    n_regions = len(set(map(str, regions.rdm_descriptors["roi"])))
+    if len(rois) or n_regions > 2:
+        tables["hierarchy"] = hierarchy_test(
+            layers,
+            regions,
+            rois,
+            preferred=chosen.preferred,
+            confidence=chosen.confidence,
+            **common,
+        )
+    return tables
+
+
+def _read_brain(
+    files: Files, ids: str | Path | Sequence[str] | None, descriptor: str | None
+) -> list[RDMs]:
+    """Read the RDMs of regions, and refuse those without a subject or ROI."""
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    parts = []
+    for file in files:
+        own = names if is_foreign(file) else None
+        parts.append(need_places(read_labelled(file, ids=own, descriptor=descriptor), file))
+    return parts
 
 
 def concat_brains(parts: Sequence[RDMs]) -> RDMs:
@@ -234,18 +288,23 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     from neurometamer.rsa.compute import align_rdms, label_rdms
 
     first = parts[0]
-    aligned = [first, *(align_rdms(first, part)[1] for part in parts[1:])]
+    aligned = [first]
+    for part in parts[1:]:
+        _, matching = align_rdms(first, part)
+        aligned.append(matching)
     places: dict[str, list[Any]] = {"subject": [], "roi": []}
     for rdms in aligned:
         if lacking := [name for name in places if name not in rdms.rdm_descriptors]:
-            raise InputError(f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}.")
+            raise InputError(
+                f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}; write them beside "
+                "the file: FILE=subject:roi."
+            )
         for name, column in places.items():
             column += [str(value) for value in rdms.rdm_descriptors[name]]
-    patterns = {
-        name: list(first.pattern_descriptors[name])
-        for name in ("kind", "reference_id")
-        if name in first.pattern_descriptors
-    }
+    patterns = {}
+    for name in ("kind", "reference_id"):
+        if name in first.pattern_descriptors:
+            patterns[name] = list(first.pattern_descriptors[name])
     return label_rdms(
         np.concatenate([part.dissimilarities for part in aligned]),
         conditions=list(first.pattern_descriptors["condition"]),

@@ -1,45 +1,69 @@
-"""The Python twins of ``neurometamer stimuli metamer`` and ``null``, and their options."""
+"""The commands ``neurometamer stimuli metamer`` and ``null``, and their options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
+import numpy as np
+
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import ReadingOptions, StimulusFileOptions
 from neurometamer.commands.stimuli import (
-    Progress,
     forget,
-    kept_in,
-    recorder,
+    keeping,
+    read_photographs,
     refuse_other_stimuli,
     write_films,
 )
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
 from neurometamer.run_options import RunOptions
-from stimuli_gen.photographs import read_images
+from neurometamer.zoo import Weights, load_model, load_models
+from stimuli_gen.nulls import NullDistribution, read_null
+from stimuli_gen.photographs import Preprocessing, load_photographs, read_images
+from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_pictures, write_records
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-    from neurometamer.zoo import Weights
     from stimuli_gen.matching import Match
     from stimuli_gen.models import StagedModel
-    from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.photographs import Preprocessing
     from stimuli_gen.presets import Penalty
-    from stimuli_gen.stimuli import StimulusSet
-    from stimuli_gen.synthesis.loop import Pass
 
 Stage = str | float
 StageAsked = Stage | Sequence[Stage] | Mapping[str, Stage | Sequence[Stage]]
 LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_png")
 """Measures of which a set has those of its worst network, where larger is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetamerOptions:
+    """Settings of `make_metamers` beside the numbers of the preset.
+
+    Parameters
+    ----------
+    stage_weights : sequence of float, optional
+        Weight of each stage in the loss; equal by default.
+    penalties : sequence of str or Penalty
+        Terms added to the loss: ``kind:weight[:power[:pixel_scale]]`` with the kind
+        total_variation, alpha_norm or range.
+    start_images : path-like, optional
+        First images: a picture for all, or a folder with one for each photograph, by its id.
+
+    Examples
+    --------
+    >>> MetamerOptions(stage_weights=[1, 2]).penalties
+    ()
+    """
+
+    stage_weights: Sequence[float] | None = None
+    penalties: Sequence[str | Penalty] = ()
+    start_images: str | Path | None = None
 
 
 @writes_into("out")
@@ -54,19 +78,14 @@ def make_metamers(
     weights: Weights | Mapping[str, Weights] = "default",
     image_size: int | None = None,
     nulls: Files = (),
-    start_images: str | Path | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
     seed: int = 0,
-    mode: str = "exact",
-    png16: bool = False,
-    animate: bool = False,
-    fresh: bool = False,
-    progress: Progress | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
-    **options: Any,
+    files: StimulusFileOptions | None = None,
+    run: RunOptions | None = None,
+    **options: Annotated[
+        Any,
+        KeywordsOf("neurometamer.commands.metamers:MetamerOptions"),
+        KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",)),
+    ],
 ) -> pd.DataFrame:
     """Make metamers of photographs for one network or a set, and write them.
 
@@ -75,7 +94,7 @@ def make_metamers(
     Parameters
     ----------
     models : str or sequence of str
-        Names of networks.
+        Names of networks, see ``neurometamer models list``.
     stage : str, sequence of str or mapping
         A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or
         ``"NAME=STAGE"`` for each network, between commas.
@@ -84,7 +103,8 @@ def make_metamers(
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
     preset : {"feather2023", "boehm2025", "pixels", "fast"}
-        See `stimuli_gen.presets.PRESETS`.
+        Whose numbers are taken, one of `stimuli_gen.presets.PRESETS`; fast has a prior of natural
+        images.
     weights : str, path or mapping
         ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between
         commas (or a mapping) for networks of a set, others get the default. See
@@ -94,33 +114,15 @@ def make_metamers(
         made for different sizes. By default each its own.
     nulls : sequence of path-like
         Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
-    start_images : path-like, optional
-        First images: a picture for all, or a folder with one for each photograph, by its id.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     seed : int
         Seed of all random numbers.
-    mode : {"exact", "fast"}
-        Fast: cheaper arithmetic on the way, judged exactly.
-    png16 : bool
-        Also write 16-bit PNG files.
-    animate : bool
-        Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
-    fresh : bool
-        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
-        going on with them.
-    progress : callable, optional
-        Called with (images done, images).
-    watch : callable, optional
-        Called with each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    files : StimulusFileOptions, optional
+        How photographs are read, and what is written.
+    run : RunOptions, optional
+        Device, number of images at a time, mode, and who is told about progress.
     **options : object
-        Other settings of `stimuli_gen.model_metamers`.
+        Fields of `MetamerOptions`, and numbers of the preset by their names in
+        `stimuli_gen.Recipe`.
 
     Returns
     -------
@@ -145,35 +147,39 @@ def make_metamers(
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
     """
-    from neurometamer.zoo import load_models
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
-    from stimuli_gen.nulls import read_null
-    from stimuli_gen.stimuli import write_pictures, write_records
 
-    networks = load_models(models, weights, device=device, seed=seed)
+    run = run or RunOptions()
+    files = files or StimulusFileOptions()
+    out = Path(out)
+    own = {field.name: options.pop(field.name, field.default) for field in fields(MetamerOptions)}
+    chosen = MetamerOptions(**own)
+    networks = load_models(models, weights, device=run.device, seed=seed)
     if image_size is not None:
         networks = at_one_size(networks, image_size)
+    preprocessing = networks[0].preprocessing
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
-    matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
-    matched = {match.model.name: list(match.stages) for match in matches}
-    photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(
-        kind="RE"
-    )
-    out = Path(out)
-    first = (
-        None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
-    )
-    given_settings = {
-        name: value for name, value in options.items() if name not in ("stage_weights", "penalties")
+    matches = match_stages(networks, stages, stage_weights=chosen.stage_weights)
+    photographs = read_photographs(images, preprocessing, files)
+    penalties = read_penalties(chosen.penalties)
+    first, first_digest = None, None
+    if chosen.start_images is not None:
+        first = read_start_images(chosen.start_images, preprocessing)
+        first_digest = digest(first)
+    settings = {
+        **options,
+        "penalties": [asdict(penalty) for penalty in penalties],
+        "stage_weights": {match.model.name: list(match.weights) for match in matches},
+        "start_images": first_digest,
+        "preset": preset,
+        "stages": {match.model.name: list(match.stages) for match in matches},
+        "seed": seed,
+        "mode": run.mode,
     }
-    given_settings["penalties"] = [asdict(penalty) for penalty in options.get("penalties", ())]
-    given_settings["stage_weights"] = {match.model.name: list(match.weights) for match in matches}
-    given_settings["start_images"] = None if first is None else digest(first)
-    settings = {**given_settings, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
     digest_of_set = digest([network.digest for network in networks])
-    refuse_other_stimuli(out, digest_of_set, photographs, settings, fresh)
-    if fresh:
+    refuse_other_stimuli(out, digest_of_set, photographs, settings, files.fresh)
+    if files.fresh:
         forget(out)
     given = [read_null(file) for file in nulls]
     made = model_metamers(
@@ -181,28 +187,21 @@ def make_metamers(
         photographs,
         stage=stages,
         preset=preset,
-        seed=seed,
+        stage_weights=chosen.stage_weights,
+        penalties=penalties,
         start_images=first,
         nulls=given,
-        run=RunOptions(
-            batch_size=batch_size,
-            mode=mode,
-            resume=kept_in(out),
-            progress=progress,
-            on_step=watch,
-            on_frame=recorder(out) if animate else None,
-        ),
+        seed=seed,
+        run=keeping(run, out, files),
         **options,
     )
     if first is not None:
-        made = replace(
-            made, provenance={**made.provenance, "start_images": given_settings["start_images"]}
-        )
-    write_pictures(made, out, png16=png16)
+        made = replace(made, provenance={**made.provenance, "start_images": first_digest})
+    write_pictures(made, out, png16=files.png16)
     judged = confirm_metamers(networks, made, photographs, out, nulls=given)
-    judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
+    judged = with_validity(judged, networks, matches, photographs, out, given, run.batch_size)
     write_records(judged, out)
-    if animate:
+    if files.animate:
         write_films(out)
     return judged.table
 
@@ -217,12 +216,9 @@ def make_null(
     n_pairs: int = 1_000_000,
     weights: str = "default",
     image_size: int | None = None,
-    device: str = "auto",
-    batch_size: int = 8,
     seed: int = 0,
-    progress: Progress | None = None,
-    bits: int | None = None,
-    icc: str = "ignore",
+    reading: ReadingOptions | None = None,
+    run: RunOptions | None = None,
 ) -> NullDistribution:
     """Measure how alike a network's responses to pairs of different images are.
 
@@ -235,28 +231,24 @@ def make_null(
     model : str
         Name of the network.
     images : sequence of path-like
-        See `read_images`.
+        Folders written by ``neurometamer stimuli``, folders of photographs, or CSV files with the
+        column file.
     stages : sequence of str
         Stages of the network: names, early, middle, late, or fractions of depth.
     n_pairs : int
         Pairs to draw; all when there are no more.
     weights : str
-        See `neurometamer.zoo.load_model`.
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     image_size : int, optional
         Height and width in pixels that the network sees, as for the metamers; by default its
         own.
-    device : str
-        See `neurometamer.zoo.load_model`.
-    batch_size : int
-        Images at once.
     seed : int
         Seed of the draw, and of random weights.
-    progress : callable, optional
-        Called with (images run and pairs compared so far, in all).
-    bits : int, optional
-        Bits of data of 16-bit photographs, see `stimuli_gen.load_photographs`.
-    icc : {"ignore", "convert"}
-        Color profiles of photographs, see there.
+    reading : ReadingOptions, optional
+        How photographs are read.
+    run : RunOptions, optional
+        Device, number of images at a time, and who is told about progress (images run and pairs
+        compared so far, in all).
 
     Returns
     -------
@@ -277,14 +269,15 @@ def make_null(
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
     """
-    from neurometamer.zoo import load_model
     from stimuli_gen.matching import match_stages
     from stimuli_gen.nulls import null_distribution
 
-    network = load_model(model, weights=weights, device=device, seed=seed)
+    run = run or RunOptions()
+    reading = reading or ReadingOptions()
+    network = load_model(model, weights=weights, device=run.device, seed=seed)
     if image_size is not None:
         (network,) = at_one_size([network], image_size)
-    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     (matched,) = match_stages(network, list(stages))
     return null_distribution(
         knows(network, matched),
@@ -293,8 +286,8 @@ def make_null(
         n_pairs=n_pairs,
         seed=seed,
         path=out,
-        batch_size=batch_size,
-        progress=progress,
+        batch_size=run.batch_size,
+        progress=run.progress,
     )
 
 
@@ -316,18 +309,20 @@ def read_stages(texts: str | Sequence[Stage]) -> str | list[str] | dict[str, lis
     InputError
         When some are by network and others are not, or a name or a stage is missing.
     """
-    listed = [texts] if isinstance(texts, str) else [str(stage) for stage in texts]
-    if not any("=" in text for text in listed):
+    listed = [texts] if isinstance(texts, str) else list(map(str, texts))
+    text = ",".join(listed)
+    if "=" not in text:
         return listed[0] if len(listed) == 1 else listed
-    pairs = [pair for text in listed for pair in text.split(",")]
     stages: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, _, place = (part.strip() for part in pair.partition("="))
-        if not (name and place):
+    for pair in text.split(","):
+        name, _, stage = pair.partition("=")
+        name, stage = name.strip(), stage.strip()
+        if not (name and stage):
             raise InputError(
-                f"stages by network are NAME=STAGE between commas, not {name_ids([pair])}."
+                f"stages by network are NAME=STAGE between commas, not '{pair}'; give a stage for "
+                "each network."
             )
-        stages.setdefault(name, []).append(place)
+        stages.setdefault(name, []).append(stage)
     return stages
 
 
@@ -348,10 +343,12 @@ def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]
     """
     from stimuli_gen.matching import at_size
 
-    return [
-        network if network.preprocessing.size == (size, size) else at_size(network, size)
-        for network in networks
-    ]
+    sized = []
+    for network in networks:
+        if network.preprocessing.size != (size, size):
+            network = at_size(network, size)
+        sized.append(network)
+    return sized
 
 
 def knows(network: StagedModel, match: Match) -> StagedModel:
@@ -371,7 +368,8 @@ def knows(network: StagedModel, match: Match) -> StagedModel:
     StagedModel
         One of the two.
     """
-    return network if set(match.stages) <= set(network.stages) else match.model
+    names_all = set(match.stages) <= set(network.stages)
+    return network if names_all else match.model
 
 
 def with_validity(
@@ -413,28 +411,25 @@ def with_validity(
     from stimuli_gen.criteria import judge
     from stimuli_gen.similarity import METRICS
 
-    places = [
-        (knows(network, match), stage)
-        for network, match in zip(networks, matches, strict=True)
-        for stage in match.stages
-    ]
+    places = []
+    for network, match in zip(networks, matches, strict=True):
+        known = knows(network, match)
+        places += [(known, stage) for stage in match.stages]
     judgments = judge(
         places, photographs, judged, nulls=nulls, folder=folder, batch_size=batch_size
     )
     columns: dict[str, Any] = {}
     for model, stage in places:
-        part = (
-            judgments[(judgments["model"] == model.name) & (judgments["stage"] == stage)]
-            .set_index("id")
-            .loc[list(judged.ids)]
-        )
-        end = f"_{model.name}" if len(matches) > 1 else ""
-        end += f"_{stage}" if len(places) > len(matches) else ""
+        is_here = (judgments["model"] == model.name) & (judgments["stage"] == stage)
+        part = judgments[is_here].set_index("id").loc[list(judged.ids)]
+        end = ""
+        if len(matches) > 1:
+            end += f"_{model.name}"
+        if len(places) > len(matches):
+            end += f"_{stage}"
         for metric in (*METRICS, "same_class_16"):
-            columns |= {
-                f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy()
-                for kind in ("float", "png")
-            }
+            for form in ("float", "png"):
+                columns[f"{metric}_{form}{end}"] = part[f"{form}_{metric}"].to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return replace(judged, table=judged.table.assign(**columns))
 
@@ -453,84 +448,31 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
         Lowest likeness, largest loss, and whether every network agrees; missing where nothing was
         judged.
     """
-
-    def _of(name: str) -> list[Any]:
-        values = [value for key, value in row.items() if key == name or key.startswith(f"{name}_")]
-        return [
-            value for value in values if value is not None and value == value
-        ]  # NaN is not itself
-
-    summary: dict[str, Any] = {"loss_png": max(map(float, _of("loss_png")), default=None)}
-    summary |= {name: min(map(float, _of(name)), default=None) for name in LOWEST}
+    names = ("loss_png", *LOWEST, "same_class_16_png", "valid")
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for key, value in row.items():
+        if value is None or value != value:  # NaN is not itself
+            continue
+        for name in names:
+            if key == name or key.startswith(f"{name}_"):
+                values[name].append(value)
+    summary: dict[str, Any] = {"loss_png": max(map(float, values["loss_png"]), default=None)}
+    for name in LOWEST:
+        summary[name] = min(map(float, values[name]), default=None)
     for name in ("same_class_16_png", "valid"):
-        verdicts = [str(value) in ("True", "1", "1.0") for value in _of(name)]
-        summary[name] = all(verdicts) if verdicts else None
+        passed = [str(value) in ("True", "1", "1.0") for value in values[name]]
+        summary[name] = all(passed) if passed else None
     return summary
 
 
-def _yes_no(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-_READ: dict[str, tuple[Callable[[str], Any], str]] = {
-    "str": (str, "a name"),
-    "int": (int, "a whole number"),
-    "float": (float, "a number"),
-    "bool": (_yes_no, "true or false"),
-}
-
-
-def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Read changes of a preset.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        ``NAME=VALUE``, names of `stimuli_gen.Recipe`.
-
-    Returns
-    -------
-    dict
-        Name → value of the name's type.
-
-    Raises
-    ------
-    InputError
-        When a name is unknown or comes twice, or a value has another type.
-    """
-    from stimuli_gen.presets import Recipe
-
-    types = {
-        field.name: str(field.type) for field in fields(Recipe) if field.name != "open_choices"
-    }
-    pairs = [text.partition("=") for text in texts]
-    if again := duplicates(name.strip() for name, _, _ in pairs):
-        raise InputError(f"--set names {name_ids(again)} more than once; give each once.")
-    values = {}
-    for (name, equal, value), text in zip(pairs, texts, strict=True):
-        name, value = name.strip(), value.strip()
-        if not (name and equal and value):
-            raise InputError(f"--set wants NAME=VALUE, not '{text}'.")
-        if name not in types:
-            raise unknown_name("setting of a metamer", name, types)
-        read, wanted = _READ[types[name]]
-        try:
-            values[name] = read(value)
-        except ValueError:
-            raise InputError(f"--set {name} wants {wanted}, not '{value}'.") from None
-    return values
-
-
-def read_penalties(texts: Sequence[str]) -> list[Penalty]:
+def read_penalties(given: Sequence[str | Penalty]) -> list[Penalty]:
     """Read terms that are added to the loss.
 
     Parameters
     ----------
-    texts : sequence of str
-        ``kind:weight[:power[:pixel_scale]]``; what is left out has its
-        default, see `stimuli_gen.presets.PENALTIES`.
+    given : sequence of str or Penalty
+        ``kind:weight[:power[:pixel_scale]]``; what is left out has its default, see
+        `stimuli_gen.presets.PENALTIES`.
 
     Returns
     -------
@@ -544,7 +486,7 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     """
     from stimuli_gen.presets import read_penalty
 
-    return [read_penalty(text) for text in texts]
+    return [read_penalty(text) if isinstance(text, str) else text for text in given]
 
 
 def read_start_images(
@@ -571,11 +513,6 @@ def read_start_images(
     InputError
         When nothing can be read, or there are two for one photograph.
     """
-    import numpy as np
-
-    from stimuli_gen.photographs import load_photographs
-    from stimuli_gen.stimuli import read_stimuli
-
     path = Path(source)
     if path.is_file():
         return np.asarray(load_photographs([path], preprocessing).images)[0]

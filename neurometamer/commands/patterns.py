@@ -1,13 +1,13 @@
-"""The Python twin of ``neurometamer fmri patterns``: BOLD runs or betas in, ROI patterns out."""
+"""The command ``neurometamer fmri patterns``: BOLD runs or betas in, ROI patterns out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Progress
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import Progress
 from neurometamer.errors import InputError
 from neurometamer.reading import Files
 from neurometamer.store import read_table
@@ -16,57 +16,125 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 
+RUNS = ("subject", "t_r", "columns", "condition_column", "affine")
+"""Options that `fmri.read_runs` takes."""
+
+GLM = (
+    "hrf_model",
+    "high_pass",
+    "noise_model",
+    "estimator",
+    "units",
+    "ignore",
+    "slice_time_ref",
+    "unusable",
+)
+"""Options that `fmri.estimate_betas` takes."""
+
+
+@checked
+def make_betas(
+    masks: Mapping[str, str | Path],
+    out: str | Path,
+    *,
+    bold: Files,
+    events: Files,
+    confounds: Files = (),
+    progress: Progress | None = None,
+    **options: Annotated[
+        Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
+    ],
+) -> Path:
+    """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
+
+    Parameters
+    ----------
+    masks : mapping of str to path-like
+        ROI to its mask on the grid of the BOLD files, NAME=FILE.
+    out : path-like
+        Output folder for betas.nii.gz, betas.tsv and betas.json.
+    bold : sequence of path-like
+        4-D NIfTI files, one a run.
+    events : sequence of path-like
+        BIDS events.tsv files, one a run, in the order of `bold`.
+    confounds : sequence of path-like
+        Confounds tables, one a run, or none.
+    progress : callable, optional
+        Called with (runs done, runs).
+    **options : object
+        Options of `fmri.read_runs` and `fmri.estimate_betas`.
+
+    Returns
+    -------
+    Path
+        The NIfTI file.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError
+    >>> try:
+    ...     make_betas({}, "betas", bold=["bold.nii.gz"], events=["events.tsv"])
+    ... except InputError as error:
+    ...     print(error)
+    no masks given; use --masks NAME=FILE, one for each ROI.
+    """
+    from fmri.betas import write_betas
+
+    patterns = make_patterns(
+        masks,
+        bold=bold,
+        events=events,
+        confounds=confounds,
+        progress=progress,
+        **options,
+    )
+    return write_betas(patterns, out)
+
+
 @checked
 def make_patterns(
     masks: Mapping[str, str | Path],
+    out: str | Path | None = None,
     *,
     bold: Files = (),
     events: Files = (),
     confounds: Files = (),
     betas: str | Path | None = None,
-    subject: str | None = None,
-    t_r: float | None = None,
-    columns: Sequence[str] = (),
-    condition_column: str = "trial_type",
-    affine: str = "agree",
     n_voxels: int = 0,
+    stimuli: str | Path | None = None,
     select_on: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-    estimator: str = "LSA",
     progress: Progress | None = None,
-    **glm: Any,
+    **options: Annotated[
+        Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
+    ],
 ) -> Patterns:
     """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
 
     Parameters
     ----------
     masks : mapping of str to path-like
-        ROI name → mask.
+        ROI to its mask on the grid of the BOLD files, NAME=FILE.
+    out : path-like, optional
+        HDF5 file to write.
     bold, events, confounds : sequence of path-like
         One file a run each (confounds may be left out); or give `betas`.
     betas : path-like, optional
-        Folder written by ``neurometamer fmri betas``.
-    subject : str, optional
-        Name; by default from the file names.
-    t_r : float, optional
-        Repetition time in seconds, where header and JSON sidecar do not tell or disagree.
-    columns : sequence of str
-        Confounds to use; when empty the six motion parameters where there are all, else every
-        column.
-    condition_column, affine : str
-        See `fmri.read_run`.
+        Folder written by ``neurometamer fmri betas``, instead of BOLD runs.
     n_voxels : int
         Keep so many voxels of each ROI, the most reliable; 0 keeps all.
+    stimuli : path-like, optional
+        Table of stimuli (id, kind): its RE rows are the conditions on which reliability is judged.
     select_on : sequence of str
-        Conditions on which reliability is judged; needed with `n_voxels`.
-    ignore : sequence of str
-        Trial types without a regressor; when empty those of `fmri.estimate_betas`.
-    estimator : {"LSA", "LSS"}
-        All events in one design, or each against the rest.
+        Conditions on which reliability is judged; these, or `stimuli`, are needed with `n_voxels`.
     progress : callable, optional
         Called with (runs done, runs).
-    **glm : object
-        Settings of `fmri.estimate_betas`.
+    **options : object
+        Options of `fmri.read_runs` and `fmri.estimate_betas`.
 
     Returns
     -------
@@ -89,6 +157,7 @@ def make_patterns(
     """
     from fmri.betas import estimate_betas, read_betas
     from fmri.bold import read_runs
+    from fmri.patterns import write_patterns
     from fmri.reliability import select_voxels
 
     if not masks:
@@ -97,28 +166,30 @@ def make_patterns(
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
         )
-    if n_voxels and not select_on:
+    conditions = list(select_on)
+    if stimuli is not None and not conditions:
+        conditions = regular_ids(stimuli)
+    if n_voxels and not conditions:
         raise InputError(
-            "--voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) or "
-            "--select-on."
+            "--n-voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) "
+            "or --select-on."
         )
     if betas is not None:
-        patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"), affine=affine)
+        known = {name: options[name] for name in ("unusable", "affine") if name in options}
+        patterns = read_betas(betas, masks, **known)
     else:
-        runs = read_runs(
-            bold,
-            events,
-            confounds or None,
-            subject=subject,
-            t_r=t_r,
-            columns=columns or None,
-            condition_column=condition_column,
-            affine=affine,
-        )
-        glm |= {"ignore": tuple(ignore)} if ignore else {}
-        patterns = estimate_betas(runs, dict(masks), estimator=estimator, progress=progress, **glm)
+        of_runs = {name: options[name] for name in RUNS if name in options}
+        glm = {name: value for name, value in options.items() if name not in RUNS}
+        if "columns" in of_runs:
+            of_runs["columns"] = of_runs["columns"] or None
+        runs = read_runs(bold, events, confounds or None, **of_runs)
+        if ignored := glm.pop("ignore", ()):
+            glm["ignore"] = tuple(ignored)
+        patterns = estimate_betas(runs, dict(masks), progress=progress, **glm)
     if n_voxels:
-        patterns = select_voxels(patterns, conditions=list(select_on), n_per_roi=n_voxels)
+        patterns = select_voxels(patterns, conditions=conditions, n_per_roi=n_voxels)
+    if out is not None:
+        write_patterns(patterns, out)
     return patterns
 
 
@@ -143,5 +214,5 @@ def regular_ids(table: str | Path) -> list[str]:
     rows = read_table(table, required=["id", "kind"])
     ids = rows["id"][rows["kind"] == "RE"].tolist()
     if not ids:
-        raise InputError(f"{table} has no rows of kind RE.")
+        raise InputError(f"{table} has no rows of kind RE; give the conditions by --select-on.")
     return ids

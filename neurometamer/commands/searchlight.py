@@ -1,28 +1,39 @@
-"""The Python twin of ``neurometamer searchlight``: files in, a folder of maps and figures out."""
+"""The command ``neurometamer searchlight``: files in, a folder of maps and figures out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Progress
+from neurometamer.arguments import KeywordsOf, checked
+from neurometamer.commands.options import Progress
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.report.rsa import find_stamps, rdm_stamps, study_record
 from neurometamer.report.searchlight import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.resume import writes_into
+from neurometamer.rsa.compute import read_rdms
+from neurometamer.rsa.searchlight.maps import SearchlightMap, run_searchlight, summary_table
+from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
+from neurometamer.rsa.searchlight.questions import (
+    Question,
+    kind_question,
+    model_questions,
+    place_responses,
+    reliability_question,
+    run_responses,
+)
 from neurometamer.store import file_name, read_table, write_json, write_table
 
 if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
     from fmri.patterns import Patterns
-    from neurometamer.rsa.searchlight.maps import SearchlightMap
     from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
-    from neurometamer.rsa.searchlight.questions import Question
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,10 @@ class _Space:
         from fmri.maps import write_surface_map, write_volume_map
 
         if self.mask is None or self.affine is None:
-            return write_surface_map(folder / f"{name}.func.gii", values, name)
-        return write_volume_map(folder / f"{name}.nii.gz", values, self.mask, self.affine)
+            surface = folder / f"{name}.func.gii"
+            return write_surface_map(surface, values, name)
+        volume = folder / f"{name}.nii.gz"
+        return write_volume_map(volume, values, self.mask, self.affine)
 
     def shaped(self, values: np.ndarray) -> np.ndarray:
         """Put values of places into the volume, NaN outside; those of a mesh stay as they are."""
@@ -51,6 +64,50 @@ class _Space:
         volume = np.full(self.mask.shape, np.nan)
         volume[self.mask] = values
         return volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchlightOptions:
+    """What `searchlight_files` maps, and how.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Pairs of image types as ``"RE-AN"``; a map each. Needs `stimuli`.
+    reliability : bool
+        Whether to map the reliability of RDMs, too (odd and even presentations), of RE images alone
+        where `stimuli` tells them.
+    radius_mm : float
+        Radius in mm of spheres, or of disks along the edges of the mesh.
+    measure : str
+        RDMs are 1 - this correlation over neighbors (spearman or pearson), or crossvalidated over
+        runs (crossnobis; no reliability).
+    comparator : str
+        How RDMs are compared: spearman, pearson, rho-a or cosine.
+    n_permutations : int
+        Permutations of condition labels, for p and max-T; 0 for no p.
+    space : str
+        Space of the mask, native or MNI: only maps in MNI space are drawn on a glass brain.
+    hemisphere : {"left", "right"}, optional
+        Hemisphere of the mesh, where its file name does not tell (``lh.``, ``hemi-L``, ``.L.``).
+    seed : int
+        Seed of the permutations.
+
+    Examples
+    --------
+    >>> SearchlightOptions(reliability=True).radius_mm
+    6.0
+    """
+
+    kinds: Sequence[str] = ()
+    reliability: bool = False
+    radius_mm: float = 6.0
+    measure: str = "spearman"
+    comparator: str = "spearman"
+    n_permutations: int = 0
+    space: str = "native"
+    hemisphere: str | None = None
+    seed: int = 0
 
 
 @writes_into("out")
@@ -63,18 +120,10 @@ def searchlight_files(
     table: str | Path | None = None,
     mask: str | Path | None = None,
     mesh: str | Path | None = None,
-    models: str | Path | None = None,
-    kinds: Sequence[str] = (),
+    model_rdms: str | Path | None = None,
     stimuli: str | Path | None = None,
-    reliability: bool = False,
-    radius_mm: float = 6.0,
-    measure: str = "spearman",
-    by: str = "spearman",
-    permutations: int = 0,
-    space: str = "native",
-    hemisphere: str | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
+    **options: Annotated[Any, KeywordsOf("neurometamer.commands.searchlight:SearchlightOptions")],
 ) -> Path:
     """Map where representations are like a model.
 
@@ -97,32 +146,15 @@ def searchlight_files(
         Binary NIfTI, the places of a map in volume; or give `mesh`.
     mesh : path-like, optional
         Surface (``.surf.gii`` or FreeSurfer), the places of a map of vertices.
-    models : path-like, optional
+    model_rdms : path-like, optional
         HDF5 file of model RDMs over the conditions; a map each.
-    kinds : sequence of str
-        Pairs as ``"RE-AN"``; a map each. Needs `stimuli`.
     stimuli : path-like, optional
-        CSV with id, kind and reference_id. With `models`, the RDMs may be of any kind's stimuli.
-    reliability : bool
-        Also map the reliability of RDMs (odd and even presentations), of RE images alone where
-        `stimuli` tells them.
-    radius_mm : float
-        Radius of spheres, or of disks along the edges of the mesh.
-    measure : {"spearman", "pearson", "crossnobis"}
-        RDMs are 1 - this correlation over neighbors, or crossvalidated over runs (`run_responses`;
-        no reliability).
-    by : str
-        Comparison of RDMs.
-    permutations : int
-        Permutations of condition labels; 0 for no p.
-    space : {"native", "MNI"}
-        Space of the mask: only maps in MNI space are drawn on a glass brain.
-    hemisphere : {"left", "right"}, optional
-        Hemisphere of the mesh, where its file name does not tell (``lh.``, ``hemi-L``, ``.L.``).
-    seed : int
-        Seed of the permutations.
+        CSV with id, kind and reference_id. With `model_rdms`, the RDMs may be of the stimuli of any
+        image type.
     progress : callable, optional
         Called with (centers done, centers), over all maps.
+    **options : object
+        Fields of `SearchlightOptions`.
 
     Returns
     -------
@@ -139,94 +171,114 @@ def searchlight_files(
     --------
     >>> from neurometamer import InputError, searchlight_files
     >>> try:
-    ...     searchlight_files("maps", patterns="S1.h5", models="network.h5")
+    ...     searchlight_files("maps", patterns="S1.h5", model_rdms="network.h5")
     ... except InputError as error:
     ...     print(error)
     give either a mask (--mask) or a mesh (--mesh).
     """
-    from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.searchlight.maps import run_searchlight, summary_table
-
-    _check_request(mask, mesh, patterns, betas, models, kinds, stimuli, reliability)
-    side = _check_drawing(mesh, space, hemisphere)
-    places = _open_space(patterns, betas, table, mask, mesh, radius_mm)
-    questions = _questions(places, models, kinds, stimuli, reliability, measure)
+    chosen = SearchlightOptions(**options)
+    hemisphere = _check_request(mask, mesh, patterns, betas, model_rdms, stimuli, chosen)
+    places = _open_space(patterns, betas, table, mask, mesh, chosen.radius_mm)
+    models = None if model_rdms is None else read_rdms(model_rdms)
+    questions = _questions(places, models, stimuli, chosen)
     _check_names([question.name for question in questions])
-    folder, maps = Path(out), []
-    settings = {
-        "radius_mm": radius_mm,
-        "measure": measure,
-        "by": by,
-        "permutations": permutations,
-        "seed": seed,
-        "kinds": list(kinds),
-        "reliability": reliability,
-        "space": space,
-    }
-    settings |= {"hemisphere": side} if mesh else {}
-    given = {
-        name: file
-        for name, file in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli))
-        if file
-    }
-    inputs = {name: digest_file(file) for name, file in given.items()} | {
-        "patterns": places.patterns.digest
-    }
+    settings = asdict(chosen) | {"kinds": list(chosen.kinds)}
+    settings["hemisphere"] = hemisphere
+    if mesh is None:
+        del settings["hemisphere"]
+    files = {"mask": mask, "mesh": mesh, "models": model_rdms, "stimuli": stimuli}
+    inputs = {name: digest_file(file) for name, file in files.items() if file}
+    inputs["patterns"] = places.patterns.digest
     record = provenance(settings, inputs=inputs)
+    folder = Path(out)
+    maps = []
+    drawn = []
     for i, question in enumerate(questions):
-        map_found = run_searchlight(
+
+        def _told(done: int, total: int, before: int = i) -> None:
+            if progress is not None:
+                progress(before * total + done, len(questions) * total)
+
+        result = run_searchlight(
             question,
             places.near,
-            measure=measure,
-            by=by,
-            n_permutations=permutations,
-            seed=seed,
-            progress=_share(progress, i, len(questions)),
+            measure=chosen.measure,
+            by=chosen.comparator,
+            n_permutations=chosen.n_permutations,
+            seed=chosen.seed,
+            progress=_told,
         )
-        maps.append(map_found)
-        _write_map(places, folder, map_found, record, permutations > 0)
+        maps.append(result)
+        _write_map(places, folder, result, record, chosen.n_permutations > 0)
+        p_family = places.shaped(result.p_family) if chosen.n_permutations > 0 else None
+        drawn.append(
+            DrawnMap(
+                name=question.name,
+                values=places.shaped(result.values),
+                p_family=p_family,
+                method=str(result.summary["method"]),
+            )
+        )
     summary = summary_table(maps)
     write_table(folder / "summary.csv", summary)
     source = patterns or betas or ""  # one of them was given
     stamps = find_stamps(dict(places.patterns.provenance), study_record(source))
-    if models is not None:
-        stamps += rdm_stamps(read_rdms(models), models)
+    if models is not None and model_rdms is not None:
+        stamps += rdm_stamps(models, model_rdms)
     write_map_page(
         folder,
-        [_drawn(places, part, permutations > 0) for part in maps],
+        drawn,
         summary,
         record=record,
         affine=places.affine,
-        space=space,
+        space=chosen.space,
         mesh=places.mesh,
-        hemisphere=side,
+        hemisphere=hemisphere,
         stamps=stamps,
     )
     return folder
 
 
-def _drawn(places: _Space, result: SearchlightMap, with_p: bool) -> DrawnMap:
-    p = places.shaped(result.p_family) if with_p else None
-    method = str(result.summary["method"])
-    return DrawnMap(
-        name=result.question.name, values=places.shaped(result.values), p_family=p, method=method
-    )
-
-
-def _check_drawing(mesh: Any, space: str, hemisphere: str | None) -> str:
-    """Check how maps are to be drawn before hours are spent on them.
-
-    The result is the hemisphere of a mesh, empty for a volume.
-    """
+def _check_request(
+    mask: object,
+    mesh: str | Path | None,
+    patterns: object,
+    betas: object,
+    model_rdms: object,
+    stimuli: object,
+    chosen: SearchlightOptions,
+) -> str:
+    """Refuse what cannot be mapped or drawn before hours are spent; give a mesh's hemisphere."""
     from neurometamer.figures.brain_maps import SPACES
 
-    if space not in SPACES:
-        raise unknown_name("space", space, SPACES)
-    if mesh is None and hemisphere is not None:
-        raise InputError("--hemisphere is of a mesh (--mesh); a volume has both.")
-    if mesh is not None and space != "native":
-        raise InputError(f"--space {space} is of a volume (--mask); a mesh is drawn as it is.")
-    return "" if mesh is None else find_hemisphere(mesh, hemisphere)
+    if (mask is None) == (mesh is None):
+        raise InputError("give either a mask (--mask) or a mesh (--mesh).")
+    if (patterns is None) == (betas is None):
+        raise InputError("give either patterns (--patterns) or betas (--betas).")
+    if model_rdms is None and not chosen.kinds and not chosen.reliability:
+        raise InputError(
+            "nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability."
+        )
+    if chosen.kinds and stimuli is None:
+        raise InputError(
+            "--kinds needs --stimuli CSV, which says of which kind and photograph each condition "
+            "is."
+        )
+    if chosen.space not in SPACES:
+        raise unknown_name("space", chosen.space, SPACES)
+    if mesh is None:
+        if chosen.hemisphere is not None:
+            raise InputError(
+                f"--hemisphere is of a mesh (--mesh), and a volume has both; leave out "
+                f"'{chosen.hemisphere}'."
+            )
+        return ""
+    if chosen.space != "native":
+        raise InputError(
+            f"--space {chosen.space} is of a volume (--mask), a mesh is drawn as it is; leave it "
+            "out."
+        )
+    return find_hemisphere(mesh, chosen.hemisphere)
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -242,44 +294,21 @@ def _check_names(names: Sequence[str]) -> None:
             ) from error
 
 
-def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
-    return None if progress is None else lambda done, total: progress(i * total + done, n * total)
-
-
 def _write_map(
     places: _Space, folder: Path, result: SearchlightMap, record: dict[str, Any], with_p: bool
 ) -> None:
+    """Write a map, its p values and its record."""
     name = result.question.name
-    files = {name: result.values} | (
-        {f"{name}_p": result.p, f"{name}_p_family": result.p_family} if with_p else {}
-    )
-    written = [places.write(folder, map_name, values).name for map_name, values in files.items()]
-    write_json(folder / f"{name}.json", {**record, "map": result.summary, "files": written})
-
-
-def _check_request(
-    mask: Any,
-    mesh: Any,
-    patterns: Any,
-    betas: Any,
-    models: Any,
-    kinds: Sequence[str],
-    stimuli: Any,
-    reliability: bool,
-) -> None:
-    if (mask is None) == (mesh is None):
-        raise InputError("give either a mask (--mask) or a mesh (--mesh).")
-    if (patterns is None) == (betas is None):
-        raise InputError("give either patterns (--patterns) or betas (--betas).")
-    if models is None and not kinds and not reliability:
-        raise InputError(
-            "nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability."
-        )
-    if kinds and stimuli is None:
-        raise InputError(
-            "--kinds needs --stimuli CSV, which says of which kind and photograph each condition "
-            "is."
-        )
+    values = {name: result.values}
+    if with_p:
+        values[f"{name}_p"] = result.p
+        values[f"{name}_p_family"] = result.p_family
+    files = []
+    for key, value in values.items():
+        file = places.write(folder, key, value)
+        files.append(file.name)
+    own = {"map": result.summary, "files": files}
+    write_json(folder / f"{name}.json", {**record, **own})
 
 
 def _open_space(
@@ -288,21 +317,16 @@ def _open_space(
     from fmri.betas import read_betas
     from fmri.maps import mask_places, read_mask, read_mesh, read_surface_patterns, vertex_places
     from fmri.patterns import read_patterns
-    from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
-    from neurometamer.rsa.searchlight.questions import place_responses
 
     if mask is not None:
         inside, affine = read_mask(mask)
-        responses = (
-            read_betas(betas, {"searchlight": mask}, unusable="drop")
-            if betas
-            else read_patterns(patterns)
-        )
+        responses = read_patterns(patterns) if patterns else None
+        if responses is None:
+            responses = read_betas(betas, {"searchlight": mask}, unusable="drop")
         responses, places = mask_places(responses, inside, affine)
         near: Neighborhoods = Spheres(inside, affine, radius_mm)
-        return _Space(
-            near, responses, place_responses(responses, len(near), places), inside, affine
-        )
+        placed = place_responses(responses, len(near), places)
+        return _Space(near, responses, placed, inside, affine)
     surface = read_mesh(mesh)
     near = Disks(*surface, radius_mm)
     if betas is not None and table is None:
@@ -321,46 +345,41 @@ def _open_space(
 
 
 def _questions(
-    places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool, measure: str
+    places: _Space,
+    models: RDMs | None,
+    stimuli: str | Path | None,
+    chosen: SearchlightOptions,
 ) -> list[Question]:
-    from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.searchlight.questions import (
-        kind_question,
-        model_questions,
-        reliability_question,
-        run_responses,
-    )
-
+    """List what is mapped: likeness to each model, pairs of image types, reliability."""
     patterns = places.patterns
-    held = patterns.observations["condition"].to_numpy()
     conditions = patterns.conditions
-    means: Any = np.array(
-        [places.responses[held == condition].mean(axis=0) for condition in conditions]
-    )
-    if measure == "crossnobis":
+    means: Any
+    if chosen.measure == "crossnobis":
         means = run_responses(patterns, places.responses)
-    table = (
-        None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
-    )
+    else:
+        shown = patterns.observations["condition"].to_numpy()
+        rows = [places.responses[shown == condition].mean(axis=0) for condition in conditions]
+        means = np.array(rows)
+    table = None
+    if stimuli is not None:
+        table = read_table(stimuli, required=["id", "kind", "reference_id"])
     questions: list[Question] = []
     if models is not None:
-        rdms = read_rdms(models)
-        known = set(map(str, rdms.pattern_descriptors["condition"]))
-        wanted = [
-            i for i, condition in enumerate(conditions) if table is None or condition in known
-        ]
-        part = means.take(wanted) if measure == "crossnobis" else means[wanted]
-        questions += model_questions([conditions[i] for i in wanted], part, rdms)
-    for pair in kinds:
+        known = set(map(str, models.pattern_descriptors["condition"]))
+        wanted = []
+        for i, condition in enumerate(conditions):
+            if table is None or condition in known:
+                wanted.append(i)
+        part = means.take(wanted) if chosen.measure == "crossnobis" else means[wanted]
+        questions += model_questions([conditions[i] for i in wanted], part, models)
+    for pair in chosen.kinds:
         first, _, second = pair.partition("-")
         if not (first and second):
             raise InputError(f"--kinds wants pairs as RE-AN, not '{pair}'.")
         questions.append(kind_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
-    if reliability:
-        regular = (
-            []
-            if table is None
-            else [str(stimulus) for stimulus in table["id"][table["kind"] == "RE"]]
-        )
+    if chosen.reliability:
+        regular = []
+        if table is not None:
+            regular = table["id"][table["kind"] == "RE"].astype(str).tolist()
         questions.append(reliability_question(patterns, places.responses, regular))
     return questions

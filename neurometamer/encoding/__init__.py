@@ -5,7 +5,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "generalization": ["COLUMNS", "SCHEMES", "fit_encoding"],
-        "solvers": ["ALPHAS", "Ridge", "column_correlations", "reduce_features"],
+        "design": ["SCHEMES", "EncodingOptions"],
+        "generalization": ["COLUMNS", "fit_encoding"],
+        "solvers": [
+            "ALPHAS",
+            "SOLVERS",
+            "Ridge",
+            "Solver",
+            "column_correlations",
+            "reduce_features",
+        ],
     },
 )

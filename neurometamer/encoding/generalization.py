@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import numbers
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,24 @@ import numpy as np
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
-from neurometamer.arguments import checked_with, fits, shown
-from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlations, reduce_features
-from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.provenance import generator
-from neurometamer.rsa.compute import MIN_CONDITIONS, match_ids, mean_responses
+from neurometamer.arguments import checked_with, shown
+from neurometamer.encoding.design import (
+    SCHEMES,
+    Design,
+    EncodingOptions,
+    check_table,
+    choose_options,
+    make_design,
+)
+from neurometamer.encoding.solvers import (
+    EQUAL,
+    SOLVERS,
+    TrainingSet,
+    column_correlations,
+    reduce_features,
+)
+from neurometamer.errors import InputError, name_ids
+from neurometamer.rsa.compute import match_ids, mean_responses
 from neurometamer.stats.families import correct_p
 from neurometamer.stats.permutation import (
     count_orders,
@@ -34,20 +46,7 @@ from neurometamer.stats.permutation import (
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMES = {
-    "by image": "each photograph held out in turn with the images made from it",
-    "all": "trained on all photographs (Zhang et al. 2021); photographs themselves are not tested",
-}
-"""Scheme name to what is held out."""
-
-TESTS = ("RE", "AI", "AN")
-"""Image types that are tested where the table holds them."""
-
-LEAVE_ONE_OUT_UP_TO = 20
-"""With as few photographs each fold holds out one; with more there are 10 folds."""
-
-ALPHA_RANGE = (1e-100, 1e100)
-"""Penalties outside of it are lost in the arithmetic."""
+__all__ = ["COLUMNS", "SCHEMES", "EncodingOptions", "check_encoding", "fit_encoding"]
 
 MANY_AT_THE_EDGE = 0.25
 """Share of a region's penalties at an end of the grid from which a warning names the region."""
@@ -73,23 +72,15 @@ COLUMNS = (
 """Columns of ``encoding.csv``."""
 
 
-@checked_with(
-    own=("activations", "patterns_by_subject", "table", "alphas", "tests", "seed", "n_folds")
-)
+@checked_with(own=("activations", "patterns_by_subject", "table"))
 def fit_encoding(
     activations: Activations,
     patterns_by_subject: Mapping[str, Patterns],
     table: pd.DataFrame,
     *,
-    scheme: str = "by image",
-    tests: Sequence[str] | None = None,
-    n_folds: int | None = None,
-    alphas: Sequence[float] = ALPHAS,
-    n_permutations: int = 200,
-    correction: str = "fdr",
-    allow_repeats: bool = False,
-    seed: int = 0,
+    options: EncodingOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Predict voxels from each stage: trained on photographs, tested on all image types.
 
@@ -101,30 +92,12 @@ def fit_encoding(
         Responses of voxels to all stimuli of the table. Presentations are averaged first.
     table : pandas.DataFrame
         The stimuli: columns id, kind, reference_id.
-    scheme : {"by image", "all"}
-        ``"by image"``: an image is predicted by a model that never saw the photograph it was made
-        from. ``"all"``: one model trained on all photographs, as in Zhang et al.; it gives no row
-        for RE, which would be in-sample.
-    tests : sequence of str, optional
-        Image types to test. All of RE, AI and AN that the table holds when not given.
-    n_folds : int, optional
-        Folds over photographs of ``"by image"``: one photograph a fold up to 20 photographs, else
-        10 folds.
-    alphas : sequence of float
-        Ridge penalties above 0, in units of the mean squared length of the centered training
-        features.
-    n_permutations : int
-        Permutations of the photographs, for p; 0 for no p. Every model is fitted again in each.
-    correction : str
-        How p is corrected over a family: ``"fdr"``, ``"holm"`` or ``"bonferroni"``. The family of a
-        row is all stages, regions and subjects with its image type; rows of the mean over subjects
-        are a family of their own.
-    allow_repeats : bool
-        Whether a test image may equal a training image, as in a control analysis.
-    seed : int
-        Seed of folds and permutations.
+    options : EncodingOptions, optional
+        Solver, scheme, folds, permutations and the rest.
     progress : callable, optional
         Called as ``progress(fits_done, fits)``, one fit a stage and permutation.
+    **settings : object
+        Fields of `EncodingOptions`, instead of or on top of `options`.
 
     Returns
     -------
@@ -141,7 +114,7 @@ def fit_encoding(
     InputError
         When an argument makes no sense; when stimuli, activations and patterns do not hold the same
         ids, a derived image has no photograph, or there are fewer than 4 photographs; when a test
-        image equals a training image in every stage and `allow_repeats` is False.
+        image equals a training image in every stage and ``allow_repeats`` is False.
 
     Warns
     -----
@@ -199,19 +172,19 @@ def fit_encoding(
     """
     import pandas as pd
 
-    penalties = _check_arguments(
-        alphas, n_permutations, n_folds, seed, correction, scheme, allow_repeats
-    )
+    chosen = choose_options(options, settings)
     _check_types(activations, patterns_by_subject, table)
-    design = _make_design(table, tests, scheme, n_folds, seed)
+    check_table(table)
+    design = make_design(table, chosen)
     rows = match_ids(activations.ids, design.ids, "activations", "the stimulus table")
-    if not allow_repeats:
+    if not chosen.allow_repeats:
         _refuse_repeats(activations, rows, design)
     targets = _Targets.of(patterns_by_subject, design)
-    orders, p_method = _permutations(design, n_permutations, seed)
+    orders, method = _permutations(design)
+    n_done = 0
     n_fits = len(activations.stages) * (1 + len(orders))
-    tables: list[dict[str, Any]] = []
-    for stage, layer in enumerate(activations.stages):
+    table_rows: list[dict[str, Any]] = []
+    for layer in activations.stages:
         features = activations.read(layer)[rows]
         is_finite = np.isfinite(features).all(axis=1)
         if broken := [name for name, finite in zip(design.ids, is_finite) if not finite]:
@@ -219,39 +192,31 @@ def fit_encoding(
                 f"stage '{layer}': NaN or infinite activations for {name_ids(broken)}; leave it "
                 "out."
             )
-        folds = _decompose(reduce_features(features), design, penalties)
-        score = _score_regions(folds, targets, design, None)
+        reduced = reduce_features(features)
+        folds = [_Fold.of(reduced, design, held_out) for held_out in design.folds]
+        score = _score_regions(folds, targets, design, np.arange(len(design.references)))
         null = np.empty((len(orders), *score.r.shape))
+        n_done += 1
         if progress is not None:
-            progress(stage * (1 + len(orders)) + 1, n_fits)
-        for k, order in enumerate(orders):
-            null[k] = _score_regions(folds, targets, design, order).r
+            progress(n_done, n_fits)
+        for null_r, order in zip(null, orders):
+            null_r[:] = _score_regions(folds, targets, design, order).r
+            n_done += 1
             if progress is not None:
-                progress(stage * (1 + len(orders)) + 2 + k, n_fits)
-        tables += _layer_rows(layer, score, null, targets, design)
-    result = pd.DataFrame(tables).assign(
-        scheme=scheme, method=_method(design, p_method, correction)
-    )
-    _warn_at_the_edge(result, penalties)
+                progress(n_done, n_fits)
+        table_rows += _layer_rows(layer, score, null, targets, design)
+    result = pd.DataFrame(table_rows)
+    result = result.assign(scheme=chosen.scheme, method=method)
+    _warn_at_the_edge(result, chosen.penalties)
     # all stages, regions and subjects of one image type are a family; means are another
-    families = result.groupby([result["test"], result["subject"] == "mean"])["p"]
-    corrected = families.transform(lambda p: correct_p(p.to_numpy(), correction))
+    is_mean = result["subject"] == "mean"
+    families = result.groupby([result["test"], is_mean])["p"]
+    corrected = families.transform(lambda p: correct_p(p.to_numpy(), chosen.correction))
     return result.assign(p_corrected=corrected)[list(COLUMNS)]
 
 
-# ------------------------------------------------------------------------------- what can be asked
-
-
 def check_encoding(
-    table: pd.DataFrame,
-    *,
-    scheme: str = "by image",
-    tests: Sequence[str] | None = None,
-    n_folds: int | None = None,
-    alphas: Sequence[float] = ALPHAS,
-    n_permutations: int = 200,
-    correction: str = "fdr",
-    seed: int = 0,
+    table: pd.DataFrame, *, options: EncodingOptions | None = None, **settings: Any
 ) -> None:
     """Refuse what `fit_encoding` would refuse, before there are activations and responses.
 
@@ -259,8 +224,10 @@ def check_encoding(
     ----------
     table : pandas.DataFrame
         The stimuli: columns id, kind, reference_id.
-    scheme, tests, n_folds, alphas, n_permutations, correction, seed
+    options : EncodingOptions, optional
         See `fit_encoding`.
+    **settings : object
+        Fields of `EncodingOptions`, instead of or on top of `options`.
 
     Raises
     ------
@@ -278,66 +245,9 @@ def check_encoding(
     ...     print(error)
     encoding: 3 photographs (RE); at least 4 are needed.
     """
-    _check_arguments(alphas, n_permutations, n_folds, seed, correction, scheme, allow_repeats=False)
-    _check_table(table)
-    _make_design(table, tests, scheme, n_folds, seed)
-
-
-def _check_arguments(
-    alphas: Sequence[float],
-    n_permutations: int,
-    n_folds: int | None,
-    seed: int,
-    correction: str,
-    scheme: str,
-    allow_repeats: bool,
-) -> np.ndarray:
-    """Refuse arguments that make no sense and return the penalties in rising order."""
-    penalties = _checked_penalties(alphas)
-    for name, value in (("n_permutations", n_permutations), ("seed", seed)):
-        _check_whole(name, value, 0)
-    if n_folds is not None:
-        _check_whole("n_folds", n_folds, None)
-    if not isinstance(scheme, str) or scheme not in SCHEMES:
-        raise unknown_name("encoding scheme", str(scheme), SCHEMES)
-    if not isinstance(allow_repeats, (bool, np.bool_)):
-        raise InputError(f"allow_repeats must be True or False, not {allow_repeats!r}.")
-    correct_p(np.array([np.nan]), correction)
-    return penalties
-
-
-def _checked_penalties(alphas: Sequence[float]) -> np.ndarray:
-    """Check the grid of penalties and put it in rising order."""
-    try:
-        given = [] if isinstance(alphas, (str, bytes)) else list(alphas)
-    except TypeError:
-        given = []
-    is_number = [
-        isinstance(alpha, numbers.Real) and not isinstance(alpha, (bool, np.bool_))
-        for alpha in given
-    ]
-    if isinstance(alphas, (str, bytes)) or not hasattr(alphas, "__iter__") or not all(is_number):
-        raise InputError(f"alphas: a list of penalties above 0 is needed, not {shown(alphas)}.")
-    if not given:
-        raise InputError(f"alphas: at least one penalty above 0 is needed, not {shown(alphas)}.")
-    penalties = np.array(given, dtype=np.float64)
-    if not (np.isfinite(penalties) & (penalties > 0)).all():
-        raise InputError(f"alphas: penalties must be finite and above 0, not {penalties.tolist()}.")
-    low, high = ALPHA_RANGE
-    if not ((penalties >= low) & (penalties <= high)).all():
-        raise InputError(
-            f"alphas: penalties must lie between {low:g} and {high:g}, not {penalties.tolist()}."
-        )
-    if len(np.unique(penalties)) < len(penalties):
-        raise InputError(f"alphas: {penalties.tolist()} names a penalty twice; keep it once.")
-    return np.sort(penalties)
-
-
-def _check_whole(name: str, value: object, least: int | None) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number, not {shown(value)}.")
-    if least is not None and value < least:
-        raise InputError(f"{name} must be {least} or more, not {value}.")
+    chosen = choose_options(options, settings)
+    check_table(table)
+    make_design(table, chosen)
 
 
 def _check_types(activations: object, patterns_by_subject: object, table: object) -> None:
@@ -348,7 +258,8 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
         raise InputError(f"activations: Activations are needed (compute_activations), not {kind}.")
     if not isinstance(patterns_by_subject, Mapping) or not patterns_by_subject:
         raise InputError(
-            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject."
+            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject, "
+            f"not {shown(patterns_by_subject)}."
         )
     for subject, patterns in patterns_by_subject.items():
         if not isinstance(patterns, Patterns):
@@ -356,153 +267,9 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
             raise InputError(f"patterns_by_subject['{subject}']: Patterns are needed, not {kind}.")
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"table: a DataFrame of stimuli is needed, not {type(table).__name__}.")
-    _check_table(table)
 
 
-def _check_table(table: pd.DataFrame) -> None:
-    """Refuse a table of stimuli without the columns that are needed, or with gaps in them."""
-    if missing := [name for name in ("id", "kind", "reference_id") if name not in table.columns]:
-        raise InputError(
-            f"table: no column {name_ids(missing)}; a table of stimuli has id, kind (RE, AN, AI …) "
-            "and reference_id (the id of the photograph that an image was made from; of RE its "
-            "own)."
-        )
-    for name in ("id", "kind", "reference_id"):
-        empty = table["id"].astype(str)[table[name].isna()]
-        if len(empty):
-            raise InputError(f"table: no {name} for the stimuli {name_ids(empty)}; fill it in.")
-    photographs = table[table["kind"].astype(str) == "RE"]
-    names, references = photographs["id"].astype(str), photographs["reference_id"].astype(str)
-    known = set(names)
-    crossed = [
-        f"{name} = {reference}"
-        for name, reference in zip(names, references)
-        if name != reference and reference in known
-    ]
-    if crossed:
-        raise InputError(
-            "table: photographs (RE) whose reference_id is another photograph: "
-            f"{name_ids(crossed)}; the reference_id of a photograph is its own."
-        )
-
-
-# ------------------------------------------------------------------------------------- the design
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Design:
-    """Rows of the stimulus table that are trained on and tested, by photograph."""
-
-    ids: list[str]
-    references: list[str]
-    rows: dict[str, dict[str, int]]
-    folds: list[list[str]]
-    tests: list[str]
-    scheme: str
-
-    def training(self, held_out: Sequence[str]) -> list[str]:
-        """List the photographs that a fold's model is trained on."""
-        if self.scheme == "all":
-            return self.references
-        return [reference for reference in self.references if reference not in held_out]
-
-    def tested(self, test: str) -> list[str]:
-        """List the photographs with an image of this type, in order."""
-        return [reference for reference in self.references if reference in self.rows[test]]
-
-    @property
-    def n_train(self) -> int:
-        """Photographs in the smallest training set."""
-        return min(len(self.training(held_out)) for held_out in self.folds)
-
-
-def _make_design(
-    table: pd.DataFrame,
-    tests: Sequence[str] | None,
-    scheme: str,
-    n_folds: int | None,
-    seed: int,
-) -> _Design:
-    rows = _rows_by_type(table)
-    references = sorted(rows["RE"])
-    if len(references) < MIN_CONDITIONS:
-        raise InputError(
-            f"encoding: {len(references)} photographs (RE); at least {MIN_CONDITIONS} are needed."
-        )
-    used = _image_types(tests, rows, scheme)
-    orphans = []
-    for test in used:
-        orphans += [reference for reference in rows[test] if reference not in rows["RE"]]
-    if orphans:
-        raise InputError(
-            f"encoding: no photograph (RE) in the stimulus table for {name_ids(orphans)}; add it."
-        )
-    few = [f"{test} ({len(rows[test])})" for test in used if len(rows[test]) < MIN_CONDITIONS]
-    if few or not used:
-        raise InputError(
-            f"encoding: too few stimuli to test: {name_ids(few) or 'none'}; {MIN_CONDITIONS} are "
-            "needed."
-        )
-    folds = [references]
-    if scheme != "all":
-        n = len(references)
-        default = n if n <= LEAVE_ONE_OUT_UP_TO else 10
-        count = default if n_folds is None else n_folds
-        if not 2 <= count <= n:
-            raise InputError(
-                f"n_folds must lie between 2 and the number of photographs ({n}), not {count}."
-            )
-        order = generator(seed, "encoding folds", n).permutation(n)
-        shuffled = [references[i] for i in order]
-        folds = [shuffled[k::count] for k in range(count)]
-    return _Design(
-        ids=list(table["id"].astype(str)),
-        references=references,
-        rows=rows,
-        folds=folds,
-        tests=used,
-        scheme=scheme,
-    )
-
-
-def _rows_by_type(table: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Find the row of each image by its type and the photograph that it was made from."""
-    rows: dict[str, dict[str, int]] = {"RE": {}}
-    pairs = zip(table["kind"].astype(str), table["reference_id"].astype(str))
-    for row, (kind, reference) in enumerate(pairs):
-        if reference in rows.setdefault(kind, {}):
-            raise InputError(
-                f"encoding: two {kind} stimuli come from photograph '{reference}'; keep one of "
-                "each kind."
-            )
-        rows[kind][reference] = row
-    return rows
-
-
-def _image_types(tests: Sequence[str] | None, rows: Mapping[str, object], scheme: str) -> list[str]:
-    """Choose the image types to test; a type asked for by name must be there."""
-    if tests is not None and not fits(tests, Sequence[str]):
-        raise InputError(
-            f"tests: a list of image types is needed, such as ['RE'], not {shown(tests)}."
-        )
-    if tests is None:
-        return [test for test in TESTS if rows.get(test) and (scheme != "all" or test != "RE")]
-    if not len(tests):
-        raise InputError(
-            f"tests: at least one image type is needed; the table has {name_ids(rows)}."
-        )
-    for test in tests:
-        if not rows.get(test):
-            raise unknown_name("image type in tests", test, rows)
-    if scheme == "all" and "RE" in tests:
-        raise InputError(
-            "tests: 'RE' is in-sample under scheme 'all', which trains on all photographs; leave "
-            "it out, or use scheme 'by image'."
-        )
-    return list(dict.fromkeys(tests))
-
-
-def _refuse_repeats(activations: Activations, rows: np.ndarray, design: _Design) -> None:
+def _refuse_repeats(activations: Activations, rows: np.ndarray, design: Design) -> None:
     """Refuse test images that a model was trained on under another id.
 
     Images with the same pixels have the same activations in every stage, whatever their ids.
@@ -516,11 +283,13 @@ def _refuse_repeats(activations: Activations, rows: np.ndarray, design: _Design)
             return
     repeats = []
     for held_out in design.folds:
-        training = {contents[row]: row for row in _rows(design, "RE", design.training(held_out))}
+        training_rows = design.rows_of("RE", design.training(held_out))
+        training = {contents[row]: row for row in training_rows}
         for test in design.tests:
-            for row in _rows(design, test, held_out):
-                if contents[row] in training:
-                    repeats.append(f"{design.ids[row]} = {design.ids[training[contents[row]]]}")
+            for row in design.rows_of(test, held_out):
+                original = training.get(contents[row])
+                if original is not None:
+                    repeats.append(f"{design.ids[row]} = {design.ids[original]}")
     if repeats:
         raise InputError(
             "encoding: test images equal training images in every stage, as images with the same "
@@ -528,11 +297,6 @@ def _refuse_repeats(activations: Activations, rows: np.ndarray, design: _Design)
             "from the stimuli, or ask for it: allow_repeats=True (--allow-repeats; in a study "
             "encoding.allow_repeats = true)."
         )
-
-
-def _rows(design: _Design, kind: str, references: Sequence[str]) -> list[int]:
-    rows = design.rows[kind]
-    return [rows[reference] for reference in references if reference in rows]
 
 
 # ------------------------------------------------------------------------------ fits and scores
@@ -550,57 +314,61 @@ class _Targets:
     """Subject and region to the columns of their voxels."""
 
     @classmethod
-    def of(cls, patterns_by_subject: Mapping[str, Patterns], design: _Design) -> _Targets:
+    def of(cls, patterns_by_subject: Mapping[str, Patterns], design: Design) -> _Targets:
         """Average presentations and put photographs and subjects in order."""
-        columns, labels = [], []
+        parts = []
+        columns_of: dict[tuple[str, str], list[int]] = {}
+        n_voxels = 0
         for subject, patterns in patterns_by_subject.items():
-            columns.append(mean_responses(patterns, design.ids, subject))
-            labels += [(subject, str(roi)) for roi in patterns.voxels["roi"]]
-        responses = np.concatenate(columns, axis=1)
+            parts.append(mean_responses(patterns, design.ids, subject))
+            for roi in patterns.voxels["roi"]:
+                label = (subject, str(roi))
+                columns_of.setdefault(label, []).append(n_voxels)
+                n_voxels += 1
+        responses = np.concatenate(parts, axis=1)
+        shape = (len(design.references), n_voxels)
         values = {}
         for kind in dict.fromkeys(("RE", *design.tests)):
-            values[kind] = np.full((len(design.references), responses.shape[1]), np.nan)
-            there = [reference in design.rows[kind] for reference in design.references]
-            values[kind][there] = responses[_rows(design, kind, design.references)]
-        columns_of: dict[tuple[str, str], list[int]] = {}
-        for column, label in enumerate(labels):
-            columns_of.setdefault(label, []).append(column)
-        groups = {label: np.array(voxels) for label, voxels in columns_of.items()}
-        return cls(values=values, varies=np.ptp(values["RE"], axis=0) > 0, groups=groups)
+            rows_of_kind = design.rows[kind]
+            has_image = [reference in rows_of_kind for reference in design.references]
+            rows = design.rows_of(kind, design.references)
+            values[kind] = np.full(shape, np.nan)
+            values[kind][has_image] = responses[rows]
+        groups = {label: np.array(columns) for label, columns in columns_of.items()}
+        varies = np.ptp(values["RE"], axis=0) > 0
+        return cls(values=values, varies=varies, groups=groups)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Fold:
-    """One training set with its decomposed features, and the features to predict from."""
+    """One training set with its prepared features, and the features to predict from."""
 
     train: np.ndarray
     """Index of each training photograph."""
-    ridge: Ridge
+    training_set: TrainingSet
     features: dict[str, np.ndarray]
     """Image type to the features of the held-out images."""
     test: dict[str, np.ndarray]
     """Image type to the index of each held-out image's photograph."""
 
-
-def _decompose(features: np.ndarray, design: _Design, penalties: np.ndarray) -> list[_Fold]:
-    position = {reference: i for i, reference in enumerate(design.references)}
-    folds = []
-    for held_out in design.folds:
+    @classmethod
+    def of(cls, features: np.ndarray, design: Design, held_out: Sequence[str]) -> _Fold:
+        """Prepare the features of one stage for the photographs that are not held out."""
+        index_of = {reference: index for index, reference in enumerate(design.references)}
         training = design.training(held_out)
-        held_out_features, indices = {}, {}
+        training_features = features[design.rows_of("RE", training)]
+        solver = SOLVERS[design.options.solver]
+        test_features, test_index = {}, {}
         for test in design.tests:
-            tested = [reference for reference in held_out if reference in design.rows[test]]
-            held_out_features[test] = features[_rows(design, test, held_out)]
-            indices[test] = np.array([position[reference] for reference in tested], int)
-        folds.append(
-            _Fold(
-                train=np.array([position[reference] for reference in training]),
-                ridge=Ridge(features[_rows(design, "RE", training)], penalties),
-                features=held_out_features,
-                test=indices,
-            )
+            tested = design.having(test, held_out)
+            test_features[test] = features[design.rows_of(test, held_out)]
+            test_index[test] = np.array([index_of[reference] for reference in tested], int)
+        return cls(
+            train=np.array([index_of[reference] for reference in training]),
+            training_set=solver.prepare(training_features, design.options.penalties),
+            features=test_features,
+            test=test_index,
         )
-    return folds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -615,12 +383,17 @@ class _Score:
 
 
 def _score_regions(
-    folds: Sequence[_Fold], targets: _Targets, design: _Design, order: np.ndarray | None
+    folds: Sequence[_Fold], targets: _Targets, design: Design, order: np.ndarray
 ) -> _Score:
     """Fit and test one stage, with the photographs' responses in the order given."""
-    order = np.arange(len(design.references)) if order is None else order
-    responses = {kind: values[order][:, targets.varies] for kind, values in targets.values.items()}
+    varies = targets.varies
+    responses = {}
+    for kind, values in targets.values.items():
+        responses[kind] = values[order][:, varies]
     predicted, alphas = _predict(folds, responses, design)
+    chosen = np.full((len(folds), len(varies)), np.nan)
+    chosen[:, varies] = alphas
+    penalties = design.options.penalties
     shape = (len(design.tests), len(targets.groups))
     score = _Score(
         r=np.full(shape, np.nan),
@@ -629,26 +402,28 @@ def _score_regions(
         at_smallest=np.full(shape, np.nan),
         at_largest=np.full(shape, np.nan),
     )
-    ends = (folds[0].ridge.alphas[0], folds[0].ridge.alphas[-1])
     for row, test in enumerate(design.tests):
-        there = ~np.isnan(responses[test][:, :1]).ravel()
-        r = np.full(len(targets.varies), np.nan)
-        r[targets.varies] = column_correlations(predicted[test][there], responses[test][there])
-        chosen = np.full((len(alphas), len(targets.varies)), np.nan)
-        chosen[:, targets.varies] = alphas
+        has_image = ~np.isnan(responses[test][:, 0])
+        measured = responses[test][has_image]
+        r = np.full(len(varies), np.nan)
+        r[varies] = column_correlations(predicted[test][has_image], measured)
         for column, voxels in enumerate(targets.groups.values()):
             defined = voxels[np.isfinite(r[voxels])]
             score.n_constant[row, column] = len(voxels) - len(defined)
-            if len(defined):
-                score.r[row, column] = r[defined].mean()
-                score.alpha[row, column] = np.median(np.median(chosen[:, defined], axis=0))
-                score.at_smallest[row, column] = np.mean(chosen[:, defined] == ends[0])
-                score.at_largest[row, column] = np.mean(chosen[:, defined] == ends[1])
+            if not len(defined):
+                continue
+            score.r[row, column] = r[defined].mean()
+            if not SOLVERS[design.options.solver].takes_alphas:
+                continue
+            alpha = chosen[:, defined]
+            score.alpha[row, column] = np.median(np.median(alpha, axis=0))
+            score.at_smallest[row, column] = np.mean(alpha == penalties[0])
+            score.at_largest[row, column] = np.mean(alpha == penalties[-1])
     return score
 
 
 def _predict(
-    folds: Sequence[_Fold], responses: Mapping[str, np.ndarray], design: _Design
+    folds: Sequence[_Fold], responses: Mapping[str, np.ndarray], design: Design
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Predict every tested image from its fold; pool the folds without bias.
 
@@ -658,105 +433,127 @@ def _predict(
     shrinks less, the worse the held-out image fits the rest: predictions are taken in units of the
     standard deviation of the fold's fitted values.
     """
-    n_photographs, n_voxels = responses["RE"].shape
-    predicted = {test: np.zeros((n_photographs, n_voxels)) for test in design.tests}
-    rounding = EQUAL * np.std(responses["RE"], axis=0)
-    alphas = np.empty((len(folds), n_voxels))
-    for k, fold in enumerate(folds):
-        fit = fold.ridge.fit(responses["RE"][fold.train])
-        alphas[k] = fit.alphas
+    shape = responses["RE"].shape
+    predicted = {test: np.zeros(shape) for test in design.tests}
+    photographs = responses["RE"]
+    rounding = EQUAL * np.std(photographs, axis=0)
+    alphas = np.empty((len(folds), shape[1]))
+    for chosen, fold in zip(alphas, folds):
+        fit = fold.training_set.fit(photographs[fold.train])
+        chosen[:] = fit.alphas
         # A voxel that answers to the held-out photograph only leaves nothing to fit: it predicts 0.
         spread = fit.spread
         # a strong penalty shrinks what is fitted, and its rounding
-        least = rounding / np.maximum(1, fit.alphas)
-        scale = np.where(spread > least, 1 / np.maximum(spread, np.finfo(float).tiny), 0)
+        least = rounding / np.fmax(1, fit.alphas)
+        inverse = 1 / np.maximum(spread, np.finfo(float).tiny)
+        scale = np.where(spread > least, inverse, 0)
         for test in design.tests:
-            predicted[test][fold.test[test]] = fit.predict(fold.features[test]) * scale
+            prediction = fit.predict(fold.features[test])
+            held_out = fold.test[test]
+            predicted[test][held_out] = prediction * scale
     return predicted, alphas
 
 
 # --------------------------------------------------------------------------------- p and the table
 
 
-def _permutations(design: _Design, n_permutations: int, seed: int) -> tuple[np.ndarray, str]:
-    """Draw orders of the photographs; only those with the same image types change places."""
+def _permutations(design: Design) -> tuple[np.ndarray, str]:
+    """Draw orders of the photographs, and describe how everything is fitted and tested.
+
+    Only photographs with the same image types change places.
+    """
     n = len(design.references)
-    if n_permutations == 0:
-        return np.empty((0, n), dtype=np.int64), "no p"
+    options = design.options
+    trained = "trained on all photographs"
+    if options.scheme != "all":
+        trained = (
+            f"{len(design.folds)} folds over photographs, predictions relative to mean and spread "
+            "of each fold's fit"
+        )
+    label = SOLVERS[options.solver].label
+    method = f"{label}; Pearson r over images, mean over voxels; {trained}"
+    if options.n_permutations == 0:
+        return np.empty((0, n), dtype=np.int64), f"{method}; no p"
     types = []
     for reference in design.references:
-        types.append(" ".join(test for test in design.tests if reference in design.rows[test]))
-    blocks = types if len(set(types)) > 1 else None
-    orders = permutation_orders(n, n_permutations, seed, blocks)
-    exact = ", all there are (exact)" if count_orders(n, blocks) - 1 == len(orders) else ""
-    where = "among those with the same image types" if blocks else "freely"
-    text = (
-        f"p one-tailed, photographs permuted {where} with the images made from them, models fitted "
-        f"again, {len(orders)} orders{exact}, least p {p_from_count(0, len(orders)):.2g}"
+        held = []
+        for test in design.tests:
+            if reference in design.rows[test]:
+                held.append(test)
+        types.append(" ".join(held))
+    blocks, where = None, "freely"
+    if len(set(types)) > 1:
+        blocks, where = types, "among those with the same image types"
+    orders = permutation_orders(n, options.n_permutations, options.seed, blocks)
+    exact = ""
+    if count_orders(n, blocks) - 1 == len(orders):
+        exact = ", all there are (exact)"
+    least = p_from_count(0, len(orders))
+    method += (
+        f"; p one-tailed, photographs permuted {where} with the images made from them, models "
+        f"fitted again, {len(orders)} orders{exact}, least p {least:.2g}; p_corrected: "
+        f"{options.correction} over stages, regions and subjects of one image type"
     )
-    return orders, text
+    return orders, method
 
 
 def _layer_rows(
-    layer: str, score: _Score, null: np.ndarray, targets: _Targets, design: _Design
-) -> Iterator[dict[str, Any]]:
+    layer: str, score: _Score, null: np.ndarray, targets: _Targets, design: Design
+) -> list[dict[str, Any]]:
     """Write the rows of one stage: each subject and region, then the mean over subjects."""
-    p = permutation_p(score.r, null) if len(null) else np.full(score.r.shape, np.nan)
-    groups = list(targets.groups)
-    for row, test in enumerate(design.tests):
+    p = np.full(score.r.shape, np.nan)
+    if len(null):
+        p = permutation_p(score.r, null)
+    subjects = {subject for subject, _ in targets.groups}
+    sizes = [len(voxels) for voxels in targets.groups.values()]
+    columns_of: dict[str, list[int]] = {}
+    for column, (_, roi) in enumerate(targets.groups):
+        columns_of.setdefault(roi, []).append(column)
+    rows = []
+    for i, test in enumerate(design.tests):
         common = {
             "layer": layer,
             "test": test,
             "n_train": design.n_train,
-            "n_test": len(design.tested(test)),
+            "n_test": len(design.having(test, design.references)),
         }
-        for column, (subject, roi) in enumerate(groups):
-            yield common | {
+        for j, (subject, roi) in enumerate(targets.groups):
+            row = {
                 "subject": subject,
                 "roi": roi,
-                "r": score.r[row, column],
-                "p": p[row, column],
-                "n_voxels": len(targets.groups[subject, roi]),
-                "n_constant": int(score.n_constant[row, column]),
-                "alpha": score.alpha[row, column],
-                "at_smallest_alpha": score.at_smallest[row, column],
-                "at_largest_alpha": score.at_largest[row, column],
+                "r": score.r[i, j],
+                "p": p[i, j],
+                "n_voxels": sizes[j],
+                "n_constant": int(score.n_constant[i, j]),
+                "alpha": score.alpha[i, j],
+                "at_smallest_alpha": score.at_smallest[i, j],
+                "at_largest_alpha": score.at_largest[i, j],
             }
-        if len({subject for subject, _ in groups}) > 1:
-            yield from _mean_rows(
-                common, score.r[row], null[:, row], score.n_constant[row], targets
-            )
-
-
-def _mean_rows(
-    common: Mapping[str, Any],
-    r: np.ndarray,
-    null: np.ndarray,
-    n_constant: np.ndarray,
-    targets: _Targets,
-) -> Iterator[dict[str, Any]]:
-    """Average each region over the subjects that have it; the permutations are theirs jointly."""
-    members: dict[str, list[int]] = {}
-    for k, (_, roi) in enumerate(targets.groups):
-        members.setdefault(roi, []).append(k)
-    sizes = [len(voxels) for voxels in targets.groups.values()]
-    for roi, all_columns in members.items():
-        columns = [k for k in all_columns if np.isfinite(r[k])]
-        mean = r[columns].mean() if columns else math.nan
-        p = math.nan
-        if len(null) and columns:
-            p = float(permutation_p(np.array(mean), null[:, columns].mean(axis=1)))
-        yield dict(common) | {
-            "subject": "mean",
-            "roi": roi,
-            "r": mean,
-            "p": p,
-            "n_voxels": sum(sizes[k] for k in all_columns),
-            "n_constant": int(n_constant[all_columns].sum()),
-            "alpha": math.nan,
-            "at_smallest_alpha": math.nan,
-            "at_largest_alpha": math.nan,
-        }
+            rows.append(common | row)
+        if len(subjects) == 1:
+            continue
+        # the mean of each region over the subjects that have it; permutations are theirs jointly
+        for roi, columns in columns_of.items():
+            defined = [column for column in columns if np.isfinite(score.r[i, column])]
+            mean = mean_p = math.nan
+            if defined:
+                mean = score.r[i, defined].mean()
+            if defined and len(null):
+                null_means = null[:, i, defined].mean(axis=1)
+                mean_p = float(permutation_p(np.array(mean), null_means))
+            row = {
+                "subject": "mean",
+                "roi": roi,
+                "r": mean,
+                "p": mean_p,
+                "n_voxels": sum(sizes[column] for column in columns),
+                "n_constant": int(score.n_constant[i, columns].sum()),
+                "alpha": math.nan,
+                "at_smallest_alpha": math.nan,
+                "at_largest_alpha": math.nan,
+            }
+            rows.append(common | row)
+    return rows
 
 
 def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
@@ -777,8 +574,9 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
     for column, alpha, over_stages, advice in edges:
         by_stage = single.groupby(["subject", "roi", "layer"], sort=False)[column].mean()
         shares = by_stage.groupby(["subject", "roi"], sort=False).agg(over_stages)
-        regions = shares[shares >= MANY_AT_THE_EDGE].reset_index(name="share").to_dict("records")
-        names = [f"{row['subject']} {row['roi']} {row['share']:.0%}" for row in regions]
+        many = shares[shares >= MANY_AT_THE_EDGE].reset_index(name="share")
+        regions = many.to_dict("records")
+        names = [f"{region['subject']} {region['roi']} {region['share']:.0%}" for region in regions]
         if names:
             parts.append(f"at {alpha:g} {name_ids(names)} ({advice})")
     if parts:
@@ -787,23 +585,5 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
             f"{'; '.join(parts)}. The grid is alphas (--alphas, encoding.alphas); the table has "
             "the shares of each stage.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-
-
-def _method(design: _Design, p_method: str, correction: str) -> str:
-    if design.scheme == "all":
-        trained = "trained on all photographs"
-    else:
-        trained = (
-            f"{len(design.folds)} folds over photographs, predictions relative to mean and spread "
-            "of each fold's fit"
-        )
-    text = (
-        "ridge on training-mean-centered features, alpha per voxel by leave-one-image-out within "
-        "the training photographs, in units of the mean squared feature length; Pearson r over "
-        f"images, mean over voxels; {trained}; {p_method}"
-    )
-    if p_method == "no p":
-        return text
-    return f"{text}; p_corrected: {correction} over stages, regions and subjects of one image type"

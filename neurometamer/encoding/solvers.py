@@ -1,12 +1,15 @@
-"""Ridge regression on arrays: exact reduction of units, a penalty and correlation a voxel."""
+"""Ways to predict voxels from features, on arrays: the table of solvers, and ridge regression."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from neurometamer.arguments import checked_with
+from neurometamer.summaries import short_repr
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-3, 4, 15))
 """Ridge penalties, in units of the mean squared length of the centered training features."""
@@ -45,14 +48,72 @@ def reduce_features(features: np.ndarray) -> np.ndarray:
     >>> reduce_features(np.random.default_rng(0).normal(size=(6, 1000))).shape
     (6, 6)
     """
-    triangle = np.empty((0, len(features)))
-    for start in range(0, features.shape[1], CHUNK):
+    n_images, n_units = features.shape
+    triangle = np.empty((0, n_images))
+    for start in range(0, n_units, CHUNK):
         part = features[:, start : start + CHUNK].T.astype(np.float64)
         # Units that never change become exactly 0, and not rounding that ridge could fit.
         part -= part[:, :1]
         part -= part.mean(axis=1, keepdims=True)
-        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, part]), mode="r"))
+        stacked = np.concatenate([triangle, part])
+        triangle = np.asarray(np.linalg.qr(stacked, mode="r"))
     return triangle.T
+
+
+class Fit(Protocol):
+    """Responses of voxels fitted on a training set."""
+
+    @property
+    def alphas(self) -> np.ndarray:
+        """Penalty of each voxel.
+
+        Returns
+        -------
+        ndarray, shape (n_voxels,)
+            NaN where there is none.
+        """
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Standard deviation of each voxel's fitted values over the training images.
+
+        Returns
+        -------
+        ndarray, shape (n_voxels,)
+            In the unit of the responses.
+        """
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predict responses relative to the mean response of the training images.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n_images, n_features)
+            Features of other images.
+
+        Returns
+        -------
+        ndarray, shape (n_images, n_voxels)
+            Predictions less the intercept.
+        """
+
+
+class TrainingSet(Protocol):
+    """Features of training images, prepared for many response matrices."""
+
+    def fit(self, responses: np.ndarray) -> Fit:
+        """Fit every voxel.
+
+        Parameters
+        ----------
+        responses : ndarray, shape (n_train, n_voxels)
+            Responses to the training images.
+
+        Returns
+        -------
+        Fit
+            Penalties and predictions.
+        """
 
 
 class Ridge:
@@ -89,18 +150,24 @@ class Ridge:
     """
 
     def __init__(self, features: np.ndarray, alphas: Sequence[float] | np.ndarray = ALPHAS) -> None:
+        self.alphas = np.asarray(alphas, dtype=np.float64)
         self.center = features.mean(axis=0)
         centered = features - self.center
-        self.alphas = np.asarray(alphas, dtype=np.float64)
-        self.scale = float(np.mean(np.sum(centered**2, axis=1)))
+        squared_lengths = np.sum(centered**2, axis=1)
+        self.scale = float(np.mean(squared_lengths))
         left, singular, right = np.linalg.svd(centered, full_matrices=False)
         kept = singular > singular.max(initial=0) * 1e-10
-        self.left, self.singular, self.right = left[:, kept], singular[kept], right[kept]
+        self.left = left[:, kept]
+        self.singular = singular[kept]
+        self.right = right[kept]
         # With features that do not vary there is nothing to penalize, and no singular value is
         # kept.
-        penalties = np.maximum(self.scale, np.finfo(float).tiny) * self.alphas[:, None]
-        self.shrinkage = self.singular**2 / (self.singular**2 + penalties)
-        leverage = 1 / len(features) + self.shrinkage @ (self.left**2).T
+        scale = np.maximum(self.scale, np.finfo(float).tiny)
+        penalties = scale * self.alphas[:, None]
+        variances = self.singular**2
+        self.shrinkage = variances / (variances + penalties)
+        squares = self.left**2
+        leverage = 1 / len(features) + self.shrinkage @ squares.T
         # A penalty near zero may reproduce an image exactly: its error without it is then huge.
         self.leave_one_out = 1 / np.maximum(1 - leverage, EQUAL)
 
@@ -120,10 +187,12 @@ class Ridge:
         centered = responses - responses.mean(axis=0)
         projected = self.left.T @ centered
         errors = np.empty((len(self.alphas), responses.shape[1]))
-        for k, shrinkage in enumerate(self.shrinkage):
-            residuals = centered - self.left @ (shrinkage[:, None] * projected)
-            residuals *= self.leave_one_out[k][:, None]
-            errors[k] = np.einsum("ij,ij->j", residuals, residuals)
+        grid = zip(errors, self.shrinkage, self.leave_one_out)
+        for error, shrinkage, leave_one_out in grid:
+            fitted = self.left @ (shrinkage[:, None] * projected)
+            residuals = centered - fitted
+            residuals *= leave_one_out[:, None]
+            error[:] = np.einsum("ij,ij->j", residuals, residuals)
         return RidgeFit(self, projected, errors.argmin(axis=0))
 
 
@@ -141,7 +210,9 @@ class RidgeFit:
     """
 
     def __init__(self, ridge: Ridge, projected: np.ndarray, chosen: np.ndarray) -> None:
-        self.ridge, self.projected, self.chosen = ridge, projected, chosen
+        self.ridge = ridge
+        self.projected = projected
+        self.chosen = chosen
 
     @property
     def alphas(self) -> np.ndarray:
@@ -152,11 +223,9 @@ class RidgeFit:
         ndarray, shape (n_voxels,)
             NaN where the features do not vary.
         """
-        return (
-            self.ridge.alphas[self.chosen]
-            if self.ridge.scale
-            else np.full(len(self.chosen), np.nan)
-        )
+        if not self.ridge.scale:
+            return np.full(len(self.chosen), np.nan)
+        return self.ridge.alphas[self.chosen]
 
     @property
     def spread(self) -> np.ndarray:
@@ -167,8 +236,12 @@ class RidgeFit:
         ndarray, shape (n_voxels,)
             Standard deviation, in the unit of the responses.
         """
-        fitted = self.ridge.shrinkage[self.chosen].T * self.projected
-        return np.sqrt(np.sum(fitted**2, axis=0) / len(self.ridge.left))
+        ridge = self.ridge
+        n_train = len(ridge.left)
+        shrinkage = ridge.shrinkage[self.chosen]
+        fitted = shrinkage.T * self.projected
+        squares = np.sum(fitted**2, axis=0)
+        return np.sqrt(squares / n_train)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict responses relative to the mean response of the training images.
@@ -183,9 +256,54 @@ class RidgeFit:
         ndarray, shape (n_images, n_voxels)
             Predictions less the intercept; 0 where the features do not vary.
         """
-        weights = self.ridge.shrinkage[self.chosen] / self.ridge.singular
-        along = (features - self.ridge.center) @ self.ridge.right.T
+        ridge = self.ridge
+        shrinkage = ridge.shrinkage[self.chosen]
+        weights = shrinkage / ridge.singular
+        centered = features - ridge.center
+        along = centered @ ridge.right.T
         return along @ (weights.T * self.projected)
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """One way to predict voxels from features: the entry from which encoding works.
+
+    Parameters
+    ----------
+    prepare : callable
+        ``(features, alphas)``, training features (n_train, n_features) and penalties in rising
+        order, to a `TrainingSet`.
+    label : str
+        What is fitted, for the column ``method``.
+    help : str
+        One line that says what the solver does.
+    takes_alphas : bool
+        Whether a penalty is chosen for each voxel; without, the columns of penalties are NaN.
+
+    Examples
+    --------
+    >>> SOLVERS["ridge"].help
+    'ridge regression, a penalty for each voxel'
+    """
+
+    prepare: Callable[[np.ndarray, np.ndarray], TrainingSet]
+    label: str
+    help: str
+    takes_alphas: bool = True
+
+
+SOLVERS: dict[str, Solver] = {
+    "ridge": Solver(
+        prepare=Ridge,
+        label=(
+            "ridge on training-mean-centered features, alpha per voxel by leave-one-image-out "
+            "within the training photographs, in units of the mean squared feature length"
+        ),
+        help="ridge regression, a penalty for each voxel",
+    ),
+}
+"""Name of a solver to its entry. An entry added here is known everywhere."""
 
 
 @checked_with(shapes={"predicted": "images voxels", "measured": "images voxels"})
@@ -211,8 +329,17 @@ def column_correlations(predicted: np.ndarray, measured: np.ndarray) -> np.ndarr
     """
     a = predicted - predicted.mean(axis=0)
     b = measured - measured.mean(axis=0)
-    defined = (np.ptp(predicted, axis=0) > 0) & (np.ptp(measured, axis=0) > 0)
-    lengths = np.sqrt(np.sum(a**2, axis=0) * np.sum(b**2, axis=0))
-    result = np.full(a.shape[1], np.nan)
-    np.divide(np.sum(a * b, axis=0), lengths, out=result, where=defined)
-    return result
+    products = np.sum(a * b, axis=0)
+    a_squares = np.sum(a**2, axis=0)
+    b_squares = np.sum(b**2, axis=0)
+    lengths = np.sqrt(a_squares * b_squares)
+    defined = np.ptp(predicted, axis=0) > 0
+    defined &= np.ptp(measured, axis=0) > 0
+    correlations = np.full(len(products), np.nan)
+    np.divide(
+        products,
+        lengths,
+        out=correlations,
+        where=defined,
+    )
+    return correlations

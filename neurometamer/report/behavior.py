@@ -287,7 +287,7 @@ def methods_text(
         ", p corrected for lack of sphericity by Greenhouse and Geisser where there are more than "
         "two levels"
     )
-    n = settings["permutations"]
+    n = settings["n_permutations"]
     tests += f". The same F were also judged by {count_text(n, 'shuffle')} of the labels."
     if "posthoc" in tables:
         how = settings["correction"]
@@ -296,10 +296,10 @@ def methods_text(
             f"{'not corrected' if how == 'none' else f'corrected ({how})'}."
         )
     errors = f"Standard errors are {settings['sem']} observers."
-    if trials and settings["bootstrap"]:
+    if trials and settings["n_resamples"]:
         errors += (
             f" Bands ({100 * settings['confidence']:g} %) are from "
-            f"{count_text(settings['bootstrap'], 'resample')} of the images."
+            f"{count_text(settings['n_resamples'], 'resample')} of the images."
         )
     if "error_consistency" in tables:
         errors += " Error consistency is Cohen's kappa of right and wrong answers on common images."

@@ -66,10 +66,13 @@ class Resampled:
         similarity = self.similarity[:, :, rows]
         if self.subject_counts is None:
             return similarity.mean(axis=2)
-        copies = self.subject_counts[:, rows].astype(np.float64)
+        counts = self.subject_counts[:, rows]
+        copies = counts.astype(np.float64)
         total = np.einsum("rmd,rd->rm", similarity, copies)
+        n_drawn = copies.sum(axis=1)
+        n_drawn = n_drawn[:, np.newaxis]
         with np.errstate(invalid="ignore"):
-            return total / copies.sum(axis=1, keepdims=True)
+            return total / n_drawn
 
     def mean_bounds(self, rows: np.ndarray) -> np.ndarray:
         """Average the ceilings over the distinct subjects that were drawn.
@@ -89,10 +92,13 @@ class Resampled:
         bounds = self.bounds[:, :, rows]
         if self.subject_counts is None:
             return bounds.mean(axis=2)
-        drawn = self.subject_counts[:, rows] > 0
-        total = np.where(drawn, bounds, 0).sum(axis=2)
+        counts = self.subject_counts[:, rows]
+        drawn = counts > 0
+        known = np.where(drawn, bounds, 0)
+        total = known.sum(axis=2)
+        n_drawn = drawn.sum(axis=1)
         with np.errstate(invalid="ignore"):
-            return total / drawn.sum(axis=1)
+            return total / n_drawn
 
 
 def resampled(
@@ -126,25 +132,30 @@ def resampled(
         Similarity and ceilings.
     """
     entry = comparator(by)
-    work = entry.resamples(models, data, [] if regions is None else regions)
-    similarity = np.full((len(counts), len(models), len(data)), np.nan)
+    work = entry.resamples(models, data, regions or [])
+    n_resamples, n_data = len(counts), len(data)
+    similarity = np.full((n_resamples, len(models), n_data), np.nan)
     bounds = None
     if regions is not None:
-        bounds = np.full((2, len(counts), len(data)), np.nan)
+        bounds = np.full((2, n_resamples, n_data), np.nan)
     n_images_drawn = (counts > 0).sum(axis=1)
     defined = np.flatnonzero(n_images_drawn >= MIN_IMAGES)
     for rows in work.blocks(defined):
-        people = np.ones((len(rows), len(data)))
+        people = np.ones((len(rows), n_data))
         if subject_counts is not None:
             people = subject_counts[rows].astype(np.float64)
         similarity[rows], ceilings = work.compare(counts[rows], people)
         if bounds is not None:
             bounds[:, rows] = ceilings
-    if bounds is not None and regions is not None and subject_counts is None:
-        for region in regions:
+    if bounds is not None and subject_counts is None:
+        for region in regions or []:
             if len(region) < 2:
                 bounds[:, :, region] = np.nan  # one subject has no ceiling
-    return Resampled(similarity=similarity, bounds=bounds, subject_counts=subject_counts)
+    return Resampled(
+        similarity=similarity,
+        bounds=bounds,
+        subject_counts=subject_counts,
+    )
 
 
 @checked
@@ -250,15 +261,24 @@ def subject_samples(
     """
     comparator(by)
     models, data, counts = _checked(models, data, counts)
+    n_resamples, n_data = len(counts), len(data)
     if subject_counts is not None:
         subject_counts = np.asarray(subject_counts)
-        if subject_counts.shape != (len(counts), len(data)):
+        shape = subject_counts.shape
+        if shape != (n_resamples, n_data):
             raise InputError(
-                f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of "
-                f"{len(data)} subjects need {(len(counts), len(data))}."
+                f"subject_counts has the shape {shape}; {n_resamples} resamples of {n_data} "
+                f"subjects need {(n_resamples, n_data)}."
             )
-    regions = _regions(groups, len(data)) if ceiling else None
-    return resampled(models, data, counts, by, regions, subject_counts)
+    regions = _regions(groups, n_data) if ceiling else None
+    return resampled(
+        models,
+        data,
+        counts,
+        by,
+        regions,
+        subject_counts,
+    )
 
 
 def _checked(
@@ -302,10 +322,12 @@ def _regions(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
         return [np.arange(n)]
     if len(groups) != n:
         raise InputError(f"groups names {len(groups)} RDMs; there are {n}: give one label each.")
-    labels = np.array([str(group) for group in groups])
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(str(group), []).append(row)
     regions = []
-    for region in dict.fromkeys(labels.tolist()):
-        regions.append(np.flatnonzero(labels == region))
+    for numbers in rows.values():
+        regions.append(np.array(numbers))
     return regions
 
 

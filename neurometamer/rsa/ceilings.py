@@ -90,7 +90,8 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     ndarray, shape (n_subjects, n_pairs)
         RDMs of unit length, z-scored RDMs or centered ranks (`SCALES`).
     """
-    scale = SCALES[comparator(by).scale]
+    entry = comparator(by)
+    scale = SCALES[entry.scale]
     return scaled_once(scale, vectors)
 
 

@@ -70,7 +70,12 @@ def linear_cka(
     x_gram = centered_gram(x, ids=x_ids)
     y_gram = centered_gram(y, ids=y_ids)
     if x_ids is not None and y_ids is not None:
-        rows = match_ids(y_ids, x_ids, "the second responses", "the first responses")
+        rows = match_ids(
+            y_ids,
+            x_ids,
+            "the second responses",
+            "the first responses",
+        )
         y_gram = y_gram[np.ix_(rows, rows)]
     return gram_cka(x_gram, y_gram, debiased=debiased)
 
@@ -103,7 +108,8 @@ def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np
         raise InputError(f"{len(ids)} ids were given for {n} images; give one id each.")
     total = np.zeros((n, n))
     for start in range(0, n_units, CHUNK):
-        part = np.asarray(values[:, start : start + CHUNK], dtype=np.float64)
+        stop = start + CHUNK
+        part = np.asarray(values[:, start:stop], dtype=np.float64)
         part = part - part.mean(axis=0)
         total += part @ part.T
     if np.isfinite(total).all():
@@ -111,7 +117,8 @@ def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np
     names = range(n) if ids is None else ids
     bad = []
     for name, row in zip(names, values):
-        if not np.isfinite(np.asarray(row, dtype=np.float64)).all():
+        exact = np.asarray(row, dtype=np.float64)
+        if not np.isfinite(exact).all():
             bad.append(name)
     raise InputError(f"responses are NaN or infinite for {name_ids(bad)}; leave those out.")
 
@@ -178,7 +185,8 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
 
 
 def _centered(gram: np.ndarray) -> np.ndarray:
-    return gram - gram.mean(axis=0)
+    means = gram.mean(axis=0)
+    return gram - means
 
 
 def _hsic(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
@@ -190,7 +198,9 @@ def _hsic(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
     y = y - np.diag(np.diag(y))
     x_rows = x.sum(axis=1)
     y_rows = y.sum(axis=1)
-    sums = np.einsum("ij,ij->", x, y)
-    sums += x_rows.sum() * y_rows.sum() / ((n - 1) * (n - 2))
-    sums -= 2 * (x_rows @ y_rows) / (n - 2)
-    return float(sums / (n * (n - 3)))
+    total = np.einsum("ij,ij->", x, y)
+    product = x_rows.sum() * y_rows.sum()
+    total += product / ((n - 1) * (n - 2))
+    shared = x_rows @ y_rows
+    total -= 2 * shared / (n - 2)
+    return float(total / (n * (n - 3)))

@@ -35,7 +35,6 @@ from neurometamer.rsa.compute import (
     take_kind,
 )
 from neurometamer.rsa.jackknife import (
-    LazyWeights,
     Progress,
     Projection,
     describe_interval,
@@ -94,8 +93,10 @@ def describe_method(
 
 
 def _ids(rdms: RDMs) -> list[str]:
-    conditions = rdms.pattern_descriptors["condition"]
-    return [str(condition) for condition in conditions]
+    ids = []
+    for condition in rdms.pattern_descriptors["condition"]:
+        ids.append(str(condition))
+    return ids
 
 
 def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
@@ -124,10 +125,13 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
     check_rdms(b, "the second RDMs")
     # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
     order = np.argsort(_ids(a))
-    first, second = align_rdms(take_conditions(a, order), b, join=join)
+    in_order = take_conditions(a, order)
+    first, second = align_rdms(in_order, b, join=join)
     refuse_flat(first)
     refuse_flat(second)
-    left_out = first.descriptors["left_out"] if join == "inner" else []
+    left_out: list[str] = []
+    if join == "inner":
+        left_out = first.descriptors["left_out"]
     return first, second, left_out
 
 
@@ -300,7 +304,7 @@ def compare_rdms(
     sampling = replace(sampling, lost=shared.lost)
     n_resamples = 0 if shared.reason else chosen.n_resamples
     projection = project(
-        _between(compare, a, b),
+        partial(compare, a.dissimilarities, b.dissimilarities),
         sampling,
         n_resamples,
         chosen.seed,
@@ -335,10 +339,15 @@ def _chosen(options: ComparisonOptions | None, settings: Mapping[str, Any]) -> C
     known = [field.name for field in fields(ComparisonOptions)]
     for name in settings:
         if name not in known:
-            parameters = inspect.signature(compare_rdms).parameters
-            names = [parameter for parameter in parameters if parameter != "settings"]
-            raise unknown_name("argument of compare_rdms", name, [*names, *known])
-    return replace(options or ComparisonOptions(), **settings)
+            parameters = list(inspect.signature(compare_rdms).parameters)
+            parameters.remove("settings")
+            raise unknown_name(
+                "argument of compare_rdms",
+                name,
+                [*parameters, *known],
+            )
+    options = options or ComparisonOptions()
+    return replace(options, **settings)
 
 
 NO_PARTIAL_P = (
@@ -346,15 +355,6 @@ NO_PARTIAL_P = (
     "the controls' ranks are regressed out, and p would call that more than the controls"
 )
 """In the column ``p_method`` of partial correlations."""
-
-
-def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
-    """Let a comparator compare all RDMs of two sets in given weights of pairs."""
-
-    def _scores(weights: LazyWeights | None) -> np.ndarray:
-        return compare(a.dissimilarities, b.dissimilarities, weights)
-
-    return _scores
 
 
 def _control_vectors(
@@ -387,7 +387,9 @@ def _descriptors(rdms: RDMs, index: int, side: str) -> dict[str, Any]:
     for name, values in rdms.rdm_descriptors.items():
         if name != "index":
             columns[f"{side}_{name}"] = values[index]
-    return columns or {f"{side}_index": index}
+    if not columns:
+        columns[f"{side}_index"] = index
+    return columns
 
 
 def similarity_values(value: float, low: float, high: float) -> dict[str, float]:
@@ -495,7 +497,7 @@ def layer_by_roi(
     unique_labels(brain, ("subject", "roi"))
     sampling = sample_images(stimulus_labels(network, brain), classes)
     projection = project(
-        _between(entry, network, brain),
+        partial(entry, network.dissimilarities, brain.dissimilarities),
         sampling,
         n_resamples,
         seed,
@@ -678,28 +680,36 @@ def partial_spearman(
     n = n_a + len(b)
 
     def _combine(ac: np.ndarray, y: np.ndarray, copies: np.ndarray) -> np.ndarray:
-        rows = np.concatenate([ac[:, :n_a], y, ac[:, n_a:]], axis=1)
+        parts = [ac[:, :n_a], y, ac[:, n_a:]]
+        rows = np.concatenate(parts, axis=1)
         weighed = rows * copies[:, np.newaxis]
         gram = weighed @ rows.transpose(0, 2, 1)
-        squares = np.einsum("mii->mi", gram)
-        lengths = np.sqrt(squares)
+        lengths = np.sqrt(np.einsum("mii->mi", gram))
         scale = np.zeros_like(lengths)
         np.divide(1, lengths, out=scale, where=lengths > 0)
-        gram = gram * scale[:, :, np.newaxis] * scale[:, np.newaxis]
-        inverse = np.linalg.pinv(gram[:, n:, n:], rcond=1e-10, hermitian=True)
+        gram = gram * scale[:, :, np.newaxis]
+        gram *= scale[:, np.newaxis]
+        of_controls = gram[:, n:, n:]
+        inverse = np.linalg.pinv(of_controls, rcond=1e-10, hermitian=True)
         across = gram[:, :n, n:]
         explained = across @ inverse @ across.transpose(0, 2, 1)
         rest = gram[:, :n, :n] - explained
         left = np.einsum("mii->mi", rest)
         left = np.where(left > 1e-12, left, np.nan)
-        squares = left[:, :, np.newaxis] * left[:, np.newaxis]
-        correlations = rest / np.sqrt(squares)
+        left = left[:, :, np.newaxis] * left[:, np.newaxis]
+        correlations = rest / np.sqrt(left)
         return correlations[:, :n_a, n_a:]
 
-    left = centered_ranks(np.concatenate([a, controls]))
-    right = centered_ranks(b)
+    both = np.concatenate([a, controls])
     n_rdms = 3 * (n + len(controls))
-    return over_blocks(_combine, left, right, n_rdms, a.shape[1], weights)
+    return over_blocks(
+        _combine,
+        centered_ranks(both),
+        centered_ranks(b),
+        n_rdms,
+        a.shape[1],
+        weights,
+    )
 
 
 def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
@@ -710,19 +720,20 @@ def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
         raise InputError(
             f"all dissimilarities are equal in control {name_ids(flat)}; leave it out."
         )
+    lengths = np.linalg.norm(ranks, axis=1, keepdims=True)
     basis = np.empty((0, controls.shape[1]))
-    for k, row in enumerate(ranks):
-        unit = row / np.linalg.norm(row)
+    for k, unit in enumerate(ranks / lengths):
         rest = unit
         for _ in range(2):  # twice is exact to rounding
             shares = basis @ rest
             rest = rest - basis.T @ shares
         if rest @ rest < COLLINEAR:
-            earlier = ranks[:k] / np.linalg.norm(ranks[:k], axis=1, keepdims=True)
+            earlier = ranks[:k] / lengths[:k]
             shares = np.linalg.lstsq(earlier.T, unit, rcond=None)[0]
             parents = [name for name, share in zip(names, shares) if abs(share) > 1e-4]
             raise InputError(
                 f"control {names[k]} follows from {name_ids(parents)} by its ranks; leave one of "
                 "them out."
             )
-        basis = np.vstack([basis, rest / np.linalg.norm(rest)])
+        rest = rest / np.linalg.norm(rest)
+        basis = np.vstack([basis, rest])

@@ -7,8 +7,7 @@ correlation looks at two stimuli at a time, the RDM of one kind is a part of it 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +16,8 @@ from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.rsa.files import READERS, read_dissimilarities
+from neurometamer.rsa.files import read_rdms, write_rdms
 from neurometamer.rsa.measures import (
-    MEASURE_ALIASES,
-    MEASURES,
     Measure,
     RowRange,
     check_ranges,
@@ -49,7 +46,6 @@ from neurometamer.rsa.rdms import (
     take_conditions,
     take_kind,
 )
-from neurometamer.store import atomic_path, open_hdf5, seal_hdf5
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -415,10 +411,21 @@ def _network_rdms(activations: Activations, table: pd.DataFrame, measure: str) -
         values = activations.read(stage)
         if not in_order:
             values = values[rows]
-        vector = compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'")
-        vectors.append(vector)
         n_units[stage] = values.shape[1]
-    return network_rdms(np.array(vectors), table, n_units, measure, activations.provenance)
+        vector = compute_rdm(
+            values,
+            measure,
+            ids=ids,
+            place=f"stage '{stage}'",
+        )
+        vectors.append(vector)
+    return network_rdms(
+        np.array(vectors),
+        table,
+        n_units,
+        measure,
+        activations.provenance,
+    )
 
 
 def network_rdms(
@@ -449,14 +456,22 @@ def network_rdms(
         RDMs as those of `activation_rdms`.
     """
     n = len(n_units)
+    model = str(provenance.get("model", ""))
+    weights = str(provenance.get("weights", ""))
     places: dict[str, Sequence[Any]] = {
         "stage": list(n_units),
         "system": ["network"] * n,
-        "model": [str(provenance.get("model", ""))] * n,
-        "weights": [str(provenance.get("weights", ""))] * n,
+        "model": [model] * n,
+        "weights": [weights] * n,
         "n_units": list(n_units.values()),
     }
-    return _stimulus_rdms(vectors, table, places, measure, provenance)
+    return _stimulus_rdms(
+        vectors,
+        table,
+        places,
+        measure,
+        provenance,
+    )
 
 
 @checked_with(tables={"table": STIMULI})
@@ -658,193 +673,10 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         When the subject's conditions are not exactly `ids`.
     """
     conditions, means = patterns.means()
-    rows = match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
-    return means[rows]
-
-
-# -------------------------------------------------------------------------------------------- files
-
-
-@checked
-def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
-    r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
-
-    Parameters
-    ----------
-    rdms : rsatoolbox.rdm.RDMs
-        RDMs with stimulus ids in ``pattern_descriptors["condition"]``.
-    path : path-like
-        Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        When the RDMs do not pass `check_rdms`.
-
-    Notes
-    -----
-    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
-    Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
-    back.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
-    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_rdms(rdms, Path(folder, "rdms.h5")).name
-    'rdms.h5'
-    """
-    import h5py
-
-    check_rdms(rdms, "RDMs to write")
-    plain = take_conditions(rdms, range(rdms.n_cond))
-    columns = [*plain.pattern_descriptors.values(), *plain.rdm_descriptors.values()]
-    escaped = False
-    for column in columns:
-        escaped |= any(not str(name).isascii() for name in column)
-    if escaped:
-        _each_text(plain, lambda name: name.encode("unicode_escape").decode("ascii"))
-    with atomic_path(path) as part:
-        part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
-        plain.save(str(part), file_type="hdf5")
-        if escaped:
-            with h5py.File(part, "a") as file:
-                file.attrs[_ESCAPED] = True
-        seal_hdf5(part)
-    return Path(path)
-
-
-_ESCAPED = "names_are_escaped"
-"""Attribute of files whose names are escaped, since rsatoolbox's layout holds ASCII only."""
-
-
-def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
-    """Change the text in the descriptors of conditions and of RDMs, in place."""
-    for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
-        for name, column in descriptors.items():
-            changed = list(column)
-            for i, value in enumerate(changed):
-                if isinstance(value, str):
-                    changed[i] = change(value)
-            descriptors[name] = changed
-
-
-@checked
-def read_rdms(
-    path: str | os.PathLike[str],
-    *,
-    ids: Sequence[str] | None = None,
-    variable: str | None = None,
-    measure: str = "",
-    descriptor: str | None = None,
-) -> RDMs:
-    """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
-
-    Parameters
-    ----------
-    path : path-like
-        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
-        ``.npy``, ``.csv`` (`neurometamer.rsa.files.read_dissimilarities`).
-    ids : sequence of str, optional
-        Ids of the conditions, where the file does not name them.
-    variable : str, optional
-        Name of the variable, where the file holds several, e.g. a dataset of any HDF5 file.
-    measure : str
-        Measure of another program's numbers: one of `MEASURES`, a name of rsatoolbox, or any words.
-        Only ``"crossnobis"``
-        may be negative.
-    descriptor : str, optional
-        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not
-        ``condition``. When not given, the only descriptor whose values are different names is
-        taken.
-
-    Returns
-    -------
-    rsatoolbox.rdm.RDMs
-        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor
-        ``name``.
-
-    Raises
-    ------
-    InputError
-        When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> square = np.ones((4, 4)) - np.eye(4)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(Path(folder, "rdm.npy"), square)
-    ...     rdms = read_rdms(Path(folder, "rdm.npy"), ids=["cat", "dog", "cup", "car"])
-    >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
-    (1, 4, ['cat', 'dog', 'cup', 'car'])
-    """
-    import rsatoolbox.rdm as rsa
-
-    if Path(path).suffix.lower() in READERS or variable is not None:
-        label, signed = measure or "unknown", False
-        if measure in MEASURES or measure in MEASURE_ALIASES:
-            known = find_measure(measure)
-            label, signed = known.label, known.signed
-        vectors, conditions, names = read_dissimilarities(
-            path, ids=ids, variable=variable, signed=signed
-        )
-        return label_rdms(
-            vectors,
-            conditions=conditions,
-            places={"name": names},
-            measure=label,
-            provenance={"file": Path(path).name},
-        )
-    with open_hdf5(path) as file:
-        needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
-        lacking = [name for name in needed if name not in file]
-        if lacking:
-            raise InputError(
-                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
-                "write_rdms."
-            )
-        escaped = _ESCAPED in file.attrs
-        loaded = rsa.load_rdm(str(path), file_type="hdf5")
-        rdms = take_conditions(loaded, range(loaded.n_cond))
-        if escaped:
-            _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
-        held = rdms.pattern_descriptors
-        name = _condition_descriptor(held, path, descriptor)
-        held["condition"] = [str(value) for value in held[name]]
-        check_rdms(rdms, str(path))
-    if ids is not None:
-        match_ids(held["condition"], ids, str(path), "the ids given")
-    return rdms
-
-
-def _condition_descriptor(
-    held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
-) -> str:
-    """Choose the pattern descriptor with the stimulus ids: given, ``condition``, or the names."""
-    if descriptor in held:
-        return str(descriptor)
-    if "condition" in held:
-        return "condition"
-    others = [name for name in held if name != "index"]
-    if descriptor is not None:
-        raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
-    names = []
-    for name in others:
-        is_text = all(isinstance(value, str) for value in held[name])
-        if is_text and not duplicates(held[name]):
-            names.append(name)
-    if len(names) == 1:
-        return names[0]
-    raise InputError(
-        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
-        f"{', '.join(others) or 'none'}); name the one that holds them with --descriptor NAME of "
-        "compare, layers or draw (Python: read_rdms(path, descriptor=NAME))."
+    rows = match_ids(
+        conditions,
+        ids,
+        f"patterns of subject '{subject}'",
+        "the stimulus table",
     )
+    return means[rows]

@@ -147,12 +147,8 @@ def _compare_images(stimuli: StimulusSet, control: str) -> np.ndarray:
     """Measure the images in blocks, which may lie on disk."""
     from stimuli_gen.features import gabor_energy, luminance, pixel_features
 
-    def _pixels(images: np.ndarray) -> np.ndarray:
-        size = min(16, *images.shape[2:])
-        return pixel_features(images, size=size)
-
     measures: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-        "pixels": _pixels,
+        "pixels": lambda images: pixel_features(images, size=min(16, *images.shape[2:])),
         "luminance": luminance,
         "gabor": gabor_energy,
     }

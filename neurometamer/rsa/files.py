@@ -1,6 +1,6 @@
-"""RDMs of other programs: MATLAB, NumPy, text and plain HDF5 files, square or condensed.
+"""Files of RDMs: rsatoolbox's own layout, and those of other programs, square or condensed.
 
-Nothing is ever unpickled.
+Other programs write MATLAB, NumPy, text or plain HDF5 files. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,15 +11,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import check_npy, check_npz, check_plain_file, reading
 from neurometamer.rsa.matlab import read_mat
-from neurometamer.rsa.rdms import check_squares, name_pairs
-from neurometamer.store import open_hdf5
+from neurometamer.rsa.measures import MEASURE_ALIASES, MEASURES, find_measure
+from neurometamer.rsa.rdms import (
+    check_rdms,
+    check_squares,
+    label_rdms,
+    match_ids,
+    name_pairs,
+    take_conditions,
+)
+from neurometamer.store import atomic_path, open_hdf5, seal_hdf5
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
 
 ID_NAMES = (
     "ids",
@@ -153,8 +165,10 @@ def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
     root = int(np.sqrt(1 + 8 * n_pairs))
     n = (1 + root) // 2
-    is_whole = n * (n - 1) // 2 == n_pairs
-    return n if is_whole else 0
+    n_pairs_of_n = n * (n - 1) // 2
+    if n_pairs_of_n == n_pairs:
+        return n
+    return 0
 
 
 def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
@@ -272,10 +286,12 @@ def _sort(variables: Mapping[str, Any]) -> FileContent:
     content = FileContent()
     for name, value in variables.items():
         array = np.asarray(value)
-        if array.dtype.kind in "fiu":
+        kind = array.dtype.kind
+        if kind in "fiu":
             content.arrays[name] = array
+        is_text = kind not in "iu" or name.lower() in ID_NAMES
         words = _words(value)
-        if words is not None and (array.dtype.kind not in "iu" or name.lower() in ID_NAMES):
+        if words is not None and is_text:
             content.texts[name] = words
     return content
 
@@ -309,10 +325,12 @@ def _read_numpy(path: Path) -> FileContent:
     if path.suffix.lower() == ".npy":
         check_npy(path)
         with reading(path, "a NumPy file"):
-            return _sort({"rdms": np.load(path, allow_pickle=False)})
+            array = np.load(path, allow_pickle=False)
+        return _sort({"rdms": array})
     check_npz(path)
     with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
-        return _sort(dict(content.items()))
+        arrays = dict(content.items())
+    return _sort(arrays)
 
 
 def _read_plain_hdf5(path: Path) -> FileContent:
@@ -412,19 +430,23 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
 
 def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
-    ids = list(dict.fromkeys(cell for row in body for cell in row[:2]))
+    ends: list[str] = []
+    for row in body:
+        ends += row[:2]
+    ids = list(dict.fromkeys(ends))
     place = {name: i for i, name in enumerate(ids)}
     pairs = []
     for row in body:
-        ends = sorted((place[row[0]], place[row[1]]))
-        pairs.append(tuple(ends))
+        first, second = place[row[0]], place[row[1]]
+        pairs.append((min(first, second), max(first, second)))
     names = [f"{ids[i]} and {ids[j]}" for i, j in pairs]
     every_pair = set(itertools.combinations(range(len(ids)), 2))
-    missing = sorted(every_pair - set(pairs))
+    missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(every_pair - set(pairs))]
+    same = [ids[i] for i, j in pairs if i == j]
     problems = {
         "repeated pairs": duplicates(names),
-        "pairs of a condition with itself": [ids[i] for i, j in pairs if i == j],
-        "pairs without a row": [f"{ids[i]} and {ids[j]}" for i, j in missing],
+        "pairs of a condition with itself": same,
+        "pairs without a row": missing,
     }
     for what, bad in problems.items():
         if bad:
@@ -450,3 +472,192 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
     ".tsv": _read_csv,
 }
 """Suffix to the function that reads such a file."""
+
+
+# ------------------------------------------------------------------------------------- our own files
+
+
+@checked
+def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
+    r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with stimulus ids in ``pattern_descriptors["condition"]``.
+    path : path-like
+        Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        When the RDMs do not pass `check_rdms`.
+
+    Notes
+    -----
+    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
+    Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
+    back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import compute_rdms
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_rdms(rdms, Path(folder, "rdms.h5")).name
+    'rdms.h5'
+    """
+    import h5py
+
+    check_rdms(rdms, "RDMs to write")
+    plain = take_conditions(rdms, range(rdms.n_cond))
+    columns = [*plain.pattern_descriptors.values(), *plain.rdm_descriptors.values()]
+    escaped = False
+    for column in columns:
+        escaped |= any(not str(name).isascii() for name in column)
+    if escaped:
+        _each_text(plain, lambda name: name.encode("unicode_escape").decode("ascii"))
+    with atomic_path(path) as part:
+        part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
+        plain.save(str(part), file_type="hdf5")
+        if escaped:
+            with h5py.File(part, "a") as file:
+                file.attrs[_ESCAPED] = True
+        seal_hdf5(part)
+    return Path(path)
+
+
+_ESCAPED = "names_are_escaped"
+"""Attribute of files whose names are escaped, since rsatoolbox's layout holds ASCII only."""
+
+
+def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
+    """Change the text in the descriptors of conditions and of RDMs, in place."""
+    for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
+        for name, column in descriptors.items():
+            changed = []
+            for value in column:
+                is_text = isinstance(value, str)
+                changed.append(change(value) if is_text else value)
+            descriptors[name] = changed
+
+
+@checked
+def read_rdms(
+    path: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | None = None,
+    variable: str | None = None,
+    measure: str = "",
+    descriptor: str | None = None,
+) -> RDMs:
+    """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
+        ``.npy``, ``.csv`` (`read_dissimilarities`).
+    ids : sequence of str, optional
+        Ids of the conditions, where the file does not name them.
+    variable : str, optional
+        Name of the variable, where the file holds several, e.g. a dataset of any HDF5 file.
+    measure : str
+        Measure of another program's numbers: one of `MEASURES`, a name of rsatoolbox, or any words.
+        Only ``"crossnobis"``
+        may be negative.
+    descriptor : str, optional
+        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not
+        ``condition``. When not given, the only descriptor whose values are different names is
+        taken.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor
+        ``name``.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> square = np.ones((4, 4)) - np.eye(4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "rdm.npy"), square)
+    ...     rdms = read_rdms(Path(folder, "rdm.npy"), ids=["cat", "dog", "cup", "car"])
+    >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
+    (1, 4, ['cat', 'dog', 'cup', 'car'])
+    """
+    import rsatoolbox.rdm as rsa
+
+    if Path(path).suffix.lower() in READERS or variable is not None:
+        label, signed = measure or "unknown", False
+        if measure in MEASURES or measure in MEASURE_ALIASES:
+            known = find_measure(measure)
+            label, signed = known.label, known.signed
+        vectors, conditions, names = read_dissimilarities(
+            path, ids=ids, variable=variable, signed=signed
+        )
+        return label_rdms(
+            vectors,
+            conditions=conditions,
+            places={"name": names},
+            measure=label,
+            provenance={"file": Path(path).name},
+        )
+    with open_hdf5(path) as file:
+        needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
+        lacking = [name for name in needed if name not in file]
+        if lacking:
+            raise InputError(
+                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
+                "write_rdms."
+            )
+        escaped = _ESCAPED in file.attrs
+        loaded = rsa.load_rdm(str(path), file_type="hdf5")
+        rdms = take_conditions(loaded, range(loaded.n_cond))
+        if escaped:
+            _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
+        held = rdms.pattern_descriptors
+        name = _condition_descriptor(held, path, descriptor)
+        held["condition"] = [str(value) for value in held[name]]
+        check_rdms(rdms, str(path))
+    if ids is not None:
+        match_ids(held["condition"], ids, str(path), "the ids given")
+    return rdms
+
+
+def _condition_descriptor(
+    held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
+) -> str:
+    """Choose the pattern descriptor with the stimulus ids: given, ``condition``, or the names."""
+    if descriptor in held:
+        return str(descriptor)
+    if "condition" in held:
+        return "condition"
+    others = [name for name in held if name != "index"]
+    if descriptor is not None:
+        raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
+    names = []
+    for name in others:
+        is_text = all(isinstance(value, str) for value in held[name])
+        if is_text and not duplicates(held[name]):
+            names.append(name)
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
+        f"{', '.join(others) or 'none'}); name the one that holds them with --descriptor NAME of "
+        "compare, layers or draw (Python: read_rdms(path, descriptor=NAME))."
+    )

@@ -112,8 +112,12 @@ class Projection:
             deviations = self.deviations - other.deviations
         if self.noise is not None and other.noise is not None:
             noise = self.noise - other.noise
-        values = self.values - other.values
-        return replace(self, values=values, deviations=deviations, noise=noise)
+        return replace(
+            self,
+            values=self.values - other.values,
+            deviations=deviations,
+            noise=noise,
+        )
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Projection:
         deviations = noise = None
@@ -121,7 +125,12 @@ class Projection:
             deviations = change(self.deviations)
         if self.noise is not None:
             noise = change(self.noise)
-        return replace(self, values=change(self.values), deviations=deviations, noise=noise)
+        return replace(
+            self,
+            values=change(self.values),
+            deviations=deviations,
+            noise=noise,
+        )
 
     @property
     def errors(self) -> np.ndarray:
@@ -144,16 +153,18 @@ class Projection:
         """
         if self.deviations is None:
             return np.full(self.values.shape, np.nan)
-        drawn = np.square(self.deviations).sum(axis=0)
+        squares = np.square(self.deviations)
+        drawn = squares.sum(axis=0)
         if self.noise is None:
             return np.sqrt(drawn)
-        of_pairs = np.square(self.noise).mean(axis=0)
-        pairs = np.minimum(of_pairs, drawn / 2)
+        of_pairs = np.square(self.noise)
+        pairs = np.minimum(of_pairs.mean(axis=0), drawn / 2)
         images = drawn - 2 * pairs
         share = np.zeros_like(drawn)
         np.divide(images, images + pairs, out=share, where=drawn > 0)
         widened = images * (1 + share**2 / 8)
-        return np.sqrt(widened + pairs * (1 + 2 * share))
+        widened += pairs * (1 + 2 * share)
+        return np.sqrt(widened)
 
     def interval(
         self, confidence: float = 0.95, most: float = 1.0
@@ -174,11 +185,12 @@ class Projection:
         """
         from scipy.stats import t
 
-        quantile = t.ppf((1 + confidence) / 2, self.sampling.dof)
+        tail = (1 + confidence) / 2
+        quantile = t.ppf(tail, self.sampling.dof)
         half = quantile * self.errors
-        low = np.clip(self.values - half, -most, most)
-        high = np.clip(self.values + half, -most, most)
-        return low, high
+        low = self.values - half
+        high = self.values + half
+        return np.clip(low, -most, most), np.clip(high, -most, most)
 
     def samples(self, n_resamples: int, seed: int, confidence: float) -> np.ndarray:
         """Sample values as other images would give them; the same images move all together.
@@ -204,19 +216,22 @@ class Projection:
             return np.empty((0, *self.values.shape))
         tail = (1 + confidence) / 2
         ratio = t.ppf(tail, self.sampling.dof) / norm.ppf(tail)
-        raw = np.sqrt(np.square(self.deviations).sum(axis=0))
+        squares = np.square(self.deviations)
+        raw = np.sqrt(squares.sum(axis=0))
         shares = np.zeros_like(raw)
         np.divide(self.errors, raw, out=shares, where=raw > 0)
-        scale = ratio * shares
         # normal numbers for each cluster and resample, symmetric, uncorrelated if there are enough
         k = len(self.deviations)
         n_half = (n_resamples + 1) // 2
         random = generator(seed, "photographs", k)
         half = random.standard_normal((n_half, k))
         if n_half > k:
-            half = np.linalg.qr(half)[0] * np.sqrt(n_half)
-        moves = np.concatenate([half, -half])[:n_resamples]
-        return self.values + scale * np.tensordot(moves, self.deviations, axes=1)
+            half = np.linalg.qr(half)[0]
+            half = half * np.sqrt(n_half)
+        moves = np.concatenate([half, -half])
+        moves = moves[:n_resamples]
+        moved = np.tensordot(moves, self.deviations, axes=1)
+        return self.values + ratio * shares * moved
 
 
 def project(
@@ -258,7 +273,7 @@ def project(
         When `n_draws` is negative.
     """
     if n_draws < 0:
-        raise InputError(f"n_resamples (--resamples) must be 0 or more, not {n_draws}.")
+        raise InputError(f"n_resamples (--n-resamples) must be 0 or more, not {n_draws}.")
     values = compare(None)
     if not n_draws:
         return Projection(values=values, deviations=None, noise=None, sampling=sampling)
@@ -281,8 +296,9 @@ def project(
     def _moved_pairs(rows: slice) -> np.ndarray:
         _tell(n_groups + rows.start)
         numbers = range(rows.start, rows.stop)
-        moves = np.array([sampling.pair_moves(k, seed) for k in numbers])
-        return np.maximum(1 + PAIR_STEP * moves, 0)
+        moves = [sampling.pair_moves(k, seed) for k in numbers]
+        weights = 1 + PAIR_STEP * np.array(moves)
+        return np.maximum(weights, 0)
 
     without = compare(LazyWeights((n_groups, n_pairs), _without_groups))
     deviations = groups.deviations(without)
@@ -291,7 +307,12 @@ def project(
         moved = compare(LazyWeights((n_noise, n_pairs), _moved_pairs))
         noise = (moved - values) / PAIR_STEP
     _tell(n_groups + n_noise)
-    return Projection(values=values, deviations=deviations, noise=noise, sampling=sampling)
+    return Projection(
+        values=values,
+        deviations=deviations,
+        noise=noise,
+        sampling=sampling,
+    )
 
 
 class LazyWeights:

@@ -78,12 +78,24 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     """
     n = row.size
     other = np.flatnonzero(row != 0)  # ten times as fast as np.flatnonzero(row)
+    levels = row[other]
     if row.dtype == np.float32:
-        places, levels, n_below = _sorted_float32(row, other)
+        # numpy's stable sort of 16-bit numbers is a radix sort: lower bits, then upper bits. Its
+        # 10 ns a value are a third of what 64-bit pairs of value and place take where AVX-512 is
+        # slow (Zen 4)
+        levels = levels.view(np.uint32)
+        is_below = levels >> 31
+        n_below = int(np.count_nonzero(is_below))
+        if n_below:  # negative floats order backwards, before the positive ones
+            levels ^= np.where(is_below, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+        low = (levels & np.uint32(0xFFFF)).astype(np.uint16)
+        high = (levels >> 16).astype(np.uint16)
+        order = np.argsort(low, kind="stable")
+        order = order[np.argsort(high[order], kind="stable")]
+        levels = levels[order]
     else:
-        values = row[other]
-        order = np.argsort(values)
-        places, levels = other[order], values[order]
+        order = np.argsort(levels)
+        levels = levels[order]
         n_below = int(np.searchsorted(levels, 0))
     n_zero = n - other.size
     middles = np.arange(1, other.size + 1, dtype=np.float64)
@@ -103,28 +115,8 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     of_zeros = n_below + (n_zero + 1) / 2 - (n + 1) / 2
     dtype = np.float32 if n < EXACT_FLOAT32 else np.float64
     ranks = np.full(n, of_zeros, dtype=dtype)
-    ranks[places] = middles
+    ranks[other[order]] = middles
     return ranks
-
-
-def _sorted_float32(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sort by the lower, then by the upper half of the bits.
-
-    numpy's stable sort of 16-bit numbers is a radix sort.
-
-    Its 10 ns a value are a third of what sorting 64-bit pairs of value and place takes where
-    AVX-512 is slow (Zen 4).
-    """
-    bits = row[other].view(np.uint32)
-    is_below = bits >> 31
-    n_below = int(np.count_nonzero(is_below))
-    if n_below:  # negative floats order backwards, before the positive ones
-        bits ^= np.where(is_below, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-    low = (bits & np.uint32(0xFFFF)).astype(np.uint16)
-    high = (bits >> 16).astype(np.uint16)
-    order = np.argsort(low, kind="stable")
-    order = order[np.argsort(high[order], kind="stable")]
-    return other[order], bits[order], n_below
 
 
 def ranks_from_zero(row: np.ndarray) -> np.ndarray:
@@ -210,7 +202,8 @@ class RowRange:
         float
             Zero or more.
         """
-        least, largest = abs(self.low), abs(self.high)
+        least = abs(self.low)
+        largest = abs(self.high)
         return max(least, largest)
 
     @property
@@ -246,7 +239,8 @@ def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
     n, n_units = values.shape
     total = np.zeros((n, n))
     for start in range(0, n_units, CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
         part -= shifts[:, np.newaxis]
         total += part @ part.T  # numpy sees the transpose and computes one triangle
     return total
@@ -289,20 +283,21 @@ def _fast_products(
     return total - p * np.outer(left, left) if centered else total
 
 
-def _column_centered_products(values: Any) -> np.ndarray:
-    """Sum products less the mean over stimuli of each unit: differences lose fewer digits."""
-    n, n_units = values.shape
-    total = np.zeros((n, n))
-    for start in range(0, n_units, CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
-        part -= part.mean(axis=0)
-        total += part @ part.T
-    return total
-
-
-def _one_minus_cosine(products: np.ndarray) -> np.ndarray:
+def _one_minus_cosine(values: Any, ranges: Sequence[RowRange], *, centered: bool) -> np.ndarray:
+    """Compute 1 - correlation, or without centering 1 - cosine."""
+    means = np.zeros(values.shape[0])
+    if centered:
+        means = np.array([row.mean for row in ranges])
+    spreads = np.array([row.spread for row in ranges])
+    # a mean that dominates is subtracted before, where it costs no digits; any other after, so that
+    # zeros stay zeros
+    is_large = values.shape[1] * means**2 > 16 * spreads
+    shifts = np.where(is_large, means, 0)
+    products = _fast_products(values, shifts, ranges, centered)
+    if products is None:
+        products = sum_products(values, means)
     lengths = np.sqrt(np.diag(products))
-    first, second = np.triu_indices(len(products), 1)
+    first, second = np.triu_indices(len(lengths), 1)
     cosine = products[first, second]
     cosine /= lengths[first] * lengths[second]
     np.clip(cosine, -1, 1, out=cosine)
@@ -323,8 +318,10 @@ def squared_distances(products: np.ndarray) -> np.ndarray:
         ``k[i, i] + k[j, j] - k[i, j] - k[j, i]``, condensed.
     """
     squares = np.diag(products)
-    first, second = np.triu_indices(len(products), 1)
-    distances = squares[first] + squares[second]
+    n = len(squares)
+    first, second = np.triu_indices(n, 1)
+    distances = squares[first]
+    distances = distances + squares[second]
     distances -= products[first, second]
     distances -= products[second, first]
     return distances
@@ -335,32 +332,18 @@ def squared_distances(products: np.ndarray) -> np.ndarray:
 Dissimilarities = Callable[[Any, Sequence[RowRange]], np.ndarray]
 
 
-def _correlation(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    means = np.array([row.mean for row in ranges])
-    spreads = np.array([row.spread for row in ranges])
-    # a mean that dominates is subtracted before, where it costs no digits; any other after, so that
-    # zeros stay zeros
-    is_large = values.shape[1] * means**2 > 16 * spreads
-    shifts = np.where(is_large, means, 0)
-    products = _fast_products(values, shifts, ranges, centered=True)
-    if products is None:
-        products = sum_products(values, means)
-    return _one_minus_cosine(products)
-
-
-def _cosine(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    shifts = np.zeros(values.shape[0])
-    products = _fast_products(values, shifts, ranges, centered=False)
-    if products is None:
-        products = sum_products(values, shifts)
-    return _one_minus_cosine(products)
-
-
 def _euclidean(values: Any, ranges: Sequence[RowRange], *, squared: bool) -> np.ndarray:
-    products = _column_centered_products(values)
-    squares = np.maximum(squared_distances(products), 0)
+    n, n_units = values.shape
+    total = np.zeros((n, n))
+    for start in range(0, n_units, CHUNK):
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
+        part -= part.mean(axis=0)  # differences lose fewer digits without what units share
+        total += part @ part.T
+    squares = squared_distances(total)
+    squares = np.maximum(squares, 0)
     if squared:
-        return squares / values.shape[1]
+        return squares / n_units
     return np.sqrt(squares)
 
 
@@ -369,11 +352,13 @@ def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     n, n_units = values.shape
     total = np.zeros((n, n))
     for start in range(0, n_units, CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
-        rates = (part + mean * weight) / (1 + weight)
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
+        rates = part + mean * weight
+        rates /= 1 + weight
         total += rates @ np.log(rates).T
-    divergences = np.maximum(squared_distances(total), 0)
-    return divergences / n_units
+    divergences = squared_distances(total)
+    return np.maximum(divergences, 0) / n_units
 
 
 UNDEFINED: dict[str, tuple[Callable[[RowRange], bool], str]] = {
@@ -455,21 +440,21 @@ MEASURES: dict[str, Measure] = {
     "spearman": Measure(
         label="1 - Spearman",
         about="1 - rank correlation over units, ties sharing their average rank",
-        compute=_correlation,
+        compute=partial(_one_minus_cosine, centered=True),
         prepare=ranks_from_zero,
         undefined="constant",
     ),
     "pearson": Measure(
         label="1 - Pearson",
         about="1 - correlation over units",
-        compute=_correlation,
+        compute=partial(_one_minus_cosine, centered=True),
         undefined="constant",
         rsatoolbox="correlation",
     ),
     "cosine": Measure(
         label="1 - Cosine",
         about="1 - cosine of the angle between responses",
-        compute=_cosine,
+        compute=partial(_one_minus_cosine, centered=False),
         undefined="zero",
     ),
     "euclidean": Measure(
@@ -576,6 +561,30 @@ def measure_name(name: str) -> str:
         if measure.rsatoolbox == name and name:
             return ours
     raise unknown_name("RDM measure", name, MEASURES)
+
+
+def measure_of_label(label: str) -> str:
+    """Find the measure whose label RDMs carry.
+
+    Parameters
+    ----------
+    label : str
+        ``dissimilarity_measure`` of RDMs.
+
+    Returns
+    -------
+    str
+        One of `MEASURES`; the label itself where none has it.
+
+    Examples
+    --------
+    >>> measure_of_label("1 - Spearman")
+    'spearman'
+    """
+    for name, measure in MEASURES.items():
+        if measure.label.lower() == label.lower():
+            return name
+    return label
 
 
 def check_ranges(

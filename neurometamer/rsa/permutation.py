@@ -94,7 +94,8 @@ def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:
     n = orders.shape[1]
     first, second = np.triu_indices(n, 1)
     for order in orders.astype(np.intp):
-        index = (order * n).take(first)
+        starts = order * n
+        index = starts.take(first)
         index += order.take(second)
         yield index
 

@@ -184,17 +184,18 @@ def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
     """
     sizes = np.nan_to_num(np.abs(squares))
     largest = sizes.max(axis=(1, 2), keepdims=True)
+    slack = TOLERANCE * largest
     asymmetry = np.abs(squares - squares.transpose(0, 2, 1))
-    apart = (asymmetry > TOLERANCE * largest).any(axis=0)
+    apart = (asymmetry > slack).any(axis=0)
     if apart.any():
         rows, columns = np.nonzero(np.triu(apart))
         raise InputError(
             f"{what}: not symmetric: both directions differ between "
             f"{name_pairs(rows, columns, ids)}; give one number for each pair."
         )
-    diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    is_off = (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)
-    off = [name for name, bad in zip(ids, is_off) if bad]
+    diagonal = np.diagonal(squares, axis1=1, axis2=2)
+    is_off = np.abs(diagonal) > slack[:, :, 0]
+    off = [name for name, bad in zip(ids, is_off.any(axis=0)) if bad]
     if off:
         raise InputError(
             f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?"
@@ -217,8 +218,9 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
         ``"a and b, c and d"``, at most five.
     """
     pairs = []
-    for i, j in zip(first.tolist(), second.tolist()):
-        pairs.append(f"{ids[i]} and {ids[j]}")
+    for i, j in np.stack([first, second], axis=1).tolist():
+        left, right = ids[i], ids[j]
+        pairs.append(f"{left} and {right}")
     return name_ids(pairs)
 
 
@@ -277,19 +279,22 @@ def session_descriptors(
     columns = {}
     for subject, patterns in patterns_by_subject.items():
         observations = patterns.observations
-        sessions: dict[str, set[str]] = {}
         labels = ascii_labels(list(observations["session"]))
+        sessions: dict[str, set[str]] = {}
         for condition, session in zip(observations["condition"], labels):
-            sessions.setdefault(str(condition), set()).add(session)
+            of_image = sessions.setdefault(str(condition), set())
+            of_image.add(session)
         column = []
         for name in ids:
-            of_image = sorted(sessions.get(name, {""}))
-            column.append(BETWEEN.join(of_image))
+            names = sorted(sessions.get(name, {""}))
+            column.append(BETWEEN.join(names))
         columns[subject] = column
     first = next(iter(columns.values()), [])
     if any(column != first for column in columns.values()):
         return {f"{SESSION}:{subject}": column for subject, column in columns.items()}
-    return {SESSION: first} if len(set(first)) > 1 else {}
+    if len(set(first)) > 1:
+        return {SESSION: first}
+    return {}
 
 
 def _plain(column: Iterable[Any]) -> list[Any]:
@@ -386,8 +391,9 @@ def place_name(rdms: RDMs, index: int) -> str:
     """
     labels = []
     for name in ("subject", "roi", "stage", "name"):
-        if name in rdms.rdm_descriptors:
-            labels.append(str(rdms.rdm_descriptors[name][index]))
+        column = rdms.rdm_descriptors.get(name)
+        if column is not None:
+            labels.append(str(column[index]))
     return " ".join(labels) or f"RDM {index}"
 
 
@@ -425,11 +431,13 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     right = [str(name) for name in wanted]
     position = {name: i for i, name in enumerate(left)}
     known = set(right)
+    missing = [name for name in right if name not in position]
+    extra = [name for name in left if name not in known]
     problems = {
         f"repeated in {what}": duplicates(left),
         f"repeated in {other}": duplicates(right),
-        f"missing from {what}": [name for name in right if name not in position],
-        f"missing from {other}": [name for name in left if name not in known],
+        f"missing from {what}": missing,
+        f"missing from {other}": extra,
     }
     texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
     if texts:
@@ -548,7 +556,8 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
                 f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected; they "
                 f"have {name_ids(rdms.pattern_descriptors)}: give labels with label_rdms."
             )
-    kinds = [str(image_type) for image_type in rdms.pattern_descriptors["kind"]]
+    column = rdms.pattern_descriptors["kind"]
+    kinds = [str(image_type) for image_type in column]
     if kind not in kinds:
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
     rows = [i for i, image_type in enumerate(kinds) if image_type == kind]
@@ -617,12 +626,14 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    ids = [str(name) for name in sides[0].pattern_descriptors["condition"]]
+    conditions = sides[0].pattern_descriptors["condition"]
+    ids = [str(name) for name in conditions]
     table = {"condition": ids}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(ids)
         for side in reversed(sides):
-            labels = [str(label) for label in side.pattern_descriptors.get(name, ())]
+            column = side.pattern_descriptors.get(name, ())
+            labels = [str(label) for label in column]
             if any(labels):
                 table[name] = labels
     return pd.DataFrame(table)
@@ -748,12 +759,14 @@ def align_rdms(
         left_out = sorted(set(left) ^ set(right))
         others = name_ids(left_out) or "none"
         check_enough(sorted(shared), f"stimuli shared by both RDMs (left out: {others})")
-        a = take_conditions(a, [i for i, name in enumerate(left) if name in shared])
-        b = take_conditions(b, [i for i, name in enumerate(right) if name in shared])
+        left_rows = [i for i, name in enumerate(left) if name in shared]
+        right_rows = [i for i, name in enumerate(right) if name in shared]
+        a = take_conditions(a, left_rows)
+        b = take_conditions(b, right_rows)
         a.descriptors["left_out"] = left_out
         b.descriptors["left_out"] = left_out
-        left = [name for name in left if name in shared]
-        right = [name for name in right if name in shared]
+        left = [left[i] for i in left_rows]
+        right = [right[i] for i in right_rows]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

@@ -87,7 +87,8 @@ class Sampling:
         """
         n_clusters = len(self.strata)
         n_strata = len(self.sizes)
-        return max(n_clusters - n_strata - self.lost, 1)
+        free = n_clusters - n_strata - self.lost
+        return max(free, 1)
 
     @property
     def factors(self) -> np.ndarray:
@@ -101,10 +102,10 @@ class Sampling:
         k = len(self.strata)
         sizes = self.sizes.astype(np.float64)
         of_stratum = sizes / np.maximum(sizes - 1, 1)
-        unbiased = of_stratum * ((k - 1) / k) ** 2
+        of_stratum *= ((k - 1) / k) ** 2
         free = k - len(sizes)
         left = max(free - self.lost, 1)
-        return unbiased[self.strata] * free / left
+        return of_stratum[self.strata] * free / left
 
     def grouped(self, seed: int) -> Sampling:
         """Put clusters together at random, where there are too many to leave each one out.
@@ -129,10 +130,16 @@ class Sampling:
         for stratum, size in enumerate(self.sizes.tolist()):
             share = round(MOST_LEFT_OUT * size / k)
             n_groups = min(size, max(2, share))
-            members = random.permutation(np.flatnonzero(self.strata == stratum))
-            group[members] = len(strata) + np.arange(size) % n_groups
+            members = np.flatnonzero(self.strata == stratum)
+            members = random.permutation(members)
+            numbers = np.arange(size) % n_groups
+            group[members] = len(strata) + numbers
             strata += [stratum] * n_groups
-        return replace(self, clusters=group[self.clusters], strata=np.array(strata))
+        return replace(
+            self,
+            clusters=group[self.clusters],
+            strata=np.array(strata),
+        )
 
     def without(self, cluster: int) -> np.ndarray:
         """Leave a cluster out.
@@ -150,7 +157,9 @@ class Sampling:
         stays = self.clusters != cluster
         n = len(stays)
         first, second = np.triu_indices(n, 1)
-        return stays[first] & stays[second]
+        both = stays[first]
+        both &= stays[second]
+        return both
 
     def deviations(self, without: np.ndarray) -> np.ndarray:
         """Scale deviations of values without one cluster so that squares add up to a variance.
@@ -165,14 +174,15 @@ class Sampling:
         ndarray, shape (n_clusters, ...)
             Deviations from the mean of each stratum.
         """
-        scaled = np.empty(without.shape)
+        shape = (-1, *[1] * (without.ndim - 1))
         factors = np.sqrt(self.factors)
+        factors = factors.reshape(shape)
+        scaled = np.empty(without.shape)
         for stratum in range(len(self.sizes)):
             members = np.flatnonzero(self.strata == stratum)
             values = without[members]
             deviations = values - values.mean(axis=0)
-            shape = (-1, *[1] * (without.ndim - 1))
-            scaled[members] = deviations * factors[members].reshape(shape)
+            scaled[members] = deviations * factors[members]
         return scaled
 
     def of_images(self, photographs: Sequence[str], distinct: Sequence[str]) -> Sampling:
@@ -192,10 +202,15 @@ class Sampling:
         """
         number = {name: i for i, name in enumerate(distinct)}
         rows = [number[name] for name in photographs]
+        n_images = len(photographs)
         text = self.text
-        if len(photographs) > len(distinct):
-            text += f", the {len(photographs)} images of each photograph together"
-        return replace(self, clusters=self.clusters[rows], text=text)
+        if n_images > len(distinct):
+            text += f", the {n_images} images of each photograph together"
+        return replace(
+            self,
+            clusters=self.clusters[rows],
+            text=text,
+        )
 
     @property
     def in_classes(self) -> bool:
@@ -226,10 +241,15 @@ class Sampling:
         """
         if n_resamples < 0:
             raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
-        drawn = np.empty((n_resamples, len(self.strata)), dtype=np.int64)
+        shape = (n_resamples, len(self.strata))
+        drawn = np.empty(shape, dtype=np.int64)
         for stratum, size in enumerate(self.sizes.tolist()):
             is_member = self.strata == stratum
-            drawn[:, is_member] = bootstrap_counts(size, n_resamples, seed + stratum)
+            drawn[:, is_member] = bootstrap_counts(
+                size,
+                n_resamples,
+                seed + stratum,
+            )
         return drawn[:, self.clusters]
 
     def scaled(self, values: np.ndarray, samples: np.ndarray, confidence: float) -> np.ndarray:
@@ -258,7 +278,8 @@ class Sampling:
             return samples
         tail = (1 + confidence) / 2
         ratio = t.ppf(tail, self.dof) / norm.ppf(tail)
-        factor = np.sqrt(self.small_samples) * ratio
+        factor = np.sqrt(self.small_samples)
+        factor *= ratio
         return values + factor * (samples - values)
 
     @property
@@ -456,14 +477,21 @@ def sample_images(
     InputError
         For the same reasons as `sample_photographs`.
     """
+    conditions = labels["condition"]
     references = labels["reference_id"]
     categories = labels["category"]
-    photographs = references.where(references != "", labels["condition"]).tolist()
+    is_known = references != ""
+    photographs = references.where(is_known, conditions).tolist()
     distinct = sorted(set(photographs))
     classes = None
     if (categories != "").any():
         classes = dict(zip(photographs, categories))
-    sampling = sample_photographs(distinct, classes, claim, option=option)
+    sampling = sample_photographs(
+        distinct,
+        classes,
+        claim,
+        option=option,
+    )
     return sampling.of_images(photographs, distinct)
 
 

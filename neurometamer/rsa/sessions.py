@@ -81,7 +81,8 @@ def session_maps(
 
 
 def _names(rdms: RDMs, descriptor: str) -> list[str]:
-    return [str(name) for name in rdms.pattern_descriptors[descriptor]]
+    names = rdms.pattern_descriptors[descriptor]
+    return [str(name) for name in names]
 
 
 def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, str]:
@@ -180,8 +181,8 @@ def without_sessions(
     several = False
     for known in maps:
         several = several or any(BETWEEN in session for session in known.values())
-        column = np.array([known.get(name, "") for name in ids], dtype=object)
-        columns.append(column if _differs(column, image_types, kinds) else None)
+        labels = np.array([known.get(name, "") for name in ids], dtype=object)
+        columns.append(labels if _differs(labels, image_types, kinds) else None)
     if all(column is None for column in columns):
         return Removed(rdms=rdms, text=SPREAD if several else "")
     if comparator(by).needs_zero:
@@ -265,21 +266,25 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
     ids = _names(a, "condition")
     a_columns = _session_columns(a)
     b_columns = _session_columns(b)
-    a_known = [column for column in a_columns if column is not None]
-    b_known = [column for column in b_columns if column is not None]
-    if not a_known or not b_known:
-        return SharedSessions(a=a, b=b)
-    used = [*a_known, *b_known]
+    used: list[list[str]] = []
+    for columns in (a_columns, b_columns):
+        known = [column for column in columns if column is not None]
+        if not known:
+            return SharedSessions(a=a, b=b)
+        used += known
     blocks = {}
     for name, labels in zip(ids, zip(*used)):
         blocks[name] = "|".join(dict.fromkeys(labels))
     if comparator(by).needs_zero:
         reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    if not all(enough_pairs(np.array(column)) for column in used):
-        reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
-        return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    lost = max(len(set(column)) - 1 for column in used)
+    lost = 0
+    for column in used:
+        if not enough_pairs(np.array(column)):
+            reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
+            return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
+        n_sessions = len(set(column))
+        lost = max(lost, n_sessions - 1)
     return SharedSessions(
         a=_take_off(a, a_columns),
         b=_take_off(b, b_columns),
@@ -363,8 +368,8 @@ def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     centered = vectors + vectors.mean(axis=-1, keepdims=True)
     for block in np.unique(blocks):
         members = blocks == block
-        means = vectors[..., members].mean(axis=-1, keepdims=True)
-        centered[..., members] -= means
+        of_block = vectors[..., members]
+        centered[..., members] -= of_block.mean(axis=-1, keepdims=True)
     return centered
 
 
@@ -446,3 +451,32 @@ def photograph_sessions(
         sessions = dict.fromkeys(where.get(kind, "") for kind in pair)
         named[photograph] = ", ".join(sessions)
     return named
+
+
+def session_blocks(
+    rdms: RDMs, subjects: Sequence[str], maps: Sequence[Mapping[str, str]], pair: Sequence[str]
+) -> dict[str, dict[str, str]] | None:
+    """Give the session of each photograph for each subject.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with pattern descriptors condition, kind and reference_id.
+    subjects : sequence of str, length n_rdms
+        Subject of each RDM.
+    maps : sequence of mapping of str to str
+        Session of each image for each RDM, see `session_maps`.
+    pair : (str, str)
+        Image types, see `photograph_sessions`.
+
+    Returns
+    -------
+    dict of str to dict of str to str, or None
+        Subject to photograph to session; None where an RDM has no sessions.
+    """
+    if not all(maps):
+        return None
+    blocks = {}
+    for subject, known in zip(subjects, maps):
+        blocks[subject] = photograph_sessions(rdms, known, pair)
+    return blocks

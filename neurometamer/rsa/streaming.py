@@ -123,7 +123,11 @@ class _Stage:
             self.seen.append(seen)
             self.kept.append(kept_range)
             if self._rows is None:
-                self._rows = RowFile(self._path, self.shape, kept.dtype)
+                self._rows = RowFile(
+                    self._path,
+                    self.shape,
+                    kept.dtype,
+                )
             self._rows.write(index, kept)
 
     def finish(self, ids: Sequence[str], place: str) -> np.ndarray:

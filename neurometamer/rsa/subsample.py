@@ -111,8 +111,13 @@ def pattern_units(
         means = mean_responses(patterns, ids, subject)
         rois = np.asarray(patterns.voxels["roi"].astype(str))
         for roi in dict.fromkeys(rois.tolist()):
-            values = means[:, rois == roi]
-            yield UnitValues("brain", str(subject), roi, ids, values)
+            yield UnitValues(
+                system="brain",
+                subject=str(subject),
+                place=roi,
+                ids=ids,
+                values=means[:, rois == roi],
+            )
 
 
 @checked_with(tables={"table": STIMULI})
@@ -155,8 +160,14 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ids = tuple(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
     for stage in activations.stages:
-        values = activations.read(stage)[rows]
-        yield UnitValues("network", "", stage, ids, values)
+        values = activations.read(stage)
+        yield UnitValues(
+            system="network",
+            subject="",
+            place=stage,
+            ids=ids,
+            values=values[rows],
+        )
 
 
 def subsample_rdms(
@@ -200,31 +211,6 @@ def subsample_rdms(
     measure = measure_name(measure)
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
-    size = _part_size(units, n_resamples, share)
-    n, p = units.values.shape
-    parts = PARTS[measure](units.values)
-    random = generator(seed, "subsample", units.system, units.subject, units.place)
-    first, second = np.triu_indices(n, 1)
-    step = max(1, BLOCK // n)
-    rdms = np.empty((n_resamples, first.size))
-    for rdm in rdms:
-        mask = np.zeros(p, dtype=bool)
-        mask[random.permutation(p)[:size]] = True
-        rows = parts(mask)
-        products = np.zeros((n, n))
-        for start in range(0, p, step):  # a product with its own transpose costs half of another
-            block = rows[:, start : start + step].astype(np.float64, copy=False)
-            products += block @ block.T
-        lengths = np.sqrt(np.diag(products))
-        scale = lengths[first] * lengths[second]
-        correlations = np.full(scale.shape, np.nan)
-        np.divide(products[first, second], scale, out=correlations, where=scale > 0)
-        rdm[:] = 1 - np.clip(correlations, -1, 1)
-    return rdms
-
-
-def _part_size(units: UnitValues, n_resamples: int, share: float) -> int:
-    """Check what is resampled, and give the number of units in a part."""
     where = f"{units.subject} {units.place}".strip()
     if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
         raise InputError(
@@ -238,14 +224,33 @@ def _part_size(units: UnitValues, n_resamples: int, share: float) -> int:
             "out."
         )
     check_enough(units.ids, where)
-    p = units.values.shape[1]
+    n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
         raise InputError(
             f"{where}: {share:.0%} of {p} units are {size}; a correlation needs at least "
             f"{MIN_VOXELS} of them, and a share between 0 and 1."
         )
-    return size
+    parts = PARTS[measure](units.values)
+    random = generator(seed, "subsample", units.system, units.subject, units.place)
+    first, second = np.triu_indices(n, 1)
+    step = max(1, BLOCK // n)
+    rdms = np.empty((n_resamples, first.size))
+    for rdm in rdms:
+        chosen = random.permutation(p)[:size]
+        mask = np.zeros(p, dtype=bool)
+        mask[chosen] = True
+        rows = parts(mask)
+        products = np.zeros((n, n))
+        for start in range(0, p, step):  # a product with its own transpose costs half of another
+            block = rows[:, start : start + step].astype(np.float64, copy=False)
+            products += block @ block.T
+        lengths = np.sqrt(np.diag(products))
+        scale = lengths[first] * lengths[second]
+        correlations = np.full(scale.shape, np.nan)
+        np.divide(products[first, second], scale, out=correlations, where=scale > 0)
+        rdm[:] = 1 - np.clip(correlations, -1, 1)
+    return rdms
 
 
 Part = Callable[[np.ndarray], np.ndarray]
@@ -259,9 +264,9 @@ def _centered_values(x: np.ndarray) -> Part:
     def centered(mask: np.ndarray) -> np.ndarray:
         sums = values @ mask
         means = sums / mask.sum()
-        np.subtract(values, means[:, np.newaxis], out=rows)
-        rows[:] *= mask
-        return rows
+        means = means[:, np.newaxis]
+        np.subtract(values, means, out=rows)
+        return np.multiply(rows, mask, out=rows)
 
     return centered
 
@@ -316,23 +321,25 @@ def _part_ranks(x: np.ndarray) -> Part:
 
     def ranks(mask: np.ndarray) -> np.ndarray:
         size = int(mask.sum())
-        middle = dtype.type((size - 1) / 2)
-        places = np.arange(size, dtype=dtype) - middle
-        for row, sorted_row in zip(out, held):
-            below = sorted_row.below[mask[sorted_row.below]]
-            above = sorted_row.above[mask[sorted_row.above]]
+        places = np.arange(size, dtype=dtype)
+        places -= dtype.type((size - 1) / 2)
+        for row, units in zip(out, held):
+            below = units.below[mask[units.below]]
+            above = units.above[mask[units.above]]
+            n_below, n_above = len(below), len(above)
             # what lies between is the block: all of one rank
-            of_block = dtype.type((len(below) - len(above)) / 2)
+            of_block = dtype.type((n_below - n_above) / 2)
             np.multiply(mask, of_block, out=row)
-            row[below] = places[: len(below)]
-            row[above] = places[size - len(above) :]
-            if sorted_row.tied.size:
-                is_kept = mask[sorted_row.tied]
-                units = sorted_row.tied[is_kept]
-                groups = sorted_row.groups[is_kept]
-                total = np.bincount(groups, row[units])
-                means = total / np.maximum(np.bincount(groups), 1)
-                row[units] = means[groups]
+            row[below] = places[:n_below]
+            row[above] = places[size - n_above :]
+            if units.tied.size:
+                is_kept = mask[units.tied]
+                tied = units.tied[is_kept]
+                groups = units.groups[is_kept]
+                total = np.bincount(groups, row[tied])
+                sizes = np.bincount(groups)
+                means = total / np.maximum(sizes, 1)
+                row[tied] = means[groups]
         return out
 
     return ranks
@@ -371,8 +378,8 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
             f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row; give "
             "as many of one side as of the other, (m, n_pairs)."
         )
-    is_finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-    rows = np.flatnonzero(is_finite)
+    is_finite = np.isfinite(a) & np.isfinite(b)
+    rows = np.flatnonzero(is_finite.all(axis=1))
     scores = np.full(len(a), np.nan)
     if entry.prepare is not None:
         left, _ = entry.prepare(a[rows])
@@ -380,7 +387,8 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         scores[rows] = np.einsum("rp,rp->r", left, right)
         return scores
     for k in rows:
-        scores[k] = entry(a[k : k + 1], b[k : k + 1])[0, 0]
+        single = entry(a[[k]], b[[k]])
+        scores[k] = single[0, 0]
     return scores
 
 

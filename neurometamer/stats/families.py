@@ -129,8 +129,9 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     0.25
     """
     statistic = joint_statistic(values, samples)
-    p = permutation_p(statistic[0], statistic[1:])
-    return float(p)
+    observed = statistic[0]
+    permuted = statistic[1:]
+    return float(permutation_p(observed, permuted))
 
 
 def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -161,15 +162,18 @@ def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
             "give (n_permutations, n_subjects) and (n_subjects,)."
         )
     observed = np.asarray(values)[np.newaxis]
-    both = np.round(np.concatenate([observed, samples]), 12)
-    if not np.isfinite(both).all():
-        lacking = np.flatnonzero(~np.isfinite(both).all(axis=0))
+    both = np.concatenate([observed, samples])
+    both = np.round(both, 12)
+    is_finite = np.isfinite(both).all(axis=0)
+    if not is_finite.all():
+        lacking = np.flatnonzero(~is_finite)
         raise InputError(
             f"values or samples of the subjects {name_ids(lacking)} (counted from 0) are NaN; a "
             "joint p needs every subject in every permutation: leave those subjects out."
         )
-    share = rankdata(-both, axis=0, method="max") / len(both)
-    return np.asarray(-np.log(share).sum(axis=1))
+    ranks = rankdata(-both, axis=0, method="max")
+    logarithms = -np.log(ranks / len(both))
+    return np.asarray(logarithms.sum(axis=1))
 
 
 # -------------------------------------------------------------------------------- families of tests
@@ -213,7 +217,8 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
     values = np.asarray(p, dtype=np.float64).ravel()
     tests = np.flatnonzero(~np.isnan(values))
     given = values[tests]
-    if ((given < 0) | (given > 1)).any():
+    is_outside = (given < 0) | (given > 1)
+    if is_outside.any():
         raise InputError(
             f"p values must lie between 0 and 1, not {given.min():g} to {given.max():g}."
         )
@@ -224,12 +229,16 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
     if method == "bonferroni":
         corrected[tests] = given * n
     elif method == "holm":
-        steps = ascending * np.arange(n, 0, -1)
+        n_left = np.arange(n, 0, -1)
+        steps = ascending * n_left
         corrected[order] = np.maximum.accumulate(steps)
     else:
-        steps = ascending * n / np.arange(1, n + 1)
-        corrected[order] = np.minimum.accumulate(steps[::-1])[::-1]
-    return np.minimum(corrected, 1).reshape(np.shape(p))
+        position = np.arange(1, n + 1)
+        steps = ascending * n / position
+        backwards = np.minimum.accumulate(steps[::-1])
+        corrected[order] = backwards[::-1]
+    corrected = np.minimum(corrected, 1)
+    return corrected.reshape(np.shape(p))
 
 
 @checked

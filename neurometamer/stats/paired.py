@@ -256,14 +256,16 @@ def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) ->
     _check_power(n=n, alpha=alpha, tails=tails)
     if not math.isfinite(dz):
         raise InputError(f"dz is {dz}; give a finite effect size.")
-    limit = float(student.isf(alpha / tails, n - 1))
+    dof = n - 1
+    limit = float(student.isf(alpha / tails, dof))
     shift = dz * math.sqrt(n)
-    power = float(nct.sf(limit, n - 1, shift))
+    power = float(nct.sf(limit, dof, shift))
     if tails == 1:
         return power
     # scipy gives NaN for the other tail where it is below about 1e-30
-    other_tail = nct.cdf(-limit, n - 1, shift)
-    return power + float(np.nan_to_num(other_tail))
+    other_tail = nct.cdf(-limit, dof, shift)
+    power += float(np.nan_to_num(other_tail))
+    return power
 
 
 @checked
@@ -301,7 +303,12 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     _check_power(n=n, alpha=alpha, tails=tails, power=power)
 
     def _excess(dz: float) -> float:
-        reached = paired_power(dz, n, alpha=alpha, tails=tails)
+        reached = paired_power(
+            dz,
+            n,
+            alpha=alpha,
+            tails=tails,
+        )
         return reached - power
 
     high = 1.0
@@ -349,7 +356,12 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
     _check_power(n=2, alpha=alpha, tails=tails, power=power)
 
     def _excess(n: float) -> float:
-        reached = paired_power(dz, n, alpha=alpha, tails=tails)
+        reached = paired_power(
+            dz,
+            n,
+            alpha=alpha,
+            tails=tails,
+        )
         return reached - power
 
     low, high = FEWEST_PAIRS, 2.0

@@ -127,19 +127,33 @@ def permutation_orders(
         )
     labels = () if blocks is None else map(str, blocks)
     random = generator(seed, "permutation", n, *labels)
-    if total - 1 > DENSE * n_permutations:
-        return _distinct_orders(n, n_permutations, members, random)
-    positions = np.concatenate(list(members.values()))
-    within = [itertools.permutations(block.tolist()) for block in members.values()]
-    orders = np.empty((total, n), dtype=np.int64)
-    for order, parts in zip(orders, itertools.product(*within)):
-        order[positions] = np.concatenate(parts)
-    is_observed = (orders == np.arange(n)).all(axis=1)
-    orders = orders[~is_observed]
-    if len(orders) <= n_permutations:
-        return orders
-    chosen = random.choice(len(orders), n_permutations, replace=False)
-    return orders[np.sort(chosen)]
+    observed = np.arange(n)
+    if total - 1 <= DENSE * n_permutations:
+        positions = np.concatenate(list(members.values()))
+        within = [itertools.permutations(block.tolist()) for block in members.values()]
+        orders = np.empty((total, n), dtype=np.int64)
+        for order, parts in zip(orders, itertools.product(*within)):
+            order[positions] = np.concatenate(parts)
+        is_observed = (orders == observed).all(axis=1)
+        orders = orders[~is_observed]
+        if len(orders) <= n_permutations:
+            return orders
+        chosen = random.choice(len(orders), n_permutations, replace=False)
+        return orders[np.sort(chosen)]
+    seen = {observed.tobytes()}
+    kept: list[np.ndarray] = []
+    while len(kept) < n_permutations:
+        n_left = n_permutations - len(kept)
+        drawn = np.empty((n_left, n), dtype=np.int64)
+        for positions in members.values():
+            copies = np.tile(positions, (n_left, 1))
+            drawn[:, positions] = random.permuted(copies, axis=1)
+        for order in drawn:
+            key = order.tobytes()
+            if key not in seen:
+                seen.add(key)
+                kept.append(order)
+    return np.array(kept)
 
 
 def stimulus_orders(
@@ -201,31 +215,13 @@ def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
         return {"all": np.arange(n)}
     if len(blocks) != n:
         raise InputError(f"{len(blocks)} block labels for {n} stimuli; give one label each.")
-    labels = np.array([str(block) for block in blocks])
+    rows: dict[str, list[int]] = {}
+    for row, block in enumerate(blocks):
+        rows.setdefault(str(block), []).append(row)
     members = {}
-    for label in dict.fromkeys(labels.tolist()):
-        members[label] = np.flatnonzero(labels == label)
+    for label, numbers in rows.items():
+        members[label] = np.array(numbers)
     return members
-
-
-def _distinct_orders(
-    n: int, n_permutations: int, members: dict[str, np.ndarray], random: np.random.Generator
-) -> np.ndarray:
-    """Draw until there are enough distinct orders, none of them the observed one."""
-    seen = {np.arange(n).tobytes()}
-    kept: list[np.ndarray] = []
-    while len(kept) < n_permutations:
-        n_left = n_permutations - len(kept)
-        drawn = np.empty((n_left, n), dtype=np.int64)
-        for positions in members.values():
-            copies = np.tile(positions, (n_left, 1))
-            drawn[:, positions] = random.permuted(copies, axis=1)
-        for order in drawn:
-            key = order.tobytes()
-            if key not in seen:
-                seen.add(key)
-                kept.append(order)
-    return np.array(kept)
 
 
 def pair_positions(rows: np.ndarray, n: int) -> np.ndarray:
@@ -292,7 +288,9 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     square = np.zeros((n, n))
     square[first, second] = vector
     square[second, first] = vector
-    return square[orders[:, first], orders[:, second]]
+    rows = orders[:, first]
+    columns = orders[:, second]
+    return square[rows, columns]
 
 
 def permutation_p(

@@ -42,8 +42,11 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     if n_resamples < 0:
         raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
     random = generator(seed, "bootstrap", n)
-    chances = np.full(n, 1 / n)
-    return random.multinomial(n, chances, size=n_resamples)
+    return random.multinomial(
+        n,
+        np.full(n, 1 / n),
+        size=n_resamples,
+    )
 
 
 def pair_weights(counts: np.ndarray) -> np.ndarray:
@@ -65,9 +68,8 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     """
     n = counts.shape[1]
     first, second = np.triu_indices(n, 1)
-    left = counts[:, first]
-    right = counts[:, second]
-    copies = left * right
+    copies = counts[:, first]
+    copies = copies * counts[:, second]
     return copies.astype(np.float64)
 
 
@@ -96,13 +98,14 @@ def percentile_interval(
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
     shape = samples.shape[1:]
-    columns = samples.reshape(len(samples), int(np.prod(shape)))
-    ends = np.full((2, columns.shape[1]), np.nan)
+    n_values = int(np.prod(shape))
+    columns = samples.reshape(len(samples), n_values)
     is_defined = np.isfinite(columns).any(axis=0)
+    ends = np.full((2, n_values), np.nan)
     if is_defined.any():
         tail = 50 * (1 - confidence)
-        percents = [tail, 100 - tail]
-        ends[:, is_defined] = np.nanpercentile(columns[:, is_defined], percents, axis=0)
+        known = columns[:, is_defined]
+        ends[:, is_defined] = np.nanpercentile(known, [tail, 100 - tail], axis=0)
     low, high = ends.reshape(2, *shape)
     return low, high
 
@@ -139,6 +142,8 @@ def t_interval(
         raise InputError(
             f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}."
         )
-    quantile = t.ppf((1 + confidence) / 2, dof)
-    half = quantile * np.sqrt(np.maximum(variance, 0))
+    tail = (1 + confidence) / 2
+    quantile = t.ppf(tail, dof)
+    errors = np.sqrt(np.maximum(variance, 0))
+    half = quantile * errors
     return value - half, value + half

@@ -64,7 +64,7 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
     from stimuli_gen.greedy import greedy_interference
     from stimuli_gen.synthesis.constraints import read_mask_file
-    from stimuli_gen.synthesis.nguyen import Progress as ProgressRule
+    from stimuli_gen.synthesis.objectives import Progress as ProgressRule
 
     chosen = getattr(work.settings, kind)
     target = chosen.target

@@ -27,7 +27,7 @@ from neurometamer.rsa.image_types.nulls import (
     session_labels,
 )
 from neurometamer.rsa.image_types.options import ImageTypeOptions
-from neurometamer.rsa.image_types.trends import MIN_LAYERS, kind_trends
+from neurometamer.rsa.image_types.similarity import MIN_LAYERS, kind_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models

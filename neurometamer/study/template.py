@@ -62,7 +62,7 @@ def template(name: str = "study.toml") -> str:
 
 
 @checked
-def write_template(path: str | Path) -> Path:
+def write_template(path: str | Path = Path("study.toml")) -> Path:
     """Write the commented study file, never over an existing one.
 
     Parameters

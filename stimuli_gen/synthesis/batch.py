@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
-from stimuli_gen.synthesis.checkpoint import Checkpoint
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
 
 Result = TypeVar("Result")
@@ -79,20 +80,22 @@ class Chunk:
     """
 
     def __init__(self, size: int, first: Start, terms: Terms, device: torch.device) -> None:
-        self.size, self._terms = size, terms
-        self.images = torch.from_numpy(first.image).to(device).repeat(size, 1, 1, 1)
-        self.context = {
-            name: torch.as_tensor(value).to(device).expand(size, *np.shape(value)).clone()
-            for name, value in first.context.items()
-        }
-        self.best, self.best_score = (
-            self.images.clone(),
-            torch.full((size,), -torch.inf, device=device),
-        )
-        self.steps, self.exact = [0] * size, [True] * size
+        self.size = size
+        self._terms = terms
+        image = torch.from_numpy(first.image).to(device)
+        self.images = image.repeat(size, 1, 1, 1)
+        self.context = {}
+        for name, value in first.context.items():
+            tensor = torch.as_tensor(value).to(device)
+            self.context[name] = tensor.expand(size, *np.shape(value)).clone()
+        self.best = self.images.clone()
+        self.best_score = torch.full((size,), -torch.inf, device=device)
+        self.steps = [0] * size
+        self.exact = [True] * size
         self.state: State = {}
         self.ids: list[str | None] = [None] * size
-        self.space: Space = PARAMETRIZATIONS[terms.parametrization](self.images.shape, device)
+        parametrization = PARAMETRIZATIONS[terms.parametrization]
+        self.space: Space = parametrization(self.images.shape, device)
 
     @property
     def free(self) -> list[int]:
@@ -103,7 +106,11 @@ class Chunk:
         list of int
             In order.
         """
-        return [slot for slot, stimulus_id in enumerate(self.ids) if stimulus_id is None]
+        slots = []
+        for slot, stimulus_id in enumerate(self.ids):
+            if stimulus_id is None:
+                slots.append(slot)
+        return slots
 
     def release(self, finished: Container[str]) -> None:
         """Free the slots of images that are finished.
@@ -117,6 +124,32 @@ class Chunk:
             if stimulus_id is not None and stimulus_id in finished:
                 self.ids[slot] = None
 
+    def frames(self, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
+        """Give the frames of an animation that are due.
+
+        Parameters
+        ----------
+        finished : mapping of str to Descended
+            Images that end now, by id.
+
+        Returns
+        -------
+        list of tuple
+            Id, steps taken and image, (3, height, width): of those that end, and four each time
+            the steps of an image double.
+        """
+        frames = []
+        for slot, stimulus_id in enumerate(self.ids):
+            if stimulus_id is None:
+                continue
+            step = self.steps[slot]
+            if stimulus_id in finished:
+                result = finished[stimulus_id]
+                frames.append((stimulus_id, result.steps, result.image))
+            elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
+                frames.append((stimulus_id, step, self.images[slot].cpu().numpy().copy()))
+        return frames
+
     def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.
 
@@ -125,7 +158,8 @@ class Chunk:
         dict of str to Tensor
             What `Start.context` gave, one row a slot, and ``step`` (b,).
         """
-        return {**self.context, "step": torch.tensor(self.steps, device=self.images.device)}
+        steps = torch.tensor(self.steps, device=self.images.device)
+        return {**self.context, "step": steps}
 
     def drafting(self) -> list[bool | None]:
         """Say of each image whether it follows the drafts.
@@ -135,14 +169,15 @@ class Chunk:
         list of bool or None
             None for a slot without an image.
         """
-        self.exact = [
-            exact or steps >= self._terms.exact_from
-            for exact, steps in zip(self.exact, self.steps, strict=True)
-        ]
-        return [
-            None if stimulus_id is None else not exact
-            for stimulus_id, exact in zip(self.ids, self.exact, strict=True)
-        ]
+        now_exact: list[bool] = []
+        drafting: list[bool | None] = []
+        for slot, stimulus_id in enumerate(self.ids):
+            is_late = self.steps[slot] >= self._terms.exact_from
+            exact = self.exact[slot] or is_late
+            now_exact.append(exact)
+            drafting.append(None if stimulus_id is None else not exact)
+        self.exact = now_exact
+        return drafting
 
     def begin(self, slot: int, stimulus_id: str, start: Start) -> None:
         """Give a slot to an image that begins.
@@ -156,11 +191,13 @@ class Chunk:
         start : Start
             Where it begins.
         """
-        self.ids[slot], self.steps[slot] = stimulus_id, 0
+        self.ids[slot] = stimulus_id
+        self.steps[slot] = 0
         self.exact[slot] = not self._terms.drafted
         self.images[slot] = torch.from_numpy(start.image).to(self.images)
         for name, value in start.context.items():
-            self.context[name][slot] = torch.as_tensor(value).to(self.context[name])
+            rows = self.context[name]
+            rows[slot] = torch.as_tensor(value).to(rows)
         self.best_score[slot] = -torch.inf
         for kept in self.state.values():
             kept[slot] = 0
@@ -200,21 +237,20 @@ class Chunk:
         """
         for kept in self.state.values():
             kept[slot] = 0
+        device = self.images.device
         for name, value in row.items():
-            if name.startswith("optimizer "):
-                own = name.removeprefix("optimizer ")
-                if own not in self.state:
-                    shape = (self.size, *value.shape)
-                    self.state[own] = torch.zeros(
-                        shape, dtype=value.dtype, device=self.images.device
-                    )
-                self.state[own][slot] = value.to(self.state[own])
-        self.images[slot], self.best[slot] = (
-            row["image"].to(self.images),
-            row["best"].to(self.best),
-        )
+            if not name.startswith("optimizer "):
+                continue
+            own = name.removeprefix("optimizer ")
+            if own not in self.state:
+                shape = (self.size, *value.shape)
+                self.state[own] = torch.zeros(shape, dtype=value.dtype, device=device)
+            self.state[own][slot] = value.to(self.state[own])
+        self.images[slot] = row["image"].to(self.images)
+        self.best[slot] = row["best"].to(self.best)
         self.best_score[slot] = row["best_score"].to(self.best_score)
-        self.steps[slot], self.exact[slot] = int(row["steps"]), bool(row["exact"])
+        self.steps[slot] = int(row["steps"])
+        self.exact[slot] = bool(row["exact"])
 
     def adopt(self, slot: int, other: Chunk, there: int) -> None:
         """Take over an image from another chunk.
@@ -228,7 +264,8 @@ class Chunk:
         there : int
             Its slot in it, which becomes free.
         """
-        self.ids[slot], other.ids[there] = other.ids[there], None
+        self.ids[slot] = other.ids[there]
+        other.ids[there] = None
         self.put(slot, other.row(there))
         for name, value in other.context.items():
             self.context[name][slot] = value[there]
@@ -245,15 +282,17 @@ class Chunk:
         halves = []
         for rows in (slice(0, cut), slice(cut, self.size)):
             half = object.__new__(Chunk)
-            half.size, half._terms, half.space = rows.stop - rows.start, self._terms, self.space
-            half.images, half.best, half.best_score = (
-                self.images[rows],
-                self.best[rows],
-                self.best_score[rows],
-            )
+            half.size = rows.stop - rows.start
+            half._terms = self._terms
+            half.space = self.space
+            half.images = self.images[rows]
+            half.best = self.best[rows]
+            half.best_score = self.best_score[rows]
             half.context = {name: value[rows] for name, value in self.context.items()}
             half.state = {name: value[rows] for name, value in self.state.items()}
-            half.steps, half.exact, half.ids = self.steps[rows], self.exact[rows], self.ids[rows]
+            half.steps = self.steps[rows]
+            half.exact = self.exact[rows]
+            half.ids = self.ids[rows]
             halves.append(half)
         return halves
 
@@ -269,8 +308,10 @@ class Chunk:
         """
         better = score > self.best_score
         if any(drafting):
-            better &= torch.tensor([not draft for draft in drafting], device=better.device)
-        self.best = torch.where(better.view(-1, 1, 1, 1), self.images, self.best)
+            counts = [not draft for draft in drafting]
+            better &= torch.tensor(counts, device=better.device)
+        is_better = better.view(-1, 1, 1, 1)
+        self.best = torch.where(is_better, self.images, self.best)
         self.best_score = torch.where(better, score, self.best_score)
 
 
@@ -304,32 +345,34 @@ class Batch:
         batch_size: int,
         device: torch.device,
     ) -> None:
-        self._terms, self._queue, self._prepare, self._checkpoint = (
-            terms,
-            queue,
-            prepare,
-            checkpoint,
-        )
+        self._terms = terms
+        self._queue = queue
+        self._prepare = prepare
+        self._checkpoint = checkpoint
         self.chunks: list[Chunk] = []
         if not queue:
             return
-        n_slots = batch_shape(batch_size)
-        size = min(n_slots, CPU_CHUNK) if device.type == "cpu" else n_slots
-        self.chunks = self._open(min(n_slots, len(queue)), size, prepare(queue[0]), device)
-        self.refill()
-
-    def _open(self, n_slots: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
-        """Make empty chunks for so many slots, smaller ones where memory does not hold them."""
-        while True:
+        size = batch_shape(batch_size)
+        n_slots = min(size, len(queue))
+        if device.type == "cpu":
+            size = min(size, CPU_CHUNK)
+        first = prepare(queue[0])
+        while not self.chunks:  # smaller and fewer chunks where memory does not hold them
             try:
-                return [Chunk(size, first, self._terms, device) for _ in range(-(-n_slots // size))]
+                n_chunks = math.ceil(n_slots / size)
+                self.chunks = [Chunk(size, first, terms, device) for _ in range(n_chunks)]
+                break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 if size == 1 and n_slots == 1:
                     raise too_large(first.image.shape[1:], device) from error
-            size, n_slots = (half_shape(size), n_slots) if size > 1 else (1, half_shape(n_slots))
+            if size > 1:
+                size = half_shape(size)
+            else:
+                n_slots = half_shape(n_slots)
             release_memory(device)
+        self.refill()
 
     def steps(self) -> dict[str, int]:
         """Say how many steps each image has taken.
@@ -339,12 +382,12 @@ class Batch:
         dict of str to int
             By id.
         """
-        return {
-            stimulus_id: steps
-            for chunk in self.chunks
-            for stimulus_id, steps in zip(chunk.ids, chunk.steps, strict=True)
-            if stimulus_id is not None
-        }
+        taken = {}
+        for chunk in self.chunks:
+            for stimulus_id, steps in zip(chunk.ids, chunk.steps, strict=True):
+                if stimulus_id is not None:
+                    taken[stimulus_id] = steps
+        return taken
 
     def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
         """Work on chunk after chunk; where memory runs out, on halves of it.
@@ -380,9 +423,8 @@ class Batch:
             else:
                 yield chunk, result
                 continue
-            release_memory(
-                chunk.images.device
-            )  # outside of `except`, where the failed pass still holds its tensors
+            # outside of `except`, where the failed pass still holds its tensors
+            release_memory(chunk.images.device)
             halves = [half for half in chunk.halves() if len(half.free) < half.size]
             where = self.chunks.index(chunk)
             self.chunks[where : where + 1] = halves
@@ -398,9 +440,12 @@ class Batch:
                 if self._queue:
                     self._begin(chunk, slot, self._queue.popleft())
         while self.chunks:
-            last = self.chunks[-1]
+            *others, last = self.chunks
             moving = [slot for slot in range(last.size) if last.ids[slot] is not None]
-            room = [(chunk, slot) for chunk in self.chunks[:-1] for slot in chunk.free]
+            room = []
+            for chunk in others:
+                for slot in chunk.free:
+                    room.append((chunk, slot))
             if len(moving) > len(room):
                 return
             for slot, (chunk, free) in zip(moving, room):
@@ -415,12 +460,15 @@ class Batch:
             return
         row, terms = saved
         if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
-            chunk.put(slot, {name: torch.from_numpy(value) for name, value in row.items()})
+            tensors = {name: torch.from_numpy(value) for name, value in row.items()}
+            chunk.put(slot, tensors)
 
     def save(self) -> None:
         """Write the state of every image at work."""
+        terms = asdict(self._terms)
         for chunk in self.chunks:
             for slot, stimulus_id in enumerate(chunk.ids):
-                if stimulus_id is not None:
-                    row = {name: value.cpu().numpy() for name, value in chunk.row(slot).items()}
-                    self._checkpoint.save(stimulus_id, row, **asdict(self._terms))
+                if stimulus_id is None:
+                    continue
+                row = {name: value.cpu().numpy() for name, value in chunk.row(slot).items()}
+                self._checkpoint.save(stimulus_id, row, **terms)

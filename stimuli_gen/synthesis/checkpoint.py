@@ -21,6 +21,9 @@ from neurometamer.store import read_hdf5_array, read_hdf5_attributes, write_hdf5
 SAVE_EVERY_S = 60.0
 """Seconds between two savings of unfinished images, at least."""
 
+_FIXED = ("score", "score_shown", "steps", "reached")
+"""Fields of `Descended` that are saved beside its image."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Descended:
@@ -62,10 +65,12 @@ def stacked(made: dict[str, Descended], ids: Sequence[str]) -> np.ndarray:
     ndarray
         (n, 3, height, width) float32.
     """
-    images = np.empty((len(ids), *made[ids[0]].image.shape), np.float32)
+    shape = made[ids[0]].image.shape
+    images = np.empty((len(ids), *shape), np.float32)
     for row, stimulus_id in enumerate(ids):
-        images[row] = made[stimulus_id].image
-        made[stimulus_id] = replace(made[stimulus_id], image=images[row])
+        result = made[stimulus_id]
+        images[row] = result.image
+        made[stimulus_id] = replace(result, image=images[row])
     return images
 
 
@@ -97,10 +102,14 @@ class Checkpoint:
         every_s: float = SAVE_EVERY_S,
     ) -> None:
         if folder is not None and keys is None:
-            raise InputError("a resume folder needs keys: the digest of what makes each image.")
+            raise InputError(
+                f"the resume folder {os.fspath(folder)} needs keys: give the digest of what makes "
+                "each image."
+            )
         self._folder = None if folder is None else Path(folder)
         self._keys = keys or {}
-        self._every_s, self._saved_at = every_s, time.monotonic()
+        self._every_s = every_s
+        self._saved_at = time.monotonic()
 
     @property
     def kept(self) -> bool:
@@ -171,11 +180,10 @@ class Checkpoint:
             return None
         try:
             extra = dict(read_hdf5_attributes(path)["result"])
-            fixed = {name: extra.pop(name) for name in ("score", "score_shown", "steps", "reached")}
+            fixed = {name: extra.pop(name) for name in _FIXED}
             image = read_hdf5_array(path, "image")
-            if (
-                image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1
-            ):  # NaN is neither
+            in_range = image.min() >= 0 and image.max() <= 1  # NaN is neither
+            if image.dtype == np.float32 and in_range:
                 return Descended(image=image, **fixed), extra
         except (InputError, KeyError, TypeError, ValueError):
             pass
@@ -216,9 +224,7 @@ class Checkpoint:
         """
         if self._folder is None:
             return
-        fixed = {
-            name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")
-        }
+        fixed = {name: getattr(result, name) for name in _FIXED}
         write_hdf5(
             self._folder / f"{self._keys[stimulus_id]}.h5",
             arrays={"image": result.image},
@@ -247,7 +253,8 @@ class Checkpoint:
             return None
         try:
             extra = dict(read_hdf5_attributes(path)["state"])
-            return {name: read_hdf5_array(path, name) for name in extra.pop("names")}, extra
+            arrays = {name: read_hdf5_array(path, name) for name in extra.pop("names")}
+            return arrays, extra
         except (InputError, KeyError, TypeError, ValueError):
             note_remade(path)
             return None
@@ -320,19 +327,18 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     wish = Interrupt()
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        known = {
+        known: dict[int, tuple[Any, ...]] = {
             signal.SIGINT: (signal.default_int_handler,),
             signal.SIGTERM: (signal.SIG_DFL, terminate),
         }
-        before = {number: signal.getsignal(number) for number in known}
-        before = {
-            number: handler
-            for number, handler in before.items()
-            if handler in known[signal.Signals(number)]
-        }
+        for number, usual in known.items():
+            handler = signal.getsignal(number)
+            if handler in usual:
+                before[number] = handler
 
     def _wait(number: int, _: object) -> None:
-        wish.requested, wish.terminated = True, number == signal.SIGTERM
+        wish.requested = True
+        wish.terminated = number == signal.SIGTERM
         signal.signal(number, before[number])
 
     for number in before:

@@ -1,11 +1,11 @@
-"""Limit how far an image may go from its anchor: L2 and L∞ balls, and a mask of pixels."""
+"""Limit images: to what can be shown, to L2 and L∞ balls around an anchor, to a mask of pixels."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,41 @@ from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.reading import reading
 from neurometamer.summaries import short_repr
-from stimuli_gen.synthesis.loop import Objective
+
+if TYPE_CHECKING:
+    from stimuli_gen.synthesis.objectives import Objective
+
+
+def box(images: Tensor) -> Tensor:
+    """Project onto the images that can be shown.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width).
+
+    Returns
+    -------
+    Tensor
+        Clipped to [0, 1].
+    """
+    return images.clamp(0, 1)
+
+
+def shown(images: Tensor) -> Tensor:
+    """Round to the 8 bits of a PNG; the same operation as `stimuli_gen.stimuli.to_8bit` and back.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width) in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        Multiples of 1/255.
+    """
+    return (images * 255).round() / 255
 
 
 def project_l2(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
@@ -36,10 +70,10 @@ def project_l2(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
         inside stay as they are.
     """
     change = images - anchors
-    norm = change.flatten(1).norm(dim=1)
-    outside = norm > radius
-    nearer = anchors + change * (radius / norm.clamp_min(radius)).view(-1, 1, 1, 1)
-    return torch.where(outside.view(-1, 1, 1, 1), nearer, images)
+    norm = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    factor = radius / norm.clamp_min(radius)
+    nearer = anchors + change * factor
+    return torch.where(norm > radius, nearer, images)
 
 
 def project_linf(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
@@ -57,7 +91,9 @@ def project_linf(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
     Tensor
         The nearest point of each ball: every value clipped to anchor ± radius.
     """
-    return torch.minimum(torch.maximum(images, anchors - radius), anchors + radius)
+    low = anchors - radius
+    high = anchors + radius
+    return torch.minimum(torch.maximum(images, low), high)
 
 
 def _sample_l2(random: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
@@ -232,7 +268,7 @@ def read_mask(
     values = np.asarray(mask)
     if values.shape != size:
         raise InputError(
-            f"the mask of '{reference_id}' is {values.shape}; it must be {size} (height, width)."
+            f"the mask of '{reference_id}' is {values.shape}; give one of {size} (height, width)."
         )
     if not np.isin(values, (0, 1)).all() or not values.any():
         raise InputError(
@@ -262,7 +298,8 @@ def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
     from PIL import Image
 
     with reading(path, "an image of a mask") as plain, Image.open(plain) as image:
-        return np.asarray(image.convert("L")) >= 128
+        levels = np.asarray(image.convert("L"))
+    return levels >= 128
 
 
 def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
@@ -279,9 +316,10 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
         16 hexadecimal digits; the same for numbers and for truth values.
     """
     if isinstance(mask, Mapping):
-        return digest(
-            [[reference_id, digest_masks(mask[reference_id])] for reference_id in sorted(mask)]
-        )
+        digests = []
+        for reference_id in sorted(mask):
+            digests.append([reference_id, digest_masks(mask[reference_id])])
+        return digest(digests)
     return digest(np.asarray(mask).astype(np.uint8))
 
 
@@ -335,26 +373,30 @@ class Limits:
             return linf_on_8_bits(self.radius)
         return self.radius
 
-    def settings(self, size: tuple[int, int]) -> dict[str, Any]:
-        """Describe the limits for the provenance of images.
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that the ball limits images of this size.
 
         Parameters
         ----------
         size : tuple of int
             (height, width) of the images in pixels.
 
+        Raises
+        ------
+        InputError
+            When the ball holds every such image.
+        """
+        check_ball(self.ball, self.radius, size)
+
+    def settings(self) -> dict[str, Any]:
+        """Describe the limits for the provenance of images.
+
         Returns
         -------
         dict
             Ball, radius, the radius that is kept, and the digest of the masks; empty without
             limits.
-
-        Raises
-        ------
-        InputError
-            When the ball holds every image of this size.
         """
-        check_ball(self.ball, self.radius, size)
         settings: dict[str, Any] = {}
         if self.ball != "none":
             settings["ball"] = self.ball
@@ -401,7 +443,9 @@ def linf_on_8_bits(radius: float) -> float:
         they are.
     """
     levels = np.floor(radius * 255 + 1e-6)  # 8/255 as a float is not quite eight levels
-    return float(levels / 255) if levels else radius
+    if levels == 0:
+        return radius
+    return float(levels / 255)
 
 
 def within_mask(objective: Objective) -> Objective:
@@ -410,7 +454,7 @@ def within_mask(objective: Objective) -> Objective:
     Parameters
     ----------
     objective : callable
-        See `stimuli_gen.synthesis.loop.Objective`; its context holds ``anchor`` (3, height, width
+        See `stimuli_gen.synthesis.objectives.Objective`; its context holds ``anchor`` (3, height, width
         or broadcast) and ``mask`` (1, height, width).
 
     Returns
@@ -418,9 +462,12 @@ def within_mask(objective: Objective) -> Objective:
     callable
         An objective.
     """
-    return lambda images, context: objective(
-        torch.where(context["mask"] > 0, images, context["anchor"]), context
-    )
+
+    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        masked = torch.where(context["mask"] > 0, images, context["anchor"])
+        return objective(masked, context)
+
+    return _evaluate
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
@@ -443,4 +490,9 @@ def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str
     callable
         (images, context) → images.
     """
-    return lambda images, context: BALLS[ball](images, context["anchor"], radius or 0.0)
+    project = BALLS[ball]
+
+    def _confine(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+        return project(images, context["anchor"], radius or 0.0)
+
+    return _confine

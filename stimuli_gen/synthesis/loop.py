@@ -34,6 +34,7 @@ from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.models import resolve_device
 from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
+from stimuli_gen.synthesis.constraints import box, shown
 from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Objective, Objectives
 from stimuli_gen.synthesis.optimizers import (
     OPTIMIZERS,
@@ -198,38 +199,6 @@ class Pass:
     done: int
     total: int
     n_computed: int
-
-
-def box(images: Tensor) -> Tensor:
-    """Project onto the images that can be shown.
-
-    Parameters
-    ----------
-    images : Tensor
-        (b, 3, height, width).
-
-    Returns
-    -------
-    Tensor
-        Clipped to [0, 1].
-    """
-    return images.clamp(0, 1)
-
-
-def shown(images: Tensor) -> Tensor:
-    """Round to the 8 bits of a PNG; the same operation as `stimuli_gen.stimuli.to_8bit` and back.
-
-    Parameters
-    ----------
-    images : Tensor
-        (b, 3, height, width) in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        Multiples of 1/255.
-    """
-    return (images * 255).round() / 255
 
 
 @checked_with(unbounded=("threshold",))
@@ -425,7 +394,7 @@ def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
             )
         losses[stimulus_id] = value
     finished = _finished(plan, chunk, score, drafting, context)
-    frames = _frames(chunk, finished) if with_frames else []
+    frames = chunk.frames(finished) if with_frames else []
     seen = _Seen(losses=losses, finished=finished, frames=frames)
     del loss, score, context
     try:
@@ -451,7 +420,8 @@ def _keep(
 
 
 def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
-    direction = STEP_RULES[plan.steps.step_rule](chunk.space.pull(gradient))
+    rule = STEP_RULES[plan.steps.step_rule]
+    direction = rule(chunk.space.pull(gradient))
     here = Situation(
         direction=direction,
         images=chunk.images,
@@ -463,14 +433,14 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     def _moved(rows: slice) -> Tensor:
         moved = chunk.images[rows] - chunk.space.push(change[rows])
         if plan.confine is not None:
-            moved = plan.confine(
-                moved, {name: value[rows] for name, value in chunk.context.items()}
-            )
+            context = {name: value[rows] for name, value in chunk.context.items()}
+            moved = plan.confine(moved, context)
         return plan.project(moved)
 
     # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken
     # again
-    chunk.images = Parts(chunk.size, tuple(change.shape[2:]), change.device)(_moved)
+    parts = Parts(chunk.size, tuple(change.shape[2:]), change.device)
+    chunk.images = parts(_moved)
     chunk.steps = [steps + 1 for steps in chunk.steps]
 
 
@@ -483,59 +453,39 @@ def _finished(
 ) -> dict[str, Descended]:
     """Find the images that reached the threshold, rounded ones included, or have no steps left."""
     objectives, threshold = plan.objectives, plan.threshold
-    late = [steps >= plan.steps.max_steps for steps in chunk.steps]
-    may = [
-        draft is False and (out or objectives.round_is_complete(taken))
-        for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)
-    ]
-    scores = score.tolist()
-    # a draft that is good enough hands over
-    chunk.exact = [
-        exact or (draft is True and value >= threshold)
-        for exact, draft, value in zip(chunk.exact, drafting, scores, strict=True)
-    ]
+    late = np.array(chunk.steps) >= plan.steps.max_steps
+    complete = np.array([objectives.round_is_complete(taken) for taken in chunk.steps])
+    is_draft = np.array([draft is True for draft in drafting])
+    is_exact = np.array([draft is False for draft in drafting])
+    may = is_exact & (late | complete)
+    scores = np.array(score.tolist())
+    hands_over = is_draft & (scores >= threshold)  # a draft that is good enough
+    chunk.exact = (np.array(chunk.exact) | hands_over).tolist()
     if not objectives.direct:
-        if not any(
-            now and (out or threshold < torch.inf) for now, out in zip(may, late, strict=True)
-        ):
+        if not (may & (late | (threshold < np.inf))).any():
             return {}
         score = objectives.score(chunk.images, context)
-        scores = score.tolist()
-    good = [now and value >= threshold for now, value in zip(may, scores, strict=True)]
-    if not any(now and (out or fine) for now, out, fine in zip(may, late, good, strict=True)):
+        scores = np.array(score.tolist())
+    good = may & (scores >= threshold)
+    if not (may & (late | good)).any():
         return {}
-    scores_shown = objectives.score(shown(chunk.images), context).tolist()
-    reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
     images = chunk.images
-    if plan.steps.keep == "best" and any(
-        now and out and not ok for now, out, ok in zip(may, late, reached, strict=True)
-    ):
+    scores_shown = np.array(objectives.score(shown(images), context).tolist())
+    reached = good & (scores_shown >= threshold)
+    given_up = may & late & ~reached
+    if plan.steps.keep == "best" and given_up.any():
         ok = torch.tensor(reached, device=images.device)
         images = torch.where(ok.view(-1, 1, 1, 1), images, chunk.best)
-        scores = torch.where(ok, score, chunk.best_score).tolist()
-        scores_shown = objectives.score(shown(images), context).tolist()
-    return {
-        stimulus_id: Descended(
-            image=images[slot].cpu().contiguous().numpy().copy(),
-            score=scores[slot],
-            score_shown=scores_shown[slot],
-            steps=chunk.steps[slot],
-            reached=reached[slot],
-        )
-        for slot, stimulus_id in enumerate(chunk.ids)
-        if stimulus_id is not None and (reached[slot] or late[slot])
-    }
-
-
-def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
-    frames = []
+        scores = np.array(torch.where(ok, score, chunk.best_score).tolist())
+        scores_shown = np.array(objectives.score(shown(images), context).tolist())
+    finished = {}
     for slot, stimulus_id in enumerate(chunk.ids):
-        if stimulus_id is None:
-            continue
-        step = chunk.steps[slot]
-        if stimulus_id in finished:
-            frames.append((stimulus_id, finished[stimulus_id].steps, finished[stimulus_id].image))
-        elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
-            # four frames each time the steps double
-            frames.append((stimulus_id, step, chunk.images[slot].cpu().numpy().copy()))
-    return frames
+        if stimulus_id is not None and (reached[slot] or late[slot]):
+            finished[stimulus_id] = Descended(
+                image=images[slot].cpu().contiguous().numpy().copy(),
+                score=float(scores[slot]),
+                score_shown=float(scores_shown[slot]),
+                steps=chunk.steps[slot],
+                reached=bool(reached[slot]),
+            )
+    return finished

@@ -1,16 +1,26 @@
 """Evaluate what the images of a batch follow.
 
-It is one objective, several together or in turn, or cheap drafts of them first.
+It is one objective, several together or in turn, or cheap drafts of them first. An objective may
+scale its own gradient, as that of Nguyen's steps does.
+
+References
+----------
+Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily fooled. CVPR; public
+code ``Evolving-AI-Lab/fooling``, gradient ascent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
+from neurometamer.summaries import short_repr
+from stimuli_gen.synthesis.constraints import box
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 """(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score
@@ -72,20 +82,18 @@ class Objectives:
         self._turn = turn
         self._in_turn = solver == "round_robin" and len(self._exact) > 1
         self._rescore = rescore
-        if keep == "best" and (self._in_turn or rescore):
-            what = (
-                "objectives in turn have"
-                if self._in_turn
-                else "scores that are not the image's own give"
-            )
+        if keep == "best" and not self.direct:
+            what = "scores that are not the image's own give"
+            if self._in_turn:
+                what = "objectives in turn have"
             raise InputError(f"{what} no best iterate; use keep='last'.")
         self.drafted = bool(drafts)
-        self._groups = self._cut(self._exact) + self._cut(drafts)
-
-    def _cut(self, objectives: tuple[Objective, ...]) -> list[tuple[Objective, ...]]:
-        if self._in_turn or not objectives:
-            return [(objective,) for objective in objectives]
-        return [objectives]
+        self._groups: list[tuple[Objective, ...]] = []
+        for objectives in (self._exact, drafts):
+            if self._in_turn:
+                self._groups += [(alone,) for alone in objectives]
+            elif objectives:
+                self._groups.append(objectives)
 
     @property
     def direct(self) -> bool:
@@ -96,7 +104,7 @@ class Objectives:
         bool
             False for objectives in turn and where it is to be computed again.
         """
-        return not (self._in_turn or self._rescore)
+        return not self._in_turn and not self._rescore
 
     def round_is_complete(self, steps: int) -> bool:
         """Tell whether an image that has taken so many steps may be finished.
@@ -111,7 +119,10 @@ class Objectives:
         bool
             After each full round of objectives in turn; always otherwise.
         """
-        return not self._in_turn or steps % (self._turn * len(self._exact)) == 0
+        if not self._in_turn:
+            return True
+        round_length = self._turn * len(self._exact)
+        return steps % round_length == 0
 
     def evaluate(
         self,
@@ -141,20 +152,24 @@ class Objectives:
         gradient : Tensor
             As the images.
         """
-        round_length = len(self._cut(self._exact))
-        whose = [
-            None
-            if draft is None
-            else (taken // self._turn) % round_length + (round_length if draft else 0)
-            for taken, draft in zip(steps, drafting, strict=True)
-        ]
-        needed = sorted({group for group in whose if group is not None})
-        loss, score, gradient = _sum(self._groups[needed[0]], images, context)
-        for group in needed[1:]:  # images that began at other times are elsewhere
-            mine = torch.tensor([followed == group for followed in whose], device=loss.device)
-            more = _sum(self._groups[group], images, context)
-            loss, score = torch.where(mine, more[0], loss), torch.where(mine, more[1], score)
-            gradient = torch.where(mine.view(-1, 1, 1, 1), more[2], gradient)
+        n_exact = len(self._exact) if self._in_turn else 1
+        followed: list[int | None] = []  # number of the group that each image follows
+        for taken, draft in zip(steps, drafting, strict=True):
+            group = (taken // self._turn) % n_exact
+            if draft is None:
+                followed.append(None)
+            elif draft:
+                followed.append(group + n_exact)
+            else:
+                followed.append(group)
+        first, *others = sorted({group for group in followed if group is not None})
+        loss, score, gradient = _sum(self._groups[first], images, context)
+        for group in others:  # images that began at other times are elsewhere
+            mine = torch.tensor([own == group for own in followed], device=loss.device)
+            more_loss, more_score, more_gradient = _sum(self._groups[group], images, context)
+            loss = torch.where(mine, more_loss, loss)
+            score = torch.where(mine, more_score, score)
+            gradient = torch.where(mine.view(-1, 1, 1, 1), more_gradient, gradient)
         return loss, score, gradient
 
     def score(self, images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
@@ -174,28 +189,154 @@ class Objectives:
         """
         with torch.no_grad():
             scores = [objective(images, context)[1] for objective in self._exact]
-        return scores[0] if len(scores) == 1 else torch.stack(scores).amin(dim=0)
+        if len(scores) == 1:
+            return scores[0]
+        return torch.stack(scores).amin(dim=0)
 
 
 def _several(objective: Objective | Sequence[Objective]) -> tuple[Objective, ...]:
-    return (objective,) if callable(objective) else tuple(objective)
+    if callable(objective):
+        return (objective,)
+    return tuple(objective)
 
 
 def _sum(
     group: Sequence[Objective], images: Tensor, context: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate objectives one after another, so that memory is that of one."""
-    loss, score, gradient = _one(group[0], images, context)
-    for objective in group[1:]:
-        more = _one(objective, images, context)
-        loss, score, gradient = loss + more[0], torch.minimum(score, more[1]), gradient + more[2]
+    results: list[Tensor] = []
+    for objective in group:
+        leaf = images.detach().requires_grad_(True)
+        loss, score = objective(leaf, context)
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        if results:
+            results[0] = results[0] + loss.detach()
+            results[1] = torch.minimum(results[1], score.detach())
+            results[2] = results[2] + gradient
+        else:
+            results = [loss.detach(), score.detach(), gradient]
+    loss, score, gradient = results
     return loss, score, gradient
 
 
-def _one(
-    objective: Objective, images: Tensor, context: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    images = images.detach().requires_grad_(True)
-    loss, score = objective(images, context)
-    (gradient,) = torch.autograd.grad(loss.sum(), images)
-    return loss.detach(), score.detach(), gradient
+# ---------------------------------------------------------------------------------- Nguyen's steps
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Length of a step: rate = min(max_rate, rise / ‖g‖²), rise = min(early, late · (1 - p)).
+
+    The defaults are those of the public code; its run without regularization has decay 0, early
+    .02, max_rate 1e7.
+
+    Parameters
+    ----------
+    early : float
+        Rise of the probability p that a step should bring while p is low.
+    late : float
+        Share of the missing probability that a step should bring at most.
+    max_rate : float
+        Largest rate, for pixels of 0 to 255.
+    decay : float
+        After each step the image minus the mean image is multiplied by 1 - decay; in [0, 1).
+
+    Raises
+    ------
+    InputError
+        When a value makes no sense.
+
+    Examples
+    --------
+    >>> from stimuli_gen import Progress
+    >>> Progress(decay=0.0)
+    Progress(decay=0.0)
+    """
+
+    early: float = 0.03
+    late: float = 0.1
+    max_rate: float = 1e12
+    decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        positive = min(self.early, self.late, self.max_rate) > 0
+        if not (positive and 0 <= self.decay < 1):
+            raise InputError(
+                "early, late and max_rate must be above 0 and decay in [0, 1), not "
+                f"{self}; give such values."
+            )
+
+
+class Progressing:
+    """An objective that scales its own gradient.
+
+    Its loss is minus a probability, its score the probability.
+
+    With the step rule ``raw`` and the step size 1, the loop of `stimuli_gen.synthesis.loop` then
+    makes Nguyen's steps.
+
+    Parameters
+    ----------
+    objective : callable
+        Loss -p, score p, see `Objective`.
+    progress : Progress
+        The rule.
+    mean : Tensor
+        (3, 1, 1) or (3, height, width): image toward which the decay pulls, pixels in [0, 1].
+    """
+
+    def __init__(self, objective: Objective, progress: Progress, mean: Tensor) -> None:
+        self._objective = objective
+        self._rule = progress
+        self._mean = mean
+
+    def __call__(self, images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Evaluate; the gradient that reaches the images is rate · g for pixels in [0, 1].
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width).
+        context : mapping of str to Tensor
+            Context of the objective.
+
+        Returns
+        -------
+        loss, score : Tensor
+            (b,) each.
+        """
+        if not images.requires_grad:
+            return self._objective(images, context)
+        held = images.clone()
+        loss, score = self._objective(held, context)
+        probability = score.detach()
+        tiny = torch.finfo(torch.float64).tiny
+
+        def _scaled(gradient: Tensor) -> Tensor:
+            # on the scale of 0 to 255, g is 255 times smaller and the step 255 times larger, so
+            # 255² cancels
+            wanted = torch.clamp(self._rule.late * (1 - probability), max=self._rule.early)
+            square = gradient.double().square().flatten(1).sum(dim=1)
+            rate = wanted / square.clamp_min(tiny)
+            rate = rate.clamp(max=self._rule.max_rate / 255**2)
+            return gradient * rate.to(gradient).view(-1, 1, 1, 1)
+
+        held.register_hook(_scaled)
+        return loss, score
+
+    def project(self, images: Tensor) -> Tensor:
+        """Decay toward the mean image and clip.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width).
+
+        Returns
+        -------
+        Tensor
+            In [0, 1].
+        """
+        change = images - self._mean
+        return box(self._mean + change * (1 - self._rule.decay))

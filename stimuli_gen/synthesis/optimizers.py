@@ -12,8 +12,9 @@ from torch import Tensor
 
 
 def _step_l2(gradient: Tensor) -> Tensor:
-    norm = gradient.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / norm.view(-1, 1, 1, 1)
+    tiny = torch.finfo(gradient.dtype).tiny
+    norm = gradient.flatten(1).norm(dim=1)
+    return gradient / norm.clamp_min(tiny).view(-1, 1, 1, 1)
 
 
 STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -68,21 +69,15 @@ def per_image(values: Sequence[float], like: Tensor) -> Tensor:
     Tensor
         (b, 1, 1, 1).
     """
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
-
-
-def _sgd(here: Situation, state: State) -> Tensor:
-    return here.length * here.direction
+    numbers = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return numbers.view(-1, 1, 1, 1)
 
 
 def _momentum(here: Situation, state: State) -> Tensor:
-    velocity = (
-        0.9 * state["velocity"] + here.direction if "velocity" in state else here.direction.clone()
-    )
+    velocity = here.direction + 0.9 * state.get("velocity", 0.0)
     change = here.length * velocity
-    state["velocity"] = (
-        velocity  # last, so that the step can be taken again when memory ran out before
-    )
+    # last, so that the step can be taken again when memory ran out before
+    state["velocity"] = velocity
     return change
 
 
@@ -91,16 +86,18 @@ def _adam(here: Situation, state: State) -> Tensor:
     for name in ("mean", "square"):
         if name not in state:
             state[name] = torch.zeros_like(here.direction)
-    spread = per_image([(1 - second ** (n + 1)) ** -0.5 for n in here.steps], here.direction)
-    length = (
-        per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
-    )
-    change = torch.empty_like(state["square"])
-    # All memory is at hand now. In pair from here on: memory traffic is what takes the time.
-    mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)
-    square = state["square"].mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
+    spreads = [(1 - second ** (taken + 1)) ** -0.5 for taken in here.steps]
+    lengths = [1 / (1 - first ** (taken + 1)) for taken in here.steps]
+    spread = per_image(spreads, here.direction)
+    length = per_image(lengths, here.direction) * here.length
+    mean, square = state["mean"], state["square"]
+    change = torch.empty_like(square)
+    # All memory is at hand now. In place from here on: memory traffic is what takes the time.
+    mean.mul_(first).add_(here.direction, alpha=1 - first)
+    square.mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
     torch.sqrt(square, out=change)
-    return change.mul_(spread).add_(1e-8).reciprocal_().mul_(mean).mul_(length)
+    change.mul_(spread).add_(1e-8)
+    return change.reciprocal_().mul_(mean).mul_(length)
 
 
 LBFGS_MEMORY = 10
@@ -129,14 +126,18 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
     _remember_pair(here, gradient, state)
     towards = _two_loops(gradient, state)
     norm = towards.norm(dim=1)
-    downhill = ((towards * gradient).sum(dim=1) > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
+    slope = (towards * gradient).sum(dim=1)
+    downhill = (slope > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
     towards = torch.where(downhill[:, None], towards, gradient)
-    norm = torch.where(downhill, norm, gradient.norm(dim=1)).clamp_min(torch.finfo(norm.dtype).tiny)
-    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device).flatten()
+    norm = torch.where(downhill, norm, gradient.norm(dim=1))
+    norm = norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device)
+    scale = limit.flatten() / norm
     # without curvature there is no scale: a full step; with it, the step it says, but none longer
     # than the limit
-    scale = torch.where(downhill, (limit / norm).clamp_max(1), limit / norm)
-    return (scale[:, None] * towards).view_as(here.images)
+    scale = torch.where(downhill, scale.clamp_max(1), scale)
+    change = scale[:, None] * towards
+    return change.view_as(here.images)
 
 
 def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
@@ -145,17 +146,22 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
     The change is taken after projection.
     """
     images = here.images.flatten(1)
-    move, change = images - state["last_image"], gradient - state["last_gradient"]
-    curved = (move * change).sum(dim=1) > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
-    kept = curved & torch.tensor([steps > 0 for steps in here.steps], device=gradient.device)
+    move = images - state["last_image"]
+    change = gradient - state["last_gradient"]
+    product = (move * change).sum(dim=1)
+    curved = product > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
+    has_moved = [steps > 0 for steps in here.steps]
+    kept = curved & torch.tensor(has_moved, device=gradient.device)
     rows = kept.nonzero()[:, 0]
     pair = state["pairs"][rows] % LBFGS_MEMORY
-    now = images.clone(), gradient.clone()
-    state["moves"][rows, pair], state["changes"][rows, pair] = move[rows], change[rows]
+    last_image = images.clone()
+    last_gradient = gradient.clone()
+    state["moves"][rows, pair] = move[rows]
+    state["changes"][rows, pair] = change[rows]
+    # taken again from here, no pair is kept twice
     state["pairs"] = state["pairs"] + kept
-    state["last_image"], state["last_gradient"] = (
-        now  # taken again from here, no pair is kept twice
-    )
+    state["last_image"] = last_image
+    state["last_gradient"] = last_gradient
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:
@@ -163,30 +169,36 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
 
     Images with few pairs use those.
     """
-    rows, towards = torch.arange(len(gradient), device=gradient.device), gradient
+
+    def _dot(one: Tensor, other: Tensor) -> Tensor:
+        return (one * other).sum(dim=1, keepdim=True)
+
     tiny = torch.finfo(gradient.dtype).tiny
+    rows = torch.arange(len(gradient), device=gradient.device)
+    towards = gradient
     seen = []
     for age in range(LBFGS_MEMORY):
         there = (state["pairs"] > age)[:, None]
         pair = (state["pairs"] - 1 - age) % LBFGS_MEMORY
-        move, change = state["moves"][rows, pair], state["changes"][rows, pair]
-        inverse = torch.where(
-            there, 1 / (move * change).sum(dim=1, keepdim=True).clamp_min(tiny), 0.0
-        )
-        share = inverse * (move * towards).sum(dim=1, keepdim=True)
+        move = state["moves"][rows, pair]
+        change = state["changes"][rows, pair]
+        product = _dot(move, change)
+        inverse = torch.where(there, 1 / product.clamp_min(tiny), 0.0)
+        share = inverse * _dot(move, towards)
         towards = towards - share * change
-        if not age:  # the newest pair gives the scale
+        if age == 0:  # the newest pair gives the scale
             square = change.square().sum(dim=1, keepdim=True).clamp_min(tiny)
-            scale = torch.where(there, (move * change).sum(dim=1, keepdim=True) / square, 1.0)
+            scale = torch.where(there, product / square, 1.0)
         seen.append((share, inverse, move, change))
     towards = scale * towards
     for share, inverse, move, change in reversed(seen):
-        towards = towards + move * (share - inverse * (change * towards).sum(dim=1, keepdim=True))
+        correction = share - inverse * _dot(change, towards)
+        towards = towards + move * correction
     return towards
 
 
 OPTIMIZERS: Mapping[str, Callable[[Situation, State], Tensor]] = {
-    "sgd": _sgd,
+    "sgd": lambda here, state: here.length * here.direction,
     "momentum": _momentum,
     "adam": _adam,
     "lbfgs": _lbfgs,
@@ -226,32 +238,36 @@ OPPONENT_SD = (0.38, 0.11, 0.05)
 pixels in [0, 1]."""
 
 
-def _hartley(images: Tensor) -> Tensor:
-    """Transform the last two axes by the orthonormal Hartley transform.
-
-    It is a real Fourier transform and its own inverse.
-    """
-    transformed = torch.fft.fft2(images, norm="ortho")
-    return transformed.real - transformed.imag
-
-
 def _fourier(shape: torch.Size, device: torch.device) -> Space:
     height, width = shape[-2:]
-    down, right = (torch.fft.fftfreq(n, device=device) for n in (height, width))
-    frequency = (down[:, None].square() + right.square()).sqrt().clamp_min(1 / max(height, width))
-    gain = 1 / frequency
+    down = torch.fft.fftfreq(height, device=device)
+    right = torch.fft.fftfreq(width, device=device)
+    frequency = (down[:, None].square() + right.square()).sqrt()
+    gain = 1 / frequency.clamp_min(1 / max(height, width))
     gain = gain / gain.square().mean().sqrt()
-    axes = torch.nn.functional.normalize(torch.tensor(OPPONENT, device=device), dim=1)
+    opponent = torch.tensor(OPPONENT, device=device)
+    axes = torch.nn.functional.normalize(opponent, dim=1)
     spread = torch.tensor(OPPONENT_SD, device=device)
-    colors = axes.T * (spread / spread.square().mean().sqrt())  # (rgb, opponent)
+    spread = spread / spread.square().mean().sqrt()
+    colors = axes.T * spread  # (rgb, opponent)
+
+    def _hartley(images: Tensor) -> Tensor:
+        # orthonormal and real, and its own inverse
+        transformed = torch.fft.fft2(images, norm="ortho")
+        return transformed.real - transformed.imag
 
     def _mix(matrix: Tensor, images: Tensor) -> Tensor:
         return torch.einsum("oc,bchw->bohw", matrix, images)
 
-    return Space(
-        pull=lambda gradient: gain * _hartley(_mix(colors.T, gradient)),
-        push=lambda change: _mix(colors, _hartley(gain * change)),
-    )
+    def _pull(gradient: Tensor) -> Tensor:
+        mixed = _mix(colors.T, gradient)
+        return gain * _hartley(mixed)
+
+    def _push(change: Tensor) -> Tensor:
+        transformed = _hartley(gain * change)
+        return _mix(colors, transformed)
+
+    return Space(pull=_pull, push=_push)
 
 
 PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {

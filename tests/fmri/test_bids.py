@@ -77,7 +77,7 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
     assert read_run(bold, events, t_r=2.0).t_r == 2.0
     assert read_run(bold, events, t_r=2.2).t_r == 2.2
     with pytest.raises(
-        InputError, match=r"t_r \(--tr\) is 1.5 s, but .* 2 s, and the header 2.2 s"
+        InputError, match=r"t_r \(--t-r\) is 1.5 s, but .* 2 s, and the header 2.2 s"
     ):
         read_run(bold, events, t_r=1.5)
     silent, _, _ = make_run("run-2", t_r=0)

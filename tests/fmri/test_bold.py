@@ -117,7 +117,7 @@ def test_bad_images_are_refused(make_run, tmp_path):
         read_run(mask, events)
     no_time = make_run("run-9", t_r=0)
     with pytest.raises(
-        InputError, match=r"neither the header nor a JSON sidecar .*; give t_r \(--tr\)"
+        InputError, match=r"neither the header nor a JSON sidecar .*; give t_r \(--t-r\)"
     ):
         read_run(*no_time[:2])
     assert read_run(*no_time[:2], t_r=2).t_r == 2

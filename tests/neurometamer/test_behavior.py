@@ -50,7 +50,7 @@ from neurometamer.behavior import (
 from neurometamer.behavior import anova as anova_module
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
-from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
+from neurometamer.commands.behavior import AnalysisSettings, analyze_recognition
 from neurometamer.errors import InputError
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number
@@ -65,7 +65,7 @@ PEOPLE = {
     "plain": dict(zip(STAGES, (0.92, 0.5, 0.2))),
 }
 NETWORKS = {"standard": {"standard": dict.fromkeys(STAGES, 0.95)}, "other": {}}
-QUICK = AnalysisSettings(permutations=200, bootstrap=100)
+QUICK = AnalysisSettings(n_permutations=200, n_resamples=100)
 
 
 def profiles(values: np.ndarray) -> Profiles:
@@ -202,7 +202,7 @@ def test_published_data_under_other_names_give_the_same_analysis(shared_data, tm
         "proportion": "acc",
     }
     page = analyze_recognition(
-        tmp_path / "t.tsv", tmp_path / "out", AnalysisSettings(columns=columns, permutations=99)
+        tmp_path / "t.tsv", tmp_path / "out", AnalysisSettings(columns=columns, n_permutations=99)
     )
     made = (
         pd.read_csv(page.parent / "anova.csv")
@@ -1003,7 +1003,7 @@ def test_the_same_call_writes_the_same_bytes_and_another_is_refused(analyzed, tr
         if path.is_file():
             assert path.read_bytes() == (again / path.relative_to(analyzed)).read_bytes(), path.name
     before = {path: path.stat().st_mtime_ns for path in again.rglob("*")}
-    other = AnalysisSettings(permutations=200, bootstrap=100, seed=1)
+    other = AnalysisSettings(n_permutations=200, n_resamples=100, seed=1)
     with pytest.raises(InputError, match=r"another analysis \(other seed\)"):
         analyze_recognition(analyzed.parent / "trials.csv", again, other)
     trials.iloc[:-1].to_csv(tmp_path / "trials.csv", index=False)
@@ -1049,7 +1049,7 @@ def test_people_with_missing_cells_are_counted_and_strict_refuses_them(tmp_path)
         InputError, match=r"--strict: stage x model, a vs b: p2 have no trials.*a / y"
     ):
         analyze_recognition(
-            path, tmp_path / "strict", AnalysisSettings(permutations=9, strict=True)
+            path, tmp_path / "strict", AnalysisSettings(n_permutations=9, strict=True)
         )
 
 
@@ -1115,30 +1115,31 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_the_command_does_what_its_python_twin_does(analyzed, tmp_path, monkeypatch, capsys):
     path, out = analyzed.parent / "trials.csv", tmp_path / "out"
-    options = ["--permutations", 200, "--resamples", 100, "--out", out]
+    options = ["--n-permutations", 200, "--n-resamples", 100, "--out", out]
     assert command(monkeypatch, "behavior", "analyze", path, *options) == 0
     assert capsys.readouterr().out.strip() == str(out / "report.html")
     assert (out / "provenance.json").read_bytes() == (analyzed / "provenance.json").read_bytes()
     assert (out / "report.html").read_bytes() == (analyzed / "report.html").read_bytes()
-    bad = ["--column", "participant", "--out", tmp_path / "bad"]
+    bad = ["--columns", "participant", "--out", tmp_path / "bad"]
     assert command(monkeypatch, "behavior", "analyze", path, *bad) == 2
-    assert capsys.readouterr().err == "error: --column wants ROLE=NAME, not participant.\n"
+    assert capsys.readouterr().err == "error: --columns is 'participant'; give NAME=VALUE.\n"
     chosen = [
         "--models",
-        "robust,plain",
+        "robust",
+        "plain",
         "--stages",
         "layer4",
         "final",
-        "--contrast",
+        "--contrasts",
         "plain:robust",
     ]
     chosen += [
-        "--column",
+        "--columns",
         "rt=rt",
         "model=model",
-        "--permutations",
+        "--n-permutations",
         9,
-        "--resamples",
+        "--n-resamples",
         0,
         "--out",
         tmp_path / "few",

@@ -5,7 +5,6 @@ line.
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import signal
@@ -17,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rsatoolbox
-import typer
 from rich.console import Console
 
 from neurometamer import __version__, cli
-from neurometamer.cli.app import _several, app
+from neurometamer.cli.app import COMMANDS as TABLE
+from neurometamer.cli.app import build_app
+from neurometamer.cli.build import import_function, options_of
 from neurometamer.cli.console import ConsoleReporter
 from neurometamer.store import read_table
 
@@ -96,9 +96,12 @@ def test_every_public_name_can_be_imported(package):
 
 
 def test_options_take_several_values_as_the_shell_gives_them():
-    assert _several(["fmri", "betas", "--bold", "a", "b", "--out", "x", "--masks", "V1=m"]) == (
-        ["fmri", "betas", "--bold", "a", "--bold", "b", "--out", "x", "--masks", "V1=m"]
-    )
+    words = ["fmri", "betas", "--bold", "a", "b", "--events", "c", "--events", "d"]
+    words += ["--out", "x", "--masks", "V1=m"]
+    _, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
+    assert bound.arguments["bold"] == [Path("a"), Path("b")]
+    assert bound.arguments["events"] == [Path("c"), Path("d")]
+    assert bound.arguments["masks"] == ["V1=m"]
 
 
 def test_version_and_short_help():
@@ -110,25 +113,11 @@ def test_version_and_short_help():
         assert "Usage: neurometamer" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "completions"),
-    [
-        ("neurometamer com", {"compare"}),
-        ("neurometamer stimuli inter", {"interference"}),
-        ("neurometamer compare --resa", {"--resamples"}),
-    ],
-)
-def test_the_shell_completes_commands_and_options(words, completions):
-    asked = {
-        "_NEUROMETAMER_COMPLETE": "complete_bash",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(words.count(" ")),
-    }
-    command = [sys.executable, "-m", "neurometamer.cli"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **asked}, check=False
-    )
-    assert set(done.stdout.split()) == completions
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands_options_and_choices(shell):
+    script = build_app().generate_completion(shell=shell)
+    for word in ("compare", "interference", "n-resamples", "whitened-pearson", "pgd_linf"):
+        assert word in script
 
 
 def test_a_step_that_reports_nothing_says_how_long_it_takes(monkeypatch):
@@ -212,21 +201,22 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
         "random",
         "--images",
         "photographs.csv",
-        "--stage",
+        "--stages",
         "early",
     )
-    done = neurometamer("stimuli", "null", *null, "--pairs", 10, "--out", "null.h5", cwd=tmp_path)
+    done = neurometamer("stimuli", "null", *null, "--n-pairs", 10, "--out", "null.h5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     pair = (
         "--models",
-        "alexnet,squeezenet1_0",
+        "alexnet",
+        "squeezenet1_0",
         "--nulls",
         "null.h5",
         "--preset",
         "boehm2025",
-        "--set",
-        "steps=1",
-        "--penalty",
+        "--steps",
+        1,
+        "--penalties",
         "total_variation:0.001",
         "--max-error",
         2,
@@ -252,7 +242,15 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     assert table["valid_squeezenet1_0"].isna().all()  # no null was given
     again = bad_input(*making, *pair, "--stage", "late", "--out", "m", cwd=tmp_path)
     assert "made otherwise (other stages)" in again
-    both = ("--models", "efficientnet_lite0,efficientnet_lite1", "--stage", "early", "--out", "n")
+    both = (
+        "--models",
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "--stage",
+        "early",
+        "--out",
+        "n",
+    )
     assert "different sizes" in bad_input(*making, *both, cwd=tmp_path)
     assert "NAME=STAGE" in bad_input(
         *making, "--models", "alexnet", "--stage", "alexnet=", "--out", "n", cwd=tmp_path
@@ -274,7 +272,8 @@ def test_weights_by_network_from_the_command_line(shared_data, tmp_path, write_s
         "stimuli",
         "metamer",
         "--models",
-        "squeezenet1_0,efficientnet_lite0",
+        "squeezenet1_0",
+        "efficientnet_lite0",
         "--stage",
         "early",
         "--device",
@@ -396,7 +395,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     assert set(table["level"]) == {1.0, 2.5} and set(table["kind"]) == {"control"}
     assert len(list((tmp_path / "controls" / "png16").iterdir())) == len(table)
     assert "holds other stimuli" in bad_input(*making, "--out", "controls", cwd=tmp_path)
-    greedy = ("--method", "greedy", "--max-steps", 2, "--out", "greedy")
+    greedy = ("--method", "greedy", "--max-tries", 2, "--out", "greedy")
     made = neurometamer(
         "stimuli", "interference", *network, "--images", "photographs.csv", *greedy, cwd=tmp_path
     )
@@ -440,7 +439,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
         neurometamer("fmri", "betas", *files, *masks, "--out", tmp_path / "betas").returncode == 0
     )
     chosen = (
-        "--voxels",
+        "--n-voxels",
         10,
         "--stimuli",
         small_study / "stimuli" / "stimuli.csv",
@@ -464,12 +463,12 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     ids = set(read_table(small_study / "stimuli" / "stimuli.csv")["id"])
     assert set(loaded.pattern_descriptors["condition"]) == ids
     both = (
-        "--by",
+        "--comparator",
         "Spearman",
         "cosine",
         "--kind",
         "RE",
-        "--resamples",
+        "--n-resamples",
         20,
         "--out",
         tmp_path / "c.csv",
@@ -503,23 +502,17 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
 def _options():
     """Give each option with the commands that have it."""
     found = {}
-
-    def walk(command, path):
-        for name, inner in getattr(command, "commands", {}).items():
-            walk(inner, (*path, name))
-        for parameter in [] if hasattr(command, "commands") else command.params:
-            for option in (*parameter.opts, *parameter.secondary_opts):
-                found.setdefault(option, {})[" ".join(path)] = parameter
-
-    walk(typer.main.get_command(app), ())
-    return {name: users for name, users in found.items() if name.startswith("--")}
+    for command, place in TABLE.items():
+        options, _ = options_of(command, import_function(place))
+        for option in options:
+            found.setdefault(option.flag, {})[command] = option
+    return found
 
 
 RENAMED = {
     "stimuli noise": "--confidence",
     "stimuli control": "--kind",
     "stimuli metamer": "--null",
-    "rdm": "--folds",
     "searchlight": "--model --radius",
     "draw": "--method",
     "controls": "--column",
@@ -535,20 +528,16 @@ def test_an_option_means_one_thing():
         assert not [name for name in names.split() if command in options.get(name, {})]
     for name, meant in {
         "--confidence": "intervals",
-        "--kind": "Only images of this kind",
-        "--null": "permuted",
+        "--null": "within sessions",
     }.items():
-        assert all(meant in parameter.help for parameter in options[name].values())
-    kinds = {
-        name: {type(one.default) for one in users.values()} - {type(None)}
-        for name, users in options.items()
-    }
-    numbers = {name for name, types in kinds.items() if {int, float} & types}
-    assert not [name for name in numbers if str in kinds[name]]
+        assert all(meant in option.help for option in options[name].values())
+    for users in options.values():
+        kinds = {option.form.kind for option in users.values()}
+        assert not ({int, float} & kinds and {str, Path} & kinds)
 
 
 def test_options_that_messages_name_exist():
-    options = {*_options(), "--help", "--version", "--debug", "--install-completion"}
+    options = {*_options(), "--help", "--version", "--debug", "--install-completion", "--no-slow"}
     for package in ("neurometamer", "stimuli_gen", "fmri"):
         for file in (Path(__file__).parents[2] / package).rglob("*.py"):
             for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", file.read_text()):
@@ -563,8 +552,8 @@ def test_options_that_messages_name_exist():
             "unknown value of --classes 'rand'; did you mean 'random'? Known: fixed",
         ),
         (
-            "compare a b --out c --by spearman pearsn",
-            "unknown value of --by 'pearsn'; did you mean 'pearson'",
+            "compare a b --out c --comparator spearman pearsn",
+            "unknown value of --comparator 'pearsn'; did you mean 'pearson'",
         ),
         (
             "image-types --out c --null sessions",
@@ -605,14 +594,6 @@ def test_wrong_values_are_told_in_the_words_of_the_command_line(
 
 
 def test_a_further_value_of_an_option_that_takes_one_is_refused(monkeypatch, capsys):
-    assert _several(["stimuli", "noise", "--images", "a", "b"]) == [
-        "stimuli",
-        "noise",
-        "--images",
-        "a",
-        "b",
-    ]
-    assert _several(["rdm", "--images", "a", "b"]) == ["rdm", "--images", "a", "--images", "b"]
     words = ["stimuli", "noise", "--model", "alexnet", "--out", "o", "--images", "a.png", "b.png"]
     monkeypatch.setattr(sys, "argv", ["neurometamer", *words])
     with pytest.raises(SystemExit) as done:

@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs, compare
-from typer.testing import CliRunner
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
-from neurometamer.cli.app import app
 from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap, resampled
 from neurometamer.rsa.ceilings import noise_ceiling
@@ -131,21 +129,21 @@ def test_a_new_comparator_works_on_arrays(dummy):
         prepared(models, dummy)
 
 
-def test_the_command_line_takes_a_new_comparator_and_names_of_rsatoolbox(dummy, tmp_path):
+def test_the_command_line_takes_a_new_comparator_and_names_of_rsatoolbox(dummy, tmp_path, invoke):
     network, brain = network_and_brain()
     files = [str(write_rdms(rdms, tmp_path / f"{i}.h5")) for i, rdms in enumerate((network, brain))]
     values = {}
     for by in (dummy, "corr", "pearson"):
         table = tmp_path / f"{by}.csv"
-        words = ["compare", *files, "--out", str(table), "--by", by, "--resamples", "0"]
-        done = CliRunner().invoke(app, words)
+        words = ["compare", *files, "--out", str(table), "--comparator", by, "--n-resamples", "0"]
+        done = invoke(words)
         assert done.exception is None, done.output
         values[by] = pd.read_csv(table)
     assert values["corr"]["method"].tolist() == values["pearson"]["method"].tolist()
     assert values["corr"]["by"].tolist() == values["pearson"]["by"].tolist()
     for by in (dummy, "corr"):
         assert values[by]["similarity"].tolist() == values["pearson"]["similarity"].tolist()
-    refused = CliRunner().invoke(app, [*words[:-3], "kendall"])
+    refused = invoke([*words[:-3], "kendall"])
     assert isinstance(refused.exception, InputError)
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.stats import binom
 from sklearn.linear_model import RidgeCV
+from typer.testing import CliRunner
 
-from fmri.patterns import Patterns
+from fmri.patterns import Patterns, write_patterns
 from neurometamer.activations import Activations
-from neurometamer.encoding import COLUMNS, Ridge, column_correlations, fit_encoding, reduce_features
+from neurometamer.cli import app
+from neurometamer.commands.encode import encode_files
+from neurometamer.encoding import (
+    COLUMNS,
+    SOLVERS,
+    EncodingOptions,
+    Ridge,
+    Solver,
+    column_correlations,
+    fit_encoding,
+    reduce_features,
+)
 from neurometamer.errors import InputError
 from neurometamer.stats.permutation import permutation_orders
 
@@ -447,3 +462,95 @@ def test_wrong_types_and_tables_are_named():
         fit_encoding(activations, subjects, "stimuli.csv")
     with pytest.raises(InputError, match="'RE' is in-sample under scheme 'all'"):
         fit_encoding(activations, subjects, table, scheme="all", tests=["RE"])
+
+
+@dataclass
+class LeastSquares:
+    """Ordinary least squares of smallest weights, with no penalty to choose."""
+
+    features: np.ndarray
+    penalties: np.ndarray
+
+    def fit(self, responses):
+        center = self.features.mean(axis=0)
+        centered = responses - responses.mean(axis=0)
+        weights = np.linalg.pinv(self.features - center) @ centered
+        return LeastSquaresFit(self.features, center, weights)
+
+
+@dataclass
+class LeastSquaresFit:
+    features: np.ndarray
+    center: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def alphas(self):
+        return np.full(self.weights.shape[1], np.nan)
+
+    @property
+    def spread(self):
+        return self.predict(self.features).std(axis=0)
+
+    def predict(self, features):
+        return (features - self.center) @ self.weights
+
+
+@pytest.fixture
+def dummy(monkeypatch):
+    entry = Solver(
+        prepare=LeastSquares, label="least squares", help="no penalty", takes_alphas=False
+    )
+    monkeypatch.setitem(SOLVERS, "dummy", entry)
+    return "dummy"
+
+
+def test_a_new_solver_works_in_the_table_and_the_command(dummy, tmp_path):
+    table, activations, values = planted(n=10)
+    subjects = {"S1": make_patterns(table, values)}
+    result = fit_encoding(activations, subjects, table, solver=dummy, n_permutations=9)
+    assert result["method"].str.startswith("least squares; Pearson r").all()
+    alphas = ["alpha", "at_smallest_alpha", "at_largest_alpha"]
+    assert result[alphas].isna().all(axis=None)
+    ridge = fit_encoding(activations, subjects, table, n_permutations=9, alphas=[1e-9])
+    np.testing.assert_allclose(result["r"], ridge["r"], atol=1e-5)  # hardly any penalty
+    options = EncodingOptions(solver=dummy, n_permutations=9)
+    again = fit_encoding(activations, subjects, table, options=options)
+    pd.testing.assert_frame_equal(again, result)
+
+    photographs = table["id"].head(10).tolist()
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    for name, image in zip(photographs, pixels):
+        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
+    voxels = pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(60), "j": 0, "k": 0})
+    observations = pd.DataFrame({"condition": photographs, "presentation": 1, "run": "1"})
+    patterns = Patterns(
+        values=values[:10], observations=observations.assign(session=""), voxels=voxels
+    )
+    write_patterns(patterns, tmp_path / "S1.h5")
+    given = {"model": "alexnet", "weights": "random", "device": "cpu", "stages": ["relu1"]}
+    written = encode_files(
+        tmp_path / "a.csv",
+        images=[tmp_path / "images"],
+        patterns=[tmp_path / "S1.h5"],
+        solver=dummy,
+        n_permutations=0,
+        **given,
+    )
+    assert written["method"].str.startswith("least squares").all()
+    words = ["encode", "--model", "alexnet", "--weights", "random", "--device", "cpu"]
+    words += ["--images", str(tmp_path / "images"), "--patterns", str(tmp_path / "S1.h5")]
+    words += ["--stages", "relu1", "--permutations", "0", "--solver", dummy]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b.csv")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
+def test_an_unknown_solver_or_setting_is_named():
+    table, activations, values = planted(6)
+    subjects = {"S1": make_patterns(table, values)}
+    with pytest.raises(InputError, match="unknown encoding solver 'rigde'; did you mean 'ridge'"):
+        fit_encoding(activations, subjects, table, solver="rigde")
+    with pytest.raises(InputError, match="unknown setting of encoding 'alpha'; did you mean 'alp"):
+        fit_encoding(activations, subjects, table, alpha=[1.0])

@@ -17,10 +17,9 @@ import pandas as pd
 import pytest
 
 from neurometamer.cli import main
-from neurometamer.commands.evaluate import evaluate_metamers, read_source
+from neurometamer.commands.evaluate import evaluate_metamers, finished_sets, read_source
 from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
 from neurometamer.commands.metamers import make_metamers, make_null
-from neurometamer.commands.model_sets import finished_sets
 from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table
@@ -55,8 +54,7 @@ def world(shared_data, tmp_path_factory):
         "preset": "fast",
         "steps": 25,
         "image_size": SIDE,
-        "device": "cpu",
-        "batch_size": 4,
+        "run": RunOptions(device="cpu", batch_size=4),
         "file_rounds": 0,
     }
     make_null(
@@ -65,8 +63,7 @@ def world(shared_data, tmp_path_factory):
         images=[folder / "photos.csv"],
         stages=["early", "late"],
         image_size=SIDE,
-        device="cpu",
-        batch_size=4,
+        run=RunOptions(device="cpu", batch_size=4),
     )
     for stage in ("early", "late"):
         make_metamers("efficientnet_lite0", stage=stage, out=folder / f"lite0_{stage}", **making)
@@ -89,8 +86,7 @@ def page(world):
         weights=world.weights,
         nulls=[world.folder / "null.h5"],
         settings=FEW,
-        device="cpu",
-        batch_size=4,
+        run=RunOptions(device="cpu", batch_size=4),
     )
 
 
@@ -236,7 +232,9 @@ def test_restricted_images_that_nobody_judged_have_their_figure(world, tmp_path)
         include_untrained=True,
     )
     judges = [replace(network, name=name) for name in ("one", "two")]
-    page = evaluate_sets([free, near], judges, tmp_path / "out", asked, batch_size=4)
+    page = evaluate_sets(
+        [free, near], judges, tmp_path / "out", asked, run=RunOptions(batch_size=4)
+    )
     drawn = read_table(tmp_path / "out" / "figures" / "epsilon.csv")
     assert set(drawn["validity"]) == {"not judged"} and set(drawn["setting"]) == {
         free.setting,
@@ -257,8 +255,7 @@ def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
         "weights": world.weights,
         "nulls": [world.folder / "null.h5"],
         "settings": FEW,
-        "device": "cpu",
-        "batch_size": 4,
+        "run": RunOptions(device="cpu", batch_size=4),
     }
     folders = [world.folder / "lite0_early", world.folder / "lite0_late"]
 
@@ -267,7 +264,9 @@ def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_metamers(folders, JUDGES, out, progress=_stop, **given)
+        evaluate_metamers(
+            folders, JUDGES, out, **{**given, "run": replace(given["run"], progress=_stop)}
+        )
     assert (
         not json.loads((out / "provenance.json").read_text())["finished"]
         and not (out / "report.html").exists()
@@ -327,8 +326,7 @@ def test_without_null_the_page_says_that_nobody_judged(world):
         world.folder / "unjudged",
         images=[world.photos],
         weights=world.weights,
-        device="cpu",
-        batch_size=4,
+        run=RunOptions(device="cpu", batch_size=4),
         settings=EvaluationSettings(parts=("recognizability",), ways=(16,), n_resamples=10),
     )
     text = page.read_text()
@@ -407,7 +405,12 @@ def test_unusable_settings_are_refused(world, tmp_path):
     assert read_source("a@0.8=b") == ("a", "0.8", Path("b"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    given = {"images": [world.photos], "weights": world.weights, "device": "cpu", "settings": FEW}
+    given = {
+        "images": [world.photos],
+        "weights": world.weights,
+        "run": RunOptions(device="cpu"),
+        "settings": FEW,
+    }
     with pytest.raises(InputError, match="holds other files"):
         evaluate_metamers([world.folder / "lite0_early"], JUDGES, tmp_path / "mine", **given)
     with pytest.raises(InputError, match=r"no network|1 evaluator|at least 2"):
@@ -426,9 +429,8 @@ def test_the_truth_comes_from_a_file_or_the_categories(world, tmp_path):
     given = {
         "images": [world.photos],
         "weights": world.weights,
-        "device": "cpu",
+        "run": RunOptions(device="cpu", batch_size=4),
         "settings": settings,
-        "batch_size": 4,
     }
     source = [world.folder / "lite0_early"]
     page = evaluate_metamers(
@@ -475,7 +477,7 @@ def test_the_command_does_what_its_python_twin_does(world, page, tmp_path, capsy
         world.folder / "lite0_early",
         world.folder / "lite0_late",
         "--evaluators",
-        ",".join(JUDGES),
+        *JUDGES,
         "--images",
         world.photos,
         "--weights",
@@ -484,9 +486,9 @@ def test_the_command_does_what_its_python_twin_does(world, page, tmp_path, capsy
         world.folder / "null.h5",
         "--out",
         tmp_path / "out",
-        "--resamples",
+        "--n-resamples",
         50,
-        "--permutations",
+        "--n-permutations",
         20,
         "--metrics",
         "ssim",
@@ -504,15 +506,15 @@ def test_the_command_does_what_its_python_twin_does(world, page, tmp_path, capsy
 
 
 def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch):
-    networks, jobs = "squeezenet1_0,efficientnet_lite0,alexnet", tmp_path / "jobs"
+    networks, jobs = ["squeezenet1_0", "efficientnet_lite0", "alexnet"], tmp_path / "jobs"
     plan = [
         "evaluate",
         "plan-sets",
         "--networks",
-        networks,
+        *networks,
         "--out",
         jobs,
-        "--sets",
+        "--n-sets",
         6,
         "--sizes",
         "1:2",
@@ -520,8 +522,8 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
         "early",
         "--preset",
         "fast",
-        "--set",
-        "steps=2",
+        "--steps",
+        2,
     ]
     code, out, _ = call(capsys, monkeypatch, *plan)
     assert code == 0 and "6 to do" in out
@@ -546,7 +548,7 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
     code, out, _ = call(capsys, monkeypatch, *run)
     assert code == 0 and "6 done" in out
     assert [one.split("=")[0] for one in finished_sets(jobs)] == [f"set00{n}" for n in range(6)]
-    judges = "efficientnet_lite1,efficientnet_lite2"
+    judges = ["efficientnet_lite1", "efficientnet_lite2"]
     code, out, err = call(
         capsys,
         monkeypatch,
@@ -554,7 +556,7 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
         "sets",
         jobs,
         "--evaluators",
-        judges,
+        *judges,
         "--images",
         world.photos,
         "--out",
@@ -563,7 +565,7 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
         weights,
         "--ways",
         1000,
-        "--resamples",
+        "--n-resamples",
         50,
         "--device",
         "cpu",
@@ -573,12 +575,12 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
     scores = table(page.parent, "set_scores")
     assert scores["raters"].value_counts().to_dict() == {"held-out": 6, "others": 6}
     held_out = scores[scores["raters"] == "held-out"]
-    assert set(held_out["held_out"]) == {judges.replace(",", "+")}
+    assert set(held_out["held_out"]) == {"+".join(judges)}
     others = scores[
         scores["raters"] == "others"
     ]  # no evaluator is in a set here, so that both are the same
     assert others["score"].tolist() == held_out["score"].tolist()
-    assert set(table(page.parent, "set_differences")["network"]) == {*networks.split(",")}
+    assert set(table(page.parent, "set_differences")["network"]) == set(networks)
     assert "Sets of networks" in page.read_text()
     assert "Boehm et al. 2025 count that of the generating networks" in page.read_text()
     code, _, err = call(
@@ -632,17 +634,18 @@ def test_bad_options_are_one_line(world, tmp_path, capsys, monkeypatch):
     ]
     for words, told in [
         (
-            ["--evaluators", "efficientnet_lite0,efficientnet_lite9"],
+            ["--evaluators", "efficientnet_lite0", "efficientnet_lite9"],
             "unknown model 'efficientnet_lite9'",
         ),
         (
-            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--metric-weights", "fid"],
-            "NAME=FILE",
+            ["--evaluators", "efficientnet_lite0", "efficientnet_lite1", "--metric-weights", "fid"],
+            "NAME=VALUE",
         ),
         (
             [
                 "--evaluators",
-                "efficientnet_lite0,efficientnet_lite1",
+                "efficientnet_lite0",
+                "efficientnet_lite1",
                 "--parts",
                 "recognizability",
                 "observers",
@@ -650,11 +653,11 @@ def test_bad_options_are_one_line(world, tmp_path, capsys, monkeypatch):
             "networks",
         ),
         (
-            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--factors", "training"],
-            "two columns",
+            ["--evaluators", "efficientnet_lite0", "efficientnet_lite1", "--factors", "training"],
+            "give A:B",
         ),
         (
-            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--ways", "17"],
+            ["--evaluators", "efficientnet_lite0", "efficientnet_lite1", "--ways", "17"],
             "unknown number of ways",
         ),
     ]:

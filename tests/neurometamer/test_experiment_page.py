@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from neurometamer.behavior.experiment import (
     MASKS,
@@ -26,7 +25,6 @@ from neurometamer.behavior.experiment import (
     write_experiment_page,
 )
 from neurometamer.behavior.trials import ANSWER_COLUMNS, join_key
-from neurometamer.cli.behavior import behavior_app
 from neurometamer.errors import InputError
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import StimulusSet, read_png, write_stimuli
@@ -436,7 +434,7 @@ class Seer(Visitor):
 
 
 def test_sessions_of_several_people_are_joined_and_analyzed(
-    browser, sources, tmp_path, downloads
+    browser, sources, tmp_path, downloads, invoke
 ) -> None:
     """From stimulus folder to report: the numbers of the report are those that were clicked."""
     out = tmp_path / "experiment"
@@ -453,30 +451,32 @@ def test_sessions_of_several_people_are_joined_and_analyzed(
             Seer(browser, out, name, key, right).take_part()
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", hook)
-    saved = ",".join(str(_downloaded(downloads, name)) for name in people)
+    saved = [str(_downloaded(downloads, name)) for name in people]
     for words in (
         [
+            "behavior",
             "join",
             "--answers",
-            saved,
+            *saved,
             "--key",
             str(out / "key.csv"),
             "--out",
             str(tmp_path / "answers.csv"),
         ],
         [
+            "behavior",
             "analyze",
             str(tmp_path / "answers.csv"),
             "--out",
             str(tmp_path / "analysis"),
             "--strict",
-            "--permutations",
+            "--n-permutations",
             "99",
-            "--resamples",
+            "--n-resamples",
             "99",
         ],
     ):
-        done = CliRunner().invoke(behavior_app, words)
+        done = invoke(words)
         assert done.exception is None, done.output
     _check_analysis(tmp_path / "analysis")
 
@@ -1132,10 +1132,13 @@ def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
     return write_stimuli(StimulusSet(images=images, table=pd.DataFrame(rows)), folder)
 
 
-def test_command_reads_stimulus_folders_and_fills_missing_conditions(sources, tmp_path) -> None:
+def test_command_reads_stimulus_folders_and_fills_missing_conditions(
+    sources, tmp_path, invoke
+) -> None:
     folder = _stimulus_folder(tmp_path / "made", lacking=1)
     few = ["--practice", "2", "--screening", "1", "--pass-mark", "0", "--catch", "1"]
     words = [
+        "behavior",
         "page",
         "--images",
         str(folder),
@@ -1145,12 +1148,11 @@ def test_command_reads_stimulus_folders_and_fills_missing_conditions(sources, tm
         str(tmp_path / "out"),
         *few,
     ]
-    refused = CliRunner().invoke(behavior_app, words)
+    refused = invoke(words)
     assert isinstance(refused.exception, InputError)
     assert "n0 in 'metamer alexnet relu3'" in str(refused.exception)
     (tmp_path / "consent.txt").write_text("Please </script> agree.\n\nSecond.")
-    done = CliRunner().invoke(
-        behavior_app,
+    done = invoke(
         [
             *words,
             "--incomplete",
@@ -1263,7 +1265,7 @@ def _answers(key: Path, path: Path, **cells: str) -> Path:
     return path
 
 
-def test_answers_that_do_not_fit_the_key_are_refused(sources, tmp_path) -> None:
+def test_answers_that_do_not_fit_the_key_are_refused(sources, tmp_path, invoke) -> None:
     key = _write(sources, tmp_path) / "key.csv"
     good = _answers(key, tmp_path / "a.csv")
     joined = join_key(good, key)
@@ -1278,9 +1280,17 @@ def test_answers_that_do_not_fit_the_key_are_refused(sources, tmp_path) -> None:
             join_key(_answers(key, tmp_path / "b.csv", **cells), key)
     with pytest.raises(InputError, match="disagree about 007 trial 1"):
         join_key([good, _answers(key, tmp_path / "b.csv", response="cat")], key)
-    done = CliRunner().invoke(
-        behavior_app,
-        ["join", "--answers", str(good), "--key", str(key), "--out", str(tmp_path / "joined.csv")],
+    done = invoke(
+        [
+            "behavior",
+            "join",
+            "--answers",
+            str(good),
+            "--key",
+            str(key),
+            "--out",
+            str(tmp_path / "joined.csv"),
+        ],
     )
     assert "1 trials of 1 participants" in done.output
     assert pd.read_csv(tmp_path / "joined.csv", dtype=str)["participant"].tolist() == ["007"]

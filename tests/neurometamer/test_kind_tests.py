@@ -11,10 +11,10 @@ from scipy.stats import combine_pvalues, norm, rankdata, spearmanr, t, ttest_1sa
 from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
-from neurometamer.cli.app import app
 from neurometamer.commands.image_types import image_type_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.rsa.bootstrap import corrected_variance
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compute import (
     activation_rdms,
@@ -26,7 +26,7 @@ from neurometamer.rsa.compute import (
     write_rdms,
 )
 from neurometamer.rsa.image_types.ceilings import kind_reliability
-from neurometamer.rsa.image_types.inference import compare_image_types, dual_variance
+from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.nulls import class_labels, session_labels
 from neurometamer.rsa.image_types.options import ImageTypeOptions, subjects_needed
 from neurometamer.rsa.image_types.similarity import (
@@ -34,8 +34,8 @@ from neurometamer.rsa.image_types.similarity import (
     kind_projection,
     kind_samples,
     kind_similarity,
+    kind_trends,
 )
-from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.jackknife import project
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.subsample import (
@@ -330,7 +330,7 @@ def test_dual_bootstrap_has_rsatoolboxs_formula():
     for _ in range(50):
         variances = rng.random(3)
         theirs = _dual_bootstrap(variances[:, np.newaxis], n_rdm=7, n_pattern=12)
-        assert dual_variance(variances, 7, 12) == pytest.approx(theirs[0], abs=1e-12)
+        assert corrected_variance(variances, 7, 12) == pytest.approx(theirs[0], abs=1e-12)
 
 
 def test_intervals_over_subjects_equal_an_explicit_bootstrap():
@@ -742,9 +742,7 @@ def files(tmp_path):
     }
 
 
-def test_command_and_twin_write_the_same_table(files, tmp_path):
-    from typer.testing import CliRunner
-
+def test_command_and_twin_write_the_same_table(files, tmp_path, invoke):
     out = tmp_path / "image_types.csv"
     arguments = [
         "image-types",
@@ -754,12 +752,12 @@ def test_command_and_twin_write_the_same_table(files, tmp_path):
         *files["images"],
         "--null",
         "session",
-        "--resamples",
+        "--n-resamples",
         60,
     ]
     for path in files["patterns"]:
         arguments += ["--patterns", path]
-    done = CliRunner().invoke(app, [str(one) for one in (*arguments, "--permutations", 99)])
+    done = invoke([str(one) for one in (*arguments, "--n-permutations", 99)])
     assert done.exit_code == 0, done.output
     assert "mean V1: +" in done.output
     assert "follows perception" in done.output

@@ -522,9 +522,9 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
         *ROIS,
         "--out",
         tmp_path / "out",
-        "--resamples",
+        "--n-resamples",
         "20",
-        "--permutations",
+        "--n-permutations",
         "99",
     ]
     done = subprocess.run(
@@ -557,8 +557,8 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
         tmp_path / "network.h5",
         files,
         tmp_path / "within",
-        resamples=0,
-        permutations=99,
+        n_resamples=0,
+        n_permutations=99,
         blocks=tmp_path / "blocks.csv",
     )
     within = read_table(tmp_path / "within" / "layer_roi.csv").set_index(key).sort_index()

@@ -287,6 +287,7 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
             "activations": activations,
             "patterns_by_subject": subjects,
             "table": table,
+            "solver": "ridge",
             "scheme": "by image",
             "tests": None,
             "n_folds": None,
@@ -509,12 +510,12 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.compare_files: {
             "a": folder / "network.h5",
             "b": folder / "network.h5",
-            "by": ["spearman"],
+            "comparator": ["spearman"],
             "kind": None,
             "join": "exact",
             "controls": None,
-            "resamples": 2,
-            "permutations": 0,
+            "n_resamples": 2,
+            "n_permutations": 0,
             "seed": 0,
         },
         encoding.column_correlations: {

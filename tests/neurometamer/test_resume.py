@@ -213,7 +213,7 @@ def commands_that_fill_a_folder():
     """Name each with its argument for the folder."""
     from fmri.betas import write_betas
     from neurometamer.behavior.experiment import write_experiment_page
-    from neurometamer.commands.analyze import analyze_recognition
+    from neurometamer.commands.behavior import analyze_recognition
     from neurometamer.commands.draw import draw_rdms
     from neurometamer.commands.evaluate_sets import evaluate_sets
     from neurometamer.commands.layers import layer_files

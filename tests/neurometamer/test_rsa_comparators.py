@@ -308,17 +308,11 @@ def test_given_controls_there_is_no_p_and_why():
     assert np.mean(values) > 4 * np.std(values) / np.sqrt(len(values))
 
 
-def test_the_command_takes_a_file_of_controls(tmp_path):
-    from typer.testing import CliRunner
-
-    from neurometamer.cli.app import app
-
+def test_the_command_takes_a_file_of_controls(tmp_path, invoke):
     for name, x in {"a": vectors(1, 6, 0), "b": vectors(1, 6, 1), "c": vectors(1, 6, 2)}.items():
         write_rdms(named(x, control=[name]), tmp_path / f"{name}.h5")
     a, b, c, out = (str(tmp_path / name) for name in ("a.h5", "b.h5", "c.h5", "out.csv"))
-    done = CliRunner().invoke(
-        app, ["compare", a, b, "--out", out, "--controls", c, "--resamples", "0"]
-    )
+    done = invoke(["compare", a, b, "--out", out, "--controls", c, "--n-resamples", "0"])
     assert done.exit_code == 0, done.output
     row = pd.read_csv(out).iloc[0]
     assert row["method"] == "partial spearman given c; no interval"

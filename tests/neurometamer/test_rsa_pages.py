@@ -24,7 +24,7 @@ from fmri.patterns import Patterns, write_patterns
 from neurometamer.commands.draw import draw_rdms, list_pictures, read_pictures
 from neurometamer.commands.image_types import image_type_files
 from neurometamer.commands.layers import layer_files
-from neurometamer.commands.rdm_inputs import read_labelled, split_labels
+from neurometamer.commands.rdm import read_labelled, split_labels
 from neurometamer.commands.searchlight import searchlight_files
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
@@ -145,9 +145,9 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
         folder / "image_types.csv",
         "--figures",
         out,
-        "--resamples",
+        "--n-resamples",
         30,
-        "--permutations",
+        "--n-permutations",
         49,
     )
     assert done.returncode == 0, done.stderr
@@ -278,7 +278,7 @@ def layer_inputs(
 
 def test_layers_are_drawn_from_their_tables(tmp_path):
     network, brain = layer_inputs(tmp_path)
-    out = layer_files(network, brain, tmp_path / "out", resamples=10, permutations=49)
+    out = layer_files(network, brain, tmp_path / "out", n_resamples=10, n_permutations=49)
     text = checked_page(out)
     assert 'class="stamp"' not in text
     drawn = {
@@ -298,7 +298,7 @@ def test_layers_are_drawn_from_their_tables(tmp_path):
 
 def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
     network, brain = layer_inputs(tmp_path, ("V1", "LO"))
-    out = layer_files(network, brain, tmp_path / "out", resamples=0, permutations=19)
+    out = layer_files(network, brain, tmp_path / "out", n_resamples=0, n_permutations=19)
     assert "The order of regions is not tested: that needs at least 3 regions." in checked_page(out)
     assert not (out / "figures" / "hierarchy_lines.svg").exists()
 
@@ -319,7 +319,7 @@ def as_others_write(rdms, path: Path) -> Path:
 def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
     network, brain = layer_inputs(tmp_path)
     both = [read_rdms(one) for one in brain]
-    expected = layer_files(network, brain, tmp_path / "ours", resamples=0, permutations=19)
+    expected = layer_files(network, brain, tmp_path / "ours", n_resamples=0, n_permutations=19)
     parts = []
     for rdms, suffixes in zip(
         both, ((".mat", ".npz", ".csv"), (".npz", ".csv", ".mat")), strict=True
@@ -338,9 +338,9 @@ def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
         *parts,
         "--out",
         tmp_path / "theirs",
-        "--resamples",
+        "--n-resamples",
         0,
-        "--permutations",
+        "--n-permutations",
         19,
     )
     assert done.returncode == 0, done.stderr
@@ -357,19 +357,24 @@ def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
 
 def test_numbers_without_ids_take_those_of_a_table(tmp_path):
     network, brain = layer_inputs(tmp_path, ("V1", "LO"))
-    expected = layer_files(network, brain, tmp_path / "ours", resamples=0, permutations=0)
+    expected = layer_files(network, brain, tmp_path / "ours", n_resamples=0, n_permutations=0)
     parts = []
     for path in brain:
         rdms = read_rdms(path)
         np.savez(tmp_path / f"{path.stem}.npz", rdms=rdms.get_matrices())
         parts.append(f"{tmp_path / path.stem}.npz={path.stem}:V1,LO")
     with pytest.raises(InputError, match="names no conditions; give their ids"):
-        layer_files(network, parts, tmp_path / "theirs", resamples=0, permutations=0)
+        layer_files(network, parts, tmp_path / "theirs", n_resamples=0, n_permutations=0)
     pd.DataFrame({"file": [f"im{i:02d}.png" for i in range(10)]}).to_csv(
         tmp_path / "ids.csv", index=False
     )
     found = layer_files(
-        network, parts, tmp_path / "theirs", ids=tmp_path / "ids.csv", resamples=0, permutations=0
+        network,
+        parts,
+        tmp_path / "theirs",
+        ids=tmp_path / "ids.csv",
+        n_resamples=0,
+        n_permutations=0,
     )
     assert (found / "layer_roi.csv").read_bytes() == (expected / "layer_roi.csv").read_bytes()
 
@@ -442,13 +447,13 @@ def scan(tmp_path: Path) -> dict[str, Path]:
     return {
         "patterns": tmp_path / "p.h5",
         "mask": tmp_path / "mask.nii.gz",
-        "models": tmp_path / "model.h5",
+        "model_rdms": tmp_path / "model.h5",
     }
 
 
 def test_maps_are_drawn_with_their_family_wise_p(scan, tmp_path):
     out = searchlight_files(
-        tmp_path / "maps", **scan, reliability=True, permutations=49, radius_mm=5, space="MNI"
+        tmp_path / "maps", **scan, reliability=True, n_permutations=49, radius_mm=5, space="MNI"
     )
     text = checked_page(out)
     assert {one.stem for one in (out / "figures").glob("*.csv")} == {"map_conv1", "map_reliability"}
@@ -541,7 +546,7 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan,
     with pytest.raises(
         InputError, match=r"map '\.\./escaped' gives its files their names.*rename the model's RDM"
     ):
-        searchlight_files(tmp_path / "maps", **{**scan, "models": tmp_path / "bad.h5"})
+        searchlight_files(tmp_path / "maps", **{**scan, "model_rdms": tmp_path / "bad.h5"})
     done = run(
         "searchlight",
         "--patterns",
@@ -549,7 +554,7 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan,
         "--mask",
         scan["mask"],
         "--model-rdms",
-        scan["models"],
+        scan["model_rdms"],
         "--out",
         tmp_path / "maps",
         "--space",
@@ -606,7 +611,7 @@ def test_regular_images_alone_and_categories_of_their_photographs(folder):
         [folder / "stimuli.csv"],
         folder / "page",
         place=["s2", "LO"],
-        method="tsne",
+        embedding="tsne",
     )
     checked_page(folder / "page")
     places = read_table(folder / "page" / "figures" / "scatter_01_s2_LO.csv")
@@ -683,8 +688,8 @@ def test_what_cannot_be_drawn_is_named(folder):
     with pytest.raises(InputError, match="unknown place 'V2'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", place=["V2"])
     with pytest.raises(InputError, match="unknown arrangement 'msd'; did you mean 'mds'"):
-        draw_rdms(folder / "brain.h5", images, folder / "page", method="msd")
-    with pytest.raises(InputError, match="perplexity is of method 'tsne'"):
+        draw_rdms(folder / "brain.h5", images, folder / "page", embedding="msd")
+    with pytest.raises(InputError, match="perplexity is of embedding 'tsne'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", perplexity=3)
     lost = stimulus_table().assign(file="png/nowhere.png")
     lost.to_csv(folder / "lost.csv", index=False)

@@ -13,12 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
 
 import neurometamer.rsa.measures as measures
 import neurometamer.rsa.streaming as streaming
 from neurometamer.activations import Activations, compute_activations
-from neurometamer.cli import app
 from neurometamer.errors import InputError
 from neurometamer.rsa.compute import activation_rdms, compute_rdm, read_rdms
 from neurometamer.rsa.measures import MEASURES
@@ -185,8 +183,8 @@ print(_status("VmHWM") - before)
         assert float(done.stdout) < 40
 
 
-def test_the_command_takes_every_measure_and_says_so(tmp_path):
-    shown = CliRunner().invoke(app, ["rdm", "--help"], env={"COLUMNS": "200"}).output
+def test_the_command_takes_every_measure_and_says_so(tmp_path, invoke):
+    shown = invoke(["rdm", "--help"]).output
     assert all(name in shown for name in MEASURES)
     names = [f"i{k}" for k in range(5)]
     folder = tmp_path / "pictures"
@@ -207,16 +205,12 @@ def test_the_command_takes_every_measure_and_says_so(tmp_path):
         "--stages",
         "relu5",
     ]
-    done = CliRunner().invoke(
-        app, [*base, "--measure", "squared-euclidean", "--out", str(tmp_path / "x.h5")]
-    )
+    done = invoke([*base, "--measure", "squared-euclidean", "--out", str(tmp_path / "x.h5")])
     assert done.exit_code == 0, done.output
     rdms = read_rdms(tmp_path / "x.h5")
     assert rdms.dissimilarity_measure == "squared Euclidean"
     assert sorted(rdms.pattern_descriptors["condition"]) == names
-    bad = CliRunner().invoke(
-        app, [*base, "--measure", "crossnobis", "--out", str(tmp_path / "y.h5")]
-    )
+    bad = invoke([*base, "--measure", "crossnobis", "--out", str(tmp_path / "y.h5")])
     assert bad.exit_code != 0 and not (tmp_path / "y.h5").exists()
 
 

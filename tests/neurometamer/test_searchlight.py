@@ -571,7 +571,7 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
             "--reliability",
             "--radius-mm",
             "5",
-            "--permutations",
+            "--n-permutations",
             "49",
             "--out",
             path / "maps",
@@ -685,7 +685,7 @@ def test_bad_requests_are_answered(folder):
     with pytest.raises(
         InputError, match="missing from the model RDM: im0_AI"
     ):  # without --stimuli all must match
-        searchlight_files(path / "x", **files, models=path / "model.h5")
+        searchlight_files(path / "x", **files, model_rdms=path / "model.h5")
     moved = folder.affine.copy()
     moved[0, 3] += 1
     nibabel.save(nibabel.Nifti1Image(folder.mask.astype("uint8"), moved), path / "moved.nii.gz")
@@ -749,10 +749,10 @@ def test_haxby_slice_has_reliable_categories_where_their_rdm_is(shared_data, tmp
         tmp_path / "maps",
         patterns=tmp_path / "p.h5",
         mask=mask,
-        models=tmp_path / "model.h5",
+        model_rdms=tmp_path / "model.h5",
         reliability=True,
         radius_mm=9,
-        permutations=500,
+        n_permutations=500,
     )
     summary = read_table(tmp_path / "maps" / "summary.csv").set_index("map")
     print(summary.drop(columns="method").T.to_string())

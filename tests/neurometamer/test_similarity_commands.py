@@ -17,13 +17,14 @@ from fmri.patterns import Patterns, read_patterns, write_patterns
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
 from neurometamer.commands.cka import cka_files
 from neurometamer.commands.compare import compare_files
-from neurometamer.commands.controls import make_control_rdms
-from neurometamer.commands.rdm_inputs import read_blocks
+from neurometamer.commands.options import ReadingOptions
+from neurometamer.commands.rdm import make_control_rdms, read_blocks
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import read_rdms, select_kind, take_conditions
 from neurometamer.rsa.controls import control_rdms
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
 from neurometamer.zoo import load_model
 from stimuli_gen.stimuli import read_stimuli
@@ -144,7 +145,7 @@ def test_networks_by_name_see_the_images(small_study, tmp_path):
     given = {
         "images": [images],
         "stages": ["relu5", "V1", "LO"],
-        "device": "cpu",
+        "run": RunOptions(device="cpu"),
         "seed": 3,
         "weights": "random",
     }
@@ -212,7 +213,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
         tmp_path / "controls.h5",
         "--kind",
         "RE",
-        "--resamples",
+        "--n-resamples",
         0,
         "--out",
         tmp_path / "partial.csv",
@@ -228,7 +229,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
     )
     values = partial_spearman(a, b, controls=given)
     np.testing.assert_allclose(table["similarity"], values.ravel(), atol=1e-10)
-    plain = compare_files(*both, kind="RE", resamples=0)
+    plain = compare_files(*both, kind="RE", n_resamples=0)
     assert not np.allclose(plain["similarity"], table["similarity"], atol=1e-3)
     again = compare_rdms(
         read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_resamples=0, controls=found
@@ -239,7 +240,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
 @pytest.mark.data
 def test_photographs_are_cut_as_the_network_sees_them_and_have_categories(shared_data, tmp_path):
     labels = shared_data / "images92" / "labels.csv"
-    path = make_control_rdms([labels], tmp_path / "c.h5", controls=["category", "luminance"])
+    path = make_control_rdms([labels], tmp_path / "c.h5", which=["category", "luminance"])
     found = read_rdms(path)
     assert found.rdm_descriptors["control"] == ["category", "luminance"]
     category = read_table(labels)["category"].tolist()
@@ -251,11 +252,11 @@ def test_photographs_are_cut_as_the_network_sees_them_and_have_categories(shared
 def test_controls_that_cannot_be_made_are_named(small_study, tmp_path):
     images = [small_study / "stimuli"]
     with pytest.raises(InputError, match="unknown control 'pixel'; did you mean 'pixels'"):
-        make_control_rdms(images, tmp_path / "c.h5", controls=["pixel"])
+        make_control_rdms(images, tmp_path / "c.h5", which=["pixel"])
     with pytest.raises(InputError, match="no control asked for; give some of pixels"):
-        make_control_rdms(images, tmp_path / "c.h5", controls=[])
+        make_control_rdms(images, tmp_path / "c.h5", which=[])
     with pytest.raises(InputError, match="has no column 'animal'"):
-        make_control_rdms(images, tmp_path / "c.h5", controls=["category"], column="animal")
+        make_control_rdms(images, tmp_path / "c.h5", which=["category"], category="animal")
     with pytest.raises(InputError, match="no images given"):
         make_control_rdms([], tmp_path / "c.h5")
     assert not (tmp_path / "c.h5").exists()
@@ -291,9 +292,9 @@ def test_compare_permutes_labels_freely_or_within_blocks_of_a_table(two_rdms, tm
         second,
         "--out",
         tmp_path / "c.csv",
-        "--permutations",
+        "--n-permutations",
         200,
-        "--resamples",
+        "--n-resamples",
         0,
         "--blocks",
         tmp_path / "blocks.csv",
@@ -306,7 +307,7 @@ def test_compare_permutes_labels_freely_or_within_blocks_of_a_table(two_rdms, tm
     options = {"n_resamples": 0, "n_permutations": 200, "seed": 3}
     direct = compare_rdms(read_rdms(first), read_rdms(second), blocks=blocks, **options).iloc[0]
     assert row["p"] == direct["p"] and "within 2 blocks" in row["p_method"]
-    free = compare_files(first, second, permutations=200, resamples=0, seed=3).iloc[0]
+    free = compare_files(first, second, n_permutations=200, n_resamples=0, seed=3).iloc[0]
     assert free["p"] == compare_rdms(read_rdms(first), read_rdms(second), **options)["p"].iloc[0]
     assert "permuted freely" in free["p_method"]
 
@@ -324,10 +325,10 @@ def test_blocks_that_say_too_little_or_too_much_are_refused(two_rdms, tmp_path):
     )
     assert read_blocks(file) == {"S1": {"a": "1"}, "S2": {"a": "2"}}
     with pytest.raises(InputError, match=r"blocks of subjects \(S1, S2\)"):
-        compare_files(*two_rdms, permutations=10, blocks=file)
+        compare_files(*two_rdms, n_permutations=10, blocks=file)
     pd.DataFrame({"id": IDS[:8], "block": list("aabbaabb")}).to_csv(file, index=False)
     with pytest.raises(InputError, match="no session or class for the stimuli im8"):
-        compare_files(*two_rdms, permutations=10, blocks=file)
+        compare_files(*two_rdms, n_permutations=10, blocks=file)
 
 
 def test_bits_of_photographs_are_said_in_python_and_on_the_command_line(tmp_path):
@@ -338,8 +339,10 @@ def test_bits_of_photographs_are_said_in_python_and_on_the_command_line(tmp_path
         InputError,
         match=r"as data of 12 bits do; say how many bits hold data \(bits = 12, --bits 12",
     ):
-        make_control_rdms([tmp_path], tmp_path / "c.h5", controls=["pixels"])
-    make_control_rdms([tmp_path], tmp_path / "python.h5", controls=["pixels"], bits=12)
+        make_control_rdms([tmp_path], tmp_path / "c.h5", which=["pixels"])
+    make_control_rdms(
+        [tmp_path], tmp_path / "python.h5", which=["pixels"], reading=ReadingOptions(bits=12)
+    )
     done = run(
         "controls",
         "--images",

@@ -13,6 +13,7 @@ from neurometamer.commands.metamers import make_metamers
 from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest_file
+from neurometamer.run_options import RunOptions
 from neurometamer.store import read_json
 from stimuli_gen import Progress, read_stimuli
 
@@ -22,7 +23,7 @@ def test_another_decay_into_the_same_folder_is_refused(tmp_path, write_study):
     making: dict[str, Any] = {
         "model": "alexnet",
         "weights": "random",
-        "device": "cpu",
+        "run": RunOptions(device="cpu"),
         "images": tmp_path / "photographs.csv",
         "out": tmp_path / "an",
         "max_steps": 1,
@@ -49,8 +50,7 @@ def test_metamers_of_a_set_with_a_file_of_one_network(shared_data, tmp_path, wri
         "out": tmp_path / "m",
         "preset": "boehm2025",
         "steps": 1,
-        "device": "cpu",
-        "batch_size": 2,
+        "run": RunOptions(device="cpu", batch_size=2),
     }
     names = ["squeezenet1_0", "efficientnet_lite0"]
     made = make_metamers(names, weights={"squeezenet1_0": file}, **making)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from neurometamer.arguments import KeywordsOf
 from neurometamer.commands.metamers import (
     of_worst_network,
-    read_overrides,
     read_penalties,
     read_stages,
     read_start_images,
@@ -17,15 +20,35 @@ from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS, make_recipe
 from stimuli_gen.stimuli import write_png
 
+RECIPE = KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",))
 SMALL = Preprocessing(
     size=(32, 32), resize=32, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
 )
 
 
-def test_changes_of_a_preset_have_the_types_of_the_recipe():
-    found = read_overrides(
-        ["steps=3", "step_size=0.5", "straight_through_relu=false", "solver=joint"]
-    )
+def test_changes_of_a_preset_have_the_types_of_the_recipe(invoke, monkeypatch):
+    found = {}
+
+    def _make(*, out: str, **numbers: Annotated[Any, RECIPE]) -> pd.DataFrame:
+        """Give the numbers."""
+        found.update(numbers)
+        return pd.DataFrame({"id": ["a"], "success": [True]})
+
+    monkeypatch.setattr("neurometamer.commands.metamers.make_metamers", _make)
+    words = [
+        "stimuli",
+        "metamer",
+        "--out",
+        "m",
+        "--steps",
+        "3",
+        "--step-size",
+        "0.5",
+        "--solver",
+        "joint",
+    ]
+    done = invoke([*words, "--no-straight-through-relu"])
+    assert done.exception is None
     assert found == {
         "steps": 3,
         "step_size": 0.5,
@@ -35,15 +58,13 @@ def test_changes_of_a_preset_have_the_types_of_the_recipe():
     assert make_recipe("feather2023", found).steps == 3
     assert PRESETS["feather2023"].straight_through_relu
     for bad, message in (
-        ("stps=3", "did you mean 'steps'"),
-        ("steps=many", "whole number, not 'many'"),
-        ("steps", "NAME=VALUE"),
-        ("straight_through_relu=1", "true or false"),
+        (["--stps", "3"], "Did you mean --steps"),
+        (["--steps", "many"], "whole number"),
+        (["--steps"], "needs a value"),
+        (["--solver", "jont"], "did you mean 'joint'"),
+        (["--steps", "1", "--steps", "2"], "more than once"),
     ):
-        with pytest.raises(InputError, match=message):
-            read_overrides([bad])
-    with pytest.raises(InputError, match="more than once"):
-        read_overrides(["steps=1", "steps=2"])
+        assert message in str(invoke(["stimuli", "metamer", "--out", "m", *bad]).exception)
 
 
 def test_penalties_take_the_powers_of_their_source():

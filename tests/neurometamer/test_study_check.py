@@ -13,10 +13,8 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from fmri import read_patterns, simulate_subject
-from neurometamer.cli.app import app
 from neurometamer.errors import InputError
 from neurometamer.study.checks import find_problems, raise_errors
 from neurometamer.study.plan import Workspace, carry_out
@@ -185,15 +183,15 @@ WRONG = {
 }
 
 
-def test_a_study_in_order_is_said_to_be(study):
+def test_a_study_in_order_is_said_to_be(study, invoke):
     assert [problem.kind for problem in check_study(study)] == [
         "note"
     ]  # six photographs choose voxels badly
-    done = CliRunner().invoke(app, ["check", str(study)])
+    done = invoke(["check", str(study)])
     assert done.exit_code == 0 and "nothing stands in the way" in done.stdout
 
 
-def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp_path):
+def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp_path, invoke):
     spoil(study)
     problems = [problem for problem in check_study(study) if problem.kind == "error"]
     for subject, parts in WRONG.items():
@@ -203,7 +201,7 @@ def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp
             assert sum(part in message for message in messages) == 1, part
     files = {Path(problem.file).name for problem in problems}
     assert {"sub-02_roi-V1_mask.nii", "sub-03_task-images_run-1_bold.nii"} <= files
-    done = CliRunner().invoke(app, ["check", str(study)])
+    done = invoke(["check", str(study)])
     assert done.exit_code == 2
     assert (
         done.stderr.count("error: ") == len(problems) == 9
@@ -334,7 +332,7 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
         run_study(study, out, device="cpu")
 
 
-def test_what_messages_advise_can_be_typed(study, tmp_path):
+def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
     subject = study.parent / "sub-01"
     bold = file_of(study, "sub-01/*run-1_bold.nii")
     image = nibabel.load(bold)
@@ -354,7 +352,7 @@ def test_what_messages_advise_can_be_typed(study, tmp_path):
         str(file_of(study, "sub-01/*run-1_events.tsv")),
     ]
     command += ["--masks", f"V1={next(subject.glob('*roi-V1*'))}", "--out", str(tmp_path / "betas")]
-    refused = CliRunner().invoke(app, command)
+    refused = invoke(command)
     assert isinstance(refused.exception, InputError) and "(--units raw)" in str(refused.exception)
     options = [
         "--units",
@@ -368,7 +366,7 @@ def test_what_messages_advise_can_be_typed(study, tmp_path):
     ]
     options += ["--affine", "sform", "--columns", "trans_x", "--condition-column", "trial_type"]
     options += ["--confounds", str(file_of(study, "sub-01/*run-1_confounds.tsv"))]
-    done = CliRunner().invoke(app, [*command, *options])
+    done = invoke([*command, *options])
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "betas" / "betas.json").read_text())["provenance"]
     settings = record["settings"]
@@ -378,7 +376,5 @@ def test_what_messages_advise_can_be_typed(study, tmp_path):
         "coffee"
         not in pd.read_csv(tmp_path / "betas" / "betas.tsv", sep="\t")["condition"].tolist()
     )
-    wrong = CliRunner().invoke(
-        app, ["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"]
-    )
+    wrong = invoke(["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"])
     assert "is a file; betas (--betas) are a folder" in str(wrong.exception)

@@ -16,7 +16,7 @@ import neurometamer.summaries
 import stimuli_gen
 from neurometamer.behavior.experiment import PageSettings
 from neurometamer.behavior.trials import Screening
-from neurometamer.commands.analyze import AnalysisSettings
+from neurometamer.commands.behavior import AnalysisSettings
 from neurometamer.study.settings import StudySettings
 from neurometamer.study.steps import demo_settings
 from neurometamer.summaries import LONGEST, short_repr

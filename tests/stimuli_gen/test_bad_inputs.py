@@ -170,7 +170,7 @@ def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     requests = {
         "images": tmp_path / "gray.png",
         "out": tmp_path / "out",
-        "device": "cpu",
+        "run": RunOptions(device="cpu"),
         **network,
     }
     with pytest.raises(
@@ -349,12 +349,11 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
         "interference",
         model="squeezenet1_0",
         weights="random",
-        device="cpu",
         images=tmp_path / "in",
         out=out,
         target="7",
         max_steps=1,
-        progress=lambda *counts: heard.append(counts),
+        run=RunOptions(device="cpu", progress=lambda *counts: heard.append(counts)),
     )
     assert heard == [(2, 2)] and len(table) == len(read_table(out / "stimuli.csv")) == 2
     assert {file.name: file.stat().st_mtime_ns for file in (out / ".finished").iterdir()} == stamps

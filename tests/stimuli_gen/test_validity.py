@@ -19,7 +19,6 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
-from typer.testing import CliRunner
 
 from neurometamer.errors import InputError
 from neurometamer.store import read_table, write_hdf5
@@ -642,11 +641,11 @@ def test_photographs_and_a_trained_network(lite0, photographs):
     assert not other["valid"].any()
 
 
-def test_the_command_and_its_twin(tmp_path):
+def test_the_command_and_its_twin(tmp_path, invoke):
     from importlib.util import find_spec
 
     from neurometamer import make_null
-    from neurometamer.cli import app
+    from neurometamer.run_options import RunOptions
 
     source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
     files = [source / name for name in ("astronaut.png", "coffee.png", "rocket.jpg")]
@@ -660,20 +659,17 @@ def test_the_command_and_its_twin(tmp_path):
         str(tmp_path / "photographs.csv"),
     ]
     options += [
-        "--stage",
+        "--stages",
         "relu1",
-        "--stage",
         "fc8",
-        "--pairs",
+        "--n-pairs",
         "5",
         "--device",
         "cpu",
         "--seed",
         "3",
     ]
-    done = CliRunner().invoke(
-        app, ["stimuli", "null", *options, "--out", str(tmp_path / "null.h5")]
-    )
+    done = invoke(["stimuli", "null", *options, "--out", str(tmp_path / "null.h5")])
     assert done.exit_code == 0, done.output
     assert "relu1: largest of 5 pairs: spearman 0." in done.output
     null = read_null(tmp_path / "null.h5")
@@ -687,6 +683,6 @@ def test_the_command_and_its_twin(tmp_path):
         stages=["relu1", "fc8"],
         n_pairs=5,
         seed=3,
-        device="cpu",
+        run=RunOptions(device="cpu"),
     )
     assert np.array_equal(twin.values, null.values)

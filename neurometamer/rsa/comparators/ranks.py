@@ -35,14 +35,16 @@ def check_sides(
     InputError
         For other shapes, or numbers that are NaN or infinite (the rows are named).
     """
-    if np.ndim(a) != 2 or np.ndim(b) != 2 or a.shape[1] != b.shape[1]:
+    shape, other = np.shape(a), np.shape(b)
+    if len(shape) != 2 or len(other) != 2 or shape[1] != other[1]:
         raise InputError(
-            f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, "
-            "n_pairs), over the same pairs; give such arrays."
+            f"{names} of shapes {shape} and {other} must be condensed RDMs, (n_rdms, n_pairs), over "
+            "the same pairs; give such arrays."
         )
-    if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
+    n_pairs = shape[1]
+    if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != n_pairs):
         raise InputError(
-            f"weights have the shape {np.shape(weights)}; they need (n_resamples, {a.shape[1]})."
+            f"weights have the shape {np.shape(weights)}; they need (n_resamples, {n_pairs})."
         )
     for side, which in ((a, "first"), (b, "second")):
         is_finite = np.isfinite(side).all(axis=1)
@@ -143,8 +145,12 @@ def divide_by_root(values: np.ndarray, squares: np.ndarray) -> np.ndarray:
     quotients = np.full(values.shape, np.nan)
     with np.errstate(invalid="ignore"):
         lengths = np.sqrt(squares)
-    np.divide(values, lengths, out=quotients, where=lengths > 0)
-    return quotients
+    return np.divide(
+        values,
+        lengths,
+        out=quotients,
+        where=lengths > 0,
+    )
 
 
 def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -213,9 +219,11 @@ def centered(x: np.ndarray) -> Scores:
 
     def _scores(weights: np.ndarray) -> np.ndarray:
         sums = weights @ x.T
-        total = weights.sum(axis=1, keepdims=True)
-        means = sums / np.maximum(total, 1)
-        return x - means[:, :, np.newaxis]
+        total = weights.sum(axis=1)
+        total = np.maximum(total, 1)
+        means = sums / total[:, np.newaxis]
+        means = means[:, :, np.newaxis]
+        return x - means
 
     return _scores
 
@@ -328,11 +336,13 @@ def unit_length(x: np.ndarray) -> Scores:
 
 def _divide_by_spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Divide by the root of the mean square over pairs, copies counted."""
-    total = weights.sum(axis=1)
     copies = weights[:, :, np.newaxis]
-    squares = (values**2 @ copies)[:, :, 0]
+    squares = values**2 @ copies
+    total = weights.sum(axis=1)
+    total = total[:, np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt(squares / total[:, np.newaxis])
+        means = squares[:, :, 0] / total
+        spread = np.sqrt(means)
         return values / spread[:, :, np.newaxis]
 
 

@@ -107,7 +107,8 @@ class Resamples:
                     subjects[k, region],
                     weights[k : k + 1],
                 )
-        return self.compute_values(self.models, self.data, weights), bounds
+        similarity = self.compute_values(self.models, self.data, weights)
+        return similarity, bounds
 
     def _bounds(
         self, data: np.ndarray, scaled: np.ndarray, copies: np.ndarray, weights: np.ndarray
@@ -115,19 +116,22 @@ class Resamples:
         """Compare the subjects of one resample with the pool of the others and of all."""
         bounds = np.full((2, len(data)), np.nan)
         drawn = np.flatnonzero(copies)
-        if not drawn.size or not np.isfinite(scaled[drawn]).all():
+        is_finite = np.isfinite(scaled[drawn])
+        if not drawn.size or not is_finite.all():
             return bounds
         total = copies[drawn] @ scaled[drawn]
         n = copies.sum()
         pool = total[np.newaxis] / n
-        bounds[:, drawn] = self.compute_values(pool, data[drawn], weights)[0, 0]
+        similarity = self.compute_values(pool, data[drawn], weights)
+        bounds[:, drawn] = similarity[0, 0]
         if len(drawn) == 1:
             return bounds
         for subject in drawn:
-            others = total - copies[subject] * scaled[subject]
-            pool = others[np.newaxis] / (n - copies[subject])
-            own = data[subject : subject + 1]
-            bounds[0, subject] = self.compute_values(pool, own, weights)[0, 0, 0]
+            own = copies[subject]
+            others = total - own * scaled[subject]
+            pool = others[np.newaxis] / (n - own)
+            similarity = self.compute_values(pool, data[[subject]], weights)
+            bounds[0, subject] = similarity[0, 0, 0]
         return bounds
 
 
@@ -165,14 +169,15 @@ class RankResamples(Resamples):
         self.regions = regions
         self.without_ties = without_ties
         rows = np.concatenate([models, data])
+        n_pairs = rows.shape[1]
         order = np.argsort(rows, axis=1, kind="stable")
         ordered = np.take_along_axis(rows, order, axis=1)
-        differs = np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0
-        groups = np.cumsum(differs, axis=1, dtype=np.int32)
-        has_ties = (groups[:, -1] < rows.shape[1] - 1).any()
+        steps = np.diff(ordered, axis=1, prepend=ordered[:, :1])
+        groups = np.cumsum(steps != 0, axis=1, dtype=np.int32)
+        has_ties = groups[:, -1] < n_pairs - 1
         self.order = order.astype(np.int32)
-        self.groups = groups if has_ties else None
-        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+        self.groups = groups if has_ties.any() else None
+        self.first, self.second = np.triu_indices(n_images(n_pairs), 1)
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
@@ -194,13 +199,15 @@ class RankResamples(Resamples):
         n_models, n_data = len(self.models), len(self.data)
         similarity = np.empty((len(counts), n_models, n_data))
         bounds = np.full((2, len(counts), n_data), np.nan)
-        for k, (images, people) in enumerate(zip(counts, subjects)):
+        for k, images in enumerate(counts):
+            people = subjects[k]
             all_copies = images[self.first] * images[self.second]
             drawn = all_copies > 0
             copies = all_copies[drawn]
             weights = copies.astype(np.float64)
             ranks = self._ranks(all_copies, drawn)
-            model, data = ranks[:n_models], ranks[n_models:]
+            model = ranks[:n_models]
+            data = ranks[n_models:]
             weighed = data * weights
             lengths = np.einsum("dp,dp->d", weighed, data)
             model_lengths = np.einsum("mp,mp,p->m", model, model, weights)
@@ -223,10 +230,11 @@ class RankResamples(Resamples):
         self, products: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray
     ) -> np.ndarray:
         """Divide products of doubled ranks by their squared lengths, or by those without ties."""
-        if self.without_ties:
-            total = weights.sum()
-            return 3 * products / (total**3 - total)
-        return divide_by_root(products, left * right)
+        if not self.without_ties:
+            return divide_by_root(products, left * right)
+        total = weights.sum()
+        n_triples = total**3 - total
+        return 3 * products / n_triples
 
     def _ranks(self, copies: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """Rank the pairs that were drawn, in the order of the pairs: (n_rdms, n_drawn)."""
@@ -313,13 +321,15 @@ def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
         end -= weights
         end -= middle
         return end
-    is_first = np.pad(new, ((0, 0), (1, 0)), constant_values=True)
+    before, after = ((0, 0), (1, 0)), ((0, 0), (0, 1))
+    is_first = np.pad(new, before, constant_values=True)
+    is_last = np.pad(new, after, constant_values=True)
     starts = np.where(is_first, end - weights, 0)
     below = np.maximum.accumulate(starts, axis=1)
-    is_last = np.pad(new, ((0, 0), (0, 1)), constant_values=True)
     ends = np.where(is_last, end, middle)
     backwards = np.minimum.accumulate(ends[:, ::-1], axis=1)
-    return below + backwards[:, ::-1] - middle
+    upto = backwards[:, ::-1]
+    return below + upto - middle
 
 
 # ----------------------------------------------------------------------------------- inner products

@@ -59,7 +59,13 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     >>> spearman(np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])).tolist()
     [[0.5]]
     """
-    return _compare_scores(weighted_cosine, centered_ranks, a, b, weights)
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=weighted_cosine,
+        scale=centered_ranks,
+    )
 
 
 def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -79,7 +85,13 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is constant.
     """
-    return _compare_scores(weighted_cosine, centered, a, b, weights)
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=weighted_cosine,
+        scale=centered,
+    )
 
 
 def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -99,7 +111,13 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is zero throughout.
     """
-    return _compare_scores(weighted_cosine, raw, a, b, weights)
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=weighted_cosine,
+        scale=raw,
+    )
 
 
 def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -125,15 +143,22 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     ----------
     Schütt et al. (2023), eLife 12:e82566.
     """
-    return _compare_scores(rank_product, centered_ranks, a, b, weights)
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=rank_product,
+        scale=centered_ranks,
+    )
 
 
 def _compare_scores(
-    combine: Callable[..., np.ndarray],
-    scale: Callable[[np.ndarray], Scores],
     a: np.ndarray,
     b: np.ndarray,
     weights: np.ndarray | None,
+    *,
+    combine: Callable[..., np.ndarray],
+    scale: Callable[[np.ndarray], Scores],
 ) -> np.ndarray:
     """Compare scaled RDMs, in each resample where there are weights."""
     check_sides(a, b, weights)
@@ -177,7 +202,10 @@ def unit(x: np.ndarray) -> Sides:
     [[0.6, 0.0, 0.8]]
     """
     squares = np.einsum("rp,rp->r", x, x)
-    vectors = divide_by_root(x, squares[:, np.newaxis])
+    vectors = divide_by_root(
+        x,
+        squares[:, np.newaxis],
+    )
     return vectors, vectors
 
 
@@ -195,7 +223,8 @@ def unit_centered(x: np.ndarray) -> Sides:
         Both sides, which are the same array; NaN where an RDM is constant.
     """
     means = x.mean(axis=1, keepdims=True)
-    return unit(x - means)
+    centered_rows = x - means
+    return unit(centered_rows)
 
 
 def unit_ranks(x: np.ndarray) -> Sides:
@@ -211,7 +240,8 @@ def unit_ranks(x: np.ndarray) -> Sides:
     tuple of ndarray, shape (n_rdms, n_pairs)
         Both sides, which are the same array; NaN where an RDM is constant.
     """
-    return unit(scaled_once(centered_ranks, x))
+    ranks = scaled_once(centered_ranks, x)
+    return unit(ranks)
 
 
 def ranks_without_ties(x: np.ndarray) -> Sides:
@@ -229,7 +259,8 @@ def ranks_without_ties(x: np.ndarray) -> Sides:
     """
     n = x.shape[1]
     length = np.sqrt((n**3 - n) / 12)
-    vectors = scaled_once(centered_ranks, x) / length
+    ranks = scaled_once(centered_ranks, x)
+    vectors = ranks / length
     return vectors, vectors
 
 
@@ -254,7 +285,9 @@ def whitened_vectors(x: np.ndarray, *, center: bool) -> Sides:
     (values,), (white,) = whiten(once)
     squares = np.einsum("rp,rp->r", values, white)
     squares = squares[:, np.newaxis]
-    return divide_by_root(values, squares), divide_by_root(white, squares)
+    left = divide_by_root(values, squares)
+    right = divide_by_root(white, squares)
+    return left, right
 
 
 # ------------------------------------------------------------------------------------- the table

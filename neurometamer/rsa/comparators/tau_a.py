@@ -65,11 +65,13 @@ def tau_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     copies = np.asarray(weights)
     exact = copies.astype(np.float32)  # sums of copies are whole and below 2**24
     for i, first in enumerate(a):
-        left = np.sign(first[:, np.newaxis] - first).astype(np.float32)
+        left = np.sign(first[:, np.newaxis] - first)
+        left = left.astype(np.float32)
         for j, second in enumerate(b):
-            right = np.sign(second[:, np.newaxis] - second).astype(np.float32)
-            sums = (exact @ (left * right)).astype(np.float64)
-            values[:, i, j] = np.einsum("mp,mp->m", sums, copies)
+            right = np.sign(second[:, np.newaxis] - second)
+            agreement = left * right.astype(np.float32)
+            sums = exact @ agreement
+            values[:, i, j] = np.einsum("mp,mp->m", sums.astype(np.float64), copies)
     total = copies.sum(axis=1)
     n_all = total * (total - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -121,12 +123,15 @@ class _Sorted:
         self.order, groups = sort_values(values)
         self.groups = groups.astype(np.int32)
         self.ties = 0.0
-        if self.groups.max(initial=0) < values.size - 1:
-            sizes = np.bincount(self.groups, copies).astype(np.float64)
+        n_groups = self.groups.max(initial=0) + 1
+        if n_groups < values.size:
+            sizes = np.bincount(self.groups, copies)
+            sizes = sizes.astype(np.float64)
             squares: np.ndarray = sizes
             if copies is not None:
                 squares = np.bincount(self.groups, copies**2)
-            self.ties = float(((sizes**2 - squares) / 2).sum())
+            tied = (sizes**2 - squares) / 2
+            self.ties = float(tied.sum())
 
 
 def inversions(positions: np.ndarray, copies: np.ndarray | None = None) -> float:

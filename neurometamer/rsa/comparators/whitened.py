@@ -57,7 +57,13 @@ def whitened_cosine(
     rsatoolbox solves by conjugate gradients up to 1e-5, here exactly; with a vector of variances it
     centers as for equal ones, here not.
     """
-    return _compare(a, b, weights, sigma_k, center=False)
+    return _compare(
+        a,
+        b,
+        weights,
+        sigma_k,
+        center=False,
+    )
 
 
 def whitened_pearson(
@@ -94,7 +100,13 @@ def whitened_pearson(
     -----
     Equals rsatoolbox's ``"corr_cov"`` without `sigma_k`; see `whitened_cosine`.
     """
-    return _compare(a, b, weights, sigma_k, center=True)
+    return _compare(
+        a,
+        b,
+        weights,
+        sigma_k,
+        center=True,
+    )
 
 
 def _compare(
@@ -146,8 +158,10 @@ def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     products += np.outer(left_total, right_total) / n**2
     squares = []
     for x, sums, total in ((a, left, left_total), (b, right, right_total)):
-        own = 2 * np.einsum("rp,rp->r", x, x)
-        own -= 2 / n * np.einsum("ri,ri->r", sums, sums)
+        of_pairs = np.einsum("rp,rp->r", x, x)
+        of_images = np.einsum("ri,ri->r", sums, sums)
+        own = 2 * of_pairs
+        own -= 2 / n * of_images
         own += total**2 / n**2
         squares.append(own.clip(0))
     return divide_by_root(products, np.outer(*squares))
@@ -158,9 +172,9 @@ def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     first, second = np.triu_indices(n, 1)
     sums = np.empty((len(x), n))
     for k, row in enumerate(x):
-        as_first = np.bincount(first, row, n)
-        as_second = np.bincount(second, row, n)
-        sums[k] = as_first + as_second
+        total = np.bincount(first, row, n)
+        total += np.bincount(second, row, n)
+        sums[k] = total
     return sums
 
 
@@ -209,9 +223,10 @@ def square(x: np.ndarray) -> np.ndarray:
     ndarray, shape (n_rdms, n, n)
         Symmetric, zero on the diagonal.
     """
-    n = n_images(x.shape[1])
+    n_rdms, n_pairs = x.shape
+    n = n_images(n_pairs)
     first, second = np.triu_indices(n, 1)
-    squares = np.zeros((len(x), n, n), dtype=x.dtype)
+    squares = np.zeros((n_rdms, n, n), dtype=x.dtype)
     squares[:, first, second] = x
     squares[:, second, first] = x
     return squares
@@ -281,7 +296,8 @@ class Whitened:
     def __init__(self, x: np.ndarray, center: bool) -> None:
         self.x = x
         self.center = center
-        self.squares = square(np.asarray(x, dtype=np.float64))
+        exact = np.asarray(x, dtype=np.float64)
+        self.squares = square(exact)
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whiten one block of resamples.
@@ -350,13 +366,15 @@ class Whitened:
         """
         copies = weights[:, np.newaxis]
         values, white = a
-        other_values, other_white = b
         weighed = values * copies
-        products = weighed @ other_white.transpose(0, 2, 1)
         left = (weighed * white).sum(axis=2)
-        right = (other_values * copies * other_white).sum(axis=2)
-        squares = left[:, :, np.newaxis] * right[:, np.newaxis]
-        return divide_by_root(products, squares)
+        left = left[:, :, np.newaxis]
+        other_values, other_white = b
+        other_weighed = other_values * copies
+        right = (other_weighed * other_white).sum(axis=2)
+        right = right[:, np.newaxis]
+        products = weighed @ other_white.transpose(0, 2, 1)
+        return divide_by_root(products, left * right)
 
 
 def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:

@@ -94,12 +94,13 @@ def kind_reliability(
             f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of "
             "each."
         )
-    known = table["kind"].astype(str)
+    kind_of = table["kind"].astype(str)
+    known = dict.fromkeys(kind_of)
     parts = []
     for kind in kinds:
-        if kind not in set(known):
-            raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
-        ids = table.loc[known == kind, "id"].astype(str).tolist()
+        if kind not in known:
+            raise unknown_name("kind of stimulus", kind, known)
+        ids = table.loc[kind_of == kind, "id"].astype(str).tolist()
         for subject, patterns in patterns_by_subject.items():
             try:
                 halves = split_half_reliability(patterns, ids).assign(subject=subject)
@@ -147,10 +148,11 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
         reliability, needed, "the table of reliabilities", "Make it with kind_reliability."
     )
     rows = reliability[list(needed)].itertuples(index=False)
-    return {
-        (str(subject), str(roi), str(kind)): (float(half), float(full), str(text))
-        for subject, roi, kind, half, full, text in rows
-    }
+    bounds = {}
+    for subject, roi, kind, half, full, text in rows:
+        key = (str(subject), str(roi), str(kind))
+        bounds[key] = (float(half), float(full), str(text))
+    return bounds
 
 
 def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) -> dict[str, Any]:
@@ -185,12 +187,12 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     Spearman (1904), Am J Psychol 15:72; Lage-Castellanos et al. (2019), PLoS Comput Biol
     15:e1006397.
     """
-    entries = [bounds.get((subject, place, kind)) for kind in pair]
-    known = [entry for entry in entries if entry is not None]
-    if len(known) < len(entries):
-        return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": NO_PRESENTATIONS}
-    if lacking := [text for half, _, text in known if not np.isfinite(half)]:
-        return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": lacking[0]}
-    low = math.sqrt(math.prod(max(half, 0.0) for half, _, _ in known))
-    high = math.sqrt(math.prod(max(full, 0.0) for _, full, _ in known))
-    return {"ceiling_low": low, "ceiling_high": high, "ceiling": BOUND}
+    low = high = 1.0
+    for kind in pair:
+        undefined = (np.nan, np.nan, NO_PRESENTATIONS)
+        half, full, text = bounds.get((subject, place, kind), undefined)
+        if not np.isfinite(half):
+            return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": text}
+        low *= max(half, 0.0)
+        high *= max(full, 0.0)
+    return {"ceiling_low": math.sqrt(low), "ceiling_high": math.sqrt(high), "ceiling": BOUND}

@@ -10,12 +10,10 @@ import numpy as np
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
-from neurometamer.rsa.compare import join_rdms
-from neurometamer.rsa.compute import select_kind
 from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
-from neurometamer.rsa.image_types.similarity import name_place
+from neurometamer.rsa.image_types.similarity import join_pair, name_place
 from neurometamer.rsa.rdms import BETWEEN, STIMULI
-from neurometamer.rsa.sessions import photograph_sessions
+from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions
 from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders, permute_pairs
 
 if TYPE_CHECKING:
@@ -63,9 +61,10 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     >>> session_labels(patterns, table)
     {'cat': 'a', 'dog': 'a', 'cup': 'b', 'car': 'b'}
     """
-    reference = dict(zip(table["id"].astype(str), table["reference_id"].astype(str)))
-    shown = patterns.observations[patterns.observations["condition"].isin(list(reference))]
-    sessions = dict.fromkeys(shown["session"])
+    photograph_of = dict(zip(table["id"].astype(str), table["reference_id"].astype(str)))
+    is_stimulus = patterns.observations["condition"].isin(list(photograph_of))
+    shown = patterns.observations[is_stimulus]
+    sessions = list(dict.fromkeys(shown["session"]))
     subject = f"subject '{patterns.subject}'"
     if set(sessions) <= {""}:
         raise InputError(
@@ -73,18 +72,22 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
         )
     if len(sessions) == 1:
         raise InputError(
-            f"{subject}: all images were shown in session '{next(iter(sessions))}', so there is "
-            "nothing to keep together; permute freely or within classes."
+            f"{subject}: all images were shown in session '{sessions[0]}', so there is nothing to "
+            "keep together; permute freely or within classes."
         )
-    sessions_of: dict[str, set[str]] = {}
+    session_of: dict[str, str] = {}
+    several = {}
     for condition, session in zip(shown["condition"], shown["session"]):
-        sessions_of.setdefault(reference[condition], set()).add(session)
-    if several := [photograph for photograph, where in sessions_of.items() if len(where) > 1]:
+        photograph = photograph_of[condition]
+        if session_of.setdefault(photograph, session) != session:
+            several[photograph] = session
+    if several:
+        in_order = [photograph for photograph in session_of if photograph in several]
         raise InputError(
-            f"{subject}: the images of {name_ids(several)} were shown in several sessions, so "
+            f"{subject}: the images of {name_ids(in_order)} were shown in several sessions, so "
             "sessions are no blocks; permute freely or within classes."
         )
-    return {photograph: next(iter(where)) for photograph, where in sessions_of.items()}
+    return session_of
 
 
 @checked_with(tables={"table": STIMULI})
@@ -118,7 +121,7 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
     """
     if column not in table.columns:
         raise InputError(
-            f"the stimulus table has no column '{column}'; it has "
+            f"the stimulus table has no column '{column}'; give one of "
             f"{', '.join(map(str, table.columns))}."
         )
     rows = table[table["kind"] == "RE"]
@@ -128,7 +131,10 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
             f"no '{column}' for the photographs {name_ids(lacking)}; fill it, or permute freely."
         )
     if not labels:
-        raise InputError("the stimulus table has no photographs (kind RE).")
+        kinds = ", ".join(map(str, dict.fromkeys(table["kind"])))
+        raise InputError(
+            f"the stimulus table has no photographs (kind RE), but {kinds or 'nothing'}; add them."
+        )
     if len(set(labels.values())) == 1:
         raise InputError(
             f"all photographs have the same '{column}', {next(iter(labels.values()))}; permute "
@@ -155,7 +161,8 @@ def known_classes(table: pd.DataFrame, column: str = "category") -> dict[str, st
     if column not in table.columns:
         return None
     rows = table[table["kind"] == "RE"]
-    labels = _named_classes(rows["reference_id"], rows[column])
+    photographs = rows["reference_id"]
+    labels = _named_classes(photographs, rows[column])
     return labels if any(labels.values()) else None
 
 
@@ -164,7 +171,8 @@ def _named_classes(photographs: Iterable[Any], classes: Iterable[Any]) -> dict[s
     labels = {}
     for photograph, label in zip(photographs, classes):
         is_missing = label is None or label != label
-        labels[str(photograph)] = "" if is_missing else str(label)
+        text = "" if is_missing else str(label)
+        labels[str(photograph)] = text
     return labels
 
 
@@ -209,39 +217,46 @@ def null_orders(
         When labels are missing or leave nothing to permute; with ``null="auto"`` the words say so
         instead.
     """
-    names = [str(name) for name in _pair_of(rdms, pair)[0].pattern_descriptors["condition"]]
-    none = [np.empty((0, len(names)), dtype=np.int64)] * rdms.n_rdm
+    first, _, _ = join_pair(rdms, pair)
+    names = [str(name) for name in first.pattern_descriptors["condition"]]
+    n = len(names)
+    none = [np.empty((0, n), dtype=np.int64)] * rdms.n_rdm
     if not chosen.n_permutations:
         return none, "not tested: no permutations"
-    joint = together and chosen.combine == "joint"
-    automatic = chosen.null == "auto"
-    if automatic:
-        labels = _automatic_labels(rdms, pair, names, sessions, joint)
+    is_joint = together and chosen.combine == "joint"
+    if chosen.null == "auto":
+        labels = _automatic_labels(rdms, pair, names, sessions, is_joint)
+        if any(column is not None and len(set(column)) == n for column in labels):
+            return none, (
+                "not tested: sessions differ between photographs, and no two photographs share "
+                "their session (in all subjects, where these are combined jointly)"
+            )
     else:
         subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
         labels = [_labels(names, chosen, blocks, subject) for subject in subjects]
-    if automatic and any(key is not None and len(set(key)) == len(key) for key in labels):
-        return none, (
-            "not tested: sessions differ between photographs, and no two photographs share their "
-            "session (in all subjects, where these are combined jointly)"
+    drawn = {}
+    for column in dict.fromkeys(labels):
+        drawn[column] = permutation_orders(
+            n,
+            chosen.n_permutations,
+            chosen.seed,
+            column,
         )
-    drawn = {
-        key: permutation_orders(len(names), chosen.n_permutations, chosen.seed, key)
-        for key in dict.fromkeys(labels)
-    }
-    if len(drawn) > 1 and joint:
+    if len(drawn) > 1 and is_joint:
         raise InputError(
-            "subjects differ in the sessions of the photographs, so their labels cannot be "
-            "permuted together; combine their p by 'all', 'fisher' or 'stouffer'."
+            f"subjects differ in the {BLOCK_WORDS[chosen.null]} of the photographs, so their labels "
+            "cannot be permuted together; combine their p by 'all', 'fisher' or 'stouffer'."
         )
-    blocked, n_orders = labels[0], len(drawn[labels[0]])
+    blocked = labels[0]
     where = "freely"
     if blocked is not None:
         where = f"within {len(set(blocked))} {BLOCK_WORDS[chosen.null]}"
-    exact = count_orders(len(names), blocked) - 1 == n_orders
-    how_many = f"all {n_orders} other orders (exact)" if exact else f"{n_orders} orders"
+    n_orders = len(drawn[blocked])
+    how_many = f"{n_orders} orders"
+    if count_orders(n, blocked) - 1 == n_orders:
+        how_many = f"all {n_orders} other orders (exact)"
     text = f"labels of {pair[0]} permuted {where}, {how_many}"
-    return [drawn[key] for key in labels], text
+    return [drawn[column] for column in labels], text
 
 
 def _automatic_labels(
@@ -253,19 +268,18 @@ def _automatic_labels(
     """
     labels: list[tuple[str, ...] | None] = []
     for known in sessions or [{}] * rdms.n_rdm:
-        shown = photograph_sessions(rdms, known, pair) if known else {}
-        column = tuple(shown.get(name, "") for name in names)
-        blocked = len(set(column)) > 1 and not any(BETWEEN in label for label in column)
-        labels.append(column if blocked else None)
+        session_of = {}
+        if known:
+            session_of = photograph_sessions(rdms, known, pair)
+        column = tuple(session_of.get(name, "") for name in names)
+        differs = len(set(column)) > 1
+        several = any(BETWEEN in session for session in column)
+        labels.append(column if differs and not several else None)
     columns = [column for column in dict.fromkeys(labels) if column is not None]
     if joint and columns:
-        return [tuple(" / ".join(parts) for parts in zip(*columns))] * len(labels)
+        together = tuple(" / ".join(parts) for parts in zip(*columns))
+        return [together] * len(labels)
     return labels
-
-
-def _pair_of(rdms: RDMs, pair: Pair) -> tuple[RDMs, RDMs]:
-    a, b, _ = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
-    return a, b
 
 
 BLOCK_WORDS = {"session": "sessions", "class": "classes", "auto": "sessions"}
@@ -282,17 +296,12 @@ def _labels(
             f"null '{chosen.null}' needs the {chosen.null} of each photograph; give blocks (see "
             "session_labels and class_labels)."
         )
-    mapping: Any = blocks
-    if isinstance(next(iter(blocks.values())), Mapping):
-        if subject not in blocks:
-            raise InputError(
-                f"no {chosen.null} labels for subject '{subject}'; there are some for "
-                f"{name_ids(blocks)}."
-            )
-        mapping = blocks[subject]
-    if lacking := [name for name in names if name not in mapping]:
-        raise InputError(f"no {chosen.null} for the photographs {name_ids(lacking)}.")
-    labels = tuple(str(mapping[name]) for name in names)
+    label_of = labels_of_subject(blocks, subject, chosen.null)
+    if lacking := [name for name in names if name not in label_of]:
+        raise InputError(
+            f"no {chosen.null} for the photographs {name_ids(lacking)}; give all of them one."
+        )
+    labels = tuple(str(label_of[name]) for name in names)
     if len(set(labels)) == 1:
         raise InputError(
             f"all photographs are of one {chosen.null}, '{labels[0]}'; use null='free'."
@@ -325,14 +334,17 @@ def null_scores(
 
     if not any(len(order) for order in orders):
         return None
-    a, b = _pair_of(rdms, pair)
+    a, b, _ = join_pair(rdms, pair)
     first, second, by = a.dissimilarities, b.dissimilarities, chosen.by
     if by == "spearman":  # ranks move with their pairs: rank once
         first, second, by = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
     compare = comparator(by)
-    out = np.full((max(map(len, orders)), len(first)), np.nan)
-    for rdm, other, order, column in zip(first, second, orders, out.T):
-        for start in range(0, len(order), 256):
-            part = permute_pairs(rdm, order[start : start + 256])
-            column[start : start + len(part)] = compare(part, other[np.newaxis])[:, 0]
-    return out
+    longest = max(len(order) for order in orders)
+    scores = np.full((longest, rdms.n_rdm), np.nan)
+    step = 256
+    for vector, other, order, column in zip(first, second, orders, scores.T):
+        for start in range(0, len(order), step):
+            part = permute_pairs(vector, order[start : start + step])
+            compared = compare(part, other[np.newaxis])
+            column[start : start + len(part)] = compared[:, 0]
+    return scores

@@ -36,8 +36,11 @@ NULLS = {
 }
 """Name of a null distribution to which labels change places."""
 
+OVER_SUBJECTS = ("subjects", "dual")
+"""Intervals that resample subjects: they are of the mean over subjects."""
+
 MAX_T = "max-t"
-"""Against the largest value of the family in each permutation, or resample: `kind_families`."""
+"""Against the largest value of the family in each permutation, or resample: `with_families`."""
 
 CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
 """Corrections for many tests."""
@@ -134,7 +137,7 @@ class ImageTypeOptions:
             raise InputError(
                 "perception and decision are both None; give at least one pair of kinds."
             )
-        if self.n_resamples < (self.interval != "none"):
+        if self.n_resamples < 1 and self.interval != "none":
             raise InputError(
                 f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'."
             )
@@ -156,7 +159,11 @@ class ImageTypeOptions:
         tuple of (str, str)
             Decision first.
         """
-        return tuple(pair for pair in (self.decision, self.perception) if pair is not None)
+        pairs = []
+        for pair in (self.decision, self.perception):
+            if pair is not None:
+                pairs.append(pair)
+        return tuple(pairs)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -167,7 +174,10 @@ class ImageTypeOptions:
         tuple of str
             Each once.
         """
-        return tuple(dict.fromkeys(kind for pair in self.pairs for kind in pair))
+        kinds: dict[str, None] = {}
+        for pair in self.pairs:
+            kinds.update(dict.fromkeys(pair))
+        return tuple(kinds)
 
 
 def subjects_needed(confidence: float = 0.95) -> int:
@@ -190,4 +200,7 @@ def subjects_needed(confidence: float = 0.95) -> int:
     >>> subjects_needed(0.95), subjects_needed(0.9)
     (6, 5)
     """
-    return next(n for n in range(2, 64) if 1 - 2.0 ** (1 - n) >= confidence or n == 63)
+    n = 2
+    while 1 - 2.0 ** (1 - n) < confidence and n < 63:
+        n += 1
+    return n

@@ -1,4 +1,4 @@
-"""Similarity of image types: RE-AN, RE-AI and their difference, by layer, ROI and subject.
+"""Similarity of image types: RE-AN, RE-AI, their difference, and trends of them over layers.
 
 RDMs are computed within one kind and compared photograph by photograph; responses to two kinds are
 never correlated with each other directly (Zhang et al. 2021).
@@ -6,13 +6,14 @@ never correlated with each other directly (Zhang et al. 2021).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.rsa.bootstrap import resampled
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import comparator
@@ -25,11 +26,16 @@ from neurometamer.rsa.compute import place_name, select_kind, take_conditions
 from neurometamer.rsa.jackknife import LazyWeights, Projection, project
 from neurometamer.rsa.sampling import Sampling, sample_photographs
 from neurometamer.rsa.sessions import session_maps, without_sessions
+from neurometamer.stats.families import mann_kendall
+from neurometamer.stats.paired import layers_t_test
 from neurometamer.stats.resampling import percentile_interval
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
+
+MIN_LAYERS = 3
+"""A trend over two layers is no trend."""
 
 
 def name_place(rdms: RDMs, index: int) -> dict[str, str]:
@@ -47,9 +53,66 @@ def name_place(rdms: RDMs, index: int) -> dict[str, str]:
     dict of str to str
         system, subject, place; empty where nothing tells.
     """
-    known = {name: str(column[index]) for name, column in rdms.rdm_descriptors.items()}
-    place = known.get("stage") or known.get("roi") or place_name(rdms, index)
-    return {"system": known.get("system", ""), "subject": known.get("subject", ""), "place": place}
+    known = {}
+    for name, column in rdms.rdm_descriptors.items():
+        known[name] = str(column[index])
+    place = known.get("stage") or known.get("roi")
+    return {
+        "system": known.get("system", ""),
+        "subject": known.get("subject", ""),
+        "place": place or place_name(rdms, index),
+    }
+
+
+def join_pair(
+    rdms: RDMs, pair: tuple[str, str], join: str = "exact"
+) -> tuple[RDMs, RDMs, list[str]]:
+    """Take the RDMs within two image types, their photographs in one order.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All image types in one RDM.
+    pair : (str, str)
+        Image types.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+
+    Returns
+    -------
+    first, second : rsatoolbox.rdm.RDMs
+        RDMs within each image type, ``pattern_descriptors["condition"]`` being photographs, sorted.
+    left_out : list of str
+        Photographs that only one image type has.
+
+    Raises
+    ------
+    InputError
+        For an unknown image type, or photographs that do not match.
+    """
+    first = select_kind(rdms, pair[0])
+    second = select_kind(rdms, pair[1])
+    return join_rdms(first, second, join)
+
+
+def photographs_of(rdms: RDMs, kind: str) -> list[str]:
+    """Name the photographs that have an image of a type.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All image types in one RDM.
+    kind : str
+        Image type.
+
+    Returns
+    -------
+    list of str
+        In the order of the RDMs.
+    """
+    of_kind = select_kind(rdms, kind)
+    names = of_kind.pattern_descriptors["condition"]
+    return [str(name) for name in names]
 
 
 def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
@@ -65,11 +128,11 @@ def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
     dict of str to str, or None
         Photograph to class; None where no image has one.
     """
-    known = rdms.pattern_descriptors
-    classes = {
-        str(photograph): str(category)
-        for photograph, category in zip(known.get("reference_id", ()), known.get("category", ()))
-    }
+    photographs = rdms.pattern_descriptors.get("reference_id", ())
+    categories = rdms.pattern_descriptors.get("category", ())
+    classes = {}
+    for photograph, category in zip(photographs, categories):
+        classes[str(photograph)] = str(category)
     return classes if any(classes.values()) else None
 
 
@@ -113,17 +176,21 @@ def kind_samples(
         Photographs that one kind lacks.
     """
     compare = comparator(by)
-    a, b, left_out = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
-    sampling = sampling or _default_sampling(rdms, a)
+    a, b, left_out = join_pair(rdms, pair, join)
+    if sampling is None:
+        sampling = _default_sampling(rdms, a)
     counts = sampling.counts(n_resamples, seed)
-    values, samples = [], []
-    for rdm, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
-        values.append(compare(rdm, other)[0, 0])
-        samples.append(resampled(rdm, other, counts, by, None, None).similarity[:, 0, 0])
-    similarity, moved = np.array(values), np.stack(samples, axis=1)
+    values = np.empty(rdms.n_rdm)
+    samples = np.empty((len(counts), rdms.n_rdm))
+    for i in range(rdms.n_rdm):
+        first = a.dissimilarities[i : i + 1]
+        second = b.dissimilarities[i : i + 1]
+        values[i] = compare(first, second)[0, 0]
+        drawn = resampled(first, second, counts, by, None, None)
+        samples[:, i] = drawn.similarity[:, 0, 0]
     if confidence is not None:
-        moved = sampling.scaled(similarity, moved, confidence)
-    return similarity, moved, counts, left_out
+        samples = sampling.scaled(values, samples, confidence)
+    return values, samples, counts, left_out
 
 
 def kind_projection(
@@ -155,26 +222,31 @@ def kind_projection(
     Projection
         Values of shape (n_rdms,); the same photographs move all RDMs.
     """
-    a, b, _ = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
     compare = comparator(by)
+    a, b, _ = join_pair(rdms, pair)
+    if sampling is None:
+        sampling = _default_sampling(rdms, a)
     sides = list(zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]))
 
     def _scores(weights: LazyWeights | None) -> np.ndarray:
         if weights is None:
-            return np.array([compare(rdm, other)[0, 0] for rdm, other in sides])
+            return np.array([compare(first, second)[0, 0] for first, second in sides])
+        scores = np.empty((len(weights), len(sides)))
         step = max(1, BLOCK // weights.shape[1])
-        parts = []
         for start in range(0, len(weights), step):
-            part = weights[start : start + step]
-            scores = [compare(rdm, other, part)[:, 0, 0] for rdm, other in sides]
-            parts.append(np.stack(scores, axis=1))
-        return np.concatenate(parts)
+            block = weights[start : start + step]
+            for i, (first, second) in enumerate(sides):
+                part = compare(first, second, block)
+                scores[start : start + step, i] = part[:, 0, 0]
+        return scores
 
-    return project(_scores, sampling or _default_sampling(rdms, a), n_draws, seed)
+    return project(_scores, sampling, n_draws, seed)
 
 
 def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
-    names = [str(name) for name in photographs.pattern_descriptors["condition"]]
+    names = []
+    for name in photographs.pattern_descriptors["condition"]:
+        names.append(str(name))
     return sample_photographs(names, class_descriptor(rdms))
 
 
@@ -253,33 +325,54 @@ def kind_similarity(
 
     if not pairs:
         raise InputError("pairs is empty; name at least one pair of kinds, such as ('RE', 'AI').")
-    rows = []
-    rdms, note, given = _without_sessions(rdms, [kind for pair in pairs for kind in pair], by)
+    rdms, note, has_interval = _without_sessions(rdms, pairs, by)
+    n_draws = n_resamples if has_interval else 0
+    rows_of: list[list[dict[str, Any]]] = [[] for _ in range(rdms.n_rdm)]
     for pair in pairs:
         value, samples, counts, left_out = kind_samples(
-            rdms, pair, by, join, n_resamples * given, seed, confidence=confidence
+            rdms,
+            pair,
+            by,
+            join,
+            n_draws,
+            seed,
+            confidence=confidence,
         )
         low, high = percentile_interval(samples, confidence)
-        method = describe_method(by, counts, confidence, left_out) + note
-        for i in range(rdms.n_rdm):
+        method = describe_method(by, counts, confidence, left_out)
+        for i, rows in enumerate(rows_of):
             row = {
                 **name_place(rdms, i),
                 "pair": "-".join(pair),
                 **similarity_values(value[i], low[i], high[i]),
+                "method": method + note,
+                "n": counts.shape[1],
             }
-            rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
-    table = pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True)
-    return table.drop(columns="order")
+            rows.append(row)
+    return pd.DataFrame(itertools.chain.from_iterable(rows_of))
 
 
-def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
+def _without_sessions(
+    rdms: RDMs, pairs: Sequence[tuple[str, str]], by: str
+) -> tuple[RDMs, str, bool]:
     """Subtract offsets of sessions; note what is resampled, and whether there is an interval."""
+    kinds = dict.fromkeys(itertools.chain.from_iterable(pairs))
     subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
-    maps = session_maps(rdms, subjects, None)
     classes = class_descriptor(rdms)
-    removed = without_sessions(rdms, maps, list(dict.fromkeys(kinds)), by, classes)
-    notes = ["photographs drawn within classes" if classes else "", removed.text, removed.reason]
-    return removed.rdms, "".join(f"; {note}" for note in notes if note), not removed.reason
+    removed = without_sessions(
+        rdms,
+        session_maps(rdms, subjects, None),
+        list(kinds),
+        by,
+        classes,
+    )
+    note = ""
+    if classes:
+        note += "; photographs drawn within classes"
+    for text in (removed.text, removed.reason):
+        if text:
+            note += f"; {text}"
+    return removed.rdms, note, not removed.reason
 
 
 @checked
@@ -347,39 +440,41 @@ def kind_difference(
 
     left_out: list[str] = []
     if join == "inner":
-        rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second)))
-    rdms, note, given = _without_sessions(rdms, [*first, *second], by)
-    draws = n_resamples * given
+        rdms, left_out = shared_references(rdms, list(dict.fromkeys((*first, *second))))
+    rdms, note, has_interval = _without_sessions(rdms, [first, second], by)
+    n_draws = n_resamples if has_interval else 0
     value, samples, counts, _ = kind_samples(
-        rdms, first, by, "exact", draws, seed, confidence=confidence
+        rdms, first, by, "exact", n_draws, seed, confidence=confidence
     )
     other, other_samples, other_counts, _ = kind_samples(
-        rdms, second, by, "exact", draws, seed, confidence=confidence
+        rdms, second, by, "exact", n_draws, seed, confidence=confidence
     )
-    if counts.shape != other_counts.shape:
+    first_name, second_name = "-".join(first), "-".join(second)
+    n, n_other = counts.shape[1], other_counts.shape[1]
+    if n != n_other:
         raise InputError(
-            f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} "
-            f"{other_counts.shape[1]}; a difference needs the same ones (or join='inner')."
+            f"{first_name} covers {n} photographs and {second_name} {n_other}; a difference needs "
+            "the same ones (or join='inner')."
         )
+    difference = value - other
     low, high = percentile_interval(samples - other_samples, confidence)
-    method = f"paired difference of {describe_method(by, counts, confidence, left_out)}{note}"
-    name = f"{'-'.join(first)} minus {'-'.join(second)}"
-    rows = [
-        {
+    method = describe_method(by, counts, confidence, left_out)
+    rows = []
+    for i in range(rdms.n_rdm):
+        row = {
             **name_place(rdms, i),
-            "pair": name,
-            "difference": float(value[i] - other[i]),
+            "pair": f"{first_name} minus {second_name}",
+            "difference": float(difference[i]),
             "ci_low": float(low[i]),
             "ci_high": float(high[i]),
-            "method": method,
-            "n": counts.shape[1],
+            "method": f"paired difference of {method}{note}",
+            "n": n,
         }
-        for i in range(rdms.n_rdm)
-    ]
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tuple[RDMs, list[str]]:
+def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, list[str]]:
     """Keep the photographs that have an image of every kind.
 
     Parameters
@@ -396,11 +491,104 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     left_out : list of str
         The other photographs.
     """
-    parts = []
-    for kind in kinds:
-        parts.append(set(map(str, select_kind(rdms, kind).pattern_descriptors["condition"])))
-    shared = set.intersection(*parts)
-    references = [str(reference) for reference in rdms.pattern_descriptors["reference_id"]]
-    rows = [i for i, reference in enumerate(references) if reference in shared]
-    kept = take_conditions(rdms, rows)
-    return kept, sorted(set.union(*parts) - shared)
+    photographs = [set(photographs_of(rdms, kind)) for kind in kinds]
+    shared = set.intersection(*photographs)
+    left_out = set.union(*photographs) - shared
+    rows = []
+    for row, reference in enumerate(rdms.pattern_descriptors["reference_id"]):
+        if str(reference) in shared:
+            rows.append(row)
+    return take_conditions(rdms, rows), sorted(left_out)
+
+
+# ------------------------------------------------------------------------------------------- trends
+
+
+@checked
+def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
+    """Test trends of each similarity over layers, and the paired difference of the two.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The table of `compare_image_types`; layers in their order.
+    system : str
+        System whose places are in an order: ``"network"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a test: system, pair, test (``Mann-Kendall`` or ``paired t over layers``), statistic
+        (S or t), effect (tau-b or dz), p (two-sided), n (layers), method. The paired t is there
+        with two pairs.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 3 layers, or a column is missing.
+
+    Notes
+    -----
+    Layers of one network depend on each other and are no sample: these p describe this network, as
+    in the papers.
+
+    References
+    ----------
+    Zhang et al. (2021), fig. 5 (trend); Zhang et al. (2018), CCN (paired t).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "system": "network",
+    ...         "quantity": "similarity",
+    ...         "place": ["conv1", "conv2", "conv3", "conv4"],
+    ...         "pair": "RE-AN",
+    ...         "value": [0.1, 0.3, 0.4, 0.8],
+    ...     }
+    ... )
+    >>> kind_trends(table)[["test", "statistic", "effect", "n"]]
+               test  statistic  effect  n
+    0  Mann-Kendall        6.0     1.0  4
+    """
+    import pandas as pd
+
+    needed = ("system", "quantity", "place", "pair", "value")
+    need_columns(table, needed, "the table", "Give that of compare_image_types.")
+    is_similarity = table["quantity"] == "similarity"
+    rows = table[(table["system"] == system) & is_similarity]
+    layers = list(dict.fromkeys(rows["place"]))
+    if len(layers) < MIN_LAYERS:
+        raise InputError(
+            f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} "
+            f"({name_ids(layers) or 'none'})."
+        )
+    tests: list[dict[str, Any]] = []
+    for pair, part in rows.groupby("pair", sort=False):
+        trend = mann_kendall(part["value"].tolist())
+        tests.append(
+            {
+                "pair": pair,
+                "test": "Mann-Kendall",
+                "statistic": float(trend.s),
+                "effect": trend.tau,
+                "p": trend.p,
+                "method": f"trend over layers, {trend.method}, two-sided; effect is tau-b",
+            }
+        )
+    pairs = list(dict.fromkeys(rows["pair"]))
+    if len(pairs) == 2:
+        test = layers_t_test(rows, pairs[1], pairs[0], value="value")
+        tests.append(
+            {
+                "pair": f"{pairs[1]} minus {pairs[0]}",
+                "test": "paired t over layers",
+                "statistic": test.t,
+                "effect": test.dz,
+                "p": test.p,
+                "method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample",
+            }
+        )
+    out = pd.DataFrame(tests).assign(system=system, n=len(layers))
+    return out[["system", "pair", "test", "statistic", "effect", "p", "n", "method"]]

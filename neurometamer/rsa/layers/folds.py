@@ -39,10 +39,12 @@ def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> No
     """
     if n_folds < 2:
         raise InputError(f"n_folds is {n_folds}; cross-validation over stimuli needs at least 2.")
-    if len(ids) < MIN_CONDITIONS * n_folds:
+    n = len(ids)
+    most = n // MIN_CONDITIONS
+    if n_folds > most:
         raise InputError(
-            f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least "
-            f"{MIN_CONDITIONS}; use at most {len(ids) // MIN_CONDITIONS} folds."
+            f"{n} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least "
+            f"{MIN_CONDITIONS}; use at most {most} folds."
         )
 
 
@@ -104,8 +106,9 @@ def assign_folds(
     if drawn is not None:
         chosen = np.flatnonzero(drawn)
     shuffled = random.permutation(chosen)
+    numbers = np.arange(len(chosen))
     folds = np.full(n, -1)
-    folds[shuffled] = np.arange(len(chosen)) % n_folds
+    folds[shuffled] = numbers % n_folds
     return folds
 
 

@@ -176,14 +176,21 @@ def hierarchy_test(
             f"{n_layers} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
         )
     order, subjects = _regions_and_subjects(rois, joined)
-    profiles = np.empty((len(subjects), len(order), n_layers))
+    compare = COMPARATORS[by]
+    shape = (len(subjects), len(order), n_layers)
+    profiles = np.empty(shape)
     kept = np.empty(len(order), dtype=bool)
     for i, roi in enumerate(order):
         names, vectors = joined.rois[roi]
-        region = vectors[[names.index(subject) for subject in subjects]]
-        profiles[:, i] = COMPARATORS[by](region, joined.layer_vectors)
-        kept[i] = not reliability_p(region, n_permutations, seed) > RELIABLE
-    left_out = [roi for roi, keep in zip(order, kept) if not keep]
+        rows_of_region = [names.index(subject) for subject in subjects]
+        region = vectors[rows_of_region]
+        profiles[:, i] = compare(region, joined.layer_vectors)
+        p = reliability_p(region, n_permutations, seed)
+        kept[i] = not p > RELIABLE
+    left_out = []
+    for roi, keep in zip(order, kept):
+        if not keep:
+            left_out.append(roi)
     common = {
         "kind": joined.kind,
         "order": " < ".join(order),
@@ -192,16 +199,18 @@ def hierarchy_test(
         "method": _describe(by, preferred, n_permutations, confidence, joined),
     }
     slopes = _Slopes(profiles, kept, confidence)
-    names = [*subjects, "combined"]
+    row_names = [*subjects, "combined"]
     columns = [*slopes.single(), slopes.combined()]
     rows = []
-    for name, profile, values in zip(names, [*profiles, profiles.mean(axis=0)], columns):
+    all_profiles = [*profiles, profiles.mean(axis=0)]
+    for name, profile, values in zip(row_names, all_profiles, columns):
         layers = np.where(kept, preferred_layers(profile, preferred), np.nan)
         near = []
         for roi, layer in zip(order, layers):
             nearest = "none"
             if np.isfinite(layer):
-                nearest = joined.layers[round(layer) - 1]
+                number = round(layer)
+                nearest = joined.layers[number - 1]
             near.append(f"{roi}: {layer:.2f} ({nearest})")
         row = {"subject": name, "preferred_layers": "; ".join(near)}
         rows.append(common | row | values)
@@ -279,9 +288,16 @@ def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndar
     if preferred == "best":
         return profiles.argmax(axis=-1) + 1.0
     n_layers = profiles.shape[-1]
+    numbers = np.arange(1, n_layers + 1)
+    mass = profiles @ numbers
     total = profiles.sum(axis=-1)
-    mass = profiles @ np.arange(1, n_layers + 1)
-    center = np.divide(mass, total, out=np.full(total.shape, np.nan), where=total > 0)
+    center = np.full(total.shape, np.nan)
+    np.divide(
+        mass,
+        total,
+        out=center,
+        where=total > 0,
+    )
     return np.clip(center, 1, n_layers)
 
 
@@ -369,7 +385,7 @@ class _Slopes:
             reason = "in a subject fewer than two regions are like the layers, so there is no slope"
         if not reason and variance <= 1e-20:
             reason = "all subjects have the same slope, so there is no spread to hold it against"
-        low, high, p = np.nan, np.nan, np.nan
+        low, high, p = np.full(3, np.nan)
         if not reason:
             low, high = t_interval(mean, np.array(variance), n - 1, self.confidence)
             p = t.sf(mean / np.sqrt(variance), n - 1)
@@ -426,7 +442,9 @@ def _regions_and_subjects(rois: Sequence[str], joined: ModelBrain) -> tuple[list
     everyone = list(dict.fromkeys(itertools.chain.from_iterable(subjects_of.values())))
     lacking = []
     for roi, subjects in subjects_of.items():
-        lacking += [f"{subject} {roi}" for subject in everyone if subject not in subjects]
+        for subject in everyone:
+            if subject not in subjects:
+                lacking.append(f"{subject} {roi}")
     if lacking:
         raise InputError(f"no RDM for {name_ids(lacking)}; leave those subjects or regions out.")
     return order, everyone

@@ -22,7 +22,6 @@ from neurometamer.rsa.layers.folds import (
     splits,
 )
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
-from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.rsa.sampling import Sampling, sample_images
 from neurometamer.summaries import short_repr
 
@@ -210,13 +209,16 @@ def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
 
     lengths = np.sqrt(np.diag(gram))
     safe = np.where(lengths > 0, lengths, 1)
-    values, vectors = np.linalg.eigh(gram / np.outer(safe, safe))
+    scaled = gram / np.outer(safe, safe)
+    values, vectors = np.linalg.eigh(scaled)
     # layers that repeat each other span less than their number
-    kept = values > 1e-12 * max(values[-1], 1e-300)
+    largest = max(values[-1], 1e-300)
+    kept = values > 1e-12 * largest
     root = np.sqrt(values[kept])
     axes = vectors[:, kept].T
+    design = root[:, np.newaxis] * axes
     target = axes @ (projected / safe) / root
-    solution, _ = nnls(root[:, np.newaxis] * axes, target)
+    solution, _ = nnls(design, target)
     weights = solution / safe
     weights[lengths == 0] = 0
     norm = np.linalg.norm(weights)
@@ -250,9 +252,11 @@ class _Region:
         parts = splits(counts, self.n_folds, n_repeats, random, self.clusters)
         for repeat, train, test in parts:
             used = train > 0
-            similarity = compare(layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
+            copies = train[np.newaxis, used]
+            similarity = compare(layers[:, used], subjects[:, used], copies)[0]
             trained = self._of_training(similarity)
-            best = np.nan_to_num(trained, nan=-np.inf).argmax(axis=0)
+            comparable = np.nan_to_num(trained, nan=-np.inf)
+            best = comparable.argmax(axis=0)
             chosen.append(best)
             gram, projected = _normal_equations(layers, subjects, train, self.by != "cosine")
             targets = self._of_training(projected).T
@@ -260,8 +264,10 @@ class _Region:
             fitted.append(weights)
             # score each model on the test pairs; a combination of nothing scores 0
             used = test > 0
-            models = np.concatenate([weights @ layers, layers, average])
-            tested = compare(models[:, used], subjects[:, used], test[np.newaxis, used])[0]
+            copies = test[np.newaxis, used]
+            weighted = weights @ layers
+            models = np.concatenate([weighted, layers, average])
+            tested = compare(models[:, used], subjects[:, used], copies)[0]
             has_weights = (weights > 0).any(axis=1)
             score = scores[repeat, fold[repeat]]
             score[0] = np.where(has_weights, tested[each, each], 0.0)
@@ -284,15 +290,21 @@ class _Region:
 
         The scores have the shape (n_kept, models, subjects, N_CV).
         """
-        drawn = np.array([np.bincount(self.clusters, row) > 0 for row in counts])
-        enough = drawn.sum(axis=-1) >= MIN_DISTINCT * self.n_folds
-        scores = np.empty((int(enough.sum()), len(MODELS), len(self.subjects), N_CV))
-        for number, row in enumerate(counts[enough]):
+        least = MIN_DISTINCT * self.n_folds
+        enough = []
+        for row in counts:
+            is_drawn = np.bincount(self.clusters, row) > 0
+            if is_drawn.sum() >= least:
+                enough.append(row)
+        shape = (len(enough), len(MODELS), len(self.subjects), N_CV)
+        scores = np.empty(shape)
+        for number, row in enumerate(enough):
             fits = self.evaluate(row, N_CV, random)
             scores[number] = np.moveaxis(fits.scores, 0, 2)
             progress(number + 1, len(scores))
         usable = np.isfinite(scores).all(axis=(1, 2, 3))
-        return scores[usable], len(counts) - int(usable.sum())
+        kept = scores[usable]
+        return kept, len(counts) - len(kept)
 
 
 @checked
@@ -441,12 +453,12 @@ def flexible_models(
             joined=joined,
             roi=roi,
             names=names,
+            region=region,
             fits=fits,
             drawn=drawn,
             left_out=left_out,
             confidence=confidence,
             sampling=sampling,
-            method=_method(region, fits, len(drawn), joined, sampling, confidence),
         )
         best += tables.best_rows(comparator(by)(joined.layer_vectors, vectors))
         models += tables.model_rows()
@@ -495,37 +507,17 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
 
 def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int, classes: str) -> None:
     """Refuse folds that the stimuli, or the photographs or classes of them, do not fill."""
-    parts, what = labels["condition"], "stimuli"
-    if len(sampling.strata) < len(labels):
+    n_clusters = len(sampling.strata)
+    parts = labels["condition"]
+    what = "stimuli"
+    if n_clusters < len(labels):
         references = labels["reference_id"]
-        parts, what = references.where(references != "", labels["condition"]), "photographs"
-        if classes == "random" and len(sampling.strata) < parts.nunique():
-            parts, what = labels["category"], "classes"
+        parts = references.where(references != "", parts)
+        what = "photographs"
+        if classes == "random" and n_clusters < parts.nunique():
+            parts = labels["category"]
+            what = "classes"
     check_folds(tuple(dict.fromkeys(parts)), n_folds, what)
-
-
-def _method(
-    region: _Region,
-    fits: _Fits,
-    n_drawn: int,
-    joined: ModelBrain,
-    sampling: Sampling,
-    confidence: float,
-) -> str:
-    over = "leave one subject out"
-    if region.n_folds > 1:
-        over = (
-            f"{region.n_folds} folds of stimuli x {len(fits.scores)} random assignments, crossing "
-            "pairs left out"
-        )
-    text = f"{region.by}; fitted to {TRAINING[region.train_on]}; {over}"
-    if n_drawn:
-        text += (
-            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {n_drawn} "
-            f"bootstrap resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} "
-            "random assignments (rsatoolbox bootstrap_crossval)"
-        )
-    return text + describe_left_out(joined.left_out)
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -538,18 +530,43 @@ class _RegionTables:
     joined: ModelBrain
     roi: str
     names: tuple[str, ...]
+    region: _Region
     fits: _Fits
     drawn: np.ndarray
     left_out: int
     confidence: float
     sampling: Sampling
-    method: str
+
+    @property
+    def method(self) -> str:
+        """Say what was fitted, tested and resampled."""
+        region = self.region
+        over = "leave one subject out"
+        if region.n_folds > 1:
+            over = (
+                f"{region.n_folds} folds of stimuli x {len(self.fits.scores)} random assignments, "
+                "crossing pairs left out"
+            )
+        text = f"{region.by}; fitted to {TRAINING[region.train_on]}; {over}"
+        if len(self.drawn):
+            text += (
+                f"; {self.confidence:.0%} interval and p: t with {self.sampling.dof} df, SE of "
+                f"{len(self.drawn)} bootstrap resamples of {self.sampling.text}, cross-validated "
+                f"anew, corrected for {N_CV} random assignments (rsatoolbox bootstrap_crossval)"
+            )
+        if self.joined.left_out:
+            text += f"; held by one side only and left out: {self.joined.left_out}"
+        return text
 
     def _subjects(self) -> list[tuple[str, list[int]]]:
         """Name each subject with its column, and the mean with all of them."""
-        groups = [(name, [column]) for column, name in enumerate(self.names)]
-        everyone = list(range(len(self.names)))
-        return [*groups, ("mean", everyone)]
+        groups = []
+        everyone = []
+        for column, name in enumerate(self.names):
+            groups.append((name, [column]))
+            everyone.append(column)
+        groups.append(("mean", everyone))
+        return groups
 
     def _row(self, subject: str, columns: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -607,15 +624,20 @@ class _RegionTables:
         layers = self.joined.layers
         rows = []
         for subject, columns in self._subjects():
-            score = float(self.fits.scores[:, model, columns].mean())
+            scores = self.fits.scores[:, model, columns]
+            score = float(scores.mean())
             interval = self._interval(score, contrast, columns)
-            counts = Counter(all_chosen[:, columns].ravel().tolist())
+            chosen = all_chosen[:, columns]
+            counts = Counter(chosen.ravel().tolist())
             ranked = counts.most_common()
-            shares = [f"{layers[layer]} {times}/{counts.total()}" for layer, times in ranked]
+            n_choices = counts.total()
+            shares = [f"{layers[layer]} {times}/{n_choices}" for layer, times in ranked]
             # the mean row's naive choice is made for each subject, as the cross-validated one is
             naive_choice = naive[:, columns].argmax(axis=0)
-            naive_layer = Counter(naive_choice.tolist()).most_common(1)[0][0]
-            naive_score = float(naive[naive_choice, columns].mean())
+            naive_counts = Counter(naive_choice.tolist())
+            naive_layer, _ = naive_counts.most_common(1)[0]
+            naive_scores = naive[naive_choice, columns]
+            naive_score = float(naive_scores.mean())
             row = {
                 "layer": layers[ranked[0][0]],
                 "chosen": "; ".join(shares),
@@ -632,18 +654,25 @@ class _RegionTables:
 
     def model_rows(self) -> list[dict[str, Any]]:
         """Make the rows of the scores of the models, with the mean weights."""
+        unit = np.eye(len(MODELS))
         weights = np.array(self.fits.weights)  # (splits, subjects, layers)
         rows = []
         for subject, columns in self._subjects():
+            mean_weights = weights[:, columns].mean(axis=(0, 1))
             shares = []
-            for layer, weight in zip(self.joined.layers, weights[:, columns].mean(axis=(0, 1))):
+            for layer, weight in zip(self.joined.layers, mean_weights):
                 if weight > 0:
                     shares.append(f"{layer} {weight:.3f}")
             for i, model in enumerate(MODELS):
-                score = float(self.fits.scores[:, i, columns].mean())
-                interval = self._interval(score, np.eye(len(MODELS))[i], columns)
+                scores = self.fits.scores[:, i, columns]
+                score = float(scores.mean())
                 text = "; ".join(shares) if model == "weighted" else ""
-                row = {"model": model, "score": score, **interval, "weights": text}
+                row = {
+                    "model": model,
+                    "score": score,
+                    **self._interval(score, unit[i], columns),
+                    "weights": text,
+                }
                 rows.append(self._row(subject, row))
         return rows
 
@@ -655,7 +684,8 @@ class _RegionTables:
             scores = self.fits.scores[:, :, columns]
             for first, second in ((0, 1), (0, 2), (1, 2)):
                 contrast = unit[first] - unit[second]
-                value = float(np.einsum("m,rms->rs", contrast, scores).mean())
+                differences = np.einsum("m,rms->rs", contrast, scores)
+                value = float(differences.mean())
                 row = {
                     "contrast": f"{MODELS[first]} minus {MODELS[second]}",
                     "difference": value,

@@ -143,8 +143,9 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
         raise unknown_name("RDM measure", measure, MEASURES)
     if (measure == "crossnobis") != isinstance(responses, RunResponses):
         raise InputError(
-            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with "
-            "run_responses."
+            f"measure '{measure}' and responses of type {type(responses).__name__} do not go "
+            "together: 'crossnobis' needs responses of runs, and only it takes them; make them "
+            "with run_responses."
         )
     if not comparator(by).linear:
         raise unknown_name("comparison", by, linear_comparators())
@@ -177,7 +178,8 @@ def _blocks(
 def _present(responses: Responses) -> np.ndarray:
     if isinstance(responses, RunResponses):
         return responses.present
-    return np.asarray(np.isfinite(responses).all(axis=0))
+    is_finite = np.isfinite(responses)
+    return np.asarray(is_finite.all(axis=0))
 
 
 class _Table:
@@ -226,6 +228,19 @@ class _Table:
         correlation = products[:, first, second] / scale
         has_data = (sizes > 0)[:, np.newaxis]
         return 1 - np.clip(correlation, -1, 1), constant & has_data
+
+    def prepared(
+        self, index: np.ndarray, sizes: np.ndarray, by: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Prepare RDMs for comparison, NaN where they cannot be compared; see `rdms`."""
+        rdms, constant = self.rdms(index, sizes)
+        usable = np.isfinite(rdms).all(axis=1)
+        usable &= sizes >= MIN_VOXELS
+        usable[usable] = np.ptp(rdms[usable], axis=1) > 0
+        vectors = np.full(rdms.shape, np.nan)
+        if usable.any():
+            vectors[usable] = prepared(rdms[usable], by)
+        return vectors, constant
 
 
 def _with_data(
@@ -360,8 +375,8 @@ def run_searchlight(
         index, sizes = _with_data(neighborhoods.block(part), present, part)
         compared, constants = [], []
         for table in tables:
-            rdms, constant = table.rdms(index, sizes)
-            compared.append(_prepared_where_defined(rdms, sizes, by))
+            vectors, constant = table.prepared(index, sizes, by)
+            compared.append(vectors)
             constants.append(constant)
         if question.model is not None:
             compared.append(prepared(question.model, by))
@@ -371,16 +386,6 @@ def run_searchlight(
         if progress is not None:
             progress(done, len(wanted))
     return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
-
-
-def _prepared_where_defined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
-    """Prepare RDMs for comparison; NaN where they cannot be compared."""
-    usable = (sizes >= MIN_VOXELS) & np.isfinite(rdms).all(axis=1)
-    usable[usable] = np.ptp(rdms[usable], axis=1) > 0
-    vectors = np.full(rdms.shape, np.nan)
-    if usable.any():
-        vectors[usable] = prepared(rdms[usable], by)
-    return vectors
 
 
 def _method(
@@ -416,10 +421,12 @@ class _Tally:
     def count(self, part: np.ndarray, sizes: np.ndarray, constants: Sequence[np.ndarray]) -> None:
         """Count neighbors, and the centers where a condition is constant."""
         self.sizes[part] = sizes
-        is_large = (sizes >= MIN_VOXELS)[:, np.newaxis]
-        either = np.any(constants, axis=0) & is_large
+        is_large = sizes >= MIN_VOXELS
+        either = np.any(constants, axis=0)
+        either &= is_large[:, np.newaxis]
         self.constant += either.sum(axis=0)
-        self.constant_centers += int(either.any(axis=1).sum())
+        has_constant = either.any(axis=1)
+        self.constant_centers += int(has_constant.sum())
 
     def compare(
         self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray
@@ -464,10 +471,19 @@ class _Tally:
         sizes = self.sizes[self.sizes > 0]
         n_centers, n_defined = len(sizes), len(values)
         n_small = int((sizes < MIN_VOXELS).sum())
+        least = most = 0
+        median = 0.0
+        if n_centers:
+            least, most = int(sizes.min()), int(sizes.max())
+            median = float(np.median(sizes))
+        mean = largest = np.nan
+        if n_defined:
+            mean, largest = float(values.mean()), float(values.max())
         names = []
         for i in np.argsort(-self.constant):
-            if self.constant[i]:
-                names.append(f"{question.ids[i]} ({self.constant[i]})")
+            n_constant = self.constant[i]
+            if n_constant:
+                names.append(f"{question.ids[i]} ({n_constant})")
         summary = {
             "map": question.name,
             "n_places": n_places,
@@ -477,12 +493,12 @@ class _Tally:
             "n_constant": self.constant_centers,
             "constant_conditions": name_ids(names) if names else "",
             "n_flat_rdm": n_centers - n_defined - n_small - self.constant_centers,
-            "neighbors_min": int(sizes.min()) if n_centers else 0,
-            "neighbors_median": float(np.median(sizes)) if n_centers else 0.0,
-            "neighbors_max": int(sizes.max(initial=0)),
+            "neighbors_min": least,
+            "neighbors_median": median,
+            "neighbors_max": most,
             "n_conditions": len(question.ids),
-            "mean": float(values.mean()) if n_defined else np.nan,
-            "largest": float(values.max()) if n_defined else np.nan,
+            "mean": mean,
+            "largest": largest,
             "n_family_p05": int((family[defined] < 0.05).sum()),
             "method": method,
         }

@@ -338,22 +338,20 @@ class Question:
                 f"at least {MIN_CONDITIONS} are needed."
             )
         if (self.model is None) == (self.others is None):
-            raise InputError(f"map '{self.name}' needs either a model or other responses.")
+            given = "neither" if self.model is None else "both"
+            raise InputError(
+                f"map '{self.name}' has {given} of a model and other responses; give one of them."
+            )
         if again := duplicates(self.ids):
-            raise InputError(f"map '{self.name}': repeated condition(s) {name_ids(again)}.")
-        sides = [self.responses]
+            raise InputError(
+                f"map '{self.name}': repeated condition(s) {name_ids(again)}; give each once."
+            )
+        _check_rows(self.ids, self.responses, f"map '{self.name}': ")
         if self.others is not None:
-            sides.append(self.others)
-        for side in sides:
-            if len(side.shape) != 2 or side.shape[0] != len(self.ids):
-                raise InputError(
-                    f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} "
-                    f"conditions ({name_ids(self.ids)}); give one row each."
-                )
-        if self.model is not None:
-            self._check_model(self.model)
-
-    def _check_model(self, model: np.ndarray) -> None:
+            _check_rows(self.ids, self.others, f"map '{self.name}': ")
+        model = self.model
+        if model is None:
+            return
         first, second = np.triu_indices(len(self.ids), 1)
         if np.shape(model) != first.shape:
             raise InputError(
@@ -535,11 +533,11 @@ def kind_question(
     )
 
 
-def _check_rows(conditions: Sequence[str], responses: Responses) -> None:
+def _check_rows(conditions: Sequence[str], responses: Responses, where: str = "") -> None:
     if len(responses.shape) != 2 or responses.shape[0] != len(conditions):
         raise InputError(
-            f"responses of shape {responses.shape} for {len(conditions)} conditions; give one row "
-            "each."
+            f"{where}responses of shape {responses.shape} for {len(conditions)} conditions "
+            f"({name_ids(conditions)}); give one row each."
         )
 
 
