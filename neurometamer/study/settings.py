@@ -611,9 +611,7 @@ class Encoding(Section):
     squared length of the features."""
     permutations: int = setting(ENCODING, "n_permutations", description="{meaning}", ge=0)
     allow_repeats: bool = setting(ENCODING, "allow_repeats", description="{meaning}")
-    scheme: str = setting(
-        ENCODING, "scheme", choices="neurometamer.encoding.generalization:SCHEMES"
-    )
+    scheme: str = setting(ENCODING, "scheme", choices="neurometamer.encoding.design:SCHEMES")
     """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all":
     train on all photographs, as Zhang et al. 2021."""
 
