@@ -135,7 +135,7 @@ def meaning_of(place: str, parameter: str) -> str:
 
     Examples
     --------
-    >>> meaning_of("stimuli_gen.adversarial:adversarial_interference", "ball")
+    >>> meaning_of("stimuli_gen.synthesis.constraints:Limits", "ball")
     'Keep the image within a ball around the photograph.'
     """
     docstring = ast.get_docstring(_source(place)) or ""
