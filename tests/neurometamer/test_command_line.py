@@ -176,3 +176,11 @@ def test_types_that_cannot_be_written_have_no_form():
     assert form_of(str | Path).kind is Path
     assert form_of(typing.Mapping[str, float]).marks == "="
     assert form_of(str | typing.Sequence[str]).several
+
+
+def test_switches_that_are_on_or_open_can_be_turned_off(invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    page = invoke(["behavior", "page", "--help"]).output
+    assert "--no-slow" in page and "--empty-" not in page
+    assert "--no-straight-through-relu" in invoke(["stimuli", "metamer", "--help"]).output
+    assert "--no-fresh" not in invoke(["stimuli", "noise", "--help"]).output
