@@ -187,7 +187,7 @@ def adversarial_noise(
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
-    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         random = generator(seed, "noise", f"{reference_id}_AN")
         noise = random.standard_normal((3, *model.preprocessing.size))
         image = np.clip(mean + noise_sd * noise, 0, 1)
@@ -198,7 +198,7 @@ def adversarial_noise(
         references,
         targets,
         settings,
-        _start,
+        start,
         run_on_device_of(model, run),
     )
 
@@ -299,7 +299,7 @@ def adversarial_interference(
     refuse_own_class(model, references, targets)
     photograph_of = images_by_id(references)
 
-    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         photograph = photograph_of(reference_id)
         return photograph, photograph
 
@@ -308,7 +308,7 @@ def adversarial_interference(
         references,
         targets,
         settings,
-        _start,
+        start,
         run_on_device_of(model, run),
         limits,
     )
@@ -401,7 +401,7 @@ def _make(
     if draft is not None:
         settings = {**settings, "mode": run.mode, "draft": draft.digest}
 
-    def _prepare(reference_id: str) -> Start:
+    def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
         context = {"target": np.array(targets[reference_id]), "anchor": anchor}
         if masks:
@@ -419,7 +419,7 @@ def _make(
     made = descend(
         objective,
         references.ids,
-        _prepare,
+        prepare,
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
         steps=StepOptions(
             step_size=settings["step_size"],

@@ -130,11 +130,11 @@ def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:
     """
     row_of = {stimulus_id: row for row, stimulus_id in enumerate(stimuli.ids)}
 
-    def _image(stimulus_id: str) -> np.ndarray:
+    def image_of(stimulus_id: str) -> np.ndarray:
         row = row_of[stimulus_id]
         return stimuli.images[slice(row, row + 1)][0]
 
-    return _image
+    return image_of
 
 
 def in_batches(

@@ -54,11 +54,10 @@ def readable_suffixes() -> frozenset[str]:
         Those of all formats that the installed Pillow decodes; ``.heic`` and ``.heif`` where
         pillow-heif is installed.
     """
-    formats = {
-        *readable_formats(),
-        "MPO",
-    }  # several JPEG images in one file, which the decoder of JPEG opens
-    return frozenset(suffix for suffix, name in _registered_suffixes().items() if name in formats)
+    # MPO: several JPEG images in one file, which the decoder of JPEG opens
+    formats = {*readable_formats(), "MPO"}
+    suffixes = [suffix for suffix, name in _registered_suffixes().items() if name in formats]
+    return frozenset(suffixes)
 
 
 def readable_formats() -> list[str]:
@@ -112,9 +111,8 @@ def open_photograph(
     size = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # up to 179 million pixels are decoded
+            # up to 179 million pixels are decoded
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=readable_formats()) as opened:
                 size = f" for its {opened.width} x {opened.height} pixels"
                 return convert_photograph(opened, bits=bits, icc=icc)
@@ -127,16 +125,13 @@ def open_photograph(
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise InputError(f"it has more than {limit:.0f} million pixels; make it smaller") from None
-    except (
-        Exception
-    ) as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError …
+    except Exception as error:
+        # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError …
         raise InputError(f"it cannot be decoded ({type(error).__name__})") from error
 
 
 def cannot_use(path: Path, problem: InputError, cure: str) -> InputError:
     """Build the error for a file that `open_photograph` refused.
-
-    It is for callers where bits and profiles cannot be chosen.
 
     It is for callers where bits and profiles cannot be chosen.
 
@@ -154,9 +149,10 @@ def cannot_use(path: Path, problem: InputError, cure: str) -> InputError:
     InputError
         To be raised by the caller.
     """
-    reason = str(problem).rstrip(".").partition(";")[0]
-    reason = f" {reason[3:]}" if reason.startswith("it ") else f": {reason}"
-    return InputError(f"image {path}{reason}; {cure}")
+    reason, _, _ = str(problem).rstrip(".").partition(";")
+    if reason.startswith("it "):
+        return InputError(f"image {path} {reason.removeprefix('it ')}; {cure}")
+    return InputError(f"image {path}: {reason}; {cure}")
 
 
 # --------------------------------------------------------------------------------------- conversion
@@ -215,7 +211,8 @@ def convert_photograph(
         notes.append(note)
     photograph, note = _to_rgb(photograph)
     notes += [] if deep_gray else [note]
-    brightest = int(max(np.asarray(photograph.getextrema()).ravel()))
+    extrema = np.asarray(photograph.getextrema())
+    brightest = int(extrema.max())
     if deep_color and brightest < DARK_16BIT // 256 and bits != 16:
         raise InputError(
             f"none of its 16-bit levels is above {256 * brightest + 255}: it is almost black, or "
@@ -240,8 +237,12 @@ def check_reading(bits: int | None, icc: str) -> None:
     InputError
         When one is unknown.
     """
-    if bits is not None and not (fits(bits, int) and 8 <= bits <= 16):
-        raise InputError(f"bits must be a whole number from 8 to 16, not {shown(bits)}.")
+    if bits is not None:
+        in_range = fits(bits, int) and 8 <= bits <= 16
+        if not in_range:
+            raise InputError(
+                f"bits must be a whole number from 8 to 16, not {shown(bits)}; give 12, say."
+            )
     if icc not in PROFILES:
         raise unknown_name("way with color profiles (icc)", str(icc), PROFILES)
 
@@ -255,9 +256,11 @@ def _bits(photograph: Image.Image) -> int:
         return 0
     position = stream.tell()
     stream.seek(24)
-    bits = stream.read(1)
+    header = stream.read(1)
     stream.seek(position)
-    return bits[0] if bits else 0
+    if not header:
+        return 0
+    return header[0]
 
 
 def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Image, str]:
@@ -269,7 +272,8 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
     if photograph.mode == "F" or levels.min() < 0 or brightest > 65535:
         raise InputError("its levels are not 8 or 16 bits; save it with 8 bits a channel.")
     if bits is None and 0 < brightest < DARK_16BIT:
-        held = max(8, 2 * -(-int(brightest).bit_length() // 2))
+        n_bits = int(brightest).bit_length()
+        held = max(8, n_bits + n_bits % 2)
         raise InputError(
             f"its 16-bit levels go to {brightest} of 65535 only, as data of {held} bits do; say "
             f"how many bits hold data (bits = {held}, --bits {held}, or a CSV with the columns "
@@ -281,9 +285,10 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
         raise InputError(
             f"its levels go to {brightest}, more than {bits} bits hold ({white}); give more bits"
         )
-    scaled = np.rint(np.arange(white + 1) * (255 / white)).astype(np.uint8)
+    scaled = np.rint(np.arange(white + 1) * (255 / white))
+    gray = Image.fromarray(scaled.astype(np.uint8)[levels])
     data = "16-bit gray" if bits == 16 else f"{bits}-bit gray in a 16-bit file"
-    return Image.fromarray(scaled[levels]), f"{data} scaled to 8 bits, converted to RGB"
+    return gray, f"{data} scaled to 8 bits, converted to RGB"
 
 
 def _to_rgb(photograph: Image.Image) -> tuple[Image.Image, str]:
@@ -293,7 +298,8 @@ def _to_rgb(photograph: Image.Image) -> tuple[Image.Image, str]:
     mode = photograph.mode
     if mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in photograph.info:
         rgba = photograph.convert("RGBA")
-        if rgba.getchannel("A").getextrema()[0] == 255:
+        lowest, _ = rgba.getchannel("A").getextrema()
+        if lowest == 255:
             return rgba.convert("RGB"), "opaque alpha channel dropped"
         ground = Image.new("RGBA", rgba.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
         opaque = Image.alpha_composite(ground, rgba)
@@ -312,7 +318,8 @@ def _color_note(photograph: Image.Image) -> str:
     if photograph.info.get("icc_profile"):
         return ""
     gamma = photograph.info.get("gamma")
-    if gamma and "srgb" not in photograph.info and abs(gamma - 1 / 2.2) > 0.01:
+    is_srgb = "srgb" in photograph.info
+    if gamma and not is_srgb and abs(gamma - 1 / 2.2) > 0.01:
         return f"gamma of the file ({gamma:g}) not applied: levels taken as sRGB"
     exif = photograph.getexif()
     details = exif.get_ifd(_EXIF_IFD)
@@ -329,7 +336,8 @@ def _with_profile(photograph: Image.Image, profile: bytes, icc: str) -> tuple[Im
     kind, name, is_srgb = _describe_profile(profile)
     if is_srgb:
         return photograph, ""
-    usable = kind in ("RGB", "L", "CMYK") and (kind == "CMYK") == (photograph.mode == "CMYK")
+    is_cmyk = photograph.mode == "CMYK"
+    usable = kind in ("RGB", "L", "CMYK") and (kind == "CMYK") == is_cmyk
     if icc == "ignore":
         what = f"color profile '{name}'" if kind else "damaged color profile"
         return photograph, f"{what} not applied: levels taken as sRGB"
@@ -341,7 +349,8 @@ def _with_profile(photograph: Image.Image, profile: bytes, icc: str) -> tuple[Im
     if photograph.mode in ("LA", "PA", "RGBA") or "transparency" in photograph.info:
         photograph = photograph.convert("RGBA")
         alpha = photograph.getchannel("A")
-    converted = _transform(profile, kind)(photograph.convert(kind))
+    transform = _transform(profile, kind)
+    converted = transform(photograph.convert(kind))
     if alpha is not None:
         converted.putalpha(alpha)
     return converted, f"color profile '{name}' converted to sRGB"
@@ -365,15 +374,17 @@ def _describe_profile(profile: bytes) -> tuple[str, str, bool]:
             return kind, name, False
         ramp = np.arange(0, 256, 15, dtype=np.uint8)
         if kind == "RGB":
-            levels = np.stack(np.meshgrid(ramp, ramp, ramp), axis=-1).reshape(len(ramp), -1, 3)
+            grid = np.stack(np.meshgrid(ramp, ramp, ramp), axis=-1)
+            levels = expected = grid.reshape(len(ramp), -1, 3)
         else:
             levels = ramp[None]
-        converted = np.asarray(_transform(profile, kind)(Image.fromarray(levels)))
+            expected = np.repeat(levels[..., None], 3, axis=-1)
+        transform = _transform(profile, kind)
+        converted = np.asarray(transform(Image.fromarray(levels)))
     except (OSError, ImageCms.PyCMSError, ValueError):
         return "", "damaged", False
-    expected = levels if kind == "RGB" else np.repeat(levels[..., None], 3, axis=-1)
-    change = np.abs(converted.astype(int) - expected).max()
-    return kind, name, bool(change <= SRGB_TOLERANCE)
+    change = np.abs(converted.astype(int) - expected)
+    return kind, name, bool(change.max() <= SRGB_TOLERANCE)
 
 
 @lru_cache(maxsize=32)
@@ -381,8 +392,9 @@ def _transform(profile: bytes, kind: str) -> Any:
     """Make the function from an image of mode `kind` to sRGB."""
     from PIL import ImageCms
 
+    given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     transform = ImageCms.buildTransform(
-        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        given,
         ImageCms.createProfile("sRGB"),
         kind,
         "RGB",

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from stimuli_gen.batches import for_one_image, gradients_on, out_of_memory
-from stimuli_gen.models import SOFTMAX, StagedModel
+from stimuli_gen.models import SOFTMAX, StagedModel, device_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -122,7 +122,8 @@ def depth_units(
     >>> depth_units(nn.Sequential(*layers), size=(4, 4))
     ('1', '3')
     """
-    return tuple(_units(_pass(network, size)))
+    units = _units(_pass(network, size))
+    return tuple(units)
 
 
 @checked
@@ -188,10 +189,11 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     """
     if isinstance(stage, str) and stage in model.stages:
         return FoundStage(name=stage, path=model.stages[stage])
-    if isinstance(stage, str) and stage in dict(model.network.named_modules()) and stage:
+    if isinstance(stage, str) and stage and stage in dict(model.network.named_modules()):
         return FoundStage(name=stage, path=stage)
     try:
-        fraction = DEPTHS[stage] if isinstance(stage, str) and stage in DEPTHS else float(stage)
+        fraction = DEPTHS.get(stage) if isinstance(stage, str) else stage
+        fraction = float(stage if fraction is None else fraction)
     except (TypeError, ValueError):
         raise unknown_name(f"stage of {model.name}", str(stage), [*DEPTHS, *model.stages]) from None
     if not 0 < fraction <= 1:
@@ -206,11 +208,12 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
             f"{model.name} has {len(units)} units of depth, so {fraction:g} is before the first; "
             "name one."
         )
-    path, note = list(units.items())[number - 1]
+    path = list(units)[number - 1]
+    note = units[path]
     if note:
         _LOG.warning("%s at %s: %s.", model.name, path, note)
-    name = next((name for name, known in model.stages.items() if known == path), path)
-    return FoundStage(name=name, path=path, note=note)
+    names = [name for name, known in model.stages.items() if known == path]
+    return FoundStage(name=names[0] if names else path, path=path, note=note)
 
 
 def stages_at_cuts(model: StagedModel) -> dict[str, str]:
@@ -234,8 +237,8 @@ def stages_at_cuts(model: StagedModel) -> dict[str, str]:
     """
     seen = _pass(model)
     units = _units(seen)
-    cuts = {path: path for path in units if path in seen.cuts}
-    return cuts or {path: path for path in units}
+    cuts = [path for path in units if path in seen.cuts]
+    return {path: path for path in cuts or units}
 
 
 def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -260,14 +263,18 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     """
     wanted = [path for path in paths if path != SOFTMAX]
     outputs = _Outputs(model.network, wanted)
-    with for_one_image(model.preprocessing.size, model.device), outputs.noted(), torch.no_grad():
-        model.logits(torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device))
-    if wrong := [path for path in wanted if outputs.calls.count(path) != 1]:
+    size = model.preprocessing.size
+    image = torch.full((1, 3, *size), 0.5, device=model.device)
+    with for_one_image(size, model.device), outputs.noted(), torch.no_grad():
+        model.logits(image)
+    wrong = [path for path in wanted if outputs.calls.count(path) != 1]
+    if wrong:
         raise InputError(
             f"{model.name}: {name_ids(sorted(wrong))} do not run exactly once in a forward pass; "
             "name a stage that does."
         )
-    return (*outputs.calls, *(path for path in paths if path == SOFTMAX))
+    last = [path for path in paths if path == SOFTMAX]
+    return (*outputs.calls, *last)
 
 
 # --------------------------------------------------------------------------------- one forward pass
@@ -277,24 +284,26 @@ class _Outputs:
     """Record modules in the order of their outputs, with their nodes in the graph of gradients."""
 
     def __init__(self, network: nn.Module, paths: Collection[str]) -> None:
-        self._network, self._paths = network, paths
+        self._network = network
+        self._paths = paths
         self.calls: list[str] = []
         self.nodes: dict[str, Any] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     @contextmanager
     def noted(self) -> Iterator[None]:
+        def note(_: nn.Module, __: Any, output: Any, *, path: str) -> None:
+            self.calls.append(path)
+            if isinstance(output, Tensor):
+                self.nodes[path] = output.grad_fn
+                self.shapes[path] = tuple(output.shape)
+
         with ExitStack() as hooks:
             for path in self._paths:
                 module = self._network.get_submodule(path)
-                hooks.callback(module.register_forward_hook(partial(self._note, path=path)).remove)
+                hook = module.register_forward_hook(partial(note, path=path))
+                hooks.callback(hook.remove)
             yield
-
-    def _note(self, _: nn.Module, __: Any, output: Any, *, path: str) -> None:
-        self.calls.append(path)
-        if isinstance(output, Tensor):
-            self.nodes[path] = output.grad_fn
-            self.shapes[path] = tuple(output.shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -315,7 +324,8 @@ class _Pass:
     def inside(self, path: str) -> Iterator[nn.Module]:
         """Give the modules with weights inside a module that ran."""
         ran = set(self.calls)
-        for name, module in self.modules[path].named_modules(prefix=path):
+        modules = self.modules[path].named_modules(prefix=path)
+        for name, module in modules:
             if name in ran and isinstance(module, _WEIGHTED):
                 yield module
 
@@ -323,32 +333,38 @@ class _Pass:
         """Tell whether a module weights channels by what it computes of the channels' means.
 
         Squeeze-and-excitation gates do so.
-
-        Squeeze-and-excitation gates do so.
         """
         shape = self.shapes.get(path, ())
         if len(shape) != 4 or math.prod(shape[2:]) == 1:
             return False
-        inner = [name for name in dict.fromkeys(self.calls) if name.startswith(f"{path}.")]
-        weighted = [name for name in inner if isinstance(self.modules[name], _WEIGHTED)]
-        of_means = [math.prod(self.shapes.get(name, (0, 0, 0))[2:]) == 1 for name in weighted]
-        along_channels = [isinstance(self.modules[name], nn.Conv1d) for name in weighted]
-        return bool(weighted) and all(map(any, zip(of_means, along_channels, strict=True)))
+        weighted = [name for name in self.weighted() if name.startswith(f"{path}.")]
+        for name in weighted:
+            of_mean = math.prod(self.shapes.get(name, (0, 0, 0))[2:]) == 1
+            along_channels = isinstance(self.modules[name], nn.Conv1d)
+            if not of_mean and not along_channels:
+                return False
+        return bool(weighted)
+
+    def weighted(self) -> list[str]:
+        """List the convolutions and matrix products that ran."""
+        ran = dict.fromkeys(self.calls)
+        return [path for path in ran if isinstance(self.modules[path], _WEIGHTED)]
 
 
 def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> _Pass:
     """Run a gray image through a network and follow its gradient back from the logits.
 
     The network is in evaluation mode.
-
-    The network is in evaluation mode.
     """
-    module = network.network if isinstance(network, StagedModel) else network
-    run = network.logits if isinstance(network, StagedModel) else network
-    size = network.preprocessing.size if isinstance(network, StagedModel) else size
+    module: nn.Module
+    if isinstance(network, StagedModel):
+        module, run, name = network.network, network.logits, network.name
+        size = network.preprocessing.size
+    else:
+        module, run, name = network, network, type(network).__name__
     modules = dict(module.named_modules())
     outputs = _Outputs(module, [path for path in modules if path])
-    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
+    device = device_of(module)
     with for_one_image(size, device), gradients_on(), _evaluating(module), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
         try:
@@ -370,14 +386,13 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
     cut_nodes = _cuts(order)
     once = {path for path, count in Counter(outputs.calls).items() if count == 1}
     cuts = {path for path in once if outputs.nodes.get(path) in cut_nodes}
+    functional = {path for path in cuts if _activation_follows(outputs.nodes[path], users)}
     return _Pass(
-        name=network.name if isinstance(network, StagedModel) else type(module).__name__,
+        name=name,
         modules=modules,
         calls=outputs.calls,
         cuts=frozenset(cuts),
-        functional=frozenset(
-            path for path in cuts if _activation_follows(outputs.nodes[path], users)
-        ),
+        functional=frozenset(functional),
         shapes=outputs.shapes,
     )
 
@@ -404,9 +419,8 @@ def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any
     users : mapping
         Node → nodes whose gradient goes to it.
     """
-    after: dict[
-        Any, list[Any]
-    ] = {}  # node → the nodes that its gradient goes to, of those that lead to the image
+    # node → the nodes that its gradient goes to, of those that lead to the image
+    after: dict[Any, list[Any]] = {}
     done: list[Any] = []
     waiting = [(root, False)]
     while waiting:
@@ -430,12 +444,13 @@ def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any
 def _cuts(order: list[Any]) -> set[Any]:
     """Find the nodes that every path passes: no edge leads past them."""
     position = {node: number for number, node in enumerate(order)}
-    farthest, cuts = 0, set()
+    farthest = 0
+    cuts = set()
     for number, node in enumerate(order):
         if farthest <= number:
             cuts.add(node)
-        reached = [position[other] for other, _ in node.next_functions if other in position]
-        farthest = max([farthest, *reached])
+        for other, _ in node.next_functions:
+            farthest = max(farthest, position.get(other, 0))
     return cuts
 
 
@@ -463,34 +478,27 @@ def _units(seen: _Pass) -> dict[str, str]:
                 units[path] = NO_CUTS[_class_of(seen.modules[path])]
     else:
         units = dict.fromkeys(blocks, "") | _layers(seen, blocks)
-    unseen = [
-        path
-        for path in _weighted(seen)
-        if _cut_around(seen, path) is None and not _inside(path, blocks)
-    ]
-    if not units or 2 * len(unseen) > len(_weighted(seen)):
+    weighted = seen.weighted()
+    unseen = []
+    for path in weighted:
+        if _cut_around(seen, path) is None and not _inside(path, blocks):
+            unseen.append(path)
+    if not units or 2 * len(unseen) > len(weighted):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
-            f"{len(_weighted(seen))} layers lie beside other paths from the image to the logits, "
+            f"{len(weighted)} layers lie beside other paths from the image to the logits, "
             "at every level; name a stage instead."
         )
     return {path: units[path] for path in seen.calls if path in units}
-
-
-def _weighted(seen: _Pass) -> list[str]:
-    """List the convolutions and matrix products that ran."""
-    return [path for path in dict.fromkeys(seen.calls) if isinstance(seen.modules[path], _WEIGHTED)]
 
 
 def _cut_around(seen: _Pass, path: str) -> str | None:
     """Find the smallest module around a layer, or the layer itself, whose output is a cut.
 
     Returns None when that module is the network.
-
-    Returns None when that module is the network.
     """
     while path and path not in seen.cuts:
-        path = path.rpartition(".")[0]
+        path = _parent(path)
     return path or None
 
 
@@ -508,46 +516,53 @@ def _blocks(seen: _Pass) -> list[str]:
 
     These are the smallest cuts around parallel paths, and the modules beside them in a list.
     """
-    modules, once = (
-        seen.modules,
-        {path for path, count in Counter(seen.calls).items() if count == 1},
-    )
-    solid = {_cut_around(seen, path) for path in _weighted(seen) if path not in seen.cuts} - {None}
-    kinds = {type(modules[path]) for path in solid if path} - set(_CONTAINERS)
-    able = {path for path in once if path in seen.cuts or _class_of(modules[path]) in NO_CUTS}
-    able = {
-        path
-        for path in able
-        if not _class_of(modules[path]).startswith(_NO_BLOCKS) and not seen.is_gate(path)
-    }
-    candidates = {
-        path: modules[path]
-        for path in able
-        if path in solid or type(modules[path]) in kinds or _is_member(seen, path)
-    }
-    groups = {
-        type(module) for path, module in candidates.items() if _is_group(path, candidates, kinds)
-    }
+    around = {_cut_around(seen, path) for path in seen.weighted() if path not in seen.cuts}
+    solid = {path for path in around if path}
+    kinds = {type(seen.modules[path]) for path in solid} - set(_CONTAINERS)
+    candidates = _candidates(seen, solid, kinds)
+    groups = set()
+    for path, module in candidates.items():
+        if _is_group(path, candidates, kinds):
+            groups.add(type(module))
     blocks = {path: module for path, module in candidates.items() if type(module) not in groups}
     blocks = {path: module for path, module in blocks.items() if not _inside(path, blocks)}
     if not blocks:
         return []
     counts = Counter(type(module) for module in blocks.values())
-    most = counts.most_common(1)[0][0]
+    ((most, _),) = counts.most_common(1)
     roots = {_root(path) for path, module in blocks.items() if type(module) is most}
-    repeated = {
-        path for path, module in blocks.items() if path in solid and counts[type(module)] > 1
-    }
-    return _with_first_sequences(
-        seen, [path for path in blocks if _root(path) in roots or path in repeated]
-    )
+    kept = []
+    for path, module in blocks.items():
+        is_repeated = path in solid and counts[type(module)] > 1
+        if _root(path) in roots or is_repeated:
+            kept.append(path)
+    return _with_first_sequences(seen, kept)
+
+
+def _candidates(
+    seen: _Pass, solid: Collection[str], kinds: Collection[type[nn.Module]]
+) -> dict[str, nn.Module]:
+    """List the modules that may be blocks: parallel paths, and members of a list of modules."""
+    candidates = {}
+    once = [path for path, count in Counter(seen.calls).items() if count == 1]
+    for path in once:
+        module = seen.modules[path]
+        name = _class_of(module)
+        is_able = path in seen.cuts or name in NO_CUTS
+        if not is_able or name.startswith(_NO_BLOCKS) or seen.is_gate(path):
+            continue
+        if path in solid or type(module) in kinds or _is_member(seen, path):
+            candidates[path] = module
+    return candidates
 
 
 def _is_member(seen: _Pass, path: str) -> bool:
     """Tell whether a module has several layers with weights and belongs to a list of modules."""
-    module, parent = seen.modules[path], seen.modules[path.rpartition(".")[0]]
-    listed = isinstance(parent, _CONTAINERS) and not isinstance(module, _CONTAINERS)
-    return listed and len(list(seen.inside(path))) > 1
+    module = seen.modules[path]
+    parent = seen.modules[_parent(path)]
+    if isinstance(module, _CONTAINERS) or not isinstance(parent, _CONTAINERS):
+        return False
+    return len(list(seen.inside(path))) > 1
 
 
 def _is_group(
@@ -556,18 +571,23 @@ def _is_group(
     """Tell whether a candidate is a list of blocks.
 
     A candidate with parallel paths is one only if the blocks in it are no cuts.
-
-    A candidate with parallel paths is one only if the blocks in it are no cuts.
     """
     inside = [module for other, module in candidates.items() if other.startswith(f"{path}.")]
     if type(candidates[path]) in kinds:
         inside = [module for module in inside if _class_of(module) in NO_CUTS]
-    return any(count > 1 for count in Counter(map(type, inside)).values())
+    counts = Counter(type(module) for module in inside)
+    return any(count > 1 for count in counts.values())
 
 
 def _root(path: str) -> str:
     """Name the top-level module of a block; blocks that are top-level themselves stand together."""
-    return path.split(".")[0] if "." in path else ""
+    root, dot, _ = path.partition(".")
+    return root if dot else ""
+
+
+def _parent(path: str) -> str:
+    parent, _, _ = path.rpartition(".")
+    return parent
 
 
 def _with_first_sequences(seen: _Pass, blocks: list[str]) -> list[str]:
@@ -575,16 +595,15 @@ def _with_first_sequences(seen: _Pass, blocks: list[str]) -> list[str]:
 
     V1 of CORnet-S is an example.
     """
-    parents = {path.rpartition(".")[0] for path in blocks}
+    parents = {_parent(path) for path in blocks}
     first = min(seen.calls.index(path) for path in blocks)
-    sequences = [
-        path
-        for path in seen.calls[:first]
-        if path in seen.cuts
-        and path.rpartition(".")[0] in parents
-        and isinstance(seen.modules[path], nn.Sequential)
-        and len(list(seen.inside(path))) > 1
-    ]
+    sequences = []
+    for path in seen.calls[:first]:
+        is_beside = path in seen.cuts and _parent(path) in parents
+        if not is_beside or not isinstance(seen.modules[path], nn.Sequential):
+            continue
+        if len(list(seen.inside(path))) > 1:
+            sequences.append(path)
     return [*sequences, *blocks]
 
 
@@ -606,11 +625,10 @@ def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
                 "stage is before it"
             )
             units[path] = note if path in seen.functional else ""
-        elif (
-            last
-            and type(module).__module__ == "torch.nn.modules.activation"
-            and not list(module.children())
-        ):
+        elif last and type(module).__module__ == "torch.nn.modules.activation":
+            if list(module.children()):
+                continue
             del units[last]
-            units[path], last = "", ""
+            units[path] = ""
+            last = ""
     return units

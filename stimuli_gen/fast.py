@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +23,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from neurometamer.errors import InputError, unknown_name
+from neurometamer.run_options import MODES
 from stimuli_gen.batches import for_one_image, gradients_on
-from stimuli_gen.models import StagedModel
+from stimuli_gen.models import StagedModel, graph_nodes
 
 _LOG = logging.getLogger(__name__)
 _SAME = 1e-4
@@ -80,8 +80,10 @@ _CPU_PROBES = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_
 def _cpu_has(flag: str) -> bool:
     """Ask torch for a capability of the CPU; versions of torch differ in what they can say."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    probe = getattr(torch.cpu, _CPU_PROBES.get(flag, ""), lambda: False)
-    return bool(capabilities.get(flag, False)) or bool(probe())
+    if capabilities.get(flag, False):
+        return True
+    probe = getattr(torch.cpu, _CPU_PROBES.get(flag, ""), None)
+    return probe is not None and bool(probe())
 
 
 def fast_notice(model: StagedModel) -> str:
@@ -142,19 +144,21 @@ def fast_model(
         raise InputError(f"{model.name} is a fast copy already; make one of the exact network.")
     with for_one_image(model.preprocessing.size, model.device), gradients_on():
         fast = replace(_folded(model), precision="float32")
-        wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
-        if wanted == "float32":
+        supported, _ = bfloat16_support(model.device)
+        if precision == "float32" or (precision is None and not supported):
             return fast
         halved = replace(fast, network=_halved(fast), precision="bfloat16")
+        why = ""
         try:
             image = _test_image(model).requires_grad_(True)
-            (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
-            works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
-        except (
-            RuntimeError
-        ) as error:  # an operation that has no bfloat16 kernel, or a constant in float32
-            works, why = False, str(error).splitlines()[0]
-        if works:
+            energy = halved.logits(image).square().sum()
+            (gradient,) = torch.autograd.grad(energy, image)
+            if not torch.isfinite(gradient).all():
+                why = "its gradient is not finite"
+        except RuntimeError as error:
+            # an operation that has no bfloat16 kernel, or a constant in float32
+            why = str(error).splitlines()[0]
+        if not why:
             return halved
         if precision == "bfloat16":
             raise InputError(
@@ -166,12 +170,16 @@ def fast_model(
 def _halved(model: StagedModel) -> nn.Module:
     """Copy the network in bfloat16, except, on a CPU, for what is slower in it."""
     network = copy.deepcopy(model.network).to(torch.bfloat16)
+    if model.device.type != "cpu":
+        return network
     for path, module in network.named_modules():
         # measured forward and backward, 4 images: 58 ms in bfloat16, 6.5 ms in float32 (96
         # channels, 3 x 3, stride 2)
-        depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.stride) > 1
-        if depthwise and model.device.type == "cpu":
-            module.float().load_state_dict(model.network.get_submodule(path).state_dict())
+        if not isinstance(module, nn.Conv2d):
+            continue
+        if module.groups > 1 and max(module.stride) > 1:
+            exact = model.network.get_submodule(path)
+            module.float().load_state_dict(exact.state_dict())
             module.register_forward_pre_hook(lambda _, given: (given[0].float(), *given[1:]))
             module.register_forward_hook(lambda _, __, output: output.bfloat16())
     return network
@@ -179,13 +187,12 @@ def _halved(model: StagedModel) -> nn.Module:
 
 def _test_image(model: StagedModel) -> Tensor:
     """Make an image of noise, always the same; torch's random numbers are not touched."""
-    noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
+    random = np.random.default_rng(0)
+    noise = random.random((1, 3, *model.preprocessing.size), dtype=np.float32)
     return torch.from_numpy(noise).to(model.device)
 
 
 # -------------------------------------------------------------------------------------------- modes
-
-MODES = ("exact", "fast")
 
 
 def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
@@ -216,9 +223,8 @@ def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
     if mode == "exact":
         return None
     fast = fast_model(model)
-    level = (
-        logging.INFO if fast.precision == "bfloat16" else logging.WARNING
-    )  # a warning is shown without being asked
+    # a warning is shown without being asked
+    level = logging.INFO if fast.precision == "bfloat16" else logging.WARNING
     _LOG.log(level, "fast mode, %s: %s.", model.name, fast_notice(fast))
     return fast
 
@@ -246,9 +252,10 @@ def _folded(model: StagedModel) -> StagedModel:
     """
     private = replace(model, network=copy.deepcopy(model.network))
     image = _test_image(model)
-    pairs = [
-        pair for pair in _pairs(private, image) if pair.convolution not in model.stages.values()
-    ]
+    pairs = []
+    for pair in _pairs(private, image):
+        if pair.convolution not in model.stages.values():
+            pairs.append(pair)
     if not pairs:
         return private
     for pair in pairs:
@@ -256,9 +263,11 @@ def _folded(model: StagedModel) -> StagedModel:
         for name, value in (("weight", pair.weight), ("bias", pair.bias)):
             convolution.register_parameter(name, nn.Parameter(value, requires_grad=False))
         parent, _, name = pair.norm.rpartition(".")
-        norm, rest = private.network.get_submodule(pair.norm), nn.Identity()
+        norm = private.network.get_submodule(pair.norm)
+        rest: nn.Module = nn.Identity()
         if type(norm) is not nn.BatchNorm2d:  # timm's has dropout and activation inside
-            rest = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval()  # type: ignore
+            inside: OrderedDict[str, Any] = OrderedDict(drop=norm.drop, act=norm.act)
+            rest = nn.Sequential(inside).eval()
         setattr(private.network.get_submodule(parent), name, rest)  # its path stays valid
     folded = replace(private, folded=frozenset(pair.convolution for pair in pairs))
     stages = list(model.stages)
@@ -271,44 +280,46 @@ def _folded(model: StagedModel) -> StagedModel:
 
 
 def _near(expected: Tensor, computed: Tensor) -> bool:
-    off = torch.linalg.vector_norm((computed - expected).flatten())
-    return bool(off <= _SAME * torch.linalg.vector_norm(expected.flatten()))
+    change = computed - expected
+    off = torch.linalg.vector_norm(change.flatten())
+    length = torch.linalg.vector_norm(expected.flatten())
+    return bool(off <= _SAME * length)
 
 
 def _is_norm(module: nn.Module) -> bool:
     """Tell whether a module is a BatchNorm of a known class; other subclasses are left alone."""
     kind = type(module)
-    known = kind is nn.BatchNorm2d or (
-        kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
-    )
-    return known and getattr(module, "running_mean", None) is not None
+    is_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+    if kind is not nn.BatchNorm2d and not is_timm:
+        return False
+    return getattr(module, "running_mean", None) is not None
 
 
 def _untouched(module: nn.Module) -> bool:
     """Tell whether a module has neither hooks nor parametrized weights (spectral norm …)."""
-    return not (
-        module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module)
-    )
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return not parametrize.is_parametrized(module)
 
 
 def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
     """Find convolutions whose output goes to one BatchNorm only, in one forward pass."""
-    modules = {
-        path: module
-        for path, module in model.network.named_modules()
-        if path and _untouched(module)
-    }
+    everything = dict(model.network.named_modules())
+    modules = {path: module for path, module in everything.items() if path and _untouched(module)}
     outputs: dict[int, tuple[str, Tensor, Tensor, int]] = {}
     runs: Counter[str] = Counter()
     pairs: list[_Pair] = []
 
-    def _after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
+    def after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
         runs[path] += 1
         outputs[id(output)] = (path, given[0].detach().clone(), output, output._version)
 
-    def _before_norm(module: nn.BatchNorm2d, given: Any, *, path: str) -> None:
+    def before_norm(module: nn.BatchNorm2d, given: Any, *, path: str) -> None:
         runs[path] += 1
-        convolution, before, output, version = outputs.get(id(given[0]), ("", image, image, 0))
+        known = outputs.get(id(given[0]))
+        if known is None:
+            return
+        convolution, before, output, version = known
         if output is given[0] and output._version == version:
             pair = _fold(modules[convolution], module, before, output)
             if pair is not None:
@@ -317,16 +328,15 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
     with ExitStack() as hooks:
         for path, module in modules.items():
             if isinstance(module, nn.Conv2d):
-                after = partial(_after_convolution, path=path)
+                after = partial(after_convolution, path=path)
                 hooks.callback(module.register_forward_hook(after).remove)
             elif _is_norm(module):
-                hooks.callback(
-                    module.register_forward_pre_hook(partial(_before_norm, path=path)).remove
-                )
+                before = partial(before_norm, path=path)
+                hooks.callback(module.register_forward_pre_hook(before).remove)
         logits = model.logits(image.clone().requires_grad_(True))
-    users = Counter(
-        node for node_before in _graph(logits.grad_fn) for node, _ in node_before.next_functions
-    )
+    users: Counter[Any] = Counter()
+    for node in graph_nodes(logits):
+        users.update(other for other, _ in node.next_functions)
     return [
         pair for pair in pairs if runs[pair.convolution] == runs[pair.norm] == users[pair.node] == 1
     ]
@@ -342,38 +352,31 @@ def _fold(
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         return None
-    gain, shift = (
-        None if parameter is None else parameter.detach().cpu().double()
-        for parameter in (norm.weight, norm.bias)
-    )
-    bias = None if convolution.bias is None else convolution.bias.cpu().double()
+
+    def exact_of(parameter: Tensor | None) -> Any:
+        return None if parameter is None else parameter.detach().cpu().double()
+
     folded = fuse_conv_bn_weights(
-        convolution.weight.cpu().double(),
-        bias,
-        mean.cpu().double(),
-        variance.cpu().double(),
+        exact_of(convolution.weight),
+        exact_of(convolution.bias),
+        exact_of(mean),
+        exact_of(variance),
         norm.eps,
-        gain,
-        shift,
+        exact_of(norm.weight),
+        exact_of(norm.bias),
     )
     weight, bias = (parameter.detach().to(convolution.weight) for parameter in folded)
     weight = weight.contiguous(memory_format=torch.channels_last)
     probe = copy.copy(convolution)  # shares all but its table of parameters
-    probe._parameters = {"weight": nn.Parameter(weight, False), "bias": nn.Parameter(bias, False)}
+    probe._parameters = {
+        "weight": nn.Parameter(weight, False),
+        "bias": nn.Parameter(bias, False),
+    }
     with torch.no_grad():
         expected = nn.functional.batch_norm(
             output, mean, variance, norm.weight, norm.bias, False, 0.0, norm.eps
         )
-        return (weight, bias) if _near(expected, probe.forward(before)) else None
-
-
-def _graph(root: Any) -> Iterator[Any]:
-    """Walk the graph of gradients, each node once."""
-    seen, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for other, _ in node.next_functions:
-            if other is not None and other not in seen:
-                seen.add(other)
-                waiting.append(other)
+        computed = probe.forward(before)
+    if not _near(expected, computed):
+        return None
+    return weight, bias

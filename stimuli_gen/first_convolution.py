@@ -10,6 +10,7 @@ is, so activations are those of the network bit for bit; gradients are summed in
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -38,12 +39,11 @@ class FirstConv2d(nn.Conv2d):
         Tensor
             As of the convolution that it was.
         """
-        learns = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
+        learns = any(parameter.requires_grad for parameter in self.parameters())
         if learns or not images.requires_grad or images.device.type != "cpu":
             return super().forward(images)
-        output: Tensor = _InBlocks.apply(
-            images, self.weight, self.bias, self.stride[0], self.padding[0]
-        )
+        stride, padding = self.stride[0], self.padding[0]
+        output: Tensor = _InBlocks.apply(images, self.weight, self.bias, stride, padding)
         return output
 
 
@@ -64,16 +64,15 @@ def quicken(network: nn.Module) -> None:
 
 
 def _fits(module: nn.Conv2d) -> bool:
-    square = all(
-        len(set(sides)) == 1 for sides in (module.kernel_size, module.stride, module.dilation)
-    )
-    padded = (
-        isinstance(module.padding, tuple)
-        and len(set(module.padding)) == 1
-        and module.padding_mode == "zeros"
-    )
-    plain = module.groups == 1 and module.dilation[0] == 1 and module.in_channels <= _FEW
-    return square and padded and plain and 2 <= module.stride[0] <= module.kernel_size[0]
+    if module.in_channels > _FEW or module.groups != 1 or module.padding_mode != "zeros":
+        return False
+    if not isinstance(module.padding, tuple) or len(set(module.padding)) != 1:
+        return False
+    if len(set(module.kernel_size)) != 1 or len(set(module.stride)) != 1:
+        return False
+    if set(module.dilation) != {1}:
+        return False
+    return 2 <= module.stride[0] <= module.kernel_size[0]
 
 
 class _InBlocks(torch.autograd.Function):
@@ -96,18 +95,15 @@ class _InBlocks(torch.autograd.Function):
         images, weight, _, stride, padding = inputs
         ctx.save_for_backward(weight)
         ctx.save_for_forward(weight)
-        ctx.size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
+        ctx.size = images.shape[2:]
+        ctx.stride = stride
+        ctx.padding = padding
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        return (
-            _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding),
-            None,
-            None,
-            None,
-            None,
-        )
+        of_input = _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding)
+        return of_input, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
@@ -123,39 +119,26 @@ def _for_the_input(
     The gradient for the output is convolved with the turned kernel, block by block, and the blocks
     are laid out as pixels again.
     """
-    channels, length = weight.shape[1], weight.shape[-1]
-    blocks = -(-length // stride)
+    n_kernels, channels, length, _ = weight.shape
+    blocks = math.ceil(length / stride)
     more = blocks * stride - length
-    turned = (
-        _to_blocks(functional.pad(weight, (0, more, 0, more)), stride).flip(2, 3).transpose(0, 1)
-    )
+    padded = functional.pad(weight, (0, more, 0, more))
+    # blocks of stride × stride pixels become channels
+    by_pixel = padded.permute(0, 2, 3, 1)
+    cut = by_pixel.reshape(n_kernels, blocks, stride, blocks, stride * channels)
+    stacked = cut.transpose(2, 3).reshape(n_kernels, blocks, blocks, -1)
+    turned = stacked.permute(0, 3, 1, 2).flip(2, 3).transpose(0, 1)
     turned = turned.contiguous(memory_format=torch.channels_last)
-    pixels = _from_blocks(functional.conv2d(gradient, turned, padding=blocks - 1), stride, channels)
+    in_blocks = functional.conv2d(gradient, turned, padding=blocks - 1)
+    # and channels pixels again
+    n, _, n_down, n_right = in_blocks.shape
+    by_block = in_blocks.permute(0, 2, 3, 1)
+    laid = by_block.reshape(n, n_down, n_right, stride, stride * channels).transpose(2, 3)
+    pixels = laid.reshape(n, n_down * stride, n_right * stride, channels).permute(0, 3, 1, 2)
     height, width = size
     pixels = pixels[:, :, padding : padding + height, padding : padding + width]
     if pixels.shape[2:] != size:  # the last pixels that no kernel reaches
-        pixels = functional.pad(pixels, (0, width - pixels.shape[3], 0, height - pixels.shape[2]))
+        below = height - pixels.shape[2]
+        beside = width - pixels.shape[3]
+        pixels = functional.pad(pixels, (0, beside, 0, below))
     return pixels
-
-
-def _to_blocks(images: Tensor, stride: int) -> Tensor:
-    """Lay blocks of stride × stride pixels out as channels.
-
-    (b, channels, height, width) → (b, stride · stride · channels, height / stride, width / stride).
-    """
-    n, channels, height, width = images.shape
-    cut = images.permute(0, 2, 3, 1).reshape(
-        n, height // stride, stride, width // stride, stride * channels
-    )
-    return cut.transpose(2, 3).reshape(n, height // stride, width // stride, -1).permute(0, 3, 1, 2)
-
-
-def _from_blocks(blocks: Tensor, stride: int, channels: int) -> Tensor:
-    """Undo `_to_blocks`."""
-    n, _, height, width = blocks.shape
-    laid = blocks.permute(0, 2, 3, 1).reshape(n, height, width, stride, stride * channels)
-    return (
-        laid.transpose(2, 3)
-        .reshape(n, height * stride, width * stride, channels)
-        .permute(0, 3, 1, 2)
-    )

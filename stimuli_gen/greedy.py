@@ -301,12 +301,12 @@ class _Work:
         """Compute log P(wrong class): (n_slots,)."""
         model = self._search.model
 
-        def _of_rows(rows: slice) -> Tensor:
+        def of_rows(rows: slice) -> Tensor:
             log_probabilities = model.logits(images[rows]).log_softmax(dim=1)
             wrong = self.target[rows, None]
             return log_probabilities.gather(1, wrong)[:, 0]
 
-        return self.parts(_of_rows)
+        return self.parts(of_rows)
 
     def tries_and_losses(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""

@@ -496,7 +496,7 @@ def metamer_objectives(
 
 
 def _objective(match: Match, recipe: Recipe, penalties: Sequence[Penalty]) -> Objective:
-    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         seen = images
         if recipe.jitter:
             seen = shifted(images, context)
@@ -506,4 +506,4 @@ def _objective(match: Match, recipe: Recipe, penalties: Sequence[Penalty]) -> Ob
             loss = loss + penalty(images)
         return loss, -error
 
-    return _evaluate
+    return evaluate

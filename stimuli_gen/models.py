@@ -7,7 +7,7 @@ import logging
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -42,6 +42,7 @@ _SIZES_OF_CLASSES = {"Inception3": 299, "InceptionV3": 299, "InceptionV4": 299}
 _SHARE_CUT = 0.875
 """Input size over the shorter side of the resized photograph: 224 of 256 pixels."""
 _SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+_SHAPELESS = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
 _LARGEST = 2.0
 """Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
 
@@ -127,7 +128,7 @@ class StagedModel:
         object.__setattr__(self, "stages", dict(self.stages))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.stages:
-            raise InputError(f"{self.name}: name at least one stage.")
+            raise InputError(f"{self.name} has no stages; name at least one stage.")
         modules = [path for path, _ in self.network.named_modules() if path]
         for path in self.stages.values():
             if path != SOFTMAX and path not in modules:
@@ -158,7 +159,7 @@ class StagedModel:
         torch.device
             The CPU for a network without weights.
         """
-        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+        return device_of(self.network)
 
     @cached_property
     def digest(self) -> str:
@@ -171,7 +172,8 @@ class StagedModel:
         str
             16 hexadecimal digits.
         """
-        return self._hash(list(self.stages.items()))
+        stages = list(self.stages.items())
+        return self._hash(stages)
 
     @cached_property
     def network_digest(self) -> str:
@@ -185,22 +187,17 @@ class StagedModel:
         return self._hash([])
 
     def _hash(self, stages: list[tuple[str, str]]) -> str:
-        weights = [
-            part
-            for name, value in self.network.state_dict().items()
-            if not name.endswith("num_batches_tracked")  # changes nothing in evaluation
-            for part in (name, value.detach().cpu().contiguous().float().numpy())
-        ]
-        # extra_repr: stride, padding, epsilon … change the outputs of the same weights. Addresses
-        # change by process.
-        kinds = [
-            [
-                path,
-                getattr(module, "digest_name", type(module).__name__),
-                re.sub(" at 0x[0-9a-f]+", "", module.extra_repr()),
-            ]
-            for path, module in self.network.named_modules()
-        ]
+        weights: list[Any] = []
+        for name, value in self.network.state_dict().items():
+            if not name.endswith("num_batches_tracked"):  # changes nothing in evaluation
+                weights += [name, value.detach().cpu().contiguous().float().numpy()]
+        kinds = []
+        for path, module in self.network.named_modules():
+            kind = getattr(module, "digest_name", type(module).__name__)
+            # stride, padding, epsilon … change the outputs of the same weights; addresses change
+            # by process
+            details = re.sub(" at 0x[0-9a-f]+", "", module.extra_repr())
+            kinds.append([path, kind, details])
         fast = [] if self.precision is None else [f"fast, {self.precision}"]
         gray = [] if self.luma is None else [f"gray, {self.luma}"]
         return digest(kinds, asdict(self.preprocessing), stages, *weights, *fast, *gray)
@@ -218,8 +215,11 @@ class StagedModel:
         Tensor
             (b, n_classes); differentiable with respect to the images.
         """
-        output = _logits_in(self.network(self._normalized(images)), self.n_classes)
-        return output.float() if self.precision == "bfloat16" else output
+        output = self.network(self._normalized(images))
+        logits = _logits_in(output, self.n_classes)
+        if self.precision == "bfloat16":
+            return logits.float()
+        return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Run the network and its softmax.
@@ -234,7 +234,8 @@ class StagedModel:
         Tensor
             (b, n_classes), rows sum to 1.
         """
-        return self.logits(images).softmax(dim=1)
+        logits = self.logits(images)
+        return logits.softmax(dim=1)
 
     def activations(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
         """Run the network up to the deepest of some stages and return what they put out.
@@ -257,10 +258,8 @@ class StagedModel:
         InputError
             When a stage is unknown.
         """
-        return {
-            stage: values.contiguous()
-            for stage, values in self.stage_outputs(images, stages).items()
-        }
+        outputs = self.stage_outputs(images, stages)
+        return {stage: values.contiguous() for stage, values in outputs.items()}
 
     def stage_module(self, stage: str) -> nn.Module:
         """Make a torch module from images to one stage.
@@ -285,7 +284,8 @@ class StagedModel:
         """
         if stage not in self.stages:
             raise unknown_name(f"stage of {self.name}", stage, self.stages)
-        return _Stage(self, stage).eval()
+        module = _Stage(self, stage)
+        return module.eval()
 
     def stage_outputs(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
         """Compute `activations` in whatever memory order the modules give them.
@@ -307,53 +307,72 @@ class StagedModel:
         InputError
             When a stage is unknown.
         """
-        for stage in stages:
-            if stage not in self.stages:
-                raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        unknown = [stage for stage in stages if stage not in self.stages]
+        if unknown:
+            raise unknown_name(f"stage of {self.name}", unknown[0], self.stages)
         order = [stage for stage in self.stages if stage in set(stages)]
         if not order:
             return {}
         recorded: dict[str, Tensor] = {}
-        deepest = order[-1]
-        with ExitStack() as hooks:
+
+        def record(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
+            if stage == order[-1]:
+                recorded[stage] = output
+                raise _Reached
+            recorded[stage] = output.clone()  # the network may overwrite its own
+
+        with ExitStack() as hooks, suppress(_Reached):
             for stage in order:
                 if self.stages[stage] != SOFTMAX:
                     module = self.network.get_submodule(self.stages[stage])
-                    hook = partial(_record, recorded=recorded, stage=stage, last=stage == deepest)
+                    hook = partial(record, stage=stage)
                     hooks.callback(module.register_forward_hook(hook).remove)
-            try:
-                output = _logits_in(self.network(self._normalized(images)), self.n_classes)
-            except _Reached:
-                pass
-            else:
-                if self.precision == "bfloat16":
-                    output = output.float()
-                recorded |= {
-                    stage: output.softmax(dim=1) for stage in order if self.stages[stage] == SOFTMAX
-                }
+            logits = self.logits(images)
+            for stage in order:
+                if self.stages[stage] == SOFTMAX:
+                    recorded[stage] = logits.softmax(dim=1)
         if self.precision == "bfloat16":
             return {stage: recorded[stage].float() for stage in stages}
         return {stage: recorded[stage] for stage in stages}
 
     def _normalized(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
+        height, width = self.preprocessing.size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, height, width):
             raise InputError(
-                f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, "
-                f"{self.preprocessing.size[1]}), not {tuple(images.shape)}; load them with its "
-                "preprocessing."
+                f"{self.name} sees images of (b, 3, {height}, {width}), not "
+                f"{tuple(images.shape)}; load them with its preprocessing."
             )
         if self.luma is not None:
             red, green, blue = self.luma
             gray = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
             images = gray.expand(-1, 3, -1, -1)
-        mean, std = (
-            torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-            for values in (self.preprocessing.mean, self.preprocessing.std)
-        )
+        mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
+        std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
         if self.once:
-            images = _DifferentiableOnce.apply(images, f"{self.name}: {name_ids(self.once)}")
+            names = f"{self.name}: {name_ids(self.once)}"
+            images = _DifferentiableOnce.apply(images, names)
         normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
-        return normalized.bfloat16() if self.precision == "bfloat16" else normalized
+        if self.precision == "bfloat16":
+            return normalized.bfloat16()
+        return normalized
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Find the device of a network's weights.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any network.
+
+    Returns
+    -------
+    torch.device
+        The CPU for a network without weights.
+    """
+    for weight in network.parameters():
+        return weight.device
+    return torch.device("cpu")
 
 
 def _logits_in(output: Any, n_classes: int) -> Any:
@@ -363,12 +382,14 @@ def _logits_in(output: Any, n_classes: int) -> Any:
     named = _entries(output)
     if isinstance(named.get("logits"), Tensor):
         return named["logits"]
-    alike = [
-        value
-        for value in named.values()
-        if isinstance(value, Tensor) and tuple(value.shape[1:]) == (n_classes,)
-    ]
-    return alike[0] if len({id(value) for value in alike}) == 1 else output
+    alike = {}
+    for value in named.values():
+        if isinstance(value, Tensor) and tuple(value.shape[1:]) == (n_classes,):
+            alike[id(value)] = value
+    if len(alike) != 1:
+        return output
+    (logits,) = alike.values()
+    return logits
 
 
 def _entries(output: Any) -> dict[str, Any]:
@@ -376,37 +397,41 @@ def _entries(output: Any) -> dict[str, Any]:
     if isinstance(output, Mapping):
         return {str(name): value for name, value in output.items()}
     if isinstance(output, (tuple, list)):
-        return dict(
-            zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True)
-        )
-    return dict(vars(output)) if is_dataclass(output) else {}
+        numbers = [str(number) for number in range(len(output))]
+        names = getattr(output, "_fields", numbers)
+        return dict(zip(names, output, strict=True))
+    if is_dataclass(output):
+        return dict(vars(output))
+    return {}
 
 
 class _Normalize(torch.autograd.Function):
     """Compute (images - mean) / std in channels-last order.
 
-    Each number is touched once less than by the plain formula.
-
-    Its gradient is the same operation in the order of the images, so it has derivatives of any
-    order.
+    Each number is touched once less than by the plain formula. Its gradient is the same operation
+    in the order of the images, so it has derivatives of any order.
     """
 
     @staticmethod
     def forward(images: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
         normalized = torch.empty_like(images, memory_format=order)
-        return torch.sub(images, mean, out=normalized).div_(std)
+        torch.sub(images, mean, out=normalized)
+        return normalized.div_(std)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, mean, std, order = inputs
         ctx.save_for_backward(mean, std)
         ctx.save_for_forward(std)
-        ctx.other = torch.contiguous_format if order == torch.channels_last else torch.channels_last
+        ctx.other = torch.channels_last
+        if order == torch.channels_last:
+            ctx.other = torch.contiguous_format
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         mean, std = ctx.saved_tensors
-        return _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other), None, None, None
+        scaled = _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other)
+        return scaled, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
@@ -417,8 +442,9 @@ class _Normalize(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], images: Tensor, *rest: Any) -> tuple[Tensor, int]:
         """Lay the images of all batches into one."""
         several = images.movedim(in_dims[0], 0)
+        n_batches, n_images = several.shape[:2]
         normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
-        return normalized.unflatten(0, several.shape[:2]), 0
+        return normalized.unflatten(0, (n_batches, n_images)), 0
 
 
 class _DifferentiableOnce(torch.autograd.Function):
@@ -436,10 +462,9 @@ class _DifferentiableOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (images,) = ctx.saved_tensors
-        if any(
-            "Error" in node.name() for node in _nodes(gradient)
-        ):  # torch's own refusal, which some calls pass by
-            raise _not_again(ctx.names)
+        for node in graph_nodes(gradient):
+            if "Error" in node.name():  # torch's own refusal, which some calls pass by
+                raise _not_again(ctx.names)
         return _NotAgain.apply(gradient, images, ctx.names), None
 
 
@@ -464,8 +489,19 @@ def _not_again(names: str) -> InputError:
     )
 
 
-def _nodes(output: Tensor) -> Iterator[Any]:
-    """Walk the graph of gradients behind a tensor, each node once."""
+def graph_nodes(output: Tensor) -> Iterator[Any]:
+    """Walk the graph of gradients behind a tensor.
+
+    Parameters
+    ----------
+    output : Tensor
+        What was computed.
+
+    Yields
+    ------
+    torch.autograd.graph.Node
+        Each node once.
+    """
     seen, waiting = set(), [output.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -480,23 +516,13 @@ class _Stage(nn.Module):
 
     def __init__(self, model: StagedModel, stage: str) -> None:
         super().__init__()
-        self._model, self._stage = model, stage
+        self._model = model
+        self._stage = stage
         self.network = model.network
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._model.activations(images, [self._stage])[self._stage]
-
-
-def _record(
-    _: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool
-) -> None:
-    """Keep the output of a module, as a forward hook.
-
-    The output is copied unless the network stops here, because the network may overwrite it.
-    """
-    recorded[stage] = output if last else output.clone()
-    if last:
-        raise _Reached
+        activations = self._model.activations(images, [self._stage])
+        return activations[self._stage]
 
 
 # ------------------------------------------------------------------------------------------- making
@@ -612,14 +638,17 @@ def stage_model(
 def _usual_preprocessing(network: nn.Module, name: str) -> Preprocessing:
     """Read the preprocessing that a network says it has, or take ImageNet's where it runs."""
     config = getattr(network, "pretrained_cfg", None)
-    config = config if isinstance(config, Mapping) else {}
+    if not isinstance(config, Mapping):
+        config = {}
     size = _usual_size(network, name, config)
     share = float(config.get("crop_pct") or _SHARE_CUT)
     interpolation = config.get("interpolation")
+    if interpolation not in INTERPOLATIONS:
+        interpolation = "bilinear"
     return Preprocessing(
         size=size,
         resize=max(int(max(size) / share), *size),
-        interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",
+        interpolation=interpolation,
         mean=config.get("mean") or IMAGENET_MEAN,
         std=config.get("std") or IMAGENET_STD,
     )
@@ -627,12 +656,15 @@ def _usual_preprocessing(network: nn.Module, name: str) -> Preprocessing:
 
 def _usual_size(network: nn.Module, name: str, config: Mapping[str, Any]) -> tuple[int, int]:
     """Find the input size (height, width) in pixels that a network says, or at which it runs."""
-    own = _SIZES_OF_CLASSES.get(type(network).__name__, getattr(network, "image_size", None))
-    sides = [own, *_INPUT_SIZES] if isinstance(own, int) else list(_INPUT_SIZES)
-    sizes = [(side, side) for side in sides]
+    own = getattr(network, "image_size", None)
+    own = _SIZES_OF_CLASSES.get(type(network).__name__, own)
+    sizes = []
     if "input_size" in config:
         _, height, width = config["input_size"]
-        sizes.insert(0, (height, width))
+        sizes.append((height, width))
+    if isinstance(own, int):
+        sizes.append((own, own))
+    sizes += [(side, side) for side in _INPUT_SIZES]
     refusals = []
     for size in dict.fromkeys(sizes):
         try:
@@ -651,9 +683,10 @@ def _usual_size(network: nn.Module, name: str, config: Mapping[str, Any]) -> tup
 
 def _gray_output(network: nn.Module, size: tuple[int, int]) -> Any:
     """Run a network on one image of the mean color."""
-    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    device = device_of(network)
+    image = torch.zeros((1, 3, *size), device=device)
     with for_one_image(size, device), _random_states_kept(device), torch.no_grad():
-        return network(torch.zeros((1, 3, *size), device=device))
+        return network(image)
 
 
 def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> tuple[str, ...]:
@@ -665,16 +698,19 @@ def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> t
             raise
         raise _refusal(name, network, size, error) from error
     entries = {"logits": output} if isinstance(output, Tensor) else _entries(output)
-    candidates = [entries["logits"]] if "logits" in entries else list(entries.values())
-    tensors = [value for value in candidates if isinstance(value, Tensor)]
-    rows = {id(value): value for value in tensors if value.ndim == 2 and len(value) == 1}
+    if "logits" in entries:
+        entries = {"logits": entries["logits"]}
+    rows = {}
+    for value in entries.values():
+        if isinstance(value, Tensor) and value.ndim == 2 and len(value) == 1:
+            rows[id(value)] = value
     if len(rows) != 1:
         raise InputError(
             f"{name} gives {_described(output)} for one image, so the number of its classes is not "
             "clear; give class_names, or a module around it that returns logits (1, n_classes)."
         )
     (logits,) = rows.values()
-    return tuple(map(str, range(logits.shape[1])))
+    return tuple(str(number) for number in range(logits.shape[1]))
 
 
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
@@ -683,55 +719,50 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
     Only a network that has some is tried: a product of its Hessian and a direction, in double
     precision, against the difference of two gradients.
     """
-    noise = np.random.default_rng(0).random((2, 1, 3, *model.preprocessing.size))
-    with (
-        for_one_image(model.preprocessing.size, model.device),
-        _random_states_kept(model.device),
-        gradients_on(),
-    ):
-        image, direction = (torch.from_numpy(values).to(model.device) for values in noise)
+    size, device = model.preprocessing.size, model.device
+    noise = np.random.default_rng(0).random((2, 1, 3, *size))
+    with for_one_image(size, device), _random_states_kept(device), gradients_on():
+        image, direction = (torch.from_numpy(values).to(device) for values in noise)
         output = model.logits(image.float().requires_grad_(True))
-        classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
-        foreign = [
-            function.__name__
-            for function in classes
-            if function is not None and not function.__module__.startswith("stimuli_gen.")
-        ]
-        names = tuple(dict.fromkeys(foreign))
+        names: dict[str, None] = {}
+        for node in graph_nodes(output):
+            function = getattr(type(node), "_forward_cls", None)
+            if function is not None and not function.__module__.startswith("stimuli_gen."):
+                names[function.__name__] = None
         del output
         if not names:
             return ()
         try:
             exact = replace(model, network=copy.deepcopy(model.network).double())
             right = _second_derivative_is_right(exact, image, direction)
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:  # it has no double precision, or says that it cannot
+        except (RuntimeError, TypeError, ValueError) as error:
+            # it has no double precision, or says that it cannot
             if out_of_memory(error):
                 raise
             right = False
-    return () if right else names
+    return () if right else tuple(names)
 
 
 def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
     step = 1e-8  # so small that hardly a ReLU switches on the way
 
-    def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
-        (gradient,) = torch.autograd.grad(
-            model.logits(images).square().sum(), images, create_graph=create_graph
-        )
+    def gradient_of(images: Tensor, create_graph: bool = False) -> Tensor:
+        energy = model.logits(images).square().sum()
+        (gradient,) = torch.autograd.grad(energy, images, create_graph=create_graph)
         return gradient
 
-    ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
-    expected = (ends[0] - ends[1]) / (2 * step)
+    ahead = gradient_of((image + step * direction).requires_grad_(True))
+    behind = gradient_of((image - step * direction).requires_grad_(True))
+    expected = (ahead - behind) / (2 * step)
     tracked = image.clone().requires_grad_(True)
-    slope = (_gradient(tracked, create_graph=True) * direction).sum()
+    gradient = gradient_of(tracked, create_graph=True)
+    slope = (gradient * direction).sum()
     (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
-    product = torch.zeros_like(image) if product is None else product
+    if product is None:
+        product = torch.zeros_like(image)
     off = torch.linalg.vector_norm(product - expected)
-    return bool(off <= 1e-3 * torch.linalg.vector_norm(expected))
+    length = torch.linalg.vector_norm(expected)
+    return bool(off <= 1e-3 * length)
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
@@ -744,40 +775,32 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
             f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load "
             "weights into it first."
         )
-    if scripted := [
-        path or "the network"
-        for path, module in network.named_modules()
-        if isinstance(module, _SCRIPTED)
-    ]:
+    modules = dict(network.named_modules())
+    scripted = [path for path, module in modules.items() if isinstance(module, _SCRIPTED)]
+    if scripted:
+        names = [path or "the network" for path in scripted]
         raise InputError(
             f"{name} is a TorchScript module, whose inside cannot be watched "
-            f"({name_ids(scripted)}); give the Python module that it was made of, with its "
-            "weights."
+            f"({name_ids(names)}); give the Python module that it was made of, with its weights."
         )
     values = dict([*network.named_parameters(), *network.named_buffers()])
-    if shapeless := [
-        path
-        for path, value in values.items()
-        if isinstance(value, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
-    ]:
+    shapeless = [path for path, value in values.items() if isinstance(value, _SHAPELESS)]
+    if shapeless:
         raise InputError(
             f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first."
         )
-    if empty := [path for path, value in values.items() if value.is_meta]:
+    empty = [path for path, value in values.items() if value.is_meta]
+    if empty:
         raise InputError(
             f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights "
             "first."
         )
-    kept = [
-        value
-        for module in network.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor)
-    ]
+    kept: list[Tensor] = []
+    for module in modules.values():
+        kept += [value for value in vars(module).values() if isinstance(value, Tensor)]
+    copies = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
     try:
-        return copy.deepcopy(
-            network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-        )
+        return copy.deepcopy(network, copies)
     except (RuntimeError, TypeError) as error:  # such tensors inside lists, open files, locks …
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -815,29 +838,28 @@ def check_model(model: StagedModel) -> None:
     >>> check_model(model)  # raises an error if the model cannot be used
     """
     _check_settings(model)
-    noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
-    here = for_one_image(model.preprocessing.size, model.device)
-    with here, _random_states_kept(model.device), gradients_on():
-        image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
+    size, device = model.preprocessing.size, model.device
+    noise = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
+    with for_one_image(size, device), _random_states_kept(device), gradients_on():
+        image = torch.from_numpy(noise).to(device).requires_grad_(True)
         with _calls(model) as calls:
             try:
                 output = model.logits(image)
             except Exception as error:  # a user's code may raise anything
                 if isinstance(error, InputError) or out_of_memory(error):
                     raise
-                size = model.preprocessing.size
                 raise _refusal(model.name, model.network, size, error) from error
         _check_calls(model, calls)
         _check_output(model, image, output)
         first = output.detach().clone()
         del output  # its graph of gradients: one at a time
-        again = model.logits(
-            image
-        ).detach()  # with gradients, too: without, attention takes another way
-    on_cpu = model.device.type == "cpu"  # elsewhere sums may be taken in another order each time
-    if not (
-        torch.equal(again, first) if on_cpu else torch.allclose(again, first, rtol=1e-3, atol=1e-4)
-    ):
+        # with gradients, too: without, attention takes another way
+        again = model.logits(image).detach()
+    if device.type == "cpu":
+        is_same = torch.equal(again, first)
+    else:  # sums may be taken in another order each time
+        is_same = torch.allclose(again, first, rtol=1e-3, atol=1e-4)
+    if not is_same:
         raise InputError(
             f"{model.name} gives another output for the same image each time; take what is random "
             "(dropout with training=True, torch.rand) or remembered from pass to pass out of its "
@@ -848,9 +870,8 @@ def check_model(model: StagedModel) -> None:
 def _refusal(name: str, network: nn.Module, size: tuple[int, int], error: Exception) -> InputError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     height, width = size
-    convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    first = next(convolutions, None)
-    channels = 3 if first is None else first.in_channels
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    channels = convolutions[0].in_channels if convolutions else 3
     cure = "it must take such images and nothing else, and return logits"
     if channels != 3:
         cure = (
@@ -866,33 +887,31 @@ def _refusal(name: str, network: nn.Module, size: tuple[int, int], error: Except
 def _check_settings(model: StagedModel) -> None:
     """Check what needs no forward pass."""
     cure = "build it with stage_model"
-    if training := [
-        path or "the network" for path, module in model.network.named_modules() if module.training
-    ]:
+    modules = dict(model.network.named_modules())
+    training = [path or "the network" for path, module in modules.items() if module.training]
+    if training:
         raise InputError(
             f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)})."
         )
-    if trainable := [
-        path for path, weight in model.network.named_parameters() if weight.requires_grad
-    ]:
+    parameters = dict(model.network.named_parameters())
+    trainable = [path for path, weight in parameters.items() if weight.requires_grad]
+    if trainable:
         raise InputError(
             f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} "
             f"({name_ids(trainable)})."
         )
     mean, std = model.preprocessing.mean, model.preprocessing.std
-    if max(map(abs, mean)) > _LARGEST or max(std) > _LARGEST:
+    largest = max(abs(value) for value in (*mean, *std))
+    if largest > _LARGEST:
         raise InputError(
             f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: "
             "pixels are in [0, 1]."
         )
-    bad = [
-        path
-        for path, weight in model.network.named_parameters()
-        if not torch.isfinite(weight).all()
-    ]
+    bad = [path for path, weight in parameters.items() if not torch.isfinite(weight).all()]
     for path, buffer in model.network.named_buffers():
         numbers = torch.view_as_real(buffer) if buffer.is_complex() else buffer
-        if (numbers.isnan() | numbers.isposinf()).any():  # -inf: attention's masks
+        is_bad = numbers.isnan() | numbers.isposinf()  # not -inf, as in attention's masks
+        if is_bad.any():
             bad.append(path)
     if bad:
         raise InputError(
@@ -961,7 +980,10 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
             f"{', '.join(calls)}."
         )
     if SOFTMAX in list(model.stages.values())[:-1]:
-        raise InputError(f"{model.name}: the softmax stage is the last one; list it last.")
+        raise InputError(
+            f"{model.name}: the softmax stage is the last one, not among {list(model.stages)}; list "
+            "it last."
+        )
 
 
 def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
@@ -1008,12 +1030,18 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
 
 def _described(output: Any) -> str:
     """Say what a network returned, with the shapes in it."""
+    if output is None:
+        return "nothing"
     shapes = []
     for name, value in _entries(output).items():
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        shape = type(value).__name__
+        if isinstance(value, Tensor):
+            shape = str(tuple(value.shape))
         shapes.append(f"{name} {shape}")
-    name = "nothing" if output is None else f"a {type(output).__name__}"
-    return f"{name} ({name_ids(shapes)})" if shapes else name
+    what = f"a {type(output).__name__}"
+    if not shapes:
+        return what
+    return f"{what} ({name_ids(shapes)})"
 
 
 @checked
@@ -1127,8 +1155,7 @@ def predict(
     array([1., 1.], dtype=float32)
     """
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
-    for rows, batch in in_batches(
-        lambda batch: model.probabilities(batch).cpu(), images, batch_size, model.device
-    ):
-        probabilities[rows] = batch[: rows.stop - rows.start].numpy()
+    for rows, batch in in_batches(model.probabilities, images, batch_size, model.device):
+        n_rows = rows.stop - rows.start
+        probabilities[rows] = batch[:n_rows].cpu().numpy()
     return probabilities

@@ -223,7 +223,7 @@ def attack_images(
         own = classes[reference_id], masks[reference_id], photograph_of(reference_id)
         keys[reference_id] = digest(settings, model.digest, reference_id, *own)
 
-    def _prepare(reference_id: str) -> Start:
+    def prepare(reference_id: str) -> Start:
         image = anchor = photograph_of(reference_id)
         if random_start:
             random = generator(seed, attack, reference_id)
@@ -239,7 +239,7 @@ def attack_images(
     made = descend(
         _objective(model, targeted=targeted),
         references.ids,
-        _prepare,
+        prepare,
         threshold=_ANY if stop_early else float("inf"),
         steps=StepOptions(
             step_size=settings["step_size"],

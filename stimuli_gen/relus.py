@@ -125,22 +125,24 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     endings: dict[str, Ending] = {}
     undecided: list[str] = []
 
-    def _judge(stage: str, watch: _Following, output: Tensor) -> None:
+    def judge(stage: str, watch: _Following, output: Tensor) -> None:
         ending = watch.ending(output)
         if ending is not None:
             endings[stage] = ending
             return
         node = output.grad_fn
         written = getattr(type(node), "_forward_cls", None)  # of a hand-written autograd function
-        foreign = written is not None and not written.__module__.startswith("stimuli_gen.")
-        hidden = node is not None and (foreign or node.name().startswith(_HIDDEN))
+        hidden = written is not None and not written.__module__.startswith("stimuli_gen.")
+        if node is not None and node.name().startswith(_HIDDEN):
+            hidden = True
         if hidden or watch.seems_relu(output):
             undecided.append(stage)
 
-    image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
+    size = model.preprocessing.size
+    image = torch.full((1, 3, *size), 0.5, device=model.device)
     paths = {stage: path for stage, path in model.stages.items() if path != SOFTMAX}
-    here = for_one_image(model.preprocessing.size, model.device)
-    with here, gradients_on(), _watched(model.network, paths, lambda _: _Following(), _judge):
+    watched = _watched(model.network, paths, lambda _: _Following(), judge)
+    with for_one_image(size, model.device), gradients_on(), watched:
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
 
@@ -167,13 +169,17 @@ def relu_inputs(
     """
     inputs: dict[str, Tensor] = {}
 
-    def _keep(stage: str, watch: _Following, output: Tensor) -> None:
+    def keep(stage: str, watch: _Following, output: Tensor) -> None:
         before = watch.before(output)
         if before is not None:
             inputs[stage] = before
 
     wanted = {stage: paths[stage] for stage in endings}
-    with _watched(network, wanted, lambda stage: _Following(endings[stage]), _keep):
+
+    def follow(stage: str) -> _Following:
+        return _Following(endings[stage])
+
+    with _watched(network, wanted, follow, keep):
         yield inputs
 
 
@@ -187,12 +193,12 @@ def _watched(
     """Watch the operations of some modules, each from its call to its output."""
     at_work: list[TorchFunctionMode] = []
 
-    def _begin(_: nn.Module, __: Any, *, stage: str) -> None:
+    def begin(_: nn.Module, __: Any, *, stage: str) -> None:
         mode = watch(stage)
         mode.__enter__()
         at_work.append(mode)
 
-    def _end(_: nn.Module, __: Any, output: Tensor, *, stage: str) -> None:
+    def end(_: nn.Module, __: Any, output: Tensor, *, stage: str) -> None:
         mode = at_work.pop()
         mode.__exit__(None, None, None)
         done(stage, mode, output)
@@ -200,8 +206,10 @@ def _watched(
     with ExitStack() as hooks:
         for stage, path in paths.items():
             module = network.get_submodule(path)
-            hooks.callback(module.register_forward_pre_hook(partial(_begin, stage=stage)).remove)
-            hooks.callback(module.register_forward_hook(partial(_end, stage=stage)).remove)
+            before = module.register_forward_pre_hook(partial(begin, stage=stage))
+            after = module.register_forward_hook(partial(end, stage=stage))
+            hooks.callback(before.remove)
+            hooks.callback(after.remove)
         try:
             yield
         finally:  # of a pass that failed inside a stage
@@ -239,7 +247,9 @@ class _Following(TorchFunctionMode):
         source = _relu_input(func, args, kwargs)
         if source is not None:
             return self._relu(source, func, args, kwargs)
-        made_of = self._made_of(func, args, kwargs) if func in _REARRANGE else None
+        made_of = None
+        if func in _REARRANGE:
+            made_of = self._made_of(func, args, kwargs)
         before = []
         if self._wanted is None and func not in _BOUNDED:
             for value in (*args, *kwargs.values()):
@@ -265,9 +275,9 @@ class _Following(TorchFunctionMode):
     ) -> Any:
         number = self._n_relus
         self._n_relus += 1
-        before = (
-            source.clone() if self._wanted and number in self._wanted else None
-        )  # it may overwrite its input
+        before = None
+        if self._wanted and number in self._wanted:
+            before = source.clone()  # the operation may overwrite its input
         result = func(*args, **kwargs)
         # without a gradient it is inside a hand-written autograd function, whose input has none
         # there
@@ -287,8 +297,13 @@ class _Following(TorchFunctionMode):
             without = self._without((tuple(args), dict(kwargs)), numbers)
         except LookupError:
             return None
-        laid_out = None if self._wanted is None else func(*without[0], **without[1])
-        return (frozenset(numbers), laid_out) if numbers else None
+        laid_out = None
+        if self._wanted is not None:
+            other_args, other_kwargs = without
+            laid_out = func(*other_args, **other_kwargs)
+        if not numbers:
+            return None
+        return frozenset(numbers), laid_out
 
     def _without(self, value: Any, numbers: set[int]) -> Any:
         """Put what ReLUs got in place of what they gave, wherever it is in an argument."""
@@ -312,12 +327,20 @@ class _Following(TorchFunctionMode):
 
         A tensor that was overwritten since gives None, too.
         """
-        _, version, ending, _ = self._known.get(id(output), (output, -1, None, None))
-        return ending if version == output._version else None
+        known = self._known.get(id(output))
+        if known is None:
+            return None
+        _, version, ending, _ = known
+        if version != output._version:
+            return None
+        return ending
 
     def before(self, output: Tensor) -> Tensor | None:
         """Give what a tensor would be without its ReLUs."""
-        return None if self.ending(output) is None else self._known[id(output)][3]
+        if self.ending(output) is None:
+            return None
+        _, _, _, before = self._known[id(output)]
+        return before
 
     def seems_relu(self, output: Tensor) -> bool:
         """Tell whether a tensor came out of an operation as it would have come out of a ReLU."""
@@ -332,16 +355,19 @@ def _relu_input(
     if func in _RELUS:
         return source
     if func in _MAXIMA:
-        return _beside_zeros(
-            [*args, *(kwargs[name] for name in ("input", "other") if name in kwargs)]
-        )
+        named = [kwargs[name] for name in ("input", "other") if name in kwargs]
+        return _beside_zeros([*args, *named])
+    is_relu = False
     if func in _THRESHOLDS:
-        limits = [*args[1:3], *(kwargs[name] for name in ("threshold", "value") if name in kwargs)]
-        return source if limits == [0, 0] else None
-    lowest = args[1] if len(args) > 1 else kwargs.get("min")
-    at_zero = isinstance(lowest, (int, float)) and lowest == 0
-    bounded = func in _CLAMPS and (len(args) > 2 or kwargs.get("max") is not None)
-    return source if func in (_CLAMPS | _LOWER_CLAMPS) and at_zero and not bounded else None
+        named = [kwargs[name] for name in ("threshold", "value") if name in kwargs]
+        is_relu = [*args[1:3], *named] == [0, 0]
+    elif func in _CLAMPS or func in _LOWER_CLAMPS:
+        lowest = args[1] if len(args) > 1 else kwargs.get("min")
+        is_bounded = len(args) > 2 or kwargs.get("max") is not None
+        is_relu = isinstance(lowest, (int, float)) and lowest == 0
+        if func in _CLAMPS and is_bounded:
+            is_relu = False
+    return source if is_relu else None
 
 
 def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
@@ -349,12 +375,19 @@ def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
     if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
         return None
     for values, other in (given, given[::-1]):
-        if not other.requires_grad and other.numel() <= values.numel() and not other.any():
+        is_smaller = other.numel() <= values.numel()
+        if is_smaller and not other.requires_grad and not other.any():
             return values
     return None
 
 
 def _is_relu_of(result: Tensor, given: Tensor) -> bool:
     """Tell whether a tensor is the positive part of another that has negative numbers."""
-    alike = result.requires_grad and result.shape == given.shape and result.dtype == given.dtype
-    return alike and bool((given < 0).any()) and torch.equal(result.detach(), given.clamp(min=0))
+    if not result.requires_grad:
+        return False
+    if result.shape != given.shape or result.dtype != given.dtype:
+        return False
+    if not (given < 0).any():
+        return False
+    positive = given.clamp(min=0)
+    return torch.equal(result.detach(), positive)

@@ -336,13 +336,13 @@ def deferred_interrupt() -> Iterator[Interrupt]:
             if handler in usual:
                 before[number] = handler
 
-    def _wait(number: int, _: object) -> None:
+    def wait(number: int, _: object) -> None:
         wish.requested = True
         wish.terminated = number == signal.SIGTERM
         signal.signal(number, before[number])
 
     for number in before:
-        signal.signal(number, _wait)
+        signal.signal(number, wait)
     try:
         yield wish
     finally:

@@ -463,11 +463,11 @@ def within_mask(objective: Objective) -> Objective:
         An objective.
     """
 
-    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         masked = torch.where(context["mask"] > 0, images, context["anchor"])
         return objective(masked, context)
 
-    return _evaluate
+    return evaluate
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
@@ -492,7 +492,7 @@ def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str
     """
     project = BALLS[ball]
 
-    def _confine(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+    def confine(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         return project(images, context["anchor"], radius or 0.0)
 
-    return _confine
+    return confine

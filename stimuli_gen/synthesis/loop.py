@@ -430,7 +430,7 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     )
     change = OPTIMIZERS[plan.steps.optimizer](here, chunk.state)
 
-    def _moved(rows: slice) -> Tensor:
+    def move(rows: slice) -> Tensor:
         moved = chunk.images[rows] - chunk.space.push(change[rows])
         if plan.confine is not None:
             context = {name: value[rows] for name, value in chunk.context.items()}
@@ -440,7 +440,7 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken
     # again
     parts = Parts(chunk.size, tuple(change.shape[2:]), change.device)
-    chunk.images = parts(_moved)
+    chunk.images = parts(move)
     chunk.steps = [steps + 1 for steps in chunk.steps]
 
 

@@ -313,7 +313,7 @@ class Progressing:
         probability = score.detach()
         tiny = torch.finfo(torch.float64).tiny
 
-        def _scaled(gradient: Tensor) -> Tensor:
+        def scaled(gradient: Tensor) -> Tensor:
             # on the scale of 0 to 255, g is 255 times smaller and the step 255 times larger, so
             # 255² cancels
             wanted = torch.clamp(self._rule.late * (1 - probability), max=self._rule.early)
@@ -322,7 +322,7 @@ class Progressing:
             rate = rate.clamp(max=self._rule.max_rate / 255**2)
             return gradient * rate.to(gradient).view(-1, 1, 1, 1)
 
-        held.register_hook(_scaled)
+        held.register_hook(scaled)
         return loss, score
 
     def project(self, images: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
     Images with few pairs use those.
     """
 
-    def _dot(one: Tensor, other: Tensor) -> Tensor:
+    def dot(one: Tensor, other: Tensor) -> Tensor:
         return (one * other).sum(dim=1, keepdim=True)
 
     tiny = torch.finfo(gradient.dtype).tiny
@@ -182,9 +182,9 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
         pair = (state["pairs"] - 1 - age) % LBFGS_MEMORY
         move = state["moves"][rows, pair]
         change = state["changes"][rows, pair]
-        product = _dot(move, change)
+        product = dot(move, change)
         inverse = torch.where(there, 1 / product.clamp_min(tiny), 0.0)
-        share = inverse * _dot(move, towards)
+        share = inverse * dot(move, towards)
         towards = towards - share * change
         if age == 0:  # the newest pair gives the scale
             square = change.square().sum(dim=1, keepdim=True).clamp_min(tiny)
@@ -192,7 +192,7 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
         seen.append((share, inverse, move, change))
     towards = scale * towards
     for share, inverse, move, change in reversed(seen):
-        correction = share - inverse * _dot(change, towards)
+        correction = share - inverse * dot(change, towards)
         towards = towards + move * correction
     return towards
 
@@ -251,23 +251,23 @@ def _fourier(shape: torch.Size, device: torch.device) -> Space:
     spread = spread / spread.square().mean().sqrt()
     colors = axes.T * spread  # (rgb, opponent)
 
-    def _hartley(images: Tensor) -> Tensor:
+    def hartley(images: Tensor) -> Tensor:
         # orthonormal and real, and its own inverse
         transformed = torch.fft.fft2(images, norm="ortho")
         return transformed.real - transformed.imag
 
-    def _mix(matrix: Tensor, images: Tensor) -> Tensor:
+    def mix(matrix: Tensor, images: Tensor) -> Tensor:
         return torch.einsum("oc,bchw->bohw", matrix, images)
 
-    def _pull(gradient: Tensor) -> Tensor:
-        mixed = _mix(colors.T, gradient)
-        return gain * _hartley(mixed)
+    def pull(gradient: Tensor) -> Tensor:
+        mixed = mix(colors.T, gradient)
+        return gain * hartley(mixed)
 
-    def _push(change: Tensor) -> Tensor:
-        transformed = _hartley(gain * change)
-        return _mix(colors, transformed)
+    def push(change: Tensor) -> Tensor:
+        transformed = hartley(gain * change)
+        return mix(colors, transformed)
 
-    return Space(pull=_pull, push=_push)
+    return Space(pull=pull, push=push)
 
 
 PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {
