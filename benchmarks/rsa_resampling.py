@@ -122,7 +122,7 @@ def measure_permutation(setup: Setup) -> Sequence[Row]:
 
     from neurometamer.rsa.comparators.table import spearman
     from neurometamer.rsa.permutation import permuted_comparison
-    from neurometamer.stats.intervals import max_t_p
+    from neurometamer.stats.permutation import max_t_p
 
     n, few, many = 120, setup.pick(200, 5), setup.pick(10_000, 50)
     layers, regions = _rdms(8, 15, n)
@@ -188,7 +188,7 @@ def _comparison(by: str, theirs: str, a: np.ndarray, b: np.ndarray, pairs: int) 
 def _alone(setup: Setup, a: np.ndarray, b: np.ndarray) -> list[Row]:
     """Time what rsatoolbox has not."""
     from neurometamer.rsa.cka import linear_cka
-    from neurometamer.rsa.partial import partial_spearman
+    from neurometamer.rsa.compare import partial_spearman
 
     units = setup.pick(200_000, 2000)
     responses = np.random.default_rng(2).random((200, units), dtype=np.float32)

@@ -368,13 +368,16 @@ def read_runs(
     numbered = all("run" in name for name in names)
     runs = []
     for position, image in enumerate(bold):
+        number = None if numbered else str(position + 1)
+        session = None if sessions is None else sessions[position]
+        table = None if confounds is None else confounds[position]
         run = read_run(
             image,
             events[position],
-            None if confounds is None else confounds[position],
+            table,
             subject=subject,
-            run=None if numbered else str(position + 1),
-            session=None if sessions is None else sessions[position],
+            run=number,
+            session=session,
             t_r=t_r,
             columns=columns,
             condition_column=condition_column,

@@ -132,7 +132,7 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
         )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
         raise InputError(
-            f"these patterns of {name_ids(patterns.rois)} are of voxels (j or k is not 0), not of "
+            f"these patterns are of voxels (of {name_ids(patterns.rois)}; j or k is not 0), not of "
             "vertices; give --mask, not --mesh."
         )
     patterns = patterns.select(voxels=~patterns.voxels.duplicated(["i"]).to_numpy())
@@ -298,18 +298,18 @@ def read_surface_patterns(
         start = Path(values).name.split(".")[0]
         side = file_labels(values).get("hemi") or {"lh": "L", "rh": "R"}.get(start, "")
         side = side if side in ("L", "R") else ""
+    if side:
+        voxels = voxels.assign(hemisphere=side)
     rows = rows.assign(condition=rows["condition"].astype(str))
     if "presentation" not in rows:
         rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
     for name in ("run", "session"):
-        if name in rows:
-            rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
-        else:
-            rows[name] = ""
+        known = rows.get(name, pd.Series("", index=rows.index)).astype(object)
+        rows[name] = known.where(known.notna(), "")
     return Patterns(
         values=data[:, kept],
         observations=rows,
-        voxels=voxels.assign(hemisphere=side) if side else voxels,
+        voxels=voxels,
         provenance={"n_vertices": data.shape[1]},
     )
 
@@ -356,10 +356,8 @@ def _read_annotation(path: str | os.PathLike[str]) -> np.ndarray:
 
 def _named_regions(keys: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
     """Name the region of each vertex; empty where there is none."""
-    regions = []
-    for key in map(int, keys):
-        name = names.get(key, "")
-        regions.append("" if name.lower() in _NO_LABEL else name)
+    named = {key: name for key, name in names.items() if name.lower() not in _NO_LABEL}
+    regions = [named.get(int(key), "") for key in keys]
     return np.array(regions, dtype=object)
 
 

@@ -541,5 +541,6 @@ def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield subject, region and voxel rows of each region."""
     table = patterns.voxels.reset_index(drop=True)
     for key, rows in table.groupby(["subject", "roi"], sort=False):
-        subject, roi = key
-        yield str(subject), str(roi), rows.index.to_numpy()
+        subject, roi = map(str, key)
+        columns = rows.index.to_numpy()
+        yield subject, roi, columns

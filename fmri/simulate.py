@@ -657,7 +657,8 @@ def _write_run(
     # a slow random walk of the head: mm in the first three columns, radians in the others
     draws = generator(settings["seed"], "motion", truth.subject, *name)
     steps = draws.standard_normal((n_volumes, 6))
-    motion = np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+    step_sizes = np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+    motion = np.cumsum(steps, axis=0) * step_sizes
     confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
     series = _series(truth, name, events, motion)
     shape, affine = _grid(truth)

@@ -319,7 +319,7 @@ def stream_activations(
 
     run = run or RunOptions()
 
-    def responses_of(batch: Any) -> dict[str, Any]:
+    def _responses(batch: Any) -> dict[str, Any]:
         flat = {}
         responses = model.activations(batch, stages)
         for stage, response in responses.items():
@@ -328,7 +328,7 @@ def stream_activations(
         return flat
 
     targets: dict[str, Any] = {}
-    batches = in_batches(responses_of, stimuli.images, run.batch_size, model.device)
+    batches = in_batches(_responses, stimuli.images, run.batch_size, model.device)
     for rows, responses in batches:
         n_images = rows.stop - rows.start
         for stage, values in responses.items():

@@ -103,7 +103,8 @@ def write_animation(
     palette.putpalette([*colors, *black, 255, 255, 255])
     drawn = []
     for row, frame in enumerate(levels):
-        picture = _picture(frame, None if captions is None else captions[row])
+        caption = None if captions is None else captions[row]
+        picture = _picture(frame, caption)
         drawn.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
     durations = [10 * round(frame_ms / 10)] * len(drawn)
     durations[0] = durations[-1] = 10 * round(hold_ms / 10)

@@ -66,7 +66,8 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     """
     direction = random.uniform(-0.5, 0.5, image.shape)
     norm = np.linalg.norm(direction)
-    return image + level * direction / norm
+    change = level * direction / norm
+    return image + change
 
 
 def random_linf(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -253,7 +254,8 @@ def grayscale(
     if luma not in LUMA:
         raise unknown_name("luma weights", luma, LUMA)
     weights = np.array(LUMA[luma])
-    gray = np.tensordot(weights, np.asarray(image, dtype=float), axes=1)
+    exact = np.asarray(image, dtype=float)
+    gray = np.tensordot(weights, exact, axes=1)
     return np.repeat(gray[None], 3, axis=0)
 
 
@@ -275,12 +277,14 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
         (3, height, width) float64, not clipped. The phases of one random image are added to those
         of all channels, so that the colors' relations stay; the mean stays.
     """
-    other = random.uniform(size=image.shape[1:])
-    phase = np.angle(np.fft.fft2(other))
+    size = image.shape[1:]
+    other = np.fft.fft2(random.uniform(size=size))
+    phase = np.angle(other)
     phase[0, 0] = 0
     turn = np.exp(1j * phase)
-    spectrum = np.fft.fft2(np.asarray(image, dtype=float))
-    return np.fft.ifft2(spectrum * turn).real
+    exact = np.asarray(image, dtype=float)
+    spectrum = np.fft.fft2(exact) * turn
+    return np.fft.ifft2(spectrum).real
 
 
 # ----------------------------------------------------------------------------------- on a whole set

@@ -109,12 +109,13 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
     first = before.argmax(axis=1)
     now = after.argmax(axis=1)
     unknown = pd.array([pd.NA] * len(first), "boolean")
+    names = np.array(model.class_names, dtype=object)
     columns = {
         "same_class_1000": first == now,
         "same_class_16": unknown,
         "same_class_16_mean_prob": unknown,
-        "top1_reference": [model.class_names[index] for index in first],
-        "top1": [model.class_names[index] for index in now],
+        "top1_reference": names[first],
+        "top1": names[now],
         "category16_reference": "",
         "category16": "",
     }
@@ -408,8 +409,9 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
             reasons[prefix].append("; ".join(parts))
     explanations = []
     for as_float, shown in zip(reasons["float"], reasons["png"], strict=True):
-        is_only_in_float = shown and not as_float
-        explanations.append(f"{ONLY_IN_FLOAT}: {shown}" if is_only_in_float else shown)
+        if shown and not as_float:
+            shown = f"{ONLY_IN_FLOAT}: {shown}"
+        explanations.append(shown)
     return table.assign(valid=table["png_valid"], why_not=explanations)
 
 
@@ -606,11 +608,12 @@ def _add_reasons(
 ) -> None:
     name, classes = match.model.name, match.model.class_names
     for row, reason in enumerate(reasons):
-        if own[row] != seen[row]:
-            now, wanted = classes[seen[row]], classes[own[row]]
-            reason.append(f"{name} says {now} instead of {wanted}")
-        if loss[row] > limits[row]:
-            reason.append(f"{name}: loss {loss[row]:.4f} above {limits[row]:g}")
+        wanted, now = own[row], seen[row]
+        if wanted != now:
+            reason.append(f"{name} says {classes[now]} instead of {classes[wanted]}")
+        error, limit = loss[row], limits[row]
+        if error > limit:
+            reason.append(f"{name}: loss {error:.4f} above {limit:g}")
 
 
 def ends(matches: Sequence[Match]) -> list[str]:
@@ -692,8 +695,10 @@ def validity_columns(
         for metric in (*METRICS, "same_class_16"):
             for kind in KINDS:
                 columns[f"{metric}_{kind}{end}"] = part[f"{kind}_{metric}"].to_numpy()
-        above = part[[f"png_{metric}_above_null" for metric in CRITERIA]].astype("boolean")
-        columns[f"above_null_png{end}"] = above.all(axis=1, skipna=False).to_numpy()
+        flags = [f"png_{metric}_above_null" for metric in CRITERIA]
+        above = part[flags].astype("boolean")
+        all_above = above.all(axis=1, skipna=False)
+        columns[f"above_null_png{end}"] = all_above.to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return columns
 

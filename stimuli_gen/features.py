@@ -110,7 +110,9 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
     >>> pixel_features(np.full((2, 3, 8, 8), 0.25), size=4).shape
     (2, 16)
     """
-    maps = np.asarray(images, dtype=np.float64) if color else gray(images)[:, None]
+    maps = np.asarray(images, dtype=np.float64)
+    if not color:
+        maps = gray(images)[:, None]
     pooled = _pool(maps, size)
     n_features = maps.shape[1] * size**2
     return pooled.reshape(len(maps), n_features)
@@ -159,12 +161,14 @@ def gabor(frequency: float, angle: float, bandwidth: float = 1.0) -> np.ndarray:
     Standard deviation in pixels = sqrt(ln 2 / 2) / π · (2^b + 1) / (2^b - 1) / frequency.
     """
     octave = 2.0**bandwidth
-    sd = np.sqrt(np.log(2) / 2) / np.pi * (octave + 1) / (octave - 1) / frequency
+    sd = np.sqrt(np.log(2) / 2) / np.pi
+    sd = sd * (octave + 1) / (octave - 1) / frequency
     reach = np.ceil(3 * sd)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     squared_distance = x**2 + y**2
     variance = sd**2
-    envelope = np.exp(-squared_distance / (2 * variance)) / (2 * np.pi * variance)
+    envelope = np.exp(-squared_distance / (2 * variance))
+    envelope = envelope / (2 * np.pi * variance)
     across = x * np.cos(angle) + y * np.sin(angle)
     wave = np.exp(2j * np.pi * frequency * across)
     return envelope * wave

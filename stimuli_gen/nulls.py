@@ -139,7 +139,8 @@ class NullDistribution:
             raise unknown_name("stage of this null distribution", stage, self.stages)
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
-        row, column = self.stages.index(stage), list(METRICS).index(metric)
+        row = self.stages.index(stage)
+        column = list(METRICS).index(metric)
         return self.values[row, column]
 
     def limit(self, stage: str, metric: str, quantile: float = 1.0) -> float:
@@ -615,8 +616,9 @@ class _Work:
                     yield
 
     def _files(self, index: int) -> tuple[Path, Path]:
-        values = self.folder / f"{index:03d}-values.bin"
-        ranks = self.folder / f"{index:03d}-ranks.bin"
+        start = f"{index:03d}"
+        values = self.folder / f"{start}-values.bin"
+        ranks = self.folder / f"{start}-ranks.bin"
         return values, ranks
 
     def _save(self) -> None:
@@ -676,9 +678,10 @@ class _Work:
 
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
     """Give the types of the stored responses and of their ranks."""
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
     if units < EXACT_FLOAT32:
-        return np.dtype(np.float32), np.dtype(np.float32)
-    return np.dtype(np.float32), np.dtype(np.float64)
+        return single, single
+    return single, double
 
 
 def centered_ranks(values: np.ndarray) -> np.ndarray:
@@ -766,6 +769,7 @@ class _Responses:
 def _correlation(product: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Divide by the spreads; 0 where one side is constant."""
     scale = np.sqrt(left) * np.sqrt(right)
+    has_spread = scale > 0
     correlations = np.zeros_like(product)
-    np.divide(product, scale, out=correlations, where=scale > 0)
+    np.divide(product, scale, out=correlations, where=has_spread)
     return np.clip(correlations, -1, 1)

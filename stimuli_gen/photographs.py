@@ -369,7 +369,8 @@ def _read_all(
     Returns the images, held in memory when they are few, their notes, and the digest of all.
     """
     few = 4 * math.prod(shape) <= LARGEST_IN_MEMORY
-    images = np.empty(shape if few else (0, *shape[1:]), np.float32)
+    held = shape if few else (0, *shape[1:])
+    images = np.empty(held, np.float32)
     digests: list[str] = []
     notes: list[str] = []
     problems: dict[Path, str] = {}

@@ -150,9 +150,11 @@ def _file_objective(match: Match) -> Objective:
 
 def _lead(values: Tensor, wanted: Tensor) -> Tensor:
     """Compute by how much the wanted column is above the best of the others: (b,)."""
-    is_wanted = torch.nn.functional.one_hot(wanted, values.shape[1]).bool()
+    n_columns = values.shape[1]
+    is_wanted = torch.nn.functional.one_hot(wanted, n_columns).bool()
     others = values.masked_fill(is_wanted, -torch.inf)
-    return values[is_wanted] - others.amax(dim=1)
+    best_other = others.amax(dim=1)
+    return values[is_wanted] - best_other
 
 
 def _classes_of_categories(match: Match) -> list[Tensor] | None:
@@ -172,7 +174,10 @@ def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
 
     The category with the largest is that of the rule ``first_mapped``.
     """
-    best = [logits[:, indices].amax(dim=1) for indices in classes]
+    best = []
+    for indices in classes:
+        of_category = logits[:, indices]
+        best.append(of_category.amax(dim=1))
     return torch.stack(best, dim=1)
 
 
@@ -425,10 +430,11 @@ class _Asking:
                     error = np.fmin(error, 0.8 * loss)
                 elif nulls or np.isnan(limits[row]):
                     error = np.fmin(error, loss)
+                category = self._categories[name][position] if nulls else -1
                 wanted[reference_id] |= asked_of(
                     match,
                     error=float(error),
                     top_class=int(self._classes[name][position]),
-                    category=int(self._categories[name][position]) if nulls else -1,
+                    category=category,
                 )
         return wanted

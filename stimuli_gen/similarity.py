@@ -83,13 +83,17 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     a, b = _rows(a, b)
     # by the range, which is exact: a rounded mean leaves constant rows a spread
-    varies = (np.ptp(a, axis=1) != 0) & (np.ptp(b, axis=1) != 0)
+    a_varies = np.ptp(a, axis=1) != 0
+    b_varies = np.ptp(b, axis=1) != 0
+    varies = a_varies & b_varies
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
-    scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    scale = np.linalg.norm(a, axis=1)
+    scale = scale * np.linalg.norm(b, axis=1)
     products = np.einsum("nu,nu->n", a, b)
     correlations = np.zeros(len(a))
-    np.divide(products, scale, out=correlations, where=(scale > 0) & varies)
+    has_length = scale > 0
+    np.divide(products, scale, out=correlations, where=has_length & varies)
     return np.clip(correlations, -1, 1)
 
 
@@ -127,7 +131,9 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = _rows(a, b)
     signal = np.square(a).sum(axis=1)
     noise = np.square(a - b).sum(axis=1)
-    sounds = np.logical_and(a.any(axis=1), b.any(axis=1))
+    a_sounds = a.any(axis=1)
+    b_sounds = b.any(axis=1)
+    sounds = np.logical_and(a_sounds, b_sounds)
     silent = np.logical_not(sounds)
     return snr_from_squares(signal, noise, silent)
 
@@ -193,7 +199,8 @@ def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) 
         (n,) 10 · log10(signal / noise); +inf without noise, 0 where silent.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        decibels = 10 * (np.log10(signal) - np.log10(noise))
+        difference = np.log10(signal) - np.log10(noise)
+        decibels = 10 * difference
     return np.where(silent, 0.0, decibels)
 
 
@@ -265,7 +272,7 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     """
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        names = name_ids([name for name, wrong in zip(ids, bad, strict=True) if wrong])
+        wrong = [name for name, is_bad in zip(ids, bad, strict=True) if is_bad]
         raise InputError(
-            f"{what}: not finite for {names}; check the network's weights and the images."
+            f"{what}: not finite for {name_ids(wrong)}; check the network's weights and the images."
         )

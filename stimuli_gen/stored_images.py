@@ -334,9 +334,9 @@ def join_images(parts: Sequence[np.ndarray | ImagesOnDisk]) -> np.ndarray | Imag
     """
     if len(parts) == 1:
         return parts[0]
-    in_memory = all(isinstance(part, np.ndarray) for part in parts)
+    are_arrays = all(isinstance(part, np.ndarray) for part in parts)
     n_bytes = sum(part.nbytes for part in parts)
-    if in_memory or n_bytes <= LARGEST_IN_MEMORY:
+    if are_arrays or n_bytes <= LARGEST_IN_MEMORY:
         arrays = [np.asarray(part) for part in parts]
         return np.concatenate(arrays)
     n_images = sum(map(len, parts))
@@ -561,8 +561,9 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
             raise ValueError("other bits, colors or filters, or cut off")
         lines = np.frombuffer(body, np.uint8).reshape(height, line)
     pixels = np.ascontiguousarray(lines[:, 1:])
-    levels = pixels.view(">u2").reshape(height, width, 3).transpose(2, 0, 1)
-    return (levels / _LEVELS).astype(np.float32)
+    levels = pixels.view(">u2").reshape(height, width, 3)
+    image = levels.transpose(2, 0, 1) / _LEVELS
+    return image.astype(np.float32)
 
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:

@@ -9,7 +9,7 @@ from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import draw_images
 from neurometamer.behavior.trials import SHOWN, spread_photographs
 from neurometamer.errors import InputError, name_ids
-from neurometamer.stats.intervals import t_interval
+from neurometamer.stats.resampling import t_interval
 
 PAIR_COLUMNS = (
     "model",
@@ -26,6 +26,8 @@ PAIR_COLUMNS = (
     "kappa",
 )
 EVERYWHERE = "all stages"
+SEPARATOR = "\x1f"
+"""Character between the parts of a name that is made for joining; no table has it."""
 COUNTS = ("n", "right", "same", "chance")
 BLOCK = 1_000_000
 """Largest array, in numbers, while photographs are left out; it limits the pairs at once."""
@@ -59,12 +61,17 @@ def kappa(observed: np.ndarray | float, expected: np.ndarray | float) -> np.ndar
     >>> kappa(np.array([0.75, 1.0]), np.array([0.5, 1.0])).tolist()
     [0.5, nan]
     """
-    observed, expected = np.asarray(observed, dtype=float), np.asarray(expected, dtype=float)
+    observed = np.asarray(observed, dtype=float)
+    expected = np.asarray(expected, dtype=float)
     for name, share in (("observed", observed), ("expected", expected)):
-        if ((share < -1e-12) | (share > 1 + 1e-12)).any():
-            raise InputError(f"kappa: {name} leaves [0, 1]; give shares of trials.")
-    open_ = 1 - expected > 1e-12
-    return np.where(open_, (observed - expected) / np.where(open_, 1 - expected, 1.0), np.nan)
+        is_outside = (share < -1e-12) | (share > 1 + 1e-12)
+        if is_outside.any():
+            wrong = share[is_outside].flat[0]
+            raise InputError(f"kappa: {name} leaves [0, 1] ({wrong:g}); give shares of trials.")
+    left = 1 - expected
+    is_open = left > 1e-12
+    ratio = (observed - expected) / np.where(is_open, left, 1.0)
+    return np.where(is_open, ratio, np.nan)
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -116,18 +123,30 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     """
     rows = _named(trials)
     if rows["name"].nunique() < 2:
+        answered = name_ids(rows["participant"].unique())
         raise InputError(
-            "error consistency needs two observers or more; add the answers of a network or of "
-            "people."
+            f"error consistency needs two observers or more, not only {answered}; add the answers "
+            "of a network or of people."
         )
     out = []
     for model, own in rows.groupby("model", sort=False):
-        everybody = list(dict.fromkeys(own["name"]))
+        everybody = list(own["name"].unique())
         total = dict.fromkeys(COUNTS, np.zeros(1))
         counts = {}
         for stage, part in own.groupby("stage", sort=False):
-            counts[str(stage)] = _count_pairs(part, everybody)
-            total = {key: total[key] + counts[str(stage)][key] for key in COUNTS}
+            right, shown, _ = _right_and_shown(part, everybody)
+            wrong = shown - right
+            n = shown @ shown.T
+            accuracy = right.sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+            numbers = {
+                "n": n,
+                "right": right @ shown.T,
+                "same": right @ right.T + wrong @ wrong.T,
+                "chance": n * _by_chance(accuracy[:, None], accuracy),
+            }
+            for key in COUNTS:
+                total[key] = total[key] + numbers[key]
+            counts[str(stage)] = numbers
         counts[EVERYWHERE] = total
         for stage, numbers in counts.items():
             pairs = _pair_rows(numbers, everybody, min_common, within_stages=stage == EVERYWHERE)
@@ -137,7 +156,8 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
 
 def _named(trials: pd.DataFrame) -> pd.DataFrame:
     rows = spread_photographs(trials)
-    return rows.assign(name=rows["observer"] + "\x1f" + rows["participant"])
+    names = rows["observer"] + SEPARATOR + rows["participant"]
+    return rows.assign(name=names)
 
 
 def _right_and_shown(
@@ -145,43 +165,33 @@ def _right_and_shown(
 ) -> tuple[np.ndarray, np.ndarray, pd.Index]:
     """Return right and shown, 0 or 1 each (observers × items), and the names of the items."""
     wide = own.pivot_table(
-        index="name", columns="stimulus", values="correct", aggfunc="first", sort=False
+        index="name",
+        columns="stimulus",
+        values="correct",
+        aggfunc="first",
+        sort=False,
     )
     right = wide.reindex(everybody).to_numpy(dtype=float)
-    return np.nan_to_num(right), np.isfinite(right).astype(float), wide.columns
-
-
-def _count_pairs(own: pd.DataFrame, everybody: list[str]) -> dict[str, np.ndarray]:
-    """Count over common trials for all pairs at once, as products of matrices.
-
-    `right` and `shown` have the shape (observers, items).
-    """
-    right, shown, _ = _right_and_shown(own, everybody)
-    wrong = shown - right
-    n = shown @ shown.T
-    accuracy = right.sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
-    chance = np.outer(accuracy, accuracy) + np.outer(1 - accuracy, 1 - accuracy)
-    return {
-        "n": n,
-        "right": right @ shown.T,
-        "same": right @ right.T + wrong @ wrong.T,
-        "chance": n * chance,
-    }
+    shown = np.isfinite(right).astype(float)
+    return np.nan_to_num(right), shown, wide.columns
 
 
 def _pair_rows(
     counts: dict[str, np.ndarray], everybody: list[str], min_common: int, *, within_stages: bool
 ) -> pd.DataFrame:
     i, j = np.triu_indices(len(everybody), 1)
-    keep = counts["n"][i, j] >= max(min_common, 1)
-    i, j = i[keep], j[keep]
+    is_kept = counts["n"][i, j] >= max(min_common, 1)
+    i = i[is_kept]
+    j = j[is_kept]
     common = counts["n"][i, j]
-    accuracy_a, accuracy_b = counts["right"][i, j] / common, counts["right"][j, i] / common
+    accuracy_a = counts["right"][i, j] / common
+    accuracy_b = counts["right"][j, i] / common
     observed = counts["same"][i, j] / common
-    expected = accuracy_a * accuracy_b + (1 - accuracy_a) * (1 - accuracy_b)
-    expected = counts["chance"][i, j] / common if within_stages else expected
-    parted = np.array([str(name).split("\x1f", 1) for name in everybody], dtype=object)
-    kinds, names = parted[:, 0], parted[:, 1]
+    expected = counts["chance"][i, j] / common
+    if not within_stages:
+        expected = _by_chance(accuracy_a, accuracy_b)
+    parted = [name.split(SEPARATOR, 1) for name in everybody]
+    kinds, names = np.array(parted, dtype=object).reshape(-1, 2).T
     return pd.DataFrame(
         {
             "kind_a": kinds[i],
@@ -196,6 +206,13 @@ def _pair_rows(
             "kappa": kappa(observed, expected),
         }
     )
+
+
+def _by_chance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compute the agreement that two accuracies make likely by chance."""
+    both_right = a * b
+    both_wrong = (1 - a) * (1 - b)
+    return both_right + both_wrong
 
 
 MIN_COINCIDENCES = 2.0
@@ -294,19 +311,17 @@ def summarize_consistency(
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
     # the names of the pairs: people come first
-    first, second = (
-        pairs[f"observer_{side}"].where(pairs[f"kind_{side}"] == "network", "human")
-        for side in "ab"
-    )
-    swap = (second == "human") & (first != "human")
+    sides = {}
     coincidences = pairs["n_common"]
     for side in "ab":
+        is_network = pairs[f"kind_{side}"] == "network"
+        sides[side] = pairs[f"observer_{side}"].where(is_network, "human")
         accuracy = pairs[f"accuracy_{side}"]
         coincidences = coincidences * np.minimum(accuracy, 1 - accuracy)
-    rows = pairs.assign(
-        pair=first.where(~swap, "human") + "-" + second.where(~swap, first),
-        coincidences=coincidences,
-    )
+    first, second = sides.values()
+    is_turned = (second == "human") & (first != "human")
+    names = first.where(~is_turned, "human") + "-" + second.where(~is_turned, first)
+    rows = pairs.assign(pair=names, coincidences=coincidences)
     groups = rows.groupby(["model", "stage", "pair"], sort=False)
     out = groups["kappa"].agg(n_pairs="size", n_known="count", kappa="mean", sd="std").reset_index()
     out.insert(4, "n_undefined", out["n_pairs"] - out["n_known"])
@@ -314,23 +329,26 @@ def summarize_consistency(
     if trials is None:
         return out
     means = _means_without(rows, _named(trials))
-    keys = out[["model", "stage", "pair"]].itertuples(index=False, name=None)
-    ends = [
-        _jackknife_interval(value, means[key], confidence)
-        for key, value in zip(keys, out["kappa"], strict=True)
-    ]
-    low, high = np.array(ends, dtype=float).reshape(-1, 2).T
     counts = groups["coincidences"].mean().to_numpy(dtype=float)
-    held = (counts >= MIN_COINCIDENCES) & np.isfinite(low)
-    reasons = [""] * len(counts)
-    for row in np.flatnonzero(~held):
-        reasons[row] = (
-            f"no interval: too rare outcomes (coincidences {counts[row]:.2g}, "
-            f"{MIN_COINCIDENCES:g} are needed)"
-        )
+    lows = []
+    highs = []
+    reasons = []
+    keys = out[["model", "stage", "pair"]].itertuples(index=False, name=None)
+    for key, value, count in zip(keys, out["kappa"], counts, strict=True):
+        low, high = _jackknife_interval(value, means[key], confidence)
+        reason = ""
+        if not count >= MIN_COINCIDENCES or not np.isfinite(low):
+            low = high = np.nan
+            reason = (
+                f"no interval: too rare outcomes (coincidences {count:.2g}, "
+                f"{MIN_COINCIDENCES:g} are needed)"
+            )
+        lows.append(low)
+        highs.append(high)
+        reasons.append(reason)
     return out.assign(
-        ci_low=np.where(held, low, np.nan),
-        ci_high=np.where(held, high, np.nan),
+        ci_low=np.array(lows, dtype=float),
+        ci_high=np.array(highs, dtype=float),
         method=f"{confidence:.0%} jackknife over images, t",
         coincidences=counts,
         reason=reasons,
@@ -344,14 +362,18 @@ def _jackknife_interval(
 
     The interval is NaN where one of the values is undefined.
     """
+    n = len(without)
     moves = without - without.mean()
-    n = len(moves)
     if n < 2 or not np.isfinite(moves).all() or not moves.any():
         return np.nan, np.nan
     squares = np.square(moves)
-    kurtosis = np.square(squares).mean() / np.square(squares.mean())
-    dof = min(max(2 * n / (kurtosis - 1), 1), n - 1) if kurtosis > 1 else n - 1
-    low, high = t_interval(np.array(value), (n - 1) / n * squares.sum(), dof, confidence)
+    mean_square = squares.mean()
+    kurtosis = np.square(squares).mean() / np.square(mean_square)
+    dof = n - 1
+    if kurtosis > 1:
+        dof = min(max(2 * n / (kurtosis - 1), 1), n - 1)
+    variance = (n - 1) / n * squares.sum()
+    low, high = t_interval(np.array(value), variance, dof, confidence)
     return float(low), min(float(high), 1.0)
 
 
@@ -360,38 +382,41 @@ Means = dict[tuple[str, str, str], np.ndarray]
 
 def _means_without(pairs: pd.DataFrame, rows: pd.DataFrame) -> Means:
     """Return the mean kappa of each model, stage and kind of pair without each photograph."""
-    codes, _ = draw_images(rows, 0, 0)
-    _refuse_other_trials(pairs, rows)
-    out: Means = {}
-    for model, own in rows.assign(image=codes).groupby("model", sort=False):
-        everybody = list(dict.fromkeys(own["name"]))
-        numbers, names = pd.factorize(own["image"])
-        own = own.assign(image=numbers)
-        stages = [
-            _Stage(str(stage), part, everybody, len(names))
-            for stage, part in own.groupby("stage", sort=False)
-        ]
-        means = _model_means(pairs[pairs["model"] == str(model)], stages, everybody, len(names))
-        out |= {(str(model), *key): mean for key, mean in means.items()}
-    return out
-
-
-def _refuse_other_trials(pairs: pd.DataFrame, rows: pd.DataFrame) -> None:
-    known = {part: set(rows["model"] + "\x1f" + rows[part]) for part in ("name", "stage")}
-    known["stage"] |= set(rows["model"] + "\x1f" + EVERYWHERE)
+    known = {}
+    for column in ("name", "stage"):
+        known[column] = set(rows["model"] + SEPARATOR + rows[column])
+    known["stage"] |= set(rows["model"] + SEPARATOR + EVERYWHERE)
+    asked = [("name", names) for names in _pair_names(pairs)]
     lost: set[str] = set()
-    for part, names in (*_pair_names(pairs), ("stage", pairs["stage"])):
-        lost |= set(pairs["model"] + "\x1f" + names) - known[part]
+    for column, names in (*asked, ("stage", pairs["stage"])):
+        lost |= set(pairs["model"] + SEPARATOR + names) - known[column]
     if lost:
-        lacking = sorted(name.replace("\x1f", " ") for name in lost)
+        lacking = sorted(name.replace(SEPARATOR, " ") for name in lost)
         raise InputError(
             f"the pairs are not of these trials, which lack {name_ids(lacking)}; give the trials "
             "that error_consistency got."
         )
+    codes, _ = draw_images(rows, 0, 0)
+    out: Means = {}
+    for model, own in rows.assign(image=codes).groupby("model", sort=False):
+        everybody = list(own["name"].unique())
+        numbers, images = pd.factorize(own["image"])
+        stages = []
+        for stage, part in own.assign(image=numbers).groupby("stage", sort=False):
+            stages.append(_Stage(str(stage), part, everybody, len(images)))
+        own_pairs = pairs[pairs["model"] == str(model)]
+        means = _model_means(own_pairs, stages, everybody, len(images))
+        for (stage_name, pair), mean in means.items():
+            out[str(model), stage_name, pair] = mean
+    return out
 
 
-def _pair_names(pairs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
-    return [("name", pairs[f"kind_{side}"] + "\x1f" + pairs[f"observer_{side}"]) for side in "ab"]
+def _pair_names(pairs: pd.DataFrame) -> list[pd.Series]:
+    """Name the two of each pair, as in the column name of `_named`."""
+    names = []
+    for side in "ab":
+        names.append(pairs[f"kind_{side}"] + SEPARATOR + pairs[f"observer_{side}"])
+    return names
 
 
 class _Stage:
@@ -416,20 +441,29 @@ class _Stage:
 
     def _add(self, values: np.ndarray) -> np.ndarray:
         """Add values (n × items) up over the items of all photographs but one (photographs × n)."""
-        return np.asarray(values.sum(axis=1) - self._of_image @ values.T)
+        total = values.sum(axis=1)
+        of_image = self._of_image @ values.T
+        return np.asarray(total - of_image)
 
     def count(self, i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
         """Count over common trials of pairs i, j without each photograph.
 
-        The shape is (photographs, pairs); the counts are those of `_count_pairs`.
+        The shape is (photographs, pairs); the counts are those of `error_consistency`.
         """
-        n = self._add(self.shown[i] * self.shown[j])
-        right_a = self._add(self.right[i] * self.shown[j])
-        right_b = self._add(self.shown[i] * self.right[j])
-        same = n - right_a - right_b + 2 * self._add(self.right[i] * self.right[j])
-        a, b = self.accuracy[:, i], self.accuracy[:, j]
-        chance = n * (a * b + (1 - a) * (1 - b))
-        return {"n": n, "right_a": right_a, "right_b": right_b, "same": same, "chance": chance}
+        shown_a = self.shown[i]
+        shown_b = self.shown[j]
+        n = self._add(shown_a * shown_b)
+        right_a = self._add(self.right[i] * shown_b)
+        right_b = self._add(shown_a * self.right[j])
+        both_right = self._add(self.right[i] * self.right[j])
+        chance = _by_chance(self.accuracy[:, i], self.accuracy[:, j])
+        return {
+            "n": n,
+            "right_a": right_a,
+            "right_b": right_b,
+            "same": n - right_a - right_b + 2 * both_right,
+            "chance": n * chance,
+        }
 
 
 def _model_means(
@@ -437,44 +471,49 @@ def _model_means(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Add up the kappas of one model's pairs, some pairs at a time, by stage and kind."""
     positions = {name: position for position, name in enumerate(everybody)}
-    ends = pd.MultiIndex.from_arrays([names.map(positions) for _, names in _pair_names(pairs)])
-    every = ends.unique()
-    at = every.get_indexer(ends)
+    ends = [names.map(positions) for names in _pair_names(pairs)]
+    of_row = pd.MultiIndex.from_arrays(ends)
+    every = of_row.unique()
+    at = every.get_indexer(of_row)
     n_items = [stage.shown.shape[1] for stage in stages]
     step = max(1, BLOCK // max(n_images, *n_items))
-    totals: dict[tuple[str, str], list[np.ndarray]] = {}
+    totals: dict[tuple[str, str], np.ndarray] = {}
+    counts: dict[tuple[str, str], np.ndarray] = {}
     for start in range(0, len(every), step):
         block = every[start : start + step]
-        i, j = (block.get_level_values(side).to_numpy(dtype=int) for side in (0, 1))
-        kappas = _kappas(stages, i, j)
-        here = pairs.assign(at=at - start)[(at >= start) & (at < start + len(block))]
+        i = block.get_level_values(0).to_numpy(dtype=int)
+        j = block.get_level_values(1).to_numpy(dtype=int)
+        kappas: dict[str, np.ndarray] = {}
+        total = dict.fromkeys(("n", "same", "chance"), np.zeros(1))
+        for at_stage in stages:
+            numbers = at_stage.count(i, j)
+            for name in total:
+                total[name] = total[name] + numbers[name]
+            n = _or_nan(numbers["n"])
+            expected = _by_chance(numbers["right_a"] / n, numbers["right_b"] / n)
+            kappas[at_stage.name] = kappa(numbers["same"] / n, expected)
+        # over all stages, chance is taken within each stage
+        n = _or_nan(total["n"])
+        kappas[EVERYWHERE] = kappa(total["same"] / n, total["chance"] / n)
+        is_here = (at >= start) & (at < start + len(block))
+        here = pairs.assign(at=at - start)[is_here]
         for (stage, pair), own in here.groupby(["stage", "pair"], sort=False):
+            key = (str(stage), str(pair))
             values = kappas[str(stage)][:, own["at"]]
-            known = np.isfinite(values)
-            empty = [np.zeros(n_images), np.zeros(n_images)]
-            total = totals.setdefault((str(stage), str(pair)), empty)
-            total[0] += np.where(known, values, 0).sum(axis=1)
-            total[1] += known.sum(axis=1)
-    return {
-        key: np.where(n > 0, total / np.maximum(n, 1), np.nan) for key, (total, n) in totals.items()
-    }
+            is_known = np.isfinite(values)
+            sums = np.where(is_known, values, 0).sum(axis=1)
+            totals[key] = totals.get(key, np.zeros(n_images)) + sums
+            counts[key] = counts.get(key, np.zeros(n_images)) + is_known.sum(axis=1)
+    means = {}
+    for key, n in counts.items():
+        means[key] = totals[key] / _or_nan(n)
+    return means
 
 
-def _kappas(stages: list[_Stage], i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute kappa (photographs × pairs) at each stage and over all stages.
-
-    Over all stages, chance is taken within each stage.
-    """
-    out: dict[str, np.ndarray] = {}
-    total = {name: np.zeros(1) for name in ("n", "same", "chance")}
-    for stage in stages:
-        counts = stage.count(i, j)
-        total = {name: total[name] + counts[name] for name in total}
-        n = np.where(counts["n"] > 0, counts["n"], np.nan)
-        a, b = counts["right_a"] / n, counts["right_b"] / n
-        out[stage.name] = kappa(counts["same"] / n, a * b + (1 - a) * (1 - b))
-    n = np.where(total["n"] > 0, total["n"], np.nan)
-    return {**out, EVERYWHERE: kappa(total["same"] / n, total["chance"] / n)}
+def _or_nan(counts: np.ndarray) -> np.ndarray:
+    """Replace counts of 0 by NaN, for divisions."""
+    is_there = counts > 0
+    return np.where(is_there, counts, np.nan)
 
 
 CORRELATION_COLUMNS = (
@@ -537,37 +576,33 @@ def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
     >>> table[["network", "n_points"]].values.tolist()
     [['other', 3], ['mean of other networks', 3]]
     """
-    keys = ["model", "stage"]
-    human = curves[curves["observer"] == "human"][[*keys, "proportion"]]
-    others = curves[(curves["observer"] == "network") & (curves["network"] != curves["model"])]
-    mean = others.groupby(keys, sort=False, as_index=False)["proportion"].mean()
-    mean = mean.assign(network=OTHERS)
-    rows = []
-    for name, own in pd.concat([others, mean], ignore_index=True).groupby("network", sort=False):
-        both = human.merge(own[[*keys, "proportion"]], on=keys, suffixes=("_human", "_network"))
-        rows.append(
-            {
-                "network": name,
-                "n_points": len(both),
-                "n_models": both["model"].nunique(),
-                **_correlate(both),
-            }
-        )
-    table = pd.DataFrame(rows, columns=list(CORRELATION_COLUMNS))
-    return table.assign(method="people's mean and the network's share, over (model, stage)")
-
-
-def _correlate(both: pd.DataFrame) -> dict[str, float]:
     from scipy.stats import kendalltau, pearsonr, spearmanr
 
-    x, y = (both[f"proportion_{side}"].to_numpy(dtype=float) for side in ("human", "network"))
-    if len(both) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return dict.fromkeys(("pearson_r", "r2", "spearman_rho", "kendall_tau"), np.nan)
-    r = float(pearsonr(x, y).statistic)
-    tau = float(kendalltau(x, y).statistic)
-    return {
-        "pearson_r": r,
-        "r2": r**2,
-        "spearman_rho": float(spearmanr(x, y).statistic),
-        "kendall_tau": tau,
-    }
+    keys = ["model", "stage"]
+    shares = [*keys, "proportion"]
+    human = curves.loc[curves["observer"] == "human", shares]
+    is_other = (curves["observer"] == "network") & (curves["network"] != curves["model"])
+    others = curves[is_other]
+    mean = others.groupby(keys, sort=False, as_index=False)["proportion"].mean()
+    everyone = pd.concat([others, mean.assign(network=OTHERS)], ignore_index=True)
+    rows = []
+    for name, own in everyone.groupby("network", sort=False):
+        both = human.merge(own[shares], on=keys, suffixes=("_human", "_network"))
+        x = both["proportion_human"].to_numpy(dtype=float)
+        y = both["proportion_network"].to_numpy(dtype=float)
+        row = {
+            "network": name,
+            "n_points": len(both),
+            "n_models": both["model"].nunique(),
+        }
+        if len(both) >= 3 and np.ptp(x) > 0 and np.ptp(y) > 0:
+            r = float(pearsonr(x, y).statistic)
+            row["pearson_r"] = r
+            row["r2"] = r**2
+            row["spearman_rho"] = float(spearmanr(x, y).statistic)
+            row["kendall_tau"] = float(kendalltau(x, y).statistic)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(CORRELATION_COLUMNS))
+    numbers = ["pearson_r", "r2", "spearman_rho", "kendall_tau"]
+    table[numbers] = table[numbers].astype(float)
+    return table.assign(method="people's mean and the network's share, over (model, stage)")

@@ -18,7 +18,7 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import Profiles
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.stats.permutation import p_from_count
 
@@ -75,7 +75,9 @@ def name_models(models: Sequence[str]) -> str:
     str
         ``"a"``, ``"a vs b"``, or ``"3 models"``.
     """
-    return " vs ".join(models) if len(models) < 3 else f"{len(models)} models"
+    if len(models) < 3:
+        return " vs ".join(models)
+    return f"{len(models)} models"
 
 
 @contextmanager
@@ -100,12 +102,11 @@ def _pingouin() -> Iterator[Any]:
 
 def _long(profiles: Profiles, prefix: str = "") -> pd.DataFrame:
     """Unfold for pingouin; numbers keep the order of the levels."""
-    n, n_models, n_stages = profiles.values.shape
-    person, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
-    people = np.array([f"{prefix}{name}" for name in profiles.participants], dtype=object)
+    person, model, stage = np.indices(profiles.values.shape).reshape(3, -1)
+    people = [f"{prefix}{name}" for name in profiles.participants]
     return pd.DataFrame(
         {
-            "participant": people[person],
+            "participant": np.array(people, dtype=object)[person],
             "model": model,
             "stage": stage,
             "proportion": profiles.values.ravel(),
@@ -116,11 +117,13 @@ def _long(profiles: Profiles, prefix: str = "") -> pd.DataFrame:
 def _need_spread(values: np.ndarray, what: str) -> None:
     if np.ptp(values) == 0:
         raise InputError(
-            f"{what}: all proportions are {values.flat[0]:g}; there is no variance to analyze."
+            f"{what}: all proportions are {values.flat[0]:g}; there is no variance to analyze. "
+            "Give "
+            "data that vary, or leave the analysis out."
         )
 
 
-def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFrame:
+def _tidy(table: pd.DataFrame, n: int, n_stages: int, **same: Any) -> pd.DataFrame:
     """Rename the columns of pingouin's table.
 
     Mauchly's test is kept only where there are more people than contrasts.
@@ -128,15 +131,13 @@ def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFra
     # older versions of pingouin write p-unc where newer ones write p_unc
     older = {name.replace("_", "-"): name for name in _NAMES}
     out = table.rename(columns=older).rename(columns=_NAMES)
-    out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, **same)
-    out["source"] = out["source"].replace(
-        {"stage * model": "model x stage", "Interaction": "observer x stage"}
-    )
-    out["n_stages"] = n_levels
-    unknown = (out["df1"] >= n - 1).to_numpy() | (out["df1"] < 2).to_numpy()
+    out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, n_stages=n_stages, **same)
+    sources = {"stage * model": "model x stage", "Interaction": "observer x stage"}
+    out["source"] = out["source"].replace(sources)
     numbers = ["p_gg", "epsilon_gg", "mauchly_w", "p_sphericity"]
     out[numbers] = out[numbers].astype(float)
-    out.loc[unknown, ["mauchly_w", "p_sphericity"]] = np.nan
+    is_unknown = (out["df1"] >= n - 1) | (out["df1"] < 2)
+    out.loc[is_unknown.to_numpy(), ["mauchly_w", "p_sphericity"]] = np.nan
     # With one degree of freedom there is nothing to correct.
     out["p_gg"] = out["p_gg"].fillna(out["p"])
     return out
@@ -182,14 +183,9 @@ def repeated_anova(
     Examples
     --------
     >>> from neurometamer.behavior.curves import complete_profiles
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> table = repeated_anova(profiles)
     >>> table[["source", "df1", "df2"]].values.tolist(), round(float(table["F"].iloc[0]), 2)
@@ -199,40 +195,50 @@ def repeated_anova(
     if n_models < 2 and n_stages < 2:
         raise InputError(
             f"{analysis}: one model at one stage; an analysis of variance needs two levels of "
-            "something."
+            "something: name more models or stages."
         )
     _need_spread(profiles.values, analysis)
-    within = [name for name, levels in (("stage", n_stages), ("model", n_models)) if levels > 1]
-    options: dict[str, Any] = {
-        "dv": "proportion",
-        "subject": "participant",
-        "effsize": "np2",
-        "detailed": True,
-    }
+    within = _factors(profiles)
     with _pingouin() as pingouin:
-        factor = within if len(within) > 1 else within[0]
         try:
             made = pingouin.rm_anova(
-                data=_long(profiles), within=factor, correction=True, **options
+                data=_long(profiles),
+                dv="proportion",
+                within=within,
+                subject="participant",
+                correction=True,
+                detailed=True,
+                effsize="np2",
             )
         except ZeroDivisionError:
             # its test of sphericity, for an effect of two degrees of freedom in two people
             raise InputError(
                 f"{analysis}: pingouin cannot analyze this design with {n} people; add a third."
             ) from None
-    if len(within) == 1:
-        made = made.rename(columns={"DF": "DF1"}).assign(DF2=made["DF"].iloc[-1]).iloc[:1]
-    models = name_models(profiles.models)
+    if isinstance(within, str):
+        df_error = made["DF"].iloc[-1]
+        made = made.rename(columns={"DF": "DF1"}).assign(DF2=df_error).iloc[:1]
     return _tidy(
         made,
         n,
         n_stages,
         analysis=analysis,
         observer=observer,
-        models=models,
+        models=name_models(profiles.models),
         n_excluded=len(profiles.excluded),
         method=REPEATED_METHOD,
     )
+
+
+def _factors(profiles: Profiles) -> str | list[str]:
+    """Name the factors of two levels or more, as pingouin takes them."""
+    _, n_models, n_stages = profiles.values.shape
+    factors = []
+    if n_stages > 1:
+        factors.append("stage")
+    if n_models > 1:
+        factors.append("model")
+    return factors if len(factors) > 1 else factors[0]
 
 
 @checked
@@ -270,14 +276,9 @@ def mixed_anova(
     Examples
     --------
     >>> from neurometamer.behavior.curves import complete_profiles
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> other = cells.assign(proportion=[0.9, 0.8, 0.7, 0.8, 0.8, 0.6])
     >>> network = complete_profiles(other, ["resnet"], ["early", "late"])
@@ -285,13 +286,20 @@ def mixed_anova(
     ['observer', 'stage', 'observer x stage']
     """
     if list(first.models) != list(second.models) or list(first.stages) != list(second.stages):
-        raise InputError(f"{analysis}: the groups have different models or stages.")
+        raise InputError(
+            f"{analysis}: the groups have different models or stages ({name_ids(first.models)} at "
+            f"{name_ids(first.stages)}; {name_ids(second.models)} at {name_ids(second.stages)}); "
+            "give two groups of the same."
+        )
     if len(first.stages) < 2:
-        raise InputError(f"{analysis}: a mixed analysis of variance needs two stages.")
+        raise InputError(
+            f"{analysis}: a mixed analysis of variance needs two stages, not only "
+            f"{name_ids(first.stages)}; name more."
+        )
     _need_spread(np.concatenate([first.values, second.values]), analysis)
     both = [
-        _long(group, f"{name} ").assign(observer=name)
-        for name, group in (("a", first), ("b", second))
+        _long(first, "a ").assign(observer="a"),
+        _long(second, "b ").assign(observer="b"),
     ]
     with _pingouin() as pingouin:
         made = pingouin.mixed_anova(
@@ -304,17 +312,17 @@ def mixed_anova(
             correction=True,
         )
     n = len(first.values) + len(second.values)
-    excluded = len(first.excluded) + len(second.excluded)
-    return _tidy(
+    table = _tidy(
         made,
         n - 1,
         len(first.stages),
         analysis=analysis,
         observer=observer,
         models=name_models(first.models),
-        n_excluded=excluded,
+        n_excluded=len(first.excluded) + len(second.excluded),
         method=MIXED_METHOD,
-    ).assign(n=n)
+    )
+    return table.assign(n=n)
 
 
 # ----------------------------------------------------------------------------------------- post hoc
@@ -337,6 +345,14 @@ POSTHOC_COLUMNS = (
     "correction",
     "hedges_g",
 )
+
+
+FAMILIES = {
+    "stage": "stages",
+    "model": "models",
+    "stage * model": "models at each stage",
+}
+"""Contrast of pingouin to the family of tests within which p is corrected."""
 
 
 @checked
@@ -369,14 +385,9 @@ def post_hoc(
     Examples
     --------
     >>> from neurometamer.behavior.curves import complete_profiles
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> table = post_hoc(profiles)
     >>> table[["a", "b", "n_tests"]].values.tolist()
@@ -386,65 +397,59 @@ def post_hoc(
     """
     if correction not in CORRECTIONS:
         raise unknown_name("correction", correction, CORRECTIONS)
-    n, n_models, n_stages = profiles.values.shape
-    long, rule = _long(profiles), CORRECTIONS[correction]
-    within = [name for name, levels in (("stage", n_stages), ("model", n_models)) if levels > 1]
     with _pingouin() as pingouin:
         made = pingouin.pairwise_tests(
-            data=long,
+            data=_long(profiles),
             dv="proportion",
-            within=within if len(within) > 1 else within[0],
+            within=_factors(profiles),
             subject="participant",
-            padjust=rule,
+            padjust=CORRECTIONS[correction],
         )
     made = made.rename(columns={"p-unc": "p_unc", "p-corr": "p_corr"})
-    names: dict[str, Sequence[str]] = {
-        "stage": list(profiles.stages),
-        "model": list(profiles.models),
-    }
-    families = {"stage": "stages", "model": "models", "stage * model": "models at each stage"}
-    out = [_pair(row, profiles, names, families) for row in made.to_dict("records")]
-    table = pd.DataFrame(out).assign(
+    rows = []
+    for pair in made.to_dict("records"):
+        contrast = str(pair["Contrast"])
+        values = profiles.values
+        at = ""
+        if contrast == "stage * model":
+            stage = int(pair["stage"])
+            at = profiles.stages[stage]
+            values = values[:, :, stage : stage + 1]
+        is_stage = contrast == "stage"
+        names = profiles.stages if is_stage else profiles.models
+        means = values.mean(axis=0).mean(axis=0 if is_stage else 1)
+        a = int(pair["A"])
+        b = int(pair["B"])
+        t = pair["T"]
+        p = pair["p_unc"]
+        corrected = pair.get("p_corr", np.nan)
+        if not np.isfinite(corrected):
+            corrected = p
+        if not np.isfinite(t):
+            t = p = corrected = np.nan
+        rows.append(
+            {
+                "family": FAMILIES[contrast],
+                "at": at,
+                "a": names[a],
+                "b": names[b],
+                "mean_difference": means[a] - means[b],
+                "t": t,
+                "df": pair["dof"],
+                "p": p,
+                "p_corrected": corrected,
+                "hedges_g": pair["hedges"],
+            }
+        )
+    table = pd.DataFrame(rows).assign(
         analysis=analysis,
         observer=observer,
         models=name_models(profiles.models),
-        n=n,
+        n=len(profiles.values),
         correction=correction,
     )
     table["n_tests"] = table.groupby("family")["p"].transform("count")
     return table.reindex(columns=list(POSTHOC_COLUMNS))
-
-
-def _pair(
-    row: dict[Any, Any],
-    profiles: Profiles,
-    names: dict[str, Sequence[str]],
-    families: dict[str, str],
-) -> Any:
-    contrast = str(row["Contrast"])
-    factor = "stage" if contrast == "stage" else "model"
-    a, b = int(row["A"]), int(row["B"])
-    at = int(row["stage"]) if contrast == "stage * model" else None
-    values = profiles.values if at is None else profiles.values[:, :, at : at + 1]
-    means = values.mean(axis=0).mean(axis=0 if factor == "stage" else 1)
-    t, p = row["T"], row["p_unc"]
-    corrected = row.get("p_corr", np.nan)
-    if not np.isfinite(corrected):
-        corrected = p
-    if not np.isfinite(t):
-        t = p = corrected = np.nan
-    return {
-        "family": families[contrast],
-        "at": "" if at is None else names["stage"][at],
-        "a": names[factor][a],
-        "b": names[factor][b],
-        "mean_difference": means[a] - means[b],
-        "t": t,
-        "df": row["dof"],
-        "p": p,
-        "p_corrected": corrected,
-        "hedges_g": row["hedges"],
-    }
 
 
 # -------------------------------------------------------------------------------------- permutation
@@ -459,26 +464,15 @@ BLOCK = 4_000_000
 """Largest array, in numbers; it limits the permutations at once and does not change results."""
 
 
-def _project(values: np.ndarray, effect: str) -> np.ndarray:
-    """Return the part of an effect in (..., models, stages)."""
-    if effect == "model":
-        means = values.mean(axis=-1, keepdims=True)
-        return means - means.mean(axis=-2, keepdims=True)
-    if effect == "stage":
-        means = values.mean(axis=-2, keepdims=True)
-        return means - means.mean(axis=-1, keepdims=True)
-    centered = values - values.mean(axis=-1, keepdims=True)
-    return centered - centered.mean(axis=-2, keepdims=True)
-
-
 def _ratio(
     effect: np.ndarray, error: np.ndarray, df1: int, df2: int, total: np.ndarray
 ) -> np.ndarray:
     """Compute F: 0 where there is no effect, infinite where there is no error, up to rounding."""
     floor = 1e-12 * np.maximum(total, 1e-300)
-    safe = np.where(error > floor, error, 1.0)
+    has_error = error > floor
     without_error = np.where(effect > floor, np.inf, 0.0)
-    return np.where(error > floor, (effect / df1) / (safe / df2), without_error)
+    mean_error = np.where(has_error, error, 1.0) / df2
+    return np.where(has_error, (effect / df1) / mean_error, without_error)
 
 
 @checked_with(finite=("values",), shapes={"values": "... people models stages"})
@@ -506,21 +500,31 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     >>> round(float(repeated_f(profile, "stage")), 3)  # the square of a paired t
     16.0
     """
-    if effect not in EFFECTS:
-        raise unknown_name("effect", effect, EFFECTS)
     n, n_models, n_stages = values.shape[-3:]
-    part = _project(values, effect)
-    mean = part.mean(axis=-3)
-    weight = {"model": n_stages, "stage": n_models, "interaction": 1}[effect]
-    ss_effect = weight * n * (mean**2).sum(axis=(-2, -1))
-    ss_error = weight * (part**2).sum(axis=(-3, -2, -1)) - ss_effect
-    df = {
-        "model": n_models - 1,
-        "stage": n_stages - 1,
-        "interaction": (n_models - 1) * (n_stages - 1),
-    }[effect]
-    scale = ((values - values.mean(axis=(-3, -2, -1), keepdims=True)) ** 2).sum(axis=(-3, -2, -1))
-    return _ratio(ss_effect, ss_error, df, df * (n - 1), scale)
+    over_models = values.mean(axis=-2, keepdims=True)
+    over_stages = values.mean(axis=-1, keepdims=True)
+    if effect == "model":
+        part = over_stages - over_stages.mean(axis=-2, keepdims=True)
+        weight = n_stages
+        df = n_models - 1
+    elif effect == "stage":
+        part = over_models - over_models.mean(axis=-1, keepdims=True)
+        weight = n_models
+        df = n_stages - 1
+    elif effect == "interaction":
+        centered = values - over_stages
+        part = centered - centered.mean(axis=-2, keepdims=True)
+        weight = 1
+        df = (n_models - 1) * (n_stages - 1)
+    else:
+        raise unknown_name("effect", effect, EFFECTS)
+    squares = np.square(part.mean(axis=-3)).sum(axis=(-2, -1))
+    ss_effect = weight * n * squares
+    ss_total = weight * np.square(part).sum(axis=(-3, -2, -1))
+    axes = (-3, -2, -1)
+    moves = values - values.mean(axis=axes, keepdims=True)
+    scale = np.square(moves).sum(axis=axes)
+    return _ratio(ss_effect, ss_total - ss_effect, df, df * (n - 1), scale)
 
 
 @checked_with(
@@ -551,20 +555,26 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     >>> float(mixed_f(values, np.array([0, 0, 1, 1]), "observer"))
     18.0
     """
-    if effect not in ("observer", "interaction"):
-        raise unknown_name("effect", effect, ("observer", "interaction"))
     n, n_stages = values.shape
-    n_groups = int(groups.max()) + 1
     means = values.mean(axis=1, keepdims=True)
-    part = np.repeat(means, n_stages, axis=1) if effect == "observer" else values - means
-    member = (groups[..., None] == np.arange(n_groups)).astype(float)
-    size = member.sum(axis=-2)
-    sums = np.swapaxes(member, -1, -2) @ part
-    between = (sums**2 / size[..., None]).sum(axis=(-2, -1))
-    ss_effect = between - n * (part.mean(axis=0) ** 2).sum()
-    ss_error = (part**2).sum() - between
-    width = 1 if effect == "observer" else n_stages - 1
-    scale = np.asarray(((values - values.mean()) ** 2).sum())
+    if effect == "observer":
+        part = np.repeat(means, n_stages, axis=1)
+        width = 1
+    elif effect == "interaction":
+        part = values - means
+        width = n_stages - 1
+    else:
+        raise unknown_name("effect", effect, ("observer", "interaction"))
+    n_groups = int(groups.max()) + 1
+    is_member = (groups[..., None] == np.arange(n_groups)).astype(float)
+    size = is_member.sum(axis=-2)
+    sums = np.swapaxes(is_member, -1, -2) @ part
+    squares = np.square(sums) / size[..., None]
+    between = squares.sum(axis=(-2, -1))
+    ss_effect = between - n * np.square(part.mean(axis=0)).sum()
+    ss_error = np.square(part).sum() - between
+    moves = values - values.mean()
+    scale = np.asarray(np.square(moves).sum())
     return _ratio(ss_effect, ss_error, (n_groups - 1) * width, (n - n_groups) * width, scale)
 
 
@@ -589,12 +599,13 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
     >>> permutation_p(np.array([0.5, 1.0, 2.0]), 1.5)
     (0.5, 1)
     """
-    if np.isnan(null).any():
+    n_missing = int(np.isnan(null).sum())
+    if n_missing:
         raise InputError(
-            f"null has {int(np.isnan(null).sum())} values that are NaN; p would be too small."
+            f"null has {n_missing} values that are NaN; p would be too small. Give finite values."
         )
-    large = int((null >= observed * (1 - 1e-9)).sum())
-    return p_from_count(large, len(null)), large
+    n_reached = int((null >= observed * (1 - 1e-9)).sum())
+    return p_from_count(n_reached, len(null)), n_reached
 
 
 def _blocks(n_permutations: int, size: int) -> Iterator[int]:
@@ -648,19 +659,20 @@ def permute_repeated(
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")
     n, n_models, n_stages = values.shape
-    flat = {
-        "model": (values.mean(axis=2), (n_models, 1)),
-        "stage": (values.mean(axis=1), (1, n_stages)),
-        "interaction": (values.reshape(n, -1), (n_models, n_stages)),
-    }
+    flat = {}
+    if n_models > 1:
+        flat["model"] = (values.mean(axis=2), (n_models, 1))
+    if n_stages > 1:
+        flat["stage"] = (values.mean(axis=1), (1, n_stages))
+    if n_models > 1 and n_stages > 1:
+        flat["interaction"] = (values.reshape(n, -1), (n_models, n_stages))
     out = {}
     for effect, (cells, shape) in flat.items():
-        if (n_models < 2 and effect != "stage") or (n_stages < 2 and effect != "model"):
-            continue
         random = generator(seed, "permutation", name, effect)
         parts = []
         for size in _blocks(n_permutations, cells.size):
-            shuffled = random.permuted(np.broadcast_to(cells, (size, *cells.shape)), axis=-1)
+            copies = np.broadcast_to(cells, (size, *cells.shape))
+            shuffled = random.permuted(copies, axis=-1)
             parts.append(repeated_f(shuffled.reshape(size, n, *shape), effect))
         out[effect] = np.concatenate(parts)
     return out
@@ -720,7 +732,8 @@ def permute_mixed(
     random = generator(seed, "permutation", name, "observer")
     parts: dict[str, list[np.ndarray]] = {"observer": [], "interaction": []}
     for size in _blocks(n_permutations, 4 * values.size):
-        shuffled = random.permuted(np.broadcast_to(groups, (size, len(groups))), axis=-1)
+        copies = np.broadcast_to(groups, (size, len(groups)))
+        shuffled = random.permuted(copies, axis=-1)
         for effect, made in parts.items():
             made.append(mixed_f(values, shuffled, effect))
     return {effect: np.concatenate(made) for effect, made in parts.items()}
@@ -790,24 +803,24 @@ def permutation_table(
     Examples
     --------
     >>> from neurometamer.behavior.curves import complete_profiles
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> anova = repeated_anova(profiles)
     >>> table = permutation_table(anova, profiles, n_permutations=99)
     >>> table[["source", "n_permutations"]].values.tolist()
     [['stage', 99]]
     """
-    name = f"{anova['analysis'].iloc[0]} {anova['models'].iloc[0]} {anova['observer'].iloc[0]}"
+    same = {column: anova[column].iloc[0] for column in ("analysis", "observer", "models")}
+    name = f"{same['analysis']} {same['models']} {same['observer']}"
     if isinstance(data, Profiles):
         nulls = permute_repeated(data.values, n_permutations, seed=seed, name=name)
-        names = {"model": "model", "stage": "stage", "interaction": "model x stage"}
+        names = {
+            "model": "model",
+            "stage": "stage",
+            "interaction": "model x stage",
+        }
     else:
         first, second = (group.values[:, 0] for group in data)
         values = np.concatenate([first, second])
@@ -820,16 +833,15 @@ def permutation_table(
         source = names[effect]
         if source not in observed.index:
             continue
-        p, large = permutation_p(null, float(observed[source]))
+        p, n_reached = permutation_p(null, float(observed[source]))
         rows.append(
             {
                 "source": source,
                 "F": observed[source],
                 "p": p,
-                "n_as_large": large,
+                "n_as_large": n_reached,
                 "method": SHUFFLED[source],
             }
         )
-    same = {column: anova[column].iloc[0] for column in ("analysis", "observer", "models")}
     table = pd.DataFrame(rows).assign(**same, n_permutations=n_permutations, seed=seed)
     return table.reindex(columns=list(PERMUTATION_COLUMNS))

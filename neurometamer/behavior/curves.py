@@ -301,9 +301,19 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     if sem == "between":
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
     errors = []
-    for _, own in cells.groupby(["observer", "network"], sort=False):
+    for (observer, network), own in cells.groupby(["observer", "network"], sort=False):
         for models in _with_same_people(own):
-            errors.append(_within_sem(own[own["model"].isin(models)]))
+            part = own[own["model"].isin(models)]
+            wide = part.pivot(index="participant", columns=["model", "stage"], values="proportion")
+            values = wide.dropna().to_numpy(dtype=float)
+            n, n_cells = values.shape
+            variance = np.full(n_cells, np.nan)
+            if n > 1 and n_cells > 1:
+                centered = values - values.mean(axis=1, keepdims=True)
+                variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
+            points = wide.columns.to_frame(index=False)
+            points["sem"] = np.sqrt(variance / max(n, 1))
+            errors.append(points.assign(observer=str(observer), network=str(network)))
     out = out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left")
     return out.assign(sem_method="within people (Cousineau 2005; Morey 2008)")
 
@@ -323,21 +333,6 @@ def _with_same_people(own: pd.DataFrame) -> list[list[str]]:
                 apart.append((known_models, known_people))
         sets = [*apart, (models, people)]
     return [models for models, _ in sets]
-
-
-def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
-    wide = own.pivot(index="participant", columns=["model", "stage"], values="proportion")
-    values = wide.dropna().to_numpy(dtype=float)
-    n, n_cells = values.shape
-    variance = np.full(n_cells, np.nan)
-    if n > 1 and n_cells > 1:
-        centered = values - values.mean(axis=1, keepdims=True)
-        variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
-    errors = wide.columns.to_frame(index=False)
-    errors["sem"] = np.sqrt(variance / max(n, 1))
-    for name in ("observer", "network"):
-        errors[name] = own[name].iloc[0]
-    return errors
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -539,14 +534,9 @@ class Profiles:
 
     Examples
     --------
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> profiles.participants, profiles.values.shape
     (['a', 'b', 'c'], (3, 1, 2))
@@ -602,14 +592,9 @@ def complete_profiles(
 
     Examples
     --------
-    >>> cells = pd.DataFrame(
-    ...     {
-    ...         "participant": ["a", "a", "b", "b", "c", "c"],
-    ...         "model": "resnet",
-    ...         "stage": ["early", "late"] * 3,
-    ...         "proportion": [0.9, 0.4, 0.8, 0.5, 1.0, 0.3],
-    ...     }
-    ... )
+    >>> cells = pd.DataFrame({"participant": list("aabbcc"), "model": "resnet"})
+    >>> cells["stage"] = ["early", "late"] * 3
+    >>> cells["proportion"] = [0.9, 0.4, 0.8, 0.5, 1.0, 0.3]
     >>> profiles = complete_profiles(cells, ["resnet"], ["early", "late"])
     >>> profiles.values[:, 0].tolist()
     [[0.9, 0.4], [0.8, 0.5], [1.0, 0.3]]
@@ -750,7 +735,9 @@ def simulate_recognition(
     hard = np.sqrt(shared) * hard
     own_noise = np.sqrt(1 - shared)
     rows = np.arange(n_images)
-    images = [(f"image_{row:03d}", categories[row % len(categories)]) for row in rows]
+    images = []
+    for number in range(n_images):
+        images.append((f"image_{number:03d}", categories[number % len(categories)]))
     usual = norm.ppf([share for *_, share in conditions])
     lapses = {f"person_{number:02d}": 0.0 for number in range(n_people)}
     for number, share in enumerate(careless):

@@ -17,15 +17,17 @@ Methods, "Behavioral experiments".
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageOps
 
 from neurometamer.arguments import checked
 from neurometamer.behavior.trials import KEY_COLUMNS, NATURAL, read_text
@@ -35,11 +37,9 @@ from neurometamer.resume import writes_into
 from neurometamer.store import file_name, read_table, write_json, write_table, write_text
 from neurometamer.summaries import short_repr
 from stimuli_gen.categories import CATEGORIES
+from stimuli_gen.controls import phase_scramble
 from stimuli_gen.conversion import cannot_use, open_photograph
 from stimuli_gen.stored_images import from_8bit, write_png
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Files = Sequence[str | Path]
 Timing = tuple[float, float, float]
@@ -51,6 +51,17 @@ There is nothing else to do, and you can stop at any time by closing the page.
 
 Your answers, their times and the name of your browser are recorded under your participant code, \
 and nothing else."""
+
+
+LEAST = {
+    "screening": 0,
+    "catch": 0,
+    "seed": 0,
+    "block_length": 1,
+    "n_masks": 1,
+    "post_tries": 1,
+}
+"""Smallest value of a setting."""
 
 
 @short_repr
@@ -130,12 +141,10 @@ class PageSettings:
                 f"at least 1 practice image is needed, not {self.practice}: people must see the "
                 "task first."
             )
-        least = min(self.screening, self.catch, self.seed)
-        if least < 0 or min(self.block_length, self.n_masks, self.post_tries) < 1:
-            raise InputError(
-                "numbers of images and the seed are at least 0; block length, masks and tries at "
-                "least 1."
-            )
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"{name} is {value}; give at least {least}.")
         if not 0 <= self.pass_mark <= self.screening:
             raise InputError(
                 f"the pass mark is 0 to the {self.screening} screening images, not "
@@ -144,7 +153,9 @@ class PageSettings:
         times = (self.fixation_ms, self.image_ms, self.mask_ms, *(self.slow_ms or ()))
         if min(times) <= 0 or not np.isfinite(times).all() or len(times) not in (3, 6):
             raise InputError(
-                "fixation, image and mask last a time above 0 ms each (slow_ms: three of them)."
+                "fixation, image and mask last a time above 0 ms each (slow_ms: three of them), "
+                "not "
+                f"{times}."
             )
 
 
@@ -169,9 +180,9 @@ def phase_masks(
     ndarray
         (3, height, width) float64 in [0, 1].
     """
-    from stimuli_gen.controls import phase_scramble
-
-    return phase_scramble(images(int(random.integers(n_images))), random, 1.0).clip(0, 1)
+    chosen = int(random.integers(n_images))
+    scrambled = phase_scramble(images(chosen), random, 1.0)
+    return scrambled.clip(0, 1)
 
 
 def noise_masks(
@@ -193,7 +204,8 @@ def noise_masks(
     ndarray
         (3, height, width) float64 in [0, 1].
     """
-    return random.uniform(size=images(0).shape)
+    shape = images(0).shape
+    return random.uniform(size=shape)
 
 
 MASKS: Mapping[
@@ -225,12 +237,11 @@ class Photograph:
 
     def __call__(self, row: int) -> np.ndarray:
         """Read image number `row`: (3, height, width) float32 in [0, 1]."""
-        from PIL import Image, ImageOps
-
         shown = _open(self.files[row])
         if shown.size != self.size:
             shown = ImageOps.fit(shown, self.size, Image.Resampling.BICUBIC)
-        return from_8bit(np.asarray(shown)).transpose(2, 0, 1)
+        pixels = from_8bit(np.asarray(shown))
+        return pixels.transpose(2, 0, 1)
 
 
 def _open(path: str | Path) -> Image.Image:
@@ -280,61 +291,60 @@ def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataF
 
 
 def _read_source(source: Path, conditions: bool) -> pd.DataFrame:
-    folder = source.is_dir()
-    path = source / "stimuli.csv" if folder else source
-    if folder and not path.is_file():
+    is_folder = source.is_dir()
+    path = source / "stimuli.csv" if is_folder else source
+    if is_folder and not path.is_file():
         raise InputError(
             f"{source} holds no stimuli.csv; give a folder written by 'stimuli', or a CSV (file, "
             "id, …)."
         )
     needed = ["id", "category"]
-    if not folder:
-        needed = ["file", *needed, *["condition"] * conditions]
+    if not is_folder:
+        needed.insert(0, "file")
+        needed += ["condition"] * conditions
     read_table(path, needed)
     separator = "\t" if path.suffix == ".tsv" else ","
     table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator)
-    table = table.assign(**{name: "" for name in _TEXT if name not in table.columns})
-    table[list(_TEXT)] = table[list(_TEXT)].apply(lambda column: column.str.strip())
-    if folder:
+    for name in _TEXT:
+        table[name] = table.get(name, "")
+        table[name] = table[name].str.strip()
+    if is_folder:
         table["file"] = [f"png/{file_name(name)}.png" for name in table["id"]]
+        # name conditions after kind, model and stage where the table has none
+        is_photograph = table["kind"] == "RE"
+        words = table["kind"] + " " + table["model"] + " " + table["stage"]
+        named = words.str.split().str.join(" ").mask(is_photograph, NATURAL)
+        table["condition"] = table["condition"].where(table["condition"] != "", named)
+        is_nameless = is_photograph & (table["stage"] == "")
+        table["stage"] = table["stage"].mask(is_nameless, NATURAL)
     table["file"] = [str(path.parent / file) for file in table["file"]]
     table["reference_id"] = table["reference_id"].where(table["reference_id"] != "", table["id"])
-    if folder:
-        table = _conditions_by_kind(table)
-    if conditions and (bare := table.loc[table["condition"] == "", "id"].tolist()):
+    is_bare = table["condition"] == ""
+    if conditions and is_bare.any():
+        bare = table.loc[is_bare, "id"]
         raise InputError(f"{path}: no condition for {name_ids(bare)}; fill the column condition.")
     return table[["file", *_TEXT]]
 
 
-def _conditions_by_kind(table: pd.DataFrame) -> pd.DataFrame:
-    """Name conditions after kind, model and stage where the table of a stimulus folder has none."""
-    photograph = table["kind"] == "RE"
-    named = (table["kind"] + " " + table["model"] + " " + table["stage"]).str.split().str.join(" ")
-    named = named.mask(photograph, NATURAL)
-    stage = table["stage"].mask(photograph & (table["stage"] == ""), NATURAL)
-    return table.assign(
-        condition=table["condition"].where(table["condition"] != "", named), stage=stage
-    )
-
-
 def _check_names(table: pd.DataFrame, what: str) -> None:
-    if nameless := int((table["id"] == "").sum()):
-        raise InputError(f"{nameless} of the {what} have no id; fill the column id.")
+    n_nameless = int((table["id"] == "").sum())
+    if n_nameless:
+        raise InputError(f"{n_nameless} of the {what} have no id; fill the column id.")
     for name, category in zip(table["id"], table["category"], strict=True):
         if category == "":
             raise InputError(f"'{name}' of the {what} has no category; fill the column category.")
         if category not in CATEGORIES:
             raise unknown_name(f"category of {name!r}", category, CATEGORIES)
-    for names in ("id", "reference_id"):
-        if again := duplicates(table[names] + " in condition '" + table["condition"] + "'"):
+    for column, words in (("id", "id"), ("reference_id", "image (reference_id)")):
+        again = duplicates(table[column] + " in condition '" + table["condition"] + "'")
+        if again:
             raise InputError(
-                f"two images are the same {'id' if names == 'id' else 'image (reference_id)'}: "
-                f"{name_ids(again)}; give each its own id or condition."
+                f"two images are the same {words}: {name_ids(again)}; give each its own id or "
+                "condition."
             )
-    first = table.drop_duplicates("reference_id").set_index("reference_id")["category"]
-    differs = table["category"] != first.loc[table["reference_id"]].to_numpy()
-    torn = dict.fromkeys(table.loc[differs, "reference_id"])
-    if torn:
+    n_categories = table.groupby("reference_id", sort=False)["category"].nunique()
+    torn = n_categories.index[n_categories > 1]
+    if len(torn):
         raise InputError(
             f"versions of one image have different categories: {name_ids(torn)}; give all versions "
             "the category of the image."
@@ -363,15 +373,9 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     InputError
         When a condition is missing and cannot be filled.
     """
-    conditions = list(dict.fromkeys(table["condition"]))
     there = set(zip(table["reference_id"], table["condition"], strict=True))
-    images = list(dict.fromkeys(table["reference_id"]))
-    missing = [
-        (image, condition)
-        for image in images
-        for condition in conditions
-        if (image, condition) not in there
-    ]
+    every = itertools.product(table["reference_id"].unique(), table["condition"].unique())
+    missing = [place for place in every if place not in there]
     filled = table.assign(cell=table["condition"])
     if not missing:
         return filled
@@ -381,15 +385,16 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
             f"a condition is missing for an image: {names}; add the images, take the others out, "
             "or show the photograph instead (missing='photograph', --incomplete photograph)."
         )
+    incomplete, cells = (list(part) for part in zip(*missing))
     natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id")
     natural = natural.set_index("reference_id", drop=False)
-    incomplete = [image for image, _ in missing]
-    if bare := sorted(set(incomplete) - set(natural.index)):
+    bare = sorted(set(incomplete) - set(natural.index))
+    if bare:
         raise InputError(
             f"no photograph (kind RE) among the stimuli to show instead, of {name_ids(bare)}; add "
             "it."
         )
-    extra = natural.loc[incomplete].assign(cell=[condition for _, condition in missing])
+    extra = natural.loc[incomplete].assign(cell=cells)
     return pd.concat([filled, extra], ignore_index=True)
 
 
@@ -413,12 +418,15 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
     """
     sizes: dict[tuple[int, int], list[str]] = {}
     for name, path in zip(table["id"], table["file"], strict=True):
-        sizes.setdefault(_open(path).size, []).append(name)
+        size = _open(path).size
+        sizes.setdefault(size, []).append(name)
     if len(sizes) > 1:
-        parts = [f"{size[0]} x {size[1]}: {name_ids(ids, 2)}" for size, ids in sizes.items()]
-        shown = "; ".join(parts)
+        parts = []
+        for (width, height), ids in sizes.items():
+            parts.append(f"{width} x {height}: {name_ids(ids, 2)}")
         raise InputError(
-            f"stimuli differ in size ({shown}); a mask must cover them all: make them one size."
+            f"stimuli differ in size ({'; '.join(parts)}); a mask must cover them all: make them "
+            "one size."
         )
     return next(iter(sizes))
 
@@ -452,22 +460,28 @@ def choose_photographs(
         When there are too few, or one is an image of the main part.
     """
     table = table[table["kind"].isin(["", "RE"])]
-    if seen := sorted(set(table["reference_id"]) & set(main["reference_id"])):
+    seen = sorted(set(table["reference_id"]) & set(main["reference_id"]))
+    if seen:
         raise InputError(
             f"photographs are images of the main part, too: {name_ids(seen)}; give others."
         )
-    needed = sum(numbers.values())
-    if len(table) < needed:
+    n_needed = sum(numbers.values())
+    if len(table) < n_needed:
         parts = ", ".join(f"{number} {phase}" for phase, number in numbers.items())
         raise InputError(
-            f"{needed} photographs are needed ({parts}), {len(table)} are there; give more, or ask "
-            "for fewer."
+            f"{n_needed} photographs are needed ({parts}), {len(table)} are there; give more, or "
+            "ask for fewer."
         )
     order = table.iloc[generator(seed, "photographs").permutation(len(table))]
     turn = order.groupby("category").cumcount().to_numpy()
-    chosen = order.iloc[np.argsort(turn, kind="stable")[:needed]]
-    phases = np.repeat(list(numbers), list(numbers.values()))
-    named = chosen.assign(phase=phases, condition=NATURAL, cell=NATURAL, stage=NATURAL, model="")
+    chosen = order.iloc[np.argsort(turn, kind="stable")[:n_needed]]
+    named = chosen.assign(
+        phase=np.repeat(list(numbers), list(numbers.values())),
+        condition=NATURAL,
+        cell=NATURAL,
+        stage=NATURAL,
+        model="",
+    )
     return named.reset_index(drop=True)
 
 
@@ -515,8 +529,10 @@ def list_of(participant: str, n_lists: int) -> int:
     >>> list_of("P012", 5), list_of("13", 5)
     (2, 3)
     """
-    ending = participant[len(participant.rstrip("0123456789")) :][-9:]
-    return (int(ending) if ending else page_hash(participant)) % n_lists
+    start = participant.rstrip("0123456789")
+    ending = participant.removeprefix(start)[-9:]
+    number = int(ending) if ending else page_hash(participant)
+    return number % n_lists
 
 
 def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int) -> np.ndarray:
@@ -540,15 +556,19 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
         has in list l. In every list the conditions differ by at most one image, over all and within
         each category by at most one.
     """
+    n_images = len(images)
+    n_conditions = len(conditions)
     random = generator(seed, "assignment")
-    order = random.permutation(len(images))
+    order = random.permutation(n_images)
     categories = random.permutation(sorted(set(images["category"])))
     turn = {name: number for number, name in enumerate(categories)}
-    order = order[np.argsort(images["category"].map(turn).to_numpy()[order], kind="stable")]
+    turns = images["category"].map(turn).to_numpy()
+    order = order[np.argsort(turns[order], kind="stable")]
     # the count goes on from category to category: even in each and over all
-    first = np.empty(len(images), dtype=int)
-    first[order] = (np.arange(len(images)) + random.integers(len(conditions))) % len(conditions)
-    return (first[:, None] + np.arange(len(conditions))) % len(conditions)
+    count = np.arange(n_images) + random.integers(n_conditions)
+    first = np.empty(n_images, dtype=int)
+    first[order] = count % n_conditions
+    return (first[:, None] + np.arange(n_conditions)) % n_conditions
 
 
 # ----------------------------------------------------------------------------------------- the page
@@ -603,43 +623,57 @@ def write_experiment_page(
     Practice and screening need the truth in the page. It is there as a hash that hides it from a
     glance, not from somebody who looks for it.
     """
+    out = Path(out)
     chosen = PageSettings(**settings)
     main = fill_missing(read_sources(stimuli, conditions=True), chosen.missing)
     size = check_photographs(main)
     others = choose_photographs(
         read_sources(photographs, conditions=False),
         main,
-        {"practice": chosen.practice, "screening": chosen.screening, "catch": chosen.catch},
+        {
+            "practice": chosen.practice,
+            "screening": chosen.screening,
+            "catch": chosen.catch,
+        },
         chosen.seed,
     )
     table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
     pictures = Photograph(table["file"].tolist(), size)
-    contents = [digest(pictures(i)) for i in range(len(table))]
+    contents = [digest(pictures(row)) for row in range(len(table))]
     templates = digest([_template(name) for name in PAGE_FILES])
     version = digest(table.drop(columns="file"), contents, asdict(chosen), templates)
-    _refuse_another(Path(out), version)
+    if (out / "key.csv").is_file():
+        versions = set(read_text(out / "key.csv", KEY_COLUMNS)["page_version"])
+        if versions != {version}:
+            raise InputError(
+                f"{out} holds another experiment, whose key is needed to read its answers; choose "
+                "another --out."
+            )
     # files are named by hashes of seed, phase, id and condition
     words = table["phase"] + "\x1f" + table["id"] + "\x1f" + table["condition"]
-    hashes = [hashlib.sha256(f"{chosen.seed}\x1f{word}".encode()) for word in words]
-    codes = [word.hexdigest()[:16] for word in hashes]
-    table = table.assign(code=codes, page_version=version)
-    _write_folder(Path(out), table, pictures, chosen, version, progress)
-    return _write_key(Path(out), table, chosen)
+    table["code"] = [_code(chosen.seed, word) for word in words]
+    table["page_version"] = version
+    _write_folder(out, table, pictures, chosen, version, progress)
+    key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
+    key["file"] = [Path(path).name for path in key["file"]]
+    key = key[list(KEY_COLUMNS)].reset_index(drop=True)
+    write_table(out / "key.csv", key)
+    record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
+    write_json(out / "provenance.json", record)
+    return key
+
+
+def _code(seed: int, name: str) -> str:
+    """Name a file of the page by a hash that does not tell what is in it."""
+    text = f"{seed}\x1f{name}"
+    hashed = hashlib.sha256(text.encode())
+    return hashed.hexdigest()[:16]
 
 
 def _template(name: str) -> str:
     folder = resources.files("neurometamer") / "templates" / "experiment"
-    return (folder / name).read_text(encoding="utf-8")
-
-
-def _refuse_another(out: Path, version: str) -> None:
-    if not (out / "key.csv").is_file():
-        return
-    if set(read_text(out / "key.csv", KEY_COLUMNS)["page_version"]) != {version}:
-        raise InputError(
-            f"{out} holds another experiment, whose key is needed to read its answers; choose "
-            "another --out."
-        )
+    file = folder / name
+    return file.read_text(encoding="utf-8")
 
 
 def _write_folder(
@@ -654,16 +688,18 @@ def _write_folder(
 
     The files are written in the order of the codes.
     """
-    for done, row in enumerate(np.argsort(table["code"].to_numpy())):
-        write_png(out / "page" / "images" / f"{table['code'][row]}.png", pictures(int(row)))
+    images = out / "page" / "images"
+    for done, row in enumerate(np.argsort(table["code"].to_numpy()), start=1):
+        write_png(images / f"{table['code'][row]}.png", pictures(int(row)))
         if progress is not None:
-            progress(done + 1, len(table))
+            progress(done, len(table))
     masks = []
     for number in range(chosen.n_masks):
         random = generator(chosen.seed, "mask", number)
         mask = MASKS[chosen.mask](pictures, len(table), random)
-        masks.append(hashlib.sha256(f"{chosen.seed}\x1fmask\x1f{number}".encode()).hexdigest()[:16])
-        write_png(out / "page" / "images" / f"{masks[-1]}.png", mask.astype(np.float32))
+        code = _code(chosen.seed, f"mask\x1f{number}")
+        write_png(images / f"{code}.png", mask.astype(np.float32))
+        masks.append(code)
     described = json.dumps(_page_settings(table, pictures.size, chosen, version, masks), indent=1)
     write_text(out / "page" / "experiment.js", f"window.EXPERIMENT = {described};\n")
     for name in PAGE_FILES:
@@ -680,14 +716,20 @@ def _page_settings(
     """Collect what the page may know: codes without names, and lists that mix the conditions."""
     salt = version[:8]
 
-    def checked(phase: str) -> list[dict[str, Any]]:
-        rows = table[table["phase"] == phase].sort_values("code")
-        pairs = zip(rows["code"], rows["category"], strict=True)
-        return [
-            {"code": code, "check": page_hash(f"{salt}|{code}|{category}")}
-            for code, category in pairs
-        ]
-
+    checked: dict[str, list[dict[str, Any]]] = {"practice": [], "screening": []}
+    for row in table.sort_values("code").itertuples():
+        if row.phase in checked:
+            check = page_hash(f"{salt}|{row.code}|{row.category}")
+            checked[str(row.phase)].append({"code": row.code, "check": check})
+    # a row for each image and a column for each list: the code that is shown
+    main = table[table["phase"] == "main"]
+    conditions = sorted(set(main["cell"]))
+    images = main.drop_duplicates("reference_id").sort_values("reference_id")
+    code_of = main.set_index(["reference_id", "cell"])["code"].to_dict()
+    assigned = assign_conditions(images, conditions, chosen.seed)
+    lists = []
+    for image, numbers in zip(images["reference_id"], assigned, strict=True):
+        lists.append([code_of[image, conditions[number]] for number in numbers])
     return {
         "title": chosen.title,
         "consent": chosen.consent,
@@ -698,41 +740,14 @@ def _page_settings(
         "categories": list(CATEGORIES),
         "timing": [chosen.fixation_ms, chosen.image_ms, chosen.mask_ms],
         "slow": None if chosen.slow_ms is None else list(chosen.slow_ms),
-        "practice": checked("practice"),
-        "screening": checked("screening"),
+        "practice": checked["practice"],
+        "screening": checked["screening"],
         "pass_mark": chosen.pass_mark,
         "catch": sorted(table.loc[table["phase"] == "catch", "code"]),
-        "lists": _lists(table, chosen.seed),
+        "lists": sorted(lists),
         "masks": sorted(masks),
         "block_length": chosen.block_length,
         "post_url": chosen.post_url,
         "post_tries": chosen.post_tries,
         "post_wait_ms": chosen.post_wait_ms,
     }
-
-
-def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
-    """Return the codes, one row per image and one column per list.
-
-    The rows are in the order of their first codes.
-    """
-    main = table[table["phase"] == "main"]
-    conditions = sorted(set(main["cell"]))
-    images = main.drop_duplicates("reference_id").sort_values("reference_id")
-    code = main.set_index(["reference_id", "cell"])["code"].to_dict()
-    rows = []
-    assigned = assign_conditions(images, conditions, seed)
-    for image, numbers in zip(images["reference_id"], assigned, strict=True):
-        rows.append([code[image, conditions[number]] for number in numbers])
-    return sorted(rows)
-
-
-def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataFrame:
-    key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
-    key = key.assign(file=[Path(path).name for path in key["file"]])
-    key = key[list(KEY_COLUMNS)].reset_index(drop=True)
-    write_table(out / "key.csv", key)
-    version = key["page_version"].iloc[0]
-    record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
-    write_json(out / "provenance.json", record)
-    return key

@@ -442,8 +442,8 @@ def screen_trials(
     lost = main[keys].assign(reason=reasons["reason"])
     lost = lost[lost["reason"] != ""].value_counts(sort=False).rename("n_trials").reset_index()
     left_out = people.loc[~people["included"], [*keys, "reason", "n_trials"]]
-    exclusions = [left_out.assign(what="observer"), lost.assign(what="trials")]
-    exclusions = pd.concat(exclusions, ignore_index=True)
+    both = [left_out.assign(what="observer"), lost.assign(what="trials")]
+    exclusions = pd.concat(both, ignore_index=True)
     return Screened(
         trials=usable.assign(correct=is_right.to_numpy(dtype=bool)),
         participants=people,
@@ -670,10 +670,8 @@ def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
     is_bare = table["model"] == ""
     if not is_bare.any():
         return table
-    models = table.loc[~is_bare, "model"].unique()
-    if not len(models):
-        models = [ALL_MODELS]
-    copies = [table[is_bare].assign(model=name) for name in models]
+    models = table.loc[~is_bare, "model"].unique().tolist()
+    copies = [table[is_bare].assign(model=name) for name in models or [ALL_MODELS]]
     return pd.concat([*copies, table[~is_bare]], ignore_index=True)
 
 

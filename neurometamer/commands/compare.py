@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +67,8 @@ def compare_files(
     Returns
     -------
     pandas.DataFrame
-        One row a pair of RDMs and comparator (column ``by``).
+        One row a pair of RDMs and comparator (column ``by``). With ``join="inner"`` the column
+        ``left_out`` lists the ids that one side held; in the CSV as a JSON array.
 
     Raises
     ------
@@ -110,5 +112,8 @@ def compare_files(
         tables.append(compared.assign(by=name))
     table = pd.concat(tables, ignore_index=True)
     if out is not None:
-        write_table(out, table)
+        written = table
+        if "left_out" in table:
+            written = table.assign(left_out=table["left_out"].map(json.dumps))
+        write_table(out, written)
     return table

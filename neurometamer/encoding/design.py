@@ -15,7 +15,7 @@ from neurometamer.encoding.solvers import ALPHAS, SOLVERS
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.rdms import MIN_CONDITIONS
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

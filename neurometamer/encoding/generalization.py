@@ -17,7 +17,7 @@ import numpy as np
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
-from neurometamer.arguments import checked_with
+from neurometamer.arguments import checked_with, shown
 from neurometamer.encoding.design import (
     SCHEMES,
     Design,
@@ -35,7 +35,7 @@ from neurometamer.encoding.solvers import (
 )
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import match_ids, mean_responses
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.permutation import (
     count_orders,
     p_from_count,
@@ -180,7 +180,7 @@ def fit_encoding(
     if not chosen.allow_repeats:
         _refuse_repeats(activations, rows, design)
     targets = _Targets.of(patterns_by_subject, design)
-    orders, p_method = _permutations(design)
+    orders, method = _permutations(design)
     n_done = 0
     n_fits = len(activations.stages) * (1 + len(orders))
     table_rows: list[dict[str, Any]] = []
@@ -206,7 +206,7 @@ def fit_encoding(
                 progress(n_done, n_fits)
         table_rows += _layer_rows(layer, score, null, targets, design)
     result = pd.DataFrame(table_rows)
-    result = result.assign(scheme=chosen.scheme, method=_method(design, p_method))
+    result = result.assign(scheme=chosen.scheme, method=method)
     _warn_at_the_edge(result, chosen.penalties)
     # all stages, regions and subjects of one image type are a family; means are another
     is_mean = result["subject"] == "mean"
@@ -258,7 +258,8 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
         raise InputError(f"activations: Activations are needed (compute_activations), not {kind}.")
     if not isinstance(patterns_by_subject, Mapping) or not patterns_by_subject:
         raise InputError(
-            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject."
+            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject, "
+            f"not {shown(patterns_by_subject)}."
         )
     for subject, patterns in patterns_by_subject.items():
         if not isinstance(patterns, Patterns):
@@ -321,14 +322,18 @@ class _Targets:
         for subject, patterns in patterns_by_subject.items():
             parts.append(mean_responses(patterns, design.ids, subject))
             for roi in patterns.voxels["roi"]:
-                columns_of.setdefault((subject, str(roi)), []).append(n_voxels)
+                label = (subject, str(roi))
+                columns_of.setdefault(label, []).append(n_voxels)
                 n_voxels += 1
         responses = np.concatenate(parts, axis=1)
+        shape = (len(design.references), n_voxels)
         values = {}
         for kind in dict.fromkeys(("RE", *design.tests)):
-            has_image = [reference in design.rows[kind] for reference in design.references]
-            values[kind] = np.full((len(design.references), n_voxels), np.nan)
-            values[kind][has_image] = responses[design.rows_of(kind, design.references)]
+            rows_of_kind = design.rows[kind]
+            has_image = [reference in rows_of_kind for reference in design.references]
+            rows = design.rows_of(kind, design.references)
+            values[kind] = np.full(shape, np.nan)
+            values[kind][has_image] = responses[rows]
         groups = {label: np.array(columns) for label, columns in columns_of.items()}
         varies = np.ptp(values["RE"], axis=0) > 0
         return cls(values=values, varies=varies, groups=groups)
@@ -430,10 +435,11 @@ def _predict(
     """
     shape = responses["RE"].shape
     predicted = {test: np.zeros(shape) for test in design.tests}
-    rounding = EQUAL * np.std(responses["RE"], axis=0)
+    photographs = responses["RE"]
+    rounding = EQUAL * np.std(photographs, axis=0)
     alphas = np.empty((len(folds), shape[1]))
     for chosen, fold in zip(alphas, folds):
-        fit = fold.training_set.fit(responses["RE"][fold.train])
+        fit = fold.training_set.fit(photographs[fold.train])
         chosen[:] = fit.alphas
         # A voxel that answers to the held-out photograph only leaves nothing to fit: it predicts 0.
         spread = fit.spread
@@ -443,7 +449,8 @@ def _predict(
         scale = np.where(spread > least, inverse, 0)
         for test in design.tests:
             prediction = fit.predict(fold.features[test])
-            predicted[test][fold.test[test]] = prediction * scale
+            held_out = fold.test[test]
+            predicted[test][held_out] = prediction * scale
     return predicted, alphas
 
 
@@ -451,11 +458,22 @@ def _predict(
 
 
 def _permutations(design: Design) -> tuple[np.ndarray, str]:
-    """Draw orders of the photographs; only those with the same image types change places."""
+    """Draw orders of the photographs, and describe how everything is fitted and tested.
+
+    Only photographs with the same image types change places.
+    """
     n = len(design.references)
     options = design.options
+    trained = "trained on all photographs"
+    if options.scheme != "all":
+        trained = (
+            f"{len(design.folds)} folds over photographs, predictions relative to mean and spread "
+            "of each fold's fit"
+        )
+    label = SOLVERS[options.solver].label
+    method = f"{label}; Pearson r over images, mean over voxels; {trained}"
     if options.n_permutations == 0:
-        return np.empty((0, n), dtype=np.int64), "no p"
+        return np.empty((0, n), dtype=np.int64), f"{method}; no p"
     types = []
     for reference in design.references:
         held = []
@@ -470,11 +488,13 @@ def _permutations(design: Design) -> tuple[np.ndarray, str]:
     exact = ""
     if count_orders(n, blocks) - 1 == len(orders):
         exact = ", all there are (exact)"
-    text = (
-        f"p one-tailed, photographs permuted {where} with the images made from them, models fitted "
-        f"again, {len(orders)} orders{exact}, least p {p_from_count(0, len(orders)):.2g}"
+    least = p_from_count(0, len(orders))
+    method += (
+        f"; p one-tailed, photographs permuted {where} with the images made from them, models "
+        f"fitted again, {len(orders)} orders{exact}, least p {least:.2g}; p_corrected: "
+        f"{options.correction} over stages, regions and subjects of one image type"
     )
-    return orders, text
+    return orders, method
 
 
 def _layer_rows(
@@ -567,23 +587,3 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
             UserWarning,
             stacklevel=4,
         )
-
-
-def _method(design: Design, p_method: str) -> str:
-    options = design.options
-    trained = "trained on all photographs"
-    if options.scheme != "all":
-        trained = (
-            f"{len(design.folds)} folds over photographs, predictions relative to mean and spread "
-            "of each fold's fit"
-        )
-    text = (
-        f"{SOLVERS[options.solver].label}; Pearson r over images, mean over voxels; {trained}; "
-        f"{p_method}"
-    )
-    if not options.n_permutations:
-        return text
-    return (
-        f"{text}; p_corrected: {options.correction} over stages, regions and subjects of one image "
-        "type"
-    )

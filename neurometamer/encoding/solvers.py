@@ -166,7 +166,8 @@ class Ridge:
         penalties = scale * self.alphas[:, None]
         variances = self.singular**2
         self.shrinkage = variances / (variances + penalties)
-        leverage = 1 / len(features) + self.shrinkage @ (self.left**2).T
+        squares = self.left**2
+        leverage = 1 / len(features) + self.shrinkage @ squares.T
         # A penalty near zero may reproduce an image exactly: its error without it is then huge.
         self.leave_one_out = 1 / np.maximum(1 - leverage, EQUAL)
 
@@ -235,10 +236,12 @@ class RidgeFit:
         ndarray, shape (n_voxels,)
             Standard deviation, in the unit of the responses.
         """
-        shrinkage = self.ridge.shrinkage[self.chosen]
+        ridge = self.ridge
+        n_train = len(ridge.left)
+        shrinkage = ridge.shrinkage[self.chosen]
         fitted = shrinkage.T * self.projected
         squares = np.sum(fitted**2, axis=0)
-        return np.sqrt(squares / len(self.ridge.left))
+        return np.sqrt(squares / n_train)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict responses relative to the mean response of the training images.
@@ -253,10 +256,11 @@ class RidgeFit:
         ndarray, shape (n_images, n_voxels)
             Predictions less the intercept; 0 where the features do not vary.
         """
-        shrinkage = self.ridge.shrinkage[self.chosen]
-        weights = shrinkage / self.ridge.singular
-        centered = features - self.ridge.center
-        along = centered @ self.ridge.right.T
+        ridge = self.ridge
+        shrinkage = ridge.shrinkage[self.chosen]
+        weights = shrinkage / ridge.singular
+        centered = features - ridge.center
+        along = centered @ ridge.right.T
         return along @ (weights.T * self.projected)
 
 
@@ -326,9 +330,16 @@ def column_correlations(predicted: np.ndarray, measured: np.ndarray) -> np.ndarr
     a = predicted - predicted.mean(axis=0)
     b = measured - measured.mean(axis=0)
     products = np.sum(a * b, axis=0)
-    squares = np.sum(a**2, axis=0) * np.sum(b**2, axis=0)
+    a_squares = np.sum(a**2, axis=0)
+    b_squares = np.sum(b**2, axis=0)
+    lengths = np.sqrt(a_squares * b_squares)
     defined = np.ptp(predicted, axis=0) > 0
     defined &= np.ptp(measured, axis=0) > 0
     correlations = np.full(len(products), np.nan)
-    np.divide(products, np.sqrt(squares), out=correlations, where=defined)
+    np.divide(
+        products,
+        lengths,
+        out=correlations,
+        where=defined,
+    )
     return correlations

@@ -171,22 +171,6 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.clip(total, 0, 1)
 
 
-def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
-    """Share each distance between its two neighbors on the grid: a sparse (n_grid, n) matrix."""
-    from scipy.sparse import csr_matrix
-
-    n = len(distances)
-    n_grid = len(grid)
-    step = grid[1] - grid[0]
-    position = (distances - grid[0]) / step
-    left = np.clip(position.astype(int), 0, n_grid - 2)
-    part = position - left
-    values = np.concatenate([1 - part, part])
-    rows = np.concatenate([left, left + 1])
-    columns = np.tile(np.arange(n), 2)
-    return csr_matrix((values, (rows, columns)), (n_grid, n))
-
-
 def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Turn counts on a grid into densities by a Gaussian kernel of Scott's width.
 
@@ -385,12 +369,22 @@ def _permutation(
     distances: _Distances, n: int, n_permutations: int, n_grid: int, seed: int
 ) -> dict[str, float]:
     """Exchange photograph and metamer of images at random, and compute the divergence of each."""
-    from scipy.sparse import vstack
+    from scipy.sparse import csr_matrix, vstack
 
     # 2 · (i exchanged) + (j exchanged) is the position of the distance of a pair
     by_state = [distances.rr, *distances.crossed, distances.mm]
     grid = common_grid(*by_state, n_grid=n_grid)
-    bins = [_binning(part, grid) for part in by_state]
+    step = grid[1] - grid[0]
+    bins = []
+    for part in by_state:
+        # share each distance between its two neighbors on the grid: (n_grid, pairs)
+        position = (part - grid[0]) / step
+        left = np.clip(position.astype(int), 0, n_grid - 2)
+        share = position - left
+        values = np.concatenate([1 - share, share])
+        rows = np.concatenate([left, left + 1])
+        columns = np.tile(np.arange(len(part)), 2)
+        bins.append(csr_matrix((values, (rows, columns)), (n_grid, len(part))))
     # RR above, MM below
     both = []
     for above, below in zip(bins, reversed(bins), strict=True):

@@ -381,61 +381,84 @@ def _package(name: str) -> None:
         raise SkippedError(f"skipped: package {shown} missing")
 
 
-def _lpips(weights: Weights) -> Measure:
+def load_lpips(weights: Weights) -> Measure:
     """Load LPIPS: the backbone from a file, the linear heads from torchmetrics.
 
-    The backbone is AlexNet, VGG16 or SqueezeNet 1.1.
+    Parameters
+    ----------
+    weights : mapping
+        ``lpips``: file of AlexNet, VGG16 or SqueezeNet 1.1, or a network that compares images.
+
+    Returns
+    -------
+    callable
+        Images and references to (n,) values.
+
+    Raises
+    ------
+    SkippedError
+        When the file is missing.
+    InputError
+        When it holds another network.
     """
     from torch import nn
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
 
     network = weights.get("lpips")
     if not isinstance(network, nn.Module):
-        network = _lpips_network(_file(weights, "lpips"))
+        path = _file(weights, "lpips")
+        held = read_weights(path)
+        backbones: dict[tuple[int, ...], Any] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
+        backbone: Any = None
+        first = held.get("features.0.weight")
+        if first is not None:
+            backbone = backbones.get(tuple(first.shape))
+        if any(".squeeze." in name for name in held):
+            backbone = "squeeze"
+        if backbone is None:
+            raise InputError(
+                f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or "
+                "squeezenet1_1."
+            )
+        # random, so that nothing is downloaded; filled now
+        network = _NoTrainLpips(net=backbone, pnet_rand=True)
+        # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the position
+        # in torchvision's features
+        filled = {}
+        for name in network.net.state_dict():
+            own_name = re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name)
+            filled[name] = held.get(own_name)
+        missing = [name for name, value in filled.items() if value is None]
+        if missing:
+            raise InputError(
+                f"{path} lacks {name_ids(missing)} of LPIPS' {backbone} backbone; give the whole "
+                "file of torchvision."
+            )
+        network.net.load_state_dict(filled)
+        network.eval()
 
-    def measure(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-        # normalize: from [0, 1] to [-1, 1]
-        return network(images, references, normalize=True).reshape(-1)
-
-    return measure
-
-
-def _lpips_network(path: Path) -> torch.nn.Module:
-    from torchmetrics.functional.image.lpips import _NoTrainLpips
-
-    weights = read_weights(path)
-    state = {name: value for name, value in weights.items() if name.startswith("features.")}
-    backbones: dict[tuple[int, ...], Any] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
-    first: tuple[int, ...] = ()
-    if "features.0.weight" in state:
-        first = tuple(state["features.0.weight"].shape)
-    backbone: Any = backbones.get(first)
-    if any(".squeeze." in name for name in state):
-        backbone = "squeeze"
-    if backbone is None:
-        raise InputError(
-            f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or "
-            "squeezenet1_1."
-        )
-    # random, so that nothing is downloaded; filled now
-    network = _NoTrainLpips(net=backbone, pnet_rand=True)
-    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the position in
-    # torchvision's features
-    filled = {}
-    for name in network.net.state_dict():
-        own_name = re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name)
-        filled[name] = state.get(own_name)
-    missing = [name for name, value in filled.items() if value is None]
-    if missing:
-        raise InputError(
-            f"{path} lacks {name_ids(missing)} of LPIPS' {backbone} backbone; give the whole file "
-            "of torchvision."
-        )
-    network.net.load_state_dict(filled)
-    return network.eval()
+    # normalize: from [0, 1] to [-1, 1]
+    return lambda images, references: network(images, references, normalize=True).reshape(-1)
 
 
-def _clip_iqa(weights: Weights) -> Measure:
-    """Load CLIP-IQA: a folder with a CLIP model as transformers saves it, or (model, processor)."""
+def load_clip_iqa(weights: Weights) -> Measure:
+    """Load CLIP-IQA.
+
+    Parameters
+    ----------
+    weights : mapping
+        ``clip_iqa``: folder with a CLIP model as transformers saves it, or (model, processor).
+
+    Returns
+    -------
+    callable
+        Images and references to (n,) values.
+
+    Raises
+    ------
+    SkippedError
+        When the folder or a package is missing.
+    """
     from torchmetrics.functional.multimodal.clip_iqa import (
         _clip_iqa_compute,
         _clip_iqa_format_prompts,
@@ -457,12 +480,12 @@ def _clip_iqa(weights: Weights) -> Measure:
     prompts, names = _clip_iqa_format_prompts((CLIP_PROMPT,))
     anchors = _clip_iqa_get_anchor_vectors(name, model, processor, prompts, "cpu")
 
-    def measure(images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    def _measure(images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         features = _clip_iqa_update(name, images, model, processor, 1.0, "cpu")
         scores: Any = _clip_iqa_compute(features, anchors, names, format_as_dict=False)
         return scores.reshape(-1)
 
-    return measure
+    return _measure
 
 
 def load_fid(weights: Weights) -> Any:
@@ -523,7 +546,7 @@ METRICS: Mapping[str, ImageMetric] = {
     "lpips": ImageMetric(
         name="LPIPS",
         better="lower",
-        load=_lpips,
+        load=load_lpips,
         scale="[-1, 1] in; about 0 to 1",
     ),
     "rase": ImageMetric(
@@ -549,7 +572,7 @@ METRICS: Mapping[str, ImageMetric] = {
         name="CLIP-IQA",
         better="higher",
         needs="image",
-        load=_clip_iqa,
+        load=load_clip_iqa,
         scale="probability of the prompt 'Natural photo.' against 'Synthetic photo.'",
     ),
 }

@@ -333,6 +333,8 @@ def image_quality(
 
 def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.DataFrame:
     """Compare photographs and metamers of one set, valid and failed apart."""
+    import torch
+
     rates = pass_rates(metamers.table)
     rows = []
     for state in reported_states(metamers.states):
@@ -343,7 +345,17 @@ def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.Dat
         if len(in_state):
             note = ""
             try:
-                value = _fid_value(metamers, in_state, weights, run)
+                metric = load_fid(weights)
+                if len(in_state) < 2:
+                    raise SkippedError("skipped: FID needs at least 2 images")
+                with torch.inference_mode():
+                    for start in range(0, len(in_state), run.batch_size):
+                        part = in_state[start : start + run.batch_size]
+                        references = to_8bit(metamers.references[part])
+                        pictures = to_8bit(metamers.pictures[part])
+                        metric.update(torch.from_numpy(references), real=True)
+                        metric.update(torch.from_numpy(pictures), real=False)
+                    value = float(metric.compute())
                 is_biased = len(in_state) < FID_ENOUGH
             except SkippedError as reason:
                 skipped = True
@@ -353,7 +365,7 @@ def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.Dat
             warnings.warn(
                 f"{metamers.name}, {metamers.stage}: {note}; compare only sets of one size.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         rows.append(
             {
@@ -372,19 +384,3 @@ def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.Dat
             }
         )
     return pd.DataFrame(rows)
-
-
-def _fid_value(metamers: MetamerSet, rows: np.ndarray, weights: Weights, run: RunOptions) -> float:
-    import torch
-
-    metric = load_fid(weights)
-    if len(rows) < 2:
-        raise SkippedError("skipped: FID needs at least 2 images")
-    with torch.inference_mode():
-        for start in range(0, len(rows), run.batch_size):
-            part = rows[start : start + run.batch_size]
-            references = to_8bit(metamers.references[part])
-            pictures = to_8bit(metamers.pictures[part])
-            metric.update(torch.from_numpy(references), real=True)
-            metric.update(torch.from_numpy(pictures), real=False)
-        return float(metric.compute())

@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ from neurometamer.resume import (
     writes_into,
 )
 from neurometamer.run_options import RunOptions
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import file_name, read_table, write_table, written_files
@@ -244,15 +245,13 @@ def plan_sets(
     folder = Path(folder)
     jobs = []
     for row in sets.to_dict("records"):
-        job = {
-            **row,
-            "members": row["members"].split(JOINT),
-            "stage": stage,
-            "preset": preset,
-            "seed": seed,
-            "references": references,
-            "options": dict(options),
-        }
+        job: dict[str, Any] = {str(name): value for name, value in row.items()}
+        job["members"] = job["members"].split(JOINT)
+        job["stage"] = stage
+        job["preset"] = preset
+        job["seed"] = seed
+        job["references"] = references
+        job["options"] = dict(options)
         path = folder / file_name(job["set"]) / "job.json"
         known = _read_state(path)
         if known and digest(known) != digest(job):
@@ -420,11 +419,33 @@ def _run_job(
 
     Return whether they are there.
     """
+    from stimuli_gen.criteria import judged_at
+    from stimuli_gen.matching import match_stages
+    from stimuli_gen.metamers import confirm_metamers, model_metamers
+
     if _state_of(folder)[0] == "done":
         return True
     try:
         with written_files() as written:
-            _make(job, folder, references, load, nulls, run)
+            networks = [load(name) for name in job["members"]]
+            matched = judged_at(networks, match_stages(networks, job["stage"]))
+            own = []
+            for null in nulls:
+                if any(null.stage_of(model, stage) for model, stage in matched):
+                    own.append(null)
+            stimuli = model_metamers(
+                networks,
+                references,
+                stage=job["stage"],
+                preset=job["preset"],
+                seed=job["seed"],
+                nulls=own,
+                run=replace(run, resume=folder / PIECES, progress=None),
+                **job["options"],
+            )
+            write_pictures(stimuli, folder)
+            confirmed = confirm_metamers(networks, stimuli, references, folder, nulls=own)
+            write_records(confirmed, folder)
     except FolderInUse:
         raise
     except InputError as error:
@@ -438,40 +459,6 @@ def _run_job(
             digests[name.as_posix()] = digest_file(path)
     write_record(folder / "state.json", {"state": "done", "reason": "", "files": digests})
     return True
-
-
-def _make(
-    job: Mapping[str, Any],
-    folder: Path,
-    references: StimulusSet,
-    load: Callable[[str], StagedModel],
-    nulls: Sequence[NullDistribution],
-    run: RunOptions,
-) -> None:
-    """Make the metamers of a job, and write them into its folder."""
-    from stimuli_gen.criteria import judged_at
-    from stimuli_gen.matching import match_stages
-    from stimuli_gen.metamers import confirm_metamers, model_metamers
-
-    networks = [load(name) for name in job["members"]]
-    matched = judged_at(networks, match_stages(networks, job["stage"]))
-    own = []
-    for null in nulls:
-        if any(null.stage_of(model, stage) for model, stage in matched):
-            own.append(null)
-    stimuli = model_metamers(
-        networks,
-        references,
-        stage=job["stage"],
-        preset=job["preset"],
-        seed=job["seed"],
-        nulls=own,
-        run=RunOptions(batch_size=run.batch_size, resume=folder / PIECES),
-        **job["options"],
-    )
-    write_pictures(stimuli, folder)
-    confirmed = confirm_metamers(networks, stimuli, references, folder, nulls=own)
-    write_records(confirmed, folder)
 
 
 # --------------------------------------------------------------------------------------- statistics

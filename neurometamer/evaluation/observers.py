@@ -50,7 +50,7 @@ from neurometamer.evaluation.two_by_two import (
     sign_flips,
     spread_interval,
 )
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")

@@ -397,7 +397,18 @@ def relabel(
     if effect == "interaction":
         if np.bincount(cells, minlength=4).max() < 2:
             return NO_TEST
-        labels, exact = _cell_labels(cells, n_permutations, seed)
+        # other cells for the networks, as many in each cell: (m, n)
+        counts = np.bincount(cells, minlength=4).tolist()
+        n_ways = math.factorial(len(cells))
+        for count in counts:
+            n_ways //= math.factorial(count)
+        exact = n_ways <= n_permutations
+        if exact:
+            labels = np.array(list(_arrangements(counts)))
+        else:
+            random = generator(seed, "labels of cells", *counts)
+            copies = np.tile(cells, (n_permutations, 1))
+            labels = random.permuted(copies, axis=1)
         p = _interaction_p(scores, cells, labels, exact)
         without_spread = np.isin(cells, (0, 3)).astype(float)
         p_min = _interaction_p(without_spread, cells, labels, exact)
@@ -410,15 +421,15 @@ def relabel(
     both = np.stack([scores, own.astype(float)])  # the second has the effect and no spread
     sides = []
     observed = np.zeros(2)
-    for level, labels in enumerate(labels_of_level):
+    for level, is_first_label in enumerate(labels_of_level):
         values = both[:, other == level]
         is_first = own[other == level] == 0
         difference = values[:, is_first].mean(axis=1) - values[:, ~is_first].mean(axis=1)
         observed += difference / 2
-        n_first = int(labels[0].sum())
-        sums = values @ labels.T
+        n_first = int(is_first_label[0].sum())
+        sums = values @ is_first_label.T
         rest = values.sum(axis=1, keepdims=True) - sums
-        sides.append(sums / n_first - rest / (labels.shape[1] - n_first))
+        sides.append(sums / n_first - rest / (is_first_label.shape[1] - n_first))
     if exact:
         # all labels of one level with all of the other
         null = np.abs((sides[0][:, :, None] + sides[1][:, None, :]) / 2).reshape(2, -1)
@@ -456,19 +467,6 @@ def _level_labels(
             choices[row, list(subset)] = 1
         labels.append(choices)
     return labels, True
-
-
-def _cell_labels(cells: np.ndarray, n_permutations: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Return other cells for the networks, as many in each cell: (m, n)."""
-    counts = np.bincount(cells, minlength=4).tolist()
-    n_ways = math.factorial(len(cells))
-    for count in counts:
-        n_ways //= math.factorial(count)
-    if n_ways <= n_permutations:
-        return np.array(list(_arrangements(counts))), True
-    random = generator(seed, "labels of cells", *counts)
-    copies = np.tile(cells, (n_permutations, 1))
-    return random.permuted(copies, axis=1), False
 
 
 def _arrangements(counts: list[int]) -> Iterator[list[int]]:

@@ -21,9 +21,141 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.comparators.whitened import n_images
-from neurometamer.rsa.resamples import Resampled, resampled
-from neurometamer.stats.intervals import t_interval
+from neurometamer.stats.resampling import t_interval
 from neurometamer.summaries import short_repr
+
+MIN_IMAGES = 3
+"""Least number of distinct images in a resample.
+
+With fewer there is at most one distinct pair: the resample is left out, as in rsatoolbox.
+"""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """Values of each subject in each resample.
+
+    Attributes
+    ----------
+    similarity : ndarray, shape (n_resamples, n_models, n_data)
+        NaN where undefined.
+    bounds : ndarray, shape (2, n_resamples, n_data), or None
+        Lower and upper noise ceiling; NaN for subjects that were not drawn.
+    subject_counts : ndarray, shape (n_resamples, n_data), or None
+        Number of copies of each subject.
+    """
+
+    similarity: np.ndarray
+    bounds: np.ndarray | None
+    subject_counts: np.ndarray | None
+
+    def mean(self, rows: np.ndarray) -> np.ndarray:
+        """Average over subjects, as often as they were drawn.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Rows of the data to average.
+
+        Returns
+        -------
+        ndarray, shape (n_resamples, n_models)
+            NaN where none was drawn.
+        """
+        similarity = self.similarity[:, :, rows]
+        if self.subject_counts is None:
+            return similarity.mean(axis=2)
+        counts = self.subject_counts[:, rows]
+        copies = counts.astype(np.float64)
+        total = np.einsum("rmd,rd->rm", similarity, copies)
+        n_drawn = copies.sum(axis=1)
+        n_drawn = n_drawn[:, np.newaxis]
+        with np.errstate(invalid="ignore"):
+            return total / n_drawn
+
+    def mean_bounds(self, rows: np.ndarray) -> np.ndarray:
+        """Average the ceilings over the distinct subjects that were drawn.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Rows of the data to average.
+
+        Returns
+        -------
+        ndarray, shape (2, n_resamples)
+            NaN where undefined.
+        """
+        if self.bounds is None:
+            raise ValueError("no ceilings were computed")
+        bounds = self.bounds[:, :, rows]
+        if self.subject_counts is None:
+            return bounds.mean(axis=2)
+        counts = self.subject_counts[:, rows]
+        drawn = counts > 0
+        known = np.where(drawn, bounds, 0)
+        total = known.sum(axis=2)
+        n_drawn = drawn.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return total / n_drawn
+
+
+def resampled(
+    models: np.ndarray,
+    data: np.ndarray,
+    counts: np.ndarray,
+    by: str,
+    regions: Sequence[np.ndarray] | None,
+    subject_counts: np.ndarray | None,
+) -> Resampled:
+    """Compare in every resample.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs, finite.
+    data : ndarray, shape (n_data, n_pairs)
+        Condensed RDMs, finite.
+    counts : ndarray of int, shape (n_resamples, n)
+        Number of copies of each image.
+    by : str
+        One of `COMPARATORS`.
+    regions : sequence of ndarray, or None
+        Rows of `data` that share a noise ceiling; None for no ceilings.
+    subject_counts : ndarray of int, shape (n_resamples, n_data), or None
+        Number of copies of each row of `data`.
+
+    Returns
+    -------
+    Resampled
+        Similarity and ceilings.
+    """
+    entry = comparator(by)
+    work = entry.resamples(models, data, regions or [])
+    n_resamples, n_data = len(counts), len(data)
+    similarity = np.full((n_resamples, len(models), n_data), np.nan)
+    bounds = None
+    if regions is not None:
+        bounds = np.full((2, n_resamples, n_data), np.nan)
+    n_images_drawn = (counts > 0).sum(axis=1)
+    defined = np.flatnonzero(n_images_drawn >= MIN_IMAGES)
+    for rows in work.blocks(defined):
+        people = np.ones((len(rows), n_data))
+        if subject_counts is not None:
+            people = subject_counts[rows].astype(np.float64)
+        similarity[rows], ceilings = work.compare(counts[rows], people)
+        if bounds is not None:
+            bounds[:, rows] = ceilings
+    if bounds is not None and subject_counts is None:
+        for region in regions or []:
+            if len(region) < 2:
+                bounds[:, :, region] = np.nan  # one subject has no ceiling
+    return Resampled(
+        similarity=similarity,
+        bounds=bounds,
+        subject_counts=subject_counts,
+    )
 
 
 @checked
@@ -82,16 +214,22 @@ def bootstrap_comparison(
     ((2, 1), (2, 2))
     """
     values = subject_samples(
-        models, data, counts, by=by, ceiling=ceiling, groups=groups, subject_counts=subject_counts
+        models,
+        data,
+        counts,
+        by=by,
+        ceiling=ceiling,
+        groups=groups,
+        subject_counts=subject_counts,
     )
     regions = _regions(groups, len(data))
     samples = np.stack([values.mean(rows) for rows in regions], axis=1)
-    if groups is None:
-        samples = samples[:, 0]
-    if values.bounds is None:
-        return samples, None
-    bounds = np.stack([values.mean_bounds(rows) for rows in regions], axis=2)
-    return samples, bounds[:, :, 0] if groups is None else bounds
+    bounds = None
+    if values.bounds is not None:
+        bounds = np.stack([values.mean_bounds(rows) for rows in regions], axis=2)
+    if groups is not None:
+        return samples, bounds
+    return samples[:, 0], None if bounds is None else bounds[:, :, 0]
 
 
 def subject_samples(
@@ -123,15 +261,24 @@ def subject_samples(
     """
     comparator(by)
     models, data, counts = _checked(models, data, counts)
+    n_resamples, n_data = len(counts), len(data)
     if subject_counts is not None:
         subject_counts = np.asarray(subject_counts)
-        if subject_counts.shape != (len(counts), len(data)):
+        shape = subject_counts.shape
+        if shape != (n_resamples, n_data):
             raise InputError(
-                f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of "
-                f"{len(data)} subjects need {(len(counts), len(data))}."
+                f"subject_counts has the shape {shape}; {n_resamples} resamples of {n_data} "
+                f"subjects need {(n_resamples, n_data)}."
             )
-    regions = _regions(groups, len(data)) if ceiling else None
-    return resampled(models, data, counts, by, regions, subject_counts)
+    regions = _regions(groups, n_data) if ceiling else None
+    return resampled(
+        models,
+        data,
+        counts,
+        by,
+        regions,
+        subject_counts,
+    )
 
 
 def _checked(
@@ -150,16 +297,22 @@ def _checked(
         )
     if (counts < 0).any():
         below = np.flatnonzero((counts < 0).any(axis=1))
-        raise InputError(f"counts has negative numbers in resample(s) {name_ids(below)}.")
+        raise InputError(
+            f"counts has negative numbers in resample(s) {name_ids(below)}; give 0 or more copies."
+        )
     for vectors, name in ((models, "model"), (data, "data")):
-        if bad := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+        is_finite = np.isfinite(vectors).all(axis=1)
+        if not is_finite.all():
+            bad = np.flatnonzero(~is_finite).tolist()
             raise InputError(
                 f"dissimilarities are NaN or infinite in {name} RDM(s) {bad}; leave those out."
             )
-        if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
+        is_flat = np.ptp(vectors, axis=1) == 0
+        if is_flat.any():
+            flat = np.flatnonzero(is_flat).tolist()
             raise InputError(
                 f"all dissimilarities are equal in {name} RDM(s) {flat}, so they correlate with "
-                "nothing."
+                "nothing; leave those out."
             )
     return models.astype(np.float64), data.astype(np.float64), counts
 
@@ -168,9 +321,14 @@ def _regions(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
     if groups is None:
         return [np.arange(n)]
     if len(groups) != n:
-        raise InputError(f"groups names {len(groups)} RDMs; there are {n}.")
-    labels = np.array([str(group) for group in groups])
-    return [np.flatnonzero(labels == region) for region in dict.fromkeys(labels.tolist())]
+        raise InputError(f"groups names {len(groups)} RDMs; there are {n}: give one label each.")
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(str(group), []).append(row)
+    regions = []
+    for numbers in rows.values():
+        regions.append(np.array(numbers))
+    return regions
 
 
 # ------------------------------------------------------------------------------ images and subjects
@@ -276,13 +434,14 @@ def dual_bootstrap(
     ([0.71, 0.19], [0.38, -0.45], 3)
     """
     models, data, counts = _checked(models, data, counts)
-    n_subjects, n = len(data), counts.shape[1]
+    n_models, n_subjects, n = len(models), len(data), counts.shape[1]
     if n_subjects < 2:
         raise InputError(
-            "a bootstrap over subjects needs at least 2 subjects; resample the images instead."
+            f"a bootstrap over subjects needs at least 2 subjects; there is {n_subjects}. Resample "
+            "the images instead."
         )
-    every = np.ones_like(counts)
-    draws = ((counts, subject_counts), (every, subject_counts), (counts, None))
+    once = np.ones_like(counts)
+    draws = ((counts, subject_counts), (once, subject_counts), (counts, None))
     samples = []
     for images, people in draws:
         values, bounds = bootstrap_comparison(
@@ -298,16 +457,20 @@ def dual_bootstrap(
             "resamples."
         )
     covariances = np.stack([np.atleast_2d(np.cov(values[usable].T)) for values in samples])
-    m, dof = len(models), min(n_subjects, n) - 1
+    variances = np.einsum("imm->im", covariances[:, :n_models, :n_models])
+    variance = corrected_variance(variances, n_subjects, n)
     similarity = comparator(by)(models, data).mean(axis=1)
-    variance = corrected_variance(np.einsum("imm->im", covariances[:, :m, :m]), n_subjects, n)
+    dof = min(n_subjects, n) - 1
     low, high = t_interval(similarity, variance, dof, confidence)
-    first, second = np.triu_indices(m, 1)
+    first, second = np.triu_indices(n_models, 1)
     differences = _difference(covariances, first, second)
     ceiling_variance = None
     if ceiling:
-        below = [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)]
-        ceiling_variance = corrected_variance(np.stack(below, axis=2), n_subjects, n)
+        every_model = np.arange(n_models)
+        lower = _difference(covariances, every_model, np.full(n_models, n_models))
+        upper = _difference(covariances, every_model, np.full(n_models, n_models + 1))
+        below = np.stack([lower, upper], axis=2)
+        ceiling_variance = corrected_variance(below, n_subjects, n)
     return DualBootstrap(
         similarity=similarity,
         covariances=covariances,
@@ -323,7 +486,10 @@ def dual_bootstrap(
 
 def _difference(covariances: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     variances = np.einsum("iqq->iq", covariances)
-    return variances[:, first] - 2 * covariances[:, first, second] + variances[:, second]
+    left = variances[:, first]
+    right = variances[:, second]
+    shared = covariances[:, first, second]
+    return left - 2 * shared + right
 
 
 def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) -> np.ndarray:
@@ -347,7 +513,13 @@ def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) ->
     samples.
     """
     both, subjects, images = variances
-    people, pictures = n_subjects / (n_subjects - 1), n_images / (n_images - 1)
-    single = people * subjects + pictures * images
-    corrected = single - people * pictures * (both - subjects - images)
-    return np.minimum(np.maximum(np.maximum(corrected, people * subjects), pictures * images), both)
+    subject_factor = n_subjects / (n_subjects - 1)
+    image_factor = n_images / (n_images - 1)
+    of_subjects = subject_factor * subjects
+    of_images = image_factor * images
+    shared = both - subjects - images
+    corrected = of_subjects + of_images
+    corrected = corrected - subject_factor * image_factor * shared
+    at_least = np.maximum(corrected, of_subjects)
+    at_least = np.maximum(at_least, of_images)
+    return np.minimum(at_least, both)

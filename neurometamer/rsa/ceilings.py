@@ -8,7 +8,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.rsa.comparators.ranks import SCALES, check_sides
+from neurometamer.rsa.comparators.ranks import SCALES, check_sides, scaled_once
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator, comparator_name
 from neurometamer.rsa.compute import check_rdms, place_name
 
@@ -51,19 +51,26 @@ def subject_ceilings(
     vectors = np.asarray(vectors, dtype=np.float64)
     check_sides(vectors, vectors, names="the subjects' RDMs and themselves")
     if len(vectors) < 2:
-        raise InputError("a noise ceiling over subjects needs at least 2 subjects; there is one.")
-    if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
+        raise InputError(
+            f"a noise ceiling over subjects needs at least 2 subjects; there is {len(vectors)}."
+        )
+    is_flat = np.ptp(vectors, axis=1) == 0
+    if is_flat.any():
+        flat = np.flatnonzero(is_flat)
         raise InputError(
             f"all dissimilarities are equal in row(s) {name_ids(flat)}; leave those subjects out."
         )
     if pool not in POOLS:
         raise unknown_name("pool", pool, POOLS)
-    scaled = poolable(vectors, by) if pool == "scaled" else vectors
+    scaled = vectors
+    if pool == "scaled":
+        scaled = poolable(vectors, by)
     others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
     low = np.empty(len(vectors))
-    for k, (rest, own) in enumerate(zip(others, vectors)):
-        low[k] = compare(rest[np.newaxis], own[np.newaxis])[0, 0]
-    return low, compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
+    for k in range(len(vectors)):
+        low[k] = compare(others[k : k + 1], vectors[k : k + 1])[0, 0]
+    pooled = scaled.mean(axis=0, keepdims=True)
+    return low, compare(vectors, pooled)[:, 0]
 
 
 def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
@@ -83,8 +90,9 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     ndarray, shape (n_subjects, n_pairs)
         RDMs of unit length, z-scored RDMs or centered ranks (`SCALES`).
     """
-    scale = SCALES[comparator(by).scale]
-    return scale(vectors)(np.ones((1, vectors.shape[1])))[0]
+    entry = comparator(by)
+    scale = SCALES[entry.scale]
+    return scaled_once(scale, vectors)
 
 
 def describe_ceiling(by: str, n_subjects: int) -> str:
@@ -105,9 +113,10 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     if n_subjects < 2:
         return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
     by = comparator_name(by)
+    scale = COMPARATORS[by].scale
     return (
-        f"Nili 2014, {by}: each subject's RDM with the mean {COMPARATORS[by].scale} RDM of the "
-        f"other subjects (low) or of all (high), {n_subjects} subjects"
+        f"Nili 2014, {by}: each subject's RDM with the mean {scale} RDM of the other subjects (low) "
+        f"or of all (high), {n_subjects} subjects"
     )
 
 
@@ -186,9 +195,10 @@ def refuse_flat(rdms: RDMs) -> None:
     InputError
         Naming those whose dissimilarities are all equal.
     """
-    flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
-    if flat.size:
+    is_flat = np.ptp(rdms.dissimilarities, axis=1) == 0
+    if is_flat.any():
+        flat = [place_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
         raise InputError(
-            f"all dissimilarities are equal in {name_ids(place_name(rdms, int(i)) for i in flat)}, "
-            "so they correlate with nothing; leave those RDMs out."
+            f"all dissimilarities are equal in {name_ids(flat)}, so they correlate with nothing; "
+            "leave those RDMs out."
         )

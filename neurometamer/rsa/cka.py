@@ -67,9 +67,15 @@ def linear_cka(
     >>> round(linear_cka(x, 3 * x + 1), 6)
     1.0
     """
-    x_gram, y_gram = centered_gram(x, ids=x_ids), centered_gram(y, ids=y_ids)
+    x_gram = centered_gram(x, ids=x_ids)
+    y_gram = centered_gram(y, ids=y_ids)
     if x_ids is not None and y_ids is not None:
-        rows = match_ids(y_ids, x_ids, "the second responses", "the first responses")
+        rows = match_ids(
+            y_ids,
+            x_ids,
+            "the second responses",
+            "the first responses",
+        )
         y_gram = y_gram[np.ix_(rows, rows)]
     return gram_cka(x_gram, y_gram, debiased=debiased)
 
@@ -97,20 +103,24 @@ def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np
     """
     if values.ndim != 2 or not values.shape[1]:
         raise InputError(f"responses have the shape {values.shape}; CKA needs (n_images, n_units).")
-    if ids is not None and len(ids) != len(values):
-        raise InputError(f"{len(ids)} ids were given for {len(values)} images.")
-    total = np.zeros((len(values), len(values)))
-    for start in range(0, values.shape[1], CHUNK):
-        part = np.asarray(values[:, start : start + CHUNK], dtype=np.float64)
+    n, n_units = values.shape
+    if ids is not None and len(ids) != n:
+        raise InputError(f"{len(ids)} ids were given for {n} images; give one id each.")
+    total = np.zeros((n, n))
+    for start in range(0, n_units, CHUNK):
+        stop = start + CHUNK
+        part = np.asarray(values[:, start:stop], dtype=np.float64)
         part = part - part.mean(axis=0)
         total += part @ part.T
-    if not np.isfinite(total).all():
-        bad = []
-        for k, row in enumerate(values):
-            if not np.isfinite(np.asarray(row, dtype=np.float64)).all():
-                bad.append(str(k if ids is None else ids[k]))
-        raise InputError(f"responses are NaN or infinite for {name_ids(bad)}; leave those out.")
-    return total
+    if np.isfinite(total).all():
+        return total
+    names = range(n) if ids is None else ids
+    bad = []
+    for name, row in zip(names, values):
+        exact = np.asarray(row, dtype=np.float64)
+        if not np.isfinite(exact).all():
+            bad.append(name)
+    raise InputError(f"responses are NaN or infinite for {name_ids(bad)}; leave those out.")
 
 
 def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
@@ -139,43 +149,58 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
             f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images."
         )
     for gram, name in ((x, "first"), (y, "second")):
+        what = f"the {name} Gram matrix"
         if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+            raise InputError(f"{what} has the shape {gram.shape}; it must be (n, n).")
+        is_finite = np.isfinite(gram).all(axis=1)
+        if not is_finite.all():
+            bad = np.flatnonzero(~is_finite)
             raise InputError(
-                f"the {name} Gram matrix has the shape {gram.shape}; it must be (n, n)."
+                f"{what} holds NaN or infinite values in rows {name_ids(bad)}; leave those out."
             )
-        if not np.isfinite(gram).all():
-            raise InputError(f"the {name} Gram matrix holds NaN or infinite values.")
-        differs = np.abs(gram - gram.T) > 1e-8 * np.abs(gram).max(initial=0)
+        slack = 1e-8 * np.abs(gram).max(initial=0)
+        differs = np.abs(gram - gram.T) > slack
         if differs.any():
             rows = np.flatnonzero(differs.any(axis=1))
-            raise InputError(f"the {name} Gram matrix is not symmetric in rows {name_ids(rows)}.")
+            raise InputError(
+                f"{what} is not symmetric in rows {name_ids(rows)}; give inner products of the "
+                "images."
+            )
     if len(x) < MIN_IMAGES:
         raise InputError(f"CKA needs at least {MIN_IMAGES} images; there are {len(x)}.")
-    left, right = _centered(_centered(x).T), _centered(_centered(y).T)
+    left = _centered(_centered(x).T)
+    right = _centered(_centered(y).T)
     for gram, name in ((left, "first"), (right, "second")):
         if not np.trace(gram) > 0:
             raise InputError(
-                f"all images have the same responses on the {name} side; CKA is undefined."
+                f"all {len(gram)} images have the same responses on the {name} side, so that CKA "
+                "is undefined; give other responses."
             )
-    inner = _unbiased if debiased else _biased
-    squares = inner(left, left) * inner(right, right)
-    if debiased and not (inner(left, left) > 0 and inner(right, right) > 0):
+    left_square = _hsic(left, left, debiased)
+    right_square = _hsic(right, right, debiased)
+    if debiased and not (left_square > 0 and right_square > 0):
         return float("nan")
-    return float(inner(left, right) / np.sqrt(squares))
+    shared = _hsic(left, right, debiased)
+    return float(shared / np.sqrt(left_square * right_square))
 
 
 def _centered(gram: np.ndarray) -> np.ndarray:
-    return gram - gram.mean(axis=0)
+    means = gram.mean(axis=0)
+    return gram - means
 
 
-def _biased(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.einsum("ij,ij->", x, y))
-
-
-def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
-    """Compute HSIC_1 of Song et al. (2012), equation 5."""
+def _hsic(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
+    """Compute HSIC of centered matrices, or HSIC_1 of Song et al. (2012), equation 5."""
+    if not debiased:
+        return float(np.einsum("ij,ij->", x, y))
     n = len(x)
-    x, y = x - np.diag(np.diag(x)), y - np.diag(np.diag(y))
-    rows = x.sum(axis=1), y.sum(axis=1)
-    sums = np.einsum("ij,ij->", x, y) + rows[0].sum() * rows[1].sum() / ((n - 1) * (n - 2))
-    return float((sums - 2 * (rows[0] @ rows[1]) / (n - 2)) / (n * (n - 3)))
+    x = x - np.diag(np.diag(x))
+    y = y - np.diag(np.diag(y))
+    x_rows = x.sum(axis=1)
+    y_rows = y.sum(axis=1)
+    total = np.einsum("ij,ij->", x, y)
+    product = x_rows.sum() * y_rows.sum()
+    total += product / ((n - 1) * (n - 2))
+    shared = x_rows @ y_rows
+    total -= 2 * shared / (n - 2)
+    return float(total / (n * (n - 3)))

@@ -6,16 +6,24 @@ by stimulus id.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked
-from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.arguments import check_fields, checked
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.rsa.bootstrap import MIN_IMAGES
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
+from neurometamer.rsa.comparators.ranks import (
+    centered_ranks,
+    check_sides,
+    over_blocks,
+    scaled_once,
+)
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.compute import (
     align_rdms,
@@ -27,57 +35,31 @@ from neurometamer.rsa.compute import (
     take_kind,
 )
 from neurometamer.rsa.jackknife import (
-    LazyWeights,
     Progress,
     Projection,
     describe_interval,
     project,
 )
-from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels
-from neurometamer.rsa.resamples import MIN_IMAGES
+from neurometamer.rsa.rdms import (
+    ALL_KINDS,
+    describe_left_out,
+    name_conditions,
+    stimulus_labels,
+)
 from neurometamer.rsa.sampling import sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
 from neurometamer.stats.permutation import permutation_p, stimulus_orders
-from neurometamer.stats.resampling import pair_weights
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
 
-# --------------------------------------------------------------------------------------- resampling
-
-
-def resample_comparison(
-    compare: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
-    """Compare in every resample.
-
-    Parameters
-    ----------
-    compare : callable
-        One of `COMPARATORS`.
-    a, b : ndarray, shape (n_a, n_pairs) and (n_b, n_pairs)
-        Condensed RDMs of the same stimuli.
-    counts : ndarray, shape (n_resamples, n)
-        Number of copies of each stimulus.
-
-    Returns
-    -------
-    ndarray, shape (n_resamples, n_a, n_b)
-        NaN where a resample holds fewer than 3 distinct images.
-    """
-    if not len(counts):
-        return np.full((0, len(a), len(b)), np.nan)
-    weights = LazyWeights((len(counts), a.shape[1]), lambda rows: pair_weights(counts[rows]))
-    samples = compare(a, b, weights)
-    samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
-    return samples
-
-
-def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "") -> str:
+def describe_method(
+    by: str, counts: np.ndarray, confidence: float, left_out: Sequence[str] = ()
+) -> str:
     """Describe in words what was compared and what was resampled.
 
     Parameters
@@ -88,7 +70,7 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
         Number of copies of each stimulus (`bootstrap_counts`).
     confidence : float
         Share of the resamples inside the interval, in (0, 1).
-    left_out : str
+    left_out : sequence of str
         Ids that only one side held.
 
     Returns
@@ -97,29 +79,27 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
         Text for the column ``method``.
     """
     n_resamples, n = counts.shape
-    by = comparator_name(by)
-    text = f"{by}; no interval"
+    text = f"{comparator_name(by)}; no interval"
     if n_resamples:
         text = (
-            f"{by}; {confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} "
-            "resamples, same-image pairs dropped"
+            f"{comparator_name(by)}; {confidence:.0%} percentile bootstrap over {n} stimuli, "
+            f"{n_resamples} resamples, same-image pairs dropped"
         )
-        if undefined := int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum()):
+        n_images = (counts > 0).sum(axis=1)
+        undefined = int((n_images < MIN_IMAGES).sum())
+        if undefined:
             text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"
-    return text + _describe_left_out(left_out)
-
-
-def _describe_left_out(left_out: str) -> str:
-    if not left_out:
-        return ""
-    return f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
+    return text + describe_left_out(left_out)
 
 
 def _ids(rdms: RDMs) -> list[str]:
-    return [str(condition) for condition in rdms.pattern_descriptors["condition"]]
+    ids = []
+    for condition in rdms.pattern_descriptors["condition"]:
+        ids.append(str(condition))
+    return ids
 
 
-def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
+def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
     """Check two sets of RDMs and put both into the order of their ids.
 
     Parameters
@@ -133,8 +113,8 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     -------
     a, b : rsatoolbox.rdm.RDMs
         Stimuli sorted by id.
-    left_out : str
-        Ids that only one side held, between commas.
+    left_out : list of str
+        Ids that only one side held, sorted.
 
     Raises
     ------
@@ -145,13 +125,63 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     check_rdms(b, "the second RDMs")
     # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
     order = np.argsort(_ids(a))
-    first, second = align_rdms(take_conditions(a, order), b, join=join)
+    in_order = take_conditions(a, order)
+    first, second = align_rdms(in_order, b, join=join)
     refuse_flat(first)
     refuse_flat(second)
-    return first, second, first.descriptors.get("left_out", "") if join == "inner" else ""
+    left_out: list[str] = []
+    if join == "inner":
+        left_out = first.descriptors["left_out"]
+    return first, second, left_out
 
 
 # ------------------------------------------------------------------------------------------- tables
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """Options of `compare_rdms`: resamples and permutations.
+
+    Parameters
+    ----------
+    n_resamples : int
+        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
+    n_permutations : int
+        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
+        With controls there is no p (Notes of `compare_rdms`).
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
+        are about other stimuli of these classes (``"fixed"``) or about as many classes like these
+        (``"random"``, from 10 classes on).
+    seed : int
+        Seed of resamples and permutations.
+    confidence : float
+        Share of intervals that hold the similarity of many other stimuli, in (0, 1).
+
+    Raises
+    ------
+    InputError
+        For a field of another type, or a number out of range.
+
+    Examples
+    --------
+    >>> ComparisonOptions(n_permutations=999)
+    ComparisonOptions(n_permutations=999)
+    """
+
+    n_resamples: int = 1000
+    n_permutations: int = 0
+    classes: str = "fixed"
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.n_permutations < 0:
+            raise InputError(f"n_permutations must be 0 or more, not {self.n_permutations}.")
+        if not 0 < self.confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {self.confidence}.")
 
 
 @checked
@@ -162,14 +192,12 @@ def compare_rdms(
     by: str = "spearman",
     kind: str | None = None,
     join: str = "exact",
+    descriptor: str = "condition",
     controls: RDMs | None = None,
-    n_resamples: int = 1000,
-    n_permutations: int = 0,
     blocks: Mapping[str, str] | None = None,
-    classes: str = "fixed",
-    seed: int = 0,
-    confidence: float = 0.95,
+    options: ComparisonOptions | None = None,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Compare every RDM of one set with every RDM of another, joined by stimulus id.
 
@@ -184,36 +212,30 @@ def compare_rdms(
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     join : str
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the
-        others named in ``method``.
+        others listed in the column ``left_out``, and named in ``method``.
+    descriptor : str
+        Pattern descriptor that holds the ids. Where only one side has it, those of the other stand
+        under ``"condition"``.
     controls : rsatoolbox.rdm.RDMs, optional
         RDMs whose ranks are regressed out of both sides (partial Spearman, see `control_rdms`);
         they hold all stimuli that are compared, and may hold more.
-    n_resamples : int
-        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
-    n_permutations : int
-        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
-        With controls there is no p (Notes).
     blocks : mapping of str to str, optional
         Stimulus → session or class: labels change places within these only (`session_labels`,
         `class_labels`). By default within sessions, where both sets know sessions that differ
         between stimuli, else freely.
-    classes : str
-        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
-        are about other stimuli of these classes (``"fixed"``) or about as many classes like these
-        (``"random"``, from 10 classes on).
-    seed : int
-        Seed of resamples and permutations.
-    confidence : float
-        Share of intervals that hold the similarity of many other stimuli, in (0, 1).
+    options : ComparisonOptions, optional
+        Resamples and permutations.
     progress : callable, optional
         Receives (comparisons done, comparisons in all) while stimuli are resampled.
+    **settings : object
+        Fields of `ComparisonOptions`, instead of or on top of `options`.
 
     Returns
     -------
     pandas.DataFrame
         One row a pair of RDMs: the descriptors of the RDMs as ``a_…`` and ``b_…``, then similarity,
         ci_low, ci_high, p (one-tailed: more alike than with permuted labels), p_method, method, n
-        (stimuli).
+        (stimuli); with ``join="inner"`` also left_out, the list of ids that one side held.
 
     Raises
     ------
@@ -257,51 +279,75 @@ def compare_rdms(
     """
     import pandas as pd
 
+    chosen = _chosen(options, settings)
     by = comparator_name(by)
     entry = COMPARATORS[by]
-    compare: Callable[..., np.ndarray] = entry
+    a, b = name_conditions([a, b], descriptor)
     a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
-    given: np.ndarray | None = None
-    names: list[str] = []
+    compare: Callable[..., np.ndarray] = entry
+    words = by
     if controls is not None:
-        given, names = _control_vectors(controls, a, kind, by)
-    if n_permutations < 0:
-        raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
+        (controls,) = name_conditions([controls], descriptor)
+        vectors, names = _control_vectors(controls, a, kind, by)
+        compare = partial(partial_spearman, controls=vectors, names=names)
+        words = f"partial {by} given {', '.join(names)}"
     shared = without_shared_sessions(a, b, by)
     a, b = shared.a, shared.b
-    nulls, p_text = None, "none: no permutations"
-    if n_permutations and given is None:
-        orders, p_text = stimulus_orders(
-            _ids(a), n_permutations, seed, shared.blocks if blocks is None else blocks
-        )
+    nulls = None
+    p_text = "none: no permutations" if controls is None else NO_PARTIAL_P
+    if chosen.n_permutations and controls is None:
+        if blocks is None:
+            blocks = shared.blocks
+        orders, p_text = stimulus_orders(_ids(a), chosen.n_permutations, chosen.seed, blocks)
         nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
-    if given is not None:
-        p_text = NO_PARTIAL_P
-        compare = partial(partial_spearman, controls=given, names=names)
-        by = f"partial {by} given {', '.join(names)}"
-    of_pairs = entry.weighs_pairs
-    sampling = replace(sample_images(stimulus_labels(a, b), classes), lost=shared.lost)
-    n_resamples *= not shared.reason
+    sampling = sample_images(stimulus_labels(a, b), chosen.classes)
+    sampling = replace(sampling, lost=shared.lost)
+    n_resamples = 0 if shared.reason else chosen.n_resamples
     projection = project(
-        _between(compare, a, b), sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress
+        partial(compare, a.dissimilarities, b.dissimilarities),
+        sampling,
+        n_resamples,
+        chosen.seed,
+        of_pairs=entry.weighs_pairs,
+        progress=progress,
     )
+    interval = describe_interval(
+        sampling, n_resamples, chosen.confidence, of_pairs=entry.weighs_pairs
+    )
+    method = f"{words}; {interval}{describe_left_out(left_out)}"
+    for note in (shared.text, shared.reason):
+        if note:
+            method += f"; {note}"
     value = projection.values
-    low, high = projection.interval(confidence)
-    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs)
-    method = f"{by}; {interval}{_describe_left_out(left_out)}"
-    method += "".join(f"; {note}" for note in (shared.text, shared.reason) if note)
-    p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
+    low, high = projection.interval(chosen.confidence)
+    p = np.full(value.shape, np.nan)
+    if nulls is not None:
+        p = permutation_p(value, nulls)
     rows = []
     for i in range(a.n_rdm):
         for j in range(b.n_rdm):
-            similarity = similarity_values(value[i, j], low[i, j], high[i, j])
-            rows.append(
-                _descriptors(a, i, "a")
-                | _descriptors(b, j, "b")
-                | similarity
-                | {"p": float(p[i, j]), "p_method": p_text, "method": method, "n": a.n_cond}
-            )
+            row = _descriptors(a, i, "a") | _descriptors(b, j, "b")
+            row |= similarity_values(value[i, j], low[i, j], high[i, j])
+            row |= {"p": float(p[i, j]), "p_method": p_text, "method": method, "n": a.n_cond}
+            if join == "inner":
+                row["left_out"] = left_out
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _chosen(options: ComparisonOptions | None, settings: Mapping[str, Any]) -> ComparisonOptions:
+    known = [field.name for field in fields(ComparisonOptions)]
+    for name in settings:
+        if name not in known:
+            parameters = list(inspect.signature(compare_rdms).parameters)
+            parameters.remove("settings")
+            raise unknown_name(
+                "argument of compare_rdms",
+                name,
+                [*parameters, *known],
+            )
+    options = options or ComparisonOptions()
+    return replace(options, **settings)
 
 
 NO_PARTIAL_P = (
@@ -311,38 +357,28 @@ NO_PARTIAL_P = (
 """In the column ``p_method`` of partial correlations."""
 
 
-def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
-    """Let a comparator compare all RDMs of two sets in given weights of pairs."""
-
-    def _scores(weights: LazyWeights | None) -> np.ndarray:
-        return compare(a.dissimilarities, b.dissimilarities, weights)
-
-    return _scores
-
-
 def _control_vectors(
     controls: RDMs, a: RDMs, kind: str | None, by: str
 ) -> tuple[np.ndarray, list[str]]:
     """Give control RDMs over the pairs of `a`, and their names."""
     if by != "spearman":
-        raise InputError(f"controls are regressed out of ranks (by='spearman'), not for by='{by}'.")
+        raise InputError(
+            f"controls are regressed out of ranks (by='spearman'), not for by='{by}'; give "
+            "by='spearman', or no controls."
+        )
     check_rdms(controls, "the control RDMs")
-    controls = controls if kind in (None, ALL_KINDS) else select_kind(controls, kind)
-    wanted = set(_ids(a))
-    held = [i for i, name in enumerate(_ids(controls)) if name in wanted]
-    shared = take_conditions(controls, held)
-    rows = match_ids(
-        shared.pattern_descriptors["condition"], a.pattern_descriptors["condition"], *_SIDES
-    )
-    known = controls.rdm_descriptors.get("control")
-    if known is not None:
-        names = [str(name) for name in known]
+    if kind not in (None, ALL_KINDS):
+        controls = select_kind(controls, kind)
+    wanted = _ids(a)
+    compared = set(wanted)
+    rows = [i for i, name in enumerate(_ids(controls)) if name in compared]
+    shared = take_conditions(controls, rows)
+    order = match_ids(_ids(shared), wanted, "the control RDMs", "the RDMs compared")
+    if "control" in controls.rdm_descriptors:
+        names = [str(name) for name in controls.rdm_descriptors["control"]]
     else:
         names = [place_name(controls, i) for i in range(controls.n_rdm)]
-    return take_conditions(shared, rows).dissimilarities, names
-
-
-_SIDES = ("the control RDMs", "the RDMs compared")
+    return take_conditions(shared, order).dissimilarities, names
 
 
 def _descriptors(rdms: RDMs, index: int, side: str) -> dict[str, Any]:
@@ -351,7 +387,9 @@ def _descriptors(rdms: RDMs, index: int, side: str) -> dict[str, Any]:
     for name, values in rdms.rdm_descriptors.items():
         if name != "index":
             columns[f"{side}_{name}"] = values[index]
-    return columns or {f"{side}_index": index}
+    if not columns:
+        columns[f"{side}_index"] = index
+    return columns
 
 
 def similarity_values(value: float, low: float, high: float) -> dict[str, float]:
@@ -367,7 +405,11 @@ def similarity_values(value: float, low: float, high: float) -> dict[str, float]
     dict of str to float
         similarity, ci_low, ci_high.
     """
-    return {"similarity": float(value), "ci_low": float(low), "ci_high": float(high)}
+    return {
+        "similarity": float(value),
+        "ci_low": float(low),
+        "ci_high": float(high),
+    }
 
 
 # ---------------------------------------------------------------------------------- layers and ROIs
@@ -453,32 +495,38 @@ def layer_by_roi(
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = unique_labels(network, ("stage",))
     unique_labels(brain, ("subject", "roi"))
-    of_pairs = entry.weighs_pairs
     sampling = sample_images(stimulus_labels(network, brain), classes)
-    scores = _between(entry, network, brain)
-    projection = project(scores, sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress)
-    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs)
-    about = {
-        "kind": kind or ALL_KINDS,
-        "n": network.n_cond,
-        "method": f"{by}; {interval}{_describe_left_out(left_out)}",
-    }
-    rows = []
+    projection = project(
+        partial(entry, network.dissimilarities, brain.dissimilarities),
+        sampling,
+        n_resamples,
+        seed,
+        of_pairs=entry.weighs_pairs,
+        progress=progress,
+    )
+    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=entry.weighs_pairs)
+    method = f"{by}; {interval}{describe_left_out(left_out)}"
     names = np.array([str(subject) for subject in brain.rdm_descriptors["subject"]])
     rois = np.array([str(roi) for roi in brain.rdm_descriptors["roi"]])
+    rows = []
     for roi in dict.fromkeys(rois.tolist()):
         columns = np.flatnonzero(rois == roi)
         subjects = names[columns].tolist()
         low = high = np.array([np.nan])
         if len(columns) > 1:
             low, high = subject_ceilings(brain.dissimilarities[columns], by)
+        common = {
+            "kind": kind or ALL_KINDS,
+            "n": network.n_cond,
+            "method": method,
+            "roi": roi,
+            "ceiling": describe_ceiling(by, len(subjects)),
+        }
         single = projection.take(columns)
-        common = about | {"roi": roi, "ceiling": describe_ceiling(by, len(subjects))}
         rows += _layer_rows(layers, subjects, single, confidence, common, low, high)
-        common["method"] = f"{about['method']}; mean over subjects"
-        rows += _layer_rows(
-            layers, ["mean"], single.mean(), confidence, common, low.mean(), high.mean()
-        )
+        common["method"] = f"{method}; mean over subjects"
+        group = single.mean()
+        rows += _layer_rows(layers, ["mean"], group, confidence, common, low.mean(), high.mean())
     return pd.DataFrame(rows)[list(LAYER_COLUMNS)]
 
 
@@ -510,13 +558,20 @@ def _layer_rows(
 ) -> list[dict[str, Any]]:
     """Make a row of the table for each subject and layer of one region."""
     low, high = projection.interval(confidence)
-    floor, top = np.broadcast_to(floor, len(subjects)), np.broadcast_to(top, len(subjects))
+    floor = np.broadcast_to(floor, len(subjects))
+    top = np.broadcast_to(top, len(subjects))
     rows = []
     for j, subject in enumerate(subjects):
-        ceiling = {"ceiling_low": float(floor[j]), "ceiling_high": float(top[j])}
         for i, (layer,) in enumerate(layers):
-            similarity = similarity_values(projection.values[i, j], low[i, j], high[i, j])
-            rows.append({**common, "subject": subject, "layer": layer} | similarity | ceiling)
+            row = {
+                **common,
+                "subject": subject,
+                "layer": layer,
+                "ceiling_low": float(floor[j]),
+                "ceiling_high": float(top[j]),
+            }
+            row |= similarity_values(projection.values[i, j], low[i, j], high[i, j])
+            rows.append(row)
     return rows
 
 
@@ -540,14 +595,145 @@ def unique_labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
     InputError
         When a descriptor is missing or two RDMs have the same labels.
     """
-    if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
+    lacking = [name for name in names if name not in rdms.rdm_descriptors]
+    if lacking:
         raise InputError(
             f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
-            f"{', '.join(rdms.rdm_descriptors)}."
+            f"{', '.join(rdms.rdm_descriptors)}: give labels with label_rdms."
         )
-    labels = list(zip(*(map(str, rdms.rdm_descriptors[name]) for name in names)))
-    if again := duplicates(" ".join(label) for label in labels):
+    labels = []
+    for index in range(rdms.n_rdm):
+        label = [str(rdms.rdm_descriptors[name][index]) for name in names]
+        labels.append(tuple(label))
+    again = duplicates(" ".join(label) for label in labels)
+    if again:
         raise InputError(
             f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
         )
     return labels
+
+
+# ----------------------------------------------------------------------------- partial correlation
+
+COLLINEAR = 1e-8
+"""Share of a control's variance that other controls leave, below which it adds only rounding."""
+
+
+@checked
+def partial_spearman(
+    a: np.ndarray,
+    b: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    controls: np.ndarray,
+    names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Correlate ranks of dissimilarities after the ranks of control RDMs are regressed out.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        Number of copies of each pair. A control that is constant in a resample has no part
+        in it.
+    controls : ndarray, shape (n_controls, n_pairs)
+        Condensed control RDMs over the same pairs; none gives Spearman's correlation.
+    names : sequence of str, optional
+        Names of the controls in messages; their numbers by default.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1]; NaN where the controls leave nothing of one side.
+
+    Raises
+    ------
+    InputError
+        When controls are not over the same pairs, or one is constant or follows from the others by
+        its ranks (named).
+
+    Notes
+    -----
+    With Gram matrices S of centered ranks: S_ab - S_ac S_cc^-1 S_cb, divided by the same of a and
+    of b with themselves.
+
+    Examples
+    --------
+    >>> a, b, control = np.random.default_rng(0).random((3, 1, 15))
+    >>> partial_spearman(a, b, controls=control).round(3).tolist()
+    [[-0.265]]
+    """
+    controls = np.asarray(controls, dtype=np.float64)
+    check_sides(a, b, weights)
+    if controls.ndim != 2 or controls.shape[1] != a.shape[1]:
+        raise InputError(
+            f"controls have the shape {controls.shape}; they need (n_controls, {a.shape[1]})."
+        )
+    if len(controls):
+        check_sides(a, controls, names="a and controls")
+    labels = range(len(controls)) if names is None else names
+    _check_controls(controls, [str(label) for label in labels])
+    n_a = len(a)
+    n = n_a + len(b)
+
+    def _combine(ac: np.ndarray, y: np.ndarray, copies: np.ndarray) -> np.ndarray:
+        parts = [ac[:, :n_a], y, ac[:, n_a:]]
+        rows = np.concatenate(parts, axis=1)
+        weighed = rows * copies[:, np.newaxis]
+        gram = weighed @ rows.transpose(0, 2, 1)
+        lengths = np.sqrt(np.einsum("mii->mi", gram))
+        scale = np.zeros_like(lengths)
+        np.divide(1, lengths, out=scale, where=lengths > 0)
+        gram = gram * scale[:, :, np.newaxis]
+        gram *= scale[:, np.newaxis]
+        of_controls = gram[:, n:, n:]
+        inverse = np.linalg.pinv(of_controls, rcond=1e-10, hermitian=True)
+        across = gram[:, :n, n:]
+        explained = across @ inverse @ across.transpose(0, 2, 1)
+        rest = gram[:, :n, :n] - explained
+        left = np.einsum("mii->mi", rest)
+        left = np.where(left > 1e-12, left, np.nan)
+        left = left[:, :, np.newaxis] * left[:, np.newaxis]
+        correlations = rest / np.sqrt(left)
+        return correlations[:, :n_a, n_a:]
+
+    both = np.concatenate([a, controls])
+    n_rdms = 3 * (n + len(controls))
+    return over_blocks(
+        _combine,
+        centered_ranks(both),
+        centered_ranks(b),
+        n_rdms,
+        a.shape[1],
+        weights,
+    )
+
+
+def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse controls that are constant or determined by those before them."""
+    ranks = scaled_once(centered_ranks, controls)
+    flat = [name for name, row in zip(names, ranks) if not row.any()]
+    if flat:
+        raise InputError(
+            f"all dissimilarities are equal in control {name_ids(flat)}; leave it out."
+        )
+    lengths = np.linalg.norm(ranks, axis=1, keepdims=True)
+    basis = np.empty((0, controls.shape[1]))
+    for k, unit in enumerate(ranks / lengths):
+        rest = unit
+        for _ in range(2):  # twice is exact to rounding
+            shares = basis @ rest
+            rest = rest - basis.T @ shares
+        if rest @ rest < COLLINEAR:
+            earlier = ranks[:k] / lengths[:k]
+            shares = np.linalg.lstsq(earlier.T, unit, rcond=None)[0]
+            parents = [name for name, share in zip(names, shares) if abs(share) > 1e-4]
+            raise InputError(
+                f"control {names[k]} follows from {name_ids(parents)} by its ranks; leave one of "
+                "them out."
+            )
+        rest = rest / np.linalg.norm(rest)
+        basis = np.vstack([basis, rest])

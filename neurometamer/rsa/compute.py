@@ -7,8 +7,7 @@ correlation looks at two stimuli at a time, the RDM of one kind is a part of it 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +16,13 @@ from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.rsa.files import READERS, read_dissimilarities
-from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges, find_measure
+from neurometamer.rsa.files import read_rdms, write_rdms
+from neurometamer.rsa.measures import (
+    Measure,
+    RowRange,
+    check_ranges,
+    find_measure,
+)
 from neurometamer.rsa.noise import (
     Noise,
     crossnobis_rdm,
@@ -42,7 +46,6 @@ from neurometamer.rsa.rdms import (
     take_conditions,
     take_kind,
 )
-from neurometamer.store import atomic_path, open_hdf5, seal_hdf5
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +142,8 @@ def compute_rdm(
         )
     known = find_measure(measure)
     check_enough(names, place)
-    if again := duplicates(names):
+    again = duplicates(names)
+    if again:
         raise InputError(
             f"{place}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of "
             "its own."
@@ -148,7 +152,9 @@ def compute_rdm(
         raise InputError(f"{place}: responses must be numbers, not {values.dtype}.")
     least = MIN_VOXELS if known.undefined == "constant" else 1
     if values.shape[1] < least:
-        raise InputError(f"{place}: {values.shape[1]} unit(s); {_why_enough(known, 1)}.")
+        raise InputError(
+            f"{place}: {values.shape[1]} unit(s); {_why_enough(known, 1)}. Give more units."
+        )
     ranges = [RowRange.of(row) for row in values]
     check_ranges(ranges, names, known, place)
     if known.needs == "folds":
@@ -156,13 +162,12 @@ def compute_rdm(
             f"{place}: {measure} needs independent repeats of each stimulus; call crossnobis_rdm, "
             "or compute_rdms with patterns or a dataset of several presentations."
         )
-    if known.needs:
+    if known.compute is None:
         if noise is None:
             raise InputError(
                 f"{place}: {measure} needs the noise of the units; see estimate_noise."
             )
         return mahalanobis_rdm(values, noise)
-    assert known.compute is not None
     if known.prepare is None:
         return known.compute(values, ranges)
     first = known.prepare(values[0])
@@ -170,7 +175,8 @@ def compute_rdm(
     rows[0] = first
     for i in range(1, len(values)):  # only one row more than the result is held
         rows[i] = known.prepare(values[i])
-    return known.compute(rows, [RowRange.of(row) for row in rows])
+    ranges = [RowRange.of(row) for row in rows]
+    return known.compute(rows, ranges)
 
 
 def _why_enough(known: Measure, least: int) -> str:
@@ -249,7 +255,17 @@ def compute_rdms(
     if isinstance(x, Dataset):
         return _dataset_rdms(x, ids, table, measure, noise, folds, descriptor)
     if isinstance(x, Mapping):
-        own_ids = _patterns_ids(x)
+        wrong: list[str] = []
+        for subject, patterns in x.items():
+            if not isinstance(patterns, Patterns):
+                wrong.append(f"{subject} ({type(patterns).__name__})")
+        if wrong or not x:
+            raise InputError(
+                "compute_rdms: a mapping must hold Patterns, at least one subject's, not "
+                f"{name_ids(wrong) or 'nothing'}; fmri.read_patterns opens files."
+            )
+        conditions, _ = next(iter(x.values())).means()
+        own_ids = [str(condition) for condition in conditions]
         return _brain_rdms(x, _stimuli(ids, table, own_ids), measure, noise, folds)
     if x is None or isinstance(x, (str, os.PathLike, Patterns)):
         raise InputError(
@@ -266,7 +282,8 @@ def compute_rdms(
     stimuli = _stimuli(ids, table, ())
     given = noise if isinstance(noise, Noise) else None
     vector = compute_rdm(values, measure, ids=list(stimuli["id"]), noise=given)
-    return _stimulus_rdms(vector[np.newaxis], stimuli, {"n_units": [values.shape[1]]}, measure, {})
+    places = {"n_units": [values.shape[1]]}
+    return _stimulus_rdms(vector[np.newaxis], stimuli, places, measure, {})
 
 
 def _stimuli(
@@ -280,23 +297,8 @@ def _stimuli(
         return pd.DataFrame({"id": [str(name) for name in names]})
     if ids is None:
         return table
-    return table.iloc[match_ids(table["id"], ids, "the stimulus table", "the ids given")]
-
-
-def _patterns_ids(patterns_by_subject: Mapping[str, Patterns]) -> list[str]:
-    """Name the conditions of the first subject, and refuse what are no patterns."""
-    wrong = [
-        f"{subject} ({type(patterns).__name__})"
-        for subject, patterns in patterns_by_subject.items()
-        if not isinstance(patterns, Patterns)
-    ]
-    if wrong or not patterns_by_subject:
-        raise InputError(
-            "compute_rdms: a mapping must hold Patterns, at least one subject's, not "
-            f"{name_ids(wrong) or 'nothing'}; fmri.read_patterns opens files."
-        )
-    first = next(iter(patterns_by_subject.values()))
-    return [str(condition) for condition in first.means()[0]]
+    rows = match_ids(table["id"], ids, "the stimulus table", "the ids given")
+    return table.iloc[rows]
 
 
 def _dataset_rdms(
@@ -309,16 +311,20 @@ def _dataset_rdms(
     descriptor: str,
 ) -> RDMs:
     """Compute the RDM of an rsatoolbox dataset, from means or from single observations."""
-    known, labels = find_measure(measure), dataset.obs_descriptors
-    needed = (descriptor, folds) if known.needs == "folds" else (descriptor,)
+    known = find_measure(measure)
+    labels = dataset.obs_descriptors
+    needed = [descriptor]
+    if known.needs == "folds":
+        needed.append(folds)
     for name in needed:
         if name not in labels:
             raise unknown_name("observation descriptor of the dataset", name, labels)
     values = converted(dataset.measurements, np.ndarray, "compute_rdms: measurements")
     conditions = [str(condition) for condition in labels[descriptor]]
-    stimuli = _stimuli(ids, table, tuple(dict.fromkeys(conditions)))
+    distinct = list(dict.fromkeys(conditions))
+    stimuli = _stimuli(ids, table, distinct)
     names = [str(name) for name in stimuli["id"]]
-    match_ids(dict.fromkeys(conditions), names, "the dataset", "the stimuli given")
+    match_ids(distinct, names, "the dataset", "the stimuli given")
     sums, counts, _ = sums_by_fold(values, conditions, [""] * len(values), names)
     means = sums[0] / counts[0][:, np.newaxis]
     if known.needs:
@@ -326,14 +332,20 @@ def _dataset_rdms(
         if known.needs == "folds":
             parts = [str(part) for part in labels[folds]]
         vector = _presentation_rdm(
-            values, means, conditions, parts, names, known, noise, "the dataset"
+            values,
+            means,
+            conditions,
+            parts,
+            names,
+            known,
+            noise,
+            "the dataset",
         )
     else:
         vector = compute_rdm(means, measure, ids=names, place="the dataset")
+    places = {"n_units": [values.shape[1]]}
     settings = _noise_settings(known, noise, folds)
-    return _stimulus_rdms(
-        vector[np.newaxis], stimuli, {"n_units": [values.shape[1]]}, measure, settings
-    )
+    return _stimulus_rdms(vector[np.newaxis], stimuli, places, measure, settings)
 
 
 def _noise_settings(measure: Measure, noise: str | Noise, folds: str) -> dict[str, Any]:
@@ -341,7 +353,9 @@ def _noise_settings(measure: Measure, noise: str | Noise, folds: str) -> dict[st
     if not measure.needs:
         return {}
     settings = {"noise": noise.method if isinstance(noise, Noise) else noise}
-    return settings | ({"folds": folds} if measure.needs == "folds" else {})
+    if measure.needs == "folds":
+        settings["folds"] = folds
+    return settings
 
 
 @checked_with(tables={"table": STIMULI})
@@ -391,13 +405,27 @@ def _network_rdms(activations: Activations, table: pd.DataFrame, measure: str) -
     ids = list(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
     in_order = np.array_equal(rows, np.arange(len(rows)))
-    vectors, n_units = [], {}
+    vectors = []
+    n_units = {}
     for stage in activations.stages:
         values = activations.read(stage)
-        values = values if in_order else values[rows]
-        vectors.append(compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'"))
+        if not in_order:
+            values = values[rows]
         n_units[stage] = values.shape[1]
-    return network_rdms(np.array(vectors), table, n_units, measure, activations.provenance)
+        vector = compute_rdm(
+            values,
+            measure,
+            ids=ids,
+            place=f"stage '{stage}'",
+        )
+        vectors.append(vector)
+    return network_rdms(
+        np.array(vectors),
+        table,
+        n_units,
+        measure,
+        activations.provenance,
+    )
 
 
 def network_rdms(
@@ -427,14 +455,23 @@ def network_rdms(
     rsatoolbox.rdm.RDMs
         RDMs as those of `activation_rdms`.
     """
+    n = len(n_units)
+    model = str(provenance.get("model", ""))
+    weights = str(provenance.get("weights", ""))
     places: dict[str, Sequence[Any]] = {
         "stage": list(n_units),
-        "system": ["network"] * len(n_units),
-        "model": [str(provenance.get("model", ""))] * len(n_units),
-        "weights": [str(provenance.get("weights", ""))] * len(n_units),
+        "system": ["network"] * n,
+        "model": [model] * n,
+        "weights": [weights] * n,
         "n_units": list(n_units.values()),
     }
-    return _stimulus_rdms(vectors, table, places, measure, provenance)
+    return _stimulus_rdms(
+        vectors,
+        table,
+        places,
+        measure,
+        provenance,
+    )
 
 
 @checked_with(tables={"table": STIMULI})
@@ -504,19 +541,24 @@ def _brain_rdms(
     noise: str | Noise,
     folds: str,
 ) -> RDMs:
-    ids, known = list(table["id"].astype(str)), find_measure(measure)
+    ids = list(table["id"].astype(str))
+    known = find_measure(measure)
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
     vectors = []
     for subject, patterns in patterns_by_subject.items():
         means = mean_responses(patterns, ids, subject)
         rois = np.asarray(patterns.voxels["roi"].astype(str))
         conditions = [str(condition) for condition in patterns.observations["condition"]]
-        parts = _fold_labels(patterns.observations, folds) if known.needs == "folds" else []
-        for roi in dict.fromkeys(rois):
-            place, columns = f"subject '{subject}', ROI '{roi}'", rois == roi
-            if columns.sum() < MIN_VOXELS:
+        parts: list[str] = []
+        if known.needs == "folds":
+            parts = _fold_labels(patterns.observations, folds)
+        for roi in dict.fromkeys(rois.tolist()):
+            place = f"subject '{subject}', ROI '{roi}'"
+            columns = rois == roi
+            n_voxels = int(columns.sum())
+            if n_voxels < MIN_VOXELS:
                 raise InputError(
-                    f"{place} has {columns.sum()} voxel(s); {_why_enough(known, MIN_VOXELS)}. "
+                    f"{place} has {n_voxels} voxel(s); {_why_enough(known, MIN_VOXELS)}. "
                     "Enlarge the mask, or leave the region out."
                 )
             part = means[:, columns]
@@ -528,8 +570,10 @@ def _brain_rdms(
             else:
                 vector = compute_rdm(part, measure, ids=ids, place=place)
             vectors.append(vector)
-            for name, value in zip(places, (subject, str(roi), "brain", int(columns.sum()))):
-                places[name].append(value)
+            places["subject"].append(subject)
+            places["roi"].append(roi)
+            places["system"].append("brain")
+            places["n_voxels"].append(n_voxels)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
     settings = _noise_settings(known, noise, folds)
@@ -546,7 +590,10 @@ def _fold_labels(observations: pd.DataFrame, folds: str) -> list[str]:
     parts = [str(part) for part in observations[folds]]
     if folds != "run":
         return parts
-    return [f"{session} {part}".strip() for session, part in zip(observations["session"], parts)]
+    labels = []
+    for session, part in zip(observations["session"], parts):
+        labels.append(f"{session} {part}".strip())
+    return labels
 
 
 def _presentation_rdm(
@@ -585,15 +632,19 @@ def _stimulus_rdms(
     provenance: Mapping[str, Any],
     sessions: Mapping[str, Sequence[str]] | None = None,
 ) -> RDMs:
-    labels = [name for name in ("reference_id", "kind") if name in table.columns]
-    patterns = {name: list(table[name]) for name in labels}
+    patterns: dict[str, Sequence[str]] = {}
+    for name in ("reference_id", "kind"):
+        if name in table.columns:
+            patterns[name] = list(table[name])
     if "category" in table.columns:
         patterns["category"] = ascii_labels(list(table["category"]))
+    if sessions is not None:
+        patterns |= sessions
     return label_rdms(
         vectors,
         conditions=list(table["id"]),
         places=places,
-        patterns={**patterns, **(sessions or {})},
+        patterns=patterns,
         measure=find_measure(measure).label,
         provenance=provenance,
     )
@@ -622,193 +673,10 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         When the subject's conditions are not exactly `ids`.
     """
     conditions, means = patterns.means()
-    rows = match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
-    return means[rows]
-
-
-# -------------------------------------------------------------------------------------------- files
-
-
-@checked
-def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
-    r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
-
-    Parameters
-    ----------
-    rdms : rsatoolbox.rdm.RDMs
-        RDMs with stimulus ids in ``pattern_descriptors["condition"]``.
-    path : path-like
-        Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        When the RDMs do not pass `check_rdms`.
-
-    Notes
-    -----
-    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
-    Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
-    back.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
-    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_rdms(rdms, Path(folder, "rdms.h5")).name
-    'rdms.h5'
-    """
-    import h5py
-
-    check_rdms(rdms, "RDMs to write")
-    plain = take_conditions(rdms, range(rdms.n_cond))
-    columns = [*plain.pattern_descriptors.values(), *plain.rdm_descriptors.values()]
-    escaped = not all(str(name).isascii() for column in columns for name in column)
-    if escaped:
-        _each_text(plain, lambda name: name.encode("unicode_escape").decode("ascii"))
-    with atomic_path(path) as part:
-        part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
-        plain.save(str(part), file_type="hdf5")
-        if escaped:
-            with h5py.File(part, "a") as file:
-                file.attrs[_ESCAPED] = True
-        seal_hdf5(part)
-    return Path(path)
-
-
-_ESCAPED = "names_are_escaped"
-"""Attribute of files whose names are escaped, since rsatoolbox's layout holds ASCII only."""
-
-
-def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
-    """Change the text in the descriptors of conditions and of RDMs, in place."""
-    for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
-        for name, column in descriptors.items():
-            changed = list(column)
-            for i, value in enumerate(changed):
-                if isinstance(value, str):
-                    changed[i] = change(value)
-            descriptors[name] = changed
-
-
-@checked
-def read_rdms(
-    path: str | os.PathLike[str],
-    *,
-    ids: Sequence[str] | None = None,
-    variable: str | None = None,
-    measure: str = "",
-    descriptor: str | None = None,
-) -> RDMs:
-    """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
-
-    Parameters
-    ----------
-    path : path-like
-        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
-        ``.npy``, ``.csv`` (`neurometamer.rsa.files.read_dissimilarities`).
-    ids : sequence of str, optional
-        Ids of the conditions, where the file does not name them.
-    variable : str, optional
-        Name of the variable, where the file holds several, e.g. a dataset of any HDF5 file.
-    measure : str
-        Measure of another program's numbers: one of `MEASURES`, or any words. Only ``"crossnobis"``
-        may be negative.
-    descriptor : str, optional
-        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not
-        ``condition``. When not given, the only descriptor whose values are different names is
-        taken.
-
-    Returns
-    -------
-    rsatoolbox.rdm.RDMs
-        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor
-        ``name``.
-
-    Raises
-    ------
-    InputError
-        When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> square = np.ones((4, 4)) - np.eye(4)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(Path(folder, "rdm.npy"), square)
-    ...     rdms = read_rdms(Path(folder, "rdm.npy"), ids=["cat", "dog", "cup", "car"])
-    >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
-    (1, 4, ['cat', 'dog', 'cup', 'car'])
-    """
-    if Path(path).suffix.lower() in READERS or variable is not None:
-        known = MEASURES.get(measure)
-        vectors, conditions, names = read_dissimilarities(
-            path, ids=ids, variable=variable, signed=known is not None and known.signed
-        )
-        label = known.label if known is not None else measure or "unknown"
-        return label_rdms(
-            vectors,
-            conditions=conditions,
-            places={"name": names},
-            measure=label,
-            provenance={"file": Path(path).name},
-        )
-    rdms = _read_rsatoolbox(path, descriptor)
-    if ids is not None:
-        match_ids(rdms.pattern_descriptors["condition"], ids, str(path), "the ids given")
-    return rdms
-
-
-def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RDMs:
-    import rsatoolbox.rdm as rsa
-
-    with open_hdf5(path) as file:
-        escaped = _ESCAPED in file.attrs
-        needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
-        lacking = [name for name in needed if name not in file]
-        if lacking:
-            raise InputError(
-                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
-                "write_rdms."
-            )
-        loaded = rsa.load_rdm(str(path), file_type="hdf5")
-        rdms = take_conditions(loaded, range(loaded.n_cond))
-        if escaped:
-            _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
-        held = rdms.pattern_descriptors
-        name = _condition_descriptor(held, path, descriptor)
-        held["condition"] = [str(value) for value in held[name]]
-        check_rdms(rdms, str(path))
-    return rdms
-
-
-def _condition_descriptor(
-    held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
-) -> str:
-    """Choose the pattern descriptor with the stimulus ids: given, ``condition``, or the names."""
-    if descriptor in held:
-        return str(descriptor)
-    if "condition" in held:
-        return "condition"
-    others = [name for name in held if name != "index"]
-    if descriptor is not None:
-        raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
-    names = []
-    for name in others:
-        is_text = all(isinstance(value, str) for value in held[name])
-        if is_text and not duplicates(held[name]):
-            names.append(name)
-    if len(names) == 1:
-        return names[0]
-    raise InputError(
-        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
-        f"{', '.join(others) or 'none'}); name the one that holds them with --descriptor NAME of "
-        "compare, layers or draw (Python: read_rdms(path, descriptor=NAME))."
+    rows = match_ids(
+        conditions,
+        ids,
+        f"patterns of subject '{subject}'",
+        "the stimulus table",
     )
+    return means[rows]

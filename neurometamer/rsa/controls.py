@@ -67,21 +67,35 @@ def control_rdms(
     >>> control_rdms(stimuli, ["luminance", "category"]).dissimilarities.round(3).tolist()
     [[0.01, 0.017, 0.01, 0.007, 0.0, 0.007], [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]]
     """
-    if unknown := [name for name in controls if name not in CONTROLS]:
+    unknown = [name for name in controls if name not in CONTROLS]
+    if unknown:
         raise unknown_name("control", unknown[0], CONTROLS)
     table = stimuli.table
     vectors = []
     for control in controls:
-        if control == "category":
-            vectors.append(category_rdm(_categories(stimuli, column)))
-        else:
+        if control != "category":
             vectors.append(_compare_images(stimuli, control))
+            continue
+        if column not in table:
+            raise InputError(
+                f"the stimulus table has no column '{column}'; it has "
+                f"{name_ids(table.columns, 20)}: name the one that holds the categories."
+            )
+        labels = table[column].fillna("").astype(str)
+        lacking = table["id"][labels == ""].tolist()
+        if lacking:
+            raise InputError(
+                f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave "
+                "it out."
+            )
+        vectors.append(category_rdm(labels.tolist()))
+    measures = [f"{name}: {CONTROLS[name]}" for name in controls]
     return label_rdms(
         np.array(vectors),
         conditions=list(table["id"]),
         places={"control": list(controls)},
         patterns={"reference_id": list(table["reference_id"]), "kind": list(table["kind"])},
-        measure="; ".join(f"{name}: {CONTROLS[name]}" for name in controls),
+        measure="; ".join(measures),
         provenance={"controls": list(controls)},
     )
 
@@ -114,30 +128,19 @@ def category_rdm(labels: Sequence[str]) -> np.ndarray:
         if label is None or label != label or str(label) == "":  # NaN differs from itself
             lacking.append(i)
     if lacking:
-        raise InputError(f"no category for the images {name_ids(lacking)} (counted from 0).")
-    codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
+        raise InputError(
+            f"no category for the images {name_ids(lacking)} (counted from 0); fill them in, or "
+            "leave those images out."
+        )
+    names = np.array([str(label) for label in labels])
+    codes = np.unique(names, return_inverse=True)[1]
     if codes.max(initial=0) == 0:
         raise InputError(
             f"{len(labels)} images of fewer than two categories ({name_ids(labels[:1])}): all "
-            "would be 0."
+            "would be 0; give images of several categories."
         )
     first, second = np.triu_indices(len(codes), 1)
     return (codes[first] != codes[second]).astype(np.float64)
-
-
-def _categories(stimuli: StimulusSet, column: str) -> list[str]:
-    if column not in stimuli.table:
-        raise InputError(
-            f"the stimulus table has no column '{column}'; it has "
-            f"{', '.join(stimuli.table.columns)}."
-        )
-    labels = stimuli.table[column].fillna("").astype(str)
-    if lacking := stimuli.table["id"][labels == ""].tolist():
-        raise InputError(
-            f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave it "
-            "out."
-        )
-    return labels.tolist()
 
 
 def _compare_images(stimuli: StimulusSet, control: str) -> np.ndarray:
@@ -145,12 +148,16 @@ def _compare_images(stimuli: StimulusSet, control: str) -> np.ndarray:
     from stimuli_gen.features import gabor_energy, luminance, pixel_features
 
     measures: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-        "pixels": lambda x: pixel_features(x, size=min(16, *x.shape[2:])),
+        "pixels": lambda images: pixel_features(images, size=min(16, *images.shape[2:])),
         "luminance": luminance,
         "gabor": gabor_energy,
     }
-    parts = [stimuli.images[slice(start, start + 32)] for start in range(0, len(stimuli), 32)]
-    values = np.concatenate([measures[control](np.asarray(part)) for part in parts])
+    measure = measures[control]
+    parts = []
+    for start in range(0, len(stimuli), 32):
+        images = np.asarray(stimuli.images[slice(start, start + 32)])
+        parts.append(measure(images))
+    values = np.concatenate(parts)
     if control == "luminance":
         first, second = np.triu_indices(len(values), 1)
         return np.abs(values[first, 0] - values[second, 0])

@@ -1,6 +1,6 @@
-"""RDMs of other programs: MATLAB, NumPy, text and plain HDF5 files, square or condensed.
+"""Files of RDMs: rsatoolbox's own layout, and those of other programs, square or condensed.
 
-Nothing is ever unpickled.
+Other programs write MATLAB, NumPy, text or plain HDF5 files. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,15 +11,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import check_npy, check_npz, check_plain_file, reading
 from neurometamer.rsa.matlab import read_mat
-from neurometamer.rsa.rdms import check_squares, name_pairs
-from neurometamer.store import open_hdf5
+from neurometamer.rsa.measures import MEASURE_ALIASES, MEASURES, find_measure
+from neurometamer.rsa.rdms import (
+    check_rdms,
+    check_squares,
+    label_rdms,
+    match_ids,
+    name_pairs,
+    take_conditions,
+)
+from neurometamer.store import atomic_path, open_hdf5, seal_hdf5
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
 
 ID_NAMES = (
     "ids",
@@ -95,23 +107,30 @@ def read_dissimilarities(
         the ids are named.
     """
     file = check_plain_file(path)
-    reader = READERS.get(file.suffix.lower(), _read_plain_hdf5 if variable else None)
+    reader = READERS.get(file.suffix.lower())
     if reader is None:
-        raise unknown_name("kind of RDM file", file.suffix, READERS)
+        if variable is None:
+            raise unknown_name("kind of RDM file", file.suffix, READERS)
+        reader = _read_plain_hdf5
     with reading(file, "a file of RDMs"):
         content = reader(file)
     name = _choose(content, variable, str(file))
     array = np.asarray(content.arrays[name])
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers.")
-    size, count = _sizes(array.astype(np.float64), name, str(file))
+        raise InputError(
+            f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers: name another "
+            "variable."
+        )
+    values = array.astype(np.float64)
+    size, count = _sizes(values, name, str(file))
     wanted = _ids_of(content, ids, size, str(file))
-    vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
+    vectors = _condensed(values, size, wanted, signed, f"{file}: '{name}'")
     if count == 1:
         return vectors, wanted, [name]
-    numbered = [f"{name} {i + 1}" for i in range(count)]
-    texts = [words for words in content.texts.values() if words != wanted]
-    return vectors, wanted, next((words for words in texts if len(words) == count), numbered)
+    for words in content.texts.values():
+        if words != wanted and len(words) == count:
+            return vectors, wanted, words
+    return vectors, wanted, [f"{name} {i + 1}" for i in range(count)]
 
 
 def _choose(content: FileContent, variable: str | None, file: str) -> str:
@@ -144,8 +163,12 @@ def _choose(content: FileContent, variable: str | None, file: str) -> str:
 
 def _n_conditions(n_pairs: int) -> int:
     """Give the number of conditions of so many pairs, 0 where there is none."""
-    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
-    return n if n * (n - 1) // 2 == n_pairs else 0
+    root = int(np.sqrt(1 + 8 * n_pairs))
+    n = (1 + root) // 2
+    n_pairs_of_n = n * (n - 1) // 2
+    if n_pairs_of_n == n_pairs:
+        return n
+    return 0
 
 
 def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
@@ -180,7 +203,7 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
         different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b]
         raise InputError(
             f"{file}: the ids in the file are not those given: "
-            f"{name_ids(different or ['their number'])}."
+            f"{name_ids(different or ['their number'])}. Leave ids out, or give those of the file."
         )
     ids = wanted if wanted is not None else inside
     if ids is None:
@@ -188,7 +211,10 @@ def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: 
             f"{file} names no conditions; give their ids, in the order of its {size} rows."
         )
     if len(ids) != size:
-        raise InputError(f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions.")
+        raise InputError(
+            f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions; give one id "
+            "each."
+        )
     if again := duplicates(ids):
         raise InputError(
             f"{file}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
@@ -204,24 +230,25 @@ def _condensed(
 ) -> np.ndarray:
     first, second = np.triu_indices(size, 1)
     if array.shape[-2:] == (size, size) or array.ndim == 3:
-        squares = array if array.shape[-2:] == (size, size) else np.moveaxis(array, -1, 0)
+        squares = array
+        if array.shape[-2:] != (size, size):
+            squares = np.moveaxis(array, -1, 0)
         squares = squares.reshape(-1, size, size)
         _check_finite(squares, ids, what)
         check_squares(squares, ids, what)
         vectors = (squares[:, first, second] + squares[:, second, first]) / 2
     else:
         vectors = array.reshape(-1, len(first))
-        square = np.zeros((len(vectors), size, size))
-        square[:, first, second] = vectors
-        _check_finite(square, ids, what)
-    if not signed:
-        below = np.unique(np.nonzero(vectors < 0)[1])
-        if below.size:
-            raise InputError(
-                f"{what}: negative dissimilarities between "
-                f"{name_pairs(first[below], second[below], ids)}; only "
-                "crossvalidated ones (measure='crossnobis') can be: say so, or compute the RDM again."
-            )
+        squares = np.zeros((len(vectors), size, size))
+        squares[:, first, second] = vectors
+        _check_finite(squares, ids, what)
+    below = np.unique(np.nonzero(vectors < 0)[1])
+    if below.size and not signed:
+        raise InputError(
+            f"{what}: negative dissimilarities between "
+            f"{name_pairs(first[below], second[below], ids)}; only "
+            "crossvalidated ones (measure='crossnobis') can be: say so, or compute the RDM again."
+        )
     return vectors
 
 
@@ -241,15 +268,16 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
 def _words(value: Any) -> list[str] | None:
     """Read a list of words where a variable is one: text, or whole numbers in one row."""
     array = np.asarray(value)
-    if array.dtype.kind in "US":
+    kind = array.dtype.kind
+    if kind in "US":
         words = np.atleast_1d(array).ravel()
-        if array.dtype.kind == "S":
+        if kind == "S":
             words = np.char.decode(words, "utf-8")
         return [str(word).strip() for word in words]
-    is_object = array.dtype.kind == "O" and array.size > 0
+    is_object = kind == "O" and array.size > 0
     if is_object and all(isinstance(cell, str) for cell in array.flat):
         return [cell.strip() for cell in array.flat]
-    if array.dtype.kind in "iu" and array.ndim == 1:
+    if kind in "iu" and array.ndim == 1:
         return [str(word) for word in array]
     return None
 
@@ -258,10 +286,12 @@ def _sort(variables: Mapping[str, Any]) -> FileContent:
     content = FileContent()
     for name, value in variables.items():
         array = np.asarray(value)
-        if array.dtype.kind in "fiu":
+        kind = array.dtype.kind
+        if kind in "fiu":
             content.arrays[name] = array
+        is_text = kind not in "iu" or name.lower() in ID_NAMES
         words = _words(value)
-        if words is not None and (array.dtype.kind not in "iu" or name.lower() in ID_NAMES):
+        if words is not None and is_text:
             content.texts[name] = words
     return content
 
@@ -269,43 +299,38 @@ def _sort(variables: Mapping[str, Any]) -> FileContent:
 def _read_mat(path: Path) -> FileContent:
     import h5py
 
-    if h5py.is_hdf5(path):  # MATLAB 7.3, Octave and others
-        return _read_mat73(path)
-    return _sort(read_mat(path))
-
-
-def _read_mat73(path: Path) -> FileContent:
-    import h5py
-
+    if not h5py.is_hdf5(path):
+        return _sort(read_mat(path))
     variables: dict[str, Any] = {}
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file:  # MATLAB 7.3, Octave and others
         for name, data in file.items():
             if name.startswith("#") or not isinstance(data, h5py.Dataset):
                 continue
             kind = data.attrs.get("MATLAB_class", b"")
+            values = data[...].T  # MATLAB counts axes the other way round
             if kind == b"cell":
-                cells = [file[reference] for reference in data[...].T.ravel()]
+                cells = [file[reference] for reference in values.ravel()]
                 if all(cell.attrs.get("MATLAB_class") == b"char" for cell in cells):
                     words = ["".join(map(chr, cell[...].T.ravel())) for cell in cells]
                     variables[name] = np.array(words)
             elif kind == b"char":
-                words = ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
+                words = ["".join(map(chr, row)) for row in np.atleast_2d(values)]
                 variables[name] = np.array(words)
             else:
-                variables[name] = np.squeeze(data[...].T)  # MATLAB counts axes the other way round
+                variables[name] = np.squeeze(values)
     return _sort(variables)
 
 
-def _read_npz(path: Path) -> FileContent:
+def _read_numpy(path: Path) -> FileContent:
+    if path.suffix.lower() == ".npy":
+        check_npy(path)
+        with reading(path, "a NumPy file"):
+            array = np.load(path, allow_pickle=False)
+        return _sort({"rdms": array})
     check_npz(path)
     with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
-        return _sort({name: content[name] for name in content.files})
-
-
-def _read_npy(path: Path) -> FileContent:
-    check_npy(path)
-    with reading(path, "a NumPy file"):
-        return _sort({"rdms": np.load(path, allow_pickle=False)})
+        arrays = dict(content.items())
+    return _sort(arrays)
 
 
 def _read_plain_hdf5(path: Path) -> FileContent:
@@ -314,7 +339,8 @@ def _read_plain_hdf5(path: Path) -> FileContent:
     arrays: dict[str, Any] = {}
 
     def keep(name: str, data: Any) -> None:
-        if isinstance(data, h5py.Dataset) and data.dtype.kind in "fiu":
+        is_array = isinstance(data, h5py.Dataset)
+        if is_array and data.dtype.kind in "fiu":
             arrays[name] = data[...]
 
     with open_hdf5(path) as file:
@@ -330,7 +356,9 @@ def _number(cell: str) -> float:
 
 
 def _is_number(cell: str) -> bool:
-    return not np.isnan(_number(cell)) or cell.strip().lower() in ("nan", "-nan", "+nan")
+    if np.isnan(_number(cell)):
+        return cell.strip().lower() in ("nan", "-nan", "+nan")
+    return True
 
 
 def _read_csv(path: Path) -> FileContent:
@@ -343,7 +371,8 @@ def _read_csv(path: Path) -> FileContent:
             rows.append([cell.strip() for cell in row])
     if not rows or len({len(row) for row in rows}) != 1:
         raise InputError(
-            f"{path}: a table of dissimilarities has rows of equal length, at least one."
+            f"{path}: a table of dissimilarities has rows of equal length, at least one, not "
+            f"{len(rows)} rows of the lengths {sorted({len(row) for row in rows})}; write it again."
         )
     header = rows[0]
     if all(map(_is_number, header)):
@@ -359,7 +388,7 @@ def _read_csv(path: Path) -> FileContent:
         return _list_of_pairs(header, body, path)
     raise InputError(
         f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of "
-        "pairs."
+        "pairs; give one of the two."
     )
 
 
@@ -367,15 +396,16 @@ def _numbers(
     rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]
 ) -> np.ndarray:
     """Read numbers; cells that hold none are named by row and column."""
-    bad, numbers = [], np.empty((len(rows), len(across)))
+    numbers = np.empty((len(rows), len(across)))
+    bad = []
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             numbers[i, j] = _number(cell)
             if not _is_number(cell):
-                place = " and ".join(filter(None, (down[i], across[j])))
-                bad.append(f"{cell or 'an empty cell'} at {place}")
+                labels = [label for label in (down[i], across[j]) if label]
+                bad.append(f"{cell or 'an empty cell'} at {' and '.join(labels)}")
     if bad:
-        raise InputError(f"{path}: not a number: {name_ids(bad)}.")
+        raise InputError(f"{path}: not a number: {name_ids(bad)}; give numbers only.")
     return numbers
 
 
@@ -383,43 +413,251 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
     names = [row[0] for row in body]
     if sorted(names) != sorted(columns):
         odd = sorted(set(names) ^ set(columns)) or duplicates(names)
-        raise InputError(f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}.")
-    if again := duplicates(names):
-        raise InputError(f"{path}: repeated id(s) {name_ids(again)}.")
-    numbers = _numbers([row[1:] for row in body], path, names, columns)
+        raise InputError(
+            f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}; give each "
+            "condition one row and one column."
+        )
+    again = duplicates(names)
+    if again:
+        raise InputError(
+            f"{path}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
+        )
+    cells = [row[1:] for row in body]
+    numbers = _numbers(cells, path, names, columns)
     order = [columns.index(name) for name in names]
     return FileContent(arrays={"rdm": numbers[:, order]}, ids=names)
 
 
 def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
     """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
-    ids = list(dict.fromkeys(cell for row in body for cell in row[:2]))
+    ends: list[str] = []
+    for row in body:
+        ends += row[:2]
+    ids = list(dict.fromkeys(ends))
     place = {name: i for i, name in enumerate(ids)}
-    pairs = [tuple(sorted((place[row[0]], place[row[1]]))) for row in body]
-    again = duplicates(f"{ids[i]} and {ids[j]}" for i, j in pairs)
+    pairs = []
+    for row in body:
+        first, second = place[row[0]], place[row[1]]
+        pairs.append((min(first, second), max(first, second)))
+    names = [f"{ids[i]} and {ids[j]}" for i, j in pairs]
+    every_pair = set(itertools.combinations(range(len(ids)), 2))
+    missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(every_pair - set(pairs))]
     same = [ids[i] for i, j in pairs if i == j]
-    wanted = set(itertools.combinations(range(len(ids)), 2))
-    missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(wanted - set(pairs))]
-    for what, bad in (
-        ("repeated pairs", again),
-        ("pairs of a condition with itself", same),
-        ("pairs without a row", missing),
-    ):
+    problems = {
+        "repeated pairs": duplicates(names),
+        "pairs of a condition with itself": same,
+        "pairs without a row": missing,
+    }
+    for what, bad in problems.items():
         if bad:
-            raise InputError(f"{path}: {what}: {name_ids(bad)}.")
+            raise InputError(
+                f"{path}: {what}: {name_ids(bad)}; give each pair of conditions one row."
+            )
     named = [f"{row[0]} and {row[1]}" for row in body]
-    numbers = _numbers([row[2:] for row in body], path, named, [""] * len(header[2:]))
-    order = sorted(range(len(pairs)), key=lambda row: pairs[row])
+    columns = list(header[2:])
+    numbers = _numbers([row[2:] for row in body], path, named, [""] * len(columns))
+    order = sorted(range(len(pairs)), key=pairs.__getitem__)
     return FileContent(
-        arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids
+        arrays={"rdm": numbers[order].T},
+        texts={"columns": columns},
+        ids=ids,
     )
 
 
 READERS: dict[str, Callable[[Path], FileContent]] = {
     ".mat": _read_mat,
-    ".npz": _read_npz,
-    ".npy": _read_npy,
+    ".npz": _read_numpy,
+    ".npy": _read_numpy,
     ".csv": _read_csv,
     ".tsv": _read_csv,
 }
 """Suffix to the function that reads such a file."""
+
+
+# ------------------------------------------------------------------------------------- our own files
+
+
+@checked
+def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
+    r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with stimulus ids in ``pattern_descriptors["condition"]``.
+    path : path-like
+        Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        When the RDMs do not pass `check_rdms`.
+
+    Notes
+    -----
+    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
+    Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
+    back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurometamer import compute_rdms
+    >>> values = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])
+    >>> rdms = compute_rdms(values, ids=["cat", "dog", "cup", "car"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_rdms(rdms, Path(folder, "rdms.h5")).name
+    'rdms.h5'
+    """
+    import h5py
+
+    check_rdms(rdms, "RDMs to write")
+    plain = take_conditions(rdms, range(rdms.n_cond))
+    columns = [*plain.pattern_descriptors.values(), *plain.rdm_descriptors.values()]
+    escaped = False
+    for column in columns:
+        escaped |= any(not str(name).isascii() for name in column)
+    if escaped:
+        _each_text(plain, lambda name: name.encode("unicode_escape").decode("ascii"))
+    with atomic_path(path) as part:
+        part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
+        plain.save(str(part), file_type="hdf5")
+        if escaped:
+            with h5py.File(part, "a") as file:
+                file.attrs[_ESCAPED] = True
+        seal_hdf5(part)
+    return Path(path)
+
+
+_ESCAPED = "names_are_escaped"
+"""Attribute of files whose names are escaped, since rsatoolbox's layout holds ASCII only."""
+
+
+def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
+    """Change the text in the descriptors of conditions and of RDMs, in place."""
+    for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
+        for name, column in descriptors.items():
+            changed = []
+            for value in column:
+                is_text = isinstance(value, str)
+                changed.append(change(value) if is_text else value)
+            descriptors[name] = changed
+
+
+@checked
+def read_rdms(
+    path: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | None = None,
+    variable: str | None = None,
+    measure: str = "",
+    descriptor: str | None = None,
+) -> RDMs:
+    """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
+        ``.npy``, ``.csv`` (`read_dissimilarities`).
+    ids : sequence of str, optional
+        Ids of the conditions, where the file does not name them.
+    variable : str, optional
+        Name of the variable, where the file holds several, e.g. a dataset of any HDF5 file.
+    measure : str
+        Measure of another program's numbers: one of `MEASURES`, a name of rsatoolbox, or any words.
+        Only ``"crossnobis"``
+        may be negative.
+    descriptor : str, optional
+        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not
+        ``condition``. When not given, the only descriptor whose values are different names is
+        taken.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor
+        ``name``.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> square = np.ones((4, 4)) - np.eye(4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "rdm.npy"), square)
+    ...     rdms = read_rdms(Path(folder, "rdm.npy"), ids=["cat", "dog", "cup", "car"])
+    >>> rdms.n_rdm, rdms.n_cond, rdms.pattern_descriptors["condition"]
+    (1, 4, ['cat', 'dog', 'cup', 'car'])
+    """
+    import rsatoolbox.rdm as rsa
+
+    if Path(path).suffix.lower() in READERS or variable is not None:
+        label, signed = measure or "unknown", False
+        if measure in MEASURES or measure in MEASURE_ALIASES:
+            known = find_measure(measure)
+            label, signed = known.label, known.signed
+        vectors, conditions, names = read_dissimilarities(
+            path, ids=ids, variable=variable, signed=signed
+        )
+        return label_rdms(
+            vectors,
+            conditions=conditions,
+            places={"name": names},
+            measure=label,
+            provenance={"file": Path(path).name},
+        )
+    with open_hdf5(path) as file:
+        needed = ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
+        lacking = [name for name in needed if name not in file]
+        if lacking:
+            raise InputError(
+                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
+                "write_rdms."
+            )
+        escaped = _ESCAPED in file.attrs
+        loaded = rsa.load_rdm(str(path), file_type="hdf5")
+        rdms = take_conditions(loaded, range(loaded.n_cond))
+        if escaped:
+            _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
+        held = rdms.pattern_descriptors
+        name = _condition_descriptor(held, path, descriptor)
+        held["condition"] = [str(value) for value in held[name]]
+        check_rdms(rdms, str(path))
+    if ids is not None:
+        match_ids(held["condition"], ids, str(path), "the ids given")
+    return rdms
+
+
+def _condition_descriptor(
+    held: Mapping[str, Any], path: str | os.PathLike[str], descriptor: str | None
+) -> str:
+    """Choose the pattern descriptor with the stimulus ids: given, ``condition``, or the names."""
+    if descriptor in held:
+        return str(descriptor)
+    if "condition" in held:
+        return "condition"
+    others = [name for name in held if name != "index"]
+    if descriptor is not None:
+        raise unknown_name(f"pattern descriptor of {path}", descriptor, others)
+    names = []
+    for name in others:
+        is_text = all(isinstance(value, str) for value in held[name])
+        if is_text and not duplicates(held[name]):
+            names.append(name)
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
+        f"{', '.join(others) or 'none'}); name the one that holds them with --descriptor NAME of "
+        "compare, layers or draw (Python: read_rdms(path, descriptor=NAME))."
+    )

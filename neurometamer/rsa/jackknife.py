@@ -74,7 +74,11 @@ class Projection:
         Projection
             Projection of these values.
         """
-        return self._each(lambda part: part[..., columns])
+
+        def _change(part: np.ndarray) -> np.ndarray:
+            return part[..., columns]
+
+        return self._each(_change)
 
     def mean(self) -> Projection:
         """Average over the last axis (subjects), which stays with length 1.
@@ -84,7 +88,11 @@ class Projection:
         Projection
             Projection of the mean.
         """
-        return self._each(lambda part: part.mean(axis=-1, keepdims=True))
+
+        def _change(part: np.ndarray) -> np.ndarray:
+            return part.mean(axis=-1, keepdims=True)
+
+        return self._each(_change)
 
     def minus(self, other: Projection) -> Projection:
         """Subtract another similarity of the same images.
@@ -99,21 +107,30 @@ class Projection:
         Projection
             Projection of the difference.
         """
-
-        def _less(part: np.ndarray | None, taken: np.ndarray | None) -> np.ndarray | None:
-            return None if part is None or taken is None else part - taken
-
+        deviations = noise = None
+        if self.deviations is not None and other.deviations is not None:
+            deviations = self.deviations - other.deviations
+        if self.noise is not None and other.noise is not None:
+            noise = self.noise - other.noise
         return replace(
             self,
             values=self.values - other.values,
-            deviations=_less(self.deviations, other.deviations),
-            noise=_less(self.noise, other.noise),
+            deviations=deviations,
+            noise=noise,
         )
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Projection:
-        deviations = None if self.deviations is None else change(self.deviations)
-        noise = None if self.noise is None else change(self.noise)
-        return replace(self, values=change(self.values), deviations=deviations, noise=noise)
+        deviations = noise = None
+        if self.deviations is not None:
+            deviations = change(self.deviations)
+        if self.noise is not None:
+            noise = change(self.noise)
+        return replace(
+            self,
+            values=change(self.values),
+            deviations=deviations,
+            noise=noise,
+        )
 
     @property
     def errors(self) -> np.ndarray:
@@ -136,13 +153,18 @@ class Projection:
         """
         if self.deviations is None:
             return np.full(self.values.shape, np.nan)
-        drawn = np.square(self.deviations).sum(axis=0)
+        squares = np.square(self.deviations)
+        drawn = squares.sum(axis=0)
         if self.noise is None:
             return np.sqrt(drawn)
-        pairs = np.minimum(np.square(self.noise).mean(axis=0), drawn / 2)
+        of_pairs = np.square(self.noise)
+        pairs = np.minimum(of_pairs.mean(axis=0), drawn / 2)
         images = drawn - 2 * pairs
-        share = np.divide(images, images + pairs, out=np.zeros_like(drawn), where=drawn > 0)
-        return np.sqrt(images * (1 + share**2 / 8) + pairs * (1 + 2 * share))
+        share = np.zeros_like(drawn)
+        np.divide(images, images + pairs, out=share, where=drawn > 0)
+        widened = images * (1 + share**2 / 8)
+        widened += pairs * (1 + 2 * share)
+        return np.sqrt(widened)
 
     def interval(
         self, confidence: float = 0.95, most: float = 1.0
@@ -163,8 +185,12 @@ class Projection:
         """
         from scipy.stats import t
 
-        half = t.ppf((1 + confidence) / 2, self.sampling.dof) * self.errors
-        return np.clip(self.values - half, -most, most), np.clip(self.values + half, -most, most)
+        tail = (1 + confidence) / 2
+        quantile = t.ppf(tail, self.sampling.dof)
+        half = quantile * self.errors
+        low = self.values - half
+        high = self.values + half
+        return np.clip(low, -most, most), np.clip(high, -most, most)
 
     def samples(self, n_resamples: int, seed: int, confidence: float) -> np.ndarray:
         """Sample values as other images would give them; the same images move all together.
@@ -188,18 +214,24 @@ class Projection:
 
         if self.deviations is None:
             return np.empty((0, *self.values.shape))
-        raw = np.sqrt(np.square(self.deviations).sum(axis=0))
         tail = (1 + confidence) / 2
         ratio = t.ppf(tail, self.sampling.dof) / norm.ppf(tail)
-        scale = ratio * np.divide(self.errors, raw, out=np.zeros_like(raw), where=raw > 0)
+        squares = np.square(self.deviations)
+        raw = np.sqrt(squares.sum(axis=0))
+        shares = np.zeros_like(raw)
+        np.divide(self.errors, raw, out=shares, where=raw > 0)
         # normal numbers for each cluster and resample, symmetric, uncorrelated if there are enough
         k = len(self.deviations)
+        n_half = (n_resamples + 1) // 2
         random = generator(seed, "photographs", k)
-        half = random.standard_normal(((n_resamples + 1) // 2, k))
-        if len(half) > k:
-            half = np.linalg.qr(half)[0] * np.sqrt(len(half))
-        moves = np.concatenate([half, -half])[:n_resamples]
-        return self.values + scale * np.tensordot(moves, self.deviations, axes=1)
+        half = random.standard_normal((n_half, k))
+        if n_half > k:
+            half = np.linalg.qr(half)[0]
+            half = half * np.sqrt(n_half)
+        moves = np.concatenate([half, -half])
+        moves = moves[:n_resamples]
+        moved = np.tensordot(moves, self.deviations, axes=1)
+        return self.values + ratio * shares * moved
 
 
 def project(
@@ -246,28 +278,41 @@ def project(
     if not n_draws:
         return Projection(values=values, deviations=None, noise=None, sampling=sampling)
     groups = sampling.grouped(seed)
-    n, n_groups = len(sampling.clusters), len(groups.strata)
-    n_pairs, n_noise = n * (n - 1) // 2, min(n_draws, PAIR_DRAWS) * of_pairs
+    n = len(sampling.clusters)
+    n_pairs = n * (n - 1) // 2
+    n_groups = len(groups.strata)
+    n_noise = min(n_draws, PAIR_DRAWS) if of_pairs else 0
 
-    def _hear(done: int) -> None:
+    def _tell(done: int) -> None:
         if progress is not None:
             progress(done, n_groups + n_noise)
 
-    def _without(rows: slice) -> np.ndarray:
-        _hear(rows.start)
-        return np.array([groups.without(k) for k in range(rows.start, rows.stop)], dtype=np.float64)
+    def _without_groups(rows: slice) -> np.ndarray:
+        _tell(rows.start)
+        numbers = range(rows.start, rows.stop)
+        weights = [groups.without(k) for k in numbers]
+        return np.array(weights, dtype=np.float64)
 
-    def _moved(rows: slice) -> np.ndarray:
-        _hear(n_groups + rows.start)
-        moves = np.array([sampling.pair_moves(k, seed) for k in range(rows.start, rows.stop)])
-        return np.maximum(1 + PAIR_STEP * moves, 0)
+    def _moved_pairs(rows: slice) -> np.ndarray:
+        _tell(n_groups + rows.start)
+        numbers = range(rows.start, rows.stop)
+        moves = [sampling.pair_moves(k, seed) for k in numbers]
+        weights = 1 + PAIR_STEP * np.array(moves)
+        return np.maximum(weights, 0)
 
-    deviations = groups.deviations(compare(LazyWeights((n_groups, n_pairs), _without)))
+    without = compare(LazyWeights((n_groups, n_pairs), _without_groups))
+    deviations = groups.deviations(without)
     noise = None
     if n_noise:
-        noise = (compare(LazyWeights((n_noise, n_pairs), _moved)) - values) / PAIR_STEP
-    _hear(n_groups + n_noise)
-    return Projection(values=values, deviations=deviations, noise=noise, sampling=sampling)
+        moved = compare(LazyWeights((n_noise, n_pairs), _moved_pairs))
+        noise = (moved - values) / PAIR_STEP
+    _tell(n_groups + n_noise)
+    return Projection(
+        values=values,
+        deviations=deviations,
+        noise=noise,
+        sampling=sampling,
+    )
 
 
 class LazyWeights:
@@ -298,10 +343,12 @@ class LazyWeights:
             return self._make(slice(start, stop))
         if rows >= len(self):
             raise IndexError(rows)
-        return self._make(slice(rows, rows + 1))[0]
+        weights = self._make(slice(rows, rows + 1))
+        return weights[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype=dtype)
+        weights = self[:]
+        return np.asarray(weights, dtype=dtype)
 
 
 def describe_interval(

@@ -75,42 +75,34 @@ def _variables(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
     variables: dict[str, np.ndarray] = {}
     for name, value in content.items():
         fields = getattr(value, "dtype", np.dtype(float)).names or ()
-        if "RDM" in fields:
-            variables |= _structures(name, value, "name" in fields)
+        if "RDM" not in fields:
+            array = np.asarray(value)
+            is_object = array.dtype.kind == "O" and array.size > 0
+            if is_object and all(isinstance(cell, str) for cell in array.flat):
+                array = array.astype(str)
+            if not name.startswith("__") and array.dtype.kind in "biufcUS":
+                variables[name] = array
             continue
-        array = np.asarray(value)
-        is_object = array.dtype.kind == "O" and array.size > 0
-        if is_object and all(isinstance(cell, str) for cell in array.flat):
-            array = array.astype(str)
-        if not name.startswith("__") and array.dtype.kind in "biufcUS":
-            variables[name] = array
+        rdms = []
+        names = []
+        for cell in np.atleast_1d(value).ravel():
+            structure = cell.reshape(())[()] if isinstance(cell, np.ndarray) else cell
+            rdm = structure["RDM"]
+            rdms.append(np.asarray(rdm.item() if rdm.ndim == 0 else rdm))
+            if "name" in fields:
+                names.append(str(structure["name"]))
+        if len({rdm.shape for rdm in rdms}) == 1:
+            variables[name] = np.stack([rdm.astype(np.float64) for rdm in rdms])
+        if "name" in fields:
+            variables[f"{name}.name"] = np.array(names)
     return variables
-
-
-def _structures(name: str, structures: np.ndarray, named: bool) -> dict[str, np.ndarray]:
-    """Stack the RDMs of structures of one shape."""
-    variables, rdms, names = {}, [], []
-    for cell in np.atleast_1d(structures).ravel():
-        structure = cell.reshape(())[()] if isinstance(cell, np.ndarray) else cell
-        rdm = structure["RDM"]
-        rdms.append(np.asarray(rdm.item() if rdm.ndim == 0 else rdm))
-        if named:
-            names.append(str(structure["name"]))
-    if len({rdm.shape for rdm in rdms}) == 1:
-        variables[name] = np.stack([rdm.astype(np.float64) for rdm in rdms])
-    if named:
-        variables[f"{name}.name"] = np.array(names)
-    return variables
-
-
-def _main(path: str, out: str) -> None:
-    from scipy.io import loadmat
-
-    try:
-        np.savez(out, **_variables(loadmat(path, squeeze_me=True)))  # type: ignore[arg-type]
-    except Exception as error:
-        sys.exit(one_line(error))
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    from scipy.io import loadmat
+
+    try:
+        variables = _variables(loadmat(sys.argv[1], squeeze_me=True))
+        np.savez(sys.argv[2], **variables)  # type: ignore[arg-type]
+    except Exception as error:
+        sys.exit(one_line(error))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,53 +77,46 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     [0.0, 1.5, 0.0, -1.5]
     """
     n = row.size
-    dtype = np.float32 if n < EXACT_FLOAT32 else np.float64
     other = np.flatnonzero(row != 0)  # ten times as fast as np.flatnonzero(row)
+    levels = row[other]
     if row.dtype == np.float32:
-        places, levels, n_below = _sorted_float32(row, other)
+        # numpy's stable sort of 16-bit numbers is a radix sort: lower bits, then upper bits. Its
+        # 10 ns a value are a third of what 64-bit pairs of value and place take where AVX-512 is
+        # slow (Zen 4)
+        levels = levels.view(np.uint32)
+        is_below = levels >> 31
+        n_below = int(np.count_nonzero(is_below))
+        if n_below:  # negative floats order backwards, before the positive ones
+            levels ^= np.where(is_below, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+        low = (levels & np.uint32(0xFFFF)).astype(np.uint16)
+        high = (levels >> 16).astype(np.uint16)
+        order = np.argsort(low, kind="stable")
+        order = order[np.argsort(high[order], kind="stable")]
+        levels = levels[order]
     else:
-        order = np.argsort(row[other])
-        places, levels = other[order], row[other][order]
+        order = np.argsort(levels)
+        levels = levels[order]
         n_below = int(np.searchsorted(levels, 0))
     n_zero = n - other.size
     middles = np.arange(1, other.size + 1, dtype=np.float64)
     middles[n_below:] += n_zero
-    _share_ties(middles, levels)
-    middles -= (n + 1) / 2
-    ranks = np.full(n, n_below + (n_zero + 1) / 2 - (n + 1) / 2, dtype=dtype)
-    ranks[places] = middles
-    return ranks
-
-
-def _sorted_float32(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sort by the lower, then by the upper half of the bits.
-
-    numpy's stable sort of 16-bit numbers is a radix sort.
-
-    Its 10 ns a value are a third of what sorting 64-bit pairs of value and place takes where
-    AVX-512 is slow (Zen 4).
-    """
-    bits = row[other].view(np.uint32)
-    n_below = int(np.count_nonzero(bits >> 31))
-    if n_below:  # negative floats order backwards, before the positive ones
-        bits ^= np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-    order = np.argsort((bits & np.uint32(0xFFFF)).astype(np.uint16), kind="stable")
-    order = order[np.argsort((bits >> 16).astype(np.uint16)[order], kind="stable")]
-    return other[order], bits[order], n_below
-
-
-def _share_ties(ranks: np.ndarray, levels: np.ndarray) -> None:
-    """Give equal neighbors their mean rank, in place; work grows with the number of ties."""
     tied = np.flatnonzero(levels[1:] == levels[:-1])
-    if not tied.size:
-        return
-    new = np.flatnonzero(np.diff(tied, prepend=-2) > 1)
-    firsts = tied[new]
-    sizes = np.diff(np.append(new, tied.size)) + 1
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    ranks[np.repeat(firsts, sizes) + within] = np.repeat(
-        (ranks[firsts] + ranks[firsts + sizes - 1]) / 2, sizes
-    )
+    if tied.size:  # equal neighbors share their mean rank; work grows with the number of ties
+        is_new = np.diff(tied, prepend=-2) > 1
+        new = np.flatnonzero(is_new)
+        firsts = tied[new]
+        sizes = np.diff(np.append(new, tied.size)) + 1
+        before = np.cumsum(sizes) - sizes
+        within = np.arange(sizes.sum()) - np.repeat(before, sizes)
+        positions = np.repeat(firsts, sizes) + within
+        means = (middles[firsts] + middles[firsts + sizes - 1]) / 2
+        middles[positions] = np.repeat(means, sizes)
+    middles -= (n + 1) / 2
+    of_zeros = n_below + (n_zero + 1) / 2 - (n + 1) / 2
+    dtype = np.float32 if n < EXACT_FLOAT32 else np.float64
+    ranks = np.full(n, of_zeros, dtype=dtype)
+    ranks[other[order]] = middles
+    return ranks
 
 
 def ranks_from_zero(row: np.ndarray) -> np.ndarray:
@@ -190,12 +184,14 @@ class RowRange:
         if not (np.isfinite(low) and np.isfinite(high)):
             return cls(low, high, np.nan, np.nan)
         exact = row.astype(np.float64)
-        mean, squares = float(exact.mean()), float(exact @ exact)
+        mean = float(exact.mean())
+        squares = float(exact @ exact)
         of_mean = exact.size * mean**2
-        if 16 * (squares - of_mean) > of_mean:  # costs two bits at most, and saves a pass
-            return cls(low, high, mean, squares - of_mean)
-        exact -= mean
-        return cls(low, high, mean, float(exact @ exact))
+        spread = squares - of_mean
+        if 16 * spread <= of_mean:  # two bits at most are lost elsewhere, which saves a pass
+            exact -= mean
+            spread = float(exact @ exact)
+        return cls(low, high, mean, spread)
 
     @property
     def size(self) -> float:
@@ -206,7 +202,9 @@ class RowRange:
         float
             Zero or more.
         """
-        return max(abs(self.low), abs(self.high))
+        least = abs(self.low)
+        largest = abs(self.high)
+        return max(least, largest)
 
     @property
     def finite(self) -> bool:
@@ -238,9 +236,11 @@ def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
     ndarray, shape (n, n)
         float64.
     """
-    total = np.zeros((values.shape[0],) * 2)
-    for start in range(0, values.shape[1], CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
+    n, n_units = values.shape
+    total = np.zeros((n, n))
+    for start in range(0, n_units, CHUNK):
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
         part -= shifts[:, np.newaxis]
         total += part @ part.T  # numpy sees the transpose and computes one triangle
     return total
@@ -258,14 +258,15 @@ def _fast_products(
         return None
     near = shifts.astype(np.float32)[:, np.newaxis]
     means = np.array([row.mean for row in ranges])
-    # the part of the means that is not subtracted in the blocks
-    left = means - near[:, 0] if centered else np.zeros(n)
-    squares = np.array([row.spread for row in ranges])
-    known = squares + p * left**2 if centered else squares + p * means**2
-    total, first_squares = np.zeros((n, n)), np.zeros(n)
+    spreads = np.array([row.spread for row in ranges])
+    left = means - near[:, 0]  # what is not subtracted in the blocks
+    known = spreads + p * left**2
+    total = np.zeros((n, n))
+    first_squares = np.zeros(n)
     for count, start in enumerate(range(0, p, FAST_CHUNK), start=1):
         part = values[:, start : start + FAST_CHUNK]
-        part = part - near if near.any() else part
+        if near.any():
+            part = part - near
         total += part @ part.T
         if count <= FIRST_LOOK:
             for index, row in enumerate(part):  # in float64, with one row's memory
@@ -275,29 +276,32 @@ def _fast_products(
             drift = np.abs(np.diag(total) - first_squares)
             if np.any(drift > DRIFT * first_squares):
                 return None
-    if np.any(np.abs(np.diag(total) - known) > DRIFT * (squares if centered else known)):
+    drift = np.abs(np.diag(total) - known)
+    if np.any(drift > DRIFT * (spreads if centered else known)):
         return None
     total[np.diag_indices(n)] = known
-    total -= p * np.outer(left, left)
-    return total
+    return total - p * np.outer(left, left) if centered else total
 
 
-def _column_centered_products(values: Any) -> np.ndarray:
-    """Sum products less the mean over stimuli of each unit: differences lose fewer digits."""
-    total = np.zeros((values.shape[0],) * 2)
-    for start in range(0, values.shape[1], CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64)
-        part -= part.mean(axis=0)
-        total += part @ part.T
-    return total
-
-
-def _one_minus_cosine(products: np.ndarray) -> np.ndarray:
+def _one_minus_cosine(values: Any, ranges: Sequence[RowRange], *, centered: bool) -> np.ndarray:
+    """Compute 1 - correlation, or without centering 1 - cosine."""
+    means = np.zeros(values.shape[0])
+    if centered:
+        means = np.array([row.mean for row in ranges])
+    spreads = np.array([row.spread for row in ranges])
+    # a mean that dominates is subtracted before, where it costs no digits; any other after, so that
+    # zeros stay zeros
+    is_large = values.shape[1] * means**2 > 16 * spreads
+    shifts = np.where(is_large, means, 0)
+    products = _fast_products(values, shifts, ranges, centered)
+    if products is None:
+        products = sum_products(values, means)
     lengths = np.sqrt(np.diag(products))
-    first, second = np.triu_indices(len(products), 1)
+    first, second = np.triu_indices(len(lengths), 1)
     cosine = products[first, second]
     cosine /= lengths[first] * lengths[second]
-    return 1 - np.clip(cosine, -1, 1, out=cosine)
+    np.clip(cosine, -1, 1, out=cosine)
+    return 1 - cosine
 
 
 def squared_distances(products: np.ndarray) -> np.ndarray:
@@ -314,8 +318,13 @@ def squared_distances(products: np.ndarray) -> np.ndarray:
         ``k[i, i] + k[j, j] - k[i, j] - k[j, i]``, condensed.
     """
     squares = np.diag(products)
-    first, second = np.triu_indices(len(products), 1)
-    return squares[first] + squares[second] - products[first, second] - products[second, first]
+    n = len(squares)
+    first, second = np.triu_indices(n, 1)
+    distances = squares[first]
+    distances = distances + squares[second]
+    distances -= products[first, second]
+    distances -= products[second, first]
+    return distances
 
 
 # ----------------------------------------------------------------------------------------- measures
@@ -323,36 +332,55 @@ def squared_distances(products: np.ndarray) -> np.ndarray:
 Dissimilarities = Callable[[Any, Sequence[RowRange]], np.ndarray]
 
 
-def _correlation(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    means = np.array([row.mean for row in ranges])
-    # a mean that dominates is subtracted before, where it costs no digits; any other after, so that
-    # zeros stay zeros
-    large = values.shape[1] * means**2 > 16 * np.array([row.spread for row in ranges])
-    products = _fast_products(values, np.where(large, means, 0), ranges, centered=True)
-    return _one_minus_cosine(sum_products(values, means) if products is None else products)
-
-
-def _cosine(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    shifts = np.zeros(values.shape[0])
-    products = _fast_products(values, shifts, ranges, centered=False)
-    return _one_minus_cosine(sum_products(values, shifts) if products is None else products)
-
-
-def _euclidean(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    return np.sqrt(np.maximum(squared_distances(_column_centered_products(values)), 0))
-
-
-def _squared_euclidean(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
-    return np.maximum(squared_distances(_column_centered_products(values)), 0) / values.shape[1]
+def _euclidean(values: Any, ranges: Sequence[RowRange], *, squared: bool) -> np.ndarray:
+    n, n_units = values.shape
+    total = np.zeros((n, n))
+    for start in range(0, n_units, CHUNK):
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
+        part -= part.mean(axis=0)  # differences lose fewer digits without what units share
+        total += part @ part.T
+    squares = squared_distances(total)
+    squares = np.maximum(squares, 0)
+    if squared:
+        return squares / n_units
+    return np.sqrt(squares)
 
 
 def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     mean, weight = POISSON_PRIOR
-    total = np.zeros((values.shape[0],) * 2)
-    for start in range(0, values.shape[1], CHUNK):
-        rates = (values[:, start : start + CHUNK].astype(np.float64) + mean * weight) / (1 + weight)
+    n, n_units = values.shape
+    total = np.zeros((n, n))
+    for start in range(0, n_units, CHUNK):
+        stop = start + CHUNK
+        part = values[:, start:stop].astype(np.float64)
+        rates = part + mean * weight
+        rates /= 1 + weight
         total += rates @ np.log(rates).T
-    return np.maximum(squared_distances(total), 0) / values.shape[1]
+    divergences = squared_distances(total)
+    return np.maximum(divergences, 0) / n_units
+
+
+UNDEFINED: dict[str, tuple[Callable[[RowRange], bool], str]] = {
+    "constant": (
+        lambda row: row.low == row.high,
+        "all values are equal for {}, so their correlation is undefined; leave those stimuli or "
+        "this place out",
+    ),
+    "zero": (
+        lambda row: row.low == row.high == 0,
+        "all values are zero for {}, so they have no direction; leave those stimuli or this place "
+        "out",
+    ),
+    "negative": (
+        lambda row: row.low < 0,
+        "negative values for {}, which no Poisson rate can be; take another measure",
+    ),
+}
+"""Name of a range for which a measure has no value to its test and what messages say."""
+
+NEEDS = ("", "noise", "folds")
+"""What a measure needs beside one row of values a stimulus."""
 
 
 @short_repr
@@ -372,7 +400,7 @@ class Measure:
     prepare : callable, optional
         Transformation of each row before `compute`, e.g. to ranks.
     undefined : str
-        Rows that have no value: ``"constant"``, ``"zero"``, ``"negative"`` or none.
+        Rows that have no value: one of `UNDEFINED`, or empty for none.
     needs : str
         ``"noise"`` (presentations, for its covariance), ``"folds"`` (independent repeats), or
         nothing more.
@@ -380,6 +408,11 @@ class Measure:
         Whether values below zero are possible.
     rsatoolbox : str
         Its name there, where it has one.
+
+    Raises
+    ------
+    InputError
+        For an unknown range or need, and where `compute` lacks though nothing else is needed.
     """
 
     label: str
@@ -391,37 +424,48 @@ class Measure:
     signed: bool = False
     rsatoolbox: str = ""
 
+    def __post_init__(self) -> None:
+        if self.undefined and self.undefined not in UNDEFINED:
+            raise unknown_name("range of a measure", self.undefined, UNDEFINED)
+        if self.needs not in NEEDS:
+            raise unknown_name("need of a measure", self.needs, NEEDS)
+        if self.compute is None and not self.needs:
+            raise InputError(
+                f"the measure '{self.label}' has no compute; give a function of rows and their "
+                "ranges, or say what else it needs (needs)."
+            )
+
 
 MEASURES: dict[str, Measure] = {
     "spearman": Measure(
         label="1 - Spearman",
         about="1 - rank correlation over units, ties sharing their average rank",
-        compute=_correlation,
+        compute=partial(_one_minus_cosine, centered=True),
         prepare=ranks_from_zero,
         undefined="constant",
     ),
     "pearson": Measure(
         label="1 - Pearson",
         about="1 - correlation over units",
-        compute=_correlation,
+        compute=partial(_one_minus_cosine, centered=True),
         undefined="constant",
         rsatoolbox="correlation",
     ),
     "cosine": Measure(
         label="1 - Cosine",
         about="1 - cosine of the angle between responses",
-        compute=_cosine,
+        compute=partial(_one_minus_cosine, centered=False),
         undefined="zero",
     ),
     "euclidean": Measure(
         label="Euclidean",
         about="length of the difference, square root of the sum over units",
-        compute=_euclidean,
+        compute=partial(_euclidean, squared=False),
     ),
     "squared-euclidean": Measure(
         label="squared Euclidean",
         about="squared length of the difference, divided by the number of units",
-        compute=_squared_euclidean,
+        compute=partial(_euclidean, squared=True),
         rsatoolbox="euclidean",
     ),
     "poisson": Measure(
@@ -485,10 +529,62 @@ def find_measure(name: str) -> Measure:
     >>> find_measure("correlation").label
     '1 - Pearson'
     """
-    name = MEASURE_ALIASES.get(name, name)
-    if name not in MEASURES:
-        raise unknown_name("RDM measure", name, MEASURES)
-    return MEASURES[name]
+    return MEASURES[measure_name(name)]
+
+
+def measure_name(name: str) -> str:
+    """Find our name of a measure.
+
+    Parameters
+    ----------
+    name : str
+        One of `MEASURES`, or a name of rsatoolbox (`MEASURE_ALIASES`).
+
+    Returns
+    -------
+    str
+        One of `MEASURES`.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+
+    Examples
+    --------
+    >>> measure_name("correlation")
+    'pearson'
+    """
+    if name in MEASURES:
+        return name
+    for ours, measure in MEASURES.items():
+        if measure.rsatoolbox == name and name:
+            return ours
+    raise unknown_name("RDM measure", name, MEASURES)
+
+
+def measure_of_label(label: str) -> str:
+    """Find the measure whose label RDMs carry.
+
+    Parameters
+    ----------
+    label : str
+        ``dissimilarity_measure`` of RDMs.
+
+    Returns
+    -------
+    str
+        One of `MEASURES`; the label itself where none has it.
+
+    Examples
+    --------
+    >>> measure_of_label("1 - Spearman")
+    'spearman'
+    """
+    for name, measure in MEASURES.items():
+        if measure.label.lower() == label.lower():
+            return name
+    return label
 
 
 def check_ranges(
@@ -519,25 +615,9 @@ def check_ranges(
             f"{place}: NaN or infinite values for {name_ids(broken)}; exclude those voxels or "
             "stimuli."
         )
-    tests: dict[str, tuple[Callable[[RowRange], bool], str]] = {
-        "constant": (
-            lambda row: row.low == row.high,
-            "all values are equal for {}, so their correlation is undefined",
-        ),
-        "zero": (
-            lambda row: row.low == row.high == 0,
-            "all values are zero for {}, so they have no direction",
-        ),
-        "negative": (
-            lambda row: row.low < 0,
-            "negative values for {}, which no Poisson rate can be",
-        ),
-    }
-    if measure.undefined:
-        fails, words = tests[measure.undefined]
-        bad = [name for name, row in zip(names, ranges) if fails(row)]
-        if bad:
-            cure = "leave those stimuli or this place out"
-            if measure.undefined == "negative":
-                cure = "take another measure"
-            raise InputError(f"{place}: {words.format(name_ids(bad))}; {cure}.")
+    if not measure.undefined:
+        return
+    fails, words = UNDEFINED[measure.undefined]
+    bad = [name for name, row in zip(names, ranges) if fails(row)]
+    if bad:
+        raise InputError(f"{place}: {words.format(name_ids(bad))}.")

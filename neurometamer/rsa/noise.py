@@ -228,11 +228,13 @@ def estimate_noise(
         raise unknown_name("noise estimator", method, SHRINKAGE)
     residuals = np.asarray(residuals, dtype=np.float64)
     if residuals.ndim != 2 or len(residuals) < 2:
-        raise InputError(f"noise needs at least two residuals (rows), got shape {residuals.shape}.")
+        raise InputError(
+            f"noise needs at least two residuals (rows), not shape {residuals.shape}; give more."
+        )
     x = residuals - residuals.mean(axis=0)
     dof = len(x) - 1 if dof is None else dof
     if dof < 1:
-        raise InputError(f"noise needs at least one degree of freedom, not {dof}.")
+        raise InputError(f"noise needs at least one degree of freedom, not {dof}; give more data.")
     variances = np.einsum("ij,ij->j", x, x) / dof
     if bad := [f"voxel {i}" for i in np.flatnonzero(~np.isfinite(variances))]:
         raise InputError(
@@ -377,10 +379,12 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     if len(values) < 2:
         raise InputError(f"distances need at least two patterns; there is {len(values)}.")
     # differences stay, and lose fewer digits
-    centered = values - np.mean(values, axis=0, dtype=np.float64)
-    z, h = noise.features(centered)
-    distances = squared_distances(z @ z.T - h @ h.T)
-    return np.maximum(distances, 0) / values.shape[1]
+    mean = np.mean(values, axis=0, dtype=np.float64)
+    z, h = noise.features(values - mean)
+    products = z @ z.T - h @ h.T
+    distances = squared_distances(products)
+    n_voxels = values.shape[1]
+    return np.maximum(distances, 0) / n_voxels
 
 
 @checked
@@ -487,21 +491,27 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
     """
     n_folds, n = counts.shape
     n_voxels = sums.shape[2]
-    z, h = noise.features(sums.reshape(-1, n_voxels))
+    flat = sums.reshape(-1, n_voxels)
+    z, h = noise.features(flat)
     sides = [(z.reshape(n_folds, n, -1), 1)]
     if h.shape[1]:
-        sides.append((h.reshape(n_folds, n, -1), -1))
+        subtracted = h.reshape(n_folds, n, -1)
+        sides.append((subtracted, -1))
     complete = np.asarray((counts > 0).all(axis=0))
     first, second = np.triu_indices(n, 1)
     both_complete = complete[first] & complete[second]
     distances = np.empty(len(first))
     if complete.any():
         some = counts[:, complete]
-        products = sum(sign * _crossed_means(part[:, complete], some) for part, sign in sides)
-        distances[both_complete] = squared_distances(np.asarray(products)) / n_folds
+        products = np.zeros((len(some.T), len(some.T)))
+        for part, sign in sides:
+            products += sign * _crossed_means(part[:, complete], some)
+        distances[both_complete] = squared_distances(products) / n_folds
     if not complete.all():
-        products = sum(sign * _crossed_pairs(part, counts) for part, sign in sides)
-        of_all = squared_distances(np.asarray(products))
+        products = np.zeros((n, n))
+        for part, sign in sides:
+            products += sign * _crossed_pairs(part, counts)
+        of_all = squared_distances(products)
         distances[~both_complete] = of_all[~both_complete]
     return distances / n_voxels
 
@@ -529,16 +539,17 @@ def sums_by_fold(
     folds : list of str
         Folds in order of appearance.
     """
-    parts = list(dict.fromkeys(str(fold) for fold in folds))
+    labels = [str(fold) for fold in folds]
+    parts = list(dict.fromkeys(labels))
     column_of = {name: column for column, name in enumerate(names)}
     row_of = {part: row for row, part in enumerate(parts)}
     counts = np.zeros((len(parts), len(names)))
     sums = np.zeros((*counts.shape, values.shape[1]))
-    for response, condition, fold in zip(values, conditions, folds, strict=True):
+    for response, condition, label in zip(values, conditions, labels, strict=True):
         column = column_of.get(condition)
         if column is None:
             continue
-        row = row_of[str(fold)]
+        row = row_of[label]
         counts[row, column] += 1
         sums[row, column] += response
     return sums, counts, parts

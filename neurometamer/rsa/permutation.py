@@ -54,7 +54,8 @@ def permuted_comparison(
     [1.0, -0.943]
     """
     entry = comparator(by)
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a = np.asarray(a, dtype=np.float64)
+    b = np.asarray(b, dtype=np.float64)
     orders = np.asarray(orders)
     check_sides(a, b)
     n = n_images(a.shape[1])
@@ -63,22 +64,29 @@ def permuted_comparison(
             f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, "
             f"{n})."
         )
-    if bad := np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1)).tolist():
-        raise InputError(f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once.")
+    is_order = (np.sort(orders, axis=1) == np.arange(n)).all(axis=1)
+    if not is_order.all():
+        bad = np.flatnonzero(~is_order).tolist()
+        raise InputError(
+            f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once; give orders of all "
+            "conditions."
+        )
     if len(a) > len(b):  # move the smaller side: the other order undoes this one
-        return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
-    out = np.empty((len(orders), len(a), len(b)))
+        backwards = np.argsort(orders, axis=1)
+        return permuted_comparison(b, a, backwards, by).transpose(0, 2, 1)
+    similarity = np.empty((len(orders), len(a), len(b)))
     if entry.prepare is None:
         flat = square(a).reshape(len(a), -1)
-        for values, pairs in zip(out, _permuted_positions(orders)):
+        for values, pairs in zip(similarity, _permuted_positions(orders)):
             values[:] = entry(flat.take(pairs, axis=1), b)
-        return out
-    left, right = entry.prepare(a)[0], entry.prepare(b)[1]
+        return similarity
+    left = entry.prepare(a)[0]
+    right = entry.prepare(b)[1]
     # pair by pair: all RDMs of a pair lie together
     moved = square(left).reshape(len(a), -1).T.copy()
-    for values, pairs in zip(out, _permuted_positions(orders)):
+    for values, pairs in zip(similarity, _permuted_positions(orders)):
         values[:] = (right @ moved.take(pairs, axis=0)).T
-    return out
+    return similarity
 
 
 def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:
@@ -86,7 +94,8 @@ def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:
     n = orders.shape[1]
     first, second = np.triu_indices(n, 1)
     for order in orders.astype(np.intp):
-        index = (order * n).take(first)
+        starts = order * n
+        index = starts.take(first)
         index += order.take(second)
         yield index
 
@@ -122,23 +131,5 @@ def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
     if entry.prepare is None or not entry.linear:
         raise unknown_name("comparison", by, linear_comparators())
     values = np.asarray(vectors, dtype=np.float64)
-    return entry.prepare(np.atleast_2d(values))[0].reshape(values.shape)
-
-
-def permuted_pairs(order: np.ndarray) -> np.ndarray:
-    """Find where each pair of stimuli goes when their labels are permuted.
-
-    Parameters
-    ----------
-    order : ndarray of int, shape (n,)
-        Stimulus that takes each position.
-
-    Returns
-    -------
-    ndarray of int, shape (n * (n - 1) / 2,)
-        Positions in a condensed RDM.
-    """
-    n = len(order)
-    first, second = np.triu_indices(n, 1)
-    low, high = np.minimum(order[first], order[second]), np.maximum(order[first], order[second])
-    return low * n - low * (low + 1) // 2 + high - low - 1
+    first, _ = entry.prepare(np.atleast_2d(values))
+    return first.reshape(values.shape)

@@ -13,6 +13,7 @@ import numpy as np
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.stats.permutation import pair_positions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def check_enough(names: Sequence[str], place: str) -> None:
     if len(names) < MIN_CONDITIONS:
         raise InputError(
             f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} "
-            "are needed."
+            "are needed: give more stimuli."
         )
 
 
@@ -105,17 +106,20 @@ def label_rdms(
     """
     from rsatoolbox.rdm import RDMs
 
-    ids, patterns = [str(name) for name in conditions], patterns or {}
-    values = _fitting(dissimilarities, ids, places, patterns)
-    text = json.dumps(dict(provenance or {}), sort_keys=True, default=str)
+    ids = [str(name) for name in conditions]
     pattern_descriptors = {"condition": ids}
-    for name, column in patterns.items():
+    for name, column in (patterns or {}).items():
         pattern_descriptors[name] = [str(label) for label in column]
+    rdm_descriptors = {}
+    for name, column in places.items():
+        rdm_descriptors[name] = _plain(column)
+    values = _fitting(dissimilarities, ids, places, patterns or {})
+    text = json.dumps(dict(provenance or {}), sort_keys=True, default=str)
     rdms = RDMs(
         values,
         dissimilarity_measure=measure,
         descriptors={"provenance": text},
-        rdm_descriptors={name: _plain(column) for name, column in places.items()},
+        rdm_descriptors=rdm_descriptors,
         pattern_descriptors=pattern_descriptors,
     )
     check_rdms(rdms, "RDMs")
@@ -134,16 +138,21 @@ def _fitting(
         values = np.asarray(dissimilarities, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"RDMs: dissimilarities must be numbers ({error}).") from error
-    n, n_pairs = len(ids), len(ids) * (len(ids) - 1) // 2
-    values = values[np.newaxis] if values.ndim == 1 else values
+    if values.ndim == 1:
+        values = values[np.newaxis]
+    n = len(ids)
+    n_pairs = n * (n - 1) // 2
     if values.shape[1:] not in ((n_pairs,), (n, n)):
         raise InputError(
             f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions "
             f"({name_ids(ids)}); give (n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
         )
     for sort, table, size in (("places", places, len(values)), ("patterns", patterns, n)):
-        lengths = {name: len(column) for name, column in table.items()}
-        if odd := [f"{name} ({length})" for name, length in lengths.items() if length != size]:
+        odd = []
+        for name, column in table.items():
+            if len(column) != size:
+                odd.append(f"{name} ({len(column)})")
+        if odd:
             raise InputError(
                 f"RDMs: {sort} of other lengths than {size}: {name_ids(odd)}; give one label each."
             )
@@ -173,17 +182,20 @@ def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
     InputError
         Naming the conditions.
     """
-    largest = np.nan_to_num(np.abs(squares)).max(axis=(1, 2), keepdims=True)
-    apart = (np.abs(squares - squares.transpose(0, 2, 1)) > TOLERANCE * largest).any(axis=0)
+    sizes = np.nan_to_num(np.abs(squares))
+    largest = sizes.max(axis=(1, 2), keepdims=True)
+    slack = TOLERANCE * largest
+    asymmetry = np.abs(squares - squares.transpose(0, 2, 1))
+    apart = (asymmetry > slack).any(axis=0)
     if apart.any():
         rows, columns = np.nonzero(np.triu(apart))
         raise InputError(
             f"{what}: not symmetric: both directions differ between "
-            f"{name_pairs(rows, columns, ids)}."
+            f"{name_pairs(rows, columns, ids)}; give one number for each pair."
         )
-    diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    is_off = (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)
-    off = [name for name, bad in zip(ids, is_off) if bad]
+    diagonal = np.diagonal(squares, axis1=1, axis2=2)
+    is_off = np.abs(diagonal) > slack[:, :, 0]
+    off = [name for name, bad in zip(ids, is_off.any(axis=0)) if bad]
     if off:
         raise InputError(
             f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?"
@@ -205,7 +217,11 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
     str
         ``"a and b, c and d"``, at most five.
     """
-    return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first.tolist(), second.tolist())])
+    pairs = []
+    for i, j in np.stack([first, second], axis=1).tolist():
+        left, right = ids[i], ids[j]
+        pairs.append(f"{left} and {right}")
+    return name_ids(pairs)
 
 
 def ascii_labels(values: Sequence[Any]) -> list[str]:
@@ -226,9 +242,12 @@ def ascii_labels(values: Sequence[Any]) -> list[str]:
     >>> ascii_labels(["cup", "caf\u00e9", None])
     ['cup', 'caf\\xe9', '']
     """
-    missing = [value is None or value != value for value in values]
-    texts = [str(value).encode("ascii", "backslashreplace").decode() for value in values]
-    return ["" if absent else text for text, absent in zip(texts, missing)]
+    labels = []
+    for value in values:
+        is_missing = value is None or value != value  # NaN differs from itself
+        text = "" if is_missing else str(value)
+        labels.append(text.encode("ascii", "backslashreplace").decode())
+    return labels
 
 
 SESSION = "session"
@@ -257,22 +276,34 @@ def session_descriptors(
         each. Empty where no image has another session than the others.
     """
     ids = [str(name) for name in table["id"]]
-    labels = {}
+    columns = {}
     for subject, patterns in patterns_by_subject.items():
-        shown: dict[str, set[str]] = {}
-        observations = patterns.observations[["condition", "session"]]
-        for condition, session in observations.itertuples(index=False):
-            shown.setdefault(str(condition), set()).add(*ascii_labels([session]))
-        labels[subject] = [BETWEEN.join(sorted(shown.get(name, {""}))) for name in ids]
-    first = next(iter(labels.values()), [])
-    if all(column == first for column in labels.values()):
-        return {SESSION: first} if len(set(first)) > 1 else {}
-    return {f"{SESSION}:{subject}": column for subject, column in labels.items()}
+        observations = patterns.observations
+        labels = ascii_labels(list(observations["session"]))
+        sessions: dict[str, set[str]] = {}
+        for condition, session in zip(observations["condition"], labels):
+            of_image = sessions.setdefault(str(condition), set())
+            of_image.add(session)
+        column = []
+        for name in ids:
+            names = sorted(sessions.get(name, {""}))
+            column.append(BETWEEN.join(names))
+        columns[subject] = column
+    first = next(iter(columns.values()), [])
+    if any(column != first for column in columns.values()):
+        return {f"{SESSION}:{subject}": column for subject, column in columns.items()}
+    if len(set(first)) > 1:
+        return {SESSION: first}
+    return {}
 
 
 def _plain(column: Iterable[Any]) -> list[Any]:
     """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
-    return [value.item() if isinstance(value, np.generic) else value for value in column]
+    values = []
+    for value in column:
+        is_scalar = isinstance(value, np.generic)
+        values.append(value.item() if is_scalar else value)
+    return values
 
 
 def check_rdms(rdms: RDMs, what: str) -> None:
@@ -300,33 +331,35 @@ def check_rdms(rdms: RDMs, what: str) -> None:
             f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
         )
     names = [str(name) for name in rdms.pattern_descriptors["condition"]]
-    if again := duplicates(names):
+    again = duplicates(names)
+    if again:
         raise InputError(
             f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of "
             "its own."
         )
     check_enough(names, what)
+    first, second = np.triu_indices(rdms.n_cond, 1)
     bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
     if bad_rdm.size:
-        first, second = np.triu_indices(rdms.n_cond, 1)
         pairs = np.unique(bad_pair)
         ends = np.stack([first[pairs], second[pairs]], axis=1).ravel()
         ids = dict.fromkeys(names[i] for i in ends)
-        where = [place_name(rdms, int(i)) for i in np.unique(bad_rdm)]
+        where = [place_name(rdms, i) for i in np.unique(bad_rdm).tolist()]
         raise InputError(
             f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli "
             f"{name_ids(ids)}; leave those RDMs or stimuli out."
         )
-    if not any(word in str(rdms.dissimilarity_measure).lower() for word in SIGNED):
-        below = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
-        if below.size:
-            first, second = np.triu_indices(rdms.n_cond, 1)
-            raise InputError(
-                f"{what}: negative dissimilarities between "
-                f"{name_pairs(first[below], second[below], names)}; only "
-                "crossvalidated ones can be: then say measure='crossnobis', else make the RDMs "
-                "anew."
-            )
+    measure = str(rdms.dissimilarity_measure).lower()
+    if any(word in measure for word in SIGNED):
+        return
+    below = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
+    if below.size:
+        raise InputError(
+            f"{what}: negative dissimilarities between "
+            f"{name_pairs(first[below], second[below], names)}; only "
+            "crossvalidated ones can be: then say measure='crossnobis', else make the RDMs "
+            "anew."
+        )
 
 
 SIGNED = ("crossnobis", "crossvalidated")
@@ -356,12 +389,12 @@ def place_name(rdms: RDMs, index: int) -> str:
     str
         Subject and ROI or stage, or its number where it has none.
     """
-    known = [
-        str(rdms.rdm_descriptors[name][index])
-        for name in ("subject", "roi", "stage", "name")
-        if name in rdms.rdm_descriptors
-    ]
-    return " ".join(known) or f"RDM {index}"
+    labels = []
+    for name in ("subject", "roi", "stage", "name"):
+        column = rdms.rdm_descriptors.get(name)
+        if column is not None:
+            labels.append(str(column[index]))
+    return " ".join(labels) or f"RDM {index}"
 
 
 # ------------------------------------------------------------------------------------------ joining
@@ -397,8 +430,8 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     left = [str(name) for name in have]
     right = [str(name) for name in wanted]
     position = {name: i for i, name in enumerate(left)}
-    missing = [name for name in right if name not in position]
     known = set(right)
+    missing = [name for name in right if name not in position]
     extra = [name for name in left if name not in known]
     problems = {
         f"repeated in {what}": duplicates(left),
@@ -406,10 +439,14 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
         f"missing from {what}": missing,
         f"missing from {other}": extra,
     }
-    if any(problems.values()):
-        texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
-        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}.")
-    return np.array([position[name] for name in right], dtype=int)
+    texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
+    if texts:
+        raise InputError(
+            f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}. Give the same ids "
+            "on both sides, each once."
+        )
+    rows = [position[name] for name in right]
+    return np.array(rows, dtype=int)
 
 
 @checked_with(whole=("rows",), shapes={"rows": "conditions"})
@@ -445,28 +482,32 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     from rsatoolbox.rdm import RDMs
 
     index = np.asarray(rows, dtype=int)
-    if bad := [int(i) for i in index if not 0 <= i < rdms.n_cond]:
+    bad = index[(index < 0) | (index >= rdms.n_cond)]
+    if bad.size:
         raise InputError(
-            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions (0 to "
-            f"{rdms.n_cond - 1})."
+            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions; give numbers of 0 to "
+            f"{rdms.n_cond - 1}."
         )
-    if again := duplicates(index.tolist()):
+    again = duplicates(index.tolist())
+    if again:
         raise InputError(
-            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM."
+            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM: give each "
+            "row once."
         )
-    kept = {}
+    pattern_descriptors = {}
     for name, column in rdms.pattern_descriptors.items():
         if name != "index":
-            kept[name] = _plain(column[i] for i in index)
-    first, second = np.triu_indices(len(index), 1)
-    low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
-    position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
+            pattern_descriptors[name] = _plain(column[i] for i in index)
+    rdm_descriptors = {}
+    for name, column in rdms.rdm_descriptors.items():
+        rdm_descriptors[name] = _plain(column)
+    positions = pair_positions(index, rdms.n_cond)
     return RDMs(
-        rdms.dissimilarities[:, position],
+        rdms.dissimilarities[:, positions],
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
-        rdm_descriptors={name: _plain(column) for name, column in rdms.rdm_descriptors.items()},
-        pattern_descriptors=kept,
+        rdm_descriptors=rdm_descriptors,
+        pattern_descriptors=pattern_descriptors,
     )
 
 
@@ -512,14 +553,18 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     for name in ("kind", by):
         if name not in rdms.pattern_descriptors:
             raise InputError(
-                f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected."
+                f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected; they "
+                f"have {name_ids(rdms.pattern_descriptors)}: give labels with label_rdms."
             )
-    kinds = [str(image_type) for image_type in rdms.pattern_descriptors["kind"]]
+    column = rdms.pattern_descriptors["kind"]
+    kinds = [str(image_type) for image_type in column]
     if kind not in kinds:
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
-    part = take_conditions(rdms, [i for i, image_type in enumerate(kinds) if image_type == kind])
-    part.pattern_descriptors["stimulus"] = part.pattern_descriptors["condition"]
-    part.pattern_descriptors["condition"] = [str(label) for label in part.pattern_descriptors[by]]
+    rows = [i for i, image_type in enumerate(kinds) if image_type == kind]
+    part = take_conditions(rdms, rows)
+    held = part.pattern_descriptors
+    held["stimulus"] = held["condition"]
+    held["condition"] = [str(label) for label in held[by]]
     check_rdms(part, f"RDMs of kind {kind}")
     return part
 
@@ -551,20 +596,19 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
         differ for other reasons than the question asked.
     """
     _check_type(rdms, "RDMs")
-    if kind is None:
-        kinds = list(
-            dict.fromkeys(
-                str(image_type) for image_type in rdms.pattern_descriptors.get("kind", ())
-            )
-        )
-        if len(kinds) > 1:
-            raise InputError(
-                f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
-                f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within "
-                "and between kinds together."
-            )
+    if kind == ALL_KINDS:
         return rdms
-    return rdms if kind == ALL_KINDS else select_kind(rdms, kind)
+    if kind is not None:
+        return select_kind(rdms, kind)
+    labels = rdms.pattern_descriptors.get("kind", ())
+    kinds = list(dict.fromkeys(str(image_type) for image_type in labels))
+    if len(kinds) > 1:
+        raise InputError(
+            f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
+            f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within "
+            "and between kinds together."
+        )
+    return rdms
 
 
 def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
@@ -582,13 +626,86 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = {"condition": [str(name) for name in sides[0].pattern_descriptors["condition"]]}
+    conditions = sides[0].pattern_descriptors["condition"]
+    ids = [str(name) for name in conditions]
+    table = {"condition": ids}
     for name in ("reference_id", "category"):
-        table[name] = [""] * len(table["condition"])
+        table[name] = [""] * len(ids)
         for side in reversed(sides):
-            known = [str(label) for label in side.pattern_descriptors.get(name, ())]
-            table[name] = known if any(known) else table[name]
+            column = side.pattern_descriptors.get(name, ())
+            labels = [str(label) for label in column]
+            if any(labels):
+                table[name] = labels
     return pd.DataFrame(table)
+
+
+def name_conditions(sides: Sequence[RDMs], descriptor: str) -> list[RDMs]:
+    """Name the conditions of RDMs by one of their pattern descriptors.
+
+    Parameters
+    ----------
+    sides : sequence of rsatoolbox.rdm.RDMs
+        RDMs from anywhere; left unchanged.
+    descriptor : str
+        Pattern descriptor that holds the ids of one of them at least.
+
+    Returns
+    -------
+    list of rsatoolbox.rdm.RDMs
+        The same with these ids under ``pattern_descriptors["condition"]``; as they were where they
+        have no such descriptor.
+
+    Raises
+    ------
+    InputError
+        When none of them has the descriptor; those that they have are listed.
+
+    Examples
+    --------
+    >>> from rsatoolbox.rdm import RDMs
+    >>> rdms = RDMs(np.arange(6.0)[np.newaxis], pattern_descriptors={"image": list("abcd")})
+    >>> name_conditions([rdms], "image")[0].pattern_descriptors["condition"]
+    ['a', 'b', 'c', 'd']
+    """
+    if descriptor == "condition":
+        return list(sides)
+    known: dict[str, None] = {}
+    for rdms in sides:
+        _check_type(rdms, "RDMs")
+        known |= dict.fromkeys(rdms.pattern_descriptors)
+    if descriptor not in known:
+        raise unknown_name("pattern descriptor of the RDMs", descriptor, known)
+    named = []
+    for rdms in sides:
+        if descriptor in rdms.pattern_descriptors:
+            rdms = take_conditions(rdms, range(rdms.n_cond))
+            labels = rdms.pattern_descriptors[descriptor]
+            rdms.pattern_descriptors["condition"] = [str(label) for label in labels]
+        named.append(rdms)
+    return named
+
+
+def describe_left_out(left_out: Sequence[str]) -> str:
+    """Name the ids that only one side held, for the column ``method``.
+
+    Parameters
+    ----------
+    left_out : sequence of str
+        Ids, of which at most five are named.
+
+    Returns
+    -------
+    str
+        Text to be appended; empty where there are none.
+
+    Examples
+    --------
+    >>> describe_left_out(["fig", "gnu"])
+    '; held by one side only and left out: fig, gnu'
+    """
+    if not left_out:
+        return ""
+    return f"; held by one side only and left out: {name_ids(left_out)}"
 
 
 @checked
@@ -632,21 +749,24 @@ def align_rdms(
     for rdms, name in ((a, "first"), (b, "second")):
         if by not in rdms.pattern_descriptors:
             raise InputError(
-                f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by."
+                f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by; they have "
+                f"{name_ids(rdms.pattern_descriptors)}."
             )
     left = [str(name) for name in a.pattern_descriptors[by]]
     right = [str(name) for name in b.pattern_descriptors[by]]
     if join == "inner":
-        shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
-        check_enough(
-            sorted(shared),
-            f"stimuli shared by both RDMs (left out: {name_ids(left_out) or 'none'})",
-        )
-        a = take_conditions(a, [i for i, name in enumerate(left) if name in shared])
-        b = take_conditions(b, [i for i, name in enumerate(right) if name in shared])
-        a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
-        left = [name for name in left if name in shared]
-        right = [name for name in right if name in shared]
+        shared = set(left) & set(right)
+        left_out = sorted(set(left) ^ set(right))
+        others = name_ids(left_out) or "none"
+        check_enough(sorted(shared), f"stimuli shared by both RDMs (left out: {others})")
+        left_rows = [i for i, name in enumerate(left) if name in shared]
+        right_rows = [i for i, name in enumerate(right) if name in shared]
+        a = take_conditions(a, left_rows)
+        b = take_conditions(b, right_rows)
+        a.descriptors["left_out"] = left_out
+        b.descriptors["left_out"] = left_out
+        left = [left[i] for i in left_rows]
+        right = [right[i] for i in right_rows]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

@@ -85,7 +85,10 @@ class Sampling:
         int
             Clusters minus strata, minus what was lost before; at least 1.
         """
-        return max(len(self.strata) - len(self.sizes) - self.lost, 1)
+        n_clusters = len(self.strata)
+        n_strata = len(self.sizes)
+        free = n_clusters - n_strata - self.lost
+        return max(free, 1)
 
     @property
     def factors(self) -> np.ndarray:
@@ -96,10 +99,13 @@ class Sampling:
         ndarray, shape (n_clusters,)
             (k - 1) / k for k clusters in one stratum, as in the jackknife.
         """
-        sizes, k = self.sizes.astype(np.float64), len(self.strata)
-        unbiased = sizes / np.maximum(sizes - 1, 1) * ((k - 1) / k) ** 2
+        k = len(self.strata)
+        sizes = self.sizes.astype(np.float64)
+        of_stratum = sizes / np.maximum(sizes - 1, 1)
+        of_stratum *= ((k - 1) / k) ** 2
         free = k - len(sizes)
-        return unbiased[self.strata] * free / max(free - self.lost, 1)
+        left = max(free - self.lost, 1)
+        return of_stratum[self.strata] * free / left
 
     def grouped(self, seed: int) -> Sampling:
         """Put clusters together at random, where there are too many to leave each one out.
@@ -121,12 +127,19 @@ class Sampling:
         random = generator(seed, "groups", k)
         group = np.empty(k, dtype=int)
         strata: list[int] = []
-        for stratum, size in enumerate(self.sizes):
-            n_groups = min(int(size), max(2, round(MOST_LEFT_OUT * int(size) / k)))
-            members = random.permutation(np.flatnonzero(self.strata == stratum))
-            group[members] = len(strata) + np.arange(int(size)) % n_groups
+        for stratum, size in enumerate(self.sizes.tolist()):
+            share = round(MOST_LEFT_OUT * size / k)
+            n_groups = min(size, max(2, share))
+            members = np.flatnonzero(self.strata == stratum)
+            members = random.permutation(members)
+            numbers = np.arange(size) % n_groups
+            group[members] = len(strata) + numbers
             strata += [stratum] * n_groups
-        return replace(self, clusters=group[self.clusters], strata=np.array(strata))
+        return replace(
+            self,
+            clusters=group[self.clusters],
+            strata=np.array(strata),
+        )
 
     def without(self, cluster: int) -> np.ndarray:
         """Leave a cluster out.
@@ -142,8 +155,11 @@ class Sampling:
             Pairs of the photographs that stay.
         """
         stays = self.clusters != cluster
-        first, second = np.triu_indices(len(stays), 1)
-        return stays[first] & stays[second]
+        n = len(stays)
+        first, second = np.triu_indices(n, 1)
+        both = stays[first]
+        both &= stays[second]
+        return both
 
     def deviations(self, without: np.ndarray) -> np.ndarray:
         """Scale deviations of values without one cluster so that squares add up to a variance.
@@ -158,10 +174,16 @@ class Sampling:
         ndarray, shape (n_clusters, ...)
             Deviations from the mean of each stratum.
         """
-        strata = range(len(self.sizes))
-        means = np.array([without[self.strata == stratum].mean(axis=0) for stratum in strata])
-        factors = np.sqrt(self.factors).reshape(-1, *[1] * (without.ndim - 1))
-        return (without - means[self.strata]) * factors
+        shape = (-1, *[1] * (without.ndim - 1))
+        factors = np.sqrt(self.factors)
+        factors = factors.reshape(shape)
+        scaled = np.empty(without.shape)
+        for stratum in range(len(self.sizes)):
+            members = np.flatnonzero(self.strata == stratum)
+            values = without[members]
+            deviations = values - values.mean(axis=0)
+            scaled[members] = deviations * factors[members]
+        return scaled
 
     def of_images(self, photographs: Sequence[str], distinct: Sequence[str]) -> Sampling:
         """Draw images together that are made of one photograph.
@@ -179,11 +201,16 @@ class Sampling:
             Sampling of images.
         """
         number = {name: i for i, name in enumerate(distinct)}
-        clusters = self.clusters[[number[name] for name in photographs]]
+        rows = [number[name] for name in photographs]
+        n_images = len(photographs)
         text = self.text
-        if len(photographs) > len(distinct):
-            text += f", the {len(photographs)} images of each photograph together"
-        return replace(self, clusters=clusters, text=text)
+        if n_images > len(distinct):
+            text += f", the {n_images} images of each photograph together"
+        return replace(
+            self,
+            clusters=self.clusters[rows],
+            text=text,
+        )
 
     @property
     def in_classes(self) -> bool:
@@ -194,7 +221,9 @@ class Sampling:
         bool
             True where photographs are drawn within several classes, or classes as a whole.
         """
-        return len(self.sizes) > 1 or len(self.strata) < len(self.clusters)
+        has_strata = len(self.sizes) > 1
+        has_groups = len(self.strata) < len(self.clusters)
+        return has_strata or has_groups
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """Draw clusters with replacement within strata.
@@ -212,10 +241,15 @@ class Sampling:
         """
         if n_resamples < 0:
             raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
-        drawn = np.empty((n_resamples, len(self.strata)), dtype=np.int64)
-        for stratum, size in enumerate(self.sizes):
-            members = self.strata == stratum
-            drawn[:, members] = bootstrap_counts(int(size), n_resamples, seed + stratum)
+        shape = (n_resamples, len(self.strata))
+        drawn = np.empty(shape, dtype=np.int64)
+        for stratum, size in enumerate(self.sizes.tolist()):
+            is_member = self.strata == stratum
+            drawn[:, is_member] = bootstrap_counts(
+                size,
+                n_resamples,
+                seed + stratum,
+            )
         return drawn[:, self.clusters]
 
     def scaled(self, values: np.ndarray, samples: np.ndarray, confidence: float) -> np.ndarray:
@@ -244,7 +278,9 @@ class Sampling:
             return samples
         tail = (1 + confidence) / 2
         ratio = t.ppf(tail, self.dof) / norm.ppf(tail)
-        return values + np.sqrt(self.small_samples) * ratio * (samples - values)
+        factor = np.sqrt(self.small_samples)
+        factor *= ratio
+        return values + factor * (samples - values)
 
     @property
     def small_samples(self) -> float:
@@ -256,7 +292,9 @@ class Sampling:
             k / (k - 1) for k clusters, averaged over the clusters of all strata.
         """
         sizes = self.sizes.astype(np.float64)
-        return float(np.sum(sizes**2 / np.maximum(sizes - 1, 1)) / sizes.sum())
+        least = np.maximum(sizes - 1, 1)
+        total = np.sum(sizes**2 / least)
+        return float(total / sizes.sum())
 
     def pair_moves(self, draw: int, seed: int) -> np.ndarray:
         """Move pairs of clusters at random such that no cluster counts more than another.
@@ -277,27 +315,37 @@ class Sampling:
         first, second = np.triu_indices(k, 1)
         free = first.size - k - n_strata * (n_strata - 1) // 2
         if free < 1:
-            return np.zeros(len(self.clusters) * (len(self.clusters) - 1) // 2)
-        moves = generator(seed, "pairs", k, draw).uniform(-1, 1, first.size) * np.sqrt(3)
+            n = len(self.clusters)
+            return np.zeros(n * (n - 1) // 2)
+        random = generator(seed, "pairs", k, draw)
+        moves = random.uniform(-1, 1, first.size)
+        moves *= np.sqrt(3)
         # number of the pair of strata of each pair of clusters
         blocks = np.zeros(first.size, dtype=np.intp)
         if n_strata > 1:
-            low = np.minimum(self.strata[first], self.strata[second])
-            high = np.maximum(self.strata[first], self.strata[second])
-            blocks = np.unique(low * n_strata + high, return_inverse=True)[1].ravel()
+            left = self.strata[first]
+            right = self.strata[second]
+            codes = np.minimum(left, right) * n_strata + np.maximum(left, right)
+            blocks = np.unique(codes, return_inverse=True)[1].ravel()
         for _ in range(PROJECTIONS if n_strata > 1 else 1):
-            of_cluster = (np.bincount(first, moves, k) + np.bincount(second, moves, k)) / (k - 2)
+            sums = np.bincount(first, moves, k)
+            sums += np.bincount(second, moves, k)
+            of_cluster = sums / (k - 2)
             moves -= of_cluster[first] + of_cluster[second]
             moves += of_cluster.sum() / (k - 1)
             if n_strata > 1:
-                moves -= (np.bincount(blocks, moves) / np.bincount(blocks))[blocks]
+                totals = np.bincount(blocks, moves)
+                of_block = totals / np.bincount(blocks)
+                moves -= of_block[blocks]
         moves *= np.sqrt(first.size / free)
         if np.array_equal(self.clusters, np.arange(k)):
             return moves
         # pairs of photographs move with their clusters; pairs within a cluster stay
         square = np.zeros((k, k))
-        square[first, second] = square[second, first] = moves
-        first, second = np.triu_indices(len(self.clusters), 1)
+        square[first, second] = moves
+        square[second, first] = moves
+        n = len(self.clusters)
+        first, second = np.triu_indices(n, 1)
         return square[self.clusters[first], self.clusters[second]]
 
 
@@ -358,6 +406,7 @@ def sample_photographs(
         raise unknown_name("claim about classes", claim, CLASS_CLAIMS)
     n = len(names)
     single = np.arange(n)
+    in_one_stratum = np.zeros(n, dtype=int)
     if classes is None:
         if claim == "random":
             raise InputError(
@@ -365,16 +414,26 @@ def sample_photographs(
                 "give them (column category of the stimulus table), or take the claim 'fixed'."
             )
         text = f"{n} photographs, taken for independent draws (no classes are known)"
-        return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
-    if lacking := [name for name in names if not str(classes.get(name, ""))]:
+        return Sampling(
+            clusters=single,
+            strata=in_one_stratum,
+            text=text,
+        )
+    lacking = [name for name in names if not str(classes.get(name, ""))]
+    if lacking:
         raise InputError(
             f"no class for the photographs {name_ids(lacking)}; fill the column of classes for all "
             "of them, or leave it out for all."
         )
-    known, codes = np.unique([str(classes[name]) for name in names], return_inverse=True)
+    labels = [str(classes[name]) for name in names]
+    known, codes = np.unique(labels, return_inverse=True)
     if len(known) == n:
         text = f"{n} photographs, each of a class of its own, so classes are resampled too"
-        return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
+        return Sampling(
+            clusters=single,
+            strata=in_one_stratum,
+            text=text,
+        )
     if claim == "fixed":
         return _within_classes(known, codes.ravel())
     if len(known) < MIN_RANDOM_CLASSES:
@@ -387,7 +446,11 @@ def sample_photographs(
         f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like "
         "these)"
     )
-    return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
+    return Sampling(
+        clusters=codes.ravel(),
+        strata=np.zeros(len(known), dtype=int),
+        text=text,
+    )
 
 
 def sample_images(
@@ -414,25 +477,43 @@ def sample_images(
     InputError
         For the same reasons as `sample_photographs`.
     """
-    references, categories = labels["reference_id"], labels["category"]
-    photographs = references.where(references != "", labels["condition"]).tolist()
+    conditions = labels["condition"]
+    references = labels["reference_id"]
+    categories = labels["category"]
+    is_known = references != ""
+    photographs = references.where(is_known, conditions).tolist()
     distinct = sorted(set(photographs))
-    classes = dict(zip(photographs, categories)) if (categories != "").any() else None
-    sampling = sample_photographs(distinct, classes, claim, option=option)
+    classes = None
+    if (categories != "").any():
+        classes = dict(zip(photographs, categories))
+    sampling = sample_photographs(
+        distinct,
+        classes,
+        claim,
+        option=option,
+    )
     return sampling.of_images(photographs, distinct)
 
 
 def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:
     """Make classes strata; photographs alone in their class share one."""
-    n, sizes = len(codes), np.bincount(codes)
+    n = len(codes)
     text = f"{n} photographs within {len(known)} classes (claim 'fixed': these very classes)"
     if len(known) == 1:
         text = f"{n} photographs, all of one class (claim 'fixed': this very class)"
-    alone = sizes == 1
-    if alone.any():
-        if alone.sum() == 1:  # it needs company: that of the smallest other class
-            alone = sizes <= np.sort(sizes)[1]
-            alone[np.flatnonzero(alone)[np.argsort(sizes[alone], kind="stable")][2:]] = False
-        text += f", the photographs of {name_ids(known[alone])} drawn as if of one class"
-        codes = np.unique(np.where(alone[codes], len(known), codes), return_inverse=True)[1].ravel()
-    return Sampling(clusters=np.arange(n), strata=codes, text=text)
+    sizes = np.bincount(codes)
+    is_alone = sizes == 1
+    if is_alone.any():
+        if is_alone.sum() == 1:  # it needs company: that of the smallest other class
+            is_alone = sizes <= np.sort(sizes)[1]
+            smallest = np.flatnonzero(is_alone)
+            by_size = np.argsort(sizes[smallest], kind="stable")
+            is_alone[smallest[by_size[2:]]] = False
+        text += f", the photographs of {name_ids(known[is_alone])} drawn as if of one class"
+        strata = np.where(is_alone[codes], len(known), codes)
+        codes = np.unique(strata, return_inverse=True)[1].ravel()
+    return Sampling(
+        clusters=np.arange(n),
+        strata=codes,
+        text=text,
+    )

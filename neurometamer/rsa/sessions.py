@@ -81,7 +81,8 @@ def session_maps(
 
 
 def _names(rdms: RDMs, descriptor: str) -> list[str]:
-    return [str(name) for name in rdms.pattern_descriptors[descriptor]]
+    names = rdms.pattern_descriptors[descriptor]
+    return [str(name) for name in names]
 
 
 def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, str]:
@@ -367,8 +368,8 @@ def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     centered = vectors + vectors.mean(axis=-1, keepdims=True)
     for block in np.unique(blocks):
         members = blocks == block
-        means = vectors[..., members].mean(axis=-1, keepdims=True)
-        centered[..., members] -= means
+        of_block = vectors[..., members]
+        centered[..., members] -= of_block.mean(axis=-1, keepdims=True)
     return centered
 
 

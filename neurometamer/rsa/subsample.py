@@ -17,8 +17,9 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
-from neurometamer.rsa.measures import MEASURE_ALIASES
+from neurometamer.rsa.measures import measure_name
 from neurometamer.rsa.rdms import STIMULI
+from neurometamer.stats.permutation import pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -110,7 +111,13 @@ def pattern_units(
         means = mean_responses(patterns, ids, subject)
         rois = np.asarray(patterns.voxels["roi"].astype(str))
         for roi in dict.fromkeys(rois.tolist()):
-            yield UnitValues("brain", str(subject), roi, ids, means[:, rois == roi])
+            yield UnitValues(
+                system="brain",
+                subject=str(subject),
+                place=roi,
+                ids=ids,
+                values=means[:, rois == roi],
+            )
 
 
 @checked_with(tables={"table": STIMULI})
@@ -153,7 +160,14 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ids = tuple(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
     for stage in activations.stages:
-        yield UnitValues("network", "", stage, ids, activations.read(stage)[rows])
+        values = activations.read(stage)
+        yield UnitValues(
+            system="network",
+            subject="",
+            place=stage,
+            ids=ids,
+            values=values[rows],
+        )
 
 
 def subsample_rdms(
@@ -194,7 +208,7 @@ def subsample_rdms(
     ----------
     Zhang et al. (2021), Representational Similarity Analysis.
     """
-    measure = MEASURE_ALIASES.get(measure, measure)
+    measure = measure_name(measure)
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
     where = f"{units.subject} {units.place}".strip()
@@ -203,8 +217,12 @@ def subsample_rdms(
             f"{where}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
             f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or more."
         )
-    if bad := [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]:
-        raise InputError(f"{where}: NaN or infinite responses to {name_ids(bad)}.")
+    bad = [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]
+    if bad:
+        raise InputError(
+            f"{where}: NaN or infinite responses to {name_ids(bad)}; leave these units or stimuli "
+            "out."
+        )
     check_enough(units.ids, where)
     n, p = units.values.shape
     size = round(share * p)
@@ -217,10 +235,11 @@ def subsample_rdms(
     random = generator(seed, "subsample", units.system, units.subject, units.place)
     first, second = np.triu_indices(n, 1)
     step = max(1, BLOCK // n)
-    out = np.empty((n_resamples, first.size))
-    for row in out:
+    rdms = np.empty((n_resamples, first.size))
+    for rdm in rdms:
+        chosen = random.permutation(p)[:size]
         mask = np.zeros(p, dtype=bool)
-        mask[random.permutation(p)[:size]] = True
+        mask[chosen] = True
         rows = parts(mask)
         products = np.zeros((n, n))
         for start in range(0, p, step):  # a product with its own transpose costs half of another
@@ -228,11 +247,10 @@ def subsample_rdms(
             products += block @ block.T
         lengths = np.sqrt(np.diag(products))
         scale = lengths[first] * lengths[second]
-        correlations = np.divide(
-            products[first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0
-        )
-        row[:] = 1 - np.clip(correlations, -1, 1)
-    return out
+        correlations = np.full(scale.shape, np.nan)
+        np.divide(products[first, second], scale, out=correlations, where=scale > 0)
+        rdm[:] = 1 - np.clip(correlations, -1, 1)
+    return rdms
 
 
 Part = Callable[[np.ndarray], np.ndarray]
@@ -241,11 +259,14 @@ Part = Callable[[np.ndarray], np.ndarray]
 
 def _centered_values(x: np.ndarray) -> Part:
     values = np.asarray(x, dtype=np.float64)
-    out = np.empty_like(values)
+    rows = np.empty_like(values)
 
     def centered(mask: np.ndarray) -> np.ndarray:
-        np.subtract(values, (values @ mask / mask.sum())[:, np.newaxis], out=out)
-        return np.multiply(out, mask, out=out)
+        sums = values @ mask
+        means = sums / mask.sum()
+        means = means[:, np.newaxis]
+        np.subtract(values, means, out=rows)
+        return np.multiply(rows, mask, out=rows)
 
     return centered
 
@@ -264,44 +285,61 @@ class _Sorted(NamedTuple):
     tied: np.ndarray
     groups: np.ndarray
 
-
-def _sorted(values: np.ndarray) -> _Sorted:
-    order = np.argsort(values)
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    sizes = np.diff(starts, append=values.size)
-    largest = int(sizes.argmax())
-    low, high = starts[largest], starts[largest] + sizes[largest]
-    if sizes[largest] == 1:
+    @classmethod
+    def of(cls, values: np.ndarray) -> _Sorted:
+        """Sort the units of one stimulus."""
+        order = np.argsort(values)
+        ordered = values[order]
+        is_first = np.r_[True, ordered[1:] != ordered[:-1]]
+        starts = np.flatnonzero(is_first)
+        sizes = np.diff(starts, append=values.size)
+        largest = int(sizes.argmax())
         low = high = 0
-    several = np.repeat(sizes > 1, sizes)
-    several[low:high] = False
-    groups = np.repeat(np.arange(len(sizes)), sizes)[several]
-    groups = np.unique(groups, return_inverse=True)[1]
-    return _Sorted(order[:low], order[low:high], order[high:], order[several], groups)
+        if sizes[largest] > 1:
+            low = starts[largest]
+            high = low + sizes[largest]
+        is_tied = np.repeat(sizes > 1, sizes)
+        is_tied[low:high] = False
+        numbers = np.repeat(np.arange(len(sizes)), sizes)[is_tied]
+        groups = np.unique(numbers, return_inverse=True)[1]
+        return cls(
+            below=order[:low],
+            block=order[low:high],
+            above=order[high:],
+            tied=order[is_tied],
+            groups=groups,
+        )
 
 
 def _part_ranks(x: np.ndarray) -> Part:
     """Sort once; a part of the units keeps that order, so that its ranks are a count."""
-    held = [_sorted(row) for row in np.asarray(x)]
+    held = [_Sorted.of(row) for row in np.asarray(x)]
+    shape = np.shape(x)
     # ranks are whole or half numbers: exact in float32 up to here
-    out = np.empty(np.shape(x), dtype=np.float32 if np.shape(x)[1] < 2**22 else np.float64)
+    dtype = np.dtype(np.float32 if shape[1] < 2**22 else np.float64)
+    out = np.empty(shape, dtype=dtype)
 
     def ranks(mask: np.ndarray) -> np.ndarray:
         size = int(mask.sum())
-        places = np.arange(size, dtype=out.dtype) - out.dtype.type((size - 1) / 2)
-        for row, sorted_row in zip(out, held):
-            below = sorted_row.below[mask[sorted_row.below]]
-            above = sorted_row.above[mask[sorted_row.above]]
+        places = np.arange(size, dtype=dtype)
+        places -= dtype.type((size - 1) / 2)
+        for row, units in zip(out, held):
+            below = units.below[mask[units.below]]
+            above = units.above[mask[units.above]]
+            n_below, n_above = len(below), len(above)
             # what lies between is the block: all of one rank
-            np.multiply(mask, places.dtype.type((len(below) - len(above)) / 2), out=row)
-            row[below] = places[: len(below)]
-            row[above] = places[size - len(above) :]
-            if sorted_row.tied.size:
-                kept = mask[sorted_row.tied]
-                units, groups = sorted_row.tied[kept], sorted_row.groups[kept]
-                total, count = np.bincount(groups, row[units]), np.bincount(groups)
-                row[units] = (total / np.maximum(count, 1))[groups]
+            of_block = dtype.type((n_below - n_above) / 2)
+            np.multiply(mask, of_block, out=row)
+            row[below] = places[:n_below]
+            row[above] = places[size - n_above :]
+            if units.tied.size:
+                is_kept = mask[units.tied]
+                tied = units.tied[is_kept]
+                groups = units.groups[is_kept]
+                total = np.bincount(groups, row[tied])
+                sizes = np.bincount(groups)
+                means = total / np.maximum(sizes, 1)
+                row[tied] = means[groups]
         return out
 
     return ranks
@@ -334,25 +372,24 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     InputError
         For an unknown comparator or shapes that differ.
     """
-    from scipy.stats import rankdata
-
     entry = comparator(by)
     if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
         raise InputError(
-            f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row."
+            f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row; give "
+            "as many of one side as of the other, (m, n_pairs)."
         )
-    out = np.full(len(a), np.nan)
-    rows = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
-    if by != "spearman":  # one by one, whatever the comparator
-        for k in rows:
-            out[k] = entry(a[k : k + 1], b[k : k + 1])[0, 0]
-        return out
-    x, y = (rankdata(rdms[rows], axis=1) - (rdms.shape[1] + 1) / 2 for rdms in (a, b))
-    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    out[rows] = np.divide(
-        (x * y).sum(axis=1), scale, out=np.full(len(rows), np.nan), where=scale > 0
-    )
-    return out
+    is_finite = np.isfinite(a) & np.isfinite(b)
+    rows = np.flatnonzero(is_finite.all(axis=1))
+    scores = np.full(len(a), np.nan)
+    if entry.prepare is not None:
+        left, _ = entry.prepare(a[rows])
+        _, right = entry.prepare(b[rows])
+        scores[rows] = np.einsum("rp,rp->r", left, right)
+        return scores
+    for k in rows:
+        single = entry(a[[k]], b[[k]])
+        scores[k] = single[0, 0]
+    return scores
 
 
 def rows_of(ids: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
@@ -376,9 +413,11 @@ def rows_of(ids: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
         When a stimulus is not among `ids`.
     """
     position = {name: i for i, name in enumerate(ids)}
-    if lacking := [name for name in wanted if name not in position]:
-        raise InputError(f"no responses of units to the stimuli {name_ids(lacking)} of the RDMs.")
-    index, n = np.array([position[name] for name in wanted], dtype=int), len(ids)
-    first, second = np.triu_indices(len(index), 1)
-    low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
-    return low * n - low * (low + 1) // 2 + high - low - 1
+    lacking = [name for name in wanted if name not in position]
+    if lacking:
+        raise InputError(
+            f"no responses of units to the stimuli {name_ids(lacking)} of the RDMs; give those of "
+            "all stimuli."
+        )
+    rows = np.array([position[name] for name in wanted], dtype=int)
+    return pair_positions(rows, len(ids))

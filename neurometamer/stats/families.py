@@ -15,8 +15,6 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
-from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
-from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.permutation import permutation_p
 from neurometamer.summaries import short_repr
 
@@ -83,7 +81,8 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     values = np.asarray(p, dtype=np.float64)
     if how not in ("fisher", "stouffer", "all"):
         raise unknown_name("combination of p-values", how, ("fisher", "stouffer", "all"))
-    if not values.size or not ((values > 0) & (values <= 1)).all():
+    is_valid = (values > 0) & (values <= 1)
+    if not values.size or not is_valid.all():
         raise InputError(
             "p-values must lie in (0, 1], at least one of them; these are "
             f"{name_ids(values.ravel())}."
@@ -92,7 +91,8 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
         return float(values.max())
     from scipy.stats import combine_pvalues
 
-    return float(combine_pvalues(values, method=how).pvalue)
+    combined = combine_pvalues(values, method=how)
+    return float(combined.pvalue)
 
 
 @checked
@@ -129,7 +129,9 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     0.25
     """
     statistic = joint_statistic(values, samples)
-    return float(permutation_p(statistic[0], statistic[1:]))
+    observed = statistic[0]
+    permuted = statistic[1:]
+    return float(permutation_p(observed, permuted))
 
 
 def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -156,22 +158,87 @@ def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
     if np.ndim(samples) != 2 or np.shape(samples)[1:] != np.shape(values):
         raise InputError(
-            f"samples of shape {np.shape(samples)} do not fit values of shape {np.shape(values)}."
+            f"samples of shape {np.shape(samples)} do not fit values of shape {np.shape(values)}; "
+            "give (n_permutations, n_subjects) and (n_subjects,)."
         )
-    both = np.round(np.concatenate([np.asarray(values)[np.newaxis], samples]), 12)
-    if not np.isfinite(both).all():
+    observed = np.asarray(values)[np.newaxis]
+    both = np.concatenate([observed, samples])
+    both = np.round(both, 12)
+    is_finite = np.isfinite(both).all(axis=0)
+    if not is_finite.all():
+        lacking = np.flatnonzero(~is_finite)
         raise InputError(
-            "values or samples are NaN; a joint p needs every subject in every permutation."
+            f"values or samples of the subjects {name_ids(lacking)} (counted from 0) are NaN; a "
+            "joint p needs every subject in every permutation: leave those subjects out."
         )
-    share = rankdata(-both, axis=0, method="max") / len(both)
-    return np.asarray(-np.log(share).sum(axis=1))
+    ranks = rankdata(-both, axis=0, method="max")
+    logarithms = -np.log(ranks / len(both))
+    return np.asarray(logarithms.sum(axis=1))
 
 
 # -------------------------------------------------------------------------------- families of tests
 
 
-CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
-"""Corrections for many tests (`neurometamer.stats.intervals.correct_p`), and none."""
+BETWEEN_TESTS = ("bonferroni", "holm", "fdr")
+"""Times the number of tests; step by step, Holm (1979); Benjamini & Hochberg (1995)."""
+
+CORRECTIONS = (*BETWEEN_TESTS, "none")
+"""Corrections for many tests (`correct_p`), and none."""
+
+
+@checked
+def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarray:
+    """Correct p values for the number of tests; missing ones are no tests.
+
+    Parameters
+    ----------
+    p : ndarray
+        The whole family of tests, any shape; NaN where there was no test.
+    method : {"bonferroni", "holm", "fdr"}
+        One of `BETWEEN_TESTS`.
+
+    Returns
+    -------
+    ndarray
+        Corrected p values of the same shape, at most 1.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, or p outside 0 to 1.
+
+    Examples
+    --------
+    >>> correct_p(np.array([0.01, 0.5, np.nan]), "bonferroni").tolist()
+    [0.02, 1.0, nan]
+    """
+    if method not in BETWEEN_TESTS:
+        raise unknown_name("correction", method, BETWEEN_TESTS)
+    values = np.asarray(p, dtype=np.float64).ravel()
+    tests = np.flatnonzero(~np.isnan(values))
+    given = values[tests]
+    is_outside = (given < 0) | (given > 1)
+    if is_outside.any():
+        raise InputError(
+            f"p values must lie between 0 and 1, not {given.min():g} to {given.max():g}."
+        )
+    n = len(tests)
+    order = tests[np.argsort(given)]
+    ascending = values[order]
+    corrected = np.full(values.size, np.nan)
+    if method == "bonferroni":
+        corrected[tests] = given * n
+    elif method == "holm":
+        n_left = np.arange(n, 0, -1)
+        steps = ascending * n_left
+        corrected[order] = np.maximum.accumulate(steps)
+    else:
+        position = np.arange(1, n + 1)
+        steps = ascending * n / position
+        backwards = np.minimum.accumulate(steps[::-1])
+        corrected[order] = backwards[::-1]
+    corrected = np.minimum(corrected, 1)
+    return corrected.reshape(np.shape(p))
 
 
 @checked
@@ -220,21 +287,26 @@ def correct_families(
     if how not in CORRECTIONS:
         raise unknown_name("correction", how, CORRECTIONS)
     need_columns(table, (*over, *within, p), "the table")
-    corrected, names = np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
+    corrected = np.full(len(table), np.nan)
+    names = np.full(len(table), "", dtype=object)
     groups: Any = {"": np.arange(len(table))}
     if within:
         groups = table.groupby(list(within), sort=False, dropna=False).indices
     for rows in groups.values():
         part = table.iloc[rows]
         values = part[p].to_numpy(dtype=float)
-        corrected[rows] = values if how == "none" else correct_p(values, how)
-        sizes = {name: part[column].nunique() for column, name in over.items()}
-        parts = []
-        for name, size in sizes.items():
-            parts.append(f"1 {name.removesuffix('s')}" if size == 1 else f"{size} {name}")
-        text = " x ".join(parts)
+        if how != "none":
+            values = correct_p(values, how)
+        corrected[rows] = values
+        n_cells = 1
+        axes = []
+        for column, name in over.items():
+            size = part[column].nunique()
+            n_cells *= size
+            axes.append(f"1 {name.removesuffix('s')}" if size == 1 else f"{size} {name}")
+        text = " x ".join(axes)
         n_tests = int(part[p].notna().sum())
-        if math.prod(sizes.values()) != n_tests:
+        if n_cells != n_tests:
             text = f"{n_tests} tests of {text}"
         names[rows] = text
     return table.assign(p_corrected=corrected, correction=how, family=names)
@@ -315,20 +387,26 @@ def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
         )
     if method not in ("auto", "exact", "normal"):
         raise unknown_name("method of the trend test", method, ("auto", "exact", "normal"))
+    n = x.size
     ties = np.unique(x, return_counts=True)[1]
-    s = int(np.sign(x[np.newaxis] - x[:, np.newaxis])[np.triu_indices(x.size, 1)].sum())
-    pairs = x.size * (x.size - 1) / 2
+    first, second = np.triu_indices(n, 1)
+    s = int(np.sign(x[second] - x[first]).sum())
+    pairs = n * (n - 1) / 2
     untied = pairs - (ties * (ties - 1) / 2).sum()
-    tau = s / math.sqrt(pairs * untied) if untied else float("nan")
-    if method == "exact" or (method == "auto" and x.size <= EXACT_TREND):
-        return Trend(s, tau, _exact_trend(ties.tolist(), abs(s)), "exact")
+    tau = float("nan")
+    if untied:
+        tau = s / math.sqrt(pairs * untied)
+    if method == "exact" or (method == "auto" and n <= EXACT_TREND):
+        p = _exact_trend(ties.tolist(), abs(s))
+        return Trend(s, tau, p, "exact")
     from scipy.stats import norm
 
-    n = x.size
-    variance = (n * (n - 1) * (2 * n + 5) - (ties * (ties - 1) * (2 * ties + 5)).sum()) / 18
+    of_ties = (ties * (ties - 1) * (2 * ties + 5)).sum()
+    variance = (n * (n - 1) * (2 * n + 5) - of_ties) / 18
     p = 1.0
     if s and variance > 0:
-        p = float(2 * norm.sf((abs(s) - 1) / math.sqrt(variance)))
+        z = (abs(s) - 1) / math.sqrt(variance)
+        p = float(2 * norm.sf(z))
     return Trend(s, tau, p, "normal approximation")
 
 
@@ -339,32 +417,28 @@ def _exact_trend(ties: Sequence[int], s: int) -> float:
     k falls among them is the coefficient of the Gaussian binomial (m + g choose g).
     """
     ways = [1]  # whole numbers of Python: 30! is beyond float64
-    m = 0
-    for g in ties:
-        inserted = _gaussian_binomial(m + g, g)
+    n_before = 0
+    for size in ties:
+        # the product of (1 - q^(m + i)) / (1 - q^i) for i from 1 to g
+        inserted = [1]
+        for i in range(1, size + 1):
+            power = n_before + i
+            grown = inserted + [0] * power
+            for j, coefficient in enumerate(inserted):
+                grown[j + power] -= coefficient
+            for j in range(i, len(grown)):  # divide by 1 - q^i
+                grown[j] += grown[j - i]
+            length = len(inserted) + n_before
+            inserted = grown[:length]
         product = [0] * (len(ways) + len(inserted) - 1)
         for i, count in enumerate(ways):
             for j, factor in enumerate(inserted):
                 product[i + j] += count * factor
         ways = product
-        m += g
-    top = len(ways) - 1  # pairs that are not tied
-    far = sum(count for falls, count in enumerate(ways) if abs(top - 2 * falls) >= s)
+        n_before += size
+    n_untied = len(ways) - 1
+    far = 0
+    for falls, count in enumerate(ways):
+        if abs(n_untied - 2 * falls) >= s:
+            far += count
     return far / sum(ways)
-
-
-def _gaussian_binomial(n: int, k: int) -> list[int]:
-    """Compute the coefficients of the Gaussian binomial.
-
-    It is the product of (1 - q^(n-k+i)) / (1 - q^i) for i from 1 to k.
-    """
-    out = [1]
-    for i in range(1, k + 1):
-        up = n - k + i
-        grown = out + [0] * up
-        for j, coefficient in enumerate(out):
-            grown[j + up] -= coefficient
-        for j in range(i, len(grown)):  # divide by 1 - q^i
-            grown[j] += grown[j - i]
-        out = grown[: len(out) + up - i]
-    return out

@@ -83,7 +83,8 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
     """
     from scipy.stats import t as student
 
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    a = np.asarray(first, dtype=np.float64)
+    b = np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or a.size < 2:
         raise InputError(
             f"a paired t-test needs two equally long lists of 2 or more, not {a.shape} and "
@@ -91,20 +92,23 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
         )
     difference = a - b
     if not np.isfinite(difference).all():
+        lacking = np.flatnonzero(~np.isfinite(difference))
         raise InputError(
-            f"values {name_ids(np.flatnonzero(~np.isfinite(difference)))} of a paired t-test are "
-            "missing."
+            f"values {name_ids(lacking)} of a paired t-test are missing; leave these pairs out."
         )
+    mean = float(difference.mean())
     spread = float(difference.std(ddof=1))
-    if spread <= 1e-12 * float(np.abs(difference).max(initial=0)):
+    largest = float(np.abs(difference).max(initial=0))
+    if spread <= 1e-12 * largest:
         raise InputError(
-            "all paired differences are equal, so they have no spread to be held against."
+            f"all paired differences are equal ({mean:g}), so they have no spread to be held "
+            "against; give pairs that differ."
         )
-    dz = float(difference.mean()) / spread
-    statistic, dof = dz * math.sqrt(a.size), a.size - 1
-    return PairedT(
-        statistic, dof, float(2 * student.sf(abs(statistic), dof)), dz, float(difference.mean())
-    )
+    dz = mean / spread
+    statistic = dz * math.sqrt(a.size)
+    dof = a.size - 1
+    p = float(2 * student.sf(abs(statistic), dof))
+    return PairedT(statistic, dof, p, dz, mean)
 
 
 @checked
@@ -172,18 +176,23 @@ def layers_t_test(
         rows = table[table[pair] == name]
         if rows.empty:
             raise unknown_name("pair of kinds", name, dict.fromkeys(table[pair].astype(str)))
-        if again := duplicates(rows[over]):
+        again = duplicates(rows[over])
+        if again:
             raise InputError(
                 f"{name}: more than one value for {name_ids(again)}; give one a {over} (a mean "
                 "over subjects; folds overlap and are no independent values)."
             )
-        columns.append(dict(zip(rows[over].astype(str), rows[value].astype(float))))
-    if unlike := sorted(set(columns[0]) ^ set(columns[1])):
+        names = rows[over].astype(str)
+        columns.append(dict(zip(names, rows[value].astype(float))))
+    left, right = columns
+    unlike = sorted(set(left) ^ set(right))
+    if unlike:
         raise InputError(
             f"{name_ids(unlike)}: only one of {first} and {second} is there; a paired test needs "
             "both."
         )
-    return paired_t(list(columns[0].values()), [columns[1][name] for name in columns[0]])
+    in_order = [right[name] for name in left]
+    return paired_t(list(left.values()), in_order)
 
 
 SQUARED = (
@@ -247,11 +256,16 @@ def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) ->
     _check_power(n=n, alpha=alpha, tails=tails)
     if not math.isfinite(dz):
         raise InputError(f"dz is {dz}; give a finite effect size.")
-    limit = float(student.isf(alpha / tails, n - 1))
+    dof = n - 1
+    limit = float(student.isf(alpha / tails, dof))
     shift = dz * math.sqrt(n)
-    power = float(nct.sf(limit, n - 1, shift))
+    power = float(nct.sf(limit, dof, shift))
+    if tails == 1:
+        return power
     # scipy gives NaN for the other tail where it is below about 1e-30
-    return power if tails == 1 else power + float(np.nan_to_num(nct.cdf(-limit, n - 1, shift)))
+    other_tail = nct.cdf(-limit, dof, shift)
+    power += float(np.nan_to_num(other_tail))
+    return power
 
 
 @checked
@@ -287,13 +301,19 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     from scipy.optimize import brentq
 
     _check_power(n=n, alpha=alpha, tails=tails, power=power)
-    high = 1.0
-    while paired_power(high, n, alpha=alpha, tails=tails) < power:
-        high *= 2
 
     def _excess(dz: float) -> float:
-        return paired_power(dz, n, alpha=alpha, tails=tails) - power
+        reached = paired_power(
+            dz,
+            n,
+            alpha=alpha,
+            tails=tails,
+        )
+        return reached - power
 
+    high = 1.0
+    while _excess(high) < 0:
+        high *= 2
     return float(brentq(_excess, 0, high, xtol=1e-10))
 
 
@@ -334,15 +354,21 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
             f"dz is {dz}; the number of pairs can be solved for an effect above 0 only."
         )
     _check_power(n=2, alpha=alpha, tails=tails, power=power)
-    low, high = FEWEST_PAIRS, 2.0
-    if paired_power(dz, low, alpha=alpha, tails=tails) >= power:
-        return low
-    while paired_power(dz, high, alpha=alpha, tails=tails) < power:
-        high *= 2
 
     def _excess(n: float) -> float:
-        return paired_power(dz, n, alpha=alpha, tails=tails) - power
+        reached = paired_power(
+            dz,
+            n,
+            alpha=alpha,
+            tails=tails,
+        )
+        return reached - power
 
+    low, high = FEWEST_PAIRS, 2.0
+    if _excess(low) >= 0:
+        return low
+    while _excess(high) < 0:
+        high *= 2
     return float(brentq(_excess, low, high, xtol=1e-8))
 
 
@@ -355,11 +381,13 @@ Below a tenth of a degree of freedom quantiles of t leave the range of float64.
 
 def _check_power(**numbers: Any) -> None:
     if not numbers["n"] >= FEWEST_PAIRS:
-        raise InputError(f"n is {numbers['n']}; a paired t-test needs more than one pair.")
+        raise InputError(
+            f"n is {numbers['n']}; a paired t-test needs more than one pair: give 2 or more."
+        )
     if not 0 < numbers["alpha"] < 1:
         raise InputError(f"alpha is {numbers['alpha']}; give a level between 0 and 1.")
     if numbers["tails"] not in (1, 2):
-        raise InputError(f"tails is {numbers['tails']}; a test has 1 or 2.")
+        raise InputError(f"tails is {numbers['tails']}; give 1 or 2.")
     if "power" in numbers and not numbers["alpha"] < numbers["power"] < 1:
         raise InputError(
             f"power is {numbers['power']}; give a number above alpha ({numbers['alpha']}) and "

@@ -21,6 +21,15 @@ from neurometamer.provenance import generator
 
 ALTERNATIVES = ("greater", "less", "two-sided")
 
+TAILS = ("greater", "two-sided")
+"""Large values count against the null; large absolute values do."""
+
+ROUNDING = 1e-12
+"""Relative difference below which a permuted value counts as equal to the observed one.
+
+It is the same arrangement summed in another order.
+"""
+
 DENSE = 4
 """Largest ratio of distinct orders to orders wanted at which all orders are listed.
 
@@ -57,7 +66,10 @@ def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
     >>> count_orders(4), count_orders(4, ["a", "a", "b", "b"])
     (24, 4)
     """
-    return math.prod(math.factorial(len(members)) for members in _members(n, blocks).values())
+    n_orders = 1
+    for members in _members(n, blocks).values():
+        n_orders *= math.factorial(len(members))
+    return n_orders
 
 
 @checked
@@ -113,18 +125,35 @@ def permutation_orders(
             f"no labels can be permuted: each of the blocks {name_ids(members)} holds one "
             "stimulus; use larger blocks, or permute freely."
         )
-    random = generator(seed, "permutation", n, *(map(str, blocks) if blocks is not None else ()))
+    labels = () if blocks is None else map(str, blocks)
+    random = generator(seed, "permutation", n, *labels)
+    observed = np.arange(n)
     if total - 1 <= DENSE * n_permutations:
         positions = np.concatenate(list(members.values()))
         within = [itertools.permutations(block.tolist()) for block in members.values()]
-        every = np.empty((total, n), dtype=np.int64)
-        for order, parts in zip(every, itertools.product(*within)):
+        orders = np.empty((total, n), dtype=np.int64)
+        for order, parts in zip(orders, itertools.product(*within)):
             order[positions] = np.concatenate(parts)
-        every = every[(every != np.arange(n)).any(axis=1)]
-        if len(every) <= n_permutations:
-            return every
-        return every[np.sort(random.choice(len(every), n_permutations, replace=False))]
-    return _distinct_orders(n, n_permutations, members, random)
+        is_observed = (orders == observed).all(axis=1)
+        orders = orders[~is_observed]
+        if len(orders) <= n_permutations:
+            return orders
+        chosen = random.choice(len(orders), n_permutations, replace=False)
+        return orders[np.sort(chosen)]
+    seen = {observed.tobytes()}
+    kept: list[np.ndarray] = []
+    while len(kept) < n_permutations:
+        n_left = n_permutations - len(kept)
+        drawn = np.empty((n_left, n), dtype=np.int64)
+        for positions in members.values():
+            copies = np.tile(positions, (n_left, 1))
+            drawn[:, positions] = random.permuted(copies, axis=1)
+        for order in drawn:
+            key = order.tobytes()
+            if key not in seen:
+                seen.add(key)
+                kept.append(order)
+    return np.array(kept)
 
 
 def stimulus_orders(
@@ -154,57 +183,74 @@ def stimulus_orders(
         When a stimulus has no block, all are of one, or each block holds one stimulus.
     """
     labels = None
+    where = "freely"
     if blocks is not None:
-        if lacking := [name for name in ids if name not in blocks]:
+        lacking = [name for name in ids if name not in blocks]
+        if lacking:
             raise InputError(
                 f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of "
                 "them."
             )
         labels = [str(blocks[name]) for name in ids]
-        if len(set(labels)) == 1:
+        n_blocks = len(set(labels))
+        if n_blocks == 1:
             raise InputError(
                 f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no "
                 "blocks)."
             )
+        where = f"within {n_blocks} blocks (sessions or classes)"
     orders = permutation_orders(len(ids), n_permutations, seed, labels)
-    where = (
-        "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
-    )
-    exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
+    n_orders = f"{len(orders)} orders"
+    if count_orders(len(ids), labels) - 1 == len(orders):
+        n_orders += ", all there are (exact)"
     least = p_from_count(0, len(orders))
-    return (
-        orders,
-        f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p "
-        f"{least:.2g}",
-    )
+    text = f"one-tailed, stimulus labels permuted {where}, {n_orders}, least p {least:.2g}"
+    return orders, text
 
 
 def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
     if n < 1:
-        raise InputError(f"{n} stimuli cannot be permuted.")
+        raise InputError(f"{n} stimuli cannot be permuted; give at least 2.")
     if blocks is None:
         return {"all": np.arange(n)}
     if len(blocks) != n:
         raise InputError(f"{len(blocks)} block labels for {n} stimuli; give one label each.")
-    labels = np.array([str(block) for block in blocks])
-    return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
+    rows: dict[str, list[int]] = {}
+    for row, block in enumerate(blocks):
+        rows.setdefault(str(block), []).append(row)
+    members = {}
+    for label, numbers in rows.items():
+        members[label] = np.array(numbers)
+    return members
 
 
-def _distinct_orders(
-    n: int, n_permutations: int, members: dict[str, np.ndarray], random: np.random.Generator
-) -> np.ndarray:
-    """Draw until there are enough distinct orders, none of them the observed one."""
-    seen = {np.arange(n).tobytes()}
-    kept: list[np.ndarray] = []
-    while len(kept) < n_permutations:
-        drawn = np.empty((n_permutations - len(kept), n), dtype=np.int64)
-        for positions in members.values():
-            drawn[:, positions] = random.permuted(np.tile(positions, (len(drawn), 1)), axis=1)
-        for order in drawn:
-            if (key := order.tobytes()) not in seen:
-                seen.add(key)
-                kept.append(order)
-    return np.array(kept)
+def pair_positions(rows: np.ndarray, n: int) -> np.ndarray:
+    """Find the pairs of some stimuli, in the order asked for, in a condensed RDM.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (m,)
+        Positions of the stimuli in the RDM, each at most once.
+    n : int
+        Number of stimuli of the RDM.
+
+    Returns
+    -------
+    ndarray of int, shape (m * (m - 1) / 2,)
+        Positions in the condensed RDM.
+
+    Examples
+    --------
+    >>> pair_positions(np.array([2, 0, 1]), 3).tolist()
+    [1, 2, 0]
+    """
+    first, second = np.triu_indices(len(rows), 1)
+    left = rows[first]
+    right = rows[second]
+    low = np.minimum(left, right)
+    high = np.maximum(left, right)
+    before = low * n - low * (low + 1) // 2
+    return before + high - low - 1
 
 
 def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
@@ -232,15 +278,19 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     >>> permute_pairs(np.array([1.0, 2, 3]), np.array([[1, 0, 2]])).tolist()
     [[1.0, 3.0, 2.0]]
     """
-    first, second = np.triu_indices(orders.shape[1], 1)
+    n = orders.shape[1]
+    first, second = np.triu_indices(n, 1)
     if np.shape(vector) != first.shape:
         raise InputError(
-            f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has "
-            f"the shape {np.shape(vector)}."
+            f"a condensed RDM of {n} stimuli has {first.size} pairs; this one has the shape "
+            f"{np.shape(vector)}. Give orders of the stimuli of the RDM."
         )
-    square = np.zeros((orders.shape[1],) * 2)
-    square[first, second] = square[second, first] = vector
-    return square[orders[:, first], orders[:, second]]
+    square = np.zeros((n, n))
+    square[first, second] = vector
+    square[second, first] = vector
+    rows = orders[:, first]
+    columns = orders[:, second]
+    return square[rows, columns]
 
 
 def permutation_p(
@@ -279,17 +329,21 @@ def permutation_p(
     """
     if alternative not in ALTERNATIVES:
         raise unknown_name("alternative", alternative, ALTERNATIVES)
-    values, samples = np.asarray(values, dtype=np.float64), np.asarray(samples, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float64)
+    samples = np.asarray(samples, dtype=np.float64)
     if alternative == "two-sided":
         greater = permutation_p(values, samples, "greater")
         less = permutation_p(values, samples, "less")
         return np.minimum(1.0, 2 * np.minimum(greater, less))
-    defined = np.isfinite(samples).sum(axis=0)
     # equal similarities of permuted labels differ in the last digits: they count as equal
-    slack = 1e-12 * np.maximum(1, np.abs(values))
-    beyond = samples >= values - slack if alternative == "greater" else samples <= values + slack
-    p = p_from_count(beyond.sum(axis=0), defined)
-    return np.where(np.isfinite(values) & (defined > 0), p, np.nan)
+    slack = ROUNDING * np.maximum(1, np.abs(values))
+    is_beyond = samples >= values - slack
+    if alternative == "less":
+        is_beyond = samples <= values + slack
+    n_defined = np.isfinite(samples).sum(axis=0)
+    p = p_from_count(is_beyond.sum(axis=0), n_defined)
+    is_known = np.isfinite(values) & (n_defined > 0)
+    return np.where(is_known, p, np.nan)
 
 
 def p_from_count(reached: Any, n_permutations: Any) -> Any:
@@ -316,4 +370,78 @@ def p_from_count(reached: Any, n_permutations: Any) -> Any:
     >>> p_from_count(4, 99)
     0.05
     """
-    return (1 + reached) / (1 + n_permutations)
+    n_reached = 1 + reached
+    n_all = 1 + n_permutations
+    return n_reached / n_all
+
+
+@checked
+def max_t_p(
+    observed: np.ndarray, null: np.ndarray, tail: str = "greater"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute p values from permutations, one by one and for the family (max-T).
+
+    Parameters
+    ----------
+    observed : ndarray, shape (...)
+        Family of statistics; NaN where there was no test.
+    null : ndarray, shape (n_permutations, ...)
+        The same statistics of each permutation, all from the same permutation.
+    tail : str
+        One of `TAILS`.
+
+    Returns
+    -------
+    p : ndarray, shape (...)
+        (1 + number of permutations at least as extreme) / (1 + n_permutations); NaN without a test.
+    p_family : ndarray, shape (...)
+        The same against the most extreme of all statistics in each permutation: holds for the whole
+        family.
+
+    Raises
+    ------
+    InputError
+        For an unknown tail, shapes that do not fit, or a permutation without a value where there is
+        a test.
+
+    References
+    ----------
+    Nichols & Holmes (2002), Hum Brain Mapp 15:1-25; Phipson & Smyth (2010), Stat Appl Genet Mol
+    Biol 9:39.
+
+    Examples
+    --------
+    >>> p, family = max_t_p(np.array([3.0, 1.0]), np.array([[0.0, 2.0], [1.0, 0.5], [0.5, 0.0]]))
+    >>> p.tolist(), family.tolist()
+    ([0.25, 0.5], [0.25, 0.75])
+    """
+    if tail not in TAILS:
+        raise unknown_name("tail", tail, TAILS)
+    observed = np.asarray(observed, dtype=np.float64)
+    null = np.asarray(null, dtype=np.float64)
+    if null.shape[1:] != observed.shape or not len(null):
+        raise InputError(
+            f"null has the shape {null.shape}; it must be (n_permutations, *{observed.shape})."
+        )
+    tests = ~np.isnan(observed)
+    values = observed[tests]
+    drawn = null[:, tests]
+    if np.isnan(drawn).any():
+        lacking = np.flatnonzero(np.isnan(drawn).any(axis=1))
+        raise InputError(
+            f"some permutations have no value where the observed statistic has one (rows "
+            f"{name_ids(lacking)} of null); leave these permutations or that statistic out."
+        )
+    if tail == "two-sided":
+        values = np.abs(values)
+        drawn = np.abs(drawn)
+    limit = values - ROUNDING * np.maximum(1, np.abs(values))
+    p = np.full(observed.shape, np.nan)
+    p_family = np.full(observed.shape, np.nan)
+    if tests.any():
+        n_single = (drawn >= limit).sum(axis=0)
+        p[tests] = p_from_count(n_single, len(null))
+        largest = drawn.max(axis=1)[:, np.newaxis]
+        n_family = (largest >= limit).sum(axis=0)
+        p_family[tests] = p_from_count(n_family, len(null))
+    return p, p_family

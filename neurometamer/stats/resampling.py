@@ -41,7 +41,12 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     """
     if n_resamples < 0:
         raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
-    return generator(seed, "bootstrap", n).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    random = generator(seed, "bootstrap", n)
+    return random.multinomial(
+        n,
+        np.full(n, 1 / n),
+        size=n_resamples,
+    )
 
 
 def pair_weights(counts: np.ndarray) -> np.ndarray:
@@ -61,8 +66,11 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     ndarray, shape (n_resamples, n * (n - 1) / 2)
         Weights as float64.
     """
-    first, second = np.triu_indices(counts.shape[1], 1)
-    return (counts[:, first] * counts[:, second]).astype(np.float64)
+    n = counts.shape[1]
+    first, second = np.triu_indices(n, 1)
+    copies = counts[:, first]
+    copies = copies * counts[:, second]
+    return copies.astype(np.float64)
 
 
 def percentile_interval(
@@ -89,11 +97,53 @@ def percentile_interval(
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
-    flat = samples.reshape(len(samples), int(np.prod(samples.shape[1:])))
-    ends = np.full((2, flat.shape[1]), np.nan)
-    defined = np.isfinite(flat).any(axis=0)
-    if defined.any():
+    shape = samples.shape[1:]
+    n_values = int(np.prod(shape))
+    columns = samples.reshape(len(samples), n_values)
+    is_defined = np.isfinite(columns).any(axis=0)
+    ends = np.full((2, n_values), np.nan)
+    if is_defined.any():
         tail = 50 * (1 - confidence)
-        ends[:, defined] = np.nanpercentile(flat[:, defined], [tail, 100 - tail], axis=0)
-    low, high = ends.reshape(2, *samples.shape[1:])
+        known = columns[:, is_defined]
+        ends[:, is_defined] = np.nanpercentile(known, [tail, 100 - tail], axis=0)
+    low, high = ends.reshape(2, *shape)
     return low, high
+
+
+def t_interval(
+    value: np.ndarray, variance: np.ndarray, dof: float, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take the central interval of a t distribution.
+
+    Parameters
+    ----------
+    value : ndarray
+        Middle of the interval.
+    variance : ndarray
+        Squared standard error, of the same shape; negative ones count as 0.
+    dof : float
+        Degrees of freedom, positive.
+    confidence : float
+        In (0, 1).
+
+    Returns
+    -------
+    tuple of ndarray
+        Low and high end.
+
+    Raises
+    ------
+    InputError
+        When `confidence` or `dof` is out of range.
+    """
+    from scipy.stats import t
+
+    if not 0 < confidence < 1 or not dof > 0:
+        raise InputError(
+            f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}."
+        )
+    tail = (1 + confidence) / 2
+    quantile = t.ppf(tail, dof)
+    errors = np.sqrt(np.maximum(variance, 0))
+    half = quantile * errors
+    return value - half, value + half

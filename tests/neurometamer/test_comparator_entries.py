@@ -1,4 +1,7 @@
-"""A comparator that can only compare works everywhere; quick ways equal the general one."""
+"""A comparator that can only compare, and a new measure, work everywhere.
+
+Quick ways equal the general one.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,21 @@ import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs, compare
 
+from fmri.patterns import Patterns
+from neurometamer.activations import Activations
 from neurometamer.errors import InputError
-from neurometamer.rsa.bootstrap import bootstrap_comparison
+from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap, resampled
 from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS, Comparator, comparator
-from neurometamer.rsa.compare import compare_rdms
-from neurometamer.rsa.compute import label_rdms, write_rdms
+from neurometamer.rsa.compare import ComparisonOptions, compare_rdms
+from neurometamer.rsa.compute import compute_rdm, compute_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
+from neurometamer.rsa.measures import MEASURES, Measure, find_measure
 from neurometamer.rsa.permutation import permuted_comparison, prepared
-from neurometamer.rsa.resamples import resampled
+from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.permutation import permutation_orders
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.study.settings import Rsa
@@ -179,3 +185,158 @@ def test_the_name_of_tau_b_and_unknown_scales_are_refused():
         comparator("kendall")
     with pytest.raises(InputError, match=r"scale 'ranks'.*rank-transformed"):
         Comparator(compute=COMPARATORS["pearson"].compute, help="", scale="ranks")
+
+
+# ------------------------------------------------------- a new comparator where only one can answer
+
+
+def test_a_new_comparator_works_in_the_bootstrap_of_subjects_and_images(dummy):
+    models, data = sides()
+    counts, people = bootstrap_counts(N, 40, seed=1), bootstrap_counts(3, 40, seed=2)
+    values, expected = (
+        dual_bootstrap(models, data, counts, people, by=by) for by in (dummy, "pearson")
+    )
+    np.testing.assert_allclose(values.similarity, expected.similarity, atol=1e-12)
+    np.testing.assert_allclose(values.variance, expected.variance, atol=1e-12)
+
+
+def test_a_new_comparator_works_in_subsamples_of_units(dummy):
+    models, data = sides(3, 3)
+    np.testing.assert_allclose(
+        paired_scores(dummy, models, data), paired_scores("pearson", models, data), atol=1e-12
+    )
+    rdms = image_types().subset("subject", ["S0"])
+    ids = tuple(rdms.pattern_descriptors["condition"])
+    values = np.random.default_rng(0).random((len(ids), 30))
+    rdms.dissimilarities[:] = compute_rdm(values, "pearson")
+    rdms.dissimilarity_measure = "1 - Pearson"
+    how = {"interval": "subsample", "n_resamples": 20, "n_permutations": 19}
+    tables = []
+    for by in (dummy, "pearson"):
+        units = [UnitValues("brain", "S0", "V1", ids, values)]
+        tables.append(compare_image_types(rdms, by=by, units=units, **how))
+    assert_same(*tables)
+
+
+def test_partial_correlation_says_which_comparator_it_needs(dummy):
+    network, brain = network_and_brain()
+    with pytest.raises(InputError, match=r"by='spearman'.*not for by='dummy'"):
+        compare_rdms(network, brain, by=dummy, controls=network)
+
+
+def test_options_of_a_comparison_may_come_together_or_one_by_one(dummy):
+    network, brain = network_and_brain()
+    options = ComparisonOptions(n_resamples=20, seed=3)
+    together = compare_rdms(network, brain, by=dummy, options=options)
+    single = compare_rdms(network, brain, by=dummy, n_resamples=20, seed=3)
+    pd.testing.assert_frame_equal(together, single)
+    on_top = compare_rdms(network, brain, by=dummy, options=options, n_resamples=0)
+    assert on_top["ci_low"].isna().all()
+    with pytest.raises(InputError, match="did you mean 'n_resamples'"):
+        compare_rdms(network, brain, n_resample=20)
+    with pytest.raises(InputError, match="n_permutations must be 0 or more, not -1"):
+        compare_rdms(network, brain, n_permutations=-1)
+    with pytest.raises(InputError, match="n_resamples is of the wrong type"):
+        compare_rdms(network, brain, n_resamples="many")
+
+
+def test_ids_may_stand_under_another_descriptor():
+    network, brain = network_and_brain()
+    foreign = RDMs(
+        network.dissimilarities,
+        pattern_descriptors={"image": NAMES, "place": list(range(N))},
+        rdm_descriptors={"stage": ["conv1", "fc"]},
+    )
+    expected = compare_rdms(network, brain, n_resamples=0)
+    values = compare_rdms(foreign, brain, descriptor="image", n_resamples=0)
+    pd.testing.assert_frame_equal(values, expected)
+    assert "condition" not in foreign.pattern_descriptors
+    with pytest.raises(InputError, match=r"descriptor of the RDMs 'imgae'.*'image'.*place"):
+        compare_rdms(foreign, brain, descriptor="imgae")
+    with pytest.raises(InputError, match=r"no stimulus ids.*image"):
+        compare_rdms(foreign, brain)
+
+
+def test_ids_of_one_side_are_a_list():
+    network, brain = network_and_brain()
+    part = network.subset_pattern("condition", NAMES[2:])
+    table = compare_rdms(part, brain, join="inner", n_resamples=0)
+    assert table["left_out"].tolist() == [["im00", "im01"]] * len(table)
+    assert "left_out" not in compare_rdms(network, brain, n_resamples=0)
+
+
+# ------------------------------------------------------------------------------------ a new measure
+
+
+@pytest.fixture
+def city_block(monkeypatch):
+    """An entry that knows no more than how to compute."""
+
+    def compute(values, ranges):
+        first, second = np.triu_indices(values.shape[0], 1)
+        return np.abs(values[:][first] - values[:][second]).sum(axis=1).astype(float)
+
+    entry = Measure(label="city block", about="sum of differences", compute=compute)
+    monkeypatch.setitem(MEASURES, "dummy", entry)
+    return "dummy"
+
+
+def test_a_new_measure_works_wherever_rdms_are_computed(city_block, tmp_path):
+    values = np.random.default_rng(0).random((6, 5)).astype(np.float32)
+    ids = list("abcdef")
+    expected = compute_rdm(values, city_block)
+    np.testing.assert_allclose(expected[0], np.abs(values[0] - values[1]).sum(), rtol=1e-6)
+    activations = Activations(
+        ids=tuple(ids), stages=("conv1",), n_units={"conv1": 5}, arrays={"conv1": values}
+    )
+    shown = {"condition": ids, "presentation": 1, "run": "1", "session": ""}
+    patterns = Patterns(
+        values=values.astype(float),
+        observations=pd.DataFrame(shown),
+        voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
+    )
+    for responses in (values, activations, {"S1": patterns}):
+        rdms = compute_rdms(responses, measure=city_block, ids=ids)
+        assert rdms.dissimilarity_measure == "city block"
+        np.testing.assert_allclose(rdms.dissimilarities[0], expected, rtol=1e-6)
+    file = write_rdms(rdms, tmp_path / "rdms.h5")
+    assert read_rdms(file).dissimilarity_measure == "city block"
+    np.save(tmp_path / "rdm.npy", expected)
+    again = read_rdms(tmp_path / "rdm.npy", ids=ids, measure=city_block)
+    assert again.dissimilarity_measure == "city block"
+
+
+def test_a_measure_that_a_part_of_the_units_lacks_is_refused_by_name(city_block):
+    units = UnitValues("brain", "S1", "V1", tuple("abcdef"), np.eye(6))
+    with pytest.raises(
+        InputError, match=r"RDM measure of the subsample 'dummy'.*spearman, pearson"
+    ):
+        subsample_rdms(units, 2, seed=0, measure=city_block)
+
+
+def test_names_of_rsatoolbox_are_names_of_measures(monkeypatch, tmp_path):
+    for name in ("correlation", "mahalanobis", "crossnobis", "poisson"):
+        assert find_measure(name).rsatoolbox == name
+    values = np.random.default_rng(0).random((5, 8))
+    np.testing.assert_array_equal(
+        compute_rdm(values, "correlation"), compute_rdm(values, "pearson")
+    )
+    np.save(tmp_path / "rdm.npy", compute_rdm(values, "pearson"))
+    rdms = read_rdms(tmp_path / "rdm.npy", ids=list("abcde"), measure="correlation")
+    assert rdms.dissimilarity_measure == "1 - Pearson"
+    entry = replace(MEASURES["euclidean"], rsatoolbox="theirs")
+    monkeypatch.setitem(MEASURES, "ours", entry)
+    assert find_measure("theirs") is entry
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"undefined": "odd"}, "unknown range of a measure 'odd'.*constant, zero, negative"),
+        ({"needs": "time"}, "unknown need of a measure 'time'"),
+        ({}, "has no compute"),
+    ],
+)
+def test_measures_that_cannot_work_are_refused_when_they_are_made(fields, message):
+    with pytest.raises(InputError, match=message):
+        Measure(label="odd", about="", **fields)

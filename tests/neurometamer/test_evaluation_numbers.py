@@ -37,7 +37,7 @@ from neurometamer.evaluation.model_sets import (
 )
 from neurometamer.evaluation.sets import metamer_set, setting_name
 from neurometamer.run_options import RunOptions
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
 from stimuli_gen import StimulusSet, load_photographs
 from stimuli_gen.photographs import Preprocessing

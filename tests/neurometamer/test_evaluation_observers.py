@@ -17,7 +17,7 @@ from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.sets import metamer_set
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
 from neurometamer.run_options import RunOptions
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import correct_p
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
 from stimuli_gen import at_size, greyscale_view, load_photographs, model_metamers

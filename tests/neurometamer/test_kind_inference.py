@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 from scipy.stats import combine_pvalues, false_discovery_control, kendalltau, norm, ttest_rel
 
 from neurometamer.errors import InputError
-from neurometamer.stats.families import combine_p, correct_families, joint_p, mann_kendall
-from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.families import (
+    combine_p,
+    correct_families,
+    correct_p,
+    joint_p,
+    mann_kendall,
+)
 from neurometamer.stats.paired import (
     effect_for_power,
     layers_t_test,

@@ -36,8 +36,7 @@ from neurometamer.rsa.layers.weighted import (
     fit_layer_weights,
     flexible_models,
 )
-from neurometamer.rsa.permutation import permuted_pairs
-from neurometamer.stats.permutation import permutation_orders
+from neurometamer.stats.permutation import pair_positions, permutation_orders
 from neurometamer.store import read_table
 
 ROIS = ("V1", "V4", "LO")
@@ -203,7 +202,7 @@ def test_permuted_pairs_move_labels():
     order = np.random.default_rng(1).permutation(6)
     upper = np.triu_indices(6, 1)
     np.testing.assert_array_equal(
-        matrix[upper][permuted_pairs(order)], matrix[np.ix_(order, order)][upper]
+        matrix[upper][pair_positions(order, len(order))], matrix[np.ix_(order, order)][upper]
     )
 
 

@@ -210,7 +210,7 @@ def test_alignment_lists_what_is_missing_or_leaves_it_out_when_asked():
         == right.pattern_descriptors["condition"]
         == list(REFERENCES)
     )
-    assert left.descriptors["left_out"] == "fig, gnu"
+    assert left.descriptors["left_out"] == ["fig", "gnu"]
     with pytest.raises(InputError, match="at least 4 are needed"):
         align_rdms(a, some_rdms(["apple", "bird", "x", "y"]), join="inner")
     with pytest.raises(InputError, match=r"repeated stimulus id\(s\) apple"):

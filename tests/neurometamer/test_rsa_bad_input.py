@@ -12,14 +12,15 @@ from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
 from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi
-from neurometamer.rsa.compute import MEASURES, compute_rdm, label_rdms, take_conditions
+from neurometamer.rsa.compare import compare_rdms, layer_by_roi, partial_spearman
+from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity, kind_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
+from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.noise import (
     crossnobis_rdm,
     estimate_noise,
@@ -27,7 +28,6 @@ from neurometamer.rsa.noise import (
     no_noise,
     residuals_of,
 )
-from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
 from neurometamer.rsa.searchlight.neighborhoods import Spheres

@@ -28,12 +28,11 @@ from neurometamer.rsa.comparators.whitened import (
     whitened_cosine,
     whitened_pearson,
 )
-from neurometamer.rsa.compare import compare_rdms
+from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.controls import category_rdm, control_rdms
-from neurometamer.rsa.partial import partial_spearman
-from neurometamer.stats.intervals import correct_p, t_interval
-from neurometamer.stats.resampling import bootstrap_counts, pair_weights
+from neurometamer.stats.families import correct_p
+from neurometamer.stats.resampling import bootstrap_counts, pair_weights, t_interval
 from stimuli_gen import StimulusSet
 
 WHITENED = {"whitened-cosine": "cosine_cov", "whitened-pearson": "corr_cov"}

@@ -21,10 +21,9 @@ from neurometamer.commands.options import ReadingOptions
 from neurometamer.commands.rdm import make_control_rdms, read_blocks
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
-from neurometamer.rsa.compare import compare_rdms
+from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import read_rdms, select_kind, take_conditions
 from neurometamer.rsa.controls import control_rdms
-from neurometamer.rsa.partial import partial_spearman
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
 from neurometamer.zoo import load_model

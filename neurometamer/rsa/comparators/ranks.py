@@ -35,17 +35,21 @@ def check_sides(
     InputError
         For other shapes, or numbers that are NaN or infinite (the rows are named).
     """
-    if np.ndim(a) != 2 or np.ndim(b) != 2 or a.shape[1] != b.shape[1]:
+    shape, other = np.shape(a), np.shape(b)
+    if len(shape) != 2 or len(other) != 2 or shape[1] != other[1]:
         raise InputError(
-            f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, "
-            "n_pairs), over the same pairs."
+            f"{names} of shapes {shape} and {other} must be condensed RDMs, (n_rdms, n_pairs), over "
+            "the same pairs; give such arrays."
         )
-    if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
+    n_pairs = shape[1]
+    if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != n_pairs):
         raise InputError(
-            f"weights have the shape {np.shape(weights)}; they need (n_resamples, {a.shape[1]})."
+            f"weights have the shape {np.shape(weights)}; they need (n_resamples, {n_pairs})."
         )
     for side, which in ((a, "first"), (b, "second")):
-        if bad := np.flatnonzero(~np.isfinite(side).all(axis=1)).tolist():
+        is_finite = np.isfinite(side).all(axis=1)
+        if not is_finite.all():
+            bad = np.flatnonzero(~is_finite)
             raise InputError(
                 f"dissimilarities are NaN or infinite in row(s) {name_ids(bad)} of the {which} of "
                 f"{names}; leave those RDMs out."
@@ -82,12 +86,14 @@ def over_blocks(
     """
     if weights is None:
         ones = np.ones((1, n_pairs))
-        return combine(a(ones), b(ones), ones)[0]
+        values = combine(a(ones), b(ones), ones)
+        return values[0]
     step = max(1, BLOCK // (n_rdms * n_pairs))
     blocks = []
     for start in range(0, len(weights), step):
         part = weights[start : start + step]  # made when its turn comes
-        blocks.append(combine(a(part), b(part), part))
+        values = combine(a(part), b(part), part)
+        blocks.append(values)
     return np.concatenate(blocks)
 
 
@@ -107,11 +113,44 @@ def weighted_cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.nda
         In [-1, 1]; NaN where one side is zero throughout.
     """
     copies = weights[:, np.newaxis]
-    products = (a * copies) @ b.transpose(0, 2, 1)
-    lengths = np.sqrt(
-        (a**2 * copies).sum(axis=2)[:, :, np.newaxis] * (b**2 * copies).sum(axis=2)[:, np.newaxis]
+    weighed = a * copies
+    products = weighed @ b.transpose(0, 2, 1)
+    left = (a**2 * copies).sum(axis=2)
+    right = (b**2 * copies).sum(axis=2)
+    left = left[:, :, np.newaxis]
+    right = right[:, np.newaxis]
+    return divide_by_root(products, left * right)
+
+
+def divide_by_root(values: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Divide values by lengths, which are given as their squares.
+
+    Parameters
+    ----------
+    values : ndarray
+        Numerators, e.g. inner products.
+    squares : ndarray
+        Squared lengths, which broadcast to the shape of `values`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `values`; NaN where a square is not positive.
+
+    Examples
+    --------
+    >>> divide_by_root(np.array([3.0, 1.0]), np.array([4.0, 0.0])).tolist()
+    [1.5, nan]
+    """
+    quotients = np.full(values.shape, np.nan)
+    with np.errstate(invalid="ignore"):
+        lengths = np.sqrt(squares)
+    return np.divide(
+        values,
+        lengths,
+        out=quotients,
+        where=lengths > 0,
     )
-    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
 
 
 def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -129,10 +168,17 @@ def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarra
     ndarray, shape (m, n_a, n_b)
         In [-1, 1]; NaN where there are fewer than two pairs.
     """
-    total = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
-    products = (a * weights[:, np.newaxis]) @ b.transpose(0, 2, 1)
+    weighed = a * weights[:, np.newaxis]
+    products = weighed @ b.transpose(0, 2, 1)
+    total = weights.sum(axis=1)
+    total = total[:, np.newaxis, np.newaxis]
+    # ranks of n values without ties have the squared length (n^3 - n) / 12
+    shares = np.full(products.shape, np.nan)
     return np.divide(
-        12 * products, total**3 - total, out=np.full(products.shape, np.nan), where=total > 1
+        12 * products,
+        total**3 - total,
+        out=shares,
+        where=total > 1,
     )
 
 
@@ -149,7 +195,12 @@ def raw(x: np.ndarray) -> Scores:
     callable
         Weights (m, n_pairs) to the same dissimilarities for each resample.
     """
-    return lambda weights: np.broadcast_to(x, (len(weights), *x.shape))
+
+    def _scores(weights: np.ndarray) -> np.ndarray:
+        shape = (len(weights), *x.shape)
+        return np.broadcast_to(x, shape)
+
+    return _scores
 
 
 def centered(x: np.ndarray) -> Scores:
@@ -167,10 +218,43 @@ def centered(x: np.ndarray) -> Scores:
     """
 
     def _scores(weights: np.ndarray) -> np.ndarray:
-        total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
-        return x - (weights @ x.T / total)[:, :, np.newaxis]
+        sums = weights @ x.T
+        total = weights.sum(axis=1)
+        total = np.maximum(total, 1)
+        means = sums / total[:, np.newaxis]
+        means = means[:, :, np.newaxis]
+        return x - means
 
     return _scores
+
+
+def sort_values(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort values and number those that differ.
+
+    Parameters
+    ----------
+    row : ndarray, shape (n,)
+        Finite values.
+
+    Returns
+    -------
+    order : ndarray of int, shape (n,)
+        Positions of the values, the smallest value first.
+    groups : ndarray of int, shape (n,)
+        0 for the smallest value, 1 for the next; ties have one number.
+
+    Examples
+    --------
+    >>> order, groups = sort_values(np.array([5.0, 2.0, 7.0, 5.0]))
+    >>> groups.tolist()
+    [1, 0, 2, 1]
+    """
+    order = np.argsort(row)
+    ordered = row[order]
+    is_new = ordered[1:] != ordered[:-1]
+    groups = np.zeros(row.size, dtype=np.intp)
+    groups[order[1:]] = np.cumsum(is_new)
+    return order, groups
 
 
 def centered_ranks(x: np.ndarray) -> Scores:
@@ -188,24 +272,21 @@ def centered_ranks(x: np.ndarray) -> Scores:
     callable
         Weights (m, n_pairs) to average ranks minus their mean (m, n_rdms, n_pairs).
     """
-    orders, sorting = [], []
-    for row in x:
-        order = np.argsort(row)
-        ordered = row[order]
-        groups = np.empty(row.size, dtype=np.intp)  # 0 for the smallest value, 1 for the next
-        groups[order] = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
-        orders.append(order)
-        sorting.append(groups)
+    rows = [sort_values(row) for row in x]
 
     def _scores(weights: np.ndarray) -> np.ndarray:
-        out = np.empty((len(weights), *x.shape))
-        middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
-        for k, (groups, order) in enumerate(zip(sorting, orders)):
-            starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+        ranks = np.empty((len(weights), *x.shape))
+        total = weights.sum(axis=1, keepdims=True)
+        middle = (total + 1) / 2
+        for k, (order, groups) in enumerate(rows):
+            is_new = np.diff(groups[order], prepend=-1)
+            starts = np.flatnonzero(is_new)
             copies = np.add.reduceat(weights[:, order], starts, axis=1)
-            ranks = np.cumsum(copies, axis=1) - (copies - 1) / 2 - middle
-            out[:, k] = ranks[:, groups]
-        return out
+            last = np.cumsum(copies, axis=1)
+            of_group = last - (copies - 1) / 2
+            of_group -= middle
+            ranks[:, k] = of_group[:, groups]
+        return ranks
 
     return _scores
 
@@ -245,15 +326,50 @@ def unit_length(x: np.ndarray) -> Scores:
         Weights (m, n_pairs) to scaled dissimilarities (m, n_rdms, n_pairs); NaN where an RDM is
         zero throughout.
     """
-    return lambda weights: _divide_by_spread(raw(x)(weights), weights)
+    copies = raw(x)
+
+    def _scores(weights: np.ndarray) -> np.ndarray:
+        return _divide_by_spread(copies(weights), weights)
+
+    return _scores
 
 
 def _divide_by_spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Divide by the root of the mean square over pairs, copies counted."""
-    total = weights.sum(axis=1)[:, np.newaxis]
+    copies = weights[:, :, np.newaxis]
+    squares = values**2 @ copies
+    total = weights.sum(axis=1)
+    total = total[:, np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt((values**2 @ weights[:, :, np.newaxis])[:, :, 0] / total)
+        means = squares[:, :, 0] / total
+        spread = np.sqrt(means)
         return values / spread[:, :, np.newaxis]
+
+
+def scaled_once(scale: Callable[[np.ndarray], Scores], x: np.ndarray) -> np.ndarray:
+    """Scale RDMs whose pairs come once each.
+
+    Parameters
+    ----------
+    scale : callable
+        One of the functions of `SCALES`.
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    ndarray, shape (n_rdms, n_pairs)
+        Scaled dissimilarities.
+
+    Examples
+    --------
+    >>> scaled_once(centered_ranks, np.array([[0.2, 0.9, 0.9]])).tolist()
+    [[-1.0, 0.5, 0.5]]
+    """
+    scores = scale(x)
+    once = np.ones((1, x.shape[1]))
+    (values,) = scores(once)
+    return values
 
 
 SCALES: dict[str, Callable[[np.ndarray], Scores]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from neurometamer.rsa.comparators import ranks as block_size
-from neurometamer.rsa.comparators.ranks import SCALES
+from neurometamer.rsa.comparators.ranks import SCALES, divide_by_root
 from neurometamer.rsa.comparators.whitened import Whitened, n_images
 from neurometamer.stats.resampling import pair_weights
 
@@ -51,7 +51,9 @@ class Resamples:
         compute: Callable[..., np.ndarray],
         scale: str,
     ) -> None:
-        self.models, self.data, self.regions = models, data, regions
+        self.models = models
+        self.data = data
+        self.regions = regions
         self.compute_values = compute
         self.scale = SCALES[scale]
 
@@ -68,10 +70,13 @@ class Resamples:
         ndarray of int
             Some of `rows`, in their order.
         """
-        n_rdms, n_pairs = len(self.models) + len(self.data), self.data.shape[1]
-        step = max(1, block_size.BLOCK // (self.arrays * n_rdms * n_pairs))
+        n_models, n_pairs = self.models.shape
+        n_rdms = n_models + len(self.data)
+        size = self.arrays * n_rdms * n_pairs
+        step = max(1, block_size.BLOCK // size)
         for start in range(0, len(rows), step):
-            yield rows[start : start + step]
+            stop = start + step
+            yield rows[start:stop]
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
@@ -94,10 +99,16 @@ class Resamples:
         bounds = np.full((2, len(counts), len(self.data)), np.nan)
         for region in self.regions:
             data = self.data[region]
-            rows = self.scale(data)(weights)
-            for k, (scaled, copies) in enumerate(zip(rows, subjects[:, region])):
-                bounds[:, k, region] = self._bounds(data, scaled, copies, weights[k : k + 1])
-        return self.compute_values(self.models, self.data, weights), bounds
+            scaled = self.scale(data)(weights)
+            for k in range(len(counts)):
+                bounds[:, k, region] = self._bounds(
+                    data,
+                    scaled[k],
+                    subjects[k, region],
+                    weights[k : k + 1],
+                )
+        similarity = self.compute_values(self.models, self.data, weights)
+        return similarity, bounds
 
     def _bounds(
         self, data: np.ndarray, scaled: np.ndarray, copies: np.ndarray, weights: np.ndarray
@@ -105,16 +116,22 @@ class Resamples:
         """Compare the subjects of one resample with the pool of the others and of all."""
         bounds = np.full((2, len(data)), np.nan)
         drawn = np.flatnonzero(copies)
-        if not drawn.size or not np.isfinite(scaled[drawn]).all():
+        is_finite = np.isfinite(scaled[drawn])
+        if not drawn.size or not is_finite.all():
             return bounds
-        total, n = copies[drawn] @ scaled[drawn], copies.sum()
-        bounds[:, drawn] = self.compute_values(total[np.newaxis] / n, data[drawn], weights)[0, 0]
-        if len(drawn) > 1:
-            for subject in drawn:
-                others = (total - copies[subject] * scaled[subject]) / (n - copies[subject])
-                own = data[subject : subject + 1]
-                low = self.compute_values(others[np.newaxis], own, weights)
-                bounds[0, subject] = low[0, 0, 0]
+        total = copies[drawn] @ scaled[drawn]
+        n = copies.sum()
+        pool = total[np.newaxis] / n
+        similarity = self.compute_values(pool, data[drawn], weights)
+        bounds[:, drawn] = similarity[0, 0]
+        if len(drawn) == 1:
+            return bounds
+        for subject in drawn:
+            own = copies[subject]
+            others = total - own * scaled[subject]
+            pool = others[np.newaxis] / (n - own)
+            similarity = self.compute_values(pool, data[[subject]], weights)
+            bounds[0, subject] = similarity[0, 0, 0]
         return bounds
 
 
@@ -147,15 +164,20 @@ class RankResamples(Resamples):
         *,
         without_ties: bool,
     ) -> None:
-        self.models, self.data, self.regions = models, data, regions
+        self.models = models
+        self.data = data
+        self.regions = regions
         self.without_ties = without_ties
         rows = np.concatenate([models, data])
-        self.order = np.argsort(rows, axis=1, kind="stable").astype(np.int32)
-        ordered = np.take_along_axis(rows, self.order, axis=1)
-        differs = np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0
-        groups = np.cumsum(differs, axis=1, dtype=np.int32)
-        self.groups = groups if (groups[:, -1] < rows.shape[1] - 1).any() else None
-        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+        n_pairs = rows.shape[1]
+        order = np.argsort(rows, axis=1, kind="stable")
+        ordered = np.take_along_axis(rows, order, axis=1)
+        steps = np.diff(ordered, axis=1, prepend=ordered[:, :1])
+        groups = np.cumsum(steps != 0, axis=1, dtype=np.int32)
+        has_ties = groups[:, -1] < n_pairs - 1
+        self.order = order.astype(np.int32)
+        self.groups = groups if has_ties.any() else None
+        self.first, self.second = np.triu_indices(n_images(n_pairs), 1)
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
@@ -177,22 +199,30 @@ class RankResamples(Resamples):
         n_models, n_data = len(self.models), len(self.data)
         similarity = np.empty((len(counts), n_models, n_data))
         bounds = np.full((2, len(counts), n_data), np.nan)
-        for k, (images, people) in enumerate(zip(counts, subjects)):
+        for k, images in enumerate(counts):
+            people = subjects[k]
             all_copies = images[self.first] * images[self.second]
             drawn = all_copies > 0
-            ranks, copies = self._ranks(all_copies, drawn), all_copies[drawn]
+            copies = all_copies[drawn]
             weights = copies.astype(np.float64)
-            model, data = ranks[:n_models], ranks[n_models:]
+            ranks = self._ranks(all_copies, drawn)
+            model = ranks[:n_models]
+            data = ranks[n_models:]
             weighed = data * weights
             lengths = np.einsum("dp,dp->d", weighed, data)
             model_lengths = np.einsum("mp,mp,p->m", model, model, weights)
             similarity[k] = self._divide(
-                model @ weighed.T, model_lengths[:, np.newaxis], lengths, weights
+                model @ weighed.T,
+                model_lengths[:, np.newaxis],
+                lengths,
+                weights,
             )
             for region in self.regions:
-                pooled, order = _pooled_ranks(data[region], people[region], copies)
                 bounds[:, k, region] = self._ceilings(
-                    pooled, order, weighed[region], lengths[region], people[region], weights
+                    data[region],
+                    lengths[region],
+                    people[region],
+                    copies,
                 )
         return similarity, bounds
 
@@ -200,70 +230,68 @@ class RankResamples(Resamples):
         self, products: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray
     ) -> np.ndarray:
         """Divide products of doubled ranks by their squared lengths, or by those without ties."""
-        if self.without_ties:
-            total = weights.sum()
-            return 3 * products / (total**3 - total)
-        return _divided(products, left * right)
+        if not self.without_ties:
+            return divide_by_root(products, left * right)
+        total = weights.sum()
+        n_triples = total**3 - total
+        return 3 * products / n_triples
 
     def _ranks(self, copies: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """Rank the pairs that were drawn, in the order of the pairs: (n_rdms, n_drawn)."""
         keep = drawn.take(self.order).ravel()
-        order = self.order.ravel().compress(keep).reshape(len(self.order), -1)
-        weights = copies.take(order)
-        new = None
+        order = self.order.ravel().compress(keep)
+        order = order.reshape(len(self.order), -1)
+        is_new = None
         if self.groups is not None:
-            groups = self.groups.ravel().compress(keep).reshape(order.shape)
-            new = groups[:, 1:] != groups[:, :-1]
-        slots = (np.cumsum(drawn) - 1).take(order)
-        slots += np.arange(len(order))[:, np.newaxis] * order.shape[1]
+            groups = self.groups.ravel().compress(keep)
+            groups = groups.reshape(order.shape)
+            is_new = groups[:, 1:] != groups[:, :-1]
+        position = np.cumsum(drawn) - 1
+        slots = position.take(order)
+        starts = np.arange(len(order)) * order.shape[1]
+        slots += starts[:, np.newaxis]
         ranks = np.empty(order.shape)
-        ranks.ravel()[slots] = doubled_ranks(weights, new)
+        ranks.ravel()[slots] = doubled_ranks(copies.take(order), is_new)
         return ranks
 
     def _ceilings(
-        self,
-        pooled: np.ndarray,
-        order: np.ndarray,
-        weighed: np.ndarray,
-        lengths: np.ndarray,
-        people: np.ndarray,
-        weights: np.ndarray,
+        self, data: np.ndarray, lengths: np.ndarray, people: np.ndarray, copies: np.ndarray
     ) -> np.ndarray:
-        """Compare subjects with the pools of the others and of all: (2, n_subjects)."""
+        """Compare subjects with the pools of the others and of all: (2, n_subjects).
+
+        Ranks of the pools are made in ascending order, the pool of all last.
+        """
         drawn = np.flatnonzero(people)
+        everyone = people @ data
+        others = everyone[np.newaxis]
+        if len(drawn) > 1:
+            others = everyone - people[drawn, np.newaxis] * data[drawn]
+        pools = np.concatenate([others, everyone[np.newaxis]])
+        n = data.shape[1]
+        bits = int(n).bit_length()
+        highest = int(people.sum() * copies.sum()).bit_length()
+        integer: type[np.signedinteger[Any]] = np.int64
+        if highest + bits < 31:
+            integer = np.int32
+        keys = pools.astype(integer)
+        # the value above, the position of the pair below: one sort of whole numbers gives both
+        keys <<= bits
+        keys |= np.arange(n, dtype=keys.dtype)
+        keys.sort(axis=1)
+        order = keys & ((1 << bits) - 1)
+        keys >>= bits
+        is_new = keys[:, 1:] != keys[:, :-1]
+        ranks = doubled_ranks(copies.take(order), is_new).astype(np.float64)
+        weights = copies.astype(np.float64)
+        own = np.einsum("dp,dp,dp->d", ranks, ranks, weights.take(order))
+        single = data[drawn] * weights
+        in_order = np.take_along_axis(single, order[:-1], axis=1)
+        low = np.einsum("dp,dp->d", ranks[:-1], in_order)
+        high = single.take(order[-1], axis=1) @ ranks[-1]
         bounds = np.full((2, len(people)), np.nan)
-        own = np.einsum("dp,dp,dp->d", pooled, pooled, weights.take(order))
-        rest = np.take_along_axis(weighed[drawn], order[:-1], axis=1)
-        low = np.einsum("dp,dp->d", pooled[:-1], rest)
         bounds[0, drawn] = self._divide(low, own[:-1], lengths[drawn], weights)
-        high = weighed[drawn].take(order[-1], axis=1) @ pooled[-1]
         bounds[1, drawn] = self._divide(high, own[-1], lengths[drawn], weights)
         return bounds
-
-
-def _pooled_ranks(
-    data: np.ndarray, people: np.ndarray, copies: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the pools without each subject that was drawn, then the pool of all.
-
-    Returns the ranks in ascending order, and that order.
-    """
-    everyone, drawn = people @ data, np.flatnonzero(people)
-    others = everyone[np.newaxis]
-    if len(drawn) > 1:
-        others = everyone - people[drawn, np.newaxis] * data[drawn]
-    bits = int(data.shape[1]).bit_length()
-    highest = int(people.sum() * copies.sum()).bit_length()
-    integer: type[np.signedinteger[Any]] = np.int32 if highest + bits < 31 else np.int64
-    keys = np.concatenate([others, everyone[np.newaxis]]).astype(integer)
-    # the value above, the position of the pair below: one sort of whole numbers gives both
-    keys <<= bits
-    keys |= np.arange(data.shape[1], dtype=keys.dtype)
-    keys.sort(axis=1)
-    order = keys & ((1 << bits) - 1)
-    keys >>= bits
-    ranks = doubled_ranks(copies.take(order), keys[:, 1:] != keys[:, :-1])
-    return ranks.astype(np.float64), order
 
 
 def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
@@ -293,11 +321,14 @@ def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
         end -= weights
         end -= middle
         return end
-    first_of_group = np.pad(new, ((0, 0), (1, 0)), constant_values=True)
-    below = np.maximum.accumulate(np.where(first_of_group, end - weights, 0), axis=1)
-    last_of_group = np.pad(new, ((0, 0), (0, 1)), constant_values=True)
-    ends = np.where(last_of_group, end, middle)
-    upto = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    before, after = ((0, 0), (1, 0)), ((0, 0), (0, 1))
+    is_first = np.pad(new, before, constant_values=True)
+    is_last = np.pad(new, after, constant_values=True)
+    starts = np.where(is_first, end - weights, 0)
+    below = np.maximum.accumulate(starts, axis=1)
+    ends = np.where(is_last, end, middle)
+    backwards = np.minimum.accumulate(ends[:, ::-1], axis=1)
+    upto = backwards[:, ::-1]
     return below + upto - middle
 
 
@@ -322,12 +353,14 @@ class ProductResamples(Resamples):
     def __init__(
         self, models: np.ndarray, data: np.ndarray, regions: Sequence[np.ndarray], *, center: bool
     ) -> None:
-        self.models, self.data, self.regions = models, data, regions
+        self.models = models
+        self.data = data
+        self.regions = regions
         self.center = center
-        rows = np.concatenate([models, data])
-        # small numbers lose fewer digits
-        self.rows = rows - rows.mean(axis=1, keepdims=True) if center else rows
-        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+        self.rows = np.concatenate([models, data])
+        if center:  # small numbers lose fewer digits
+            self.rows = self.rows - self.rows.mean(axis=1, keepdims=True)
+        self.first, self.second = np.triu_indices(n_images(self.rows.shape[1]), 1)
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
@@ -349,29 +382,39 @@ class ProductResamples(Resamples):
         n_models, n_data = len(self.models), len(self.data)
         products = np.empty((len(counts), n_models, n_data))
         lengths = np.empty((len(counts), n_models + n_data))
-        grams = [np.empty((len(counts), len(region), len(region))) for region in self.regions]
+        grams = []
+        for region in self.regions:
+            shape = (len(counts), len(region), len(region))
+            grams.append(np.empty(shape))
         for k, images in enumerate(counts):
             copies = images[self.first] * images[self.second]
             drawn = np.flatnonzero(copies)
             values = self.rows.take(drawn, axis=1)
             weighed = values * copies[drawn]
-            data, weighed_data = values[n_models:], weighed[n_models:]
+            data = values[n_models:]
+            weighed_data = weighed[n_models:]
             products[k] = weighed[:n_models] @ data.T
             lengths[k] = np.einsum("rp,rp->r", weighed, values)
             for gram, region in zip(grams, self.regions):
-                gram[k] = weighed_data.take(region, axis=0) @ data.take(region, axis=0).T
+                left = weighed_data.take(region, axis=0)
+                right = data.take(region, axis=0)
+                gram[k] = left @ right.T
             if self.center:
-                sums, total = weighed.sum(axis=1), copies.sum()
-                products[k] -= np.outer(sums[:n_models], sums[n_models:] / total)
-                constant = sums**2 / total > (1 - 1e-12) * lengths[k]
-                lengths[k, constant] = 0
-                lengths[k] = (lengths[k] - sums**2 / total).clip(0)
+                total = copies.sum()
+                sums = weighed.sum(axis=1)
+                shares = sums / total
+                products[k] -= np.outer(sums[:n_models], shares[n_models:])
+                of_mean = sums**2 / total
+                is_constant = of_mean > (1 - 1e-12) * lengths[k]
+                lengths[k, is_constant] = 0
+                lengths[k] = (lengths[k] - of_mean).clip(0)
                 for gram, region in zip(grams, self.regions):
-                    own = sums[region + n_models]
-                    gram[k] -= np.outer(own, own / total)
+                    rows = region + n_models
+                    gram[k] -= np.outer(sums[rows], shares[rows])
         for gram, region in zip(grams, self.regions):
             squares = lengths[:, region + n_models]
-            gram[:] = _divided(gram, squares[:, :, np.newaxis] * squares[:, np.newaxis])
+            pairs = squares[:, :, np.newaxis] * squares[:, np.newaxis]
+            gram[:] = divide_by_root(gram, pairs)
         return _from_products(products, lengths, grams, self.regions, subjects)
 
 
@@ -395,8 +438,11 @@ class WhitenedResamples(Resamples):
     def __init__(
         self, models: np.ndarray, data: np.ndarray, regions: Sequence[np.ndarray], *, center: bool
     ) -> None:
-        self.models, self.data, self.regions = models, data, regions
-        self.whiten = Whitened(np.concatenate([models, data]), center=center)
+        self.models = models
+        self.data = data
+        self.regions = regions
+        rows = np.concatenate([models, data])
+        self.whiten = Whitened(rows, center=center)
 
     def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
         """Compare in a block of resamples.
@@ -420,13 +466,19 @@ class WhitenedResamples(Resamples):
         values, white = self.whiten(weights)
         weighed = values * weights[:, np.newaxis]
         lengths = np.einsum("rdp,rdp->rd", weighed, white)
-        products = weighed[:, :n_models] @ white[:, n_models:].transpose(0, 2, 1)
+        white_data = white[:, n_models:]
+        products = weighed[:, :n_models] @ white_data.transpose(0, 2, 1)
         grams = []
         for region in self.regions:  # a pool is made of RDMs of one length before whitening
             rows = region + n_models
-            scales = np.sqrt(np.einsum("rdp,rdp->rd", weighed[:, rows], values[:, rows]))
-            gram = weighed[:, rows] @ white[:, rows].transpose(0, 2, 1)
-            grams.append(_divided(gram, (scales[:, :, np.newaxis] * scales[:, np.newaxis]) ** 2))
+            of_region = weighed[:, rows]
+            white_region = white[:, rows]
+            gram = of_region @ white_region.transpose(0, 2, 1)
+            squares = np.einsum("rdp,rdp->rd", of_region, values[:, rows])
+            scales = np.sqrt(squares)
+            pairs = scales[:, :, np.newaxis] * scales[:, np.newaxis]
+            gram = divide_by_root(gram, pairs**2)
+            grams.append(gram)
         return _from_products(products, lengths, grams, self.regions, subjects)
 
 
@@ -437,29 +489,29 @@ def _from_products(
     regions: Sequence[np.ndarray],
     subjects: np.ndarray,
 ) -> Sample:
-    """Divide inner products (m, n_models, n_data) by lengths from their squares (m, n_rdms)."""
+    """Compute similarities and ceilings of resamples from inner products.
+
+    Products are (m, n_models, n_data), squared lengths (m, n_rdms), and products of the RDMs of one
+    region with each other (m, n, n).
+    """
     n_models = products.shape[1]
-    squares = lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:]
     bounds = np.full((2, *subjects.shape), np.nan)
     for region, gram in zip(regions, grams):
-        bounds[:, :, region] = _pooled_bounds(gram, subjects[:, region])
-    return _divided(products, squares), bounds
-
-
-def _divided(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        lengths = np.sqrt(squares)
-    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
-
-
-def _pooled_bounds(gram: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Compute bounds (2, m, n) from inner products (m, n, n) and copies of subjects (m, n)."""
-    own = np.einsum("rdd->rd", gram)
-    everyone = np.einsum("rde,re->rd", gram, people)
-    total = np.einsum("rd,rd->r", everyone, people)[:, np.newaxis]
-    rest = everyone - people * own
-    rest_length = total - 2 * people * everyone + people**2 * own
-    high = _divided(everyone, own * total)
-    alone = ((people > 0).sum(axis=1) < 2)[:, np.newaxis]
-    low = np.where(alone, high, _divided(rest, own * rest_length))
-    return np.where(people > 0, np.stack([low, high]), np.nan)
+        people = subjects[:, region]
+        is_drawn = people > 0
+        own = np.einsum("rdd->rd", gram)
+        everyone = np.einsum("rde,re->rd", gram, people)
+        total = np.einsum("rd,rd->r", everyone, people)
+        total = total[:, np.newaxis]
+        high = divide_by_root(everyone, own * total)
+        rest = everyone - people * own
+        rest_squared = total - 2 * people * everyone
+        rest_squared += people**2 * own
+        low = divide_by_root(rest, own * rest_squared)
+        is_alone = is_drawn.sum(axis=1) < 2
+        low = np.where(is_alone[:, np.newaxis], high, low)
+        both = np.stack([low, high])
+        bounds[:, :, region] = np.where(is_drawn, both, np.nan)
+    left = lengths[:, :n_models, np.newaxis]
+    right = lengths[:, np.newaxis, n_models:]
+    return divide_by_root(products, left * right), bounds

@@ -16,12 +16,15 @@ import numpy as np
 from neurometamer.errors import unknown_name
 from neurometamer.rsa.comparators.ranks import (
     SCALES,
+    Scores,
     centered,
     centered_ranks,
     check_sides,
+    divide_by_root,
     over_blocks,
     rank_product,
     raw,
+    scaled_once,
     weighted_cosine,
 )
 from neurometamer.rsa.comparators.resampled import (
@@ -31,15 +34,7 @@ from neurometamer.rsa.comparators.resampled import (
     WhitenedResamples,
 )
 from neurometamer.rsa.comparators.tau_a import tau_a
-from neurometamer.rsa.comparators.vectors import (
-    Sides,
-    ranks_without_ties,
-    unit,
-    unit_centered,
-    unit_ranks,
-    whitened_vectors,
-)
-from neurometamer.rsa.comparators.whitened import whitened_cosine, whitened_pearson
+from neurometamer.rsa.comparators.whitened import Whitened, whitened_cosine, whitened_pearson
 
 
 def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -64,9 +59,12 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     >>> spearman(np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])).tolist()
     [[0.5]]
     """
-    check_sides(a, b, weights)
-    return over_blocks(
-        weighted_cosine, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=weighted_cosine,
+        scale=centered_ranks,
     )
 
 
@@ -87,9 +85,12 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is constant.
     """
-    check_sides(a, b, weights)
-    return over_blocks(
-        weighted_cosine, centered(a), centered(b), len(a) + len(b), a.shape[1], weights
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=weighted_cosine,
+        scale=centered,
     )
 
 
@@ -110,8 +111,13 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is zero throughout.
     """
-    check_sides(a, b, weights)
-    return over_blocks(weighted_cosine, raw(a), raw(b), len(a) + len(b), a.shape[1], weights)
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=weighted_cosine,
+        scale=raw,
+    )
 
 
 def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -137,10 +143,154 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     ----------
     Schütt et al. (2023), eLife 12:e82566.
     """
+    return _compare_scores(
+        a,
+        b,
+        weights,
+        combine=rank_product,
+        scale=centered_ranks,
+    )
+
+
+def _compare_scores(
+    a: np.ndarray,
+    b: np.ndarray,
+    weights: np.ndarray | None,
+    *,
+    combine: Callable[..., np.ndarray],
+    scale: Callable[[np.ndarray], Scores],
+) -> np.ndarray:
+    """Compare scaled RDMs, in each resample where there are weights."""
     check_sides(a, b, weights)
     return over_blocks(
-        rank_product, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights
+        combine,
+        scale(a),
+        scale(b),
+        len(a) + len(b),
+        a.shape[1],
+        weights,
     )
+
+
+# ----------------------------------------------------------------------------- prepared vectors
+
+Sides = tuple[np.ndarray, np.ndarray]
+"""Vectors of an RDM as the first and as the second of the two that are compared.
+
+Their inner product is a comparator, in whatever order the conditions come. Ranks, centering and
+lengths do not depend on that order, so that they are computed once, and a permutation of the
+conditions is one gather and one matrix product.
+"""
+
+
+def unit(x: np.ndarray) -> Sides:
+    """Scale RDMs to length 1: their inner product is the cosine.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; NaN where an RDM is zero throughout.
+
+    Examples
+    --------
+    >>> unit(np.array([[3.0, 0, 4]]))[0].tolist()
+    [[0.6, 0.0, 0.8]]
+    """
+    squares = np.einsum("rp,rp->r", x, x)
+    vectors = divide_by_root(
+        x,
+        squares[:, np.newaxis],
+    )
+    return vectors, vectors
+
+
+def unit_centered(x: np.ndarray) -> Sides:
+    """Take off the means and scale to length 1: the inner product is Pearson's correlation.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; NaN where an RDM is constant.
+    """
+    means = x.mean(axis=1, keepdims=True)
+    centered_rows = x - means
+    return unit(centered_rows)
+
+
+def unit_ranks(x: np.ndarray) -> Sides:
+    """Scale centered ranks to length 1: the inner product is Spearman's correlation.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; NaN where an RDM is constant.
+    """
+    ranks = scaled_once(centered_ranks, x)
+    return unit(ranks)
+
+
+def ranks_without_ties(x: np.ndarray) -> Sides:
+    """Divide centered ranks by the length that ranks without ties have: the inner product is rho-a.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; 0 where an RDM is constant.
+    """
+    n = x.shape[1]
+    length = np.sqrt((n**3 - n) / 12)
+    ranks = scaled_once(centered_ranks, x)
+    vectors = ranks / length
+    return vectors, vectors
+
+
+def whitened_vectors(x: np.ndarray, *, center: bool) -> Sides:
+    """Scale to length 1 in the metric of the errors: the inner product is the whitened comparator.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs of all pairs of n images.
+    center : bool
+        Whether the mean is taken off first (whitened Pearson).
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Dissimilarities, and the same times the inverse covariance of their errors; NaN where an RDM
+        has the length 0.
+    """
+    whiten = Whitened(x, center)
+    once = np.ones((1, x.shape[1]))
+    (values,), (white,) = whiten(once)
+    squares = np.einsum("rp,rp->r", values, white)
+    squares = squares[:, np.newaxis]
+    left = divide_by_root(values, squares)
+    right = divide_by_root(white, squares)
+    return left, right
+
+
+# ------------------------------------------------------------------------------------- the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +319,8 @@ class Comparator:
         RDMs (n_rdms, n_pairs) to two arrays of vectors of this shape, whose inner product is the
         similarity in whatever order the conditions come. Without it every permutation is compared
         anew.
+    rsatoolbox : str
+        Its name in rsatoolbox, where that differs.
     resample : callable, optional
         ``(models, data, regions)`` to a quick `Resamples`. Without it every resample is compared
         with `compute`.
@@ -180,6 +332,7 @@ class Comparator:
     needs_zero: bool = False
     weighs_pairs: bool = True
     prepare: Callable[[np.ndarray], Sides] | None = None
+    rsatoolbox: str = ""
     resample: Callable[..., Resamples] | None = None
 
     def __post_init__(self) -> None:
@@ -239,7 +392,13 @@ class Comparator:
         """
         if self.resample is not None:
             return self.resample(models, data, regions)
-        return Resamples(models, data, regions, compute=self.compute, scale=self.scale)
+        return Resamples(
+            models,
+            data,
+            regions,
+            compute=self.compute,
+            scale=self.scale,
+        )
 
 
 COMPARATORS: dict[str, Comparator] = {
@@ -252,12 +411,14 @@ COMPARATORS: dict[str, Comparator] = {
     "pearson": Comparator(
         compute=pearson,
         help="correlation of dissimilarities",
+        rsatoolbox="corr",
         scale="z-scored",
         prepare=unit_centered,
         resample=partial(ProductResamples, center=True),
     ),
     "tau-a": Comparator(
-        compute=tau_a, help="Kendall's tau-a: share of concordant minus discordant pairs of pairs"
+        compute=tau_a,
+        help="Kendall's tau-a: share of concordant minus discordant pairs of pairs",
     ),
     "rho-a": Comparator(
         compute=rho_a,
@@ -276,6 +437,7 @@ COMPARATORS: dict[str, Comparator] = {
     "whitened-cosine": Comparator(
         compute=whitened_cosine,
         help="cosine, whitened by the covariance of the errors",
+        rsatoolbox="cosine_cov",
         scale="unit-length",
         needs_zero=True,
         weighs_pairs=False,
@@ -285,6 +447,7 @@ COMPARATORS: dict[str, Comparator] = {
     "whitened-pearson": Comparator(
         compute=whitened_pearson,
         help="correlation, whitened by the covariance of the errors",
+        rsatoolbox="corr_cov",
         scale="z-scored",
         weighs_pairs=False,
         prepare=partial(whitened_vectors, center=True),
@@ -293,7 +456,7 @@ COMPARATORS: dict[str, Comparator] = {
 }
 """Name of a comparator to its entry. An entry added here is known everywhere."""
 
-ALIASES = {"corr": "pearson", "cosine_cov": "whitened-cosine", "corr_cov": "whitened-pearson"}
+ALIASES = {entry.rsatoolbox: name for name, entry in COMPARATORS.items() if entry.rsatoolbox}
 """rsatoolbox's name of a comparator to ours, where they differ; its ``kendall`` is tau-b."""
 
 
@@ -320,10 +483,12 @@ def comparator_name(by: str) -> str:
     >>> comparator_name("corr_cov")
     'whitened-pearson'
     """
-    name = ALIASES.get(by, by)
-    if name not in COMPARATORS:
-        raise unknown_name("comparison", by, COMPARATORS)
-    return name
+    if by in COMPARATORS:
+        return by
+    for name, entry in COMPARATORS.items():
+        if entry.rsatoolbox == by and by:
+            return name
+    raise unknown_name("comparison", by, COMPARATORS)
 
 
 def comparator(by: str) -> Comparator:
@@ -365,4 +530,8 @@ def linear_comparators() -> list[str]:
     >>> linear_comparators()
     ['spearman', 'pearson', 'rho-a', 'cosine']
     """
-    return [name for name, entry in COMPARATORS.items() if entry.linear]
+    names = []
+    for name, entry in COMPARATORS.items():
+        if entry.linear:
+            names.append(name)
+    return names

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurometamer.rsa.comparators.ranks import check_sides
+from neurometamer.rsa.comparators.ranks import check_sides, sort_values
 
 PARTS = 6
 """Number of bits by which ranks are split in a step: 64 parts."""
@@ -52,29 +52,30 @@ def tau_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     check_sides(a, b, weights)
     if weights is None:
         return _count_pairs(a, b, None)
-    if len(weights) >= FEW_RESAMPLES and a.shape[1] <= MANY_PAIRS:
-        return _compare_signs(a, b, np.asarray(weights))
-    out = np.full((len(weights), len(a), len(b)), np.nan)
-    for values, row in zip(out, weights):
-        drawn = np.flatnonzero(row)
-        if row.sum() > 1:
-            values[:] = _count_pairs(a.take(drawn, axis=1), b.take(drawn, axis=1), row[drawn])
-    return out
-
-
-def _compare_signs(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Multiply all signs of differences once; a resample is then a matrix product."""
-    out = np.empty((len(weights), len(a), len(b)))
-    copies = weights.astype(np.float32)  # sums of copies are whole and below 2**24: exact
-    total = weights.sum(axis=1)
+    values = np.full((len(weights), len(a), len(b)), np.nan)
+    if len(weights) < FEW_RESAMPLES or a.shape[1] > MANY_PAIRS:
+        for k, copies in enumerate(weights):
+            if copies.sum() > 1:
+                drawn = np.flatnonzero(copies)
+                left = a.take(drawn, axis=1)
+                right = b.take(drawn, axis=1)
+                values[k] = _count_pairs(left, right, copies[drawn])
+        return values
+    # all signs of differences are multiplied once; a resample is then a matrix product
+    copies = np.asarray(weights)
+    exact = copies.astype(np.float32)  # sums of copies are whole and below 2**24
     for i, first in enumerate(a):
-        signs = np.sign(first[:, np.newaxis] - first).astype(np.float32)
+        left = np.sign(first[:, np.newaxis] - first)
+        left = left.astype(np.float32)
         for j, second in enumerate(b):
-            agreement = signs * np.sign(second[:, np.newaxis] - second).astype(np.float32)
-            sums = (copies @ agreement).astype(np.float64)
-            out[:, i, j] = np.einsum("mp,mp->m", sums, weights)
+            right = np.sign(second[:, np.newaxis] - second)
+            agreement = left * right.astype(np.float32)
+            sums = exact @ agreement
+            values[:, i, j] = np.einsum("mp,mp->m", sums.astype(np.float64), copies)
+    total = copies.sum(axis=1)
+    n_all = total * (total - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return out / (total * (total - 1))[:, np.newaxis, np.newaxis]
+        return values / n_all[:, np.newaxis, np.newaxis]
 
 
 def _count_pairs(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.ndarray:
@@ -83,29 +84,32 @@ def _count_pairs(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.
     n_distinct = n_all = n * (n - 1) / 2
     if copies is not None:
         # copies of one pair are tied, and count
-        n_distinct = (copies.sum() ** 2 - (copies**2).sum()) / 2
-        n_all = copies.sum() * (copies.sum() - 1) / 2
+        total = copies.sum()
+        n_distinct = (total**2 - (copies**2).sum()) / 2
+        n_all = total * (total - 1) / 2
     left = [_Sorted(row, copies) for row in a]
     right = [_Sorted(row, copies) for row in b]
-    out = np.empty((len(a), len(b)))
+    values = np.empty((len(a), len(b)))
     for i, first in enumerate(left):
         for j, second in enumerate(right):
-            order, joint = first.order, 0.0
+            order = first.order
+            joint = 0.0
             if first.ties:
                 order = np.lexsort((second.groups, first.groups))
                 if second.ties:
                     both = first.groups * np.int64(n) + second.groups
                     joint = _Sorted(both, copies).ties
-            positions = second.groups[order]
+            positions: np.ndarray = second.groups[order]
             if second.ties:
                 # equal values in the order in which they come are never an inversion
                 stable = np.argsort(positions, kind="stable")
                 positions = np.empty(n, dtype=np.int32)
                 positions[stable] = np.arange(n, dtype=np.int32)
-            discordant = inversions(positions, None if copies is None else copies[order])
-            concordant_minus = n_distinct - first.ties - second.ties + joint - 2 * discordant
-            out[i, j] = concordant_minus / n_all
-    return out
+            ordered_copies = None if copies is None else copies[order]
+            discordant = inversions(positions, ordered_copies)
+            difference = n_distinct - first.ties - second.ties + joint - 2 * discordant
+            values[i, j] = difference / n_all
+    return values
 
 
 class _Sorted:
@@ -116,16 +120,18 @@ class _Sorted:
     """
 
     def __init__(self, values: np.ndarray, copies: np.ndarray | None) -> None:
-        self.order = np.argsort(values)
-        ordered = values[self.order]
-        new = np.r_[False, ordered[1:] != ordered[:-1]]
-        self.groups = np.empty(values.size, dtype=np.int32)
-        self.groups[self.order] = np.cumsum(new, dtype=np.int32)
+        self.order, groups = sort_values(values)
+        self.groups = groups.astype(np.int32)
         self.ties = 0.0
-        if self.groups.max(initial=0) < values.size - 1:
-            sizes = np.bincount(self.groups, copies).astype(np.float64)
-            squares = sizes if copies is None else np.bincount(self.groups, copies**2)
-            self.ties = float(((sizes**2 - squares) / 2).sum())
+        n_groups = self.groups.max(initial=0) + 1
+        if n_groups < values.size:
+            sizes = np.bincount(self.groups, copies)
+            sizes = sizes.astype(np.float64)
+            squares: np.ndarray = sizes
+            if copies is not None:
+                squares = np.bincount(self.groups, copies**2)
+            tied = (sizes**2 - squares) / 2
+            self.ties = float(tied.sum())
 
 
 def inversions(positions: np.ndarray, copies: np.ndarray | None = None) -> float:
@@ -158,14 +164,15 @@ def inversions(positions: np.ndarray, copies: np.ndarray | None = None) -> float
         weights[0, : positions.size] = copies
     total = 0.0
     while True:
-        step = min(PARTS, bits)
-        bits -= step
-        part = (rows >> bits).astype(np.uint8) if bits else rows.astype(np.uint8)
+        bits -= min(PARTS, bits)
+        high = rows >> bits if bits else rows
+        part = high.astype(np.uint8)
         total += _inversions_between_parts(part, weights)
         if not bits:
             return total
         order = np.argsort(part, axis=1, kind="stable")
-        rows = np.take_along_axis(rows, order, axis=1).reshape(-1, 2**bits) & (2**bits - 1)
+        ordered = np.take_along_axis(rows, order, axis=1).reshape(-1, 2**bits)
+        rows = ordered & (2**bits - 1)
         if weights is not None:
             weights = np.take_along_axis(weights, order, axis=1).reshape(rows.shape)
 
@@ -179,20 +186,25 @@ def _inversions_between_parts(part: np.ndarray, weights: np.ndarray | None) -> f
     side = min(2**PARTS, length)
     # neighbors in a block are far apart: long vectors
     blocks = np.ascontiguousarray(part.reshape(-1, side).T)
-    heavy = None if weights is None else np.ascontiguousarray(weights.reshape(-1, side).T)
+    heavy = None
+    if weights is not None:
+        heavy = np.ascontiguousarray(weights.reshape(-1, side).T)
     total = 0.0
     for shift in range(1, side):
         inverted = blocks[:-shift] > blocks[shift:]
         if heavy is None:
             total += int(np.count_nonzero(inverted))
         else:
-            total += float(np.einsum("ij,ij,ij->", inverted, heavy[:-shift], heavy[shift:]))
+            products = np.einsum("ij,ij,ij->", inverted, heavy[:-shift], heavy[shift:])
+            total += float(products)
     if length == side:
         return total
     n_blocks = blocks.shape[1]
-    cells = (np.arange(n_blocks, dtype=np.int64) * side + blocks).ravel()
+    starts = np.arange(n_blocks, dtype=np.int64) * side
+    cells = (starts + blocks).ravel()
     copies = None if heavy is None else heavy.ravel()
-    table = np.bincount(cells, copies, minlength=n_blocks * side).reshape(n, -1, side)
+    table = np.bincount(cells, copies, minlength=n_blocks * side)
+    table = table.reshape(n, -1, side)
     before = np.cumsum(table, axis=1) - table
     larger = before.sum(axis=2, keepdims=True) - np.cumsum(before, axis=2)
     return total + float(np.einsum("nbp,nbp->", table, larger))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurometamer.errors import InputError
-from neurometamer.rsa.comparators.ranks import check_sides, over_blocks
+from neurometamer.rsa.comparators.ranks import check_sides, divide_by_root, over_blocks
 
 
 def whitened_cosine(
@@ -57,7 +57,13 @@ def whitened_cosine(
     rsatoolbox solves by conjugate gradients up to 1e-5, here exactly; with a vector of variances it
     centers as for equal ones, here not.
     """
-    return _compare(a, b, weights, sigma_k, center=False)
+    return _compare(
+        a,
+        b,
+        weights,
+        sigma_k,
+        center=False,
+    )
 
 
 def whitened_pearson(
@@ -94,7 +100,13 @@ def whitened_pearson(
     -----
     Equals rsatoolbox's ``"corr_cov"`` without `sigma_k`; see `whitened_cosine`.
     """
-    return _compare(a, b, weights, sigma_k, center=True)
+    return _compare(
+        a,
+        b,
+        weights,
+        sigma_k,
+        center=True,
+    )
 
 
 def _compare(
@@ -107,47 +119,62 @@ def _compare(
 ) -> np.ndarray:
     check_sides(a, b, weights)
     if sigma_k is None and weights is not None:
-        left, right = Whitened(a, center), Whitened(b, center)
-        return over_blocks(_cosine, left, right, 3 * (len(a) + len(b)), a.shape[1], weights)
+        n_rdms = 3 * (len(a) + len(b))
+        return over_blocks(
+            Whitened.cosine,
+            Whitened(a, center),
+            Whitened(b, center),
+            n_rdms,
+            a.shape[1],
+            weights,
+        )
     if center:
-        a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+        a = a - a.mean(axis=1, keepdims=True)
+        b = b - b.mean(axis=1, keepdims=True)
     if sigma_k is None:
         return _compare_sums(a, b)
     if weights is not None:
         raise InputError(
-            "whitened comparisons of resamples are defined for equal, independent errors: leave "
-            "sigma_k out."
+            "sigma_k came together with weights; whitened comparisons of resamples are defined for "
+            "equal, independent errors: leave sigma_k out."
         )
     sigma = np.asarray(sigma_k, dtype=np.float64)
-    x, y = _whiten_by(a, sigma), _whiten_by(b, sigma)
-    lengths = np.sqrt((x**2).sum(axis=1)[:, np.newaxis] * (y**2).sum(axis=1))
-    return np.divide(x @ y.T, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+    x = _whiten_by(a, sigma)
+    y = _whiten_by(b, sigma)
+    left = (x**2).sum(axis=1)[:, np.newaxis]
+    right = (y**2).sum(axis=1)
+    return divide_by_root(x @ y.T, left * right)
 
 
 def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compare by inner products of doubly centered square RDMs, from sums of pairs and images."""
     n = n_images(a.shape[1])
-    left, right = _sums_of_images(a, n), _sums_of_images(b, n)
-
-    def _inner(pairs: np.ndarray, images: np.ndarray, totals: np.ndarray) -> np.ndarray:
-        return 2 * pairs - 2 / n * images + totals / n**2
-
-    totals = left.sum(axis=1), right.sum(axis=1)
-    products = _inner(a @ b.T, left @ right.T, np.outer(*totals))
+    left = _sums_of_images(a, n)
+    right = _sums_of_images(b, n)
+    left_total = left.sum(axis=1)
+    right_total = right.sum(axis=1)
+    products = 2 * (a @ b.T)
+    products -= 2 / n * (left @ right.T)
+    products += np.outer(left_total, right_total) / n**2
     squares = []
-    for x, sums, total in zip((a, b), (left, right), totals):
-        pairs, images = np.einsum("rp,rp->r", x, x), np.einsum("ri,ri->r", sums, sums)
-        squares.append(_inner(pairs, images, total**2).clip(0))
-    lengths = np.sqrt(np.outer(*squares))
-    return np.divide(products, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+    for x, sums, total in ((a, left, left_total), (b, right, right_total)):
+        of_pairs = np.einsum("rp,rp->r", x, x)
+        of_images = np.einsum("ri,ri->r", sums, sums)
+        own = 2 * of_pairs
+        own -= 2 / n * of_images
+        own += total**2 / n**2
+        squares.append(own.clip(0))
+    return divide_by_root(products, np.outer(*squares))
 
 
 def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
     first, second = np.triu_indices(n, 1)
     sums = np.empty((len(x), n))
-    for row, total in zip(x, sums):
-        total[:] = np.bincount(first, row, n) + np.bincount(second, row, n)
+    for k, row in enumerate(x):
+        total = np.bincount(first, row, n)
+        total += np.bincount(second, row, n)
+        sums[k] = total
     return sums
 
 
@@ -177,7 +204,8 @@ def n_images(n_pairs: int) -> int:
     n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
     if n * (n - 1) // 2 != n_pairs:
         raise InputError(
-            f"{n_pairs} dissimilarities are not those of all pairs of some images (3, 6, 10, 15 …)."
+            f"{n_pairs} dissimilarities are not those of all pairs of some images; give 3, 6, 10, "
+            "15 …, all pairs of n images."
         )
     return n
 
@@ -195,11 +223,13 @@ def square(x: np.ndarray) -> np.ndarray:
     ndarray, shape (n_rdms, n, n)
         Symmetric, zero on the diagonal.
     """
-    n = n_images(x.shape[1])
+    n_rdms, n_pairs = x.shape
+    n = n_images(n_pairs)
     first, second = np.triu_indices(n, 1)
-    out = np.zeros((len(x), n, n), dtype=x.dtype)
-    out[:, first, second] = out[:, second, first] = x
-    return out
+    squares = np.zeros((n_rdms, n, n), dtype=x.dtype)
+    squares[:, first, second] = x
+    squares[:, second, first] = x
+    return squares
 
 
 def image_counts(weights: np.ndarray) -> np.ndarray:
@@ -222,19 +252,23 @@ def image_counts(weights: np.ndarray) -> np.ndarray:
     """
     squares = square(weights)
     rows = np.arange(len(weights))
-    drawn_first = np.argsort(~squares.any(axis=2), axis=1, kind="stable")
+    is_drawn = squares.any(axis=2)
+    drawn_first = np.argsort(~is_drawn, axis=1, kind="stable")
     i, j, k = drawn_first[:, :3].T  # three images that were drawn
     with np.errstate(divide="ignore", invalid="ignore"):
-        own = np.sqrt(squares[rows, i, j] * squares[rows, i, k] / squares[rows, j, k])
+        square_of_own = squares[rows, i, j] * squares[rows, i, k] / squares[rows, j, k]
+        own = np.sqrt(square_of_own)
         counts = squares[rows, i] / own[:, np.newaxis]
     counts[rows, i] = own
-    counts[~np.isfinite(counts).all(axis=1)] = np.nan
+    is_known = np.isfinite(counts).all(axis=1)
+    counts[~is_known] = np.nan
     first, second = np.triu_indices(squares.shape[1], 1)
-    products = np.where(np.isnan(counts[:, :1]), weights, counts[:, first] * counts[:, second])
+    products = counts[:, first] * counts[:, second]
+    products[~is_known] = weights[~is_known]
     if not np.allclose(products, weights):
         raise InputError(
-            "whitened comparisons need weights of pairs that are products of counts of images "
-            "(pair_weights)."
+            f"weights of {len(weights)} resamples are not products of counts of images, which "
+            "whitened comparisons need; give those of pair_weights."
         )
     return counts
 
@@ -260,8 +294,10 @@ class Whitened:
     """
 
     def __init__(self, x: np.ndarray, center: bool) -> None:
-        self.x, self.center = x, center
-        self.squares = square(np.asarray(x, dtype=np.float64))
+        self.x = x
+        self.center = center
+        exact = np.asarray(x, dtype=np.float64)
+        self.squares = square(exact)
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whiten one block of resamples.
@@ -279,40 +315,66 @@ class Whitened:
         counts = image_counts(weights)
         n_rdms, n, _ = self.squares.shape
         total = counts.sum(axis=1, keepdims=True)
-        sums = (self.squares.reshape(n_rdms * n, n) @ counts.T).T.reshape(len(counts), n_rdms, n)
-        values = np.broadcast_to(self.x, (len(weights), *self.x.shape))
+        rows = self.squares.reshape(n_rdms * n, n)
+        sums = (rows @ counts.T).T
+        sums = sums.reshape(len(counts), n_rdms, n)
+        shape = (len(weights), *self.x.shape)
+        values = np.broadcast_to(self.x, shape)
         if self.center:
-            n_copies = weights.sum(axis=1, keepdims=True).clip(1)
-            mean = (weights @ self.x.T / n_copies)[:, :, np.newaxis]
+            n_copies = weights.sum(axis=1, keepdims=True)
+            mean = weights @ self.x.T / n_copies.clip(1)
+            mean = mean[:, :, np.newaxis]
+            others = total - counts
             values = values - mean
-            sums = sums - mean * (total - counts)[:, np.newaxis]
-        shares = _image_sums(sums, counts, total + 2 - 2 * counts)
+            sums = sums - mean * others[:, np.newaxis]
+        # the system own_i s_i + sum_k c_k s_k = sums_i of each resample
+        own = total + 2 - 2 * counts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = (counts / own)[:, np.newaxis]
+            scale = 1 + relative.sum(axis=2, keepdims=True)
+            shared = (relative * sums).sum(axis=2, keepdims=True)
+            rest = sums - shared / scale
+            shares = rest / own[:, np.newaxis]
+        # half of the draws are one image: no division, but a solution
+        is_singular = (own == 0).any(axis=1)
+        for row in np.flatnonzero(is_singular):
+            system = np.diag(own[row]) + counts[row]
+            solution = np.linalg.solve(system, sums[row].T)
+            shares[row] = solution.T
         first, second = np.triu_indices(n, 1)
-        return values, (values - shares[:, :, first] - shares[:, :, second]) / 2
+        white = values - shares[:, :, first]
+        white = white - shares[:, :, second]
+        return values, white / 2
 
+    @staticmethod
+    def cosine(
+        a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray
+    ) -> np.ndarray:
+        """Compute the whitened cosine of one block of resamples.
 
-def _image_sums(sums: np.ndarray, counts: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Solve ``own_i s_i + sum_k c_k s_k = sums_i`` for s, each resample."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = (counts / own)[:, np.newaxis]
-        scale = 1 + relative.sum(axis=2, keepdims=True)
-        shared = (relative * sums).sum(axis=2, keepdims=True) / scale
-        out = (sums - shared) / own[:, np.newaxis]
-    # half of the draws are one image: no division, but a solution
-    for row in np.flatnonzero((own == 0).any(axis=1)):
-        out[row] = np.linalg.solve(np.diag(own[row]) + counts[row], sums[row].T).T
-    return out
+        Parameters
+        ----------
+        a, b : tuple of ndarray, shape (m, n_rdms, n_pairs)
+            Results of the two sides.
+        weights : ndarray, shape (m, n_pairs)
+            Number of copies of each pair.
 
-
-def _cosine(
-    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray
-) -> np.ndarray:
-    copies = weights[:, np.newaxis]
-    products = (a[0] * copies) @ b[1].transpose(0, 2, 1)
-    left, right = (a[0] * copies * a[1]).sum(axis=2), (b[0] * copies * b[1]).sum(axis=2)
-    with np.errstate(invalid="ignore"):
-        lengths = np.sqrt(left[:, :, np.newaxis] * right[:, np.newaxis])
-    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
+        Returns
+        -------
+        ndarray, shape (m, n_a, n_b)
+            In [-1, 1]; NaN where one side has the length 0.
+        """
+        copies = weights[:, np.newaxis]
+        values, white = a
+        weighed = values * copies
+        left = (weighed * white).sum(axis=2)
+        left = left[:, :, np.newaxis]
+        other_values, other_white = b
+        other_weighed = other_values * copies
+        right = (other_weighed * other_white).sum(axis=2)
+        right = right[:, np.newaxis]
+        products = weighed @ other_white.transpose(0, 2, 1)
+        return divide_by_root(products, left * right)
 
 
 def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
@@ -331,10 +393,13 @@ def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
     try:
         factor = np.linalg.cholesky(sigma)
     except np.linalg.LinAlgError as error:
+        least = float(np.linalg.eigvalsh(sigma)[0])
         raise InputError(
-            "sigma_k is not positive definite; add to its diagonal (shrinkage)."
+            f"sigma_k is not positive definite (least eigenvalue {least:.3g}); add to its diagonal "
+            "(shrinkage)."
         ) from error
     whitening = np.linalg.solve(factor, np.eye(n))
     ones = whitening.sum(axis=1)
     whitening -= np.outer(ones / (ones @ ones), ones @ whitening)
-    return (whitening @ matrices @ whitening.T).reshape(len(x), n * n)
+    white = whitening @ matrices @ whitening.T
+    return white.reshape(len(x), n * n)

@@ -45,7 +45,8 @@ from neurometamer.rsa.image_types.similarity import (
     shared_references,
 )
 from neurometamer.rsa.jackknife import Projection
-from neurometamer.rsa.rdms import select_kind
+from neurometamer.rsa.measures import measure_of_label
+from neurometamer.rsa.rdms import describe_left_out, select_kind
 from neurometamer.rsa.sampling import SIMULATED_FROM, sample_photographs
 from neurometamer.rsa.sessions import Removed, session_blocks, session_maps, without_sessions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, rows_of, subsample_rdms
@@ -169,7 +170,7 @@ def compare_image_types(
     import pandas as pd
 
     chosen = replace(options or ImageTypeOptions(), **settings)
-    left_out = ""
+    left_out: list[str] = []
     if chosen.join == "inner":
         rdms, left_out = shared_references(rdms, chosen.kinds)
     groups = _groups(rdms)
@@ -189,9 +190,7 @@ def compare_image_types(
             row["follows"], row["answer"] = what_follows(row, chosen)
             row["expected"] = expected[members[0]]
             row["n"] = n
-            if left_out:
-                names = name_ids(left_out.split(", "))
-                row["method"] += f"; held by one side only and left out: {names}"
+            row["method"] += describe_left_out(left_out)
             rows.append(row)
             draws.append(drawn)
     return with_families(pd.DataFrame(rows), draws, chosen, MEAN)[COLUMNS]
@@ -244,8 +243,8 @@ def _context(
     """Collect what photographs share, and subtract offsets of sessions."""
     if blocks and chosen.null == "auto":
         raise InputError(
-            "blocks were given without saying what they are: add null='session' or null='class', "
-            "or give sessions= or categories= instead."
+            "blocks were given without saying what they are (null='auto'): add null='session' or "
+            "null='class', or give sessions= or categories= instead."
         )
     if blocks and chosen.null == "class" and categories is None:
         categories = cast("Mapping[str, str]", blocks)
@@ -378,10 +377,10 @@ def _subsampled(
     rdms = context.rdms
     if units is None:
         raise InputError(
-            "interval 'subsample' computes RDMs again from parts of the units: give patterns or "
-            "activations, not RDMs."
+            f"interval '{chosen.interval}' computes RDMs again from parts of the units: give "
+            "patterns or activations, not RDMs (units=)."
         )
-    measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
+    measure = measure_of_label(str(rdms.dissimilarity_measure))
     stimuli = {}
     for kind in dict.fromkeys(map(str, rdms.pattern_descriptors["kind"])):
         stimuli[kind] = list(select_kind(rdms, kind).pattern_descriptors["stimulus"])

@@ -244,8 +244,8 @@ def null_orders(
         )
     if len(drawn) > 1 and is_joint:
         raise InputError(
-            "subjects differ in the sessions of the photographs, so their labels cannot be "
-            "permuted together; combine their p by 'all', 'fisher' or 'stouffer'."
+            f"subjects differ in the {BLOCK_WORDS[chosen.null]} of the photographs, so their labels "
+            "cannot be permuted together; combine their p by 'all', 'fisher' or 'stouffer'."
         )
     blocked = labels[0]
     where = "freely"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 from neurometamer.arguments import check_fields
@@ -160,8 +159,11 @@ class ImageTypeOptions:
         tuple of (str, str)
             Decision first.
         """
-        pairs = (self.decision, self.perception)
-        return tuple(pair for pair in pairs if pair is not None)
+        pairs = []
+        for pair in (self.decision, self.perception):
+            if pair is not None:
+                pairs.append(pair)
+        return tuple(pairs)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -172,7 +174,9 @@ class ImageTypeOptions:
         tuple of str
             Each once.
         """
-        kinds = dict.fromkeys(itertools.chain.from_iterable(self.pairs))
+        kinds: dict[str, None] = {}
+        for pair in self.pairs:
+            kinds.update(dict.fromkeys(pair))
         return tuple(kinds)
 
 

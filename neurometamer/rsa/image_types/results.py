@@ -25,8 +25,7 @@ from neurometamer.stats.families import (
     joint_p,
     joint_statistic,
 )
-from neurometamer.stats.intervals import max_t_p
-from neurometamer.stats.permutation import Blocks, permutation_p
+from neurometamer.stats.permutation import Blocks, max_t_p, permutation_p
 from neurometamer.stats.resampling import percentile_interval
 
 if TYPE_CHECKING:
@@ -523,7 +522,7 @@ def result_row(
         p_text = comparison.null_text + p_text
     if n > 1:
         text += f"; mean over {n} subjects"
-    null_low = null_high = np.nan
+    null_low, null_high = np.full(2, np.nan)
     if drawn.nulls is not None:  # over subjects: of their mean in the same permutations
         null_means = drawn.nulls.mean(axis=1)
         null_low, null_high = percentile_interval(null_means, chosen.confidence)

@@ -14,12 +14,12 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns
+from neurometamer.rsa.bootstrap import resampled
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import (
     describe_method,
     join_rdms,
-    resample_comparison,
     similarity_values,
 )
 from neurometamer.rsa.compute import place_name, select_kind, take_conditions
@@ -64,7 +64,9 @@ def name_place(rdms: RDMs, index: int) -> dict[str, str]:
     }
 
 
-def join_pair(rdms: RDMs, pair: tuple[str, str], join: str = "exact") -> tuple[RDMs, RDMs, str]:
+def join_pair(
+    rdms: RDMs, pair: tuple[str, str], join: str = "exact"
+) -> tuple[RDMs, RDMs, list[str]]:
     """Take the RDMs within two image types, their photographs in one order.
 
     Parameters
@@ -80,15 +82,16 @@ def join_pair(rdms: RDMs, pair: tuple[str, str], join: str = "exact") -> tuple[R
     -------
     first, second : rsatoolbox.rdm.RDMs
         RDMs within each image type, ``pattern_descriptors["condition"]`` being photographs, sorted.
-    left_out : str
-        Photographs that only one image type has, between commas.
+    left_out : list of str
+        Photographs that only one image type has.
 
     Raises
     ------
     InputError
         For an unknown image type, or photographs that do not match.
     """
-    first, second = (select_kind(rdms, kind) for kind in pair)
+    first = select_kind(rdms, pair[0])
+    second = select_kind(rdms, pair[1])
     return join_rdms(first, second, join)
 
 
@@ -107,7 +110,8 @@ def photographs_of(rdms: RDMs, kind: str) -> list[str]:
     list of str
         In the order of the RDMs.
     """
-    names = select_kind(rdms, kind).pattern_descriptors["condition"]
+    of_kind = select_kind(rdms, kind)
+    names = of_kind.pattern_descriptors["condition"]
     return [str(name) for name in names]
 
 
@@ -141,7 +145,7 @@ def kind_samples(
     seed: int,
     sampling: Sampling | None = None,
     confidence: float | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Compare two kinds within each RDM.
 
     Parameters
@@ -168,8 +172,8 @@ def kind_samples(
         The same in each resample.
     counts : ndarray, shape (n_resamples, n)
         The draws.
-    left_out : str
-        Photographs that one kind lacks, between commas.
+    left_out : list of str
+        Photographs that one kind lacks.
     """
     compare = comparator(by)
     a, b, left_out = join_pair(rdms, pair, join)
@@ -178,11 +182,12 @@ def kind_samples(
     counts = sampling.counts(n_resamples, seed)
     values = np.empty(rdms.n_rdm)
     samples = np.empty((len(counts), rdms.n_rdm))
-    for i, (first, second) in enumerate(zip(a.dissimilarities, b.dissimilarities)):
-        first, second = first[np.newaxis], second[np.newaxis]
+    for i in range(rdms.n_rdm):
+        first = a.dissimilarities[i : i + 1]
+        second = b.dissimilarities[i : i + 1]
         values[i] = compare(first, second)[0, 0]
-        resampled = resample_comparison(compare, first, second, counts)
-        samples[:, i] = resampled[:, 0, 0]
+        drawn = resampled(first, second, counts, by, None, None)
+        samples[:, i] = drawn.similarity[:, 0, 0]
     if confidence is not None:
         samples = sampling.scaled(values, samples, confidence)
     return values, samples, counts, left_out
@@ -433,7 +438,7 @@ def kind_difference(
     """
     import pandas as pd
 
-    left_out = ""
+    left_out: list[str] = []
     if join == "inner":
         rdms, left_out = shared_references(rdms, list(dict.fromkeys((*first, *second))))
     rdms, note, has_interval = _without_sessions(rdms, [first, second], by)
@@ -469,7 +474,7 @@ def kind_difference(
     return pd.DataFrame(rows)
 
 
-def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, str]:
+def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, list[str]]:
     """Keep the photographs that have an image of every kind.
 
     Parameters
@@ -483,8 +488,8 @@ def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, str]:
     -------
     rdms : rsatoolbox.rdm.RDMs
         RDMs of those photographs.
-    left_out : str
-        The other photographs, between commas.
+    left_out : list of str
+        The other photographs.
     """
     photographs = [set(photographs_of(rdms, kind)) for kind in kinds]
     shared = set.intersection(*photographs)
@@ -493,7 +498,7 @@ def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, str]:
     for row, reference in enumerate(rdms.pattern_descriptors["reference_id"]):
         if str(reference) in shared:
             rows.append(row)
-    return take_conditions(rdms, rows), ", ".join(sorted(left_out))
+    return take_conditions(rdms, rows), sorted(left_out)
 
 
 # ------------------------------------------------------------------------------------------- trends

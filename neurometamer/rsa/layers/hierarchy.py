@@ -16,8 +16,9 @@ from neurometamer.rsa.comparators.ranks import centered_ranks
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
-from neurometamer.stats.intervals import t_interval
+from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.stats.permutation import permutation_p, permute_pairs
+from neurometamer.stats.resampling import t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,9 +288,16 @@ def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndar
     if preferred == "best":
         return profiles.argmax(axis=-1) + 1.0
     n_layers = profiles.shape[-1]
+    numbers = np.arange(1, n_layers + 1)
+    mass = profiles @ numbers
     total = profiles.sum(axis=-1)
-    mass = profiles @ np.arange(1, n_layers + 1)
-    center = np.divide(mass, total, out=np.full(total.shape, np.nan), where=total > 0)
+    center = np.full(total.shape, np.nan)
+    np.divide(
+        mass,
+        total,
+        out=center,
+        where=total > 0,
+    )
     return np.clip(center, 1, n_layers)
 
 
@@ -413,9 +421,7 @@ def _describe(
         f"left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "
         f"{PREFERENCES[preferred]}"
     )
-    if joined.left_out:
-        text += f"; held by one side only and left out: {joined.left_out}"
-    return text
+    return text + describe_left_out(joined.left_out)
 
 
 def _regions_and_subjects(rois: Sequence[str], joined: ModelBrain) -> tuple[list[str], list[str]]:

@@ -45,7 +45,7 @@ class ModelBrain:
         Kind of stimuli, or ``"all"``.
     labels : pandas.DataFrame
         Columns condition, reference_id and category of the stimuli, see `stimulus_labels`.
-    left_out : str
+    left_out : list of str
         Ids that only one side held.
     """
 
@@ -55,7 +55,57 @@ class ModelBrain:
     rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     kind: str
     labels: pd.DataFrame
-    left_out: str = ""
+    left_out: Sequence[str] = ()
+
+    def orders(
+        self, n_permutations: int, seed: int, blocks: Blocks | None
+    ) -> dict[str, tuple[np.ndarray, str]]:
+        """Draw orders of the stimuli for each subject.
+
+        Subjects with the same sessions or classes share one array.
+
+        Parameters
+        ----------
+        n_permutations, seed : int
+            See `stimulus_orders`.
+        blocks : mapping, optional
+            Stimulus → session or class, or subject → such a mapping.
+
+        Returns
+        -------
+        dict of str to (ndarray of int, shape (m, n), and str)
+            Subject to orders and their description.
+
+        Raises
+        ------
+        InputError
+            When a subject or a stimulus has no block, or nothing can be permuted.
+        """
+        everyone: set[str] = set()
+        for subjects, _ in self.rois.values():
+            everyone.update(subjects)
+        has_own_blocks = False
+        if blocks is not None:
+            first = next(iter(blocks.values()), None)
+            has_own_blocks = isinstance(first, Mapping)
+        drawn: dict[Any, tuple[np.ndarray, str]] = {}
+        orders_of = {}
+        for subject in sorted(everyone):
+            block_of: Any = blocks
+            if has_own_blocks and blocks is not None:
+                if subject not in blocks:
+                    raise InputError(
+                        f"no blocks for subject '{subject}'; give them: there are some for "
+                        f"{name_ids(blocks)}."
+                    )
+                block_of = blocks[subject]
+            labels = None
+            if block_of is not None:
+                labels = tuple(str(block_of.get(name)) for name in self.ids)
+            if labels not in drawn:
+                drawn[labels] = stimulus_orders(self.ids, n_permutations, seed, block_of)
+            orders_of[subject] = drawn[labels]
+        return orders_of
 
 
 def join_model_brain(
@@ -102,7 +152,7 @@ def join_model_brain(
         rois=rois,
         kind=kind or ALL_KINDS,
         labels=stimulus_labels(first, second),
-        left_out=str(left_out),
+        left_out=left_out,
     )
 
 
@@ -215,7 +265,7 @@ def layer_matrix(
     if not n_permutations:
         return table.assign(p=np.nan, p_method="none: no permutations", q=np.nan, family="")
     joined = join_model_brain(network, brain, kind=kind, join=join)
-    drawn = _orders_by_subject(joined, n_permutations, seed, blocks)
+    drawn = joined.orders(n_permutations, seed, blocks)
     tests: dict[tuple[str, str, str], tuple[float, str]] = {}
     for roi, (subjects, vectors) in joined.rois.items():
         orders = [drawn[subject][0] for subject in subjects]
@@ -240,40 +290,6 @@ def layer_matrix(
         methods.append(method)
     table = table.assign(p=p, p_method=methods)
     return control_false_discoveries(table, ("subject",))
-
-
-def _orders_by_subject(
-    joined: ModelBrain, n_permutations: int, seed: int, blocks: Blocks | None
-) -> dict[str, tuple[np.ndarray, str]]:
-    """Draw orders for each subject.
-
-    Subjects with the same sessions or classes share one array.
-    """
-    everyone: set[str] = set()
-    for subjects, _ in joined.rois.values():
-        everyone.update(subjects)
-    has_own_blocks = False
-    if blocks is not None:
-        first = next(iter(blocks.values()), None)
-        has_own_blocks = isinstance(first, Mapping)
-    drawn: dict[Any, tuple[np.ndarray, str]] = {}
-    orders_of = {}
-    for subject in sorted(everyone):
-        block_of: Any = blocks
-        if has_own_blocks and blocks is not None:
-            if subject not in blocks:
-                raise InputError(
-                    f"no blocks for subject '{subject}'; give them: there are some for "
-                    f"{name_ids(blocks)}."
-                )
-            block_of = blocks[subject]
-        labels = None
-        if block_of is not None:
-            labels = tuple(str(block_of.get(name)) for name in joined.ids)
-        if labels not in drawn:
-            drawn[labels] = stimulus_orders(joined.ids, n_permutations, seed, block_of)
-        orders_of[subject] = drawn[labels]
-    return orders_of
 
 
 def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:

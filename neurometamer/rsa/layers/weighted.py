@@ -209,13 +209,16 @@ def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
 
     lengths = np.sqrt(np.diag(gram))
     safe = np.where(lengths > 0, lengths, 1)
-    values, vectors = np.linalg.eigh(gram / np.outer(safe, safe))
+    scaled = gram / np.outer(safe, safe)
+    values, vectors = np.linalg.eigh(scaled)
     # layers that repeat each other span less than their number
-    kept = values > 1e-12 * max(values[-1], 1e-300)
+    largest = max(values[-1], 1e-300)
+    kept = values > 1e-12 * largest
     root = np.sqrt(values[kept])
     axes = vectors[:, kept].T
+    design = root[:, np.newaxis] * axes
     target = axes @ (projected / safe) / root
-    solution, _ = nnls(root[:, np.newaxis] * axes, target)
+    solution, _ = nnls(design, target)
     weights = solution / safe
     weights[lengths == 0] = 0
     norm = np.linalg.norm(weights)

@@ -18,7 +18,7 @@ from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
-from neurometamer.rsa.permutation import permuted_pairs, prepared
+from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import (
     Question,
@@ -26,7 +26,7 @@ from neurometamer.rsa.searchlight.questions import (
     RunResponses,
     RunTable,
 )
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.stats.permutation import p_from_count, pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -143,8 +143,9 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
         raise unknown_name("RDM measure", measure, MEASURES)
     if (measure == "crossnobis") != isinstance(responses, RunResponses):
         raise InputError(
-            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with "
-            "run_responses."
+            f"measure '{measure}' and responses of type {type(responses).__name__} do not go "
+            "together: 'crossnobis' needs responses of runs, and only it takes them; make them "
+            "with run_responses."
         )
     if not comparator(by).linear:
         raise unknown_name("comparison", by, linear_comparators())
@@ -366,7 +367,7 @@ def run_searchlight(
     shuffles = np.empty((n_permutations, n * (n - 1) // 2), dtype=np.int32)
     for shuffle in shuffles:
         drawn = random.permutation(n)
-        shuffle[:] = permuted_pairs(order[drawn[rank]])
+        shuffle[:] = pair_positions(order[drawn[rank]], n)
     tally = _Tally(len(neighborhoods), n, n_permutations)
     wanted = np.flatnonzero(present)
     done = 0
@@ -420,10 +421,12 @@ class _Tally:
     def count(self, part: np.ndarray, sizes: np.ndarray, constants: Sequence[np.ndarray]) -> None:
         """Count neighbors, and the centers where a condition is constant."""
         self.sizes[part] = sizes
-        is_large = (sizes >= MIN_VOXELS)[:, np.newaxis]
-        either = np.any(constants, axis=0) & is_large
+        is_large = sizes >= MIN_VOXELS
+        either = np.any(constants, axis=0)
+        either &= is_large[:, np.newaxis]
         self.constant += either.sum(axis=0)
-        self.constant_centers += int(either.any(axis=1).sum())
+        has_constant = either.any(axis=1)
+        self.constant_centers += int(has_constant.sum())
 
     def compare(
         self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray

@@ -112,10 +112,12 @@ class Spheres:
         for n_steps, size in zip(reach.astype(int), self.mask.shape):
             farthest = min(n_steps, size - 1)
             axes.append(np.arange(-farthest, farthest + 1))
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        steps = grid.reshape(-1, 3)
-        lengths = np.linalg.norm(steps @ linear.T, axis=1)
-        return steps[lengths <= self.radius_mm * (1 + 1e-9)]
+        grid = np.meshgrid(*axes, indexing="ij")
+        steps = np.stack(grid, axis=-1).reshape(-1, 3)
+        in_mm = steps @ linear.T
+        lengths = np.linalg.norm(in_mm, axis=1)
+        limit = self.radius_mm * (1 + 1e-9)
+        return steps[lengths <= limit]
 
     @cached_property
     def _volume(self) -> np.ndarray:
@@ -124,7 +126,11 @@ class Spheres:
         places[self.mask] = np.arange(len(self))
         margin = np.abs(self._steps).max(axis=0)
         widths = [(width, width) for width in margin]
-        return np.pad(places, widths, constant_values=-1)
+        return np.pad(
+            places,
+            widths,
+            constant_values=-1,
+        )
 
     def block(self, centers: np.ndarray) -> np.ndarray:
         """Give the neighbors of some voxels.
@@ -198,9 +204,12 @@ class Disks:
     def _edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Edges both ways, sorted by first vertex: their starts, other ends, lengths in mm."""
         corners = np.asarray(self.triangles)
-        sides = [corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]
-        pairs = np.concatenate(sides)
-        both_ways = np.concatenate([pairs, pairs[:, ::-1]])
+        sides = []
+        for columns in ([0, 1], [1, 2], [2, 0]):
+            side = corners[:, columns]
+            sides.append(side)
+            sides.append(side[:, ::-1])
+        both_ways = np.concatenate(sides)
         begin, end = np.unique(both_ways, axis=0).T
         differences = self.points[begin] - self.points[end]
         lengths = np.linalg.norm(differences, axis=1)
@@ -245,21 +254,28 @@ class Disks:
             edge = np.repeat(starts[vertex], count) + _within(count)
             far = np.repeat(at, count) + lengths[edge]
             reached = np.repeat(owner, count) * n + ends[edge]
-            near = far <= limit
-            front, at = _shortest(reached[near], far[near])
+            is_near = far <= limit
+            front, at = _shortest(
+                reached[is_near],
+                far[is_near],
+            )
             position = np.searchsorted(known, front)
-            is_known = np.zeros(len(front), dtype=bool)
             inside = position < len(known)
-            is_known[inside] = known[position[inside]] == front[inside]
+            same_position = known[position[inside]]
+            is_known = np.zeros(len(front), dtype=bool)
+            is_known[inside] = same_position == front[inside]
+            known_distance = distance[position[is_known]]
             is_shorter = ~is_known
-            is_shorter[is_known] = at[is_known] < distance[position[is_known]]
-            front, at = front[is_shorter], at[is_shorter]
+            is_shorter[is_known] = at[is_known] < known_distance
+            front = front[is_shorter]
+            at = at[is_shorter]
             all_keys = np.concatenate([known, front])
             all_lengths = np.concatenate([distance, at])
             known, distance = _shortest(all_keys, all_lengths)
         owner, vertex = np.divmod(known, n)
         count = np.bincount(owner, minlength=len(centers))
-        rows = np.full((len(centers), int(count.max(initial=1))), -1, dtype=np.int64)
+        shape = (len(centers), int(count.max(initial=1)))
+        rows = np.full(shape, -1, dtype=np.int64)
         rows[owner, _within(count)] = vertex
         return rows
 
