@@ -427,7 +427,8 @@ def noise_gain(design: pd.DataFrame) -> float:
         )
     # Through the scaled design: confounds and drifts have other sizes than events.
     lengths = np.linalg.norm(values, axis=0)
-    inverse = np.linalg.pinv(values / lengths)
+    scaled = values / lengths
+    inverse = np.linalg.pinv(scaled)
     of_events = np.linalg.norm(inverse[:n_events], axis=1)
     gains = of_events / lengths[:n_events]
     return float(np.median(gains))
@@ -489,21 +490,24 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     shape = tuple(int(size) for size in grid["shape"])
     index = patterns.voxels[["i", "j", "k"]].to_numpy()
     places = np.ravel_multi_index(tuple(index.T), shape, order="F")
-    first, back = np.unique(places, return_index=True, return_inverse=True)[1:]
+    _, first, back = np.unique(places, return_index=True, return_inverse=True)
     values = patterns.values.astype(np.float32)
-    if not np.array_equal(values[:, first][:, back], values):
+    of_first = values[:, first]
+    if not np.array_equal(of_first[:, back], values):
         raise InputError(
             f"two of the regions {name_ids(patterns.rois)} hold different values for the same "
             "voxel; write them to two folders."
         )
     target = Path(folder)
     blank = np.zeros(shape, dtype=np.float32)
-    image = nibabel.Nifti1Image(blank, np.asarray(grid["affine"], dtype=np.float64))
+    affine = np.asarray(grid["affine"], dtype=np.float64)
+    image = nibabel.Nifti1Image(blank, affine)
     header = image.header.copy()
     header.set_data_shape((*shape, len(values)))
     header["vox_offset"] = 352
     # one volume at a time: the 4-D array is never in memory
-    volume = np.full(int(np.prod(shape)), np.nan, dtype="<f4")
+    n_voxels = int(np.prod(shape))
+    volume = np.full(n_voxels, np.nan, dtype="<f4")
     with atomic_path(target / "betas.nii.gz") as part, ImageOpener(str(part), "wb") as file:
         header.write_to(file)
         file.write(b"\0" * (352 - file.tell()))
@@ -630,12 +634,14 @@ def _fit_run(
     betas = np.full((n_events, series.shape[1]), np.nan)
     if not usable.any():
         return betas
-    betas[:, usable] = EVENT_MODELS[estimator](data, design.to_numpy(), n_events, noise_model)
+    estimate = EVENT_MODELS[estimator]
+    betas[:, usable] = estimate(data, design.to_numpy(), n_events, noise_model)
     if units == "percent":
         means = data.mean(axis=0)
-        if np.any(means <= 0):
+        n_low = int(np.sum(means <= 0))
+        if n_low:
             raise InputError(
-                f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so "
+                f"{run.label}: {n_low} voxel(s) of the masks have a mean ≤ 0, so "
                 "percent signal change has no meaning; give images that keep their mean, or "
                 'units="raw" (--units raw).'
             )
@@ -724,7 +730,8 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
             f"{len(design)} volumes; use fewer confounds (columns, --columns), a lower high_pass "
             "(--high-pass), or longer runs."
         )
-    weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
+    peaks = np.abs(events).max(axis=0)
+    weak = peaks < _TOO_WEAK * full
     if weak.any():
         late = event_names(kept[weak])
         raise InputError(
@@ -732,10 +739,13 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
             "(ignore, --ignore) or give the whole run."
         )
     lengths = np.linalg.norm(events, axis=0)
-    cosines = (events.T @ events) / np.outer(lengths, lengths)
+    products = events.T @ events
+    cosines = products / np.outer(lengths, lengths)
     alike = np.triu(cosines, 1) > _TOO_ALIKE
     if alike.any():
-        pairs = [f"{names[first]} and {names[second]}" for first, second in np.argwhere(alike)]
+        pairs = []
+        for first, second in np.argwhere(alike):
+            pairs.append(f"{names[first]} and {names[second]}")
         raise InputError(
             f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove "
             "repeated rows, or give events that belong together one row."
@@ -746,7 +756,8 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
     _, sizes, directions = np.linalg.svd(scaled, full_matrices=False)
     if sizes[-1] <= _SINGULAR * sizes[0]:
         labels = np.array([*names, *design.columns[len(names) :]], dtype=object)
-        involved = labels[np.abs(directions[-1]) > 0.05]
+        takes_part = np.abs(directions[-1]) > 0.05
+        involved = labels[takes_part]
         raise InputError(
             f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave "
             "out confounds that repeat others (drifts and intercept are already in the design), or "

@@ -85,14 +85,16 @@ def check_same_labels(
     InputError
         When a label differs: every event would be given to the wrong volumes.
     """
-    theirs, ours = file_labels(table), file_labels(image)
+    of_table = file_labels(table)
+    of_image = file_labels(image)
     for key in labels:
-        if key not in theirs or key not in ours:
+        if key not in of_table or key not in of_image:
             continue
-        if _plain_label(key, theirs[key]) != _plain_label(key, ours[key]):
+        theirs, ours = of_table[key], of_image[key]
+        if _plain_label(key, theirs) != _plain_label(key, ours):
             raise InputError(
-                f"{Path(table).name} was given for {Path(image).name}: {key}-{theirs[key]} is not "
-                f"{key}-{ours[key]}. Give the files of all lists in the same order of runs, or "
+                f"{Path(table).name} was given for {Path(image).name}: {key}-{theirs} is not "
+                f"{key}-{ours}. Give the files of all lists in the same order of runs, or "
                 "rename the file whose name is wrong."
             )
 
@@ -342,8 +344,11 @@ def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
             root = level + 1
     files = []
     for folder in above[root::-1]:
-        applying = [file for file in folder.glob("*.json") if _applies(file.stem, image_name)]
-        files += sorted(applying, key=lambda file: (len(file_labels(file)), file.name))
+        applying = []
+        for file in sorted(folder.glob("*.json")):
+            if _applies(file.stem, image_name):
+                applying.append(file)
+        files += sorted(applying, key=lambda file: len(file_labels(file)))
     return tuple(files)
 
 
@@ -380,7 +385,8 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
             # a file of the same folder that names as many labels of the image is as near to it
             other = sources[key]
             same_folder = other.parent == file.parent
-            if same_folder and len(file_labels(other)) == len(file_labels(file)):
+            as_near = len(file_labels(other)) == len(file_labels(file))
+            if same_folder and as_near:
                 rivals[key] = other
         values |= content
         sources |= dict.fromkeys(content, file)
@@ -492,10 +498,11 @@ def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
     if len(volumes) >= 2:
         steps = [after - before for before, after in itertools.pairwise(volumes)]
         step = steps[0]
-        if max(steps) - min(steps) > SAME_TIME_S:
+        least, most = min(steps), max(steps)
+        if most - least > SAME_TIME_S:
             raise InputError(
                 f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-                f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here, leave "
+                f"({least:g} to {most:g} s); such runs cannot be analyzed here, leave "
                 "the run out."
             )
     if stated is not None and step is not None and _differ(stated, step):

@@ -573,13 +573,14 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
     InputError
         When it has another number of dimensions.
     """
-    shape = tuple(int(size) for size in image.shape)
+    shape = [int(size) for size in image.shape]
     if len(shape) != 4:
         raise InputError(
-            f"{path} is {len(shape)}-D with shape {shape}; a BOLD run must be 4-D (i, j, k, "
+            f"{path} is {len(shape)}-D with shape {tuple(shape)}; a BOLD run must be 4-D (i, j, k, "
             "volumes)."
         )
-    return shape[0], shape[1], shape[2], shape[3]
+    i, j, k, n_volumes = shape
+    return i, j, k, n_volumes
 
 
 def image_affine(
@@ -649,9 +650,10 @@ def _two_places(
     for affine in (sform, qform):
         letters = map(str, nibabel.aff2axcodes(affine))
         axes.append("".join(letters))
-    signs = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
+    of_sform = np.linalg.det(sform[:3, :3])
+    of_qform = np.linalg.det(qform[:3, :3])
     mirrored = ""
-    if signs < 0:
+    if of_sform * of_qform < 0:
         mirrored = "; they are mirror images of each other, so that left and right may be exchanged"
     return InputError(
         f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) "
@@ -684,8 +686,9 @@ def check_same_grid(
             f"{tuple(other.shape[:3])}; resample one onto the other yourself (nearest neighbor for "
             "masks)."
         )
-    differences = image_affine(path, image, affine) - image_affine(like, other, affine)
-    away = float(np.abs(differences).max())
+    own = image_affine(path, image, affine)
+    others = image_affine(like, other, affine)
+    away = float(np.abs(own - others).max())
     if not away <= 1e-3:
         raise InputError(
             f"{Path(path).name} and {Path(like).name} have the same shape but another affine "

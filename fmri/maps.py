@@ -76,7 +76,8 @@ def mask_places(
                 f"the patterns were made on the grid {tuple(grid['shape'])} but the mask has "
                 f"{mask.shape}; give a mask on the grid of the BOLD files."
             )
-        away = float(np.abs(np.asarray(grid["affine"]) - affine).max())
+        differences = np.asarray(grid["affine"]) - affine
+        away = float(np.abs(differences).max())
         if not away <= 1e-3:
             raise InputError(
                 "the mask has another affine than the patterns' BOLD files (largest difference "
@@ -85,7 +86,8 @@ def mask_places(
     once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
     patterns = patterns.select(voxels=once)
     index = patterns.voxels[["i", "j", "k"]].to_numpy()
-    on_grid = np.asarray(((index >= 0) & (index < mask.shape)).all(axis=1))
+    in_range = (index >= 0) & (index < mask.shape)
+    on_grid = np.asarray(in_range.all(axis=1))
     fits = on_grid.copy()
     fits[on_grid] = mask[tuple(index[on_grid].T)]
     if not fits.all():
@@ -268,14 +270,17 @@ def read_surface_patterns(
     ([[0.5, 1.5]], [0, 2])
     """
     rows = read_table(table, required=["condition"])
-    data = find_reader(SURFACE_READERS["maps"], values, "responses of vertices")(values)
+    read = find_reader(SURFACE_READERS["maps"], values, "responses of vertices")
+    data = read(values)
     if len(data) != len(rows):
         raise InputError(
             f"{values} has {len(data)} data arrays but {Path(table).name} has {len(rows)} rows; "
             "give the table of these data arrays, one row each."
         )
     known = np.isfinite(data)
-    partly = np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)).tolist()
+    in_all = known.all(axis=0)
+    in_some = known.any(axis=0)
+    partly = np.flatnonzero(in_some & ~in_all).tolist()
     if partly:
         raise InputError(
             f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, "
@@ -285,13 +290,14 @@ def read_surface_patterns(
     if labels is not None:
         if not Path(labels).is_file():
             raise InputError(f"{labels} does not exist; give a .label.gii or .annot file.")
-        regions = find_reader(SURFACE_READERS["labels"], labels, "labels of vertices")(labels)
+        read_labels = find_reader(SURFACE_READERS["labels"], labels, "labels of vertices")
+        regions = read_labels(labels)
         if len(regions) != data.shape[1]:
             raise InputError(
                 f"{Path(labels).name} has labels of {len(regions)} vertices but there are "
                 f"responses of {data.shape[1]}; give the labels of the same surface."
             )
-    kept = np.flatnonzero(known.all(axis=0) & (regions != ""))
+    kept = np.flatnonzero(in_all & (regions != ""))
     voxels = pd.DataFrame({"subject": subject, "roi": regions[kept], "i": kept, "j": 0, "k": 0})
     side = hemisphere
     if side is None:

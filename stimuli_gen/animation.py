@@ -106,8 +106,11 @@ def write_animation(
         caption = None if captions is None else captions[row]
         picture = _picture(frame, caption)
         drawn.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
-    durations = [10 * round(frame_ms / 10)] * len(drawn)
-    durations[0] = durations[-1] = 10 * round(hold_ms / 10)
+    # in steps of 10 ms, as GIF files tell time
+    step = 10 * round(frame_ms / 10)
+    hold = 10 * round(hold_ms / 10)
+    durations = [step] * len(drawn)
+    durations[0] = durations[-1] = hold
     with atomic_path(path) as part:
         drawn[0].save(
             part,
@@ -135,10 +138,11 @@ def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray
         frames = np.stack(images)
     if frames.ndim != 4 or frames.shape[1] != 3:
         raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}; give these.")
-    if not (frames.min() >= 0 and frames.max() <= 1):
+    low, high = frames.min(), frames.max()
+    if not (low >= 0 and high <= 1):
         raise InputError(
-            f"frames leave [0, 1] or are not finite ({frames.min():g} to {frames.max():g}); clip "
-            "them, or scale them by 1/255."
+            f"frames leave [0, 1] or are not finite ({low:g} to {high:g}); clip them, or scale "
+            "them by 1/255."
         )
     levels = to_8bit(frames).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(levels)
@@ -150,7 +154,8 @@ def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
     image = Image.fromarray(levels)
     if caption is None:
         return image
-    sheet = Image.new("RGB", (image.width, image.height + _LINE), "white")
+    size = (image.width, image.height + _LINE)
+    sheet = Image.new("RGB", size, "white")
     sheet.paste(image, (0, 0))
     draw = ImageDraw.Draw(sheet)
     draw.fontmode = "1"  # no gray edges: they would need colors of the palette
@@ -195,10 +200,12 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
     def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
         subfolder = Path(folder) / file_name(stimulus_id)
         if step == 0:
-            for old in _frames(subfolder).values():
+            old_frames = _frames(subfolder)
+            for old in old_frames.values():
                 old.unlink()
+        path = subfolder / f"{step:06d}.png"
         inside = np.clip(image, 0, 1)
-        write_png(subfolder / f"{step:06d}.png", inside)
+        write_png(path, inside)
 
     return _keep
 

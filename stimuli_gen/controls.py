@@ -453,6 +453,8 @@ def control_images(
     recorded = {}
     for name, value in settings.items():
         recorded[name] = digest(value) if isinstance(value, np.ndarray) else value
+    categories = references.table["category"].tolist()
+    n_images = len(references) * len(wanted)
     rows, images = [], []
     for row, reference_id in enumerate(references.ids):
         reference = references.images[slice(row, row + 1)][0]
@@ -460,22 +462,23 @@ def control_images(
             random = generator(seed, "control", control, reference_id)
             raw = entry.make(reference.astype(np.float64), random, level, **settings)
             image = np.clip(raw, 0, 1).astype(np.float32)
+            is_outside = (raw < 0) | (raw > 1)
             end = f"-{level:g}" if len(wanted) > 1 else ""
             about = {
                 "id": f"{reference_id}_{control}{end}",
                 "kind": "control",
                 "reference_id": reference_id,
-                "category": references.table["category"].iloc[row],
+                "category": categories[row],
                 "control": control,
                 "level": level if entry.level else np.nan,
                 "settings": json.dumps(recorded, sort_keys=True),
                 "seed": seed,
-                "clipped": float(np.mean((raw < 0) | (raw > 1))),
+                "clipped": float(np.mean(is_outside)),
             }
             images.append(image)
             rows.append(about | image_distances(image, reference))
             if progress is not None:
-                progress(len(rows), len(references) * len(wanted))
+                progress(len(rows), n_images)
     made = provenance(
         {"control": control, "levels": wanted, "seed": seed, **recorded},
         references=references.digest,

@@ -320,7 +320,8 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
         return metamers.as_shown().images
     pictures = np.empty(metamers.images.shape, np.float32)
     for row, stimulus_id in enumerate(metamers.ids):
-        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
+        name = file_name(stimulus_id)
+        path = Path(folder) / "png" / f"{name}.png"
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
             size = tuple(metamers.images.shape[2:])
@@ -442,7 +443,8 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
         reasons.append(f"not above the null in {', '.join(below)}")
     same = row[f"{kind}_same_class_16"]
     if pd.notna(same) and not same:
-        category, wanted = row[f"{kind}_category16"], row[f"{kind}_category16_reference"]
+        category = row[f"{kind}_category16"]
+        wanted = row[f"{kind}_category16_reference"]
         reasons.append(f"{category} to the network, not {wanted}")
     return reasons
 
@@ -501,11 +503,12 @@ class Judgment:
         StimulusSet
             With the columns, ``success``, ``confirmed`` and ``why_not``.
         """
-        steps = stimuli.table.get("file_steps", pd.Series(0, index=stimuli.table.index))
+        steps = pd.Series(0, index=stimuli.table.index)
+        if "file_steps" in stimuli.table:
+            steps = stimuli.table["file_steps"]
         success, why_not = [], []
-        for reasons, only_in_float, taken in zip(
-            self.reasons["png"], self.only_in_float, steps, strict=True
-        ):
+        columns = (self.reasons["png"], self.only_in_float, steps)
+        for reasons, only_in_float, taken in zip(*columns, strict=True):
             text = "; ".join(reasons)
             if only_in_float:
                 tried = f", nor after {taken} steps on rounded images" if taken else ""

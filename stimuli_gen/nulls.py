@@ -669,7 +669,8 @@ class _Work:
                             checksum.update(part)
                             n_bytes -= len(part)
                 checksums[path] = checksum
-                if checksum.hexdigest() != saved["checksums"][path.name]:
+                known = saved["checksums"][path.name]
+                if checksum.hexdigest() != known:
                     note_remade(path)
                     return False
         self.checksums = checksums

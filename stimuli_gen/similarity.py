@@ -270,9 +270,12 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     InputError
         Naming the rows.
     """
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        wrong = [name for name, is_bad in zip(ids, bad, strict=True) if is_bad]
+    is_finite = np.isfinite(values).all(axis=1)
+    if not is_finite.all():
+        wrong = []
+        for name, is_fine in zip(ids, is_finite, strict=True):
+            if not is_fine:
+                wrong.append(name)
         raise InputError(
             f"{what}: not finite for {name_ids(wrong)}; check the network's weights and the images."
         )
