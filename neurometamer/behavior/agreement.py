@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.behavior.curves import draw_images
+from neurometamer.behavior.curves import sample_photographs
 from neurometamer.behavior.trials import SHOWN, spread_photographs
 from neurometamer.errors import InputError, name_ids
 from neurometamer.stats.resampling import t_interval
@@ -70,7 +70,8 @@ def kappa(observed: np.ndarray | float, expected: np.ndarray | float) -> np.ndar
             raise InputError(f"kappa: {name} leaves [0, 1] ({wrong:g}); give shares of trials.")
     left = 1 - expected
     is_open = left > 1e-12
-    ratio = (observed - expected) / np.where(is_open, left, 1.0)
+    left = np.where(is_open, left, 1.0)
+    ratio = (observed - expected) / left
     return np.where(is_open, ratio, np.nan)
 
 
@@ -156,7 +157,8 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
 
 def _named(trials: pd.DataFrame) -> pd.DataFrame:
     rows = spread_photographs(trials)
-    names = rows["observer"] + SEPARATOR + rows["participant"]
+    kinds = rows["observer"]
+    names = kinds + SEPARATOR + rows["participant"]
     return rows.assign(name=names)
 
 
@@ -396,7 +398,7 @@ def _means_without(pairs: pd.DataFrame, rows: pd.DataFrame) -> Means:
             f"the pairs are not of these trials, which lack {name_ids(lacking)}; give the trials "
             "that error_consistency got."
         )
-    codes, _ = draw_images(rows, 0, 0)
+    codes, _ = sample_photographs(rows, 0, 0)
     out: Means = {}
     for model, own in rows.assign(image=codes).groupby("model", sort=False):
         everybody = list(own["name"].unique())
@@ -432,18 +434,18 @@ class _Stage:
         self.right, self.shown, items = _right_and_shown(own, everybody)
         image_of = own.drop_duplicates("stimulus").set_index("stimulus")["image"]
         images = image_of.loc[items].to_numpy()
-        columns = np.arange(len(images))
-        self._of_image = csr_matrix(
-            (np.ones(len(images)), (images, columns)), (n_images, len(images))
-        )
-        known = self._add(self.shown)
-        self.accuracy = self._add(self.right) / np.maximum(known, 1)
+        n_items = len(images)
+        cells = (images, np.arange(n_items))
+        self._of_image = csr_matrix((np.ones(n_items), cells), (n_images, n_items))
+        n_shown = self._add(self.shown)
+        self.accuracy = self._add(self.right) / np.maximum(n_shown, 1)
 
     def _add(self, values: np.ndarray) -> np.ndarray:
         """Add values (n × items) up over the items of all photographs but one (photographs × n)."""
         total = values.sum(axis=1)
         of_image = self._of_image @ values.T
-        return np.asarray(total - of_image)
+        rest = total - of_image
+        return np.asarray(rest)
 
     def count(self, i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
         """Count over common trials of pairs i, j without each photograph.

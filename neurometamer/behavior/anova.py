@@ -469,10 +469,12 @@ def _ratio(
 ) -> np.ndarray:
     """Compute F: 0 where there is no effect, infinite where there is no error, up to rounding."""
     floor = 1e-12 * np.maximum(total, 1e-300)
+    has_effect = effect > floor
     has_error = error > floor
-    without_error = np.where(effect > floor, np.inf, 0.0)
-    mean_error = np.where(has_error, error, 1.0) / df2
-    return np.where(has_error, (effect / df1) / mean_error, without_error)
+    without_error = np.where(has_effect, np.inf, 0.0)
+    safe = np.where(has_error, error, 1.0)
+    ratio = (effect / df1) / (safe / df2)
+    return np.where(has_error, ratio, without_error)
 
 
 @checked_with(finite=("values",), shapes={"values": "... people models stages"})
@@ -611,7 +613,8 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
 def _blocks(n_permutations: int, size: int) -> Iterator[int]:
     step = max(1, BLOCK // size)
     for begin in range(0, n_permutations, step):
-        yield min(step, n_permutations - begin)
+        left = n_permutations - begin
+        yield min(step, left)
 
 
 @checked_with(finite=("values",), shapes={"values": "people models stages"})

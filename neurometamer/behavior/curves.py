@@ -43,7 +43,8 @@ def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
     """
     rows = spread_photographs(trials)
     is_network = rows["observer"] == "network"
-    return rows.assign(network=rows["participant"].where(is_network, ""))
+    network = rows["participant"].where(is_network, "")
+    return rows.assign(network=network)
 
 
 _CELLS = Columns(
@@ -302,7 +303,20 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
     errors = []
     for (observer, network), own in cells.groupby(["observer", "network"], sort=False):
-        for models in _with_same_people(own):
+        # sets of models such that no person saw two of them (different experiments)
+        sets: list[tuple[list[str], set[str]]] = []
+        for model, rows in own.groupby("model", sort=False):
+            models = [str(model)]
+            people = set(rows["participant"])
+            apart = []
+            for known in sets:
+                if known[1] & people:
+                    models += known[0]
+                    people |= known[1]
+                else:
+                    apart.append(known)
+            sets = [*apart, (models, people)]
+        for models, _ in sets:
             part = own[own["model"].isin(models)]
             wide = part.pivot(index="participant", columns=["model", "stage"], values="proportion")
             values = wide.dropna().to_numpy(dtype=float)
@@ -316,23 +330,6 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
             errors.append(points.assign(observer=str(observer), network=str(network)))
     out = out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left")
     return out.assign(sem_method="within people (Cousineau 2005; Morey 2008)")
-
-
-def _with_same_people(own: pd.DataFrame) -> list[list[str]]:
-    """Divide models into sets such that no person saw two of them (different experiments)."""
-    sets: list[tuple[list[str], set[str]]] = []
-    for model, rows in own.groupby("model", sort=False):
-        models = [str(model)]
-        people = set(rows["participant"])
-        apart = []
-        for known_models, known_people in sets:
-            if known_people & people:
-                models += known_models
-                people |= known_people
-            else:
-                apart.append((known_models, known_people))
-        sets = [*apart, (models, people)]
-    return [models for models, _ in sets]
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -383,7 +380,7 @@ def bootstrap_curves(
     from scipy.sparse import csr_matrix
 
     rows = model_rows(trials)
-    codes, drawn = draw_images(rows, n_resamples, seed)
+    codes, drawn = sample_photographs(rows, n_resamples, seed)
     counts = drawn.T.astype(float)
     out = []
     for key, own in rows.assign(image=codes).groupby(list(CURVE), sort=False):
@@ -406,8 +403,10 @@ def bootstrap_curves(
     return made.assign(method=name_interval(confidence, n_resamples))
 
 
-def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Assign numbers to the photographs of trials, and draw resamples of them.
+def sample_photographs(
+    rows: pd.DataFrame, n_resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Assign numbers to the photographs of trials, and sample them.
 
     The same rows and seed give the same draws everywhere.
 
@@ -430,9 +429,11 @@ def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.nda
     image = rows["stimulus"]
     if "reference_id" in rows.columns:
         reference = rows["reference_id"].fillna("")
-        image = reference.where(reference != "", rows["stimulus"])
+        is_named = reference != ""
+        image = reference.where(is_named, image)
     codes, names = pd.factorize(image)
-    return codes, bootstrap_counts(len(names), n_resamples, seed)
+    counts = bootstrap_counts(len(names), n_resamples, seed)
+    return codes, counts
 
 
 def name_interval(confidence: float, n_resamples: int) -> str:

@@ -280,7 +280,7 @@ def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataF
     tables = [_read_source(Path(source), conditions) for source in sources]
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
-        raise InputError(f"there is no image in {name_ids(sources)}.")
+        raise InputError(f"there is no image in {name_ids(sources)}; give others.")
     _check_names(table, what)
     if missing := [path for path in table["file"] if not Path(path).is_file()]:
         raise InputError(
@@ -560,15 +560,16 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
     n_conditions = len(conditions)
     random = generator(seed, "assignment")
     order = random.permutation(n_images)
-    categories = random.permutation(sorted(set(images["category"])))
-    turn = {name: number for number, name in enumerate(categories)}
+    names = sorted(set(images["category"]))
+    turn = {name: number for number, name in enumerate(random.permutation(names))}
     turns = images["category"].map(turn).to_numpy()
-    order = order[np.argsort(turns[order], kind="stable")]
+    by_turn = np.argsort(turns[order], kind="stable")
     # the count goes on from category to category: even in each and over all
     count = np.arange(n_images) + random.integers(n_conditions)
     first = np.empty(n_images, dtype=int)
-    first[order] = count % n_conditions
-    return (first[:, None] + np.arange(n_conditions)) % n_conditions
+    first[order[by_turn]] = count % n_conditions
+    lists = first[:, None] + np.arange(n_conditions)
+    return lists % n_conditions
 
 
 # ----------------------------------------------------------------------------------------- the page
@@ -671,8 +672,8 @@ def _code(seed: int, name: str) -> str:
 
 
 def _template(name: str) -> str:
-    folder = resources.files("neurometamer") / "templates" / "experiment"
-    file = folder / name
+    package = resources.files("neurometamer")
+    file = package / "templates" / "experiment" / name
     return file.read_text(encoding="utf-8")
 
 

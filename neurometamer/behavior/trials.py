@@ -670,9 +670,13 @@ def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
     is_bare = table["model"] == ""
     if not is_bare.any():
         return table
-    models = table.loc[~is_bare, "model"].unique().tolist()
-    copies = [table[is_bare].assign(model=name) for name in models or [ALL_MODELS]]
-    return pd.concat([*copies, table[~is_bare]], ignore_index=True)
+    bare = table[is_bare]
+    others = table[~is_bare]
+    models = others["model"].unique().tolist()
+    parts = []
+    for name in models or [ALL_MODELS]:
+        parts.append(bare.assign(model=name))
+    return pd.concat([*parts, others], ignore_index=True)
 
 
 def check_proportions(table: pd.DataFrame) -> None:

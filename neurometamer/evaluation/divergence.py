@@ -78,7 +78,8 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
     largest = max(abs(low), abs(high))
     if width <= 1e-12 * largest:
         width = max(largest, 1.0) * 1e-6
-    return np.linspace(low - MARGIN * width, high + MARGIN * width, n_grid)
+    margin = MARGIN * width
+    return np.linspace(low - margin, high + margin, n_grid)
 
 
 def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> np.ndarray:

@@ -81,7 +81,9 @@ class ImageMetric:
         str
             ``↑`` where higher is better, else ``↓``.
         """
-        return "↑" if self.better == "higher" else "↓"
+        if self.better == "higher":
+            return "↑"
+        return "↓"
 
     @property
     def weights(self) -> bool:
@@ -376,7 +378,8 @@ def _file(weights: Weights, key: str) -> Path:
 
 
 def _package(name: str) -> None:
-    if importlib.util.find_spec(name) is None:
+    spec = importlib.util.find_spec(name)
+    if spec is None:
         shown = name.replace("_", "-")
         raise SkippedError(f"skipped: package {shown} missing")
 

@@ -681,7 +681,8 @@ def _difference_se(sd: float, appearances: np.ndarray, n_sets: int) -> np.ndarra
     n_others = n_sets - appearances
     with np.errstate(divide="ignore"):
         inverse = 1 / appearances + 1 / n_others
-    return sd * np.sqrt(inverse)
+    factor = np.sqrt(inverse)
+    return sd * factor
 
 
 def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -691,9 +692,11 @@ def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarra
     """
     weighted = weights * y
     absent = 1 - x
+    n_inside = weights @ x
+    n_outside = weights @ absent
     with np.errstate(divide="ignore", invalid="ignore"):
-        inside = weighted @ x / (weights @ x)
-        outside = weighted @ absent / (weights @ absent)
+        inside = weighted @ x / n_inside
+        outside = weighted @ absent / n_outside
         return inside - outside
 
 

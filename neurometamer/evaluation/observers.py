@@ -264,7 +264,8 @@ def _chosen(
     usable = sorted(set(table.loc[is_usable, "evaluator"]))
     if not usable:
         raise InputError(
-            "all evaluators have random weights; give trained networks, or include_untrained=True."
+            f"all evaluators have random weights ({name_ids(table['evaluator'].unique())}); give "
+            "trained networks, or include_untrained=True."
         )
     if isinstance(evaluators, str):
         return _chosen_by_rule(table, evaluators, usable)
@@ -310,23 +311,17 @@ class _View:
     scores: pd.DataFrame
     n_evaluators: int
 
-    def shared(self) -> np.ndarray:
-        """Select the photographs that every generator has a score of.
-
-        The shape is (photographs, generators).
-        """
-        values = self.scores.to_numpy(dtype=float)
-        there = np.isfinite(values)
-        return values[there.all(axis=1)]
-
-    def any(self) -> np.ndarray:
-        """Select the photographs that some generator has a score of.
+    def scored(self, *, by_all: bool) -> np.ndarray:
+        """Select the photographs that some generator, or every one, has a score of.
 
         The shape is (photographs, generators), with NaN where a generator has no score.
         """
         values = self.scores.to_numpy(dtype=float)
-        there = np.isfinite(values)
-        return values[there.any(axis=1)]
+        is_there = np.isfinite(values)
+        is_scored = is_there.any(axis=1)
+        if by_all:
+            is_scored = is_there.all(axis=1)
+        return values[is_scored]
 
 
 def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
@@ -357,13 +352,15 @@ def _views(part: pd.DataFrame, design: Design, validity: str) -> list[_View]:
     views = [_view(part, rows, ALL_EVALUATORS)]
     levels = rows["evaluator"].map(design.level_of)
     for level in design.evaluator_levels:
-        views.append(_view(part, rows[levels == level], level))
+        of_level = rows[levels == level]
+        views.append(_view(part, of_level, level))
     return views
 
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    for values, part in table.groupby(list(CONTEXT), sort=False, dropna=False):
-        context = dict(zip(CONTEXT, values, strict=True))
+    names = list(CONTEXT)
+    for values, part in table.groupby(names, sort=False, dropna=False):
+        context = dict(zip(names, values, strict=True))
         yield context, part
 
 
@@ -513,7 +510,7 @@ def observer_conditions(
                 "factor_a": design.factors[0],
                 "factor_b": design.factors[1],
             }
-            values = view.shared() if paired else view.any()
+            values = view.scored(by_all=paired)
             for cell in range(4):
                 numbers = _cell(cell, part, view, design, values, n_resamples, confidence, seed)
                 if not np.isfinite(numbers["value"]):
@@ -731,7 +728,7 @@ def _effects(
 ) -> list[dict[str, Any]]:
     """Test the three effects of one view over one unit."""
     cells = np.array([design.cells[name] for name in view.scores.columns])
-    values = view.shared() if paired or unit == "images" else view.any()
+    values = view.scored(by_all=paired or unit == "images")
     is_usable = values.size > 0 and set(cells.tolist()) == set(range(4))
     if is_usable:
         is_usable = bool(np.isfinite(values).any(axis=0).all())

@@ -84,12 +84,13 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     >>> seen_by(model, np.zeros((1, 3, 64, 64), dtype=np.float32)).shape
     (1, 3, 224, 224)
     """
-    if tuple(pictures.shape[2:]) == model.preprocessing.size:
+    preprocessing = model.preprocessing
+    if tuple(pictures.shape[2:]) == preprocessing.size:
         return pictures
     seen = []
     for levels in to_8bit(pictures).transpose(0, 2, 3, 1):
-        image = Image.fromarray(np.ascontiguousarray(levels))
-        seen.append(model.preprocessing.cut(image))
+        pixels = np.ascontiguousarray(levels)
+        seen.append(preprocessing.cut(Image.fromarray(pixels)))
     return np.stack(seen)
 
 
@@ -273,7 +274,9 @@ def _measures(
             measures.append((n_ways, rule))
     if not measures:
         raise InputError(
-            "recognition needs at least one number of ways (1000, 16), and for 16 ways a rule."
+            "recognition needs at least one number of ways (1000, 16), and for 16 ways a rule, "
+            "not "
+            f"{list(ways)} ways and {list(rules)}."
         )
     wrong = [evaluator.name for evaluator in chosen if evaluator.n_classes != 1000]
     if 16 in ways and wrong:
@@ -314,8 +317,10 @@ def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str
     Class names repeat, so that the number of the class follows.
     """
     if ways == 16:
-        return to_sixteen(probabilities, rule).astype(object)
-    return _named(model, probabilities.argmax(axis=1))
+        categories = to_sixteen(probabilities, rule)
+        return categories.astype(object)
+    best = probabilities.argmax(axis=1)
+    return _named(model, best)
 
 
 def _named(model: StagedModel, indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -190,8 +190,9 @@ def states_of(valid: pd.Series) -> np.ndarray:
     """
     known = valid.astype("boolean")
     passed = known.fillna(False).to_numpy(dtype=bool)
+    is_missing = known.isna().to_numpy()
     words = np.where(passed, "valid", "failed")
-    return np.where(known.isna().to_numpy(), "not judged", words)
+    return np.where(is_missing, "not judged", words)
 
 
 # ------------------------------------------------------------------------------------------ joining
@@ -404,7 +405,9 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
 def _boolean(column: pd.Series) -> pd.Series:
     """Read truth values that may be missing, which files store as text."""
     known = {"True": True, "False": False}
-    values = [known.get(str(value)) for value in column]
+    values = []
+    for value in column:
+        values.append(known.get(str(value)))
     return pd.Series(values, index=column.index, dtype="boolean")
 
 
@@ -625,7 +628,10 @@ def reported_states(states: np.ndarray) -> list[str]:
         ``valid`` wherever somebody judged, even when no metamer is; ``failed`` and ``not judged``
         where there are any.
     """
-    present = [state for state in STATES if (states == state).any()]
+    present = []
+    for state in STATES:
+        if (states == state).any():
+            present.append(state)
     if present == ["not judged"] or "valid" in present:
         return present
     return ["valid", *present]
@@ -805,9 +811,12 @@ def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndar
     Those of PSNR are infinite when an image equals its photograph.
     """
     huge = 1e300
-    is_endless = np.isposinf(means)
-    ends = percentile_interval(np.where(is_endless, huge, means), confidence)
-    low, high = (np.where(end > huge / 1e6, np.inf, end) for end in ends)
+    finite = np.where(np.isposinf(means), huge, means)
+    ends = []
+    for end in percentile_interval(finite, confidence):
+        is_endless = end > huge / 1e6
+        ends.append(np.where(is_endless, np.inf, end))
+    low, high = ends
     return low, high
 
 

@@ -89,7 +89,9 @@ class Design:
             Level of the first factor and of the second.
         """
         first, second = self.levels
-        return first[cell // 2], second[cell % 2]
+        row = cell // 2
+        column = cell % 2
+        return first[row], second[column]
 
     def effect(self, contrast: str) -> tuple[str, str]:
         """Name the effect of a contrast, and describe it in words.
