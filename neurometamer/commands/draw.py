@@ -589,7 +589,7 @@ def read_pictures(
             pictures |= _of_set(path, names)
             continue
         if not path.is_file():
-            raise InputError(f"{path} does not exist; give the column file relative to its table.")
+            raise InputError(f"{path} does not exist; the column file is relative to its table.")
         try:
             picture, *_ = open_photograph(path)
             pictures[names[0]] = _small(picture)
