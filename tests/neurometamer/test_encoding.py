@@ -10,11 +10,9 @@ import pytest
 from PIL import Image
 from scipy.stats import binom
 from sklearn.linear_model import RidgeCV
-from typer.testing import CliRunner
 
 from fmri.patterns import Patterns, write_patterns
 from neurometamer.activations import Activations
-from neurometamer.cli import app
 from neurometamer.commands.encode import encode_files
 from neurometamer.encoding import (
     COLUMNS,
@@ -27,6 +25,7 @@ from neurometamer.encoding import (
     reduce_features,
 )
 from neurometamer.errors import InputError
+from neurometamer.run_options import RunOptions
 from neurometamer.stats.permutation import permutation_orders
 
 pytestmark = pytest.mark.filterwarnings(
@@ -505,7 +504,7 @@ def dummy(monkeypatch):
     return "dummy"
 
 
-def test_a_new_solver_works_in_the_table_and_the_command(dummy, tmp_path):
+def test_a_new_solver_works_in_the_table_and_the_command(dummy, tmp_path, invoke):
     table, activations, values = planted(n=10)
     subjects = {"S1": make_patterns(table, values)}
     result = fit_encoding(activations, subjects, table, solver=dummy, n_permutations=9)
@@ -529,20 +528,21 @@ def test_a_new_solver_works_in_the_table_and_the_command(dummy, tmp_path):
         values=values[:10], observations=observations.assign(session=""), voxels=voxels
     )
     write_patterns(patterns, tmp_path / "S1.h5")
-    given = {"model": "alexnet", "weights": "random", "device": "cpu", "stages": ["relu1"]}
+    given = {"model": "alexnet", "weights": "random", "stages": ["relu1"]}
     written = encode_files(
         tmp_path / "a.csv",
         images=[tmp_path / "images"],
         patterns=[tmp_path / "S1.h5"],
         solver=dummy,
         n_permutations=0,
+        run=RunOptions(device="cpu"),
         **given,
     )
     assert written["method"].str.startswith("least squares").all()
     words = ["encode", "--model", "alexnet", "--weights", "random", "--device", "cpu"]
     words += ["--images", str(tmp_path / "images"), "--patterns", str(tmp_path / "S1.h5")]
-    words += ["--stages", "relu1", "--permutations", "0", "--solver", dummy]
-    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b.csv")])
+    words += ["--stages", "relu1", "--n-permutations", "0", "--solver", dummy]
+    done = invoke([*words, "--out", str(tmp_path / "b.csv")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
 
