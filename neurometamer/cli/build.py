@@ -529,7 +529,7 @@ def parameter_of(option: Option) -> inspect.Parameter:
         name=option.flag,
         help=option.help,
         converter=None if is_flag else option.convert,
-        negative=() if option.default is False else None,
+        negative=None if is_flag and option.default is not False else (),
         show_default=(lambda _: shown) if shown else False,
         consume_multiple=form.several,
         required=option.default is EMPTY,

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-OPTIONS = (
-    "kind",
-    "join",
-    "n_resamples",
-    "n_permutations",
-    "classes",
-    "confidence",
-    "seed",
-)
-"""Options of `neurometamer.compare_rdms` that are passed on."""
-
-
 @checked
 def compare_files(
     a: str | Path,
@@ -39,7 +27,11 @@ def compare_files(
     blocks: str | Path | None = None,
     descriptor: str | None = None,
     progress: Progress | None = None,
-    **options: Annotated[Any, KeywordsOf("neurometamer.rsa.compare:compare_rdms", OPTIONS)],
+    **options: Annotated[
+        Any,
+        KeywordsOf("neurometamer.rsa.compare:compare_rdms", ("kind", "join")),
+        KeywordsOf("neurometamer.rsa.compare:ComparisonOptions"),
+    ],
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
 
@@ -61,8 +53,8 @@ def compare_files(
     progress : callable, optional
         Called with (comparisons done, comparisons in all), for each comparator again.
     **options : object
-        Other options of `neurometamer.compare_rdms`: kind, join, n_resamples, n_permutations,
-        classes, confidence and seed.
+        ``kind`` and ``join`` of `neurometamer.compare_rdms`, and fields of
+        `neurometamer.rsa.compare.ComparisonOptions`.
 
     Returns
     -------

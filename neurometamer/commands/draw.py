@@ -225,11 +225,8 @@ def draw_rdms(
     mean_words = []
     if any(part.who == MEAN for part in chosen):
         mean_words.append("The mean RDM over subjects was computed for this page.")
-    bands_text = "Neither the RDMs nor the images tell categories or kinds: there is one band."
-    if column in BANDS:
-        bands_text = f"Bands: {BANDS[column]}."
     texts = {
-        "rdms": [bands_text, *mean_words, *left_out["rdms"]],
+        "rdms": [*mean_words, *left_out["rdms"]],
         "arrangement": left_out["arrangement"],
     }
     near = _nearest(chosen[0], members, column)
@@ -469,6 +466,11 @@ def _write_page(
         "rdms": "Dissimilarities",
         "arrangement": "The stimuli, placed by their dissimilarities",
     }
+    column = record["settings"]["bands"]
+    bands_text = "Neither the RDMs nor the images tell categories or kinds: there is one band."
+    if column in BANDS:
+        bands_text = f"Bands: {BANDS[column]}."
+    texts = texts | {"rdms": [bands_text, *texts["rdms"]]}
     sections = []
     for key, title in titles.items():
         sections.append(Section(key=key, title=title, pictures=figures[key], text=texts[key]))
@@ -589,7 +591,7 @@ def read_pictures(
             pictures |= _of_set(path, names)
             continue
         if not path.is_file():
-            raise InputError(f"{path} does not exist; give the column file relative to its table.")
+            raise InputError(f"{path} does not exist; the column file is relative to its table.")
         try:
             picture, *_ = open_photograph(path)
             pictures[names[0]] = _small(picture)

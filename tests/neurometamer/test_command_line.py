@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neurometamer import zoo
-from neurometamer.arguments import KeywordsOf
+from neurometamer.arguments import KeywordsOf, _names
 from neurometamer.cli.app import COMMANDS, GROUPS, build_app
 from neurometamer.cli.build import form_of, help_of, import_function, options_of, summary_of
 from neurometamer.cli.choices import BETWEEN, CHOICES, LEAST
@@ -44,6 +44,16 @@ def test_every_parameter_of_the_function_is_an_option(command):
             assert name in {option.name for option in found} | owners | set(left_out)
     flags = [option.flag for option in found]
     assert len(flags) == len(set(flags))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_keywords_that_are_passed_on_are_known_there(command):
+    function = inspect.unwrap(import_function(COMMANDS[command]))
+    hints = typing.get_type_hints(function, _names(function.__module__), include_extras=True)
+    for hint in hints.values():
+        for passed in filter(lambda part: isinstance(part, KeywordsOf), typing.get_args(hint)):
+            known = inspect.signature(import_function(passed.target)).parameters
+            assert {*passed.names, *passed.without} <= set(known)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -176,3 +186,11 @@ def test_types_that_cannot_be_written_have_no_form():
     assert form_of(str | Path).kind is Path
     assert form_of(typing.Mapping[str, float]).marks == "="
     assert form_of(str | typing.Sequence[str]).several
+
+
+def test_switches_that_are_on_or_open_can_be_turned_off(invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    page = invoke(["behavior", "page", "--help"]).output
+    assert "--no-slow" in page and "--empty-" not in page
+    assert "--no-straight-through-relu" in invoke(["stimuli", "metamer", "--help"]).output
+    assert "--no-fresh" not in invoke(["stimuli", "noise", "--help"]).output
