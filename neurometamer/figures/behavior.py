@@ -62,11 +62,15 @@ def _panels(
     per_row, width = min(3, n_panels), max(2.7, 0.36 * len(ticks))
     if n_panels == 1:
         width = max(width, 4.2)
-    slot = 0.6 + 0.085 * max(len(name) for name in lines)
+    longest = max(len(name) for name in lines)
+    slot = 0.6 + 0.085 * longest
     columns = max(1, min(len(lines), int(width * per_row / slot)))
-    height = (2.1 + names_height(ticks, width)) * -(-n_panels // per_row)
-    height += 0.2 * -(-len(lines) // columns)
-    figure = new_figure(width * per_row + 0.7, height + 0.34 * bool(stamp), "", note)
+    n_rows = -(-n_panels // per_row)
+    legend_rows = -(-len(lines) // columns)
+    height = (2.1 + names_height(ticks, width)) * n_rows + 0.2 * legend_rows
+    if stamp:
+        height += 0.34
+    figure = new_figure(width * per_row + 0.7, height, "", note)
     axes = panel_grid(figure, n_panels, per_row)
     for panel, title in zip(axes, titles, strict=True):
         panel.set_title(clip_name(title, int((width - 0.4) / 0.085)), parse_math=False)
@@ -133,11 +137,13 @@ def recognition_lines(
 def _curve_note(rows: pd.DataFrame, chance: float) -> str:
     parts = []
     if np.isfinite(rows["sem"].astype(float)).any():
-        methods = list(dict.fromkeys(rows["sem_method"])) if "sem_method" in rows.columns else []
-        parts.append(f"Whiskers: ± 1 s.e.m. {', '.join(methods)}".strip())
-    methods = list(dict.fromkeys(rows["method"].dropna())) if "method" in rows.columns else []
-    if methods:
-        parts.append(f"Bands: {methods[0]}")
+        whiskers = "Whiskers: ± 1 s.e.m."
+        if "sem_method" in rows.columns:
+            methods = dict.fromkeys(rows["sem_method"])
+            whiskers += f" {', '.join(methods)}"
+        parts.append(whiskers)
+    if "method" in rows.columns and rows["method"].notna().any():
+        parts.append(f"Bands: {rows['method'].dropna().iloc[0]}")
     people = rows[rows["observer"] == "people"]
     if "n" in rows.columns and len(people):
         parts.append(f"n = {int(people['n'].max())} people")
@@ -294,14 +300,23 @@ def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, style: dict[s
 
     The last row, over all stages, is drawn apart.
     """
-    values, x = own["kappa"].to_numpy(dtype=float), np.arange(len(own)) + shift
+    values = own["kappa"].to_numpy(dtype=float)
+    x = np.arange(len(own)) + shift
+    color = style["color"]
     interval = _interval(own)
     if interval is not None:
         low, high = interval
         known = np.isfinite(low) & np.isfinite(high)
-        axes.vlines(x[known], low[known], high[known], color=style["color"], linewidth=1.1)
+        axes.vlines(x[known], low[known], high[known], color=color, linewidth=1.1)
     axes.plot(x[:-1], values[:-1], markersize=4.5, **style)
-    axes.plot(x[-1:], values[-1:], markersize=6, color=style["color"], marker=style["marker"])
+    last = slice(-1, None)
+    axes.plot(
+        x[last],
+        values[last],
+        markersize=6,
+        color=color,
+        marker=style["marker"],
+    )
 
 
 @checked

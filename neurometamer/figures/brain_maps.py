@@ -279,7 +279,12 @@ def _box(figure: Figure, area: tuple[float, ...]) -> tuple[float, float, float, 
     """Turn inches (left, below, across, height) into shares of a figure."""
     width, tall = figure.get_size_inches()
     left, below, across, height = area
-    return left / width, below / tall, across / width, height / tall
+    return (
+        left / width,
+        below / tall,
+        across / width,
+        height / tall,
+    )
 
 
 def _draw_glass(

@@ -107,8 +107,11 @@ def _whiskers(
 ) -> None:
     """Draw intervals where both ends are known."""
     known = np.isfinite(low) & np.isfinite(high)
-    draw = axes.vlines if upright else axes.hlines
-    draw(x[known], low[known], high[known], color=color, linewidth=1.2)
+    x, low, high = x[known], low[known], high[known]
+    if upright:
+        axes.vlines(x, low, high, color=color, linewidth=1.2)
+    else:
+        axes.hlines(x, low, high, color=color, linewidth=1.2)
 
 
 def _say(axes: Axes, text: str) -> None:
@@ -286,7 +289,11 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
         title = f"{setting}\n" if len(settings) > 1 else ""
         panels.append([_state_panel(of_setting, sets, stages, title, state) for state in states])
     if len(states) == 1:
-        panels = _folded([panel for (panel,) in panels], 3)
+        # Settings stand beside each other, in rows of equal length.
+        flat = [panel for (panel,) in panels]
+        per_row = min(3, len(flat))
+        flat += [None] * (-len(flat) % per_row)
+        panels = [flat[start : start + per_row] for start in range(0, len(flat), per_row)]
     note = [
         f"Share recognized by evaluators that took no part, {measure_words(rows)}".rstrip(", "),
         "Whiskers: interval over images",
@@ -309,14 +316,6 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
         note=note,
         stamp=stamp,
     )
-
-
-def _folded(panels: Sequence[_Panel | None], most: int) -> list[list[_Panel | None]]:
-    """Put panels in rows of equal length."""
-    per_row = min(most, len(panels))
-    n_rows = -(-len(panels) // per_row)
-    padded = [*panels, *[None] * (n_rows * per_row - len(panels))]
-    return [padded[row * per_row : (row + 1) * per_row] for row in range(n_rows)]
 
 
 def _state_panel(

@@ -265,8 +265,11 @@ def legend_plan(labels: Sequence[str], width: float) -> tuple[int, float]:
     slot = 0.55 + widest(labels, TICK)
     columns = max(1, min(len(labels), int(width / slot)))
     rows = -(-len(labels) // columns)
-    lines = max((label.count("\n") + 1 for label in labels), default=0)
-    return columns, 0.1 + rows * (0.06 + lines * 0.14)
+    breaks = [label.count("\n") for label in labels]
+    row_height = 0.06
+    if labels:
+        row_height += 0.14 * (max(breaks) + 1)
+    return columns, 0.1 + rows * row_height
 
 
 def top_legend(
@@ -380,8 +383,10 @@ def plan_ticks(names: Names, texts: Sequence[str], least: float, most: float = 1
     Ticks
         The names in at most 4 lines.
     """
-    for slot in [least, *np.arange(least + 0.15, most, 0.15), max(least, most)]:
-        if all(fits(name, slot - 0.08, TICK, 4) for name in texts):
+    slots = [least, *np.arange(least + 0.15, most, 0.15), max(least, most)]
+    for slot in slots:
+        room = slot - 0.08
+        if all(fits(name, room, TICK, 4) for name in texts):
             break
     wrapped = [names.fit(name, slot - 0.08, TICK, 4) for name in texts]
     lines = max(name.count("\n") + 1 for name in wrapped)
@@ -398,8 +403,9 @@ def name_ticks(axes: Axes, ticks: Ticks) -> None:
     ticks : Ticks
         From `plan_ticks`.
     """
-    axes.set_xticks(range(len(ticks.names)), ticks.names, parse_math=False, fontsize=TICK)
-    axes.set_xlim(-0.5, len(ticks.names) - 0.5)
+    n = len(ticks.names)
+    axes.set_xticks(range(n), ticks.names, parse_math=False, fontsize=TICK)
+    axes.set_xlim(-0.5, n - 0.5)
 
 
 # --------------------------------------------------------------------------------- pages of images
@@ -449,7 +455,8 @@ class Page:
         **style : object
             Arguments of matplotlib's text.
         """
-        x, y = left / self.width, 1 - top / self.height
+        x = left / self.width
+        y = 1 - top / self.height
         self.figure.text(x, y, text, parse_math=False, **style)
 
     def image(self, left: float, top: float, side: float, pixels: np.ndarray, **style: Any) -> None:
@@ -464,7 +471,8 @@ class Page:
         **style : object
             Arguments of matplotlib's imshow.
         """
-        extent = (left, left + side, top + side, top)
+        right, bottom = left + side, top + side
+        extent = (left, right, bottom, top)
         self.axes.imshow(pixels, aspect="auto", extent=extent, **style)
 
     def frame(self, left: float, top: float, side: float, **style: Any) -> None:
@@ -578,7 +586,8 @@ def color_scale(values: np.ndarray) -> tuple[float, float]:
     tuple of float
         0 is always within.
     """
-    low, high = float(np.nanmin(values, initial=0.0)), float(np.nanmax(values, initial=0.0))
+    low = float(np.nanmin(values, initial=0.0))
+    high = float(np.nanmax(values, initial=0.0))
     if high > low:
         return low, high
     return low, low + 1

@@ -109,9 +109,12 @@ def _column_width(cells: _Cells, limit: float) -> float:
     tries = [(1, width) for width in allowed if width <= 0.9]
     tries += [(2, width) for width in allowed]
     for level, width in tries:
-        boxes = [(name, width - 0.06, _COLUMN, False) for name in cells.columns]
-        boxes += [(head, size * width - 0.1, _HEAD, True) for head, size in cells.heads]
-        if all(fits(name, box, size, 4, bold, level=level) for name, box, size, bold in boxes):
+        fit = []
+        for name in cells.columns:
+            fit.append(fits(name, width - 0.06, _COLUMN, 4, level=level))
+        for head, size in cells.heads:
+            fit.append(fits(head, size * width - 0.1, _HEAD, 4, True, level=level))
+        if all(fit):
             return width
     return allowed[-1]
 
@@ -398,8 +401,9 @@ def _by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> np.nd
 
 def _flags_by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> np.ndarray:
     """Arrange truth values as evaluators × sets; what is missing is false."""
-    flags = _by_set(rows.assign(**{column: are_true(rows[column])}), evaluators, column)
-    return flags == True  # noqa: E712 - missing is not true
+    flags = rows.assign(**{column: are_true(rows[column])})
+    by_set = _by_set(flags, evaluators, column)
+    return by_set == True  # noqa: E712 - missing is not true
 
 
 def _cells_of_sets(

@@ -208,13 +208,22 @@ class _ExamplePage(Page):
             )
 
     def _corner(self, row: int, column: int) -> tuple[float, float]:
-        # Photographs have no words below them.
-        top = self.top + row * (self.side + self.caption) - 0.32 * (row > 0)
-        return self.margin + column * (self.side + self.gap), top
+        left = self.margin + column * (self.side + self.gap)
+        top = self.top + row * (self.side + self.caption)
+        if row > 0:
+            top -= 0.32  # photographs have no words below them
+        return left, top
 
     def picture(self, row: int, column: int, image: np.ndarray, words: str, color: str) -> None:
         left, top = self._corner(row, column)
-        self.image(left, top, self.side, _squared(image), interpolation="antialiased")
+        # White stands beside an image that is not square.
+        levels = image_levels(image)
+        height, width = levels.shape[:2]
+        side = max(height, width)
+        above, before = (side - height) // 2, (side - width) // 2
+        down, across = (above, side - height - above), (before, side - width - before)
+        levels = np.pad(levels, (down, across, (0, 0)), constant_values=255)
+        self.image(left, top, self.side, levels, interpolation="antialiased")
         if words:
             self.text(
                 left + self.side / 2,
@@ -230,9 +239,9 @@ class _ExamplePage(Page):
     def metamer(self, row: int, column: int, image: np.ndarray, about: pd.Series) -> None:
         word, style = _MARKS[about["state"]]
         seen_by = "nobody asked"
-        counts = about[["n_seen", "n_asked"]]
-        if counts.notna().all() and int(about["n_asked"]) > 0:
-            seen_by = f"{int(about['n_seen'])} of {int(about['n_asked'])} see it"
+        n_seen, n_asked = about["n_seen"], about["n_asked"]
+        if pd.notna(n_seen) and pd.notna(n_asked) and int(n_asked) > 0:
+            seen_by = f"{int(n_seen)} of {int(n_asked)} see it"
         self.picture(row, column, image, f"{word}\n{seen_by}", style["color"])
         left, top = self._corner(row, column)
         self.frame(left - 0.025, top - 0.025, self.side + 0.05, **style)
@@ -248,16 +257,6 @@ class _ExamplePage(Page):
             fontsize=8,
             color=FAINT,
         )
-
-
-def _squared(image: np.ndarray) -> np.ndarray:
-    """Turn an image into 8-bit levels, with white beside it where it is not square."""
-    levels = image_levels(image)
-    height, width = levels.shape[:2]
-    side = max(height, width)
-    above, before = (side - height) // 2, (side - width) // 2
-    around = ((above, side - height - above), (before, side - width - before), (0, 0))
-    return np.pad(levels, around, constant_values=255)
 
 
 # ------------------------------------------------------------------------------------ image quality
@@ -393,9 +392,10 @@ def _skipped(rows: pd.DataFrame) -> pd.Series:
     In a table without the column ``skipped``, these are the rows with a note in place of a value.
     """
     if "skipped" in rows.columns:
-        said = rows["skipped"].astype(object).fillna("").astype(str).str.lower()
+        said = names_as_text(rows, "skipped")["skipped"].str.lower()
         return ~said.isin(["", "false", "0", "0.0"])
-    return rows["value"].isna() & (names_as_text(rows, "note")["note"] != "")
+    notes = names_as_text(rows, "note")["note"]
+    return rows["value"].isna() & (notes != "")
 
 
 def _why_skipped(rows: pd.DataFrame) -> str:
@@ -444,9 +444,15 @@ class _Bars:
 
     def draw(self, axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
         places = self.places(rows)
+        known = np.isfinite(heights)
         for rank, set_name in enumerate(self.sets):
-            own = (rows["set"] == set_name).to_numpy() & np.isfinite(heights)
-            axes.bar(places[own], heights[own], width=0.92 * self.width, **_style(rank))
+            own = known & (rows["set"] == set_name).to_numpy()
+            axes.bar(
+                places[own],
+                heights[own],
+                width=0.92 * self.width,
+                **_style(rank),
+            )
 
 
 def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars) -> None:

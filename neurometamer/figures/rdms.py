@@ -168,7 +168,13 @@ class _KeyedPage(Page):
         for name, label, (left, row) in zip(self.categories.names, labels, places):
             down = top + 0.2 * row
             self.sign(name, left, down, 0.22, 0.15)
-            self.text(left + 0.28, down + 0.08, label, fontsize=_KEY, va="center_baseline")
+            self.text(
+                left + 0.28,
+                down + 0.08,
+                label,
+                fontsize=_KEY,
+                va="center_baseline",
+            )
 
     def sign(
         self,
@@ -419,8 +425,10 @@ class _BandPage(_KeyedPage):
         super().__init__(across, height, top, stamp, note)
 
     def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
-        top = self.top + band * self.band + self.title + row * self.step + _BAR + 0.02
-        return self.margin + column * self.step + _BAR + 0.02, top
+        bar = _BAR + 0.02
+        left = self.margin + column * self.step
+        top = self.top + band * self.band + self.title
+        return left + bar, top + row * self.step + bar
 
     def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray) -> None:
         left, top = self._corner(row, band, column)
@@ -609,11 +617,13 @@ def _classical(distances: np.ndarray) -> np.ndarray:
 
     These are the two largest components of the centered squared distances.
     """
-    center = np.eye(len(distances)) - 1 / len(distances)
-    values, vectors = np.linalg.eigh(-0.5 * center @ distances**2 @ center)
+    n = len(distances)
+    center = np.eye(n) - 1 / n
+    products = -0.5 * center @ distances**2 @ center
+    values, vectors = np.linalg.eigh(products)
     least = 1e-12 * max(values[-1], 1e-300)
-    lengths = np.sqrt(np.maximum(values[[-1, -2]], least))
-    return vectors[:, [-1, -2]] * lengths
+    largest = np.maximum(values[[-1, -2]], least)
+    return vectors[:, [-1, -2]] * np.sqrt(largest)
 
 
 def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
@@ -761,7 +771,8 @@ class _ScatterPage(_KeyedPage):
         members = [category for category in rows["category"] if category]
         self.categories = _Categories.of(members, order)
         self.labels = self.categories.labels(members)
-        self.side = float(np.clip(self.area / (1.9 * np.sqrt(max(len(rows), 1))), 0.26, 0.9))
+        per_side = np.sqrt(max(len(rows), 1))
+        self.side = float(np.clip(self.area / (1.9 * per_side), 0.26, 0.9))
         top = 0.1 + 0.36 * bool(stamp)
         across = page_width(self.area + 0.2, stamp)
         points, spread = np.zeros((0, 2)), np.zeros(2)
@@ -780,8 +791,17 @@ class _ScatterPage(_KeyedPage):
         super().__init__(across, height, top, stamp, note)
 
     def stimulus(self, rank: int, image: np.ndarray, category: str) -> None:
+        from PIL import Image
+
         left, top = self.corners[rank]
-        pixels = _thumbnail(image, int(np.ceil(self.side * 150)))
+        # White is added beside images that are not square.
+        picture = Image.fromarray(image_levels(np.asarray(image, dtype=float)))
+        size = int(np.ceil(self.side * 150))
+        picture.thumbnail((size, size))
+        side = max(picture.size)
+        square = Image.new("RGB", (side, side), "white")
+        square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        pixels = np.asarray(square)
         self.image(left, top, self.side, pixels, interpolation="antialiased", zorder=rank)
         color = self.categories.color(category) if category else FAINT
         self.frame(left, top, self.side, edgecolor=color, linewidth=1.6, zorder=rank)
@@ -824,18 +844,3 @@ def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
     if n_lost:
         parts.append(f"{n_lost} stimuli without a place are left out")
     return "; ".join(parts) + "."
-
-
-def _thumbnail(image: np.ndarray, size: int) -> np.ndarray:
-    """Turn an image into 8-bit levels of at most `size` pixels.
-
-    White is added beside images that are not square.
-    """
-    from PIL import Image
-
-    picture = Image.fromarray(image_levels(np.asarray(image, dtype=float)))
-    picture.thumbnail((size, size))
-    side = max(picture.size)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return np.asarray(square)

@@ -307,22 +307,27 @@ def _draw_kinds(
     pairs: Sequence[str],
     subjects: Sequence[str],
 ) -> None:
-    step = 0.8 / len(pairs)
+    here, step = list(places), 0.8 / len(pairs)
+    middle = (len(pairs) - 1) / 2
     for rank, pair in enumerate(pairs):
-        x = np.arange(len(places)) + (rank - (len(pairs) - 1) / 2) * step
+        shift = (rank - middle) * step
+        x = np.arange(len(here)) + shift
         of_pair = over_subjects[over_subjects["pair"] == pair]
-        of_pair = of_pair.set_index("place").reindex(list(places))
-        values = of_pair["value"].to_numpy(dtype=float)
-        low, high = (numbers_of(of_pair, name) for name in ("ci_low", "ci_high"))
-        ceiling = (numbers_of(of_pair, "ceiling_low"), numbers_of(of_pair, "ceiling_high"))
-        _draw_bands(axes, x, step, _null_ends(of_pair), _NULL)
-        _draw_bands(axes, x, step, ceiling, _CEILING)
+        of_pair = of_pair.set_index("place").reindex(here)
+        values = numbers_of(of_pair, "value")
+        low, high = numbers_of(of_pair, "ci_low"), numbers_of(of_pair, "ci_high")
+        null_low, null_high = _null_ends(of_pair)
+        ceiling_low = numbers_of(of_pair, "ceiling_low")
+        ceiling_high = numbers_of(of_pair, "ceiling_high")
+        _draw_bands(axes, x, step, null_low, null_high, _NULL)
+        _draw_bands(axes, x, step, ceiling_low, ceiling_high, _CEILING)
         axes.bar(x, values, 0.74 * step, zorder=2, **_bar_style(pair, rank))
         people = single[single["pair"] == pair]
-        _draw_people(axes, people, places, x, 0.3 * step, subjects)
-        highest = people.groupby("place")["value"].max().reindex(list(places))
+        _draw_people(axes, people, here, x, 0.3 * step, subjects)
+        highest = people.groupby("place")["value"].max().reindex(here)
         tops = np.array([values, high, highest.to_numpy(dtype=float), np.zeros(len(x))])
-        for i, word in enumerate(stars(numbers_of(of_pair, "p_corrected", "q"))):
+        marks = stars(numbers_of(of_pair, "p_corrected", "q"))
+        for i, word in enumerate(marks):
             draw_whisker(axes, x[i], float(low[i]), float(high[i]), 0.2 * step)
             draw_star(axes, x[i], float(np.nanmax(tops[:, i])), word)
 
@@ -331,15 +336,17 @@ def _draw_bands(
     axes: Axes,
     x: np.ndarray,
     width: float,
-    ends: tuple[np.ndarray, np.ndarray],
+    low: np.ndarray,
+    high: np.ndarray,
     style: dict[str, Any],
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    for place, low, high in zip(x, *ends, strict=True):
-        if np.isfinite(low) and np.isfinite(high):
-            corner = (place - width / 2, low)
-            axes.add_patch(Rectangle(corner, width, high - low, zorder=1, **style))
+    left, height = x - width / 2, high - low
+    for i in np.flatnonzero(np.isfinite(height)):
+        corner = (left[i], low[i])
+        band = Rectangle(corner, width, height[i], zorder=1, **style)
+        axes.add_patch(band)
 
 
 def _draw_people(
@@ -350,11 +357,20 @@ def _draw_people(
     half: float,
     subjects: Sequence[str],
 ) -> None:
-    shapes = PEOPLE if len(subjects) <= len(PEOPLE) else "o" * len(subjects)
-    for subject, shape, shift in zip(subjects, shapes, spread_over(len(subjects), half)):
-        own = rows[rows["subject"] == subject].set_index("place")["value"]
-        values = own.reindex(list(places)).astype(float)
-        axes.plot(x + shift, values, marker=shape, zorder=5, **_DOT)
+    n = len(subjects)
+    shapes = PEOPLE if n <= len(PEOPLE) else "o" * n
+    shifts = spread_over(n, half)
+    for rank, subject in enumerate(subjects):
+        own = rows[rows["subject"] == subject]
+        own = own.set_index("place").reindex(list(places))
+        values = own["value"].astype(float)
+        axes.plot(
+            x + shifts[rank],
+            values,
+            marker=shapes[rank],
+            zorder=5,
+            **_DOT,
+        )
 
 
 # ------------------------------------------------------------------------------------ layers x ROIs
@@ -499,6 +515,8 @@ def _draw_grid(
     scale: tuple[float, float],
     n_layers: int,
 ) -> Any:
+    from matplotlib.patches import Rectangle
+
     values, p = grid
     n_columns = values.shape[1]
     drawn = colored_squares(axes, values, np.arange(n_columns) - 0.5, edges, scale, 0.8)
@@ -528,12 +546,7 @@ def _draw_grid(
         )
         text.set_in_layout(False)
         if framed:
-            _draw_frame(axes, column, y, color)
+            corner = (column - 0.45, y - 0.4)
+            frame = Rectangle(corner, 0.9, 0.8, fill=False, edgecolor=color, linewidth=1.5)
+            axes.add_patch(frame)
     return drawn
-
-
-def _draw_frame(axes: Axes, x: float, y: float, color: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    corner = (x - 0.45, y - 0.4)
-    axes.add_patch(Rectangle(corner, 0.9, 0.8, fill=False, edgecolor=color, linewidth=1.5))

@@ -243,15 +243,18 @@ class _PhotographPage(Page):
         self.blocks = max(1, min(blocks, n_rows))
         self.per_block = -(-n_rows // self.blocks)
         self.block_width = self.margin + len(kinds) * (self.side + self.gap) + 0.12
-        top = 0.5 + 0.36 * bool(stamp)
-        height = top + self.per_block * (self.side + self.caption) + 0.3
+        top = 0.86 if stamp else 0.5
+        inner = self.per_block * (self.side + self.caption)
+        height = top + inner + 0.3
         width = max(self.blocks * self.block_width, 3.2)
         super().__init__(width, height, top, stamp, note)
 
     def _corner(self, rank: int, column: int) -> tuple[float, float]:
         block, row = divmod(rank, self.per_block)
-        left = block * self.block_width + self.margin + column * (self.side + self.gap)
-        return left, self.top + row * (self.side + self.caption)
+        start = block * self.block_width + self.margin
+        left = start + column * (self.side + self.gap)
+        top = self.top + row * (self.side + self.caption)
+        return left, top
 
     def name_row(self, rank: int, name: str) -> None:
         left, top = self._corner(rank, 0)
@@ -326,7 +329,9 @@ def _sheet_note(table: pd.DataFrame, n_shown: int, n_all: int) -> str:
 def _failed(row: pd.Series) -> bool:
     """Tell whether an image missed its criterion; one without a value has not."""
     success = row.get("success")
-    return not pd.isna(success) and str(success) != "" and not is_true(success)
+    if pd.isna(success) or str(success) == "":
+        return False
+    return not is_true(success)
 
 
 def _caption(row: pd.Series) -> str:
@@ -565,18 +570,19 @@ class _MetamerPage(Page):
 
     def _corner(self, row: int, column: int) -> tuple[float, float]:
         left = self.margin + column * (self.side + self.gap)
-        return left, self.top + row * (self.side + self.caption)
+        top = self.top + row * (self.side + self.caption)
+        return left, top
 
     def photograph(self, column: int, image: np.ndarray, row: pd.Series) -> None:
-        words = str(row["judge_says_photograph"])
-        self._draw(0, column, image, words, float(row["p_photograph"]), FAINT)
+        words, p = str(row["judge_says_photograph"]), float(row["p_photograph"])
+        self._draw(0, column, image, words, p, FAINT)
 
     def metamer(self, rank: int, column: int, image: np.ndarray, row: pd.Series) -> None:
-        words = clip_name(row["judge_says"], 20)
+        mark, color = "✗", MISSED
         if is_true(row["same_class"]):
-            self._draw(rank, column, image, f"✓ {words}", float(row["p"]), SAME)
-        else:
-            self._draw(rank, column, image, f"✗ {words}", float(row["p"]), MISSED)
+            mark, color = "✓", SAME
+        words = f"{mark} {clip_name(row['judge_says'], 20)}"
+        self._draw(rank, column, image, words, float(row["p"]), color)
 
     def _draw(
         self, row: int, column: int, image: np.ndarray, words: str, p: float, color: str

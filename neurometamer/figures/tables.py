@@ -478,7 +478,8 @@ def people_of(rows: pd.DataFrame) -> list[str]:
         As they come.
     """
     subjects = dict.fromkeys(rows["subject"])
-    return [subject for subject in subjects if subject not in (MEAN, "combined")]
+    over_subjects = (MEAN, "combined")
+    return [subject for subject in subjects if subject not in over_subjects]
 
 
 def combine_subjects(rows: pd.DataFrame, key: Sequence[str], value: str) -> pd.DataFrame:
@@ -640,9 +641,15 @@ def draw_whisker(axes: Axes, x: float, low: float, high: float, half: float = 0.
     half : float
         Half of the width of its ends.
     """
-    if np.isfinite(low) and np.isfinite(high):
-        axes.vlines(x, low, high, color=INK, linewidth=1.2, zorder=4)
-        axes.hlines([low, high], x - half, x + half, color=INK, linewidth=1.2, zorder=4)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return
+    style: dict[str, Any] = {
+        "color": INK,
+        "linewidth": 1.2,
+        "zorder": 4,
+    }
+    axes.vlines(x, low, high, **style)
+    axes.hlines([low, high], x - half, x + half, **style)
 
 
 def draw_star(axes: Axes, x: float, y: float, word: str) -> None:

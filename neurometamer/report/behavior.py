@@ -428,20 +428,56 @@ def _curves(page: ExperimentPage, panels: str) -> Figure:
     )
 
 
-def _draw_curves_by_observer(page: ExperimentPage) -> Iterator[Drawing]:
+def draw_curves_by_observer(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw recognition over stages, one panel an observer.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     curves = page.tables["curves"]
     text = "Recognition of each model's images over stages, one panel an observer."
     figure = _curves(page, "observer")
     yield _drawing("curves_by_observer", figure, text, _spoken(curves), curves)
 
 
-def _draw_curves_by_model(page: ExperimentPage) -> Iterator[Drawing]:
+def draw_curves_by_model(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw recognition over stages, one panel a model.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     curves = page.tables["curves"]
     text = "Recognition over stages, one panel a model, one line an observer."
     yield _drawing("curves_by_model", _curves(page, "model"), text, _spoken(curves), curves)
 
 
-def _draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
+def draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw whether observers err on the same images.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = page.tables["error_consistency"]
     figure = figures.consistency_lines(table, stamp=page.stamp)
     text = "Do observers err on the same images? Error consistency over stages, one panel a model."
@@ -449,7 +485,19 @@ def _draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
     yield _drawing("error_consistency", figure, text, alt, table)
 
 
-def _draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
+def draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw people against networks that the images were not made for.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     curves = page.tables["curves"]
     figure = figures.curve_scatter(curves, stamp=page.stamp)
     text = "People against networks that the images were not made for."
@@ -458,8 +506,19 @@ def _draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
     yield _drawing("people_and_networks", figure, text, alt, points)
 
 
-def _draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
-    """Draw the answers of people, and of some networks, to each true category."""
+def draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw the answers of people, and of some networks, to each true category.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     groups = list(page.tables["confusion"].groupby(["observer", "network"], sort=False))
     groups.sort(key=lambda group: group[0][0] != "human")
     for number, ((kind, network), own) in enumerate(groups[: 1 + MOST_NETWORKS]):
@@ -485,26 +544,26 @@ def _spoken(curves: pd.DataFrame) -> str:
 FIGURES: dict[str, FigureEntry[ExperimentPage]] = {
     "curves_by_observer": FigureEntry(
         section="figures",
-        draw=_draw_curves_by_observer,
+        draw=draw_curves_by_observer,
         applies=lambda page: page.tables["curves"]["model"].nunique() > 1,
     ),
     "curves_by_model": FigureEntry(
         section="figures",
-        draw=_draw_curves_by_model,
+        draw=draw_curves_by_model,
     ),
     "error_consistency": FigureEntry(
         section="figures",
-        draw=_draw_consistency,
+        draw=draw_consistency,
         applies=lambda page: page.has_above("error_consistency", "kappa", -np.inf),
     ),
     "people_and_networks": FigureEntry(
         section="figures",
-        draw=_draw_people_and_networks,
+        draw=draw_people_and_networks,
         applies=lambda page: page.has_above("human_network", "n_points", 0),
     ),
     "confusion": FigureEntry(
         section="figures",
-        draw=_draw_confusion,
+        draw=draw_confusion,
         applies=lambda page: len(page.tables.get("confusion", ())) > 0,
     ),
 }

@@ -326,8 +326,19 @@ def _drawing(
     )
 
 
-def _draw_examples(report: Report) -> Iterator[Drawing]:
-    """Draw up to 8 photographs and their metamers, with how many networks see the same in them."""
+def draw_examples(report: Report) -> Iterator[Drawing]:
+    """Draw up to 8 photographs and their metamers, with how many networks see the same in them.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     shown = list(report.sets)[:MOST_ROWS]
     several = len({metamers.setting for metamers in shown}) > 1
     names: list[str] = []
@@ -374,8 +385,19 @@ def _draw_examples(report: Report) -> Iterator[Drawing]:
     yield _drawing("examples", figure, caption, alt, table, small=True)
 
 
-def _draw_recognizability(report: Report) -> Iterator[Drawing]:
-    """Draw curves over stages and the matrix of evaluators, for each measure."""
+def draw_recognizability(report: Report) -> Iterator[Drawing]:
+    """Draw curves over stages and the matrix of evaluators, for each measure.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     curves, table = report.tables["curves"], report.rows("recognizability")
     measures = curves[["ways", "rule"]].drop_duplicates()
     for ways, rule in measures.itertuples(index=False, name=None):
@@ -402,7 +424,19 @@ def _draw_recognizability(report: Report) -> Iterator[Drawing]:
         yield _drawing(f"recognizability_{name}", figure, caption, alt, shown)
 
 
-def _draw_epsilon(report: Report) -> Iterator[Drawing]:
+def draw_epsilon(report: Report) -> Iterator[Drawing]:
+    """Draw metamers whose pixels could move only so far, against free ones.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = report.tables["epsilon"]
     figure = figures.epsilon_bars(table, validity=report.validity, stamp=report.stamp)
     caption = "Metamers whose pixels could move only so far, against those that could move freely."
@@ -412,8 +446,19 @@ def _draw_epsilon(report: Report) -> Iterator[Drawing]:
     yield _drawing("epsilon", figure, caption, alt, shown)
 
 
-def _draw_observers(report: Report) -> Iterator[Drawing]:
-    """Draw generators by judges, and the effects of the factors, for each stage and setting."""
+def draw_observers(report: Report) -> Iterator[Drawing]:
+    """Draw generators by judges, and the effects of the factors, by stage and setting.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     bars, matrix = report.tables["observer_conditions"], report.rows("observer_matrix")
     matrix = matrix[matrix["judge"] != "mean of judges"]
     first = matrix[["ways", "rule"]].drop_duplicates().head(1)
@@ -437,7 +482,19 @@ def _draw_observers(report: Report) -> Iterator[Drawing]:
             number += 1
 
 
-def _draw_set_differences(report: Report) -> Iterator[Drawing]:
+def draw_set_differences(report: Report) -> Iterator[Drawing]:
+    """Draw what each network adds to the sets that hold it, for each kind of score.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = report.tables["set_differences"]
     groups = table.groupby(["stage", "setting", "ways", "raters"], sort=False)
     for number, ((stage, setting, ways, raters), own) in enumerate(groups):
@@ -450,7 +507,19 @@ def _draw_set_differences(report: Report) -> Iterator[Drawing]:
         yield _drawing(f"set_differences_{number}", figure, caption, alt, own)
 
 
-def _draw_quality(report: Report) -> Iterator[Drawing]:
+def draw_quality(report: Report) -> Iterator[Drawing]:
+    """Draw the image quality of metamers beside that of their photographs.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = report.tables["quality"]
     figure = figures.quality_bars(table, validity=report.validity, stamp=report.stamp)
     caption = "Metamers beside their photographs; arrows say what is better."
@@ -463,7 +532,19 @@ def _headline_divergence(report: Report) -> pd.DataFrame:
     return rows[rows["headline"].astype(bool)]
 
 
-def _draw_divergence(report: Report) -> Iterator[Drawing]:
+def draw_divergence(report: Report) -> Iterator[Drawing]:
+    """Draw how far representations of metamers are from those of photographs.
+
+    Parameters
+    ----------
+    report : Report
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     rows = _headline_divergence(report)
     if with_value(rows).empty:
         return
@@ -477,33 +558,33 @@ def _draw_divergence(report: Report) -> Iterator[Drawing]:
 FIGURES: dict[str, FigureEntry[Report]] = {
     "examples": FigureEntry(
         section="validity",
-        draw=_draw_examples,
+        draw=draw_examples,
         applies=lambda report: len(report.sets) > 0,
     ),
     "recognizability": FigureEntry(
         section="recognizability",
-        draw=_draw_recognizability,
+        draw=draw_recognizability,
     ),
     "epsilon": FigureEntry(
         section="epsilon",
-        draw=_draw_epsilon,
+        draw=draw_epsilon,
     ),
     "observers": FigureEntry(
         section="observers",
-        draw=_draw_observers,
+        draw=draw_observers,
     ),
     "set_differences": FigureEntry(
         section="sets",
-        draw=_draw_set_differences,
+        draw=draw_set_differences,
         applies=lambda report: report.has("set_differences"),
     ),
     "quality": FigureEntry(
         section="quality",
-        draw=_draw_quality,
+        draw=draw_quality,
     ),
     "divergence": FigureEntry(
         section="divergence",
-        draw=_draw_divergence,
+        draw=draw_divergence,
     ),
 }
 """The figures of the page, in order."""

@@ -62,7 +62,9 @@ class Report:
         bool
             False where it was not made.
         """
-        return name in self.tables and len(self.tables[name]) > 0
+        if name not in self.tables:
+            return False
+        return len(self.tables[name]) > 0
 
     def rows(self, name: str) -> pd.DataFrame:
         """Select the rows of a table that are of metamers in the state that results speak of.
@@ -111,7 +113,8 @@ def with_value(rows: pd.DataFrame, column: str = "value") -> pd.DataFrame:
     pandas.DataFrame
         May be empty.
     """
-    return rows[np.isfinite(rows[column].astype(float))]
+    values = rows[column].astype(float)
+    return rows[np.isfinite(values)]
 
 
 def rows_where(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
@@ -250,15 +253,20 @@ def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
     """
     keys = ("set", "stage", "setting", "ways", "rule")
     rows = rows_where(report.tables["recognition"], {name: row[name] for name in keys})
-    rows = rows[(states_of(rows["valid"]) == report.validity) & ~are_true(rows["took_part"])]
+    rows = rows[states_of(rows["valid"]) == report.validity]
+    rows = rows[~are_true(rows["took_part"])]
+    rows = rows[rows["wanted"].notna()]
     shares = []
-    for _, answers in rows[rows["wanted"].notna()].groupby("evaluator"):
+    for _, answers in rows.groupby("evaluator"):
         wanted = answers["wanted"].astype(str).to_numpy()
         said = answers["said"].astype(str).to_numpy()
         same = wanted[:, None] == said
         n = len(same)
-        of_others = same.sum() - np.trace(same)
-        shares.append(of_others / (n * (n - 1)) if n > 1 else 1.0)
+        share = 1.0
+        if n > 1:
+            of_others = same.sum() - np.trace(same)
+            share = of_others / (n * (n - 1))
+        shares.append(share)
     return float(np.mean(shares)) if shares else 1.0
 
 
@@ -391,8 +399,10 @@ def answers(report: Report) -> list[Answer]:
 
 
 def _with_interval(row: pd.Series) -> str:
-    low, high = format_number(row["low"]), format_number(row["high"])
-    return f"{format_number(row['value'])} [{low}, {high}]"
+    value = format_number(row["value"])
+    low = format_number(row["low"])
+    high = format_number(row["high"])
+    return f"{value} [{low}, {high}]"
 
 
 def _validity_answer(report: Report) -> Answer:

@@ -420,27 +420,22 @@ def brain_answer(study: Study) -> Answer | None:
     parts += [
         _kind_text(rows),
         _above_chance(study, "brain", "ROI"),
-        _single_text(study),
     ]
+    single = study.rows("image_types", system="brain", quantity="difference")
+    single = single[single["subject"] != "mean"]
+    tested = np.isfinite(single["p_corrected"].astype(float)).any()
+    if single["subject"].nunique() > 1 and tested:
+        counts = collections.Counter(follows(row) for row in single.to_dict("records"))
+        parts.append(
+            f" Subjects alone ({correction_text(single)}): perception in {counts['perception']}, "
+            f"decision in {counts['decision']} of {len(single)} tests."
+        )
     return Answer(
         title=f"{cortex}: does similarity follow what people see, or the network's decision?",
         number=headline(study, rows, "region", _cortex(study).strip()),
         text="".join(parts),
         grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
         headline=True,
-    )
-
-
-def _single_text(study: Study) -> str:
-    """Say how many tests of single subjects agree."""
-    rows = study.rows("image_types", system="brain", quantity="difference")
-    rows = rows[rows["subject"] != "mean"]
-    if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
-        return ""
-    counts = collections.Counter(follows(row) for row in rows.to_dict("records"))
-    return (
-        f" Subjects alone ({correction_text(rows)}): perception in {counts['perception']}, "
-        f"decision in {counts['decision']} of {len(rows)} tests."
     )
 
 
@@ -549,7 +544,10 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
         if name in rows.columns:
             numbers[name] = pd.to_numeric(rows[name], errors="coerce").dropna()
     as_float, as_png, steps = numbers.values()
-    criterion = _criterion(study, kind)
+    sections = {"AN": "noise", "AI": "interference"}
+    criterion = study.settings(sections[kind]).get("confidence")
+    if study.settings("images").get("ready") or not isinstance(criterion, (int, float)):
+        criterion = None  # of images that the study did not make
     wanted = met = ends = "–"
     if criterion is not None:
         wanted = f"p ≥ {format_number(criterion)}"
@@ -565,15 +563,3 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
         ends,
         f"{steps.median():g}" if len(steps) else "–",
     ]
-
-
-def _criterion(study: Study, kind: str) -> float | None:
-    """Find the confidence that the generator of this kind was asked for.
-
-    The value is None for images that the study did not make.
-    """
-    if study.settings("images").get("ready"):
-        return None
-    sections = {"AN": "noise", "AI": "interference"}
-    value = study.settings(sections[kind]).get("confidence")
-    return float(value) if isinstance(value, (int, float)) else None

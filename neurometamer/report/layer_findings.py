@@ -29,8 +29,13 @@ def over_subjects(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if rows["subject"].nunique() > 1:
         rows = rows[rows["subject"] == "mean"]
-    rank = {roi: number for number, roi in enumerate(order_places(rows["roi"]))}
-    return rows.sort_values("roi", key=lambda names: names.map(rank), kind="stable")
+    order = order_places(rows["roi"])
+    rank = {roi: number for number, roi in enumerate(order)}
+    return rows.sort_values(
+        "roi",
+        key=lambda names: names.map(rank),
+        kind="stable",
+    )
 
 
 def whose(study: Study) -> str:
@@ -139,7 +144,9 @@ def value_and_interval(row: Mapping[Any, Any], value: str) -> str:
     str
         E.g. ``".40 (.10, .70)"``.
     """
-    number, low, high = (format_number(row[name]) for name in (value, "ci_low", "ci_high"))
+    number = format_number(row[value])
+    low = format_number(row["ci_low"])
+    high = format_number(row["ci_high"])
     return f"{number} ({low}, {high})"
 
 
@@ -271,8 +278,15 @@ def encoding_answer(study: Study) -> Answer | None:
     title = "Do layers predict voxels?"
     if len(parts) > 1:
         title = "Do voxel-encoding models carry over to the other images?"
+    several = []
+    for column, noun in (("subject", "subject"), ("roi", "ROI"), ("layer", "layer")):
+        n = rows[column].nunique()
+        if n > 1:
+            several.append(count_text(n, noun))
+    averaged = f"Mean over {', '.join(several)}" if several else "The value"
     texts = [
-        _averaged_text(rows),
+        f"{averaged} of ridge models trained on regular images, on photographs they were not "
+        "trained on.",
         _better_predicted_text(rows),
         scheme_note(study),
         _encoding_tests(rows) + _penalties_at_the_edge(rows),
@@ -286,20 +300,6 @@ def encoding_answer(study: Study) -> Answer | None:
 
 TESTED = ("RE", "AI", "AN")
 """Kinds of images that encoding models are tested on, in the order of the answer."""
-
-
-def _averaged_text(rows: pd.DataFrame) -> str:
-    """Say over what the mean of an encoding table is taken."""
-    several = []
-    for column, noun in (("subject", "subject"), ("roi", "ROI"), ("layer", "layer")):
-        n = rows[column].nunique()
-        if n > 1:
-            several.append(count_text(n, noun))
-    averaged = f"Mean over {', '.join(several)}" if several else "The value"
-    return (
-        f"{averaged} of ridge models trained on regular images, on photographs they were not "
-        "trained on."
-    )
 
 
 def _better_predicted_text(rows: pd.DataFrame) -> str:

@@ -77,18 +77,26 @@ def study_methods(study: Study) -> list[str]:
         that the study lacks are left out. How a number was computed is told in the words of its
         table.
     """
-    makers = (
-        _stimuli,
-        _metamers,
-        _network,
-        _cortex,
-        _regions,
-        _similarity,
-        _image_types,
-        _layers,
-        _encoding,
-    )
-    texts = [make(study) for make in makers]
+    texts = [
+        _stimuli(study),
+        _metamers(study),
+        _network(study),
+        _cortex(study),
+        _regions(study),
+    ]
+    if study.rdms:
+        measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
+        texts.append(
+            f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
+        )
+    texts += [_image_types(study), _layers(study)]
+    encoding = study.rows("encoding")
+    if len(encoding):
+        scheme = ""
+        if "scheme" in encoding.columns:
+            scheme = f" (scheme {_texts(encoding, 'scheme')})"
+        how = _texts(encoding, "method").rstrip(".")
+        texts.append(f"Voxel encoding models{scheme}: {how}.")
     return [text for text in [*texts, software_text(study.provenance)] if text]
 
 
@@ -150,7 +158,9 @@ def _glm(study: Study) -> Mapping[str, Any]:
 
 
 def _has_values(rows: pd.DataFrame, column: str) -> bool:
-    return column in rows.columns and bool(rows[column].notna().any())
+    if column not in rows.columns:
+        return False
+    return bool(rows[column].notna().any())
 
 
 def _selected(study: Study) -> bool:
@@ -288,14 +298,9 @@ def _regions(study: Study) -> str:
 
 def _range(values: pd.Series) -> str:
     low, high = int(values.min()), int(values.max())
-    return str(low) if low == high else f"{low}–{high}"
-
-
-def _similarity(study: Study) -> str:
-    if not study.rdms:
-        return ""
-    measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
-    return f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
+    if low == high:
+        return str(low)
+    return f"{low}–{high}"
 
 
 def _image_types(study: Study) -> str:
@@ -344,14 +349,6 @@ def _layers(study: Study) -> str:
         if family and _has_values(rows, "q") and len(rows) > 1:
             sentences.append(f"Corrected over {family}")
     return _sentences(sentences)
-
-
-def _encoding(study: Study) -> str:
-    rows = study.rows("encoding")
-    if rows.empty:
-        return ""
-    scheme = f" (scheme {_texts(rows, 'scheme')})" if "scheme" in rows.columns else ""
-    return f"Voxel encoding models{scheme}: {_texts(rows, 'method').rstrip('.')}."
 
 
 # ----------------------------------------------------------------------------------- of an evaluation
@@ -438,24 +435,56 @@ def evaluation_methods(
         left out.
     """
     settings = record["settings"]
-    measured = {
-        "recognizability": _recognized,
-        "quality": _image_quality,
-        "divergence": _diverged,
-        "sets": _scored_sets,
-        "observers": _observed,
-    }
+    parts = settings["parts"]
     texts = [_metamer_sets(tables["validity"], sets, judged)]
-    networks = record.get("evaluators", {})
-    if networks:
-        named = []
-        for name, network in networks.items():
-            named.append(f"{name} (weights: {network.get('weights') or 'not named'})")
+    named = []
+    for name, network in record.get("evaluators", {}).items():
+        named.append(f"{name} (weights: {network.get('weights') or 'not named'})")
+    if named:
         texts.append(f"Evaluators were {', '.join(named)}, each with its own preprocessing.")
-    for part, make in measured.items():
-        if part in settings["parts"]:
-            texts.append(make(settings, tables))
+    if "recognizability" in parts:
+        texts.append(_recognized(settings))
+    if "quality" in parts:
+        quality = tables["quality"]
+        names = texts_of(quality[quality["value"].notna()], "name")
+        if names:
+            texts.append(
+                f"Image quality was measured against the photographs by {', '.join(names)}."
+            )
+    if "divergence" in parts:
+        test = "it was not tested"
+        if settings["n_permutations"]:
+            test = f"p is from {settings['n_permutations']} exchanges of photograph and metamer"
+        texts.append(
+            "Distances among the responses of an evaluator to photographs and among those to "
+            "metamers were compared by the Jensen–Shannon divergence (base 2) of their "
+            f"distributions; {test}."
+        )
+    texts += _comparisons(settings)
     return [*filter(None, [*texts, software_text(record)])]
+
+
+def _comparisons(settings: Mapping[str, Any]) -> list[str]:
+    """Say how sets of networks, and networks as observers, were compared."""
+    texts = []
+    if "sets" in settings["parts"]:
+        raters = "evaluators that are in no set"
+        if settings["held_out"]:
+            raters = f"the held-out evaluators {', '.join(settings['held_out'])}"
+        texts.append(
+            f"Sets of networks were scored by {raters}, and by all evaluators but their own "
+            "networks. The effect of a network is the mean score of sets with it minus that of "
+            "sets without it, with p corrected by Bonferroni; a linear regression parts it from "
+            "the size of the set."
+        )
+    if "observers" in settings["parts"]:
+        first, second = settings["factors"]
+        texts.append(
+            f"Metamers of each network were judged by all others; effects of {first} and {second} "
+            "and their interaction were tested over photographs and over generating networks by "
+            "permutation, corrected by Holm's method."
+        )
+    return texts
 
 
 def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) -> str:
@@ -482,7 +511,7 @@ def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bo
     )
 
 
-def _recognized(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
+def _recognized(settings: Mapping[str, Any]) -> str:
     ways = []
     for n_ways in settings["ways"]:
         ways.append(f"{n_ways:,} {'classes' if n_ways == 1000 else 'categories'}")
@@ -497,41 +526,4 @@ def _recognized(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]
         "A metamer counted as recognized where an evaluator gave it "
         f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that took "
         f"part in making the images entered no mean. {interval}"
-    )
-
-
-def _image_quality(_settings: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> str:
-    rows = tables["quality"]
-    names = texts_of(rows[rows["value"].notna()], "name")
-    if not names:
-        return ""
-    return f"Image quality was measured against the photographs by {', '.join(names)}."
-
-
-def _diverged(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
-    test = "it was not tested"
-    if settings["n_permutations"]:
-        test = f"p is from {settings['n_permutations']} exchanges of photograph and metamer"
-    return (
-        "Distances among the responses of an evaluator to photographs and among those to metamers "
-        f"were compared by the Jensen–Shannon divergence (base 2) of their distributions; {test}."
-    )
-
-
-def _scored_sets(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
-    held_out = ", ".join(settings["held_out"])
-    raters = f"the held-out evaluators {held_out}" if held_out else "evaluators that are in no set"
-    return (
-        f"Sets of networks were scored by {raters}, and by all evaluators but their own networks. "
-        "The effect of a network is the mean score of sets with it minus that of sets without it, "
-        "with p corrected by Bonferroni; a linear regression parts it from the size of the set."
-    )
-
-
-def _observed(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
-    first, second = settings["factors"]
-    return (
-        f"Metamers of each network were judged by all others; effects of {first} and {second} and "
-        "their interaction were tested over photographs and over generating networks by "
-        "permutation, corrected by Holm's method."
     )

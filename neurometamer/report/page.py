@@ -256,7 +256,7 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
         file = write_table(path.with_name(f"{name}.csv"), table)
         numbers.append(file.name)
     if drawing.small:
-        data, mime = _jpeg_of(png), "image/jpeg"
+        data, mime = _read_jpeg(png), "image/jpeg"
     elif not drawing.raster and svg.stat().st_size <= LARGEST_VECTOR:
         data, mime = svg.read_bytes(), "image/svg+xml"
     else:
@@ -293,7 +293,7 @@ def _png_of(png: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _jpeg_of(png: Path) -> bytes:
+def _read_jpeg(png: Path) -> bytes:
     from PIL import Image
 
     with Image.open(png) as image:
@@ -335,7 +335,8 @@ def data_uri(data: bytes, mime: str) -> str:
     str
         ``data:<mime>;base64,…``.
     """
-    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    text = base64.b64encode(data).decode()
+    return f"data:{mime};base64,{text}"
 
 
 def example_image(image: np.ndarray, title: str, text: str = "") -> Example:
@@ -546,15 +547,17 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
         return [_value_text(value) for value in column]
     values = column.to_numpy(dtype=float, na_value=np.nan)
     known = values[np.isfinite(values)]
+    write: Callable[[float], str]
     if name in P_COLUMNS:
         write = probability_text
     elif len(known) and (known == np.round(known)).all():
-        write = _whole_text
+        write = "{:.0f}".format
     else:
         write = _decimal_text
     texts = []
     for value in values:
-        texts.append(write(value) if np.isfinite(value) else _special(value))
+        text = write(value) if np.isfinite(value) else _special(value)
+        texts.append(text.replace("-", "−"))
     return texts
 
 
@@ -620,10 +623,6 @@ def p_text(p: float) -> str:
     if p < 0.001:
         return probability_text(p)
     return f"= {probability_text(p)}"
-
-
-def _whole_text(value: float) -> str:
-    return f"{value:.0f}".replace("-", "−")
 
 
 def _decimal_text(value: float) -> str:

@@ -462,7 +462,13 @@ def study_of_tables(
         Without images and RDMs.
     """
     prepared = {name: _prepared(table) for name, table in tables.items()}
-    return Study(folder=folder, provenance=provenance, tables=prepared, rdms={}, stimuli=None)
+    return Study(
+        folder=folder,
+        provenance=provenance,
+        tables=prepared,
+        rdms={},
+        stimuli=None,
+    )
 
 
 NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
@@ -478,8 +484,10 @@ def _prepared(table: pd.DataFrame) -> pd.DataFrame:
     if "subject" not in table.columns:
         return table
     over = table["subject"].isin(OVER_SUBJECTS)
-    single = table["subject"][~over & (table["subject"] != "")].nunique() == 1
-    return table[~over].reset_index(drop=True) if single else table
+    subjects = set(table["subject"][~over]) - {""}
+    if len(subjects) != 1:
+        return table
+    return table[~over].reset_index(drop=True)
 
 
 def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:

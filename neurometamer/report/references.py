@@ -439,7 +439,15 @@ VENUES = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublis
 
 
 def _fields(work: Reference) -> dict[str, str]:
-    authors = [_bibtex_name(name) for name in work.authors]
+    authors = []
+    for author in work.authors:
+        name = author
+        if "{" not in author and author != "others":
+            # "Duan X-H" becomes "Duan, X.-H."; the names of groups stay.
+            family, initials = author.rsplit(" ", 1)
+            parts = [". ".join(letters) + "." for letters in initials.split("-")]
+            name = f"{family}, {'-'.join(parts)}"
+        authors.append(name)
     fields = {"author": " and ".join(authors)}
     if work.year:
         fields["year"] = str(work.year)
@@ -450,17 +458,6 @@ def _fields(work: Reference) -> dict[str, str]:
     address = work.link.removeprefix("https://doi.org/")
     fields["url" if address == work.link else "doi"] = address
     return fields
-
-
-def _bibtex_name(name: str) -> str:
-    """Write ``"Duan X-H"`` as ``"Duan, X.-H."``; the names of groups stay."""
-    if "{" in name or name == "others":
-        return name
-    family, initials = name.rsplit(" ", 1)
-    parts = []
-    for letters in initials.split("-"):
-        parts.append("".join(f"{letter}. " for letter in letters).strip())
-    return f"{family}, {'-'.join(parts)}"
 
 
 def _escaped(text: str) -> str:

@@ -76,7 +76,9 @@ def _as_study(
 def _people(rows: pd.DataFrame) -> list[str]:
     """List the subjects of a table, without the rows over subjects."""
     subjects = dict.fromkeys(rows["subject"].astype(str))
-    return [subject for subject in subjects if subject not in ("", "mean")]
+    subjects.pop("", None)
+    subjects.pop("mean", None)
+    return list(subjects)
 
 
 # --------------------------------------------------------------------------------------- image types
@@ -143,7 +145,9 @@ def draw_image_types(page: ImageTypePage) -> Iterator[Drawing]:
                     continue
                 caption = f"{quantity.capitalize()}: {words}, in each {noun} (from {source})."
                 if not named:
-                    caption += _spelled_out(page.options)
+                    kinds = [kind for kind in KIND_NAMES if kind in sum(page.options.pairs, ())]
+                    names = [KIND_NAMES[kind] for kind in kinds]
+                    caption += f" Kinds: {', '.join(names)}." if names else ""
                 named = True
                 name = f"{prefix}_{quantity}"
                 figure = figures.kind_bars(
@@ -160,12 +164,6 @@ def draw_image_types(page: ImageTypePage) -> Iterator[Drawing]:
                     alt=f"Bars with intervals, one group a {noun}.",
                     section=system,
                 )
-
-
-def _spelled_out(options: ImageTypeOptions) -> str:
-    kinds = dict.fromkeys(kind for pair in options.pairs for kind in pair)
-    names = [KIND_NAMES[kind] for kind in kinds if kind in KIND_NAMES]
-    return f" Kinds: {', '.join(names)}." if names else ""
 
 
 IMAGE_TYPE_FIGURES: dict[str, FigureEntry[ImageTypePage]] = {
@@ -347,7 +345,9 @@ def _compared_rdms(table: pd.DataFrame) -> str:
 
 def _sizes(table: pd.DataFrame) -> str:
     low, high = int(table["n"].min()), int(table["n"].max())
-    return f"{low}" if low == high else f"{low} to {high}"
+    if low == high:
+        return str(low)
+    return f"{low} to {high}"
 
 
 def _image_type_words(table: pd.DataFrame, options: ImageTypeOptions) -> str:
@@ -395,7 +395,19 @@ class LayerPage:
     stamp: str
 
 
-def _draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
+def draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
+    """Draw the similarity of each layer and each region.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = page.tables["layer_roi"]
     yield Drawing(
         name="layer_roi_panels",
@@ -407,7 +419,19 @@ def _draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
     )
 
 
-def _draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
+def draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
+    """Draw the best layer of each region, naive and cross-validated.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = page.tables["best_layer"]
     yield Drawing(
         name="best_layer_marks",
@@ -420,7 +444,19 @@ def _draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
     )
 
 
-def _draw_models(page: LayerPage) -> Iterator[Drawing]:
+def draw_models(page: LayerPage) -> Iterator[Drawing]:
+    """Draw weighted layers beside the best layer and the average of all.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table, differences = page.tables["weighted"], page.tables.get("weighted_difference")
     numbers = {"model_marks": table}
     if differences is not None:
@@ -435,7 +471,19 @@ def _draw_models(page: LayerPage) -> Iterator[Drawing]:
     )
 
 
-def _draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
+def draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
+    """Draw which layers early and late regions prefer.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
     table = page.tables["hierarchy"]
     yield Drawing(
         name="hierarchy_lines",
@@ -448,12 +496,12 @@ def _draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
 
 
 LAYER_FIGURES: dict[str, FigureEntry[LayerPage]] = {
-    "layer_roi": FigureEntry(section="layers", draw=_draw_layer_matrices),
-    "best_layer": FigureEntry(section="best", draw=_draw_best_layers),
-    "weighted": FigureEntry(section="models", draw=_draw_models),
+    "layer_roi": FigureEntry(section="layers", draw=draw_layer_matrices),
+    "best_layer": FigureEntry(section="best", draw=draw_best_layers),
+    "weighted": FigureEntry(section="models", draw=draw_models),
     "hierarchy": FigureEntry(
         section="hierarchy",
-        draw=_draw_hierarchy,
+        draw=draw_hierarchy,
         applies=lambda page: "hierarchy" in page.tables,
     ),
 }
@@ -509,8 +557,15 @@ def write_layer_page(
     kinds = ", ".join(dict.fromkeys(shown["kind"].astype(str)))
     found = [answer for answer in (layer_answer(study), hierarchy_answer(study)) if answer]
     headlines = [answer.number for answer in found[:1]]
-    for row in study.rows("hierarchy", subject="combined").head(1).to_dict("records"):
-        headlines.append(_order_headline(float(row["p"])))
+    for p in study.rows("hierarchy", subject="combined")["p"].astype(float).head(1):
+        if not np.isfinite(p):
+            headlines.append("Whether later regions prefer later layers was not tested.")
+        elif p < ALPHA:
+            headlines.append(f"Later regions prefer later layers (p {p_text(p)}).")
+        else:
+            headlines.append(
+                f"It is undecided whether later regions prefer later layers (p {p_text(p)})."
+            )
     return write_rsa_page(
         folder,
         command="neurometamer layers",
@@ -526,15 +581,6 @@ def write_layer_page(
         references=["rsa", "ceiling"],
         works=study_works(study),
     )
-
-
-def _order_headline(p: float) -> str:
-    """Say whether later regions prefer later layers."""
-    if not np.isfinite(p):
-        return "Whether later regions prefer later layers was not tested."
-    if p < ALPHA:
-        return f"Later regions prefer later layers (p {p_text(p)})."
-    return f"It is undecided whether later regions prefer later layers (p {p_text(p)})."
 
 
 # --------------------------------------------------------------------------------------- searchlights

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from neurometamer.report.page import (
     write_page,
 )
 from neurometamer.report.read_study import LOCK, TABLES, Study, read_study, texts_of
-from neurometamer.report.study_figures import FIGURES, layer_rows, lead_examples
+from neurometamer.report.study_figures import FIGURES, lead_examples
 from neurometamer.resume import alone_in
 
 
@@ -48,19 +48,11 @@ def _titled(caption: str, stamp: str) -> str:
 # ----------------------------------------------------------------------------------------- sections
 
 
-def _stimuli_section(study: Study) -> Section | None:
-    if study.stimuli is None:
-        return None
+def _stimuli_section(study: Study) -> Section:
+    """Count the images that reached their criterion, where that is known."""
     counts = success_rows(study)
-    return Section(
-        key="stimuli",
-        title="Stimuli",
-        grids=[_success_grid(study, counts)] if counts else [],
-    )
-
-
-def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
-    """Put the counts of successes on the page, without the columns that nothing is known of."""
+    if not counts:
+        return Section(key="stimuli", title="Stimuli")
     names = (
         "kind",
         "criterion",
@@ -73,12 +65,13 @@ def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
     rows = []
     for row in counts:
         rows.append([row[place] for place in known])
-    return text_grid(
+    grid = text_grid(
         [names[place] for place in known],
         rows,
         _titled("Images that reached their criterion", study.network_stamp),
         "stimuli/stimuli.csv",
     )
+    return Section(key="stimuli", title="Stimuli", grids=[grid])
 
 
 def _transfer_section(study: Study) -> Section | None:
@@ -250,19 +243,6 @@ def _regions_section(study: Study) -> Section | None:
     return Section(key="regions", title="Regions: size and reliability", text=text, grids=[grid])
 
 
-def _layers_section(study: Study) -> Section | None:
-    if layer_rows(study).empty:
-        return None
-    return Section(key="layer-roi", title="Layers and regions")
-
-
-def _encoding_section(study: Study) -> Section | None:
-    if study.rows("encoding").empty:
-        return None
-    note = scheme_note(study)
-    return Section(key="encoding", title="Voxel encoding", text=[note] if note else [])
-
-
 def _recovery_section(study: Study) -> Section | None:
     rows = study.rows("recovery")
     if rows.empty:
@@ -290,10 +270,14 @@ SECTIONS: dict[str, Callable[[Study], Section | None]] = {
     "metamers": _metamer_section,
     "image-types": _image_types_section,
     "regions": _regions_section,
-    "layer-roi": _layers_section,
+    "layer-roi": lambda study: Section(key="layer-roi", title="Layers and regions"),
     "rdms": lambda study: Section(key="rdms", title="Representational dissimilarity"),
     "places": lambda study: Section(key="places", title="Which images are near which"),
-    "encoding": _encoding_section,
+    "encoding": lambda study: Section(
+        key="encoding",
+        title="Voxel encoding",
+        text=list(filter(None, [scheme_note(study)])),
+    ),
     "recovery": _recovery_section,
 }
 """The words and tables of the parts of the page, in order; each gives None where the study lacks

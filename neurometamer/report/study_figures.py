@@ -30,7 +30,7 @@ from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.study_rdms import arrangements, drawing, rdm_maps, sheet_order
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 MOST_PHOTOGRAPHS = 16
@@ -303,7 +303,11 @@ def metamer_sheets(study: Study) -> Iterator[Drawing]:
     everything = study.rows("metamers")
     for judge in dict.fromkeys(everything["judge"]):
         rows = everything[everything["judge"] == judge]
-        figure = _metamer_figure(study, rows, str(judge))
+        first = rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS)
+        images, photographs = _metamer_images(study, rows[rows["reference_id"].isin(first)])
+        figure = figures.metamer_sheet(
+            images, photographs, rows, judge=str(judge), stamp=study.network_stamp
+        )
         n_photographs = rows["reference_id"].nunique()
         caption = (
             "Photographs and their metamers, as the saved 8-bit PNG holds them; compressed on this "
@@ -318,10 +322,10 @@ def metamer_sheets(study: Study) -> Iterator[Drawing]:
         yield drawing(study, f"metamers_{judge}", figure, caption, alt, table=rows, small=True)
 
 
-def _metamer_figure(study: Study, rows: pd.DataFrame, judge: str) -> Figure:
-    """Read the images that the sheet of one judge shows, and draw it."""
-    first = rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS)
-    shown = rows[rows["reference_id"].isin(first)]
+def _metamer_images(
+    study: Study, shown: pd.DataFrame
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read the metamers that a sheet shows, by set and id, and their photographs."""
     images: dict[str, np.ndarray] = {}
     photographs: dict[str, np.ndarray] = {}
     for name, stimuli in study.metamers.items():
@@ -333,7 +337,7 @@ def _metamer_figure(study: Study, rows: pd.DataFrame, judge: str) -> Figure:
                 image = stimuli.images[row_of[stimulus]]
                 images[f"{name} {stimulus}"] = image
                 photographs.setdefault(stimulus, image)
-    return figures.metamer_sheet(images, photographs, rows, judge=judge, stamp=study.network_stamp)
+    return images, photographs
 
 
 # --------------------------------------------------------------------------------------- image types

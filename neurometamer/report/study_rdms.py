@@ -100,9 +100,11 @@ def sheet_order(table: pd.DataFrame) -> np.ndarray:
         Positions of the rows; those of one photograph stay together.
     """
     photographs = table["reference_id"].astype(str)
-    names = photograph_order(dict.fromkeys(photographs), photograph_categories(table))
+    categories = photograph_categories(table)
+    names = photograph_order(dict.fromkeys(photographs), categories)
     rank = {name: number for number, name in enumerate(names)}
-    return np.argsort(photographs.map(rank).to_numpy(), kind="stable")
+    ranks = photographs.map(rank).to_numpy()
+    return np.argsort(ranks, kind="stable")
 
 
 def photograph_order(names: Iterable[str], categories: Mapping[str, str]) -> list[str]:
@@ -169,7 +171,8 @@ def mean_rdms(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str]]:
     places : list of str
         In the order of figures.
     """
-    names = np.asarray(rdms.rdm_descriptors.get(column, ["all"] * rdms.n_rdm), dtype=str)
+    everywhere = ["all"] * rdms.n_rdm
+    names = np.asarray(rdms.rdm_descriptors.get(column, everywhere), dtype=str)
     places = order_places(names) if column == "roi" else list(dict.fromkeys(names))
     square = rdms.get_matrices()
     means = [square[names == place].mean(axis=0) for place in places]
@@ -198,11 +201,13 @@ def rdm_maps(study: Study) -> Iterator[Drawing]:
 
 
 def _names_of(rdms: RDMs, descriptor: str) -> list[str]:
-    return [str(name) for name in rdms.pattern_descriptors[descriptor]]
+    names = rdms.pattern_descriptors[descriptor]
+    return [str(name) for name in names]
 
 
 def _n_subjects(rdms: RDMs) -> int:
-    return len(set(map(str, rdms.rdm_descriptors.get("subject", ()))))
+    subjects = rdms.rdm_descriptors.get("subject", ())
+    return len(set(map(str, subjects)))
 
 
 def _of_whom(study: Study, system: str) -> str:
@@ -218,7 +223,9 @@ def _of_whom(study: Study, system: str) -> str:
 
 
 def _study_categories(study: Study) -> dict[str, str]:
-    return photograph_categories(None if study.stimuli is None else study.stimuli.table)
+    if study.stimuli is None:
+        return {}
+    return photograph_categories(study.stimuli.table)
 
 
 def _rdms_of_all_kinds(study: Study, system: str) -> Drawing:
