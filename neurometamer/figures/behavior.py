@@ -115,8 +115,20 @@ def recognition_lines(
     by, lines = ("model", "observer") if panels == "model" else ("observer", "model")
     titles, names = list(dict.fromkeys(rows[by])), list(dict.fromkeys(rows[lines]))
     stages = list(dict.fromkeys(rows["stage"]))
+    parts = []
+    if np.isfinite(rows["sem"].astype(float)).any():
+        whiskers = "Whiskers: ± 1 s.e.m."
+        if "sem_method" in rows.columns:
+            methods = dict.fromkeys(rows["sem_method"])
+            whiskers += f" {', '.join(methods)}"
+        parts.append(whiskers)
+    if "method" in rows.columns and rows["method"].notna().any():
+        parts.append(f"Bands: {rows['method'].dropna().iloc[0]}")
+    people = rows[rows["observer"] == "people"]
+    if "n" in rows.columns and len(people):
+        parts.append(f"n = {int(people['n'].max())} people")
+    note = join_note(*parts, f"Dotted: chance, {chance:.3g}")
     with figure_style():
-        note = _curve_note(rows, chance)
         figure, axes, width, per_row = _panels(stages, names, titles, note, stamp)
         for panel, title in zip(axes, titles, strict=True):
             for rank, name in enumerate(names):
@@ -132,22 +144,6 @@ def recognition_lines(
             panel.set_ylim(-0.03, 1.03)
         _add_legend(figure, axes, width * per_row, stamp)
         return figure
-
-
-def _curve_note(rows: pd.DataFrame, chance: float) -> str:
-    parts = []
-    if np.isfinite(rows["sem"].astype(float)).any():
-        whiskers = "Whiskers: ± 1 s.e.m."
-        if "sem_method" in rows.columns:
-            methods = dict.fromkeys(rows["sem_method"])
-            whiskers += f" {', '.join(methods)}"
-        parts.append(whiskers)
-    if "method" in rows.columns and rows["method"].notna().any():
-        parts.append(f"Bands: {rows['method'].dropna().iloc[0]}")
-    people = rows[rows["observer"] == "people"]
-    if "n" in rows.columns and len(people):
-        parts.append(f"n = {int(people['n'].max())} people")
-    return join_note(*parts, f"Dotted: chance, {chance:.3g}")
 
 
 def _interval(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:

@@ -540,7 +540,17 @@ def epsilon_bars(
     keys = list(dict.fromkeys((name, stage) for name, stage, _ in order_sets(rows)))
     names = Names()
     plan = _plan_rows(names, keys)
-    rows = rows.assign(size=[_sample_size(row) for _, row in rows.iterrows()])
+    sizes = []
+    for row in rows.to_dict("records"):
+        size = f"n = {int(row['n'])}"
+        if not np.isfinite(row["value"]):
+            size = f"– {size}"
+        if "n_images" in row:
+            size += f" of {int(row['n_images'])}"
+        if row["setting"] != row["baseline"]:
+            size += f", {int(row['n_paired'])} paired"
+        sizes.append(size)
+    rows = rows.assign(size=sizes)
     left = widest([text for _, text, _ in plan.names], TICK, bold=True) + 0.2
     right = widest(rows["size"].tolist(), _SMALL) + 0.1
     row_height = max(0.3, 0.14 * len(settings) + 0.1)
@@ -568,17 +578,6 @@ def epsilon_bars(
             panels[1].set_xlim(-1, 1)
         top_legend(figure, handles, labels, width, stamp)
         return figure
-
-
-def _sample_size(row: pd.Series) -> str:
-    text = f"n = {int(row['n'])}"
-    if not np.isfinite(row["value"]):
-        text = f"– {text}"
-    if "n_images" in row:
-        text += f" of {int(row['n_images'])}"
-    if row["setting"] != row["baseline"]:
-        text += f", {int(row['n_paired'])} paired"
-    return text
 
 
 def _draw_setting(

@@ -537,7 +537,7 @@ def recognizability_matrix(
 def _numbers(values: np.ndarray) -> np.ndarray:
     words = np.empty(values.shape, dtype=object)
     for row, column in np.ndindex(values.shape):
-        words[row, column] = format_number(values[row, column])
+        words[row, column] = format_number(float(values[row, column]))
     return words
 
 

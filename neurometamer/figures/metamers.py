@@ -174,10 +174,6 @@ class _ExamplePage(Page):
         inner = (len(rows) + 1) * (self.side + self.caption) - 0.32
         height = top + inner + 0.1 + 0.155 * (note.count("\n") + 1)
         super().__init__(width, height, top, stamp, note)
-        self._name_columns(heads)
-        self._name_rows(["photographs", *rows])
-
-    def _name_columns(self, heads: Sequence[tuple[str, float]]) -> None:
         for column, (words, size) in enumerate(heads):
             left, first = self._corner(0, column)
             self.text(
@@ -191,8 +187,7 @@ class _ExamplePage(Page):
                 fontweight="bold",
             )
 
-    def _name_rows(self, names: Sequence[str]) -> None:
-        for row, name in enumerate(names):
+        for row, name in enumerate(["photographs", *rows]):
             _, first = self._corner(row, 0)
             height = self.side + 0.3 * (row > 0)
             words, size = fit_size(name, self.margin - 0.2, height, _SIZES, bold=True)

@@ -425,10 +425,13 @@ class _BandPage(_KeyedPage):
         super().__init__(across, height, top, stamp, note)
 
     def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
-        bar = _BAR + 0.02
         left = self.margin + column * self.step
-        top = self.top + band * self.band + self.title
-        return left + bar, top + row * self.step + bar
+        top = self.top + band * self.band
+        top = top + self.title + row * self.step
+        return (
+            left + _BAR + 0.02,
+            top + _BAR + 0.02,
+        )
 
     def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray) -> None:
         left, top = self._corner(row, band, column)

@@ -574,7 +574,8 @@ class _MetamerPage(Page):
         return left, top
 
     def photograph(self, column: int, image: np.ndarray, row: pd.Series) -> None:
-        words, p = str(row["judge_says_photograph"]), float(row["p_photograph"])
+        words = str(row["judge_says_photograph"])
+        p = float(row["p_photograph"])
         self._draw(0, column, image, words, p, FAINT)
 
     def metamer(self, rank: int, column: int, image: np.ndarray, row: pd.Series) -> None:

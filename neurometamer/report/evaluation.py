@@ -120,11 +120,23 @@ def write_report(
     for name, caption in CAPTIONS.items():
         if report.has(name):
             grids.append(folded_grid(tables[name], caption, f"{name}.csv", name=name))
+    validity = tables["validity"]
+    names, stages = dict.fromkeys(validity["set"]), dict.fromkeys(validity["stage"])
+    judges = list(record.get("evaluators", {}))
+    counted = (
+        f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), "
+        f"{count_text(len(stages), 'stage')} ({name_ids(stages)})"
+    )
+    judged_by = f"{count_text(len(judges), 'network')}: {name_ids(judges, 8)}"
+    low, high = int(validity["n_images"].min()), int(validity["n_images"].max())
+    images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
+    if len(validity) > 1:
+        images += " each"
     return write_page(
         folder / "report.html",
         "evaluation.html",
         record=record,
-        lead=_lead_text(report),
+        lead=f"{counted}, {images}; judged by {judged_by}.",
         first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
         stamps=stamps,
         answers=answers(report),
@@ -168,22 +180,6 @@ def _stamps(
         )
         stamps.append(("Natural-image prior", meaning))
     return stamps
-
-
-def _lead_text(report: Report) -> str:
-    """Count and name sets, stages, photographs and evaluators."""
-    table = report.tables["validity"]
-    names, stages = list(dict.fromkeys(table["set"])), list(dict.fromkeys(table["stage"]))
-    judges = list(report.record.get("evaluators", {}))
-    low, high = int(table["n_images"].min()), int(table["n_images"].max())
-    images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
-    if len(table) > 1:
-        images += " each"
-    return (
-        f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), "
-        f"{count_text(len(stages), 'stage')} ({name_ids(stages)}), {images}; judged by "
-        f"{count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
-    )
 
 
 # ----------------------------------------------------------------------------------------- sections

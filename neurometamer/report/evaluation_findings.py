@@ -389,8 +389,19 @@ def answers(report: Report) -> list[Answer]:
     list of Answer
         Those that the tables can give.
     """
+    number, text = "not judged", "No null distribution was given; all images count alike."
+    if report.validity == "valid":
+        table = report.tables["validity"]
+        n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
+        worst = table.sort_values("pass_both", kind="stable").iloc[0]
+        number = f"{valid} of {n} valid"
+        text = (
+            "Same one of 16 classes, and a better match than any pair of different photographs, "
+            f"for every network of the set, in the saved picture. Fewest: {worst['set']}, "
+            f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
+        )
     return [
-        _validity_answer(report),
+        Answer(title="How many are metamers?", number=number, text=text),
         *_recognition_answers(report),
         *_divergence_answers(report),
         *_observer_answers(report),
@@ -403,22 +414,6 @@ def _with_interval(row: pd.Series) -> str:
     low = format_number(row["low"])
     high = format_number(row["high"])
     return f"{value} [{low}, {high}]"
-
-
-def _validity_answer(report: Report) -> Answer:
-    title = "How many are metamers?"
-    if report.validity == "not judged":
-        text = "No null distribution was given; all images count alike."
-        return Answer(title=title, number="not judged", text=text)
-    table = report.tables["validity"]
-    n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
-    worst = table.sort_values("pass_both", kind="stable").iloc[0]
-    text = (
-        "Same one of 16 classes, and a better match than any pair of different photographs, for "
-        f"every network of the set, in the saved picture. Fewest: {worst['set']}, "
-        f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
-    )
-    return Answer(title=title, number=f"{valid} of {n} valid", text=text)
 
 
 def _recognition_answers(report: Report) -> list[Answer]:

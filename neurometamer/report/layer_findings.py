@@ -284,10 +284,19 @@ def encoding_answer(study: Study) -> Answer | None:
         if n > 1:
             several.append(count_text(n, noun))
     averaged = f"Mean over {', '.join(several)}" if several else "The value"
+    better = ""
+    wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
+    if "AI" in wide.columns and "AN" in wide.columns:
+        both = wide.dropna(subset=["AI", "AN"])
+        n_better = int((both["AI"] > both["AN"]).sum())
+        better = (
+            f"AI is predicted better than AN in {n_better} of {len(both)} models, which share "
+            "images and voxels: a count, not a test."
+        )
     texts = [
         f"{averaged} of ridge models trained on regular images, on photographs they were not "
         "trained on.",
-        _better_predicted_text(rows),
+        better,
         scheme_note(study),
         _encoding_tests(rows) + _penalties_at_the_edge(rows),
     ]
@@ -300,19 +309,6 @@ def encoding_answer(study: Study) -> Answer | None:
 
 TESTED = ("RE", "AI", "AN")
 """Kinds of images that encoding models are tested on, in the order of the answer."""
-
-
-def _better_predicted_text(rows: pd.DataFrame) -> str:
-    """Count the models that predict AI better than AN; empty where one was not tested."""
-    wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
-    if "AI" not in wide.columns or "AN" not in wide.columns:
-        return ""
-    both = wide.dropna(subset=["AI", "AN"])
-    better = int((both["AI"] > both["AN"]).sum())
-    return (
-        f"AI is predicted better than AN in {better} of {len(both)} models, which share images and "
-        "voxels: a count, not a test."
-    )
 
 
 def _encoding_tests(rows: pd.DataFrame) -> str:

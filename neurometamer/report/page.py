@@ -249,6 +249,8 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
     Picture
         With the image inside; its caption on the page names the CSV files.
     """
+    from PIL import Image
+
     path = folder / "figures" / drawing.name
     svg, png = save_figure(drawing.figure, path)
     numbers = []
@@ -256,7 +258,8 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
         file = write_table(path.with_name(f"{name}.csv"), table)
         numbers.append(file.name)
     if drawing.small:
-        data, mime = _read_jpeg(png), "image/jpeg"
+        with Image.open(png) as image:
+            data, mime = jpeg_bytes(np.asarray(image.convert("RGB"))), "image/jpeg"
     elif not drawing.raster and svg.stat().st_size <= LARGEST_VECTOR:
         data, mime = svg.read_bytes(), "image/svg+xml"
     else:
@@ -291,13 +294,6 @@ def _png_of(png: Path) -> bytes:
     buffer = io.BytesIO()
     few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _read_jpeg(png: Path) -> bytes:
-    from PIL import Image
-
-    with Image.open(png) as image:
-        return jpeg_bytes(np.asarray(image.convert("RGB")))
 
 
 def jpeg_bytes(pixels: np.ndarray) -> bytes:

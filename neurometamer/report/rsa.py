@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.report.methods import software_text
 from neurometamer.report.page import (
     Drawing,
-    Grid,
     Lead,
     Picture,
     Section,
@@ -247,6 +246,16 @@ def write_rsa_page(
     for stamp, meaning in STAMPS.items():
         if stamp in given:
             banner.append((stamp[0].upper() + stamp[1:], meaning))
+    rows: dict[tuple[str, str], None] = {}
+    for column, name in METHOD_COLUMNS.items():
+        for _, _, table in tables:
+            for method in filter(None, texts_of(table, column)):
+                # Subjects have families of their own, which need no line each.
+                rows[name, re.sub(r"subject [^,]+", "each subject", method)] = None
+    named = []
+    if rows:
+        caption = "Methods as the tables name them"
+        named.append(text_grid(("what", "how"), list(rows), caption, name="methods"))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references))
     return write_page(
         folder / PAGE,
@@ -259,7 +268,7 @@ def write_rsa_page(
         stamps=banner,
         sections=sections,
         tables=grids,
-        method_grids=_named_methods([table for _, _, table in tables]),
+        method_grids=named,
         settings=settings_grids(record, PARTS),
         methods=[*filter(None, [*methods, software_text(record)])],
         works=cited | dict(works or {}),
@@ -283,18 +292,3 @@ def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
         old -= {f"{picture.name}.svg", f"{picture.name}.png", *picture.numbers}
     for name in old:
         (folder / "figures" / name).unlink(missing_ok=True)
-
-
-def _named_methods(tables: Sequence[pd.DataFrame]) -> list[Grid]:
-    rows: dict[tuple[str, str], None] = {}
-    for column, name in METHOD_COLUMNS.items():
-        for table in tables:
-            for method in texts_of(table, column):
-                # Subjects have families of their own, which need no line each.
-                text = re.sub(r"subject [^,]+", "each subject", method)
-                if text:
-                    rows[name, text] = None
-    if not rows:
-        return []
-    caption = "Methods as the tables name them"
-    return [text_grid(("what", "how"), list(rows), caption, name="methods")]

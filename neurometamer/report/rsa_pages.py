@@ -807,13 +807,23 @@ def write_map_page(
             "permutation of labels. Other places may hold it too; the test does not show that."
         )
     n_places = count_text(int(summary["n_places"].max()), "place")
+    settings = record.get("settings", {})
+    least, most = int(summary["neighbors_min"].min()), int(summary["neighbors_max"].max())
+    named = "; ".join(f"{drawn.name}: {drawn.method.rstrip('.')}" for drawn in maps)
+    tested = "No test was made"
+    if how_tested:
+        tested = f"{settings.get('permutations')} permutations of condition labels gave p"
+    methods = (
+        f"Searchlights with a radius of {settings.get('radius_mm')} mm were centered on each of "
+        f"{n_places} of {where} and held {least} to {most} places. Maps: {named}. {tested}."
+    )
     return write_rsa_page(
         folder,
         command="neurometamer searchlight",
         question="Where does the cortex represent the same?",
         lead=f"{count_text(len(maps), 'map')} of {where}, {n_places}.",
         first=Lead(headlines=_map_headlines(maps), text=how_tested, charts=charts),
-        methods=[_map_methods(maps, summary, record, f"{n_places} of {where}")],
+        methods=[methods],
         sections=sections,
         tables=[("summary.csv", "Summary of the maps", summary)],
         record=record,
@@ -838,19 +848,3 @@ def _map_headlines(maps: Sequence[DrawnMap]) -> list[str]:
     if len(maps) > MOST_MAPS:
         headlines.append(f"{count_text(len(maps) - MOST_MAPS, 'more map')} below.")
     return headlines
-
-
-def _map_methods(
-    maps: Sequence[DrawnMap], summary: pd.DataFrame, record: Mapping[str, Any], where: str
-) -> str:
-    """Write what was computed, from the settings and in the words of the summary."""
-    settings = record.get("settings", {})
-    least, most = int(summary["neighbors_min"].min()), int(summary["neighbors_max"].max())
-    named = "; ".join(f"{drawn.name}: {drawn.method.rstrip('.')}" for drawn in maps)
-    tested = "No test was made"
-    if any(drawn.p_family is not None for drawn in maps):
-        tested = f"{settings.get('permutations')} permutations of condition labels gave p"
-    return (
-        f"Searchlights with a radius of {settings.get('radius_mm')} mm were centered on each of "
-        f"{where} and held {least} to {most} places. Maps: {named}. {tested}."
-    )

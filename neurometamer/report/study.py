@@ -505,11 +505,18 @@ def _write_report(study: Study) -> Path:
             "Nothing was compared in this study, so there is nothing to test; below is what was "
             "measured."
         ]
+    name = str(study.section("model").get("name", "the network"))
+    if not study.cortex:
+        question = f"Which images does {name} treat as the same?"
+    elif {"AN", "AI"} & set(study.kinds):
+        question = f"Do {name} and {study.cortex} treat the same images as the same?"
+    else:
+        question = f"How alike are {name} and {study.cortex}?"
     return write_page(
         study.folder / "report.html",
         "report.html",
         record=study.provenance,
-        heading=_heading(study),
+        heading=question,
         kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
         lead=_lead_text(study),
         stamps=_banner(study),
@@ -524,16 +531,6 @@ def _write_report(study: Study) -> Path:
         methods=study_methods(study),
         works=study_works(study),
     )
-
-
-def _heading(study: Study) -> str:
-    """Ask the question of the study."""
-    name = str(study.section("model").get("name", "the network"))
-    if not study.cortex:
-        return f"Which images does {name} treat as the same?"
-    if {"AN", "AI"} & set(study.kinds):
-        return f"Do {name} and {study.cortex} treat the same images as the same?"
-    return f"How alike are {name} and {study.cortex}?"
 
 
 def _lead_text(study: Study) -> str:

@@ -6,8 +6,8 @@ RE, AN, AI, and photographs by category, then by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -172,7 +172,17 @@ def _adversarial_examples(study: Study) -> list[Example]:
     kinds = [kind for kind in ("RE", "AI", "AN") if (table["kind"] == kind).any()]
     names = table["reference_id"].astype(str)
     own_name = study.section("model").get("name")
-    chosen = table[names == _clearest(table, names, kinds)]
+    # The first photograph with all its images, each of which met its criterion, is taken; else the
+    # first.
+    failed = pd.Series(False, index=table.index)
+    if "success" in table.columns:
+        failed = table["success"].notna() & ~table["success"].map(is_true)
+    chosen = table[names == names.iloc[0]]
+    for name in dict.fromkeys(names):
+        own = names == name
+        if set(table["kind"][own]) >= set(kinds) and not failed[own].any():
+            chosen = table[own]
+            break
     examples = []
     for kind in kinds:
         for index, row in chosen[chosen["kind"] == kind].head(1).iterrows():
@@ -182,22 +192,6 @@ def _adversarial_examples(study: Study) -> list[Example]:
             image = study.stimuli.images[[int(str(index))]][0]
             examples.append(_example(image, kind, row.get("top1_name"), speaker))
     return examples
-
-
-def _clearest(table: pd.DataFrame, names: pd.Series, kinds: Sequence[str]) -> str:
-    """Choose the first photograph with all its images, each of which met its criterion.
-
-    Without one, the first photograph is taken.
-    """
-    failed = pd.Series(False, index=table.index)
-    if "success" in table.columns:
-        failed = table["success"].notna() & ~table["success"].map(is_true)
-    for name in dict.fromkeys(names):
-        own = names == name
-        complete = set(table["kind"][own]) >= set(kinds)
-        if complete and not failed[own].any():
-            return name
-    return names.iloc[0]
 
 
 def _metamer_examples(study: Study) -> list[Example]:
@@ -380,8 +374,14 @@ def _image_type_drawing(study: Study, rows: pd.DataFrame, system: str, quantity:
     figure = rsa_figures.kind_bars(
         rows, system=system, quantity=quantity, stamp=study.stamp(brain=brain)
     )
-    differences = image_type_differences(study, system)
-    alt = "; ".join(_place_text(row, quantity) for row in differences.to_dict("records"))
+    spoken = []
+    for row in image_type_differences(study, system).to_dict("records"):
+        if quantity == "similarity":
+            noise, interference = format_number(row["re_an"]), format_number(row["re_ai"])
+            spoken.append(f"{row['place']}: RE–AN {noise}, RE–AI {interference}")
+        else:
+            value, p = format_number(row["value"]), p_text(float(row["p_corrected"]))
+            spoken.append(f"{row['place']}: {value}, corrected p {p}, {row['follows']}")
     tested = rows[rows["subject"] == "mean"]
     if not brain or tested.empty:
         tested = rows
@@ -394,18 +394,10 @@ def _image_type_drawing(study: Study, rows: pd.DataFrame, system: str, quantity:
         f"image_types_{system}_{quantity}",
         figure,
         caption,
-        f"Bars. {alt}.",
+        f"Bars. {'; '.join(spoken)}.",
         table=rows,
         brain=brain,
     )
-
-
-def _place_text(row: Mapping[Any, Any], quantity: str) -> str:
-    if quantity == "similarity":
-        noise, interference = format_number(row["re_an"]), format_number(row["re_ai"])
-        return f"{row['place']}: RE–AN {noise}, RE–AI {interference}"
-    p = p_text(float(row["p_corrected"]))
-    return f"{row['place']}: {format_number(row['value'])}, corrected p {p}, {row['follows']}"
 
 
 # --------------------------------------------------------------------------------- layers and areas
