@@ -38,7 +38,11 @@ SHARE_COLORMAP = "cividis"
 
 def _line_style(name: str, rank: int) -> dict[str, Any]:
     if name == "people":
-        return {"color": INK, "marker": "o", "linestyle": "-"}
+        return {
+            "color": INK,
+            "marker": "o",
+            "linestyle": "-",
+        }
     return {
         "color": HUES[rank % len(HUES)],
         "marker": SIGNS[rank % len(SIGNS)],
@@ -138,7 +142,12 @@ def recognition_lines(
                 if lines == "model":
                     style["linestyle"] = "-"
                 _draw_line(panel, own, name, style)
-            panel.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
+            panel.axhline(
+                chance,
+                color=FAINT,
+                linewidth=1,
+                linestyle=":",
+            )
         for panel in axes[::per_row]:
             panel.set_ylabel("proportion correct")
             panel.set_ylim(-0.03, 1.03)
@@ -159,12 +168,25 @@ def _draw_line(axes: Axes, own: pd.DataFrame, name: str, style: dict[str, Any]) 
     x = np.arange(len(own))
     interval = _interval(own)
     if interval is not None:
-        axes.fill_between(x, *interval, color=style["color"], alpha=0.13, linewidth=0)
+        axes.fill_between(
+            x,
+            *interval,
+            color=style["color"],
+            alpha=0.13,
+            linewidth=0,
+        )
     errors = own["sem"].to_numpy(dtype=float)
     known = np.isfinite(errors) & np.isfinite(values)
     low, high = (values - errors)[known], (values + errors)[known]
     axes.vlines(x[known], low, high, color=style["color"], linewidth=1.1)
-    axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **style)
+    axes.plot(
+        x,
+        values,
+        markersize=4.5,
+        linewidth=1.4,
+        label=clip_name(name, 34),
+        **style,
+    )
 
 
 @checked
@@ -189,7 +211,13 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         When columns or rows are missing.
     """
     need_columns(table, "confusion", ("model", "stage", "truth", "response", "share"))
-    table = table.astype({"model": str, "stage": str, "truth": str})
+    table = table.astype(
+        {
+            "model": str,
+            "stage": str,
+            "truth": str,
+        }
+    )
     models, stages, categories = (
         list(dict.fromkeys(table[name])) for name in ("model", "stage", "truth")
     )
@@ -203,7 +231,11 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     step = size + gap
     shares = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
     for (model, stage), own in table.groupby(["model", "stage"], sort=False):
-        wide = own.pivot(index="truth", columns="response", values="share")
+        wide = own.pivot(
+            index="truth",
+            columns="response",
+            values="share",
+        )
         wide = wide.reindex(index=categories, columns=categories)
         top, left = step * models.index(model), step * stages.index(stage)
         shares[top : top + size, left : left + size] = wide.to_numpy(dtype=float)
@@ -225,12 +257,21 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         down = [clip_name(model, 20) for model in models]
         axes.set_xticks([k * step + middle for k in range(len(stages))], across, parse_math=False)
         axes.set_yticks([k * step + middle for k in range(len(models))], down, parse_math=False)
-        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.tick_params(
+            length=0,
+            labeltop=True,
+            labelbottom=False,
+        )
         if large:
             axes.set_title(f"{models[0]}, {stages[0]}", parse_math=False)
             axes.set_xticks(range(size), categories, rotation=90, fontsize=7)
             axes.set_yticks(range(size), categories, fontsize=7)
-        figure.colorbar(drawn, ax=axes, aspect=30, pad=0.02).set_label("share of trials")
+        figure.colorbar(
+            drawn,
+            ax=axes,
+            aspect=30,
+            pad=0.02,
+        ).set_label("share of trials")
         return figure
 
 
@@ -261,7 +302,13 @@ def consistency_lines(
         When columns or rows are missing.
     """
     need_columns(table, "error consistency", ("model", "stage", "pair", "kappa", "n_pairs"))
-    table = table.astype({"model": str, "pair": str, "stage": str})
+    table = table.astype(
+        {
+            "model": str,
+            "pair": str,
+            "stage": str,
+        }
+    )
     models, pairs = list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["pair"]))
     stages = [name for name in dict.fromkeys(table["stage"]) if name != everywhere]
     stages.append(everywhere)
@@ -283,7 +330,13 @@ def consistency_lines(
                 style = _line_style("people" if pair == "human-human" else pair, rank)
                 shift = (rank - (len(pairs) - 1) / 2) * step
                 _draw_consistency(panel, own, shift, style)
-                panel.plot([], [], label=clip_name(pair, 40), markersize=4.5, **style)
+                panel.plot(
+                    [],
+                    [],
+                    label=clip_name(pair, 40),
+                    markersize=4.5,
+                    **style,
+                )
             panel.axhline(0, color=INK, linewidth=0.8)
         for panel in axes[::per_row]:
             panel.set_ylabel("error consistency κ")
@@ -388,7 +441,13 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
                 label=clip_name(model, 34),
                 **style,
             )
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+        axes.plot(
+            [0, 1],
+            [0, 1],
+            color=FAINT,
+            linewidth=0.8,
+            linestyle=":",
+        )
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
         axes.set_aspect("equal")

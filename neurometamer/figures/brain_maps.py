@@ -363,10 +363,26 @@ def _draw_side(
 ) -> None:
     from matplotlib.colors import ListedColormap
 
-    style: dict[str, Any] = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
+    style: dict[str, Any] = {
+        "origin": "lower",
+        "interpolation": "nearest",
+        "aspect": "auto",
+    }
     shadow = np.where(inside, 0.0, np.nan)
-    axes.imshow(shadow.T, cmap=ListedColormap([PALE]), vmin=0, vmax=1, **style)
-    axes.imshow(maximum.T, cmap=RDM_COLORMAP, vmin=scale[0], vmax=scale[1], **style)
+    axes.imshow(
+        shadow.T,
+        cmap=ListedColormap([PALE]),
+        vmin=0,
+        vmax=1,
+        **style,
+    )
+    axes.imshow(
+        maximum.T,
+        cmap=RDM_COLORMAP,
+        vmin=scale[0],
+        vmax=scale[1],
+        **style,
+    )
     axes.set_axis_off()
     where = (
         (-0.02, 0.5, "right", "center"),
@@ -375,7 +391,16 @@ def _draw_side(
         (0.5, 1.02, "center", "bottom"),
     )
     for (x, y, ha, va), letter in zip(where, letters):
-        axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, fontsize=8, color=FAINT)
+        axes.text(
+            x,
+            y,
+            letter,
+            ha=ha,
+            va=va,
+            transform=axes.transAxes,
+            fontsize=8,
+            color=FAINT,
+        )
 
 
 @checked

@@ -209,9 +209,20 @@ def _draw_panel(axes: Axes, panel: _Panel, chance: float | None) -> list[Any]:
         if panel.hollow:
             style["markerfacecolor"] = "white"
         _whiskers(axes, places, panel.low[line], panel.high[line], style["color"])
-        handles += axes.plot(places, panel.values[line], markersize=5, linewidth=1.3, **style)
+        handles += axes.plot(
+            places,
+            panel.values[line],
+            markersize=5,
+            linewidth=1.3,
+            **style,
+        )
     if chance is not None:
-        axes.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
+        axes.axhline(
+            chance,
+            color=FAINT,
+            linewidth=1,
+            linestyle=":",
+        )
         axes.set_ylim(-0.03, 1.03)
     elif panel.empty:
         axes.set_yticks([])
@@ -227,17 +238,40 @@ def _draw_words(axes: Axes, panel: _Panel) -> None:
     axes.set_axis_off()
     axes.set_xlim(-0.5, n_ticks - 0.5)
     axes.set_ylim(n_lines - 0.4, -1.5)
-    text_style: dict[str, Any] = {"fontsize": _SMALL, "va": "center_baseline"}
-    axes.text(-0.5, -1, panel.words_title, color=FAINT, ha="left", **text_style)
+    text_style: dict[str, Any] = {
+        "fontsize": _SMALL,
+        "va": "center_baseline",
+    }
+    axes.text(
+        -0.5,
+        -1,
+        panel.words_title,
+        color=FAINT,
+        ha="left",
+        **text_style,
+    )
     for line in range(n_lines):
         marker = _line_style(line)
         marker["linestyle"] = ""
         if panel.hollow:
             marker["markerfacecolor"] = "white"
-        axes.plot([-0.48], [line], markersize=3.5, clip_on=False, **marker)
+        axes.plot(
+            [-0.48],
+            [line],
+            markersize=3.5,
+            clip_on=False,
+            **marker,
+        )
         for tick in range(n_ticks):
             words = panel.words[line, tick]
-            axes.text(tick, line, words, color=INK, ha="center", **text_style)
+            axes.text(
+                tick,
+                line,
+                words,
+                color=INK,
+                ha="center",
+                **text_style,
+            )
 
 
 @checked
@@ -351,7 +385,11 @@ def _panel(
     """Arrange value, low, high and words as lines × ticks."""
     wide = {}
     for column in ("value", "low", "high", "words"):
-        pivoted = rows.pivot(index=line_column, columns=tick_column, values=column)
+        pivoted = rows.pivot(
+            index=line_column,
+            columns=tick_column,
+            values=column,
+        )
         wide[column] = pivoted.reindex(index=list(lines), columns=list(ticks))
     values = wide["value"].to_numpy(dtype=float)
     return _Panel(
@@ -419,7 +457,12 @@ def observer_bars(
     """
     columns = ("a", "b", "factor_a", "factor_b", "value", "low", "high", "n_generators", "n_images")
     need_columns(table, "interaction", columns)
-    rows = table.astype({"a": str, "b": str})
+    rows = table.astype(
+        {
+            "a": str,
+            "b": str,
+        }
+    )
     refuse_repeats(rows, "interaction", ("a", "b"))
     over, lines = list(dict.fromkeys(rows["a"])), list(dict.fromkeys(rows["b"]))
     shown = lines[:MOST_LINES]
@@ -478,7 +521,11 @@ def _plan_rows(names: Names, keys: Sequence[tuple[str, str]]) -> _Rows:
                 labels.append((y, names.fit(stage, 3.2, TICK, 1), False))
                 y += 1.1
         y += 0.15
-    return _Rows(keys=keys, places=np.array(places), names=labels)
+    return _Rows(
+        keys=keys,
+        places=np.array(places),
+        names=labels,
+    )
 
 
 @checked
@@ -532,7 +579,13 @@ def epsilon_bars(
     """
     numbers = ("value", "n", "baseline", "difference", "low", "high", "n_paired")
     need_columns(table, "restricted images", (*SET_KEY, "ways", "rule", "validity", *numbers))
-    rows, measure = one_measure(table, "restricted images", ways=ways, rule=rule, validity=validity)
+    rows, measure = one_measure(
+        table,
+        "restricted images",
+        ways=ways,
+        rule=rule,
+        validity=validity,
+    )
     refuse_repeats(rows, "restricted images", SET_KEY)
     baseline = str(rows["baseline"].iloc[0])
     settings = list(dict.fromkeys([baseline, *rows["setting"]]))
@@ -584,7 +637,11 @@ def _draw_setting(
     panels: Sequence[Axes], rows: pd.DataFrame, plan: _Rows, shift: float, style: dict[str, Any]
 ) -> Any:
     own = rows.set_index(["set", "stage"]).reindex(pd.MultiIndex.from_tuples(plan.keys))
-    style = {**style, "linestyle": "", "markersize": 5.5}
+    style = {
+        **style,
+        "linestyle": "",
+        "markersize": 5.5,
+    }
     value, change, low, high = (
         own[column].to_numpy(dtype=float) for column in ("value", "difference", "low", "high")
     )
@@ -723,7 +780,10 @@ def _mark(p_bonferroni: float, p_fdr: float) -> dict[str, Any]:
     if p_bonferroni < 0.05:
         return style
     if p_fdr < 0.05:
-        return style | {"fillstyle": "left", "markerfacecoloralt": "white"}
+        return style | {
+            "fillstyle": "left",
+            "markerfacecoloralt": "white",
+        }
     return style | {"markerfacecolor": "white"}
 
 

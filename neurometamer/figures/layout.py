@@ -49,7 +49,11 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    font = FontProperties(
+        family="DejaVu Sans",
+        size=size,
+        weight="bold" if bold else "normal",
+    )
     points, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return 1.03 * points / 72
 
@@ -390,7 +394,11 @@ def plan_ticks(names: Names, texts: Sequence[str], least: float, most: float = 1
             break
     wrapped = [names.fit(name, slot - 0.08, TICK, 4) for name in texts]
     lines = max(name.count("\n") + 1 for name in wrapped)
-    return Ticks(names=wrapped, width=float(slot), height=0.1 + 0.14 * lines)
+    return Ticks(
+        names=wrapped,
+        width=float(slot),
+        height=0.1 + 0.14 * lines,
+    )
 
 
 def name_ticks(axes: Axes, ticks: Ticks) -> None:
@@ -432,7 +440,14 @@ class Page:
         self.axes = self.figure.add_axes((0, 0, 1, 1 - top / height))
         self.axes.set_axis_off()
         if stamp:
-            self.figure.text(0.985, 1 - 0.1 / height, stamp.upper(), ha="right", va="top", **STAMP)
+            self.figure.text(
+                0.985,
+                1 - 0.1 / height,
+                stamp.upper(),
+                ha="right",
+                va="top",
+                **STAMP,
+            )
         self.figure.text(
             0.1 / width,
             0.08 / height,
@@ -473,7 +488,12 @@ class Page:
         """
         right, bottom = left + side, top + side
         extent = (left, right, bottom, top)
-        self.axes.imshow(pixels, aspect="auto", extent=extent, **style)
+        self.axes.imshow(
+            pixels,
+            aspect="auto",
+            extent=extent,
+            **style,
+        )
 
     def frame(self, left: float, top: float, side: float, **style: Any) -> None:
         """Draw the edges of a square.
@@ -588,9 +608,9 @@ def color_scale(values: np.ndarray) -> tuple[float, float]:
     """
     low = float(np.nanmin(values, initial=0.0))
     high = float(np.nanmax(values, initial=0.0))
-    if high > low:
-        return low, high
-    return low, low + 1
+    if high <= low:
+        high = low + 1
+    return low, high
 
 
 def heat_colors() -> dict[str, Any]:
@@ -604,4 +624,9 @@ def heat_colors() -> dict[str, Any]:
     from matplotlib import colormaps
 
     colors = colormaps[RDM_COLORMAP].with_extremes(bad=PALE)
-    return {"cmap": colors, "vmin": 0, "vmax": 100, "interpolation": "nearest"}
+    return {
+        "cmap": colors,
+        "vmin": 0,
+        "vmax": 100,
+        "interpolation": "nearest",
+    }

@@ -159,9 +159,19 @@ def _draw(
             ticks.append(below - 0.5)
             labels.append(footer)
         axes.set_yticks(ticks, labels, parse_math=False, fontsize=_ROW)
-        axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
+        axes.tick_params(
+            length=0,
+            labeltop=True,
+            labelbottom=False,
+            pad=3,
+        )
         drawn = _draw_cells(axes, cells, x, y, (width, height), scale)
-        where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": FAINT}
+        where: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 7.5,
+            "color": FAINT,
+        }
         for place, words in zip(x, footers):
             axes.text(place + 0.5, below - 0.5, words, **where)
         _draw_groups(axes, heads, x, _text_height(columns) + 0.09, across=True)
@@ -284,7 +294,11 @@ def _write(
 ) -> None:
     small = "" if cells.second is None else str(cells.second[row, column])
     bold = row >= len(cells.rows) - cells.apart[0] or column >= len(cells.columns) - cells.apart[1]
-    where: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": color}
+    where: dict[str, Any] = {
+        "ha": "center",
+        "va": "center_baseline",
+        "color": color,
+    }
     x, y = middle
     number = axes.text(
         x,
@@ -342,7 +356,14 @@ def _draw_groups(
         middle = (low + high) / 2
         if across:
             axes.plot([low, high], [1, 1], **line_style)
-            axes.text(middle, 1, name, ha="center", va="bottom", **text_style)
+            axes.text(
+                middle,
+                1,
+                name,
+                ha="center",
+                va="bottom",
+                **text_style,
+            )
         else:
             axes.plot([0, 0], [low, high], **line_style)
             axes.text(
@@ -358,7 +379,11 @@ def _draw_groups(
 
 def _name_axes(axes: Axes, names: tuple[str, str], above: float, left: float) -> None:
     """Say what rows and columns are, beyond the names of all of them."""
-    where: dict[str, Any] = {"fontsize": 9, "fontstyle": "italic", "color": FAINT}
+    where: dict[str, Any] = {
+        "fontsize": 9,
+        "fontstyle": "italic",
+        "color": FAINT,
+    }
     axes.text(
         0.02,
         1,
@@ -394,7 +419,11 @@ def _evaluator_names(rows: pd.DataFrame) -> dict[str, str]:
 
 def _by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> np.ndarray:
     """Arrange a column as evaluators × sets; what is not in the table is missing."""
-    wide = rows.pivot(index="evaluator", columns=list(SET_KEY), values=column)
+    wide = rows.pivot(
+        index="evaluator",
+        columns=list(SET_KEY),
+        values=column,
+    )
     sets = pd.MultiIndex.from_tuples(order_sets(rows))
     return wide.reindex(index=list(evaluators), columns=sets).to_numpy()
 
@@ -510,7 +539,13 @@ def recognizability_matrix(
         *COUNTS,
     )
     need_columns(table, "recognizability", columns)
-    rows, measure = one_measure(table, "recognizability", ways=ways, rule=rule, validity=validity)
+    rows, measure = one_measure(
+        table,
+        "recognizability",
+        ways=ways,
+        rule=rule,
+        validity=validity,
+    )
     refuse_repeats(rows, "recognizability", ("evaluator", *SET_KEY))
     named = _evaluator_names(rows)
     left_out = ""
@@ -688,8 +723,16 @@ def observer_matrix(
     refuse_repeats(rows, "observer", ("generator", "judge"))
     down, sides = _grouped(rows, "generator")
     across, heads = _grouped(rows, "judge")
-    values_by_pair = rows.pivot(index="generator", columns="judge", values="value")
-    self_by_pair = rows.pivot(index="generator", columns="judge", values="self")
+    values_by_pair = rows.pivot(
+        index="generator",
+        columns="judge",
+        values="value",
+    )
+    self_by_pair = rows.pivot(
+        index="generator",
+        columns="judge",
+        values="self",
+    )
     inner = values_by_pair.reindex(index=down, columns=across).to_numpy(dtype=float)
     own = self_by_pair.reindex(index=down, columns=across).to_numpy() == True  # noqa: E712 - missing is not true
     # Add means over rows and columns without cells of oneself.

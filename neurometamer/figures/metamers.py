@@ -65,9 +65,29 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 8
 _SIZES = (9, 8.5, 8, 7.5, 7, 6.5, 6, 5.5, 5)
 _MARKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "valid": ("✓ valid", {"color": "#00664B", "linewidth": 1.4}),
-    "failed": ("✗ failed", {"color": "#B00020", "linewidth": 1.8, "linestyle": (0, (3, 1.5))}),
-    "not judged": ("? not judged", {"color": FAINT, "linewidth": 1.4, "linestyle": (0, (1, 1.3))}),
+    "valid": (
+        "✓ valid",
+        {
+            "color": "#00664B",
+            "linewidth": 1.4,
+        },
+    ),
+    "failed": (
+        "✗ failed",
+        {
+            "color": "#B00020",
+            "linewidth": 1.8,
+            "linestyle": (0, (3, 1.5)),
+        },
+    ),
+    "not judged": (
+        "? not judged",
+        {
+            "color": FAINT,
+            "linewidth": 1.4,
+            "linestyle": (0, (1, 1.3)),
+        },
+    ),
 }
 
 
@@ -117,7 +137,13 @@ def example_sheet(
     1
     """
     need_columns(table, "examples", ("row", "reference_id", "state", "n_seen", "n_asked"))
-    rows = table.astype({"row": str, "reference_id": str, "state": str})
+    rows = table.astype(
+        {
+            "row": str,
+            "reference_id": str,
+            "state": str,
+        }
+    )
     refuse_repeats(rows, "examples", ("row", "reference_id"))
     for state in rows["state"]:
         if state not in STATES:
@@ -326,7 +352,11 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     names = Names()
     metrics = list(dict.fromkeys(rows["metric"]))
     plan = plan_ticks(names, slot_names, max(0.5, 0.15 * len(sets) + 0.1, 1.7 / len(slots)))
-    bars = _Bars(sets=sets, slots=slots, width=min(0.84 / len(sets), 0.5 / plan.width))
+    bars = _Bars(
+        sets=sets,
+        slots=slots,
+        width=min(0.84 / len(sets), 0.5 / plan.width),
+    )
     panel_width = plan.width * len(slots) + 0.65
     n_panels = len(metrics) + 1
     per_row = max(1, min(5, int(12.5 / panel_width), n_panels))
@@ -336,7 +366,15 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     handles: list[Any] = [Patch(**_style(rank)) for rank in range(len(sets))]
     if np.isfinite(rows["photograph_value"].astype(float)).any():
         labels.append("photographs")
-        handles.append(Line2D([], [], color=INK, linewidth=1.3, linestyle=_DOTS))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=INK,
+                linewidth=1.3,
+                linestyle=_DOTS,
+            )
+        )
     height = (1.55 + plan.height) * n_rows + legend_plan(labels, width)[1]
     note = join_note(*_quality_note(rows, validity, several), names.note)
     with figure_style():
@@ -478,13 +516,28 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars) -> None:
         linewidth=1.3,
         linestyle=_DOTS,
     )
-    where: dict[str, Any] = {"ha": "center", "fontsize": 8, "color": INK}
-    box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+    where: dict[str, Any] = {
+        "ha": "center",
+        "fontsize": 8,
+        "color": INK,
+    }
+    box = {
+        "boxstyle": "round,pad=0.1",
+        "facecolor": "white",
+        "edgecolor": "none",
+    }
     for place, bar in zip(places, value, strict=True):
         if np.isnan(bar):
             axes.text(place, 0, "–", va="bottom", **where)
         elif np.isinf(bar):
-            axes.text(place, 0.97 * top, "∞", va="top", bbox=box, **where)
+            axes.text(
+                place,
+                0.97 * top,
+                "∞",
+                va="top",
+                bbox=box,
+                **where,
+            )
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.grid(axis="y")
 
@@ -503,7 +556,11 @@ def _say_why(axes: Axes, words: str, inches: float) -> None:
         va="center",
         fontsize=size,
         color=FAINT,
-        bbox={"boxstyle": "round,pad=0.4", "facecolor": "#f2f2f2", "edgecolor": "none"},
+        bbox={
+            "boxstyle": "round,pad=0.4",
+            "facecolor": "#f2f2f2",
+            "edgecolor": "none",
+        },
     )
 
 

@@ -49,7 +49,12 @@ ARRANGEMENTS = {
 MOST_IMAGES = 100
 """More cannot be told apart on one page: the others are drawn as the signs of their categories."""
 
-_SIDES = {1: 3.2, 2: 2.6, 3: 2.0, 4: 1.6}
+_SIDES = {
+    1: 3.2,
+    2: 2.6,
+    3: 2.0,
+    4: 1.6,
+}
 _KEY, _SIGN = 7.5, 6.5
 """Sizes of the key and of the signs of categories, points."""
 _BAR = 0.12
@@ -191,7 +196,14 @@ class _KeyedPage(Page):
         from matplotlib.patches import Rectangle
 
         color = self.categories.color(name)
-        patch = Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank)
+        patch = Rectangle(
+            (left, top),
+            width,
+            height,
+            facecolor=color,
+            linewidth=0,
+            zorder=rank,
+        )
         self.axes.add_patch(patch)
         fits_in = self.categories.sign_width(name) <= width + 0.01 and height >= 0.09
         if not (signed and fits_in):
@@ -313,7 +325,13 @@ def _checked(
             f"column titles and {n} ids; the shape must be (rows, columns, ids, ids)."
         )
     turned = np.swapaxes(matrices, -1, -2)
-    even = np.isclose(matrices, turned, rtol=1e-5, atol=1e-8, equal_nan=True)
+    even = np.isclose(
+        matrices,
+        turned,
+        rtol=1e-5,
+        atol=1e-8,
+        equal_nan=True,
+    )
     wrong = [f"{rows[i]} {columns[j]}" for i, j in np.argwhere(~even.all(axis=(2, 3)))]
     if wrong:
         raise InputError(
@@ -807,7 +825,14 @@ class _ScatterPage(_KeyedPage):
         pixels = np.asarray(square)
         self.image(left, top, self.side, pixels, interpolation="antialiased", zorder=rank)
         color = self.categories.color(category) if category else FAINT
-        self.frame(left, top, self.side, edgecolor=color, linewidth=1.6, zorder=rank)
+        self.frame(
+            left,
+            top,
+            self.side,
+            edgecolor=color,
+            linewidth=1.6,
+            zorder=rank,
+        )
         if category:
             self.sign(category, left, top, self._sign_width(category), 0.13, rank)
 
@@ -821,15 +846,26 @@ class _ScatterPage(_KeyedPage):
             self.sign(category, left + inner, top + inner, width, 0.13, over)
         else:
             half = self.side / 2
-            self.axes.plot(left + half, top + half, "o", color=FAINT, markersize=5, zorder=over)
+            self.axes.plot(
+                left + half,
+                top + half,
+                "o",
+                color=FAINT,
+                markersize=5,
+                zorder=over,
+            )
 
     def _sign_width(self, category: str) -> float:
         return max(0.13, self.categories.sign_width(category) + 0.02)
 
 
 def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
-    known = rows.iloc[0].dropna() if len(rows) else pd.Series(dtype=object)
-    parts = [f"Placed by {known['method']}" if "method" in known else "Places as given"]
+    known = pd.Series(dtype=object)
+    if len(rows):
+        known = rows.iloc[0].dropna()
+    parts = ["Places as given"]
+    if "method" in known:
+        parts = [f"Placed by {known['method']}"]
     measure = str(known.get("measure", ""))
     if measure and "score" in known:
         parts.append(f"{measure} {format_number(float(known['score']))}")

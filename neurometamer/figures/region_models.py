@@ -60,7 +60,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODEL_MARKS = {"weighted": ("s", HUES[0]), "best layer": ("^", HUES[1]), "average": ("D", HUES[2])}
+MODEL_MARKS = {
+    "weighted": ("s", HUES[0]),
+    "best layer": ("^", HUES[1]),
+    "average": ("D", HUES[2]),
+}
 """Marker and color of each model."""
 
 
@@ -116,7 +120,12 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
         one_kind(table, "best layer", kind), "roi", "subject", "layer", "naive_layer"
     )
     refuse_repeats(rows, "best layer", ("roi", "subject"))
-    naive = rows.assign(model="naive", score=rows["naive_score"], ci_low=np.nan, ci_high=np.nan)
+    naive = rows.assign(
+        model="naive",
+        score=rows["naive_score"],
+        ci_low=np.nan,
+        ci_high=np.nan,
+    )
     both = pd.concat([naive, rows.assign(model="cross-validated")])
     heads = {}
     for row in combine_subjects(rows, ("roi",), "score").to_dict("records"):
@@ -132,7 +141,10 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
             "naive one"
         )
     note += [_interval_words(rows), describe_sizes(rows)]
-    marks = {"naive": ("o", "white"), "cross-validated": ("o", HUES[0])}
+    marks = {
+        "naive": ("o", "white"),
+        "cross-validated": ("o", HUES[0]),
+    }
     return _paired(both, marks, heads, note, stamp)
 
 
@@ -205,7 +217,11 @@ def _draw_models(
 ) -> list[Any]:
     shifts = spread_over(len(marks), 0.26)
     for place, roi in enumerate(rois):
-        own = single[single["roi"] == roi].pivot(index="subject", columns="model", values="score")
+        own = single[single["roi"] == roi].pivot(
+            index="subject",
+            columns="model",
+            values="score",
+        )
         for line in own.reindex(columns=list(marks)).to_numpy(dtype=float):
             axes.plot(
                 place + shifts,

@@ -189,7 +189,11 @@ def kind_bars(
         for band, panel in enumerate(panels):
             here = slice(band * across, (band + 1) * across)
             _draw_kinds(panel, over_subjects, single, places[here], pairs, subjects)
-            ticks = Ticks(names=plan.names[here], width=plan.width, height=plan.height)
+            ticks = Ticks(
+                names=plan.names[here],
+                width=plan.width,
+                height=plan.height,
+            )
             finish_axes(panel, ticks, QUANTITIES[quantity])
             beside = 0.4 if across < 3 else 0.0  # few bars are not made fat
             panel.set_xlim(-0.5 - beside, across - 0.5 + beside)
@@ -452,12 +456,24 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
             panel.set_xticks(range(len(rois)), plan.names, parse_math=False, fontsize=8)
             named = lines if rank % across == 0 else [""] * len(lines)
             panel.set_yticks(edges + 0.5, named)
-            panel.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8, pad=2)
+            panel.tick_params(
+                length=0,
+                labeltop=True,
+                labelbottom=False,
+                labelsize=8,
+                pad=2,
+            )
             panel.set_title(title, parse_math=False)
         for panel in panels[len(parts) :]:
             panel.set_axis_off()
         shrink = min(1, 3 / height)
-        bar = figure.colorbar(drawn, ax=panels.tolist(), aspect=25, pad=0.02, shrink=shrink)
+        bar = figure.colorbar(
+            drawn,
+            ax=panels.tolist(),
+            aspect=25,
+            pad=0.02,
+            shrink=shrink,
+        )
         bar.set_label(QUANTITIES["similarity"])
         return figure
 
@@ -472,7 +488,11 @@ def _grid(
     tested = part.assign(_p=numbers_of(part, "p_corrected", "q"))
     arranged = []
     for column in ("similarity", "_p"):
-        wide = tested.pivot(index="layer", columns="roi", values=column)
+        wide = tested.pivot(
+            index="layer",
+            columns="roi",
+            values=column,
+        )
         wide = wide.reindex(index=list(layers), columns=list(rois))
         arranged.append(wide.to_numpy(dtype=float))
     values, p = arranged
@@ -547,6 +567,13 @@ def _draw_grid(
         text.set_in_layout(False)
         if framed:
             corner = (column - 0.45, y - 0.4)
-            frame = Rectangle(corner, 0.9, 0.8, fill=False, edgecolor=color, linewidth=1.5)
+            frame = Rectangle(
+                corner,
+                0.9,
+                0.8,
+                fill=False,
+                edgecolor=color,
+                linewidth=1.5,
+            )
             axes.add_patch(frame)
     return drawn

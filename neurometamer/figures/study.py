@@ -76,11 +76,35 @@ HOLLOW: dict[str, Any] = {
     "color": FAINT,
 }
 ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "perception": ("fooling image nearer", {"marker": "o", "color": COLORS["AI"]}),
-    "decision": ("noise nearer", {"marker": "s", "color": COLORS["AN"]}),
+    "perception": (
+        "fooling image nearer",
+        {
+            "marker": "o",
+            "color": COLORS["AI"],
+        },
+    ),
+    "decision": (
+        "noise nearer",
+        {
+            "marker": "s",
+            "color": COLORS["AN"],
+        },
+    ),
     "undecided": ("undecided", HOLLOW),
-    "not tested": ("not tested", {"marker": "x", "color": FAINT}),
-    "above chance": ("above chance", {"marker": "o", "color": COLORS["RE"]}),
+    "not tested": (
+        "not tested",
+        {
+            "marker": "x",
+            "color": FAINT,
+        },
+    ),
+    "above chance": (
+        "above chance",
+        {
+            "marker": "o",
+            "color": COLORS["RE"],
+        },
+    ),
     "not above chance": ("not above chance", HOLLOW),
 }
 """What a test says, to its words and its mark."""
@@ -137,7 +161,12 @@ def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = ""
         name_axis(axes, names, width)
         axes.set_ylabel(label, parse_math=False)
         axes.set_title(title, loc="left", parse_math=False)
-        figure.legend(loc="outside lower left", ncols=2, fontsize=8, handletextpad=0.3)
+        figure.legend(
+            loc="outside lower left",
+            ncols=2,
+            fontsize=8,
+            handletextpad=0.3,
+        )
         return figure
 
 
@@ -308,7 +337,14 @@ class _PhotographPage(Page):
             "linespacing": 1.15,
         }
         if _failed(row):
-            self.frame(left, top, self.side, color=MISSED, linewidth=2, linestyle=(0, (3, 1.5)))
+            self.frame(
+                left,
+                top,
+                self.side,
+                color=MISSED,
+                linewidth=2,
+                linestyle=(0, (3, 1.5)),
+            )
             style["color"] = MISSED
             style["fontweight"] = "bold"
         self.text(left + self.side / 2, top + self.side + 0.035, _caption(row), **style)
@@ -403,7 +439,11 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     height = (1.85 + names_height(layers, width)) * -(-len(rois) // per_row)
     if stamp:
         height += 0.34
-    shifts = {"RE": -0.12, "AI": 0.0, "AN": 0.12}
+    shifts = {
+        "RE": -0.12,
+        "AI": 0.0,
+        "AN": 0.12,
+    }
     with figure_style():
         figure = new_figure(width * per_row + 0.7, height, "", note)
         panels = panel_grid(figure, len(rois), per_row)
@@ -412,7 +452,10 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
                 rows = table[(table["roi"] == roi) & (table["test"] == test)]
                 if rows.empty:
                     continue
-                style: dict[str, Any] = {"color": COLORS[test], "marker": MARKERS[test]}
+                style: dict[str, Any] = {
+                    "color": COLORS[test],
+                    "marker": MARKERS[test],
+                }
                 x = np.array([layers.index(layer) for layer in rows["layer"]])
                 panel.plot(
                     x + shift,

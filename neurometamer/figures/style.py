@@ -27,17 +27,37 @@ if TYPE_CHECKING:
 ROI_ORDER = ("V1", "V2", "V3", "V4", "LO")
 """Early to late; areas of other names follow in table order."""
 
-KINDS = {"RE": "regular", "AN": "adversarial\nnoise", "AI": "adversarial\ninterference"}
+KINDS = {
+    "RE": "regular",
+    "AN": "adversarial\nnoise",
+    "AI": "adversarial\ninterference",
+}
 KIND_NAMES = {
     "RE": "photographs (RE)",
     "AN": "adversarial noise (AN)",
     "AI": "adversarial interference (AI)",
 }
 """Kind of image to its name where a page or a caption first says it."""
-PAIRS = {"RE-AN": "RE–AN", "RE-AI": "RE–AI"}
-COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00", "RE-AI": "#0072B2"}
-MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
-HATCHES = {"RE-AN": "////", "RE-AI": ""}
+PAIRS = {
+    "RE-AN": "RE–AN",
+    "RE-AI": "RE–AI",
+}
+COLORS = {
+    "RE": "#333333",
+    "AN": "#D55E00",
+    "AI": "#0072B2",
+    "RE-AN": "#D55E00",
+    "RE-AI": "#0072B2",
+}
+MARKERS = {
+    "RE": "o",
+    "AN": "s",
+    "AI": "^",
+}
+HATCHES = {
+    "RE-AN": "////",
+    "RE-AI": "",
+}
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
 """Okabe and Ito's colors without black, which is the color of people and of means. Their yellow is
 darkened to be seen on white."""
@@ -275,10 +295,20 @@ def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
     if note:
         note = textwrap.fill(note, int(width * 15.5))
         extra += 0.155 * (note.count("\n") + 1)
-    figure = Figure(figsize=(width, height + extra), layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(width, height + extra),
+        layout="constrained",
+        facecolor="white",
+    )
     if stamp:
         # suptitle without a height: constrained layout then keeps every axes below it.
-        figure.suptitle(stamp.upper(), x=0.985, ha="right", parse_math=False, **STAMP)
+        figure.suptitle(
+            stamp.upper(),
+            x=0.985,
+            ha="right",
+            parse_math=False,
+            **STAMP,
+        )
     if note:
         figure.supxlabel(
             note,

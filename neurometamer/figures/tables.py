@@ -401,7 +401,10 @@ MEAN = "mean"
 """In the column ``subject``: over subjects."""
 PEOPLE = ("o", "s", "^", "D", "v", "P", "X")
 """Markers of subjects; more than these are drawn alike."""
-QUANTITIES = {"similarity": "similarity of RDMs", "difference": "difference of similarities"}
+QUANTITIES = {
+    "similarity": "similarity of RDMs",
+    "difference": "difference of similarities",
+}
 """What is on the axis."""
 
 
@@ -423,7 +426,8 @@ def names_as_text(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     texts = {}
     for name in columns:
         if name in table.columns:
-            texts[name] = table[name].astype(object).fillna("").astype(str)
+            known = table[name].astype(object).fillna("")
+            texts[name] = known.astype(str)
     return table.assign(**texts)
 
 

@@ -102,9 +102,19 @@ def write_report(
     for key, use in WORKS_USED.items():
         if key not in OF_TABLE or OF_TABLE[key] in made:
             works[key] = use
-    page = ExperimentPage(tables=tables, record=record, stamp=stamp)
+    page = ExperimentPage(
+        tables=tables,
+        record=record,
+        stamp=stamp,
+    )
     absent = [text for name, text in ABSENT.items() if name not in tables]
-    sections = [Section(key="figures", title="Figures", text=absent)]
+    sections = [
+        Section(
+            key="figures",
+            title="Figures",
+            text=absent,
+        )
+    ]
     sections = draw_sections(folder, sections, FIGURES, page)
     charts, sections = borrow_figure(sections, ["figures"])
     return write_page(
@@ -227,7 +237,11 @@ def _pair_sentence(models: tuple[str, str], p: float, curves: pd.DataFrame, who:
 
     The higher one is named only where the test is clear.
     """
-    wide = curves.pivot_table(index="stage", columns="model", values="proportion")
+    wide = curves.pivot_table(
+        index="stage",
+        columns="model",
+        values="proportion",
+    )
     wide = wide.reindex(columns=list(models)).dropna()
     whether = f"Whether {who} recognize images of {models[0]} or of {models[1]} more often"
     if not np.isfinite(p) or len(wide) == 0:
@@ -238,7 +252,8 @@ def _pair_sentence(models: tuple[str, str], p: float, curves: pd.DataFrame, who:
     more, less = models
     if means[more] <= means[less]:
         more, less = less, more
-    high, low = format_number(float(means[more])), format_number(float(means[less]))
+    high = format_number(float(means[more]))
+    low = format_number(float(means[less]))
     return (
         f"{who.capitalize()} recognize images of {more} more often than those of {less}: {high} "
         f"against {low}, mean over stages (main effect of the model, p {p_text(p)}, uncorrected)."
@@ -361,7 +376,13 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> list[Answer]:
         key = tuple(row[name] for name in keys)
         if key in beside:
             text += f"; shuffled labels: {beside[key]}"
-        found.append(Answer(title=title, number=number, text=f"{text}."))
+        found.append(
+            Answer(
+                title=title,
+                number=number,
+                text=f"{text}.",
+            )
+        )
     return found
 
 

@@ -137,7 +137,11 @@ def write_report(
         "evaluation.html",
         record=record,
         lead=f"{counted}, {images}; judged by {judged_by}.",
-        first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
+        first=Lead(
+            headlines=headlines(report),
+            charts=charts,
+            examples=lead_examples(report),
+        ),
         stamps=stamps,
         answers=answers(report),
         sections=sections,
@@ -199,7 +203,12 @@ def _validity_section(report: Report) -> Section:
     if (table["members"] == table["set"]).all():
         table = table.drop(columns="members")
     grid = folded_grid(table, CAPTIONS["validity"], "validity.csv", limit=40)
-    return Section(key="validity", title="Validity first", text=[text], grids=[grid])
+    return Section(
+        key="validity",
+        title="Validity first",
+        text=[text],
+        grids=[grid],
+    )
 
 
 def _recognition_section(report: Report) -> Section | None:
@@ -209,14 +218,22 @@ def _recognition_section(report: Report) -> Section | None:
         f"Share of metamers that an evaluator gives {target_text(report)}. "
         "Networks that took part are marked and are in no mean."
     )
-    return Section(key="recognizability", title="Recognizability", text=[text])
+    return Section(
+        key="recognizability",
+        title="Recognizability",
+        text=[text],
+    )
 
 
 def _epsilon_section(report: Report) -> Section | None:
     if not report.has("epsilon"):
         return None
     text = "Differences are paired over photographs that are in the same state in both settings."
-    return Section(key="epsilon", title="How far images could move", text=[text])
+    return Section(
+        key="epsilon",
+        title="How far images could move",
+        text=[text],
+    )
 
 
 def _observer_section(report: Report) -> Section | None:
@@ -248,7 +265,12 @@ def _observer_section(report: Report) -> Section | None:
     ]
     table = report.tables["observer_tests"][columns]
     grid = folded_grid(table, CAPTIONS["observer_tests"], "observer_tests.csv", limit=40)
-    return Section(key="observers", title="Networks as observers", text=[text], grids=[grid])
+    return Section(
+        key="observers",
+        title="Networks as observers",
+        text=[text],
+        grids=[grid],
+    )
 
 
 def _set_section(report: Report) -> Section | None:
@@ -269,7 +291,12 @@ def _set_section(report: Report) -> Section | None:
     if report.has("set_regression"):
         table, caption = report.tables["set_regression"], CAPTIONS["set_regression"]
         grids.append(folded_grid(table, caption, "set_regression.csv", limit=40))
-    return Section(key="sets", title="Sets of networks", text=[text], grids=grids)
+    return Section(
+        key="sets",
+        title="Sets of networks",
+        text=[text],
+        grids=grids,
+    )
 
 
 def _quality_section(report: Report) -> Section | None:
@@ -277,7 +304,11 @@ def _quality_section(report: Report) -> Section | None:
         return None
     scales = report.tables["quality"].drop_duplicates("metric")[["name", "arrow", "scale"]]
     grid = table_grid(scales, "Metrics, their direction and scale", "quality.csv")
-    return Section(key="quality", title="Image quality", grids=[grid])
+    return Section(
+        key="quality",
+        title="Image quality",
+        grids=[grid],
+    )
 
 
 def _divergence_section(report: Report) -> Section | None:
@@ -291,7 +322,11 @@ def _divergence_section(report: Report) -> Section | None:
     ]
     if with_value(_headline_divergence(report)).empty:
         text.append("No set has enough metamers for distances.")
-    return Section(key="divergence", title="Divergence of representational distances", text=text)
+    return Section(
+        key="divergence",
+        title="Divergence of representational distances",
+        text=text,
+    )
 
 
 SECTIONS: dict[str, Callable[[Report], Section | None]] = {
@@ -397,7 +432,10 @@ def draw_recognizability(report: Report) -> Iterator[Drawing]:
     curves, table = report.tables["curves"], report.rows("recognizability")
     measures = curves[["ways", "rule"]].drop_duplicates()
     for ways, rule in measures.itertuples(index=False, name=None):
-        measure = {"ways": ways, "rule": rule}
+        measure = {
+            "ways": ways,
+            "rule": rule,
+        }
         name, words = f"{ways}_{rule}", f"16 categories ({rule})"
         if ways == 1000:
             name, words = f"{ways}", "1,000 classes"

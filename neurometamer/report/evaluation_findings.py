@@ -133,7 +133,8 @@ def rows_where(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
         May be empty.
     """
     for name, value in values.items():
-        table = table[table[name] == value]
+        equal = table[name] == value
+        table = table[equal]
     return table
 
 
@@ -278,7 +279,13 @@ def _single_sentence(report: Report) -> str:
     table = report.tables["recognizability"]
     first = {"ways": table["ways"].iloc[0]}
     first["rule"] = rows_where(table, first)["rule"].iloc[0]
-    rows = rows_where(table, {**first, "validity": report.validity})
+    rows = rows_where(
+        table,
+        {
+            **first,
+            "validity": report.validity,
+        },
+    )
     rows = rows[(rows["evaluator"] != MEAN_OF_EVALUATORS) & ~are_true(rows["took_part"])]
     rows = with_value(rows)
     if rows.empty:
@@ -401,7 +408,11 @@ def answers(report: Report) -> list[Answer]:
             f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
         )
     return [
-        Answer(title="How many are metamers?", number=number, text=text),
+        Answer(
+            title="How many are metamers?",
+            number=number,
+            text=text,
+        ),
         *_recognition_answers(report),
         *_divergence_answers(report),
         *_observer_answers(report),
@@ -437,7 +448,13 @@ def _recognition_answers(report: Report) -> list[Answer]:
         if rest:
             text += f" Then {'; '.join(rest)}."
         title = f"Most recognized, stage {stage}"
-        found.append(Answer(title=title, number=_with_interval(best), text=text))
+        found.append(
+            Answer(
+                title=title,
+                number=_with_interval(best),
+                text=text,
+            )
+        )
     return found
 
 
@@ -467,7 +484,13 @@ def _divergence_answers(report: Report) -> list[Answer]:
 def _observer_answers(report: Report) -> list[Answer]:
     if not report.has("observer_tests"):
         return []
-    rows = rows_where(report.rows("observer_tests"), {"effect": "interaction", "unit": "images"})
+    rows = rows_where(
+        report.rows("observer_tests"),
+        {
+            "effect": "interaction",
+            "unit": "images",
+        },
+    )
     found = []
     for _, row in with_value(rows.drop_duplicates(["stage"])).iterrows():
         found.append(

@@ -76,7 +76,11 @@ def image_type_differences(study: Study, system: str) -> pd.DataFrame:
     similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
     places = order_places(differences["place"])
     differences = differences.set_index("place", drop=False).loc[places].reset_index(drop=True)
-    wide = similar.pivot(index="place", columns="pair", values="value")
+    wide = similar.pivot(
+        index="place",
+        columns="pair",
+        values="value",
+    )
     wide = wide.reindex(index=places, columns=list(PAIRS))
     return differences.assign(
         re_an=wide["RE-AN"].to_numpy(dtype=float),
@@ -508,7 +512,11 @@ def checks_answer(study: Study) -> Answer | None:
             texts.append(f"Not found: {name_ids(rows['what'][~passed])}.")
     if not numbers:
         return None
-    return Answer(title=title, number="; ".join(numbers), text=" ".join(texts))
+    return Answer(
+        title=title,
+        number="; ".join(numbers),
+        text=" ".join(texts),
+    )
 
 
 def success_rows(study: Study) -> list[list[str]]:
@@ -526,9 +534,11 @@ def success_rows(study: Study) -> list[list[str]]:
         lowest and median confidence on the PNG, median steps. Empty for images that were not made
         here.
     """
-    if study.stimuli is None or "success" not in study.stimuli.table.columns:
+    if study.stimuli is None:
         return []
     table = study.stimuli.table
+    if "success" not in table.columns:
+        return []
     counts = []
     for kind in ("AN", "AI"):
         rows = table[table["kind"] == kind]
@@ -544,7 +554,10 @@ def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
         if name in rows.columns:
             numbers[name] = pd.to_numeric(rows[name], errors="coerce").dropna()
     as_float, as_png, steps = numbers.values()
-    sections = {"AN": "noise", "AI": "interference"}
+    sections = {
+        "AN": "noise",
+        "AI": "interference",
+    }
     criterion = study.settings(sections[kind]).get("confidence")
     if study.settings("images").get("ready") or not isinstance(criterion, (int, float)):
         criterion = None  # of images that the study did not make

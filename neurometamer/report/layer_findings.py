@@ -285,7 +285,11 @@ def encoding_answer(study: Study) -> Answer | None:
             several.append(count_text(n, noun))
     averaged = f"Mean over {', '.join(several)}" if several else "The value"
     better = ""
-    wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
+    wide = rows.pivot_table(
+        index=["subject", "roi", "layer"],
+        columns="test",
+        values="r",
+    )
     if "AI" in wide.columns and "AN" in wide.columns:
         both = wide.dropna(subset=["AI", "AN"])
         n_better = int((both["AI"] > both["AN"]).sum())

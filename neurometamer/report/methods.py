@@ -187,7 +187,8 @@ def _stimuli(study: Study) -> str:
     if study.stimuli is None:
         return ""
     counts = study.stimuli.table["kind"].value_counts()
-    photographs = count_text(int(counts.get("RE", 0)), "photograph")
+    n_photographs = int(counts.get("RE", 0))
+    photographs = count_text(n_photographs, "photograph")
     parts = [f"{photographs} (regular images, RE)"]
     made = [kind for kind in ("AN", "AI") if kind in counts]
     for kind in made:
@@ -197,7 +198,10 @@ def _stimuli(study: Study) -> str:
         text = f"Stimuli were {parts[0]}."
     if study.settings("images").get("ready"):
         return f"{text} They were given as they were shown."
-    sections = {"AN": "noise", "AI": "interference"}
+    sections = {
+        "AN": "noise",
+        "AI": "interference",
+    }
     for kind in made:
         text += f" {_generator(study, kind, study.settings(sections[kind]))}"
     return text
@@ -365,7 +369,11 @@ EVALUATION_WORKS: Mapping[str, str] = {
 }
 """Key of a work to what is used of it; those of parts that were not asked for are not cited."""
 
-OF_PART = {"jeon2025": "observers", "detlefsen2022": "quality", "holm1979": "observers"}
+OF_PART = {
+    "jeon2025": "observers",
+    "detlefsen2022": "quality",
+    "holm1979": "observers",
+}
 """Works that one part alone rests on."""
 
 TARGETS = {

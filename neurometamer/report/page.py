@@ -195,7 +195,8 @@ def draw_figures(
             continue
         for drawing in entry.draw(data):
             key = drawing.section or entry.section
-            pictures[key].append(save_drawing(folder, drawing))
+            picture = save_drawing(folder, drawing)
+            pictures[key].append(picture)
     return pictures
 
 
@@ -223,7 +224,8 @@ def draw_sections(
     list of Section
         Those that have a figure, a table or words.
     """
-    pictures = draw_figures(folder, figures, data, [section.key for section in sections])
+    keys = [section.key for section in sections]
+    pictures = draw_figures(folder, figures, data, keys)
     filled = []
     for section in sections:
         drawn = pictures[section.key]
@@ -504,12 +506,15 @@ def setting_text(value: object) -> str:
     >>> setting_text(0.001), setting_text([1, 2]), setting_text(None)
     ('0.001', '1, 2', '–')
     """
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    if value is None:
+        return "–"
+    if isinstance(value, float) and np.isnan(value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(setting_text, value)) or "–"
+        texts = [setting_text(inner) for inner in value]
+        return ", ".join(texts) or "–"
     return str(value)
 
 
@@ -542,17 +547,19 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
     if not numeric or pd.api.types.is_bool_dtype(column):
         return [_value_text(value) for value in column]
     values = column.to_numpy(dtype=float, na_value=np.nan)
-    known = values[np.isfinite(values)]
+    finite = np.isfinite(values)
+    known = values[finite]
+    whole = len(known) > 0 and (known == np.round(known)).all()
     write: Callable[[float], str]
     if name in P_COLUMNS:
         write = probability_text
-    elif len(known) and (known == np.round(known)).all():
+    elif whole:
         write = "{:.0f}".format
     else:
         write = _decimal_text
     texts = []
-    for value in values:
-        text = write(value) if np.isfinite(value) else _special(value)
+    for value, is_number in zip(values, finite):
+        text = write(value) if is_number else _special(value)
         texts.append(text.replace("-", "−"))
     return texts
 
@@ -777,7 +784,9 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            path = f"{name}.{key}" if name else str(key)
+            path = str(key)
+            if name:
+                path = f"{name}.{path}"
             yield from flat_settings(inner, path)
     elif value in ({}, [], None):
         yield name, "–"

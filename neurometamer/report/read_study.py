@@ -19,6 +19,7 @@ from neurometamer.figures.style import KINDS
 from neurometamer.figures.tables import is_true, names_as_text
 from neurometamer.provenance import digest_file
 from neurometamer.resume import read_record, refuse_links_out, who_holds
+from neurometamer.rsa.compute import read_rdms
 from neurometamer.store import file_name, read_json, read_table
 from neurometamer.summaries import short_repr
 
@@ -128,7 +129,9 @@ class Study:
             the tables.
         """
         brain = self.section("brain")
-        if brain.get("source") == "simulated" or brain.get("simulated") is True:
+        if brain.get("source") == "simulated":
+            return True
+        if brain.get("simulated") is True:
             return True
         return "simulated" in self._values("data")
 
@@ -146,8 +149,10 @@ class Study:
         else:
             present = set()
             for rdms in self.rdms.values():
-                present |= set(map(str, rdms.pattern_descriptors["kind"]))
-        return tuple(kind for kind in KINDS if kind in present)
+                kinds = rdms.pattern_descriptors["kind"]
+                present |= set(map(str, kinds))
+        shown = [kind for kind in KINDS if kind in present]
+        return tuple(shown)
 
     @property
     def n_photographs(self) -> int:
@@ -174,12 +179,15 @@ class Study:
         named = self.section("brain").get("subjects")
         if isinstance(named, list) and named:
             return tuple(map(str, named))
-        everyone = [
-            *self.rows("image_types", system="brain")["subject"],
-            *self.rows("layer_roi")["subject"],
-            *self.rows("encoding")["subject"],
-        ]
-        return tuple(name for name in dict.fromkeys(everyone) if name != "mean")
+        everyone: dict[str, None] = {}
+        for rows in (
+            self.rows("image_types", system="brain"),
+            self.rows("layer_roi"),
+            self.rows("encoding"),
+        ):
+            everyone |= dict.fromkeys(rows["subject"])
+        everyone.pop("mean", None)
+        return tuple(everyone)
 
     @property
     def cortex(self) -> str:
@@ -484,15 +492,14 @@ def _prepared(table: pd.DataFrame) -> pd.DataFrame:
     if "subject" not in table.columns:
         return table
     over = table["subject"].isin(OVER_SUBJECTS)
-    subjects = set(table["subject"][~over]) - {""}
+    single = table[~over]
+    subjects = set(single["subject"]) - {""}
     if len(subjects) != 1:
         return table
-    return table[~over].reset_index(drop=True)
+    return single.reset_index(drop=True)
 
 
 def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
-    from neurometamer.rsa.compute import read_rdms
-
     for system in ("network", "brain"):
         path = folder / "rdms" / f"{system}.h5"
         if not path.is_file():

@@ -382,7 +382,13 @@ def citations(uses: Mapping[str, str]) -> list[Citation]:
     """
     cited = []
     for key, use in uses.items():
-        cited.append(Citation(text=reference_text(key), link=WORKS[key].link, use=use))
+        cited.append(
+            Citation(
+                text=reference_text(key),
+                link=WORKS[key].link,
+                use=use,
+            )
+        )
     return cited
 
 
@@ -434,7 +440,11 @@ def _entry(kind: str, key: str, fields: Mapping[str, str]) -> str:
     return "\n".join([*lines, "}"])
 
 
-VENUES = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}
+VENUES = {
+    "article": "journal",
+    "inproceedings": "booktitle",
+    "misc": "howpublished",
+}
 """BibTeX's type of entry to its field for where a work appeared."""
 
 
@@ -461,7 +471,11 @@ def _fields(work: Reference) -> dict[str, str]:
 
 
 def _escaped(text: str) -> str:
-    escapes = {"–": "--", "&": r"\&", "<": r"\textless{}"}
+    escapes = {
+        "–": "--",
+        "&": r"\&",
+        "<": r"\textless{}",
+    }
     for character, escaped in escapes.items():
         text = text.replace(character, escaped)
     return text

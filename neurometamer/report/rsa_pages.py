@@ -87,7 +87,10 @@ def _people(rows: pd.DataFrame) -> list[str]:
 MOST_HEADLINES = 4
 """Files of RDMs, patterns or activations that get a sentence on the first screen."""
 
-SYSTEMS = {"brain": "region", "network": "layer"}
+SYSTEMS = {
+    "brain": "region",
+    "network": "layer",
+}
 """System to what one of its places is."""
 
 QUANTITIES = {
@@ -220,7 +223,11 @@ def write_kind_figures(
             "'network')."
         )
     stamps = _stamps_by_system(rdms, patterns, activations)
-    page = ImageTypePage(table=table, options=options, stamps=stamps)
+    page = ImageTypePage(
+        table=table,
+        options=options,
+        stamps=stamps,
+    )
     sections = []
     for system, noun in SYSTEMS.items():
         sections.append(Section(key=system, title=f"{noun.capitalize()}s"))
@@ -294,7 +301,11 @@ def _image_type_lead(
         ending = "_difference" if (table["quantity"] == "difference").any() else ""
         charts, rest = borrow_figure(sections, [section.key for section in sections], ending)
     how_tested = list(dict.fromkeys(filter(None, text)))
-    return Lead(headlines=headlines, text=how_tested, charts=charts), rest
+    return Lead(
+        headlines=headlines,
+        text=how_tested,
+        charts=charts,
+    ), rest
 
 
 def _found_text(study: Study, system: str, options: ImageTypeOptions) -> tuple[str, str]:
@@ -538,12 +549,20 @@ def write_layer_page(
     """
     n_resamples = record.get("settings", {}).get("resamples", 0)
     study = _as_study(folder, tables, stamps, n_resamples)
-    page = LayerPage(tables=tables, layers=layers, stamp=stamp_text(stamps))
+    page = LayerPage(
+        tables=tables,
+        layers=layers,
+        stamp=stamp_text(stamps),
+    )
     lacking = []
     if "hierarchy" not in tables:
         lacking.append("The order of regions is not tested: that needs at least 3 regions.")
     sections = [
-        Section(key="layers", title="Layers and regions", text=lacking),
+        Section(
+            key="layers",
+            title="Layers and regions",
+            text=lacking,
+        ),
         Section(key="best", title="Best layer"),
         Section(key="models", title="Weighted layers"),
         Section(key="hierarchy", title="Hierarchy"),
@@ -572,7 +591,11 @@ def write_layer_page(
         question="Which layers are like which regions?",
         lead=f"{n_layers}, {n_regions}, {n_people}, {int(shown['n'].max())} stimuli (kind: "
         f"{kinds}).",
-        first=Lead(headlines=headlines, text=[answer.text for answer in found], charts=charts),
+        first=Lead(
+            headlines=headlines,
+            text=[answer.text for answer in found],
+            charts=charts,
+        ),
         methods=[f"RDMs of {n_layers} ({', '.join(layers)}) were used.", *study_methods(study)],
         sections=sections,
         tables=[(f"{name}.csv", LAYER_CAPTIONS[name], table) for name, table in tables.items()],
@@ -822,7 +845,11 @@ def write_map_page(
         command="neurometamer searchlight",
         question="Where does the cortex represent the same?",
         lead=f"{count_text(len(maps), 'map')} of {where}, {n_places}.",
-        first=Lead(headlines=_map_headlines(maps), text=how_tested, charts=charts),
+        first=Lead(
+            headlines=_map_headlines(maps),
+            text=how_tested,
+            charts=charts,
+        ),
         methods=[methods],
         sections=sections,
         tables=[("summary.csv", "Summary of the maps", summary)],

@@ -71,7 +71,11 @@ def _stimuli_section(study: Study) -> Section:
         _titled("Images that reached their criterion", study.network_stamp),
         "stimuli/stimuli.csv",
     )
-    return Section(key="stimuli", title="Stimuli", grids=[grid])
+    return Section(
+        key="stimuli",
+        title="Stimuli",
+        grids=[grid],
+    )
 
 
 def _transfer_section(study: Study) -> Section | None:
@@ -204,7 +208,11 @@ def _image_types_section(study: Study) -> Section | None:
         caption = _titled("Trends over the layers", study.network_stamp)
         grids.append(table_grid(trends[columns], caption, "tables/trends.csv"))
     title = "RE–AN, RE–AI and their difference" if len(pairs) > 1 else "".join(pairs)
-    return Section(key="image-types", title=title, grids=grids)
+    return Section(
+        key="image-types",
+        title=title,
+        grids=grids,
+    )
 
 
 def _regions_section(study: Study) -> Section | None:
@@ -240,7 +248,12 @@ def _regions_section(study: Study) -> Section | None:
     for reason in texts_of(rows, "reason"):
         if reason:
             text.append(f"Not measured: {reason.rstrip('.')}.")
-    return Section(key="regions", title="Regions: size and reliability", text=text, grids=[grid])
+    return Section(
+        key="regions",
+        title="Regions: size and reliability",
+        text=text,
+        grids=[grid],
+    )
 
 
 def _recovery_section(study: Study) -> Section | None:
@@ -520,7 +533,11 @@ def _write_report(study: Study) -> Path:
         kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
         lead=_lead_text(study),
         stamps=_banner(study),
-        first=Lead(headlines=headlines, charts=charts, examples=lead_examples(study)),
+        first=Lead(
+            headlines=headlines,
+            charts=charts,
+            examples=lead_examples(study),
+        ),
         answers=found_answers,
         bounds=_bounds_text(study),
         sections=sections,

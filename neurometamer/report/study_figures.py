@@ -91,7 +91,10 @@ def answer_charts(study: Study) -> Iterator[Drawing]:
         One a system that the tables have.
     """
     cortex = "Simulated cortex" if study.simulated else "Cortex"
-    titles = {"network": "Network, early to late layers", "brain": cortex}
+    titles = {
+        "network": "Network, early to late layers",
+        "brain": cortex,
+    }
     named = False  # the first caption spells the abbreviations out
     for system, title in titles.items():
         rows = image_type_differences(study, system)
@@ -364,7 +367,10 @@ def _image_type_drawing(study: Study, rows: pd.DataFrame, system: str, quantity:
         where = "ROIs, mean over subjects and each subject"
     else:
         where = f"ROIs, {_only(study)}"
-    made = {"RE-AN": "adversarial noise (RE–AN)", "RE-AI": "adversarial interference (RE–AI)"}
+    made = {
+        "RE-AN": "adversarial noise (RE–AN)",
+        "RE-AI": "adversarial interference (RE–AI)",
+    }
     others = " and of ".join(made[pair] for pair in dict.fromkeys(rows["pair"]) if pair in made)
     what = {
         "similarity": f"Similarity of the RDM of photographs with that of {others}",

@@ -28,7 +28,10 @@ ONE_CATEGORY = "photograph"
 POOR_STRESS = 0.2
 """Stress-1 above it is poor (Kruskal 1964)."""
 
-SYSTEMS = {"network": "stage", "brain": "roi"}
+SYSTEMS = {
+    "network": "stage",
+    "brain": "roi",
+}
 """System to what its places are called in RDMs."""
 
 
@@ -194,7 +197,8 @@ def rdm_maps(study: Study) -> Iterator[Drawing]:
     """
     for system in SYSTEMS:
         if system in study.rdms:
-            several = len(set(_names_of(study.rdms[system], "kind"))) > 1
+            kinds = _names_of(study.rdms[system], "kind")
+            several = len(set(kinds)) > 1
             if several:
                 yield _rdms_of_all_kinds(study, system)
             yield _rdms_of_each_kind(study, system, several)
@@ -270,7 +274,12 @@ def _rdms_of_each_kind(study: Study, system: str, several: bool) -> Drawing:
         "ids": order,
     }
     members = [categories.get(name, ONE_CATEGORY) for name in order]
-    figure = figures.banded_rdms(stack, **grid, categories=members, stamp=study.stamp(brain=brain))
+    figure = figures.banded_rdms(
+        stack,
+        **grid,
+        categories=members,
+        stamp=study.stamp(brain=brain),
+    )
     bands = "no categories are known"
     if categories:
         bands = "categories of the photographs, by name within them"
