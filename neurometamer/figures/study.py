@@ -132,6 +132,16 @@ def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = ""
     ------
     InputError
         When columns or rows are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures.study import answer_marks
+    >>> rows = {"place": ["V1", "LO"], "value": [0.4, 0.1], "ci_low": [0.1, -0.2], "ci_high": 0.7}
+    >>> table = pd.DataFrame({**rows, "follows": ["perception", "undecided"]})
+    >>> figure = answer_marks(table, title="Cortex", label="RE–AI minus RE–AN")
+    >>> figure.axes[0].get_title(loc="left")
+    'Cortex'
     """
     need_columns(table, "answer", ("place", "value", "ci_low", "ci_high", "follows"))
     names = table["place"].astype(str).tolist()
