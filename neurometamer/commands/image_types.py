@@ -125,7 +125,7 @@ def image_type_files(
     if out is not None:
         write_table(out, tested)
     if figures is not None:
-        from neurometamer.report.image_types import write_kind_figures
+        from neurometamer.report.rsa_pages import write_kind_figures
 
         used = {"measure": measure, "category": category}
         write_kind_figures(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.figures.labels import top_legend
+from neurometamer.figures.layout import top_legend
 from neurometamer.figures.style import (
     FAINT,
     HUES,
@@ -36,40 +36,51 @@ if TYPE_CHECKING:
 SHARE_COLORMAP = "cividis"
 
 
-def _look(name: str, place: int) -> dict[str, Any]:
+def _line_style(name: str, rank: int) -> dict[str, Any]:
     if name == "people":
-        return {"color": INK, "marker": "o", "linestyle": "-"}
+        return {
+            "color": INK,
+            "marker": "o",
+            "linestyle": "-",
+        }
     return {
-        "color": HUES[place % len(HUES)],
-        "marker": SIGNS[place % len(SIGNS)],
+        "color": HUES[rank % len(HUES)],
+        "marker": SIGNS[rank % len(SIGNS)],
         "linestyle": (0, (5, 2)),
     }
 
 
 def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) -> None:
-    unique = {
-        text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())
-    }
-    top_legend(figure, list(unique.values()), list(unique), width, stamp)
+    handle_of: dict[str, Any] = {}
+    for panel in axes:
+        handles, labels = panel.get_legend_handles_labels()
+        handle_of |= dict(zip(labels, handles))
+    top_legend(figure, list(handle_of.values()), list(handle_of), width, stamp)
 
 
-def _panel_size(
-    names: Sequence[str], lines: Sequence[str], n_panels: int
-) -> tuple[int, float, float]:
-    """Plan panels with an x axis of names.
-
-    The plan is the number a row, the inches of each, and the height of the figure in inches.
-    """
-    per_row, width = min(3, n_panels), max(2.7, 0.36 * len(names))
-    width = max(width, 4.2) if n_panels == 1 else width
+def _panels(
+    ticks: Sequence[str], lines: Sequence[str], titles: Sequence[str], note: str, stamp: str
+) -> tuple[Figure, list[Axes], float, int]:
+    """Make panels with an x axis of names; given are also the width of each and how many a row."""
+    n_panels = len(titles)
+    per_row, width = min(3, n_panels), max(2.7, 0.36 * len(ticks))
+    if n_panels == 1:
+        width = max(width, 4.2)
     longest = max(len(name) for name in lines)
-    columns = max(1, min(len(lines), int(width * per_row / (0.6 + 0.085 * longest))))
-    rows = -(-len(lines) // columns)
-    return per_row, width, (2.1 + names_height(names, width)) * -(-n_panels // per_row) + 0.2 * rows
-
-
-def _title_panel(panel: Axes, title: str, width: float) -> None:
-    panel.set_title(clip_name(title, int((width - 0.4) / 0.085)), parse_math=False)
+    slot = 0.6 + 0.085 * longest
+    columns = max(1, min(len(lines), int(width * per_row / slot)))
+    n_rows = -(-n_panels // per_row)
+    legend_rows = -(-len(lines) // columns)
+    height = (2.1 + names_height(ticks, width)) * n_rows + 0.2 * legend_rows
+    if stamp:
+        height += 0.34
+    figure = new_figure(width * per_row + 0.7, height, "", note)
+    axes = panel_grid(figure, n_panels, per_row)
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set_title(clip_name(title, int((width - 0.4) / 0.085)), parse_math=False)
+        panel.grid(axis="y")
+        name_axis(panel, ticks, width)
+    return figure, axes, width, per_row
 
 
 @checked
@@ -108,21 +119,35 @@ def recognition_lines(
     by, lines = ("model", "observer") if panels == "model" else ("observer", "model")
     titles, names = list(dict.fromkeys(rows[by])), list(dict.fromkeys(rows[lines]))
     stages = list(dict.fromkeys(rows["stage"]))
-    per_row, width, height = _panel_size(stages, names, len(titles))
+    parts = []
+    if np.isfinite(rows["sem"].astype(float)).any():
+        whiskers = "Whiskers: ± 1 s.e.m."
+        if "sem_method" in rows.columns:
+            methods = dict.fromkeys(rows["sem_method"])
+            whiskers += f" {', '.join(methods)}"
+        parts.append(whiskers)
+    if "method" in rows.columns and rows["method"].notna().any():
+        parts.append(f"Bands: {rows['method'].dropna().iloc[0]}")
+    people = rows[rows["observer"] == "people"]
+    if "n" in rows.columns and len(people):
+        parts.append(f"n = {int(people['n'].max())} people")
+    note = join_note(*parts, f"Dotted: chance, {chance:.3g}")
     with figure_style():
-        figure = new_figure(
-            width * per_row + 0.7, height + 0.34 * bool(stamp), "", _curve_note(rows, chance)
-        )
-        axes = panel_grid(figure, len(titles), per_row)
+        figure, axes, width, per_row = _panels(stages, names, titles, note, stamp)
         for panel, title in zip(axes, titles, strict=True):
-            for place, name in enumerate(names):
-                own = rows[(rows[by] == title) & (rows[lines] == name)].drop_duplicates("stage")
-                style = _look(name, place) | ({"linestyle": "-"} if lines == "model" else {})
-                _draw_line(panel, own.set_index("stage").reindex(stages), name, style)
-            panel.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
-            _title_panel(panel, title, width)
-            panel.grid(axis="y")
-            name_axis(panel, stages, width)
+            for rank, name in enumerate(names):
+                own = rows[(rows[by] == title) & (rows[lines] == name)]
+                own = own.drop_duplicates("stage").set_index("stage").reindex(stages)
+                style = _line_style(name, rank)
+                if lines == "model":
+                    style["linestyle"] = "-"
+                _draw_line(panel, own, name, style)
+            panel.axhline(
+                chance,
+                color=FAINT,
+                linewidth=1,
+                linestyle=":",
+            )
         for panel in axes[::per_row]:
             panel.set_ylabel("proportion correct")
             panel.set_ylim(-0.03, 1.03)
@@ -130,22 +155,10 @@ def recognition_lines(
         return figure
 
 
-def _curve_note(rows: pd.DataFrame, chance: float) -> str:
-    named = list(dict.fromkeys(rows["sem_method"])) if "sem_method" in rows.columns else []
-    people = rows[rows["observer"] == "people"]
-    n = f"n = {int(people['n'].max())} people" if "n" in rows.columns and len(people) else ""
-    methods = list(dict.fromkeys(rows["method"].dropna())) if "method" in rows.columns else []
-    whiskers = (
-        f"Whiskers: ± 1 s.e.m. {', '.join(named)}".strip()
-        if np.isfinite(rows["sem"].astype(float)).any()
-        else ""
-    )
-    return join_note(
-        whiskers,
-        f"Bands: {methods[0]}" if methods else "",
-        n,
-        f"Dotted: chance, {chance:.3g}",
-    )
+def _interval(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
+    if "ci_low" not in own.columns or "ci_high" not in own.columns:
+        return None
+    return own["ci_low"].to_numpy(dtype=float), own["ci_high"].to_numpy(dtype=float)
 
 
 def _draw_line(axes: Axes, own: pd.DataFrame, name: str, style: dict[str, Any]) -> None:
@@ -153,19 +166,27 @@ def _draw_line(axes: Axes, own: pd.DataFrame, name: str, style: dict[str, Any]) 
     if not np.isfinite(values).any():
         return
     x = np.arange(len(own))
-    if {"ci_low", "ci_high"} <= set(own.columns):
-        low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
-        axes.fill_between(x, low, high, color=style["color"], alpha=0.13, linewidth=0)
+    interval = _interval(own)
+    if interval is not None:
+        axes.fill_between(
+            x,
+            *interval,
+            color=style["color"],
+            alpha=0.13,
+            linewidth=0,
+        )
     errors = own["sem"].to_numpy(dtype=float)
     known = np.isfinite(errors) & np.isfinite(values)
-    axes.vlines(
-        x[known],
-        (values - errors)[known],
-        (values + errors)[known],
-        color=style["color"],
-        linewidth=1.1,
+    low, high = (values - errors)[known], (values + errors)[known]
+    axes.vlines(x[known], low, high, color=style["color"], linewidth=1.1)
+    axes.plot(
+        x,
+        values,
+        markersize=4.5,
+        linewidth=1.4,
+        label=clip_name(name, 34),
+        **style,
     )
-    axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **style)
 
 
 @checked
@@ -190,59 +211,68 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         When columns or rows are missing.
     """
     need_columns(table, "confusion", ("model", "stage", "truth", "response", "share"))
-    models, stages = (list(dict.fromkeys(table[name].astype(str))) for name in ("model", "stage"))
-    categories = list(dict.fromkeys(table["truth"].astype(str)))
+    table = table.astype(
+        {
+            "model": str,
+            "stage": str,
+            "truth": str,
+        }
+    )
+    models, stages, categories = (
+        list(dict.fromkeys(table[name])) for name in ("model", "stage", "truth")
+    )
     large = len(models) * len(stages) == 1
-    side = 3.4 if large else 1.35
     listed = "" if large else f"Order in both directions: {', '.join(categories)}"
     note = join_note(
         "Share of the trials of each true category (down) that got each answer (across)", listed
     )
     # All matrices are tiles of one image: an axes each would take a minute to arrange.
     size, gap = len(categories), 0 if large else 2
-    shares = _tiles(table, models, stages, categories, gap)
-    centers = [
-        [k * (size + gap) + (size - 1) / 2 for k in range(len(names))] for names in (models, stages)
-    ]
-    with figure_style():
-        figure = new_figure(
-            max(side * len(stages) + 1.8, 5.2), side * len(models) + 0.6, stamp, note
+    step = size + gap
+    shares = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
+    for (model, stage), own in table.groupby(["model", "stage"], sort=False):
+        wide = own.pivot(
+            index="truth",
+            columns="response",
+            values="share",
         )
+        wide = wide.reindex(index=categories, columns=categories)
+        top, left = step * models.index(model), step * stages.index(stage)
+        shares[top : top + size, left : left + size] = wide.to_numpy(dtype=float)
+    middle = (size - 1) / 2
+    side = 3.4 if large else 1.35
+    width, height = max(side * len(stages) + 1.8, 5.2), side * len(models) + 0.6
+    with figure_style():
+        figure = new_figure(width, height, stamp, note)
         axes = figure.subplots()
         axes.spines[:].set_visible(False)
-        drawn = axes.imshow(shares, cmap=SHARE_COLORMAP, vmin=0, vmax=1, interpolation="nearest")
-        axes.set_xticks(centers[1], [clip_name(stage, 16) for stage in stages], parse_math=False)
-        axes.set_yticks(centers[0], [clip_name(model, 20) for model in models], parse_math=False)
-        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        drawn = axes.imshow(
+            np.ma.masked_invalid(shares),
+            cmap=SHARE_COLORMAP,
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
+        across = [clip_name(stage, 16) for stage in stages]
+        down = [clip_name(model, 20) for model in models]
+        axes.set_xticks([k * step + middle for k in range(len(stages))], across, parse_math=False)
+        axes.set_yticks([k * step + middle for k in range(len(models))], down, parse_math=False)
+        axes.tick_params(
+            length=0,
+            labeltop=True,
+            labelbottom=False,
+        )
         if large:
             axes.set_title(f"{models[0]}, {stages[0]}", parse_math=False)
             axes.set_xticks(range(size), categories, rotation=90, fontsize=7)
             axes.set_yticks(range(size), categories, fontsize=7)
-        figure.colorbar(drawn, ax=axes, aspect=30, pad=0.02).set_label("share of trials")
+        figure.colorbar(
+            drawn,
+            ax=axes,
+            aspect=30,
+            pad=0.02,
+        ).set_label("share of trials")
         return figure
-
-
-def _tiles(
-    table: pd.DataFrame,
-    models: Sequence[str],
-    stages: Sequence[str],
-    categories: Sequence[str],
-    gap: int,
-) -> np.ma.MaskedArray:
-    """Put matrices side by side with empty rows and columns between.
-
-    Cells that were not shown are empty too.
-    """
-    size, names = len(categories), list(categories)
-    step = size + gap
-    out = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
-    for (model, stage), own in table.groupby(["model", "stage"], sort=False):
-        wide = own.pivot(index="truth", columns="response", values="share").reindex(
-            index=names, columns=names
-        )
-        top, left = step * models.index(str(model)), step * stages.index(str(stage))
-        out[top : top + size, left : left + size] = wide.to_numpy(dtype=float)
-    return np.ma.masked_invalid(out)
 
 
 @checked
@@ -272,11 +302,16 @@ def consistency_lines(
         When columns or rows are missing.
     """
     need_columns(table, "error consistency", ("model", "stage", "pair", "kappa", "n_pairs"))
-    models, pairs = (list(dict.fromkeys(table[name].astype(str))) for name in ("model", "pair"))
-    stages = [name for name in dict.fromkeys(table["stage"].astype(str)) if name != everywhere] + [
-        everywhere
-    ]
-    per_row, width, height = _panel_size(stages, pairs, len(models))
+    table = table.astype(
+        {
+            "model": str,
+            "pair": str,
+            "stage": str,
+        }
+    )
+    models, pairs = list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["pair"]))
+    stages = [name for name in dict.fromkeys(table["stage"]) if name != everywhere]
+    stages.append(everywhere)
     methods = list(dict.fromkeys(table["method"].dropna())) if "method" in table.columns else []
     note = join_note(
         "Mean kappa of the pairs: 0 as if errors were independent, 1 the same errors (Geirhos et "
@@ -284,29 +319,25 @@ def consistency_lines(
         f"{everywhere}: against independent errors within each stage",
         f"Whiskers: {methods[0]}" if methods else "",
     )
+    # Whiskers of a stage stand beside each other.
+    step = min(0.08, 0.5 / len(pairs))
     with figure_style():
-        figure = new_figure(width * per_row + 0.7, height + 0.34 * bool(stamp), "", note)
-        axes = panel_grid(figure, len(models), per_row)
+        figure, axes, width, per_row = _panels(stages, pairs, models, note, stamp)
         for panel, model in zip(axes, models, strict=True):
-            for place, pair in enumerate(pairs):
-                own = table[
-                    (table["model"].astype(str) == model) & (table["pair"].astype(str) == pair)
-                ]
-                style = _look("people" if pair == "human-human" else pair, place)
-                shift = (place - (len(pairs) - 1) / 2) * min(
-                    0.08, 0.5 / len(pairs)
-                )  # whiskers beside each other
-                _draw_consistency(
-                    panel,
-                    own.drop_duplicates("stage").set_index("stage").reindex(stages),
-                    shift,
-                    style,
+            for rank, pair in enumerate(pairs):
+                own = table[(table["model"] == model) & (table["pair"] == pair)]
+                own = own.drop_duplicates("stage").set_index("stage").reindex(stages)
+                style = _line_style("people" if pair == "human-human" else pair, rank)
+                shift = (rank - (len(pairs) - 1) / 2) * step
+                _draw_consistency(panel, own, shift, style)
+                panel.plot(
+                    [],
+                    [],
+                    label=clip_name(pair, 40),
+                    markersize=4.5,
+                    **style,
                 )
-                panel.plot([], [], label=clip_name(pair, 40), markersize=4.5, **style)
             panel.axhline(0, color=INK, linewidth=0.8)
-            panel.grid(axis="y")
-            _title_panel(panel, model, width)
-            name_axis(panel, stages, width)
         for panel in axes[::per_row]:
             panel.set_ylabel("error consistency κ")
         _add_legend(figure, axes, width * per_row, stamp)
@@ -318,13 +349,23 @@ def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, style: dict[s
 
     The last row, over all stages, is drawn apart.
     """
-    values, x = own["kappa"].to_numpy(dtype=float), np.arange(len(own)) + shift
-    if {"ci_low", "ci_high"} <= set(own.columns):
-        low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
+    values = own["kappa"].to_numpy(dtype=float)
+    x = np.arange(len(own)) + shift
+    color = style["color"]
+    interval = _interval(own)
+    if interval is not None:
+        low, high = interval
         known = np.isfinite(low) & np.isfinite(high)
-        axes.vlines(x[known], low[known], high[known], color=style["color"], linewidth=1.1)
+        axes.vlines(x[known], low[known], high[known], color=color, linewidth=1.1)
     axes.plot(x[:-1], values[:-1], markersize=4.5, **style)
-    axes.plot(x[-1:], values[-1:], markersize=6, color=style["color"], marker=style["marker"])
+    last = slice(-1, None)
+    axes.plot(
+        x[last],
+        values[last],
+        markersize=6,
+        color=color,
+        marker=style["marker"],
+    )
 
 
 @checked
@@ -350,10 +391,11 @@ def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
         When columns are missing, or no point has both.
     """
     need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion"))
-    human = table.loc[table["observer"] == "human", ["model", "stage", "proportion"]]
+    key = ["model", "stage"]
+    human = table.loc[table["observer"] == "human", [*key, "proportion"]]
     others = table[(table["observer"] == "network") & (table["network"] != table["model"])]
-    mean = others.groupby(["model", "stage"], sort=False, as_index=False)["proportion"].mean()
-    both = human.merge(mean, on=["model", "stage"], suffixes=("_human", "_others"))
+    mean = others.groupby(key, sort=False, as_index=False)["proportion"].mean()
+    both = human.merge(mean, on=key, suffixes=("_human", "_others"))
     need_columns(both, "people and other networks", ())
     return both.assign(n_networks=others["network"].nunique())
 
@@ -384,22 +426,28 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     """
     both = scatter_points(table)
     n = int(both["n_networks"].iloc[0])
+    mean = "one network" if n == 1 else f"mean over {n} networks"
+    note = join_note(f"One point a model and stage; {mean}, without the images' own network")
     with figure_style():
-        mean = "one network" if n == 1 else f"mean over {n} networks"
-        note = join_note(f"One point a model and stage; {mean}, without the images' own network")
         figure = new_figure(4.6, 3.6 + 0.34 * bool(stamp), "", note)
         axes = figure.subplots()
-        for place, (model, own) in enumerate(both.groupby("model", sort=False)):
-            style = {**_look(str(model), place), "linestyle": ""}
-            label = clip_name(model, 34)
+        for rank, (model, own) in enumerate(both.groupby("model", sort=False)):
+            style = _line_style(str(model), rank)
+            style["linestyle"] = ""
             axes.plot(
                 own["proportion_others"],
                 own["proportion_human"],
                 markersize=5,
-                label=label,
+                label=clip_name(model, 34),
                 **style,
             )
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+        axes.plot(
+            [0, 1],
+            [0, 1],
+            color=FAINT,
+            linewidth=0.8,
+            linestyle=":",
+        )
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
         axes.set_aspect("equal")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
-from neurometamer.figures.labels import page_width
+from neurometamer.figures.layout import color_scale, fit_size, page_width
 from neurometamer.figures.style import (
     FAINT,
     PALE,
@@ -77,15 +77,19 @@ def map_table(
        i  j  k    x    y    z  value
     0  1  0  0  3.0  0.0  0.0   0.25
     """
-    values, p = _map_of(values, p_family, values.ndim if np.ndim(values) in (1, 3) else 3)
-    places = np.argwhere(np.isfinite(values))
+    values, p = _map_of(values, p_family, 1 if np.ndim(values) == 1 else 3)
+    known = np.isfinite(values)
+    places = np.argwhere(known)
     names = ["vertex"] if values.ndim == 1 else ["i", "j", "k"]
     table = pd.DataFrame(places, columns=names)
     if affine is not None and values.ndim == 3:
-        points = places @ _affine(affine)[:3, :3].T + _affine(affine)[:3, 3]
+        matrix = _affine(affine)
+        points = places @ matrix[:3, :3].T + matrix[:3, 3]
         table[["x", "y", "z"]] = points
-    table["value"] = values[tuple(places.T)]
-    return table if p is None else table.assign(p_family=p[tuple(places.T)])
+    table["value"] = values[known]
+    if p is not None:
+        table["p_family"] = p[known]
+    return table
 
 
 def _map_of(
@@ -94,24 +98,24 @@ def _map_of(
     values = np.asarray(values, dtype=float)
     if values.ndim != n_axes or not values.size:
         wanted = "(i, j, k)" if n_axes == 3 else "(n_vertices,)"
-        raise InputError(f"the map has the shape {values.shape}; {wanted} is needed.")
+        raise InputError(f"the map has the shape {values.shape}; give one of {wanted}.")
     if p_family is None:
         return values, None
     p = np.asarray(p_family, dtype=float)
     if p.shape != values.shape:
-        raise InputError(f"p_family has the shape {p.shape} but the map {values.shape}.")
+        raise InputError(
+            f"p_family has the shape {p.shape} but the map {values.shape}; give one p a value."
+        )
     return values, p
 
 
 def _affine(affine: np.ndarray) -> np.ndarray:
     matrix = np.asarray(affine, dtype=float)
-    if (
-        matrix.shape != (4, 4)
-        or not np.isfinite(matrix).all()
-        or abs(np.linalg.det(matrix[:3, :3])) < 1e-9
-    ):
+    square = matrix.shape == (4, 4) and np.isfinite(matrix).all()
+    if not square or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
         raise InputError(
-            f"the affine must be an invertible (4, 4) matrix; it has the shape {matrix.shape}."
+            f"the affine must be an invertible (4, 4) matrix; it has the shape {matrix.shape} and "
+            f"the values {matrix.tolist()}."
         )
     return matrix
 
@@ -130,31 +134,22 @@ def _shown(
     if threshold is not None:
         shown &= values >= threshold
         rules.append(f"similarity of at least {format_number(threshold)}")
-    n = int(shown.sum())
-    rest = (
-        f", {format_number(values[shown].min())} to {format_number(values[shown].max())}"
-        if n
-        else ""
-    )
     where = " and ".join(rules) or "all with a value"
-    words = [f"Shown: {where} ({n} of {int(known.sum())} places{rest})"]
+    numbers = f"{shown.sum()} of {known.sum()} places"
+    if shown.any():
+        ends = values[shown].min(), values[shown].max()
+        numbers += f", {format_number(ends[0])} to {format_number(ends[1])}"
+    words = [f"Shown: {where} ({numbers})"]
     if p is None:
         words.append("Not tested: no p came with this map")
     return shown, known, words
 
 
-def _scale(values: np.ndarray, shown: np.ndarray) -> tuple[float, float]:
-    """Give the ends of the colors: from 0, unless values below it are shown."""
-    low = float(np.min(values[shown], initial=0.0))
-    high = float(np.max(values[shown], initial=0.0))
-    return low, high if high > low else low + 1
-
-
 # ------------------------------------------------------------------------------------------ drawing
 
 
-def _page(width: float, height: float, stamp: str, note: str) -> tuple[Figure, float, float]:
-    """Make a page; given are also the inches below and above the maps."""
+def _page(width: float, height: float, stamp: str, note: str, title: str) -> tuple[Figure, float]:
+    """Make a page with its title; given are also the inches below the maps."""
     from matplotlib.figure import Figure
 
     note = textwrap.fill(note, int(width * 15.5))
@@ -163,11 +158,36 @@ def _page(width: float, height: float, stamp: str, note: str) -> tuple[Figure, f
     figure = Figure(figsize=(width, tall), facecolor="white")
     if stamp:
         figure.text(
-            0.985, 1 - 0.1 / tall, stamp.upper(), ha="right", va="top", parse_math=False, **STAMP
+            0.985,
+            1 - 0.1 / tall,
+            stamp.upper(),
+            ha="right",
+            va="top",
+            parse_math=False,
+            **STAMP,
         )
-    style: dict[str, Any] = {"fontsize": 7.5, "color": FAINT, "va": "bottom", "linespacing": 1.25}
-    figure.text(0.1 / width, 0.08 / tall, note, parse_math=False, **style)
-    return figure, below, above
+    figure.text(
+        0.1 / width,
+        0.08 / tall,
+        note,
+        parse_math=False,
+        fontsize=7.5,
+        color=FAINT,
+        va="bottom",
+        linespacing=1.25,
+    )
+    words, size = fit_size(title, width - 0.3, 0.26, (10, 9, 8, 7, 6), bold=True)
+    figure.text(
+        0.1 / width,
+        1 - (above - 0.02) / tall,
+        words,
+        fontsize=size,
+        ha="left",
+        va="bottom",
+        fontweight="bold",
+        parse_math=False,
+    )
+    return figure, below
 
 
 def _color_bar(figure: Figure, scale: tuple[float, float], below: float, height: float) -> None:
@@ -240,58 +260,52 @@ def searchlight_volume(
     values, p = _map_of(values, p_family, 3)
     matrix = _affine(affine)
     shown, known, words = _shown(values, p, alpha, threshold)
-    scale = _scale(values, shown)
+    scale = color_scale(values[shown])
     note = join_note(*words, f"Space: {SPACES[space]}", "L: left")
     width, height = page_width(8.4, stamp), 2.5
     with figure_style():
-        figure, below, above = _page(width, height, stamp, note)
-        _title(figure, title, above)
+        figure, below = _page(width, height, stamp, note, title)
         area = (0.1, below, width - 1.2, height)
-        draw = _draw_glass if space == "MNI" else _draw_projections
-        draw(figure, area, np.where(shown, values, np.nan), known, matrix, scale)
+        drawn = np.where(shown, values, np.nan)
+        if space == "MNI":
+            _draw_glass(figure, area, drawn, matrix, scale)
+        else:
+            _draw_projections(figure, area, drawn, known, matrix, scale)
         _color_bar(figure, scale, below, height)
         return figure
 
 
-def _title(figure: Figure, title: str, above: float) -> None:
-    from neurometamer.figures.labels import fit_size
-
+def _box(figure: Figure, area: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Turn inches (left, below, across, height) into shares of a figure."""
     width, tall = figure.get_size_inches()
-    words, size = fit_size(title, width - 0.3, 0.26, (10, 9, 8, 7, 6), bold=True)
-    where: dict[str, Any] = {
-        "ha": "left",
-        "va": "bottom",
-        "fontweight": "bold",
-        "parse_math": False,
-    }
-    figure.text(0.1 / width, 1 - (above - 0.02) / tall, words, fontsize=size, **where)
+    left, below, across, height = area
+    return (
+        left / width,
+        below / tall,
+        across / width,
+        height / tall,
+    )
 
 
 def _draw_glass(
     figure: Figure,
     area: tuple[float, ...],
     values: np.ndarray,
-    known: np.ndarray,
     affine: np.ndarray,
     scale: tuple[float, float],
 ) -> None:
     from nibabel import Nifti1Image
     from nilearn.plotting import plot_glass_brain
 
-    width, tall = figure.get_size_inches()
-    left, below, across, height = area
-    axes = figure.add_axes((left / width, below / tall, across / width, height / tall))
-    # nothing shown is 0, which a glass brain leaves blank; a similarity of exactly 0 is blank too
-    image = (
-        Nifti1Image(np.nan_to_num(values).astype(np.float32), affine)
-        if np.isfinite(values).any()
-        else None
-    )
+    image = None
+    if np.isfinite(values).any():
+        # Nothing shown is 0, which a glass brain leaves blank; so is a similarity of exactly 0.
+        image = Nifti1Image(np.nan_to_num(values).astype(np.float32), affine)
     plot_glass_brain(
         image,
         display_mode="ortho",
         figure=figure,
-        axes=axes,
+        axes=figure.add_axes(_box(figure, area)),
         colorbar=False,
         plot_abs=False,
         cmap=RDM_COLORMAP,
@@ -314,43 +328,34 @@ def _draw_projections(
     from nibabel import Nifti1Image, as_closest_canonical
     from nibabel.affines import voxel_sizes
 
-    volumes = [
-        as_closest_canonical(Nifti1Image(volume.astype(np.float32), affine))
-        for volume in (values, known)
-    ]
-    sizes = voxel_sizes(volumes[0].affine)
-    inside = volumes[1].get_fdata() > 0
-    box = tuple(
-        _span(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        for axis in range(3)
-    )
-    volume, inside = volumes[0].get_fdata()[box], inside[box]
-    inches = volume.shape * sizes
-    sides = [(0, 1, 2, "PAIS"), (1, 0, 2, "LRIS"), (2, 0, 1, "LRPA")]
-    width, tall = figure.get_size_inches()
+    turned = as_closest_canonical(Nifti1Image(values.astype(np.float32), affine))
+    turned_known = as_closest_canonical(Nifti1Image(known.astype(np.float32), affine))
+    inside = turned_known.get_fdata() > 0
+    # Cut each axis to where there are data.
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        used = np.flatnonzero(inside.any(axis=others))
+        box.append(slice(used[0], used[-1] + 1) if len(used) else slice(None))
+    volume, inside = turned.get_fdata()[tuple(box)], inside[tuple(box)]
+    maxima = np.where(np.isnan(volume), -np.inf, volume)
+    inches = volume.shape * voxel_sizes(turned.affine)
     left, below, across, height = area
     room = across - 3 * 0.5
     unit = min(room / (2 * inches[0] + inches[1]), (height - 0.25) / max(inches[1], inches[2]))
     start = left + (room - unit * (2 * inches[0] + inches[1])) / 2 + 0.25
-    for away, horizontal, vertical, letters in sides:
+    for away, horizontal, vertical, letters in (
+        (0, 1, 2, "PAIS"),
+        (1, 0, 2, "LRIS"),
+        (2, 0, 1, "LRPA"),
+    ):
         wide, high = unit * inches[horizontal], unit * inches[vertical]
         low = below + 0.12 + (height - 0.25 - high) / 2
-        axes = figure.add_axes((start / width, low / tall, wide / width, high / tall))
-        maximum = np.where(np.isnan(volume), -np.inf, volume).max(axis=away)
-        _draw_side(
-            axes,
-            np.where(np.isinf(maximum), np.nan, maximum),
-            inside.any(axis=away),
-            scale,
-            letters,
-        )
+        axes = figure.add_axes(_box(figure, (start, low, wide, high)))
+        maximum = maxima.max(axis=away)
+        maximum = np.where(np.isinf(maximum), np.nan, maximum)
+        _draw_side(axes, maximum, inside.any(axis=away), scale, letters)
         start += wide + 0.5
-
-
-def _span(used: np.ndarray) -> slice:
-    """Cut an axis to where there are data."""
-    places = np.flatnonzero(used)
-    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(None)
 
 
 def _draw_side(
@@ -358,11 +363,26 @@ def _draw_side(
 ) -> None:
     from matplotlib.colors import ListedColormap
 
-    style: dict[str, Any] = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
+    style: dict[str, Any] = {
+        "origin": "lower",
+        "interpolation": "nearest",
+        "aspect": "auto",
+    }
+    shadow = np.where(inside, 0.0, np.nan)
     axes.imshow(
-        np.where(inside, 0.0, np.nan).T, cmap=ListedColormap([PALE]), vmin=0, vmax=1, **style
+        shadow.T,
+        cmap=ListedColormap([PALE]),
+        vmin=0,
+        vmax=1,
+        **style,
     )
-    axes.imshow(maximum.T, cmap=RDM_COLORMAP, vmin=scale[0], vmax=scale[1], **style)
+    axes.imshow(
+        maximum.T,
+        cmap=RDM_COLORMAP,
+        vmin=scale[0],
+        vmax=scale[1],
+        **style,
+    )
     axes.set_axis_off()
     where = (
         (-0.02, 0.5, "right", "center"),
@@ -371,7 +391,16 @@ def _draw_side(
         (0.5, 1.02, "center", "bottom"),
     )
     for (x, y, ha, va), letter in zip(where, letters):
-        axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, fontsize=8, color=FAINT)
+        axes.text(
+            x,
+            y,
+            letter,
+            ha=ha,
+            va=va,
+            transform=axes.transAxes,
+            fontsize=8,
+            color=FAINT,
+        )
 
 
 @checked
@@ -436,58 +465,44 @@ def searchlight_surface(
     True
     """
     values, p = _map_of(values, p_family, 1)
-    points, triangles = _mesh(points, triangles, len(values))
-    if hemisphere not in _HEMISPHERES:
-        raise unknown_name("hemisphere", hemisphere, _HEMISPHERES)
-    if not views or (unknown := [view for view in views if view not in VIEWS]):
-        raise unknown_name("view", unknown[0] if views else "", VIEWS)
-    shown, _, words = _shown(values, p, alpha, threshold)
-    scale = _scale(values, shown)
-    note = join_note(
-        *words, f"Surface of the {hemisphere} hemisphere, {len(points)} vertices; gray: not shown"
-    )
-    side = 2.3
-    width = page_width(max(side * len(views) + 1.3, 5.0), stamp)
-    with figure_style():
-        figure, below, above = _page(width, side, stamp, note)
-        _title(figure, title, above)
-        for rank, view in enumerate(views):
-            place = (0.1 + rank * side, below, side, side)
-            _draw_mesh(
-                figure,
-                place,
-                (points, triangles),
-                np.where(shown, values, np.nan),
-                (hemisphere, view),
-                scale,
-            )
-        _color_bar(figure, scale, below, side)
-        return figure
-
-
-def _mesh(points: np.ndarray, triangles: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     points, triangles = np.asarray(points, dtype=float), np.asarray(triangles, dtype=int)
+    n = len(values)
     if points.shape != (n, 3):
         raise InputError(
-            f"the map has {n} values but the mesh points of shape {points.shape}; one a vertex is "
-            "needed."
+            f"the map has {n} values but the mesh points of shape {points.shape}; give one a "
+            "vertex."
         )
-    if (
-        triangles.ndim != 2
-        or triangles.shape[1] != 3
-        or triangles.min() < 0
-        or triangles.max() >= n
-    ):
+    three = triangles.ndim == 2 and triangles.shape[1] == 3
+    if not three or triangles.min() < 0 or triangles.max() >= n:
         raise InputError(
             f"triangles of shape {triangles.shape} must name three of the vertices 0 to {n - 1} "
             "each."
         )
-    return points, triangles
+    if hemisphere not in _HEMISPHERES:
+        raise unknown_name("hemisphere", hemisphere, _HEMISPHERES)
+    for view in views or [""]:
+        if view not in VIEWS:
+            raise unknown_name("view", view, VIEWS)
+    shown, _, words = _shown(values, p, alpha, threshold)
+    drawn = np.where(shown, values, np.nan)
+    scale = color_scale(values[shown])
+    note = join_note(
+        *words, f"Surface of the {hemisphere} hemisphere, {n} vertices; gray: not shown"
+    )
+    side = 2.3
+    width = page_width(max(side * len(views) + 1.3, 5.0), stamp)
+    with figure_style():
+        figure, below = _page(width, side, stamp, note, title)
+        for rank, view in enumerate(views):
+            area = (0.1 + rank * side, below, side, side)
+            _draw_mesh(figure, area, (points, triangles), drawn, (hemisphere, view), scale)
+        _color_bar(figure, scale, below, side)
+        return figure
 
 
 def _draw_mesh(
     figure: Figure,
-    place: tuple[float, ...],
+    area: tuple[float, ...],
     mesh: tuple[np.ndarray, np.ndarray],
     values: np.ndarray,
     view: tuple[str, str],
@@ -496,27 +511,39 @@ def _draw_mesh(
     from nilearn.plotting import plot_surf
     from nilearn.surface import InMemoryMesh
 
-    width, tall = figure.get_size_inches()
-    left, below, across, height = place
-    box = (left / width, below / tall, across / width, height / tall)
+    box = _box(figure, area)
     axes: Any = figure.add_axes(box, projection="3d")
-    surface = InMemoryMesh(
-        coordinates=mesh[0].copy(), faces=mesh[1].copy()
-    )  # nilearn centers it in place
-    options: dict[str, Any] = {
-        "hemi": view[0],
-        "view": view[1],
-        "figure": figure,
-        "axes": axes,
-        "colorbar": False,
-    }
+    # nilearn centers a mesh in place.
+    surface = InMemoryMesh(coordinates=mesh[0].copy(), faces=mesh[1].copy())
     if np.isfinite(values).any():
-        options |= {"surf_map": values, "vmin": scale[0], "vmax": scale[1]}
-    else:  # below the threshold throughout: the same gray as what is not shown elsewhere
-        options |= {"surf_map": np.zeros(len(values)), "threshold": 0.5, "vmin": 0, "vmax": 1}
-    plot_surf(surface, engine="matplotlib", cmap=RDM_COLORMAP, avg_method="mean", **options)
+        options: dict[str, Any] = {
+            "surf_map": values,
+            "vmin": scale[0],
+            "vmax": scale[1],
+        }
+    else:
+        # Below the threshold throughout: the same gray as what is not shown elsewhere.
+        options = {
+            "surf_map": np.zeros(len(values)),
+            "threshold": 0.5,
+            "vmin": 0,
+            "vmax": 1,
+        }
+    plot_surf(
+        surface,
+        engine="matplotlib",
+        cmap=RDM_COLORMAP,
+        avg_method="mean",
+        hemi=view[0],
+        view=view[1],
+        figure=figure,
+        axes=axes,
+        colorbar=False,
+        **options,
+    )
     for collection in axes.collections:
         collection.set_rasterized(True)  # thousands of triangles would make the SVG heavy
+    _, tall = figure.get_size_inches()
     figure.text(
         box[0] + box[2] / 2,
         box[1] - 0.02 / tall,

@@ -11,7 +11,7 @@ Fig. 5 (`divergence_heatmap`), Fig. 6 (`epsilon_bars`), Table 5 (`set_difference
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.figures.examples import example_sheet
-from neurometamer.figures.labels import (
+from neurometamer.figures.layout import (
     TICK,
     Names,
     legend_plan,
@@ -35,23 +34,7 @@ from neurometamer.figures.matrices import (
     observer_matrix,
     recognizability_matrix,
 )
-from neurometamer.figures.quality import quality_bars
-from neurometamer.figures.sets import (
-    COUNTS,
-    SET_KEY,
-    STATES,
-    gather_notes,
-    measure_words,
-    one_measure,
-    order_sets,
-    order_stages,
-    refuse_repeats,
-    set_names,
-    share_title,
-    share_words,
-    state_words,
-    text_columns,
-)
+from neurometamer.figures.metamers import example_sheet, quality_bars
 from neurometamer.figures.style import (
     FAINT,
     HUES,
@@ -62,6 +45,23 @@ from neurometamer.figures.style import (
     join_note,
     need_columns,
     new_figure,
+)
+from neurometamer.figures.tables import (
+    COUNTS,
+    SET_KEY,
+    STATES,
+    gather_notes,
+    measure_words,
+    names_as_text,
+    one_measure,
+    order_sets,
+    order_stages,
+    refuse_repeats,
+    set_names,
+    share_title,
+    share_words,
+    spread_over,
+    state_words,
 )
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ _STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)))
 _SMALL = 7.0
 
 
-def _look(place: int) -> dict[str, Any]:
+def _line_style(rank: int) -> dict[str, Any]:
     """Color, marker and line of the nth of several sets."""
     n = len(HUES)
     return {
-        "color": HUES[place % n],
-        "marker": SIGNS[place % n],
-        "linestyle": _STYLES[place // n % len(_STYLES)],
+        "color": HUES[rank % n],
+        "marker": SIGNS[rank % n],
+        "linestyle": _STYLES[rank // n % len(_STYLES)],
     }
 
 
@@ -107,8 +107,11 @@ def _whiskers(
 ) -> None:
     """Draw intervals where both ends are known."""
     known = np.isfinite(low) & np.isfinite(high)
-    draw = axes.vlines if upright else axes.hlines
-    draw(x[known], low[known], high[known], color=color, linewidth=1.2)
+    x, low, high = x[known], low[known], high[known]
+    if upright:
+        axes.vlines(x, low, high, color=color, linewidth=1.2)
+    else:
+        axes.hlines(x, low, high, color=color, linewidth=1.2)
 
 
 def _say(axes: Axes, text: str) -> None:
@@ -159,59 +162,67 @@ def _draw_lines(
     All panels have the same lines.
     """
     down, across = len(panels), len(panels[0])
-    longest = max(widest([*panel.words.ravel(), ""], _SMALL) for panel in _there(panels))
-    plan = plan_ticks(
-        names, ticks, max(0.55, longest + 0.1, (3.6 if across == 1 else 2.4) / len(ticks))
-    )
+    present = [panel for row in panels for panel in row if panel is not None]
+    longest = max(widest(panel.words.ravel().tolist(), _SMALL) for panel in present)
+    room = 3.6 if across == 1 else 2.4
+    plan = plan_ticks(names, ticks, max(0.55, longest + 0.1, room / len(ticks)))
     width = max(plan.width * len(ticks), 1.0) * across + 0.6 * across + 0.3
     width = page_width(width, stamp)
     labels = [names.fit(line, width - 1, 8.5, 2) for line in lines]
     strip = 0.14 * (len(lines) + 1)
     height = (2.4 + plan.height + strip + 0.2 * bool(axis)) * down + legend_plan(labels, width)[1]
-    titles = {
-        panel.title: "\n".join(
-            names.fit(part, width / across - 0.7, 10, 1, bold=True)
-            for part in panel.title.split("\n")
-        )
-        for panel in _there(panels)
-    }
+    titles = {}
+    for panel in present:
+        parts = panel.title.split("\n")
+        fitted = [names.fit(part, width / across - 0.7, 10, 1, bold=True) for part in parts]
+        titles[panel.title] = "\n".join(fitted)
     with figure_style():
         figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, names.note))
         grid = figure.add_gridspec(2 * down, across, height_ratios=[2.0, strip] * down)
         handles: list[Any] = []
         for row, column in np.ndindex(down, across):
-            panel = panels[row][column]
-            if panel is None:
+            drawn = panels[row][column]
+            if drawn is None:
                 continue
             axes = figure.add_subplot(grid[2 * row, column])
-            drawn = _draw_panel(axes, panel, chance)
-            handles = handles or drawn
+            marks = _draw_panel(axes, drawn, chance)
+            handles = handles or marks
             name_ticks(axes, plan)
-            axes.set_title(titles[panel.title], parse_math=False)
+            axes.set_title(titles[drawn.title], parse_math=False)
             axes.set_xlabel(axis, parse_math=False)
             if column == 0 or panels[row][column - 1] is None:
                 axes.set_ylabel(label, parse_math=False)
-            _draw_words(figure.add_subplot(grid[2 * row + 1, column]), panel)
+            _draw_words(figure.add_subplot(grid[2 * row + 1, column]), drawn)
         top_legend(figure, handles, labels, width, stamp)
         return figure
 
 
-def _there(panels: Sequence[Sequence[_Panel | None]]) -> list[_Panel]:
-    return [panel for row in panels for panel in row if panel is not None]
-
-
 def _draw_panel(axes: Axes, panel: _Panel, chance: float | None) -> list[Any]:
-    x = np.arange(panel.values.shape[1])
+    n_lines, n_ticks = panel.values.shape
+    x = np.arange(n_ticks)
+    # Marks of a tick stand beside each other around it.
+    step = min(0.09, 0.5 / max(n_lines, 1))
     handles = []
-    # n marks stand beside each other around 0.
-    n = len(panel.values)
-    shifts = (np.arange(n) - (n - 1) / 2) * min(0.09, 0.5 / max(n, 1))
-    for place, shift in enumerate(shifts):
-        style = _look(place) | ({"markerfacecolor": "white"} if panel.hollow else {})
-        _whiskers(axes, x + shift, panel.low[place], panel.high[place], style["color"])
-        handles += axes.plot(x + shift, panel.values[place], markersize=5, linewidth=1.3, **style)
+    for line in range(n_lines):
+        places = x + (line - (n_lines - 1) / 2) * step
+        style = _line_style(line)
+        if panel.hollow:
+            style["markerfacecolor"] = "white"
+        _whiskers(axes, places, panel.low[line], panel.high[line], style["color"])
+        handles += axes.plot(
+            places,
+            panel.values[line],
+            markersize=5,
+            linewidth=1.3,
+            **style,
+        )
     if chance is not None:
-        axes.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
+        axes.axhline(
+            chance,
+            color=FAINT,
+            linewidth=1,
+            linestyle=":",
+        )
         axes.set_ylim(-0.03, 1.03)
     elif panel.empty:
         axes.set_yticks([])
@@ -225,16 +236,42 @@ def _draw_words(axes: Axes, panel: _Panel) -> None:
     """Write a row of words for each line, in its color and after its marker."""
     n_lines, n_ticks = panel.words.shape
     axes.set_axis_off()
-    axes.set(xlim=(-0.5, n_ticks - 0.5), ylim=(n_lines - 0.4, -1.5))
-    style: dict[str, Any] = {"fontsize": _SMALL, "va": "center_baseline"}
-    axes.text(-0.5, -1, panel.words_title, color=FAINT, ha="left", **style)
+    axes.set_xlim(-0.5, n_ticks - 0.5)
+    axes.set_ylim(n_lines - 0.4, -1.5)
+    text_style: dict[str, Any] = {
+        "fontsize": _SMALL,
+        "va": "center_baseline",
+    }
+    axes.text(
+        -0.5,
+        -1,
+        panel.words_title,
+        color=FAINT,
+        ha="left",
+        **text_style,
+    )
     for line in range(n_lines):
-        marker = (
-            _look(line) | {"linestyle": ""} | ({"markerfacecolor": "white"} if panel.hollow else {})
+        marker = _line_style(line)
+        marker["linestyle"] = ""
+        if panel.hollow:
+            marker["markerfacecolor"] = "white"
+        axes.plot(
+            [-0.48],
+            [line],
+            markersize=3.5,
+            clip_on=False,
+            **marker,
         )
-        axes.plot([-0.48], [line], markersize=3.5, clip_on=False, **marker)
         for tick in range(n_ticks):
-            axes.text(tick, line, panel.words[line, tick], color=INK, ha="center", **style)
+            words = panel.words[line, tick]
+            axes.text(
+                tick,
+                line,
+                words,
+                color=INK,
+                ha="center",
+                **text_style,
+            )
 
 
 @checked
@@ -274,86 +311,108 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     True
     """
     need_columns(table, "curves", (*SET_KEY, "validity", "value", "low", "high", *COUNTS))
-    rows = text_columns(table)
+    rows = names_as_text(table, *SET_KEY)
     refuse_repeats(rows, "curves", (*SET_KEY, "validity"))
-    settings, everyone = (list(dict.fromkeys(rows[column])) for column in ("setting", "set"))
+    settings = list(dict.fromkeys(rows["setting"]))
+    everyone = list(dict.fromkeys(rows["set"]))
     sets, stages = everyone[:MOST_LINES], order_stages(rows["stage"].tolist())
     states = [state for state in STATES if (rows["validity"] == state).any()]
-    made = [
-        [_state_panel(rows, sets, stages, setting, state, len(settings) > 1) for state in states]
-        for setting in settings
-    ]
+    panels = []
+    for setting in settings:
+        of_setting = rows[rows["setting"] == setting]
+        title = f"{setting}\n" if len(settings) > 1 else ""
+        panels.append([_state_panel(of_setting, sets, stages, title, state) for state in states])
     if len(states) == 1:
-        flat = [row[0] for row in made]
+        # Settings stand beside each other, in rows of equal length.
+        flat = [panel for (panel,) in panels]
         per_row = min(3, len(flat))
-        made = [
-            (flat[at : at + per_row] + [None] * per_row)[:per_row]
-            for at in range(0, len(flat), per_row)
-        ]
-    note = (
+        flat += [None] * (-len(flat) % per_row)
+        panels = [flat[start : start + per_row] for start in range(0, len(flat), per_row)]
+    note = [
         f"Share recognized by evaluators that took no part, {measure_words(rows)}".rstrip(", "),
         "Whiskers: interval over images",
         _spread(rows),
         f"Dotted: chance, {chance:.3g}",
-        f"Setting: {settings[0]}" if len(settings) == 1 and settings[0] else "",
-        f"{len(sets)} of {len(everyone)} sets are shown" if len(sets) < len(everyone) else "",
-        gather_notes(rows, set_names(rows), [f"{state} metamers" for state in rows["validity"]]),
-    )
+    ]
+    if len(settings) == 1 and settings[0]:
+        note.append(f"Setting: {settings[0]}")
+    if len(sets) < len(everyone):
+        note.append(f"{len(sets)} of {len(everyone)} sets are shown")
+    whose = [f"{state} metamers" for state in rows["validity"]]
+    note.append(gather_notes(rows, set_names(rows), whose))
     return _draw_lines(
-        made, sets, stages, Names(), label="share recognized", chance=chance, note=note, stamp=stamp
+        panels,
+        sets,
+        stages,
+        Names(),
+        label="share recognized",
+        chance=chance,
+        note=note,
+        stamp=stamp,
     )
 
 
 def _state_panel(
-    rows: pd.DataFrame,
-    sets: Sequence[str],
-    stages: Sequence[str],
-    setting: str,
-    state: str,
-    several: bool,
+    rows: pd.DataFrame, sets: Sequence[str], stages: Sequence[str], title: str, state: str
 ) -> _Panel | None:
-    own = rows[(rows["setting"] == setting) & (rows["validity"] == state)]
+    own = rows[rows["validity"] == state]
     if own.empty:
         return None
-    words = own.assign(words=[share_words(row, state) for _, row in own.iterrows()])
-    wide = {
-        column: words.pivot(index="set", columns="stage", values=column).reindex(
-            index=list(sets), columns=list(stages)
-        )
-        for column in ("value", "low", "high", "words")
-    }
-    values, low, high = (wide[column].to_numpy(dtype=float) for column in ("value", "low", "high"))
-    state_words = state if state == "not judged" else f"{state} metamers"
-    return _Panel(
-        title=f"{setting}\n{state_words}" if several else state_words,
-        values=values,
-        low=low,
-        high=high,
-        words=wide["words"].astype(object).fillna("").to_numpy(),
+    words = [share_words(row, state) for _, row in own.iterrows()]
+    own = own.assign(words=words)
+    return _panel(
+        own,
+        "set",
+        sets,
+        "stage",
+        stages,
+        title=title + (state if state == "not judged" else f"{state} metamers"),
         words_title=share_title(state),
         hollow=state != "valid",
+    )
+
+
+def _panel(
+    rows: pd.DataFrame,
+    line_column: str,
+    lines: Sequence[str],
+    tick_column: str,
+    ticks: Sequence[str],
+    *,
+    missing: str = "",
+    **about: Any,
+) -> _Panel:
+    """Arrange value, low, high and words as lines × ticks."""
+    wide = {}
+    for column in ("value", "low", "high", "words"):
+        pivoted = rows.pivot(
+            index=line_column,
+            columns=tick_column,
+            values=column,
+        )
+        wide[column] = pivoted.reindex(index=list(lines), columns=list(ticks))
+    values = wide["value"].to_numpy(dtype=float)
+    return _Panel(
+        values=values,
+        low=wide["low"].to_numpy(dtype=float),
+        high=wide["high"].to_numpy(dtype=float),
+        words=wide["words"].astype(object).fillna(missing).to_numpy(),
         empty="" if np.isfinite(values).any() else "no value to draw",
+        **about,
     )
 
 
 def _spread(rows: pd.DataFrame) -> str:
     """Say how far evaluators differ."""
-    known = (
-        rows.dropna(subset=["sd", "n_averaged"])
-        if {"sd", "n_averaged"} <= set(rows.columns)
-        else rows.iloc[:0]
-    )
+    if "sd" not in rows.columns or "n_averaged" not in rows.columns:
+        return ""
+    known = rows.dropna(subset=["sd", "n_averaged"])
     if known.empty:
         return ""
-    ends = " to ".join(
-        dict.fromkeys(format_number(value) for value in (known["sd"].min(), known["sd"].max()))
-    )
-    sizes = " to ".join(
-        dict.fromkeys(
-            str(int(count)) for count in (known["n_averaged"].min(), known["n_averaged"].max())
-        )
-    )
-    return f"s.d. over evaluators: {ends} ({sizes} evaluators)"
+    deviations = [format_number(known["sd"].min()), format_number(known["sd"].max())]
+    sizes = [str(int(known["n_averaged"].min())), str(int(known["n_averaged"].max()))]
+    ends = " to ".join(dict.fromkeys(deviations))
+    return f"s.d. over evaluators: {ends} ({' to '.join(dict.fromkeys(sizes))} evaluators)"
 
 
 @checked
@@ -398,62 +457,75 @@ def observer_bars(
     """
     columns = ("a", "b", "factor_a", "factor_b", "value", "low", "high", "n_generators", "n_images")
     need_columns(table, "interaction", columns)
-    rows = table.assign(a=table["a"].astype(str), b=table["b"].astype(str))
+    rows = table.astype(
+        {
+            "a": str,
+            "b": str,
+        }
+    )
     refuse_repeats(rows, "interaction", ("a", "b"))
-    over, lines = (list(dict.fromkeys(rows[column])) for column in ("a", "b"))
-    rows = rows.assign(words=[_sizes(row) for _, row in rows.iterrows()])
-    wide = {
-        column: rows.pivot(index="b", columns="a", values=column).reindex(
-            index=lines[:MOST_LINES], columns=over
-        )
-        for column in ("value", "low", "high", "words")
-    }
-    values, low, high = (wide[column].to_numpy(dtype=float) for column in ("value", "low", "high"))
-    first, second = str(rows["factor_a"].iloc[0]), str(rows["factor_b"].iloc[0])
-    panel = _Panel(
+    over, lines = list(dict.fromkeys(rows["a"])), list(dict.fromkeys(rows["b"]))
+    shown = lines[:MOST_LINES]
+    sizes = []
+    for counts in zip(rows["n_generators"], rows["n_images"]):
+        sizes.append(" × ".join("–" if pd.isna(count) else str(int(count)) for count in counts))
+    panel = _panel(
+        rows.assign(words=sizes),
+        "b",
+        shown,
+        "a",
+        over,
+        missing="–",
         title="",
-        values=values,
-        low=low,
-        high=high,
-        words=wide["words"].astype(object).fillna("–").to_numpy(),
         words_title="generators × images",
-        empty="" if np.isfinite(values).any() else "no value to draw",
     )
-    note = (
-        f"{label.capitalize()} by {first} (across) and {second} (lines). Whiskers: interval",
-        f"{MOST_LINES} of {len(lines)} lines are shown" if len(lines) > MOST_LINES else "",
-    )
-    named = [f"{second}: {line}" for line in lines[:MOST_LINES]]
+    first, second = str(rows["factor_a"].iloc[0]), str(rows["factor_b"].iloc[0])
+    note = [f"{label.capitalize()} by {first} (across) and {second} (lines). Whiskers: interval"]
+    if len(shown) < len(lines):
+        note.append(f"{len(shown)} of {len(lines)} lines are shown")
     return _draw_lines(
-        [[panel]], named, over, Names(), label=label, axis=first, note=note, stamp=stamp
+        [[panel]],
+        [f"{second}: {line}" for line in shown],
+        over,
+        Names(),
+        label=label,
+        axis=first,
+        note=note,
+        stamp=stamp,
     )
-
-
-def _sizes(row: pd.Series) -> str:
-    known = [row["n_generators"], row["n_images"]]
-    return " × ".join("–" if pd.isna(count) else str(int(count)) for count in known)
 
 
 # ------------------------------------------------------------------------------------ dots and rows
 
 
-def _row_names(
-    names: Names, keys: Sequence[tuple[str, str]]
-) -> tuple[np.ndarray, list[tuple[float, str, bool]]]:
-    """Place rows downwards, sets apart with their name above.
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Rows downwards, sets apart with their name above.
 
-    The result is the positions of `keys`, and (position, name, is a set) of each label.
+    `places` are those of the keys; `names` are (position, name, whether it is a set's).
     """
+
+    keys: Sequence[tuple[str, str]]
+    places: np.ndarray
+    names: Sequence[tuple[float, str, bool]]
+
+
+def _plan_rows(names: Names, keys: Sequence[tuple[str, str]]) -> _Rows:
     places, labels, y = [], [], 0.0
     for set_name in dict.fromkeys(name for name, _ in keys):
         labels.append((y, names.fit(set_name, 3.2, TICK, 1, bold=True), True))
         y += 0.75
-        for _, stage in [key for key in keys if key[0] == set_name]:
-            places.append(y)
-            labels.append((y, names.fit(stage, 3.2, TICK, 1), False))
-            y += 1.1
+        for name, stage in keys:
+            if name == set_name:
+                places.append(y)
+                labels.append((y, names.fit(stage, 3.2, TICK, 1), False))
+                y += 1.1
         y += 0.15
-    return np.array(places), labels
+    return _Rows(
+        keys=keys,
+        places=np.array(places),
+        names=labels,
+    )
 
 
 @checked
@@ -507,41 +579,54 @@ def epsilon_bars(
     """
     numbers = ("value", "n", "baseline", "difference", "low", "high", "n_paired")
     need_columns(table, "restricted images", (*SET_KEY, "ways", "rule", "validity", *numbers))
-    rows, measure = one_measure(table, "restricted images", ways=ways, rule=rule, validity=validity)
+    rows, measure = one_measure(
+        table,
+        "restricted images",
+        ways=ways,
+        rule=rule,
+        validity=validity,
+    )
     refuse_repeats(rows, "restricted images", SET_KEY)
     baseline = str(rows["baseline"].iloc[0])
-    present = list(dict.fromkeys(rows["setting"]))
-    settings = sorted(present, key=lambda setting: setting != baseline)
+    settings = list(dict.fromkeys([baseline, *rows["setting"]]))
+    settings = [setting for setting in settings if (rows["setting"] == setting).any()]
     keys = list(dict.fromkeys((name, stage) for name, stage, _ in order_sets(rows)))
     names = Names()
-    places, row_labels = _row_names(names, keys)
-    left = widest([text for _, text, _ in row_labels], TICK, bold=True) + 0.2
-    rows = rows.assign(size=[_sample_size(row) for _, row in rows.iterrows()])
+    plan = _plan_rows(names, keys)
+    sizes = []
+    for row in rows.to_dict("records"):
+        size = f"n = {int(row['n'])}"
+        if not np.isfinite(row["value"]):
+            size = f"– {size}"
+        if "n_images" in row:
+            size += f" of {int(row['n_images'])}"
+        if row["setting"] != row["baseline"]:
+            size += f", {int(row['n_paired'])} paired"
+        sizes.append(size)
+    rows = rows.assign(size=sizes)
+    left = widest([text for _, text, _ in plan.names], TICK, bold=True) + 0.2
     right = widest(rows["size"].tolist(), _SMALL) + 0.1
     row_height = max(0.3, 0.14 * len(settings) + 0.1)
     width = page_width(left + right + 4.6, stamp)
     labels = [names.fit(setting, width - 1, TICK, 1) for setting in settings]
-    note = (
+    last, _, _ = plan.names[-1]
+    height = row_height * (last + 1.2) + 0.8 + legend_plan(labels, width)[1]
+    note = join_note(
         f"Left: mean over evaluators that took no part, {measure}",
         f"Right: difference to '{baseline}' over the photographs that both have, with its interval "
         "over photographs",
         state_words(validity),
         "–: no value",
+        names.note,
     )
     with figure_style():
-        height = row_height * (row_labels[-1][0] + 1.2) + 0.8 + legend_plan(labels, width)[1]
-        figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, names.note))
+        figure = new_figure(width, height + 0.34 * bool(stamp), "", note)
         panels = figure.subplots(1, 3, sharey=True, width_ratios=[2.2, 2.2, right])
-        # Spread n marks over the height of a row.
-        n = len(settings)
-        spaced = np.linspace(-0.3, 0.3, n) if n > 1 else np.zeros(1)
-        handles = [
-            _draw_setting(
-                panels, rows[rows["setting"] == setting], keys, places + shift, _look(rank)
-            )
-            for rank, (setting, shift) in enumerate(zip(settings, spaced, strict=True))
-        ]
-        _finish_rows(panels, row_labels, baseline)
+        handles = []
+        for rank, shift in enumerate(spread_over(len(settings), 0.3)):
+            own = rows[rows["setting"] == settings[rank]]
+            handles.append(_draw_setting(panels, own, plan, shift, _line_style(rank)))
+        _finish_rows(panels, plan, baseline)
         if not np.isfinite(rows["difference"].astype(float)).any():
             panels[1].set_xlim(-1, 1)
         top_legend(figure, handles, labels, width, stamp)
@@ -549,54 +634,51 @@ def epsilon_bars(
 
 
 def _draw_setting(
-    panels: Sequence[Axes],
-    rows: pd.DataFrame,
-    keys: Sequence[tuple[str, str]],
-    y: np.ndarray,
-    style: dict[str, Any],
+    panels: Sequence[Axes], rows: pd.DataFrame, plan: _Rows, shift: float, style: dict[str, Any]
 ) -> Any:
-    own = rows.set_index(["set", "stage"]).reindex(pd.MultiIndex.from_tuples(keys))
-    style = {**style, "linestyle": "", "markersize": 5.5}
+    own = rows.set_index(["set", "stage"]).reindex(pd.MultiIndex.from_tuples(plan.keys))
+    style = {
+        **style,
+        "linestyle": "",
+        "markersize": 5.5,
+    }
     value, change, low, high = (
         own[column].to_numpy(dtype=float) for column in ("value", "difference", "low", "high")
     )
+    y = plan.places + shift
     (handle,) = panels[0].plot(value, y, **style)
     panels[1].plot(change, y, **style)
     _whiskers(panels[1], y, low, high, style["color"], upright=False)
-    for place, (_, row) in zip(y, own.iterrows(), strict=True):
-        if pd.notna(row["size"]):
+    for place, size in zip(y, own["size"], strict=True):
+        if pd.notna(size):
             panels[2].text(
-                0, place, row["size"], fontsize=_SMALL, color=style["color"], va="center_baseline"
+                0,
+                place,
+                size,
+                fontsize=_SMALL,
+                color=style["color"],
+                va="center_baseline",
             )
     return handle
 
 
-def _sample_size(row: pd.Series) -> str:
-    paired = "" if row["setting"] == row["baseline"] else f", {int(row['n_paired'])} paired"
-    missing = "" if np.isfinite(row["value"]) else "– "
-    of_all = f" of {int(row['n_images'])}" if "n_images" in row else ""
-    return f"{missing}n = {int(row['n'])}{of_all}{paired}"
-
-
-def _finish_rows(
-    panels: Sequence[Axes], labels: Sequence[tuple[float, str, bool]], baseline: str
-) -> None:
-    panels[0].set_yticks(
-        [place for place, _, _ in labels], [text for _, text, _ in labels], parse_math=False
-    )
-    for (_, _, is_set), label in zip(labels, panels[0].get_yticklabels(), strict=True):
+def _finish_rows(panels: Sequence[Axes], plan: _Rows, baseline: str) -> None:
+    shares, changes, sizes = panels
+    places = [place for place, _, _ in plan.names]
+    shares.set_yticks(places, [text for _, text, _ in plan.names], parse_math=False)
+    for (_, _, is_set), label in zip(plan.names, shares.get_yticklabels(), strict=True):
         label.set(fontsize=TICK, fontweight="bold" if is_set else "normal")
-    panels[0].set_ylim(labels[-1][0] + 0.6, -0.5)
-    for axes in panels[:2]:
+    shares.set_ylim(places[-1] + 0.6, -0.5)
+    for axes in (shares, changes):
         axes.locator_params(axis="x", nbins=5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-    panels[0].set_xlim(-0.03, 1.03)
-    panels[0].set_xlabel("share recognized")
-    panels[1].axvline(0, color=INK, linewidth=0.8)
+    shares.set_xlim(-0.03, 1.03)
+    shares.set_xlabel("share recognized")
+    changes.axvline(0, color=INK, linewidth=0.8)
     words = f"difference to {baseline}" if len(baseline) < 26 else "difference to the baseline"
-    panels[1].set_xlabel(words, parse_math=False)
-    panels[2].set_axis_off()
+    changes.set_xlabel(words, parse_math=False)
+    sizes.set_axis_off()
 
 
 @checked
@@ -641,32 +723,31 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     rows = table[known].sort_values("difference", ascending=False, kind="stable")
     n_sets = f" of {int(table['n_sets'].iloc[0])}" if "n_sets" in table.columns else ""
     names = Names()
-    counts = [f"  ({int(count)}{n_sets})" for count in rows["appearances"]]
-    labels = [
-        names.fit(str(name), 3.2, TICK, 1) + count
-        for name, count in zip(rows["network"], counts, strict=True)
-    ]
+    labels = []
+    for name, count in zip(rows["network"], rows["appearances"], strict=True):
+        labels.append(f"{names.fit(str(name), 3.2, TICK, 1)}  ({int(count)}{n_sets})")
     left = widest(labels, TICK) + 0.2
     width = page_width(left + 3.8, stamp)
-    n = int(table["n_excluded"].iloc[0]) if "n_excluded" in table.columns else 0
-    excluded = f"{n} set(s) without a score are left out" if n else ""
-    note = (
+    note = [
         "Mean score of the sets with a network minus that of the sets without it; in brackets: "
         "sets it is in",
         "Whiskers: interval over sets",
         _left_out(table[~known]),
-        excluded,
-        names.note,
-    )
+    ]
+    n_excluded = int(table["n_excluded"].iloc[0]) if "n_excluded" in table.columns else 0
+    if n_excluded:
+        note.append(f"{n_excluded} set(s) without a score are left out")
+    height = 0.24 * max(len(rows), 2) + 1.1
     with figure_style():
-        figure = new_figure(
-            width, 0.24 * max(len(rows), 2) + 1.1 + 0.34 * bool(stamp), "", join_note(*note)
-        )
+        figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, names.note))
         axes = figure.subplots()
-        for place, (_, row) in enumerate(rows.iterrows()):
-            ends = [np.array([float(row[column])]) for column in ("low", "high")]
-            _whiskers(axes, np.array([place]), ends[0], ends[1], HUES[0], upright=False)
-            axes.plot([row["difference"]], [place], **_mark(row))
+        low, high = rows["low"].to_numpy(dtype=float), rows["high"].to_numpy(dtype=float)
+        for place, row in enumerate(rows.to_dict("records")):
+            here = slice(place, place + 1)
+            x = np.array([place])
+            _whiskers(axes, x, low[here], high[here], HUES[0], upright=False)
+            style = _mark(row["p_bonferroni"], row["p_fdr"])
+            axes.plot([row["difference"]], [place], **style)
         axes.set_yticks(range(len(rows)), labels, parse_math=False, fontsize=TICK)
         axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -677,50 +758,46 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
             _say(axes, "no network has a difference")
         else:
             axes.axvline(0, color=INK, linewidth=0.8)
-        _legend_of_p(figure, axes, width, stamp)
+        marks = {
+            "p < .05, Bonferroni": _mark(0.0, 0.0),
+            "p < .05, FDR only": _mark(1.0, 0.0),
+            "neither": _mark(1.0, 1.0),
+        }
+        handles = [axes.plot([], [], **style)[0] for style in marks.values()]
+        top_legend(figure, handles, list(marks), width, stamp)
         return figure
 
 
-def _mark(row: pd.Series | Mapping[str, float]) -> dict[str, Any]:
+def _mark(p_bonferroni: float, p_fdr: float) -> dict[str, Any]:
     """Fill the marker, wholly, half or not, by the corrected p."""
-    filled = "full" if row["p_bonferroni"] < 0.05 else "left" if row["p_fdr"] < 0.05 else "none"
     style = {
         "color": HUES[0],
         "marker": "o",
         "markersize": 6.5,
         "linestyle": "",
-        "fillstyle": filled,
+        "fillstyle": "full",
     }
-    return (
-        style
-        | ({"markerfacecoloralt": "white"} if filled == "left" else {})
-        | ({"markerfacecolor": "white", "fillstyle": "full"} if filled == "none" else {})
-    )
-
-
-def _legend_of_p(figure: Figure, axes: Axes, width: float, stamp: str) -> None:
-    kinds = {
-        "p < .05, Bonferroni": (0.0, 0.0),
-        "p < .05, FDR only": (1.0, 0.0),
-        "neither": (1.0, 1.0),
-    }
-    handles = [
-        axes.plot([], [], **_mark({"p_bonferroni": a, "p_fdr": b}))[0] for a, b in kinds.values()
-    ]
-    top_legend(figure, handles, list(kinds), width, stamp)
+    if p_bonferroni < 0.05:
+        return style
+    if p_fdr < 0.05:
+        return style | {
+            "fillstyle": "left",
+            "markerfacecoloralt": "white",
+        }
+    return style | {"markerfacecolor": "white"}
 
 
 def _left_out(rows: pd.DataFrame) -> str:
     """Name networks without a difference, and why."""
-    if rows.empty:
+    networks: dict[str, list[str]] = {}
+    for row in rows.to_dict("records"):
+        reason = "no value"
+        if row["appearances"] == 0:
+            reason = "in no set"
+        elif row["appearances"] == row.get("n_sets"):
+            reason = "in all sets"
+        networks.setdefault(reason, []).append(row["network"])
+    if not networks:
         return ""
-    n = rows["n_sets"] if "n_sets" in rows.columns else pd.Series(np.nan, rows.index)
-    why = np.where(
-        rows["appearances"] == 0,
-        "in no set",
-        np.where(rows["appearances"] == n, "in all sets", "no value"),
-    )
-    parts = (
-        f"{reason}: {', '.join(rows['network'][why == reason])}" for reason in dict.fromkeys(why)
-    )
+    parts = [f"{reason}: {', '.join(names)}" for reason, names in networks.items()]
     return f"Without a difference, not drawn: {'; '.join(parts)}"

@@ -18,23 +18,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.figures.labels import Names, fits, page_width, widest
-from neurometamer.figures.sets import (
-    COUNTS,
-    MEAN,
-    SET_KEY,
-    gather_notes,
-    is_true,
-    of_state,
-    one_measure,
-    order_sets,
-    refuse_repeats,
-    set_names,
-    share_title,
-    share_words,
-    state_words,
-    text_columns,
-)
+from neurometamer.figures.layout import Names, fits, page_width, widest
 from neurometamer.figures.style import (
     FAINT,
     MATRIX_COLORMAP,
@@ -44,9 +28,27 @@ from neurometamer.figures.style import (
     need_columns,
     new_figure,
 )
+from neurometamer.figures.tables import (
+    COUNTS,
+    MEAN_OF_EVALUATORS,
+    SET_KEY,
+    are_true,
+    gather_notes,
+    is_true,
+    names_as_text,
+    of_state,
+    one_measure,
+    order_sets,
+    refuse_repeats,
+    set_names,
+    share_title,
+    share_words,
+    state_words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
     from matplotlib.transforms import Transform
 
@@ -86,7 +88,7 @@ class _Cells:
 # ------------------------------------------------------------------------------------------ drawing
 
 
-def _places(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.ndarray:
+def _edges(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.ndarray:
     """Find left or upper edges of cells of some inches.
 
     There is room before what is set apart and between groups.
@@ -94,7 +96,8 @@ def _places(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.nd
     edges = np.arange(n, dtype=float)
     if apart:
         edges[n - apart :] += _GAP / inches
-    for end in np.cumsum([size for _, size in groups])[:-1]:
+    ends = np.cumsum([size for _, size in groups])
+    for end in ends[:-1]:
         edges[end:] += _GROUP_GAP / inches
     return edges
 
@@ -103,15 +106,15 @@ def _column_width(cells: _Cells, limit: float) -> float:
     """Choose the narrowest columns in which all names fit; those that never fit get numbers."""
     widths = [0.6, 0.75, 0.9, 1.1, 1.3]
     allowed = [width for width in widths if width * len(cells.columns) <= limit] or widths[:1]
-    for level, width in [(1, width) for width in allowed if width <= 0.9] + [
-        (2, width) for width in allowed
-    ]:
-        names = all(fits(name, width - 0.06, _COLUMN, 4, level=level) for name in cells.columns)
-        heads = all(
-            fits(head, size * width - 0.1, _HEAD, 4, True, level=level)
-            for head, size in cells.heads
-        )
-        if names and heads:
+    tries = [(1, width) for width in allowed if width <= 0.9]
+    tries += [(2, width) for width in allowed]
+    for level, width in tries:
+        fit = []
+        for name in cells.columns:
+            fit.append(fits(name, width - 0.06, _COLUMN, 4, level=level))
+        for head, size in cells.heads:
+            fit.append(fits(head, size * width - 0.1, _HEAD, 4, True, level=level))
+        if all(fit):
             return width
     return allowed[-1]
 
@@ -120,75 +123,83 @@ def _draw(
     cells: _Cells, scale: tuple[float, float], label: str, note: Sequence[str], stamp: str
 ) -> Figure:
     names = Names()
+    footer, footers = cells.footer
     rows = [names.fit(name, 2.6, _ROW, 2) for name in cells.rows]
-    left = widest([*rows, cells.footer[0]], _ROW) + 0.02
-    height = 0.36 if any("\n" in name for name in rows) or cells.second is not None else 0.27
-    y = _places(len(rows), cells.apart[0], cells.sides, height)
-    sides = [
-        (names.fit(name, 1.2, _HEAD, max(1, int(size * height / 0.15)), bold=True), size)
-        for name, size in cells.sides
-    ]
+    left = widest([*rows, footer], _ROW) + 0.02
+    height = 0.27
+    if cells.second is not None or "\n" in "".join(rows):
+        height = 0.36
+    y = _edges(len(rows), cells.apart[0], cells.sides, height)
+    sides = []
+    for name, size in cells.sides:
+        lines = max(1, int(size * height / 0.15))
+        sides.append((names.fit(name, 1.2, _HEAD, lines, bold=True), size))
     side = widest([name for name, _ in sides], _HEAD, bold=True) + 0.25 if sides else 0.0
-    margin = left + side + 0.25 + 0.2 * bool(cells.axis_names[0])
-    width = _column_width(cells, 13)
-    x = _places(len(cells.columns), cells.apart[1], cells.heads, width)
-    columns = [names.fit(name, width - 0.06, _COLUMN, 4) for name in cells.columns]
-    heads = [
-        (names.fit(name, size * width - 0.1, _HEAD, 4, bold=True), size)
-        for name, size in cells.heads
-    ]
-    head_names = [name for name, _ in heads]
-    above = 0.15 + _text_height(columns) + _text_height(head_names)
     named = bool(cells.axis_names[0])
-    below = y[-1] + 1 + bool(cells.footer[0])
+    margin = left + side + 0.25 + 0.2 * named
+    width = _column_width(cells, 13)
+    x = _edges(len(cells.columns), cells.apart[1], cells.heads, width)
+    columns = [names.fit(name, width - 0.06, _COLUMN, 4) for name in cells.columns]
+    heads = []
+    for name, size in cells.heads:
+        heads.append((names.fit(name, size * width - 0.1, _HEAD, 4, bold=True), size))
+    above = 0.15 + _text_height(columns) + _text_height([name for name, _ in heads])
+    below = y[-1] + 1 + bool(footer)
     page = page_width(max(margin + width * (x[-1] + 1), 4.6), stamp)
-    right = (page - margin) / width
+    room = page - margin
     with figure_style():
-        figure = new_figure(
-            page, above + height * below + 0.2 * named + 0.75, stamp, join_note(*note, names.note)
-        )
+        inches = above + height * below + 0.2 * named + 0.75
+        figure = new_figure(page, inches, stamp, join_note(*note, names.note))
         axes = figure.subplots()
-        axes.set(xlim=(-0.02, right), ylim=(below + 0.02, -0.02))
+        axes.set(xlim=(-0.02, room / width), ylim=(below + 0.02, -0.02))
         axes.spines[:].set_visible(False)
         axes.set_xticks(x + 0.5, columns, parse_math=False, fontsize=_COLUMN)
         ticks, labels = [*(y + 0.5)], [*rows]
-        if cells.footer[0]:
-            ticks, labels = [*ticks, below - 0.5], [*labels, cells.footer[0]]
+        if footer:
+            ticks.append(below - 0.5)
+            labels.append(footer)
         axes.set_yticks(ticks, labels, parse_math=False, fontsize=_ROW)
-        axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
+        axes.tick_params(
+            length=0,
+            labeltop=True,
+            labelbottom=False,
+            pad=3,
+        )
         drawn = _draw_cells(axes, cells, x, y, (width, height), scale)
-        for place, words in zip(x, cells.footer[1]):
-            axes.text(
-                place + 0.5, below - 0.5, words, ha="center", va="center", fontsize=7.5, color=FAINT
-            )
+        where: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 7.5,
+            "color": FAINT,
+        }
+        for place, words in zip(x, footers):
+            axes.text(place + 0.5, below - 0.5, words, **where)
         _draw_groups(axes, heads, x, _text_height(columns) + 0.09, across=True)
         _draw_groups(axes, sides, y, left + 0.13, across=False)
-        _name_axes(axes, cells.axis_names, above, left + side)
-        _color_bar(figure, axes, drawn, label, (page - margin, height * below))
+        if named:
+            _name_axes(axes, cells.axis_names, above, left + side)
+        # The scale below the cells is as long and as thick in every figure.
+        length = min(3.0, room)
+        bar = figure.colorbar(
+            drawn,
+            ax=axes,
+            location="bottom",
+            shrink=length / room,
+            aspect=length / 0.09,
+            pad=0.06 / (height * below),
+        )
+        bar.set_label(label, fontsize=_ROW, parse_math=False)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
         return figure
-
-
-def _color_bar(
-    figure: Figure, axes: Axes, drawn: Any, label: str, size: tuple[float, float]
-) -> None:
-    """Draw the scale below the cells, as long and as thick in every figure."""
-    length = min(3.0, size[0])
-    bar = figure.colorbar(
-        drawn,
-        ax=axes,
-        location="bottom",
-        shrink=length / size[0],
-        aspect=length / 0.09,
-        pad=0.06 / size[1],
-    )
-    bar.set_label(label, fontsize=_ROW, parse_math=False)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
 
 
 def _text_height(texts: Sequence[str]) -> float:
     """Inches that the tallest of some names takes, with room around it."""
-    return 0.07 + 0.135 * max(text.count("\n") + 1 for text in texts) if texts else 0.0
+    if not texts:
+        return 0.0
+    lines = max(text.count("\n") + 1 for text in texts)
+    return 0.07 + 0.135 * lines
 
 
 def _draw_cells(
@@ -200,72 +211,107 @@ def _draw_cells(
     scale: tuple[float, float],
 ) -> Any:
     """Draw cells of a size in inches; returned is what the color bar explains."""
-    from matplotlib.collections import PolyCollection
-    from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
     filled = np.isfinite(cells.values)
-    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-    corners = [square + np.array([x[column], y[row]]) for row, column in np.argwhere(filled)]
-    drawn = PolyCollection(
-        corners,
-        cmap=MATRIX_COLORMAP,
-        norm=Normalize(*scale),
-        edgecolors="white",
-        linewidths=1,
-        antialiaseds=False,
-    )
-    drawn.set_array(cells.values[filled].astype(float))
-    axes.add_collection(drawn, autolim=False)
+    drawn = colored_squares(axes, cells.values, x, y, scale)
     middle = 0.45 * scale[0] + 0.55 * scale[1]
     across, down = 0.045 / size[0], 0.03 / size[1]
     for row, column in np.ndindex(cells.values.shape):
         left, top = float(x[column]), float(y[row])
-        color = "white" if filled[row, column] and cells.values[row, column] <= middle else "black"
+        dark = filled[row, column] and cells.values[row, column] <= middle
+        color = "white" if dark else "black"
         if not filled[row, column] and cells.words[row, column]:
-            axes.add_patch(
-                Rectangle(
-                    (left + across / 3, top + down / 3),
-                    1 - across / 1.5,
-                    1 - down / 1.5,
-                    **_HATCHED,
-                )
-            )
+            corner = (left + across / 3, top + down / 3)
+            hatched = Rectangle(corner, 1 - across / 1.5, 1 - down / 1.5, **_HATCHED)
+            axes.add_patch(hatched)
         if cells.dashed[row, column]:
-            frame: dict[str, Any] = {
-                "fill": False,
-                "edgecolor": color,
-                "linewidth": 1.3,
-                "linestyle": _DASHES,
-            }
-            axes.add_patch(
-                Rectangle((left + across, top + down), 1 - 2 * across, 1 - 2 * down, **frame)
+            frame = Rectangle(
+                (left + across, top + down),
+                1 - 2 * across,
+                1 - 2 * down,
+                fill=False,
+                edgecolor=color,
+                linewidth=1.3,
+                linestyle=_DASHES,
             )
+            axes.add_patch(frame)
         _write(axes, cells, row, column, (left + 0.5, top + 0.5), color)
     return drawn
 
 
+def colored_squares(
+    axes: Axes,
+    values: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: tuple[float, float],
+    line_width: float = 1,
+) -> PolyCollection:
+    """Draw a square of one unit for each finite value.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    values : ndarray, shape (n_rows, n_columns)
+        The values; there is no square where one is missing.
+    x, y : ndarray, shape (n_columns,) and (n_rows,)
+        Left and upper edges of the squares.
+    scale : tuple of float
+        Values at the ends of the colors.
+    line_width : float
+        Width of the white line around each, points.
+
+    Returns
+    -------
+    matplotlib.collections.PolyCollection
+        What a color bar explains.
+    """
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import Normalize
+
+    filled = np.isfinite(values)
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    corners = []
+    for row, column in np.argwhere(filled):
+        corners.append(square + np.array([x[column], y[row]]))
+    squares = PolyCollection(
+        corners,
+        cmap=MATRIX_COLORMAP,
+        norm=Normalize(*scale),
+        edgecolors="white",
+        linewidths=line_width,
+        antialiaseds=False,
+    )
+    squares.set_array(values[filled].astype(float))
+    axes.add_collection(squares, autolim=False)
+    return squares
+
+
 def _write(
-    axes: Axes, cells: _Cells, row: int, column: int, place: tuple[float, float], color: str
+    axes: Axes, cells: _Cells, row: int, column: int, middle: tuple[float, float], color: str
 ) -> None:
     small = "" if cells.second is None else str(cells.second[row, column])
-    shift = 0.15 if small else 0.0
     bold = row >= len(cells.rows) - cells.apart[0] or column >= len(cells.columns) - cells.apart[1]
-    where: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": color}
-    weight = "bold" if bold else "normal"
-    texts = [
-        axes.text(
-            place[0],
-            place[1] - shift,
-            cells.words[row, column],
-            fontsize=8,
-            fontweight=weight,
-            **where,
-        ),
-        *([axes.text(place[0], place[1] + 0.25, small, fontsize=6.5, **where)] if small else []),
-    ]
-    for text in texts:
-        text.set_in_layout(False)  # inside its cell anyway; measuring hundreds takes long
+    where: dict[str, Any] = {
+        "ha": "center",
+        "va": "center_baseline",
+        "color": color,
+    }
+    x, y = middle
+    number = axes.text(
+        x,
+        y - 0.15 if small else y,
+        cells.words[row, column],
+        fontsize=8,
+        fontweight="bold" if bold else "normal",
+        **where,
+    )
+    number.set_in_layout(False)  # inside its cell anyway; measuring hundreds takes long
+    if small:
+        under = axes.text(x, y + 0.25, small, fontsize=6.5, **where)
+        under.set_in_layout(False)
 
 
 def _offset(axes: Axes, inches: float, across: bool) -> Transform:
@@ -286,32 +332,40 @@ def _draw_groups(
 
     A line runs along each group.
     """
-    line, words = _offset(axes, inches, across), _offset(axes, inches + 0.05, across)
-    ends = np.cumsum([size for _, size in groups])
-    for (name, size), end in zip(groups, ends, strict=True):
+    line_style: dict[str, Any] = {
+        "transform": _offset(axes, inches, across),
+        "color": FAINT,
+        "linewidth": 1,
+        "clip_on": False,
+        "scalex": False,
+        "scaley": False,
+    }
+    text_style: dict[str, Any] = {
+        "fontsize": _HEAD,
+        "fontweight": "bold",
+        "transform": _offset(axes, inches + 0.05, across),
+        "linespacing": 1.1,
+        "parse_math": False,
+    }
+    end = 0
+    for name, size in groups:
+        start, end = end, end + size
         if not name:
             continue
-        low, high = places[end - size] + 0.06, places[end - 1] + 0.94
-        points = ([low, high], [1, 1]) if across else ([0, 0], [low, high])
-        axes.plot(
-            *points,
-            transform=line,
-            color=FAINT,
-            linewidth=1,
-            clip_on=False,
-            scalex=False,
-            scaley=False,
-        )
-        where: dict[str, Any] = {
-            "fontsize": _HEAD,
-            "fontweight": "bold",
-            "transform": words,
-            "linespacing": 1.1,
-        }
+        low, high = places[start] + 0.06, places[end - 1] + 0.94
         middle = (low + high) / 2
         if across:
-            axes.text(middle, 1, name, ha="center", va="bottom", parse_math=False, **where)
+            axes.plot([low, high], [1, 1], **line_style)
+            axes.text(
+                middle,
+                1,
+                name,
+                ha="center",
+                va="bottom",
+                **text_style,
+            )
         else:
+            axes.plot([0, 0], [low, high], **line_style)
             axes.text(
                 0,
                 middle,
@@ -319,34 +373,36 @@ def _draw_groups(
                 ha="right",
                 va="center",
                 multialignment="right",
-                parse_math=False,
-                **where,
+                **text_style,
             )
 
 
 def _name_axes(axes: Axes, names: tuple[str, str], above: float, left: float) -> None:
     """Say what rows and columns are, beyond the names of all of them."""
-    if names[0]:
-        where: dict[str, Any] = {"fontsize": 9, "fontstyle": "italic", "color": FAINT}
-        axes.text(
-            0.02,
-            1,
-            names[1] + " →",
-            ha="left",
-            va="bottom",
-            transform=_offset(axes, above, True),
-            **where,
-        )
-        axes.text(
-            0,
-            0,
-            "← " + names[0],
-            ha="right",
-            va="top",
-            rotation=90,
-            transform=_offset(axes, left + 0.1, False),
-            **where,
-        )
+    where: dict[str, Any] = {
+        "fontsize": 9,
+        "fontstyle": "italic",
+        "color": FAINT,
+    }
+    axes.text(
+        0.02,
+        1,
+        names[1] + " →",
+        ha="left",
+        va="bottom",
+        transform=_offset(axes, above, True),
+        **where,
+    )
+    axes.text(
+        0,
+        0,
+        "← " + names[0],
+        ha="right",
+        va="top",
+        rotation=90,
+        transform=_offset(axes, left + 0.1, False),
+        **where,
+    )
 
 
 # ---------------------------------------------------------------------------------- sets in columns
@@ -354,44 +410,71 @@ def _name_axes(axes: Axes, names: tuple[str, str], above: float, left: float) ->
 
 def _evaluator_names(rows: pd.DataFrame) -> dict[str, str]:
     """List evaluators as they come, with their names in the figure."""
-    single = rows[rows["evaluator"] != MEAN].drop_duplicates("evaluator")
-    trained = is_true(single["trained"])
-    return {
-        evaluator: evaluator if known else evaluator + _RANDOM
-        for evaluator, known in zip(single["evaluator"], trained)
-    }
+    single = rows[rows["evaluator"] != MEAN_OF_EVALUATORS].drop_duplicates("evaluator")
+    names = {}
+    for evaluator, trained in zip(single["evaluator"], single["trained"]):
+        names[evaluator] = evaluator if is_true(trained) else evaluator + _RANDOM
+    return names
 
 
-def _by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> pd.DataFrame:
-    wide = rows.pivot(index="evaluator", columns=list(SET_KEY), values=column)
-    return wide.reindex(index=list(evaluators), columns=pd.MultiIndex.from_tuples(order_sets(rows)))
+def _by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> np.ndarray:
+    """Arrange a column as evaluators × sets; what is not in the table is missing."""
+    wide = rows.pivot(
+        index="evaluator",
+        columns=list(SET_KEY),
+        values=column,
+    )
+    sets = pd.MultiIndex.from_tuples(order_sets(rows))
+    return wide.reindex(index=list(evaluators), columns=sets).to_numpy()
 
 
-def _set_heads(rows: pd.DataFrame) -> tuple[list[str], list[Group]]:
-    """Name the columns by stage, and by setting where there are several; and the groups by set."""
+def _flags_by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> np.ndarray:
+    """Arrange truth values as evaluators × sets; what is missing is false."""
+    flags = rows.assign(**{column: are_true(rows[column])})
+    by_set = _by_set(flags, evaluators, column)
+    return by_set == True  # noqa: E712 - missing is not true
+
+
+def _cells_of_sets(
+    rows: pd.DataFrame,
+    validity: str,
+    names: Sequence[str],
+    values: np.ndarray,
+    words: np.ndarray,
+    dashed: np.ndarray,
+    **more: Any,
+) -> _Cells:
+    """Put evaluators in rows, and sets with their stages in columns, over shares of metamers."""
     keys = order_sets(rows)
     several = rows["setting"].nunique() > 1
-    names = [f"{stage}\n{setting}" if several else stage for _, stage, setting in keys]
     sets = [set_name for set_name, _, _ in keys]
-    return names, [(set_name, sets.count(set_name)) for set_name in dict.fromkeys(sets)]
+    shares = {}
+    for _, row in rows.drop_duplicates(list(SET_KEY)).iterrows():
+        shares[tuple(row[list(SET_KEY)])] = share_words(row, validity)
+    return _Cells(
+        rows=names,
+        columns=[f"{stage}\n{setting}" if several else stage for _, stage, setting in keys],
+        heads=[(set_name, sets.count(set_name)) for set_name in dict.fromkeys(sets)],
+        values=values,
+        words=words,
+        dashed=dashed,
+        footer=(share_title(validity), [shares[key] for key in keys]),
+        **more,
+    )
 
 
-def _shares(rows: pd.DataFrame, validity: str) -> list[str]:
-    first = rows.drop_duplicates(list(SET_KEY))
-    shares = {tuple(row[list(SET_KEY)]): share_words(row, validity) for _, row in first.iterrows()}
-    return [shares[key] for key in order_sets(rows)]
-
-
-def _one_setting(rows: pd.DataFrame) -> str:
-    """Name the setting where all sets have the same, so that no column does."""
-    names = [setting for setting in dict.fromkeys(rows["setting"]) if setting]
-    return f"Setting: {names[0]}" if len(names) == 1 else ""
-
-
-def _parts_note(dashed: np.ndarray, empty: np.ndarray, left_out: str) -> str:
-    frames = f"Dashed frame: took part in making the images{left_out}" if dashed.any() else ""
-    hatched = "Hatched: no value" if empty.any() else ""
-    return ". ".join(filter(None, (frames, hatched)))
+def _set_notes(
+    rows: pd.DataFrame, validity: str, dashed: np.ndarray, values: np.ndarray, left_out: str = ""
+) -> list[str]:
+    """Explain the state, the setting where all sets have the same, frames and hatching."""
+    settings = [setting for setting in dict.fromkeys(rows["setting"]) if setting]
+    return [
+        state_words(validity),
+        f"Setting: {settings[0]}" if len(settings) == 1 else "",
+        f"Dashed frame: took part in making the images{left_out}" if dashed.any() else "",
+        "" if np.isfinite(values).all() else "Hatched: no value",
+        gather_notes(rows, set_names(rows), rows["evaluator"].tolist()),
+    ]
 
 
 @checked
@@ -456,37 +539,41 @@ def recognizability_matrix(
         *COUNTS,
     )
     need_columns(table, "recognizability", columns)
-    rows, measure = one_measure(table, "recognizability", ways=ways, rule=rule, validity=validity)
+    rows, measure = one_measure(
+        table,
+        "recognizability",
+        ways=ways,
+        rule=rule,
+        validity=validity,
+    )
     refuse_repeats(rows, "recognizability", ("evaluator", *SET_KEY))
     named = _evaluator_names(rows)
-    average = bool((rows["evaluator"] == MEAN).any())
-    order = [*named, *([MEAN] if average else [])]
-    values = _by_set(rows, order, "value").to_numpy(dtype=float)
-    part = _by_set(rows.assign(took_part=is_true(rows["took_part"])), order, "took_part")
-    dashed = (part.to_numpy() == True) & (np.array(order) != MEAN)[:, None]  # noqa: E712 - missing is not true
-    names, heads = _set_heads(rows)
-    cells = _Cells(
-        rows=[*named.values(), *([MEAN] if average else [])],
-        columns=names,
-        heads=heads,
-        values=values,
-        dashed=dashed,
-        words=_numbers(values),
-        apart=(int(average), 0),
-        footer=(share_title(validity), _shares(rows, validity)),
+    left_out = ""
+    if (rows["evaluator"] == MEAN_OF_EVALUATORS).any():
+        named[MEAN_OF_EVALUATORS] = MEAN_OF_EVALUATORS
+        left_out = ", and left out of the mean"
+    values = _by_set(rows, list(named), "value").astype(float)
+    dashed = _flags_by_set(rows, list(named), "took_part")
+    if left_out:
+        dashed[-1] = False
+    cells = _cells_of_sets(
+        rows,
+        validity,
+        list(named.values()),
+        values,
+        _numbers(values),
+        dashed,
+        apart=(int(bool(left_out)), 0),
     )
-    note = (
-        f"Share recognized, {measure}",
-        state_words(validity),
-        _one_setting(rows),
-        _parts_note(dashed, ~np.isfinite(values), ", and left out of the mean" if average else ""),
-        gather_notes(rows, set_names(rows), rows["evaluator"].tolist()),
-    )
-    return _draw(cells, (0, 1), "share recognized", note, stamp)
+    notes = _set_notes(rows, validity, dashed, values, left_out)
+    return _draw(cells, (0, 1), "share recognized", [f"Share recognized, {measure}", *notes], stamp)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
-    return np.array([[format_number(value) for value in row] for row in values], dtype=object)
+    words = np.empty(values.shape, dtype=object)
+    for row, column in np.ndindex(values.shape):
+        words[row, column] = format_number(float(values[row, column]))
+    return words
 
 
 @checked
@@ -529,7 +616,6 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     >>> len(figure.axes) > 0
     True
     """
-    numbers = ("value", "p", "null_95", "degenerate")
     columns = (
         *SET_KEY,
         "evaluator",
@@ -538,66 +624,57 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
         "validity",
         "comparison",
         "headline",
-        *numbers,
+        "value",
+        "p",
+        "null_95",
+        "degenerate",
         *COUNTS,
     )
     need_columns(table, "divergence", columns)
-    rows = text_columns(of_state(table[is_true(table["headline"])], "divergence", validity))
+    headline = table[are_true(table["headline"])]
+    rows = names_as_text(of_state(headline, "divergence", validity), *SET_KEY)
     refuse_repeats(rows, "divergence", ("evaluator", *SET_KEY))
     named = _evaluator_names(rows)
+    evaluators = list(named)
     value, p, null = (
-        _by_set(rows, list(named), column).to_numpy(dtype=float) for column in numbers[:3]
+        _by_set(rows, evaluators, column).astype(float) for column in ("value", "p", "null_95")
     )
-    flags = rows.assign(**{column: is_true(rows[column]) for column in ("took_part", "degenerate")})
-    dashed = _by_set(flags, list(named), "took_part").to_numpy() == True  # noqa: E712
-    degenerate = _by_set(flags, list(named), "degenerate").to_numpy() == True  # noqa: E712
-    below = np.isfinite(value) & (p < 0.05)
-    words = (
-        _numbers(value)
-        + np.where(below, "*", "")
-        + np.where(degenerate & np.isfinite(value), "†", "")
-    )
+    dashed = _flags_by_set(rows, evaluators, "took_part")
+    degenerate = _flags_by_set(rows, evaluators, "degenerate")
+    known = np.isfinite(value)
+    words = _numbers(value)
+    words[known & (p < 0.05)] += "*"
+    words[known & degenerate] += "†"
     second = np.full(null.shape, "", dtype=object)
-    for cell in np.argwhere(np.isfinite(null)):
-        second[tuple(cell)] = f"({format_number(null[tuple(cell)])})"
-    names, heads = _set_heads(rows)
-    cells = _Cells(
-        rows=list(named.values()),
-        columns=names,
-        heads=heads,
-        values=value,
-        words=words,
+    for row, column in np.argwhere(np.isfinite(null)):
+        second[row, column] = f"({format_number(null[row, column])})"
+    cells = _cells_of_sets(
+        rows,
+        validity,
+        list(named.values()),
+        value,
+        words,
+        dashed,
         second=second,
-        dashed=dashed,
-        footer=(share_title(validity), _shares(rows, validity)),
     )
-    note = (
-        f"Jensen-Shannon divergence, base 2, of the distances {_compared(rows)}: 0 the same, 1 "
-        "apart",
-        "In brackets: 95 % of the permutation null lies below" if (second != "").any() else "",
-        "*: p < .05, permutation, not corrected for the number of cells"
-        if np.isfinite(p).any()
-        else "",
-        "†: distances almost equal, kernel widened to one step of the grid"
-        if degenerate.any()
-        else "",
-        state_words(validity),
-        _one_setting(rows),
-        _parts_note(dashed, ~np.isfinite(value), ""),
-        gather_notes(rows, set_names(rows), rows["evaluator"].tolist()),
-    )
-    return _draw(cells, (0, 1), "divergence", note, stamp)
-
-
-def _compared(rows: pd.DataFrame) -> str:
     kinds = {
         "RR": "between photographs (RR)",
         "MM": "between metamers (MM)",
         "RM": "photograph to metamer (RM)",
     }
-    return " and ".join(
-        kinds.get(kind, kind) for kind in str(rows["comparison"].iloc[0]).split("-")
-    )
+    compared = [kinds.get(kind, kind) for kind in str(rows["comparison"].iloc[0]).split("-")]
+    note = [
+        f"Jensen-Shannon divergence, base 2, of the distances {' and '.join(compared)}: 0 the "
+        "same, 1 apart",
+    ]
+    if np.isfinite(null).any():
+        note.append("In brackets: 95 % of the permutation null lies below")
+    if np.isfinite(p).any():
+        note.append("*: p < .05, permutation, not corrected for the number of cells")
+    if degenerate.any():
+        note.append("†: distances almost equal, kernel widened to one step of the grid")
+    note += _set_notes(rows, validity, dashed, value)
+    return _draw(cells, (0, 1), "divergence", note, stamp)
 
 
 # ---------------------------------------------------------------------------------------- observers
@@ -641,32 +718,29 @@ def observer_matrix(
     True
     """
     need_columns(table, "observer", ("generator", "evaluator", "value", "n", "self"))
-    rows = table.assign(
-        **{
-            column: table[column].astype(object).fillna("").astype(str)
-            for column in ("generator", "evaluator")
-        }
-    )
-    rows["self"] = is_true(rows["self"])  # `assign` cannot take this name
+    rows = names_as_text(table, "generator", "evaluator")
+    rows["self"] = are_true(rows["self"])  # `assign` cannot take this name
     refuse_repeats(rows, "observer", ("generator", "evaluator"))
-    (down, sides), (across, heads) = (
-        _grouped(rows, column) for column in ("generator", "evaluator")
+    down, sides = _grouped(rows, "generator")
+    across, heads = _grouped(rows, "evaluator")
+    values_by_pair = rows.pivot(
+        index="generator",
+        columns="evaluator",
+        values="value",
     )
-    wide = {
-        column: rows.pivot(index="generator", columns="evaluator", values=column).reindex(
-            index=list(down), columns=list(across)
-        )
-        for column in ("value", "self")
-    }
-    own = wide["self"].to_numpy() == True  # noqa: E712 - missing is not true
-    inner = wide["value"].to_numpy(dtype=float)
+    self_by_pair = rows.pivot(
+        index="generator",
+        columns="evaluator",
+        values="self",
+    )
+    inner = values_by_pair.reindex(index=down, columns=across).to_numpy(dtype=float)
+    own = self_by_pair.reindex(index=down, columns=across).to_numpy() == True  # noqa: E712 - missing is not true
     # Add means over rows and columns without cells of oneself.
     others = np.ma.masked_array(inner, own | ~np.isfinite(inner))
-    values = np.full((inner.shape[0] + 1, inner.shape[1] + 1), np.nan)
+    values = np.full((len(down) + 1, len(across) + 1), np.nan)
     values[:-1, :-1] = inner
     values[:-1, -1] = others.mean(axis=1).filled(np.nan)
     values[-1, :-1] = others.mean(axis=0).filled(np.nan)
-    dashed = np.pad(own, ((0, 1), (0, 1)))
     words = _numbers(values)
     words[-1, -1] = ""
     cells = _Cells(
@@ -674,44 +748,34 @@ def observer_matrix(
         columns=[*across, "mean of others"],
         values=values,
         words=words,
-        dashed=dashed,
-        sides=_with_last(sides),
-        heads=_with_last(heads),
+        dashed=np.pad(own, ((0, 1), (0, 1))),
+        sides=sides,
+        heads=heads,
         apart=(1, 1),
         axis_names=("generator", "evaluator"),
     )
-    low, high = np.nanmin(inner, initial=0.0), np.nanmax(inner, initial=1.0)
+    note = [f"{label.capitalize()}; generators down, evaluators across"]
     counts = rows["n"].dropna()
-    n = ""
-    if not counts.empty:
+    if len(counts):
         least, most = int(counts.min()), int(counts.max())
-        n = f"n = {least} a cell" if least == most else f"n = {least} to {most} a cell"
-    note = (
-        f"{label.capitalize()}; generators down, evaluators across",
-        n,
-        "Dashed frame: the evaluator took part in generating; left out of the means"
-        if own.any()
-        else "",
-        "Hatched: no value" if not np.isfinite(inner).all() else "",
-    )
+        n = f"{least}" if least == most else f"{least} to {most}"
+        note.append(f"n = {n} a cell")
+    if own.any():
+        note.append("Dashed frame: the evaluator took part in generating; left out of the means")
+    if not np.isfinite(inner).all():
+        note.append("Hatched: no value")
+    low, high = np.nanmin(inner, initial=0.0), np.nanmax(inner, initial=1.0)
     return _draw(cells, (float(low), float(high)), label, note, stamp)
 
 
 def _grouped(rows: pd.DataFrame, what: str) -> tuple[list[str], list[Group]]:
-    """Order names by their group, where the table tells groups."""
-    first = rows.drop_duplicates(what)
+    """Order names by their group, where the table tells groups; a nameless last is the means'."""
+    first = names_as_text(rows.drop_duplicates(what), f"{what}_group")
     if f"{what}_group" not in rows.columns:
         return first[what].tolist(), []
-    groups = first[f"{what}_group"].astype(object).fillna("").astype(str).tolist()
-    known = list(dict.fromkeys(groups))
-    names = [
-        name
-        for group_name in known
-        for name, group in zip(first[what], groups)
-        if group == group_name
-    ]
-    return names, [(group_name, groups.count(group_name)) for group_name in known]
-
-
-def _with_last(groups: Sequence[Group]) -> list[Group]:
-    return [*groups, ("", 1)] if groups else []
+    names: list[str] = []
+    groups: list[Group] = []
+    for group, members in first.groupby(f"{what}_group", sort=False):
+        names += members[what].tolist()
+        groups.append((str(group), len(members)))
+    return names, [*groups, ("", 1)]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import collections
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.figures.labels import Names, fit_size, page_width, text_width, widest
-from neurometamer.figures.pages import Page, heat_colors, percentile_rdm
+from neurometamer.figures.layout import (
+    Page,
+    fit_size,
+    fits,
+    heat_colors,
+    image_levels,
+    page_width,
+    percentile_rdm,
+    text_width,
+    widest,
+)
 from neurometamer.figures.style import (
     COLORS,
     FAINT,
@@ -23,6 +33,7 @@ from neurometamer.figures.style import (
     format_number,
     need_columns,
 )
+from neurometamer.figures.tables import names_as_text
 from neurometamer.provenance import generator
 
 if TYPE_CHECKING:
@@ -38,8 +49,16 @@ ARRANGEMENTS = {
 MOST_IMAGES = 100
 """More cannot be told apart on one page: the others are drawn as the signs of their categories."""
 
-_SIDES = {1: 3.2, 2: 2.6, 3: 2.0, 4: 1.6}
-_KEY, _BAR = 7.5, 0.12
+_SIDES = {
+    1: 3.2,
+    2: 2.6,
+    3: 2.0,
+    4: 1.6,
+}
+_KEY, _SIGN = 7.5, 6.5
+"""Sizes of the key and of the signs of categories, points."""
+_BAR = 0.12
+"""Width of the bars of categories along an RDM, inches."""
 
 
 # --------------------------------------------------------------------------------------- categories
@@ -75,17 +94,22 @@ def stimulus_order(
     >>> stimulus_order(["b", "a", "c"], ["face", "place", "face"]).tolist()
     [0, 2, 1]
     """
-    if again := duplicates(map(str, ids)):
-        raise InputError(f"stimuli named twice: {name_ids(again)}.")
+    _refuse_twice(ids)
     if len(ids) != len(categories):
         raise InputError(
-            f"{len(ids)} stimuli came with {len(categories)} categories; one each is needed."
+            f"{len(ids)} stimuli came with {len(categories)} categories; give one each."
         )
     names = _Categories.of(categories, category_order).names
-    ranks = {name: rank for rank, name in enumerate(names)}
-    return np.array(
-        sorted(range(len(ids)), key=lambda i: (ranks[str(categories[i])], str(ids[i]))), dtype=int
-    )
+    ranks = [names.index(str(category)) for category in categories]
+    keys = [(rank, str(stimulus)) for rank, stimulus in zip(ranks, ids)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return np.array(order, dtype=int)
+
+
+def _refuse_twice(ids: Sequence[str]) -> None:
+    again = duplicates(map(str, ids))
+    if again:
+        raise InputError(f"stimuli named twice: {name_ids(again)}; give each id once.")
 
 
 @dataclass(frozen=True)
@@ -97,32 +121,32 @@ class _Categories:
     @classmethod
     def of(cls, categories: Sequence[str], order: Sequence[str] = ()) -> _Categories:
         present = dict.fromkeys(map(str, categories))
-        if order:
-            if unknown := [category for category in present if category not in order]:
-                raise unknown_name("category", unknown[0], order)
-            return cls(tuple(category for category in dict.fromkeys(order) if category in present))
-        known = [kind for kind in KINDS if kind in present]
-        return cls((*known, *sorted(category for category in present if category not in KINDS)))
+        if not order:
+            order = [*KINDS, *sorted(set(present) - set(KINDS))]
+        for category in present:
+            if category not in order:
+                raise unknown_name("category", category, order)
+        return cls(tuple(category for category in dict.fromkeys(order) if category in present))
 
     def sign(self, name: str) -> str:
         if widest(self.names, 7) <= text_width("WW", 7):
             return name
-        index = self.names.index(name)
-        return chr(ord("A") + index % 26) + (str(index // 26 + 1) if index >= 26 else "")
+        turn, letter = divmod(self.names.index(name), 26)
+        sign = chr(ord("A") + letter)
+        return f"{sign}{turn + 1}" if turn else sign
+
+    def sign_width(self, name: str) -> float:
+        return text_width(self.sign(name), _SIGN, bold=True)
 
     def color(self, name: str) -> str:
-        return COLORS.get(name, HUES[self.names.index(name) % len(HUES)])
+        if name in COLORS:
+            return COLORS[name]
+        return HUES[self.names.index(name) % len(HUES)]
 
-    def style(self, name: str) -> dict[str, Any]:
-        """Style of a sign on its color."""
-        red, green, blue = (int(self.color(name)[i : i + 2], 16) for i in (1, 3, 5))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-        return {
-            "color": "white" if dark else "black",
-            "fontweight": "bold",
-            "ha": "center",
-            "va": "center_baseline",
-        }
+    def labels(self, members: Sequence[str]) -> list[str]:
+        """Name the categories with their numbers of stimuli, for the key."""
+        counts = collections.Counter(members)
+        return [f"{name} ({counts[name]})" for name in self.names]
 
 
 class _KeyedPage(Page):
@@ -133,18 +157,29 @@ class _KeyedPage(Page):
     @staticmethod
     def plan_key(labels: Sequence[str], width: float) -> tuple[list[tuple[float, int]], float]:
         """Place entries of the key in rows; also give the height of all."""
+        if not labels:
+            return [], 0.0
         slot = 0.42 + widest(labels, _KEY)
         across = max(1, int((width - 0.2) / slot))
-        places = [(0.1 + (i % across) * slot, i // across) for i in range(len(labels))]
-        return places, 0.2 * (-(-len(labels) // across)) + 0.08 if labels else 0.0
+        places = []
+        for index in range(len(labels)):
+            row, column = divmod(index, across)
+            places.append((0.1 + column * slot, row))
+        n_rows = -(-len(labels) // across)
+        return places, 0.2 * n_rows + 0.08
 
     def draw_key(self, labels: Sequence[str], top: float) -> None:
-        for name, label, (left, row) in zip(
-            self.categories.names, labels, self.plan_key(labels, self.width)[0]
-        ):
+        places, _ = self.plan_key(labels, self.width)
+        for name, label, (left, row) in zip(self.categories.names, labels, places):
             down = top + 0.2 * row
             self.sign(name, left, down, 0.22, 0.15)
-            self.text(left + 0.28, down + 0.08, label, fontsize=_KEY, va="center_baseline")
+            self.text(
+                left + 0.28,
+                down + 0.08,
+                label,
+                fontsize=_KEY,
+                va="center_baseline",
+            )
 
     def sign(
         self,
@@ -161,24 +196,33 @@ class _KeyedPage(Page):
         from matplotlib.patches import Rectangle
 
         color = self.categories.color(name)
-        self.axes.add_patch(
-            Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank)
+        patch = Rectangle(
+            (left, top),
+            width,
+            height,
+            facecolor=color,
+            linewidth=0,
+            zorder=rank,
         )
-        word, size = self.categories.sign(name), 6.5
-        if signed and text_width(word, size, bold=True) <= width + 0.01 and height >= 0.09:
-            style: dict[str, Any] = {
-                "fontsize": size,
-                "zorder": rank,
-                "clip_on": True,
-                "parse_math": False,
-            }
-            style |= self.categories.style(name)
-            self.axes.text(left + width / 2, top + height / 2, word, **style)
-
-
-def _key_labels(categories: _Categories, members: Sequence[str]) -> list[str]:
-    counts = pd.Series(list(members), dtype=object).value_counts()
-    return [f"{name} ({counts[name]})" for name in categories.names]
+        self.axes.add_patch(patch)
+        fits_in = self.categories.sign_width(name) <= width + 0.01 and height >= 0.09
+        if not (signed and fits_in):
+            return
+        red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+        self.axes.text(
+            left + width / 2,
+            top + height / 2,
+            self.categories.sign(name),
+            fontsize=_SIGN,
+            zorder=rank,
+            clip_on=True,
+            parse_math=False,
+            color="white" if dark else "black",
+            fontweight="bold",
+            ha="center",
+            va="center_baseline",
+        )
 
 
 # --------------------------------------------------------------------------------------------- RDMs
@@ -252,20 +296,16 @@ def banded_rdms(
     n_rows, n_columns = matrices.shape[:2]
     n_bands = -(-n_columns // columns_per_band)
     width = -(-n_columns // n_bands)
+    kinds = _Categories.of(members, category_order)
+    then = "as given" if within else "by id"
     with figure_style():
-        page = _BandPage(
-            width,
-            n_rows,
-            n_bands,
-            members,
-            category_order,
-            stamp,
-            "as given" if within else "by id",
-        )
+        page = _BandPage((width, n_rows, n_bands), members, kinds, stamp, then)
         for row, column in np.ndindex(n_rows, n_columns):
             band, place = divmod(column, width)
             rdm = percentile_rdm(matrices[row, column][np.ix_(order, order)])
-            page.rdm(row, band, place, rdm, str(column_titles[column]) * (row == 0))
+            page.rdm(row, band, place, rdm)
+            if row == 0 and str(column_titles[column]):
+                page.name_column(band, place, str(column_titles[column]))
         for row, band in np.ndindex(n_rows, n_bands):
             page.name_row(row, band, str(row_titles[row]))
         page.draw_key(page.labels, page.bottom + 0.04)
@@ -279,16 +319,25 @@ def _checked(
 ) -> np.ndarray:
     matrices = np.asarray(matrices, dtype=float)
     n = len(ids)
-    if matrices.ndim != 4 or matrices.shape != (len(rows), len(columns), n, n) or not matrices.size:
+    if matrices.shape != (len(rows), len(columns), n, n) or not matrices.size:
         raise InputError(
             f"RDMs of shape {matrices.shape} came with {len(rows)} row titles, {len(columns)} "
             f"column titles and {n} ids; the shape must be (rows, columns, ids, ids)."
         )
-    uneven = ~np.isclose(
-        matrices, np.swapaxes(matrices, -1, -2), rtol=1e-5, atol=1e-8, equal_nan=True
+    turned = np.swapaxes(matrices, -1, -2)
+    even = np.isclose(
+        matrices,
+        turned,
+        rtol=1e-5,
+        atol=1e-8,
+        equal_nan=True,
     )
-    if wrong := [f"{rows[i]} {columns[j]}" for i, j in np.argwhere(uneven.any(axis=(2, 3)))]:
-        raise InputError(f"RDMs that are not symmetric: {name_ids(wrong)}.")
+    wrong = [f"{rows[i]} {columns[j]}" for i, j in np.argwhere(~even.all(axis=(2, 3)))]
+    if wrong:
+        raise InputError(
+            f"RDMs that are not symmetric: {name_ids(wrong)}; give the mean of each with its "
+            "transpose."
+        )
     return matrices
 
 
@@ -337,104 +386,127 @@ def rdm_pairs(
     parts = []
     for row, column in np.ndindex(*matrices.shape[:2]):
         rdm = matrices[row, column]
-        values = {
+        part = {
+            "row": str(row_titles[row]),
+            "column": str(column_titles[column]),
+            "first": names[first],
+            "second": names[second],
             "dissimilarity": rdm[first, second],
             "percentile": percentile_rdm(rdm)[first, second],
         }
-        where = {"row": str(row_titles[row]), "column": str(column_titles[column])}
-        parts.append(
-            pd.DataFrame({"first": names[first], "second": names[second], **values}).assign(**where)
-        )
-    return pd.concat(parts, ignore_index=True)[
-        ["row", "column", "first", "second", "dissimilarity", "percentile"]
-    ]
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
 
 
 class _BandPage(_KeyedPage):
-    """Places RDMs with bars of categories above and left of each."""
+    """Places RDMs with bars of categories above and left of each.
+
+    The size is RDMs side by side, rows of them in a band, and bands.
+    """
 
     gap, title = 0.12, 0.32
 
     def __init__(
         self,
-        width: int,
-        n_rows: int,
-        n_bands: int,
+        size: tuple[int, int, int],
         members: Sequence[str],
-        order: Sequence[str],
+        categories: _Categories,
         stamp: str,
         then: str,
     ) -> None:
-        self.side, self.members = _SIDES.get(width, 1.27), members
-        self.categories = _Categories.of(members, order)
-        self.labels = _key_labels(self.categories, members)
-        self.starts = [members.index(name) for name in self.categories.names] + [len(members)]
-        narrow = np.diff(self.starts).min() * self.side / len(members)
-        signs = [self.categories.sign(name) for name in self.categories.names]
-        self.narrow_signs = (
-            max(text_width(sign, 6.5, bold=True) for sign in signs) <= _BAR + 0.01
-        )  # all or none
-        self.named = bool(narrow >= 0.11)  # names beside the bar, where none touches the next
-        self.margin = 0.4 + self.named * (min(widest(self.categories.names, 6.5), 1.4) + 0.06)
+        width, n_rows, n_bands = size
+        self.side, self.n = _SIDES.get(width, 1.27), len(members)
+        self.categories = categories
+        self.labels = categories.labels(members)
+        self.starts = [members.index(name) for name in categories.names] + [self.n]
+        narrowest = min(categories.names, key=members.count)
+        narrow = members.count(narrowest) * self.side / self.n
+        widest_sign = max(categories.sign_width(name) for name in categories.names)
+        self.narrow_signs = widest_sign <= _BAR + 0.01  # all or none
+        self.margin = 0.4
+        self.named = narrow >= 0.11  # names beside the bar, where none touches the next
+        if self.named:
+            self.margin += min(widest(categories.names, _SIGN), 1.4) + 0.06
         self.step = self.side + _BAR + 0.02 + self.gap
         across = page_width(max(self.margin + width * self.step + 0.75, 4.6), stamp)
         note = (
             "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the "
             f"same order everywhere: by category, in the order of the key, then {then} "
-            f"({len(members)} stimuli)."
+            f"({self.n} stimuli)."
         )
         note = textwrap.fill(note, int(across * 15.5))
         self.band = self.title + n_rows * self.step
         top = 0.1 + 0.36 * bool(stamp)
         self.bottom = top + n_bands * self.band
-        key = self.plan_key(self.labels, across)[1]
-        super().__init__(
-            across, self.bottom + key + 0.2 + 0.155 * (note.count("\n") + 1), top, stamp, note
-        )
+        _, key = self.plan_key(self.labels, across)
+        height = self.bottom + key + 0.2 + 0.155 * (note.count("\n") + 1)
+        super().__init__(across, height, top, stamp, note)
 
     def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
-        top = self.top + band * self.band + self.title + row * self.step + _BAR + 0.02
-        return self.margin + column * self.step + _BAR + 0.02, top
+        left = self.margin + column * self.step
+        top = self.top + band * self.band
+        top = top + self.title + row * self.step
+        return (
+            left + _BAR + 0.02,
+            top + _BAR + 0.02,
+        )
 
-    def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray, title: str) -> None:
+    def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray) -> None:
         left, top = self._corner(row, band, column)
         self.image(left, top, self.side, percentiles, **heat_colors())
         for name, low, high in zip(self.categories.names, self.starts, self.starts[1:]):
-            start, length = (edge * self.side / len(self.members) for edge in (low, high - low))
+            start, length = low * self.side / self.n, (high - low) * self.side / self.n
             self.sign(name, left + start, top - _BAR - 0.02, length, _BAR)
             self.sign(name, left - _BAR - 0.02, top + start, _BAR, length, signed=self.narrow_signs)
             if self.named and column == 0:
-                words = Names().fit(name, 1.4, 6.5, 1)
-                words = self.categories.sign(name) if words.startswith("[") else words
-                style = {"fontsize": 6.5, "ha": "right", "va": "center_baseline"}
-                self.text(left - _BAR - 0.06, top + start + length / 2, words, **style)
+                self.text(
+                    left - _BAR - 0.06,
+                    top + start + length / 2,
+                    name if fits(name, 1.4, _SIGN, 1) else self.categories.sign(name),
+                    fontsize=_SIGN,
+                    ha="right",
+                    va="center_baseline",
+                )
         if not np.isfinite(percentiles).any():
-            middle = {"ha": "center", "va": "center", "fontsize": 8, "color": FAINT}
-            self.text(left + self.side / 2, top + self.side / 2, "none", **middle)
-        if title:
-            words, size = fit_size(
-                title, self.side + 0.1, self.title - 0.02, (9, 8, 7, 6, 5.5), bold=True
+            self.text(
+                left + self.side / 2,
+                top + self.side / 2,
+                "none",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=FAINT,
             )
-            where = {
-                "ha": "center",
-                "va": "bottom",
-                "fontsize": size,
-                "fontweight": "bold",
-                "linespacing": 1.0,
-            }
-            self.text(left + self.side / 2, top - _BAR - 0.06, words, **where)
+
+    def name_column(self, band: int, column: int, title: str) -> None:
+        left, top = self._corner(0, band, column)
+        sizes = (9, 8, 7, 6, 5.5)
+        words, size = fit_size(title, self.side + 0.1, self.title - 0.02, sizes, bold=True)
+        self.text(
+            left + self.side / 2,
+            top - _BAR - 0.06,
+            words,
+            ha="center",
+            va="bottom",
+            fontsize=size,
+            fontweight="bold",
+            linespacing=1.0,
+        )
 
     def name_row(self, row: int, band: int, title: str) -> None:
         _, top = self._corner(row, band, 0)
         words, size = fit_size(title, self.side, 0.3, (10, 9, 8, 7, 6), bold=True)
-        where = {
-            "rotation": 90,
-            "ha": "center",
-            "va": "center",
-            "fontsize": size,
-            "fontweight": "bold",
-        }
-        self.text(0.2, top + self.side / 2, words, linespacing=1.0, **where)
+        self.text(
+            0.2,
+            top + self.side / 2,
+            words,
+            linespacing=1.0,
+            rotation=90,
+            ha="center",
+            va="center",
+            fontsize=size,
+            fontweight="bold",
+        )
 
 
 # -------------------------------------------------------------------------------------- arrangement
@@ -467,9 +539,10 @@ def arrange_stimuli(
     Returns
     -------
     DataFrame
-        id, x, y, method, measure (``stress-1``, or ``trustworthiness`` of some neighbors), score,
-        n_negative (pairs counted as 0). The mean is at 0, the longest direction along x; of the
-        stimuli at least a tenth as far out as the farthest, the first by id is right of and above
+        id, x, y, arrangement (the name), method (in words), measure (``stress-1``, or
+        ``trustworthiness`` of some neighbors), score, n_negative (pairs counted as 0). The mean is
+        at 0, the longest direction along x; of the stimuli at least a tenth as far out as the
+        farthest, the first by id is right of and above
         the center.
 
     Raises
@@ -495,38 +568,48 @@ def arrange_stimuli(
     """
     if method not in ARRANGEMENTS:
         raise unknown_name("arrangement", method, ARRANGEMENTS)
-    if again := duplicates(map(str, ids)):
-        raise InputError(f"stimuli named twice: {name_ids(again)}.")
-    order = np.argsort([str(name) for name in ids], kind="stable")
-    distances, negative = _distances(np.asarray(rdm, dtype=float), ids)
+    _refuse_twice(ids)
+    names = [str(name) for name in ids]
+    order = np.argsort(names, kind="stable")
+    distances, n_negative = _distances(np.asarray(rdm, dtype=float), names)
     distances = distances[np.ix_(order, order)]
+    words = ARRANGEMENTS[method]
     if method == "mds":
         points, measure, score = _scaled(distances, seed)
-        words = ARRANGEMENTS[method]
     else:
-        used = min(30.0, (len(ids) - 1) / 3) if perplexity is None else float(perplexity)
-        points, measure, score = _neighbored(distances, seed, used)
-        words = f"{ARRANGEMENTS[method]}, perplexity {used:.3g}"
+        if perplexity is None:
+            perplexity = min(30.0, (len(names) - 1) / 3)
+        points, measure, score = _neighbored(distances, seed, float(perplexity))
+        words = f"{words}, perplexity {perplexity:.3g}"
+    # Turn it into the one of its rotations and reflections that is always drawn.
+    points = points - points.mean(axis=0)
+    points = points @ np.linalg.svd(points, full_matrices=False)[2].T
+    for axis in points.T:
+        far = np.flatnonzero(np.abs(axis) >= 0.1 * np.abs(axis).max())
+        if axis[far[0]] < 0:
+            axis *= -1
     placed = np.empty_like(points)
-    placed[order] = _turned(points)
-    names = [str(name) for name in ids]
-    about: dict[str, Any] = {
-        "method": words,
-        "measure": measure,
-        "score": score,
-        "n_negative": negative,
-    }
-    return pd.DataFrame({"id": names, "x": placed[:, 0], "y": placed[:, 1]}).assign(**about)
+    placed[order] = points
+    return pd.DataFrame(
+        {
+            "id": names,
+            "x": placed[:, 0],
+            "y": placed[:, 1],
+            "arrangement": method,
+            "method": words,
+            "measure": measure,
+            "score": score,
+            "n_negative": n_negative,
+        }
+    )
 
 
 def _distances(rdm: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, int]:
     n = len(ids)
     if n < 4:
-        raise InputError(
-            f"{n} stimuli ({name_ids(map(str, ids))}); an arrangement needs at least 4."
-        )
+        raise InputError(f"{n} stimuli ({name_ids(ids)}) cannot be arranged; give at least 4.")
     if rdm.shape != (n, n):
-        raise InputError(f"an RDM of shape {rdm.shape} came with {n} ids.")
+        raise InputError(f"an RDM of shape {rdm.shape} came with {n} ids; give one of ({n}, {n}).")
     rdm = rdm.copy()
     np.fill_diagonal(rdm, 0)
     missing = [f"{ids[i]} and {ids[j]}" for i, j in np.argwhere(~np.isfinite(rdm)) if i <= j]
@@ -534,11 +617,19 @@ def _distances(rdm: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, int]:
         raise InputError(
             f"no dissimilarity of {name_ids(missing)}; leave stimuli out that miss some."
         )
+    apart = np.abs(rdm - rdm.T)
     if not np.allclose(rdm, rdm.T, rtol=1e-5, atol=1e-8):
-        raise InputError("the RDM is not symmetric.")
+        i, j = divmod(int(np.argmax(apart)), n)
+        raise InputError(
+            f"the RDM is not symmetric: {ids[i]} and {ids[j]} have {rdm[i, j]:.4g} and "
+            f"{rdm[j, i]:.4g}; give the mean of it with its transpose."
+        )
     pairs = rdm[np.triu_indices(n, 1)]
     if pairs.max() <= 0:
-        raise InputError("no dissimilarity is above 0; there is nothing to arrange.")
+        raise InputError(
+            f"no dissimilarity is above 0 (the largest is {pairs.max():.4g}), so there is nothing "
+            "to arrange; give an RDM with dissimilarities above 0."
+        )
     return np.maximum((rdm + rdm.T) / 2, 0), int((pairs < 0).sum())
 
 
@@ -547,22 +638,24 @@ def _classical(distances: np.ndarray) -> np.ndarray:
 
     These are the two largest components of the centered squared distances.
     """
-    center = np.eye(len(distances)) - 1 / len(distances)
-    values, vectors = np.linalg.eigh(-0.5 * center @ distances**2 @ center)
-    return vectors[:, [-1, -2]] * np.sqrt(
-        np.maximum(values[[-1, -2]], 1e-12 * max(values[-1], 1e-300))
-    )
+    n = len(distances)
+    center = np.eye(n) - 1 / n
+    products = -0.5 * center @ distances**2 @ center
+    values, vectors = np.linalg.eigh(products)
+    least = 1e-12 * max(values[-1], 1e-300)
+    largest = np.maximum(values[[-1, -2]], least)
+    return vectors[:, [-1, -2]] * np.sqrt(largest)
 
 
 def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
     from sklearn.manifold import smacof
 
-    random = generator(seed, "arrangement", len(distances))
+    n = len(distances)
+    random = generator(seed, "arrangement", n)
     spread = float(distances.std()) or 1.0
-    starts = [
-        _classical(distances),
-        *(random.normal(0, spread, (len(distances), 2)) for _ in range(4)),
-    ]
+    starts = [_classical(distances)]
+    for _ in range(4):
+        starts.append(random.normal(0, spread, (n, 2)))
     best, least = starts[0], np.inf
     for start in starts:
         points, _ = smacof(
@@ -575,9 +668,10 @@ def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
             eps=1e-6,
             normalized_stress=False,
         )
-        # Give Kruskal's stress-1: misfit over the distances drawn.
+        # Kruskal's stress-1: misfit over the distances drawn.
         drawn = np.linalg.norm(points[:, np.newaxis] - points, axis=2)
-        stress = float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
+        misfit = ((distances - drawn) ** 2).sum()
+        stress = float(np.sqrt(misfit / max((drawn**2).sum(), 1e-300)))
         if stress < least - 1e-6:
             best, least = points, stress
     return best, "stress-1", least
@@ -607,16 +701,6 @@ def _neighbored(
     near = max(1, min(5, (n - 1) // 2))
     score = trustworthiness(distances, points, n_neighbors=near, metric="precomputed")
     return points, f"trustworthiness of {near} neighbors", float(score)
-
-
-def _turned(points: np.ndarray) -> np.ndarray:
-    """Turn an arrangement into the one of its rotations and reflections that is always drawn."""
-    points = points - points.mean(axis=0)
-    points = points @ np.linalg.svd(points, full_matrices=False)[2].T
-    for axis in points.T:
-        far = np.flatnonzero(np.abs(axis) >= 0.1 * np.abs(axis).max())
-        axis *= -1 if axis[far[0]] < 0 else 1
-    return points
 
 
 # ------------------------------------------------------------------------------------------ scatter
@@ -670,24 +754,28 @@ def stimulus_scatter(
     1
     """
     need_columns(table, "arrangement", ("id", "x", "y"))
-    rows = table.assign(id=table["id"].astype(str))
-    known = (
-        rows["category"].astype(object).fillna("").astype(str) if "category" in rows.columns else ""
-    )
-    rows = rows.assign(category=known)
-    if category_order:
-        category_order = [*category_order, *([""] if (rows["category"] == "").any() else [])]
-    rows = rows.iloc[stimulus_order(rows["id"].tolist(), rows["category"].tolist(), category_order)]
+    if "category" not in table.columns:
+        table = table.assign(category="")
+    rows = names_as_text(table.astype({"id": str}), "category")
+    if category_order and (rows["category"] == "").any():
+        category_order = [*category_order, ""]
+    order = stimulus_order(rows["id"].tolist(), rows["category"].tolist(), category_order)
+    rows = rows.iloc[order]
     placed = np.isfinite(rows[["x", "y"]].to_numpy(dtype=float)).all(axis=1)
     shown = rows[placed]
     chosen = np.linspace(0, max(len(shown) - 1, 0), min(limit, len(shown))).round().astype(int)
     pictured = set(shown["id"].iloc[chosen])
-    if lost := [name for name in shown["id"] if name in pictured and name not in images]:
-        raise InputError(f"no image of {name_ids(lost)}.")
+    lost = [name for name in shown["id"] if name in pictured and name not in images]
+    if lost:
+        raise InputError(f"no image of {name_ids(lost)}; give one each.")
     with figure_style():
-        page = _ScatterPage(shown, len(pictured), int((~placed).sum()), category_order, stamp)
+        n_lost = int((~placed).sum())
+        page = _ScatterPage(shown, len(pictured), n_lost, category_order, stamp)
         for rank, (name, category) in enumerate(zip(shown["id"], shown["category"])):
-            page.stimulus(rank, images[name] if name in pictured else None, category)
+            if name in pictured:
+                page.stimulus(rank, images[name], category)
+            else:
+                page.mark(rank, category)
         page.draw_key(page.labels, page.bottom + 0.06)
         page.set_limits()
         return page.figure
@@ -703,114 +791,95 @@ class _ScatterPage(_KeyedPage):
     ) -> None:
         members = [category for category in rows["category"] if category]
         self.categories = _Categories.of(members, order)
-        self.labels = _key_labels(self.categories, members)
-        self.side = float(np.clip(self.area / (1.9 * np.sqrt(max(len(rows), 1))), 0.26, 0.9))
+        self.labels = self.categories.labels(members)
+        per_side = np.sqrt(max(len(rows), 1))
+        self.side = float(np.clip(self.area / (1.9 * per_side), 0.26, 0.9))
         top = 0.1 + 0.36 * bool(stamp)
         across = page_width(self.area + 0.2, stamp)
-        points = rows[["x", "y"]].to_numpy(dtype=float).reshape(-1, 2)
-        points = points - points.min(axis=0) if len(points) else points
-        spread = points.max(axis=0) if len(points) else np.zeros(2)
+        points, spread = np.zeros((0, 2)), np.zeros(2)
+        if len(rows):
+            points = rows[["x", "y"]].to_numpy(dtype=float)
+            points = points - points.min(axis=0)
+            spread = points.max(axis=0)
         inches = (self.area - self.side) / spread.max() if spread.max() > 0 else 0.0
         sideways = (across - spread[0] * inches - self.side) / 2
-        self.corners = np.array([sideways, top]) + inches * np.abs(
-            points - np.array([0, spread[1]])
-        )
+        down = np.abs(points - np.array([0, spread[1]]))
+        self.corners = np.array([sideways, top]) + inches * down
         self.bottom = top + float(spread[1] * inches) + self.side
         note = textwrap.fill(_scatter_note(rows, n_images, n_lost), int(across * 15.5))
-        key = self.plan_key(self.labels, across)[1]
-        super().__init__(
-            across, self.bottom + key + 0.22 + 0.155 * (note.count("\n") + 1), top, stamp, note
-        )
+        _, key = self.plan_key(self.labels, across)
+        height = self.bottom + key + 0.22 + 0.155 * (note.count("\n") + 1)
+        super().__init__(across, height, top, stamp, note)
 
-    def stimulus(self, rank: int, image: np.ndarray | None, category: str) -> None:
-        from matplotlib.patches import Rectangle
+    def stimulus(self, rank: int, image: np.ndarray, category: str) -> None:
+        from PIL import Image
 
         left, top = self.corners[rank]
-        over = (
-            rank if image is not None else rank + 10_000
-        )  # signs alone are small: above the images
-        if image is not None:
-            size = int(np.ceil(self.side * 150))
-            self.image(
-                left,
-                top,
-                self.side,
-                _thumbnail(image, size),
-                interpolation="antialiased",
-                zorder=rank,
-            )
-            color = self.categories.color(category) if category else FAINT
-            frame: dict[str, Any] = {
-                "fill": False,
-                "edgecolor": color,
-                "linewidth": 1.6,
-                "zorder": rank,
-            }
-            self.axes.add_patch(Rectangle((left, top), self.side, self.side, **frame))
-        elif not category:
+        # White is added beside images that are not square.
+        picture = Image.fromarray(image_levels(np.asarray(image, dtype=float)))
+        size = int(np.ceil(self.side * 150))
+        picture.thumbnail((size, size))
+        side = max(picture.size)
+        square = Image.new("RGB", (side, side), "white")
+        square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        pixels = np.asarray(square)
+        self.image(left, top, self.side, pixels, interpolation="antialiased", zorder=rank)
+        color = self.categories.color(category) if category else FAINT
+        self.frame(
+            left,
+            top,
+            self.side,
+            edgecolor=color,
+            linewidth=1.6,
+            zorder=rank,
+        )
+        if category:
+            self.sign(category, left, top, self._sign_width(category), 0.13, rank)
+
+    def mark(self, rank: int, category: str) -> None:
+        """Draw the sign of the category alone, which is small, above the images."""
+        left, top = self.corners[rank]
+        over = rank + 10_000
+        if category:
+            inner = self.side / 2 - 0.07
+            width = self._sign_width(category)
+            self.sign(category, left + inner, top + inner, width, 0.13, over)
+        else:
+            half = self.side / 2
             self.axes.plot(
-                left + self.side / 2,
-                top + self.side / 2,
+                left + half,
+                top + half,
                 "o",
                 color=FAINT,
                 markersize=5,
                 zorder=over,
             )
-        if category:
-            inner = 0.0 if image is not None else self.side / 2 - 0.07
-            width = max(0.13, text_width(self.categories.sign(category), 6.5, bold=True) + 0.02)
-            self.sign(category, left + inner, top + inner, width, 0.13, over)
+
+    def _sign_width(self, category: str) -> float:
+        return max(0.13, self.categories.sign_width(category) + 0.02)
 
 
 def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
-    def first(name: str) -> Any:
-        return rows[name].iloc[0] if name in rows.columns and len(rows) else None
-
-    method, measure, score, negative = (
-        first(column) for column in ("method", "measure", "score", "n_negative")
-    )
-    near = (
-        "only who is near whom has meaning"
-        if "t-SNE" in str(method)
-        else "directions have no meaning, distances do"
-    )
-    return (
-        "; ".join(
-            filter(
-                None,
-                (
-                    f"Placed by {method}" if method else "Places as given",
-                    ""
-                    if measure is None or score is None
-                    else f"{measure} {format_number(float(score))}",
-                    near,
-                    f"{int(negative)} negative dissimilarities count as 0" if negative else "",
-                    f"{n_images} of {len(rows)} stimuli are drawn as images, the others as signs "
-                    "of their category"
-                    if n_images < len(rows)
-                    else "",
-                    f"{n_lost} stimuli without a place are left out" if n_lost else "",
-                ),
-            )
+    known = pd.Series(dtype=object)
+    if len(rows):
+        known = rows.iloc[0].dropna()
+    parts = ["Places as given"]
+    if "method" in known:
+        parts = [f"Placed by {known['method']}"]
+    measure = str(known.get("measure", ""))
+    if measure and "score" in known:
+        parts.append(f"{measure} {format_number(float(known['score']))}")
+    if known.get("arrangement") == "tsne":
+        parts.append("only who is near whom has meaning")
+    else:
+        parts.append("directions have no meaning, distances do")
+    if known.get("n_negative", 0):
+        parts.append(f"{int(known['n_negative'])} negative dissimilarities count as 0")
+    if n_images < len(rows):
+        parts.append(
+            f"{n_images} of {len(rows)} stimuli are drawn as images, the others as signs of their "
+            "category"
         )
-        + "."
-    )
-
-
-def _thumbnail(image: np.ndarray, size: int) -> np.ndarray:
-    """Turn an image into 8-bit levels of at most `size` pixels.
-
-    White is added beside images that are not square.
-    """
-    from PIL import Image
-
-    values = np.asarray(image, dtype=float)
-    if values.ndim != 3 or values.shape[0] != 3:
-        raise InputError(f"images must have the shape (3, height, width), not {values.shape}.")
-    levels = np.rint(255 * np.clip(np.moveaxis(values, 0, -1), 0, 1)).astype(np.uint8)
-    picture = Image.fromarray(levels)
-    picture.thumbnail((size, size))
-    side = max(picture.size)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return np.asarray(square)
+    if n_lost:
+        parts.append(f"{n_lost} stimuli without a place are left out")
+    return "; ".join(parts) + "."

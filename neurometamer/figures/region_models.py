@@ -14,7 +14,7 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
-from neurometamer.figures.labels import (
+from neurometamer.figures.layout import (
     Names,
     legend_plan,
     name_ticks,
@@ -23,7 +23,20 @@ from neurometamer.figures.labels import (
     top_legend,
     widest,
 )
-from neurometamer.figures.rsa_parts import (
+from neurometamer.figures.style import (
+    FAINT,
+    HUES,
+    INK,
+    SIGNS,
+    describe_sizes,
+    figure_style,
+    format_number,
+    join_note,
+    need_columns,
+    new_figure,
+    order_places,
+)
+from neurometamer.figures.tables import (
     MEAN,
     QUANTITIES,
     axis_limits,
@@ -34,31 +47,24 @@ from neurometamer.figures.rsa_parts import (
     family_note,
     finish_axes,
     names_as_text,
+    names_in,
     numbers_of,
     one_kind,
     people_of,
+    refuse_repeats,
     spread_over,
     stars,
-)
-from neurometamer.figures.sets import refuse_repeats
-from neurometamer.figures.style import (
-    FAINT,
-    HUES,
-    INK,
-    describe_sizes,
-    figure_style,
-    format_number,
-    join_note,
-    need_columns,
-    new_figure,
-    order_places,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODEL_MARKS = {"weighted": ("s", HUES[0]), "best layer": ("^", HUES[1]), "average": ("D", HUES[2])}
+MODEL_MARKS = {
+    "weighted": ("s", HUES[0]),
+    "best layer": ("^", HUES[1]),
+    "average": ("D", HUES[2]),
+}
 """Marker and color of each model."""
 
 
@@ -114,30 +120,32 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
         one_kind(table, "best layer", kind), "roi", "subject", "layer", "naive_layer"
     )
     refuse_repeats(rows, "best layer", ("roi", "subject"))
-    long = pd.concat(
-        [
-            rows.assign(model="naive", score=rows["naive_score"], ci_low=np.nan, ci_high=np.nan),
-            rows.assign(model="cross-validated"),
-        ]
+    naive = rows.assign(
+        model="naive",
+        score=rows["naive_score"],
+        ci_low=np.nan,
+        ci_high=np.nan,
     )
-    over_subjects = combine_subjects(rows, ("roi",), "score").set_index("roi")
-    layers_of_roi = zip(over_subjects.index, over_subjects["layer"], over_subjects["naive_layer"])
-    heads = {
-        roi: f"{roi}\n{layer}\n({naive})"
-        for roi, layer, naive in layers_of_roi
-        if isinstance(layer, str)
-    }
-    note = (
+    both = pd.concat([naive, rows.assign(model="cross-validated")])
+    heads = {}
+    for row in combine_subjects(rows, ("roi",), "score").to_dict("records"):
+        if isinstance(row["layer"], str):
+            heads[row["roi"]] = f"{row['roi']}\n{row['layer']}\n({row['naive_layer']})"
+    note = [
         _whose_words(rows, "its two values joined"),
         "Naive: the layer is chosen and scored on the same data, which is too high",
-        "Under each ROI: the layer chosen most often in cross-validation, in brackets the naive one"
-        if heads
-        else "",
-        _interval_words(rows),
-        describe_sizes(rows),
-    )
-    looks = {"naive": ("o", "white"), "cross-validated": ("o", HUES[0])}
-    return _paired(long, looks, heads, note, stamp)
+    ]
+    if heads:
+        note.append(
+            "Under each ROI: the layer chosen most often in cross-validation, in brackets the "
+            "naive one"
+        )
+    note += [_interval_words(rows), describe_sizes(rows)]
+    marks = {
+        "naive": ("o", "white"),
+        "cross-validated": ("o", HUES[0]),
+    }
+    return _paired(both, marks, heads, note, stamp)
 
 
 def _whose_words(rows: pd.DataFrame, joined: str) -> str:
@@ -151,15 +159,13 @@ def _whose_words(rows: pd.DataFrame, joined: str) -> str:
 def _interval_words(rows: pd.DataFrame) -> str:
     if not np.isfinite(numbers_of(rows, "ci_low")).any():
         return "No interval in the table"
-    return (
-        "Whisker: interval of the large mark. Method: "
-        f"{each_name(rows, 'method') or 'not named in the table'}"
-    )
+    method = each_name(rows, "method") or "not named in the table"
+    return f"Whisker: interval of the large mark. Method: {method}"
 
 
 def _paired(
     rows: pd.DataFrame,
-    looks: dict[str, tuple[str, str]],
+    marks: dict[str, tuple[str, str]],
     heads: dict[str, str],
     note: Sequence[str],
     stamp: str,
@@ -169,31 +175,31 @@ def _paired(
 
     Their differences stand below.
     """
-    rois, subjects, names = order_places(rows["roi"]), people_of(rows), Names()
+    rois, names = order_places(rows["roi"]), Names()
     over_subjects = combine_subjects(rows, ("roi", "model"), "score")
-    plan = plan_ticks(names, [heads.get(roi, roi) for roi in rois], max(0.85, 4.2 / len(rois)), 1.5)
+    ticks = [heads.get(roi, roi) for roi in rois]
+    plan = plan_ticks(names, ticks, max(0.85, 4.2 / len(rois)), 1.5)
     width = page_width(max(plan.width * len(rois) + 0.75, 5.0), stamp)
     contrasts = [] if differences is None else list(dict.fromkeys(differences["contrast"]))
-    entries = [*looks, *contrasts]
-    made = (
-        "The mean over subjects was computed for this figure"
-        if over_subjects["made_here"].astype(bool).any()
-        else ""
-    )
-    height = (
-        2.5 + plan.height + legend_plan(entries, width)[1] + (1.9 + plan.height) * bool(contrasts)
-    )
+    entries = [*marks, *contrasts]
+    made = ""
+    if over_subjects["made_here"].astype(bool).any():
+        made = "The mean over subjects was computed for this figure"
+    height = 2.5 + plan.height + legend_plan(entries, width)[1]
+    if contrasts:
+        height += 1.9 + plan.height
+    single = rows[rows["subject"] != MEAN]
+    if len(people_of(rows)) < 2:
+        single = single.iloc[:0]
+    # Intervals of single subjects are not drawn and take no room.
+    drawn = [numbers_of(over_subjects, column) for column in ("score", "ci_low", "ci_high")]
+    limits = axis_limits([numbers_of(rows, "score"), *drawn])
     with figure_style():
-        figure = new_figure(
-            width, height + 0.34 * bool(stamp), "", join_note(*note, made, names.note)
-        )
+        words = join_note(*note, made, names.note)
+        figure = new_figure(width, height + 0.34 * bool(stamp), "", words)
         panels = figure.subplots(1 + bool(contrasts), 1, squeeze=False)[:, 0]
-        handles = _draw_models(
-            panels[0], rows[rows["subject"] != MEAN], over_subjects, rois, looks, len(subjects) > 1
-        )
-        # intervals of single subjects are not drawn and take no room
-        drawn = (numbers_of(over_subjects, column) for column in ("score", "ci_low", "ci_high"))
-        panels[0].set_ylim(axis_limits([numbers_of(rows, "score"), *drawn]))
+        handles = _draw_models(panels[0], single, over_subjects, rois, marks)
+        panels[0].set_ylim(limits)
         finish_axes(panels[0], plan, QUANTITIES["similarity"])
         if differences is not None:
             handles += _draw_differences(panels[1], differences, rois, contrasts)
@@ -207,13 +213,16 @@ def _draw_models(
     single: pd.DataFrame,
     over_subjects: pd.DataFrame,
     rois: Sequence[str],
-    looks: dict[str, tuple[str, str]],
-    several: bool,
+    marks: dict[str, tuple[str, str]],
 ) -> list[Any]:
-    shifts = spread_over(len(looks), 0.26)
+    shifts = spread_over(len(marks), 0.26)
     for place, roi in enumerate(rois):
-        own = single[single["roi"] == roi].pivot(index="subject", columns="model", values="score")
-        for line in own.reindex(columns=list(looks)).to_numpy(dtype=float) if several else ():
+        own = single[single["roi"] == roi].pivot(
+            index="subject",
+            columns="model",
+            values="score",
+        )
+        for line in own.reindex(columns=list(marks)).to_numpy(dtype=float):
             axes.plot(
                 place + shifts,
                 line,
@@ -224,55 +233,55 @@ def _draw_models(
                 zorder=2,
             )
     handles = []
-    for (model, (marker, face)), shift in zip(looks.items(), shifts):
-        of_model = (
-            over_subjects[over_subjects["model"] == model].set_index("roi").reindex(list(rois))
-        )
+    for (model, (marker, face)), shift in zip(marks.items(), shifts):
+        of_model = over_subjects[over_subjects["model"] == model]
+        of_model = of_model.set_index("roi").reindex(list(rois))
         x = np.arange(len(rois)) + shift
-        style: dict[str, Any] = {
-            "linestyle": "",
-            "markersize": 8,
-            "markeredgecolor": INK,
-            "zorder": 3,
-        }
         handles += axes.plot(
-            x, of_model["score"].astype(float), marker=marker, markerfacecolor=face, **style
+            x,
+            of_model["score"].astype(float),
+            marker=marker,
+            markerfacecolor=face,
+            linestyle="",
+            markersize=8,
+            markeredgecolor=INK,
+            zorder=3,
         )
-        for place, low, high in zip(
-            x, numbers_of(of_model, "ci_low"), numbers_of(of_model, "ci_high")
-        ):
-            draw_whisker(axes, place, low, high)
+        low, high = numbers_of(of_model, "ci_low"), numbers_of(of_model, "ci_high")
+        for place in range(len(rois)):
+            draw_whisker(axes, x[place], low[place], high[place])
     return handles
 
 
 def _draw_differences(
     axes: Axes, rows: pd.DataFrame, rois: Sequence[str], contrasts: Sequence[str]
 ) -> list[Any]:
-    over_subjects, handles = combine_subjects(rows, ("roi", "contrast"), "difference"), []
-    for rank, (contrast, shift) in enumerate(zip(contrasts, spread_over(len(contrasts), 0.26))):
-        own = (
-            over_subjects[over_subjects["contrast"] == contrast]
-            .set_index("roi")
-            .reindex(list(rois))
-        )
-        x, values = np.arange(len(rois)) + shift, own["difference"].to_numpy(dtype=float)
-        style: dict[str, Any] = {
-            "linestyle": "",
-            "markersize": 6,
-            "color": HUES[(rank + 3) % len(HUES)],
-            "zorder": 3,
-        }
+    over_subjects = combine_subjects(rows, ("roi", "contrast"), "difference")
+    shifts = spread_over(len(contrasts), 0.26)
+    handles, farthest = [], 0.0
+    for rank, contrast in enumerate(contrasts):
+        own = over_subjects[over_subjects["contrast"] == contrast]
+        own = own.set_index("roi").reindex(list(rois))
+        x, values = np.arange(len(rois)) + shifts[rank], numbers_of(own, "difference")
         handles += axes.plot(
-            x, values, marker=("v", "P", "X", "<")[rank % 4], markeredgecolor=INK, **style
+            x,
+            values,
+            marker=("v", "P", "X", "<")[rank % 4],
+            markeredgecolor=INK,
+            linestyle="",
+            markersize=6,
+            color=HUES[(rank + 3) % len(HUES)],
+            zorder=3,
         )
         low, high = numbers_of(own, "ci_low"), numbers_of(own, "ci_high")
         for i, word in enumerate(stars(numbers_of(own, "p_corrected", "q"))):
             draw_whisker(axes, x[i], low[i], high[i])
             if word:
                 draw_star(axes, x[i], float(np.nanmax([values[i], high[i]])), word)
-    ends = [numbers_of(over_subjects, column) for column in ("difference", "ci_low", "ci_high")]
-    farthest = float(np.nanmax(np.abs(np.concatenate([*ends, np.zeros(1)])))) or 0.1
-    axes.set_ylim(-1.2 * farthest, 1.2 * farthest)
+        for ends in (values, low, high):
+            farthest = float(np.nanmax(np.abs(ends), initial=farthest))
+    farthest = 1.2 * (farthest or 0.1)
+    axes.set_ylim(-farthest, farthest)
     return handles
 
 
@@ -323,30 +332,20 @@ def model_marks(
     need_columns(models, "models", ("roi", "subject", "model", "score", "ci_low", "ci_high"))
     rows = names_as_text(one_kind(models, "models", kind), "roi", "subject", "model")
     refuse_repeats(rows, "models", ("roi", "subject", "model"))
+    note = [_whose_words(rows, "its models joined"), _interval_words(rows)]
     if differences is not None:
-        need_columns(
-            differences,
-            "differences",
-            ("roi", "subject", "contrast", "difference", "ci_low", "ci_high"),
-        )
-        differences = names_as_text(
-            one_kind(differences, "differences", kind), "roi", "subject", "contrast"
-        )
+        columns = ("roi", "subject", "contrast", "difference", "ci_low", "ci_high")
+        need_columns(differences, "differences", columns)
+        differences = one_kind(differences, "differences", kind)
+        differences = names_as_text(differences, "roi", "subject", "contrast")
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
+        note.append(f"Below: paired differences. {family_note(differences)}")
+    note.append(describe_sizes(rows))
     present = list(dict.fromkeys(rows["model"]))
-    order = [model for model in MODEL_MARKS if model in present]
-    order += [model for model in present if model not in MODEL_MARKS]
-    others = zip(
-        [model for model in order if model not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES)
-    )
-    looks = {model: MODEL_MARKS[model] for model in order if model in MODEL_MARKS} | dict(others)
-    note = (
-        _whose_words(rows, "its models joined"),
-        _interval_words(rows),
-        "" if differences is None else f"Below: paired differences. {family_note(differences)}",
-        describe_sizes(rows),
-    )
-    return _paired(rows, looks, {}, note, stamp, differences)
+    marks = {model: mark for model, mark in MODEL_MARKS.items() if model in present}
+    others = [model for model in present if model not in MODEL_MARKS]
+    marks |= dict(zip(others, zip("vPX<>p*h", HUES[3:] + HUES)))
+    return _paired(rows, marks, {}, note, stamp, differences)
 
 
 # ---------------------------------------------------------------------------------------- hierarchy
@@ -388,39 +387,45 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     >>> len(figure.axes)
     1
     """
-    need_columns(
-        table, "hierarchy", ("subject", "order", "preferred_layers", "statistic", "value", "p")
-    )
+    columns = ("subject", "order", "preferred_layers", "statistic", "value", "p")
+    need_columns(table, "hierarchy", columns)
     rows = names_as_text(table, "subject", "order", "preferred_layers", "statistic")
     refuse_repeats(rows, "hierarchy", ("subject",))
     orders = list(dict.fromkeys(rows["order"]))
     if len(orders) > 1:
         raise InputError(
-            f"the hierarchy table holds {len(orders)} orders of regions: {name_ids(orders)}; draw "
-            "one."
+            f"the hierarchy table holds {len(orders)} orders of regions: {name_ids(orders)}; give "
+            "the rows of one."
         )
     rois, subjects, names = orders[0].split(" < "), people_of(rows), Names()
-    read = [_preferred(text, rois) for text in rows["preferred_layers"]]
-    numbered = dict(enumerate(layers, 1)) or {
-        key: name for _, names_by_number in read for key, name in names_by_number.items()
-    }
+    points: list[list[float]] = []
+    named: dict[int, str] = {}
+    for text in rows["preferred_layers"]:
+        numbers, names_by_number = _preferred(text, rois)
+        points.append(numbers)
+        named |= names_by_number
+    numbered = dict(enumerate(layers, 1)) or named
     plan = plan_ticks(names, rois, max(0.7, 4.2 / len(rois)), 1.3)
     sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(numbered.items())}
-    width = page_width(
-        max(plan.width * len(rois) + 0.8 + widest(list(sides.values()), 8.5), 5.0), stamp
-    )
-    entries = [_verdict(row) for row in rows.to_dict("records")]
-    left_out = each_name(rows[-1:], "left_out")
+    left = widest(list(sides.values()), 8.5)
+    width = page_width(max(plan.width * len(rois) + 0.8 + left, 5.0), stamp)
+    entries = []
+    for row in rows.to_dict("records"):
+        entry = f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}"
+        if np.isfinite(float(row["p"])):
+            entry += f", p = {format_number(float(row['p']), 3)}"
+        entries.append(entry)
+    last = rows[-1:]
+    left_out = names_in(last["left_out"]) if "left_out" in rows.columns else []
     note = join_note(
         "Preferred layer of each ROI, counted from 1; the test is of the slope over subjects, "
         "one-tailed",
-        f"Method: {each_name(rows[-1:], 'method') or 'not named in the table'}",
-        f"Not reliable, left out: {left_out}" if left_out else "",
-        each_name(rows[-1:], "reason"),
+        f"Method: {each_name(last, 'method') or 'not named in the table'}",
+        f"Not reliable, left out: {', '.join(left_out)}" if left_out else "",
+        each_name(last, "reason"),
         names.note,
     )
-    points = np.array([line for line, _ in read])
-    top = max([*sides, *points[np.isfinite(points)], 2.0])
+    top = float(np.nanmax(np.array(points), initial=max([*sides, 2.0])))
     with figure_style():
         height = max(2.3, 0.2 * top) + plan.height + legend_plan(entries, width)[1]
         figure = new_figure(width, height + 0.34 * bool(stamp), "", note)
@@ -429,9 +434,8 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         for subject, line in zip(rows["subject"], points):
             style = _line_style(subjects, subject)
             handles += axes.plot(range(len(rois)), line, **style)
-        axes.set_yticks(
-            list(sides), [f"{name}  {number}" for number, name in sides.items()], parse_math=False
-        )
+        ticks = [f"{name}  {number}" for number, name in sides.items()]
+        axes.set_yticks(list(sides), ticks, parse_math=False)
         axes.tick_params(axis="y", labelsize=8.5)
         axes.set(ylim=(0.6, top + 0.4), ylabel="preferred layer")
         axes.grid(axis="y")
@@ -451,29 +455,33 @@ def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, s
     match = re.fullmatch(pattern, text)
     if match is None:
         raise InputError(
-            f"preferred_layers {text!r} is not of the form '{rois[0]}: 1.25 (layer); …' for {rois}."
+            f"preferred_layers is {text!r}; give one text a ROI, such as '{rois[0]}: 1.25 "
+            f"(layer)', joined by '; ', for {name_ids(rois)}."
         )
-    numbers = [float(group) for group in match.groups()[::2]]
-    pairs = zip(numbers, match.groups()[1::2])
-    return numbers, {round(number): name for number, name in pairs if np.isfinite(number)}
-
-
-def _verdict(row: dict[Any, Any]) -> str:
-    p = float(row["p"])
-    text = f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}"
-    return f"{text}, p = {format_number(p, 3)}" if np.isfinite(p) else text
+    groups = match.groups()
+    numbers = [float(group) for group in groups[::2]]
+    names = {}
+    for number, name in zip(numbers, groups[1::2]):
+        if np.isfinite(number):
+            names[round(number)] = name
+    return numbers, names
 
 
 def _line_style(subjects: Sequence[str], subject: str) -> dict[str, Any]:
     if subject not in subjects:
-        return {"color": INK, "linewidth": 2.4, "marker": "o", "markersize": 6, "zorder": 5}
+        return {
+            "color": INK,
+            "linewidth": 2.4,
+            "marker": "o",
+            "markersize": 6,
+            "zorder": 5,
+        }
     rank = subjects.index(subject)
-    marker = ("s", "^", "D", "v", "P", "X", "<")[rank % 7]
-    dashes = ("-", "--", ":")[rank // 7 % 3]
+    dashes = ("-", "--", ":")
     return {
         "color": HUES[rank % len(HUES)],
         "linewidth": 1.1,
-        "marker": marker,
+        "marker": SIGNS[rank % 7],
         "markersize": 4.5,
-        "linestyle": dashes,
+        "linestyle": dashes[rank // 7 % 3],
     }

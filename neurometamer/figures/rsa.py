@@ -15,15 +15,17 @@ import pandas as pd
 from neurometamer.arguments import checked
 from neurometamer.errors import unknown_name
 from neurometamer.figures.brain_maps import map_table, searchlight_surface, searchlight_volume
-from neurometamer.figures.labels import (
+from neurometamer.figures.layout import (
     Names,
     Ticks,
+    color_scale,
     legend_plan,
     page_width,
     plan_ticks,
     top_legend,
     widest,
 )
+from neurometamer.figures.matrices import colored_squares
 from neurometamer.figures.rdms import (
     arrange_stimuli,
     banded_rdms,
@@ -32,7 +34,25 @@ from neurometamer.figures.rdms import (
     stimulus_scatter,
 )
 from neurometamer.figures.region_models import best_layer_marks, hierarchy_lines, model_marks
-from neurometamer.figures.rsa_parts import (
+from neurometamer.figures.style import (
+    COLORS,
+    FAINT,
+    HATCHES,
+    HUES,
+    INK,
+    PAIRS,
+    PALE,
+    describe_methods,
+    describe_sizes,
+    figure_style,
+    format_number,
+    join_note,
+    need_columns,
+    new_figure,
+    order_places,
+    save_figure_and_table,
+)
+from neurometamer.figures.tables import (
     MEAN,
     PEOPLE,
     QUANTITIES,
@@ -48,28 +68,9 @@ from neurometamer.figures.rsa_parts import (
     numbers_of,
     one_kind,
     people_of,
+    refuse_repeats,
     spread_over,
     stars,
-)
-from neurometamer.figures.sets import refuse_repeats
-from neurometamer.figures.style import (
-    COLORS,
-    FAINT,
-    HATCHES,
-    HUES,
-    INK,
-    MATRIX_COLORMAP,
-    PAIRS,
-    PALE,
-    describe_methods,
-    describe_sizes,
-    figure_style,
-    format_number,
-    join_note,
-    need_columns,
-    new_figure,
-    order_places,
-    save_figure_and_table,
 )
 
 if TYPE_CHECKING:
@@ -177,33 +178,27 @@ def kind_bars(
     plan = plan_ticks(names, places, max(0.3 * len(pairs) + 0.2, 4.2 / across), 1.2)
     width = page_width(max(plan.width * across + 0.75, 5.0), stamp)
     note = join_note(*_kind_words(rows, over_subjects, subjects), names.note)
-    entries = [PAIRS.get(pair, pair) for pair in pairs]
-    entries += [words for _, words in _legend_entries(rows, single, subjects)]
-    height = (2.1 + plan.height) * bands + legend_plan(entries, width)[1]
+    handles, labels = _kind_legend(rows, single, pairs, subjects)
+    height = (2.1 + plan.height) * bands + legend_plan(labels, width)[1]
+    # Intervals of single subjects are not drawn and take no room.
+    drawn = [numbers_of(over_subjects, column) for column in _LEVELS]
+    limits = axis_limits([numbers_of(rows, "value"), *drawn])
     with figure_style():
         figure = new_figure(width, height + 0.34 * bool(stamp), "", note)
         panels = figure.subplots(bands, 1, sharey=True, squeeze=False)[:, 0]
         for band, panel in enumerate(panels):
-            here = places[band * across : (band + 1) * across]
-            _draw_kinds(panel, over_subjects, single, here, pairs, subjects)
-            shown = plan.names[band * across : (band + 1) * across]
-            finish_axes(
-                panel,
-                Ticks(names=shown, width=plan.width, height=plan.height),
-                QUANTITIES[quantity],
+            here = slice(band * across, (band + 1) * across)
+            _draw_kinds(panel, over_subjects, single, places[here], pairs, subjects)
+            ticks = Ticks(
+                names=plan.names[here],
+                width=plan.width,
+                height=plan.height,
             )
+            finish_axes(panel, ticks, QUANTITIES[quantity])
             beside = 0.4 if across < 3 else 0.0  # few bars are not made fat
             panel.set_xlim(-0.5 - beside, across - 0.5 + beside)
-        # intervals of single subjects are not drawn and take no room
-        panels[0].set_ylim(
-            axis_limits(
-                [
-                    numbers_of(rows, "value"),
-                    *(numbers_of(over_subjects, column) for column in _LEVELS),
-                ]
-            )
-        )
-        top_legend(figure, *_kind_legend(rows, single, pairs, subjects), width, stamp)
+        panels[0].set_ylim(limits)
+        top_legend(figure, handles, labels, width, stamp)
         return figure
 
 
@@ -223,65 +218,69 @@ def _kind_words(
     rows: pd.DataFrame, over_subjects: pd.DataFrame, subjects: Sequence[str]
 ) -> list[str]:
     made = over_subjects["made_here"].astype(bool)
-    bar_words = "the value" if len(subjects) < 2 else "the mean over subjects"
-    drawn = np.isfinite(numbers_of(over_subjects, "ci_low")).any()
-    kinds = each_name(over_subjects, "interval", ", ")
+    bar = "Bar: the value" if len(subjects) < 2 else "Bar: the mean over subjects"
+    if made.any():
+        bar += ", computed for this figure, without interval"
+    whisker = ""
+    if np.isfinite(numbers_of(over_subjects, "ci_low")).any():
+        whisker = "Whisker: its interval"
+        kinds = each_name(over_subjects, "interval", ", ")
+        if kinds:
+            whisker += f" ({kinds})"
+    elif not made.all():
+        whisker = "No interval in the table"
+    missing = ~np.isfinite(numbers_of(over_subjects, "value"))
     return [
-        f"Bar: {bar_words}"
-        + (", computed for this figure, without interval" if made.any() else ""),
-        (f"Whisker: its interval ({kinds})" if kinds else "Whisker: its interval")
-        if drawn
-        else ""
-        if made.all()
-        else "No interval in the table",
+        bar,
+        whisker,
         f"Method: {describe_methods(over_subjects) or 'not named in the table'}",
         family_note(over_subjects),
         ceiling_note(rows),
         describe_sizes(rows),
-        "No value: no bar" if not np.isfinite(numbers_of(over_subjects, "value")).all() else "",
+        "No value: no bar" if missing.any() else "",
     ]
 
 
 def _null_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Give the ends of the null's 95 %: two-sided, or from 0 to where 95 % lie below."""
-    if {"null_low", "null_high"} <= set(rows.columns):
+    if "null_low" in rows.columns and "null_high" in rows.columns:
         return numbers_of(rows, "null_low"), numbers_of(rows, "null_high")
     high = numbers_of(rows, "null_95")
-    return np.where(np.isfinite(high), 0.0, np.nan), high
+    low = np.where(np.isfinite(high), 0.0, np.nan)
+    return low, high
 
 
-def _legend_entries(
-    rows: pd.DataFrame, single: pd.DataFrame, subjects: Sequence[str]
-) -> list[tuple[str, str]]:
-    """List what the legend has beside the pairs: null, ceiling or people, and its words."""
-    two = {"null_low", "null_high"} <= set(rows.columns)
-    entries = []
-    if np.isfinite(_null_ends(rows)[1]).any():
-        edge = "" if two else " lie below the upper edge"
-        entries.append(("null", f"95 % of the permutation null{edge}"))
-    if np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any():
-        entries.append(("ceiling", "noise ceiling"))
-    if single.empty:
-        return entries
-    people = subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"]
-    return [*entries, *(("people", words) for words in people)]
+def _has_ceiling(rows: pd.DataFrame) -> bool:
+    ends = numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")
+    return bool(np.isfinite(ends).any())
 
 
 def _kind_legend(
     rows: pd.DataFrame, single: pd.DataFrame, pairs: Sequence[str], subjects: Sequence[str]
 ) -> tuple[list[Any], list[str]]:
+    """Explain the bars, the null, the ceiling and the marks of subjects."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Patch(**_bar_style(pair, rank)) for rank, pair in enumerate(pairs)]
     names = [PAIRS.get(pair, pair) for pair in pairs]
-    shapes = iter(PEOPLE if len(subjects) <= len(PEOPLE) else "o")
-    for entry, words in _legend_entries(rows, single, subjects):
-        if entry == "people":
-            handles.append(Line2D([], [], marker=next(shapes), **_DOT))
-        else:
-            handles.append(Patch(**(_NULL if entry == "null" else _CEILING)))
-        names.append(words)
+    if np.isfinite(_null_ends(rows)[1]).any():
+        handles.append(Patch(**_NULL))
+        two_sided = "null_low" in rows.columns and "null_high" in rows.columns
+        edge = "" if two_sided else " lie below the upper edge"
+        names.append(f"95 % of the permutation null{edge}")
+    if _has_ceiling(rows):
+        handles.append(Patch(**_CEILING))
+        names.append("noise ceiling")
+    if single.empty:
+        return handles, names
+    if len(subjects) > len(PEOPLE):
+        handles.append(Line2D([], [], marker="o", **_DOT))
+        names.append(f"each of {len(subjects)} subjects")
+    else:
+        for subject, shape in zip(subjects, PEOPLE):
+            handles.append(Line2D([], [], marker=shape, **_DOT))
+            names.append(subject)
     return handles, names
 
 
@@ -295,11 +294,13 @@ _DOT: dict[str, Any] = {
 
 
 def _bar_style(pair: str, rank: int) -> dict[str, Any]:
-    color, hatch = (
-        COLORS.get(pair, HUES[(rank + 2) % len(HUES)]),
-        HATCHES.get(pair, ("", "////", "xxxx")[rank % 3]),
-    )
-    return {"facecolor": color, "edgecolor": "white", "hatch": hatch, "linewidth": 0}
+    other_hatches = ("", "////", "xxxx")
+    return {
+        "facecolor": COLORS.get(pair, HUES[(rank + 2) % len(HUES)]),
+        "edgecolor": "white",
+        "hatch": HATCHES.get(pair, other_hatches[rank % 3]),
+        "linewidth": 0,
+    }
 
 
 def _draw_kinds(
@@ -310,53 +311,46 @@ def _draw_kinds(
     pairs: Sequence[str],
     subjects: Sequence[str],
 ) -> None:
-    step = 0.8 / len(pairs)
+    here, step = list(places), 0.8 / len(pairs)
+    middle = (len(pairs) - 1) / 2
     for rank, pair in enumerate(pairs):
-        x = np.arange(len(places)) + (rank - (len(pairs) - 1) / 2) * step
-        of_pair = (
-            over_subjects[over_subjects["pair"] == pair].set_index("place").reindex(list(places))
-        )
-        low, high = _null_ends(of_pair)
-        _bands(axes, x, step, (low, high), _NULL)
-        _bands(
-            axes,
-            x,
-            step,
-            (numbers_of(of_pair, "ceiling_low"), numbers_of(of_pair, "ceiling_high")),
-            _CEILING,
-        )
-        axes.bar(x, of_pair["value"].astype(float), 0.74 * step, zorder=2, **_bar_style(pair, rank))
+        shift = (rank - middle) * step
+        x = np.arange(len(here)) + shift
+        of_pair = over_subjects[over_subjects["pair"] == pair]
+        of_pair = of_pair.set_index("place").reindex(here)
+        values = numbers_of(of_pair, "value")
+        low, high = numbers_of(of_pair, "ci_low"), numbers_of(of_pair, "ci_high")
+        null_low, null_high = _null_ends(of_pair)
+        ceiling_low = numbers_of(of_pair, "ceiling_low")
+        ceiling_high = numbers_of(of_pair, "ceiling_high")
+        _draw_bands(axes, x, step, null_low, null_high, _NULL)
+        _draw_bands(axes, x, step, ceiling_low, ceiling_high, _CEILING)
+        axes.bar(x, values, 0.74 * step, zorder=2, **_bar_style(pair, rank))
         people = single[single["pair"] == pair]
-        _draw_people(axes, people, places, x, 0.3 * step, subjects)
-        tops = people.groupby("place")["value"].max().reindex(list(places)).to_numpy(dtype=float)
-        ends = np.array(
-            [of_pair["value"].to_numpy(dtype=float), numbers_of(of_pair, "ci_high"), tops, 0 * x]
-        )
-        for i, word in enumerate(stars(numbers_of(of_pair, "p_corrected", "q"))):
-            draw_whisker(
-                axes,
-                x[i],
-                float(of_pair["ci_low"].iloc[i]),
-                float(of_pair["ci_high"].iloc[i]),
-                0.2 * step,
-            )
-            draw_star(axes, x[i], float(np.nanmax(ends[:, i])), word)
+        _draw_people(axes, people, here, x, 0.3 * step, subjects)
+        highest = people.groupby("place")["value"].max().reindex(here)
+        tops = np.array([values, high, highest.to_numpy(dtype=float), np.zeros(len(x))])
+        marks = stars(numbers_of(of_pair, "p_corrected", "q"))
+        for i, word in enumerate(marks):
+            draw_whisker(axes, x[i], float(low[i]), float(high[i]), 0.2 * step)
+            draw_star(axes, x[i], float(np.nanmax(tops[:, i])), word)
 
 
-def _bands(
+def _draw_bands(
     axes: Axes,
     x: np.ndarray,
     width: float,
-    ends: tuple[np.ndarray, np.ndarray],
+    low: np.ndarray,
+    high: np.ndarray,
     style: dict[str, Any],
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    for place, low, high in zip(x, *ends, strict=True):
-        if np.isfinite(low) and np.isfinite(high):
-            axes.add_patch(
-                Rectangle((place - width / 2, low), width, high - low, zorder=1, **style)
-            )
+    left, height = x - width / 2, high - low
+    for i in np.flatnonzero(np.isfinite(height)):
+        corner = (left[i], low[i])
+        band = Rectangle(corner, width, height[i], zorder=1, **style)
+        axes.add_patch(band)
 
 
 def _draw_people(
@@ -367,15 +361,20 @@ def _draw_people(
     half: float,
     subjects: Sequence[str],
 ) -> None:
-    shapes = PEOPLE if len(subjects) <= len(PEOPLE) else "o" * len(subjects)
-    for subject, shape, shift in zip(subjects, shapes, spread_over(len(subjects), half)):
-        own = (
-            rows[rows["subject"] == subject]
-            .set_index("place")["value"]
-            .reindex(list(places))
-            .astype(float)
+    n = len(subjects)
+    shapes = PEOPLE if n <= len(PEOPLE) else "o" * n
+    shifts = spread_over(n, half)
+    for rank, subject in enumerate(subjects):
+        own = rows[rows["subject"] == subject]
+        own = own.set_index("place").reindex(list(places))
+        values = own["value"].astype(float)
+        axes.plot(
+            x + shifts[rank],
+            values,
+            marker=shapes[rank],
+            zorder=5,
+            **_DOT,
         )
-        axes.plot(x + shift, own, marker=shape, zorder=5, **_DOT)
 
 
 # ------------------------------------------------------------------------------------ layers x ROIs
@@ -421,61 +420,62 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     refuse_repeats(rows, "layer by ROI", ("subject", "roi", "layer"))
     rois, layers = order_places(rows["roi"]), list(dict.fromkeys(rows["layer"]))
     people = people_of(rows)
-    average = (
-        combine_subjects(rows, ("roi", "layer"), "similarity")
-        if len(people) != 1
-        else rows.iloc[:0]
-    )
-    parts = {f"mean of {len(people)} subjects" if people else MEAN: average} if len(average) else {}
-    parts |= {subject: rows[rows["subject"] == subject] for subject in people}
-    ceiling = bool(
-        np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any()
-    )
+    average = rows.iloc[:0]
+    if len(people) != 1:
+        average = combine_subjects(rows, ("roi", "layer"), "similarity")
+    parts = {}
+    if len(average):
+        parts[f"mean of {len(people)} subjects" if people else MEAN] = average
+    for subject in people:
+        parts[subject] = rows[rows["subject"] == subject]
+    ceiling = _has_ceiling(rows)
     grids = [_grid(part, layers, rois, ceiling) for part in parts.values()]
     names = Names()
     plan = plan_ticks(names, rois, 0.52, 0.9)
-    lines = [names.fit(layer, 2.2, 8, 1) for layer in layers] + [
-        "noise ceiling, upper",
-        "noise ceiling, lower",
-    ] * ceiling
+    lines = [names.fit(layer, 2.2, 8, 1) for layer in layers]
+    edges = np.arange(len(layers), dtype=float) - 0.5
+    if ceiling:
+        # The rows of the ceiling stand a little apart.
+        lines += ["noise ceiling, upper", "noise ceiling, lower"]
+        edges = np.append(edges, edges[-1] + np.array([1.3, 2.3]))
     left = widest(lines, 8) + 0.2
-    across = max(1, min(len(parts), int((11.5 - left) / (plan.width * len(rois) + 0.15))))
+    panel_width = plan.width * len(rois) + 0.15
+    across = max(1, min(len(parts), int((11.5 - left) / panel_width)))
     down = -(-len(parts) // across)
-    width = page_width(max(left + across * (plan.width * len(rois) + 0.15) + 0.85, 4.8), stamp)
+    width = page_width(max(left + across * panel_width + 0.85, 4.8), stamp)
     titles = [names.fit(part, plan.width * len(rois), 10, 2, bold=True) for part in parts]
     note = join_note(*_matrix_words(rows, average, grids, ceiling), names.note)
     height = down * (0.215 * (len(lines) + 0.3 * ceiling) + plan.height + 0.45)
+    known = np.concatenate([values.ravel() for values, _ in grids])
+    scale = color_scale(known)
     with figure_style():
         figure = new_figure(width, height, stamp, note)
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for rank, (panel, grid, title) in enumerate(zip(panels, grids, titles)):
-            drawn = _draw_grid(panel, grid, _scale(grids), ceiling)
+            drawn = _draw_grid(panel, grid, edges, scale, len(layers))
             panel.set_xticks(range(len(rois)), plan.names, parse_math=False, fontsize=8)
-            panel.set_yticks(
-                _row_places(len(layers), ceiling),
-                lines if rank % across == 0 else [""] * len(lines),
+            named = lines if rank % across == 0 else [""] * len(lines)
+            panel.set_yticks(edges + 0.5, named)
+            panel.tick_params(
+                length=0,
+                labeltop=True,
+                labelbottom=False,
+                labelsize=8,
+                pad=2,
             )
-            panel.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8, pad=2)
             panel.set_title(title, parse_math=False)
         for panel in panels[len(parts) :]:
             panel.set_axis_off()
+        shrink = min(1, 3 / height)
         bar = figure.colorbar(
-            drawn, ax=panels.tolist(), aspect=25, pad=0.02, shrink=min(1, 3 / height)
+            drawn,
+            ax=panels.tolist(),
+            aspect=25,
+            pad=0.02,
+            shrink=shrink,
         )
         bar.set_label(QUANTITIES["similarity"])
         return figure
-
-
-def _scale(grids: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Give the ends of the colors: 0 is always within."""
-    known = np.concatenate([grid[0].ravel() for grid in grids])
-    low, high = float(np.nanmin(known, initial=0.0)), float(np.nanmax(known, initial=0.0))
-    return low, high if high > low else low + 1
-
-
-def _row_places(n_layers: int, ceiling: bool) -> np.ndarray:
-    """Place rows at 0, 1, 2 …; those of the ceiling a little apart."""
-    return np.array([*range(n_layers), *([n_layers + 0.3, n_layers + 1.3] if ceiling else [])])
 
 
 def _grid(
@@ -485,22 +485,23 @@ def _grid(
 
     The rows of the ceiling (upper, lower) come below the layers.
     """
-    wide = part.assign(_p=numbers_of(part, "p_corrected", "q"))
-    values, p = (
-        wide.pivot(index="layer", columns="roi", values=column).reindex(
-            index=list(layers), columns=list(rois)
+    tested = part.assign(_p=numbers_of(part, "p_corrected", "q"))
+    arranged = []
+    for column in ("similarity", "_p"):
+        wide = tested.pivot(
+            index="layer",
+            columns="roi",
+            values=column,
         )
-        for column in ("similarity", "_p")
-    )
-    grid, corrected = values.to_numpy(dtype=float), p.to_numpy(dtype=float)
-    if ceiling:
-        first = part.drop_duplicates("roi").set_index("roi").reindex(list(rois))
-        ends = np.array([numbers_of(first, "ceiling_high"), numbers_of(first, "ceiling_low")])
-        grid, corrected = (
-            np.vstack([grid, ends]),
-            np.vstack([corrected, np.full(ends.shape, np.nan)]),
-        )
-    return grid, corrected
+        wide = wide.reindex(index=list(layers), columns=list(rois))
+        arranged.append(wide.to_numpy(dtype=float))
+    values, p = arranged
+    if not ceiling:
+        return values, p
+    first = part.drop_duplicates("roi").set_index("roi").reindex(list(rois))
+    ends = np.array([numbers_of(first, "ceiling_high"), numbers_of(first, "ceiling_low")])
+    without_p = np.full(ends.shape, np.nan)
+    return np.vstack([values, ends]), np.vstack([p, without_p])
 
 
 def _matrix_words(
@@ -509,61 +510,70 @@ def _matrix_words(
     grids: Sequence[tuple[np.ndarray, np.ndarray]],
     ceiling: bool,
 ) -> list[str]:
-    made = len(average) > 0 and bool(average["made_here"].astype(bool).any())
+    compared = "Similarity of the RDMs of layers and ROIs"
     kinds = each_name(rows, "kind")
-    return [
-        "Similarity of the RDMs of layers and "
-        f"ROIs{f' for {kinds} images' if kinds and kinds != 'all' else ''}",
+    if kinds and kinds != "all":
+        compared += f" for {kinds} images"
+    words = [
+        compared,
         "Frame: the highest layer of the ROI, chosen and told from the same data",
         family_note(rows),
-        "The mean over subjects was computed for this figure, without p" if made else "",
-        "–: no value" if any(not np.isfinite(grid[0]).all() for grid in grids) else "",
-        ceiling_note(rows) if ceiling else "",
-        describe_sizes(rows),
     ]
+    if len(average) and average["made_here"].astype(bool).any():
+        words.append("The mean over subjects was computed for this figure, without p")
+    if not all(np.isfinite(values).all() for values, _ in grids):
+        words.append("–: no value")
+    if ceiling:
+        words.append(ceiling_note(rows))
+    return [*words, describe_sizes(rows)]
 
 
 def _draw_grid(
-    axes: Axes, grid: tuple[np.ndarray, np.ndarray], scale: tuple[float, float], ceiling: bool
+    axes: Axes,
+    grid: tuple[np.ndarray, np.ndarray],
+    edges: np.ndarray,
+    scale: tuple[float, float],
+    n_layers: int,
 ) -> Any:
-    from matplotlib.collections import PolyCollection
-    from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
     values, p = grid
-    n_layers = len(values) - 2 * ceiling
-    places, filled = _row_places(n_layers, ceiling), np.isfinite(values)
-    square = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    corners = [square + np.array([column, places[row]]) for row, column in np.argwhere(filled)]
-    drawn = PolyCollection(
-        corners,
-        cmap=MATRIX_COLORMAP,
-        norm=Normalize(*scale),
-        edgecolors="white",
-        linewidths=0.8,
-        antialiaseds=False,
-    )
-    drawn.set_array(values[filled])
-    axes.add_collection(drawn, autolim=False)
-    axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(places[-1] + 0.52, -0.52))
+    n_columns = values.shape[1]
+    drawn = colored_squares(axes, values, np.arange(n_columns) - 0.5, edges, scale, 0.8)
+    axes.set_xlim(-0.5, n_columns - 0.5)
+    axes.set_ylim(edges[-1] + 1.02, -0.52)
     axes.spines[:].set_visible(False)
-    best = np.where(
-        filled[:n_layers].any(axis=0), np.nanmax(values[:n_layers], axis=0, initial=-np.inf), np.nan
-    )
+    # A ROI without values has no highest layer: nothing equals -inf.
+    best = np.nanmax(values[:n_layers], axis=0, initial=-np.inf)
+    middle = 0.45 * scale[0] + 0.55 * scale[1]
     for row, column in np.ndindex(values.shape):
-        value, middle = float(values[row, column]), float(places[row])
-        bright = value > 0.45 * scale[0] + 0.55 * scale[1] or not filled[row, column]
-        color, framed = "black" if bright else "white", row < n_layers and value == best[column]
-        style: dict[str, Any] = {
-            "color": color,
-            "fontweight": "bold" if framed else "normal",
-            "fontsize": 7.5,
-        }
+        value, y = float(values[row, column]), float(edges[row]) + 0.5
+        color = "white" if value <= middle else "black"
+        framed = row < n_layers and value == best[column]
         word = format_number(value)
-        word += stars(p[row, column : column + 1])[0] if filled[row, column] else ""
-        text = axes.text(column, middle, word, ha="center", va="center_baseline", **style)
+        if np.isfinite(value):
+            (star,) = stars(p[row, column : column + 1])
+            word += star
+        text = axes.text(
+            column,
+            y,
+            word,
+            ha="center",
+            va="center_baseline",
+            color=color,
+            fontweight="bold" if framed else "normal",
+            fontsize=7.5,
+        )
         text.set_in_layout(False)
         if framed:
-            frame: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": 1.5}
-            axes.add_patch(Rectangle((column - 0.45, middle - 0.4), 0.9, 0.8, **frame))
+            corner = (column - 0.45, y - 0.4)
+            frame = Rectangle(
+                corner,
+                0.9,
+                0.8,
+                fill=False,
+                edgecolor=color,
+                linewidth=1.5,
+            )
+            axes.add_patch(frame)
     return drawn

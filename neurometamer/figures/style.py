@@ -27,11 +27,37 @@ if TYPE_CHECKING:
 ROI_ORDER = ("V1", "V2", "V3", "V4", "LO")
 """Early to late; areas of other names follow in table order."""
 
-KINDS = {"RE": "regular", "AN": "adversarial\nnoise", "AI": "adversarial\ninterference"}
-PAIRS = {"RE-AN": "RE–AN", "RE-AI": "RE–AI"}
-COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00", "RE-AI": "#0072B2"}
-MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
-HATCHES = {"RE-AN": "////", "RE-AI": ""}
+KINDS = {
+    "RE": "regular",
+    "AN": "adversarial\nnoise",
+    "AI": "adversarial\ninterference",
+}
+KIND_NAMES = {
+    "RE": "photographs (RE)",
+    "AN": "adversarial noise (AN)",
+    "AI": "adversarial interference (AI)",
+}
+"""Kind of image to its name where a page or a caption first says it."""
+PAIRS = {
+    "RE-AN": "RE–AN",
+    "RE-AI": "RE–AI",
+}
+COLORS = {
+    "RE": "#333333",
+    "AN": "#D55E00",
+    "AI": "#0072B2",
+    "RE-AN": "#D55E00",
+    "RE-AI": "#0072B2",
+}
+MARKERS = {
+    "RE": "o",
+    "AN": "s",
+    "AI": "^",
+}
+HATCHES = {
+    "RE-AN": "////",
+    "RE-AI": "",
+}
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
 """Okabe and Ito's colors without black, which is the color of people and of means. Their yellow is
 darkened to be seen on white."""
@@ -78,22 +104,20 @@ STYLE: dict[str, Any] = {
 
 
 FALLBACK_FONTS = (
-    *(
-        "Noto Sans CJK SC",
-        "Noto Sans CJK JP",
-        "PingFang SC",
-        "Hiragino Sans",
-        "Microsoft YaHei",
-        "Yu Gothic",
-    ),
-    *(
-        "Malgun Gothic",
-        "Apple SD Gothic Neo",
-        "WenQuanYi Zen Hei",
-        "Noto Sans Devanagari",
-        "Noto Sans Arabic",
-    ),
-    *("Noto Sans Thai", "Arial Unicode MS", "Nirmala UI"),
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "WenQuanYi Zen Hei",
+    "Noto Sans Devanagari",
+    "Noto Sans Arabic",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+    "Nirmala UI",
 )
 """Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks. Such letters are Chinese,
 Japanese and Korean ones."""
@@ -126,8 +150,10 @@ def _font_families() -> list[str]:
     """Name our font and, behind it, installed fonts with letters that ours lacks."""
     from matplotlib.font_manager import fontManager
 
+    families = [str(STYLE["font.family"])]
     installed = set(fontManager.get_font_names())
-    return [str(STYLE["font.family"]), *(name for name in FALLBACK_FONTS if name in installed)]
+    families += [name for name in FALLBACK_FONTS if name in installed]
+    return families
 
 
 def _show_in_notebooks() -> None:
@@ -141,11 +167,10 @@ def _show_in_notebooks() -> None:
     from IPython.core.pylabtools import select_figure_formats
     from matplotlib.figure import Figure
 
-    if not any(
-        Figure in formatter.type_printers
-        for formatter in shell.display_formatter.formatters.values()
-    ):
-        select_figure_formats(shell, {"png"})
+    for formatter in shell.display_formatter.formatters.values():
+        if Figure in formatter.type_printers:
+            return
+    select_figure_formats(shell, {"png"})
 
 
 @checked
@@ -178,7 +203,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    svg, png = (Path(f"{os.fspath(path)}.{suffix}") for suffix in ("svg", "png"))
+    name = os.fspath(path)
+    svg, png = Path(f"{name}.svg"), Path(f"{name}.png")
     engine, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
     with figure_style():
         if engine is not None:
@@ -194,8 +220,11 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
         figure.set_dpi(150)  # drawing an SVG leaves 72 behind
         with atomic_path(png) as part:
             # Level 6, the default, takes twice as long for files a few percent smaller.
-            FigureCanvasAgg(figure).print_png(
-                part, metadata={"Software": None}, pil_kwargs={"compress_level": 4}
+            canvas_png = FigureCanvasAgg(figure)
+            canvas_png.print_png(
+                part,
+                metadata={"Software": None},
+                pil_kwargs={"compress_level": 4},
             )
     figure.set_canvas(canvas)
     figure.set_dpi(dpi)
@@ -236,7 +265,9 @@ def save_figure_and_table(
     >>> [file.name for file in files]
     ['empty.svg', 'empty.png', 'empty.csv']
     """
-    return (*save_figure(figure, path), write_table(f"{os.fspath(path)}.csv", table))
+    svg, png = save_figure(figure, path)
+    numbers = write_table(f"{os.fspath(path)}.csv", table)
+    return svg, png, numbers
 
 
 def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
@@ -258,15 +289,35 @@ def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    note = textwrap.fill(note, int(width * 15.5))
-    extra = 0.34 * bool(stamp) + 0.155 * (note.count("\n") + 1) * bool(note)
-    figure = Figure(figsize=(width, height + extra), layout="constrained", facecolor="white")
+    extra = 0.0
+    if stamp:
+        extra += 0.34
+    if note:
+        note = textwrap.fill(note, int(width * 15.5))
+        extra += 0.155 * (note.count("\n") + 1)
+    figure = Figure(
+        figsize=(width, height + extra),
+        layout="constrained",
+        facecolor="white",
+    )
     if stamp:
         # suptitle without a height: constrained layout then keeps every axes below it.
-        figure.suptitle(stamp.upper(), x=0.985, ha="right", parse_math=False, **STAMP)
+        figure.suptitle(
+            stamp.upper(),
+            x=0.985,
+            ha="right",
+            parse_math=False,
+            **STAMP,
+        )
     if note:
         figure.supxlabel(
-            note, x=0.01, ha="left", parse_math=False, fontsize=7.5, color=FAINT, linespacing=1.25
+            note,
+            x=0.01,
+            ha="left",
+            parse_math=False,
+            fontsize=7.5,
+            color=FAINT,
+            linespacing=1.25,
         )
     return figure
 
@@ -290,7 +341,7 @@ def need_columns(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None
     """
     errors.need_columns(table, columns, f"the {what} table")
     if table.empty:
-        raise InputError(f"the {what} table has no rows to draw.")
+        raise InputError(f"the {what} table has no rows to draw; give at least one.")
 
 
 def order_places(names: Iterable[object]) -> list[str]:
@@ -339,7 +390,9 @@ def clip_name(text: object, length: int) -> str:
     ('espresso maker', 'green…')
     """
     name = str(text).split(",")[0].strip()
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+    if len(name) <= length:
+        return name
+    return name[: length - 1].rstrip() + "…"
 
 
 def format_number(value: float, digits: int = 2) -> str:
@@ -365,8 +418,10 @@ def format_number(value: float, digits: int = 2) -> str:
     if not np.isfinite(value):
         return "–"
     text = f"{abs(value):.{digits}f}"
-    text = text[1:] if text.startswith("0.") else text
-    return ("−" if value < 0 and float(text) else "") + text
+    negative = value < 0 and float(text) > 0
+    if digits and abs(value) < 1:
+        text = text.removeprefix("0")
+    return f"−{text}" if negative else text
 
 
 def names_height(names: Sequence[str], width: float) -> float:
@@ -385,7 +440,9 @@ def names_height(names: Sequence[str], width: float) -> float:
         Inches; more than .25 when the names would touch side by side and are slanted.
     """
     longest = max(len(name) for name in names)
-    return 0.25 if longest * 0.085 <= width / len(names) else 0.25 + 0.052 * longest
+    if longest * 0.085 <= width / len(names):
+        return 0.25
+    return 0.25 + 0.052 * longest
 
 
 def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
@@ -426,9 +483,8 @@ def panel_grid(figure: Figure, n_panels: int, per_row: int) -> list[Axes]:
         Left to right, top to bottom.
     """
     n_rows = -(-n_panels // per_row)
-    panels = (
-        figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False).ravel().tolist()
-    )
+    grid = figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False)
+    panels = grid.ravel().tolist()
     for panel in panels[n_panels:]:
         panel.set_axis_off()
     return panels[:n_panels]
@@ -450,8 +506,9 @@ def describe_sizes(table: pd.DataFrame) -> str:
     if "n" not in table.columns or table["n"].dropna().empty:
         return ""
     low, high = int(table["n"].min()), int(table["n"].max())
-    several = "" if high == 1 else "s"
-    return f"n = {low} photograph{several}" if low == high else f"n = {low} to {high} photographs"
+    if low == high:
+        return f"n = {count_text(low, 'photograph')}"
+    return f"n = {low} to {high} photographs"
 
 
 def count_text(number: int, noun: str, plural: str = "") -> str:
@@ -476,7 +533,9 @@ def count_text(number: int, noun: str, plural: str = "") -> str:
     >>> count_text(1, "ROI"), count_text(3, "ROI"), count_text(2, "person", "people")
     ('1 ROI', '3 ROIs', '2 people')
     """
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {plural or f'{noun}s'}"
 
 
 def describe_methods(table: pd.DataFrame) -> str:
@@ -492,12 +551,9 @@ def describe_methods(table: pd.DataFrame) -> str:
     str
         Each method once; empty when the table does not tell.
     """
-    names = (
-        list(dict.fromkeys(table["method"].dropna().astype(str)))
-        if "method" in table.columns
-        else []
-    )
-    return "; ".join(names)
+    if "method" not in table.columns:
+        return ""
+    return "; ".join(dict.fromkeys(table["method"].dropna().astype(str)))
 
 
 def join_note(*parts: str) -> str:
@@ -513,4 +569,5 @@ def join_note(*parts: str) -> str:
     str
         Ends with a full stop.
     """
-    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+    sentences = [part.rstrip(".") for part in parts if part]
+    return ". ".join(sentences) + "."

@@ -5,29 +5,34 @@ It computes nothing of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures import behavior as draw
+from neurometamer.figures import behavior as figures
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.report.methods import software_text
 from neurometamer.report.page import (
     Answer,
+    Drawing,
+    FigureEntry,
     Lead,
-    Picture,
     Section,
     borrow_figure,
-    embed_figure,
+    draw_sections,
     folded_grid,
     p_text,
     settings_grids,
     write_page,
-    write_sources,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONG_TABLE = 40
 """Tables with more rows are cut on the page; the CSV has them all."""
@@ -87,36 +92,44 @@ def write_report(
     Path
         The page; it loads nothing and needs no JavaScript.
     """
-    shown = [
-        folded_grid(tables[name], caption, f"{name}.csv", limit=LONG_TABLE, name=name)
-        for name, caption in CAPTIONS.items()
-        if len(tables.get(name, ()))
-    ]
-    version = str(record.get("versions", {}).get("neurometamer", ""))
+    shown = []
+    for name, caption in CAPTIONS.items():
+        if len(tables.get(name, ())):
+            grid = folded_grid(tables[name], caption, f"{name}.csv", limit=LONG_TABLE, name=name)
+            shown.append(grid)
     made = {name for name, table in tables.items() if len(table)}
-    works = {key: use for key, use in WORKS_USED.items() if OF_TABLE.get(key, "") in {"", *made}}
-    figures = Section(
-        key="figures",
-        title="Figures",
-        text=[text for name, text in ABSENT.items() if name not in tables],
-        pictures=_pictures(folder, tables, record, stamp),
+    works = {}
+    for key, use in WORKS_USED.items():
+        if key not in OF_TABLE or OF_TABLE[key] in made:
+            works[key] = use
+    page = ExperimentPage(
+        tables=tables,
+        record=record,
+        stamp=stamp,
     )
-    charts, sections = borrow_figure([figures], ["figures"])
-    answers = [
-        Answer(title=title, number=number, text=text) for title, number, text in _answers(tables)
+    absent = [text for name, text in ABSENT.items() if name not in tables]
+    sections = [
+        Section(
+            key="figures",
+            title="Figures",
+            text=absent,
+        )
     ]
+    sections = draw_sections(folder, sections, FIGURES, page)
+    charts, sections = borrow_figure(sections, ["figures"])
     return write_page(
         folder / "report.html",
         "behavior.html",
-        lead=_lead(tables),
+        record=record,
+        lead=_lead_text(tables),
         first=Lead(headlines=first_sentences(tables, record, stamp), charts=charts),
         stamps=[(stamp.capitalize(), SIMULATED)] if stamp else [],
-        answers=answers,
+        answers=_answers(tables),
         sections=sections,
         tables=shown,
-        notes=[str(note) for note in record.get("notes", ())],
         settings=settings_grids(record, PARTS),
-        **write_sources(folder, methods_text(tables, record, stamp), works, version),
+        methods=methods_text(tables, record, stamp),
+        works=works,
     )
 
 
@@ -134,25 +147,29 @@ ABSENT = {
 # -------------------------------------------------------------------------------------------- words
 
 
-def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
+def _lead_text(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Count people, models, stages and networks, and what was left out."""
     curves = tables["curves"]
-    kinds = {kind: own for kind, own in curves.groupby("observer", sort=False)}
-    models, stages = curves["model"].nunique(), curves["stage"].nunique()
-    parts = [f"{count_text(models, 'model')}, {count_text(stages, 'stage')}"]
-    if "human" in kinds:
-        parts.insert(0, count_text(int(kinds["human"]["n"].max()), "person", "people"))
-    if "network" in kinds:
-        names = list(dict.fromkeys(kinds["network"]["network"].astype(str)))
+    parts = []
+    people = curves[curves["observer"] == "human"]
+    if len(people):
+        parts.append(count_text(int(people["n"].max()), "person", "people"))
+    models = count_text(curves["model"].nunique(), "model")
+    parts.append(f"{models}, {count_text(curves['stage'].nunique(), 'stage')}")
+    networks = curves.loc[curves["observer"] == "network", "network"].astype(str)
+    if len(networks):
+        names = list(dict.fromkeys(networks))
         parts.append(f"answers of {count_text(len(names), 'network')}: {', '.join(names)}")
     left = tables["exclusions"]
-    persons = left[left["what"] == "observer"]
-    trials = left[left["what"] == "trials"]["n_trials"].sum()
-    lost = {"observer": len(persons), "trial": int(trials)}
-    if any(lost.values()):
-        parts.append(
-            "left out: "
-            f"{', '.join(count_text(number, noun) for noun, number in lost.items() if number)}"
-        )
+    n_observers = int((left["what"] == "observer").sum())
+    n_trials = int(left.loc[left["what"] == "trials", "n_trials"].sum())
+    lost = []
+    if n_observers:
+        lost.append(count_text(n_observers, "observer"))
+    if n_trials:
+        lost.append(count_text(n_trials, "trial"))
+    if lost:
+        parts.append(f"left out: {', '.join(lost)}")
     return "; ".join(parts) + "."
 
 
@@ -178,26 +195,36 @@ def first_sentences(
         A sentence each; which of two models is higher is said only where its main effect has p <
         .05.
     """
-    curves = tables["curves"]
-    kind = "human" if (curves["observer"] == "human").any() else "network"
-    who = {"human": "people", "network": "networks"}[kind]
-    who = f"simulated {who}" if stamp else who
-    anova = tables["anova"]
-    pairs = anova[(anova["source"] == "model") & (anova["observer"] == kind)]
-    pairs = pairs[pairs["models"].astype(str).str.contains(" vs ")]
-    own = curves[curves["observer"] == kind]
+    curves, anova = tables["curves"], tables["anova"]
+    kind, who = "network", "networks"
+    if (curves["observer"] == "human").any():
+        kind, who = "human", "people"
+    if stamp:
+        who = f"simulated {who}"
+    own, tests = curves[curves["observer"] == kind], anova[anova["observer"] == kind]
+    # A test of two models is named by both.
+    names = dict.fromkeys(own["model"].astype(str))
+    models_of = {
+        f"{first} vs {second}": (first, second) for first, second in permutations(names, 2)
+    }
+    pairs = tests[(tests["source"] == "model") & tests["models"].isin(list(models_of))]
     if pairs.empty:
-        return [
-            _stage_sentence(model, rows, anova, who, record)
-            for model, rows in own.groupby("model", sort=False)
-        ]
+        stages = tests[tests["source"] == "stage"]
+        sentences = []
+        for model, rows in own.groupby("model", sort=False):
+            of_model = stages[stages["models"].astype(str) == str(model)]
+            sentences.append(_stage_sentence(model, rows, of_model, who, record))
+        return sentences
     if len(pairs) > MOST_PAIRS:
         clear = int((pairs["p"] < ALPHA).sum())
         return [
             f"In {clear or 'none'} of {len(pairs)} pairs of models {who} recognize the images of "
             "one more often (main effect of the model, p < .05, uncorrected)."
         ]
-    return [_pair_sentence(row, own, who) for row in pairs.to_dict("records")]
+    sentences = []
+    for models, p in zip(pairs["models"], pairs["p"]):
+        sentences.append(_pair_sentence(models_of[models], float(p), own, who))
+    return sentences
 
 
 ALPHA, MOST_PAIRS = 0.05, 3
@@ -205,49 +232,49 @@ ALPHA, MOST_PAIRS = 0.05, 3
 each."""
 
 
-def _pair_sentence(row: Mapping[Any, Any], curves: pd.DataFrame, who: str) -> str:
+def _pair_sentence(models: tuple[str, str], p: float, curves: pd.DataFrame, who: str) -> str:
     """Compare two models over the stages that both have.
 
     The higher one is named only where the test is clear.
     """
-    names = str(row["models"]).split(" vs ")
-    wide = (
-        curves.pivot_table(index="stage", columns="model", values="proportion")
-        .reindex(columns=names)
-        .dropna()
+    wide = curves.pivot_table(
+        index="stage",
+        columns="model",
+        values="proportion",
     )
-    first, second = (float(wide[name].mean()) for name in names)
-    whether = f"Whether {who} recognize images of {names[0]} or of {names[1]} more often"
-    if not np.isfinite(row["p"]) or len(wide) == 0:
+    wide = wide.reindex(columns=list(models)).dropna()
+    whether = f"Whether {who} recognize images of {models[0]} or of {models[1]} more often"
+    if not np.isfinite(p) or len(wide) == 0:
         return f"{whether} was not tested."
-    p = f"p {p_text(float(row['p']))}"
-    if row["p"] >= ALPHA:
-        return f"{whether} is undecided ({p})."
-    more, less = names if first > second else names[::-1]
-    high, low = (format_number(value) for value in (max(first, second), min(first, second)))
+    if p >= ALPHA:
+        return f"{whether} is undecided (p {p_text(p)})."
+    means = wide.mean()
+    more, less = models
+    if means[more] <= means[less]:
+        more, less = less, more
+    high = format_number(float(means[more]))
+    low = format_number(float(means[less]))
     return (
         f"{who.capitalize()} recognize images of {more} more often than those of {less}: {high} "
-        f"against {low}, mean over stages (main effect of the model, {p}, uncorrected)."
+        f"against {low}, mean over stages (main effect of the model, p {p_text(p)}, uncorrected)."
     )
 
 
 def _stage_sentence(
-    model: object, rows: pd.DataFrame, anova: pd.DataFrame, who: str, record: Mapping[str, Any]
+    model: object, rows: pd.DataFrame, tests: pd.DataFrame, who: str, record: Mapping[str, Any]
 ) -> str:
     """Give the first and the last stage of a model beside a guesser, and the test of all stages."""
     guess = format_number(1 / len(record["settings"]["categories"]))
-    ends = rows.dropna(subset=["proportion"]).drop_duplicates("stage")
-    first, last = (
-        f"{format_number(row['proportion'])} at {row['stage']}"
-        for _, row in ends.iloc[[0, -1]].iterrows()
-    )
-    kind = rows["observer"].iloc[0]
-    own = anova[(anova["source"] == "stage") & (anova["observer"] == kind)]
-    tests = own[own["models"].astype(str) == str(model)]
-    p = float(tests["p_gg"].iloc[0]) if len(tests) else np.nan
-    said = f"effect of stage: p {p_text(p)}" if np.isfinite(p) else "stages were not tested"
+    known = rows.dropna(subset=["proportion"]).drop_duplicates("stage")
+    ends = []
+    for place in (0, -1):
+        row = known.iloc[place]
+        ends.append(f"{format_number(row['proportion'])} at {row['stage']}")
+    said = "stages were not tested"
+    if len(tests) and np.isfinite(tests["p_gg"].iloc[0]):
+        said = f"effect of stage: p {p_text(float(tests['p_gg'].iloc[0]))}"
     return (
-        f"{who.capitalize()} recognize images of {model}: {first}, {last} (a guesser: {guess}; "
+        f"{who.capitalize()} recognize images of {model}: {', '.join(ends)} (a guesser: {guess}; "
         f"{said})."
     )
 
@@ -273,28 +300,22 @@ def methods_text(
     """
     settings = record["settings"]
     trials = "confusion" in tables
-    data = f"{'Simulated answers' if stamp else 'Answers'} were analyzed: {_lead(tables)}"
+    answers = "Simulated answers" if stamp else "Answers"
+    data = f"{answers} were analyzed: {_lead_text(tables)}"
     if trials:
-        rules = settings["screening"]
-        words = ", ".join(f"{name} = {value:.3g}" for name, value in rules.items())
-        data += f" Observers and trials were screened by fixed rules ({words})."
+        rules = [f"{name} = {value:.3g}" for name, value in settings["screening"].items()]
+        data += f" Observers and trials were screened by fixed rules ({', '.join(rules)})."
     kinds = dict.fromkeys(tables["anova"]["analysis"].astype(str))
     tests = (
         "Proportions correct were compared by repeated-measures analyses of variance "
-        f"({', '.join(kinds)})"
+        f"({', '.join(kinds)}), p corrected for lack of sphericity by Greenhouse and Geisser where "
+        "there are more than two levels. The same F were also judged by "
+        f"{count_text(settings['n_permutations'], 'shuffle')} of the labels."
     )
-    tests += (
-        ", p corrected for lack of sphericity by Greenhouse and Geisser where there are more than "
-        "two levels"
-    )
-    n = settings["n_permutations"]
-    tests += f". The same F were also judged by {count_text(n, 'shuffle')} of the labels."
     if "posthoc" in tables:
         how = settings["correction"]
-        tests += (
-            " Post-hoc paired t tests were "
-            f"{'not corrected' if how == 'none' else f'corrected ({how})'}."
-        )
+        corrected = "not corrected" if how == "none" else f"corrected ({how})"
+        tests += f" Post-hoc paired t tests were {corrected}."
     errors = f"Standard errors are {settings['sem']} observers."
     if trials and settings["n_resamples"]:
         errors += (
@@ -333,102 +354,238 @@ def format_p(p: float, n_permutations: int = 0) -> str:
     return f"p {p_text(p)}"
 
 
-def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
-    """Write each analysis of models, or of people and a network, as a line.
-
-    A line has a title, F and the numbers beside it.
-    """
+def _answers(tables: Mapping[str, pd.DataFrame]) -> list[Answer]:
+    """Give each analysis of models, or of people and a network, with F and the p beside it."""
     anova, shuffled = tables["anova"], tables["permutation"]
     keys = ["analysis", "observer", "models", "source"]
-    beside = shuffled.set_index(keys)[["p", "n_permutations"]]
-    out = []
-    for row in anova[anova["source"].isin(["model", "observer"])].to_dict("records"):
+    beside = {}
+    for row in shuffled.to_dict("records"):
         key = tuple(row[name] for name in keys)
-        title = (
-            row["models"]
-            if row["source"] == "model"
-            else f"{row['observer']}, images of {row['models']}"
-        )
+        beside[key] = format_p(row["p"], int(row["n_permutations"]))
+    found = []
+    for row in anova[anova["source"].isin(["model", "observer"])].to_dict("records"):
+        title = row["models"]
+        if row["source"] == "observer":
+            title = f"{row['observer']}, images of {row['models']}"
         number = (
             f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.2f}, η²p = "
             f"{format_number(row['eta2_p'])}"
         )
         stages = count_text(int(row["n_stages"]), "stage")
         text = f"Main effect of {row['source']}, {stages}, n = {row['n']}; {format_p(row['p'])}"
-        if key in beside.index:
-            text += (
-                "; shuffled labels: "
-                f"{format_p(beside.loc[key, 'p'], int(beside.loc[key, 'n_permutations']))}"
+        key = tuple(row[name] for name in keys)
+        if key in beside:
+            text += f"; shuffled labels: {beside[key]}"
+        found.append(
+            Answer(
+                title=title,
+                number=number,
+                text=f"{text}.",
             )
-        out.append((title, number, text + "."))
-    return out
-
-
-# ----------------------------------------------------------------------------------------- pictures
-
-
-def _pictures(
-    folder: Path, tables: Mapping[str, pd.DataFrame], record: Mapping[str, Any], stamp: str
-) -> list[Picture]:
-    curves = tables["curves"]
-    chance = 1 / len(record["settings"]["categories"])
-    out = []
-    if curves["model"].nunique() > 1:
-        figure = draw.recognition_lines(curves, panels="observer", chance=chance, stamp=stamp)
-        text = "Recognition of each model's images over stages, one panel an observer."
-        out.append(
-            embed_figure(folder, "curves_by_observer", figure, text, _spoken(curves), table=curves)
         )
-    figure = draw.recognition_lines(curves, panels="model", chance=chance, stamp=stamp)
+    return found
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExperimentPage:
+    """What the page of an experiment is made of.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        As `neurometamer.analyze_recognition` writes them.
+    record : mapping
+        Provenance.
+    stamp : str
+        What every figure must say; may be empty.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    record: Mapping[str, Any]
+    stamp: str
+
+    def has_above(self, table: str, column: str, least: float) -> bool:
+        """Tell whether a column of a table has a number above another.
+
+        Parameters
+        ----------
+        table, column : str
+            Names.
+        least : float
+            The other.
+
+        Returns
+        -------
+        bool
+            False where the table was not made.
+        """
+        if table not in self.tables:
+            return False
+        return bool((self.tables[table][column].astype(float) > least).any())
+
+
+def _drawing(
+    name: str, figure: Figure, caption: str, alt: str, table: pd.DataFrame, *, raster: bool = False
+) -> Drawing:
+    return Drawing(
+        name=name,
+        figure=figure,
+        numbers={name: table},
+        caption=caption,
+        alt=alt,
+        raster=raster,
+    )
+
+
+def _curves(page: ExperimentPage, panels: str) -> Figure:
+    return figures.recognition_lines(
+        page.tables["curves"],
+        panels=panels,
+        chance=1 / len(page.record["settings"]["categories"]),
+        stamp=page.stamp,
+    )
+
+
+def draw_curves_by_observer(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw recognition over stages, one panel an observer.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    curves = page.tables["curves"]
+    text = "Recognition of each model's images over stages, one panel an observer."
+    figure = _curves(page, "observer")
+    yield _drawing("curves_by_observer", figure, text, _spoken(curves), curves)
+
+
+def draw_curves_by_model(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw recognition over stages, one panel a model.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    curves = page.tables["curves"]
     text = "Recognition over stages, one panel a model, one line an observer."
-    out.append(embed_figure(folder, "curves_by_model", figure, text, _spoken(curves), table=curves))
-    if "error_consistency" in tables and tables["error_consistency"]["kappa"].notna().any():
-        table = tables["error_consistency"]
-        figure = draw.consistency_lines(table, stamp=stamp)
-        text = (
-            "Do observers err on the same images? Error consistency over stages, one panel a model."
-        )
-        alt = "Lines of error consistency; the values are in error_consistency.csv."
-        out.append(embed_figure(folder, "error_consistency", figure, text, alt, table=table))
-    if "human_network" in tables and (tables["human_network"]["n_points"] > 0).any():
-        figure = draw.curve_scatter(curves, stamp=stamp)
-        text = "People against networks that the images were not made for."
-        alt = "Scatter of proportions correct; the values are in curves.csv."
-        out.append(
-            embed_figure(
-                folder, "people_and_networks", figure, text, alt, table=draw.scatter_points(curves)
-            )
-        )
-    return out + _confusion_pictures(folder, tables.get("confusion", pd.DataFrame()), stamp)
+    yield _drawing("curves_by_model", _curves(page, "model"), text, _spoken(curves), curves)
 
 
-def _confusion_pictures(folder: Path, table: pd.DataFrame, stamp: str) -> list[Picture]:
-    out: list[Picture] = []
-    if table.empty:
-        return out
-    groups = list(table.groupby(["observer", "network"], sort=False))
+def draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw whether observers err on the same images.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    table = page.tables["error_consistency"]
+    figure = figures.consistency_lines(table, stamp=page.stamp)
+    text = "Do observers err on the same images? Error consistency over stages, one panel a model."
+    alt = "Lines of error consistency; the values are in error_consistency.csv."
+    yield _drawing("error_consistency", figure, text, alt, table)
+
+
+def draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw people against networks that the images were not made for.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    curves = page.tables["curves"]
+    figure = figures.curve_scatter(curves, stamp=page.stamp)
+    text = "People against networks that the images were not made for."
+    alt = "Scatter of proportions correct; the values are in curves.csv."
+    points = figures.scatter_points(curves)
+    yield _drawing("people_and_networks", figure, text, alt, points)
+
+
+def draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
+    """Draw the answers of people, and of some networks, to each true category.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    groups = list(page.tables["confusion"].groupby(["observer", "network"], sort=False))
     groups.sort(key=lambda group: group[0][0] != "human")
-    for place, ((kind, network), own) in enumerate(groups[: 1 + MOST_NETWORKS]):
+    for number, ((kind, network), own) in enumerate(groups[: 1 + MOST_NETWORKS]):
         who = "people" if kind == "human" else str(network)
         text = f"Answers of {who} to each true category, at each model and stage."
         alt = f"Confusion matrices of {who}; the values are in confusion.csv."
-        figure = draw.confusion_matrices(own, stamp=stamp)
-        numbers = own.reset_index(drop=True)
-        out.append(
-            embed_figure(
-                folder, f"confusion_{place}", figure, text, alt, table=numbers, raster=True
-            )
-        )
-    return out
+        figure = figures.confusion_matrices(own, stamp=page.stamp)
+        table = own.reset_index(drop=True)
+        yield _drawing(f"confusion_{number}", figure, text, alt, table, raster=True)
 
 
 def _spoken(curves: pd.DataFrame) -> str:
     """Say a figure's numbers in words, for those who cannot see it."""
     lines = []
     for (kind, network, model), own in curves.groupby(["observer", "network", "model"], sort=False):
-        values = ", ".join(
-            f"{stage} {format_number(value)}"
-            for stage, value in zip(own["stage"], own["proportion"])
-        )
-        lines.append(f"{network or kind}, {model}: {values}")
+        values = []
+        for stage, value in zip(own["stage"], own["proportion"]):
+            values.append(f"{stage} {format_number(value)}")
+        lines.append(f"{network or kind}, {model}: {', '.join(values)}")
     return "Proportion correct. " + "; ".join(lines) + "."
+
+
+FIGURES: dict[str, FigureEntry[ExperimentPage]] = {
+    "curves_by_observer": FigureEntry(
+        section="figures",
+        draw=draw_curves_by_observer,
+        applies=lambda page: page.tables["curves"]["model"].nunique() > 1,
+    ),
+    "curves_by_model": FigureEntry(
+        section="figures",
+        draw=draw_curves_by_model,
+    ),
+    "error_consistency": FigureEntry(
+        section="figures",
+        draw=draw_consistency,
+        applies=lambda page: page.has_above("error_consistency", "kappa", -np.inf),
+    ),
+    "people_and_networks": FigureEntry(
+        section="figures",
+        draw=draw_people_and_networks,
+        applies=lambda page: page.has_above("human_network", "n_points", 0),
+    ),
+    "confusion": FigureEntry(
+        section="figures",
+        draw=draw_confusion,
+        applies=lambda page: len(page.tables.get("confusion", ())) > 0,
+    ),
+}
+"""The figures of the page, in order."""

@@ -1,6 +1,6 @@
-"""The first screen of the page of an evaluation.
+"""What an evaluation of metamers found, in sentences, and a photograph with its metamers.
 
-It says in plain words what was found, and shows a photograph with its metamers.
+Nothing is computed here but counts and orders of what the tables hold.
 """
 
 from __future__ import annotations
@@ -8,21 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import name_ids
 from neurometamer.evaluation.sets import MetamerSet, states_of
-from neurometamer.figures.sets import is_true
 from neurometamer.figures.style import count_text, format_number
-from neurometamer.report.page import Example, Picture, embed_figure, example_image
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MEAN = "mean of evaluators"
-"""Name of the rows that average over evaluators."""
+from neurometamer.figures.tables import MEAN_OF_EVALUATORS, are_true
+from neurometamer.report.methods import TARGETS
+from neurometamer.report.page import Answer, Example, example_image, p_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,40 +62,125 @@ class Report:
         bool
             False where it was not made.
         """
-        return len(self.tables.get(name, ())) > 0
+        if name not in self.tables:
+            return False
+        return len(self.tables[name]) > 0
 
-    def picture(
-        self,
-        name: str,
-        figure: Figure,
-        caption: str,
-        alt: str,
-        table: pd.DataFrame,
-        *,
-        small: bool = False,
-    ) -> Picture:
-        """Save a figure and its numbers, and put it on the page.
+    def rows(self, name: str) -> pd.DataFrame:
+        """Select the rows of a table that are of metamers in the state that results speak of.
 
         Parameters
         ----------
         name : str
-            Name of the files.
-        figure : matplotlib.figure.Figure
-            The figure.
-        caption, alt : str
-            What it shows, and the same for those who cannot see it.
-        table : pandas.DataFrame
-            What was drawn.
-        small : bool
-            See `neurometamer.report.page.embed_figure`.
+            Name of a table with the column validity.
 
         Returns
         -------
-        Picture
-            For the page.
+        pandas.DataFrame
+            May be empty.
         """
-        numbers = table.reset_index(drop=True)
-        return embed_figure(self.folder, name, figure, caption, alt, table=numbers, small=small)
+        table = self.tables[name]
+        return table[table["validity"] == self.validity]
+
+    def asked(self, part: str) -> bool:
+        """Tell whether a part of the evaluation was asked for.
+
+        Parameters
+        ----------
+        part : str
+            Such as ``"quality"``.
+
+        Returns
+        -------
+        bool
+            By the settings.
+        """
+        return part in self.record["settings"]["parts"]
+
+
+def with_value(rows: pd.DataFrame, column: str = "value") -> pd.DataFrame:
+    """Select the rows with a finite value.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With the column.
+    column : str
+        Its name.
+
+    Returns
+    -------
+    pandas.DataFrame
+        May be empty.
+    """
+    values = rows[column].astype(float)
+    return rows[np.isfinite(values)]
+
+
+def rows_where(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    """Select the rows whose columns have these values.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Any.
+    values : mapping of str to object
+        Column to value.
+
+    Returns
+    -------
+    pandas.DataFrame
+        May be empty.
+    """
+    for name, value in values.items():
+        equal = table[name] == value
+        table = table[equal]
+    return table
+
+
+def of_first(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Select the rows that have the first row's values.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        At least one.
+    *columns : str
+        Whose values.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The first row and those like it.
+    """
+    for name in columns:
+        rows = rows[rows[name] == rows[name].iloc[0]]
+    return rows
+
+
+def target_text(report: Report) -> str:
+    """Say which class counts as recognized, and that of the paper where it is another.
+
+    Parameters
+    ----------
+    report : Report
+        With settings.
+
+    Returns
+    -------
+    str
+        Within a sentence.
+    """
+    target = report.record["settings"]["target"]
+    if target == "generator":
+        return TARGETS[target]
+    return (
+        f"{TARGETS[target]} (Boehm et al. 2025 count that of the generating networks: target "
+        "generator)"
+    )
+
+
+# ---------------------------------------------------------------------------------------- headlines
 
 
 def headlines(report: Report) -> list[str]:
@@ -118,34 +199,25 @@ def headlines(report: Report) -> list[str]:
     table = report.tables["validity"]
     n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
     if report.validity == "valid":
-        counted = (
-            f"{valid} of {count_text(n, 'image')} "
-            f"{'is a valid metamer' if valid == 1 else 'are valid metamers'}."
-        )
+        are = "is a valid metamer" if valid == 1 else "are valid metamers"
+        sentences = [f"{valid} of {count_text(n, 'image')} {are}."]
     else:
-        counted = (
-            f"Whether {'this image is a metamer' if n == 1 else f'these {n} images are metamers'} "
-            "was not judged."
+        these = "this image is a metamer" if n == 1 else f"these {n} images are metamers"
+        sentences = [f"Whether {these} was not judged."]
+    if report.has("curves"):
+        rows = with_value(report.rows("curves"))
+        sentences.append(
+            _recognized_sentence(report, rows) if len(rows) else _single_sentence(report)
         )
-    recognized = _recognized_sentence(report)
-    return [counted, recognized] if recognized else [counted]
+    return sentences
 
 
 FEWEST = 5
 """Photographs below which a bootstrap interval is too narrow to compare a share with chance."""
 
 
-def _recognized_sentence(report: Report) -> str:
-    """Compare the shares recognized with guessing, where there are intervals.
-
-    The text is empty where there are no shares.
-    """
-    if not report.has("curves"):
-        return ""
-    rows = report.tables["curves"]
-    rows = rows[(rows["validity"] == report.validity) & np.isfinite(rows["value"].astype(float))]
-    if rows.empty:
-        return _single_sentence(report)
+def _recognized_sentence(report: Report, rows: pd.DataFrame) -> str:
+    """Compare the shares recognized with guessing, where there are intervals."""
     ways, rule = rows["ways"].iloc[0], rows["rule"].iloc[0]
     rows = rows[(rows["ways"] == ways) & (rows["rule"] == rule)]
     chance = 1 / int(ways)
@@ -155,12 +227,12 @@ def _recognized_sentence(report: Report) -> str:
     share = f"a share of {ends} of them" if high > 0 else "none of them"
     sentence = f"Networks that took no part recognize {share}; a guesser, {guess}"
     counts = rows["n_valid"] if report.validity == "valid" else rows["n_images"]
-    tested = rows[(counts >= FEWEST) & np.isfinite(rows["low"].astype(float))]
+    tested = with_value(rows[counts >= FEWEST], "low")
     if tested.empty:
         return f"{sentence}. With so few photographs nothing more is claimed."
-    above = sum(
-        row["low"] > max(chance, _shuffled(report, row)) for row in tested.to_dict("records")
-    )
+    above = 0
+    for row in tested.to_dict("records"):
+        above += row["low"] > max(chance, _shuffled(report, row))
     than = (
         "clearly more than guessing, or than the same answers shuffled, by the interval over "
         "photographs"
@@ -180,23 +252,22 @@ def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
     A network that says the same to every image recognizes all of them, and would do so in any
     order.
     """
-    hits = report.tables["recognition"]
     keys = ("set", "stage", "setting", "ways", "rule")
-    own = rows_where(hits, {name: row[name] for name in keys})
-    own = own[
-        (states_of(own["valid"]) == report.validity)
-        & ~is_true(own["took_part"])
-        & own["wanted"].notna()
-    ]
+    rows = rows_where(report.tables["recognition"], {name: row[name] for name in keys})
+    rows = rows[states_of(rows["valid"]) == report.validity]
+    rows = rows[~are_true(rows["took_part"])]
+    rows = rows[rows["wanted"].notna()]
     shares = []
-    for _, answers in own.groupby("evaluator"):
-        wanted, said = (
-            answers["wanted"].astype(str).to_numpy(),
-            answers["said"].astype(str).to_numpy(),
-        )
+    for _, answers in rows.groupby("evaluator"):
+        wanted = answers["wanted"].astype(str).to_numpy()
+        said = answers["said"].astype(str).to_numpy()
         same = wanted[:, None] == said
         n = len(same)
-        shares.append((same.sum() - np.trace(same)) / (n * (n - 1)) if n > 1 else 1.0)
+        share = 1.0
+        if n > 1:
+            of_others = same.sum() - np.trace(same)
+            share = of_others / (n * (n - 1))
+        shares.append(share)
     return float(np.mean(shares)) if shares else 1.0
 
 
@@ -205,22 +276,31 @@ def _single_sentence(report: Report) -> str:
 
     This is for sets with too few such networks for a mean.
     """
-    rows = report.tables["recognizability"]
-    rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["rule"] == rows["rule"].iloc[0])]
-    rows = rows[(rows["validity"] == report.validity) & (rows["evaluator"] != MEAN)]
-    rows = rows[~is_true(rows["took_part"]) & np.isfinite(rows["value"].astype(float))]
+    table = report.tables["recognizability"]
+    first = {"ways": table["ways"].iloc[0]}
+    first["rule"] = rows_where(table, first)["rule"].iloc[0]
+    rows = rows_where(
+        table,
+        {
+            **first,
+            "validity": report.validity,
+        },
+    )
+    rows = rows[(rows["evaluator"] != MEAN_OF_EVALUATORS) & ~are_true(rows["took_part"])]
+    rows = with_value(rows)
     if rows.empty:
         return "No network judged them that took no part in making them."
     parts = []
     for name, own in rows.groupby("evaluator", sort=False):
-        ends = dict.fromkeys(
-            format_number(value) for value in (own["value"].min(), own["value"].max())
-        )
-        parts.append(f"{name} {' to '.join(ends)}")
+        ends = [format_number(own["value"].min()), format_number(own["value"].max())]
+        parts.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
     return (
         "Share recognized by networks that took no part, too few for a mean: "
         f"{'; '.join(parts[:3])}."
     )
+
+
+# ----------------------------------------------------------------------------------------- examples
 
 
 def lead_examples(report: Report) -> list[Example]:
@@ -243,26 +323,30 @@ def lead_examples(report: Report) -> list[Example]:
     if not holding:
         return []
     most = max(len(held) for held in holding.values())
-    candidates = [name for name, held in holding.items() if len(held) == most]
-    name = max(
-        candidates,
-        key=lambda name: sum(metamers.states[row] == "valid" for metamers, row in holding[name]),
-    )
-    (first, row), *_ = held = holding[name]
-    examples = [example_image(first.references[row], "A photograph")]
+    n_valid = {}
+    for name, held in holding.items():
+        if len(held) == most:
+            n_valid[name] = sum(metamers.states[row] == "valid" for metamers, row in held)
+    name = max(n_valid, key=lambda candidate: n_valid[candidate])
+    held = holding[name]
+    several_sets = len({metamers.name for metamers, _ in held}) > 1
+    several_settings = len({metamers.setting for metamers, _ in held}) > 1
+    first, first_row = held[0]
+    examples = [example_image(first.references[first_row], "A photograph")]
     for metamers, row in held[:3]:
         state = str(metamers.states[row])
+        title = "Metamer" if state == "valid" else "Meant as a metamer"
+        if several_sets:
+            title += f" of {metamers.name}"
+        title += f", {metamers.stage}"
+        if several_settings:
+            title += f", {metamers.setting}"
+        text = state.capitalize()
         n_seen, n_asked = seen_by_others(report, metamers).get(name, (0, 0))
-        others = "network" if n_asked == 1 else "networks"
-        said = (
-            f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
-        )
-        of = "" if len({other.name for other, _ in held}) == 1 else f" of {metamers.name}"
-        how = "" if len({other.setting for other, _ in held}) == 1 else f", {metamers.setting}"
-        made = (
-            f"{'Metamer' if state == 'valid' else 'Meant as a metamer'}{of}, {metamers.stage}{how}"
-        )
-        examples.append(example_image(metamers.pictures[row], made, f"{state.capitalize()}{said}."))
+        if n_asked:
+            others = "network" if n_asked == 1 else "networks"
+            text += f"; recognized by {n_seen} of {n_asked} {others} that took no part"
+        examples.append(example_image(metamers.pictures[row], title, f"{text}."))
     return examples
 
 
@@ -285,29 +369,158 @@ def seen_by_others(report: Report, metamers: MetamerSet) -> dict[str, tuple[int,
     """
     if not report.has("recognition"):
         return {}
-    hits = report.tables["recognition"]
-    rows = hits[(hits["rule"] == hits["rule"].iloc[0]) & ~hits["took_part"].astype(bool)]
+    rows = of_first(report.tables["recognition"], "rule")
+    rows = rows[~rows["took_part"].astype(bool)]
     for name, value in metamers.label.items():
         rows = rows[rows[name].astype(str) == value]
     counts = rows.groupby("reference_id")["hit"].agg(["sum", "count"])
-    return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}
+    seen = {}
+    for photograph, row in counts.iterrows():
+        seen[str(photograph)] = (int(row["sum"]), int(row["count"]))
+    return seen
 
 
-def rows_where(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
-    """Select the rows whose columns have these values.
+# ------------------------------------------------------------------------------------------ answers
+
+
+def answers(report: Report) -> list[Answer]:
+    """Put into sentences what the tables say, one card a question.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Any.
-    values : mapping of str to object
-        Column to value.
+    report : Report
+        With the table validity.
 
     Returns
     -------
-    pandas.DataFrame
-        May be empty.
+    list of Answer
+        Those that the tables can give.
     """
-    for name, value in values.items():
-        table = table[table[name] == value]
-    return table
+    number, text = "not judged", "No null distribution was given; all images count alike."
+    if report.validity == "valid":
+        table = report.tables["validity"]
+        n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
+        worst = table.sort_values("pass_both", kind="stable").iloc[0]
+        number = f"{valid} of {n} valid"
+        text = (
+            "Same one of 16 classes, and a better match than any pair of different photographs, "
+            f"for every network of the set, in the saved picture. Fewest: {worst['set']}, "
+            f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
+        )
+    return [
+        Answer(
+            title="How many are metamers?",
+            number=number,
+            text=text,
+        ),
+        *_recognition_answers(report),
+        *_divergence_answers(report),
+        *_observer_answers(report),
+        *_set_answers(report),
+    ]
+
+
+def _with_interval(row: pd.Series) -> str:
+    value = format_number(row["value"])
+    low = format_number(row["low"])
+    high = format_number(row["high"])
+    return f"{value} [{low}, {high}]"
+
+
+def _recognition_answers(report: Report) -> list[Answer]:
+    if not report.has("curves"):
+        return []
+    rows = with_value(report.rows("curves"))
+    if rows.empty:
+        return []
+    found = []
+    for stage, own in of_first(rows, "rule").groupby("stage", sort=False):
+        ordered = own.sort_values("value", ascending=False, kind="stable")
+        best = ordered.iloc[0]
+        words = "1,000 classes" if best["ways"] == 1000 else "16 categories"
+        text = (
+            f"{best['set']}: share that networks that took no part give {target_text(report)}; "
+            f"{words}."
+        )
+        rest = []
+        for _, row in ordered.iloc[1:6].iterrows():
+            rest.append(f"{row['set']} {format_number(row['value'])}")
+        if rest:
+            text += f" Then {'; '.join(rest)}."
+        title = f"Most recognized, stage {stage}"
+        found.append(
+            Answer(
+                title=title,
+                number=_with_interval(best),
+                text=text,
+            )
+        )
+    return found
+
+
+def _divergence_answers(report: Report) -> list[Answer]:
+    if not report.has("divergence"):
+        return []
+    rows = report.rows("divergence")
+    rows = with_value(rows[rows["headline"].astype(bool)])
+    if rows.empty:
+        return []
+    low, high = rows["value"].min(), rows["value"].max()
+    more = int((rows["p"] < 0.05).sum())
+    text = (
+        "Jensen–Shannon divergence (base 2) between distances among photographs and among their "
+        f"metamers, {len(rows)} evaluators × sets. Larger than by chance (p < .05, uncorrected): "
+        f"{more}."
+    )
+    return [
+        Answer(
+            title="Are metamers as far apart as photographs?",
+            number=f"{format_number(low)} to {format_number(high)}",
+            text=text,
+        )
+    ]
+
+
+def _observer_answers(report: Report) -> list[Answer]:
+    if not report.has("observer_tests"):
+        return []
+    rows = rows_where(
+        report.rows("observer_tests"),
+        {
+            "effect": "interaction",
+            "unit": "images",
+        },
+    )
+    found = []
+    for _, row in with_value(rows.drop_duplicates(["stage"])).iterrows():
+        found.append(
+            Answer(
+                title=f"Do the two factors act together, stage {row['stage']}?",
+                number=_with_interval(row),
+                text=f"{row['contrast']}; over images: p {p_text(row['p'])}.",
+            )
+        )
+    return found
+
+
+def _set_answers(report: Report) -> list[Answer]:
+    if not report.has("set_differences"):
+        return []
+    table = report.tables["set_differences"]
+    first = {name: table[name].iloc[0] for name in ("ways", "raters")}
+    known = with_value(rows_where(table, first), "difference")
+    if known.empty:
+        return []
+    best = known.iloc[int(known["difference"].abs().to_numpy(dtype=float).argmax())]
+    clear = known.loc[known["p_bonferroni"] < 0.05, "network"].tolist()
+    text = (
+        f"Difference in means, signed; {int(best['n_sets'])} sets. Clear after Bonferroni: "
+        f"{name_ids(clear) or 'none'}."
+    )
+    return [
+        Answer(
+            title="Which network matters most?",
+            number=f"{best['network']}: {format_number(best['difference'])}",
+            text=text,
+        )
+    ]

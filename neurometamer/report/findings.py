@@ -5,6 +5,7 @@ They say what the tests of its tables say, and no more than the tables hold.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,16 @@ import pandas as pd
 
 from neurometamer.errors import name_ids
 from neurometamer.figures.style import PAIRS, count_text, format_number, order_places
-from neurometamer.report.layer_findings import encoding_answer, hierarchy_answer, layer_answer
-from neurometamer.report.page import Answer, Grid, p_text, probability_text
-from neurometamer.report.read_study import ALPHA, Study
+from neurometamer.figures.tables import are_true, is_true
+from neurometamer.report.layer_findings import (
+    encoding_answer,
+    hierarchy_answer,
+    layer_answer,
+    value_and_interval,
+)
+from neurometamer.report.page import Answer, Grid, p_text, probability_text, text_grid
+from neurometamer.report.read_study import ALPHA, Study, texts_of
+from neurometamer.rsa.image_types.options import INTERVALS
 
 
 def answers(study: Study) -> list[Answer]:
@@ -40,7 +48,8 @@ def answers(study: Study) -> list[Answer]:
         metamer_answer,
         checks_answer,
     )
-    return [answer for make in makers if (answer := make(study)) is not None]
+    found = [make(study) for make in makers]
+    return [answer for answer in found if answer is not None]
 
 
 # ------------------------------------------------------------------------- RE-AN, RE-AI, difference
@@ -65,24 +74,26 @@ def image_type_differences(study: Study, system: str) -> pd.DataFrame:
     rows = _over_subjects_or_single(study.rows("image_types", system=system))
     differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
     similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
-    wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
     places = order_places(differences["place"])
     differences = differences.set_index("place", drop=False).loc[places].reset_index(drop=True)
-    values = {
-        name: wide[pair].reindex(places).to_numpy(dtype=float) for name, pair in _COLUMNS.items()
-    }
-    return differences.assign(
-        **values, follows=[follows(row) for row in differences.to_dict("records")]
+    wide = similar.pivot(
+        index="place",
+        columns="pair",
+        values="value",
     )
-
-
-_COLUMNS = {"re_an": "RE-AN", "re_ai": "RE-AI"}
+    wide = wide.reindex(index=places, columns=list(PAIRS))
+    return differences.assign(
+        re_an=wide["RE-AN"].to_numpy(dtype=float),
+        re_ai=wide["RE-AI"].to_numpy(dtype=float),
+        follows=[follows(row) for row in differences.to_dict("records")],
+    )
 
 
 def _over_subjects_or_single(rows: pd.DataFrame) -> pd.DataFrame:
     """Take the rows over subjects, and those of subjects for places that have none."""
     is_mean = rows["subject"] == "mean"
-    return rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
+    has_mean = rows["place"].isin(rows["place"][is_mean])
+    return rows[is_mean | ~has_mean]
 
 
 def follows(row: Mapping[Any, Any]) -> str:
@@ -129,16 +140,13 @@ def correction_text(rows: pd.DataFrame) -> str:
         E.g. ``"corrected (fdr) over 5 ROIs"``; where each pair has one test, that nothing was
         corrected.
     """
-    families = " or ".join(dict.fromkeys(rows["family"].dropna().astype(str)))
-    how = ", ".join(dict.fromkeys(rows["correction"].dropna().astype(str)))
     single = rows.groupby(["subject", "pair"]).size().max() == 1
     if single and rows["p"].equals(rows["p_corrected"]):
         return "not corrected, as there is one place"
-    return (
-        f"not corrected; family: {families}"
-        if how == "none"
-        else f"corrected ({how}) over {families}"
-    )
+    how, families = ", ".join(texts_of(rows, "correction")), " or ".join(texts_of(rows, "family"))
+    if how == "none":
+        return f"not corrected; family: {families}"
+    return f"corrected ({how}) over {families}"
 
 
 def interval_notes(study: Study) -> list[str]:
@@ -154,35 +162,20 @@ def interval_notes(study: Study) -> list[str]:
     list of str
         A sentence each.
     """
-    from neurometamer.rsa.image_types.options import INTERVALS
-
-    names = dict.fromkeys(study.rows("image_types")["interval"].dropna().astype(str))
-    return [
-        f"Interval “{name}”: {INTERVALS[name]}."
-        for name in names
-        if name in INTERVALS and name != "none"
-    ]
+    notes = []
+    for name in texts_of(study.rows("image_types"), "interval"):
+        if name in INTERVALS and name != "none":
+            notes.append(f"Interval “{name}”: {INTERVALS[name]}.")
+    return notes
 
 
 def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
-    cells = [
-        [
-            row["place"],
-            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, "
-            f"{format_number(row['ci_high'])})",
-            probability_text(row["p_corrected"]),
-            row["follows"],
-        ]
-        for row in rows.to_dict("records")
-    ]
+    cells = []
+    for row in rows.to_dict("records"):
+        interval = value_and_interval(row, "value")
+        cells.append([row["place"], interval, probability_text(row["p_corrected"]), row["follows"]])
     columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
-    return Grid(
-        caption=caption,
-        columns=columns,
-        rows=cells,
-        n_rows=len(cells),
-        source="tables/image_types.csv",
-    )
+    return text_grid(columns, cells, caption, "tables/image_types.csv")
 
 
 def fooling(study: Study) -> str:
@@ -199,13 +192,17 @@ def fooling(study: Study) -> str:
         ``"an image that fools the network"`` where all of them were made here and met their
         criterion; else what they were made for.
     """
-    table = pd.DataFrame(columns=["kind"]) if study.stimuli is None else study.stimuli.table
+    if study.stimuli is None:
+        return "an image made to fool the network"
+    table = study.stimuli.table
     rows = table[table["kind"] == "AI"]
-    names = set(rows["model"].dropna().astype(str)) if "model" in rows.columns else set()
-    name = str(study.section("model").get("name", ""))
-    whom = "the network" if names <= {name} else " and ".join(sorted(names))
-    succeeded = "success" in rows.columns and len(rows) > 0 and rows["success"].map(is_true).all()
-    return f"an image that fools {whom}" if succeeded else f"an image made to fool {whom}"
+    names = set(texts_of(rows, "model"))
+    whom = "the network"
+    if not names <= {str(study.section("model").get("name", ""))}:
+        whom = " and ".join(sorted(names))
+    if "success" in rows.columns and len(rows) and rows["success"].map(is_true).all():
+        return f"an image that fools {whom}"
+    return f"an image made to fool {whom}"
 
 
 def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") -> str:
@@ -230,8 +227,8 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
     of = f" {system}" if system else ""
     image = fooling(study)
     nearer = f"{image} is still nearer to its photograph than noise with the photograph's name"
-    counts = rows["follows"].value_counts()
-    if counts.get("not tested", 0) == len(rows):
+    counts = collections.Counter(rows["follows"])
+    if counts["not tested"] == len(rows):
         return f"Not tested in {count_text(len(rows), places)}{of}."
     if len(rows) == 1:
         single = {
@@ -240,13 +237,10 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
             "undecided": f"it is undecided whether {nearer}",
         }
         return f"In {rows['place'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
-    perception, reverse, undecided = (
-        int(counts.get(name, 0)) for name in ("perception", "decision", "undecided")
-    )
-    rest = [f"in {reverse or 'none'} it is the reverse"]
-    if undecided:
-        rest.append(f"in {undecided} it is undecided")
-    return f"In {perception} of {len(rows)} {places}s{of} {nearer}; {', '.join(rest)}."
+    rest = [f"in {counts['decision'] or 'none'} it is the reverse"]
+    if counts["undecided"]:
+        rest.append(f"in {counts['undecided']} it is undecided")
+    return f"In {counts['perception']} of {len(rows)} {places}s{of} {nearer}; {', '.join(rest)}."
 
 
 _DEFINITION = (
@@ -261,17 +255,20 @@ def _kind_text(rows: pd.DataFrame) -> str:
     if (rows["follows"] == "not tested").all():
         return "The differences were not tested: the table has no interval or no p of them."
     interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
-    warning = " This interval ignores the choice of images." if interval == "subsample" else ""
-    return (
+    text = (
         "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the "
         f"difference (“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is "
-        f"below .05.{warning}"
+        "below .05."
     )
+    if interval == "subsample":
+        text += " This interval ignores the choice of images."
+    return text
 
 
 def _above_chance(study: Study, system: str, places: str) -> str:
     """Count the similarities that permuted labels do not reach."""
-    rows = _over_subjects_or_single(study.rows("image_types", system=system, quantity="similarity"))
+    rows = study.rows("image_types", system=system, quantity="similarity")
+    rows = _over_subjects_or_single(rows)
     tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
     if tested.empty:
         return ""
@@ -300,13 +297,16 @@ def network_answer(study: Study) -> Answer | None:
     rows = image_type_differences(study, "network")
     if rows.empty:
         return _similar_answer(study, "network")
+    parts = [
+        _DEFINITION,
+        _kind_text(rows),
+        _above_chance(study, "network", "layer"),
+        _trend_text(study),
+    ]
     return Answer(
         title="In the network: does similarity follow what people see, or the network's decision?",
         number=headline(study, rows, "layer"),
-        text=_DEFINITION
-        + _kind_text(rows)
-        + _above_chance(study, "network", "layer")
-        + _trend_text(study),
+        text="".join(parts),
         grid=_kind_grid(rows, "layer", "Layers of the network"),
         headline=True,
     )
@@ -337,7 +337,9 @@ def similar_places(study: Study, system: str) -> pd.DataFrame:
     rows = rows.drop_duplicates("place").set_index("place", drop=False)
     rows = rows.loc[order_places(rows["place"])].reset_index(drop=True)
     p = rows["p_corrected"].astype(float)
-    said = np.where(p.isna(), "not tested", np.where(p < ALPHA, "above chance", "not above chance"))
+    said = pd.Series("not above chance", index=rows.index)
+    said[p < ALPHA] = "above chance"
+    said[p.isna()] = "not tested"
     return rows.assign(follows=said)
 
 
@@ -345,43 +347,41 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
     rows = similar_places(study, system)
     if rows.empty:
         return None
-    brain = system == "brain"
-    noun = "region" if brain else "layer"
-    of = " of the simulated cortex" if brain and study.simulated else " of cortex" if brain else ""
-    interference = rows["pair"].iloc[0] == "RE-AI"
-    image = fooling(study) if interference else "noise with a photograph's name"
-    above = int((rows["follows"] == "above chance").sum())
-    where = f"In {above} of {count_text(len(rows), noun)}{of}"
-    tested = (rows["follows"] != "not tested").any()
-    cells = [
-        [
-            row["place"],
-            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, "
-            f"{format_number(row['ci_high'])})",
-            probability_text(row["p_corrected"]),
-        ]
-        for row in rows.to_dict("records")
-    ]
-    pair = PAIRS.get(rows["pair"].iloc[0], rows["pair"].iloc[0])
+    noun, title, of = "layer", "In the network: are these images near their photographs?", ""
+    trends = _trend_text(study)
+    if system == "brain":
+        noun, title, of = (
+            "region",
+            "In cortex: are these images near their photographs?",
+            _cortex(study),
+        )
+        trends = ""
+    first = rows["pair"].iloc[0]
+    pair = PAIRS.get(first, first)
+    n_places = count_text(len(rows), noun)
+    number = f"Not tested in {n_places}{of}."
+    if (rows["follows"] != "not tested").any():
+        image = fooling(study) if first == "RE-AI" else "noise with a photograph's name"
+        above = int((rows["follows"] == "above chance").sum())
+        number = f"In {above} of {n_places}{of} {image} is near its photograph, beyond chance."
+    cells = []
+    for row in rows.to_dict("records"):
+        interval = value_and_interval(row, "value")
+        cells.append([row["place"], interval, probability_text(row["p_corrected"])])
+    columns = (noun, f"{pair} (interval)", "p, corr.")
     return Answer(
-        title=f"{'In cortex' if brain else 'In the network'}: are these images near their "
-        "photographs?",
-        number=f"{where} {image} is near its photograph, beyond chance."
-        if tested
-        else (f"Not tested in {count_text(len(rows), noun)}{of}."),
+        title=title,
+        number=number,
         text="Nearness is likeness of geometry: similarity of the RDM of these images with that "
-        "of the photographs "
-        f"({pair}). Chance is what permuted labels reach; p one-sided, {correction_text(rows)}."
-        f"{_trend_text(study) if not brain else ''}",
-        grid=Grid(
-            caption="Similarity",
-            columns=(noun, f"{pair} (interval)", "p, corr."),
-            rows=cells,
-            n_rows=len(cells),
-            source="tables/image_types.csv",
-        ),
+        f"of the photographs ({pair}). Chance is what permuted labels reach; p one-sided, "
+        f"{correction_text(rows)}.{trends}",
+        grid=text_grid(columns, cells, "Similarity", "tables/image_types.csv"),
         headline=True,
     )
+
+
+def _cortex(study: Study) -> str:
+    return " of the simulated cortex" if study.simulated else " of cortex"
 
 
 def _trend_text(study: Study) -> str:
@@ -389,12 +389,14 @@ def _trend_text(study: Study) -> str:
     parts = []
     for row in rows.to_dict("records"):
         p, effect = float(row["p"]), float(row["effect"])
-        said = "shows no trend" if not p < ALPHA else "rises" if effect > 0 else "falls"
-        parts.append(
-            f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p "
-            f"{p_text(p)})"
-        )
-    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(parts)}." if parts else ""
+        said = "shows no trend"
+        if p < ALPHA:
+            said = "rises" if effect > 0 else "falls"
+        pair = PAIRS.get(row["pair"], row["pair"])
+        parts.append(f"{pair} {said} (tau {format_number(effect)}, p {p_text(p)})")
+    if not parts:
+        return ""
+    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(parts)}."
 
 
 def brain_answer(study: Study) -> Answer | None:
@@ -414,36 +416,30 @@ def brain_answer(study: Study) -> Answer | None:
     if rows.empty:
         return _similar_answer(study, "brain")
     cortex = "In the simulated cortex" if study.simulated else "In cortex"
-    defined = "" if len(image_type_differences(study, "network")) else _DEFINITION
-    over = (
-        f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
-    )
+    parts = []
+    if (rows["subject"] == "mean").any():
+        parts.append(f"Mean over {len(study.subjects)} subjects. ")
+    if image_type_differences(study, "network").empty:
+        parts.append(_DEFINITION)
+    parts += [
+        _kind_text(rows),
+        _above_chance(study, "brain", "ROI"),
+    ]
+    single = study.rows("image_types", system="brain", quantity="difference")
+    single = single[single["subject"] != "mean"]
+    tested = np.isfinite(single["p_corrected"].astype(float)).any()
+    if single["subject"].nunique() > 1 and tested:
+        counts = collections.Counter(follows(row) for row in single.to_dict("records"))
+        parts.append(
+            f" Subjects alone ({correction_text(single)}): perception in {counts['perception']}, "
+            f"decision in {counts['decision']} of {len(single)} tests."
+        )
     return Answer(
         title=f"{cortex}: does similarity follow what people see, or the network's decision?",
-        number=headline(
-            study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"
-        ),
-        text=over
-        + defined
-        + _kind_text(rows)
-        + _above_chance(study, "brain", "ROI")
-        + _single_text(study),
+        number=headline(study, rows, "region", _cortex(study).strip()),
+        text="".join(parts),
         grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
         headline=True,
-    )
-
-
-def _single_text(study: Study) -> str:
-    """Say how many tests of single subjects agree."""
-    rows = study.rows("image_types", system="brain", quantity="difference")
-    rows = rows[rows["subject"] != "mean"]
-    if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
-        return ""
-    said = pd.Series([follows(row) for row in rows.to_dict("records")])
-    return (
-        f" Subjects alone ({correction_text(rows)}): perception in "
-        f"{int((said == 'perception').sum())}, decision in "
-        f"{int((said == 'decision').sum())} of {len(rows)} tests."
     )
 
 
@@ -470,9 +466,8 @@ def metamer_answer(study: Study) -> Answer | None:
     for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
         same = int(part["same_class"].map(is_true).sum())
         counts.append(f"{same} of {count_text(len(part), 'metamer')} of {name}")
-        cells.append(
-            [str(name), str(judge), f"{same} of {len(part)}", probability_text(part["p"].mean())]
-        )
+        probability = probability_text(part["p"].mean())
+        cells.append([str(name), str(judge), f"{same} of {len(part)}", probability])
     judges = name_ids(dict.fromkeys(rows["judge"]))
     columns = ("made for", "judge", "gets the photograph's class", "mean p(photograph's class)")
     return Answer(
@@ -481,13 +476,7 @@ def metamer_answer(study: Study) -> Answer | None:
         number=f"{judges} does in {', in '.join(counts)}.",
         text="The judge's first class of metamer and photograph, on the saved 8-bit PNG: a count, "
         "not a test.",
-        grid=Grid(
-            caption="Metamers and judges",
-            columns=columns,
-            rows=cells,
-            n_rows=len(cells),
-            source="tables/metamers.csv",
-        ),
+        grid=text_grid(columns, cells, "Metamers and judges", "tables/metamers.csv"),
     )
 
 
@@ -506,41 +495,28 @@ def checks_answer(study: Study) -> Answer | None:
     Answer or None
         None where nothing was made or planted here.
     """
-    numbers, texts, rows = [], [], study.rows("recovery")
-    if counts := success_rows(study):
-        numbers.append(", ".join(f"{row[0]} {row[3]}" for row in counts) + " images")
+    numbers, texts = [], []
+    title = "Did the images reach their criterion?"
+    counts = success_rows(study)
+    if counts:
+        met = ", ".join(f"{kind} {on_png}" for kind, _, _, on_png, *_ in counts)
+        numbers.append(f"{met} images")
         texts.append("Images that meet their criterion are counted on the saved 8-bit PNG.")
+    rows = study.rows("recovery")
     if len(rows):
-        passed = rows["pass"].map(is_true)
+        title = "Did the images reach their criterion, and does the analysis find what was planted?"
+        passed = are_true(rows["pass"])
         numbers.append(f"{int(passed.sum())} of {count_text(len(rows), 'planted fact')}")
-        lost = "" if passed.all() else f" Not found: {name_ids(rows['what'][~passed])}."
-        texts.append(
-            f"Each planted fact has a criterion of its own in the table of planted truth.{lost}"
-        )
+        texts.append("Each planted fact has a criterion of its own in the table of planted truth.")
+        if not passed.all():
+            texts.append(f"Not found: {name_ids(rows['what'][~passed])}.")
     if not numbers:
         return None
     return Answer(
-        title="Did the images reach their criterion"
-        + (", and does the analysis find what was planted?" if len(rows) else "?"),
+        title=title,
         number="; ".join(numbers),
         text=" ".join(texts),
     )
-
-
-def is_true(value: object) -> bool:
-    """Read a yes or no as a CSV or an HDF5 table may hold it.
-
-    Parameters
-    ----------
-    value : object
-        Bool, number or text.
-
-    Returns
-    -------
-    bool
-        False for what is missing.
-    """
-    return str(value).lower() in ("true", "1", "1.0", "yes")
 
 
 def success_rows(study: Study) -> list[list[str]]:
@@ -558,49 +534,45 @@ def success_rows(study: Study) -> list[list[str]]:
         lowest and median confidence on the PNG, median steps. Empty for images that were not made
         here.
     """
-    if study.stimuli is None or "success" not in study.stimuli.table.columns:
+    if study.stimuli is None:
         return []
     table = study.stimuli.table
-    made = {kind: table[table["kind"] == kind] for kind in ("AN", "AI")}
-    return [
-        _success_row(study, kind, rows)
-        for kind, rows in made.items()
-        if rows["success"].notna().any()
-    ]
+    if "success" not in table.columns:
+        return []
+    counts = []
+    for kind in ("AN", "AI"):
+        rows = table[table["kind"] == kind]
+        if rows["success"].notna().any():
+            counts.append(_success_row(study, kind, rows))
+    return counts
 
 
 def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
-    criterion, of = _criterion(study, kind), f" of {len(rows)}"
-    as_float, as_png, steps = (
-        _numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps")
-    )
-    wanted = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
-    met = (
-        "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
-    )
-    saved = f"{int(rows['success'].map(is_true).sum())}{of}"
-    ends = (
-        "–"
-        if as_png.empty
-        else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
-    )
-    return [kind, wanted, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
-
-
-def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
-    values = rows[column] if column in rows.columns else pd.Series(dtype=float)
-    return pd.to_numeric(values, errors="coerce").dropna()
-
-
-def _criterion(study: Study, kind: str) -> float | None:
-    """Find the confidence that the generator of this kind was asked for.
-
-    The value is None for images that the study did not make.
-    """
-    settings = study.section("settings")
-    images = settings.get("images")
-    if isinstance(images, Mapping) and images.get("ready"):
-        return None
-    generator = settings.get({"AN": "noise", "AI": "interference"}[kind])
-    value = generator.get("confidence") if isinstance(generator, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) else None
+    numbers = {}
+    for name in ("confidence_float", "confidence_png", "steps"):
+        numbers[name] = pd.Series(dtype=float)
+        if name in rows.columns:
+            numbers[name] = pd.to_numeric(rows[name], errors="coerce").dropna()
+    as_float, as_png, steps = numbers.values()
+    sections = {
+        "AN": "noise",
+        "AI": "interference",
+    }
+    criterion = study.settings(sections[kind]).get("confidence")
+    if study.settings("images").get("ready") or not isinstance(criterion, (int, float)):
+        criterion = None  # of images that the study did not make
+    wanted = met = ends = "–"
+    if criterion is not None:
+        wanted = f"p ≥ {format_number(criterion)}"
+        if len(as_float):
+            met = f"{int((as_float >= criterion).sum())} of {len(rows)}"
+    if len(as_png):
+        ends = f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
+    return [
+        kind,
+        wanted,
+        met,
+        f"{int(are_true(rows['success']).sum())} of {len(rows)}",
+        ends,
+        f"{steps.median():g}" if len(steps) else "–",
+    ]

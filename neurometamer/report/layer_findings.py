@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import count_text, format_number, order_places
-from neurometamer.report.page import Answer, Grid, p_text, probability_text
-from neurometamer.report.read_study import ALPHA, Study
+from neurometamer.figures.style import KIND_NAMES, count_text, format_number, order_places
+from neurometamer.figures.tables import names_in, numbers_of
+from neurometamer.report.page import Answer, p_text, probability_text, text_grid
+from neurometamer.report.read_study import ALPHA, Study, texts_of
 
 
 def over_subjects(rows: pd.DataFrame) -> pd.DataFrame:
@@ -23,9 +27,15 @@ def over_subjects(rows: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Empty when there are none.
     """
-    chosen = rows if rows["subject"].nunique() == 1 else rows[rows["subject"] == "mean"]
-    rank = {roi: number for number, roi in enumerate(order_places(chosen["roi"]))}
-    return chosen.sort_values("roi", key=lambda names: names.map(rank), kind="stable")
+    if rows["subject"].nunique() > 1:
+        rows = rows[rows["subject"] == "mean"]
+    order = order_places(rows["roi"])
+    rank = {roi: number for number, roi in enumerate(order)}
+    return rows.sort_values(
+        "roi",
+        key=lambda names: names.map(rank),
+        kind="stable",
+    )
 
 
 def whose(study: Study) -> str:
@@ -42,7 +52,9 @@ def whose(study: Study) -> str:
         E.g. ``"mean over 3 subjects"``.
     """
     names = study.subjects
-    return f"subject {names[0]}" if len(names) == 1 else f"mean over {len(names)} subjects"
+    if len(names) == 1:
+        return f"subject {names[0]}"
+    return f"mean over {len(names)} subjects"
 
 
 def layer_answer(study: Study) -> Answer | None:
@@ -65,66 +77,77 @@ def layer_answer(study: Study) -> Answer | None:
         return _naive_answer(study)
     tests = over_subjects(study.rows("weighted", model="best layer"))
     q = dict(zip(tests["roi"], tests["q"].astype(float)))
-    known = {roi: value for roi, value in q.items() if np.isfinite(value)}
-    cells = [
-        [
-            row["roi"],
-            row["layer"],
-            f"{format_number(row['score'])} ({format_number(row['ci_low'])}, "
-            f"{format_number(row['ci_high'])})",
-            probability_text(q[row["roi"]]) if row["roi"] in known else "–",
-            f"{row['naive_layer']} {format_number(row['naive_score'])}",
-        ]
-        for row in best.to_dict("records")
-    ]
-    score = dict(zip(best["roi"], best["score"].astype(float)))
-    above = [
-        roi for roi, value in known.items() if value < ALPHA and score.get(roi, np.nan) > 0
-    ]  # p is two-sided
+    known = {roi for roi, value in q.items() if np.isfinite(value)}
+    cells, above = [], []
+    for row in best.to_dict("records"):
+        roi = row["roi"]
+        cells.append(
+            [
+                roi,
+                row["layer"],
+                value_and_interval(row, "score"),
+                probability_text(q[roi]) if roi in known else "–",
+                f"{row['naive_layer']} {format_number(row['naive_score'])}",
+            ]
+        )
+        if roi in known and q[roi] < ALPHA and row["score"] > 0:  # p is two-sided
+            above.append(f"{roi} {row['layer']}")
+    number = f"Not tested in {count_text(len(best), 'region')}."
+    text = (
+        f"Regular images, {whose(study)}. The layer is chosen on some photographs and judged on "
+        "others; naive: chosen and judged on the same, which flatters. Noise alone makes the best "
+        "layer differ between areas. "
+    )
+    if known:
+        number = _best_sentence(best, above)
+        text += "p is two-sided"
+        if len(tests) > 1:
+            families = "; ".join(texts_of(tests, "family"))
+            text += f" and corrected (Benjamini–Hochberg over {families})"
+        text += ". "
+    columns = ("ROI", "cross-validated", "similarity (interval)", "p, corr.", "naive")
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
-        number=_best_sentence(best, above)
-        if known
-        else f"Not tested in {count_text(len(best), 'region')}.",
-        text=f"Regular images, {whose(study)}. The layer is chosen on some photographs and judged "
-        "on others; naive: "
-        "chosen and judged on the same, which flatters. Noise alone makes the best layer differ "
-        "between areas. "
-        + (f"p is two-sided{_benjamini_hochberg(tests)}. " if known else "")
-        + _weighted_text(study),
-        grid=Grid(
-            caption="Best layer of each ROI",
-            columns=("ROI", "cross-validated", "similarity (interval)", "p, corr.", "naive"),
-            rows=cells,
-            n_rows=len(cells),
-            source="tables/best_layer.csv",
-        ),
+        number=number,
+        text=text + _weighted_text(study),
+        grid=text_grid(columns, cells, "Best layer of each ROI", "tables/best_layer.csv"),
     )
 
 
 def _best_sentence(best: pd.DataFrame, above: list[str]) -> str:
     """Name the best layers of the regions that some layer resembles above chance."""
-    layers = dict(zip(best["roi"], best["layer"]))
-    named = ", ".join(f"{roi} {layers[roi]}" for roi in above)
+    new = "on photographs it was not chosen on"
     if len(best) == 1:
-        roi = best["roi"].iloc[0]
+        roi, layer = best["roi"].iloc[0], best["layer"].iloc[0]
         if not above:
-            return f"No layer resembles {roi} above chance, {_NEW}."
-        return f"A layer resembles {roi} above chance, {_NEW}: {layers[roi]}."
+            return f"No layer resembles {roi} above chance, {new}."
+        return f"A layer resembles {roi} above chance, {new}: {layer}."
     sentence = (
         f"In {len(above) or 'none'} of {len(best)} regions a layer resembles the region above "
-        f"chance, {_NEW}"
+        f"chance, {new}"
     )
-    return f"{sentence}: {named}." if above else f"{sentence}."
+    return f"{sentence}: {', '.join(above)}." if above else f"{sentence}."
 
 
-_NEW = "on photographs it was not chosen on"
+def value_and_interval(row: Mapping[Any, Any], value: str) -> str:
+    """Write a value with its interval, as tables of a page have it.
 
+    Parameters
+    ----------
+    row : mapping
+        With the value, ci_low and ci_high.
+    value : str
+        Column of the value.
 
-def _benjamini_hochberg(tests: pd.DataFrame) -> str:
-    """Say over which tests p was corrected; nothing of a single test."""
-    families = "; ".join(dict.fromkeys(tests["family"].dropna().astype(str)))
-    return f" and corrected (Benjamini–Hochberg over {families})" if len(tests) > 1 else ""
+    Returns
+    -------
+    str
+        E.g. ``".40 (.10, .70)"``.
+    """
+    number = format_number(row[value])
+    low = format_number(row["ci_low"])
+    high = format_number(row["ci_high"])
+    return f"{number} ({low}, {high})"
 
 
 def _of_simulated(study: Study) -> str:
@@ -136,8 +159,8 @@ def _weighted_text(study: Study) -> str:
     rows = rows[np.isfinite(rows["q"].astype(float))]
     if rows.empty:
         return "Differences between layers are not tested."
-    better = int(((rows["q"] < ALPHA) & (rows["difference"] > 0)).sum())
-    worse = int(((rows["q"] < ALPHA) & (rows["difference"] < 0)).sum())
+    clear = rows[rows["q"] < ALPHA]
+    better, worse = int((clear["difference"] > 0).sum()), int((clear["difference"] < 0).sum())
     return (
         f"Weighted layers are above the best one in {better}, below in {worse} of "
         f"{count_text(len(rows), 'ROI')} (p corrected alike)."
@@ -147,45 +170,40 @@ def _weighted_text(study: Study) -> str:
 def _naive_answer(study: Study) -> Answer | None:
     """Tell the highest layer of each region where none could be chosen on other photographs."""
     rows = over_subjects(study.rows("layer_roi"))
-    rows = rows[rows["kind"] == "RE"] if "kind" in rows.columns else rows
+    if "kind" in rows.columns:
+        rows = rows[rows["kind"] == "RE"]
     rows = rows[np.isfinite(rows["similarity"].astype(float))]
     if rows.empty:
         return None
     best = rows.loc[rows.groupby("roi", sort=False)["similarity"].idxmax()]
-    q = best["q"].astype(float) if "q" in best.columns else pd.Series(np.nan, index=best.index)
-    cells = [
-        [
-            row["roi"],
-            row["layer"],
-            format_number(row["similarity"]),
-            probability_text(p) if np.isfinite(p) else "–",
-        ]
-        for row, p in zip(best.to_dict("records"), q)
-    ]
-    family = (
-        "; ".join(dict.fromkeys(best["family"].dropna().astype(str)))
-        if "family" in best.columns
-        else ""
+    q = numbers_of(best, "q")
+    cells = []
+    for row, p in zip(best.to_dict("records"), q):
+        cells.append(
+            [
+                row["roi"],
+                row["layer"],
+                format_number(row["similarity"]),
+                probability_text(p) if np.isfinite(p) else "–",
+            ]
+        )
+    n_regions = count_text(len(best), "region")
+    number = f"Not tested in {n_regions}."
+    text = (
+        f"Regular images, {whose(study)}. The layer is chosen and judged on the same photographs, "
+        "which flatters; there are no cross-validated models. "
     )
-    tested = bool(np.isfinite(q).any())
+    if np.isfinite(q).any():
+        above = int((q < ALPHA).sum())
+        number = f"In {above} of {n_regions} the most similar layer is above permuted labels."
+        families = "; ".join(texts_of(best, "family"))
+        text += f"p is one-sided and corrected (Benjamini–Hochberg over {families})."
+    columns = ("ROI", "naive", "similarity", "p, corr.")
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
-        number=f"In {int((q < ALPHA).sum())} of {count_text(len(best), 'region')} the most similar "
-        "layer is above "
-        "permuted labels."
-        if tested
-        else f"Not tested in {count_text(len(best), 'region')}.",
-        text=f"Regular images, {whose(study)}. The layer is chosen and judged on the same "
-        "photographs, which "
-        "flatters; there are no cross-validated models. "
-        + (f"p is one-sided and corrected (Benjamini–Hochberg over {family})." if tested else ""),
-        grid=Grid(
-            caption="Best layer of each ROI",
-            columns=("ROI", "naive", "similarity", "p, corr."),
-            rows=cells,
-            n_rows=len(cells),
-            source="tables/layer_roi.csv",
-        ),
+        number=number,
+        text=text,
+        grid=text_grid(columns, cells, "Best layer of each ROI", "tables/layer_roi.csv"),
     )
 
 
@@ -210,23 +228,28 @@ def hierarchy_answer(study: Study) -> Answer | None:
     if np.isfinite(p):
         said = "Yes" if p < ALPHA else "Undecided"
         number = f"{said}: {format_number(float(row['value']))} {row['statistic']}, p {p_text(p)}."
-        ends = f"{format_number(float(row['ci_low']))}, {format_number(float(row['ci_high']))}"
+        low, high = format_number(float(row["ci_low"])), format_number(float(row["ci_high"]))
         text = (
             f"From one area of {row['order']} to the next the center of the similarities moves by "
-            f"so many layers, mean over {row['n_subjects']} subjects (interval {ends}; p "
+            f"so many layers, mean over {row['n_subjects']} subjects (interval {low}, {high}; p "
             "one-sided, t over subjects). An area's noise does not tilt this slope."
         )
     else:
         number, text = "Not tested.", f"{str(row['reason']).capitalize()}."
-    if row["left_out"]:
+    left_out = names_in([row["left_out"]])
+    if left_out:
         text += (
-            f" Left out, because the subjects do not agree there above chance: {row['left_out']}."
+            " Left out, because the subjects do not agree there above chance: "
+            f"{', '.join(left_out)}."
         )
     parts = str(row["preferred_layers"]).split("; ")
-    if preferred := [part for part in parts if part and ": nan (" not in part]:
+    preferred = [part for part in parts if part and ": nan (" not in part]
+    if preferred:
         text += f" Preferred layers, counted from 1: {'; '.join(preferred)}."
     return Answer(
-        title=f"Do later areas{_of_simulated(study)} prefer later layers?", number=number, text=text
+        title=f"Do later areas{_of_simulated(study)} prefer later layers?",
+        number=number,
+        text=text,
     )
 
 
@@ -247,54 +270,61 @@ def encoding_answer(study: Study) -> Answer | None:
     rows = rows[(rows["subject"] != "mean") & np.isfinite(rows["r"].astype(float))]
     if rows.empty:
         return None
-    mean = {
-        test: format_number(float(of_test["r"].astype(float).mean()))
-        for test, of_test in rows.groupby("test")
-    }
-    wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
-    # Say over what the mean of an encoding table is taken.
-    counts = {
-        "subject": rows["subject"].nunique(),
-        "ROI": rows["roi"].nunique(),
-        "layer": rows["layer"].nunique(),
-    }
-    several = [count_text(count, noun) for noun, count in counts.items() if count > 1]
+    parts = []
+    for test in TESTED:
+        of_test = rows.loc[rows["test"] == test, "r"].astype(float)
+        if len(of_test):
+            parts.append(f"r = {format_number(float(of_test.mean()))} on {KIND_NAMES[test]}")
+    title = "Do layers predict voxels?"
+    if len(parts) > 1:
+        title = "Do voxel-encoding models carry over to the other images?"
+    several = []
+    for column, noun in (("subject", "subject"), ("roi", "ROI"), ("layer", "layer")):
+        n = rows[column].nunique()
+        if n > 1:
+            several.append(count_text(n, noun))
     averaged = f"Mean over {', '.join(several)}" if several else "The value"
-    text = (
-        f"{averaged} of ridge models trained on regular images, on photographs they were "
-        "not trained on."
+    better = ""
+    wide = rows.pivot_table(
+        index=["subject", "roi", "layer"],
+        columns="test",
+        values="r",
     )
-    if {"AI", "AN"} <= set(wide.columns):
+    if "AI" in wide.columns and "AN" in wide.columns:
         both = wide.dropna(subset=["AI", "AN"])
-        text += (
-            f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of "
-            f"{len(both)} models, which share images and voxels: a count, not a test."
+        n_better = int((both["AI"] > both["AN"]).sum())
+        better = (
+            f"AI is predicted better than AN in {n_better} of {len(both)} models, which share "
+            "images and voxels: a count, not a test."
         )
-    if scheme_note(study):
-        text += f" {scheme_note(study)}"
-    parts = [f"r = {mean[test]} on {name}" for test, name in _TESTED.items() if test in mean]
-    others = len(parts) > 1
+    texts = [
+        f"{averaged} of ridge models trained on regular images, on photographs they were not "
+        "trained on.",
+        better,
+        scheme_note(study),
+        _encoding_tests(rows) + _penalties_at_the_edge(rows),
+    ]
     return Answer(
-        title="Do voxel-encoding models carry over to the other images?"
-        if others
-        else "Do layers predict voxels?",
+        title=title,
         number=f"Voxels predicted from layers: {', '.join(parts)}.",
-        text=f"{text} {_encoding_tests(rows)}{_penalties_at_the_edge(rows)}",
+        text=" ".join(filter(None, texts)),
     )
+
+
+TESTED = ("RE", "AI", "AN")
+"""Kinds of images that encoding models are tested on, in the order of the answer."""
 
 
 def _encoding_tests(rows: pd.DataFrame) -> str:
     """Say in how many models the prediction is above chance, by image type."""
-    if (
-        "p_corrected" not in rows.columns
-        or not np.isfinite(rows["p_corrected"].astype(float)).any()
-    ):
+    tested = rows.assign(p=numbers_of(rows, "p_corrected")).dropna(subset=["p"])
+    if tested.empty:
         return "No test of these numbers was made."
     counts = []
-    for test in _TESTED:
-        corrected = rows.loc[rows["test"] == test, "p_corrected"].astype(float).dropna()
-        if len(corrected):
-            counts.append(f"{test} {int((corrected < ALPHA).sum())} of {len(corrected)}")
+    for test in TESTED:
+        p = tested.loc[tested["test"] == test, "p"]
+        if len(p):
+            counts.append(f"{test} {int((p < ALPHA).sum())} of {len(p)}")
     return (
         "Above chance (photographs permuted, models fitted again, corrected p below "
         f"{format_number(ALPHA)}): {', '.join(counts)} models."
@@ -310,21 +340,13 @@ def _penalties_at_the_edge(rows: pd.DataFrame, many: float = 0.25) -> str:
         ("at_smallest_alpha", "max", "smallest"),
         ("at_largest_alpha", "min", "largest"),
     ):
-        by_layer = (
-            rows.assign(share=rows[column].astype(float)).groupby(["roi", "layer"])["share"].mean()
-        )
+        at_end = rows.assign(share=rows[column].astype(float))
+        by_layer = at_end.groupby(["roi", "layer"])["share"].mean()
         shares = by_layer.groupby("roi").agg(over_layers)
         regions = [f"{roi} {share:.0%}" for roi, share in shares.items() if share >= many]
         if regions:
             parts.append(f"the {end} in {', '.join(regions)} of voxels and folds")
     return f" Penalties at an end of their grid: {'; '.join(parts)}." if parts else ""
-
-
-_TESTED = {
-    "RE": "photographs (RE)",
-    "AI": "adversarial interference (AI)",
-    "AN": "adversarial noise (AN)",
-}
 
 
 def scheme_note(study: Study) -> str:
@@ -345,6 +367,6 @@ def scheme_note(study: Study) -> str:
         return ""
     return (
         "Scheme “all” is no clean test for AI: the models were trained on the very photographs "
-        "that the AI images "
-        "resemble, so r is high even where layer and voxels have nothing in common."
+        "that the AI images resemble, so r is high even where layer and voxels have nothing in "
+        "common."
     )

@@ -1,325 +1,26 @@
-"""A methods section that says what was run, and the works to cite for it.
+"""Methods sections that say what was run, and the works to cite for it.
 
-It is written from settings, tables and versions.
+They are written from settings, tables and versions: those of a study, and of an evaluation of
+metamers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.figures.style import count_text, order_places
-from neurometamer.report.read_study import Study
+from neurometamer.figures.style import KIND_NAMES, count_text, order_places
+from neurometamer.figures.tables import are_true
+from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
 
-
-def methods_text(study: Study) -> list[str]:
-    """Write the methods of a study in paragraphs.
-
-    Parameters
-    ----------
-    study : Study
-        As read.
-
-    Returns
-    -------
-    list of str
-        Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts
-        that the study lacks are left out. How a number was computed is told in the words of its
-        table.
-    """
-    makers = (
-        _stimuli,
-        _metamers,
-        _network,
-        _cortex,
-        _regions,
-        _similarity,
-        _kinds,
-        _layers,
-        _encoding,
-        _software,
-    )
-    return [text for make in makers if (text := make(study))]
+if TYPE_CHECKING:
+    from neurometamer.evaluation.sets import MetamerSet
 
 
-def cited_works(study: Study) -> dict[str, str]:
-    """Name the works whose methods the study used.
-
-    Parameters
-    ----------
-    study : Study
-        As read.
-
-    Returns
-    -------
-    dict of str to str
-        Key of `neurometamer.report.references.WORKS` to what is used of it.
-    """
-    kinds = study.rows("image_types")
-    rsa = _settings(study, "rsa")
-    corrections = {str(name) for name in kinds["correction"].dropna()}
-    name = str(study.section("model").get("name", ""))
-    layers = study.rows("layer_roi")
-    rows = study.rows("metamers")
-    of_several = "n_networks" in rows.columns and bool((rows["n_networks"] > 1).any())
-    uses = {
-        "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds) > 0),
-        "nguyen2015": ("noise images that a network names with confidence", "AN" in study.kinds),
-        "feather2023": (
-            "metamers of networks and when they are valid",
-            len(study.rows("metamers")) > 0,
-        ),
-        "boehm2025": ("metamers of several networks", of_several),
-        "kriegeskorte2008": (
-            "RDMs and their comparison by rank correlation",
-            bool(study.rdms) or len(layers) > 0,
-        ),
-        "schutt2023": (
-            "intervals over photographs",
-            bool(rsa.get("resamples")) and len(kinds) + len(layers) > 0,
-        ),
-        "nili2014": ("lower and upper noise ceiling", _has_values(layers, "ceiling_low")),
-        "tarhan2020": ("voxel selection by split-half reliability", _selected(study)),
-        "benjamini1995": ("false discovery rate", "fdr" in corrections or _has_values(layers, "q")),
-        "holm1979": ("correction for many tests", "holm" in corrections),
-        "nichols2002": (
-            "family-wise p by the largest value of each permutation",
-            "max-t" in corrections,
-        ),
-        "mann1945": ("trends over layers", len(study.rows("trends")) > 0),
-        "mumford2012": ("one model an event", _glm(study).get("estimator") == "LSS"),
-        "kruskal1964": (
-            "stimuli placed by their dissimilarities",
-            study.stimuli is not None and bool(study.rdms),
-        ),
-        "nilearn": ("general linear model", bool(_glm(study))),
-        NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
-        "paszke2019": (
-            "networks and gradients",
-            bool(name) and "torch" in study.section("versions"),
-        ),
-    }
-    return {key: use for key, (use, applies) in uses.items() if applies}
-
-
-def _settings(study: Study, name: str) -> Mapping[str, Any]:
-    section = study.section("settings").get(name)
-    return section if isinstance(section, Mapping) else {}
-
-
-def _glm(study: Study) -> Mapping[str, Any]:
-    return _settings(study, "glm") if study.cortex else {}
-
-
-def _has_values(rows: pd.DataFrame, column: str) -> bool:
-    return column in rows.columns and bool(rows[column].notna().any())
-
-
-def _selected(study: Study) -> bool:
-    rows = study.rows("regions")
-    return bool((rows["n_selected"] < rows["n_voxels"]).any())
-
-
-def _texts(rows: pd.DataFrame, column: str, limit: int = 3) -> str:
-    """Join the different texts of a column of a table, as they stand there."""
-    if column not in rows.columns:
-        return ""
-    texts = [text for text in dict.fromkeys(rows[column].dropna().astype(str)) if text]
-    more = f"; and {len(texts) - limit} more, in the table" if len(texts) > limit else ""
-    return "; or ".join(texts[:limit]) + more
-
-
-# --------------------------------------------------------------------------------------- paragraphs
-
-
-def _stimuli(study: Study) -> str:
-    if study.stimuli is None:
-        return ""
-    counts = study.stimuli.table["kind"].value_counts()
-    parts = [
-        f"Stimuli were {count_text(int(counts.get('RE', 0)), 'photograph')} (regular images, RE)"
-    ]
-    names = {"AN": "adversarial noise (AN)", "AI": "adversarial interference (AI)"}
-    made = [f"{counts[kind]} images of {name}" for kind, name in names.items() if kind in counts]
-    text = " and ".join([", ".join([*parts, *made[:-1]]), *made[-1:]]) + "."
-    if _settings(study, "images").get("ready"):
-        return f"{text} They were given as they were shown."
-    for kind, section in (("AN", "noise"), ("AI", "interference")):
-        if kind in counts:
-            text += f" {_generator(study, kind, _settings(study, section))}"
-    return text
-
-
-def _generator(study: Study, kind: str, chosen: Mapping[str, Any]) -> str:
-    """Say how images of one kind were made, with the settings that were in use."""
-    greedy, nguyen = chosen.get("method") == "greedy", chosen.get("rule") == "nguyen"
-    how = "gradient-free search" if greedy else "gradient steps"
-    used = (
-        ["amplitude", "max_tries"]
-        if greedy
-        else ["max_steps", "decay"]
-        if nguyen
-        else ["objective", "step_rule", "step_size", "pull", "max_steps"]
-    )
-    values = ", ".join(f"{name} = {chosen[name]}" for name in ("target", *used) if name in chosen)
-    text = f"{kind} images were made by {how}"
-    if "confidence" in chosen:
-        text += (
-            f" until the network gave the target a probability of {chosen['confidence']} on the "
-            "8-bit image"
-        )
-    rows = study.stimuli.table if study.stimuli is not None else pd.DataFrame()
-    own = rows[rows["kind"] == kind]
-    met = ""
-    if "success" in own.columns and own["success"].notna().any():
-        met = (
-            f"; {int((own['success'].astype(str) == 'True').sum())} of {len(own)} met this "
-            "criterion"
-        )
-    return f"{text} ({values}){met}."
-
-
-def _metamers(study: Study) -> str:
-    rows, chosen = study.rows("metamers"), _settings(study, "metamers")
-    if rows.empty:
-        return ""
-    sets = ", ".join(dict.fromkeys(rows["set"].astype(str)))
-    changed = {str(name): value for name, value in (chosen.get("overrides") or {}).items()}
-    numbers = ", ".join(f"{name} = {value}" for name, value in changed.items())
-    steps = ", ".join(map(str, sorted(set(rows["steps"])))) if "steps" in rows.columns else ""
-    text = (
-        f"Metamers of {count_text(rows['reference_id'].nunique(), 'photograph')} were made for "
-        f"{sets} at stage "
-        f"{chosen.get('stage', '–')} with the preset {chosen.get('preset', '–')}"
-        f"{f' ({numbers})' if numbers else ''}{f' in {steps} steps' if steps else ''}"
-    )
-    if chosen.get("null_pairs"):
-        text += (
-            f"; the null for their validity: {chosen['null_pairs']} pairs of different photographs"
-        )
-    return f"{text}. They were judged by {', '.join(dict.fromkeys(rows['judge'].astype(str)))}."
-
-
-def _network(study: Study) -> str:
-    model = study.section("model")
-    if not model.get("name"):
-        return ""
-    weights = f", weights: {model['weights']}" if model.get("weights") else ""
-    text = f"The network was {model['name']}{weights}"
-    if "network" in study.rdms:
-        stages = list(map(str, study.rdms["network"].rdm_descriptors.get("stage", ())))
-        text += f"; responses were read at {count_text(len(stages), 'stage')} ({', '.join(stages)})"
-    return f"{text}."
-
-
-def _cortex(study: Study) -> str:
-    glm = _glm(study)
-    if not study.cortex or not glm:
-        return ""
-    who = "simulated subject" if study.simulated else "subject"
-    options = ", ".join(
-        f"{name} = {_value(value)}" for name, value in glm.items() if value not in ([], {}, "")
-    )
-    return (
-        f"BOLD of {count_text(len(study.subjects), who)} was fitted with a general linear model, "
-        f"one response per image and presentation (nilearn; {options})."
-    )
-
-
-def _value(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _regions(study: Study) -> str:
-    rows = study.rows("regions")
-    if rows.empty:
-        return ""
-    rois = order_places(rows["roi"])
-    sizes = []
-    for roi in rois:
-        own = rows[rows["roi"] == roi]
-        sizes.append(f"{roi} {_range(own['n_selected'])} of {_range(own['n_voxels'])}")
-    how = "the most reliable voxels on regular images" if _selected(study) else "all usable voxels"
-    return (
-        f"Of each region {how} entered: {', '.join(sizes)} voxels. Reliability: "
-        f"{_texts(rows, 'method')}."
-    )
-
-
-def _range(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return str(low) if low == high else f"{low}–{high}"
-
-
-def _similarity(study: Study) -> str:
-    if not study.rdms:
-        return ""
-    measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
-    return f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
-
-
-def _kinds(study: Study) -> str:
-    rows = study.rows("image_types")
-    if rows.empty:
-        return ""
-    if (rows["subject"] == "mean").any():
-        rows = rows[(rows["subject"] == "mean") | (rows["system"] == "network")]
-    pairs = ", ".join(dict.fromkeys(rows["pair"].astype(str)))
-    sentences = [f"{pairs} were computed in each layer and region: {_texts(rows, 'method')}"]
-    for quantity, name in (("similarity", "similarities"), ("difference", "the difference")):
-        part = rows[rows["quantity"] == quantity]
-        if test := _texts(part, "p_method"):
-            sentences.append(f"Test of {name}: {test}")
-    correction, family = _texts(rows, "correction"), _texts(rows, "family")
-    if correction and correction != "none":
-        sentences.append(f"P-values were corrected ({correction}) over {family}")
-    elif correction:
-        sentences.append("P-values were not corrected")
-    if ceiling := _texts(rows, "ceiling"):
-        sentences.append(f"Noise ceiling: {ceiling}")
-    if len(trends := study.rows("trends")):
-        sentences.append(
-            f"Trends over layers: {', '.join(dict.fromkeys(trends['test'].astype(str)))}"
-        )
-    return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
-
-
-def _layers(study: Study) -> str:
-    titles = {
-        "layer_roi": "Layers were compared with regions on regular images",
-        "best_layer": "The best layer was chosen and judged on different photographs",
-        "hierarchy": "Order of regions and preferred layers",
-    }
-    sentences = []
-    for name, title in titles.items():
-        rows = study.rows(name)
-        over = rows[rows["subject"].isin(("mean", "combined"))]
-        rows = over if len(over) else rows
-        if len(rows):
-            details = [_texts(rows, column) for column in ("method", "p_method")]
-            sentences.append(f"{title}: {'; '.join(text for text in details if text)}")
-            family = _texts(rows, "family")
-            sentences += (
-                [f"Corrected over {family}"]
-                if family and _has_values(rows, "q") and len(rows) > 1
-                else []
-            )
-    return ". ".join(sentence.rstrip(".") for sentence in sentences) + "." if sentences else ""
-
-
-def _encoding(study: Study) -> str:
-    rows = study.rows("encoding")
-    if rows.empty:
-        return ""
-    scheme = f" (scheme {_texts(rows, 'scheme')})" if "scheme" in rows.columns else ""
-    return f"Voxel encoding models{scheme}: {_texts(rows, 'method').rstrip('.')}."
-
-
-def _software(study: Study) -> str:
-    return software_text(study.provenance)
+# ------------------------------------------------------------------------------------------ software
 
 
 def software_text(record: Mapping[str, Any]) -> str:
@@ -345,11 +46,492 @@ def software_text(record: Mapping[str, Any]) -> str:
     versions = record.get("versions") or {}
     if not versions:
         return ""
-    names = ("torch", "nilearn", "rsatoolbox", "scikit-learn", "numpy", "scipy")
-    others = [f"{name} {versions[name]}" for name in names if name in versions]
-    python = f"Python {record['python']}" if "python" in record else ""
-    settings = record.get("settings") or {}
-    seeds = {**{name: settings[name] for name in ("seed",) if name in settings}, **record}
-    seed = f" Random seed: {seeds['seed']}." if "seed" in seeds else ""
-    listed = ", ".join(part for part in (python, *others) if part)
-    return f"Software: neurometamer {versions.get('neurometamer', '')} ({listed}).{seed}"
+    parts = []
+    if "python" in record:
+        parts.append(f"Python {record['python']}")
+    for name in ("torch", "nilearn", "rsatoolbox", "scikit-learn", "numpy", "scipy"):
+        if name in versions:
+            parts.append(f"{name} {versions[name]}")
+    text = f"Software: neurometamer {versions.get('neurometamer', '')} ({', '.join(parts)})."
+    for known in (record, record.get("settings") or {}):
+        if "seed" in known:
+            return f"{text} Random seed: {known['seed']}."
+    return text
+
+
+# ---------------------------------------------------------------------------------------- of a study
+
+
+def study_methods(study: Study) -> list[str]:
+    """Write the methods of a study in paragraphs.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    list of str
+        Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts
+        that the study lacks are left out. How a number was computed is told in the words of its
+        table.
+    """
+    texts = [
+        _stimuli(study),
+        _metamers(study),
+        _network(study),
+        _cortex(study),
+        _regions(study),
+    ]
+    if study.rdms:
+        measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
+        texts.append(
+            f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
+        )
+    texts += [_image_types(study), _layers(study)]
+    encoding = study.rows("encoding")
+    if len(encoding):
+        scheme = ""
+        if "scheme" in encoding.columns:
+            scheme = f" (scheme {_texts(encoding, 'scheme')})"
+        how = _texts(encoding, "method").rstrip(".")
+        texts.append(f"Voxel encoding models{scheme}: {how}.")
+    return [text for text in [*texts, software_text(study.provenance)] if text]
+
+
+def study_works(study: Study) -> dict[str, str]:
+    """Name the works whose methods the study used.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    dict of str to str
+        Key of `neurometamer.report.references.WORKS` to what is used of it.
+    """
+    kinds, layers = study.rows("image_types"), study.rows("layer_roi")
+    metamers = study.rows("metamers")
+    n_compared = len(kinds) + len(layers)
+    corrections = set(texts_of(kinds, "correction"))
+    name = str(study.section("model").get("name", ""))
+    of_several = "n_networks" in metamers.columns and (metamers["n_networks"] > 1).any()
+    placed = study.stimuli is not None and study.rdms
+    false_discovery = "fdr" in corrections or _has_values(layers, "q")
+    with_torch = name and "torch" in study.section("versions")
+    uses = {
+        "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds)),
+        "nguyen2015": ("noise images that a network names with confidence", "AN" in study.kinds),
+        "feather2023": ("metamers of networks and when they are valid", len(metamers)),
+        "boehm2025": ("metamers of several networks", of_several),
+        "kriegeskorte2008": (
+            "RDMs and their comparison by rank correlation",
+            study.rdms or len(layers),
+        ),
+        "schutt2023": (
+            "intervals over photographs",
+            study.settings("rsa").get("resamples") and n_compared,
+        ),
+        "nili2014": ("lower and upper noise ceiling", _has_values(layers, "ceiling_low")),
+        "tarhan2020": ("voxel selection by split-half reliability", _selected(study)),
+        "benjamini1995": ("false discovery rate", false_discovery),
+        "holm1979": ("correction for many tests", "holm" in corrections),
+        "nichols2002": (
+            "family-wise p by the largest value of each permutation",
+            "max-t" in corrections,
+        ),
+        "mann1945": ("trends over layers", len(study.rows("trends"))),
+        "mumford2012": ("one model an event", _glm(study).get("estimator") == "LSS"),
+        "kruskal1964": ("stimuli placed by their dissimilarities", placed),
+        "nilearn": ("general linear model", _glm(study)),
+        NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
+        "paszke2019": ("networks and gradients", with_torch),
+    }
+    return {key: use for key, (use, applies) in uses.items() if applies}
+
+
+def _glm(study: Study) -> Mapping[str, Any]:
+    return study.settings("glm") if study.cortex else {}
+
+
+def _has_values(rows: pd.DataFrame, column: str) -> bool:
+    if column not in rows.columns:
+        return False
+    return bool(rows[column].notna().any())
+
+
+def _selected(study: Study) -> bool:
+    rows = study.rows("regions")
+    return bool((rows["n_selected"] < rows["n_voxels"]).any())
+
+
+def _texts(rows: pd.DataFrame, column: str, limit: int = 3) -> str:
+    """Join the different texts of a column of a table, as they stand there."""
+    texts = [text for text in texts_of(rows, column) if text]
+    joined = "; or ".join(texts[:limit])
+    if len(texts) > limit:
+        joined += f"; and {len(texts) - limit} more, in the table"
+    return joined
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    if not parts:
+        return ""
+    return ". ".join([part.rstrip(".") for part in parts]) + "."
+
+
+def _stimuli(study: Study) -> str:
+    if study.stimuli is None:
+        return ""
+    counts = study.stimuli.table["kind"].value_counts()
+    n_photographs = int(counts.get("RE", 0))
+    photographs = count_text(n_photographs, "photograph")
+    parts = [f"{photographs} (regular images, RE)"]
+    made = [kind for kind in ("AN", "AI") if kind in counts]
+    for kind in made:
+        parts.append(f"{counts[kind]} images of {KIND_NAMES[kind]}")
+    text = f"Stimuli were {', '.join(parts[:-1])} and {parts[-1]}."
+    if len(parts) == 1:
+        text = f"Stimuli were {parts[0]}."
+    if study.settings("images").get("ready"):
+        return f"{text} They were given as they were shown."
+    sections = {
+        "AN": "noise",
+        "AI": "interference",
+    }
+    for kind in made:
+        text += f" {_generator(study, kind, study.settings(sections[kind]))}"
+    return text
+
+
+def _generator(study: Study, kind: str, chosen: Mapping[str, Any]) -> str:
+    """Say how images of one kind were made, with the settings that were in use."""
+    how = "gradient steps"
+    used = ["objective", "step_rule", "step_size", "pull", "max_steps"]
+    if chosen.get("method") == "greedy":
+        how = "gradient-free search"
+        used = ["amplitude", "max_tries"]
+    elif chosen.get("rule") == "nguyen":
+        used = ["max_steps", "decay"]
+    values = [f"{name} = {chosen[name]}" for name in ["target", *used] if name in chosen]
+    text = f"{kind} images were made by {how}"
+    if "confidence" in chosen:
+        text += (
+            f" until the network gave the target a probability of {chosen['confidence']} on the "
+            "8-bit image"
+        )
+    text += f" ({', '.join(values)})"
+    rows = study.stimuli.table if study.stimuli is not None else pd.DataFrame({"kind": []})
+    own = rows[rows["kind"] == kind]
+    if _has_values(own, "success"):
+        text += f"; {int(are_true(own['success']).sum())} of {len(own)} met this criterion"
+    return f"{text}."
+
+
+def _metamers(study: Study) -> str:
+    rows, chosen = study.rows("metamers"), study.settings("metamers")
+    if rows.empty:
+        return ""
+    photographs = count_text(rows["reference_id"].nunique(), "photograph")
+    text = (
+        f"Metamers of {photographs} were made for {', '.join(texts_of(rows, 'set'))} at stage "
+        f"{chosen.get('stage', '–')} with the preset {chosen.get('preset', '–')}"
+    )
+    overrides = chosen.get("overrides") or {}
+    if overrides:
+        text += f" ({', '.join(f'{name} = {value}' for name, value in overrides.items())})"
+    if "steps" in rows.columns:
+        steps = sorted(set(rows["steps"]))
+        text += f" in {', '.join(map(str, steps))} steps"
+    if chosen.get("null_pairs"):
+        text += (
+            f"; the null for their validity: {chosen['null_pairs']} pairs of different photographs"
+        )
+    return f"{text}. They were judged by {', '.join(texts_of(rows, 'judge'))}."
+
+
+def _network(study: Study) -> str:
+    model = study.section("model")
+    if not model.get("name"):
+        return ""
+    text = f"The network was {model['name']}"
+    if model.get("weights"):
+        text += f", weights: {model['weights']}"
+    if "network" in study.rdms:
+        stages = list(map(str, study.rdms["network"].rdm_descriptors.get("stage", ())))
+        text += f"; responses were read at {count_text(len(stages), 'stage')} ({', '.join(stages)})"
+    return f"{text}."
+
+
+def _cortex(study: Study) -> str:
+    glm = _glm(study)
+    if not glm:
+        return ""
+    options = []
+    for name, value in glm.items():
+        if isinstance(value, (list, tuple)):
+            value = ", ".join(map(str, value))
+        if value not in ({}, ""):
+            options.append(f"{name} = {value}")
+    subjects = count_text(
+        len(study.subjects), "simulated subject" if study.simulated else "subject"
+    )
+    return (
+        f"BOLD of {subjects} was fitted with a general linear model, one response per image and "
+        f"presentation (nilearn; {', '.join(options)})."
+    )
+
+
+def _regions(study: Study) -> str:
+    rows = study.rows("regions")
+    if rows.empty:
+        return ""
+    sizes = []
+    for roi in order_places(rows["roi"]):
+        own = rows[rows["roi"] == roi]
+        sizes.append(f"{roi} {_range(own['n_selected'])} of {_range(own['n_voxels'])}")
+    how = "the most reliable voxels on regular images" if _selected(study) else "all usable voxels"
+    return (
+        f"Of each region {how} entered: {', '.join(sizes)} voxels. Reliability: "
+        f"{_texts(rows, 'method')}."
+    )
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return str(low)
+    return f"{low}–{high}"
+
+
+def _image_types(study: Study) -> str:
+    rows = study.rows("image_types")
+    if rows.empty:
+        return ""
+    if (rows["subject"] == "mean").any():
+        rows = rows[(rows["subject"] == "mean") | (rows["system"] == "network")]
+    pairs = ", ".join(texts_of(rows, "pair"))
+    sentences = [f"{pairs} were computed in each layer and region: {_texts(rows, 'method')}"]
+    for quantity, name in (("similarity", "similarities"), ("difference", "the difference")):
+        test = _texts(rows[rows["quantity"] == quantity], "p_method")
+        if test:
+            sentences.append(f"Test of {name}: {test}")
+    correction, family = _texts(rows, "correction"), _texts(rows, "family")
+    if correction == "none":
+        sentences.append("P-values were not corrected")
+    elif correction:
+        sentences.append(f"P-values were corrected ({correction}) over {family}")
+    ceiling = _texts(rows, "ceiling")
+    if ceiling:
+        sentences.append(f"Noise ceiling: {ceiling}")
+    trends = texts_of(study.rows("trends"), "test")
+    if trends:
+        sentences.append(f"Trends over layers: {', '.join(trends)}")
+    return _sentences(sentences)
+
+
+def _layers(study: Study) -> str:
+    titles = {
+        "layer_roi": "Layers were compared with regions on regular images",
+        "best_layer": "The best layer was chosen and judged on different photographs",
+        "hierarchy": "Order of regions and preferred layers",
+    }
+    sentences = []
+    for name, title in titles.items():
+        rows = study.rows(name)
+        over_subjects = rows[rows["subject"].isin(("mean", "combined"))]
+        if len(over_subjects):
+            rows = over_subjects
+        if rows.empty:
+            continue
+        details = filter(None, [_texts(rows, "method"), _texts(rows, "p_method")])
+        sentences.append(f"{title}: {'; '.join(details)}")
+        family = _texts(rows, "family")
+        if family and _has_values(rows, "q") and len(rows) > 1:
+            sentences.append(f"Corrected over {family}")
+    return _sentences(sentences)
+
+
+# ----------------------------------------------------------------------------------- of an evaluation
+
+
+EVALUATION_WORKS: Mapping[str, str] = {
+    "boehm2025": "recognizability, image metrics, divergence, sets of networks; what it leaves "
+    "open is a setting here",
+    "feather2023": "the two criteria of a valid metamer, 16 categories",
+    "geirhos2018": "the 16 categories",
+    "jeon2025": "networks as cross-validated observers; no numbers are published",
+    "detlefsen2022": "definitions of the image metrics",
+    "holm1979": "correction of p for the effects of factors",
+}
+"""Key of a work to what is used of it; those of parts that were not asked for are not cited."""
+
+OF_PART = {
+    "jeon2025": "observers",
+    "detlefsen2022": "quality",
+    "holm1979": "observers",
+}
+"""Works that one part alone rests on."""
+
+TARGETS = {
+    "own": "the class that the evaluator itself gives the photograph",
+    "truth": "the ground truth",
+    "generator": "the class that the generating networks give the photograph, as Boehm et al. "
+    "(2025) count",
+}
+"""Target to the class that counts as recognized."""
+
+
+def evaluation_works(record: Mapping[str, Any], sets: Sequence[MetamerSet]) -> dict[str, str]:
+    """Name the works whose methods and networks an evaluation used.
+
+    Parameters
+    ----------
+    record : mapping
+        Provenance.
+    sets : sequence of MetamerSet
+        What was evaluated.
+
+    Returns
+    -------
+    dict of str to str
+        Key of `neurometamer.report.references.WORKS` to what is used of it.
+    """
+    parts = record["settings"]["parts"]
+    works = {}
+    for key, use in EVALUATION_WORKS.items():
+        if key not in OF_PART or OF_PART[key] in parts:
+            works[key] = use
+    networks = [*record.get("evaluators", {}), *record.get("generators", {})]
+    for metamers in sets:
+        networks += metamers.members
+    for name in networks:
+        architecture = name.removesuffix("_grey")
+        if architecture in NETWORKS:
+            works.setdefault(NETWORKS[architecture], "architecture of a network")
+    if "torch" in record.get("versions", {}):
+        works["paszke2019"] = "networks"
+    return works
+
+
+def evaluation_methods(
+    record: Mapping[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    sets: Sequence[MetamerSet],
+    judged: bool,
+) -> list[str]:
+    """Write the methods of an evaluation in paragraphs.
+
+    Parameters
+    ----------
+    record : mapping
+        Provenance.
+    tables : mapping of str to pandas.DataFrame
+        As `neurometamer.evaluate_sets` writes them.
+    sets : sequence of MetamerSet
+        What was evaluated.
+    judged : bool
+        Whether anybody judged which images are valid.
+
+    Returns
+    -------
+    list of str
+        Metamers, evaluators, what was measured, and software; parts that were not asked for are
+        left out.
+    """
+    settings = record["settings"]
+    parts = settings["parts"]
+    texts = [_metamer_sets(tables["validity"], sets, judged)]
+    named = []
+    for name, network in record.get("evaluators", {}).items():
+        named.append(f"{name} (weights: {network.get('weights') or 'not named'})")
+    if named:
+        texts.append(f"Evaluators were {', '.join(named)}, each with its own preprocessing.")
+    if "recognizability" in parts:
+        texts.append(_recognized(settings))
+    if "quality" in parts:
+        quality = tables["quality"]
+        names = texts_of(quality[quality["value"].notna()], "name")
+        if names:
+            texts.append(
+                f"Image quality was measured against the photographs by {', '.join(names)}."
+            )
+    if "divergence" in parts:
+        test = "it was not tested"
+        if settings["n_permutations"]:
+            test = f"p is from {settings['n_permutations']} exchanges of photograph and metamer"
+        texts.append(
+            "Distances among the responses of an evaluator to photographs and among those to "
+            "metamers were compared by the Jensen–Shannon divergence (base 2) of their "
+            f"distributions; {test}."
+        )
+    texts += _comparisons(settings)
+    return [*filter(None, [*texts, software_text(record)])]
+
+
+def _comparisons(settings: Mapping[str, Any]) -> list[str]:
+    """Say how sets of networks, and networks as observers, were compared."""
+    texts = []
+    if "sets" in settings["parts"]:
+        raters = "evaluators that are in no set"
+        if settings["held_out"]:
+            raters = f"the held-out evaluators {', '.join(settings['held_out'])}"
+        texts.append(
+            f"Sets of networks were scored by {raters}, and by all evaluators but their own "
+            "networks. The effect of a network is the mean score of sets with it minus that of "
+            "sets without it, with p corrected by Bonferroni; a linear regression parts it from "
+            "the size of the set."
+        )
+    if "observers" in settings["parts"]:
+        first, second = settings["factors"]
+        texts.append(
+            f"Metamers of each network were judged by all others; effects of {first} and {second} "
+            "and their interaction were tested over photographs and over generating networks by "
+            "permutation, corrected by Holm's method."
+        )
+    return texts
+
+
+def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) -> str:
+    names, stages = texts_of(validity, "set"), texts_of(validity, "stage")
+    low, high = int(validity["n_images"].min()), int(validity["n_images"].max())
+    size = count_text(high, "photograph") if low == high else f"{low} to {high} photographs"
+    at = "stages" if len(stages) > 1 else "stage"
+    text = (
+        f"Metamers of {size} were evaluated, made for {', '.join(names)} at {at} "
+        f"{', '.join(stages)}."
+    )
+    priors = dict.fromkeys(metamers.image_prior for metamers in sets)
+    named = [prior for prior in priors if prior not in ("", "none")]
+    if named:
+        text += f" A prior of natural images was used in making them: {'; '.join(named)}."
+    if not judged:
+        return f"{text} Their validity was not judged, so all images entered."
+    n, valid = int(validity["n_images"].sum()), int(validity["n_valid"].sum())
+    return (
+        f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
+        "photograph's one of 16 classes and responded to it more alike than to any pair of "
+        "different photographs of the null distribution (Spearman, Pearson, signal-to-noise "
+        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are told apart."
+    )
+
+
+def _recognized(settings: Mapping[str, Any]) -> str:
+    ways = []
+    for n_ways in settings["ways"]:
+        ways.append(f"{n_ways:,} {'classes' if n_ways == 1000 else 'categories'}")
+    rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
+    interval = "No intervals were computed."
+    if settings["n_resamples"]:
+        interval = (
+            f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
+            f"photographs ({settings['n_resamples']} resamples)."
+        )
+    return (
+        "A metamer counted as recognized where an evaluator gave it "
+        f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that took "
+        f"part in making the images entered no mean. {interval}"
+    )

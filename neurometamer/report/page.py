@@ -1,26 +1,31 @@
-"""The parts that all HTML pages share.
+"""The base of all HTML pages: their parts, their figures, and how a page is written.
 
 A page holds its figures, loads nothing and needs no JavaScript; equal tables give equal bytes.
+Each page gives its parts to `write_page` and has a table of figures, one `FigureEntry` a figure.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from neurometamer.figures.layout import image_levels
 from neurometamer.figures.style import format_number, save_figure
-from neurometamer.report.references import WORKS, bibtex, reference_text
+from neurometamer.report.references import bibtex, citations
 from neurometamer.store import write_table, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Data = TypeVar("Data")
+"""What a page is made of: tables, and what is known of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,64 +111,230 @@ class Lead:
     examples: Sequence[Example] = ()
 
 
+# ------------------------------------------------------------------------------------------ figures
+
+
 @dataclass(frozen=True, kw_only=True)
-class Citation:
-    """One work in the list of references: its text, its address and what the page uses of it."""
-
-    text: str
-    link: str
-    use: str
-
-
-def citations(uses: Mapping[str, str]) -> list[Citation]:
-    """List the works that a page cites.
+class Drawing:
+    """A figure that was drawn, with its words and the tables behind it.
 
     Parameters
     ----------
-    uses : mapping of str to str
-        Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
-
-    Returns
-    -------
-    list of Citation
-        In the order given.
+    name : str
+        Name of its files.
+    figure : matplotlib.figure.Figure
+        The figure.
+    numbers : mapping of str to DataFrame
+        Exactly what is drawn; the name is that of the CSV, without suffix.
+    caption, alt : str
+        What it shows, and the same for those who cannot see it.
+    raster : bool
+        Embed pixels, as is done with every figure whose SVG is large.
+    small : bool
+        Embed a JPEG instead, for sheets of images.
+    section : str
+        Key of its section, where the data decide that; else that of its entry.
     """
-    return [
-        Citation(text=reference_text(key), link=WORKS[key].link, use=use)
-        for key, use in uses.items()
-    ]
+
+    name: str
+    figure: Figure
+    numbers: Mapping[str, pd.DataFrame]
+    caption: str
+    alt: str
+    raster: bool = False
+    small: bool = False
+    section: str = ""
 
 
-def write_sources(
-    folder: Path, methods: Sequence[str], works: Mapping[str, str], version: str
-) -> dict[str, Any]:
-    """Write what a manuscript needs of a page beside it: its methods and the works to cite.
+@dataclass(frozen=True, kw_only=True)
+class FigureEntry(Generic[Data]):
+    """One figure of a page: where it stands, how it is drawn, and when.
+
+    Parameters
+    ----------
+    section : str
+        Key of the section that shows it.
+    draw : callable
+        Gets what the page is made of; gives the figure with its caption and table, or several,
+        such as one a subject.
+    applies : callable
+        Gets the same; tells whether there is something to draw.
+    """
+
+    section: str
+    draw: Callable[[Data], Iterable[Drawing]]
+    applies: Callable[[Data], bool] = lambda data: True
+
+
+def draw_figures(
+    folder: Path, figures: Mapping[str, FigureEntry[Data]], data: Data, keys: Iterable[str]
+) -> dict[str, list[Picture]]:
+    """Draw the figures of a page and save them beside it.
 
     Parameters
     ----------
     folder : Path
-        Folder of the page; gets ``methods.txt`` and ``references.bib``.
-    methods : sequence of str
-        Paragraphs.
-    works : mapping of str to str
-        Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
-    version : str
-        Version of neurometamer; may be empty.
+        Folder of the page.
+    figures : mapping of str to FigureEntry
+        The figures of this page; they stand in this order.
+    data : object
+        What the page is made of.
+    keys : iterable of str
+        Keys of the sections that the page has; figures of others are not drawn.
 
     Returns
     -------
-    dict
-        The same as parts of a template: methods, bibtex, references, version.
+    dict of str to list of Picture
+        Key of a section to its figures.
     """
-    entries = bibtex(works, version)
-    write_text(folder / "methods.txt", "\n\n".join(methods) + "\n")
-    write_text(folder / "references.bib", entries)
-    return {
-        "methods": list(methods),
-        "bibtex": entries,
-        "references": citations(works),
-        "version": version,
-    }
+    pictures: dict[str, list[Picture]] = {key: [] for key in keys}
+    for entry in figures.values():
+        if entry.section and entry.section not in pictures:
+            continue
+        if not entry.applies(data):
+            continue
+        for drawing in entry.draw(data):
+            key = drawing.section or entry.section
+            picture = save_drawing(folder, drawing)
+            pictures[key].append(picture)
+    return pictures
+
+
+def draw_sections(
+    folder: Path,
+    sections: Sequence[Section],
+    figures: Mapping[str, FigureEntry[Data]],
+    data: Data,
+) -> list[Section]:
+    """Draw the figures of a page into its sections.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the page.
+    sections : sequence of Section
+        Words and tables of each section.
+    figures : mapping of str to FigureEntry
+        The figures of this page.
+    data : object
+        What the page is made of.
+
+    Returns
+    -------
+    list of Section
+        Those that have a figure, a table or words.
+    """
+    keys = [section.key for section in sections]
+    pictures = draw_figures(folder, figures, data, keys)
+    filled = []
+    for section in sections:
+        drawn = pictures[section.key]
+        if drawn or section.text or section.grids:
+            filled.append(replace(section, pictures=drawn))
+    return filled
+
+
+def save_drawing(folder: Path, drawing: Drawing) -> Picture:
+    """Save a figure and its tables beside the page, and embed it.
+
+    It is embedded as vectors where the figure has few pixels of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
+    drawing : Drawing
+        The figure.
+
+    Returns
+    -------
+    Picture
+        With the image inside; its caption on the page names the CSV files.
+    """
+    from PIL import Image
+
+    path = folder / "figures" / drawing.name
+    svg, png = save_figure(drawing.figure, path)
+    numbers = []
+    for name, table in drawing.numbers.items():
+        file = write_table(path.with_name(f"{name}.csv"), table)
+        numbers.append(file.name)
+    if drawing.small:
+        with Image.open(png) as image:
+            data, mime = jpeg_bytes(np.asarray(image.convert("RGB"))), "image/jpeg"
+    elif not drawing.raster and svg.stat().st_size <= LARGEST_VECTOR:
+        data, mime = svg.read_bytes(), "image/svg+xml"
+    else:
+        data, mime = _png_of(png), "image/png"
+    width_inches = float(drawing.figure.get_size_inches()[0])
+    return Picture(
+        name=drawing.name,
+        source=data_uri(data, mime),
+        caption=drawing.caption,
+        alt=drawing.alt,
+        width_px=round(width_inches * 96),
+        numbers=tuple(numbers),
+    )
+
+
+LARGEST_VECTOR = 150_000
+"""Bytes of an SVG that a page still holds; a larger one is shown as pixels and linked."""
+
+LARGEST_PNG = 300_000
+"""Bytes of a PNG that a page still holds with all its colors; a larger one is shown with 256."""
+
+
+def _png_of(png: Path) -> bytes:
+    """Give the PNG that a page holds, with few colors where it is large."""
+    from PIL import Image
+
+    if png.stat().st_size <= LARGEST_PNG:
+        return png.read_bytes()
+    with Image.open(png) as image:
+        colors = image.convert("RGB")
+    few = colors.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def jpeg_bytes(pixels: np.ndarray) -> bytes:
+    """Compress pixels as a page holds them.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        Levels of 0 to 255.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def data_uri(data: bytes, mime: str) -> str:
+    """Write a file as a data URI.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    mime : str
+        Its media type.
+
+    Returns
+    -------
+    str
+        ``data:<mime>;base64,…``.
+    """
+    text = base64.b64encode(data).decode()
+    return f"data:{mime};base64,{text}"
 
 
 def example_image(image: np.ndarray, title: str, text: str = "") -> Example:
@@ -181,9 +352,12 @@ def example_image(image: np.ndarray, title: str, text: str = "") -> Example:
     Example
         With a compressed copy of the image inside.
     """
-    pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
-    data = base64.b64encode(jpeg_bytes(pixels)).decode()
-    return Example(source=f"data:image/jpeg;base64,{data}", title=title, text=text, alt=f"{title}.")
+    return Example(
+        source=data_uri(jpeg_bytes(image_levels(image)), "image/jpeg"),
+        title=title,
+        text=text,
+        alt=f"{title}.",
+    )
 
 
 def borrow_figure(
@@ -207,18 +381,111 @@ def borrow_figure(
     rest : list of Section
         What remains; a section that held nothing else is gone.
     """
+    by_key = {section.key: section for section in sections}
     for key in keys:
-        for index, section in enumerate(sections):
-            fitting = [picture for picture in section.pictures if picture.name.endswith(ending)]
-            if section.key == key and fitting:
-                first, others = (
-                    fitting[0],
-                    [picture for picture in section.pictures if picture is not fitting[0]],
-                )
-                held = replace(section, pictures=others)
-                kept = [held] if others or section.text or section.grids else []
-                return [first], [*sections[:index], *kept, *sections[index + 1 :]]
+        if key not in by_key:
+            continue
+        section = by_key[key]
+        for picture in section.pictures:
+            if picture.name.endswith(ending):
+                others = [other for other in section.pictures if other is not picture]
+                rest = []
+                for other_section in sections:
+                    if other_section is not section:
+                        rest.append(other_section)
+                    elif others or section.text or section.grids:
+                        rest.append(replace(section, pictures=others))
+                return [picture], rest
     return [], list(sections)
+
+
+# --------------------------------------------------------------------------------------------- page
+
+
+def write_page(
+    path: Path,
+    template: str,
+    *,
+    record: Mapping[str, Any],
+    lead: str,
+    first: Lead,
+    sections: Sequence[Section],
+    tables: Sequence[Grid],
+    settings: Sequence[Grid],
+    methods: Sequence[str],
+    works: Mapping[str, str],
+    stamps: Sequence[tuple[str, str]] = (),
+    answers: Sequence[Answer] = (),
+    **own: Any,
+) -> Path:
+    """Write a page, and beside it what a manuscript needs: its methods and the works to cite.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the page. Its folder also gets ``methods.txt`` and ``references.bib``.
+    template : str
+        File of ``neurometamer/templates`` that extends ``page.html``.
+    record : mapping
+        Provenance: versions and notes.
+    lead : str
+        What went in, under the title.
+    first : Lead
+        The first screen.
+    sections : sequence of Section
+        From `draw_sections`.
+    tables, settings : sequence of Grid
+        All tables, and all settings.
+    methods : sequence of str
+        Paragraphs to copy.
+    works : mapping of str to str
+        Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
+    stamps : sequence of (str, str)
+        What must not be forgotten, and what it means.
+    answers : sequence of Answer
+        Cards of the first screen.
+    **own : object
+        What only this template needs; a missing part is an error.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    import jinja2
+
+    versions = record.get("versions")
+    version = str(versions.get("neurometamer", "")) if isinstance(versions, Mapping) else ""
+    notes = record.get("notes") or []
+    entries = bibtex(works, version)
+    write_text(path.with_name("methods.txt"), "\n\n".join(methods) + "\n")
+    write_text(path.with_name("references.bib"), entries)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("neurometamer"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(template).render(
+        version=version,
+        lead=lead,
+        stamps=stamps,
+        first=first,
+        answers=answers,
+        sections=sections,
+        tables=tables,
+        notes=[notes] if isinstance(notes, str) else [str(note) for note in notes],
+        settings=settings,
+        methods=list(methods),
+        references=citations(works),
+        bibtex=entries,
+        **own,
+    )
+    return write_text(path, page)
+
+
+# ------------------------------------------------------------------------------- numbers and tables
 
 
 def setting_text(value: object) -> str:
@@ -239,12 +506,15 @@ def setting_text(value: object) -> str:
     >>> setting_text(0.001), setting_text([1, 2]), setting_text(None)
     ('0.001', '1, 2', '–')
     """
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    if value is None:
+        return "–"
+    if isinstance(value, float) and np.isnan(value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(setting_text, value)) or "–"
+        texts = [setting_text(inner) for inner in value]
+        return ", ".join(texts) or "–"
     return str(value)
 
 
@@ -273,14 +543,25 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
     >>> column_texts("n", pd.Series([16.0, 1200.0]))
     ['16', '1200']
     """
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+    numeric = pd.api.types.is_numeric_dtype(column)
+    if not numeric or pd.api.types.is_bool_dtype(column):
         return [_value_text(value) for value in column]
     values = column.to_numpy(dtype=float, na_value=np.nan)
-    known = values[np.isfinite(values)]
-    if len(known) and (known == np.round(known)).all() and name not in P_COLUMNS:
-        return [_special(value) or f"{value:.0f}".replace("-", "−") for value in values]
-    write = probability_text if name in P_COLUMNS else _decimal_text
-    return [_special(value) or write(value) for value in values]
+    finite = np.isfinite(values)
+    known = values[finite]
+    whole = len(known) > 0 and (known == np.round(known)).all()
+    write: Callable[[float], str]
+    if name in P_COLUMNS:
+        write = probability_text
+    elif whole:
+        write = "{:.0f}".format
+    else:
+        write = _decimal_text
+    texts = []
+    for value, is_number in zip(values, finite):
+        text = write(value) if is_number else _special(value)
+        texts.append(text.replace("-", "−"))
+    return texts
 
 
 P_COLUMNS = frozenset(
@@ -342,8 +623,9 @@ def p_text(p: float) -> str:
     >>> p_text(0.0123), p_text(0.0002)
     ('= .012', '< .001')
     """
-    text = probability_text(p)
-    return text if text.startswith("<") else f"= {text}"
+    if p < 0.001:
+        return probability_text(p)
+    return f"= {probability_text(p)}"
 
 
 def _decimal_text(value: float) -> str:
@@ -351,22 +633,65 @@ def _decimal_text(value: float) -> str:
     if value == 0 or abs(value) >= 0.005:
         return format_number(value)
     digits = 1 - int(np.floor(np.log10(abs(value))))
-    return format_number(value, digits) if digits < 6 else f"{value:.1e}".replace("-", "−")
+    if digits < 6:
+        return format_number(value, digits)
+    return f"{value:.1e}".replace("-", "−")
 
 
 def _special(value: float) -> str:
-    """Write what is no finite number; empty for what is one."""
+    """Write what is no finite number."""
     if np.isnan(value):
         return "–"
-    return "" if np.isfinite(value) else "∞" if value > 0 else "−∞"
+    return "∞" if value > 0 else "−∞"
 
 
 def _value_text(value: object) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return "–"
     if isinstance(value, (float, np.floating)):
-        return _special(float(value)) or _decimal_text(float(value))
-    return setting_text(bool(value) if isinstance(value, np.bool_) else value)
+        number = float(value)
+        return _decimal_text(number) if np.isfinite(number) else _special(number)
+    if value is pd.NA:
+        return "–"
+    if isinstance(value, np.bool_):
+        return setting_text(bool(value))
+    return setting_text(value)
+
+
+def text_grid(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    source: str = "",
+    *,
+    name: str = "",
+) -> Grid:
+    """Put rows of text on the page as a table.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Heads of the columns.
+    rows : sequence of sequence of str
+        One text a column.
+    caption : str
+        What it holds.
+    source : str
+        The file with these numbers, relative to the page.
+    name : str
+        By which the page can tell it from others.
+
+    Returns
+    -------
+    Grid
+        With all rows.
+    """
+    return Grid(
+        caption=caption,
+        columns=columns,
+        rows=rows,
+        n_rows=len(rows),
+        source=source,
+        name=name,
+    )
 
 
 def table_grid(
@@ -393,13 +718,16 @@ def table_grid(
         Cells as text.
     """
     columns = list(map(str, table.columns))
-    shown = [
-        column_texts(name, table[column].head(limit))
-        for name, column in zip(columns, table.columns)
-    ]
-    rows = list(zip(*shown))
+    shown = []
+    for label, column in zip(columns, table.columns):
+        shown.append(column_texts(label, table[column].head(limit)))
     return Grid(
-        caption=caption, columns=columns, rows=rows, n_rows=len(table), source=source, name=name
+        caption=caption,
+        columns=columns,
+        rows=list(zip(*shown)),
+        n_rows=len(table),
+        source=source,
+        name=name,
     )
 
 
@@ -426,19 +754,17 @@ def folded_grid(
     Grid
         Without the constant columns, which are in `same`; the first column stays.
     """
-    several = len(table) > 1
-    same = [
-        column
-        for column in table.columns[1:]
-        if several and table[column].nunique(dropna=False) == 1
-    ]
-    grid = table_grid(table.drop(columns=same), caption, source, limit=limit, name=name)
-    return replace(
-        grid,
-        same=[
-            (str(column), column_texts(str(column), table[column].head(1))[0]) for column in same
-        ],
-    )
+    constant = []
+    if len(table) > 1:
+        for column in table.columns[1:]:
+            if table[column].nunique(dropna=False) == 1:
+                constant.append(column)
+    grid = table_grid(table.drop(columns=constant), caption, source, limit=limit, name=name)
+    same = []
+    for column in constant:
+        (text,) = column_texts(str(column), table[column].head(1))
+        same.append((str(column), text))
+    return replace(grid, same=same)
 
 
 def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -458,9 +784,14 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            yield from flat_settings(inner, f"{name}.{key}" if name else str(key))
+            path = str(key)
+            if name:
+                path = f"{name}.{path}"
+            yield from flat_settings(inner, path)
+    elif value in ({}, [], None):
+        yield name, "–"
     else:
-        yield name, "–" if value in ({}, [], None) else setting_text(value)
+        yield name, setting_text(value)
 
 
 def settings_grids(record: Mapping[str, Any], parts: Sequence[tuple[str, str]]) -> list[Grid]:
@@ -482,139 +813,5 @@ def settings_grids(record: Mapping[str, Any], parts: Sequence[tuple[str, str]]) 
     for key, caption in parts:
         rows = [list(pair) for pair in flat_settings(record.get(key) or {}) if pair[0]]
         if rows:
-            grids.append(
-                Grid(
-                    name=key,
-                    caption=caption,
-                    columns=("name", "value"),
-                    rows=rows,
-                    n_rows=len(rows),
-                )
-            )
+            grids.append(text_grid(("name", "value"), rows, caption, name=key))
     return grids
-
-
-def embed_figure(
-    folder: Path,
-    name: str,
-    figure: Figure,
-    caption: str,
-    alt: str,
-    *,
-    table: pd.DataFrame | Mapping[str, pd.DataFrame],
-    raster: bool = False,
-    small: bool = False,
-) -> Picture:
-    """Save a figure beside the page and embed it.
-
-    It is embedded as vectors where the figure has few pixels of its own.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
-    name : str
-        Name of the files.
-    figure : matplotlib.figure.Figure
-        The figure.
-    caption, alt : str
-        What it shows, and the same for those who cannot see it.
-    table : pandas.DataFrame or mapping of str to pandas.DataFrame
-        What was drawn; several tables have names of their own.
-    raster : bool
-        Embed pixels, as is done with every figure whose SVG is large.
-    small : bool
-        Embed a JPEG instead, for sheets of images.
-
-    Returns
-    -------
-    Picture
-        With the image inside.
-    """
-    place = folder / "figures" / name
-    svg, png = save_figure(figure, place)
-    tables = table if isinstance(table, Mapping) else {name: table}
-    numbers = tuple(
-        write_table(place.with_name(f"{stem}.csv"), part).name for stem, part in tables.items()
-    )
-    data, mime = _embedded(svg, png, raster=raster, small=small)
-    source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-    width = round(float(figure.get_size_inches()[0]) * 96)
-    return Picture(
-        name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=numbers
-    )
-
-
-LARGEST_VECTOR = 150_000
-"""Bytes of an SVG that a page still holds; a larger one is shown as pixels and linked."""
-
-
-LARGEST_PNG = 300_000
-"""Bytes of a PNG that a page still holds with all its colors; a larger one is shown with 256."""
-
-
-def _embedded(svg: Path, png: Path, *, raster: bool, small: bool) -> tuple[bytes, str]:
-    """Choose what a page holds of a figure, so that it stays small: bytes and media type."""
-    from PIL import Image
-
-    if not (raster or small) and svg.stat().st_size <= LARGEST_VECTOR:
-        return svg.read_bytes(), "image/svg+xml"
-    if not small and png.stat().st_size <= LARGEST_PNG:
-        return png.read_bytes(), "image/png"
-    with Image.open(png) as image:
-        colors = image.convert("RGB")
-    if small:
-        return jpeg_bytes(np.asarray(colors)), "image/jpeg"
-    buffer = io.BytesIO()
-    few = colors.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue(), "image/png"
-
-
-def jpeg_bytes(pixels: np.ndarray) -> bytes:
-    """Compress pixels as a page holds them.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
-        Levels of 0 to 255.
-
-    Returns
-    -------
-    bytes
-        A JPEG file.
-    """
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-def write_page(path: Path, template: str, **parts: Any) -> Path:
-    """Fill a template of ``neurometamer/templates`` and write the page.
-
-    Parameters
-    ----------
-    path : Path
-        Path of the page.
-    template : str
-        File name of the template.
-    **parts : object
-        What the template needs; a missing one is an error.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("neurometamer"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return write_text(path, environment.get_template(template).render(**parts))

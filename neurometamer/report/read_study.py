@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.errors import FolderInUse, InputError
+from neurometamer.errors import FolderInUse, InputError, name_ids
 from neurometamer.figures.style import KINDS
+from neurometamer.figures.tables import is_true, names_as_text
 from neurometamer.provenance import digest_file
 from neurometamer.resume import read_record, refuse_links_out, who_holds
+from neurometamer.rsa.compute import read_rdms
 from neurometamer.store import file_name, read_json, read_table
 from neurometamer.summaries import short_repr
 
@@ -127,8 +129,11 @@ class Study:
             the tables.
         """
         brain = self.section("brain")
-        said = brain.get("source") == "simulated" or brain.get("simulated") is True
-        return said or "simulated" in self._values("data")
+        if brain.get("source") == "simulated":
+            return True
+        if brain.get("simulated") is True:
+            return True
+        return "simulated" in self._values("data")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -142,12 +147,12 @@ class Study:
         if self.stimuli is not None:
             present = set(self.stimuli.table["kind"])
         else:
-            present = {
-                str(kind)
-                for rdms in self.rdms.values()
-                for kind in rdms.pattern_descriptors["kind"]
-            }
-        return tuple(kind for kind in KINDS if kind in present)
+            present = set()
+            for rdms in self.rdms.values():
+                kinds = rdms.pattern_descriptors["kind"]
+                present |= set(map(str, kinds))
+        shown = [kind for kind in KINDS if kind in present]
+        return tuple(shown)
 
     @property
     def n_photographs(self) -> int:
@@ -158,7 +163,9 @@ class Study:
         int
             0 where there are no stimuli.
         """
-        return 0 if self.stimuli is None else int(self.stimuli.table["reference_id"].nunique())
+        if self.stimuli is None:
+            return 0
+        return int(self.stimuli.table["reference_id"].nunique())
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -172,11 +179,15 @@ class Study:
         named = self.section("brain").get("subjects")
         if isinstance(named, list) and named:
             return tuple(map(str, named))
-        brain = self.rows("image_types", system="brain")["subject"]
-        everyone = pd.concat(
-            [brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))]
-        )
-        return tuple(name for name in dict.fromkeys(everyone) if name != "mean")
+        everyone: dict[str, None] = {}
+        for rows in (
+            self.rows("image_types", system="brain"),
+            self.rows("layer_roi"),
+            self.rows("encoding"),
+        ):
+            everyone |= dict.fromkeys(rows["subject"])
+        everyone.pop("mean", None)
+        return tuple(everyone)
 
     @property
     def cortex(self) -> str:
@@ -189,13 +200,13 @@ class Study:
         """
         if self.simulated:
             return "a simulated cortex"
-        tables = (
-            self.rows("image_types", system="brain"),
-            self.rows("layer_roi"),
-            self.rows("encoding"),
+        n_rows = (
+            len(self.rows("image_types", system="brain"))
+            + len(self.rows("layer_roi"))
+            + len(self.rows("encoding"))
         )
         has_brain = self.section("brain").get("source", "none") != "none"
-        return "visual cortex" if has_brain or any(len(table) for table in tables) else ""
+        return "visual cortex" if has_brain or n_rows else ""
 
     @property
     def untrained(self) -> bool:
@@ -206,8 +217,10 @@ class Study:
         bool
             From the provenance (``model.trained``) and the columns ``trained`` of the tables.
         """
+        if self.section("model").get("trained") is False:
+            return True
         values = self._values("trained") | self._values("network_trained")
-        return self.section("model").get("trained") is False or "False" in values
+        return not all(map(is_true, values))
 
     @property
     def network_stamp(self) -> str:
@@ -229,14 +242,31 @@ class Study:
         str
             From the provenance and from the columns of the tables.
         """
-        return " · ".join(
-            filter(None, ["simulated cortex" if self.simulated else "", self.network_stamp])
-        )
+        cortex = "simulated cortex" if self.simulated else ""
+        return " · ".join(filter(None, [cortex, self.network_stamp]))
 
-    def _values(self, column: str) -> set[str]:
+    def stamp(self, *, brain: bool) -> str:
+        """Return what a number of the brain, or of the network, must be read with.
+
+        Parameters
+        ----------
+        brain : bool
+            Whether the number rests on the brain.
+
+        Returns
+        -------
+        str
+            `brain_stamp` or `network_stamp`.
+        """
+        return self.brain_stamp if brain else self.network_stamp
+
+    def _values(self, column: str) -> set[object]:
         """Collect the values that a column takes in any table."""
-        columns = [table[column] for table in self.tables.values() if column in table.columns]
-        return {str(value) for values in columns for value in values.dropna()}
+        values: set[object] = set()
+        for table in self.tables.values():
+            if column in table.columns:
+                values |= set(table[column].dropna())
+        return values
 
     def rows(self, name: str, **equal: str) -> pd.DataFrame:
         """Select rows of a table by the values of columns.
@@ -253,9 +283,10 @@ class Study:
         pandas.DataFrame
             Empty when the table is not there.
         """
-        table = self.tables.get(
-            name, pd.DataFrame(columns=list(dict.fromkeys([*TABLES[name], *equal])))
-        )
+        if name in self.tables:
+            table = self.tables[name]
+        else:
+            table = pd.DataFrame(columns=list(dict.fromkeys([*TABLES[name], *equal])))
         for column, value in equal.items():
             table = table[table[column] == value]
         return table
@@ -275,6 +306,42 @@ class Study:
         """
         value = self.provenance.get(name)
         return value if isinstance(value, Mapping) else {}
+
+    def settings(self, name: str) -> Mapping[str, Any]:
+        """Return a section of the settings.
+
+        Parameters
+        ----------
+        name : str
+            E.g. ``"rsa"``.
+
+        Returns
+        -------
+        mapping
+            Empty when it is not there.
+        """
+        value = self.section("settings").get(name)
+        return value if isinstance(value, Mapping) else {}
+
+
+def texts_of(rows: pd.DataFrame, column: str) -> list[str]:
+    """List the different texts of a column, as they come.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With or without the column.
+    column : str
+        Its name.
+
+    Returns
+    -------
+    list of str
+        Without missing ones; empty where there is no such column.
+    """
+    if column not in rows.columns:
+        return []
+    return list(dict.fromkeys(rows[column].dropna().astype(str)))
 
 
 def read_study(folder: str | os.PathLike[str]) -> Study:
@@ -307,7 +374,8 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         raise FolderInUse(
             f"{holder} is running the study in {folder}; wait until it has ended, then try again."
         )
-    if not (folder / "provenance.json").is_file() and not (folder / "study.toml").is_file():
+    record, recipe = folder / "provenance.json", folder / "study.toml"
+    if not record.is_file() and not recipe.is_file():
         if (folder / STATE / "study.json").is_file():
             raise InputError(
                 f"the study in {folder} is not finished; go on with it by `neurometamer run`."
@@ -316,17 +384,22 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
             f"{folder} is not a study: it has neither provenance.json nor study.toml; give the "
             "folder that `neurometamer run` or `demo` wrote."
         )
-    provenance = (
-        read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
-    )
+    provenance = read_json(record) if record.is_file() else {}
     if not isinstance(provenance, dict):
         raise InputError(
-            f"{folder / 'provenance.json'} does not hold a JSON object; run the study again."
+            f"{record} holds a JSON {type(provenance).__name__}, not an object; run the study "
+            "again."
         )
-    files = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
-    there = {name: path for name, path in files.items() if path.is_file()}
-    tables = {name: _prepared(read_table(path, TABLES[name])) for name, path in there.items()}
-    recipe = folder / "study.toml"
+    tables = {}
+    for name, columns in TABLES.items():
+        path = folder / "tables" / f"{name}.csv"
+        if path.is_file():
+            tables[name] = _prepared(read_table(path, columns))
+    metamers = {}
+    for name in texts_of(tables.get("metamers", pd.DataFrame()), "set"):
+        of_set = _read_stimuli(folder / "metamers" / file_name(name))
+        if of_set is not None:
+            metamers[name] = of_set
     return Study(
         folder=folder,
         provenance=provenance,
@@ -334,7 +407,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         rdms=dict(_read_rdms(folder)),
         stimuli=_read_stimuli(folder / "stimuli"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
-        metamers=dict(_read_metamers(folder, tables)),
+        metamers=metamers,
         changed=changed_files(folder),
     )
 
@@ -361,11 +434,10 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
     folder = Path(folder)
     known: dict[str, set[str]] = {}
     for record in sorted((folder / STATE / "steps").glob("*.json")):
-        with contextlib.suppress(
-            InputError
-        ):  # a damaged record is noticed, and its step made again, by the next run
+        # A damaged record is noticed, and its step made again, by the next run.
+        with contextlib.suppress(InputError):
             for name, value in read_record(record).get("outputs", {}).items():
-                if Path(name).parts[:1] and Path(name).parts[0] in SHOWN:
+                if set(Path(name).parts[:1]) & set(SHOWN):
                     known.setdefault(name, set()).add(value)
     changes = {}
     for name, values in known.items():
@@ -398,18 +470,13 @@ def study_of_tables(
         Without images and RDMs.
     """
     prepared = {name: _prepared(table) for name, table in tables.items()}
-    return Study(folder=folder, provenance=provenance, tables=prepared, rdms={}, stimuli=None)
-
-
-def _read_metamers(
-    folder: Path, tables: Mapping[str, pd.DataFrame]
-) -> Iterator[tuple[str, StimulusSet]]:
-    """Read the photographs and metamers of each set of networks that the table names."""
-    for name in (
-        dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ()
-    ):
-        if stimuli := _read_stimuli(folder / "metamers" / file_name(name)):
-            yield name, stimuli
+    return Study(
+        folder=folder,
+        provenance=provenance,
+        tables=prepared,
+        rdms={},
+        stimuli=None,
+    )
 
 
 NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
@@ -421,32 +488,29 @@ OVER_SUBJECTS = ("mean", "combined")
 
 def _prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Make names text, and drop the mean over subjects where there is one subject."""
-    names = [name for name in NAMES if name in table.columns]
-    table = table.assign(
-        **{name: table[name].astype("object").fillna("").astype(str) for name in names}
-    )
+    table = names_as_text(table, *NAMES)
     if "subject" not in table.columns:
         return table
     over = table["subject"].isin(OVER_SUBJECTS)
-    single = table["subject"][~over & (table["subject"] != "")].nunique() == 1
-    return table[~over].reset_index(drop=True) if single else table
+    single = table[~over]
+    subjects = set(single["subject"]) - {""}
+    if len(subjects) != 1:
+        return table
+    return single.reset_index(drop=True)
 
 
 def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
-    from neurometamer.rsa.compute import read_rdms
-
     for system in ("network", "brain"):
         path = folder / "rdms" / f"{system}.h5"
         if not path.is_file():
             continue
         rdms = read_rdms(path)
-        missing = [
-            name for name in ("reference_id", "kind") if name not in rdms.pattern_descriptors
-        ]
-        if missing:
-            raise InputError(
-                f"{path} lacks the pattern descriptor(s) {', '.join(missing)}; run the study again."
-            )
+        for name in ("reference_id", "kind"):
+            if name not in rdms.pattern_descriptors:
+                raise InputError(
+                    f"{path} lacks the pattern descriptor {name!r}; it has "
+                    f"{name_ids(rdms.pattern_descriptors)}. Run the study again."
+                )
         yield system, rdms
 
 

@@ -10,6 +10,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
+class Citation:
+    """One work in the list of references: its text, its address and what the page uses of it."""
+
+    text: str
+    link: str
+    use: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """One work.
 
@@ -347,11 +356,40 @@ def reference_text(key: str) -> str:
     """
     work = WORKS[key]
     names = ", ".join(work.authors).replace(", others", " et al.").strip("{}")
-    year = f" ({work.year})" if work.year else ""
-    volume, number, pages = (work.where.get(name, "") for name in ("volume", "number", "pages"))
-    volume += f"({number})" if number else ""
-    place = ":".join(part for part in (volume, pages) if part)
-    return f"{names}{year}. {work.title}. {f'{work.venue} {place}'.strip()}."
+    if work.year:
+        names = f"{names} ({work.year})"
+    volume = work.where.get("volume", "")
+    if "number" in work.where:
+        volume += f"({work.where['number']})"
+    pages = work.where.get("pages", "")
+    numbers = ":".join(filter(None, [volume, pages]))
+    venue = f"{work.venue} {numbers}".strip()
+    return f"{names}. {work.title}. {venue}."
+
+
+def citations(uses: Mapping[str, str]) -> list[Citation]:
+    """List the works that a page cites.
+
+    Parameters
+    ----------
+    uses : mapping of str to str
+        Key of `WORKS` to what the page uses of the work.
+
+    Returns
+    -------
+    list of Citation
+        In the order given.
+    """
+    cited = []
+    for key, use in uses.items():
+        cited.append(
+            Citation(
+                text=reference_text(key),
+                link=WORKS[key].link,
+                use=use,
+            )
+        )
+    return cited
 
 
 def bibtex(keys: Iterable[str], version: str = "") -> str:
@@ -382,40 +420,62 @@ def bibtex(keys: Iterable[str], version: str = "") -> str:
       url = {https://www.jstor.org/stable/4615733},
     }
     """
-    own = {"author": "{The neurometamer developers}", "title": "{neurometamer}"}
+    own = {
+        "author": "{The neurometamer developers}",
+        "title": "{neurometamer}",
+    }
     if version:
         own["note"] = f"Version {version}"
     entries = [_entry("misc", "neurometamer", own)]
-    entries += [_entry(WORKS[key].kind, key, _fields(WORKS[key])) for key in dict.fromkeys(keys)]
+    for key in dict.fromkeys(keys):
+        work = WORKS[key]
+        entries.append(_entry(work.kind, key, _fields(work)))
     return "\n\n".join(entries) + "\n"
 
 
 def _entry(kind: str, key: str, fields: Mapping[str, str]) -> str:
-    lines = [f"  {name} = {{{value}}}," for name, value in fields.items()]
-    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
+    lines = [f"@{kind}{{{key},"]
+    for name, value in fields.items():
+        lines.append(f"  {name} = {{{value}}},")
+    return "\n".join([*lines, "}"])
+
+
+VENUES = {
+    "article": "journal",
+    "inproceedings": "booktitle",
+    "misc": "howpublished",
+}
+"""BibTeX's type of entry to its field for where a work appeared."""
 
 
 def _fields(work: Reference) -> dict[str, str]:
-    fields = {"author": " and ".join(map(_bibtex_name, work.authors))}
+    authors = []
+    for author in work.authors:
+        name = author
+        if "{" not in author and author != "others":
+            # "Duan X-H" becomes "Duan, X.-H."; the names of groups stay.
+            family, initials = author.rsplit(" ", 1)
+            parts = [". ".join(letters) + "." for letters in initials.split("-")]
+            name = f"{family}, {'-'.join(parts)}"
+        authors.append(name)
+    fields = {"author": " and ".join(authors)}
     if work.year:
         fields["year"] = str(work.year)
     fields["title"] = f"{{{_escaped(work.title)}}}"
-    venue = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}[work.kind]
-    fields[venue] = _escaped(work.venue)
-    fields |= {name: _escaped(value) for name, value in work.where.items()}
+    fields[VENUES[work.kind]] = _escaped(work.venue)
+    for name, value in work.where.items():
+        fields[name] = _escaped(value)
     address = work.link.removeprefix("https://doi.org/")
-    fields["doi" if address != work.link else "url"] = address
+    fields["url" if address == work.link else "doi"] = address
     return fields
 
 
-def _bibtex_name(name: str) -> str:
-    """Write ``"Duan X-H"`` as ``"Duan, X.-H."``."""
-    if name.startswith("{") or name == "others":
-        return name
-    family, initials = name.rsplit(" ", 1)
-    parts = [". ".join(part) + "." for part in initials.split("-")]
-    return f"{family}, {'-'.join(parts)}"
-
-
 def _escaped(text: str) -> str:
-    return text.replace("–", "--").replace("&", r"\&").replace("<", r"\textless{}")
+    escapes = {
+        "–": "--",
+        "&": r"\&",
+        "<": r"\textless{}",
+    }
+    for character, escaped in escapes.items():
+        text = text.replace(character, escaped)
+    return text

@@ -9,28 +9,37 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.report.methods import software_text
 from neurometamer.report.page import (
-    Grid,
+    Drawing,
     Lead,
     Picture,
     Section,
-    embed_figure,
     folded_grid,
+    save_drawing,
     settings_grids,
+    text_grid,
     write_page,
-    write_sources,
 )
+from neurometamer.report.read_study import texts_of
 from neurometamer.store import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
+
+__all__ = [
+    "Drawing",
+    "find_stamps",
+    "rdm_stamps",
+    "save_drawing",
+    "stamp_text",
+    "study_record",
+    "write_rsa_page",
+]
 
 PAGE = "index.html"
 """File of the page in its folder."""
@@ -88,27 +97,23 @@ def find_stamps(*records: Any) -> list[str]:
     ['simulated cortex']
     """
     stamps: set[str] = set()
-    for record in records:
-        stamps |= _said(record)
+    waiting = list(records)
+    while waiting:
+        record = waiting.pop()
+        if isinstance(record, (list, tuple)):
+            waiting += record
+        if not isinstance(record, Mapping):
+            continue
+        for key, value in record.items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if key == "trained" and any(item is False for item in values):
+                stamps.add(UNTRAINED)
+            if key == "simulated" and value is True:
+                stamps.add(SIMULATED)
+            if key in ("source", "data") and "simulated" in values:
+                stamps.add(SIMULATED)
+            waiting.append(value)
     return [stamp for stamp in STAMPS if stamp in stamps]
-
-
-def _said(record: Any) -> set[str]:
-    if isinstance(record, (list, tuple)):
-        return set().union(*map(_said, record))
-    if not isinstance(record, Mapping):
-        return set()
-    stamps: set[str] = set()
-    for key, value in record.items():
-        values = value if isinstance(value, (list, tuple)) else [value]
-        if key == "trained" and any(item is False for item in values):
-            stamps.add(UNTRAINED)
-        if (key == "simulated" and value is True) or (
-            key in ("source", "data") and "simulated" in values
-        ):
-            stamps.add(SIMULATED)
-        stamps |= _said(value)
-    return stamps
 
 
 def study_record(path: str | Path) -> Any:
@@ -128,11 +133,9 @@ def study_record(path: str | Path) -> Any:
         file = folder / "provenance.json"
         if file.is_file():
             record = read_json(file)
-            return (
-                {key: record[key] for key in ("model", "brain") if key in record}
-                if isinstance(record, dict)
-                else {}
-            )
+            if not isinstance(record, dict):
+                return {}
+            return {key: record[key] for key in ("model", "brain") if key in record}
     return {}
 
 
@@ -151,16 +154,16 @@ def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
     list of str
         Among `STAMPS`; of a network, nothing is said of a cortex.
     """
-    provenance = rdms.descriptors.get("provenance", "{}")
-    records = [
-        json.loads(provenance)
-        if isinstance(provenance, str) and provenance.startswith("{")
-        else {},
-        dict(rdms.rdm_descriptors),
-    ]
-    stamps = find_stamps(*records, study_record(path))
+    provenance = rdms.descriptors.get("provenance")
+    try:
+        record = json.loads(provenance) if isinstance(provenance, str) else {}
+    except ValueError:  # of another program
+        record = {}
+    stamps = find_stamps(record, dict(rdms.rdm_descriptors), study_record(path))
     systems = {str(system) for system in rdms.rdm_descriptors.get("system", ())}
-    return [stamp for stamp in stamps if not (stamp == SIMULATED and systems == {"network"})]
+    if systems == {"network"}:
+        stamps = [stamp for stamp in stamps if stamp != SIMULATED]
+    return stamps
 
 
 def stamp_text(stamps: Iterable[str]) -> str:
@@ -177,64 +180,10 @@ def stamp_text(stamps: Iterable[str]) -> str:
         Each once; empty for none.
     """
     given = set(stamps)
-    return " · ".join(stamp for stamp in STAMPS if stamp in given)
+    return " · ".join([stamp for stamp in STAMPS if stamp in given])
 
 
 # --------------------------------------------------------------------------------------------- page
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A figure, the tables behind it (file name without suffix → table), and its words.
-
-    Parameters
-    ----------
-    name : str
-        Name of its files.
-    figure : matplotlib.figure.Figure
-        The figure.
-    numbers : mapping of str to DataFrame
-        Exactly what is drawn.
-    caption, alt : str
-        What it shows, and the same for those who cannot see it.
-    raster, small : bool
-        See `neurometamer.report.page.embed_figure`.
-    """
-
-    name: str
-    figure: Figure
-    numbers: Mapping[str, pd.DataFrame]
-    caption: str
-    alt: str
-    raster: bool = False
-    small: bool = False
-
-
-def save_drawing(folder: Path, drawing: Drawing) -> Picture:
-    """Write a figure as SVG and PNG, and its numbers as CSV, and put it on a page.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
-    drawing : Drawing
-        The figure.
-
-    Returns
-    -------
-    Picture
-        Its caption names the CSV files.
-    """
-    return embed_figure(
-        folder,
-        drawing.name,
-        drawing.figure,
-        drawing.caption,
-        drawing.alt,
-        table=drawing.numbers,
-        raster=drawing.raster,
-        small=drawing.small,
-    )
 
 
 def write_rsa_page(
@@ -285,22 +234,33 @@ def write_rsa_page(
     Path
         The page.
     """
-    _forget_old(
-        folder, [*first.charts, *(picture for section in sections for picture in section.pictures)]
-    )
-    grids = [
-        folded_grid(table, caption, source, name=Path(source).stem)
-        for source, caption, table in tables
-    ]
-    said, version = set(stamps), str(record.get("versions", {}).get("neurometamer", ""))
-    cited = dict(REFERENCES[method] for method in dict.fromkeys(references)) | dict(works or {})
-    banner = [
-        (stamp[0].upper() + stamp[1:], text) for stamp, text in STAMPS.items() if stamp in said
-    ]
-    named = _named_methods([table for _, _, table in tables])
+    drawn = list(first.charts)
+    for section in sections:
+        drawn += section.pictures
+    _forget_old(folder, drawn)
+    grids = []
+    for source, caption, table in tables:
+        grids.append(folded_grid(table, caption, source, name=Path(source).stem))
+    given = set(stamps)
+    banner = []
+    for stamp, meaning in STAMPS.items():
+        if stamp in given:
+            banner.append((stamp[0].upper() + stamp[1:], meaning))
+    rows: dict[tuple[str, str], None] = {}
+    for column, name in METHOD_COLUMNS.items():
+        for _, _, table in tables:
+            for method in filter(None, texts_of(table, column)):
+                # Subjects have families of their own, which need no line each.
+                rows[name, re.sub(r"subject [^,]+", "each subject", method)] = None
+    named = []
+    if rows:
+        caption = "Methods as the tables name them"
+        named.append(text_grid(("what", "how"), list(rows), caption, name="methods"))
+    cited = dict(REFERENCES[method] for method in dict.fromkeys(references))
     return write_page(
         folder / PAGE,
         "rsa.html",
+        record=record,
         command=command,
         question=question,
         lead=lead,
@@ -308,9 +268,10 @@ def write_rsa_page(
         stamps=banner,
         sections=sections,
         tables=grids,
-        named=named,
+        method_grids=named,
         settings=settings_grids(record, PARTS),
-        **write_sources(folder, [*filter(None, [*methods, software_text(record)])], cited, version),
+        methods=[*filter(None, [*methods, software_text(record)])],
+        works=cited | dict(works or {}),
     )
 
 
@@ -322,32 +283,12 @@ def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     page = folder / PAGE
     if not page.is_file():
         return
-    text, file = page.read_text(encoding="utf-8", errors="replace"), r"[\w.+=@%,()\[\] -]+"
-    names = re.findall(rf'<figure id="figure-({file})">', text)
-    old = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
-    old |= set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))
-    kept = {f"{drawing.name}.{suffix}" for drawing in drawn for suffix in ("svg", "png")}
-    kept |= {numbers for drawing in drawn for numbers in drawing.numbers}
-    for name in old - kept:
+    text = page.read_text(encoding="utf-8", errors="replace")
+    file = r"[\w.+=@%,()\[\] -]+"
+    old = set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))
+    for name in re.findall(rf'<figure id="figure-({file})">', text):
+        old |= {f"{name}.svg", f"{name}.png"}
+    for picture in drawn:
+        old -= {f"{picture.name}.svg", f"{picture.name}.png", *picture.numbers}
+    for name in old:
         (folder / "figures" / name).unlink(missing_ok=True)
-
-
-def _named_methods(tables: Sequence[pd.DataFrame]) -> list[Grid]:
-    rows: dict[tuple[str, str], None] = {}
-    for column, name in METHOD_COLUMNS.items():
-        for table in tables:
-            methods: list[str] = (
-                table[column].dropna().astype(str).tolist() if column in table.columns else []
-            )
-            # subjects have families of their own, which need no line each
-            texts = [re.sub(r"subject [^,]+", "each subject", method) for method in methods]
-            rows |= {(name, method): None for method in texts if method}
-    if not rows:
-        return []
-    cells = list(rows)
-    return [
-        Grid(name="methods", caption=_NAMED, columns=("what", "how"), rows=cells, n_rows=len(cells))
-    ]
-
-
-_NAMED = "Methods as the tables name them"

@@ -9,101 +9,50 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from neurometamer.arguments import checked
 from neurometamer.errors import name_ids
-from neurometamer.figures import study as figures
-from neurometamer.figures.style import count_text
-from neurometamer.report.findings import answers, interval_notes, is_true, success_rows
-from neurometamer.report.layer_findings import encoding_answer, scheme_note, whose
-from neurometamer.report.lead import lead_charts, lead_examples
-from neurometamer.report.methods import cited_works, methods_text
+from neurometamer.figures.style import KIND_NAMES, count_text
+from neurometamer.figures.tables import is_true
+from neurometamer.report.findings import answers, interval_notes, success_rows
+from neurometamer.report.layer_findings import scheme_note
+from neurometamer.report.methods import study_methods, study_works
 from neurometamer.report.page import (
     Grid,
     Lead,
-    Picture,
     Section,
     borrow_figure,
+    draw_figures,
+    draw_sections,
     flat_settings,
     folded_grid,
     probability_text,
     setting_text,
     table_grid,
+    text_grid,
     write_page,
-    write_sources,
 )
-from neurometamer.report.read_study import LOCK, TABLES, Study, read_study
-from neurometamer.report.study_rsa import (
-    bounds,
-    image_types_section,
-    layers_section,
-    picture,
-    places_section,
-    rdms_section,
-    sheet_order,
-    titled,
-)
+from neurometamer.report.read_study import LOCK, TABLES, Study, read_study, texts_of
+from neurometamer.report.study_figures import FIGURES, lead_examples
 from neurometamer.resume import alone_in
 
-NAMES = {"AN": "adversarial noise (AN)", "AI": "adversarial interference (AI)"}
-"""Kind of image to its name in a sentence."""
+
+def _titled(caption: str, stamp: str) -> str:
+    """Add what a table rests on to its caption; a stamp may be empty."""
+    return f"{caption} · {stamp}" if stamp else caption
 
 
-def _stimuli_section(study: Study) -> Section | None:
-    if study.stimuli is None:
-        return None
-    order = sheet_order(study.stimuli.table)
-    table = study.stimuli.table.iloc[order].reset_index(drop=True)
-    n_all, limit = study.n_photographs, 16
-    images = study.stimuli.select(ids=list(table["id"])).images
-    across = max(2, 6 // max(1, len(study.kinds)))
-    figure = figures.stimulus_sheet(
-        images, table, limit=limit, blocks=across, stamp=study.network_stamp
-    )
-    rest = (
-        f" {limit} of {n_all} photographs are shown; the others are in stimuli/png."
-        if n_all > limit
-        else ""
-    )
-    made = [name for kind, name in NAMES.items() if kind in study.kinds]
-    content = (
-        f"Photographs (RE), and {' and '.join(made)} made from them" if made else "Photographs"
-    )
-    judged_text = ""
-    if "top1_name" in table.columns and table["top1_name"].notna().any():
-        # The network whose classes the table holds.
-        names = (
-            list(dict.fromkeys(table["model"].dropna().astype(str)))
-            if "model" in table.columns
-            else []
-        )
-        speaker = " and ".join(names) or "the network"
-        judged_text = (
-            f" Under each image: the first class of {speaker} and its confidence on the PNG."
-        )
-    caption = (
-        f"{content}, as the saved 8-bit PNG holds them; compressed on this page. n = "
-        f"{count_text(n_all, 'photograph')}, in the order of all figures (by category, then "
-        f"name).{judged_text}{rest}"
-    )
-    shown = count_text(min(n_all, limit), "photograph")
-    alt = (
-        f"Sheet of {shown}{' and the images made from them' if made else ''}. The same facts are "
-        "in stimuli.csv."
-    )
-    grids = [_success_grid(study, counts)] if (counts := success_rows(study)) else []
-    sheet = picture(study, "stimuli", figure, caption, alt, table=_sheet_numbers(table), small=True)
-    return Section(key="stimuli", title="Stimuli", pictures=[sheet], grids=grids)
+# ----------------------------------------------------------------------------------------- sections
 
 
-def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
-    """Put the counts of successes on the page, without the columns that nothing is known of."""
+def _stimuli_section(study: Study) -> Section:
+    """Count the images that reached their criterion, where that is known."""
+    counts = success_rows(study)
+    if not counts:
+        return Section(key="stimuli", title="Stimuli")
     names = (
         "kind",
         "criterion",
@@ -116,27 +65,17 @@ def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
     rows = []
     for row in counts:
         rows.append([row[place] for place in known])
-    return Grid(
-        caption=titled("Images that reached their criterion", study.network_stamp),
-        columns=[names[place] for place in known],
-        rows=rows,
-        n_rows=len(counts),
-        source="stimuli/stimuli.csv",
+    grid = text_grid(
+        [names[place] for place in known],
+        rows,
+        _titled("Images that reached their criterion", study.network_stamp),
+        "stimuli/stimuli.csv",
     )
-
-
-def _sheet_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    names = (
-        "id",
-        "kind",
-        "reference_id",
-        "category",
-        "top1_name",
-        "confidence_png",
-        "target_name",
-        "success",
+    return Section(
+        key="stimuli",
+        title="Stimuli",
+        grids=[grid],
     )
-    return table[[name for name in names if name in table.columns]]
 
 
 def _transfer_section(study: Study) -> Section | None:
@@ -147,13 +86,15 @@ def _transfer_section(study: Study) -> Section | None:
         return None
     cells = []
     for row in rows.to_dict("records"):
-        target, same = (
-            f"{round(row[key] * row['n'])} of {row['n']}"
-            for key in ("says_target", "says_as_photograph")
-        )
-        judge = f"{row['judge']} (made for it)" if row["judge"] == name else row["judge"]
+        judge = row["judge"]
         cells.append(
-            [judge, row["kind"], target, probability_text(row["target_probability"]), same]
+            [
+                f"{judge} (made for it)" if judge == name else judge,
+                row["kind"],
+                f"{round(row['says_target'] * row['n'])} of {row['n']}",
+                probability_text(row["target_probability"]),
+                f"{round(row['says_as_photograph'] * row['n'])} of {row['n']}",
+            ]
         )
     text = (
         "The saved PNG files shown to each network through its own preprocessing. A network “says” "
@@ -162,140 +103,116 @@ def _transfer_section(study: Study) -> Section | None:
         "from."
     )
     kinds = " and ".join(dict.fromkeys(rows["kind"]))
-    grid = Grid(
-        caption=titled(f"What networks say to the {kinds} images", study.network_stamp),
-        columns=(
-            "network",
-            "kind",
-            "says the target",
-            "mean p(target)",
-            "says what it says to the photograph",
-        ),
-        rows=cells,
-        n_rows=len(cells),
-        source="tables/transfer.csv",
+    columns = (
+        "network",
+        "kind",
+        "says the target",
+        "mean p(target)",
+        "says what it says to the photograph",
     )
+    caption = _titled(f"What networks say to the {kinds} images", study.network_stamp)
     return Section(
-        key="transfer", title="Do other networks see the same?", text=[text], grids=[grid]
+        key="transfer",
+        title="Do other networks see the same?",
+        text=[text],
+        grids=[text_grid(columns, cells, caption, "tables/transfer.csv")],
     )
 
 
 def _metamer_section(study: Study) -> Section | None:
-    """Show metamers of one network beside those of a set, and what others say to them.
-
-    The section is None where no metamers were made.
-    """
+    """Say what each judge says to the metamers of each set; None where none were made."""
     rows = study.rows("metamers")
     if rows.empty:
         return None
-    cells = [
-        _metamer_row(name, judge, part)
-        for (judge, name), part in rows.groupby(["judge", "set"], sort=False)
-    ]
-    grid = Grid(
-        caption=titled("What the networks and a judge that had no part say", study.network_stamp),
-        columns=(
-            "made for",
-            "same class to all of them",
-            "valid (16 classes, above the null)",
-            "judge",
-            "says the photograph's class",
-            "has it among its first five",
-            "mean p(photograph's class)",
-        ),
-        rows=cells,
-        n_rows=len(cells),
-        source="tables/metamers.csv",
+    cells = []
+    for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
+        success, same_class, top5 = (
+            f"{int(part[key].map(is_true).sum())} of {len(part)}"
+            for key in ("success", "same_class", "top5")
+        )
+        valid = "–"
+        if "valid" in part and part["valid"].notna().any():
+            judged = part["valid"].dropna()
+            valid = f"{sum(map(is_true, judged))} of {len(judged)}"
+        probability = probability_text(part["p"].mean())
+        cells.append([str(name), success, valid, str(judge), same_class, top5, probability])
+    columns = (
+        "made for",
+        "same class to all of them",
+        "valid (16 classes, above the null)",
+        "judge",
+        "says the photograph's class",
+        "has it among its first five",
+        "mean p(photograph's class)",
     )
-    judges = dict.fromkeys(rows["judge"]) if study.metamers else {}
-    several = (
-        rows["set"].nunique() > 1 or rows["set"].astype(str).str.contains("+", regex=False).any()
-    )
+    caption = _titled("What the networks and a judge that had no part say", study.network_stamp)
+    of_several = "n_networks" in rows and bool((rows["n_networks"] > 1).any())
+    title = "Metamers"
+    if of_several or rows["set"].nunique() > 1:
+        title = "Metamers: same to one network, to several, to another?"
     return Section(
         key="metamers",
-        title="Metamers: same to one network, to several, to another?" if several else "Metamers",
+        title=title,
         text=_metamer_text(study),
-        pictures=[
-            _metamer_picture(study, rows[rows["judge"] == judge], str(judge)) for judge in judges
-        ],
-        grids=[grid],
+        grids=[text_grid(columns, cells, caption, "tables/metamers.csv")],
     )
-
-
-def _metamer_row(name: object, judge: object, part: pd.DataFrame) -> list[str]:
-    """Write one row of the table of metamers: those of one set, as one judge sees them."""
-    valid = [is_true(value) for value in part["valid"].dropna()] if "valid" in part else []
-    counts = [
-        f"{int(part[key].map(is_true).sum())} of {len(part)}"
-        for key in ("success", "same_class", "top5")
-    ]
-    above = f"{sum(valid)} of {len(valid)}" if valid else "–"
-    return [
-        str(name),
-        counts[0],
-        above,
-        str(judge),
-        counts[1],
-        counts[2],
-        probability_text(part["p"].mean()),
-    ]
-
-
-def _metamer_picture(study: Study, rows: pd.DataFrame, judge: str) -> Picture:
-    shown = rows[
-        rows["reference_id"].isin(
-            rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS)
-        )
-    ]
-    images: dict[str, np.ndarray] = {}
-    photographs: dict[str, np.ndarray] = {}
-    for name, stimuli in study.metamers.items():
-        of_set = shown[shown["set"].astype(str) == name]
-        names = [*of_set["id"].astype(str), *of_set["reference_id"].astype(str)]
-        for stimulus in dict.fromkeys(
-            stimulus_id for stimulus_id in names if stimulus_id in set(stimuli.ids)
-        ):
-            image = stimuli.images[stimuli.ids.index(stimulus)]
-            images[f"{name} {stimulus}"] = image
-            photographs.setdefault(stimulus, image)
-    figure = figures.metamer_sheet(
-        images, photographs, rows, judge=judge, stamp=study.network_stamp
-    )
-    caption = (
-        "Photographs and their metamers, as the saved 8-bit PNG holds them; compressed on this "
-        f"page. n = {count_text(rows['reference_id'].nunique(), 'photograph')}. {judge} saw them "
-        "through its own preprocessing."
-    )
-    same = int(rows["same_class"].map(is_true).sum())
-    alt = (
-        f"{judge} says what it says to the photograph to {same} of "
-        f"{count_text(len(rows), 'metamer')}."
-    )
-    return picture(study, f"metamers_{judge}", figure, caption, alt, table=rows, small=True)
 
 
 def _metamer_text(study: Study) -> list[str]:
     """Say how the metamers were made, and what the preset's source leaves open."""
+    rows = study.rows("metamers")
     chosen = study.section("settings").get("metamers") or {}
-    steps = sorted(set(study.rows("metamers").get("steps", pd.Series(dtype=int))))
-    changed = ", ".join(
-        f"{name} = {value}" for name, value in (chosen.get("overrides") or {}).items()
-    )
+    overrides = chosen.get("overrides") or {}
+    preset = str(chosen.get("preset", "–"))
+    if overrides:
+        preset += f" with {', '.join(f'{name} = {value}' for name, value in overrides.items())}"
+    steps = sorted(set(rows["steps"])) if "steps" in rows else []
     text = [
         "A metamer starts as noise and is changed until each network it is made for responds to it "
-        f"as to the photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: "
-        f"{chosen.get('preset', '–')}{f' with {changed}' if changed else ''}; mode: "
-        f"{chosen.get('mode', '–')}; steps: {', '.join(map(str, steps)) or '–'}. The null: the "
-        "likeness of responses to different photographs of this study.",
+        f"as to the photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: {preset}; "
+        f"mode: {chosen.get('mode', '–')}; steps: {', '.join(map(str, steps)) or '–'}. The null: "
+        "the likeness of responses to different photographs of this study.",
     ]
-    rows = study.rows("metamers")
     if "image_prior" in rows:
-        text.append(_prior_text(rows["image_prior"].astype(str)))
-    if choices := study.section("metamers").get("open_choices"):
+        priors = rows["image_prior"].astype(str)
+        named = "; ".join(dict.fromkeys(priors[priors != "none"]))
+        if named:
+            text.append(
+                f"A prior of natural images was used: {named}. It makes metamers easier to "
+                'recognize whatever the network responds to; preset "pixels" has none.'
+            )
+        else:
+            text.append(
+                "No prior of natural images was used: steps were taken on pixels, without a "
+                "penalty."
+            )
+    choices = study.section("metamers").get("open_choices")
+    if choices:
         text.append(
             f"What the preset leaves open, and what is chosen here: {'; '.join(map(str, choices))}."
         )
     return text
+
+
+def _image_types_section(study: Study) -> Section | None:
+    """Show RE-AN, RE-AI and their difference, with the trends over layers."""
+    rows = study.rows("image_types")
+    if not rows["system"].isin(["brain", "network"]).any():
+        return None
+    similar = study.rows("image_types", quantity="similarity")
+    pairs = [pair.replace("-", "–") for pair in dict.fromkeys(similar["pair"])]
+    trends = study.rows("trends")
+    grids = []
+    if len(trends):
+        columns = ["pair", "test", "statistic", "effect", "p", "n"]
+        caption = _titled("Trends over the layers", study.network_stamp)
+        grids.append(table_grid(trends[columns], caption, "tables/trends.csv"))
+    title = "RE–AN, RE–AI and their difference" if len(pairs) > 1 else "".join(pairs)
+    return Section(
+        key="image-types",
+        title=title,
+        grids=grids,
+    )
 
 
 def _regions_section(study: Study) -> Section | None:
@@ -315,82 +232,72 @@ def _regions_section(study: Study) -> Section | None:
     columns = [name for name in names if name in rows.columns]
     grid = table_grid(
         rows[columns].rename(columns=names),
-        titled("Regions", study.brain_stamp),
+        _titled("Regions", study.brain_stamp),
         "tables/regions.csv",
         limit=60,
     )
-    reasons = (
-        list(dict.fromkeys(rows["reason"].dropna().astype(str))) if "reason" in rows.columns else []
-    )
-    methods = dict.fromkeys(rows["method"].dropna().astype(str)) if "method" in rows.columns else {}
-    text = [f"Reliability: {'; '.join(methods)}."] if methods else []
+    text = []
+    methods = texts_of(rows, "method")
+    if methods:
+        text.append(f"Reliability: {'; '.join(methods)}.")
     if (rows["n_selected"] < rows["n_voxels"]).any():
         text.append(
             "Voxels were selected by the same reliability, on regular images only, so that of the "
             "selected ones is too high as an estimate."
         )
-    text += [f"Not measured: {reason.rstrip('.')}." for reason in reasons if reason]
-    return Section(key="regions", title="Regions: size and reliability", text=text, grids=[grid])
-
-
-def _prior_text(priors: pd.Series) -> str:
-    """Say whether metamers look natural for another reason than what the networks respond to."""
-    named = "; ".join(dict.fromkeys(prior for prior in priors if prior != "none"))
-    if not named:
-        return "No prior of natural images was used: steps were taken on pixels, without a penalty."
-    return (
-        f"A prior of natural images was used: {named}. It makes metamers easier to recognize "
-        "whatever the network "
-        'responds to; preset "pixels" has none.'
-    )
-
-
-def _encoding_section(study: Study) -> Section | None:
-    title = "Voxel encoding"
-    rows = study.rows("encoding")
-    if rows.empty:
-        return None
-    figure = figures.encoding_bars(rows, stamp=study.brain_stamp)
-    scheme = (
-        "; ".join(dict.fromkeys(rows["scheme"].dropna().astype(str)))
-        if "scheme" in rows.columns
-        else ""
-    )
-    answer = encoding_answer(study)
-    caption = (
-        f"Correlation of measured and predicted voxel responses; models trained on regular images"
-        f"{f' ({scheme})' if scheme else ''}. {whose(study).capitalize()}"
-        f"{'; dots are subjects' if len(study.subjects) > 1 else ''}. {bounds(rows)}"
-    )
-    note = scheme_note(study)
-    alt = answer.number if answer else "No finite values."
+    for reason in texts_of(rows, "reason"):
+        if reason:
+            text.append(f"Not measured: {reason.rstrip('.')}.")
     return Section(
-        key="encoding",
-        title=title,
-        text=[note] if note else [],
-        pictures=[picture(study, "encoding", figure, caption, alt, table=rows, brain=True)],
+        key="regions",
+        title="Regions: size and reliability",
+        text=text,
+        grids=[grid],
     )
 
 
 def _recovery_section(study: Study) -> Section | None:
-    title = "Planted truth and what was found"
     rows = study.rows("recovery")
     if rows.empty:
         return None
-    marked = rows.assign(
-        **{"pass": ["✓ pass" if is_true(value) else "✗ fail" for value in rows["pass"]]}
+    marks = ["✓ pass" if is_true(value) else "✗ fail" for value in rows["pass"]]
+    marked = rows.assign(**{"pass": marks})
+    names = ("what", "planted", "found", "criterion", "pass")
+    grid = table_grid(
+        marked[[name for name in names if name in marked.columns]],
+        _titled("What the simulation put in and what the analysis found", study.brain_stamp),
+        "tables/recovery.csv",
+        limit=len(marked),
     )
-    names = [
-        name for name in ("what", "planted", "found", "criterion", "pass") if name in marked.columns
-    ]
-    caption = titled("What the simulation put in and what the analysis found", study.brain_stamp)
-    text = "The simulated cortex was read back through the same path as real data."
     return Section(
         key="recovery",
-        title=title,
-        text=[text],
-        grids=[table_grid(marked[names], caption, "tables/recovery.csv", limit=10**6)],
+        title="Planted truth and what was found",
+        text=["The simulated cortex was read back through the same path as real data."],
+        grids=[grid],
     )
+
+
+SECTIONS: dict[str, Callable[[Study], Section | None]] = {
+    "stimuli": _stimuli_section,
+    "transfer": _transfer_section,
+    "metamers": _metamer_section,
+    "image-types": _image_types_section,
+    "regions": _regions_section,
+    "layer-roi": lambda study: Section(key="layer-roi", title="Layers and regions"),
+    "rdms": lambda study: Section(key="rdms", title="Representational dissimilarity"),
+    "places": lambda study: Section(key="places", title="Which images are near which"),
+    "encoding": lambda study: Section(
+        key="encoding",
+        title="Voxel encoding",
+        text=list(filter(None, [scheme_note(study)])),
+    ),
+    "recovery": _recovery_section,
+}
+"""The words and tables of the parts of the page, in order; each gives None where the study lacks
+it. Their figures are in `neurometamer.report.study_figures.FIGURES`."""
+
+
+# ------------------------------------------------------------------------------ tables and settings
 
 
 CAPTIONS = {
@@ -407,7 +314,7 @@ CAPTIONS = {
     "encoding": "Voxel encoding",
     "recovery": "Planted and found",
 }
-"""Of the tables, by name."""
+"""Name of a table to its caption."""
 
 OF_NETWORK = ("transfer", "metamers", "trends")
 """Tables that do not rest on the brain."""
@@ -417,17 +324,17 @@ def _all_tables(study: Study) -> list[Grid]:
     grids = []
     for name in TABLES:
         table = study.rows(name)
-        if len(table):
-            brain = name not in OF_NETWORK and (
-                name != "image_types" or (table["system"] == "brain").any()
-            )
-            stamp = study.brain_stamp if brain else study.network_stamp
-            grids.append(folded_grid(table, titled(CAPTIONS[name], stamp), f"tables/{name}.csv"))
+        if table.empty:
+            continue
+        brain = name not in OF_NETWORK
+        if name == "image_types":
+            brain = bool((table["system"] == "brain").any())
+        caption = _titled(CAPTIONS[name], study.stamp(brain=brain))
+        grids.append(folded_grid(table, caption, f"tables/{name}.csv"))
     if study.stimuli is not None:
         table = study.stimuli.table.dropna(axis="columns", how="all")
-        grids.append(
-            folded_grid(table, titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv")
-        )
+        caption = _titled("Stimuli", study.network_stamp)
+        grids.append(folded_grid(table, caption, "stimuli/stimuli.csv"))
     return grids
 
 
@@ -446,28 +353,29 @@ def applied_settings(study: Study) -> dict[str, Any]:
     dict
         Section to settings.
     """
-    settings = dict(study.section("settings"))
-    parts: dict[str, Mapping[str, Any]] = {
-        name: values if isinstance(values, Mapping) else {} for name, values in settings.items()
-    }
-    brain, images = parts.get("brain", {}), parts.get("images", {})
     unused = set()
-    if images.get("ready"):
+    if study.settings("images").get("ready"):
         unused |= {"noise", "interference"}
-    if not parts.get("metamers", {}).get("sets"):
+    if not study.settings("metamers").get("sets"):
         unused.add("metamers")
-    if not parts.get("transfer", {}).get("models"):
+    if not study.settings("transfer").get("models"):
         unused.add("transfer")
     if not study.cortex:
         unused |= {"glm", "selection", "encoding", "brain"}
-    if brain:
-        own = {"simulated": "simulation", "bold": "subjects"}.get(str(brain.get("source")))
-        settings["brain"] = {
-            name: brain[name]
-            for name in brain
-            if name not in ("simulation", "subjects") or name == own
+    applied = {}
+    for name, values in study.section("settings").items():
+        if name not in unused:
+            applied[name] = values
+    brain = study.settings("brain")
+    if brain and "brain" in applied:
+        source = str(brain.get("source"))
+        own = {
+            "simulated": "simulation",
+            "bold": "subjects",
         }
-    return {name: values for name, values in settings.items() if name not in unused}
+        others = {"simulation", "subjects"} - {own.get(source, "")}
+        applied["brain"] = {name: brain[name] for name in brain if name not in others}
+    return applied
 
 
 def _settings(study: Study) -> list[Grid]:
@@ -475,9 +383,10 @@ def _settings(study: Study) -> list[Grid]:
 
     These are model, brain, seed, digests and versions.
     """
-    # Nothing is said of a simulation for measured data.
-    record = study.section("brain") if study.cortex else {}
-    brain_record = {name: value for name, value in record.items() if name != "simulated" or value}
+    brain_record = dict(study.section("brain")) if study.cortex else {}
+    if not brain_record.get("simulated"):
+        # Nothing is said of a simulation for measured data.
+        brain_record.pop("simulated", None)
     parts: dict[str, tuple[str, object]] = {
         "settings": ("Settings", applied_settings(study)),
         "model": ("Network", study.section("model")),
@@ -490,18 +399,15 @@ def _settings(study: Study) -> list[Grid]:
     for key, (caption, values) in parts.items():
         rows = [list(pair) for pair in flat_settings(values) if pair[0]]
         if key == "versions":
-            more = [name for name in ("python", "machine") if name in study.provenance]
-            rows += [[name, setting_text(study.provenance[name])] for name in more]
-        if (
-            key == "settings"
-            and "seed" in study.provenance
-            and not any(row[0] == "study.seed" for row in rows)
-        ):
-            rows.insert(0, ["seed", setting_text(study.provenance["seed"])])
+            for name in ("python", "machine"):
+                if name in study.provenance:
+                    rows.append([name, setting_text(study.provenance[name])])
+        if key == "settings" and "seed" in study.provenance:
+            names = [name for name, _ in rows]
+            if "study.seed" not in names:
+                rows.insert(0, ["seed", setting_text(study.provenance["seed"])])
         if rows:
-            grids.append(
-                Grid(caption=caption, columns=("name", "value"), rows=rows, n_rows=len(rows))
-            )
+            grids.append(text_grid(("name", "value"), rows, caption))
     return grids
 
 
@@ -509,37 +415,36 @@ def _honesty(study: Study) -> list[tuple[str, str]]:
     """Say of each ingredient whether it is real."""
     parts = []
     if study.stimuli is not None:
-        parts.append(("Images", _images_text(study)))
+        text = "Photographs."
+        made = [kind for kind in ("AN", "AI") if kind in study.kinds]
+        if made:
+            given = study.settings("images").get("ready")
+            were = "were given, not made here" if given else "were computed for this network"
+            text = (
+                f"RE are photographs; {' and '.join(made)} {were}. No person was asked what they "
+                "show."
+            )
+        parts.append(("Images", text))
     model = study.section("model")
-    name, weights = model.get("name", "the network"), model.get("weights", "")
-    network = (
-        f"{name} with random weights: it was never trained, so its numbers say what the "
-        "architecture alone does."
-        if study.network_stamp
-        else f"{name}, trained weights{f' ({weights})' if weights else ''}: real activations."
-    )
+    name = model.get("name", "the network")
+    if study.network_stamp:
+        network = (
+            f"{name} with random weights: it was never trained, so its numbers say what the "
+            "architecture alone does."
+        )
+    else:
+        weights = f" ({model['weights']})" if model.get("weights") else ""
+        network = f"{name}, trained weights{weights}: real activations."
     parts.append(("Network", network))
     if study.simulated:
-        parts.append(
-            (
-                "Brain",
-                "Simulated, with known truth. No person was scanned; the brain numbers show that "
-                "the pipeline finds what was planted and say nothing about human cortex.",
-            )
+        brain = (
+            "Simulated, with known truth. No person was scanned; the brain numbers show that "
+            "the pipeline finds what was planted and say nothing about human cortex."
         )
+        parts.append(("Brain", brain))
     elif study.cortex:
         parts.append(("Brain", "Measured BOLD given by the user; its quality is not judged here."))
     return parts
-
-
-def _images_text(study: Study) -> str:
-    images = study.section("settings").get("images")
-    given = isinstance(images, Mapping) and bool(images.get("ready"))
-    made = " and ".join(kind for kind in ("AN", "AI") if kind in study.kinds)
-    if not made:
-        return "Photographs."
-    were = "were given, not made here" if given else "were computed for this network"
-    return f"RE are photographs; {made} {were}. No person was asked what they show."
 
 
 # -------------------------------------------------------------------------------------------- build
@@ -598,77 +503,65 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
 
 def _write_report(study: Study) -> Path:
     """Write the page, its figures and the texts beside it."""
-    sections = [section for make in SECTIONS if (section := make(study)) is not None]
-    charts = lead_charts(study)
+    parts = [section for make in SECTIONS.values() if (section := make(study)) is not None]
+    sections = draw_sections(study.folder, parts, FIGURES, study)
+    charts = draw_figures(study.folder, FIGURES, study, ["answer"])["answer"]
     if not charts:
         charts, sections = borrow_figure(sections, ("layer-roi", "places"))
-    notes = study.provenance.get("notes") or []
-    version = str(study.section("versions").get("neurometamer", ""))
     found_answers = answers(study)
-    headlines = [
-        answer.number for answer in found_answers if answer.headline or answer is found_answers[0]
-    ]
-    names = {"RE": "photographs (RE)", **NAMES}
-    kinds_text = ", ".join(names[kind] for kind in study.kinds)
-    weights = str(study.section("model").get("weights", ""))
-    parts = [f"Weights: {weights}."] if weights else []
-    if study.n_photographs:
-        parts.append(f"{count_text(study.n_photographs, 'photograph')}.")
-    if study.cortex and study.subjects:
-        noun = "simulated subject" if study.simulated else "subject"
-        parts.append(f"{count_text(len(study.subjects), noun)}: {', '.join(study.subjects)}.")
-    lead = " ".join(parts)
+    headlines = []
+    for answer in found_answers:
+        if answer.headline or answer is found_answers[0]:
+            headlines.append(answer.number)
+    if not headlines:
+        headlines = [
+            "Nothing was compared in this study, so there is nothing to test; below is what was "
+            "measured."
+        ]
+    name = str(study.section("model").get("name", "the network"))
+    if not study.cortex:
+        question = f"Which images does {name} treat as the same?"
+    elif {"AN", "AI"} & set(study.kinds):
+        question = f"Do {name} and {study.cortex} treat the same images as the same?"
+    else:
+        question = f"How alike are {name} and {study.cortex}?"
     return write_page(
         study.folder / "report.html",
         "report.html",
-        heading=_heading(study),
-        kinds=kinds_text,
-        lead=lead,
+        record=study.provenance,
+        heading=question,
+        kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
+        lead=_lead_text(study),
         stamps=_banner(study),
         first=Lead(
-            headlines=headlines or [_NO_ANSWER], charts=charts, examples=lead_examples(study)
+            headlines=headlines,
+            charts=charts,
+            examples=lead_examples(study),
         ),
         answers=found_answers,
         bounds=_bounds_text(study),
         sections=sections,
         tables=_all_tables(study),
         settings=_settings(study),
-        notes=[str(note) for note in ([notes] if isinstance(notes, str) else notes)],
         recipe=study.recipe,
         honesty=_honesty(study),
-        **write_sources(study.folder, methods_text(study), cited_works(study), version),
+        methods=study_methods(study),
+        works=study_works(study),
     )
 
 
-SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
-    _stimuli_section,
-    _transfer_section,
-    _metamer_section,
-    image_types_section,
-    _regions_section,
-    layers_section,
-    rdms_section,
-    places_section,
-    _encoding_section,
-    _recovery_section,
-)
-"""The parts of the page in order; each gives None where the study lacks it."""
-
-
-def _heading(study: Study) -> str:
-    """Ask the question of the study."""
-    name = str(study.section("model").get("name", "the network"))
-    made = {"AN", "AI"} & set(study.kinds)
-    if not study.cortex:
-        return f"Which images does {name} treat as the same?"
-    if made:
-        return f"Do {name} and {study.cortex} treat the same images as the same?"
-    return f"How alike are {name} and {study.cortex}?"
-
-
-_NO_ANSWER = (
-    "Nothing was compared in this study, so there is nothing to test; below is what was measured."
-)
+def _lead_text(study: Study) -> str:
+    """Name the weights and count photographs and subjects."""
+    parts = []
+    weights = study.section("model").get("weights", "")
+    if weights:
+        parts.append(f"Weights: {weights}.")
+    if study.n_photographs:
+        parts.append(f"{count_text(study.n_photographs, 'photograph')}.")
+    if study.cortex and study.subjects:
+        noun = "simulated subject" if study.simulated else "subject"
+        parts.append(f"{count_text(len(study.subjects), noun)}: {', '.join(study.subjects)}.")
+    return " ".join(parts)
 
 
 def _bounds_text(study: Study) -> str:
@@ -677,8 +570,7 @@ def _bounds_text(study: Study) -> str:
         "No sentence above goes without its test, or says that it is a count.",
         *interval_notes(study),
     ]
-    differences = study.rows("image_types", quantity="difference")
-    if len(differences):
+    if len(study.rows("image_types", quantity="difference")):
         parts.append(
             "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject "
             "× ROI tests, and AlexNet showed the reverse only at its output."
@@ -699,14 +591,15 @@ def changed_note(study: Study) -> str:
     str
         Empty where all are as they were, or where no step records tell.
     """
-    words = {"changed": "not as its step wrote it", "missing": "gone"}
-    plural = {"changed": "not as their steps wrote them", "missing": "gone"}
+    words = {
+        "changed": ("is not as its step wrote it", "are not as their steps wrote them"),
+        "missing": ("is gone", "are gone"),
+    }
     parts = []
-    for state in words:
+    for state, (singular, plural) in words.items():
         names = [name for name, change in study.changed.items() if change == state]
         if names:
-            verb = f"is {words[state]}" if len(names) == 1 else f"are {plural[state]}"
-            parts.append(f"{name_ids(names)} {verb}")
+            parts.append(f"{name_ids(names)} {singular if len(names) == 1 else plural}")
     if not parts:
         return ""
     return (
@@ -717,19 +610,14 @@ def changed_note(study: Study) -> str:
 
 
 def _banner(study: Study) -> list[tuple[str, str]]:
-    out = [("Changed after the study", note)] if (note := changed_note(study)) else []
+    stamps = []
+    note = changed_note(study)
+    if note:
+        stamps.append(("Changed after the study", note))
     if study.simulated:
-        out.append(
-            (
-                "Simulated cortex",
-                "every brain number on this page comes from a simulation with known truth.",
-            )
-        )
+        meaning = "every brain number on this page comes from a simulation with known truth."
+        stamps.append(("Simulated cortex", meaning))
     if study.network_stamp:
-        out.append(
-            (
-                "Untrained network",
-                "the weights are random; nothing here describes a trained network.",
-            )
-        )
-    return out
+        meaning = "the weights are random; nothing here describes a trained network."
+        stamps.append(("Untrained network", meaning))
+    return stamps

@@ -31,7 +31,7 @@ from neurometamer.evaluation.recognizability import (
 )
 from neurometamer.evaluation.sets import metamer_set
 from neurometamer.figures import evaluation as draw
-from neurometamer.figures.labels import Names, fit_size, text_width, wrap_name
+from neurometamer.figures.layout import Names, fit_size, text_width, wrap_name
 from neurometamer.figures.style import format_number, save_figure
 from stimuli_gen import StimulusSet, stage_model
 from stimuli_gen.photographs import Preprocessing
@@ -190,6 +190,7 @@ def quality(
         scale="data range 1",
         photograph_value=np.where(table["metric"] == "tv", 0.11, np.nan),
         note=("skipped: weights missing at " + path).where(skipped, ""),
+        skipped=skipped,
         n=12,
         **COUNTS,
     )

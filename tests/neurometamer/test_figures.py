@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 from neurometamer.errors import InputError
 from neurometamer.figures import study as figures
-from neurometamer.figures.pages import percentile_rdm
+from neurometamer.figures.layout import percentile_rdm
 from neurometamer.figures.style import clip_name, format_number, order_places
 
 LAYERS = (*(f"features.{i}" for i in range(11)), "classifier_with_a_name")

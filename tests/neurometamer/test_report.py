@@ -20,17 +20,12 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import digest_file
 from neurometamer.report.findings import follows, image_type_differences
 from neurometamer.report.layer_findings import layer_answer
-from neurometamer.report.lead import lead_examples
-from neurometamer.report.page import column_texts
+from neurometamer.report.page import column_texts, draw_figures
 from neurometamer.report.read_study import changed_files, study_of_tables
 from neurometamer.report.references import WORKS, bibtex
-from neurometamer.report.study import SECTIONS, answers, build_report, read_study
-from neurometamer.report.study_rsa import (
-    photograph_categories,
-    photograph_order,
-    places_section,
-    sheet_order,
-)
+from neurometamer.report.study import answers, build_report, read_study
+from neurometamer.report.study_figures import FIGURES, lead_examples
+from neurometamer.report.study_rdms import photograph_categories, photograph_order, sheet_order
 from neurometamer.resume import write_record
 from neurometamer.rsa.compute import write_rdms
 from neurometamer.rsa.image_types.options import INTERVALS
@@ -290,6 +285,11 @@ def _three(system: str, subject: str, place: str, an: float, ai: float) -> list[
                 "ci_low": value - 0.15,
                 "ci_high": value + 0.15,
                 "p_corrected": p,
+                "follows": ""
+                if "minus" not in pair
+                else ("perception" if value > 0 else "decision")
+                if clear
+                else "undecided",
                 "answer": ""
                 if "minus" not in pair
                 else words
@@ -381,7 +381,7 @@ def _hierarchy() -> pd.DataFrame:
         order=" < ".join(ROIS),
         preferred_layers=preferred,
         statistic="layers a region",
-        left_out="",
+        left_out="[]",
         reason="",
         method="slope, t over subjects",
     )
@@ -549,8 +549,8 @@ def test_a_large_study_has_the_same_page_and_only_the_images_shown_are_read(
         StoredImages, "_read", lambda self, rows: read.extend(rows.tolist()) or whole(self, rows)
     )
     study = read_study(folder)
-    sections = [SECTIONS[0](study), places_section(study)]
-    shown = [one.source for section in sections for one in section.pictures]
+    drawn = draw_figures(study.folder, FIGURES, study, ["stimuli", "places"])
+    shown = [one.source for pictures in drawn.values() for one in pictures]
     shown += [one.source for one in lead_examples(study)]
     assert len(shown) == 6 and all(one in text for one in shown)
     n = len(read_table(folder / "stimuli" / "stimuli.csv"))

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from neurometamer.errors import InputError
 from neurometamer.figures import rsa as draw
-from neurometamer.figures.pages import percentile_rdm
+from neurometamer.figures.layout import percentile_rdm
 from neurometamer.figures.style import HUES, format_number
 from neurometamer.store import read_table
 
@@ -123,7 +123,7 @@ def hierarchy() -> pd.DataFrame:
             "statistic": "layers a region",
             "value": 0.5,
             "p": 0.167 if who == "combined" else np.nan,
-            "left_out": "V3",
+            "left_out": '["V3"]',
             "preferred_layers": "; ".join(
                 f"{roi}: {at:.2f} (conv {round(at)}; (x))"
                 for roi, at in zip(("V1", "V2", "LO"), line)
