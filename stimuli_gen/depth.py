@@ -497,7 +497,8 @@ def _cut_around(seen: _Pass, path: str) -> str | None:
 
 
 def _inside(path: str, blocks: Collection[str]) -> bool:
-    return any(path.startswith(f"{block}.") for block in blocks)
+    starts = tuple(f"{block}." for block in blocks)
+    return path.startswith(starts)
 
 
 def _class_of(module: nn.Module) -> str:

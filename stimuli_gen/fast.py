@@ -354,7 +354,9 @@ def _fold(
         return None
 
     def exact_of(parameter: Tensor | None) -> Any:
-        return None if parameter is None else parameter.detach().cpu().double()
+        if parameter is None:
+            return None
+        return parameter.detach().cpu().double()
 
     folded = fuse_conv_bn_weights(
         exact_of(convolution.weight),

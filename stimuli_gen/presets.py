@@ -340,7 +340,8 @@ def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.n
     ndarray
         (n_steps, 2) int64, down and right, each uniform from -largest to largest.
     """
-    return random.integers(-largest, largest, size=(n_steps, 2), endpoint=True)
+    size = (n_steps, 2)
+    return random.integers(-largest, largest, size=size, endpoint=True)
 
 
 # fmt: off
@@ -620,7 +621,8 @@ class Penalty:
         Tensor
             (b,), weighted.
         """
-        return self.weight * PENALTIES[self.kind].compute(images, self)
+        kind = PENALTIES[self.kind]
+        return self.weight * kind.compute(images, self)
 
 
 def read_penalty(text: str) -> Penalty:

@@ -320,7 +320,8 @@ class _Following(TorchFunctionMode):
         return value
 
     def _note(self, result: Tensor, ending: Ending, before: Tensor | None) -> None:
-        self._known[id(result)] = (result, result._version, ending, before)
+        version = result._version
+        self._known[id(result)] = (result, version, ending, before)
 
     def ending(self, output: Tensor) -> Ending | None:
         """Find the ReLUs that a tensor consists of; None where it holds anything else.

@@ -104,7 +104,8 @@ def _sample_l2(random: np.random.Generator, shape: tuple[int, ...], radius: floa
 
 
 def _sample_linf(random: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
-    return random.uniform(-radius, radius, shape).astype(np.float32)
+    change = random.uniform(-radius, radius, shape)
+    return change.astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
