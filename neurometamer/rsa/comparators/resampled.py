@@ -470,7 +470,7 @@ class WhitenedResamples(Resamples):
         grams = []
         for region in self.regions:  # a pool is made of RDMs of one length before whitening
             rows = region + n_models
-            # large parts have no names, so that their memory is free at once: a third faster
+            # large parts have no names, so that their memory is free at once
             squares = np.einsum("rdp,rdp->rd", weighed[:, rows], values[:, rows])
             scales = np.sqrt(squares)
             pairs = scales[:, :, np.newaxis] * scales[:, np.newaxis]
