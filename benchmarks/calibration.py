@@ -83,7 +83,11 @@ def study_rdms(design: Design, studies: int, first: int = 0) -> Any:
     }
     ids = [f"{kind}_{name}" for kind in KINDS for name in names]
     return label_rdms(
-        np.array(vectors), conditions=ids, places=places, patterns=patterns, measure="1 - Spearman"
+        np.array(vectors),
+        conditions=ids,
+        rdm_descriptors=places,
+        pattern_descriptors=patterns,
+        measure="1 - Spearman",
     )
 
 

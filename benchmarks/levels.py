@@ -182,15 +182,15 @@ class Study:
         network = label_rdms(
             layers,
             conditions=names,
-            places={"stage": stages},
-            patterns=known,
+            rdm_descriptors={"stage": stages},
+            pattern_descriptors=known,
             measure="1 - Pearson",
         )
         flat = brain.reshape(-1, brain.shape[2])
         return network, label_rdms(
             flat,
             conditions=names,
-            places={"subject": people, "roi": regions},
+            rdm_descriptors={"subject": people, "roi": regions},
             measure="1 - Pearson",
         )
 

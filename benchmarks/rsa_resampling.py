@@ -102,7 +102,9 @@ def _bootstrap(setup: Setup, by: str, n: int, bound: float | None) -> Row:
         return eval_bootstrap_pattern(their_models, RDMs(data), method=_THEIRS[by], N=few)
 
     theirs, result = _best(peer, 1)
-    ours, (samples, ceilings) = _best(lambda: bootstrap_comparison(models, data, counts, by=by), 1)
+    ours, (samples, ceilings) = _best(
+        lambda: bootstrap_comparison(models, data, counts, comparator=by), 1
+    )
     off = _agree(samples[:few], result.evaluations.reshape(few, len(models)))
     off = max(off, _agree(ceilings[:, :few], result.noise_ceiling))
     what = f"{many} resamples with noise ceiling, {by}, 8 models × 12 subjects × {n} images"

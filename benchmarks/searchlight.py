@@ -64,7 +64,7 @@ def _whole_map(
         asked = Question(
             name="m", about="", ids=tuple(map(str, range(n))), responses=responses, model=model
         )
-        return run_searchlight(asked, near, measure="pearson", by="spearman").values
+        return run_searchlight(asked, near, measure="pearson", comparator="spearman").values
 
     def peer() -> Any:
         volume = np.zeros((n, *mask.shape))

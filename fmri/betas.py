@@ -775,7 +775,8 @@ def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> 
             if count:
                 faults.append(f"{count} {_WHY[why]} in {roi}")
     return InputError(
-        f"{run.label}: voxels of the masks cannot be used: {name_ids(faults)}; cut the masks to the "
+        f"{run.label}: voxels of the masks cannot be used: {name_ids(faults)}; cut the masks to "
+        "the "
         'brain, or unusable="drop" (--unusable drop) to drop and list them.'
     )
 

@@ -743,7 +743,8 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     shape = check_4d(path, image)
     if mask.shape != shape[:3]:
         raise InputError(
-            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a mask "
+            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a "
+            "mask "
             "on the grid of the image."
         )
     step = max(1, _SLAB_VALUES // max(1, mask.size))

@@ -15,8 +15,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.controls": ["control_rdms"],
         "rsa.permutation": ["permuted_comparison"],
         "stats.families": ["combine_p", "correct_families", "correct_p", "joint_p", "mann_kendall"],
-        "rsa.image_types.similarity": ["kind_difference", "kind_similarity", "kind_trends"],
-        "rsa.image_types.ceilings": ["kind_reliability"],
+        "rsa.image_types.similarity": [
+            "image_type_difference",
+            "image_type_similarity",
+            "image_type_trends",
+        ],
+        "rsa.image_types.ceilings": ["image_type_reliability"],
         "rsa.image_types.nulls": ["class_labels", "session_labels"],
         "rsa.image_types.options": ["ImageTypeOptions"],
         "rsa.image_types.inference": ["compare_image_types"],
@@ -44,7 +48,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.searchlight.neighborhoods": ["Disks", "Spheres"],
         "rsa.searchlight.maps": ["run_searchlight", "searchlight_rdms"],
         "rsa.searchlight.questions": [
-            "kind_question",
+            "image_type_question",
             "model_questions",
             "reliability_question",
             "run_responses",

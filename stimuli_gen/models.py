@@ -981,7 +981,8 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
         )
     if SOFTMAX in list(model.stages.values())[:-1]:
         raise InputError(
-            f"{model.name}: the softmax stage is the last one, not among {list(model.stages)}; list "
+            f"{model.name}: the softmax stage is the last one, not among {list(model.stages)}; "
+            "list "
             "it last."
         )
 
@@ -1115,7 +1116,8 @@ def run_on_device_of(model: StagedModel, run: RunOptions | None) -> RunOptions:
         same_index = wanted.index in (None, model.device.index)
         if wanted.type != model.device.type or not same_index:
             raise InputError(
-                f"run.device is {run.device!r}, and {model.name} is on {model.device}; give 'auto', "
+                f"run.device is {run.device!r}, and {model.name} is on {model.device}; give "
+                "'auto', "
                 "or load the network on that device."
             )
     return replace(run, device=str(model.device))

@@ -1,7 +1,8 @@
 """Count what makes code comfortable to read; `make lint` fails beyond the bounds.
 
-Bounds are what has been reached, so that it does not get worse; `GOALS` are what comparable projects keep to (nilearn,
-plenoptic, himalaya, rsatoolbox). Folding lines to meet one of them raises another.
+Bounds are what has been reached, so that it does not get worse; `GOALS` are what comparable
+projects keep to (nilearn, plenoptic, himalaya, rsatoolbox). Folding lines to meet one of them
+raises another.
 """
 
 from __future__ import annotations

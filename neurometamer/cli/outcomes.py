@@ -91,9 +91,9 @@ def _null(null: Any, given: Given) -> None:
 
 def _image_types(table: pd.DataFrame, given: Given) -> None:
     for row in table[table["quantity"] == "difference"].to_dict("records"):
-        subject, place = row["subject"], row["place"]
+        subject, representation = row["subject"], row["representation"]
         low, high = row["ci_low"], row["ci_high"]
-        name = f"{subject} {place}".strip()
+        name = f"{subject} {representation}".strip()
         interval = f"[{low:.3f}, {high:.3f}]"
         say(f"{name}: {row['value']:+.3f} {interval} {row['answer']}", to_error=True)
     if given.get("interval") == "subsample":

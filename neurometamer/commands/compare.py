@@ -76,7 +76,7 @@ def compare_files(
     >>> values = np.random.default_rng(0).random((1, 15))
     >>> names = [f"image {number}" for number in range(6)]
     >>> places = {"stage": ["late"]}
-    >>> rdms = nm.label_rdms(values, conditions=names, places=places, measure="euclidean")
+    >>> rdms = nm.label_rdms(values, conditions=names, rdm_descriptors=places, measure="euclidean")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
     ...     table = nm.compare_files(file, file, n_resamples=0)
@@ -100,8 +100,8 @@ def compare_files(
         raise InputError("comparator is empty; give at least one name (--comparator).")
     tables = []
     for name in [comparator_name(given.lower()) for given in comparator]:
-        compared = compare_rdms(first, second, by=name, progress=progress, **options)
-        tables.append(compared.assign(by=name))
+        compared = compare_rdms(first, second, comparator=name, progress=progress, **options)
+        tables.append(compared.assign(comparator=name))
     table = pd.concat(tables, ignore_index=True)
     if out is not None:
         written = table

@@ -164,7 +164,7 @@ def draw_rdms(
     >>> values = np.random.default_rng(0).random((1, 15))
     >>> names = [f"image {number}" for number in range(6)]
     >>> places = {"stage": ["late"]}
-    >>> rdms = nm.label_rdms(values, conditions=names, places=places, measure="euclidean")
+    >>> rdms = nm.label_rdms(values, conditions=names, rdm_descriptors=places, measure="euclidean")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
     ...     try:
@@ -204,7 +204,7 @@ def draw_rdms(
     write_table(folder / "scatter.csv", scores)
     settings = {
         "bands": column,
-        "place": list(place),
+        "representation": list(place),
         "method": embedding,
         "perplexity": perplexity,
         "variable": reading.get("variable"),
@@ -316,7 +316,7 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     known_where = dict.fromkeys(part.where for part in placed)
     for name in place:
         if name not in known_who and name not in known_where:
-            raise unknown_name("place", name, filter(None, [*known_who, *known_where]))
+            raise unknown_name("representation", name, filter(None, [*known_who, *known_where]))
     wanted_who = [name for name in place if name in known_who] or known_who
     wanted_where = [name for name in place if name in known_where] or known_where
     kept = []

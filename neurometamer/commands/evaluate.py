@@ -441,7 +441,7 @@ def evaluate_metamers(
     for source in sources:
         names += source.networks
     load = NetworkLoader(names, weights, run.device, settings.seed)
-    judges = load.at(list(evaluators), image_size)
+    loaded = load.at(list(evaluators), image_size)
     sets = [source.joined(nulls, load, run.batch_size) for source in sources]
     generators = []
     if settings.target == "generator":
@@ -450,7 +450,7 @@ def evaluate_metamers(
         generators = load.at(others, None)
     return evaluate_sets(
         sets,
-        judges,
+        loaded,
         out,
         settings,
         networks=factors,

@@ -152,7 +152,7 @@ class _Work:
 
     out: Path
     sets: Sequence[MetamerSet]
-    judges: Sequence[StagedModel]
+    included: Sequence[StagedModel]
     generators: Sequence[StagedModel]
     settings: EvaluationSettings
     run: RunOptions
@@ -165,7 +165,7 @@ class _Work:
         self, name: str, metamers: MetamerSet, key: Sequence[Any], make: Callable[[], pd.DataFrame]
     ) -> pd.DataFrame:
         """Make a table of one set, or take what an earlier run finished."""
-        whole_key = [_identity(metamers), [judge.digest for judge in self.judges], *key]
+        whole_key = [_identity(metamers), [network.digest for network in self.included], *key]
         rows = kept_piece(self.out, name, whole_key, make, text=TEXT)
         self.done += 1
         if self.run.progress is not None:
@@ -251,15 +251,15 @@ def evaluate_sets(
     0 evaluator(s) (none); at least 2 are needed. Left out for random weights: none.
     """
     settings = settings or EvaluationSettings()
-    judges = chosen_evaluators(evaluators, settings.include_untrained)
+    included = chosen_evaluators(evaluators, settings.include_untrained)
     _check(sets, settings, networks)
     if "divergence" in settings.parts:
-        diverging.check_stages(judges, sets, settings.read_at)
-    recipe = _recipe(sets, judges, generators, settings, networks)
+        diverging.check_stages(included, sets, settings.read_at)
+    recipe = _recipe(sets, included, generators, settings, networks)
     work = _Work(
         out=Path(out),
         sets=sets,
-        judges=judges,
+        included=included,
         generators=generators,
         settings=settings,
         run=run or RunOptions(),
@@ -268,7 +268,7 @@ def evaluate_sets(
     claim_folder(
         work.out, "metamers", recipe, inputs=("sets", "evaluators", "generators", "networks")
     )
-    left_out = [evaluator.name for evaluator in evaluators if evaluator not in judges]
+    left_out = [evaluator.name for evaluator in evaluators if evaluator not in included]
     if left_out:
         work.notes.append(f"left out for random weights: {name_ids(left_out)}")
     work.tables["validity"] = validity_table(sets)
@@ -354,7 +354,7 @@ def _check(
 
 def _recipe(
     sets: Sequence[MetamerSet],
-    judges: Sequence[StagedModel],
+    included: Sequence[StagedModel],
     generators: Sequence[StagedModel],
     settings: EvaluationSettings,
     networks: pd.DataFrame | None,
@@ -372,7 +372,7 @@ def _recipe(
     return provenance(
         chosen,
         sets={_set_name(metamers): digest(_identity(metamers)) for metamers in sets},
-        evaluators={network.name: _network_record(network) for network in judges},
+        evaluators={network.name: _network_record(network) for network in included},
         generators={network.name: _network_record(network) for network in generators},
         networks=None if networks is None else digest(networks),
         seed=settings.seed,
@@ -412,7 +412,7 @@ def _recognize(work: _Work) -> None:
 
     ask = partial(
         recognizing.recognition_table,
-        work.judges,
+        work.included,
         truth=chosen.truth,
         generators=work.generators,
         include_untrained=True,
@@ -494,7 +494,7 @@ def _diverge(work: _Work) -> None:
 
     measure = partial(
         diverging.divergence,
-        work.judges,
+        work.included,
         stages=chosen.read_at,
         include_untrained=True,
         run=replace(work.run, progress=None),
@@ -587,7 +587,7 @@ def _observe(work: _Work, networks: pd.DataFrame) -> None:
     single = hits[~is_joint]
     if single.empty:
         raise InputError(
-            "observers judge metamers of single networks, and there are none; give such sets, too."
+            "observers see metamers of single networks, and there are none; give such sets, too."
         )
     known = set(networks["network"].astype(str))
     if unknown := sorted(set(single["members"]) - known):

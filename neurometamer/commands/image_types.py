@@ -31,7 +31,10 @@ def image_type_files(
     trends: str | Path | None = None,
     figures: str | Path | None = None,
     **settings: Annotated[
-        Any, KeywordsOf("neurometamer.rsa.image_types.options:ImageTypeOptions", without=("by",))
+        Any,
+        KeywordsOf(
+            "neurometamer.rsa.image_types.options:ImageTypeOptions", without=("comparator",)
+        ),
     ],
 ) -> pd.DataFrame:
     """Test RE-AN, RE-AI and their difference in each layer, ROI and subject, and over subjects.
@@ -56,7 +59,7 @@ def image_type_files(
     category : str
         Column of `images` with the class.
     trends : path-like, optional
-        CSV to write with the trends over the layers of the network (`kind_trends`).
+        CSV to write with the trends over the layers of the network (`image_type_trends`).
     figures : path-like, optional
         Folder for ``index.html``, ``image_types.csv``, and ``figures/`` with similarities and
         differences of brain and network, each as SVG, PNG and CSV.
@@ -86,7 +89,7 @@ def image_type_files(
     >>> rdms = nm.label_rdms(
     ...     np.random.default_rng(0).random((1, 153)),
     ...     conditions=[f"{name} {kind}" for name, kind in zip(photographs, kinds)],
-    ...     places={"system": ["network"], "stage": ["late"]},
+    ...     rdm_descriptors={"system": ["network"], "stage": ["late"]},
     ...     patterns={"kind": kinds.tolist(), "reference_id": photographs},
     ...     measure="euclidean",
     ... )
@@ -95,7 +98,7 @@ def image_type_files(
     ...     table = nm.image_type_files(
     ...         Path(folder) / "tests.csv", rdms=[file], n_resamples=20, n_permutations=20
     ...     )
-    >>> table[["place", "pair"]].values.tolist()
+    >>> table[["representation", "pair"]].values.tolist()
     [['late', 'RE-AN'], ['late', 'RE-AI'], ['late', 'RE-AI minus RE-AN']]
     """
     import pandas as pd
@@ -104,7 +107,7 @@ def image_type_files(
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
-    chosen = ImageTypeOptions(by=comparator, **settings)
+    chosen = ImageTypeOptions(comparator=comparator, **settings)
     table = conditions_table({}, images) if images else None
     parts = []
     for file in rdms:
@@ -125,10 +128,10 @@ def image_type_files(
     if out is not None:
         write_table(out, tested)
     if figures is not None:
-        from neurometamer.report.rsa_pages import write_kind_figures
+        from neurometamer.report.rsa_pages import write_image_type_figures
 
         used = {"measure": measure, "category": category}
-        write_kind_figures(
+        write_image_type_figures(
             figures,
             tested,
             options=chosen,
@@ -145,7 +148,7 @@ def _trends(tested: pd.DataFrame) -> pd.DataFrame:
     """Test the trends over the layers of each network."""
     import pandas as pd
 
-    from neurometamer.rsa.image_types.similarity import kind_trends
+    from neurometamer.rsa.image_types.similarity import image_type_trends
 
     networks = tested[tested["system"] == "network"]
     if networks.empty:
@@ -154,7 +157,7 @@ def _trends(tested: pd.DataFrame) -> pd.DataFrame:
         )
     tables = []
     for source, part in networks.groupby("source", sort=False):
-        tables.append(kind_trends(part).assign(source=source))
+        tables.append(image_type_trends(part).assign(source=source))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -179,7 +182,7 @@ def _of_patterns(
     files: Files, table: pd.DataFrame, category: str, measure: str, chosen: ImageTypeOptions
 ) -> pd.DataFrame:
     from neurometamer.rsa.compute import pattern_rdms
-    from neurometamer.rsa.image_types.ceilings import kind_reliability
+    from neurometamer.rsa.image_types.ceilings import image_type_reliability
     from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import session_labels
     from neurometamer.rsa.subsample import pattern_units
@@ -193,7 +196,7 @@ def _of_patterns(
         units=pattern_units(subjects, table),
         blocks=blocks,
         categories=_classes(table, category, chosen),
-        reliability=kind_reliability(subjects, table, sorted(chosen.kinds)),
+        reliability=image_type_reliability(subjects, table, sorted(chosen.kinds)),
         options=chosen,
     )
     return tested.assign(source="patterns")

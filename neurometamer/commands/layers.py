@@ -152,7 +152,7 @@ def layer_files(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     a, b = (
     ...         nm.write_rdms(
-    ...             nm.label_rdms(values, conditions=names, places=places, measure="euclidean"),
+    ...             nm.label_rdms(values, conditions=names, rdm_descriptors=places, measure="euclidean"),
     ...             Path(folder) / f"{places['system'][0]}.h5",
     ...         )
     ...         for places in (network, brain)
@@ -202,14 +202,14 @@ def _tables(
     progress: Progress | None,
 ) -> dict[str, pd.DataFrame]:
     """Compare layers with regions, weigh layers, and test the order of regions."""
-    from neurometamer.rsa.comparators.table import comparator
+    from neurometamer.rsa.comparators.table import find_comparator
     from neurometamer.rsa.layers.hierarchy import hierarchy_test
     from neurometamer.rsa.layers.matrix import layer_matrix
     from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 
     common: dict[str, Any] = {
         "kind": chosen.kind,
-        "by": chosen.comparator,
+        "comparator": chosen.comparator,
         "join": chosen.join,
         "seed": chosen.seed,
     }
@@ -221,7 +221,7 @@ def _tables(
         "classes": chosen.classes,
     }
     n_permutations = chosen.n_permutations
-    if not comparator(chosen.comparator).linear:
+    if not find_comparator(chosen.comparator).linear:
         n_permutations = min(n_permutations, 1000)
     matrix = layer_matrix(
         layers,
@@ -308,7 +308,7 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     return label_rdms(
         np.concatenate([part.dissimilarities for part in aligned]),
         conditions=list(first.pattern_descriptors["condition"]),
-        places=places,
-        patterns=patterns,
+        rdm_descriptors=places,
+        pattern_descriptors=patterns,
         measure=str(first.dissimilarity_measure),
     )

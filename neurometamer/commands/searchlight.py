@@ -21,7 +21,7 @@ from neurometamer.rsa.searchlight.maps import SearchlightMap, run_searchlight, s
 from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
 from neurometamer.rsa.searchlight.questions import (
     Question,
-    kind_question,
+    image_type_question,
     model_questions,
     place_responses,
     reliability_question,
@@ -203,7 +203,7 @@ def searchlight_files(
             question,
             places.near,
             measure=chosen.measure,
-            by=chosen.comparator,
+            comparator=chosen.comparator,
             n_permutations=chosen.n_permutations,
             seed=chosen.seed,
             progress=_told,
@@ -376,7 +376,7 @@ def _questions(
         first, _, second = pair.partition("-")
         if not (first and second):
             raise InputError(f"--kinds wants pairs as RE-AN, not '{pair}'.")
-        questions.append(kind_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
+        questions.append(image_type_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
     if chosen.reliability:
         regular = []
         if table is not None:

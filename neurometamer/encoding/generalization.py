@@ -258,7 +258,8 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
         raise InputError(f"activations: Activations are needed (compute_activations), not {kind}.")
     if not isinstance(patterns_by_subject, Mapping) or not patterns_by_subject:
         raise InputError(
-            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject, "
+            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one "
+            "subject, "
             f"not {shown(patterns_by_subject)}."
         )
     for subject, patterns in patterns_by_subject.items():

@@ -34,7 +34,7 @@ from neurometamer.figures.style import (
     join_note,
     need_columns,
     new_figure,
-    order_places,
+    order_representations,
 )
 from neurometamer.figures.tables import (
     MEAN,
@@ -175,7 +175,7 @@ def _paired(
 
     Their differences stand below.
     """
-    rois, names = order_places(rows["roi"]), Names()
+    rois, names = order_representations(rows["roi"]), Names()
     over_subjects = combine_subjects(rows, ("roi", "model"), "score")
     ticks = [heads.get(roi, roi) for roi in rois]
     plan = plan_ticks(names, ticks, max(0.85, 4.2 / len(rois)), 1.5)

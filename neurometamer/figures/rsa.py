@@ -49,7 +49,7 @@ from neurometamer.figures.style import (
     join_note,
     need_columns,
     new_figure,
-    order_places,
+    order_representations,
     save_figure_and_table,
 )
 from neurometamer.figures.tables import (
@@ -82,7 +82,7 @@ __all__ = [
     "banded_rdms",
     "best_layer_marks",
     "hierarchy_lines",
-    "kind_bars",
+    "image_type_bars",
     "layer_roi_panels",
     "map_table",
     "model_marks",
@@ -113,7 +113,7 @@ _MOST_PLACES = 12
 
 
 @checked
-def kind_bars(
+def image_type_bars(
     table: pd.DataFrame, *, system: str = "brain", quantity: str = "similarity", stamp: str = ""
 ) -> Figure:
     """Draw similarities of kinds (RE-AN, RE-AI), or their difference, over ROIs or layers.
@@ -145,33 +145,33 @@ def kind_bars(
     Examples
     --------
     >>> import pandas as pd
-    >>> from neurometamer.figures.rsa import kind_bars
-    >>> rows = {"system": "network", "subject": "", "place": "late", "pair": ["RE-AN", "RE-AI"]}
+    >>> from neurometamer.figures.rsa import image_type_bars
+    >>> rows = {"system": "network", "subject": "", "representation": "late", "pair": ["RE-AN", "RE-AI"]}
     >>> values = {"value": [0.1, 0.6], "ci_low": [0.0, 0.5], "ci_high": [0.2, 0.7]}
     >>> table = pd.DataFrame({**rows, "quantity": "similarity", **values})
-    >>> figure = kind_bars(table, system="network")
+    >>> figure = image_type_bars(table, system="network")
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['RE–AN', 'RE–AI']
     """
     need_columns(
         table,
         "image_types",
-        ("system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high"),
+        ("system", "subject", "representation", "pair", "quantity", "value", "ci_low", "ci_high"),
     )
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
-    rows = names_as_text(table, "system", "subject", "place", "pair", "quantity")
+    rows = names_as_text(table, "system", "subject", "representation", "pair", "quantity")
     rows = rows[(rows["system"] == system) & (rows["quantity"] == quantity)]
     need_columns(rows, f"image_types ({system}, {quantity})", ())
-    refuse_repeats(rows, "image_types", ("place", "pair", "subject"))
+    refuse_repeats(rows, "image_types", ("representation", "pair", "subject"))
     if quantity == "difference":  # a ceiling bounds a similarity
         rows = rows.drop(columns=["ceiling_low", "ceiling_high", "ceiling"], errors="ignore")
     places, pairs, subjects = (
-        order_places(rows["place"]),
+        order_representations(rows["representation"]),
         list(dict.fromkeys(rows["pair"])),
         people_of(rows),
     )
-    over_subjects, names = combine_subjects(rows, ("place", "pair"), "value"), Names()
+    over_subjects, names = combine_subjects(rows, ("representation", "pair"), "value"), Names()
     single = rows[rows["subject"] != MEAN] if len(subjects) > 1 else rows.iloc[:0]
     bands = -(-len(places) // _MOST_PLACES)
     across = -(-len(places) // bands)
@@ -317,7 +317,7 @@ def _draw_kinds(
         shift = (rank - middle) * step
         x = np.arange(len(here)) + shift
         of_pair = over_subjects[over_subjects["pair"] == pair]
-        of_pair = of_pair.set_index("place").reindex(here)
+        of_pair = of_pair.set_index("representation").reindex(here)
         values = numbers_of(of_pair, "value")
         low, high = numbers_of(of_pair, "ci_low"), numbers_of(of_pair, "ci_high")
         null_low, null_high = _null_ends(of_pair)
@@ -328,7 +328,7 @@ def _draw_kinds(
         axes.bar(x, values, 0.74 * step, zorder=2, **_bar_style(pair, rank))
         people = single[single["pair"] == pair]
         _draw_people(axes, people, here, x, 0.3 * step, subjects)
-        highest = people.groupby("place")["value"].max().reindex(here)
+        highest = people.groupby("representation")["value"].max().reindex(here)
         tops = np.array([values, high, highest.to_numpy(dtype=float), np.zeros(len(x))])
         marks = stars(numbers_of(of_pair, "p_corrected", "q"))
         for i, word in enumerate(marks):
@@ -366,7 +366,7 @@ def _draw_people(
     shifts = spread_over(n, half)
     for rank, subject in enumerate(subjects):
         own = rows[rows["subject"] == subject]
-        own = own.set_index("place").reindex(list(places))
+        own = own.set_index("representation").reindex(list(places))
         values = own["value"].astype(float)
         axes.plot(
             x + shifts[rank],
@@ -418,7 +418,7 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     need_columns(table, "layer by ROI", ("subject", "roi", "layer", "similarity"))
     rows = names_as_text(one_kind(table, "layer by ROI", kind), "subject", "roi", "layer")
     refuse_repeats(rows, "layer by ROI", ("subject", "roi", "layer"))
-    rois, layers = order_places(rows["roi"]), list(dict.fromkeys(rows["layer"]))
+    rois, layers = order_representations(rows["roi"]), list(dict.fromkeys(rows["layer"]))
     people = people_of(rows)
     average = rows.iloc[:0]
     if len(people) != 1:

@@ -33,7 +33,7 @@ from neurometamer.figures.style import (
     names_height,
     need_columns,
     new_figure,
-    order_places,
+    order_representations,
     panel_grid,
     save_figure,
 )
@@ -61,7 +61,7 @@ MOST_METAMERS = 8
 """Photographs on a sheet of metamers."""
 
 
-# ---------------------------------------------------------------------------------- the first screen
+# --------------------------------------------------------------------------------- the first screen
 
 
 ANSWER_WIDTH = 4.3
@@ -137,14 +137,14 @@ def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = ""
     --------
     >>> import pandas as pd
     >>> from neurometamer.figures.study import answer_marks
-    >>> rows = {"place": ["V1", "LO"], "value": [0.4, 0.1], "ci_low": [0.1, -0.2], "ci_high": 0.7}
+    >>> rows = {"representation": ["V1", "LO"], "value": [0.4, 0.1], "ci_low": [0.1, -0.2], "ci_high": 0.7}
     >>> table = pd.DataFrame({**rows, "follows": ["perception", "undecided"]})
     >>> figure = answer_marks(table, title="Cortex", label="RE–AI minus RE–AN")
     >>> figure.axes[0].get_title(loc="left")
     'Cortex'
     """
-    need_columns(table, "answer", ("place", "value", "ci_low", "ci_high", "follows"))
-    names = table["place"].astype(str).tolist()
+    need_columns(table, "answer", ("representation", "value", "ci_low", "ci_high", "follows"))
+    names = table["representation"].astype(str).tolist()
     step = -(-len(names) // MOST_NAMES)
     names = [name if place % step == 0 else "" for place, name in enumerate(names)]
     values = table[["value", "ci_low", "ci_high"]].to_numpy(dtype=float)
@@ -435,7 +435,7 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     need_columns(table, "encoding", ("subject", "roi", "layer", "test", "r"))
     table = table[table["subject"] != "mean"]
     table = table.assign(layer=table["layer"].astype(str))
-    rois, layers = order_places(table["roi"]), list(dict.fromkeys(table["layer"]))
+    rois, layers = order_representations(table["roi"]), list(dict.fromkeys(table["layer"]))
     per_row, width = min(3, len(rois)), max(2.5, 0.3 * len(layers))
     over = "the only subject"
     n_subjects = table["subject"].nunique()
@@ -504,12 +504,12 @@ def metamer_sheet(
     photographs: Mapping[str, np.ndarray],
     table: pd.DataFrame,
     *,
-    judge: str,
+    evaluator: str,
     stamp: str = "",
 ) -> Figure:
     """Show photographs, and below each the metamers of each set of networks.
 
-    Under each image stands what a judge says to it.
+    Under each image stands what an evaluator says to it.
 
     Parameters
     ----------
@@ -518,9 +518,9 @@ def metamer_sheet(
     photographs : mapping of str to ndarray
         Reference id → photograph, likewise; at most `MOST_METAMERS` are shown.
     table : DataFrame
-        Columns set, id, reference_id, judge, judge_says, judge_says_photograph, p_photograph,
-        same_class, p.
-    judge : str
+        Columns set, id, reference_id, evaluator, evaluator_says, evaluator_says_photograph,
+        p_photograph, same_class, p.
+    evaluator : str
         Whose rows are shown.
     stamp : str
         What must not be forgotten when looking at this figure.
@@ -540,11 +540,11 @@ def metamer_sheet(
     >>> import numpy as np
     >>> import pandas as pd
     >>> from neurometamer.figures.study import metamer_sheet
-    >>> said = {"judge": "B", "judge_says": "cat", "judge_says_photograph": "cat"}
+    >>> said = {"evaluator": "B", "evaluator_says": "cat", "evaluator_says_photograph": "cat"}
     >>> row = {"set": "A", "id": "a_metamer", "reference_id": "a", "p_photograph": 0.9, "p": 0.7}
     >>> gray = np.full((3, 8, 8), 0.5)
     >>> table = pd.DataFrame([{**row, **said, "same_class": True}])
-    >>> figure = metamer_sheet({"A a_metamer": gray}, {"a": gray}, table, judge="B")
+    >>> figure = metamer_sheet({"A a_metamer": gray}, {"a": gray}, table, evaluator="B")
     >>> len(figure.axes)
     1
     """
@@ -552,23 +552,23 @@ def metamer_sheet(
         "set",
         "id",
         "reference_id",
-        "judge",
-        "judge_says",
-        "judge_says_photograph",
+        "evaluator",
+        "evaluator_says",
+        "evaluator_says_photograph",
         "p_photograph",
         "same_class",
         "p",
     )
     need_columns(table, "metamer", columns)
-    rows = table[table["judge"] == judge]
-    need_columns(rows, f"metamer ({judge})", ())
+    rows = table[table["evaluator"] == evaluator]
+    need_columns(rows, f"metamer ({evaluator})", ())
     shown = list(dict.fromkeys(rows["reference_id"].astype(str)))[:MOST_METAMERS]
     sets = list(dict.fromkeys(rows["set"].astype(str)))
     missing = [reference for reference in shown if reference not in photographs]
     if missing:
         raise InputError(f"no picture of the photograph(s) {name_ids(missing)}; give one each.")
     with figure_style():
-        page = _MetamerPage(shown, sets, judge, stamp)
+        page = _MetamerPage(shown, sets, evaluator, stamp)
         for column, name in enumerate(shown):
             of_photograph = rows[rows["reference_id"] == name]
             page.photograph(column, photographs[name], of_photograph.iloc[0])
@@ -584,9 +584,12 @@ class _MetamerPage(Page):
 
     side, gap, caption, margin = 1.5, 0.14, 0.44, 0.55
 
-    def __init__(self, names: Sequence[str], sets: Sequence[str], judge: str, stamp: str) -> None:
+    def __init__(
+        self, names: Sequence[str], sets: Sequence[str], evaluator: str, stamp: str
+    ) -> None:
         note = (
-            f"Under each image: the first class of {judge}, and its probability of the class it "
+            f"Under each image: the first class of {evaluator}, and its probability of the class "
+            "it "
             "gives the photograph."
         )
         top = 0.3 + 0.36 * bool(stamp)
@@ -627,7 +630,7 @@ class _MetamerPage(Page):
         return left, top
 
     def photograph(self, column: int, image: np.ndarray, row: pd.Series) -> None:
-        words = str(row["judge_says_photograph"])
+        words = str(row["evaluator_says_photograph"])
         p = float(row["p_photograph"])
         self._draw(0, column, image, words, p, FAINT)
 
@@ -635,7 +638,7 @@ class _MetamerPage(Page):
         mark, color = "✗", MISSED
         if is_true(row["same_class"]):
             mark, color = "✓", SAME
-        words = f"{mark} {clip_name(row['judge_says'], 20)}"
+        words = f"{mark} {clip_name(row['evaluator_says'], 20)}"
         self._draw(rank, column, image, words, float(row["p"]), color)
 
     def _draw(

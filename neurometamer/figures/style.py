@@ -344,7 +344,7 @@ def need_columns(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None
         raise InputError(f"the {what} table has no rows to draw; give at least one.")
 
 
-def order_places(names: Iterable[object]) -> list[str]:
+def order_representations(names: Iterable[object]) -> list[str]:
     """Put the names of ROIs in the order V1, V2, V3, V4, LO.
 
     Other names, those of layers too, keep their order.
@@ -361,7 +361,7 @@ def order_places(names: Iterable[object]) -> list[str]:
 
     Examples
     --------
-    >>> order_places(["LO", "FFA", "V1", "LO"])
+    >>> order_representations(["LO", "FFA", "V1", "LO"])
     ['V1', 'LO', 'FFA']
     """
     present = list(dict.fromkeys(map(str, names)))

@@ -122,12 +122,12 @@ def write_report(
             grids.append(folded_grid(tables[name], caption, f"{name}.csv", name=name))
     validity = tables["validity"]
     names, stages = dict.fromkeys(validity["set"]), dict.fromkeys(validity["stage"])
-    judges = list(record.get("evaluators", {}))
+    evaluators = list(record.get("evaluators", {}))
     counted = (
         f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), "
         f"{count_text(len(stages), 'stage')} ({name_ids(stages)})"
     )
-    judged_by = f"{count_text(len(judges), 'network')}: {name_ids(judges, 8)}"
+    judged_by = f"{count_text(len(evaluators), 'network')}: {name_ids(evaluators, 8)}"
     low, high = int(validity["n_images"].min()), int(validity["n_images"].max())
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
     if len(validity) > 1:

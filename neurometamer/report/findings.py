@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.errors import name_ids
-from neurometamer.figures.style import PAIRS, count_text, format_number, order_places
+from neurometamer.figures.style import PAIRS, count_text, format_number, order_representations
 from neurometamer.figures.tables import are_true, is_true
 from neurometamer.report.layer_findings import (
     encoding_answer,
@@ -72,12 +72,14 @@ def image_type_differences(study: Study, system: str) -> pd.DataFrame:
         the columns re_an, re_ai and follows (`follows`).
     """
     rows = _over_subjects_or_single(study.rows("image_types", system=system))
-    differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
-    similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
-    places = order_places(differences["place"])
-    differences = differences.set_index("place", drop=False).loc[places].reset_index(drop=True)
+    differences = rows[rows["quantity"] == "difference"].drop_duplicates("representation")
+    similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["representation", "pair"])
+    places = order_representations(differences["representation"])
+    differences = (
+        differences.set_index("representation", drop=False).loc[places].reset_index(drop=True)
+    )
     wide = similar.pivot(
-        index="place",
+        index="representation",
         columns="pair",
         values="value",
     )
@@ -92,7 +94,7 @@ def image_type_differences(study: Study, system: str) -> pd.DataFrame:
 def _over_subjects_or_single(rows: pd.DataFrame) -> pd.DataFrame:
     """Take the rows over subjects, and those of subjects for places that have none."""
     is_mean = rows["subject"] == "mean"
-    has_mean = rows["place"].isin(rows["place"][is_mean])
+    has_mean = rows["representation"].isin(rows["representation"][is_mean])
     return rows[is_mean | ~has_mean]
 
 
@@ -173,7 +175,9 @@ def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
     cells = []
     for row in rows.to_dict("records"):
         interval = value_and_interval(row, "value")
-        cells.append([row["place"], interval, probability_text(row["p_corrected"]), row["follows"]])
+        cells.append(
+            [row["representation"], interval, probability_text(row["p_corrected"]), row["follows"]]
+        )
     columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
     return text_grid(columns, cells, caption, "tables/image_types.csv")
 
@@ -236,7 +240,7 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
             "decision": f"noise with a photograph's name is nearer to the photograph than {image}",
             "undecided": f"it is undecided whether {nearer}",
         }
-        return f"In {rows['place'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
+        return f"In {rows['representation'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
     rest = [f"in {counts['decision'] or 'none'} it is the reverse"]
     if counts["undecided"]:
         rest.append(f"in {counts['undecided']} it is undecided")
@@ -334,8 +338,8 @@ def similar_places(study: Study, system: str) -> pd.DataFrame:
     rows = _over_subjects_or_single(study.rows("image_types", system=system))
     if rows.empty or (rows["quantity"] == "difference").any():
         return rows.iloc[:0]
-    rows = rows.drop_duplicates("place").set_index("place", drop=False)
-    rows = rows.loc[order_places(rows["place"])].reset_index(drop=True)
+    rows = rows.drop_duplicates("representation").set_index("representation", drop=False)
+    rows = rows.loc[order_representations(rows["representation"])].reset_index(drop=True)
     p = rows["p_corrected"].astype(float)
     said = pd.Series("not above chance", index=rows.index)
     said[p < ALPHA] = "above chance"
@@ -367,7 +371,7 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
     cells = []
     for row in rows.to_dict("records"):
         interval = value_and_interval(row, "value")
-        cells.append([row["place"], interval, probability_text(row["p_corrected"])])
+        cells.append([row["representation"], interval, probability_text(row["p_corrected"])])
     columns = (noun, f"{pair} (interval)", "p, corr.")
     return Answer(
         title=title,
@@ -463,20 +467,21 @@ def metamer_answer(study: Study) -> Answer | None:
     if rows.empty:
         return None
     counts, cells = [], []
-    for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
+    for (evaluator, name), part in rows.groupby(["evaluator", "set"], sort=False):
         same = int(part["same_class"].map(is_true).sum())
         counts.append(f"{same} of {count_text(len(part), 'metamer')} of {name}")
         probability = probability_text(part["p"].mean())
-        cells.append([str(name), str(judge), f"{same} of {len(part)}", probability])
-    judges = name_ids(dict.fromkeys(rows["judge"]))
-    columns = ("made for", "judge", "gets the photograph's class", "mean p(photograph's class)")
+        cells.append([str(name), str(evaluator), f"{same} of {len(part)}", probability])
+    evaluators = name_ids(dict.fromkeys(rows["evaluator"]))
+    columns = ("made for", "evaluator", "gets the photograph's class", "mean p(photograph's class)")
     return Answer(
         title="Metamers: does a network that had no part see in them what it sees in the "
         "photograph?",
-        number=f"{judges} does in {', in '.join(counts)}.",
-        text="The judge's first class of metamer and photograph, on the saved 8-bit PNG: a count, "
+        number=f"{evaluators} does in {', in '.join(counts)}.",
+        text="The evaluator's first class of metamer and photograph, on the saved 8-bit PNG: a "
+        "count, "
         "not a test.",
-        grid=text_grid(columns, cells, "Metamers and judges", "tables/metamers.csv"),
+        grid=text_grid(columns, cells, "Metamers and evaluators", "tables/metamers.csv"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, format_number, order_places
+from neurometamer.figures.style import KIND_NAMES, count_text, format_number, order_representations
 from neurometamer.figures.tables import names_in, numbers_of
 from neurometamer.report.page import Answer, p_text, probability_text, text_grid
 from neurometamer.report.read_study import ALPHA, Study, texts_of
@@ -29,7 +29,7 @@ def over_subjects(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if rows["subject"].nunique() > 1:
         rows = rows[rows["subject"] == "mean"]
-    order = order_places(rows["roi"])
+    order = order_representations(rows["roi"])
     rank = {roi: number for number, roi in enumerate(order)}
     return rows.sort_values(
         "roi",

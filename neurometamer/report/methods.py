@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, order_places
+from neurometamer.figures.style import KIND_NAMES, count_text, order_representations
 from neurometamer.figures.tables import are_true
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from neurometamer.evaluation.sets import MetamerSet
 
 
-# ------------------------------------------------------------------------------------------ software
+# ----------------------------------------------------------------------------------------- software
 
 
 def software_text(record: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def software_text(record: Mapping[str, Any]) -> str:
     return text
 
 
-# ---------------------------------------------------------------------------------------- of a study
+# --------------------------------------------------------------------------------------- of a study
 
 
 def study_methods(study: Study) -> list[str]:
@@ -250,7 +250,7 @@ def _metamers(study: Study) -> str:
         text += (
             f"; the null for their validity: {chosen['null_pairs']} pairs of different photographs"
         )
-    return f"{text}. They were judged by {', '.join(texts_of(rows, 'judge'))}."
+    return f"{text}. They were judged by {', '.join(texts_of(rows, 'evaluator'))}."
 
 
 def _network(study: Study) -> str:
@@ -290,7 +290,7 @@ def _regions(study: Study) -> str:
     if rows.empty:
         return ""
     sizes = []
-    for roi in order_places(rows["roi"]):
+    for roi in order_representations(rows["roi"]):
         own = rows[rows["roi"] == roi]
         sizes.append(f"{roi} {_range(own['n_selected'])} of {_range(own['n_voxels'])}")
     how = "the most reliable voxels on regular images" if _selected(study) else "all usable voxels"
@@ -355,7 +355,7 @@ def _layers(study: Study) -> str:
     return _sentences(sentences)
 
 
-# ----------------------------------------------------------------------------------- of an evaluation
+# --------------------------------------------------------------------------------- of an evaluation
 
 
 EVALUATION_WORKS: Mapping[str, str] = {

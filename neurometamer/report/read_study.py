@@ -38,14 +38,21 @@ ALPHA = 0.05
 """Corrected p below it make a statement, as the marks of the figures do."""
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "transfer": ("judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"),
+    "transfer": (
+        "evaluator",
+        "kind",
+        "n",
+        "says_target",
+        "target_probability",
+        "says_as_photograph",
+    ),
     "metamers": (
         "set",
         "id",
         "reference_id",
-        "judge",
-        "judge_says",
-        "judge_says_photograph",
+        "evaluator",
+        "evaluator_says",
+        "evaluator_says_photograph",
         "p_photograph",
         "same_class",
         "top5",
@@ -55,7 +62,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "image_types": (
         "system",
         "subject",
-        "place",
+        "representation",
         "pair",
         "quantity",
         "value",
@@ -479,7 +486,7 @@ def study_of_tables(
     )
 
 
-NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
+NAMES = ("subject", "representation", "roi", "layer", "naive_layer", "what", "evaluator", "family")
 """Columns that hold names, so that a layer called 7 stays a name."""
 
 OVER_SUBJECTS = ("mean", "combined")

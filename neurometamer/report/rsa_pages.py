@@ -81,7 +81,7 @@ def _people(rows: pd.DataFrame) -> list[str]:
     return list(subjects)
 
 
-# --------------------------------------------------------------------------------------- image types
+# -------------------------------------------------------------------------------------- image types
 
 
 MOST_HEADLINES = 4
@@ -153,7 +153,7 @@ def draw_image_types(page: ImageTypePage) -> Iterator[Drawing]:
                     caption += f" Kinds: {', '.join(names)}." if names else ""
                 named = True
                 name = f"{prefix}_{quantity}"
-                figure = figures.kind_bars(
+                figure = figures.image_type_bars(
                     own,
                     system=system,
                     quantity=quantity,
@@ -176,7 +176,7 @@ IMAGE_TYPE_FIGURES: dict[str, FigureEntry[ImageTypePage]] = {
 
 
 @writes_into("folder")
-def write_kind_figures(
+def write_image_type_figures(
     folder: str | Path,
     table: pd.DataFrame,
     *,
@@ -343,7 +343,9 @@ def _compared_rdms(table: pd.DataFrame) -> str:
     """Say what was compared, for the methods."""
     parts = []
     for system, rows in table.groupby("system", sort=False):
-        part = count_text(rows["place"].nunique(), SYSTEMS.get(str(system), "place"))
+        part = count_text(
+            rows["representation"].nunique(), SYSTEMS.get(str(system), "representation")
+        )
         people = _people(rows)
         if people:
             part += f" of {count_text(len(people), 'subject')}"
@@ -374,7 +376,7 @@ def _image_type_words(table: pd.DataFrame, options: ImageTypeOptions) -> str:
     return f"{' '.join(words)} {_sizes(table)} photographs; {'; '.join(made_of)}."
 
 
-# -------------------------------------------------------------------------------------------- layers
+# ------------------------------------------------------------------------------------------- layers
 
 
 LAYER_CAPTIONS: Mapping[str, str] = {
@@ -606,7 +608,7 @@ def write_layer_page(
     )
 
 
-# --------------------------------------------------------------------------------------- searchlights
+# ------------------------------------------------------------------------------------- searchlights
 
 
 MOST_MAPS = 3

@@ -82,14 +82,14 @@ def _transfer_section(study: Study) -> Section | None:
     """Show what other networks say to the same files; None where none was asked."""
     rows = study.rows("transfer")
     name = str(study.section("model").get("name", ""))
-    if (rows["judge"] == name).all():
+    if (rows["evaluator"] == name).all():
         return None
     cells = []
     for row in rows.to_dict("records"):
-        judge = row["judge"]
+        evaluator = row["evaluator"]
         cells.append(
             [
-                f"{judge} (made for it)" if judge == name else judge,
+                f"{evaluator} (made for it)" if evaluator == name else evaluator,
                 row["kind"],
                 f"{round(row['says_target'] * row['n'])} of {row['n']}",
                 probability_text(row["target_probability"]),
@@ -120,12 +120,12 @@ def _transfer_section(study: Study) -> Section | None:
 
 
 def _metamer_section(study: Study) -> Section | None:
-    """Say what each judge says to the metamers of each set; None where none were made."""
+    """Say what each evaluator says to the metamers of each set; None where none were made."""
     rows = study.rows("metamers")
     if rows.empty:
         return None
     cells = []
-    for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
+    for (evaluator, name), part in rows.groupby(["evaluator", "set"], sort=False):
         success, same_class, top5 = (
             f"{int(part[key].map(is_true).sum())} of {len(part)}"
             for key in ("success", "same_class", "top5")
@@ -135,17 +135,19 @@ def _metamer_section(study: Study) -> Section | None:
             judged = part["valid"].dropna()
             valid = f"{sum(map(is_true, judged))} of {len(judged)}"
         probability = probability_text(part["p"].mean())
-        cells.append([str(name), success, valid, str(judge), same_class, top5, probability])
+        cells.append([str(name), success, valid, str(evaluator), same_class, top5, probability])
     columns = (
         "made for",
         "same class to all of them",
         "valid (16 classes, above the null)",
-        "judge",
+        "evaluator",
         "says the photograph's class",
         "has it among its first five",
         "mean p(photograph's class)",
     )
-    caption = _titled("What the networks and a judge that had no part say", study.network_stamp)
+    caption = _titled(
+        "What the networks and an evaluator that had no part say", study.network_stamp
+    )
     of_several = "n_networks" in rows and bool((rows["n_networks"] > 1).any())
     title = "Metamers"
     if of_several or rows["set"].nunique() > 1:

@@ -72,7 +72,7 @@ def _only(study: Study) -> str:
     return f"subject {study.subjects[0]}" if study.subjects else "one subject"
 
 
-# ----------------------------------------------------------------------------------- the first screen
+# --------------------------------------------------------------------------------- the first screen
 
 
 def answer_charts(study: Study) -> Iterator[Drawing]:
@@ -128,7 +128,9 @@ def answer_charts(study: Study) -> Iterator[Drawing]:
         figure = figures.answer_marks(
             rows, title=title, label=label, stamp=study.stamp(brain=brain)
         )
-        said = "; ".join(f"{row['place']}: {row['follows']}" for row in rows.to_dict("records"))
+        said = "; ".join(
+            f"{row['representation']}: {row['follows']}" for row in rows.to_dict("records")
+        )
         yield drawing(
             study,
             f"answer_{system}",
@@ -204,12 +206,12 @@ def _metamer_examples(study: Study) -> list[Example]:
         if of_set.empty:
             continue
         first = of_set.iloc[0]
-        judge = str(first["judge"])
+        evaluator = str(first["evaluator"])
         photograph = stimuli.images[stimuli.ids.index(str(first["reference_id"]))]
         metamer = stimuli.images[stimuli.ids.index(str(first["id"]))]
         return [
-            _example(photograph, "RE", first["judge_says_photograph"], judge),
-            _example(metamer, "metamer", first["judge_says"], judge),
+            _example(photograph, "RE", first["evaluator_says_photograph"], evaluator),
+            _example(metamer, "metamer", first["evaluator_says"], evaluator),
         ]
     return []
 
@@ -222,7 +224,7 @@ def _example(image: np.ndarray, kind: str, said: object, speaker: str) -> Exampl
     return example_image(image, DESCRIPTIONS[kind], text)
 
 
-# -------------------------------------------------------------------------------------------- images
+# ------------------------------------------------------------------------------------------- images
 
 
 def stimulus_sheet(study: Study) -> Iterator[Drawing]:
@@ -285,7 +287,7 @@ SHEET_COLUMNS = (
 
 
 def metamer_sheets(study: Study) -> Iterator[Drawing]:
-    """Draw metamers below their photographs, with what a judge says to them.
+    """Draw metamers below their photographs, with what an evaluator says to them.
 
     Parameters
     ----------
@@ -295,28 +297,28 @@ def metamer_sheets(study: Study) -> Iterator[Drawing]:
     Yields
     ------
     Drawing
-        One sheet a judge.
+        One sheet an evaluator.
     """
     everything = study.rows("metamers")
-    for judge in dict.fromkeys(everything["judge"]):
-        rows = everything[everything["judge"] == judge]
+    for evaluator in dict.fromkeys(everything["evaluator"]):
+        rows = everything[everything["evaluator"] == evaluator]
         first = rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS)
         images, photographs = _metamer_images(study, rows[rows["reference_id"].isin(first)])
         figure = figures.metamer_sheet(
-            images, photographs, rows, judge=str(judge), stamp=study.network_stamp
+            images, photographs, rows, evaluator=str(evaluator), stamp=study.network_stamp
         )
         n_photographs = rows["reference_id"].nunique()
         caption = (
             "Photographs and their metamers, as the saved 8-bit PNG holds them; compressed on this "
-            f"page. n = {count_text(n_photographs, 'photograph')}. {judge} saw them "
+            f"page. n = {count_text(n_photographs, 'photograph')}. {evaluator} saw them "
             "through its own preprocessing."
         )
         same = int(rows["same_class"].map(is_true).sum())
         alt = (
-            f"{judge} says what it says to the photograph to {same} of "
+            f"{evaluator} says what it says to the photograph to {same} of "
             f"{count_text(len(rows), 'metamer')}."
         )
-        yield drawing(study, f"metamers_{judge}", figure, caption, alt, table=rows, small=True)
+        yield drawing(study, f"metamers_{evaluator}", figure, caption, alt, table=rows, small=True)
 
 
 def _metamer_images(
@@ -337,7 +339,7 @@ def _metamer_images(
     return images, photographs
 
 
-# --------------------------------------------------------------------------------------- image types
+# -------------------------------------------------------------------------------------- image types
 
 
 def image_type_bars(study: Study) -> Iterator[Drawing]:
@@ -377,17 +379,17 @@ def _image_type_drawing(study: Study, rows: pd.DataFrame, system: str, quantity:
         "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the "
         "network's decision",
     }
-    figure = rsa_figures.kind_bars(
+    figure = rsa_figures.image_type_bars(
         rows, system=system, quantity=quantity, stamp=study.stamp(brain=brain)
     )
     spoken = []
     for row in image_type_differences(study, system).to_dict("records"):
         if quantity == "similarity":
             noise, interference = format_number(row["re_an"]), format_number(row["re_ai"])
-            spoken.append(f"{row['place']}: RE–AN {noise}, RE–AI {interference}")
+            spoken.append(f"{row['representation']}: RE–AN {noise}, RE–AI {interference}")
         else:
             value, p = format_number(row["value"]), p_text(float(row["p_corrected"]))
-            spoken.append(f"{row['place']}: {value}, corrected p {p}, {row['follows']}")
+            spoken.append(f"{row['representation']}: {value}, corrected p {p}, {row['follows']}")
     tested = rows[rows["subject"] == "mean"]
     if not brain or tested.empty:
         tested = rows
@@ -558,7 +560,7 @@ def preferred_layers(study: Study) -> Iterator[Drawing]:
     yield drawing(study, "hierarchy", figure, caption, alt, table=rows, brain=True)
 
 
-# ------------------------------------------------------------------------------------------ encoding
+# ----------------------------------------------------------------------------------------- encoding
 
 
 def encoding_lines(study: Study) -> Iterator[Drawing]:
@@ -591,7 +593,7 @@ def encoding_lines(study: Study) -> Iterator[Drawing]:
     yield drawing(study, "encoding", figure, caption, alt, table=rows, brain=True)
 
 
-# ----------------------------------------------------------------------------------------- the table
+# ---------------------------------------------------------------------------------------- the table
 
 
 FIGURES: dict[str, FigureEntry[Study]] = {

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.figures import rsa as figures
-from neurometamer.figures.style import KINDS, count_text, format_number, order_places
+from neurometamer.figures.style import KINDS, count_text, format_number, order_representations
 from neurometamer.report.page import Drawing
 from neurometamer.report.read_study import Study
 
@@ -86,7 +86,7 @@ def drawing(
     )
 
 
-# ------------------------------------------------------------------------------------ order of stimuli
+# --------------------------------------------------------------------------------- order of stimuli
 
 
 def sheet_order(table: pd.DataFrame) -> np.ndarray:
@@ -176,7 +176,7 @@ def mean_rdms(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str]]:
     """
     everywhere = ["all"] * rdms.n_rdm
     names = np.asarray(rdms.rdm_descriptors.get(column, everywhere), dtype=str)
-    places = order_places(names) if column == "roi" else list(dict.fromkeys(names))
+    places = order_representations(names) if column == "roi" else list(dict.fromkeys(names))
     square = rdms.get_matrices()
     means = [square[names == place].mean(axis=0) for place in places]
     return np.array(means), places

@@ -19,7 +19,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.stats.resampling import t_interval
 from neurometamer.summaries import short_repr
@@ -105,7 +105,7 @@ def resampled(
     models: np.ndarray,
     data: np.ndarray,
     counts: np.ndarray,
-    by: str,
+    comparator: str,
     regions: Sequence[np.ndarray] | None,
     subject_counts: np.ndarray | None,
 ) -> Resampled:
@@ -119,7 +119,7 @@ def resampled(
         Condensed RDMs, finite.
     counts : ndarray of int, shape (n_resamples, n)
         Number of copies of each image.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     regions : sequence of ndarray, or None
         Rows of `data` that share a noise ceiling; None for no ceilings.
@@ -131,7 +131,7 @@ def resampled(
     Resampled
         Similarity and ceilings.
     """
-    entry = comparator(by)
+    entry = find_comparator(comparator)
     work = entry.resamples(models, data, regions or [])
     n_resamples, n_data = len(counts), len(data)
     similarity = np.full((n_resamples, len(models), n_data), np.nan)
@@ -164,7 +164,7 @@ def bootstrap_comparison(
     data: np.ndarray,
     counts: np.ndarray,
     *,
-    by: str = "spearman",
+    comparator: str = "spearman",
     ceiling: bool = True,
     groups: Sequence[str] | None = None,
     subject_counts: np.ndarray | None = None,
@@ -179,7 +179,7 @@ def bootstrap_comparison(
         Subjects' condensed RDMs, the images in the same order.
     counts : ndarray of int, shape (n_resamples, n)
         Number of copies of each image (`bootstrap_counts`); ones to resample subjects only.
-    by : str
+    comparator : str
         One of `COMPARATORS`. tau-a is counted anew in each resample, which is slow.
     ceiling : bool
         Whether the noise ceilings are computed as well.
@@ -217,7 +217,7 @@ def bootstrap_comparison(
         models,
         data,
         counts,
-        by=by,
+        comparator=comparator,
         ceiling=ceiling,
         groups=groups,
         subject_counts=subject_counts,
@@ -237,7 +237,7 @@ def subject_samples(
     data: np.ndarray,
     counts: np.ndarray,
     *,
-    by: str = "spearman",
+    comparator: str = "spearman",
     ceiling: bool = False,
     groups: Sequence[str] | None = None,
     subject_counts: np.ndarray | None = None,
@@ -259,7 +259,7 @@ def subject_samples(
     InputError
         For the same reasons as `bootstrap_comparison`.
     """
-    comparator(by)
+    find_comparator(comparator)
     models, data, counts = _checked(models, data, counts)
     n_resamples, n_data = len(counts), len(data)
     if subject_counts is not None:
@@ -275,7 +275,7 @@ def subject_samples(
         models,
         data,
         counts,
-        by,
+        comparator,
         regions,
         subject_counts,
     )
@@ -378,7 +378,7 @@ def dual_bootstrap(
     counts: np.ndarray,
     subject_counts: np.ndarray,
     *,
-    by: str = "spearman",
+    comparator: str = "spearman",
     ceiling: bool = True,
     confidence: float = 0.95,
 ) -> DualBootstrap:
@@ -397,7 +397,7 @@ def dual_bootstrap(
         Number of copies of each image.
     subject_counts : ndarray of int, shape (n_resamples, n_subjects)
         Number of copies of each subject.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     ceiling : bool
         Whether the noise ceiling is resampled as well.
@@ -445,7 +445,7 @@ def dual_bootstrap(
     samples = []
     for images, people in draws:
         values, bounds = bootstrap_comparison(
-            models, data, images, by=by, ceiling=ceiling, subject_counts=people
+            models, data, images, comparator=comparator, ceiling=ceiling, subject_counts=people
         )
         if bounds is not None:
             values = np.concatenate([values, bounds.T], axis=1)
@@ -459,7 +459,7 @@ def dual_bootstrap(
     covariances = np.stack([np.atleast_2d(np.cov(values[usable].T)) for values in samples])
     variances = np.einsum("imm->im", covariances[:, :n_models, :n_models])
     variance = corrected_variance(variances, n_subjects, n)
-    similarity = comparator(by)(models, data).mean(axis=1)
+    similarity = find_comparator(comparator)(models, data).mean(axis=1)
     dof = min(n_subjects, n) - 1
     low, high = t_interval(similarity, variance, dof, confidence)
     first, second = np.triu_indices(n_models, 1)

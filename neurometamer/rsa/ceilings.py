@@ -9,8 +9,8 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.ranks import SCALES, check_sides, scaled_once
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator, comparator_name
-from neurometamer.rsa.compute import check_rdms, place_name
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, find_comparator
+from neurometamer.rsa.compute import check_rdms, representation_name
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -24,7 +24,7 @@ POOLS = {
 
 
 def subject_ceilings(
-    vectors: np.ndarray, by: str = "spearman", pool: str = "scaled"
+    vectors: np.ndarray, comparator: str = "spearman", pool: str = "scaled"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare each subject's RDM with the pool of the others and with the pool of all.
 
@@ -32,7 +32,7 @@ def subject_ceilings(
     ----------
     vectors : ndarray, shape (n_subjects, n_pairs)
         Condensed RDMs of one ROI, at least 2 subjects.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     pool : str
         One of `POOLS`.
@@ -47,7 +47,7 @@ def subject_ceilings(
     InputError
         For an unknown name, fewer than 2 subjects, or RDMs that are constant or not finite.
     """
-    compare = comparator(by)
+    compare = find_comparator(comparator)
     vectors = np.asarray(vectors, dtype=np.float64)
     check_sides(vectors, vectors, names="the subjects' RDMs and themselves")
     if len(vectors) < 2:
@@ -64,7 +64,7 @@ def subject_ceilings(
         raise unknown_name("pool", pool, POOLS)
     scaled = vectors
     if pool == "scaled":
-        scaled = poolable(vectors, by)
+        scaled = poolable(vectors, comparator)
     others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
     low = np.empty(len(vectors))
     for k in range(len(vectors)):
@@ -73,7 +73,7 @@ def subject_ceilings(
     return low, compare(vectors, pooled)[:, 0]
 
 
-def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
+def poolable(vectors: np.ndarray, comparator: str) -> np.ndarray:
     """Scale RDMs so that their mean is most similar to all of them.
 
     For tau-a this holds nearly; rsatoolbox does the same.
@@ -82,7 +82,7 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     ----------
     vectors : ndarray, shape (n_subjects, n_pairs)
         Condensed RDMs.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
 
     Returns
@@ -90,17 +90,17 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     ndarray, shape (n_subjects, n_pairs)
         RDMs of unit length, z-scored RDMs or centered ranks (`SCALES`).
     """
-    entry = comparator(by)
+    entry = find_comparator(comparator)
     scale = SCALES[entry.scale]
     return scaled_once(scale, vectors)
 
 
-def describe_ceiling(by: str, n_subjects: int) -> str:
+def describe_ceiling(comparator: str, n_subjects: int) -> str:
     """Name the noise ceiling's convention, or say why there is none.
 
     Parameters
     ----------
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     n_subjects : int
         Number of subjects that have this ROI.
@@ -112,23 +112,26 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     """
     if n_subjects < 2:
         return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
-    by = comparator_name(by)
-    scale = COMPARATORS[by].scale
+    comparator = comparator_name(comparator)
+    scale = COMPARATORS[comparator].scale
     return (
-        f"Nili 2014, {by}: each subject's RDM with the mean {scale} RDM of the other subjects (low) "
+        f"Nili 2014, {comparator}: each subject's RDM with the mean {scale} RDM of the other "
+        "subjects (low) "
         f"or of all (high), {n_subjects} subjects"
     )
 
 
 @checked
-def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> tuple[float, float]:
+def noise_ceiling(
+    rdms: RDMs, comparator: str = "spearman", *, pool: str = "scaled"
+) -> tuple[float, float]:
     """Compute what any model can reach in one ROI, given how much the subjects differ.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         One RDM a subject, all of one ROI.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     pool : str
         One of `POOLS`: how the subjects' RDMs are averaged.
@@ -162,7 +165,7 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
     >>> random = np.random.default_rng(0)
     >>> vectors = random.random(28) + random.random((3, 28))
     >>> ids, places = [f"im{i}" for i in range(8)], {"subject": ["S1", "S2", "S3"]}
-    >>> rdms = label_rdms(vectors, conditions=ids, places=places, measure="test")
+    >>> rdms = label_rdms(vectors, conditions=ids, rdm_descriptors=places, measure="test")
     >>> low, high = noise_ceiling(rdms)
     >>> round(low, 2), round(high, 2)
     (0.58, 0.8)
@@ -175,10 +178,10 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
             f"a noise ceiling is of one ROI; these RDMs are of {name_ids(rois)}: take one at a "
             "time."
         )
-    comparator(by)
+    find_comparator(comparator)
     if rdms.n_rdm < 2:
         return float("nan"), float("nan")
-    low, high = subject_ceilings(rdms.dissimilarities, by, pool)
+    low, high = subject_ceilings(rdms.dissimilarities, comparator, pool)
     return float(low.mean()), float(high.mean())
 
 
@@ -197,7 +200,7 @@ def refuse_flat(rdms: RDMs) -> None:
     """
     is_flat = np.ptp(rdms.dissimilarities, axis=1) == 0
     if is_flat.any():
-        flat = [place_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
+        flat = [representation_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
         raise InputError(
             f"all dissimilarities are equal in {name_ids(flat)}, so they correlate with nothing; "
             "leave those RDMs out."

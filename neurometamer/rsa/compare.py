@@ -29,7 +29,7 @@ from neurometamer.rsa.compute import (
     align_rdms,
     check_rdms,
     match_ids,
-    place_name,
+    representation_name,
     select_kind,
     take_conditions,
     take_kind,
@@ -58,13 +58,13 @@ if TYPE_CHECKING:
 
 
 def describe_method(
-    by: str, counts: np.ndarray, confidence: float, left_out: Sequence[str] = ()
+    comparator: str, counts: np.ndarray, confidence: float, left_out: Sequence[str] = ()
 ) -> str:
     """Describe in words what was compared and what was resampled.
 
     Parameters
     ----------
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     counts : ndarray, shape (n_resamples, n)
         Number of copies of each stimulus (`bootstrap_counts`).
@@ -79,10 +79,11 @@ def describe_method(
         Text for the column ``method``.
     """
     n_resamples, n = counts.shape
-    text = f"{comparator_name(by)}; no interval"
+    text = f"{comparator_name(comparator)}; no interval"
     if n_resamples:
         text = (
-            f"{comparator_name(by)}; {confidence:.0%} percentile bootstrap over {n} stimuli, "
+            f"{comparator_name(comparator)}; {confidence:.0%} percentile bootstrap over {n} "
+            "stimuli, "
             f"{n_resamples} resamples, same-image pairs dropped"
         )
         n_images = (counts > 0).sum(axis=1)
@@ -189,7 +190,7 @@ def compare_rdms(
     a: RDMs,
     b: RDMs,
     *,
-    by: str = "spearman",
+    comparator: str = "spearman",
     kind: str | None = None,
     join: str = "exact",
     descriptor: str = "condition",
@@ -205,7 +206,7 @@ def compare_rdms(
     ----------
     a, b : rsatoolbox.rdm.RDMs
         RDMs with ids in ``pattern_descriptors["condition"]``, in any order.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
@@ -267,11 +268,11 @@ def compare_rdms(
     >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
     >>> vectors = random.random((2, 28))
     >>> network = label_rdms(
-    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     ... )
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
     >>> table = compare_rdms(network, brain, n_resamples=20, n_permutations=99)
     >>> table = table[table["b_subject"] == "S1"]
     >>> table[["a_stage", "similarity", "p"]].round(2).values.tolist()
@@ -280,18 +281,18 @@ def compare_rdms(
     import pandas as pd
 
     chosen = _chosen(options, settings)
-    by = comparator_name(by)
-    entry = COMPARATORS[by]
+    comparator = comparator_name(comparator)
+    entry = COMPARATORS[comparator]
     a, b = name_conditions([a, b], descriptor)
     a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
     compare: Callable[..., np.ndarray] = entry
-    words = by
+    words = comparator
     if controls is not None:
         (controls,) = name_conditions([controls], descriptor)
-        vectors, names = _control_vectors(controls, a, kind, by)
+        vectors, names = _control_vectors(controls, a, kind, comparator)
         compare = partial(partial_spearman, controls=vectors, names=names)
-        words = f"partial {by} given {', '.join(names)}"
-    shared = without_shared_sessions(a, b, by)
+        words = f"partial {comparator} given {', '.join(names)}"
+    shared = without_shared_sessions(a, b, comparator)
     a, b = shared.a, shared.b
     nulls = None
     p_text = "none: no permutations" if controls is None else NO_PARTIAL_P
@@ -299,7 +300,7 @@ def compare_rdms(
         if blocks is None:
             blocks = shared.blocks
         orders, p_text = stimulus_orders(_ids(a), chosen.n_permutations, chosen.seed, blocks)
-        nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
+        nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, comparator)
     sampling = sample_images(stimulus_labels(a, b), chosen.classes)
     sampling = replace(sampling, lost=shared.lost)
     n_resamples = 0 if shared.reason else chosen.n_resamples
@@ -358,12 +359,12 @@ NO_PARTIAL_P = (
 
 
 def _control_vectors(
-    controls: RDMs, a: RDMs, kind: str | None, by: str
+    controls: RDMs, a: RDMs, kind: str | None, comparator: str
 ) -> tuple[np.ndarray, list[str]]:
     """Give control RDMs over the pairs of `a`, and their names."""
-    if by != "spearman":
+    if comparator != "spearman":
         raise InputError(
-            f"controls are regressed out of ranks (by='spearman'), not for by='{by}'; give "
+            f"controls are regressed out of ranks (by='spearman'), not for by='{comparator}'; give "
             "by='spearman', or no controls."
         )
     check_rdms(controls, "the control RDMs")
@@ -377,7 +378,7 @@ def _control_vectors(
     if "control" in controls.rdm_descriptors:
         names = [str(name) for name in controls.rdm_descriptors["control"]]
     else:
-        names = [place_name(controls, i) for i in range(controls.n_rdm)]
+        names = [representation_name(controls, i) for i in range(controls.n_rdm)]
     return take_conditions(shared, order).dissimilarities, names
 
 
@@ -421,7 +422,7 @@ def layer_by_roi(
     brain: RDMs,
     *,
     kind: str | None = None,
-    by: str = "spearman",
+    comparator: str = "spearman",
     join: str = "exact",
     n_resamples: int = 1000,
     classes: str = "fixed",
@@ -440,7 +441,7 @@ def layer_by_roi(
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
@@ -478,11 +479,11 @@ def layer_by_roi(
     >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
     >>> vectors = random.random((2, 28))
     >>> network = label_rdms(
-    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     ... )
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
     >>> table = layer_by_roi(network, brain, n_resamples=20)
     >>> table = table[table["subject"] == "mean"]
     >>> table[["layer", "similarity", "ceiling_low"]].round(2).values.tolist()
@@ -490,8 +491,8 @@ def layer_by_roi(
     """
     import pandas as pd
 
-    by = comparator_name(by)
-    entry = COMPARATORS[by]
+    comparator = comparator_name(comparator)
+    entry = COMPARATORS[comparator]
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = unique_labels(network, ("stage",))
     unique_labels(brain, ("subject", "roi"))
@@ -505,7 +506,7 @@ def layer_by_roi(
         progress=progress,
     )
     interval = describe_interval(sampling, n_resamples, confidence, of_pairs=entry.weighs_pairs)
-    method = f"{by}; {interval}{describe_left_out(left_out)}"
+    method = f"{comparator}; {interval}{describe_left_out(left_out)}"
     names = np.array([str(subject) for subject in brain.rdm_descriptors["subject"]])
     rois = np.array([str(roi) for roi in brain.rdm_descriptors["roi"]])
     rows = []
@@ -514,13 +515,13 @@ def layer_by_roi(
         subjects = names[columns].tolist()
         low = high = np.array([np.nan])
         if len(columns) > 1:
-            low, high = subject_ceilings(brain.dissimilarities[columns], by)
+            low, high = subject_ceilings(brain.dissimilarities[columns], comparator)
         common = {
             "kind": kind or ALL_KINDS,
             "n": network.n_cond,
             "method": method,
             "roi": roi,
-            "ceiling": describe_ceiling(by, len(subjects)),
+            "ceiling": describe_ceiling(comparator, len(subjects)),
         }
         single = projection.take(columns)
         rows += _layer_rows(layers, subjects, single, confidence, common, low, high)

@@ -93,8 +93,11 @@ def control_rdms(
     return label_rdms(
         np.array(vectors),
         conditions=list(table["id"]),
-        places={"control": list(controls)},
-        patterns={"reference_id": list(table["reference_id"]), "kind": list(table["kind"])},
+        rdm_descriptors={"control": list(controls)},
+        pattern_descriptors={
+            "reference_id": list(table["reference_id"]),
+            "kind": list(table["kind"]),
+        },
         measure="; ".join(measures),
         provenance={"controls": list(controls)},
     )

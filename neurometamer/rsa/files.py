@@ -474,7 +474,7 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
 """Suffix to the function that reads such a file."""
 
 
-# ------------------------------------------------------------------------------------- our own files
+# ------------------------------------------------------------------------------------ our own files
 
 
 @checked
@@ -612,7 +612,7 @@ def read_rdms(
         return label_rdms(
             vectors,
             conditions=conditions,
-            places={"name": names},
+            rdm_descriptors={"name": names},
             measure=label,
             provenance={"file": Path(path).name},
         )

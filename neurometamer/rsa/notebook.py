@@ -12,7 +12,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import name_ids
-from neurometamer.rsa.rdms import check_rdms, place_name
+from neurometamer.rsa.rdms import check_rdms, representation_name
 from neurometamer.summaries import summarize
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class RDMsView:
             rows.append(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>")
         figures = []
         for index in range(min(self.rdms.n_rdm, MOST_PICTURES)):
-            label = html.escape(place_name(self.rdms, index))
+            label = html.escape(representation_name(self.rdms, index))
             picture = (
                 f'<img src="{_picture(self.rdms, index)}" width="{WIDTH}" alt="RDM of {label}" '
                 'style="image-rendering: pixelated">'

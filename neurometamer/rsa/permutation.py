@@ -13,13 +13,13 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.rsa.comparators.ranks import check_sides
-from neurometamer.rsa.comparators.table import comparator, linear_comparators
+from neurometamer.rsa.comparators.table import find_comparator, linear_comparators
 from neurometamer.rsa.comparators.whitened import n_images, square
 
 
 @checked
 def permuted_comparison(
-    a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: str = "spearman"
+    a: np.ndarray, b: np.ndarray, orders: np.ndarray, comparator: str = "spearman"
 ) -> np.ndarray:
     """Compare RDMs after the conditions of one side are put in each order.
 
@@ -31,7 +31,7 @@ def permuted_comparison(
         Condensed RDMs, the conditions in the same order as in `a`.
     orders : ndarray of int, shape (n_permutations, n)
         Rows that hold 0 to n - 1 once: the condition of `a` in each position of `b`.
-    by : str
+    comparator : str
         One of `COMPARATORS`. Those without prepared vectors (tau-a) compare each permutation anew,
         which is slow.
 
@@ -53,7 +53,7 @@ def permuted_comparison(
     >>> permuted_comparison(rdms, rdms, orders).round(3).ravel().tolist()
     [1.0, -0.943]
     """
-    entry = comparator(by)
+    entry = find_comparator(comparator)
     a = np.asarray(a, dtype=np.float64)
     b = np.asarray(b, dtype=np.float64)
     orders = np.asarray(orders)
@@ -73,7 +73,7 @@ def permuted_comparison(
         )
     if len(a) > len(b):  # move the smaller side: the other order undoes this one
         backwards = np.argsort(orders, axis=1)
-        return permuted_comparison(b, a, backwards, by).transpose(0, 2, 1)
+        return permuted_comparison(b, a, backwards, comparator).transpose(0, 2, 1)
     similarity = np.empty((len(orders), len(a), len(b)))
     if entry.prepare is None:
         flat = square(a).reshape(len(a), -1)
@@ -100,7 +100,7 @@ def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:
         yield index
 
 
-def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
+def prepared(vectors: np.ndarray, comparator: str) -> np.ndarray:
     """Prepare condensed RDMs so that their inner product is the comparator.
 
     A permutation of pairs keeps what is prepared.
@@ -109,7 +109,7 @@ def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
     ----------
     vectors : ndarray, shape (..., n_pairs)
         Condensed RDMs.
-    by : str
+    comparator : str
         One of `linear_comparators`.
 
     Returns
@@ -127,9 +127,9 @@ def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
     >>> prepared(np.array([3.0, 0, 4]), "cosine").tolist()
     [0.6, 0.0, 0.8]
     """
-    entry = comparator(by)
+    entry = find_comparator(comparator)
     if entry.prepare is None or not entry.linear:
-        raise unknown_name("comparison", by, linear_comparators())
+        raise unknown_name("comparison", comparator, linear_comparators())
     values = np.asarray(vectors, dtype=np.float64)
     first, _ = entry.prepare(np.atleast_2d(values))
     return first.reshape(values.shape)

@@ -60,8 +60,8 @@ def label_rdms(
     dissimilarities: np.ndarray,
     *,
     conditions: Sequence[str],
-    places: Mapping[str, Sequence[Any]],
-    patterns: Mapping[str, Sequence[str]] | None = None,
+    rdm_descriptors: Mapping[str, Sequence[Any]],
+    pattern_descriptors: Mapping[str, Sequence[str]] | None = None,
     measure: str,
     provenance: Mapping[str, Any] | None = None,
 ) -> RDMs:
@@ -73,9 +73,9 @@ def label_rdms(
         Finite numbers.
     conditions : sequence of str, length n
         Stimulus ids, unique.
-    places : mapping of str to sequence
+    rdm_descriptors : mapping of str to sequence
         One list of length n_rdms each, e.g. ``stage``, ``subject``, ``roi``, ``system``.
-    patterns : mapping of str to sequence of str, optional
+    pattern_descriptors : mapping of str to sequence of str, optional
         One list of length n each, e.g. ``kind``, ``reference_id``.
     measure : str
         Name of the measure, e.g. ``"1 - Spearman"``.
@@ -98,7 +98,7 @@ def label_rdms(
     >>> rdms = label_rdms(
     ...     np.array([[1.0, 2, 3, 4, 5, 6]]),
     ...     conditions=["cat", "dog", "cup", "car"],
-    ...     places={"subject": ["S1"], "roi": ["V1"]},
+    ...     rdm_descriptors={"subject": ["S1"], "roi": ["V1"]},
     ...     measure="1 - Pearson",
     ... )
     >>> rdms.pattern_descriptors["condition"], rdms.rdm_descriptors["roi"]
@@ -107,20 +107,21 @@ def label_rdms(
     from rsatoolbox.rdm import RDMs
 
     ids = [str(name) for name in conditions]
-    pattern_descriptors = {"condition": ids}
-    for name, column in (patterns or {}).items():
-        pattern_descriptors[name] = [str(label) for label in column]
-    rdm_descriptors = {}
-    for name, column in places.items():
-        rdm_descriptors[name] = _plain(column)
-    values = _fitting(dissimilarities, ids, places, patterns or {})
+    given = dict(pattern_descriptors or {})
+    values = _fitting(dissimilarities, ids, rdm_descriptors, given)
+    of_patterns = {"condition": ids}
+    for name, column in given.items():
+        of_patterns[name] = [str(label) for label in column]
+    of_rdms = {}
+    for name, column in rdm_descriptors.items():
+        of_rdms[name] = _plain(column)
     text = json.dumps(dict(provenance or {}), sort_keys=True, default=str)
     rdms = RDMs(
         values,
         dissimilarity_measure=measure,
         descriptors={"provenance": text},
-        rdm_descriptors=rdm_descriptors,
-        pattern_descriptors=pattern_descriptors,
+        rdm_descriptors=of_rdms,
+        pattern_descriptors=of_patterns,
     )
     check_rdms(rdms, "RDMs")
     return rdms
@@ -147,7 +148,10 @@ def _fitting(
             f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions "
             f"({name_ids(ids)}); give (n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
         )
-    for sort, table, size in (("places", places, len(values)), ("patterns", patterns, n)):
+    for sort, table, size in (
+        ("rdm_descriptors", places, len(values)),
+        ("pattern_descriptors", patterns, n),
+    ):
         odd = []
         for name, column in table.items():
             if len(column) != size:
@@ -344,7 +348,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
         pairs = np.unique(bad_pair)
         ends = np.stack([first[pairs], second[pairs]], axis=1).ravel()
         ids = dict.fromkeys(names[i] for i in ends)
-        where = [place_name(rdms, i) for i in np.unique(bad_rdm).tolist()]
+        where = [representation_name(rdms, i) for i in np.unique(bad_rdm).tolist()]
         raise InputError(
             f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli "
             f"{name_ids(ids)}; leave those RDMs or stimuli out."
@@ -374,7 +378,7 @@ def _check_type(rdms: Any, what: str) -> None:
         )
 
 
-def place_name(rdms: RDMs, index: int) -> str:
+def representation_name(rdms: RDMs, index: int) -> str:
     """Name one RDM of many for people, e.g. ``"S1 V4"``.
 
     Parameters
@@ -442,7 +446,8 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     texts = [f"{problem}: {name_ids(ids)}" for problem, ids in problems.items() if ids]
     if texts:
         raise InputError(
-            f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}. Give the same ids "
+            f"{what} and {other} do not hold the same stimuli; {'; '.join(texts)}. Give the same "
+            "ids "
             "on both sides, each once."
         )
     rows = [position[name] for name in right]
@@ -485,13 +490,15 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     bad = index[(index < 0) | (index >= rdms.n_cond)]
     if bad.size:
         raise InputError(
-            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions; give numbers of 0 to "
+            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions; give numbers of 0 "
+            "to "
             f"{rdms.n_cond - 1}."
         )
     again = duplicates(index.tolist())
     if again:
         raise InputError(
-            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM: give each "
+            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM: give "
+            "each "
             "row once."
         )
     pattern_descriptors = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.errors import InputError, name_ids
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.rdms import BETWEEN, SESSION
 from neurometamer.stats.permutation import Blocks
 
@@ -146,7 +146,7 @@ def without_sessions(
     rdms: RDMs,
     maps: Sequence[Mapping[str, str]],
     kinds: Sequence[str],
-    by: str,
+    comparator: str,
     classes: Mapping[str, str] | None,
 ) -> Removed:
     """Take the mean of each pair of sessions off the dissimilarities within each image type.
@@ -159,7 +159,7 @@ def without_sessions(
         Session of each image for each RDM, see `session_maps`.
     kinds : sequence of str
         Image types that are compared.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     classes : mapping of str to str, optional
         Photograph to class: where classes go with sessions, the text says so.
@@ -186,8 +186,8 @@ def without_sessions(
         columns.append(labels if _differs(labels, image_types, kinds) else None)
     if all(column is None for column in columns):
         return Removed(rdms=rdms, text=SPREAD if several else "")
-    if comparator(by).needs_zero:
-        reason = f"sessions differ between photographs, and '{by}' cannot take them off"
+    if find_comparator(comparator).needs_zero:
+        reason = f"sessions differ between photographs, and '{comparator}' cannot take them off"
         return Removed(rdms=rdms, reason=reason)
     first, second = np.triu_indices(len(image_types), 1)
     vectors = np.array(rdms.dissimilarities, dtype=np.float64)
@@ -247,7 +247,7 @@ class SharedSessions:
     reason: str = ""
 
 
-def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
+def without_shared_sessions(a: RDMs, b: RDMs, comparator: str) -> SharedSessions:
     """Take sessions' offsets off two sets of RDMs that are compared with each other.
 
     Parameters
@@ -255,7 +255,7 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
     a, b : rsatoolbox.rdm.RDMs
         Over the same stimuli in the same order; sessions are read from pattern descriptors
         (`session_descriptors`).
-    by : str
+    comparator : str
         One of `COMPARATORS`.
 
     Returns
@@ -276,8 +276,8 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
     blocks = {}
     for name, labels in zip(ids, zip(*used)):
         blocks[name] = "|".join(dict.fromkeys(labels))
-    if comparator(by).needs_zero:
-        reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
+    if find_comparator(comparator).needs_zero:
+        reason = f"sessions differ between stimuli, and '{comparator}' cannot take them off"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
     lost = 0
     for column in used:

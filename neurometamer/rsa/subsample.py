@@ -15,7 +15,7 @@ import numpy as np
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.rsa.measures import measure_name
 from neurometamer.rsa.rdms import STIMULI
@@ -52,7 +52,7 @@ class UnitValues:
         ``"network"`` or ``"brain"``.
     subject : str
         Empty for a network.
-    place : str
+    representation : str
         Stage or ROI.
     ids : tuple of str
         Stimulus ids, the order of the rows.
@@ -62,7 +62,7 @@ class UnitValues:
 
     system: str
     subject: str
-    place: str
+    representation: str
     ids: tuple[str, ...]
     values: np.ndarray
 
@@ -103,7 +103,7 @@ def pattern_units(
     ...     ),
     ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}),
     ... )
-    >>> [(units.place, units.values.shape) for units in pattern_units({"S1": patterns}, table)]
+    >>> [(units.representation, units.values.shape) for units in pattern_units({"S1": patterns}, table)]
     [('V1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
@@ -114,7 +114,7 @@ def pattern_units(
             yield UnitValues(
                 system="brain",
                 subject=str(subject),
-                place=roi,
+                representation=roi,
                 ids=ids,
                 values=means[:, rois == roi],
             )
@@ -154,7 +154,7 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ...     n_units={"conv1": 3},
     ...     arrays={"conv1": features},
     ... )
-    >>> [(units.place, units.values.shape) for units in activation_units(activations, table)]
+    >>> [(units.representation, units.values.shape) for units in activation_units(activations, table)]
     [('conv1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
@@ -164,7 +164,7 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
         yield UnitValues(
             system="network",
             subject="",
-            place=stage,
+            representation=stage,
             ids=ids,
             values=values[rows],
         )
@@ -187,7 +187,7 @@ def subsample_rdms(
     n_resamples : int
         Number of parts.
     seed : int
-        The same seed and place give the same parts.
+        The same seed and representation give the same parts.
     measure : {"spearman", "pearson"}
         RDMs are 1 - this correlation.
     share : float
@@ -211,7 +211,7 @@ def subsample_rdms(
     measure = measure_name(measure)
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
-    where = f"{units.subject} {units.place}".strip()
+    where = f"{units.subject} {units.representation}".strip()
     if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
         raise InputError(
             f"{where}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
@@ -232,7 +232,7 @@ def subsample_rdms(
             f"{MIN_VOXELS} of them, and a share between 0 and 1."
         )
     parts = PARTS[measure](units.values)
-    random = generator(seed, "subsample", units.system, units.subject, units.place)
+    random = generator(seed, "subsample", units.system, units.subject, units.representation)
     first, second = np.triu_indices(n, 1)
     step = max(1, BLOCK // n)
     rdms = np.empty((n_resamples, first.size))
@@ -352,12 +352,12 @@ PARTS: dict[str, Callable[[np.ndarray], Part]] = {
 """RDM measure to what it correlates in a part of the units: ranks, or values minus their mean."""
 
 
-def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def paired_scores(comparator: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compare row k of one set of condensed RDMs with row k of another.
 
     Parameters
     ----------
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     a, b : ndarray, shape (m, n_pairs)
         Condensed RDMs.
@@ -372,7 +372,7 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     InputError
         For an unknown comparator or shapes that differ.
     """
-    entry = comparator(by)
+    entry = find_comparator(comparator)
     if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
         raise InputError(
             f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row; give "

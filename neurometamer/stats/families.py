@@ -257,8 +257,8 @@ def correct_families(
     table : pandas.DataFrame
         One row a test.
     over : mapping of str to str
-        Column → what its values are called, e.g. ``{"place": "ROIs"}`` or ``{"roi": "ROIs",
-        "layer": "layers"}``: the tests of one family differ in these.
+        Column → what its values are called, e.g. ``{"representation": "ROIs"}`` or ``{"roi":
+        "ROIs", "layer": "layers"}``: the tests of one family differ in these.
     within : sequence of str
         Columns in which the tests of one family agree.
     how : str

@@ -117,7 +117,7 @@ def layers_t_test(
     first: str = "RE-AI",
     second: str = "RE-AN",
     *,
-    over: str = "place",
+    over: str = "representation",
     pair: str = "pair",
     value: str = "similarity",
 ) -> PairedT:
@@ -126,7 +126,7 @@ def layers_t_test(
     Parameters
     ----------
     table : pandas.DataFrame
-        The table of `kind_similarity`: one row a layer and pair of kinds.
+        The table of `image_type_similarity`: one row a layer and pair of kinds.
     first, second : str
         Values of the column `pair`; the second is subtracted.
     over : str
@@ -152,7 +152,7 @@ def layers_t_test(
     >>> import pandas as pd
     >>> table = pd.DataFrame(
     ...     {
-    ...         "place": ["conv1", "conv2", "fc"] * 2,
+    ...         "representation": ["conv1", "conv2", "fc"] * 2,
     ...         "pair": ["RE-AI"] * 3 + ["RE-AN"] * 3,
     ...         "similarity": [0.3, 0.5, 0.6, 0.1, 0.2, 0.4],
     ...     }
@@ -169,7 +169,7 @@ def layers_t_test(
         table,
         (pair, over, value),
         "the table",
-        "Give that of kind_similarity, or name its columns.",
+        "Give that of image_type_similarity, or name its columns.",
     )
     columns: list[dict[str, float]] = []
     for name in (first, second):

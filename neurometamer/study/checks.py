@@ -230,7 +230,7 @@ def _check_models(work: Workspace, findings: Findings) -> None:
     for metamer_set in settings.metamers.sets:
         names += metamer_set
     if settings.metamers.sets:
-        names += settings.metamers.judges
+        names += settings.metamers.evaluators
     if settings.brain.source == "simulated":
         names.append(settings.brain.simulation.object_model)
     for name in dict.fromkeys(names):

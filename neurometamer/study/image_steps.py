@@ -150,8 +150,8 @@ def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
 
 
 JUDGED = (
-    "judge",
-    "judge_weights",
+    "evaluator",
+    "evaluator_weights",
     "kind",
     "n",
     "says_target",
@@ -175,9 +175,9 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
         names = [work.settings.model.name, *work.settings.transfer.models]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
-        judge = work.model if number == 0 else load_model(name, device=work.settings.run.device)
-        seen = seen_by(judge, images, work.path("stimuli"))
-        probabilities = predict(judge, seen.images, work.settings.run.batch_size).astype(float)
+        evaluator = work.model if number == 0 else load_model(name, device=work.settings.run.device)
+        seen = seen_by(evaluator, images, work.path("stimuli"))
+        probabilities = predict(evaluator, seen.images, work.settings.run.batch_size).astype(float)
         answers = pd.Series(probabilities.argmax(axis=1), index=images.table["id"])
         made = images.table[images.table["kind"] != "RE"]
         for kind, part in made.groupby("kind", sort=False):
@@ -187,8 +187,8 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
             of_photographs = answers[part["reference_id"]].to_numpy()
             rows.append(
                 {
-                    "judge": judge.name,
-                    "judge_weights": judge.weights,
+                    "evaluator": evaluator.name,
+                    "evaluator_weights": evaluator.weights,
                     "kind": kind,
                     "n": len(part),
                     "says_target": float(np.mean(of_images == targets)),
@@ -293,28 +293,28 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
     return [folder / "stimuli.h5", folder / "stimuli.csv", *_pictures(folder, both)]
 
 
-def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
+def ask_evaluators(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Let networks classify the saved metamers, each through its own preprocessing."""
     from stimuli_gen.models import predict
 
     chosen = work.settings.metamers
     rows: list[dict[str, Any]] = []
-    for number, name in enumerate(chosen.judges):
-        judge = _load_network(work, name)
+    for number, name in enumerate(chosen.evaluators):
+        evaluator = _load_network(work, name)
         for names in chosen.sets:
             folder = work.path("metamers", set_name(names))
             both = read_stimuli(folder, in_memory=None).as_shown()
-            seen = seen_by(judge, both, folder)
-            probabilities = predict(judge, seen.images, work.settings.run.batch_size)
-            rows += _metamer_rows(judge, names, both.table, probabilities.astype(float))
-        progress(number + 1, len(chosen.judges))
+            seen = seen_by(evaluator, both, folder)
+            probabilities = predict(evaluator, seen.images, work.settings.run.batch_size)
+            rows += _metamer_rows(evaluator, names, both.table, probabilities.astype(float))
+        progress(number + 1, len(chosen.evaluators))
     return [write_table(work.path("tables", "metamers.csv"), pd.DataFrame(rows))]
 
 
 def _metamer_rows(
-    judge: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
+    evaluator: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Write what a judge answers to each metamer and to its photograph, one row for each metamer."""
+    """Write what an evaluator answers to each metamer and to its photograph, one row for each metamer."""
     numbers = {image_id: number for number, image_id in enumerate(table["id"])}
     rows = []
     for record in table[table["kind"] == "metamer"].to_dict("records"):
@@ -329,10 +329,10 @@ def _metamer_rows(
                 "n_networks": len(names),
                 "id": row["id"],
                 "reference_id": row["reference_id"],
-                "judge": judge.name,
-                "judge_weights": judge.weights,
-                "judge_says": judge.class_names[first],
-                "judge_says_photograph": judge.class_names[expected],
+                "evaluator": evaluator.name,
+                "evaluator_weights": evaluator.weights,
+                "evaluator_says": evaluator.class_names[first],
+                "evaluator_says_photograph": evaluator.class_names[expected],
                 "p_photograph": float(of_photograph[expected]),
                 "same_class": first == expected,
                 "top5": bool(expected in of_metamer.argsort()[-5:]),

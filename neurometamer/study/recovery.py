@@ -177,8 +177,8 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
     planted = label_rdms(
         np.stack(rdms),
         conditions=ids,
-        places={"stage": ["gabor", "object"]},
-        patterns={
+        rdm_descriptors={"stage": ["gabor", "object"]},
+        pattern_descriptors={
             "kind": described["kind"].tolist(),
             "reference_id": described["reference_id"].tolist(),
         },
@@ -204,7 +204,7 @@ def _table_rows(work: Workspace, mixing: Mapping[str, float]) -> Iterator[dict[s
     if {"RE-AI", "RE-AN"} <= set(table["pair"]):  # else the images that were shown lack a kind
         is_single = table["system"].eq("brain") & table["subject"].ne("mean")
         single = table[is_single & table["quantity"].eq("similarity")]
-        brain = single.pivot(index=["subject", "place"], columns="pair", values="value")
+        brain = single.pivot(index=["subject", "representation"], columns="pair", values="value")
         more = brain["RE-AI"] > brain["RE-AN"]
         yield _row(
             "interference looks like the photograph to the cortex",

@@ -13,12 +13,12 @@ import pandas as pd
 from fmri.patterns import says_simulated
 from neurometamer.activations import compute_activations, read_activations
 from neurometamer.encoding.generalization import fit_encoding
-from neurometamer.figures.style import order_places
+from neurometamer.figures.style import order_representations
 from neurometamer.provenance import provenance
 from neurometamer.report.read_study import TABLES
 from neurometamer.report.study import build_report
 from neurometamer.rsa.compute import MIN_CONDITIONS, activation_rdms, read_rdms, write_rdms
-from neurometamer.rsa.image_types.ceilings import kind_reliability
+from neurometamer.rsa.image_types.ceilings import image_type_reliability
 from neurometamer.rsa.image_types.inference import OVER_SUBJECTS, compare_image_types
 from neurometamer.rsa.image_types.nulls import (
     Blocks,
@@ -27,7 +27,7 @@ from neurometamer.rsa.image_types.nulls import (
     session_labels,
 )
 from neurometamer.rsa.image_types.options import ImageTypeOptions
-from neurometamer.rsa.image_types.similarity import MIN_LAYERS, kind_trends
+from neurometamer.rsa.image_types.similarity import MIN_LAYERS, image_type_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
@@ -107,7 +107,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         elif system == "brain":
             subjects = read_subjects(work)
             # for the ceiling of similarities
-            reliability = kind_reliability(subjects, stimuli, options.kinds)
+            reliability = image_type_reliability(subjects, stimuli, options.kinds)
             units = pattern_units(subjects, stimuli) if resamples_units else None
         tested = compare_image_types(
             rdms,
@@ -119,7 +119,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         )
         parts.append(_tagged(work, tested, system))
         if system == "network" and rdms.n_rdm >= MIN_LAYERS:
-            trends = _tagged(work, kind_trends(tested), system)
+            trends = _tagged(work, image_type_trends(tested), system)
             written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
     table = pd.concat(parts, ignore_index=True)
@@ -139,7 +139,7 @@ def image_type_options(
     return ImageTypeOptions(
         perception=pairs.get("AI"),
         decision=pairs.get("AN"),
-        by=rsa.comparator,
+        comparator=rsa.comparator,
         interval=interval,
         null=null,
         classes=rsa.classes,
@@ -186,7 +186,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     brain = read_rdms(work.path("rdms", "brain.h5"))
     common: dict[str, Any] = {
         "kind": "RE",
-        "by": rsa.comparator,
+        "comparator": rsa.comparator,
         "seed": work.settings.study.seed,
         "confidence": rsa.confidence,
     }
@@ -240,7 +240,7 @@ def _shared_rois(brain: RDMs) -> list[str]:
     rois = [str(roi) for roi in brain.rdm_descriptors["roi"]]
     places = set(zip(subjects, rois, strict=True))
     shared = []
-    for roi in order_places(rois):
+    for roi in order_representations(rois):
         lacking = [subject for subject in set(subjects) if (subject, roi) not in places]
         if not lacking:
             shared.append(roi)

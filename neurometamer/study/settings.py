@@ -297,12 +297,14 @@ class Interference(Section):
     def _ball_has_radius(self) -> Self:
         if (self.ball == "none") != (self.radius == 0):
             raise ValueError(
-                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; give a radius above '
+                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; give a radius '
+                "above "
                 "0 with a ball, and 0 without"
             )
         if self.method == "greedy" and (self.ball != "none" or self.mask or self.mode != "exact"):
             raise ValueError(
-                f'method = "greedy" has no ball, no mask and no mode = "fast", and came with ball = '
+                'method = "greedy" has no ball, no mask and no mode = "fast", and came with ball '
+                "= "
                 f'"{self.ball}", mask = "{self.mask}" and mode = "{self.mode}"; leave these out'
             )
         return self
@@ -317,7 +319,7 @@ class Metamers(Section):
     sets: tuple[tuple[str, ...], ...] = ()
     """Networks that the metamers are made for, e.g. [["efficientnet_lite0"], ["efficientnet_lite0",
     "efficientnet_lite1"]]; empty: no metamers are made."""
-    judges: tuple[str, ...] = ()
+    evaluators: tuple[str, ...] = ()
     """Networks that classify the metamers."""
     stage: str = "late"
     """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE
@@ -435,7 +437,8 @@ class Brain(Section):
     def _subjects_match_source(self) -> Self:
         if self.source == "bold" and not self.subjects:
             raise ValueError(
-                'source = "bold" needs at least one [[brain.subjects]], and there is none; add them, '
+                'source = "bold" needs at least one [[brain.subjects]], and there is none; add '
+                "them, "
                 'or give source = "simulated"'
             )
         again = duplicates(subject.id for subject in self.subjects)
@@ -503,7 +506,7 @@ class Rsa(Section):
     )
     comparator: str = setting(
         IMAGE_TYPES,
-        "by",
+        "comparator",
         description="Between RDMs: {choices}.",
         choices="neurometamer.rsa.comparators.table:COMPARATORS",
     )

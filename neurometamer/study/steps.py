@@ -454,10 +454,10 @@ STEPS: dict[str, StepEntry] = {
         reads=(_photograph_files, _weights_file),
         writes=("metamers/*",),
     ),
-    "metamer-judges": StepEntry(
+    "metamer-evaluators": StepEntry(
         title="what other networks say to the metamers",
-        run=image_steps.ask_judges,
-        when=lambda work: bool(work.settings.metamers.sets and work.settings.metamers.judges),
+        run=image_steps.ask_evaluators,
+        when=lambda work: bool(work.settings.metamers.sets and work.settings.metamers.evaluators),
         needs=("metamers",),
         sections=("model", "metamers"),
         reads=(_weights_file,),

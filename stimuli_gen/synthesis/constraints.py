@@ -275,7 +275,8 @@ def read_mask(
         )
     if not np.isin(values, (0, 1)).all() or not values.any():
         raise InputError(
-            f"the mask of '{reference_id}' must hold 0 and 1 only, and at least one 1 (may change); "
+            f"the mask of '{reference_id}' must hold 0 and 1 only, and at least one 1 (may "
+            "change); "
             "give such a mask."
         )
     return values.astype(np.float32)[None]
@@ -458,8 +459,8 @@ def within_mask(objective: Objective) -> Objective:
     Parameters
     ----------
     objective : callable
-        See `stimuli_gen.synthesis.objectives.Objective`; its context holds ``anchor`` (3, height, width
-        or broadcast) and ``mask`` (1, height, width).
+        See `stimuli_gen.synthesis.objectives.Objective`; its context holds ``anchor`` (3, height,
+        width or broadcast) and ``mask`` (1, height, width).
 
     Returns
     -------

@@ -73,7 +73,8 @@ class Objectives:
             raise unknown_name("iterate to keep", keep, KEEP)
         if not self._exact or turn < 1:
             raise InputError(
-                f"need at least one objective ({len(self._exact)}) and one step a turn ({turn}); give more."
+                f"need at least one objective ({len(self._exact)}) and one step a turn ({turn}); "
+                "give more."
             )
         if draft is not None and len(drafts) != len(self._exact):
             raise InputError(

@@ -46,7 +46,7 @@ TAKEN = {  # what is right for these: text, numbers, arrays and tables are what 
         "searchlight_rdms",
         "StoredImages",
     },
-    "table": {"noise_gain", "kind_question", "layers_t_test", "StoredImages"},
+    "table": {"noise_gain", "image_type_question", "layers_t_test", "StoredImages"},
 }
 EVERY_FUNCTION = [
     (package, name)

@@ -476,7 +476,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     done = neurometamer("compare", tmp_path / "network.h5", tmp_path / "brain.h5", *both)
     assert done.returncode == 0, done.stderr
     compared = read_table(
-        tmp_path / "c.csv", required=["a_stage", "b_roi", "similarity", "ci_low", "by", "n"]
+        tmp_path / "c.csv", required=["a_stage", "b_roi", "similarity", "ci_low", "comparator", "n"]
     )
     assert len(compared) == 2 * 2 * 2
     assert set(compared["n"]) == {8}

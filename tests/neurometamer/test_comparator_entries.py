@@ -17,7 +17,7 @@ from neurometamer.activations import Activations
 from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap, resampled
 from neurometamer.rsa.ceilings import noise_ceiling
-from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS, Comparator, comparator
+from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS, Comparator, find_comparator
 from neurometamer.rsa.compare import ComparisonOptions, compare_rdms
 from neurometamer.rsa.compute import compute_rdm, compute_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
@@ -55,10 +55,10 @@ def sides(n_models=2, n_data=3, n=N):
 def network_and_brain():
     models, data = sides(2, 9)
     network = label_rdms(
-        models, conditions=NAMES, places={"stage": ["conv1", "fc"]}, measure="test"
+        models, conditions=NAMES, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     )
     places = {"subject": ["S1", "S2", "S3"] * 3, "roi": ["V1"] * 3 + ["V4"] * 3 + ["LO"] * 3}
-    return network, label_rdms(data, conditions=NAMES, places=places, measure="test")
+    return network, label_rdms(data, conditions=NAMES, rdm_descriptors=places, measure="test")
 
 
 def image_types():
@@ -68,9 +68,9 @@ def image_types():
     return label_rdms(
         data,
         conditions=[name if kind == "RE" else f"{name}_{kind}" for kind in kinds for name in NAMES],
-        places={"system": ["brain"] * 7, "subject": subjects, "roi": ["V1"] * 7},
+        rdm_descriptors={"system": ["brain"] * 7, "subject": subjects, "roi": ["V1"] * 7},
         measure="test",
-        patterns={"kind": list(np.repeat(kinds, N)), "reference_id": NAMES * 3},
+        pattern_descriptors={"kind": list(np.repeat(kinds, N)), "reference_id": NAMES * 3},
     )
 
 
@@ -85,13 +85,18 @@ def test_a_new_comparator_works_in_every_table(dummy):
     network, brain = network_and_brain()
     how = {"n_resamples": 40, "n_permutations": 39}
     for ask in (compare_rdms, layer_matrix):
-        values, expected = (ask(network, brain, by=by, **how) for by in (dummy, "pearson"))
+        values, expected = (
+            ask(network, brain, comparator=comparator, **how) for comparator in (dummy, "pearson")
+        )
         assert values["method"].str.startswith("dummy; 95% t interval").all()
         assert_same(values, expected)
-    values, expected = (hierarchy_test(network, brain, by=by) for by in (dummy, "pearson"))
+    values, expected = (
+        hierarchy_test(network, brain, comparator=comparator) for comparator in (dummy, "pearson")
+    )
     assert_same(values, expected)
     fitted, known = (
-        flexible_models(network, brain, by=by, n_resamples=10) for by in (dummy, "pearson")
+        flexible_models(network, brain, comparator=comparator, n_resamples=10)
+        for comparator in (dummy, "pearson")
     )
     assert_same(fitted.best_layer, known.best_layer)
     assert_same(fitted.models, known.models)
@@ -101,8 +106,10 @@ def test_a_new_comparator_works_in_every_table(dummy):
 def test_a_new_comparator_works_for_image_types(dummy, interval):
     rdms = image_types()
     values, expected = (
-        compare_image_types(rdms, by=by, interval=interval, n_resamples=40, n_permutations=39)
-        for by in (dummy, "pearson")
+        compare_image_types(
+            rdms, comparator=comparator, interval=interval, n_resamples=40, n_permutations=39
+        )
+        for comparator in (dummy, "pearson")
     )
     assert {"RE-AN", "RE-AI"} <= set(values["pair"])
     assert_same(values, expected)
@@ -112,7 +119,10 @@ def test_a_new_comparator_works_on_arrays(dummy):
     models, data = sides()
     counts = bootstrap_counts(N, 50, seed=1)
     for values, expected in zip(
-        *(bootstrap_comparison(models, data, counts, by=by) for by in (dummy, "pearson"))
+        *(
+            bootstrap_comparison(models, data, counts, comparator=comparator)
+            for comparator in (dummy, "pearson")
+        )
     ):
         np.testing.assert_allclose(values, expected, atol=1e-12)
     rdms = network_and_brain()[1].subset("roi", "V1")
@@ -133,16 +143,25 @@ def test_the_command_line_takes_a_new_comparator_and_names_of_rsatoolbox(dummy, 
     network, brain = network_and_brain()
     files = [str(write_rdms(rdms, tmp_path / f"{i}.h5")) for i, rdms in enumerate((network, brain))]
     values = {}
-    for by in (dummy, "corr", "pearson"):
-        table = tmp_path / f"{by}.csv"
-        words = ["compare", *files, "--out", str(table), "--comparator", by, "--n-resamples", "0"]
+    for comparator in (dummy, "corr", "pearson"):
+        table = tmp_path / f"{comparator}.csv"
+        words = [
+            "compare",
+            *files,
+            "--out",
+            str(table),
+            "--comparator",
+            comparator,
+            "--n-resamples",
+            "0",
+        ]
         done = invoke(words)
         assert done.exception is None, done.output
-        values[by] = pd.read_csv(table)
+        values[comparator] = pd.read_csv(table)
     assert values["corr"]["method"].tolist() == values["pearson"]["method"].tolist()
-    assert values["corr"]["by"].tolist() == values["pearson"]["by"].tolist()
-    for by in (dummy, "corr"):
-        assert values[by]["similarity"].tolist() == values["pearson"]["similarity"].tolist()
+    assert values["corr"]["comparator"].tolist() == values["pearson"]["comparator"].tolist()
+    for comparator in (dummy, "corr"):
+        assert values[comparator]["similarity"].tolist() == values["pearson"]["similarity"].tolist()
     refused = invoke([*words[:-3], "kendall"])
     assert isinstance(refused.exception, InputError)
 
@@ -154,21 +173,25 @@ def test_a_study_takes_a_new_comparator_and_names_of_rsatoolbox(dummy):
         Rsa(comparator="kendall")
 
 
-@pytest.mark.parametrize("by", COMPARATORS)
+@pytest.mark.parametrize("comparator", COMPARATORS)
 @pytest.mark.parametrize("subjects", [False, True])
-def test_quick_ways_equal_the_way_that_fits_all(by, subjects, monkeypatch):
+def test_quick_ways_equal_the_way_that_fits_all(comparator, subjects, monkeypatch):
     models, data = sides(2, 4)
     counts = bootstrap_counts(N, 60, seed=2)
     people = np.random.default_rng(3).integers(0, 3, (60, 4)) if subjects else None
     regions = [np.array([0, 1, 2]), np.array([3])]
     orders = permutation_orders(N, 20, seed=0)
-    quick = resampled(models, data, counts, by, regions, people)
-    moved = permuted_comparison(models, data, orders, by)
-    monkeypatch.setitem(COMPARATORS, by, replace(COMPARATORS[by], prepare=None, resample=None))
-    slow = resampled(models, data, counts, by, regions, people)
+    quick = resampled(models, data, counts, comparator, regions, people)
+    moved = permuted_comparison(models, data, orders, comparator)
+    monkeypatch.setitem(
+        COMPARATORS, comparator, replace(COMPARATORS[comparator], prepare=None, resample=None)
+    )
+    slow = resampled(models, data, counts, comparator, regions, people)
     np.testing.assert_allclose(quick.similarity, slow.similarity, atol=1e-12)
     np.testing.assert_allclose(quick.bounds, slow.bounds, atol=1e-12)
-    np.testing.assert_allclose(moved, permuted_comparison(models, data, orders, by), atol=1e-12)
+    np.testing.assert_allclose(
+        moved, permuted_comparison(models, data, orders, comparator), atol=1e-12
+    )
     assert np.isfinite(quick.bounds[:, :, :3]).any()
 
 
@@ -176,13 +199,13 @@ def test_quick_ways_equal_the_way_that_fits_all(by, subjects, monkeypatch):
 def test_names_of_rsatoolbox_mean_what_they_mean_there(theirs):
     models, data = sides(n=8)
     np.testing.assert_allclose(
-        comparator(theirs)(models, data), compare(RDMs(models), RDMs(data), theirs), atol=1e-6
+        find_comparator(theirs)(models, data), compare(RDMs(models), RDMs(data), theirs), atol=1e-6
     )
 
 
 def test_the_name_of_tau_b_and_unknown_scales_are_refused():
     with pytest.raises(InputError, match="'kendall'"):  # rsatoolbox's kendall is tau-b
-        comparator("kendall")
+        find_comparator("kendall")
     with pytest.raises(InputError, match=r"scale 'ranks'.*rank-transformed"):
         Comparator(compute=COMPARATORS["pearson"].compute, help="", scale="ranks")
 
@@ -194,7 +217,8 @@ def test_a_new_comparator_works_in_the_bootstrap_of_subjects_and_images(dummy):
     models, data = sides()
     counts, people = bootstrap_counts(N, 40, seed=1), bootstrap_counts(3, 40, seed=2)
     values, expected = (
-        dual_bootstrap(models, data, counts, people, by=by) for by in (dummy, "pearson")
+        dual_bootstrap(models, data, counts, people, comparator=comparator)
+        for comparator in (dummy, "pearson")
     )
     np.testing.assert_allclose(values.similarity, expected.similarity, atol=1e-12)
     np.testing.assert_allclose(values.variance, expected.variance, atol=1e-12)
@@ -212,25 +236,25 @@ def test_a_new_comparator_works_in_subsamples_of_units(dummy):
     rdms.dissimilarity_measure = "1 - Pearson"
     how = {"interval": "subsample", "n_resamples": 20, "n_permutations": 19}
     tables = []
-    for by in (dummy, "pearson"):
+    for comparator in (dummy, "pearson"):
         units = [UnitValues("brain", "S0", "V1", ids, values)]
-        tables.append(compare_image_types(rdms, by=by, units=units, **how))
+        tables.append(compare_image_types(rdms, comparator=comparator, units=units, **how))
     assert_same(*tables)
 
 
 def test_partial_correlation_says_which_comparator_it_needs(dummy):
     network, brain = network_and_brain()
     with pytest.raises(InputError, match=r"by='spearman'.*not for by='dummy'"):
-        compare_rdms(network, brain, by=dummy, controls=network)
+        compare_rdms(network, brain, comparator=dummy, controls=network)
 
 
 def test_options_of_a_comparison_may_come_together_or_one_by_one(dummy):
     network, brain = network_and_brain()
     options = ComparisonOptions(n_resamples=20, seed=3)
-    together = compare_rdms(network, brain, by=dummy, options=options)
-    single = compare_rdms(network, brain, by=dummy, n_resamples=20, seed=3)
+    together = compare_rdms(network, brain, comparator=dummy, options=options)
+    single = compare_rdms(network, brain, comparator=dummy, n_resamples=20, seed=3)
     pd.testing.assert_frame_equal(together, single)
-    on_top = compare_rdms(network, brain, by=dummy, options=options, n_resamples=0)
+    on_top = compare_rdms(network, brain, comparator=dummy, options=options, n_resamples=0)
     assert on_top["ci_low"].isna().all()
     with pytest.raises(InputError, match="did you mean 'n_resamples'"):
         compare_rdms(network, brain, n_resample=20)
@@ -244,7 +268,7 @@ def test_ids_may_stand_under_another_descriptor():
     network, brain = network_and_brain()
     foreign = RDMs(
         network.dissimilarities,
-        pattern_descriptors={"image": NAMES, "place": list(range(N))},
+        pattern_descriptors={"image": NAMES, "representation": list(range(N))},
         rdm_descriptors={"stage": ["conv1", "fc"]},
     )
     expected = compare_rdms(network, brain, n_resamples=0)

@@ -15,7 +15,7 @@ from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import activation_rdms, label_rdms, select_kind, take_conditions
-from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity
+from neurometamer.rsa.image_types.similarity import image_type_difference, image_type_similarity
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights, percentile_interval
 
 # their names; their "kendall" is tau-b
@@ -57,8 +57,8 @@ def brain_rdms(n=16, subjects=("S1", "S2", "S3"), rois=("V1", "LO"), seed=0):
         conditions=[
             name if kind == "RE" else f"{name}_{kind}" for kind, name in zip(kinds, names * 3)
         ],
-        places=places,
-        patterns={"kind": kinds, "reference_id": names * 3},
+        rdm_descriptors=places,
+        pattern_descriptors={"kind": kinds, "reference_id": names * 3},
         measure="test",
     )
 
@@ -71,41 +71,46 @@ def network_rdms(brain, n_layers=3):
     return label_rdms(
         np.concatenate([brain.dissimilarities[v1].mean(axis=0, keepdims=True), noise]),
         conditions=brain.pattern_descriptors["condition"],
-        places={"stage": [f"layer{i}" for i in range(n_layers)], "system": ["network"] * n_layers},
-        patterns={name: brain.pattern_descriptors[name] for name in ("kind", "reference_id")},
+        rdm_descriptors={
+            "stage": [f"layer{i}" for i in range(n_layers)],
+            "system": ["network"] * n_layers,
+        },
+        pattern_descriptors={
+            name: brain.pattern_descriptors[name] for name in ("kind", "reference_id")
+        },
         measure="test",
     )
 
 
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_comparators_equal_rsatoolbox(by):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_comparators_equal_rsatoolbox(comparator):
     a, b = vectors(3, 12, 0), vectors(4, 12, 1)
     theirs = rsatoolbox.rdm.compare(
-        rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=RSATOOLBOX[by]
+        rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=RSATOOLBOX[comparator]
     )
     # the same formulas in float64: rounding only
-    np.testing.assert_allclose(COMPARATORS[by](a, b), theirs, atol=1e-10)
+    np.testing.assert_allclose(COMPARATORS[comparator](a, b), theirs, atol=1e-10)
 
 
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_weights_are_copies_and_same_image_pairs_are_dropped(by):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_weights_are_copies_and_same_image_pairs_are_dropped(comparator):
     n = 7
     a, b = vectors(2, n, 2), vectors(3, n, 3)
     counts = bootstrap_counts(n, 20, seed=1)
-    ours = COMPARATORS[by](a, b, pair_weights(counts))
+    ours = COMPARATORS[comparator](a, b, pair_weights(counts))
     theirs = [np.array(rsatoolbox.rdm.RDMs(side).get_matrices()) for side in (a, b)]
     for row, result in zip(counts, ours):
         drawn = np.repeat(np.arange(n), row)
         first, second = np.triu_indices(n, 1)
         keep = drawn[first] != drawn[second]
         long = [matrices[:, drawn[first[keep]], drawn[second[keep]]] for matrices in theirs]
-        if not by.startswith("whitened"):  # these need to know which pairs share an image
-            np.testing.assert_allclose(result, COMPARATORS[by](*long), atol=1e-12)
+        if not comparator.startswith("whitened"):  # these need to know which pairs share an image
+            np.testing.assert_allclose(result, COMPARATORS[comparator](*long), atol=1e-12)
     sample = counts[0]  # and rsatoolbox's own treatment of one resample
     index = np.repeat(np.arange(n), sample)
     resampled = [rsatoolbox.rdm.RDMs(side).subsample_pattern("index", index) for side in (a, b)]
     np.testing.assert_allclose(
-        ours[0], rsatoolbox.rdm.compare(*resampled, method=RSATOOLBOX[by]), atol=1e-10
+        ours[0], rsatoolbox.rdm.compare(*resampled, method=RSATOOLBOX[comparator]), atol=1e-10
     )
 
 
@@ -129,7 +134,7 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
         *(take_conditions(rdms, range(8)) for rdms in (network, network)), n_resamples=5, kind="all"
     )
     assert few["method"][0].endswith("intervals from fewer than 10 were not simulated")
-    wide = compare_rdms(network, brain, kind="RE", n_resamples=20, by="whitened-cosine")
+    wide = compare_rdms(network, brain, kind="RE", n_resamples=20, comparator="whitened-cosine")
     assert "too wide: it counts the noise of pairs twice" in wide["method"][0]
     assert {"a_stage", "b_subject", "b_roi", "n"} <= set(table)
 
@@ -144,11 +149,11 @@ def test_a_longer_bootstrap_is_cut_into_blocks_of_the_same_result(monkeypatch):
 
 def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired():
     brain = brain_rdms()
-    table = kind_similarity(brain, n_resamples=300, seed=2)
+    table = image_type_similarity(brain, n_resamples=300, seed=2)
     assert list(table.columns) == [
         "system",
         "subject",
-        "place",
+        "representation",
         "pair",
         "similarity",
         "ci_low",
@@ -158,14 +163,14 @@ def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired(
     ]
     re, ai = select_kind(brain, "RE"), select_kind(brain, "AI")
     first = table[
-        (table["subject"] == "S2") & (table["place"] == "LO") & (table["pair"] == "RE-AI")
+        (table["subject"] == "S2") & (table["representation"] == "LO") & (table["pair"] == "RE-AI")
     ].iloc[0]
     expected = rsatoolbox.rdm.compare(re[3], ai[3], method="spearman")[0, 0]
     assert first["similarity"] == pytest.approx(expected, abs=1e-12)
     assert (table.loc[table["pair"] == "RE-AI", "ci_low"] > 0).all()
-    difference = kind_difference(brain, n_resamples=300, seed=2)
+    difference = image_type_difference(brain, n_resamples=300, seed=2)
     wide = table.pivot_table(
-        index=["subject", "place"], columns="pair", values="similarity", sort=False
+        index=["subject", "representation"], columns="pair", values="similarity", sort=False
     )
     np.testing.assert_allclose(difference["difference"], (wide["RE-AI"] - wide["RE-AN"]).to_numpy())
     assert (difference["ci_low"] > 0).all()
@@ -176,16 +181,16 @@ def test_photographs_without_counterpart_are_named():
     brain = brain_rdms(n=6)
     lacking = take_conditions(brain, [i for i in range(brain.n_cond) if i != 6])  # im00_AN
     with pytest.raises(InputError, match="missing from the second RDMs: im00"):
-        kind_similarity(lacking)
-    table = kind_similarity(lacking, join="inner", n_resamples=20)
+        image_type_similarity(lacking)
+    table = image_type_similarity(lacking, join="inner", n_resamples=20)
     assert table.groupby("pair")["n"].first().to_dict() == {"RE-AN": 5, "RE-AI": 6}
     assert "left out: im00" in table[table["pair"] == "RE-AN"]["method"].iloc[0]
-    assert set(kind_difference(lacking, join="inner", n_resamples=20)["n"]) == {5}
+    assert set(image_type_difference(lacking, join="inner", n_resamples=20)["n"]) == {5}
 
 
 def test_resamples_of_too_few_images_are_left_out_and_counted():
     brain = brain_rdms(n=4)
-    table = kind_similarity(brain, n_resamples=400, seed=0)
+    table = image_type_similarity(brain, n_resamples=400, seed=0)
     assert "resamples of fewer than 3 images left out" in table["method"][0]
     assert np.isfinite(table[["ci_low", "ci_high"]]).all(axis=None)
     low, high = percentile_interval(np.array([[np.nan, np.nan], [1.0, np.nan]]))
@@ -228,11 +233,13 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
 
 
 @pytest.mark.filterwarnings("ignore:Noise ceiling for tau based on averaged ranks:UserWarning")
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_noise_ceiling_equals_rsatoolbox(by):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_noise_ceiling_equals_rsatoolbox(comparator):
     rdms = select_kind(brain_rdms(subjects=("a", "b", "c", "d"), rois=("V1",)), "RE")
     np.testing.assert_allclose(
-        noise_ceiling(rdms, by), boot_noise_ceiling(rdms, method=RSATOOLBOX[by]), atol=1e-12
+        noise_ceiling(rdms, comparator),
+        boot_noise_ceiling(rdms, method=RSATOOLBOX[comparator]),
+        atol=1e-12,
     )
 
 
@@ -240,7 +247,7 @@ def test_bad_requests_are_answered():
     brain = brain_rdms(n=5)
     network = network_rdms(brain)
     with pytest.raises(InputError, match="unknown comparison 'spearmn'; did you mean 'spearman'"):
-        compare_rdms(network, brain, by="spearmn")
+        compare_rdms(network, brain, comparator="spearmn")
     with pytest.raises(InputError, match="more than one RDM for S1 V1"):
         layer_by_roi(network, rsatoolbox.rdm.concat(brain, brain), kind="all")
     with pytest.raises(InputError, match="no rdm_descriptors stage"):
@@ -250,7 +257,7 @@ def test_bad_requests_are_answered():
     with pytest.raises(InputError, match="all dissimilarities are equal in layer1"):
         compare_rdms(flat, brain, kind="all")
     with pytest.raises(InputError, match="confidence must lie between"):
-        kind_similarity(brain, confidence=95, n_resamples=10)
+        image_type_similarity(brain, confidence=95, n_resamples=10)
 
 
 # ---------------------------------------------------------------------------------------- real data
@@ -264,7 +271,7 @@ def real_brain(folder):
     return label_rdms(
         np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
         conditions=names,
-        places={
+        rdm_descriptors={
             "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
             "roi": ["EVC"] * 15 + ["IT"] * 15,
         },

@@ -28,12 +28,14 @@ def study_page(folder: Path) -> Path:
 
 
 def image_type_page(folder: Path) -> Path:
-    rows = {"system": "network", "subject": "", "place": "late", "source": "a.h5", "n": 12}
+    rows = {"system": "network", "subject": "", "representation": "late", "source": "a.h5", "n": 12}
     tests = {"p": 0.01, "p_corrected": 0.01, "correction": "none", "family": "1 layer"}
     values = {"value": [0.1, 0.6], "ci_low": [0.0, 0.5], "ci_high": [0.2, 0.7]}
     table = pd.DataFrame({**rows, **tests, **values, "pair": ["RE-AN", "RE-AI"]})
     table = table.assign(quantity="similarity", interval="none", method="spearman", follows="")
-    return rsa_pages.write_kind_figures(folder, table, options=ImageTypeOptions(), settings={})
+    return rsa_pages.write_image_type_figures(
+        folder, table, options=ImageTypeOptions(), settings={}
+    )
 
 
 def layer_page(folder: Path) -> Path:

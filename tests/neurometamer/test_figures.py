@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from neurometamer.errors import InputError
 from neurometamer.figures import study as figures
 from neurometamer.figures.layout import percentile_rdm
-from neurometamer.figures.style import clip_name, format_number, order_places
+from neurometamer.figures.style import clip_name, format_number, order_representations
 
 LAYERS = (*(f"features.{i}" for i in range(11)), "classifier_with_a_name")
 ROIS = ("LO", "V1", "FFA", "V2")
@@ -186,7 +186,7 @@ def test_bad_tables_are_named(make: object, message: str) -> None:
 
 
 def test_names_and_numbers() -> None:
-    assert order_places(["LO", "x", "V1", "LO"]) == ["V1", "LO", "x"]
+    assert order_representations(["LO", "x", "V1", "LO"]) == ["V1", "LO", "x"]
     assert [format_number(v) for v in (0.314, -0.05, 1.0, -0.001, float("nan"))] == [
         ".31",
         "−.05",

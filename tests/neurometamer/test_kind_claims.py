@@ -150,7 +150,7 @@ def layers_and_region(n=40, *, category=True, seed=0):
     brain = label_rdms(
         np.array([rank_rdm(values_of_kind) for values_of_kind in values]),
         conditions=names,
-        places={"subject": ["S1", "S2"], "roi": ["V1", "V1"]},
+        rdm_descriptors={"subject": ["S1", "S2"], "roi": ["V1", "V1"]},
         measure="1 - Spearman",
     )
     units = [
@@ -160,8 +160,8 @@ def layers_and_region(n=40, *, category=True, seed=0):
     network = label_rdms(
         np.array([rank_rdm(one) for one in units]),
         conditions=names,
-        places={"stage": ["early", "late"]},
-        patterns=patterns,
+        rdm_descriptors={"stage": ["early", "late"]},
+        pattern_descriptors=patterns,
         measure="1 - Spearman",
     )
     return network, brain
@@ -252,7 +252,7 @@ def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
         without, sessions={f"im{i:02d}": f"s{i % 2}" for i in range(20)}, **QUICK
     )
     pd.testing.assert_frame_equal(given, rows)
-    cosine = compare_image_types(pattern_rdms(patterns, table), by="cosine", **QUICK)
+    cosine = compare_image_types(pattern_rdms(patterns, table), comparator="cosine", **QUICK)
     assert cosine["ci_low"].isna().all()
     assert cosine["method"].str.contains("'cosine' cannot take them off").all()
 
@@ -268,8 +268,8 @@ def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets(
         return label_rdms(
             rank_rdm(values)[np.newaxis],
             conditions=names,
-            places={"subject": ["S1"], "roi": ["V1"]},
-            patterns=patterns,
+            rdm_descriptors={"subject": ["S1"], "roi": ["V1"]},
+            pattern_descriptors=patterns,
             measure="1 - Spearman",
         )
 
@@ -290,7 +290,7 @@ def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets(
     )
     assert "sessions" not in one_side["method"][0]
     cosine = compare_rdms(
-        *(rdms(one, True) for one in unrelated), by="cosine", n_resamples=50
+        *(rdms(one, True) for one in unrelated), comparator="cosine", n_resamples=50
     ).iloc[0]
     assert np.isnan(cosine["ci_low"])
     assert "'cosine' cannot take them off" in cosine["method"]

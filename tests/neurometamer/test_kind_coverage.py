@@ -58,8 +58,11 @@ def rdms_of(studies, n, subjects=None):
     rdms = label_rdms(
         np.array([rdm_of(values) for values in studies]),
         conditions=ids,
-        places={"subject": people, "roi": places, "system": ["brain"] * len(studies)},
-        patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
+        rdm_descriptors={"subject": people, "roi": places, "system": ["brain"] * len(studies)},
+        pattern_descriptors={
+            "kind": [kind for kind in KINDS for _ in names],
+            "reference_id": names * 3,
+        },
         measure="1 - Spearman",
     )
     units = [
@@ -257,12 +260,15 @@ def family_of_rois(seed, alike, n=24, n_rois=5):
     return label_rdms(
         np.array([rdm_of(one) for one in values]),
         conditions=[f"{kind}_{name}" for kind in KINDS for name in names],
-        places={
+        rdm_descriptors={
             "subject": ["S1"] * n_rois,
             "roi": [f"R{i}" for i in range(n_rois)],
             "system": ["brain"] * n_rois,
         },
-        patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
+        pattern_descriptors={
+            "kind": [kind for kind in KINDS for _ in names],
+            "reference_id": names * 3,
+        },
         measure="1 - Spearman",
     )
 

@@ -254,7 +254,7 @@ def test_trends_that_cannot_be_tested():
 def layers_table():
     return pd.DataFrame(
         [
-            {"place": f"layer{i}", "pair": pair, "similarity": value}
+            {"representation": f"layer{i}", "pair": pair, "similarity": value}
             for pair, values in (("RE-AN", RE_AN_2018), ("RE-AI", RE_AI_2018))
             for i, value in enumerate(values)
         ]

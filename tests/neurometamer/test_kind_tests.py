@@ -25,16 +25,16 @@ from neurometamer.rsa.compute import (
     take_conditions,
     write_rdms,
 )
-from neurometamer.rsa.image_types.ceilings import kind_reliability
+from neurometamer.rsa.image_types.ceilings import image_type_reliability
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.nulls import class_labels, session_labels
 from neurometamer.rsa.image_types.options import ImageTypeOptions, subjects_needed
 from neurometamer.rsa.image_types.similarity import (
-    kind_difference,
-    kind_projection,
-    kind_samples,
-    kind_similarity,
-    kind_trends,
+    image_type_difference,
+    image_type_projection,
+    image_type_samples,
+    image_type_similarity,
+    image_type_trends,
 )
 from neurometamer.rsa.jackknife import project
 from neurometamer.rsa.sampling import sample_photographs
@@ -116,15 +116,17 @@ def test_values_and_intervals_are_those_of_similarity_and_difference_in_the_same
     table = compare_image_types(rdms, interval="stimuli", **QUICK, seed=3)
     assert len(table) == (3 * 2 + 2) * 3
     one = table[(table["quantity"] == "similarity") & (table["subject"] != "mean")]
-    expected = kind_similarity(rdms, n_resamples=60, seed=3)
+    expected = image_type_similarity(rdms, n_resamples=60, seed=3)
     for ours, theirs in (("value", "similarity"), ("ci_low", "ci_low"), ("ci_high", "ci_high")):
         assert one[ours].tolist() == expected[theirs].tolist()
     difference = table[(table["quantity"] == "difference") & (table["subject"] != "mean")]
-    expected = kind_difference(rdms, n_resamples=60, seed=3)
+    expected = image_type_difference(rdms, n_resamples=60, seed=3)
     assert difference["value"].tolist() == pytest.approx(expected["difference"].tolist())
     assert difference["ci_low"].tolist() == pytest.approx(expected["ci_low"].tolist())
-    mean = table[table["subject"] == "mean"].set_index(["place", "pair"])
-    by_subject = table[table["subject"] != "mean"].groupby(["place", "pair"])["value"].mean()
+    mean = table[table["subject"] == "mean"].set_index(["representation", "pair"])
+    by_subject = (
+        table[table["subject"] != "mean"].groupby(["representation", "pair"])["value"].mean()
+    )
     np.testing.assert_allclose(mean["value"], by_subject.reindex(mean.index))
     assert set(table.loc[table["subject"] == "mean", "n_subjects"]) == {3}
     assert set(table["n"]) == {10}
@@ -141,18 +143,18 @@ def test_p_of_a_similarity_equals_an_explicit_loop():
         for order in orders
     ]
     value = spearmanr(re[first, second], an[first, second]).statistic
-    row = table[(table["place"] == "LO") & (table["pair"] == "RE-AN")].iloc[0]
+    row = table[(table["representation"] == "LO") & (table["pair"] == "RE-AN")].iloc[0]
     assert row["p"] == (1 + np.sum(np.array(null) >= value - 1e-12)) / 100
     assert row["p_method"] == "labels of RE permuted freely, 99 orders, one-sided"
 
 
-@pytest.mark.parametrize("by", ["pearson", "rho-a", "cosine", "tau-a"])
-def test_the_null_is_of_the_comparator_asked_for(by):
+@pytest.mark.parametrize("comparator", ["pearson", "rho-a", "cosine", "tau-a"])
+def test_the_null_is_of_the_comparator_asked_for(comparator):
     _, rdms = brain(subjects=("S1",), rois=("V1",), n=6)
-    table = compare_image_types(rdms, by=by, n_resamples=5, n_permutations=20)
+    table = compare_image_types(rdms, comparator=comparator, n_resamples=5, n_permutations=20)
     re, ai = (select_kind(rdms, kind).dissimilarities for kind in ("RE", "AI"))
-    null = COMPARATORS[by](permute_pairs(re[0], permutation_orders(6, 20, seed=0)), ai)
-    value = COMPARATORS[by](re, ai)[0]
+    null = COMPARATORS[comparator](permute_pairs(re[0], permutation_orders(6, 20, seed=0)), ai)
+    value = COMPARATORS[comparator](re, ai)[0]
     assert table[table["pair"] == "RE-AI"]["p"].iloc[0] == permutation_p(value, null)[0]
 
 
@@ -163,7 +165,7 @@ def test_one_p_of_the_subjects_by_name():
         for how in ("joint", "fisher", "stouffer", "all")
     }
     for how, table in tables.items():
-        rows = table[(table["place"] == "V1") & (table["pair"] == "RE-AN")]
+        rows = table[(table["representation"] == "V1") & (table["pair"] == "RE-AN")]
         each, mean = (
             rows[rows["subject"] != "mean"]["p"].to_numpy(),
             rows[rows["subject"] == "mean"].iloc[0],
@@ -199,9 +201,9 @@ def test_families_and_words():
     assert set(difference["expected"]) == {"RE-AI above RE-AN (perception)"}
     layers = compare_image_types(activation_rdms(network(), stimuli()), **QUICK)
     assert set(layers["family"]) == {"3 layers"}
-    expected = layers.groupby("place", sort=False)["expected"].first().to_dict()
+    expected = layers.groupby("representation", sort=False)["expected"].first().to_dict()
     assert expected == {"conv1": "", "conv2": "", "fc": "RE-AN above RE-AI (decision; last stage)"}
-    last = layers[(layers["place"] == "fc") & (layers["quantity"] == "difference")].iloc[0]
+    last = layers[(layers["representation"] == "fc") & (layers["quantity"] == "difference")].iloc[0]
     assert last["answer"] == "follows the network's decision: RE-AN above RE-AI"
     assert "mean" not in set(layers["subject"])
 
@@ -443,7 +445,7 @@ def test_bad_requests_are_answered():
         ("null", "run"),
         ("combine", "mean"),
         ("correction", "fwe"),
-        ("by", "x"),
+        ("comparator", "x"),
     ):
         with pytest.raises(InputError, match=f"unknown .*'{value}'"):
             ImageTypeOptions(**{name: value})
@@ -460,7 +462,9 @@ def test_bad_requests_are_answered():
 
 def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects():
     _, rdms = brain()
-    table = compare_image_types(rdms, **QUICK, seed=4).set_index(["place", "pair", "subject"])
+    table = compare_image_types(rdms, **QUICK, seed=4).set_index(
+        ["representation", "pair", "subject"]
+    )
     orders = permutation_orders(10, 99, seed=4)
     nulls = []
     for subject in ("S1", "S2", "S3"):
@@ -488,9 +492,9 @@ def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects
 
 def test_the_ceiling_is_the_root_of_both_reliabilities():
     patterns, rdms = brain(subjects=("S1", "S2"))
-    reliability = kind_reliability(patterns, stimuli())
+    reliability = image_type_reliability(patterns, stimuli())
     table = compare_image_types(rdms, reliability=reliability, **QUICK).set_index(
-        ["subject", "place", "pair"]
+        ["subject", "representation", "pair"]
     )
     ids = stimuli().set_index("kind")["id"]
     parts = [
@@ -518,11 +522,11 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
             values=one.values[:30], observations=one.observations[:30], voxels=one.voxels
         )
     }
-    table = compare_image_types(rdms, reliability=kind_reliability(once, stimuli()), **QUICK)
+    table = compare_image_types(rdms, reliability=image_type_reliability(once, stimuli()), **QUICK)
     assert table["ceiling"][0].startswith(
         "undefined: conditions without both an odd and an even presentation: im00"
     )
-    assert compare_image_types(rdms, by="pearson", **QUICK)["ceiling"][0] == (
+    assert compare_image_types(rdms, comparator="pearson", **QUICK)["ceiling"][0] == (
         "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
     )
     with pytest.raises(InputError, match=r"lacks the column\(s\) kind, reliability"):
@@ -532,7 +536,7 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
             **QUICK,
         )
     with pytest.raises(InputError, match="unknown kind of stimulus 'AX'"):
-        kind_reliability(patterns, stimuli(), ["AX"])
+        image_type_reliability(patterns, stimuli(), ["AX"])
 
 
 def test_a_network_answers_without_noise_so_nothing_is_said_of_a_ceiling():
@@ -609,7 +613,8 @@ def test_max_t_of_the_difference_is_the_largest_centered_resample():
     rows = table[table["quantity"] == "difference"]
     pairs = (("RE", "AI"), ("RE", "AN"))
     parts = [
-        kind_samples(rdms, pair, "spearman", "exact", 60, 3, confidence=0.95) for pair in pairs
+        image_type_samples(rdms, pair, "spearman", "exact", 60, 3, confidence=0.95)
+        for pair in pairs
     ]
     value, samples = parts[0][0] - parts[1][0], parts[0][1] - parts[1][1]
     scale = samples.std(axis=0)
@@ -642,13 +647,16 @@ def test_intervals_stay_within_what_is_possible():
     rdms = label_rdms(
         square[np.triu_indices(12, 1)][np.newaxis] + 1e-9,
         measure="x",
-        places={"stage": ["conv1"]},
+        rdm_descriptors={"stage": ["conv1"]},
         conditions=[f"{kind}{one}" for kind in KINDS for one in names],
-        patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
+        pattern_descriptors={
+            "kind": [kind for kind in KINDS for _ in names],
+            "reference_id": names * 3,
+        },
     )
-    table = compare_image_types(rdms, by="pearson", n_resamples=200, n_permutations=9).set_index(
-        "quantity"
-    )
+    table = compare_image_types(
+        rdms, comparator="pearson", n_resamples=200, n_permutations=9
+    ).set_index("quantity")
     assert table.loc["similarity", ["ci_low", "ci_high"]].abs().max(axis=None) == 1
     assert table.loc["difference", "ci_high"] <= 2
 
@@ -658,19 +666,23 @@ def test_whitened_comparators_need_the_usual_bootstrap():
     with pytest.raises(
         InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"
     ):
-        compare_image_types(rdms, by="whitened-cosine", **QUICK)
+        compare_image_types(rdms, comparator="whitened-cosine", **QUICK)
     assert (
-        compare_image_types(rdms, by="whitened-cosine", interval="stimuli", **QUICK)["ci_low"]
+        compare_image_types(rdms, comparator="whitened-cosine", interval="stimuli", **QUICK)[
+            "ci_low"
+        ]
         .notna()
         .all()
     )
     assert (
-        compare_image_types(rdms, by="whitened-cosine", interval="none", **QUICK)["p"].notna().all()
+        compare_image_types(rdms, comparator="whitened-cosine", interval="none", **QUICK)["p"]
+        .notna()
+        .all()
     )
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "tau-a", "rho-a", "cosine"])
-def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
+@pytest.mark.parametrize("comparator", ["spearman", "pearson", "tau-a", "rho-a", "cosine"])
+def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(comparator):
     rng = np.random.default_rng(0)
     names = [f"im{i:02d}" for i in range(20)]
     unrelated = [
@@ -680,10 +692,10 @@ def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
         np.array(unrelated),
         conditions=[*names, *(f"{one}_AN" for one in names)],
         measure="1 - Pearson",
-        places={"stage": [f"s{i}" for i in range(6)], "system": ["network"] * 6},
-        patterns={"kind": ["RE"] * 20 + ["AN"] * 20, "reference_id": names * 2},
+        rdm_descriptors={"stage": [f"s{i}" for i in range(6)], "system": ["network"] * 6},
+        pattern_descriptors={"kind": ["RE"] * 20 + ["AN"] * 20, "reference_id": names * 2},
     )
-    found = kind_projection(rdms, ("RE", "AN"), by, 200, 0)
+    found = image_type_projection(rdms, ("RE", "AN"), comparator, 200, 0)
     drawn = np.square(found.deviations).sum(axis=0)
     share = np.square(found.noise).mean(axis=0) / drawn
     assert 0.35 < np.median(share) < 0.65
@@ -700,22 +712,22 @@ def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
 
 
 @pytest.mark.parametrize(
-    "by", ["spearman", "pearson", "tau-a", "rho-a", "cosine", "whitened-cosine"]
+    "comparator", ["spearman", "pearson", "tau-a", "rho-a", "cosine", "whitened-cosine"]
 )
-def test_the_jackknife_leaves_each_photograph_out(by):
+def test_the_jackknife_leaves_each_photograph_out(comparator):
     rng = np.random.default_rng(1)
     a, b = (
         1 - np.corrcoef(rng.standard_normal((12, 30)))[np.triu_indices(12, 1)][np.newaxis]
         for _ in range(2)
     )
     sampling = sample_photographs([f"im{i:02d}" for i in range(12)])
-    compare = COMPARATORS[by]
+    compare = COMPARATORS[comparator]
     found = project(
         lambda weights: compare(a, b, weights),
         sampling,
         1,
         0,
-        of_pairs=not by.startswith("whitened"),
+        of_pairs=not comparator.startswith("whitened"),
     )
     first, second = np.triu_indices(12, 1)
     without = []
@@ -724,7 +736,7 @@ def test_the_jackknife_leaves_each_photograph_out(by):
         without.append(compare(a[:, kept], b[:, kept])[0, 0])
     variance = 11 / 12 * np.sum((np.array(without) - np.mean(without)) ** 2)
     np.testing.assert_allclose(np.square(found.deviations).sum(axis=0)[0, 0], variance)
-    assert (found.noise is None) == by.startswith("whitened")
+    assert (found.noise is None) == comparator.startswith("whitened")
 
 
 # -------------------------------------------------------------------------------------- the command
@@ -780,12 +792,12 @@ def test_command_and_twin_write_the_same_table(files, tmp_path, invoke):
 
 def test_trends_over_layers(tmp_path):
     table = compare_image_types(activation_rdms(network(), stimuli()), **QUICK)
-    trends = kind_trends(table)
+    trends = image_type_trends(table)
     assert trends["test"].tolist() == ["Mann-Kendall", "Mann-Kendall", "paired t over layers"]
     assert trends["statistic"][0] == 3
     assert trends["p"][0] == pytest.approx(1 / 3)  # 2 of 6 orders
     with pytest.raises(InputError, match="at least 3 layers; there are 2"):
-        kind_trends(table[table["place"] != "fc"])
+        image_type_trends(table[table["representation"] != "fc"])
     rdms = write_rdms(activation_rdms(network(), stimuli()), tmp_path / "network.h5")
     image_type_files(rdms=[rdms], trends=tmp_path / "trends.csv", **QUICK)
     assert len(pd.read_csv(tmp_path / "trends.csv")) == 3
@@ -823,7 +835,7 @@ def test_an_activation_file_is_a_source(files, tmp_path):
     )
     rows = everything[everything["system"] == "network"]
     assert set(rows["source"]) == {"network.h5"}
-    assert set(rows["place"]) == {"conv1", "conv2", "fc"}
+    assert set(rows["representation"]) == {"conv1", "conv2", "fc"}
     similarities = rows[rows["quantity"] == "similarity"]
     assert (
         similarities["p_method"].str.contains("permuted freely").all()
@@ -837,7 +849,7 @@ def test_one_pair_of_kinds_is_tested_without_the_other():
     assert set(alone["pair"]) == {"RE-AN"} and set(alone["quantity"]) == {"similarity"}
     rows = both[both["pair"] == "RE-AN"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone.drop(columns="expected"), rows.drop(columns="expected"))
-    trends = kind_trends(
+    trends = image_type_trends(
         compare_image_types(activation_rdms(network(), stimuli()), decision=None, **QUICK)
     )
     assert trends["pair"].tolist() == ["RE-AI"]

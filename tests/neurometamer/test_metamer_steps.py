@@ -20,7 +20,7 @@ NAMES = ("efficientnet_lite0", "efficientnet_lite1")
 def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(tmp_path):
     chosen = {
         "sets": [NAMES[:1], NAMES],
-        "judges": ["efficientnet_lite2"],
+        "evaluators": ["efficientnet_lite2"],
         "steps": 2,
         "photographs": ["cat", "coffee"],
         "null_pairs": 3,
@@ -29,10 +29,10 @@ def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(
     settings = check_settings({"metamers": chosen, "run": {"device": "cpu"}})
     work = Workspace(folder=tmp_path / "out", settings=settings, base=tmp_path)
     steps = [one for one in plan_steps(work) if one.name.startswith("metamer")]
-    assert [one.name for one in steps] == ["metamers-1", "metamers-2", "metamer-judges"]
+    assert [one.name for one in steps] == ["metamers-1", "metamers-2", "metamer-evaluators"]
     carry_out(steps, work)
     table = read_table(work.path("tables", "metamers.csv"))
-    assert len(table) == 4 and set(table["judge"]) == {"efficientnet_lite2"}
+    assert len(table) == 4 and set(table["evaluator"]) == {"efficientnet_lite2"}
     assert table["n_networks"].tolist() == [1, 1, 2, 2]
     assert set(table["steps"]) == {2}
     for name, part in table.groupby("set"):
@@ -42,7 +42,7 @@ def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(
             np.testing.assert_array_equal(
                 read_png(work.path("metamers", name, "png", f"{one}.png")), image
             )
-        agreed = part["judge_says"] == part["judge_says_photograph"]
+        agreed = part["evaluator_says"] == part["evaluator_says_photograph"]
         assert (agreed == part["same_class"]).all()
         columns = [column for column in both.table if column.startswith("loss_png")]
         made = both.table[both.table["kind"] == "metamer"].set_index("id").loc[part["id"]]

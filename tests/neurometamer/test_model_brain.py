@@ -54,7 +54,7 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
     network = label_rdms(
         layers,
         conditions=names,
-        places={"stage": [f"layer{i}" for i in range(n_layers)]},
+        rdm_descriptors={"stage": [f"layer{i}" for i in range(n_layers)]},
         measure="test",
     )
     vectors = [
@@ -63,25 +63,31 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
         for k in range(len(rois))
     ]
     places = {"subject": [s for s in subjects for _ in rois], "roi": list(rois) * len(subjects)}
-    return network, label_rdms(np.array(vectors), conditions=names, places=places, measure="test")
+    return network, label_rdms(
+        np.array(vectors), conditions=names, rdm_descriptors=places, measure="test"
+    )
 
 
 # ------------------------------------------------------------------------------------------- matrix
 
 
 @pytest.mark.parametrize(
-    "by", ["spearman", "pearson", "cosine", "rho-a", "tau-a", "whitened-cosine"]
+    "comparator", ["spearman", "pearson", "cosine", "rho-a", "tau-a", "whitened-cosine"]
 )
-def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
+def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(comparator):
     network, brain = make(n=8, noise=2.0)
-    table = layer_matrix(network, brain, kind=None, by=by, n_resamples=0, n_permutations=99, seed=5)
+    table = layer_matrix(
+        network, brain, kind=None, comparator=comparator, n_resamples=0, n_permutations=99, seed=5
+    )
     orders = [np.arange(8), *permutation_orders(8, 99, seed=5)]
     null = []
     for order in orders:  # the labels of the network, moved by rsatoolbox's own reordering
         moved = take_conditions(network, order)
         moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
         null.append(
-            layer_by_roi(moved, brain, kind=None, by=by, n_resamples=0)["similarity"].to_numpy()
+            layer_by_roi(moved, brain, kind=None, comparator=comparator, n_resamples=0)[
+                "similarity"
+            ].to_numpy()
         )
     expected = (np.array(null) >= np.array(null)[0] - 1e-12).sum(axis=0) / 100
     np.testing.assert_allclose(table["p"], expected, atol=1e-12)
@@ -145,10 +151,10 @@ def test_kinds_are_never_mixed_unasked():
         "patterns": {"kind": ["RE"] * n + ["AN"] * n, "reference_id": names * 2},
     }
     network = label_rdms(
-        rng.random((3, pair_count(2 * n))), places={"stage": ["a", "b", "c"]}, **both
+        rng.random((3, pair_count(2 * n))), rdm_descriptors={"stage": ["a", "b", "c"]}, **both
     )
     places = {"subject": ["S1"] * 3, "roi": list(ROIS)}
-    brain = label_rdms(rng.random((3, pair_count(2 * n))), places=places, **both)
+    brain = label_rdms(rng.random((3, pair_count(2 * n))), rdm_descriptors=places, **both)
     asks = {
         "compare": lambda kind: compare_rdms(network, brain, kind=kind, n_resamples=0),
         "layers": lambda kind: layer_by_roi(network, brain, kind=kind, n_resamples=0),
@@ -254,14 +260,14 @@ def test_no_pair_crosses_and_copies_stay_together():
     assert [default_folds(n) for n in (8, 40, 92)] == [2, 4, 5]
 
 
-@pytest.mark.parametrize(("by", "method"), [("pearson", "corr"), ("cosine", "cosine")])
-def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(by, method):
+@pytest.mark.parametrize(("comparator", "method"), [("pearson", "corr"), ("cosine", "cosine")])
+def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(comparator, method):
     network, brain = make(n=16, rois=("V1",), noise=1.5)
     ours = flexible_models(
         network,
         brain,
         kind=None,
-        by=by,
+        comparator=comparator,
         folds=CrossValidation(n_folds=2, n_repeats=1),
         n_resamples=0,
         seed=7,
@@ -371,7 +377,7 @@ def test_two_layers_together_are_better_than_the_best_of_them():
     mixed = label_rdms(
         brain.dissimilarities + 0.9 * network.dissimilarities[1],
         conditions=brain.pattern_descriptors["condition"],
-        places={"subject": ["S1", "S2", "S3"], "roi": ["V1"] * 3},
+        rdm_descriptors={"subject": ["S1", "S2", "S3"], "roi": ["V1"] * 3},
         measure="test",
     )
     for train_on in ("both", "stimuli", "subjects"):
@@ -469,7 +475,7 @@ def test_regions_without_signal_are_left_out_and_named():
     dead = label_rdms(
         values,
         conditions=brain.pattern_descriptors["condition"],
-        places={name: list(brain.rdm_descriptors[name]) for name in ("subject", "roi")},
+        rdm_descriptors={name: list(brain.rdm_descriptors[name]) for name in ("subject", "roi")},
         measure="test",
     )
     row = hierarchy_test(network, dead, rois, kind=None).iloc[-1]
@@ -489,7 +495,7 @@ def test_what_cannot_be_tested_is_told():
     equal = label_rdms(
         network.dissimilarities[[0] * 6],
         conditions=network.pattern_descriptors["condition"],
-        places={"subject": ["S1"] * 3 + ["S2"] * 3, "roi": list(ROIS) * 2},
+        rdm_descriptors={"subject": ["S1"] * 3 + ["S2"] * 3, "roi": list(ROIS) * 2},
         measure="test",
     )
     row = hierarchy_test(network, equal, kind=None).iloc[
@@ -610,7 +616,7 @@ def test_bad_requests_are_answered():
             label_rdms(
                 brain.dissimilarities[:1],
                 conditions=brain.pattern_descriptors["condition"],
-                places={"subject": ["S1"]},
+                rdm_descriptors={"subject": ["S1"]},
                 measure="x",
             ),
             kind=None,
@@ -619,7 +625,7 @@ def test_bad_requests_are_answered():
     joined = label_rdms(
         np.concatenate([lacking.dissimilarities, brain.dissimilarities[2:3]]),
         conditions=brain.pattern_descriptors["condition"],
-        places={
+        rdm_descriptors={
             "subject": [*lacking.rdm_descriptors["subject"], "S1"],
             "roi": [*lacking.rdm_descriptors["roi"], "LO"],
         },
@@ -639,7 +645,7 @@ def real_brain(folder):
     return label_rdms(
         np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
         conditions=[f"img_{i:03d}" for i in range(1, 93)],
-        places={
+        rdm_descriptors={
             "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
             "roi": ["EVC"] * 15 + ["IT"] * 15,
         },

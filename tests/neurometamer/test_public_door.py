@@ -297,13 +297,17 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
             "allow_repeats": True,
             "seed": 0,
         },
-        nm.kind_question: {
+        nm.image_type_question: {
             "conditions": ids,
             "responses": cube,
             "table": table,
             "pair": ("RE", "AN"),
         },
-        nm.kind_reliability: {"patterns_by_subject": subjects, "table": table, "kinds": ("RE",)},
+        nm.image_type_reliability: {
+            "patterns_by_subject": subjects,
+            "table": table,
+            "kinds": ("RE",),
+        },
         nm.model_questions: {
             "conditions": list("abcdef"),
             "responses": responses,
@@ -354,14 +358,14 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         {
             "system": "network",
             "quantity": "similarity",
-            "place": [*STAGES] * 2,
+            "representation": [*STAGES] * 2,
             "pair": ["RE-AI"] * 3 + ["RE-AN"] * 3,
             "value": RANDOM.random(6),
             "similarity": RANDOM.random(6),
             "p": 0.5,
         }
     )
-    quick = {"by": "spearman", "join": "exact", "seed": 0, "confidence": 0.95}
+    quick = {"comparator": "spearman", "join": "exact", "seed": 0, "confidence": 0.95}
     both = {"network": network, "brain": brain, "kind": None}
     nm.write_rdms(network, folder / "network.h5")
     return {
@@ -376,7 +380,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "models": some,
             "data": other,
             "counts": counts,
-            "by": "spearman",
+            "comparator": "spearman",
             "ceiling": True,
             "groups": None,
             "subject_counts": None,
@@ -406,7 +410,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         },
         nm.correct_families: {
             "table": trend,
-            "over": {"place": "layers"},
+            "over": {"representation": "layers"},
             "within": (),
             "how": "fdr",
             "p": "p",
@@ -425,7 +429,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "data": other,
             "counts": counts,
             "subject_counts": np.ones((3, 3), dtype=int),
-            "by": "spearman",
+            "comparator": "spearman",
             "confidence": 0.95,
         },
         nm.effect_for_power: {"power": 0.8, "n": 20, "alpha": 0.05, "tails": 1},
@@ -449,14 +453,19 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             **quick,
         },
         nm.joint_p: {"values": np.array([0.1, 0.2]), "samples": RANDOM.random((20, 2))},
-        nm.kind_difference: {
+        nm.image_type_difference: {
             "rdms": typed,
             "first": ("RE", "AI"),
             "second": ("RE", "AN"),
             "n_resamples": 2,
             **quick,
         },
-        nm.kind_similarity: {"rdms": typed, "pairs": [("RE", "AI")], "n_resamples": 2, **quick},
+        nm.image_type_similarity: {
+            "rdms": typed,
+            "pairs": [("RE", "AI")],
+            "n_resamples": 2,
+            **quick,
+        },
         nm.compare_image_types: {
             "rdms": typed,
             "units": None,
@@ -468,7 +477,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "n_resamples": 2,
             "n_permutations": 2,
         },
-        nm.kind_trends: {"table": trend, "system": "network"},
+        nm.image_type_trends: {"table": trend, "system": "network"},
         nm.label_rdms: {
             "dissimilarities": some,
             "conditions": images,
@@ -483,7 +492,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "table": trend,
             "first": "RE-AI",
             "second": "RE-AN",
-            "over": "place",
+            "over": "representation",
             "pair": "pair",
             "value": "similarity",
         },
@@ -495,13 +504,13 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         },
         nm.mann_kendall: {"values": [1.0, 2.0, 3.0, 2.5]},
         nm.max_t_p: {"observed": np.array([1.0, 2.0]), "null": RANDOM.random((20, 2))},
-        nm.noise_ceiling: {"rdms": one_region, "by": "spearman", "pool": "scaled"},
+        nm.noise_ceiling: {"rdms": one_region, "comparator": "spearman", "pool": "scaled"},
         nm.n_for_power: {"dz": 0.5, "power": 0.8, "alpha": 0.05, "tails": 1},
         nm.paired_power: {"dz": 0.5, "n": 20, "alpha": 0.05, "tails": 1},
         nm.paired_t: {"first": [1.0, 2.0, 3.0], "second": [2.0, 2.5, 3.1]},
         nm.partial_spearman: {"a": some, "b": other, "controls": some[:1]},
         nm.permutation_orders: {"n": 5, "n_permutations": 3, "seed": 0, "blocks": None},
-        nm.permuted_comparison: {"a": some, "b": other, "orders": orders, "by": "spearman"},
+        nm.permuted_comparison: {"a": some, "b": other, "orders": orders, "comparator": "spearman"},
         nm.read_rdms: {"path": folder / "network.h5"},
         nm.residuals_of: {"values": repeated, "conditions": names},
         nm.select_kind: {"rdms": typed, "kind": "RE", "by": "reference_id"},
@@ -811,7 +820,7 @@ def test_tables_say_what_they_lack_what_they_have_and_where_such_a_table_comes_f
         InputError,
         match=r"the stimulus table lacks the column\(s\) reference_id; it has id, kind\. A ",
     ):
-        nm.kind_question(["a"], np.ones((1, 3)), table, ("RE", "AN"))
+        nm.image_type_question(["a"], np.ones((1, 3)), table, ("RE", "AN"))
     with pytest.raises(
         InputError,
         match=r"lacks the column\(s\) pair, place, similarity; it has id, kind\. Give that of",
@@ -820,7 +829,9 @@ def test_tables_say_what_they_lack_what_they_have_and_where_such_a_table_comes_f
     with pytest.raises(
         InputError, match=r"the table lacks the column\(s\) region; it has .*name its columns"
     ):
-        nm.layers_t_test(pd.DataFrame({"place": [], "pair": [], "similarity": []}), over="region")
+        nm.layers_t_test(
+            pd.DataFrame({"representation": [], "pair": [], "similarity": []}), over="region"
+        )
     with pytest.raises(
         InputError,
         match=r"the table of scores lacks the column\(s\) set.* Make it with set_scores\.",

@@ -51,7 +51,7 @@ def some_rdms(names, n_rdms=2, seed=0):
     return label_rdms(
         vectors,
         conditions=names,
-        places={"stage": [f"s{i}" for i in range(n_rdms)]},
+        rdm_descriptors={"stage": [f"s{i}" for i in range(n_rdms)]},
         measure="test",
     )
 
@@ -219,7 +219,7 @@ def test_alignment_lists_what_is_missing_or_leaves_it_out_when_asked():
         label_rdms(
             np.array([[np.nan, 1, 1, 1, 1, 1]]),
             conditions=list("abcd"),
-            places={"stage": ["s0"]},
+            rdm_descriptors={"stage": ["s0"]},
             measure="x",
         )
 

@@ -129,7 +129,7 @@ def make_study(
         write_table(folder / "tables" / f"{name}.csv", one.assign(**own))
     transfer = pd.DataFrame(
         {
-            "judge": ["efficientnet_lite0", "efficientnet_lite1" + hard],
+            "evaluator": ["efficientnet_lite0", "efficientnet_lite1" + hard],
             "kind": ["AN", "AN"],
             "n": [16, 16],
             "says_target": [1.0, 0.0625],
@@ -277,7 +277,7 @@ def _three(system: str, subject: str, place: str, an: float, ai: float) -> list[
             {
                 "system": system,
                 "subject": subject,
-                "place": place,
+                "representation": place,
                 "pair": pair,
                 "value": value,
                 "p": p / 2,
@@ -786,7 +786,14 @@ def test_other_networks_are_asked_only_where_the_table_says_so(
     ]
     write_json(tmp_path / "provenance.json", {})
     header = pd.DataFrame(
-        columns=["judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"]
+        columns=[
+            "evaluator",
+            "kind",
+            "n",
+            "says_target",
+            "target_probability",
+            "says_as_photograph",
+        ]
     )
     write_table(tmp_path / "tables" / "transfer.csv", header)
     empty = build_report(tmp_path).read_text(encoding="utf-8")
@@ -889,7 +896,7 @@ def one_subject(folder: Path) -> Path:
         table = table.assign(data="measured").replace({"subject": {SUBJECTS[0]: "p07"}})
         # a mean over one subject is what the analyses write as well
         table = table[table["subject"].isin(["p07", "mean"]) | table["subject"].isna()]
-        place = "roi" if "roi" in table else "place"
+        place = "roi" if "roi" in table else "representation"
         table = table[(table[place] == "V1") | table["subject"].isna()]
         if "family" in table:
             table["family"] = (

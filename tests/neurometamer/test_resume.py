@@ -221,12 +221,13 @@ def commands_that_fill_a_folder():
     from neurometamer.commands.searchlight import searchlight_files
     from neurometamer.commands.stimuli import make_controls, make_stimuli
     from neurometamer.evaluation.model_sets import plan_sets
-    from neurometamer.report.rsa_pages import write_kind_figures
+    from neurometamer.report.rsa_pages import write_image_type_figures
 
     by_out = (make_stimuli, make_controls, make_metamers, layer_files, searchlight_files, draw_rdms)
     by_out += (analyze_recognition, evaluate_sets, write_experiment_page)
     return [(function, "out") for function in by_out] + [
-        (figure_code, "folder") for figure_code in (write_betas, write_kind_figures, plan_sets)
+        (figure_code, "folder")
+        for figure_code in (write_betas, write_image_type_figures, plan_sets)
     ]
 
 

@@ -16,7 +16,11 @@ from neurometamer.rsa.compare import compare_rdms, layer_by_roi, partial_spearma
 from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
 from neurometamer.rsa.image_types.inference import compare_image_types
-from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity, kind_trends
+from neurometamer.rsa.image_types.similarity import (
+    image_type_difference,
+    image_type_similarity,
+    image_type_trends,
+)
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
@@ -141,7 +145,7 @@ def test_an_inner_join_of_nothing_names_what_it_left_out():
 def test_spoiled_rdms_of_kinds_are_named(how):
     values = spoiled(how, 3, 153)
     told = TOLD[how].format(place="S1 V1").replace("im0", "0").replace("im4", "4")
-    for ask in (compare_image_types, kind_similarity, kind_difference):
+    for ask in (compare_image_types, image_type_similarity, image_type_difference):
         options = (
             {"n_resamples": 5, "n_permutations": 5}
             if ask is compare_image_types
@@ -164,7 +168,7 @@ def test_a_control_that_is_spoiled_is_named():
 def test_crossvalidated_distances_may_be_negative():
     values = spoiled("negative", 3)
     made = label_rdms(
-        values, conditions=IDS, places={"stage": ["a", "b", "c"]}, measure="crossnobis"
+        values, conditions=IDS, rdm_descriptors={"stage": ["a", "b", "c"]}, measure="crossnobis"
     )
     assert compare_rdms(made, brain(), n_resamples=0)["similarity"].notna().all()
 
@@ -172,7 +176,11 @@ def test_crossvalidated_distances_may_be_negative():
 def test_numbers_are_refused_where_they_are_labelled():
     def label(values, ids=IDS, places=("a", "b"), patterns=None):
         return label_rdms(
-            values, conditions=ids, places={"stage": list(places)}, patterns=patterns, measure="x"
+            values,
+            conditions=ids,
+            rdm_descriptors={"stage": list(places)},
+            pattern_descriptors=patterns,
+            measure="x",
         )
 
     square = np.zeros((2, N, N))
@@ -212,9 +220,9 @@ def test_numbers_are_refused_where_they_are_labelled():
         take_conditions(brain(), [0, 1, 2, 2])
 
 
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_comparators_refuse_what_they_cannot_compare(by):
-    compare, good = COMPARATORS[by], numbers(2)
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_comparators_refuse_what_they_cannot_compare(comparator):
+    compare, good = COMPARATORS[comparator], numbers(2)
     for how in ("NaN", "infinite"):
         with pytest.raises(
             InputError, match=r"NaN or infinite in row\(s\) 1 of the first of a and b"
@@ -385,7 +393,7 @@ def test_searchlights_that_make_no_sense_are_refused():
     with pytest.raises(InputError, match=r"responses have the shape \(64,\)"):
         searchlight_rdms(responses[0], near)
     models = label_rdms(
-        model[np.newaxis], conditions=list("abcdef"), places={"name": ["m"]}, measure="x"
+        model[np.newaxis], conditions=list("abcdef"), rdm_descriptors={"name": ["m"]}, measure="x"
     )
     with pytest.raises(InputError, match=r"shape \(4, 64\) for 6 conditions"):
         model_questions(list("abcdef"), responses[:4], models)
@@ -402,6 +410,6 @@ def test_small_functions_refuse_too():
     with pytest.raises(InputError, match=r"fewer than two categories \(cat\)"):
         category_rdm(["cat", "cat"])
     with pytest.raises(InputError, match=r"lacks the column\(s\) system, quantity"):
-        kind_trends(pd.DataFrame({"place": ["conv1"]}))
+        image_type_trends(pd.DataFrame({"representation": ["conv1"]}))
     with pytest.raises(InputError, match="dz is nan"):
         paired_power(np.nan, 3)

@@ -85,10 +85,10 @@ def counted(draws: list[np.ndarray], n: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_stimulus_bootstrap_with_ceiling_equals_rsatoolbox(by, ties, monkeypatch):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_stimulus_bootstrap_with_ceiling_equals_rsatoolbox(comparator, ties, monkeypatch):
     models, data = rdms(3, 4, 9, 0, ties)
-    method = RSATOOLBOX[by]
+    method = RSATOOLBOX[comparator]
     theirs, draws = recorded(
         monkeypatch,
         "bootstrap_sample_pattern",
@@ -96,43 +96,47 @@ def test_stimulus_bootstrap_with_ceiling_equals_rsatoolbox(by, ties, monkeypatch
         5,
     )
     samples, ceilings = bootstrap_comparison(
-        models, data, counted([draw[0] for draw in draws], 9), by=by
+        models, data, counted([draw[0] for draw in draws], 9), comparator=comparator
     )
     np.testing.assert_allclose(samples, theirs.evaluations.reshape(40, 3), atol=1e-12)
     np.testing.assert_allclose(ceilings, theirs.noise_ceiling, atol=1e-12)
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "whitened-cosine", "tau-a"])
-def test_subject_bootstrap_with_ceiling_equals_rsatoolbox(by, monkeypatch):
+@pytest.mark.parametrize("comparator", ["spearman", "pearson", "whitened-cosine", "tau-a"])
+def test_subject_bootstrap_with_ceiling_equals_rsatoolbox(comparator, monkeypatch):
     models, data = rdms(2, 3, 6, 1)
     theirs, draws = recorded(
         monkeypatch,
         "bootstrap_sample_rdm",
-        lambda: eval_bootstrap_rdm(fixed(models), RDMs(data), method=RSATOOLBOX[by], N=25),
+        lambda: eval_bootstrap_rdm(fixed(models), RDMs(data), method=RSATOOLBOX[comparator], N=25),
         6,
     )
     people = counted([draw[0] for draw in draws], 3)
     assert (people == 3).any()  # one subject three times: its pool is itself
     every = np.ones((25, 6), dtype=int)
-    samples, ceilings = bootstrap_comparison(models, data, every, by=by, subject_counts=people)
+    samples, ceilings = bootstrap_comparison(
+        models, data, every, comparator=comparator, subject_counts=people
+    )
     np.testing.assert_allclose(samples, theirs.evaluations.reshape(25, 2), atol=1e-12)
     np.testing.assert_allclose(ceilings, theirs.noise_ceiling, atol=1e-12)
 
 
-@pytest.mark.parametrize("by", ["spearman", "rho-a", "pearson", "cosine", "whitened-cosine"])
-def test_dual_bootstrap_equals_rsatoolbox(by, monkeypatch):
+@pytest.mark.parametrize(
+    "comparator", ["spearman", "rho-a", "pearson", "cosine", "whitened-cosine"]
+)
+def test_dual_bootstrap_equals_rsatoolbox(comparator, monkeypatch):
     models, data = rdms(3, 4, 9, 2)
     theirs, draws = recorded(
         monkeypatch,
         "bootstrap_sample",
-        lambda: eval_dual_bootstrap(fixed(models), RDMs(data), method=RSATOOLBOX[by], N=40),
+        lambda: eval_dual_bootstrap(fixed(models), RDMs(data), method=RSATOOLBOX[comparator], N=40),
         7,
     )
     people, images = (
         counted([draw[0] for draw in draws], 4),
         counted([draw[1] for draw in draws], 9),
     )
-    ours = dual_bootstrap(models, data, images, people, by=by)
+    ours = dual_bootstrap(models, data, images, people, comparator=comparator)
     np.testing.assert_allclose(ours.covariances, theirs.variances, atol=1e-12)
     np.testing.assert_allclose(ours.variance, theirs.model_var, atol=1e-12)
     np.testing.assert_allclose(ours.difference_variance, theirs.diff_var, atol=1e-12)
@@ -141,7 +145,7 @@ def test_dual_bootstrap_equals_rsatoolbox(by, monkeypatch):
     half = 3.182446305 * np.sqrt(ours.variance)  # t, 3 degrees of freedom
     np.testing.assert_allclose(ours.high - ours.similarity, half, atol=1e-8)
     np.testing.assert_allclose(ours.similarity - ours.low, half, atol=1e-8)
-    without = dual_bootstrap(models, data, images, people, by=by, ceiling=False)
+    without = dual_bootstrap(models, data, images, people, comparator=comparator, ceiling=False)
     np.testing.assert_allclose(without.variance, ours.variance, atol=1e-14)
     assert without.ceiling_variance is None
 
@@ -149,36 +153,40 @@ def test_dual_bootstrap_equals_rsatoolbox(by, monkeypatch):
 # ---------------------------------------------------------------------------------- own consistency
 
 
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_nothing_resampled_gives_the_plain_values_and_ceilings(by):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_nothing_resampled_gives_the_plain_values_and_ceilings(comparator):
     models, data = rdms(2, 3, 6, 3, ties=True)
     every = np.ones((2, 6), dtype=int)
-    samples, ceilings = bootstrap_comparison(models, data, every, by=by)
-    np.testing.assert_allclose(samples[0], COMPARATORS[by](models, data).mean(axis=1), atol=1e-12)
-    expected = [bound.mean() for bound in subject_ceilings(data, by)]
+    samples, ceilings = bootstrap_comparison(models, data, every, comparator=comparator)
+    np.testing.assert_allclose(
+        samples[0], COMPARATORS[comparator](models, data).mean(axis=1), atol=1e-12
+    )
+    expected = [bound.mean() for bound in subject_ceilings(data, comparator)]
     np.testing.assert_allclose(ceilings[:, 1], expected, atol=1e-12)
     np.testing.assert_allclose(
-        expected, boot_noise_ceiling(RDMs(data), method=RSATOOLBOX[by]), atol=1e-12
+        expected, boot_noise_ceiling(RDMs(data), method=RSATOOLBOX[comparator]), atol=1e-12
     )
 
 
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_samples_are_those_of_weights_and_do_not_depend_on_blocks(by, monkeypatch):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_samples_are_those_of_weights_and_do_not_depend_on_blocks(comparator, monkeypatch):
     models, data = rdms(2, 3, 7, 4, ties=True)
     counts = bootstrap_counts(7, 30, seed=1)
-    samples = subject_samples(models, data, counts, by=by)
+    samples = subject_samples(models, data, counts, comparator=comparator)
     few = (counts > 0).sum(axis=1) < 3
-    expected = COMPARATORS[by](models, data, pair_weights(counts))
+    expected = COMPARATORS[comparator](models, data, pair_weights(counts))
     np.testing.assert_allclose(samples.similarity[~few], expected[~few], atol=1e-12)
     assert np.isnan(samples.similarity[few]).all()
-    at_once = bootstrap_comparison(models, data, counts, by=by)
+    at_once = bootstrap_comparison(models, data, counts, comparator=comparator)
     monkeypatch.setattr(weighted, "BLOCK", 700)
-    for expected, in_blocks in zip(at_once, bootstrap_comparison(models, data, counts, by=by)):
+    for expected, in_blocks in zip(
+        at_once, bootstrap_comparison(models, data, counts, comparator=comparator)
+    ):
         np.testing.assert_allclose(expected, in_blocks, atol=1e-14)
 
 
 @given(st.permutations(range(6)), st.sampled_from(sorted(COMPARATORS)))
-def test_the_order_of_stimuli_moves_with_the_draws(order, by):
+def test_the_order_of_stimuli_moves_with_the_draws(order, comparator):
     models, data = rdms(2, 3, 6, 5)
     counts = bootstrap_counts(6, 5, seed=2)
     first, second = np.triu_indices(6, 1)
@@ -187,26 +195,28 @@ def test_the_order_of_stimuli_moves_with_the_draws(order, by):
         for side in (models, data)
     ]
     given, shuffled = (
-        bootstrap_comparison(models, data, counts, by=by),
-        bootstrap_comparison(*moved, counts[:, order], by=by),
+        bootstrap_comparison(models, data, counts, comparator=comparator),
+        bootstrap_comparison(*moved, counts[:, order], comparator=comparator),
     )
     np.testing.assert_allclose(given[0], shuffled[0], atol=1e-12)
     np.testing.assert_allclose(given[1], shuffled[1], atol=1e-12)
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "tau-a"])
-def test_regions_share_draws_and_have_their_own_ceilings(by):
+@pytest.mark.parametrize("comparator", ["spearman", "pearson", "tau-a"])
+def test_regions_share_draws_and_have_their_own_ceilings(comparator):
     models, data = rdms(2, 5, 6, 6)
     counts, people = bootstrap_counts(6, 8, seed=3), bootstrap_counts(5, 8, seed=4)
     regions = ["V1", "LO", "V1", "LO", "V1"]
     for draws in (None, people):
         samples, ceilings = bootstrap_comparison(
-            models, data, counts, by=by, groups=regions, subject_counts=draws
+            models, data, counts, comparator=comparator, groups=regions, subject_counts=draws
         )
         for k, name in enumerate(("V1", "LO")):
             rows = [i for i, region in enumerate(regions) if region == name]
             part = None if draws is None else draws[:, rows]
-            alone = bootstrap_comparison(models, data[rows], counts, by=by, subject_counts=part)
+            alone = bootstrap_comparison(
+                models, data[rows], counts, comparator=comparator, subject_counts=part
+            )
             np.testing.assert_allclose(samples[:, k], alone[0], atol=1e-12)
             np.testing.assert_allclose(ceilings[:, :, k], alone[1], atol=1e-12)
 
@@ -224,9 +234,9 @@ def test_one_subject_has_no_ceiling_and_few_images_no_value():
 def test_a_resample_in_which_an_rdm_is_constant_has_no_value():
     models, data = rdms(1, 3, 5, 8)
     models[0] = [0, 0, 1, 1, 0, 1, 1, 1, 1, 1]
-    for by in ("spearman", "pearson"):
+    for comparator in ("spearman", "pearson"):
         samples, _ = bootstrap_comparison(
-            models, data, np.array([[2, 2, 1, 0, 0], [1, 1, 1, 1, 1]]), by=by
+            models, data, np.array([[2, 2, 1, 0, 0], [1, 1, 1, 1, 1]]), comparator=comparator
         )
         assert np.isnan(samples[0, 0]) and np.isfinite(samples[1, 0])
 
@@ -246,7 +256,7 @@ def test_bad_requests_of_the_bootstrap_are_answered():
     with pytest.raises(InputError, match=r"need \(n_resamples, 5\)"):
         bootstrap_comparison(models, data, counts[:, :4])
     with pytest.raises(InputError, match="unknown comparison"):
-        bootstrap_comparison(models, data, counts, by="pearsn")
+        bootstrap_comparison(models, data, counts, comparator="pearsn")
     with pytest.raises(InputError, match="groups names 2 RDMs; there are 3"):
         bootstrap_comparison(models, data, counts, groups=["V1", "V1"])
     with pytest.raises(InputError, match=r"subject_counts has the shape \(4, 2\)"):
@@ -280,22 +290,22 @@ def test_doubled_ranks_are_twice_the_average_ranks():
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
-@pytest.mark.parametrize("by", COMPARATORS)
-def test_permuted_comparison_equals_rsatoolbox(by, shape):
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_permuted_comparison_equals_rsatoolbox(comparator, shape):
     a, b = rdms(*shape, 8, 10, ties=True)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(8) for _ in range(10)])
-    ours = permuted_comparison(a, b, orders, by)
+    ours = permuted_comparison(a, b, orders, comparator)
     theirs = [
         rsatoolbox.rdm.compare(
-            rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), order), RDMs(b), method=RSATOOLBOX[by]
+            rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), order), RDMs(b), method=RSATOOLBOX[comparator]
         )
         for order in orders
     ]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
     np.testing.assert_allclose(
-        permuted_comparison(a, b, np.arange(8)[np.newaxis], by)[0],
-        COMPARATORS[by](a, b),
+        permuted_comparison(a, b, np.arange(8)[np.newaxis], comparator)[0],
+        COMPARATORS[comparator](a, b),
         atol=1e-12,
     )
 

@@ -20,7 +20,7 @@ from neurometamer.errors import InputError
 from neurometamer.rsa import cka as cka_module
 from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
 from neurometamer.rsa.comparators import tau_a as tau_a_module
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator
+from neurometamer.rsa.comparators.table import COMPARATORS, find_comparator
 from neurometamer.rsa.comparators.tau_a import inversions, tau_a
 from neurometamer.rsa.comparators.whitened import (
     image_counts,
@@ -45,7 +45,9 @@ def vectors(n_rdms: int, n: int, seed: int, decimals: int = 8) -> np.ndarray:
 
 def named(x: np.ndarray, **places: list[str]):
     n = n_images(x.shape[1])
-    return label_rdms(x, conditions=[f"im{i:02d}" for i in range(n)], places=places, measure="test")
+    return label_rdms(
+        x, conditions=[f"im{i:02d}" for i in range(n)], rdm_descriptors=places, measure="test"
+    )
 
 
 def whitened_by_matrix(a: np.ndarray, b: np.ndarray, sigma_k: np.ndarray | None) -> np.ndarray:
@@ -58,15 +60,15 @@ def whitened_by_matrix(a: np.ndarray, b: np.ndarray, sigma_k: np.ndarray | None)
 # ----------------------------------------------------------------------------------------- whitened
 
 
-@pytest.mark.parametrize("by", WHITENED)
+@pytest.mark.parametrize("comparator", WHITENED)
 @pytest.mark.parametrize("n", [4, 9, 110])  # rsatoolbox uses sparse matrices from 100 images on
-def test_whitened_comparisons_equal_rsatoolbox_and_the_definition(by, n):
+def test_whitened_comparisons_equal_rsatoolbox_and_the_definition(comparator, n):
     a, b = vectors(2, n, 0), vectors(3, n, 1)
     theirs = rsatoolbox.rdm.compare(
-        rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=WHITENED[by]
+        rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=WHITENED[comparator]
     )
-    np.testing.assert_allclose(COMPARATORS[by](a, b), theirs, atol=1e-10)
-    if by == "whitened-cosine" and n < 100:
+    np.testing.assert_allclose(COMPARATORS[comparator](a, b), theirs, atol=1e-10)
+    if comparator == "whitened-cosine" and n < 100:
         np.testing.assert_allclose(theirs, whitened_by_matrix(a, b, None), atol=1e-10)
 
 
@@ -94,19 +96,19 @@ def test_whitening_by_a_given_covariance_equals_its_definition():
         np.testing.assert_allclose(ours(a, b, sigma_k=sigma), theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("by", WHITENED)
-def test_whitened_resamples_equal_rsatoolbox_with_same_image_pairs_left_out(by):
+@pytest.mark.parametrize("comparator", WHITENED)
+def test_whitened_resamples_equal_rsatoolbox_with_same_image_pairs_left_out(comparator):
     n = 8
     a, b = vectors(2, n, 3), vectors(3, n, 4)
     counts = np.vstack(
         [bootstrap_counts(n, 15, seed=0), [[5, 1, 1, 1, 0, 0, 0, 0]]]
     )  # the last: no simple division
-    ours = COMPARATORS[by](a, b, pair_weights(counts))
+    ours = COMPARATORS[comparator](a, b, pair_weights(counts))
     for row, result in zip(counts, ours):
         index = np.repeat(np.arange(n), row)
         drawn = [rsatoolbox.rdm.RDMs(side).subsample_pattern("index", index) for side in (a, b)]
         np.testing.assert_allclose(
-            result, rsatoolbox.rdm.compare(*drawn, method=WHITENED[by]), atol=1e-10
+            result, rsatoolbox.rdm.compare(*drawn, method=WHITENED[comparator]), atol=1e-10
         )
 
 
@@ -126,24 +128,29 @@ def test_counts_of_images_come_back_from_pairs():
 def test_whitened_comparison_knows_which_pairs_share_an_image():
     a, b = vectors(1, 7, 5), vectors(1, 7, 6)
     mixed = np.random.default_rng(0).permutation(21)
-    for by, same in {
+    for comparator, same in {
         "pearson": True,
         "spearman": True,
         "tau-a": True,
         "whitened-cosine": False,
     }.items():
-        value, moved = COMPARATORS[by](a, b)[0, 0], COMPARATORS[by](a[:, mixed], b[:, mixed])[0, 0]
+        value, moved = (
+            COMPARATORS[comparator](a, b)[0, 0],
+            COMPARATORS[comparator](a[:, mixed], b[:, mixed])[0, 0],
+        )
         assert bool(abs(value - moved) < 1e-12) is same
 
 
 @given(st.permutations(range(6)), st.sampled_from(sorted(COMPARATORS)), st.integers(0, 100))
-def test_the_order_of_stimuli_never_matters(order, by, seed):
+def test_the_order_of_stimuli_never_matters(order, comparator, seed):
     a, b = (
         named(vectors(2, 6, seed, 1), stage=["a", "b"]),
         named(vectors(2, 6, seed + 1, 2), stage=["c", "d"]),
     )
-    values = compare_rdms(a, b, by=by, n_resamples=0)["similarity"]
-    other = compare_rdms(take_conditions(a, order), b, by=by, n_resamples=0)["similarity"]
+    values = compare_rdms(a, b, comparator=comparator, n_resamples=0)["similarity"]
+    other = compare_rdms(take_conditions(a, order), b, comparator=comparator, n_resamples=0)[
+        "similarity"
+    ]
     np.testing.assert_allclose(values, other, atol=1e-12)
 
 
@@ -158,7 +165,7 @@ def test_whitened_requests_that_make_no_sense_are_answered():
     with pytest.raises(InputError, match="leave sigma_k out"):
         whitened_pearson(a, a, pair_weights(np.ones((1, 5), dtype=int)), sigma_k=np.eye(5))
     with pytest.raises(InputError, match="did you mean 'whitened-cosine'"):
-        comparator("whitened-cosin")
+        find_comparator("whitened-cosin")
     assert np.isnan(whitened_pearson(np.ones((1, 10)), a)).all()  # constant
     assert np.isnan(whitened_cosine(np.zeros((1, 10)), a, sigma_k=np.eye(5))).all()
 
@@ -281,7 +288,7 @@ def test_controls_are_joined_by_id_and_told():
     with pytest.raises(InputError, match=r"missing from the control RDMs: im06, im07"):
         compare_rdms(a, b, controls=take_conditions(more, range(6)))
     with pytest.raises(InputError, match="not for by='pearson'"):
-        compare_rdms(a, b, controls=more, by="pearson")
+        compare_rdms(a, b, controls=more, comparator="pearson")
 
 
 def test_given_controls_there_is_no_p_and_why():

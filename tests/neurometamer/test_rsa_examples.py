@@ -51,7 +51,7 @@ def named_rdms(n_rdms):
     return nm.label_rdms(
         random.random((n_rdms, 10)),
         conditions=["a & b", "b", "c", "d", "e"],
-        places={"subject": [f"S{k}" for k in range(n_rdms)], "roi": ["<V1>"] * n_rdms},
+        rdm_descriptors={"subject": [f"S{k}" for k in range(n_rdms)], "roi": ["<V1>"] * n_rdms},
         measure="1 - Pearson",
     )
 
@@ -77,7 +77,7 @@ def test_rdms_are_shown_as_text_and_as_a_table_with_pictures():
 
 def test_few_and_constant_rdms_are_shown_and_other_things_are_refused():
     constant = nm.label_rdms(
-        np.ones((1, 6)), conditions=list("abcd"), places={"name": ["x"]}, measure="test"
+        np.ones((1, 6)), conditions=list("abcd"), rdm_descriptors={"name": ["x"]}, measure="test"
     )
     page = nm.show_rdms(constant)._repr_html_()
     assert page.count("<img") == 1

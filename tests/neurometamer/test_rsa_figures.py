@@ -44,7 +44,9 @@ def kinds(
     table = table.assign(
         value=value, ci_low=value - 0.1, ci_high=value + 0.15, p=0.001, p_corrected=0.2
     )
-    table.loc[(table["place"] == places[0]) & (table["pair"] != "RE-AN"), "p_corrected"] = 0.01
+    table.loc[
+        (table["representation"] == places[0]) & (table["pair"] != "RE-AN"), "p_corrected"
+    ] = 0.01
     return table.assign(
         system=system,
         quantity=table["pair"].map(quantities),
@@ -142,7 +144,7 @@ def rdms(n_rows: int = 2, n_columns: int = 3, n: int = 12) -> dict:
         "row_titles": [f"s{i}" for i in range(n_rows)],
         "column_titles": [f"features.{i}.expand" for i in range(n_columns)],
         "ids": [f"i{n - i:03}" for i in range(n)],
-        "categories": ["face", "place", "body part"] * (n // 3),
+        "categories": ["face", "representation", "body part"] * (n // 3),
     }
 
 
@@ -179,15 +181,17 @@ def scatter(stamp: str = "", n: int = 12, **options: object) -> Figure:
 
 LONG = tuple(f"features.{i}.expand3x3_activation" for i in range(31))
 MAKERS: dict[str, Callable[[str], Figure]] = {
-    "kinds": lambda stamp: draw.kind_bars(kinds(), stamp=stamp),
-    "kinds, difference": lambda stamp: draw.kind_bars(kinds(), quantity="difference", stamp=stamp),
-    "kinds, 31 layers": lambda stamp: draw.kind_bars(
+    "kinds": lambda stamp: draw.image_type_bars(kinds(), stamp=stamp),
+    "kinds, difference": lambda stamp: draw.image_type_bars(
+        kinds(), quantity="difference", stamp=stamp
+    ),
+    "kinds, 31 layers": lambda stamp: draw.image_type_bars(
         kinds("network", ("",), LONG), system="network", stamp=stamp
     ),
-    "kinds, one ROI": lambda stamp: draw.kind_bars(
+    "kinds, one ROI": lambda stamp: draw.image_type_bars(
         kinds(people=("s1",), places=("V1",)), stamp=stamp
     ),
-    "kinds, nothing": lambda stamp: draw.kind_bars(
+    "kinds, nothing": lambda stamp: draw.image_type_bars(
         kinds().assign(value=np.nan, ci_low=np.nan, ci_high=np.nan, ceiling_low=np.nan), stamp=stamp
     ),
     "layers": lambda stamp: draw.layer_roi_panels(layer_roi(), stamp=stamp),
@@ -328,10 +332,13 @@ def test_equal_input_gives_equal_files_and_touches_nothing_global(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: draw.kind_bars(kinds().drop(columns="pair")), "lacks the column.s. pair"),
-        (lambda: draw.kind_bars(kinds(), system="network"), "network.*no rows"),
-        (lambda: draw.kind_bars(kinds(), quantity="ratio"), "ratio"),
-        (lambda: draw.kind_bars(pd.concat([kinds(), kinds()])), "several rows for place 'LO'"),
+        (lambda: draw.image_type_bars(kinds().drop(columns="pair")), "lacks the column.s. pair"),
+        (lambda: draw.image_type_bars(kinds(), system="network"), "network.*no rows"),
+        (lambda: draw.image_type_bars(kinds(), quantity="ratio"), "ratio"),
+        (
+            lambda: draw.image_type_bars(pd.concat([kinds(), kinds()])),
+            "several rows for place 'LO'",
+        ),
         (lambda: draw.layer_roi_panels(layer_roi().drop(columns="layer")), "column.s. layer"),
         (lambda: draw.layer_roi_panels(layer_roi(), kind="AN"), "AN"),
         (
@@ -351,7 +358,7 @@ def test_equal_input_gives_equal_files_and_touches_nothing_global(
         ),
         (lambda: draw.banded_rdms(**rdms() | {"row_titles": ["a"]}), "1 row titles"),
         (lambda: draw.banded_rdms(**rdms() | {"ids": ["a"] * 12}), "named twice: a"),
-        (lambda: draw.banded_rdms(**rdms(), category_order=["face"]), "place"),
+        (lambda: draw.banded_rdms(**rdms(), category_order=["face"]), "representation"),
         (
             lambda: draw.banded_rdms(
                 **rdms() | {"matrices": np.arange(864.0).reshape(2, 3, 12, 12)}
@@ -397,17 +404,19 @@ def test_bad_input_is_named(make: Callable[[], Figure], message: str) -> None:
 
 def test_kind_bars_are_the_mean_rows_and_marks_the_subjects() -> None:
     table = kinds()
-    figure = draw.kind_bars(table)
+    figure = draw.image_type_bars(table)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ORDER
     for container, pair in zip(axes.containers, ("RE-AN", "RE-AI"), strict=True):
-        own = table[(table["pair"] == pair) & (table["subject"] == "mean")].set_index("place")[
-            "value"
-        ]
+        own = table[(table["pair"] == pair) & (table["subject"] == "mean")].set_index(
+            "representation"
+        )["value"]
         np.testing.assert_allclose([bar.get_height() for bar in container], own[ORDER])
     marks = [line for line in axes.lines if line.get_linestyle() == "None"]
     assert [line.get_marker() for line in marks] == ["o", "s", "^"] * 2
-    s2 = table[(table["pair"] == "RE-AN") & (table["subject"] == "s2")].set_index("place")["value"]
+    s2 = table[(table["pair"] == "RE-AN") & (table["subject"] == "s2")].set_index("representation")[
+        "value"
+    ]
     np.testing.assert_allclose(marks[1].get_ydata(), s2[ORDER])
     # only LO, the third place, and only the right bar is below .05 after correction
     stars = [text for text in axes.texts if text.get_text() == "*"]
@@ -417,7 +426,7 @@ def test_kind_bars_are_the_mean_rows_and_marks_the_subjects() -> None:
 
 
 def test_bands_of_null_and_ceiling_are_where_the_table_says() -> None:
-    figure = draw.kind_bars(kinds())
+    figure = draw.image_type_bars(kinds())
     ends = {
         (round(patch.get_y(), 3), round(patch.get_y() + patch.get_height(), 3))
         for patch in figure.axes[0].patches
@@ -425,19 +434,21 @@ def test_bands_of_null_and_ceiling_are_where_the_table_says() -> None:
     }
     assert ends == {(-0.12, 0.14), (0.55, 0.7)}
     assert {"95 % of the permutation null", "noise ceiling"} <= set(words(figure))
-    one_sided = draw.kind_bars(kinds().drop(columns=["null_low", "null_high"]).assign(null_95=0.2))
+    one_sided = draw.image_type_bars(
+        kinds().drop(columns=["null_low", "null_high"]).assign(null_95=0.2)
+    )
     assert "95 % of the permutation null lie below the upper edge" in words(one_sided)
-    assert "noise ceiling" not in words(draw.kind_bars(kinds(), quantity="difference"))
+    assert "noise ceiling" not in words(draw.image_type_bars(kinds(), quantity="difference"))
 
 
 def test_what_is_computed_here_or_not_corrected_is_told() -> None:
     table = kinds(("brain"), ("s1", "s2")).drop(columns=["p_corrected"])
-    figure = draw.kind_bars(table)
-    own = table[(table["pair"] == "RE-AI") & (table["place"] == "V1")]["value"]
+    figure = draw.image_type_bars(table)
+    own = table[(table["pair"] == "RE-AI") & (table["representation"] == "V1")]["value"]
     assert figure.axes[0].containers[1][0].get_height() == pytest.approx(own.mean())
     assert "computed for this figure, without interval" in note(figure)
     assert not [text for text in figure.axes[0].texts if text.get_text() == "*"]
-    alone = draw.kind_bars(kinds(people=("s1",)).drop(columns="p_corrected"))
+    alone = draw.image_type_bars(kinds(people=("s1",)).drop(columns="p_corrected"))
     assert "P is not corrected in this table, so none is marked" in note(alone)
 
 
@@ -597,7 +608,10 @@ def test_narrow_bands_have_all_signs_or_none() -> None:
 def test_axes_end_where_drawn_marks_end() -> None:
     table = kinds()
     wide = table.assign(ci_low=np.where(table["subject"] == "mean", table["ci_low"], -9))
-    assert draw.kind_bars(wide).axes[0].get_ylim() == draw.kind_bars(table).axes[0].get_ylim()
+    assert (
+        draw.image_type_bars(wide).axes[0].get_ylim()
+        == draw.image_type_bars(table).axes[0].get_ylim()
+    )
     rows = best()
     wide = rows.assign(ci_high=np.where(rows["subject"] == "mean", rows["ci_high"], 9))
     assert (
@@ -617,7 +631,7 @@ def test_families_of_subjects_and_contrasts_are_named_once() -> None:
 
 
 def test_bars_of_categories_cover_their_stimuli_and_differ_in_sign_and_color() -> None:
-    figure = draw.banded_rdms(**rdms(1, 1), category_order=["place", "face", "body part"])
+    figure = draw.banded_rdms(**rdms(1, 1), category_order=["representation", "face", "body part"])
     axes, image = figure.axes[0], figure.axes[0].images[0]
     left, right = image.get_extent()[:2]
     above = [one for one in axes.patches if abs(one.get_height() - 0.12) < 1e-9]

@@ -138,7 +138,7 @@ def test_order_never_matters(tmp_path, order, lines, turned):
     ends = [(second[k], first[k]) if turned[k] else (first[k], second[k]) for k in range(10)]
     pairs = [(IDS[ends[k][0]], IDS[ends[k][1]], VECTORS[0, k]) for k in lines]
     write_csv(tmp_path / "pairs.csv", [["a", "b", "distance"], *pairs])
-    truth = label_rdms(VECTORS[:1], conditions=IDS, places={"name": ["x"]}, measure="test")
+    truth = label_rdms(VECTORS[:1], conditions=IDS, rdm_descriptors={"name": ["x"]}, measure="test")
     for name in ("rows.csv", "square.npz", "pairs.csv"):
         aligned = align_rdms(truth, read_rdms(tmp_path / name))[1]
         np.testing.assert_allclose(aligned.dissimilarities, VECTORS[:1], rtol=1e-15)
@@ -191,7 +191,10 @@ def test_our_own_file_with_an_impossible_value_is_refused(tmp_path, name):
     vectors = VECTORS.copy()
     vectors[0, 4] = -0.5
     wrong = label_rdms(
-        np.abs(vectors), conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES[name].label
+        np.abs(vectors),
+        conditions=IDS,
+        rdm_descriptors={"stage": ["a", "b"]},
+        measure=MEASURES[name].label,
     )
     wrong.dissimilarities[0, 4] = -0.5
     with pytest.raises(
@@ -199,7 +202,10 @@ def test_our_own_file_with_an_impossible_value_is_refused(tmp_path, name):
     ):
         read_rdms(write_rdms(wrong, tmp_path / "x.h5"))
     signed = label_rdms(
-        vectors, conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES["crossnobis"].label
+        vectors,
+        conditions=IDS,
+        rdm_descriptors={"stage": ["a", "b"]},
+        measure=MEASURES["crossnobis"].label,
     )
     assert read_rdms(write_rdms(signed, tmp_path / "x.h5")).n_rdm == 2
     with pytest.raises(InputError, match="missing from the ids given: eel"):

@@ -19,7 +19,7 @@ from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.searchlight.maps import run_searchlight
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.searchlight.questions import (
-    kind_question,
+    image_type_question,
     model_questions,
     reliability_question,
     run_responses,
@@ -41,7 +41,7 @@ def some_rdms(random, n, **places):
         random.random((n_rdms, n * (n - 1) // 2)), int(random.integers(1, 9))
     )  # often with ties
     ids = [f"im{i:02d}" for i in range(n)]
-    return label_rdms(values, conditions=ids, places=places, measure="x")
+    return label_rdms(values, conditions=ids, rdm_descriptors=places, measure="x")
 
 
 def both_sides(seed):
@@ -58,12 +58,18 @@ def same(table, other):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("by", ["spearman", "pearson", "tau-a", "rho-a", "whitened-cosine"])
-def test_comparisons_and_matrices(seed, by):
+@pytest.mark.parametrize("comparator", ["spearman", "pearson", "tau-a", "rho-a", "whitened-cosine"])
+def test_comparisons_and_matrices(seed, comparator):
     random, network, brain = both_sides(seed)
     ids = [str(name) for name in network.pattern_descriptors["condition"]]
     blocks = {name: "ab"[i % 2] for i, name in enumerate(ids)}
-    how = {"by": by, "n_resamples": 20, "n_permutations": 30, "blocks": blocks, "seed": seed}
+    how = {
+        "comparator": comparator,
+        "n_resamples": 20,
+        "n_permutations": 30,
+        "blocks": blocks,
+        "seed": seed,
+    }
     tables = [
         [compare_rdms(a, b, **how), layer_matrix(a, b, **how)]
         for a, b in ((network, brain), (shuffled(network, random), shuffled(brain, random)))
@@ -100,8 +106,8 @@ def test_flexible_models_and_hierarchies(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("by", ["spearman", "tau-a", "whitened-pearson"])
-def test_bootstraps_of_arrays_follow_their_images(seed, by):
+@pytest.mark.parametrize("comparator", ["spearman", "tau-a", "whitened-pearson"])
+def test_bootstraps_of_arrays_follow_their_images(seed, comparator):
     random = np.random.default_rng(seed)
     n = 8
     models, data = random.random((3, 28)), random.random((4, 28))
@@ -111,13 +117,13 @@ def test_bootstraps_of_arrays_follow_their_images(seed, by):
         np.concatenate([permute_pairs(row, order[np.newaxis]) for row in side])
         for side in (models, data)
     ]
-    samples = bootstrap_comparison(models, data, counts, by=by)
-    two = bootstrap_comparison(*moved, counts[:, order], by=by)
+    samples = bootstrap_comparison(models, data, counts, comparator=comparator)
+    two = bootstrap_comparison(*moved, counts[:, order], comparator=comparator)
     for side, other in zip(samples, two):
         np.testing.assert_allclose(side, other, atol=1e-10)
     np.testing.assert_allclose(
-        dual_bootstrap(models, data, counts, people, by=by).variance,
-        dual_bootstrap(*moved, counts[:, order], people, by=by).variance,
+        dual_bootstrap(models, data, counts, people, comparator=comparator).variance,
+        dual_bootstrap(*moved, counts[:, order], people, comparator=comparator).variance,
         atol=1e-10,
     )
 
@@ -194,7 +200,10 @@ def test_searchlights_of_every_question(seed):
     table = stimuli(5)
     patterns = presentations(random, table, len(near))
     model = label_rdms(
-        random.random((1, 105)), conditions=list(table["id"]), places={"name": ["m"]}, measure="x"
+        random.random((1, 105)),
+        conditions=list(table["id"]),
+        rdm_descriptors={"name": ["m"]},
+        measure="x",
     )
     maps = []
     for held, images, wanted in (
@@ -209,10 +218,10 @@ def test_searchlights_of_every_question(seed):
         runs = run_responses(held, held.values, noise="diag")
         questions = [
             (model_questions(conditions, means, wanted)[0], "spearman"),
-            (kind_question(conditions, means, images, ("RE", "AN")), "pearson"),
+            (image_type_question(conditions, means, images, ("RE", "AN")), "pearson"),
             (reliability_question(held, held.values), "spearman"),
             (model_questions(runs.names, runs, wanted)[0], "crossnobis"),
-            (kind_question(runs.names, runs, images, ("RE", "AI")), "crossnobis"),
+            (image_type_question(runs.names, runs, images, ("RE", "AI")), "crossnobis"),
         ]
         maps.append(
             [

@@ -29,7 +29,7 @@ from neurometamer.commands.searchlight import searchlight_files
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
-from neurometamer.report.rsa_pages import find_hemisphere, write_kind_figures
+from neurometamer.report.rsa_pages import find_hemisphere, write_image_type_figures
 from neurometamer.rsa.compute import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.options import ImageTypeOptions
@@ -102,8 +102,8 @@ def kind_rdms(places: dict[str, list[str]], seed: int = 0, **more: object):
     return label_rdms(
         vectors,
         conditions=list(table["id"]),
-        places=places,
-        patterns=patterns,
+        rdm_descriptors=places,
+        pattern_descriptors=patterns,
         measure="1 - Spearman",
         **more,
     )
@@ -194,7 +194,7 @@ def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder
     table = image_type_files(rdms=[folder / "brain.h5"], **QUICK).assign(
         null_low=-0.25, null_high=0.25
     )
-    write_kind_figures(
+    write_image_type_figures(
         folder / "page",
         table,
         options=ImageTypeOptions(**QUICK),
@@ -230,7 +230,7 @@ def test_other_pairs_of_kinds_have_sentences_of_their_own(folder, pairs, said):
     table = compare_image_types(read_rdms(folder / "brain.h5"), options=options).assign(
         source="brain.h5"
     )
-    write_kind_figures(
+    write_image_type_figures(
         folder / "page", table, options=options, settings={}, rdms=[folder / "brain.h5"]
     )
     assert said in checked_page(folder / "page")
@@ -259,7 +259,7 @@ def layer_inputs(
     network = label_rdms(
         layers,
         conditions=names,
-        places={"stage": [f"layer{i}" for i in range(4)], "weights": ["default"] * 4},
+        rdm_descriptors={"stage": [f"layer{i}" for i in range(4)], "weights": ["default"] * 4},
         measure="x",
     )
     files = []
@@ -268,7 +268,9 @@ def layer_inputs(
         places = {"subject": [subject] * len(rois), "roi": list(rois)}
         files.append(
             write_rdms(
-                label_rdms(np.array(vectors), conditions=names, places=places, measure="x"),
+                label_rdms(
+                    np.array(vectors), conditions=names, rdm_descriptors=places, measure="x"
+                ),
                 folder / f"{subject}.h5",
             )
         )
@@ -439,9 +441,13 @@ def scan(tmp_path: Path) -> dict[str, Path]:
     write_patterns(held, tmp_path / "p.h5")
     nibabel.save(nibabel.Nifti1Image(mask.astype("uint8"), affine), tmp_path / "mask.nii.gz")
     distances = np.linalg.norm(features[:, None] - features, axis=2)[np.newaxis]
-    model = label_rdms(distances, conditions=NAMES, places={"stage": ["conv1"]}, measure="x")
+    model = label_rdms(
+        distances, conditions=NAMES, rdm_descriptors={"stage": ["conv1"]}, measure="x"
+    )
     write_rdms(model, tmp_path / "model.h5")
-    bad = label_rdms(distances, conditions=NAMES, places={"stage": ["../escaped"]}, measure="x")
+    bad = label_rdms(
+        distances, conditions=NAMES, rdm_descriptors={"stage": ["../escaped"]}, measure="x"
+    )
     write_rdms(bad, tmp_path / "bad.h5")
     return {
         "patterns": tmp_path / "p.h5",

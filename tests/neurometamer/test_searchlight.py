@@ -38,7 +38,7 @@ from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
 from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
 from neurometamer.rsa.searchlight.questions import (
     Question,
-    kind_question,
+    image_type_question,
     model_questions,
     reliability_question,
     run_responses,
@@ -200,7 +200,7 @@ def test_rdms_and_maps_equal_rsatoolbox_at_the_same_centers():
     question = Question(
         name="m", about="", ids=tuple("abcdefghij"), responses=responses, model=model
     )
-    found = run_searchlight(question, near, measure="pearson", by="spearman")
+    found = run_searchlight(question, near, measure="pearson", comparator="spearman")
     np.testing.assert_allclose(
         found.values, [one.evaluations.ravel()[0] for one in scores], atol=1e-8
     )
@@ -290,7 +290,7 @@ def test_crossnobis_maps_do_not_depend_on_blocks_threads_or_order(noise, monkeyp
     model = label_rdms(
         np.random.default_rng(3).random((1, 15)),
         conditions=sorted(names),
-        places={"name": ["m"]},
+        rdm_descriptors={"name": ["m"]},
         measure="x",
     )
 
@@ -537,7 +537,7 @@ def folder(tmp_path):
         label_rdms(
             rdm[np.newaxis],
             conditions=[names[i] for i in order],
-            places={"stage": ["conv1"]},
+            rdm_descriptors={"stage": ["conv1"]},
             measure="x",
         ),
         tmp_path / "model.h5",
@@ -612,7 +612,7 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
     }  # RE alone
     near = Spheres(folder.mask, folder.affine, 5.0)
     conditions, means = folder.patterns.means()
-    again = kind_question(conditions, means, read_table(path / "stimuli.csv"), ("RE", "AI"))
+    again = image_type_question(conditions, means, read_table(path / "stimuli.csv"), ("RE", "AI"))
     expected = run_searchlight(again, near).values
     np.testing.assert_allclose(
         nibabel.load(path / "maps" / "RE-AI.nii.gz").get_fdata()[folder.mask], expected, atol=1e-6
@@ -715,13 +715,15 @@ def test_bad_requests_are_answered(folder):
     with pytest.raises(InputError, match="without both an odd and an even presentation: im0"):
         reliability_question(half, half.values)
     flat = label_rdms(
-        np.ones((1, 28)), conditions=folder.names, places={"stage": ["conv1"]}, measure="x"
+        np.ones((1, 28)), conditions=folder.names, rdm_descriptors={"stage": ["conv1"]}, measure="x"
     )
     with pytest.raises(InputError, match="all dissimilarities are equal in conv1"):
         model_questions(folder.names, single.means()[1], flat)
     table = read_table(path / "stimuli.csv").iloc[:-1]
     with pytest.raises(InputError, match="missing from images of kind AI: im7"):
-        kind_question(folder.patterns.conditions, folder.patterns.means()[1], table, ("RE", "AI"))
+        image_type_question(
+            folder.patterns.conditions, folder.patterns.means()[1], table, ("RE", "AI")
+        )
 
 
 @pytest.mark.data
@@ -741,7 +743,7 @@ def test_haxby_slice_has_reliable_categories_where_their_rdm_is(shared_data, tmp
     model = label_rdms(
         (living[:, np.newaxis] != living)[np.newaxis].astype(float),
         conditions=patterns.conditions,
-        places={"stage": ["living"]},
+        rdm_descriptors={"stage": ["living"]},
         measure="x",
     )
     write_rdms(model, tmp_path / "model.h5")

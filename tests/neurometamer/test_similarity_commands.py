@@ -275,7 +275,10 @@ def two_rdms(tmp_path: Path) -> tuple[Path, Path]:
     for name, values in (("one", own + shared), ("two", random.normal(size=(9, 6)) + shared)):
         vector = 1 - np.corrcoef(values)[np.triu_indices(9, 1)]
         rdms = label_rdms(
-            vector[np.newaxis], conditions=IDS, places={"stage": [name]}, measure="1 - Pearson"
+            vector[np.newaxis],
+            conditions=IDS,
+            rdm_descriptors={"stage": [name]},
+            measure="1 - Pearson",
         )
         paths.append(write_rdms(rdms, tmp_path / f"{name}.h5"))
     return paths[0], paths[1]

@@ -27,7 +27,7 @@ from neurometamer.figures.style import format_number
 from neurometamer.report.read_study import changed_files
 from neurometamer.resume import read_record
 from neurometamer.rsa.compute import read_rdms
-from neurometamer.rsa.image_types.ceilings import kind_reliability
+from neurometamer.rsa.image_types.ceilings import image_type_reliability
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
@@ -61,7 +61,8 @@ TABLES = {
     "method",
     "encoding": "subject roi layer test r n_voxels n_train n_test alpha scheme method",
     "recovery": "what planted found criterion pass",
-    "transfer": "judge judge_weights kind n says_target target_probability says_as_photograph",
+    "transfer": "evaluator evaluator_weights kind n says_target target_probability "
+    "says_as_photograph",
 }
 
 
@@ -99,8 +100,8 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
     assert len(stimuli) == 24
     assert {one.stem for one in (small_study / "stimuli" / "png").iterdir()} == set(stimuli["id"])
     pd.testing.assert_frame_equal(
-        read_hdf5_table(small_study / "results.h5", "image_types")[["place", "value"]],
-        kinds[["place", "value"]].astype({"place": object}),
+        read_hdf5_table(small_study / "results.h5", "image_types")[["representation", "value"]],
+        kinds[["representation", "value"]].astype({"representation": object}),
         check_dtype=False,
     )
     assert read_hdf5_attributes(small_study / "results.h5")["provenance"]["seed"] == 3
@@ -113,7 +114,9 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     patterns = {
         one: read_patterns(small_study / "patterns" / f"{one}.h5") for one in ("sub-01", "sub-02")
     }
-    reliability = kind_reliability(patterns, read_table(small_study / "stimuli" / "stimuli.csv"))
+    reliability = image_type_reliability(
+        patterns, read_table(small_study / "stimuli" / "stimuli.csv")
+    )
     parts = [
         compare_image_types(network, **options),
         compare_image_types(brain, reliability=reliability, **options),
@@ -158,7 +161,7 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
         assert f"corrected ({row.correction}) over {row.family}" in first
         number = "< .001" if row.p_corrected < 0.001 else format_number(row.p_corrected, 3)
         assert re.search(
-            rf'scope="row">{re.escape(row.place)}</th><td[^>]*>[^<]*</td><td[^>]*>{number}</td>',
+            rf'scope="row">{re.escape(row.representation)}</th><td[^>]*>[^<]*</td><td[^>]*>{number}</td>',
             first,
         )
     hierarchy = (

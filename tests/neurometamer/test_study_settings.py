@@ -75,7 +75,10 @@ SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "
         ({"rsa": {"null": "sessions"}}, "unknown null 'sessions'; did you mean 'session'"),
         ({"rsa": {"combine": "fischer"}}, "unknown combine 'fischer'; did you mean 'fisher'"),
         ({"rsa": {"correction": "fwe"}}, "unknown correction 'fwe'"),
-        ({"rsa": {"family": "place"}}, "unknown family 'place'; did you mean 'places'"),
+        (
+            {"rsa": {"family": "representation"}},
+            "unknown family 'representation'; did you mean 'representations'",
+        ),
         (
             {"rsa": {"permutations": -1}},
             "rsa.permutations: Input should be greater than or equal to 0",
@@ -113,7 +116,7 @@ def test_the_template_names_all_choices_of_rsa_and_its_defaults_are_those_of_the
     chosen, tests = StudySettings().rsa, ImageTypeOptions()
     for name in ("interval", "null", "combine", "correction", "family", "confidence"):
         assert getattr(chosen, name) == getattr(tests, name)
-    assert (chosen.comparator, chosen.permutations) == (tests.by, tests.n_permutations)
+    assert (chosen.comparator, chosen.permutations) == (tests.comparator, tests.n_permutations)
 
 
 def settings_of_functions():

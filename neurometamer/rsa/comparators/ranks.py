@@ -38,7 +38,8 @@ def check_sides(
     shape, other = np.shape(a), np.shape(b)
     if len(shape) != 2 or len(other) != 2 or shape[1] != other[1]:
         raise InputError(
-            f"{names} of shapes {shape} and {other} must be condensed RDMs, (n_rdms, n_pairs), over "
+            f"{names} of shapes {shape} and {other} must be condensed RDMs, (n_rdms, n_pairs), "
+            "over "
             "the same pairs; give such arrays."
         )
     n_pairs = shape[1]

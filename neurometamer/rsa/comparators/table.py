@@ -460,12 +460,12 @@ ALIASES = {entry.rsatoolbox: name for name, entry in COMPARATORS.items() if entr
 """rsatoolbox's name of a comparator to ours, where they differ; its ``kendall`` is tau-b."""
 
 
-def comparator_name(by: str) -> str:
+def comparator_name(comparator: str) -> str:
     """Find our name of a comparator.
 
     Parameters
     ----------
-    by : str
+    comparator : str
         One of `COMPARATORS`, or one of rsatoolbox's names (`ALIASES`).
 
     Returns
@@ -483,20 +483,20 @@ def comparator_name(by: str) -> str:
     >>> comparator_name("corr_cov")
     'whitened-pearson'
     """
-    if by in COMPARATORS:
-        return by
+    if comparator in COMPARATORS:
+        return comparator
     for name, entry in COMPARATORS.items():
-        if entry.rsatoolbox == by and by:
+        if entry.rsatoolbox == comparator and comparator:
             return name
-    raise unknown_name("comparison", by, COMPARATORS)
+    raise unknown_name("comparison", comparator, COMPARATORS)
 
 
-def comparator(by: str) -> Comparator:
+def find_comparator(comparator: str) -> Comparator:
     """Find a comparator by its name.
 
     Parameters
     ----------
-    by : str
+    comparator : str
         One of `COMPARATORS`, or one of rsatoolbox's names (`ALIASES`).
 
     Returns
@@ -514,7 +514,7 @@ def comparator(by: str) -> Comparator:
     >>> comparator("corr")(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]])).round(6).tolist()
     [[1.0]]
     """
-    return COMPARATORS[comparator_name(by)]
+    return COMPARATORS[comparator_name(comparator)]
 
 
 def linear_comparators() -> list[str]:

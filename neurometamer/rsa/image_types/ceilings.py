@@ -31,13 +31,14 @@ BOUND = (
 """Text of the column ``ceiling``."""
 
 NO_PRESENTATIONS = (
-    "undefined: needs the reliability of each kind, from repeated presentations (kind_reliability)"
+    "undefined: needs the reliability of each kind, from repeated presentations "
+    "(image_type_reliability)"
 )
 NOT_SPEARMAN = "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
 
 
 @checked_with(tables={"table": STIMULI})
-def kind_reliability(
+def image_type_reliability(
     patterns_by_subject: Mapping[str, Patterns],
     table: pd.DataFrame,
     kinds: Sequence[str] = ("RE", "AN", "AI"),
@@ -83,7 +84,7 @@ def kind_reliability(
     ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
     ... )
     >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
-    >>> kind_reliability({"S1": patterns}, table, kinds=["RE"])[["subject", "roi", "kind"]]
+    >>> image_type_reliability({"S1": patterns}, table, kinds=["RE"])[["subject", "roi", "kind"]]
       subject roi kind
     0      S1  V1   RE
     """
@@ -122,7 +123,7 @@ Bounds = Mapping[tuple[str, str, str], tuple[float, float, str]]
 
 
 def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
-    """Arrange the table of `kind_reliability` for `pair_bound`.
+    """Arrange the table of `image_type_reliability` for `pair_bound`.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
     high = "upper" if "upper" in reliability.columns else "corrected"
     needed = ("subject", "roi", "kind", "reliability", high, "method")
     need_columns(
-        reliability, needed, "the table of reliabilities", "Make it with kind_reliability."
+        reliability, needed, "the table of reliabilities", "Make it with image_type_reliability."
     )
     rows = reliability[list(needed)].itertuples(index=False)
     bounds = {}
@@ -155,14 +156,16 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
     return bounds
 
 
-def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) -> dict[str, Any]:
+def pair_bound(
+    bounds: Bounds, subject: str, representation: str, pair: Sequence[str]
+) -> dict[str, Any]:
     """Bound the similarity of two kinds in one subject and ROI.
 
     Parameters
     ----------
     bounds : mapping
         See `bounds_of`.
-    subject, place : str
+    subject, representation : str
         Subject and ROI of the RDM.
     pair : (str, str)
         Kinds.
@@ -190,7 +193,7 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     low = high = 1.0
     for kind in pair:
         undefined = (np.nan, np.nan, NO_PRESENTATIONS)
-        half, full, text = bounds.get((subject, place, kind), undefined)
+        half, full, text = bounds.get((subject, representation, kind), undefined)
         if not np.isfinite(half):
             return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": text}
         low *= max(half, 0.0)

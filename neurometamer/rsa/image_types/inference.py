@@ -15,8 +15,8 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.rsa.comparators.table import comparator
-from neurometamer.rsa.compute import place_name
+from neurometamer.rsa.comparators.table import find_comparator
+from neurometamer.rsa.compute import representation_name
 from neurometamer.rsa.image_types.ceilings import bounds_of
 from neurometamer.rsa.image_types.nulls import Blocks, null_orders, null_scores
 from neurometamer.rsa.image_types.options import (
@@ -38,9 +38,9 @@ from neurometamer.rsa.image_types.results import (
 )
 from neurometamer.rsa.image_types.similarity import (
     class_descriptor,
-    kind_projection,
-    kind_samples,
-    name_place,
+    image_type_projection,
+    image_type_samples,
+    name_representation,
     photographs_of,
     shared_references,
 )
@@ -98,7 +98,7 @@ def compare_image_types(
         Photograph → session, or subject → such a mapping; by default what the RDMs know (pattern
         descriptor ``session``), or `blocks` of ``null="session"``.
     reliability : pandas.DataFrame, optional
-        Table of `kind_reliability`: reliability of each kind's RDM, for the ceiling.
+        Table of `image_type_reliability`: reliability of each kind's RDM, for the ceiling.
     options : ImageTypeOptions, optional
         Everything else.
     **settings : object
@@ -198,7 +198,7 @@ def compare_image_types(
 
 def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
     """Find the RDMs of several subjects in one place."""
-    places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
+    places = [name_representation(rdms, i) for i in range(rdms.n_rdm)]
     if again := duplicates(" ".join(place.values()) for place in places):
         raise InputError(
             f"more than one RDM for {name_ids(again)}; give one for each subject and ROI, or stage."
@@ -206,7 +206,7 @@ def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
     groups: dict[tuple[str, str], list[int]] = {}
     for i, place in enumerate(places):
         if place["subject"]:
-            where = (place["system"], place["place"])
+            where = (place["system"], place["representation"])
             groups.setdefault(where, []).append(i)
     return {where: members for where, members in groups.items() if len(members) > 1}
 
@@ -218,16 +218,17 @@ def _check_subjects(
     needed = subjects_needed(chosen.confidence)
     n_subjects = {}
     for i in range(rdms.n_rdm):
-        place = name_place(rdms, i)
+        place = name_representation(rdms, i)
         if place["subject"]:
-            where = (place["system"], place["place"])
+            where = (place["system"], place["representation"])
             members = groups.get(where, [i])
-            n_subjects[place["place"]] = len(members)
+            n_subjects[place["representation"]] = len(members)
     few = [f"{name} ({n})" for name, n in n_subjects.items() if n < needed]
     if few or not n_subjects:
         raise InputError(
             f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} "
-            f"subjects; there are fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use "
+            f"subjects; there are fewer in {name_ids(few) or 'these RDMs (none)'}. With few "
+            "subjects use "
             "interval='projection' (photographs are resampled and permuted within each subject) "
             "and the combined p."
         )
@@ -251,7 +252,7 @@ def _context(
     if blocks and chosen.null == "session" and sessions is None:
         sessions = blocks
     categories = categories or class_descriptor(rdms)
-    subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+    subjects = [name_representation(rdms, i)["subject"] for i in range(rdms.n_rdm)]
     maps = session_maps(rdms, subjects, sessions)
     if chosen.null == "class" and not blocks:
         blocks = categories
@@ -262,7 +263,7 @@ def _context(
         rdms,
         maps,
         chosen.kinds,
-        chosen.by,
+        chosen.comparator,
         categories,
     )
     if chosen.null == "free" and removed.rdms is not rdms:
@@ -311,7 +312,7 @@ def _compare_pairs(
             values, samples, projection = _image_samples(context, pair, chosen)
             nulls = null_scores(rdms, pair, chosen, orders)
         else:
-            values = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)[0]
+            values = image_type_samples(rdms, pair, chosen.comparator, "exact", 0, chosen.seed)[0]
             samples, nulls = _subsample_scores(rdms, pair, chosen, subsamples, orders)
             projection = None
             text += ", each in a subsample of the units of its own"
@@ -345,13 +346,15 @@ def _image_samples(
     """Compare two kinds with resampled photographs, or with a projection to sample from."""
     rdms = context.rdms
     n, seed = chosen.n_resamples, chosen.seed
-    has_no_projection = chosen.interval == "none" and not comparator(chosen.by).weighs_pairs
+    has_no_projection = (
+        chosen.interval == "none" and not find_comparator(chosen.comparator).weighs_pairs
+    )
     if has_no_projection or chosen.interval in ("stimuli", "dual"):
         confidence = None if chosen.interval == "dual" else chosen.confidence
-        values, samples, _, _ = kind_samples(
+        values, samples, _, _ = image_type_samples(
             rdms,
             pair,
-            chosen.by,
+            chosen.comparator,
             "exact",
             n,
             seed,
@@ -361,9 +364,9 @@ def _image_samples(
         return values, samples, None
     nothing = np.empty((0, rdms.n_rdm))
     if chosen.interval == "subjects":
-        projection = kind_projection(rdms, pair, chosen.by, 0, seed, context.sampling)
+        projection = image_type_projection(rdms, pair, chosen.comparator, 0, seed, context.sampling)
         return projection.values, nothing, None
-    projection = kind_projection(rdms, pair, chosen.by, n, seed, context.sampling)
+    projection = image_type_projection(rdms, pair, chosen.comparator, n, seed, context.sampling)
     return projection.values, nothing, projection if n else None
 
 
@@ -386,11 +389,11 @@ def _subsampled(
         stimuli[kind] = list(select_kind(rdms, kind).pattern_descriptors["stimulus"])
     wanted = []
     for i in range(rdms.n_rdm):
-        place = name_place(rdms, i)
-        wanted.append((place["system"], place["subject"], place["place"]))
+        place = name_representation(rdms, i)
+        wanted.append((place["system"], place["subject"], place["representation"]))
     rdms_of: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
     for unit_values in units:
-        key = (unit_values.system, unit_values.subject, unit_values.place)
+        key = (unit_values.system, unit_values.subject, unit_values.representation)
         if key not in wanted:
             continue
         drawn = subsample_rdms(
@@ -403,7 +406,9 @@ def _subsampled(
         rdms_of[key] = {}
         for kind, ids in stimuli.items():
             rdms_of[key][kind] = drawn[:, rows_of(unit_values.ids, ids)]
-    if lacking := [place_name(rdms, i) for i, key in enumerate(wanted) if key not in rdms_of]:
+    if lacking := [
+        representation_name(rdms, i) for i, key in enumerate(wanted) if key not in rdms_of
+    ]:
         raise InputError(
             f"no responses of units for {name_ids(lacking)}; give the patterns or activations of "
             "all RDMs."
@@ -426,13 +431,13 @@ def _subsample_scores(
     samples, nulls = [], []
     for parts, order in zip(subsamples, orders):
         first, second = (parts[kind][:, pairs_of[kind]] for kind in pair)
-        samples.append(paired_scores(chosen.by, first, second))
+        samples.append(paired_scores(chosen.comparator, first, second))
         if not len(order):
             continue
         permuted = np.empty_like(first)
         for k, vector in enumerate(first):
             order_of_draw = order[k % len(order)]
             permuted[k] = permute_pairs(vector, order_of_draw[np.newaxis])[0]
-        nulls.append(paired_scores(chosen.by, permuted, second))
+        nulls.append(paired_scores(chosen.comparator, permuted, second))
     null_scores_of_all = np.stack(nulls, axis=1) if nulls else None
     return np.stack(samples, axis=1), null_scores_of_all

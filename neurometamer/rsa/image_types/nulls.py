@@ -9,9 +9,9 @@ import numpy as np
 
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
-from neurometamer.rsa.image_types.similarity import join_pair, name_place
+from neurometamer.rsa.image_types.similarity import join_pair, name_representation
 from neurometamer.rsa.rdms import STIMULI
 from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions, sessions_differ
 from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders, permute_pairs
@@ -232,7 +232,7 @@ def null_orders(
                 "their session (in all subjects, where these are combined jointly)"
             )
     else:
-        subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+        subjects = [name_representation(rdms, i)["subject"] for i in range(rdms.n_rdm)]
         labels = [_labels(names, chosen, blocks, subject) for subject in subjects]
     drawn = {}
     for column in dict.fromkeys(labels):
@@ -244,7 +244,8 @@ def null_orders(
         )
     if len(drawn) > 1 and is_joint:
         raise InputError(
-            f"subjects differ in the {BLOCK_WORDS[chosen.null]} of the photographs, so their labels "
+            f"subjects differ in the {BLOCK_WORDS[chosen.null]} of the photographs, so their "
+            "labels "
             "cannot be permuted together; combine their p by 'all', 'fisher' or 'stouffer'."
         )
     blocked = labels[0]
@@ -333,10 +334,10 @@ def null_scores(
     if not any(len(order) for order in orders):
         return None
     a, b, _ = join_pair(rdms, pair)
-    first, second, by = a.dissimilarities, b.dissimilarities, chosen.by
-    if by == "spearman":  # ranks move with their pairs: rank once
-        first, second, by = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
-    compare = comparator(by)
+    first, second, comparator = a.dissimilarities, b.dissimilarities, chosen.comparator
+    if comparator == "spearman":  # ranks move with their pairs: rank once
+        first, second, comparator = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
+    compare = find_comparator(comparator)
     longest = max(len(order) for order in orders)
     scores = np.full((longest, rdms.n_rdm), np.nan)
     step = 256

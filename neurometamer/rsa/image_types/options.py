@@ -46,7 +46,7 @@ CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
 """Corrections for many tests."""
 
 FAMILIES = {
-    "places": "the layers, or the ROIs of one subject, for one pair of kinds",
+    "representations": "the layers, or the ROIs of one subject, for one pair of kinds",
     "subjects": "ROIs x subjects for one pair of kinds",
 }
 """Name of a family of tests to what belongs to it."""
@@ -63,7 +63,7 @@ class ImageTypeOptions:
         Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE
         and AN). The difference is the similarity of the first minus that of the second; without one
         of them (None) there is none.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     interval : str
         One of `INTERVALS`.
@@ -105,13 +105,13 @@ class ImageTypeOptions:
 
     perception: Pair | None = ("RE", "AI")
     decision: Pair | None = ("RE", "AN")
-    by: str = "spearman"
+    comparator: str = "spearman"
     interval: str = "projection"
     null: str = "auto"
     classes: str = "fixed"
     combine: str = "joint"
     correction: str = "fdr"
-    family: str = "places"
+    family: str = "representations"
     n_resamples: int = 1000
     n_permutations: int = 1000
     confidence: float = 0.95
@@ -121,7 +121,7 @@ class ImageTypeOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        object.__setattr__(self, "by", comparator_name(self.by))
+        object.__setattr__(self, "comparator", comparator_name(self.comparator))
         for kind, name, known in (
             ("interval", self.interval, INTERVALS),
             ("null", self.null, NULLS),
@@ -141,9 +141,10 @@ class ImageTypeOptions:
             raise InputError(
                 f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'."
             )
-        if self.interval == "projection" and not COMPARATORS[self.by].weighs_pairs:
+        if self.interval == "projection" and not COMPARATORS[self.comparator].weighs_pairs:
             raise InputError(
-                f"interval 'projection' is not defined for by='{self.by}'; give interval='stimuli'."
+                f"interval 'projection' is not defined for by='{self.comparator}'; give "
+                "interval='stimuli'."
             )
         if self.n_permutations < 0:
             raise InputError(f"n_permutations is {self.n_permutations}; give 0 (no test) or more.")

@@ -11,10 +11,10 @@ import numpy as np
 
 from neurometamer.provenance import generator
 from neurometamer.rsa.bootstrap import corrected_variance
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.image_types.ceilings import NOT_SPEARMAN, Bounds, pair_bound
 from neurometamer.rsa.image_types.options import MAX_T, OVER_SUBJECTS, ImageTypeOptions, Pair
-from neurometamer.rsa.image_types.similarity import name_place
+from neurometamer.rsa.image_types.similarity import name_representation
 from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.sampling import Sampling
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
@@ -50,7 +50,7 @@ Only then the largest resampled value over places has a meaning.
 COLUMNS = [
     "system",
     "subject",
-    "place",
+    "representation",
     "pair",
     "quantity",
     "value",
@@ -125,14 +125,15 @@ class Context:
         str
             Text for the column ``method``.
         """
-        name, sampling = chosen.by, self.sampling
+        name, sampling = chosen.comparator, self.sampling
         if self.reason:
             return f"{name}; no interval: {self.reason}"
         if chosen.interval == "none":
             return f"{name}; no interval{self.note}"
         if chosen.interval == "subsample":
             how = (
-                f"percentile interval of {chosen.n_resamples} subsamples of {chosen.share:.0%} of the "
+                f"percentile interval of {chosen.n_resamples} subsamples of {chosen.share:.0%} of "
+                "the "
                 f"units (Zhang 2021); {SUBSAMPLE_WARNING}"
             )
         elif chosen.interval == "projection":
@@ -219,7 +220,7 @@ class Draws:
             return float("nan"), "not tested: no resamples"
         named = chosen.interval
         if named == "none":
-            named = "projection" if comparator(chosen.by).weighs_pairs else "stimuli"
+            named = "projection" if find_comparator(chosen.comparator).weighs_pairs else "stimuli"
         if named == "projection":
             dof = sampling.dof
             share = (1 + chosen.confidence) / 2
@@ -437,7 +438,7 @@ class Comparison:
             p = float(2 * student.sf(abs(mean) / error, dof))
         p_text = f"t with {dof} dof from the bootstrap over {what}, two-sided"
         text = (
-            f"{chosen.by}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
+            f"{chosen.comparator}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
             f"{what}, {len(draws)} resamples{context.note}"
         )
         return mean - half, mean + half, p, p_text, text
@@ -498,7 +499,7 @@ def result_row(
         Columns of the table, up to those of families and bounds.
     """
     n = len(members)
-    place = name_place(context.rdms, members[0])
+    place = name_representation(context.rdms, members[0])
     n_subjects = 1 if place["subject"] else 0
     if n > 1:
         place["subject"] = MEAN
@@ -507,7 +508,7 @@ def result_row(
     if is_over_subjects and n == 1:
         low = high = p = np.nan
         p_text = f"over subjects only: see subject '{MEAN}'"
-        text = f"{chosen.by}; interval over subjects: see subject '{MEAN}'"
+        text = f"{chosen.comparator}; interval over subjects: see subject '{MEAN}'"
     elif is_over_subjects and not context.reason:
         low, high, p, p_text, text = comparison.over_subjects(members, chosen, context)
     else:
@@ -580,15 +581,15 @@ def bound_row(
         noise, and for a difference.
     """
     nothing = {"ceiling_low": np.nan, "ceiling_high": np.nan}
-    places = [name_place(rdms, i) for i in members]
+    places = [name_representation(rdms, i) for i in members]
     if comparison.pair is None or places[0]["system"] == "network":
         return {**nothing, "ceiling": ""}
     measure = str(rdms.dissimilarity_measure).lower()
-    if chosen.by != "spearman" or "spearman" not in measure:
+    if chosen.comparator != "spearman" or "spearman" not in measure:
         return {**nothing, "ceiling": NOT_SPEARMAN}
     lows, highs, texts, reasons = [], [], [], []
     for place in places:
-        bound = pair_bound(bounds, place["subject"], place["place"], comparison.pair)
+        bound = pair_bound(bounds, place["subject"], place["representation"], comparison.pair)
         lows.append(bound["ceiling_low"])
         highs.append(bound["ceiling_high"])
         texts.append(bound["ceiling"])
@@ -612,7 +613,7 @@ def with_families(
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns system, subject, place, pair, quantity, p.
+        Columns system, subject, representation, pair, quantity, p.
     draws : sequence of Draws
         One a row of the table; for max-T.
     chosen : ImageTypeOptions
@@ -639,7 +640,7 @@ def with_families(
     is_mean = table["subject"] == mean
     parts = []
     for (system, of_mean), part in table.groupby(["system", is_mean], sort=False):
-        over = {"place": "layers" if system == "network" else "ROIs"}
+        over = {"representation": "layers" if system == "network" else "ROIs"}
         within = ["pair", "subject"]
         if chosen.family == "subjects" and not of_mean and system != "network":
             over["subject"] = "subjects"
@@ -733,7 +734,7 @@ def expected_order(rdms: RDMs, chosen: ImageTypeOptions) -> list[str]:
     decision, perception = ("-".join(pair) for pair in chosen.pairs)
     last = None
     for i in range(rdms.n_rdm):
-        system = name_place(rdms, i)["system"]
+        system = name_representation(rdms, i)["system"]
         if system == "brain":
             expected[i] = f"{perception} above {decision} (perception)"
         if system == "network":

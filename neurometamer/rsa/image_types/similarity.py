@@ -16,13 +16,13 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.rsa.bootstrap import resampled
 from neurometamer.rsa.comparators.ranks import BLOCK
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.compare import (
     describe_method,
     join_rdms,
     similarity_values,
 )
-from neurometamer.rsa.compute import place_name, select_kind, take_conditions
+from neurometamer.rsa.compute import representation_name, select_kind, take_conditions
 from neurometamer.rsa.jackknife import LazyWeights, Projection, project
 from neurometamer.rsa.sampling import Sampling, sample_photographs
 from neurometamer.rsa.sessions import session_maps, without_sessions
@@ -38,7 +38,7 @@ MIN_LAYERS = 3
 """A trend over two layers is no trend."""
 
 
-def name_place(rdms: RDMs, index: int) -> dict[str, str]:
+def name_representation(rdms: RDMs, index: int) -> dict[str, str]:
     """Name system, subject and place (stage or region) of one RDM.
 
     Parameters
@@ -51,7 +51,7 @@ def name_place(rdms: RDMs, index: int) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        system, subject, place; empty where nothing tells.
+        system, subject, representation; empty where nothing tells.
     """
     known = {}
     for name, column in rdms.rdm_descriptors.items():
@@ -60,7 +60,7 @@ def name_place(rdms: RDMs, index: int) -> dict[str, str]:
     return {
         "system": known.get("system", ""),
         "subject": known.get("subject", ""),
-        "place": place or place_name(rdms, index),
+        "representation": place or representation_name(rdms, index),
     }
 
 
@@ -136,10 +136,10 @@ def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
     return classes if any(classes.values()) else None
 
 
-def kind_samples(
+def image_type_samples(
     rdms: RDMs,
     pair: tuple[str, str],
-    by: str,
+    comparator: str,
     join: str,
     n_resamples: int,
     seed: int,
@@ -155,7 +155,7 @@ def kind_samples(
     pair : (str, str)
         Kinds.
     by, join : str
-        See `kind_similarity`.
+        See `image_type_similarity`.
     n_resamples, seed : int
         Resamples of photographs.
     sampling : Sampling, optional
@@ -175,7 +175,7 @@ def kind_samples(
     left_out : list of str
         Photographs that one kind lacks.
     """
-    compare = comparator(by)
+    compare = find_comparator(comparator)
     a, b, left_out = join_pair(rdms, pair, join)
     if sampling is None:
         sampling = _default_sampling(rdms, a)
@@ -186,17 +186,17 @@ def kind_samples(
         first = a.dissimilarities[i : i + 1]
         second = b.dissimilarities[i : i + 1]
         values[i] = compare(first, second)[0, 0]
-        drawn = resampled(first, second, counts, by, None, None)
+        drawn = resampled(first, second, counts, comparator, None, None)
         samples[:, i] = drawn.similarity[:, 0, 0]
     if confidence is not None:
         samples = sampling.scaled(values, samples, confidence)
     return values, samples, counts, left_out
 
 
-def kind_projection(
+def image_type_projection(
     rdms: RDMs,
     pair: tuple[str, str],
-    by: str,
+    comparator: str,
     n_draws: int,
     seed: int,
     sampling: Sampling | None = None,
@@ -209,7 +209,7 @@ def kind_projection(
         All kinds in one RDM.
     pair : (str, str)
         Kinds; each photograph has an image of both.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     n_draws, seed : int
         Number and seed of samples of the noise of pairs, see `project`.
@@ -222,7 +222,7 @@ def kind_projection(
     Projection
         Values of shape (n_rdms,); the same photographs move all RDMs.
     """
-    compare = comparator(by)
+    compare = find_comparator(comparator)
     a, b, _ = join_pair(rdms, pair)
     if sampling is None:
         sampling = _default_sampling(rdms, a)
@@ -251,11 +251,11 @@ def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
 
 
 @checked
-def kind_similarity(
+def image_type_similarity(
     rdms: RDMs,
     pairs: Sequence[tuple[str, str]] = (("RE", "AN"), ("RE", "AI")),
     *,
-    by: str = "spearman",
+    comparator: str = "spearman",
     join: str = "exact",
     n_resamples: int = 1000,
     seed: int = 0,
@@ -272,7 +272,7 @@ def kind_similarity(
         All kinds in one RDM, with ``pattern_descriptors`` kind and reference_id.
     pairs : sequence of (str, str)
         Kinds to compare.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     join : str
         ``"exact"``: each photograph has an image of both kinds; ``"inner"``: those that have.
@@ -286,8 +286,8 @@ def kind_similarity(
     Returns
     -------
     pandas.DataFrame
-        The table ``similarity.csv``: system, subject, place, pair (``RE-AN``), similarity, ci_low,
-        ci_high, method, n (photographs).
+        The table ``similarity.csv``: system, subject, representation, pair (``RE-AN``), similarity,
+        ci_low, ci_high, method, n (photographs).
 
     Raises
     ------
@@ -316,7 +316,7 @@ def kind_similarity(
     >>> values = random.normal(size=(18, 20))
     >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
     >>> rdms = compute_rdms(values, table=table)
-    >>> kind_similarity(rdms, n_resamples=20)[["pair", "similarity", "n"]].round(1)
+    >>> image_type_similarity(rdms, n_resamples=20)[["pair", "similarity", "n"]].round(1)
         pair  similarity  n
     0  RE-AN         0.1  6
     1  RE-AI         1.0  6
@@ -325,24 +325,24 @@ def kind_similarity(
 
     if not pairs:
         raise InputError("pairs is empty; name at least one pair of kinds, such as ('RE', 'AI').")
-    rdms, note, has_interval = _without_sessions(rdms, pairs, by)
+    rdms, note, has_interval = _without_sessions(rdms, pairs, comparator)
     n_draws = n_resamples if has_interval else 0
     rows_of: list[list[dict[str, Any]]] = [[] for _ in range(rdms.n_rdm)]
     for pair in pairs:
-        value, samples, counts, left_out = kind_samples(
+        value, samples, counts, left_out = image_type_samples(
             rdms,
             pair,
-            by,
+            comparator,
             join,
             n_draws,
             seed,
             confidence=confidence,
         )
         low, high = percentile_interval(samples, confidence)
-        method = describe_method(by, counts, confidence, left_out)
+        method = describe_method(comparator, counts, confidence, left_out)
         for i, rows in enumerate(rows_of):
             row = {
-                **name_place(rdms, i),
+                **name_representation(rdms, i),
                 "pair": "-".join(pair),
                 **similarity_values(value[i], low[i], high[i]),
                 "method": method + note,
@@ -353,17 +353,17 @@ def kind_similarity(
 
 
 def _without_sessions(
-    rdms: RDMs, pairs: Sequence[tuple[str, str]], by: str
+    rdms: RDMs, pairs: Sequence[tuple[str, str]], comparator: str
 ) -> tuple[RDMs, str, bool]:
     """Subtract offsets of sessions; note what is resampled, and whether there is an interval."""
     kinds = dict.fromkeys(itertools.chain.from_iterable(pairs))
-    subjects = [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)]
+    subjects = [name_representation(rdms, i)["subject"] for i in range(rdms.n_rdm)]
     classes = class_descriptor(rdms)
     removed = without_sessions(
         rdms,
         session_maps(rdms, subjects, None),
         list(kinds),
-        by,
+        comparator,
         classes,
     )
     note = ""
@@ -376,12 +376,12 @@ def _without_sessions(
 
 
 @checked
-def kind_difference(
+def image_type_difference(
     rdms: RDMs,
     first: tuple[str, str] = ("RE", "AI"),
     second: tuple[str, str] = ("RE", "AN"),
     *,
-    by: str = "spearman",
+    comparator: str = "spearman",
     join: str = "exact",
     n_resamples: int = 1000,
     seed: int = 0,
@@ -397,7 +397,7 @@ def kind_difference(
         All kinds in one RDM, with ``pattern_descriptors`` kind and reference_id.
     first, second : (str, str)
         The similarity of `second` is subtracted from that of `first`.
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     join : str
         ``"exact"``: each photograph has an image of all kinds; ``"inner"``: those that have.
@@ -411,8 +411,8 @@ def kind_difference(
     Returns
     -------
     pandas.DataFrame
-        The table ``similarity_difference.csv``: system, subject, place, pair (``RE-AI minus
-        RE-AN``), difference, ci_low, ci_high, method, n (photographs).
+        The table ``similarity_difference.csv``: system, subject, representation, pair (``RE-AI
+        minus RE-AN``), difference, ci_low, ci_high, method, n (photographs).
 
     Raises
     ------
@@ -432,7 +432,7 @@ def kind_difference(
     >>> values = random.normal(size=(18, 20))
     >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
     >>> rdms = compute_rdms(values, table=table)
-    >>> kind_difference(rdms, n_resamples=20)[["pair", "difference", "n"]].round(1)
+    >>> image_type_difference(rdms, n_resamples=20)[["pair", "difference", "n"]].round(1)
                     pair  difference  n
     0  RE-AI minus RE-AN         0.9  6
     """
@@ -441,13 +441,13 @@ def kind_difference(
     left_out: list[str] = []
     if join == "inner":
         rdms, left_out = shared_references(rdms, list(dict.fromkeys((*first, *second))))
-    rdms, note, has_interval = _without_sessions(rdms, [first, second], by)
+    rdms, note, has_interval = _without_sessions(rdms, [first, second], comparator)
     n_draws = n_resamples if has_interval else 0
-    value, samples, counts, _ = kind_samples(
-        rdms, first, by, "exact", n_draws, seed, confidence=confidence
+    value, samples, counts, _ = image_type_samples(
+        rdms, first, comparator, "exact", n_draws, seed, confidence=confidence
     )
-    other, other_samples, other_counts, _ = kind_samples(
-        rdms, second, by, "exact", n_draws, seed, confidence=confidence
+    other, other_samples, other_counts, _ = image_type_samples(
+        rdms, second, comparator, "exact", n_draws, seed, confidence=confidence
     )
     first_name, second_name = "-".join(first), "-".join(second)
     n, n_other = counts.shape[1], other_counts.shape[1]
@@ -458,11 +458,11 @@ def kind_difference(
         )
     difference = value - other
     low, high = percentile_interval(samples - other_samples, confidence)
-    method = describe_method(by, counts, confidence, left_out)
+    method = describe_method(comparator, counts, confidence, left_out)
     rows = []
     for i in range(rdms.n_rdm):
         row = {
-            **name_place(rdms, i),
+            **name_representation(rdms, i),
             "pair": f"{first_name} minus {second_name}",
             "difference": float(difference[i]),
             "ci_low": float(low[i]),
@@ -505,7 +505,7 @@ def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, list[str]
 
 
 @checked
-def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
+def image_type_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     """Test trends of each similarity over layers, and the paired difference of the two.
 
     Parameters
@@ -543,22 +543,22 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     ...     {
     ...         "system": "network",
     ...         "quantity": "similarity",
-    ...         "place": ["conv1", "conv2", "conv3", "conv4"],
+    ...         "representation": ["conv1", "conv2", "conv3", "conv4"],
     ...         "pair": "RE-AN",
     ...         "value": [0.1, 0.3, 0.4, 0.8],
     ...     }
     ... )
-    >>> kind_trends(table)[["test", "statistic", "effect", "n"]]
+    >>> image_type_trends(table)[["test", "statistic", "effect", "n"]]
                test  statistic  effect  n
     0  Mann-Kendall        6.0     1.0  4
     """
     import pandas as pd
 
-    needed = ("system", "quantity", "place", "pair", "value")
+    needed = ("system", "quantity", "representation", "pair", "value")
     need_columns(table, needed, "the table", "Give that of compare_image_types.")
     is_similarity = table["quantity"] == "similarity"
     rows = table[(table["system"] == system) & is_similarity]
-    layers = list(dict.fromkeys(rows["place"]))
+    layers = list(dict.fromkeys(rows["representation"]))
     if len(layers) < MIN_LAYERS:
         raise InputError(
             f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} "

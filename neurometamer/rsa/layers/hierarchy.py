@@ -65,7 +65,7 @@ def hierarchy_test(
     rois: Sequence[str] = (),
     *,
     kind: str | None = None,
-    by: str = "spearman",
+    comparator: str = "spearman",
     join: str = "exact",
     preferred: str = "center",
     n_permutations: int = 999,
@@ -85,7 +85,7 @@ def hierarchy_test(
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    by : str
+    comparator : str
         One of `COMPARATORS`.
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
@@ -149,11 +149,11 @@ def hierarchy_test(
     >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(12)]
     >>> vectors = random.random((2, 66))
     >>> network = label_rdms(
-    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     ... )
     >>> places = {"subject": ["S1", "S2"] * 3, "roi": ["V1", "V1", "V2", "V2", "LO", "LO"]}
     >>> responses = vectors[:1] + 0.5 * random.random((6, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
     >>> table = hierarchy_test(network, brain, ["V1", "V2", "LO"])
     >>> table[["subject", "value", "p"]].round(2).values.tolist()
     [['S1', 0.02, nan], ['S2', 0.04, nan], ['combined', 0.03, 0.1]]
@@ -168,7 +168,7 @@ def hierarchy_test(
             f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least "
             f"{least}."
         )
-    by = comparator_name(by)
+    comparator = comparator_name(comparator)
     joined = join_model_brain(network, brain, kind=kind, join=join)
     n_layers = len(joined.layers)
     if n_layers < 2:
@@ -176,7 +176,7 @@ def hierarchy_test(
             f"{n_layers} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
         )
     order, subjects = _regions_and_subjects(rois, joined)
-    compare = COMPARATORS[by]
+    compare = COMPARATORS[comparator]
     shape = (len(subjects), len(order), n_layers)
     profiles = np.empty(shape)
     kept = np.empty(len(order), dtype=bool)
@@ -196,7 +196,7 @@ def hierarchy_test(
         "order": " < ".join(order),
         "statistic": STATISTIC,
         "left_out": ", ".join(left_out),
-        "method": _describe(by, preferred, n_permutations, confidence, joined),
+        "method": _describe(comparator, preferred, n_permutations, confidence, joined),
     }
     slopes = _Slopes(profiles, kept, confidence)
     row_names = [*subjects, "combined"]
@@ -412,10 +412,11 @@ class _Slopes:
 
 
 def _describe(
-    by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain
+    comparator: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain
 ) -> str:
     text = (
-        f"slope of the center of mass over layers on the order of regions (similarity by {by}), "
+        "slope of the center of mass over layers on the order of regions (similarity by "
+        f"{comparator}), "
         f"instruments from the other subjects; {confidence:.0%} interval and one-sided p: t over "
         "subjects; regions whose RDMs agree between subjects no better than with permuted labels "
         f"left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.compare import join_rdms, layer_by_roi, unique_labels
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.permutation import permuted_comparison
@@ -155,7 +155,7 @@ def layer_matrix(
     brain: RDMs,
     *,
     kind: str | None = None,
-    by: str = "spearman",
+    comparator: str = "spearman",
     join: str = "exact",
     n_resamples: int = 1000,
     n_permutations: int = 10_000,
@@ -176,7 +176,7 @@ def layer_matrix(
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    by : str
+    comparator : str
         One of `COMPARATORS`. Those of `linear_comparators` permute fast; for the others give fewer
         permutations (Notes).
     join : str
@@ -228,11 +228,11 @@ def layer_matrix(
     >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
     >>> vectors = random.random((2, 28))
     >>> network = label_rdms(
-    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     ... )
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
     >>> table = layer_matrix(network, brain, n_resamples=20, n_permutations=99)
     >>> table[table["subject"] == "mean"][["layer", "similarity", "p"]].round(2).values.tolist()
     [['conv1', 0.9, 0.01], ['fc', 0.17, 0.21]]
@@ -243,7 +243,7 @@ def layer_matrix(
         network,
         brain,
         kind=kind,
-        by=by,
+        comparator=comparator,
         join=join,
         n_resamples=n_resamples,
         classes=classes,
@@ -263,7 +263,7 @@ def layer_matrix(
             joined.layer_vectors,
             vectors,
             orders,
-            by,
+            comparator,
         )
         mean_method = "none: subjects differ in their sessions or classes"
         if np.isfinite(mean).all():
@@ -359,7 +359,7 @@ ABOVE = {
 
 
 def _permutation_p(
-    layers: np.ndarray, subjects: np.ndarray, orders: Sequence[np.ndarray], by: str
+    layers: np.ndarray, subjects: np.ndarray, orders: Sequence[np.ndarray], comparator: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute one-tailed p of each layer and subject, and of the mean over subjects.
 
@@ -375,13 +375,13 @@ def _permutation_p(
     slack = 1e-12
     step = max(1, BLOCK // layers.size)
     for columns, drawn in parts:
-        value = comparator(by)(layers, subjects[columns])
+        value = find_comparator(comparator)(layers, subjects[columns])
         mean_value = value.mean(axis=1)
         reached = np.zeros(value.shape)
         reached_by_mean = np.zeros(len(value))
         for start in range(0, len(drawn), step):
             block = drawn[start : start + step]
-            null = permuted_comparison(layers, subjects[columns], block, by)
+            null = permuted_comparison(layers, subjects[columns], block, comparator)
             reached += (null >= value - slack).sum(axis=0)
             reached_by_mean += (null.mean(axis=2) >= mean_value - slack).sum(axis=0)
         single[:, columns] = p_from_count(reached, len(drawn))

@@ -12,7 +12,7 @@ from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import check_sides
-from neurometamer.rsa.comparators.table import comparator, comparator_name
+from neurometamer.rsa.comparators.table import comparator_name, find_comparator
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.layers.folds import (
     MIN_DISTINCT,
@@ -234,7 +234,7 @@ class _Region:
 
     layers: np.ndarray
     subjects: np.ndarray
-    by: str
+    comparator: str
     train_on: str
     n_folds: int
     clusters: np.ndarray
@@ -243,7 +243,7 @@ class _Region:
         """Fit and test the models on every split of one (re)sample of the stimuli."""
         layers, subjects = self.layers, self.subjects
         each = np.arange(len(subjects))
-        compare = comparator(self.by)
+        compare = find_comparator(self.comparator)
         scaled = layers / layers.std(axis=1, keepdims=True)
         average = scaled.mean(axis=0, keepdims=True)
         scores = np.full((n_repeats, self.n_folds, len(MODELS), len(subjects)), np.nan)
@@ -258,7 +258,9 @@ class _Region:
             comparable = np.nan_to_num(trained, nan=-np.inf)
             best = comparable.argmax(axis=0)
             chosen.append(best)
-            gram, projected = _normal_equations(layers, subjects, train, self.by != "cosine")
+            gram, projected = _normal_equations(
+                layers, subjects, train, self.comparator != "cosine"
+            )
             targets = self._of_training(projected).T
             weights = np.array([_nonnegative(gram, target) for target in targets])
             fitted.append(weights)
@@ -313,7 +315,7 @@ def flexible_models(
     brain: RDMs,
     *,
     kind: str | None = None,
-    by: str = "spearman",
+    comparator: str = "spearman",
     join: str = "exact",
     folds: CrossValidation | None = None,
     n_resamples: int = 1000,
@@ -333,7 +335,7 @@ def flexible_models(
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    by : str
+    comparator : str
         One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to
         z-scored RDMs (Pearson), or for ``"cosine"`` to RDMs of unit length.
     join : str
@@ -395,11 +397,11 @@ def flexible_models(
     >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
     >>> vectors = random.random((2, 28))
     >>> network = label_rdms(
-    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     ... )
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
     >>> folds = CrossValidation(n_folds=2, n_repeats=2)
     >>> models = flexible_models(network, brain, folds=folds, n_resamples=0).models
     >>> models[models["subject"] == "mean"][["model", "score"]].round(2).values.tolist()
@@ -407,7 +409,7 @@ def flexible_models(
     """
     import pandas as pd
 
-    by = comparator_name(by)
+    comparator = comparator_name(comparator)
     folds = folds or CrossValidation()
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
@@ -435,7 +437,7 @@ def flexible_models(
         region = _Region(
             layers=joined.layer_vectors,
             subjects=vectors,
-            by=by,
+            comparator=comparator,
             train_on=scheme,
             n_folds=n_folds if holds_out_stimuli else 1,
             clusters=sampling.clusters,
@@ -460,7 +462,7 @@ def flexible_models(
             confidence=confidence,
             sampling=sampling,
         )
-        best += tables.best_rows(comparator(by)(joined.layer_vectors, vectors))
+        best += tables.best_rows(find_comparator(comparator)(joined.layer_vectors, vectors))
         models += tables.model_rows()
         differences += tables.difference_rows()
     return FlexibleModels(
@@ -492,11 +494,11 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
     >>> vectors = random.random((2, 28))
     >>> network = label_rdms(
-    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
     ... )
     >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
     >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
     >>> folds = CrossValidation(n_folds=2, n_repeats=2)
     >>> table = best_layers(network, brain, folds=folds, n_resamples=0)
     >>> table[["subject", "layer", "score", "naive_score"]].round(2).values.tolist()
@@ -547,7 +549,7 @@ class _RegionTables:
                 f"{region.n_folds} folds of stimuli x {len(self.fits.scores)} random assignments, "
                 "crossing pairs left out"
             )
-        text = f"{region.by}; fitted to {TRAINING[region.train_on]}; {over}"
+        text = f"{region.comparator}; fitted to {TRAINING[region.train_on]}; {over}"
         if len(self.drawn):
             text += (
                 f"; {self.confidence:.0%} interval and p: t with {self.sampling.dof} df, SE of "

@@ -15,7 +15,7 @@ import numpy as np
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.rsa.comparators.table import comparator, linear_comparators
+from neurometamer.rsa.comparators.table import find_comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
 from neurometamer.rsa.permutation import prepared
@@ -138,7 +138,9 @@ def searchlight_rdms(
     return np.concatenate(parts)
 
 
-def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborhoods) -> None:
+def _check(
+    measure: str, comparator: str, responses: Responses, neighborhoods: Neighborhoods
+) -> None:
     if measure not in MEASURES:
         raise unknown_name("RDM measure", measure, MEASURES)
     if (measure == "crossnobis") != isinstance(responses, RunResponses):
@@ -147,8 +149,8 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
             "together: 'crossnobis' needs responses of runs, and only it takes them; make them "
             "with run_responses."
         )
-    if not comparator(by).linear:
-        raise unknown_name("comparison", by, linear_comparators())
+    if not find_comparator(comparator).linear:
+        raise unknown_name("comparison", comparator, linear_comparators())
     if len(responses.shape) != 2:
         raise InputError(
             f"responses have the shape {responses.shape}; they need (n_conditions, n_places)."
@@ -230,7 +232,7 @@ class _Table:
         return 1 - np.clip(correlation, -1, 1), constant & has_data
 
     def prepared(
-        self, index: np.ndarray, sizes: np.ndarray, by: str
+        self, index: np.ndarray, sizes: np.ndarray, comparator: str
     ) -> tuple[np.ndarray, np.ndarray]:
         """Prepare RDMs for comparison, NaN where they cannot be compared; see `rdms`."""
         rdms, constant = self.rdms(index, sizes)
@@ -239,7 +241,7 @@ class _Table:
         usable[usable] = np.ptp(rdms[usable], axis=1) > 0
         vectors = np.full(rdms.shape, np.nan)
         if usable.any():
-            vectors[usable] = prepared(rdms[usable], by)
+            vectors[usable] = prepared(rdms[usable], comparator)
         return vectors, constant
 
 
@@ -287,7 +289,7 @@ def run_searchlight(
     neighborhoods: Neighborhoods,
     *,
     measure: str = "spearman",
-    by: str = "spearman",
+    comparator: str = "spearman",
     n_permutations: int = 0,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -297,13 +299,13 @@ def run_searchlight(
     Parameters
     ----------
     question : Question
-        Result of `model_questions`, `kind_question` or `reliability_question`.
+        Result of `model_questions`, `image_type_question` or `reliability_question`.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     measure : str
         ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors;
         ``"crossnobis"`` for `RunResponses`.
-    by : str
+    comparator : str
         Comparison of RDMs, one of `linear_comparators`.
     n_permutations : int
         Permutations of the condition labels of one side, the same at all places; 0 for no p.
@@ -344,9 +346,9 @@ def run_searchlight(
     ((27,), 1.0)
     """
     measure = MEASURE_ALIASES.get(measure, measure)
-    _check(measure, by, question.responses, neighborhoods)
+    _check(measure, comparator, question.responses, neighborhoods)
     if question.others is not None:
-        _check(measure, by, question.others, neighborhoods)
+        _check(measure, comparator, question.others, neighborhoods)
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     sides = [question.responses]
@@ -375,21 +377,23 @@ def run_searchlight(
         index, sizes = _with_data(neighborhoods.block(part), present, part)
         compared, constants = [], []
         for table in tables:
-            vectors, constant = table.prepared(index, sizes, by)
+            vectors, constant = table.prepared(index, sizes, comparator)
             compared.append(vectors)
             constants.append(constant)
         if question.model is not None:
-            compared.append(prepared(question.model, by))
+            compared.append(prepared(question.model, comparator))
         tally.count(part, sizes, constants)
         tally.compare(part, compared[0], compared[1], shuffles)
         done += len(part)
         if progress is not None:
             progress(done, len(wanted))
-    return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
+    return tally.finish(
+        question, _method(question, neighborhoods, measure, comparator, n_permutations)
+    )
 
 
 def _method(
-    question: Question, near: Neighborhoods, measure: str, by: str, n_permutations: int
+    question: Question, near: Neighborhoods, measure: str, comparator: str, n_permutations: int
 ) -> str:
     made = f"1 - {measure}"
     if isinstance(question.responses, RunResponses):
@@ -397,12 +401,13 @@ def _method(
         made = f"{measure} of {n_folds} folds (noise {question.responses.noise})"
     text = (
         f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} "
-        f"mm; compared by {by}"
+        f"mm; compared by {comparator}"
     )
     if n_permutations:
         text += (
             f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition "
-            f"labels, least p {p_from_count(0, n_permutations):.2g}; family-wise by max-T over the map"
+            f"labels, least p {p_from_count(0, n_permutations):.2g}; family-wise by max-T over the "
+            "map"
         )
     return text
 

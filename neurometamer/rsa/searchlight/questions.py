@@ -14,7 +14,7 @@ import numpy as np
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.rsa.compute import MIN_CONDITIONS, check_rdms, match_ids, place_name
+from neurometamer.rsa.compute import MIN_CONDITIONS, check_rdms, match_ids, representation_name
 from neurometamer.rsa.noise import (
     SHRINKAGE,
     check_folds,
@@ -134,7 +134,7 @@ def run_responses(
     Returns
     -------
     RunResponses
-        Responses for `model_questions` and `kind_question`, in place of mean responses, and
+        Responses for `model_questions` and `image_type_question`, in place of mean responses, and
         `searchlight_rdms`. Places whose responses never vary within a condition have no noise to be
         normalized by and count as without data.
 
@@ -362,7 +362,8 @@ class Question:
         if bad.size:
             pairs = name_pairs(first[bad], second[bad], self.ids)
             raise InputError(
-                f"map '{self.name}': the model is NaN or infinite between {pairs}; give numbers, or "
+                f"map '{self.name}': the model is NaN or infinite between {pairs}; give numbers, "
+                "or "
                 "leave those conditions out."
             )
         if np.ptp(model) == 0:
@@ -436,7 +437,7 @@ def model_questions(
     in_order = _rows(responses, rows)
     names = []
     for number in range(models.n_rdm):
-        name = place_name(models, number)
+        name = representation_name(models, number)
         names.append(name.replace(" ", "_"))
     if again := duplicates(names):
         raise InputError(
@@ -461,7 +462,7 @@ def model_questions(
 
 
 @checked_with(tables={"table": STIMULI})
-def kind_question(
+def image_type_question(
     conditions: Sequence[str], responses: Responses, table: pd.DataFrame, pair: tuple[str, str]
 ) -> Question:
     """Ask how similar the RDMs of two image types are, photograph by photograph.
@@ -496,7 +497,7 @@ def kind_question(
     >>> kinds = [name[:2] for name in ids]
     >>> table = pd.DataFrame({"id": ids, "kind": kinds, "reference_id": photographs})
     >>> responses = np.random.default_rng(0).normal(size=(18, 27))
-    >>> kind_question(ids, responses, table, ("RE", "AI")).ids
+    >>> image_type_question(ids, responses, table, ("RE", "AI")).ids
     ('RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5')
     """
     _check_rows(conditions, responses)
