@@ -803,7 +803,7 @@ def _record(
     voxels: pd.DataFrame,
     broken: np.ndarray,
 ) -> dict[str, Any]:
-    """Write down what went into betas: settings, runs, masks, grid, and voxels that were dropped."""
+    """Write down what went into betas: settings, runs, masks, grid, and dropped voxels."""
     of_runs = []
     for run, image_digest, design in zip(runs, contents, designs, strict=True):
         confounds: list[str] = []

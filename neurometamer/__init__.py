@@ -1,101 +1,12 @@
-"""Compare networks and visual cortex: RDMs, voxel encoding, reports. Names are loaded when first used (PEP 562)."""
+"""Compare networks and visual cortex: RDMs, voxel encoding, reports.
+
+`import neurometamer as nm` shows what most analyses need; the rest is in the namespaces `nm.rsa`,
+`nm.stats`, `nm.encoding`, `nm.evaluation`, `nm.behavior`, `nm.figures`, `nm.report`, `nm.zoo`,
+`nm.study` and `nm.commands`. ``__init__.pyi`` lists all names; each is loaded when first used.
+"""
 
 import lazy_loader
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "activations": ["Activations", "compute_activations", "read_activations"],
-        "rsa.bootstrap": ["bootstrap_comparison", "dual_bootstrap"],
-        "rsa.ceilings": ["noise_ceiling"],
-        "rsa.cka": ["linear_cka"],
-        "rsa.compare": ["ComparisonOptions", "compare_rdms", "layer_by_roi", "partial_spearman"],
-        "rsa.controls": ["control_rdms"],
-        "rsa.permutation": ["permuted_comparison"],
-        "stats.families": ["combine_p", "correct_families", "correct_p", "joint_p", "mann_kendall"],
-        "rsa.image_types.similarity": [
-            "image_type_difference",
-            "image_type_similarity",
-            "image_type_trends",
-        ],
-        "rsa.image_types.ceilings": ["image_type_reliability"],
-        "rsa.image_types.nulls": ["class_labels", "session_labels"],
-        "rsa.image_types.options": ["ImageTypeOptions"],
-        "rsa.image_types.inference": ["compare_image_types"],
-        "stats.paired": [
-            "effect_for_power",
-            "layers_t_test",
-            "n_for_power",
-            "paired_power",
-            "paired_t",
-        ],
-        "stats.permutation": ["count_orders", "max_t_p", "permutation_orders"],
-        "rsa.subsample": ["activation_units", "pattern_units"],
-        "rsa.measures": ["MEASURES"],
-        "rsa.notebook": ["show_rdms"],
-        "rsa.noise": ["crossnobis_rdm", "estimate_noise", "residuals_of"],
-        "rsa.streaming": ["streamed_rdms"],
-        "rsa.layers.weighted": [
-            "CrossValidation",
-            "best_layers",
-            "fit_layer_weights",
-            "flexible_models",
-        ],
-        "rsa.layers.hierarchy": ["hierarchy_test"],
-        "rsa.layers.matrix": ["layer_matrix"],
-        "rsa.searchlight.neighborhoods": ["Disks", "Spheres"],
-        "rsa.searchlight.maps": ["run_searchlight", "searchlight_rdms"],
-        "rsa.searchlight.questions": [
-            "image_type_question",
-            "model_questions",
-            "reliability_question",
-            "run_responses",
-        ],
-        "encoding.generalization": ["fit_encoding"],
-        "behavior.experiment": ["write_experiment_page"],
-        "behavior.trials": ["join_key"],
-        "rsa.compute": [
-            "activation_rdms",
-            "align_rdms",
-            "compute_rdm",
-            "compute_rdms",
-            "label_rdms",
-            "pattern_rdms",
-            "read_rdms",
-            "select_kind",
-            "take_conditions",
-            "write_rdms",
-        ],
-        "report.study": ["build_report"],
-        "errors": ["InputError"],
-        "run_options": ["RunOptions"],
-        "store": ["read_table"],
-        "commands.behavior": ["AnalysisSettings", "analyze_recognition"],
-        "commands.cka": ["cka_files"],
-        "commands.compare": ["compare_files"],
-        "commands.draw": ["draw_rdms"],
-        "commands.encode": ["encode_files"],
-        "commands.evaluate": [
-            "evaluate_metamers",
-            "finished_sets",
-            "make_model_sets",
-            "plan_model_sets",
-        ],
-        "commands.evaluate_sets": ["EvaluationSettings", "evaluate_sets", "validity_table"],
-        "commands.image_types": ["image_type_files"],
-        "commands.layers": ["layer_files"],
-        "commands.metamers": ["make_metamers", "make_null"],
-        "commands.options": ["ReadingOptions", "StimulusFileOptions"],
-        "commands.patterns": ["make_patterns"],
-        "commands.rdm": ["make_control_rdms", "make_rdms"],
-        "commands.searchlight": ["searchlight_files"],
-        "commands.stimuli": ["make_controls", "make_stimuli", "read_images"],
-        "study.checks": ["Problem"],
-        "study.steps": ["check_study", "demo_settings", "run_study"],
-        "study.settings": ["StudySettings", "check_settings", "read_settings"],
-        "study.template": ["write_template"],
-        "zoo": ["list_models", "load_model", "load_models"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -318,7 +318,7 @@ class _Work:
         return tries, losses
 
     def take_finished(self, better: list[bool]) -> dict[str, tuple[Descended, int]]:
-        """Take out the images whose target is probable enough in 8 bits, or that have no tries left.
+        """Take out images whose target is probable enough in 8 bits, or without tries left.
 
         An image is asked about when it has just become better, or has no tries left.
         """

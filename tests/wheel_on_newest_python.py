@@ -40,7 +40,7 @@ print(f"{len(imported)} modules imported, {len(waiting)} wait for torch: {', '.j
 assert len(imported) > 100
 random = np.random.default_rng(0)
 for name in ("a", "b"):
-    rdms = neurometamer.label_rdms(
+    rdms = neurometamer.rsa.label_rdms(
         random.random((2, 45)), conditions=[f"s{i}" for i in range(10)], places={"stage": ["one", "two"]}, measure="x"
     )
     neurometamer.write_rdms(rdms, f"{name}.h5")

@@ -590,7 +590,7 @@ def _trial_reasons(
 def _people(
     trials: pd.DataFrame, main: pd.DataFrame, reasons: pd.DataFrame, rules: Screening
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Count what the rules need of each person and network, and name the rule that leaves it out."""
+    """Count what the rules need of each person and network; name the rule that leaves it out."""
     keys = ["observer", "participant"]
     own = main[keys].assign(
         n_trials=reasons["reason"] != REPEATED,

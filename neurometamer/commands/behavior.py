@@ -76,7 +76,7 @@ class AnalysisSettings:
 
     Examples
     --------
-    >>> from neurometamer import AnalysisSettings
+    >>> from neurometamer.commands import AnalysisSettings
     >>> AnalysisSettings(seed=1)
     AnalysisSettings(seed=1)
     """
@@ -184,7 +184,7 @@ def analyze_recognition(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from neurometamer import AnalysisSettings, analyze_recognition
+    >>> from neurometamer.commands import AnalysisSettings, analyze_recognition
     >>> from neurometamer.behavior import simulate_recognition
     >>> trials = simulate_recognition({"A": {"early": 0.9, "late": 0.3}}, n_people=4, n_images=64)
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -558,7 +558,7 @@ def make_page(
     Returns
     -------
     pandas.DataFrame
-        The key, see `neurometamer.write_experiment_page`.
+        The key, see `neurometamer.behavior.write_experiment_page`.
 
     Raises
     ------
@@ -608,7 +608,7 @@ def join_answers(
     Returns
     -------
     pandas.DataFrame
-        What was written, see `neurometamer.join_key`.
+        What was written, see `neurometamer.behavior.join_key`.
 
     Raises
     ------

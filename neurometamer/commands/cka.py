@@ -124,7 +124,7 @@ def cka_files(
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = write_patterns(patterns, Path(folder) / "S1.h5")
-    ...     table = nm.cka_files(file, file)
+    ...     table = nm.commands.cka_files(file, file)
     >>> table[["a", "b"]].values.tolist()[:2], table["value"].round(2).tolist()
     ([['S1 V1', 'S1 V1'], ['S1 V1', 'S1 LO']], [1.0, 0.25, 0.25, 1.0])
     """

@@ -76,10 +76,12 @@ def compare_files(
     >>> values = np.random.default_rng(0).random((1, 15))
     >>> names = [f"image {number}" for number in range(6)]
     >>> places = {"stage": ["late"]}
-    >>> rdms = nm.label_rdms(values, conditions=names, rdm_descriptors=places, measure="euclidean")
+    >>> rdms = nm.rsa.label_rdms(
+    ...     values, conditions=names, rdm_descriptors=places, measure="euclidean"
+    ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
-    ...     table = nm.compare_files(file, file, n_resamples=0)
+    ...     table = nm.commands.compare_files(file, file, n_resamples=0)
     >>> table[["a_stage", "b_stage", "similarity"]].round(2).values.tolist()
     [['late', 'late', 1.0]]
     """

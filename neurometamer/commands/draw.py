@@ -164,11 +164,13 @@ def draw_rdms(
     >>> values = np.random.default_rng(0).random((1, 15))
     >>> names = [f"image {number}" for number in range(6)]
     >>> places = {"stage": ["late"]}
-    >>> rdms = nm.label_rdms(values, conditions=names, rdm_descriptors=places, measure="euclidean")
+    >>> rdms = nm.rsa.label_rdms(
+    ...     values, conditions=names, rdm_descriptors=places, measure="euclidean"
+    ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
     ...     try:
-    ...         nm.draw_rdms(file, [], Path(folder) / "page")
+    ...         nm.commands.draw_rdms(file, [], Path(folder) / "page")
     ...     except nm.InputError as error:
     ...         print(error)
     no images given; use --images FOLDER or --images TABLE.csv.

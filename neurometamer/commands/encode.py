@@ -74,7 +74,8 @@ def encode_files(
 
     Examples
     --------
-    >>> from neurometamer import InputError, encode_files
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import encode_files
     >>> try:
     ...     encode_files("r.csv", model="alexnett", images=["photos"], patterns=["S1.h5"])
     ... except InputError as error:

@@ -132,7 +132,7 @@ def plan_model_sets(
     Examples
     --------
     >>> import tempfile
-    >>> from neurometamer import plan_model_sets
+    >>> from neurometamer.commands import plan_model_sets
     >>> networks = ["alexnet", "efficientnet_lite0", "efficientnet_lite1"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = plan_model_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
@@ -189,7 +189,8 @@ def make_model_sets(
     Examples
     --------
     >>> import tempfile
-    >>> from neurometamer import InputError, make_model_sets
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import make_model_sets
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     try:
     ...         make_model_sets(folder, ["photos"])
@@ -238,7 +239,8 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     Examples
     --------
     >>> import tempfile
-    >>> from neurometamer import InputError, finished_sets, plan_model_sets
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import finished_sets, plan_model_sets
     >>> networks = ["alexnet", "efficientnet_lite0", "efficientnet_lite1"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = plan_model_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
@@ -409,7 +411,8 @@ def evaluate_metamers(
 
     Examples
     --------
-    >>> from neurometamer import InputError, evaluate_metamers
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import evaluate_metamers
     >>> try:
     ...     evaluate_metamers([], ["alexnet", "efficientnet_lite0"], "evaluation")
     ... except InputError as error:

@@ -14,11 +14,19 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.evaluation import divergence as diverging
-from neurometamer.evaluation import image_quality as looks
 from neurometamer.evaluation import model_sets, observers
-from neurometamer.evaluation import recognizability as recognizing
-from neurometamer.evaluation.recognizability import chosen_evaluators
+from neurometamer.evaluation.divergence import Memory as DivergenceMemory
+from neurometamer.evaluation.divergence import check_stages, divergence
+from neurometamer.evaluation.image_quality import METRICS, image_quality
+from neurometamer.evaluation.recognizability import (
+    WAYS,
+    Memory,
+    chosen_evaluators,
+    epsilon_comparison,
+    recognition_summary,
+    recognition_table,
+    recognizability_curves,
+)
 from neurometamer.evaluation.sets import (
     SET_COLUMNS,
     MetamerSet,
@@ -84,7 +92,7 @@ class EvaluationSettings:
 
     Examples
     --------
-    >>> from neurometamer import EvaluationSettings
+    >>> from neurometamer.commands import EvaluationSettings
     >>> EvaluationSettings(parts=("recognizability", "quality"), seed=1)
     EvaluationSettings(parts=('recognizability', 'quality'), seed=1)
     """
@@ -93,7 +101,7 @@ class EvaluationSettings:
     """What is evaluated, of `PARTS`."""
     target: str = "own"
     """Whose class a metamer should have: see `neurometamer.evaluation.recognizability.TARGETS`."""
-    ways: Sequence[int] = recognizing.WAYS
+    ways: Sequence[int] = WAYS
     """1000, 16 or both."""
     rules: Sequence[str] = ("first_mapped", "mean_prob")
     """How 1,000 classes become 16."""
@@ -102,7 +110,7 @@ class EvaluationSettings:
     photographs' category is taken."""
     baseline: str = "unbounded"
     """Setting that others are compared with, where sets were made in several."""
-    metrics: Sequence[str] = tuple(looks.METRICS)
+    metrics: Sequence[str] = tuple(METRICS)
     """Metrics of image quality."""
     metric_weights: Mapping[str, Any] = field(default_factory=dict)
     """See `neurometamer.evaluation.image_quality.image_quality`."""
@@ -131,8 +139,8 @@ class EvaluationSettings:
         if not self.parts:
             raise InputError(f"nothing to evaluate; choose of {', '.join(PARTS)}.")
         for part in self.metrics:
-            if part not in looks.METRICS:
-                raise unknown_name("image metric", part, looks.METRICS)
+            if part not in METRICS:
+                raise unknown_name("image metric", part, METRICS)
         if set(MADE_OF_HITS) & set(self.parts) and "recognizability" not in self.parts:
             raise InputError(
                 f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
@@ -243,7 +251,8 @@ def evaluate_sets(
 
     Examples
     --------
-    >>> from neurometamer import InputError, evaluate_sets
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import evaluate_sets
     >>> try:
     ...     evaluate_sets([], [], "evaluation")
     ... except InputError as error:
@@ -254,7 +263,7 @@ def evaluate_sets(
     included = chosen_evaluators(evaluators, settings.include_untrained)
     _check(sets, settings, networks)
     if "divergence" in settings.parts:
-        diverging.check_stages(included, sets, settings.read_at)
+        check_stages(included, sets, settings.read_at)
     recipe = _recipe(sets, included, generators, settings, networks)
     work = _Work(
         out=Path(out),
@@ -408,10 +417,10 @@ def _recognize(work: _Work) -> None:
     truth = None
     if chosen.truth is not None:
         truth = {name: str(label) for name, label in chosen.truth.items()}
-    memory: recognizing.Memory = {}
+    memory: Memory = {}
 
     ask = partial(
-        recognizing.recognition_table,
+        recognition_table,
         work.included,
         truth=chosen.truth,
         generators=work.generators,
@@ -422,11 +431,11 @@ def _recognize(work: _Work) -> None:
     )
     key = [questions, truth, [network.digest for network in work.generators]]
     hits = work.pieces("recognition", key, ask)
-    summary = recognizing.recognition_summary(hits, **work.drawn)
+    summary = recognition_summary(hits, **work.drawn)
     curves = []
     measures = hits[["ways", "rule"]].drop_duplicates()
     for ways, rule in measures.itertuples(index=False, name=None):
-        curve = recognizing.recognizability_curves(summary, ways=ways, rule=rule)
+        curve = recognizability_curves(summary, ways=ways, rule=rule)
         curves.append(curve.assign(ways=ways, rule=rule))
     work.tables["recognition"] = hits
     work.tables["recognizability"] = summary
@@ -435,9 +444,7 @@ def _recognize(work: _Work) -> None:
     if len(settings) < 2:
         return
     if chosen.baseline in settings:
-        work.tables["epsilon"] = recognizing.epsilon_comparison(
-            hits, baseline=chosen.baseline, **work.drawn
-        )
+        work.tables["epsilon"] = epsilon_comparison(hits, baseline=chosen.baseline, **work.drawn)
         return
     work.notes.append(
         f"settings are not compared: no set is {chosen.baseline} (there are {name_ids(settings)})"
@@ -452,7 +459,7 @@ def _measure_quality(work: _Work) -> None:
         with warnings.catch_warnings():
             # the note says it
             warnings.filterwarnings("ignore", message=".*FID is biased.*", category=UserWarning)
-            return looks.image_quality(
+            return image_quality(
                 sets,
                 metrics=list(chosen.metrics),
                 weights=chosen.metric_weights,
@@ -490,10 +497,10 @@ def _diverge(work: _Work) -> None:
     """Measure what metamers do to the representations of evaluators."""
     chosen = work.settings
     options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
-    memory: diverging.Memory = {}
+    memory: DivergenceMemory = {}
 
     measure = partial(
-        diverging.divergence,
+        divergence,
         work.included,
         stages=chosen.read_at,
         include_untrained=True,

@@ -86,7 +86,7 @@ def image_type_files(
     >>> import neurometamer as nm
     >>> kinds = np.repeat(["RE", "AN", "AI"], 6)
     >>> photographs = [f"photograph {number}" for number in range(6)] * 3
-    >>> rdms = nm.label_rdms(
+    >>> rdms = nm.rsa.label_rdms(
     ...     np.random.default_rng(0).random((1, 153)),
     ...     conditions=[f"{name} {kind}" for name, kind in zip(photographs, kinds)],
     ...     rdm_descriptors={"system": ["network"], "stage": ["late"]},
@@ -95,7 +95,7 @@ def image_type_files(
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
-    ...     table = nm.image_type_files(
+    ...     table = nm.commands.image_type_files(
     ...         Path(folder) / "tests.csv", rdms=[file], n_resamples=20, n_permutations=20
     ...     )
     >>> table[["representation", "pair"]].values.tolist()

@@ -51,7 +51,7 @@ class LayerOptions:
         Number of parts of the stimuli; by default 2 to 5, by the number of stimuli.
     preferred : str
         How preferred layers are shown: center (of mass) or best, see
-        `neurometamer.hierarchy_test`. They are tested alike.
+        `neurometamer.rsa.hierarchy_test`. They are tested alike.
     n_resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     n_permutations : int
@@ -152,12 +152,16 @@ def layer_files(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     a, b = (
     ...         nm.write_rdms(
-    ...             nm.label_rdms(values, conditions=names, rdm_descriptors=places, measure="euclidean"),
+    ...             nm.rsa.label_rdms(
+    ...                 values, conditions=names, rdm_descriptors=places, measure="euclidean"
+    ...             ),
     ...             Path(folder) / f"{places['system'][0]}.h5",
     ...         )
     ...         for places in (network, brain)
     ...     )
-    ...     page = nm.layer_files(a, [b], Path(folder) / "page", n_resamples=20, n_permutations=20)
+    ...     page = nm.commands.layer_files(
+    ...         a, [b], Path(folder) / "page", n_resamples=20, n_permutations=20
+    ...     )
     ...     table = nm.read_table(page / "layer_roi.csv")
     >>> means = table[table["subject"] == "mean"]
     >>> means[["roi", "layer", "similarity"]].round(2).values.tolist()

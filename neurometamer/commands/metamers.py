@@ -140,7 +140,8 @@ def make_metamers(
 
     Examples
     --------
-    >>> from neurometamer import InputError, make_metamers
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import make_metamers
     >>> try:
     ...     make_metamers("alexnett", stage="late", images="photos", out="metamers")
     ... except InputError as error:
@@ -262,7 +263,8 @@ def make_null(
 
     Examples
     --------
-    >>> from neurometamer import InputError, make_null
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import make_null
     >>> try:
     ...     make_null("null.h5", model="alexnett", images=["photos"], stages=["late"])
     ... except InputError as error:

@@ -148,7 +148,8 @@ def make_patterns(
 
     Examples
     --------
-    >>> from neurometamer import InputError, make_patterns
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import make_patterns
     >>> try:
     ...     make_patterns({"V1": "V1.nii.gz"})
     ... except InputError as error:

@@ -336,7 +336,7 @@ def make_rdms(
         Device, number of images at a time, and who is told about progress.
     **noise : object
         With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: ``noise`` and ``folds`` of
-        `neurometamer.pattern_rdms`.
+        `neurometamer.rsa.pattern_rdms`.
 
     Returns
     -------
@@ -365,7 +365,7 @@ def make_rdms(
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = write_patterns(patterns, Path(folder) / "S1.h5")
-    ...     rdms = nm.read_rdms(nm.make_rdms(Path(folder) / "brain.h5", patterns=[file]))
+    ...     rdms = nm.read_rdms(nm.commands.make_rdms(Path(folder) / "brain.h5", patterns=[file]))
     >>> rdms.n_rdm, rdms.n_cond
     (1, 5)
     """
@@ -505,7 +505,7 @@ def make_control_rdms(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     images = write_stimuli(photographs, Path(folder) / "images")
     ...     rdms = nm.read_rdms(
-    ...         nm.make_control_rdms([images], Path(folder) / "c.h5", which=["luminance"])
+    ...         nm.commands.make_control_rdms([images], Path(folder) / "c.h5", which=["luminance"])
     ...     )
     >>> rdms.n_rdm, rdms.n_cond
     (1, 16)

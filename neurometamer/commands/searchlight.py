@@ -169,7 +169,8 @@ def searchlight_files(
 
     Examples
     --------
-    >>> from neurometamer import InputError, searchlight_files
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import searchlight_files
     >>> try:
     ...     searchlight_files("maps", patterns="S1.h5", model_rdms="network.h5")
     ... except InputError as error:

@@ -284,7 +284,8 @@ def make_stimuli(
 
     Examples
     --------
-    >>> from neurometamer import InputError, make_stimuli
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import make_stimuli
     >>> try:
     ...     make_stimuli("metamers", model="alexnet", images="photos", out="images")
     ... except InputError as error:
@@ -452,7 +453,8 @@ def make_controls(
 
     Examples
     --------
-    >>> from neurometamer import InputError, make_controls
+    >>> from neurometamer import InputError
+    >>> from neurometamer.commands import make_controls
     >>> try:
     ...     make_controls("grayscales", images="photos", out="controls")
     ... except InputError as error:

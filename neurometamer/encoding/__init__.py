@@ -2,18 +2,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "design": ["SCHEMES", "EncodingOptions"],
-        "generalization": ["COLUMNS", "fit_encoding"],
-        "solvers": [
-            "ALPHAS",
-            "SOLVERS",
-            "Ridge",
-            "Solver",
-            "column_correlations",
-            "reduce_features",
-        ],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

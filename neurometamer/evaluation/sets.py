@@ -1,4 +1,4 @@
-"""Metamers beside their photographs: read, joined by id, with their validity, and summaries of both.
+"""Metamers beside their photographs: read, joined by id, with validity, and summaries of both.
 
 Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al.
 (2023), and is taken of the valid metamers; those that failed, and those that nobody judged, have

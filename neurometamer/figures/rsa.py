@@ -146,7 +146,8 @@ def image_type_bars(
     --------
     >>> import pandas as pd
     >>> from neurometamer.figures.rsa import image_type_bars
-    >>> rows = {"system": "network", "subject": "", "representation": "late", "pair": ["RE-AN", "RE-AI"]}
+    >>> rows = {"system": "network", "subject": "", "representation": "late"}
+    >>> rows["pair"] = ["RE-AN", "RE-AI"]
     >>> values = {"value": [0.1, 0.6], "ci_low": [0.0, 0.5], "ci_high": [0.2, 0.7]}
     >>> table = pd.DataFrame({**rows, "quantity": "similarity", **values})
     >>> figure = image_type_bars(table, system="network")

@@ -137,7 +137,8 @@ def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = ""
     --------
     >>> import pandas as pd
     >>> from neurometamer.figures.study import answer_marks
-    >>> rows = {"representation": ["V1", "LO"], "value": [0.4, 0.1], "ci_low": [0.1, -0.2], "ci_high": 0.7}
+    >>> rows = {"representation": ["V1", "LO"], "value": [0.4, 0.1]}
+    >>> rows |= {"ci_low": [0.1, -0.2], "ci_high": 0.7}
     >>> table = pd.DataFrame({**rows, "follows": ["perception", "undecided"]})
     >>> figure = answer_marks(table, title="Cortex", label="RE–AI minus RE–AN")
     >>> figure.axes[0].get_title(loc="left")

@@ -1,1 +1,5 @@
-"""Representational similarity: RDMs from responses, and their comparison. Names are re-exported by `neurometamer`."""
+"""Representational similarity: RDMs from responses, and their comparison."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -103,7 +103,8 @@ def pattern_units(
     ...     ),
     ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": [0, 1, 2], "j": 0, "k": 0}),
     ... )
-    >>> [(units.representation, units.values.shape) for units in pattern_units({"S1": patterns}, table)]
+    >>> regions = pattern_units({"S1": patterns}, table)
+    >>> [(units.representation, units.values.shape) for units in regions]
     [('V1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))
@@ -154,7 +155,8 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
     ...     n_units={"conv1": 3},
     ...     arrays={"conv1": features},
     ... )
-    >>> [(units.representation, units.values.shape) for units in activation_units(activations, table)]
+    >>> stages = activation_units(activations, table)
+    >>> [(units.representation, units.values.shape) for units in stages]
     [('conv1', (4, 3))]
     """
     ids = tuple(table["id"].astype(str))

@@ -73,7 +73,7 @@ class Problem:
 
     Examples
     --------
-    >>> from neurometamer import Problem
+    >>> from neurometamer.study import Problem
     >>> problem = Problem(kind="error", subject="S1", file="m.nii", message="m.nii is missing.")
     >>> print(problem)
     S1: m.nii is missing.

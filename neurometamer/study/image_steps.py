@@ -314,7 +314,7 @@ def ask_evaluators(work: Workspace, progress: Progress) -> Iterable[Path]:
 def _metamer_rows(
     evaluator: StagedModel, names: tuple[str, ...], table: pd.DataFrame, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Write what an evaluator answers to each metamer and to its photograph, one row for each metamer."""
+    """Write what an evaluator answers to each metamer and its photograph, a row a metamer."""
     numbers = {image_id: number for number, image_id in enumerate(table["id"])}
     rows = []
     for record in table[table["kind"] == "metamer"].to_dict("records"):

@@ -54,8 +54,11 @@ SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
 
 MOST_REFITS = 250
-"""Resamples in which models of layers are fitted again: their standard error alone is used, known to
-5 % from so many, and each takes ten times as long as one of a fixed layer."""
+"""Resamples in which models of layers are fitted again.
+
+Their standard error alone is used, known to 5 % from so many, and each takes ten times as long as
+one of a fixed layer.
+"""
 
 MIN_ROIS = 3
 """Fewer regions have no order to be tested."""

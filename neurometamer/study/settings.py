@@ -477,7 +477,7 @@ class Glm(Section):
     ignore: tuple[str, ...] = setting(BETAS, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: str = setting(BETAS, "units", choices="fmri.betas:UNITS", later=True)
-    """Units of betas: percent signal change, or units of the image where its mean was taken away."""
+    """Units of betas: percent signal change, or those of the image where its mean was removed."""
     unusable: Literal["refuse", "drop"] = setting(BETAS, "unusable")
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
     them."""
@@ -755,7 +755,7 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
 
     Examples
     --------
-    >>> from neurometamer import check_settings
+    >>> from neurometamer.study import check_settings
     >>> check_settings({"study": {"seed": 3}, "rsa": {"resamples": 100}}).rsa
     Rsa(resamples=100)
     """

@@ -117,7 +117,8 @@ def run_study(
     Examples
     --------
     >>> import tempfile
-    >>> from neurometamer import InputError, check_settings, run_study
+    >>> from neurometamer import InputError, run_study
+    >>> from neurometamer.study import check_settings
     >>> settings = check_settings({"encoding": {"folds": 100}})
     >>> try:
     ...     run_study(settings, tempfile.gettempdir() + "/never_made")
@@ -165,7 +166,8 @@ def check_study(study: str | Path | StudySettings) -> list[Problem]:
 
     Examples
     --------
-    >>> from neurometamer import check_settings, check_study
+    >>> from neurometamer import check_study
+    >>> from neurometamer.study import check_settings
     >>> settings = check_settings({"encoding": {"folds": 100}})
     >>> [problem.message for problem in check_study(settings)]  # doctest: +ELLIPSIS
     ['encoding.folds is 100, but the study has 16 photographs; give 2 to 16, ...']

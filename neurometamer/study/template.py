@@ -84,7 +84,8 @@ def write_template(path: str | Path = Path("study.toml")) -> Path:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from neurometamer import read_settings, write_template
+    >>> from neurometamer import read_settings
+    >>> from neurometamer.study import write_template
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = write_template(Path(folder) / "study.toml")
     ...     settings = read_settings(file)

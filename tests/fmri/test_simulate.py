@@ -228,8 +228,8 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
         options=SimulationOptions(session_sd=3.0),
     )
     assert list(patterns) == ["sub-01", "sub-02"]
-    sessions = {name: nm.session_labels(own, table) for name, own in patterns.items()}
-    rdms = nm.pattern_rdms(patterns, table)
+    sessions = {name: nm.rsa.session_labels(own, table) for name, own in patterns.items()}
+    rdms = nm.rsa.pattern_rdms(patterns, table)
     p = {}
     for null in ("free", "session"):
         blocks = None if null == "free" else sessions
@@ -271,7 +271,7 @@ def test_what_is_made_of_a_simulation_says_so_wherever_it_is_copied(tmp_path):
     other = replace(again, observations=again.observations.assign(session="2"))
     assert concat_patterns([again, other]).simulated
     table = pd.DataFrame({"id": list("abcdef"), "kind": "RE", "reference_id": list("abcdef")})
-    file = nm.write_rdms(nm.pattern_rdms({"02": again}, table), tmp_path / "rdms.h5")
+    file = nm.write_rdms(nm.rsa.pattern_rdms({"02": again}, table), tmp_path / "rdms.h5")
     assert rdm_stamps(nm.read_rdms(file), file) == [SIMULATED]
     image = nibabel.load(subject.bold[0])
     for path in subject.bold:  # the same numbers without the mark are taken for measured
@@ -281,7 +281,7 @@ def test_what_is_made_of_a_simulation_says_so_wherever_it_is_copied(tmp_path):
     runs = [tmp_path / path.name for path in subject.bold]
     measured = estimate_betas(read_runs(runs, subject.events, subject.confounds), subject.masks)
     assert not measured.simulated
-    assert rdm_stamps(nm.pattern_rdms({"02": measured}, table), "nowhere.h5") == []
+    assert rdm_stamps(nm.rsa.pattern_rdms({"02": measured}, table), "nowhere.h5") == []
 
 
 def test_chosen_voxels_need_a_choice(tmp_path):

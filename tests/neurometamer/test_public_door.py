@@ -199,8 +199,8 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
             "stages": ["early"],
             "run": RunOptions(),
         },
-        nm.control_rdms: {"stimuli": photographs, "controls": ["pixels"], "column": "category"},
-        nm.streamed_rdms: {
+        nm.rsa.control_rdms: {"stimuli": photographs, "controls": ["pixels"], "column": "category"},
+        nm.rsa.streamed_rdms: {
             "model": model,
             "stimuli": photographs,
             "stages": ["early"],
@@ -245,7 +245,7 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
     )
     subjects = {"S1": patterns}
     near, responses = (
-        nm.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5),
+        nm.rsa.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5),
         RANDOM.random((6, 27)),
     )
     models = rdms(1, list("abcdef"), {"name": ["m"]})
@@ -280,9 +280,9 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
             "mask": np.ones((3, 3, 3), dtype=bool),
             "affine": np.eye(4),
         },
-        nm.activation_rdms: {"activations": activations, "table": table, "measure": "spearman"},
-        nm.activation_units: {"activations": activations, "table": table},
-        nm.class_labels: {"table": table, "column": "category"},
+        nm.rsa.activation_rdms: {"activations": activations, "table": table, "measure": "spearman"},
+        nm.rsa.activation_units: {"activations": activations, "table": table},
+        nm.rsa.class_labels: {"table": table, "column": "category"},
         nm.fit_encoding: {
             "activations": activations,
             "patterns_by_subject": subjects,
@@ -297,46 +297,50 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
             "allow_repeats": True,
             "seed": 0,
         },
-        nm.image_type_question: {
+        nm.rsa.image_type_question: {
             "conditions": ids,
             "responses": cube,
             "table": table,
             "pair": ("RE", "AN"),
         },
-        nm.image_type_reliability: {
+        nm.rsa.image_type_reliability: {
             "patterns_by_subject": subjects,
             "table": table,
             "kinds": ("RE",),
         },
-        nm.model_questions: {
+        nm.rsa.model_questions: {
             "conditions": list("abcdef"),
             "responses": responses,
             "models": models,
         },
-        nm.pattern_rdms: {"patterns_by_subject": subjects, "table": table, "measure": "spearman"},
-        nm.pattern_units: {"patterns_by_subject": subjects, "table": table},
-        nm.reliability_question: {
+        nm.rsa.pattern_rdms: {
+            "patterns_by_subject": subjects,
+            "table": table,
+            "measure": "spearman",
+        },
+        nm.rsa.pattern_units: {"patterns_by_subject": subjects, "table": table},
+        nm.rsa.reliability_question: {
             "patterns": patterns,
             "responses": RANDOM.random((36, 27)),
             "conditions": ids,
         },
-        nm.run_responses: {
+        nm.rsa.run_responses: {
             "patterns": patterns,
             "responses": RANDOM.random((36, 27)),
             "folds": "run",
             "noise": "shrinkage_diag",
         },
         nm.run_searchlight: {
-            "question": nm.model_questions(list("abcdef"), responses, models)[0],
+            "question": nm.rsa.model_questions(list("abcdef"), responses, models)[0],
             "neighborhoods": near,
         },
-        nm.searchlight_rdms: {
+        nm.rsa.searchlight_rdms: {
             "responses": responses,
             "neighborhoods": near,
             "centers": np.array([0, 1]),
             "measure": "spearman",
         },
-        nm.session_labels: {"patterns": patterns, "table": table},
+        nm.rsa.session_labels: {"patterns": patterns, "table": table},
     }
 
 
@@ -351,7 +355,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
     typed = rdms(
         3, ids, places, kind=[one[:2] for one in ids], reference_id=[one[2:] for one in ids]
     )
-    some, orders = RANDOM.random((3, 28)), nm.permutation_orders(8, 3, 0)
+    some, orders = RANDOM.random((3, 28)), nm.stats.permutation_orders(8, 3, 0)
     other, counts = RANDOM.random((3, 28)), np.ones((3, 8), dtype=int)
     repeated, names = RANDOM.random((12, 5)), list("abcd") * 3
     trend = pd.DataFrame(
@@ -369,14 +373,14 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
     both = {"network": network, "brain": brain, "kind": None}
     nm.write_rdms(network, folder / "network.h5")
     return {
-        nm.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
-        nm.best_layers: {
+        nm.rsa.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
+        nm.rsa.best_layers: {
             "network": network,
             "brain": brain,
             "n_resamples": 2,
-            "folds": nm.CrossValidation(n_repeats=1),
+            "folds": nm.rsa.CrossValidation(n_repeats=1),
         },
-        nm.bootstrap_comparison: {
+        nm.rsa.bootstrap_comparison: {
             "models": some,
             "data": other,
             "counts": counts,
@@ -385,7 +389,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "groups": None,
             "subject_counts": None,
         },
-        nm.combine_p: {"p": [0.1, 0.2], "how": "fisher"},
+        nm.stats.combine_p: {"p": [0.1, 0.2], "how": "fisher"},
         nm.compare_rdms: {
             "a": network,
             "b": brain,
@@ -397,7 +401,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "classes": "fixed",
             **quick,
         },
-        nm.compute_rdm: {
+        nm.rsa.compute_rdm: {
             "values": RANDOM.random((5, 6)),
             "measure": "spearman",
             "ids": list("abcde"),
@@ -408,23 +412,23 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "measure": "spearman",
             "ids": list("abcde"),
         },
-        nm.correct_families: {
+        nm.stats.correct_families: {
             "table": trend,
             "over": {"representation": "layers"},
             "within": (),
             "how": "fdr",
             "p": "p",
         },
-        nm.correct_p: {"p": np.array([0.1, 0.2]), "method": "fdr"},
-        nm.count_orders: {"n": 5, "blocks": None},
-        nm.crossnobis_rdm: {
+        nm.stats.correct_p: {"p": np.array([0.1, 0.2]), "method": "fdr"},
+        nm.stats.count_orders: {"n": 5, "blocks": None},
+        nm.rsa.crossnobis_rdm: {
             "values": repeated,
             "conditions": names,
             "folds": [str(i // 4) for i in range(12)],
             "noise": None,
             "order": None,
         },
-        nm.dual_bootstrap: {
+        nm.rsa.dual_bootstrap: {
             "models": some,
             "data": other,
             "counts": counts,
@@ -432,35 +436,40 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "comparator": "spearman",
             "confidence": 0.95,
         },
-        nm.effect_for_power: {"power": 0.8, "n": 20, "alpha": 0.05, "tails": 1},
-        nm.estimate_noise: {
+        nm.stats.effect_for_power: {"power": 0.8, "n": 20, "alpha": 0.05, "tails": 1},
+        nm.rsa.estimate_noise: {
             "residuals": RANDOM.normal(size=(30, 5)),
             "method": "shrinkage_diag",
             "dof": None,
         },
-        nm.fit_layer_weights: {"layers": some, "targets": other, "weights": None, "center": True},
+        nm.rsa.fit_layer_weights: {
+            "layers": some,
+            "targets": other,
+            "weights": None,
+            "center": True,
+        },
         nm.flexible_models: {
             **both,
-            "folds": nm.CrossValidation(n_repeats=1),
+            "folds": nm.rsa.CrossValidation(n_repeats=1),
             "n_resamples": 2,
             **quick,
         },
-        nm.hierarchy_test: {
+        nm.rsa.hierarchy_test: {
             **both,
             "rois": ["V1", "V4", "LO"],
             "preferred": "center",
             "n_permutations": 19,
             **quick,
         },
-        nm.joint_p: {"values": np.array([0.1, 0.2]), "samples": RANDOM.random((20, 2))},
-        nm.image_type_difference: {
+        nm.stats.joint_p: {"values": np.array([0.1, 0.2]), "samples": RANDOM.random((20, 2))},
+        nm.rsa.image_type_difference: {
             "rdms": typed,
             "first": ("RE", "AI"),
             "second": ("RE", "AN"),
             "n_resamples": 2,
             **quick,
         },
-        nm.image_type_similarity: {
+        nm.rsa.image_type_similarity: {
             "rdms": typed,
             "pairs": [("RE", "AI")],
             "n_resamples": 2,
@@ -477,8 +486,8 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "n_resamples": 2,
             "n_permutations": 2,
         },
-        nm.image_type_trends: {"table": trend, "system": "network"},
-        nm.label_rdms: {
+        nm.rsa.image_type_trends: {"table": trend, "system": "network"},
+        nm.rsa.label_rdms: {
             "dissimilarities": some,
             "conditions": images,
             "places": {"stage": list("abc")},
@@ -488,7 +497,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         },
         nm.layer_by_roi: {**both, "n_resamples": 2, **quick},
         nm.layer_matrix: {**both, "n_resamples": 2, "n_permutations": 3, "blocks": None, **quick},
-        nm.layers_t_test: {
+        nm.stats.layers_t_test: {
             "table": trend,
             "first": "RE-AI",
             "second": "RE-AN",
@@ -502,21 +511,26 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "debiased": False,
             "x_ids": None,
         },
-        nm.mann_kendall: {"values": [1.0, 2.0, 3.0, 2.5]},
-        nm.max_t_p: {"observed": np.array([1.0, 2.0]), "null": RANDOM.random((20, 2))},
+        nm.stats.mann_kendall: {"values": [1.0, 2.0, 3.0, 2.5]},
+        nm.stats.max_t_p: {"observed": np.array([1.0, 2.0]), "null": RANDOM.random((20, 2))},
         nm.noise_ceiling: {"rdms": one_region, "comparator": "spearman", "pool": "scaled"},
-        nm.n_for_power: {"dz": 0.5, "power": 0.8, "alpha": 0.05, "tails": 1},
-        nm.paired_power: {"dz": 0.5, "n": 20, "alpha": 0.05, "tails": 1},
-        nm.paired_t: {"first": [1.0, 2.0, 3.0], "second": [2.0, 2.5, 3.1]},
-        nm.partial_spearman: {"a": some, "b": other, "controls": some[:1]},
-        nm.permutation_orders: {"n": 5, "n_permutations": 3, "seed": 0, "blocks": None},
-        nm.permuted_comparison: {"a": some, "b": other, "orders": orders, "comparator": "spearman"},
+        nm.stats.n_for_power: {"dz": 0.5, "power": 0.8, "alpha": 0.05, "tails": 1},
+        nm.stats.paired_power: {"dz": 0.5, "n": 20, "alpha": 0.05, "tails": 1},
+        nm.stats.paired_t: {"first": [1.0, 2.0, 3.0], "second": [2.0, 2.5, 3.1]},
+        nm.rsa.partial_spearman: {"a": some, "b": other, "controls": some[:1]},
+        nm.stats.permutation_orders: {"n": 5, "n_permutations": 3, "seed": 0, "blocks": None},
+        nm.rsa.permuted_comparison: {
+            "a": some,
+            "b": other,
+            "orders": orders,
+            "comparator": "spearman",
+        },
         nm.read_rdms: {"path": folder / "network.h5"},
-        nm.residuals_of: {"values": repeated, "conditions": names},
+        nm.rsa.residuals_of: {"values": repeated, "conditions": names},
         nm.select_kind: {"rdms": typed, "kind": "RE", "by": "reference_id"},
-        nm.take_conditions: {"rdms": brain, "rows": [0, 1, 2, 3]},
+        nm.rsa.take_conditions: {"rdms": brain, "rows": [0, 1, 2, 3]},
         nm.write_rdms: {"rdms": brain, "path": folder / "brain.h5"},
-        nm.compare_files: {
+        nm.commands.compare_files: {
             "a": folder / "network.h5",
             "b": folder / "network.h5",
             "comparator": ["spearman"],
@@ -739,17 +753,20 @@ def test_lists_tensors_and_columns_give_the_numbers_of_arrays():
     assert sg.image_distances(traced, torch.from_numpy(second)) == expected
     x, y = np.random.default_rng(2).random((2, 6, 4))
     assert nm.linear_cka(x.tolist(), torch.from_numpy(y)) == nm.linear_cka(x, y)
-    near = nm.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5)
+    near = nm.rsa.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5)
     responses = np.random.default_rng(3).random((6, 27))
     np.testing.assert_array_equal(
-        nm.searchlight_rdms(responses.tolist(), near, [0, 1]),
-        nm.searchlight_rdms(responses, near, np.array([0, 1])),
+        nm.rsa.searchlight_rdms(responses.tolist(), near, [0, 1]),
+        nm.rsa.searchlight_rdms(responses, near, np.array([0, 1])),
     )
     values, names = np.random.default_rng(4).random((6, 2)), ["a", "b", "c"] * 2
-    expected = nm.residuals_of(values, names)[0]
+    expected = nm.rsa.residuals_of(values, names)[0]
     for conditions in (np.array(names), pd.Series(names), tuple(names)):
-        np.testing.assert_array_equal(nm.residuals_of(values.tolist(), conditions)[0], expected)
-    assert nm.correct_p(pd.Series([0.01, 0.04])).tolist() == nm.correct_p([0.01, 0.04]).tolist()
+        np.testing.assert_array_equal(nm.rsa.residuals_of(values.tolist(), conditions)[0], expected)
+    assert (
+        nm.stats.correct_p(pd.Series([0.01, 0.04])).tolist()
+        == nm.stats.correct_p([0.01, 0.04]).tolist()
+    )
 
 
 @pytest.mark.parametrize(
@@ -792,12 +809,12 @@ def test_shapes_are_named_with_their_axes_and_where_they_were_seen():
     with pytest.raises(InputError, match="unknown effect 'people'"):
         behavior.repeated_f(np.zeros((3, 2, 2)), "people")
     with pytest.raises(InputError, match=r"rows must be whole numbers, not float64"):
-        nm.take_conditions(rdms(1, list("abcdef"), {}), [0.5, 1.5, 2.5, 3.5])
+        nm.rsa.take_conditions(rdms(1, list("abcdef"), {}), [0.5, 1.5, 2.5, 3.5])
 
 
 def test_numbers_that_are_none_are_refused_and_infinite_ones_where_they_mean_nothing():
     with pytest.raises(InputError, match=r"effect_for_power: n is inf; it must be a finite number"):
-        nm.effect_for_power(0.8, math.inf)
+        nm.stats.effect_for_power(0.8, math.inf)
     with pytest.raises(InputError, match=r"permutation_p: observed is nan"):
         behavior.permutation_p(np.ones(9), math.nan)
     with pytest.raises(InputError, match=r"null has 1 values that are NaN"):
@@ -806,9 +823,9 @@ def test_numbers_that_are_none_are_refused_and_infinite_ones_where_they_mean_not
     with pytest.raises(InputError, match=r"Penalty: weight is nan; it must be a number"):
         sg.Penalty(kind="tv", weight=math.nan, power=1.0)
     with pytest.raises(InputError, match=r"the seed is -1; give a whole number of at least 0"):
-        nm.permutation_orders(5, 3, -1)
+        nm.stats.permutation_orders(5, 3, -1)
     with pytest.raises(InputError, match=r"n must be a whole number, not True"):
-        nm.permutation_orders(True, 3, 0)
+        nm.stats.permutation_orders(True, 3, 0)
     with pytest.raises(InputError, match=r"permutation_p: observed is nan"):
         behavior.permutation_p(np.ones(9), np.array(math.nan))
     assert behavior.permutation_p(np.ones(9), torch.tensor(0.5)) == (1.0, 9)
@@ -820,16 +837,16 @@ def test_tables_say_what_they_lack_what_they_have_and_where_such_a_table_comes_f
         InputError,
         match=r"the stimulus table lacks the column\(s\) reference_id; it has id, kind\. A ",
     ):
-        nm.image_type_question(["a"], np.ones((1, 3)), table, ("RE", "AN"))
+        nm.rsa.image_type_question(["a"], np.ones((1, 3)), table, ("RE", "AN"))
     with pytest.raises(
         InputError,
         match=r"lacks the column\(s\) pair, place, similarity; it has id, kind\. Give that of",
     ):
-        nm.layers_t_test(table)
+        nm.stats.layers_t_test(table)
     with pytest.raises(
         InputError, match=r"the table lacks the column\(s\) region; it has .*name its columns"
     ):
-        nm.layers_t_test(
+        nm.stats.layers_t_test(
             pd.DataFrame({"representation": [], "pair": [], "similarity": []}), over="region"
         )
     with pytest.raises(
@@ -849,7 +866,7 @@ def test_options_that_are_passed_on_are_checked_too():
     with pytest.raises(
         InputError, match=r"flexible_models: n_resamples must be a whole number, not None"
     ):
-        nm.best_layers(network, brain, n_resamples=None)
+        nm.rsa.best_layers(network, brain, n_resamples=None)
     with pytest.raises(
         InputError, match=r"ImageTypeOptions: n_resamples is of the wrong type.* not 'many'"
     ):

@@ -48,7 +48,7 @@ def test_every_exported_function_and_class_has_an_example(name):
 
 def named_rdms(n_rdms):
     random = np.random.default_rng(0)
-    return nm.label_rdms(
+    return nm.rsa.label_rdms(
         random.random((n_rdms, 10)),
         conditions=["a & b", "b", "c", "d", "e"],
         rdm_descriptors={"subject": [f"S{k}" for k in range(n_rdms)], "roi": ["<V1>"] * n_rdms},
@@ -76,7 +76,7 @@ def test_rdms_are_shown_as_text_and_as_a_table_with_pictures():
 
 
 def test_few_and_constant_rdms_are_shown_and_other_things_are_refused():
-    constant = nm.label_rdms(
+    constant = nm.rsa.label_rdms(
         np.ones((1, 6)), conditions=list("abcd"), rdm_descriptors={"name": ["x"]}, measure="test"
     )
     page = nm.show_rdms(constant)._repr_html_()

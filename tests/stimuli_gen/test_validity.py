@@ -644,7 +644,7 @@ def test_photographs_and_a_trained_network(lite0, photographs):
 def test_the_command_and_its_twin(tmp_path, invoke):
     from importlib.util import find_spec
 
-    from neurometamer import make_null
+    from neurometamer.commands import make_null
     from neurometamer.run_options import RunOptions
 
     source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"

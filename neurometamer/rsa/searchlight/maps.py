@@ -109,7 +109,7 @@ def searchlight_rdms(
 
     Examples
     --------
-    >>> from neurometamer import Spheres
+    >>> from neurometamer.rsa import Spheres
     >>> mask = np.ones((3, 3, 3), dtype=bool)
     >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
     >>> responses = np.random.default_rng(0).normal(size=(5, 27))
@@ -334,7 +334,8 @@ def run_searchlight(
 
     Examples
     --------
-    >>> from neurometamer import Spheres, compute_rdms, model_questions
+    >>> from neurometamer import compute_rdms
+    >>> from neurometamer.rsa import Spheres, model_questions
     >>> mask = np.ones((3, 3, 3), dtype=bool)
     >>> spheres = Spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), radius_mm=2.0)
     >>> random = np.random.default_rng(0)

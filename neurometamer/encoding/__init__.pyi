@@ -1,0 +1,10 @@
+from .design import SCHEMES as SCHEMES
+from .design import EncodingOptions as EncodingOptions
+from .generalization import COLUMNS as COLUMNS
+from .generalization import fit_encoding as fit_encoding
+from .solvers import ALPHAS as ALPHAS
+from .solvers import SOLVERS as SOLVERS
+from .solvers import Ridge as Ridge
+from .solvers import Solver as Solver
+from .solvers import column_correlations as column_correlations
+from .solvers import reduce_features as reduce_features

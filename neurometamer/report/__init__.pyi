@@ -1,0 +1,1 @@
+from .study import build_report as build_report

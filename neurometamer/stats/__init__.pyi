@@ -1,0 +1,13 @@
+from .families import combine_p as combine_p
+from .families import correct_families as correct_families
+from .families import correct_p as correct_p
+from .families import joint_p as joint_p
+from .families import mann_kendall as mann_kendall
+from .paired import effect_for_power as effect_for_power
+from .paired import layers_t_test as layers_t_test
+from .paired import n_for_power as n_for_power
+from .paired import paired_power as paired_power
+from .paired import paired_t as paired_t
+from .permutation import count_orders as count_orders
+from .permutation import max_t_p as max_t_p
+from .permutation import permutation_orders as permutation_orders

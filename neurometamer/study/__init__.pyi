@@ -1,0 +1,11 @@
+from .checks import Problem as Problem
+from .demo import run_demo as run_demo
+from .settings import MEASURES as MEASURES
+from .settings import StudySettings as StudySettings
+from .settings import check_settings as check_settings
+from .settings import read_settings as read_settings
+from .steps import STEPS as STEPS
+from .steps import check_study as check_study
+from .steps import demo_settings as demo_settings
+from .steps import run_study as run_study
+from .template import write_template as write_template
