@@ -511,7 +511,7 @@ def find_comparator(comparator: str) -> Comparator:
 
     Examples
     --------
-    >>> comparator("corr")(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]])).round(6).tolist()
+    >>> find_comparator("corr")(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]])).round(6).tolist()
     [[1.0]]
     """
     return COMPARATORS[comparator_name(comparator)]
