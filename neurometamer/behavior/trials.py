@@ -823,6 +823,24 @@ def join_key(answers: Sequence[str | Path] | str | Path, key: str | Path) -> pd.
     InputError
         When a file is not of this page, names an image that the key lacks or an unknown category,
         or two files disagree about a trial.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from neurometamer.behavior import join_key
+    >>> from neurometamer.behavior.trials import ANSWER_COLUMNS, KEY_COLUMNS
+    >>> image = {"code": "5f2c", "id": "rex", "truth": "dog", "condition": "late"}
+    >>> image = {**dict.fromkeys(KEY_COLUMNS, "a"), **image}
+    >>> answer = {"participant": "P01", "stimulus": "5f2c", "response": "dog", "page_version": "a"}
+    >>> answer = {**dict.fromkeys(ANSWER_COLUMNS, "1"), **answer}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pd.DataFrame([image]).to_csv(Path(folder, "key.csv"), index=False)
+    ...     pd.DataFrame([answer]).to_csv(Path(folder, "P01.csv"), index=False)
+    ...     table = join_key(Path(folder, "P01.csv"), Path(folder, "key.csv"))
+    >>> table[["participant", "stimulus", "condition", "response", "correct"]].values.tolist()
+    [['P01', 'rex', 'late', 'dog', 1]]
     """
     paths = [answers] if isinstance(answers, str | Path) else list(answers)
     if not paths:

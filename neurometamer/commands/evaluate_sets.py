@@ -317,6 +317,23 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a set: its names, and the columns of `neurometamer.evaluation.sets.pass_rates`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.commands import validity_table
+    >>> from neurometamer.evaluation import metamer_set
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.full((2, 3, 48, 48), 0.5, dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table = table.assign(id=["cat_m", "cup_m"], kind="metamer", valid=[True, False])
+    >>> metamers = StimulusSet(images=images, table=table)
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> counts = validity_table([joined])
+    >>> counts[["set", "n_images", "n_valid", "n_failed", "pass_both"]].values.tolist()
+    [['alexnet', 2, 1, 1, 0.5]]
     """
     rows = []
     for metamers in sets:

@@ -465,6 +465,31 @@ def divergence(
     ------
     InputError
         When there are fewer than 2 evaluators or no set, or a stage cannot be found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import torch
+    >>> from torch import nn
+    >>> from neurometamer.evaluation import divergence, metamer_set
+    >>> from stimuli_gen import StimulusSet, stage_model
+    >>> images = np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": list("abcd"), "kind": "RE", "reference_id": list("abcd")})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table = table.assign(id=["am", "bm", "cm", "dm"], kind="metamer", valid=True)
+    >>> metamers = StimulusSet(images=images**4, table=table)
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="middle")
+    >>> _ = torch.manual_seed(0)
+    >>> evaluators = []
+    >>> for name in ("one", "two"):
+    ...     layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    ...     evaluators.append(stage_model(nn.Sequential(*layers), name=name))
+    >>> options = {"include_untrained": True, "n_permutations": 19}
+    >>> table = divergence(evaluators, [joined], **options)
+    >>> headline = table[table["headline"]].round(1)
+    >>> headline[["evaluator", "evaluator_stage", "comparison", "value"]].values.tolist()
+    [['one', '1', 'RR-MM', 0.9], ['two', '1', 'RR-MM', 1.0]]
     """
     chosen = chosen_evaluators(evaluators, include_untrained)
     if not sets:
