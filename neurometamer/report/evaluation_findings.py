@@ -414,8 +414,8 @@ def answers(report: Report) -> list[Answer]:
             text=text,
         )
     ]
-    for table, answers_of in ANSWERS.items():
-        if report.has(table):
+    for name, answers_of in ANSWERS.items():
+        if report.has(name):
             found += answers_of(report)
     return found
 
