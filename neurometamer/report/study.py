@@ -539,6 +539,7 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
 NOTHING_COMPARED = (
     "Nothing was compared in this study, so there is nothing to test; below is what was measured."
 )
+"""Headline of a study without comparisons."""
 
 
 def _lead_text(study: Study) -> str:

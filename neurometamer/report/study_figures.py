@@ -400,7 +400,7 @@ QUANTITIES = {
     "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the network's "
     "decision",
 }
-"""What bars show, with a place for the kinds compared."""
+"""Quantity to what its bars show; the kinds compared take the place of the braces."""
 
 
 # --------------------------------------------------------------------------------- layers and areas
