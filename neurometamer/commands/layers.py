@@ -174,16 +174,18 @@ def layer_files(
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
     layers = read_rdms(network, descriptor=descriptor)
-    parts = _read_brain(files, ids, descriptor)
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    parts = []
+    for file in files:
+        own = names if is_foreign(file) else None
+        parts.append(need_places(read_labelled(file, ids=own, descriptor=descriptor), file))
     regions = concat_brains(parts)
     tables = _tables(layers, regions, rois, blocks, chosen, progress)
     folder = Path(out)
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     settings = asdict(chosen) | {"rois": list(rois)}
-    paths = [Path(network)]
-    for file in files:
-        paths.append(split_labels(file)[0])
+    paths = [Path(network), *(split_labels(file)[0] for file in files)]
     inputs = {path.name: digest_file(path) for path in paths}
     if blocks is not None:
         inputs[Path(blocks).name] = digest_file(blocks)
@@ -257,18 +259,6 @@ def _tables(
             **common,
         )
     return tables
-
-
-def _read_brain(
-    files: Files, ids: str | Path | Sequence[str] | None, descriptor: str | None
-) -> list[RDMs]:
-    """Read the RDMs of regions, and refuse those without a subject or ROI."""
-    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    parts = []
-    for file in files:
-        own = names if is_foreign(file) else None
-        parts.append(need_places(read_labelled(file, ids=own, descriptor=descriptor), file))
-    return parts
 
 
 def concat_brains(parts: Sequence[RDMs]) -> RDMs:
