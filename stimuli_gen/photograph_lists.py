@@ -158,7 +158,8 @@ def _list_folder(folder: Path) -> Listing:
     if any(inner):
         table["category"] = [parts[0] if parts else "" for parts in inner]
     for line in (*left_out, *layout[1:]):
-        _tell_once(f"{folder}: {line}")
+        level = logging.INFO if _HIDDEN in line else logging.WARNING
+        _log_once(level, f"{folder}: {line}")
     notes = {}
     if left_out:
         notes["left_out"] = left_out
@@ -167,14 +168,9 @@ def _list_folder(folder: Path) -> Listing:
     return Listing(table=table, shown=[path.as_posix() for path in paths], notes=notes)
 
 
-@cache
-def _tell_once(line: str) -> None:
-    """Log a choice that may surprise, once."""
-    level = logging.INFO if _HIDDEN in line else logging.WARNING
-    logging.getLogger(__name__).log(level, line)
-
-
 _HIDDEN = "hidden, or of the operating system"
+_log_once = cache(logging.getLogger(__name__).log)
+"""For choices that may surprise."""
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[str]]:

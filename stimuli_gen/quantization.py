@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,14 +122,15 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         category does not lead, what is missing. Score: at least 0 when all that `asked_of` asks is
         met. The context also holds the anchors.
     """
-    return [_file_objective(match) for match in matches]
 
-
-def _file_objective(match: Match) -> Objective:
-    name = match.model.name
-    categories = _classes_of_categories(match)
-
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def evaluate(
+        images: Tensor,
+        context: Mapping[str, Tensor],
+        *,
+        match: Match,
+        categories: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        name = match.model.name
         seen = through_rounding(images)
         error = match.error(seen, context)
         logits = match.model.logits(seen)
@@ -145,7 +147,11 @@ def _file_objective(match: Match) -> Objective:
         score = torch.minimum(share, lead - LEAD)
         return error + (PUSH - lead).relu(), score
 
-    return evaluate
+    objectives: list[Objective] = []
+    for match in matches:
+        categories = _classes_of_categories(match)
+        objectives.append(partial(evaluate, match=match, categories=categories))
+    return objectives
 
 
 def _lead(values: Tensor, wanted: Tensor) -> Tensor:

@@ -357,7 +357,14 @@ def _relu_input(
         return source
     if func in _MAXIMA:
         named = [kwargs[name] for name in ("input", "other") if name in kwargs]
-        return _beside_zeros([*args, *named])
+        given = [*args, *named]
+        if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
+            return None
+        for values, other in (given, given[::-1]):
+            is_smaller = other.numel() <= values.numel()
+            if is_smaller and not other.requires_grad and not other.any():
+                return values
+        return None
     is_relu = False
     if func in _THRESHOLDS:
         named = [kwargs[name] for name in ("threshold", "value") if name in kwargs]
@@ -369,17 +376,6 @@ def _relu_input(
         if func in _CLAMPS and is_bounded:
             is_relu = False
     return source if is_relu else None
-
-
-def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
-    """Give the tensor of which, with zeros, the maximum is taken."""
-    if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
-        return None
-    for values, other in (given, given[::-1]):
-        is_smaller = other.numel() <= values.numel()
-        if is_smaller and not other.requires_grad and not other.any():
-            return values
-    return None
 
 
 def _is_relu_of(result: Tensor, given: Tensor) -> bool:
