@@ -267,6 +267,11 @@ def mend_files(
     behind = dict(images)
     taken = dict.fromkeys(images, 0)
     wanted = ask(behind) if rounds else {reference_id: {} for reference_id in images}
+
+    def start_of(reference_id: str) -> Start:  # of the round at hand
+        asked = {**context(reference_id), **wanted[reference_id]}
+        return Start(image=behind[reference_id], context=asked)
+
     for number in range(rounds):
         if not wanted:
             break
@@ -274,7 +279,7 @@ def mend_files(
         results = descend(
             objective,
             list(wanted),
-            _starts(behind, wanted, context),
+            start_of,
             threshold=0.0,
             steps=StepOptions(step_size=length, step_rule="sign", max_steps=round_steps),
             confine=confine,
@@ -292,18 +297,6 @@ def mend_files(
             image = from_8bit(to_8bit(behind[reference_id]))
         mended[reference_id] = Mended(image=image, steps=taken[reference_id])
     return mended
-
-
-def _starts(
-    images: Mapping[str, np.ndarray],
-    wanted: Mapping[str, Mapping[str, np.ndarray]],
-    context: Callable[[str], Mapping[str, np.ndarray]],
-) -> Callable[[str], Start]:
-    def start_of(reference_id: str) -> Start:
-        asked = {**context(reference_id), **wanted[reference_id]}
-        return Start(image=images[reference_id], context=asked)
-
-    return start_of
 
 
 def _keys(
