@@ -280,12 +280,21 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
             raise InputError(f"the stimulus table has empty cells in {name}; fill them.")
     missing = [name for name in ("category", "note") if name not in table.columns]
     tidy = table.reset_index(drop=True).assign(**dict.fromkeys(missing, ""))
-    columns = {}
-    for name in (*_TEXT, *_WHOLE, *_YES_NO):
-        if name not in tidy.columns:
-            continue
+    columns: dict[str, pd.Series] = {}
+    for name in [name for name in (*_TEXT, *_WHOLE, *_YES_NO) if name in tidy.columns]:
+        column = tidy[name]
         try:
-            columns[name] = _typed(tidy[name])
+            if name in _TEXT:
+                columns[name] = column.astype(object).fillna("").astype(str)
+            elif name in _WHOLE:
+                # this type refuses fractions, which int64 would cut off
+                numbers = pd.to_numeric(column).astype("Int64")
+                columns[name] = numbers if column.isna().any() else numbers.astype("int64")
+            else:
+                known = {"True": True, "False": False}
+                values = [None if pd.isna(cell) else known[str(cell)] for cell in column]
+                kind = "boolean" if None in values else "bool"
+                columns[name] = pd.Series(values, index=column.index, dtype=kind)
         except (ValueError, TypeError, KeyError) as error:
             what = "whole numbers" if name in _WHOLE else "True or False"
             raise InputError(
@@ -302,20 +311,6 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
             "macOS and Windows. Give each image an id of its own."
         )
     return tidy.assign(**columns)
-
-
-def _typed(column: pd.Series) -> pd.Series:
-    """Give a known column its type, by its name."""
-    if column.name in _TEXT:
-        return column.astype(object).fillna("").astype(str)
-    if column.name in _WHOLE:
-        # this type refuses fractions, which int64 would cut off
-        numbers = pd.to_numeric(column).astype("Int64")
-        return numbers if column.isna().any() else numbers.astype("int64")
-    known = {"True": True, "False": False}
-    values = [None if pd.isna(cell) else known[str(cell)] for cell in column]
-    kind = "boolean" if None in values else "bool"
-    return pd.Series(values, index=column.index, dtype=kind)
 
 
 @checked
