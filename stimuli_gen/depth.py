@@ -457,20 +457,38 @@ def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
 
 
 def _units(seen: _Pass) -> dict[str, str]:
-    """List the units of depth in the order in which they run, each with its note."""
+    """List the units of depth in the order in which they run, each with its note.
+
+    Where blocks are few, these are also the outputs of layers with weights outside of them, and of
+    the activation modules that follow such layers.
+    """
     blocks = _blocks(seen)
-    if len(blocks) >= _FEWEST_BLOCKS:
-        units = dict.fromkeys(blocks, "")
-        for path in blocks:
-            if path not in seen.cuts:
-                units[path] = NO_CUTS[_class_of(seen.modules[path])]
-    else:
-        units = dict.fromkeys(blocks, "") | _layers(seen, blocks)
+    are_few = len(blocks) < _FEWEST_BLOCKS
+    units = dict.fromkeys(blocks, "")
+    for path in blocks:
+        if path not in seen.cuts and not are_few:
+            units[path] = NO_CUTS[_class_of(seen.modules[path])]
+    beside = [path for path in seen.calls if path in seen.cuts and not _inside(path, blocks)]
+    layers: dict[str, str] = {}
+    last = ""  # the layer whose activation has not run yet
+    for path in beside if are_few else []:
+        module = seen.modules[path]
+        is_activation = type(module).__module__ == "torch.nn.modules.activation"
+        if isinstance(module, _WEIGHTED):
+            last = path
+            note = (
+                "its activation is a function of the network or serves several layers, so the "
+                "stage is before it"
+            )
+            layers[path] = note if path in seen.functional else ""
+        elif last and is_activation and not list(module.children()):
+            del layers[last]
+            layers[path] = ""
+            last = ""
+    units |= layers
     weighted = seen.weighted()
-    unseen = []
-    for path in weighted:
-        if _cut_around(seen, path) is None and not _inside(path, blocks):
-            unseen.append(path)
+    around = {path: _cut_around(seen, path) for path in weighted}
+    unseen = [path for path in weighted if not around[path] and not _inside(path, blocks)]
     if not units or 2 * len(unseen) > len(weighted):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
@@ -572,30 +590,3 @@ def _root(path: str) -> str:
 def _parent(path: str) -> str:
     parent, _, _ = path.rpartition(".")
     return parent
-
-
-def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
-    """List the outputs of layers with weights outside of blocks.
-
-    Where an activation module follows a layer, the output of the activation counts.
-    """
-    units: dict[str, str] = {}
-    last = ""  # the layer whose activation has not run yet
-    for path in seen.calls:
-        module = seen.modules[path]
-        if path not in seen.cuts or _inside(path, blocks):
-            continue
-        if isinstance(module, _WEIGHTED):
-            last = path
-            note = (
-                "its activation is a function of the network or serves several layers, so the "
-                "stage is before it"
-            )
-            units[path] = note if path in seen.functional else ""
-        elif last and type(module).__module__ == "torch.nn.modules.activation":
-            if list(module.children()):
-                continue
-            del units[last]
-            units[path] = ""
-            last = ""
-    return units

@@ -713,6 +713,12 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
     """
     size, device = model.preprocessing.size, model.device
     noise = np.random.default_rng(0).random((2, 1, 3, *size))
+
+    def gradient_of(of: StagedModel, images: Tensor, create_graph: bool = False) -> Tensor:
+        energy = of.logits(images).square().sum()
+        (gradient,) = torch.autograd.grad(energy, images, create_graph=create_graph)
+        return gradient
+
     with for_one_image(size, device), _random_states_kept(device), gradients_on():
         image, direction = (torch.from_numpy(values).to(device) for values in noise)
         output = model.logits(image.float().requires_grad_(True))
@@ -724,37 +730,26 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         del output
         if not names:
             return ()
+        step = 1e-8  # so small that hardly a ReLU switches on the way
         try:
             exact = replace(model, network=copy.deepcopy(model.network).double())
-            right = _second_derivative_is_right(exact, image, direction)
+            ahead = gradient_of(exact, (image + step * direction).requires_grad_(True))
+            behind = gradient_of(exact, (image - step * direction).requires_grad_(True))
+            tracked = image.clone().requires_grad_(True)
+            gradient = gradient_of(exact, tracked, create_graph=True)
+            slope = (gradient * direction).sum()
+            (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
         except (RuntimeError, TypeError, ValueError) as error:
             # it has no double precision, or says that it cannot
             if out_of_memory(error):
                 raise
-            right = False
-    return () if right else tuple(names)
-
-
-def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
-    step = 1e-8  # so small that hardly a ReLU switches on the way
-
-    def gradient_of(images: Tensor, create_graph: bool = False) -> Tensor:
-        energy = model.logits(images).square().sum()
-        (gradient,) = torch.autograd.grad(energy, images, create_graph=create_graph)
-        return gradient
-
-    ahead = gradient_of((image + step * direction).requires_grad_(True))
-    behind = gradient_of((image - step * direction).requires_grad_(True))
-    expected = (ahead - behind) / (2 * step)
-    tracked = image.clone().requires_grad_(True)
-    gradient = gradient_of(tracked, create_graph=True)
-    slope = (gradient * direction).sum()
-    (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
-    if product is None:
-        product = torch.zeros_like(image)
-    off = torch.linalg.vector_norm(product - expected)
-    length = torch.linalg.vector_norm(expected)
-    return bool(off <= 1e-3 * length)
+            return tuple(names)
+        if product is None:
+            product = torch.zeros_like(image)
+        expected = (ahead - behind) / (2 * step)
+        off = torch.linalg.vector_norm(product - expected)
+        length = torch.linalg.vector_norm(expected)
+    return () if off <= 1e-3 * length else tuple(names)
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:

@@ -143,13 +143,15 @@ def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
 
 
 def _own(references: StimulusSet, model: StagedModel, *_: Any) -> dict[str, int]:
-    chosen = predict(model, references.images).argmax(axis=1)
-    return dict(zip(references.ids, chosen.tolist(), strict=True))
+    probabilities = predict(model, references.images)
+    chosen = probabilities.argmax(axis=1).tolist()
+    return dict(zip(references.ids, chosen, strict=True))
 
 
 def _least_likely(references: StimulusSet, model: StagedModel, *_: Any) -> dict[str, int]:
-    chosen = predict(model, references.images).argmin(axis=1)
-    return dict(zip(references.ids, chosen.tolist(), strict=True))
+    probabilities = predict(model, references.images)
+    chosen = probabilities.argmin(axis=1).tolist()
+    return dict(zip(references.ids, chosen, strict=True))
 
 
 def _random(references: StimulusSet, model: StagedModel, seed: int, _: Any) -> dict[str, int]:
