@@ -280,7 +280,8 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
             f"its levels go to {brightest}, more than {bits} bits hold ({white}); give more bits"
         )
     scaled = np.rint(np.arange(white + 1) * (255 / white))
-    gray = Image.fromarray(scaled.astype(np.uint8)[levels])
+    eight_bits = scaled.astype(np.uint8)
+    gray = Image.fromarray(eight_bits[levels])
     data = "16-bit gray" if bits == 16 else f"{bits}-bit gray in a 16-bit file"
     return gray, f"{data} scaled to 8 bits, converted to RGB"
 

@@ -303,7 +303,8 @@ class _Outputs:
         with ExitStack() as hooks:
             for part in self._network.modules():
                 if part.training:
-                    hooks.callback(setattr, part, "training", True)
+                    put_back = partial(setattr, part, "training", True)
+                    hooks.callback(put_back)
             self._network.eval()
             for path in self._paths:
                 module = self._network.get_submodule(path)

@@ -220,7 +220,8 @@ class StagedModel:
             named = _entries(output)
             alike = {}
             for value in named.values():
-                if isinstance(value, Tensor) and tuple(value.shape[1:]) == (self.n_classes,):
+                is_tensor = isinstance(value, Tensor)
+                if is_tensor and tuple(value.shape[1:]) == (self.n_classes,):
                     alike[id(value)] = value
             if isinstance(named.get("logits"), Tensor):
                 output = named["logits"]

@@ -559,7 +559,8 @@ class _Work:
         state = self.folder / "state.h5"
         try:
             saved = read_hdf5_attributes(state) if state.is_file() else {}
-            if saved.get("key") == self.key and self._check_files(saved):
+            is_of_this_work = saved.get("key") == self.key
+            if is_of_this_work and self._check_files(saved):
                 self.values = read_hdf5_array(state, "values")
                 self.n_images = saved["n_images"]
                 self.n_done = saved["n_done"]
