@@ -484,7 +484,7 @@ def metamer_objectives(
         See `stimuli_gen.synthesis.loop.Objective`.
     """
 
-    def evaluate(
+    def _evaluate(
         images: Tensor, context: Mapping[str, Tensor], *, match: Match, terms: Sequence[Penalty]
     ) -> tuple[Tensor, Tensor]:
         seen = images
@@ -499,7 +499,7 @@ def metamer_objectives(
     objectives: list[Objective] = []
     terms = penalties
     for match in matches:
-        objectives.append(partial(evaluate, match=match, terms=terms))
+        objectives.append(partial(_evaluate, match=match, terms=terms))
         if recipe.solver == "joint":
             terms = ()  # penalties count once in a sum
     return objectives

@@ -123,7 +123,7 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         met. The context also holds the anchors.
     """
 
-    def evaluate(
+    def _evaluate(
         images: Tensor,
         context: Mapping[str, Tensor],
         *,
@@ -150,7 +150,7 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
     objectives: list[Objective] = []
     for match in matches:
         categories = _classes_of_categories(match)
-        objectives.append(partial(evaluate, match=match, categories=categories))
+        objectives.append(partial(_evaluate, match=match, categories=categories))
     return objectives
 
 
@@ -268,7 +268,7 @@ def mend_files(
     taken = dict.fromkeys(images, 0)
     wanted = ask(behind) if rounds else {reference_id: {} for reference_id in images}
 
-    def start_of(reference_id: str) -> Start:  # of the round at hand
+    def _start_of(reference_id: str) -> Start:  # of the round at hand
         asked = {**context(reference_id), **wanted[reference_id]}
         return Start(image=behind[reference_id], context=asked)
 
@@ -279,7 +279,7 @@ def mend_files(
         results = descend(
             objective,
             list(wanted),
-            start_of,
+            _start_of,
             threshold=0.0,
             steps=StepOptions(step_size=length, step_rule="sign", max_steps=round_steps),
             confine=confine,
