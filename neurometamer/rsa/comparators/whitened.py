@@ -132,7 +132,24 @@ def _compare(
         a = a - a.mean(axis=1, keepdims=True)
         b = b - b.mean(axis=1, keepdims=True)
     if sigma_k is None:
-        return _compare_sums(a, b)
+        # inner products of doubly centered square RDMs, from sums of pairs and images
+        n = n_images(a.shape[1])
+        left = _sums_of_images(a, n)
+        right = _sums_of_images(b, n)
+        left_total = left.sum(axis=1)
+        right_total = right.sum(axis=1)
+        products = 2 * (a @ b.T)
+        products -= 2 / n * (left @ right.T)
+        products += np.outer(left_total, right_total) / n**2
+        squares = []
+        for x, sums, total in ((a, left, left_total), (b, right, right_total)):
+            of_pairs = np.einsum("rp,rp->r", x, x)
+            of_images = np.einsum("ri,ri->r", sums, sums)
+            own = 2 * of_pairs
+            own -= 2 / n * of_images
+            own += total**2 / n**2
+            squares.append(own.clip(0))
+        return divide_by_root(products, np.outer(*squares))
     if weights is not None:
         raise InputError(
             "sigma_k came together with weights; whitened comparisons of resamples are defined for "
@@ -144,27 +161,6 @@ def _compare(
     left = (x**2).sum(axis=1)[:, np.newaxis]
     right = (y**2).sum(axis=1)
     return divide_by_root(x @ y.T, left * right)
-
-
-def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compare by inner products of doubly centered square RDMs, from sums of pairs and images."""
-    n = n_images(a.shape[1])
-    left = _sums_of_images(a, n)
-    right = _sums_of_images(b, n)
-    left_total = left.sum(axis=1)
-    right_total = right.sum(axis=1)
-    products = 2 * (a @ b.T)
-    products -= 2 / n * (left @ right.T)
-    products += np.outer(left_total, right_total) / n**2
-    squares = []
-    for x, sums, total in ((a, left, left_total), (b, right, right_total)):
-        of_pairs = np.einsum("rp,rp->r", x, x)
-        of_images = np.einsum("ri,ri->r", sums, sums)
-        own = 2 * of_pairs
-        own -= 2 / n * of_images
-        own += total**2 / n**2
-        squares.append(own.clip(0))
-    return divide_by_root(products, np.outer(*squares))
 
 
 def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
