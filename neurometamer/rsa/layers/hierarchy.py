@@ -12,8 +12,8 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import generator
+from neurometamer.rsa.comparators.ranks import n_images
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
-from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
 from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.rdms import describe_left_out
