@@ -420,8 +420,13 @@ def screen_trials(
     reasons = _trial_reasons(main, rules, categories, missing)
     answers = main.loc[reasons["reason"] == OUTSIDE, "response"].value_counts()
     outside = name_ids(f"'{answer}' ({n})" for answer, n in answers.items())
-    if strict:
-        _refuse_strictly(reasons["reason"], outside)
+    refused = reasons.loc[reasons["reason"].isin(REFUSED), "reason"].value_counts()
+    if strict and len(refused):
+        words = "; ".join(f"{n} trials: {reason}" for reason, n in refused.items())
+        odd = f" ({outside})" if outside else ""
+        raise InputError(
+            f"--strict: {words}{odd}; correct the table, or leave out --strict to drop them."
+        )
     people, rule_notes = _people(trials, main, reasons, rules)
     notes += rule_notes
     if outside:
@@ -449,17 +454,6 @@ def screen_trials(
         participants=people,
         exclusions=exclusions.reindex(columns=list(EXCLUSION_COLUMNS)),
         notes=tuple(notes),
-    )
-
-
-def _refuse_strictly(reasons: pd.Series, outside: str) -> None:
-    counts = reasons[reasons.isin(REFUSED)].value_counts()
-    if counts.empty:
-        return
-    words = "; ".join(f"{n} trials: {reason}" for reason, n in counts.items())
-    odd = f" ({outside})" if outside else ""
-    raise InputError(
-        f"--strict: {words}{odd}; correct the table, or leave out --strict to drop them."
     )
 
 

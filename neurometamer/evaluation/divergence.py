@@ -295,7 +295,25 @@ def representational_divergence(
             f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or "
             f"more, and n_grid ({n_grid}) at least 10."
         )
-    distances = _distances(references, metamers, max_pairs, seed)
+    values = np.concatenate([references, metamers]).astype(np.float64)
+    values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
+    products = values @ values.T
+    squares = np.diag(products)
+    squared = squares[:, None] + squares[None] - 2 * products
+    all_pairs = np.sqrt(np.maximum(squared, 0))
+    left, right = np.triu_indices(n_images, 1)
+    if len(left) > max_pairs:
+        random = generator(seed, "image pairs", n_images)
+        kept = np.sort(random.choice(len(left), max_pairs, replace=False))
+        left = left[kept]
+        right = right[kept]
+    distances = _Distances(
+        pairs=(left, right),
+        rr=all_pairs[left, right],
+        rm=np.linalg.norm(values[:n_images] - values[n_images:], axis=1),
+        mm=all_pairs[n_images + left, n_images + right],
+        crossed=(all_pairs[left, n_images + right], all_pairs[n_images + left, right]),
+    )
     samples = {
         "RR": distances.rr,
         "MM": distances.mm,
@@ -339,31 +357,6 @@ class _Distances(NamedTuple):
     """Metamer i and metamer j."""
     crossed: tuple[np.ndarray, np.ndarray]
     """Photograph i and metamer j, metamer i and photograph j."""
-
-
-def _distances(
-    references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int
-) -> _Distances:
-    n = len(references)
-    values = np.concatenate([references, metamers]).astype(np.float64)
-    values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
-    products = values @ values.T
-    squares = np.diag(products)
-    squared = squares[:, None] + squares[None] - 2 * products
-    all_pairs = np.sqrt(np.maximum(squared, 0))
-    first, second = np.triu_indices(n, 1)
-    if len(first) > max_pairs:
-        random = generator(seed, "image pairs", n)
-        kept = np.sort(random.choice(len(first), max_pairs, replace=False))
-        first = first[kept]
-        second = second[kept]
-    return _Distances(
-        pairs=(first, second),
-        rr=all_pairs[first, second],
-        rm=np.linalg.norm(values[:n] - values[n:], axis=1),
-        mm=all_pairs[n + first, n + second],
-        crossed=(all_pairs[first, n + second], all_pairs[n + first, second]),
-    )
 
 
 def _permutation(

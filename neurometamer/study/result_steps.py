@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,9 +46,6 @@ from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
 from neurometamer.study.template import study_toml
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
@@ -217,7 +214,14 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         tables["best_layer"] = fitted.best_layer
         tables["weighted"] = fitted.models
         tables["weighted_difference"] = fitted.differences
-    rois = _shared_rois(brain)
+    subjects = [str(subject) for subject in brain.rdm_descriptors["subject"]]
+    regions = [str(roi) for roi in brain.rdm_descriptors["roi"]]
+    places = set(zip(subjects, regions, strict=True))
+    # the regions that every subject has, in the order of all figures
+    rois = []
+    for roi in order_representations(regions):
+        if all((subject, roi) in places for subject in subjects):
+            rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
         tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
     written = []
@@ -235,19 +239,6 @@ def too_few_photographs(work: Workspace) -> int:
     is_photograph = stimulus_table(work)["kind"] == "RE"
     n_photographs = int(is_photograph.sum())
     return n_photographs if n_photographs < 2 * MIN_CONDITIONS else 0
-
-
-def _shared_rois(brain: RDMs) -> list[str]:
-    """List the regions that every subject has, in the order of all figures."""
-    subjects = [str(subject) for subject in brain.rdm_descriptors["subject"]]
-    rois = [str(roi) for roi in brain.rdm_descriptors["roi"]]
-    places = set(zip(subjects, rois, strict=True))
-    shared = []
-    for roi in order_representations(rois):
-        lacking = [subject for subject in set(subjects) if (subject, roi) not in places]
-        if not lacking:
-            shared.append(roi)
-    return shared
 
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:

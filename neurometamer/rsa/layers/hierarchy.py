@@ -12,10 +12,10 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.rsa.comparators.ranks import centered_ranks
+from neurometamer.rsa.comparators.ranks import n_images
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
-from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
+from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.stats.permutation import permutation_p, permute_pairs
 from neurometamer.stats.resampling import t_interval
@@ -243,10 +243,8 @@ def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0)
     """
     if len(vectors) < 2:
         return float("nan")
-    n_pairs = vectors.shape[1]
-    n = n_images(n_pairs)
-    ranks = centered_ranks(vectors)(np.ones((1, n_pairs)))[0]
-    units = ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
+    n = n_images(vectors.shape[1])
+    units = prepared(vectors, "spearman")
     random = generator(seed, "reliability of regions", n)
     identity = np.tile(np.arange(n), (n_permutations, 1))
     # the mean correlation of each two subjects rises with the length of the sum of their units
