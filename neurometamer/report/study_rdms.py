@@ -378,8 +378,8 @@ def arrangements(study: Study) -> Iterator[Drawing]:
         stress = float(table["score"].iloc[0])
         if stress > POOR_STRESS:
             caption += (
-                f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only who "
-                "is near counts."
+                f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only "
+                "who is near counts."
             )
         alt = f"Images of the kinds {', '.join(named)} in a plane, by multidimensional scaling."
         yield drawing(
