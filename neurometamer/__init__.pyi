@@ -17,7 +17,7 @@ from .report.study import build_report as build_report
 from .rsa.ceilings import noise_ceiling as noise_ceiling
 from .rsa.cka import linear_cka as linear_cka
 from .rsa.compare import compare_rdms as compare_rdms
-from .rsa.compare import layer_by_roi as layer_by_roi
+from .rsa.layers.matrix import layer_by_roi as layer_by_roi
 from .rsa.compute import compute_rdms as compute_rdms
 from .rsa.files import read_rdms as read_rdms
 from .rsa.files import write_rdms as write_rdms

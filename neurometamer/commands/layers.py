@@ -209,14 +209,13 @@ def _tables(
 ) -> dict[str, pd.DataFrame]:
     """Compare layers with regions, weigh layers, and test the order of regions."""
     from neurometamer.rsa.comparators.table import find_comparator
-    from neurometamer.rsa.layers.hierarchy import hierarchy_test
-    from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
+    from neurometamer.rsa.layers.hierarchy import order_of_regions
+    from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
+    from neurometamer.rsa.layers.weighted import CrossValidation, fit_joined
 
+    joined = join_model_brain(layers, regions, kind=chosen.kind, join=chosen.join)
     common: dict[str, Any] = {
-        "kind": chosen.kind,
         "comparator": chosen.comparator,
-        "join": chosen.join,
         "seed": chosen.seed,
     }
     resampled: dict[str, Any] = {
@@ -229,16 +228,14 @@ def _tables(
     n_permutations = chosen.n_permutations
     if not find_comparator(chosen.comparator).linear:
         n_permutations = min(n_permutations, 1000)
-    matrix = layer_matrix(
-        layers,
-        regions,
+    matrix = compare_joined(
+        joined,
         n_permutations=n_permutations,
         blocks=None if blocks is None else read_blocks(blocks),
         **resampled,
     )
-    models = flexible_models(
-        layers,
-        regions,
+    models = fit_joined(
+        joined,
         folds=CrossValidation(train_on=chosen.train_on, n_folds=chosen.n_folds),
         **resampled,
     )
@@ -248,11 +245,9 @@ def _tables(
         "weighted": models.models,
         "weighted_difference": models.differences,
     }
-    n_regions = len(set(map(str, regions.rdm_descriptors["roi"])))
-    if len(rois) or n_regions > 2:
-        tables["hierarchy"] = hierarchy_test(
-            layers,
-            regions,
+    if len(rois) or len(joined.rois) > 2:
+        tables["hierarchy"] = order_of_regions(
+            joined,
             rois,
             preferred=chosen.preferred,
             confidence=chosen.confidence,

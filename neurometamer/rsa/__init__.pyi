@@ -6,7 +6,7 @@ from .comparators.table import COMPARATORS as COMPARATORS
 from .comparators.table import Comparator as Comparator
 from .compare import ComparisonOptions as ComparisonOptions
 from .compare import compare_rdms as compare_rdms
-from .compare import layer_by_roi as layer_by_roi
+from .layers.matrix import layer_by_roi as layer_by_roi
 from .compare import partial_spearman as partial_spearman
 from .compute import activation_rdms as activation_rdms
 from .compute import compute_rdm as compute_rdm

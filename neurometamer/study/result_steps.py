@@ -28,9 +28,9 @@ from neurometamer.rsa.image_types.nulls import (
 )
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.rsa.image_types.similarity import MIN_LAYERS, image_type_trends
-from neurometamer.rsa.layers.hierarchy import hierarchy_test
-from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.rsa.layers.weighted import flexible_models
+from neurometamer.rsa.layers.hierarchy import order_of_regions
+from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
+from neurometamer.rsa.layers.weighted import fit_joined
 from neurometamer.rsa.subsample import activation_units, pattern_units
 from neurometamer.run_options import RunOptions
 from neurometamer.store import (
@@ -184,16 +184,15 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     rsa = work.settings.rsa
     network = read_rdms(work.path("rdms", "network.h5"))
     brain = read_rdms(work.path("rdms", "brain.h5"))
+    joined = join_model_brain(network, brain, kind="RE")
     common: dict[str, Any] = {
-        "kind": "RE",
         "comparator": rsa.comparator,
         "seed": work.settings.study.seed,
         "confidence": rsa.confidence,
     }
     tables = {
-        "layer_roi": layer_matrix(
-            network,
-            brain,
+        "layer_roi": compare_joined(
+            joined,
             **common,
             n_resamples=rsa.resamples,
             classes=rsa.classes,
@@ -203,9 +202,8 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         )
     }
     if not too_few_photographs(work):
-        fitted = flexible_models(
-            network,
-            brain,
+        fitted = fit_joined(
+            joined,
             **common,
             n_resamples=min(rsa.resamples, MOST_REFITS),
             classes=rsa.classes,
@@ -223,7 +221,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         if all((subject, roi) in places for subject in subjects):
             rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
+        tables["hierarchy"] = order_of_regions(joined, rois, **common)
     written = []
     for name, table in tables.items():
         path = work.path("tables", f"{name}.csv")

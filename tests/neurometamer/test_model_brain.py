@@ -20,7 +20,7 @@ from neurometamer.activations import compute_activations
 from neurometamer.commands.layers import layer_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.layers.folds import (
     assign_folds,
@@ -29,7 +29,7 @@ from neurometamer.rsa.layers.folds import (
     fold_pairs,
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
-from neurometamer.rsa.layers.matrix import join_model_brain, layer_matrix
+from neurometamer.rsa.layers.matrix import join_model_brain, layer_by_roi, layer_matrix
 from neurometamer.rsa.layers.weighted import (
     CrossValidation,
     best_layers,

@@ -158,6 +158,47 @@ def hierarchy_test(
     >>> table[["subject", "value", "p"]].round(2).values.tolist()
     [['S1', 0.02, nan], ['S2', 0.04, nan], ['combined', 0.03, 0.1]]
     """
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    return order_of_regions(
+        joined,
+        rois,
+        comparator=comparator,
+        preferred=preferred,
+        n_permutations=n_permutations,
+        seed=seed,
+        confidence=confidence,
+    )
+
+
+def order_of_regions(
+    joined: ModelBrain,
+    rois: Sequence[str] = (),
+    *,
+    comparator: str = "spearman",
+    preferred: str = "center",
+    n_permutations: int = 999,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Test RDMs that are joined already: the table of `hierarchy_test`.
+
+    Parameters
+    ----------
+    joined : ModelBrain
+        See `join_model_brain`.
+    rois, comparator, preferred, n_permutations, seed, confidence : object
+        See `hierarchy_test`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `hierarchy_test`.
+
+    Raises
+    ------
+    InputError
+        See `hierarchy_test`.
+    """
     import pandas as pd
 
     if preferred not in PREFERENCES:
@@ -169,7 +210,6 @@ def hierarchy_test(
             f"{least}."
         )
     comparator = comparator_name(comparator)
-    joined = join_model_brain(network, brain, kind=kind, join=join)
     n_layers = len(joined.layers)
     if n_layers < 2:
         raise InputError(
