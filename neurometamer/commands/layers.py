@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -246,13 +247,14 @@ def _tables(
         "weighted_difference": models.differences,
     }
     if len(rois) or len(joined.rois) > 2:
-        tables["hierarchy"] = order_of_regions(
+        hierarchy = order_of_regions(
             joined,
             rois,
             preferred=chosen.preferred,
             confidence=chosen.confidence,
             **common,
         )
+        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
     return tables
 
 

@@ -104,8 +104,8 @@ def hierarchy_test(
     pandas.DataFrame
         The table ``hierarchy.csv``: a row a subject, and one, ``combined``, over subjects, with the
         columns `COLUMNS`. ``value`` is a slope in layers a region; ``combined`` has its mean, a
-        two-sided interval and a one-sided p (later regions prefer later layers). ``left_out`` names
-        the regions that are not reliable.
+        two-sided interval and a one-sided p (later regions prefer later layers). ``left_out`` lists
+        the regions that are not reliable; in the CSV as a JSON array.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def order_of_regions(
         "kind": joined.kind,
         "order": " < ".join(order),
         "statistic": STATISTIC,
-        "left_out": ", ".join(left_out),
+        "left_out": left_out,
         "method": _describe(comparator, preferred, n_permutations, confidence, joined),
     }
     slopes = _Slopes(profiles, kept, confidence)
