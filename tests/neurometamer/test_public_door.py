@@ -490,8 +490,8 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.rsa.label_rdms: {
             "dissimilarities": some,
             "conditions": images,
-            "places": {"stage": list("abc")},
-            "patterns": None,
+            "rdm_descriptors": {"stage": list("abc")},
+            "pattern_descriptors": None,
             "measure": "x",
             "provenance": None,
         },
@@ -840,7 +840,7 @@ def test_tables_say_what_they_lack_what_they_have_and_where_such_a_table_comes_f
         nm.rsa.image_type_question(["a"], np.ones((1, 3)), table, ("RE", "AN"))
     with pytest.raises(
         InputError,
-        match=r"lacks the column\(s\) pair, place, similarity; it has id, kind\. Give that of",
+        match=r"lacks the column\(s\) pair, representation, similarity; it has id, kind\. Give that of",
     ):
         nm.stats.layers_t_test(table)
     with pytest.raises(

@@ -38,7 +38,7 @@ IDS = ["cat", "coffee", "rocket"]
 SEES = Preprocessing(
     size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
 )
-MAKERS = {
+GENERATORS = {
     "AN": partial(adversarial_noise, max_steps=4, confidence=0.999),
     "AI": partial(
         adversarial_interference, target=7, max_steps=4, confidence=0.999, step_size=0.01
@@ -48,6 +48,23 @@ MAKERS = {
     "metamer": partial(model_metamers, stage="conv", preset="fast", steps=4),
 }
 """None of these reaches its criterion, so each image takes all its four steps."""
+
+
+def maker(generator):
+    """Let a generator take what is of the run by name."""
+
+    def make(*args, **options):
+        run = {
+            name: options.pop(name)
+            for name in ("batch_size", "resume", "progress")
+            if name in options
+        }
+        return generator(*args, run=RunOptions(**run), **options)
+
+    return make
+
+
+MAKERS = {kind: maker(generator) for kind, generator in GENERATORS.items()}
 
 
 class Network(nn.Module):
@@ -273,11 +290,11 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(pictures, tmp_path, request
         [str(errno.EFBIG)] * len(MAKERS),
         "",
     )
-    for kind, maker in MAKERS.items():
+    for kind in MAKERS:
         kept = list((tmp_path / kind).rglob("*"))
         assert len(kept) == 1 and kept[0].suffix == ".h5"  # and no half file
         heard = []
-        make = partial(maker, staged(), pictures, batch_size=1, seed=1)
+        make = partial(MAKERS[kind], staged(), pictures, batch_size=1, seed=1)
         resumed = make(resume=tmp_path / kind, progress=lambda *counts: heard.append(counts))  # noqa: B023
         assert heard == [(1, 3), (2, 3), (3, 3)]
         assert resumed.digest == make().digest
