@@ -364,8 +364,8 @@ def _control_vectors(
     """Give control RDMs over the pairs of `a`, and their names."""
     if comparator != "spearman":
         raise InputError(
-            f"controls are regressed out of ranks (by='spearman'), not for by='{comparator}'; give "
-            "by='spearman', or no controls."
+            f"controls are regressed out of ranks (comparator='spearman'), not for "
+            f"comparator='{comparator}'; give comparator='spearman', or no controls."
         )
     check_rdms(controls, "the control RDMs")
     if kind not in (None, ALL_KINDS):
