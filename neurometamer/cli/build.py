@@ -474,7 +474,7 @@ def help_of(place: str, function: Callable[..., Any]) -> str:
         if name in parts:
             words = parts[name].strip()
             if name == "Returns":
-                words = words.partition("\n")[2]
+                words = re.split(r"\n(?=\S)", words.partition("\n")[2])[0]
             paragraphs.append(f"{name}: {plain(words)}")
     paragraphs.append(f"Python: {place.replace(':', '.')}")
     return "\n\n".join(plain(part) for part in paragraphs)

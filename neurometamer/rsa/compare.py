@@ -107,7 +107,7 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
     ----------
     a, b : rsatoolbox.rdm.RDMs
         RDMs whose stimuli come in any order.
-    join : str
+    join : {"exact", "inner"}
         ``"exact"`` or ``"inner"``, see `align_rdms`.
 
     Returns
@@ -211,7 +211,7 @@ def compare_rdms(
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    join : str
+    join : {"exact", "inner"}
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the
         others listed in the column ``left_out``, and named in ``method``.
     descriptor : str
@@ -443,7 +443,7 @@ def layer_by_roi(
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     comparator : str
         One of `COMPARATORS`.
-    join : str
+    join : {"exact", "inner"}
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_resamples : int
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.

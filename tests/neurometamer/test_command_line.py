@@ -178,6 +178,7 @@ def test_only_what_is_given_comes_to_the_function(monkeypatch, invoke, tmp_path)
             "image-types x --rdms a --n-resamples 0",
             "--n-resamples is 0; give 1 or more, or --inter",
         ),
+        ("compare a b c --join inn", "unknown value of --join 'inn'; did you mean 'inner'?"),
         ("rdm --out x --measur spearman", "Unknown option: --measur. Did you mean --measure?"),
         ("rdmm", 'Did you mean "rdm"?'),
         ("stimuli nois", 'Did you mean "noise"?'),
@@ -213,6 +214,11 @@ def test_none_leaves_a_pair_of_image_types_out():
     assert option.read(["none"]) is None and option.read(["RE:AN"]) == ("RE", "AN")
     assert "Written A:B or none." in option.help
     assert options("evaluate plan-sets")["sizes"].form.shape == "A:B"
+
+
+def test_help_says_of_several_results_what_the_first_is(invoke):
+    shown = invoke(["evaluate", "check-table", "--help"]).output
+    assert "Returns: What was written.\n" in shown and "totals" not in shown
 
 
 def test_help_shows_choices_as_choices(invoke):
