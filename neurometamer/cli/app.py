@@ -207,7 +207,7 @@ def in_words_of_options(message: str, names: Collection[str]) -> str:
         flag = f"--{name.replace('_', '-')}"
         before = r"(?<![\w./'\"=-])"
         message = re.sub(rf"{before}{name}=['\"]?([\w.-]+)['\"]?(?<!\.)", rf"{flag} \1", message)
-        message = re.sub(rf"^(\w+: )?{name}(?= (is|must) )", flag, message)
+        message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag, message)
         if "_" in name:
             message = re.sub(rf"{before}{name}(?![\w./'\"=-]*[\w'\"/=])", flag, message)
     return message

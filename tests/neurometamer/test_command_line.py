@@ -202,6 +202,7 @@ def test_words_that_cannot_be_used_are_told_in_one_line(words, message, invoke):
         ("not for by='a'; give by='b'.", ["by"], "not for --by a; give --by b."),
         ("a/step_size.csv, 'step_size'", ["step_size"], "a/step_size.csv, 'step_size'"),
         ("t_r (2.0) and t_row", ["t_r"], "--t-r (2.0) and t_row"),
+        ("finish, the share, is 0", ["finish"], "--finish, the share, is 0"),
         ("the measure is odd", ["measure"], "the measure is odd"),
     ],
 )
