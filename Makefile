@@ -52,12 +52,13 @@ test-lowest: .venv-lowest/.lowest  ## the suite on the lowest declared versions;
 test-wheel:  ## build the wheel; install and import it on the newest Python at hand (NEWEST=python3.13 for another)
 	$(PYTHON) tests/wheel_on_newest_python.py $(NEWEST)
 
-lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings
+lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings, how dense the code is
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $$(git ls-files 'neurometamer/*.py' 'stimuli_gen/*.py' 'fmri/*.py' ':!neurometamer/cli/*')
+	$(BIN)/python tests/code_counts.py
 
 tutorials: $(VENV)/.test  ## run the tutorials and store what they show
 	$(BIN)/python tests/store_tutorials.py

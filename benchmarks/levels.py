@@ -367,7 +367,7 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
     many classes of the same size: pairs within a class are alike in every RDM, and with ever more
     classes there would be ever fewer of them.
     """
-    from neurometamer.rsa.compare import layer_by_roi
+    from neurometamer.rsa.layers.matrix import layer_by_roi
 
     held: dict[str, list[np.ndarray]] = {"subjects": [], "mean": []}
     for seed in range(n_studies):

@@ -637,29 +637,22 @@ def image_affine(
     shifts = (sform - qform) @ corners
     away = float(np.linalg.norm(shifts[:3], axis=0).max())
     if away > AFFINE_TOLERANCE_MM:
-        raise _two_places(Path(path), sform, qform, codes, away)
+        import nibabel
+
+        axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
+        of_sform = np.linalg.det(sform[:3, :3])
+        of_qform = np.linalg.det(qform[:3, :3])
+        mirrored = ""
+        if of_sform * of_qform < 0:
+            mirrored = (
+                "; they are mirror images of each other, so that left and right may be exchanged"
+            )
+        raise InputError(
+            f"{Path(path).name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, "
+            f"{axes[1]}) place the voxels up to {away:.3g} mm apart{mirrored}. Say which holds, "
+            'affine="sform" or "qform" (--affine), or write the header again.'
+        )
     return np.asarray(image.affine, dtype=np.float64)
-
-
-def _two_places(
-    path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float
-) -> InputError:
-    import nibabel
-
-    axes = []
-    for affine in (sform, qform):
-        letters = map(str, nibabel.aff2axcodes(affine))
-        axes.append("".join(letters))
-    of_sform = np.linalg.det(sform[:3, :3])
-    of_qform = np.linalg.det(qform[:3, :3])
-    mirrored = ""
-    if of_sform * of_qform < 0:
-        mirrored = "; they are mirror images of each other, so that left and right may be exchanged"
-    return InputError(
-        f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) "
-        f'place the voxels up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or '
-        '"qform" (--affine), or write the header again.'
-    )
 
 
 def check_same_grid(

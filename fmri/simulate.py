@@ -677,10 +677,23 @@ def _series(
     truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, motion: np.ndarray
 ) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
+    from nilearn.glm.first_level import make_first_level_design_matrix
     from scipy.signal import lfilter
 
     settings = truth.settings
-    regressors, shown = _regressors(truth, events, len(motion))
+    presented = events[events["trial_type"] != BLANK]
+    # Numbered names, because nilearn makes names fit for formulas and sorts them.
+    codes = {name: f"c{number:06d}" for number, name in enumerate(truth.conditions)}
+    design = make_first_level_design_matrix(
+        np.arange(len(motion)) * settings["t_r"],
+        presented.assign(trial_type=presented["trial_type"].map(codes)),
+        hrf_model="glover",
+        drift_model=None,
+    )
+    is_shown = np.isin(list(codes), list(presented["trial_type"]))
+    shown = np.flatnonzero(is_shown)
+    columns = np.array(list(codes.values()))[shown]
+    regressors = design[columns].to_numpy()
     # three drifts, the slowest cosines of the run
     times = (np.arange(len(motion)) + 0.5) / len(motion)
     drifts = np.cos(np.pi * np.outer(times, [1, 2, 3]))
@@ -703,30 +716,6 @@ def _series(
         percent += settings["noise_sd"] * lfilter([1.0], [1.0, -ar1], innovation, axis=0)
         parts.append(level * (1 + percent / 100))
     return np.concatenate(parts, axis=1)
-
-
-def _regressors(
-    truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Convolve events with nilearn's Glover response: (n_volumes, n_shown).
-
-    Return also which conditions were shown.
-    """
-    from nilearn.glm.first_level import make_first_level_design_matrix
-
-    shown = events[events["trial_type"] != BLANK]
-    # Numbered names, because nilearn makes names fit for formulas and sorts them.
-    codes = {name: f"c{number:06d}" for number, name in enumerate(truth.conditions)}
-    design = make_first_level_design_matrix(
-        np.arange(n_volumes) * truth.settings["t_r"],
-        shown.assign(trial_type=shown["trial_type"].map(codes)),
-        hrf_model="glover",
-        drift_model=None,
-    )
-    is_shown = np.isin(list(codes), list(shown["trial_type"]))
-    positions = np.flatnonzero(is_shown)
-    columns = np.array(list(codes.values()))[positions]
-    return design[columns].to_numpy(), positions
 
 
 def _columns_unit(values: np.ndarray) -> np.ndarray:

@@ -17,12 +17,12 @@ from .report.study import build_report as build_report
 from .rsa.ceilings import noise_ceiling as noise_ceiling
 from .rsa.cka import linear_cka as linear_cka
 from .rsa.compare import compare_rdms as compare_rdms
-from .rsa.compare import layer_by_roi as layer_by_roi
 from .rsa.compute import compute_rdms as compute_rdms
 from .rsa.files import read_rdms as read_rdms
 from .rsa.files import write_rdms as write_rdms
 from .rsa.image_types.inference import compare_image_types as compare_image_types
 from .rsa.image_types.options import ImageTypeOptions as ImageTypeOptions
+from .rsa.layers.matrix import layer_by_roi as layer_by_roi
 from .rsa.layers.matrix import layer_matrix as layer_matrix
 from .rsa.layers.weighted import flexible_models as flexible_models
 from .rsa.notebook import show_rdms as show_rdms

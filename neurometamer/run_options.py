@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.errors import InputError, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ MODES = {
 """Name of a mode to what it computes."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How work is run.

@@ -332,6 +332,45 @@ class Control:
                 settings[name] = parameter.default
         return settings
 
+    def levels_of(self, name: str, levels: float | Sequence[float] | None) -> list[float]:
+        """Check the levels that are asked for.
+
+        Parameters
+        ----------
+        name : str
+            The control's, for messages.
+        levels : float or sequence of float, optional
+            The default where none are given.
+
+        Returns
+        -------
+        list of float
+            All in range, each once.
+
+        Raises
+        ------
+        InputError
+            When one is out of range or repeats, or the control has none.
+        """
+        wanted = [] if levels is None else [float(value) for value in np.atleast_1d(levels)]
+        if not wanted:
+            return [self.default]
+        if not self.level:
+            raise InputError(f"{name} has no levels, not {name_ids(wanted)}; leave them out.")
+        for value in wanted:
+            if self.low <= value <= self.high and np.isfinite(value):
+                continue
+            what = "above 0" if self.low > 0 else "at least 0"
+            if self.low <= 0 and np.isfinite(self.high):
+                what = f"between 0 and {self.high:g}"
+            raise InputError(
+                f"level {value:g} of {name} ({self.level}) must be {what}; give such a level."
+            )
+        names = [f"{value:g}" for value in wanted]
+        if len(set(names)) < len(names):
+            raise InputError(f"levels of {name} repeat: {', '.join(names)}; give each once.")
+        return wanted
+
 
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -449,7 +488,7 @@ def control_images(
             raise InputError(f"{control} has no setting '{name}'; it has none, leave it out.")
         if name not in entry.settings:
             raise unknown_name(f"setting of {control}", name, entry.settings)
-    wanted = _checked_levels(control, levels)
+    wanted = entry.levels_of(control, levels)
     recorded = {}
     for name, value in settings.items():
         recorded[name] = digest(value) if isinstance(value, np.ndarray) else value
@@ -484,26 +523,3 @@ def control_images(
         references=references.digest,
     )
     return StimulusSet(images=np.stack(images), table=pd.DataFrame(rows), provenance=made)
-
-
-def _checked_levels(control: str, levels: float | Sequence[float] | None) -> list[float]:
-    """Check levels before the first image is made; the default where none are given."""
-    entry = CONTROLS[control]
-    wanted = [] if levels is None else [float(value) for value in np.atleast_1d(levels)]
-    if not wanted:
-        return [entry.default]
-    if not entry.level:
-        raise InputError(f"{control} has no levels, not {name_ids(wanted)}; leave them out.")
-    for value in wanted:
-        if entry.low <= value <= entry.high and np.isfinite(value):
-            continue
-        what = "above 0" if entry.low > 0 else "at least 0"
-        if entry.low <= 0 and np.isfinite(entry.high):
-            what = f"between 0 and {entry.high:g}"
-        raise InputError(
-            f"level {value:g} of {control} ({entry.level}) must be {what}; give such a level."
-        )
-    names = [f"{value:g}" for value in wanted]
-    if len(set(names)) < len(names):
-        raise InputError(f"levels of {control} repeat: {', '.join(names)}; give each once.")
-    return wanted

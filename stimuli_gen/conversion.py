@@ -194,7 +194,17 @@ def convert_photograph(
     notes = []
     if getattr(photograph, "n_frames", 1) > 1:
         notes.append(f"first of {photograph.n_frames} frames")  # type: ignore[attr-defined]
-    deep_color = _bits(photograph) == 16 and not photograph.mode.startswith("I")
+    held = 0  # bits a channel of a TIFF (tag 258) or PNG (byte 24)
+    stream = getattr(photograph, "fp", None)
+    if photograph.format == "TIFF":
+        held = max(photograph.tag_v2.get(258, (0,)))  # type: ignore[attr-defined]
+    elif photograph.format == "PNG" and stream is not None:
+        position = stream.tell()
+        stream.seek(24)
+        header = stream.read(1)
+        stream.seek(position)
+        held = header[0] if header else 0
+    deep_color = held == 16 and not photograph.mode.startswith("I")
     if deep_color:
         notes.append("16 bits a channel: the high 8 kept")  # what Pillow gives
     notes.append(_color_note(photograph))
@@ -247,22 +257,6 @@ def check_reading(bits: int | None, icc: str) -> None:
         raise unknown_name("way with color profiles (icc)", str(icc), PROFILES)
 
 
-def _bits(photograph: Image.Image) -> int:
-    """Read the bits a channel of a TIFF (tag 258) or PNG (byte 24); 0 for other files."""
-    if photograph.format == "TIFF":
-        return max(photograph.tag_v2.get(258, (0,)))  # type: ignore[attr-defined]
-    stream = getattr(photograph, "fp", None)
-    if photograph.format != "PNG" or stream is None:
-        return 0
-    position = stream.tell()
-    stream.seek(24)
-    header = stream.read(1)
-    stream.seek(position)
-    if not header:
-        return 0
-    return header[0]
-
-
 def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Image, str]:
     """Scale 16-bit gray levels to 8 bits."""
     from PIL import Image
@@ -286,7 +280,8 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
             f"its levels go to {brightest}, more than {bits} bits hold ({white}); give more bits"
         )
     scaled = np.rint(np.arange(white + 1) * (255 / white))
-    gray = Image.fromarray(scaled.astype(np.uint8)[levels])
+    eight_bits = scaled.astype(np.uint8)
+    gray = Image.fromarray(eight_bits[levels])
     data = "16-bit gray" if bits == 16 else f"{bits}-bit gray in a 16-bit file"
     return gray, f"{data} scaled to 8 bits, converted to RGB"
 

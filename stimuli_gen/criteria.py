@@ -211,7 +211,9 @@ def judge(
     ([0.0, 0.0], [0, 0])
     """
     batch_shape(batch_size)  # refuses less than 1
-    rows = _reference_rows(references, metamers)
+    if not len(metamers):
+        raise InputError("no metamers to judge; give at least one.")
+    rows = references.rows_of(metamers.table["reference_id"], what="reference")
     matched = _match_nulls(models, nulls)
     pictures = shown_pictures(metamers, folder)
     total = len(models) * len(metamers)
@@ -246,19 +248,6 @@ def judge(
         table = pd.concat([pd.DataFrame(identity), numbers], axis=1)
         tables.append(_with_validity(table, model))
     return pd.concat(tables, ignore_index=True)
-
-
-def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
-    if not len(metamers):
-        raise InputError("no metamers to judge; give at least one.")
-    wanted = pd.Index(metamers.table["reference_id"])
-    rows = pd.Index(references.ids).get_indexer(wanted)
-    missing = wanted[rows < 0].unique()
-    if len(missing):
-        raise InputError(
-            f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}."
-        )
-    return rows
 
 
 def _match_nulls(
@@ -590,9 +579,8 @@ def judge_metamers(
             batch_size=BATCH,
         )
         columns |= validity_columns(judged, models_and_stages, stimuli.ids, len(matches))
-        row_of = {stimulus_id: row for row, stimulus_id in enumerate(stimuli.ids)}
-        for _, line in judged.iterrows():
-            row = row_of[line["id"]]
+        rows = stimuli.rows_of(judged["id"])
+        for row, (_, line) in zip(rows, judged.iterrows(), strict=True):
             where = f"{line['model']} {line['stage']}"
             for kind in KINDS:
                 reasons[kind][row] += [f"{where}: {reason}" for reason in unmet(line, kind)]

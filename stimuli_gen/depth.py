@@ -292,6 +292,8 @@ class _Outputs:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
+        """Note the outputs of the network, which is put into evaluation mode for that while."""
+
         def note(_: nn.Module, __: Any, output: Any, *, path: str) -> None:
             self.calls.append(path)
             if isinstance(output, Tensor):
@@ -299,6 +301,11 @@ class _Outputs:
                 self.shapes[path] = tuple(output.shape)
 
         with ExitStack() as hooks:
+            for part in self._network.modules():
+                if part.training:
+                    put_back = partial(setattr, part, "training", True)
+                    hooks.callback(put_back)
+            self._network.eval()
             for path in self._paths:
                 module = self._network.get_submodule(path)
                 hook = module.register_forward_hook(partial(note, path=path))
@@ -365,7 +372,7 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
     modules = dict(module.named_modules())
     outputs = _Outputs(module, [path for path in modules if path])
     device = device_of(module)
-    with for_one_image(size, device), gradients_on(), _evaluating(module), outputs.noted():
+    with for_one_image(size, device), gradients_on(), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
         try:
             logits = run(image)
@@ -394,18 +401,6 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         functional=frozenset(functional),
         shapes=outputs.shapes,
     )
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for a while."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _between(root: Any, image: Tensor) -> tuple[set[Any], Mapping[Any, list[Any]]]:
@@ -463,20 +458,38 @@ def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
 
 
 def _units(seen: _Pass) -> dict[str, str]:
-    """List the units of depth in the order in which they run, each with its note."""
+    """List the units of depth in the order in which they run, each with its note.
+
+    Where blocks are few, these are also the outputs of layers with weights outside of them, and of
+    the activation modules that follow such layers.
+    """
     blocks = _blocks(seen)
-    if len(blocks) >= _FEWEST_BLOCKS:
-        units = dict.fromkeys(blocks, "")
-        for path in blocks:
-            if path not in seen.cuts:
-                units[path] = NO_CUTS[_class_of(seen.modules[path])]
-    else:
-        units = dict.fromkeys(blocks, "") | _layers(seen, blocks)
+    are_few = len(blocks) < _FEWEST_BLOCKS
+    units = dict.fromkeys(blocks, "")
+    for path in blocks:
+        if path not in seen.cuts and not are_few:
+            units[path] = NO_CUTS[_class_of(seen.modules[path])]
+    beside = [path for path in seen.calls if path in seen.cuts and not _inside(path, blocks)]
+    layers: dict[str, str] = {}
+    last = ""  # the layer whose activation has not run yet
+    for path in beside if are_few else []:
+        module = seen.modules[path]
+        is_activation = type(module).__module__ == "torch.nn.modules.activation"
+        if isinstance(module, _WEIGHTED):
+            last = path
+            note = (
+                "its activation is a function of the network or serves several layers, so the "
+                "stage is before it"
+            )
+            layers[path] = note if path in seen.functional else ""
+        elif last and is_activation and not list(module.children()):
+            del layers[last]
+            layers[path] = ""
+            last = ""
+    units |= layers
     weighted = seen.weighted()
-    unseen = []
-    for path in weighted:
-        if _cut_around(seen, path) is None and not _inside(path, blocks):
-            unseen.append(path)
+    around = {path: _cut_around(seen, path) for path in weighted}
+    unseen = [path for path in weighted if not around[path] and not _inside(path, blocks)]
     if not units or 2 * len(unseen) > len(weighted):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
@@ -515,9 +528,12 @@ def _blocks(seen: _Pass) -> list[str]:
     solid = {path for path in around if path}
     kinds = {type(seen.modules[path]) for path in solid} - set(_CONTAINERS)
     candidates = _candidates(seen, solid, kinds)
-    groups = set()
+    groups = set()  # of candidates that are lists of blocks
     for path, module in candidates.items():
-        if _is_group(path, candidates, kinds):
+        inside = [other for name, other in candidates.items() if name.startswith(f"{path}.")]
+        if type(module) in kinds:  # with parallel paths: only if the blocks in it are no cuts
+            inside = [other for other in inside if _class_of(other) in NO_CUTS]
+        if len({type(other) for other in inside}) < len(inside):
             groups.add(type(module))
     blocks = {path: module for path, module in candidates.items() if type(module) not in groups}
     blocks = {path: module for path, module in blocks.items() if not _inside(path, blocks)}
@@ -531,7 +547,16 @@ def _blocks(seen: _Pass) -> list[str]:
         is_repeated = path in solid and counts[type(module)] > 1
         if _root(path) in roots or is_repeated:
             kept.append(path)
-    return _with_first_sequences(seen, kept)
+    # sequences of several layers before the first block, in the same list, as V1 of CORnet-S
+    parents = {_parent(path) for path in kept}
+    first = min(seen.calls.index(path) for path in kept)
+    sequences = []
+    for path in seen.calls[:first]:
+        is_beside = path in seen.cuts and _parent(path) in parents
+        is_sequence = isinstance(seen.modules[path], nn.Sequential)
+        if is_beside and is_sequence and len(list(seen.inside(path))) > 1:
+            sequences.append(path)
+    return [*sequences, *kept]
 
 
 def _candidates(
@@ -557,20 +582,6 @@ def _candidates(
     return candidates
 
 
-def _is_group(
-    path: str, candidates: Mapping[str, nn.Module], kinds: Collection[type[nn.Module]]
-) -> bool:
-    """Tell whether a candidate is a list of blocks.
-
-    A candidate with parallel paths is one only if the blocks in it are no cuts.
-    """
-    inside = [module for other, module in candidates.items() if other.startswith(f"{path}.")]
-    if type(candidates[path]) in kinds:
-        inside = [module for module in inside if _class_of(module) in NO_CUTS]
-    counts = Counter(type(module) for module in inside)
-    return any(count > 1 for count in counts.values())
-
-
 def _root(path: str) -> str:
     """Name the top-level module of a block; blocks that are top-level themselves stand together."""
     root, dot, _ = path.partition(".")
@@ -580,47 +591,3 @@ def _root(path: str) -> str:
 def _parent(path: str) -> str:
     parent, _, _ = path.rpartition(".")
     return parent
-
-
-def _with_first_sequences(seen: _Pass, blocks: list[str]) -> list[str]:
-    """Add sequences of several layers before the first block, in the same list, to the blocks.
-
-    V1 of CORnet-S is an example.
-    """
-    parents = {_parent(path) for path in blocks}
-    first = min(seen.calls.index(path) for path in blocks)
-    sequences = []
-    for path in seen.calls[:first]:
-        is_beside = path in seen.cuts and _parent(path) in parents
-        if not is_beside or not isinstance(seen.modules[path], nn.Sequential):
-            continue
-        if len(list(seen.inside(path))) > 1:
-            sequences.append(path)
-    return [*sequences, *blocks]
-
-
-def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
-    """List the outputs of layers with weights outside of blocks.
-
-    Where an activation module follows a layer, the output of the activation counts.
-    """
-    units: dict[str, str] = {}
-    last = ""  # the layer whose activation has not run yet
-    for path in seen.calls:
-        module = seen.modules[path]
-        if path not in seen.cuts or _inside(path, blocks):
-            continue
-        if isinstance(module, _WEIGHTED):
-            last = path
-            note = (
-                "its activation is a function of the network or serves several layers, so the "
-                "stage is before it"
-            )
-            units[path] = note if path in seen.functional else ""
-        elif last and type(module).__module__ == "torch.nn.modules.activation":
-            if list(module.children()):
-                continue
-            del units[last]
-            units[path] = ""
-            last = ""
-    return units

@@ -59,20 +59,15 @@ def quicken(network: nn.Module) -> None:
         kernel, stride of at least 2 and zero padding.
     """
     for module in network.modules():
-        if type(module) is nn.Conv2d and _fits(module):
+        if type(module) is not nn.Conv2d or isinstance(module.padding, str):
+            continue
+        is_plain = module.groups == 1 and module.padding_mode == "zeros"
+        shapes = (module.padding, module.kernel_size, module.stride, module.dilation)
+        is_square = all(len(set(lengths)) == 1 for lengths in shapes)
+        if module.in_channels > _FEW or not (is_plain and is_square) or module.dilation[0] != 1:
+            continue
+        if 2 <= module.stride[0] <= module.kernel_size[0]:
             module.__class__ = FirstConv2d
-
-
-def _fits(module: nn.Conv2d) -> bool:
-    if module.in_channels > _FEW or module.groups != 1 or module.padding_mode != "zeros":
-        return False
-    if not isinstance(module.padding, tuple) or len(set(module.padding)) != 1:
-        return False
-    if len(set(module.kernel_size)) != 1 or len(set(module.stride)) != 1:
-        return False
-    if set(module.dilation) != {1}:
-        return False
-    return 2 <= module.stride[0] <= module.kernel_size[0]
 
 
 class _InBlocks(torch.autograd.Function):
@@ -101,44 +96,38 @@ class _InBlocks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Convolve the gradient for the output with the turned kernel, block by block.
+
+        The blocks are then laid out as pixels again.
+        """
         (weight,) = ctx.saved_tensors
-        of_input = _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding)
-        return of_input, None, None, None, None
+        stride = ctx.stride
+        n_kernels, channels, length, _ = weight.shape
+        blocks = math.ceil(length / stride)
+        more = blocks * stride - length
+        padded = functional.pad(weight, (0, more, 0, more))
+        # blocks of stride × stride pixels become channels
+        by_pixel = padded.permute(0, 2, 3, 1)
+        cut = by_pixel.reshape(n_kernels, blocks, stride, blocks, stride * channels)
+        stacked = cut.transpose(2, 3).reshape(n_kernels, blocks, blocks, -1)
+        turned = stacked.permute(0, 3, 1, 2).flip(2, 3).transpose(0, 1)
+        turned = turned.contiguous(memory_format=torch.channels_last)
+        in_blocks = functional.conv2d(gradient, turned, padding=blocks - 1)
+        # and channels pixels again
+        n, _, n_down, n_right = in_blocks.shape
+        by_block = in_blocks.permute(0, 2, 3, 1)
+        laid = by_block.reshape(n, n_down, n_right, stride, stride * channels).transpose(2, 3)
+        pixels = laid.reshape(n, n_down * stride, n_right * stride, channels).permute(0, 3, 1, 2)
+        height, width = ctx.size
+        top = left = ctx.padding
+        pixels = pixels[:, :, top : top + height, left : left + width]
+        if pixels.shape[2:] != ctx.size:  # the last pixels that no kernel reaches
+            below = height - pixels.shape[2]
+            beside = width - pixels.shape[3]
+            pixels = functional.pad(pixels, (0, beside, 0, below))
+        return pixels, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         (weight,) = ctx.saved_tensors
         return functional.conv2d(tangent, weight, None, ctx.stride, ctx.padding)
-
-
-def _for_the_input(
-    gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int
-) -> Tensor:
-    """Compute the gradient for the input of a convolution.
-
-    The gradient for the output is convolved with the turned kernel, block by block, and the blocks
-    are laid out as pixels again.
-    """
-    n_kernels, channels, length, _ = weight.shape
-    blocks = math.ceil(length / stride)
-    more = blocks * stride - length
-    padded = functional.pad(weight, (0, more, 0, more))
-    # blocks of stride × stride pixels become channels
-    by_pixel = padded.permute(0, 2, 3, 1)
-    cut = by_pixel.reshape(n_kernels, blocks, stride, blocks, stride * channels)
-    stacked = cut.transpose(2, 3).reshape(n_kernels, blocks, blocks, -1)
-    turned = stacked.permute(0, 3, 1, 2).flip(2, 3).transpose(0, 1)
-    turned = turned.contiguous(memory_format=torch.channels_last)
-    in_blocks = functional.conv2d(gradient, turned, padding=blocks - 1)
-    # and channels pixels again
-    n, _, n_down, n_right = in_blocks.shape
-    by_block = in_blocks.permute(0, 2, 3, 1)
-    laid = by_block.reshape(n, n_down, n_right, stride, stride * channels).transpose(2, 3)
-    pixels = laid.reshape(n, n_down * stride, n_right * stride, channels).permute(0, 3, 1, 2)
-    height, width = size
-    pixels = pixels[:, :, padding : padding + height, padding : padding + width]
-    if pixels.shape[2:] != size:  # the last pixels that no kernel reaches
-        below = height - pixels.shape[2]
-        beside = width - pixels.shape[3]
-        pixels = functional.pad(pixels, (0, beside, 0, below))
-    return pixels

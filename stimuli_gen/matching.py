@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -310,28 +311,24 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -
         with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
             images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
             for stage, values in match.activations(images).items():
-                why = _unreached(values, images, stimulus_id)
-                if why:
-                    raise InputError(
-                        f"{match.key(stage)}: no gradient reaches the image ({why}); match "
-                        "another stage."
+                why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
+                gradient = None
+                if values.requires_grad:
+                    energy = values.square().sum()
+                    (gradient,) = torch.autograd.grad(
+                        energy, images, retain_graph=True, allow_unused=True
                     )
-
-
-def _unreached(values: Tensor, images: Tensor, stimulus_id: str) -> str:
-    """Say why no gradient goes from a stage to the image; empty when one does."""
-    why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
-    if not values.requires_grad:
-        return why
-    energy = values.square().sum()
-    (gradient,) = torch.autograd.grad(energy, images, retain_graph=True, allow_unused=True)
-    if gradient is None:
-        return why
-    if gradient.count_nonzero():
-        return ""
-    return (
-        f"it is zero everywhere for '{stimulus_id}': the stage rounds, thresholds, or is dead there"
-    )
+                if gradient is not None:
+                    if gradient.count_nonzero():
+                        continue
+                    why = (
+                        f"it is zero everywhere for '{stimulus_id}': the stage rounds, "
+                        "thresholds, or is dead there"
+                    )
+                raise InputError(
+                    f"{match.key(stage)}: no gradient reaches the image ({why}); match another "
+                    "stage."
+                )
 
 
 @checked
@@ -486,24 +483,23 @@ def metamer_objectives(
     list of callable
         See `stimuli_gen.synthesis.loop.Objective`.
     """
-    objectives: list[Objective] = []
-    terms = penalties
-    for match in matches:
-        objectives.append(_objective(match, recipe, terms))
-        if recipe.solver == "joint":
-            terms = ()  # penalties count once in a sum
-    return objectives
 
-
-def _objective(match: Match, recipe: Recipe, penalties: Sequence[Penalty]) -> Objective:
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _evaluate(
+        images: Tensor, context: Mapping[str, Tensor], *, match: Match, terms: Sequence[Penalty]
+    ) -> tuple[Tensor, Tensor]:
         seen = images
         if recipe.jitter:
             seen = shifted(images, context)
         error = match.error(seen, context)
         loss = error
-        for penalty in penalties:
+        for penalty in terms:
             loss = loss + penalty(images)
         return loss, -error
 
-    return evaluate
+    objectives: list[Objective] = []
+    terms = penalties
+    for match in matches:
+        objectives.append(partial(_evaluate, match=match, terms=terms))
+        if recipe.solver == "joint":
+            terms = ()  # penalties count once in a sum
+    return objectives

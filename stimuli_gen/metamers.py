@@ -421,30 +421,21 @@ class _Contexts:
                     parts.setdefault(name, []).append(kept)
         values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         for name, norms in values.items():
-            if norms.ndim == 1:
-                _check_norms(name.removesuffix(" norm"), norms, ids[rows])
+            if norms.ndim > 1:
+                continue
+            for wrong, what, cure in (
+                (~np.isfinite(norms), "not finite", "check the network"),
+                (norms == 0, "all zero", "match another stage"),
+            ):
+                if wrong.any():
+                    named = name_ids(np.array(ids[rows])[wrong])
+                    stage = name.removesuffix(" norm")
+                    raise InputError(f"{stage}: activations are {what} for {named}; {cure}.")
         if not self._anchors:  # the first time
             check_reach(self._matches, self.start(reference_id), reference_id)
         self._anchors = {}
         for row, name in enumerate(ids[rows]):
             self._anchors[name] = {key: value[row] for key, value in values.items()}
-
-
-def _check_norms(stage: str, norms: np.ndarray, ids: Sequence[str]) -> None:
-    infinite, zero = [], []
-    for reference_id, norm in zip(ids, norms):
-        if not np.isfinite(norm):
-            infinite.append(reference_id)
-        if norm == 0:
-            zero.append(reference_id)
-    if infinite:
-        raise InputError(
-            f"{stage}: activations are not finite for {name_ids(infinite)}; check the network."
-        )
-    if zero:
-        raise InputError(
-            f"{stage}: activations are all zero for {name_ids(zero)}; match another stage."
-        )
 
 
 def _collect(

@@ -216,10 +216,20 @@ class StagedModel:
             (b, n_classes); differentiable with respect to the images.
         """
         output = self.network(self._normalized(images))
-        logits = _logits_in(output, self.n_classes)
+        if not isinstance(output, Tensor):  # the logits are somewhere in it, or nowhere
+            named = _entries(output)
+            alike = {}
+            for value in named.values():
+                is_tensor = isinstance(value, Tensor)
+                if is_tensor and tuple(value.shape[1:]) == (self.n_classes,):
+                    alike[id(value)] = value
+            if isinstance(named.get("logits"), Tensor):
+                output = named["logits"]
+            elif len(alike) == 1:
+                (output,) = alike.values()
         if self.precision == "bfloat16":
-            return logits.float()
-        return logits
+            return output.float()
+        return output
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Run the network and its softmax.
@@ -373,23 +383,6 @@ def device_of(network: nn.Module) -> torch.device:
     for weight in network.parameters():
         return weight.device
     return torch.device("cpu")
-
-
-def _logits_in(output: Any, n_classes: int) -> Any:
-    """Take the logits out of what a network returns; what has none is given back as it is."""
-    if isinstance(output, Tensor):
-        return output
-    named = _entries(output)
-    if isinstance(named.get("logits"), Tensor):
-        return named["logits"]
-    alike = {}
-    for value in named.values():
-        if isinstance(value, Tensor) and tuple(value.shape[1:]) == (n_classes,):
-            alike[id(value)] = value
-    if len(alike) != 1:
-        return output
-    (logits,) = alike.values()
-    return logits
 
 
 def _entries(output: Any) -> dict[str, Any]:
@@ -636,26 +629,13 @@ def stage_model(
 
 
 def _usual_preprocessing(network: nn.Module, name: str) -> Preprocessing:
-    """Read the preprocessing that a network says it has, or take ImageNet's where it runs."""
+    """Read the preprocessing that a network says it has, or take ImageNet's.
+
+    The input size is the one that the network says, or the first one at which it runs.
+    """
     config = getattr(network, "pretrained_cfg", None)
     if not isinstance(config, Mapping):
         config = {}
-    size = _usual_size(network, name, config)
-    share = float(config.get("crop_pct") or _SHARE_CUT)
-    interpolation = config.get("interpolation")
-    if interpolation not in INTERPOLATIONS:
-        interpolation = "bilinear"
-    return Preprocessing(
-        size=size,
-        resize=max(int(max(size) / share), *size),
-        interpolation=interpolation,
-        mean=config.get("mean") or IMAGENET_MEAN,
-        std=config.get("std") or IMAGENET_STD,
-    )
-
-
-def _usual_size(network: nn.Module, name: str, config: Mapping[str, Any]) -> tuple[int, int]:
-    """Find the input size (height, width) in pixels that a network says, or at which it runs."""
     own = getattr(network, "image_size", None)
     own = _SIZES_OF_CLASSES.get(type(network).__name__, own)
     sizes = []
@@ -674,10 +654,23 @@ def _usual_size(network: nn.Module, name: str, config: Mapping[str, Any]) -> tup
                 raise
             refusals.append(_refusal(name, network, size, error))
         else:
-            return size
-    tried = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(sizes))
-    raise InputError(
-        f"{refusals[0]} No input of {tried} pixels works either; give the network's preprocessing."
+            break
+    else:
+        tried = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(sizes))
+        raise InputError(
+            f"{refusals[0]} No input of {tried} pixels works either; give the network's "
+            "preprocessing."
+        )
+    share = float(config.get("crop_pct") or _SHARE_CUT)
+    interpolation = config.get("interpolation")
+    if interpolation not in INTERPOLATIONS:
+        interpolation = "bilinear"
+    return Preprocessing(
+        size=size,
+        resize=max(int(max(size) / share), *size),
+        interpolation=interpolation,
+        mean=config.get("mean") or IMAGENET_MEAN,
+        std=config.get("std") or IMAGENET_STD,
     )
 
 
@@ -721,6 +714,12 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
     """
     size, device = model.preprocessing.size, model.device
     noise = np.random.default_rng(0).random((2, 1, 3, *size))
+
+    def gradient_of(of: StagedModel, images: Tensor, create_graph: bool = False) -> Tensor:
+        energy = of.logits(images).square().sum()
+        (gradient,) = torch.autograd.grad(energy, images, create_graph=create_graph)
+        return gradient
+
     with for_one_image(size, device), _random_states_kept(device), gradients_on():
         image, direction = (torch.from_numpy(values).to(device) for values in noise)
         output = model.logits(image.float().requires_grad_(True))
@@ -732,37 +731,26 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         del output
         if not names:
             return ()
+        step = 1e-8  # so small that hardly a ReLU switches on the way
         try:
             exact = replace(model, network=copy.deepcopy(model.network).double())
-            right = _second_derivative_is_right(exact, image, direction)
+            ahead = gradient_of(exact, (image + step * direction).requires_grad_(True))
+            behind = gradient_of(exact, (image - step * direction).requires_grad_(True))
+            tracked = image.clone().requires_grad_(True)
+            gradient = gradient_of(exact, tracked, create_graph=True)
+            slope = (gradient * direction).sum()
+            (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
         except (RuntimeError, TypeError, ValueError) as error:
             # it has no double precision, or says that it cannot
             if out_of_memory(error):
                 raise
-            right = False
-    return () if right else tuple(names)
-
-
-def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
-    step = 1e-8  # so small that hardly a ReLU switches on the way
-
-    def gradient_of(images: Tensor, create_graph: bool = False) -> Tensor:
-        energy = model.logits(images).square().sum()
-        (gradient,) = torch.autograd.grad(energy, images, create_graph=create_graph)
-        return gradient
-
-    ahead = gradient_of((image + step * direction).requires_grad_(True))
-    behind = gradient_of((image - step * direction).requires_grad_(True))
-    expected = (ahead - behind) / (2 * step)
-    tracked = image.clone().requires_grad_(True)
-    gradient = gradient_of(tracked, create_graph=True)
-    slope = (gradient * direction).sum()
-    (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
-    if product is None:
-        product = torch.zeros_like(image)
-    off = torch.linalg.vector_norm(product - expected)
-    length = torch.linalg.vector_norm(expected)
-    return bool(off <= 1e-3 * length)
+            return tuple(names)
+        if product is None:
+            product = torch.zeros_like(image)
+        expected = (ahead - behind) / (2 * step)
+        off = torch.linalg.vector_norm(product - expected)
+        length = torch.linalg.vector_norm(expected)
+    return () if off <= 1e-3 * length else tuple(names)
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
@@ -842,14 +830,13 @@ def check_model(model: StagedModel) -> None:
     noise = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
     with for_one_image(size, device), _random_states_kept(device), gradients_on():
         image = torch.from_numpy(noise).to(device).requires_grad_(True)
-        with _calls(model) as calls:
+        with _stages_checked(model):
             try:
                 output = model.logits(image)
             except Exception as error:  # a user's code may raise anything
                 if isinstance(error, InputError) or out_of_memory(error):
                     raise
                 raise _refusal(model.name, model.network, size, error) from error
-        _check_calls(model, calls)
         _check_output(model, image, output)
         first = output.detach().clone()
         del output  # its graph of gradients: one at a time
@@ -940,8 +927,8 @@ def _random_states_kept(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _calls(model: StagedModel) -> Iterator[list[str]]:
-    """List the stages as their modules run; an output that is not a tensor is an error."""
+def _stages_checked(model: StagedModel) -> Iterator[None]:
+    """Check that the modules of the stages run once each, early to late, and give tensors."""
     calls: list[str] = []
 
     def note(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
@@ -957,10 +944,7 @@ def _calls(model: StagedModel) -> Iterator[list[str]]:
             if path != SOFTMAX:
                 module = model.network.get_submodule(path)
                 hooks.callback(module.register_forward_hook(partial(note, stage=stage)).remove)
-        yield calls
-
-
-def _check_calls(model: StagedModel, calls: list[str]) -> None:
+        yield
     expected = [stage for stage, path in model.stages.items() if path != SOFTMAX]
     for stage in expected:
         if stage not in calls:

@@ -549,10 +549,28 @@ class _Work:
             for path in self._files(index):
                 self.checksums[path] = hashlib.sha256()
         self.saved = time.monotonic()
-        self._resume()
 
     def run(self, batch_size: int, progress: Callable[[int, int], None] | None) -> np.ndarray:
-        """Return the values: (n_stages, n_metrics, n_pairs)."""
+        """Return the values: (n_stages, n_metrics, n_pairs).
+
+        Work of the same key goes on from its saved state, to which the files are cut back; other
+        work begins with empty files.
+        """
+        state = self.folder / "state.h5"
+        try:
+            saved = read_hdf5_attributes(state) if state.is_file() else {}
+            is_of_this_work = saved.get("key") == self.key
+            if is_of_this_work and self._check_files(saved):
+                self.values = read_hdf5_array(state, "values")
+                self.n_images = saved["n_images"]
+                self.n_done = saved["n_done"]
+                self.sizes = saved["sizes"]
+        except DamagedFile:
+            note_remade(state)
+        for index, units in enumerate(self.sizes):
+            for path, kind in zip(self._files(index), _kinds(units), strict=True):
+                path.touch()
+                os.truncate(path, self.n_images * units * kind.itemsize)
         total = len(self.stimuli) + len(self.stages) * len(self.pairs)
         try:
             with deferred_interrupt() as stop:
@@ -635,26 +653,6 @@ class _Work:
         }
         write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=attributes)
         self.saved = time.monotonic()
-
-    def _resume(self) -> None:
-        """Continue from the saved state of the same work; otherwise begin with empty files.
-
-        The files are cut back to the saved state.
-        """
-        state = self.folder / "state.h5"
-        try:
-            saved = read_hdf5_attributes(state) if state.is_file() else {}
-            if saved.get("key") == self.key and self._check_files(saved):
-                self.values = read_hdf5_array(state, "values")
-                self.n_images = saved["n_images"]
-                self.n_done = saved["n_done"]
-                self.sizes = saved["sizes"]
-        except DamagedFile:
-            note_remade(state)
-        for index, units in enumerate(self.sizes):
-            for path, kind in zip(self._files(index), _kinds(units), strict=True):
-                path.touch()
-                os.truncate(path, self.n_images * units * kind.itemsize)
 
     def _check_files(self, saved: Mapping[str, Any]) -> bool:
         """Compare the stored responses with their checksums and tell whether all are as written."""

@@ -24,6 +24,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
+from neurometamer.summaries import short_repr
 from stimuli_gen.adversarial import check_photographs, read_saved
 from stimuli_gen.batches import arithmetic, images_by_id
 from stimuli_gen.fast import draft_model
@@ -82,6 +83,7 @@ ATTACKS: Mapping[str, Attack] = {
 """Name → kind of attack."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class AwayFrom:
     """The right class of photographs, that an untargeted attack leads away from.

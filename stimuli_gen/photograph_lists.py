@@ -158,7 +158,8 @@ def _list_folder(folder: Path) -> Listing:
     if any(inner):
         table["category"] = [parts[0] if parts else "" for parts in inner]
     for line in (*left_out, *layout[1:]):
-        _tell_once(f"{folder}: {line}")
+        level = logging.INFO if _HIDDEN in line else logging.WARNING
+        _log_once(level, f"{folder}: {line}")
     notes = {}
     if left_out:
         notes["left_out"] = left_out
@@ -167,14 +168,9 @@ def _list_folder(folder: Path) -> Listing:
     return Listing(table=table, shown=[path.as_posix() for path in paths], notes=notes)
 
 
-@cache
-def _tell_once(line: str) -> None:
-    """Log a choice that may surprise, once."""
-    level = logging.INFO if _HIDDEN in line else logging.WARNING
-    logging.getLogger(__name__).log(level, line)
-
-
 _HIDDEN = "hidden, or of the operating system"
+_log_once = cache(logging.getLogger(__name__).log)
+"""For choices that may surprise."""
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[str]]:
@@ -273,12 +269,22 @@ def _list_table(path: Path) -> Listing:
         if not (file.name.isascii() or file.exists()) and file.parent.is_dir():
             # macOS and spreadsheets differ in the Unicode normalization of names
             wanted = unicodedata.normalize("NFC", file.name)
-            for entry in file.parent.iterdir():
-                if unicodedata.normalize("NFC", entry.name) == wanted:
-                    file = entry
-                    break
+            entries = file.parent.iterdir()
+            alike = (path for path in entries if unicodedata.normalize("NFC", path.name) == wanted)
+            file = next(alike, file)
         files.append(file)
-    typed = {name: _typed(table[name]) for name in names if name not in NAMES}
+    typed = {}
+    for name in [name for name in names if name not in NAMES]:
+        column = table[name]
+        cells = column.dropna().astype(str)
+        if len(cells) and cells.isin(["True", "False"]).all():
+            column = column.map({"True": True, "False": False})
+        elif all(_NUMBER.fullmatch(cell) for cell in cells):  # 007 is none
+            if len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all():
+                column = column.map(int).astype("int64")
+            else:
+                column = column.map(float, na_action="ignore").astype("float64")
+        typed[name] = column
     if "target" in typed:
         # class indices become whole numbers; a class name may look like any other number
         cells = table["target"].dropna().astype(str)
@@ -291,18 +297,6 @@ def _list_table(path: Path) -> Listing:
 
 
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
-
-
-def _typed(column: pd.Series) -> pd.Series:
-    """Make numbers and truth values of a column that holds nothing else; ``007`` is neither."""
-    cells = column.dropna().astype(str)
-    if len(cells) and cells.isin(["True", "False"]).all():
-        return column.map({"True": True, "False": False})
-    if not all(_NUMBER.fullmatch(cell) for cell in cells):
-        return column
-    if len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all():
-        return column.map(int).astype("int64")
-    return column.map(float, na_action="ignore").astype("float64")
 
 
 READERS: dict[str, Callable[[Path], Listing]] = {

@@ -187,34 +187,30 @@ class Recipe:
         ):
             if name not in known:
                 raise unknown_name(what, str(name), known)
-        for name in ("steps", "turn", "step_size", "last_step_size", "radius"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"{name} must be above 0, not {getattr(self, name)}; give a larger number."
-                )
-        for name in ("start_level", "start_spread", "halvings", "jitter", "file_rounds"):
-            if not getattr(self, name) >= 0:
-                raise InputError(
-                    f"{name} must not be negative, not {getattr(self, name)}; give 0 or more."
-                )
+        above_0 = ("steps", "turn", "step_size", "last_step_size", "radius")
+        for name in (*above_0, "start_level", "start_spread", "halvings", "jitter", "file_rounds"):
+            given = getattr(self, name)
+            if name in above_0 and not given > 0:
+                raise InputError(f"{name} must be above 0, not {given}; give a larger number.")
+            if not given >= 0:
+                raise InputError(f"{name} must not be negative, not {given}; give 0 or more.")
         if self.max_error is not None and not self.max_error > 0:
             raise InputError(f"max_error must be above 0, not {self.max_error}; give 0.05, say.")
         if self.optimizer == "lbfgs":
-            self._check_lbfgs()
-
-    def _check_lbfgs(self) -> None:
-        """Refuse settings that do not go with L-BFGS.
-
-        L-BFGS estimates curvature from one objective's plain gradients in pixels.
-        """
-        needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
-        wrong = []
-        for name, value in needed.items():
-            given = getattr(self, name)
-            if given != value:
-                wrong.append(f"{name}={value!r}, not {given!r}")
-        if wrong:
-            raise InputError(f"optimizer='lbfgs' needs {', '.join(wrong)}; give these.")
+            # it estimates curvature from one objective's plain gradients in pixels
+            needed = {
+                "step_rule": "raw",
+                "parametrization": "pixels",
+                "solver": "joint",
+                "jitter": 0,
+            }
+            wrong = [
+                f"{name}={value!r}, not {getattr(self, name)!r}"
+                for name, value in needed.items()
+                if getattr(self, name) != value
+            ]
+            if wrong:
+                raise InputError(f"optimizer='lbfgs' needs {', '.join(wrong)}; give these.")
 
     def total_steps(self, n_models: int) -> int:
         """Count the gradient steps of an image.

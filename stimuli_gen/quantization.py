@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,14 +122,15 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         category does not lead, what is missing. Score: at least 0 when all that `asked_of` asks is
         met. The context also holds the anchors.
     """
-    return [_file_objective(match) for match in matches]
 
-
-def _file_objective(match: Match) -> Objective:
-    name = match.model.name
-    categories = _classes_of_categories(match)
-
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _evaluate(
+        images: Tensor,
+        context: Mapping[str, Tensor],
+        *,
+        match: Match,
+        categories: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        name = match.model.name
         seen = through_rounding(images)
         error = match.error(seen, context)
         logits = match.model.logits(seen)
@@ -145,7 +147,11 @@ def _file_objective(match: Match) -> Objective:
         score = torch.minimum(share, lead - LEAD)
         return error + (PUSH - lead).relu(), score
 
-    return evaluate
+    objectives: list[Objective] = []
+    for match in matches:
+        categories = _classes_of_categories(match)
+        objectives.append(partial(_evaluate, match=match, categories=categories))
+    return objectives
 
 
 def _lead(values: Tensor, wanted: Tensor) -> Tensor:
@@ -261,6 +267,11 @@ def mend_files(
     behind = dict(images)
     taken = dict.fromkeys(images, 0)
     wanted = ask(behind) if rounds else {reference_id: {} for reference_id in images}
+
+    def _start_of(reference_id: str) -> Start:  # of the round at hand
+        asked = {**context(reference_id), **wanted[reference_id]}
+        return Start(image=behind[reference_id], context=asked)
+
     for number in range(rounds):
         if not wanted:
             break
@@ -268,7 +279,7 @@ def mend_files(
         results = descend(
             objective,
             list(wanted),
-            _starts(behind, wanted, context),
+            _start_of,
             threshold=0.0,
             steps=StepOptions(step_size=length, step_rule="sign", max_steps=round_steps),
             confine=confine,
@@ -286,18 +297,6 @@ def mend_files(
             image = from_8bit(to_8bit(behind[reference_id]))
         mended[reference_id] = Mended(image=image, steps=taken[reference_id])
     return mended
-
-
-def _starts(
-    images: Mapping[str, np.ndarray],
-    wanted: Mapping[str, Mapping[str, np.ndarray]],
-    context: Callable[[str], Mapping[str, np.ndarray]],
-) -> Callable[[str], Start]:
-    def start_of(reference_id: str) -> Start:
-        asked = {**context(reference_id), **wanted[reference_id]}
-        return Start(image=images[reference_id], context=asked)
-
-    return start_of
 
 
 def _keys(

@@ -250,11 +250,11 @@ class _Following(TorchFunctionMode):
         made_of = None
         if func in _REARRANGE:
             made_of = self._made_of(func, args, kwargs)
-        before = []
+        before: list[Tensor] = []
         if self._wanted is None and func not in _BOUNDED:
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, Tensor) and value.is_floating_point():
-                    before.append(value.detach().clone())  # the operation may overwrite it
+            given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            # the operation may overwrite them
+            before = [value.detach().clone() for value in given if value.is_floating_point()]
         result = func(*args, **kwargs)
         if made_of is not None and isinstance(result, Tensor):
             self._note(result, *made_of)
@@ -262,8 +262,13 @@ class _Following(TorchFunctionMode):
             ending, without = made_of
             for part, tensor in enumerate(result):
                 self._note(tensor, ending, None if without is None else without[part])
-        elif isinstance(result, Tensor) and any(_is_relu_of(result, tensor) for tensor in before):
-            self._seeming[id(result)] = result
+        elif isinstance(result, Tensor) and result.requires_grad:
+            kind = (result.shape, result.dtype)
+            alike = [tensor for tensor in before if (tensor.shape, tensor.dtype) == kind]
+            with_negative = [tensor for tensor in alike if (tensor < 0).any()]
+            positive_parts = (tensor.clamp(min=0) for tensor in with_negative)
+            if any(torch.equal(result.detach(), positive) for positive in positive_parts):
+                self._seeming[id(result)] = result
         return result
 
     def _relu(
@@ -357,7 +362,14 @@ def _relu_input(
         return source
     if func in _MAXIMA:
         named = [kwargs[name] for name in ("input", "other") if name in kwargs]
-        return _beside_zeros([*args, *named])
+        given = [*args, *named]
+        if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
+            return None
+        for values, other in (given, given[::-1]):
+            is_smaller = other.numel() <= values.numel()
+            if is_smaller and not other.requires_grad and not other.any():
+                return values
+        return None
     is_relu = False
     if func in _THRESHOLDS:
         named = [kwargs[name] for name in ("threshold", "value") if name in kwargs]
@@ -369,26 +381,3 @@ def _relu_input(
         if func in _CLAMPS and is_bounded:
             is_relu = False
     return source if is_relu else None
-
-
-def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
-    """Give the tensor of which, with zeros, the maximum is taken."""
-    if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
-        return None
-    for values, other in (given, given[::-1]):
-        is_smaller = other.numel() <= values.numel()
-        if is_smaller and not other.requires_grad and not other.any():
-            return values
-    return None
-
-
-def _is_relu_of(result: Tensor, given: Tensor) -> bool:
-    """Tell whether a tensor is the positive part of another that has negative numbers."""
-    if not result.requires_grad:
-        return False
-    if result.shape != given.shape or result.dtype != given.dtype:
-        return False
-    if not (given < 0).any():
-        return False
-    positive = given.clamp(min=0)
-    return torch.equal(result.detach(), positive)

@@ -10,7 +10,7 @@ import base64
 import html
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -209,23 +209,46 @@ class StimulusSet:
         """
         rows = np.arange(len(self))
         if ids is not None:
-            row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
-            missing = [stimulus_id for stimulus_id in ids if stimulus_id not in row_of]
-            if missing:
-                raise InputError(
-                    f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
-                )
+            rows = self.rows_of(ids)
             if again := duplicates(ids):
                 raise InputError(
                     f"id(s) asked for more than once: {name_ids(again)}; give each once."
                 )
-            rows = np.array([row_of[stimulus_id] for stimulus_id in ids], dtype=int)
         if kind is not None:
             is_of_kind = self.table["kind"].to_numpy() == kind
             rows = rows[is_of_kind[rows]]
         on_disk = isinstance(self.images, ImagesOnDisk)
         images = self.images.take(rows) if on_disk else self.images[rows]
         return replace(self, images=images, table=self.table.iloc[rows])
+
+    def rows_of(self, ids: Iterable[str], what: str = "stimulus") -> np.ndarray:
+        """Find the rows of stimuli by id.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            In any order; ids may repeat.
+        what : str
+            What the stimuli are, for the message of the error.
+
+        Returns
+        -------
+        ndarray
+            (n_ids,) int, rows of images and table.
+
+        Raises
+        ------
+        InputError
+            When an id is unknown.
+        """
+        row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
+        wanted = list(ids)
+        missing = dict.fromkeys(name for name in wanted if name not in row_of)
+        if missing:
+            raise InputError(
+                f"no {what} has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
+            )
+        return np.array([row_of[name] for name in wanted], dtype=int)
 
     def as_shown(self) -> StimulusSet:
         """Round the images to 8 bits: exactly what the PNG files show.
@@ -257,12 +280,21 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
             raise InputError(f"the stimulus table has empty cells in {name}; fill them.")
     missing = [name for name in ("category", "note") if name not in table.columns]
     tidy = table.reset_index(drop=True).assign(**dict.fromkeys(missing, ""))
-    columns = {}
-    for name in (*_TEXT, *_WHOLE, *_YES_NO):
-        if name not in tidy.columns:
-            continue
+    columns: dict[str, pd.Series] = {}
+    for name in [name for name in (*_TEXT, *_WHOLE, *_YES_NO) if name in tidy.columns]:
+        column = tidy[name]
         try:
-            columns[name] = _typed(tidy[name])
+            if name in _TEXT:
+                columns[name] = column.astype(object).fillna("").astype(str)
+            elif name in _WHOLE:
+                # this type refuses fractions, which int64 would cut off
+                numbers = pd.to_numeric(column).astype("Int64")
+                columns[name] = numbers if column.isna().any() else numbers.astype("int64")
+            else:
+                known = {"True": True, "False": False}
+                values = [None if pd.isna(cell) else known[str(cell)] for cell in column]
+                kind = "boolean" if None in values else "bool"
+                columns[name] = pd.Series(values, index=column.index, dtype=kind)
         except (ValueError, TypeError, KeyError) as error:
             what = "whole numbers" if name in _WHOLE else "True or False"
             raise InputError(
@@ -279,20 +311,6 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
             "macOS and Windows. Give each image an id of its own."
         )
     return tidy.assign(**columns)
-
-
-def _typed(column: pd.Series) -> pd.Series:
-    """Give a known column its type, by its name."""
-    if column.name in _TEXT:
-        return column.astype(object).fillna("").astype(str)
-    if column.name in _WHOLE:
-        # this type refuses fractions, which int64 would cut off
-        numbers = pd.to_numeric(column).astype("Int64")
-        return numbers if column.isna().any() else numbers.astype("int64")
-    known = {"True": True, "False": False}
-    values = [None if pd.isna(cell) else known[str(cell)] for cell in column]
-    kind = "boolean" if None in values else "bool"
-    return pd.Series(values, index=column.index, dtype=kind)
 
 
 @checked

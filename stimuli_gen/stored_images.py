@@ -553,7 +553,21 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     True
     """
     with reading(path, "a 16-bit PNG of ours") as plain:
-        chunks = _read_chunks(plain.read_bytes())
+        data = plain.read_bytes()
+        if not data.startswith(_SIGNATURE):
+            raise ValueError("no PNG signature")
+        position = len(_SIGNATURE)
+        chunks = {b"IHDR": b"", b"IDAT": b""}
+        while position < len(data):
+            (length,) = struct.unpack_from(">I", data, position)
+            start = position + 8
+            end = start + length
+            name, content = data[position + 4 : start], data[start:end]
+            (checksum,) = struct.unpack_from(">I", data, end)
+            if checksum != zlib.crc32(name + content):
+                raise ValueError("damaged chunk")
+            chunks[name] = chunks.get(name, b"") + content  # those of one name are joined
+            position = end + 4
         header, body = chunks[b"IHDR"], zlib.decompress(chunks[b"IDAT"])
         width, height = struct.unpack(">II", header[:8])
         line = 1 + 6 * width
@@ -564,22 +578,3 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     levels = pixels.view(">u2").reshape(height, width, 3)
     image = levels.transpose(2, 0, 1) / _LEVELS
     return image.astype(np.float32)
-
-
-def _read_chunks(data: bytes) -> dict[bytes, bytes]:
-    """Check the chunks of a PNG file, and join those of one name."""
-    if not data.startswith(_SIGNATURE):
-        raise ValueError("no PNG signature")
-    position = len(_SIGNATURE)
-    chunks = {b"IHDR": b"", b"IDAT": b""}
-    while position < len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        start = position + 8
-        end = start + length
-        name, content = data[position + 4 : start], data[start:end]
-        (checksum,) = struct.unpack_from(">I", data, end)
-        if checksum != zlib.crc32(name + content):
-            raise ValueError("damaged chunk")
-        chunks[name] = chunks.get(name, b"") + content
-        position = end + 4
-    return chunks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,8 +17,6 @@ from neurometamer.store import read_table
 from stimuli_gen.categories import N_IMAGENET, sixteen_classes
 from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet
-
-TARGET_RULES = ("own", "random", "least_likely", "another_category", "given")
 
 
 @checked
@@ -80,10 +78,8 @@ def choose_targets(
     {'a': 3, 'b': 3}
     """
     ids = references.ids
-    if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
-        return _targets_by_network(rule, references, model, seed)
-    if isinstance(rule, str) and rule == "another_category":
-        return _of_another_category(categories, references, model, seed)
+    if isinstance(rule, str) and rule in _RULES:
+        return _RULES[rule](references, model, seed, categories)
     given = _given_targets(rule, references)
     missing = [reference_id for reference_id in ids if reference_id not in given]
     if missing:
@@ -146,17 +142,20 @@ def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
     return spelled
 
 
-def _targets_by_network(
-    rule: str, references: StimulusSet, model: StagedModel, seed: int = 0
-) -> dict[str, int]:
+def _own(references: StimulusSet, model: StagedModel, *_: Any) -> dict[str, int]:
     probabilities = predict(model, references.images)
-    if rule == "least_likely":
-        chosen = probabilities.argmin(axis=1)
-        return dict(zip(references.ids, chosen.tolist(), strict=True))
-    own = probabilities.argmax(axis=1)
-    targets = dict(zip(references.ids, own.tolist(), strict=True))
-    if rule == "own":
-        return targets
+    chosen = probabilities.argmax(axis=1).tolist()
+    return dict(zip(references.ids, chosen, strict=True))
+
+
+def _least_likely(references: StimulusSet, model: StagedModel, *_: Any) -> dict[str, int]:
+    probabilities = predict(model, references.images)
+    chosen = probabilities.argmin(axis=1).tolist()
+    return dict(zip(references.ids, chosen, strict=True))
+
+
+def _random(references: StimulusSet, model: StagedModel, seed: int, _: Any) -> dict[str, int]:
+    targets = _own(references, model)
     if model.n_classes < 2:
         raise InputError(
             f"target 'random' needs a wrong class, and {model.name} has 1 class; give a network "
@@ -169,7 +168,7 @@ def _targets_by_network(
 
 
 def _of_another_category(
-    categories: Mapping[int, str] | None, references: StimulusSet, model: StagedModel, seed: int
+    references: StimulusSet, model: StagedModel, seed: int, categories: Mapping[int, str] | None
 ) -> dict[str, int]:
     """Draw a class of another category than the photograph's, over classes, not over categories."""
     own = [int(index) for index in predict(model, references.images).argmax(axis=1)]
@@ -230,6 +229,15 @@ def _given_categories(references: StimulusSet) -> list[str]:
     return given
 
 
+_RULES: Mapping[str, Callable[..., dict[str, int]]] = {
+    "own": _own,
+    "random": _random,
+    "least_likely": _least_likely,
+    "another_category": _of_another_category,
+}
+"""Photographs, network, seed and categories → targets by id."""
+
+
 def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     """Find a class by index or by its exact name."""
     text = str(wanted).strip()
@@ -246,7 +254,7 @@ def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     except ValueError:
         near = difflib.get_close_matches(text, model.class_names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        rules = ", ".join(TARGET_RULES)
+        rules = ", ".join([*_RULES, "given"])
         raise InputError(
             f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index "
             f"from 0 to {model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns "
@@ -280,7 +288,7 @@ def refuse_own_class(
     InputError
         When one is; the message names the photographs.
     """
-    own = _targets_by_network("own", references, model)
+    own = _own(references, model)
     same = [name for name in references.ids if own[name] == targets[name]]
     if same:
         raise InputError(

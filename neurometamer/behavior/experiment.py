@@ -110,6 +110,19 @@ class PageSettings:
     ------
     InputError
         When a value is out of range.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError
+    >>> from neurometamer.behavior import PageSettings
+    >>> settings = PageSettings(image_ms=200, slow_ms=None, catch=8)
+    >>> settings.image_ms, settings.mask_ms, settings.practice
+    (200, 300, 16)
+    >>> try:
+    ...     PageSettings(pass_mark=20)
+    ... except InputError as error:
+    ...     print(error)
+    the pass mark is 0 to the 12 screening images, not 20.
     """
 
     title: str = "What did you see?"
@@ -625,6 +638,30 @@ def write_experiment_page(
     -----
     Practice and screening need the truth in the page. It is there as a hash that hides it from a
     glance, not from somebody who looks for it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from PIL import Image
+    >>> from neurometamer.behavior import write_experiment_page
+    >>> images = pd.DataFrame({"id": ["rex", "tom", "ben"], "category": ["dog", "cat", "clock"]})
+    >>> images = images.assign(file=images["id"] + ".png", condition="late")
+    >>> few = {"practice": 1, "screening": 0, "catch": 0, "pass_mark": 0, "n_masks": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     home = Path(folder)
+    ...     for name in images["file"]:
+    ...         Image.new("RGB", (32, 32), "gray").save(home / name)
+    ...     images[:2].to_csv(home / "main.csv")
+    ...     images[2:].to_csv(home / "photographs.csv")
+    ...     key = write_experiment_page(
+    ...         [home / "main.csv"], [home / "photographs.csv"], home / "out", **few
+    ...     )
+    ...     sorted(path.name for path in (home / "out").iterdir())
+    ['key.csv', 'page', 'provenance.json']
+    >>> key[["phase", "id", "condition"]].values.tolist()
+    [['main', 'rex', 'late'], ['main', 'tom', 'late'], ['practice', 'ben', 'natural']]
     """
     out = Path(out)
     chosen = PageSettings(**settings)

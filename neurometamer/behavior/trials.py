@@ -420,8 +420,13 @@ def screen_trials(
     reasons = _trial_reasons(main, rules, categories, missing)
     answers = main.loc[reasons["reason"] == OUTSIDE, "response"].value_counts()
     outside = name_ids(f"'{answer}' ({n})" for answer, n in answers.items())
-    if strict:
-        _refuse_strictly(reasons["reason"], outside)
+    refused = reasons.loc[reasons["reason"].isin(REFUSED), "reason"].value_counts()
+    if strict and len(refused):
+        words = "; ".join(f"{n} trials: {reason}" for reason, n in refused.items())
+        odd = f" ({outside})" if outside else ""
+        raise InputError(
+            f"--strict: {words}{odd}; correct the table, or leave out --strict to drop them."
+        )
     people, rule_notes = _people(trials, main, reasons, rules)
     notes += rule_notes
     if outside:
@@ -449,17 +454,6 @@ def screen_trials(
         participants=people,
         exclusions=exclusions.reindex(columns=list(EXCLUSION_COLUMNS)),
         notes=tuple(notes),
-    )
-
-
-def _refuse_strictly(reasons: pd.Series, outside: str) -> None:
-    counts = reasons[reasons.isin(REFUSED)].value_counts()
-    if counts.empty:
-        return
-    words = "; ".join(f"{n} trials: {reason}" for reason, n in counts.items())
-    odd = f" ({outside})" if outside else ""
-    raise InputError(
-        f"--strict: {words}{odd}; correct the table, or leave out --strict to drop them."
     )
 
 
@@ -823,6 +817,24 @@ def join_key(answers: Sequence[str | Path] | str | Path, key: str | Path) -> pd.
     InputError
         When a file is not of this page, names an image that the key lacks or an unknown category,
         or two files disagree about a trial.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from neurometamer.behavior import join_key
+    >>> from neurometamer.behavior.trials import ANSWER_COLUMNS, KEY_COLUMNS
+    >>> image = {"code": "5f2c", "id": "rex", "truth": "dog", "condition": "late"}
+    >>> image = {**dict.fromkeys(KEY_COLUMNS, "a"), **image}
+    >>> answer = {"participant": "P01", "stimulus": "5f2c", "response": "dog", "page_version": "a"}
+    >>> answer = {**dict.fromkeys(ANSWER_COLUMNS, "1"), **answer}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pd.DataFrame([image]).to_csv(Path(folder, "key.csv"), index=False)
+    ...     pd.DataFrame([answer]).to_csv(Path(folder, "P01.csv"), index=False)
+    ...     table = join_key(Path(folder, "P01.csv"), Path(folder, "key.csv"))
+    >>> table[["participant", "stimulus", "condition", "response", "correct"]].values.tolist()
+    [['P01', 'rex', 'late', 'dog', 1]]
     """
     paths = [answers] if isinstance(answers, str | Path) else list(answers)
     if not paths:

@@ -56,7 +56,7 @@ COMMANDS = {
     "evaluate sets": "neurometamer.commands.evaluate:evaluate_model_sets",
     "evaluate check-table": "neurometamer.commands.evaluate:check_table",
 }
-"""Words of a command to the function that it calls."""
+"""Words of a command to the function that it calls, in the order of the help."""
 
 GROUPS = {
     "stimuli": "Make adversarial images and metamers.",
@@ -241,18 +241,19 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
     )
     app.register_install_completion_command(help="Make the shell complete commands and options.")
     groups = {}
-    for name, text in GROUPS.items():
-        groups[name] = cyclopts.App(name=name, help=text)
-        app.command(groups[name])
-    for command, place in COMMANDS.items():
+    for rank, (command, place) in enumerate(COMMANDS.items()):
         *group, name = command.split()
+        for first in group:
+            if first not in groups:
+                groups[first] = cyclopts.App(name=first, help=GROUPS[first], sort_key=rank)
+                app.command(groups[first])
         parent = groups[group[0]] if group else app
         if words is not None and list(words[: len(group) + 1]) != command.split():
-            parent.command(cyclopts.App(name=name, help=summary_of(place)))
+            parent.command(cyclopts.App(name=name, help=summary_of(place), sort_key=rank))
             continue
         function = import_function(place)
         built = command_of(command, place, partial(_call, command))
-        parent.command(built, name=name, help=help_of(place, function))
+        parent.command(built, name=name, help=help_of(place, function), sort_key=rank)
     return app
 
 

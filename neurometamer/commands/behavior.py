@@ -348,7 +348,14 @@ def _analyze_variance(
     kind = _kind(cells)
     units = cells[cells["observer"] == kind]
     models = list(dict.fromkeys(units["model"]))
-    jobs = [*_model_jobs(work, units, models, kind), *_network_jobs(work, units, paired, models)]
+    jobs = _model_jobs(work, units, models, kind)
+    if kind == "human":  # against each network, for each model whose images both saw
+        networks = paired[paired["observer"] == "network"]
+        seen = networks[["model", "network"]].drop_duplicates()
+        for model, network in seen.itertuples(index=False, name=None):
+            if model in models:
+                own = networks[networks["network"] == network]
+                jobs.append(partial(_mixed, work, units, own, model, network))
     failures = []
     for done, job in enumerate(jobs):
         try:
@@ -446,22 +453,6 @@ def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, ho
                 profiles, correction=work.settings.correction, analysis=analysis, observer=kind
             )
         )
-
-
-def _network_jobs(
-    work: _Work, units: pd.DataFrame, paired: pd.DataFrame, models: list[str]
-) -> list[Callable[[], None]]:
-    """People against each network, one mixed analysis for each model whose images both saw."""
-    if _kind(units) != "human":
-        return []
-    networks = paired[paired["observer"] == "network"]
-    jobs: list[Callable[[], None]] = []
-    seen = networks[["model", "network"]].drop_duplicates()
-    for model, network in seen.itertuples(index=False, name=None):
-        if model in models:
-            own = networks[networks["network"] == network]
-            jobs.append(partial(_mixed, work, units, own, model, network))
-    return jobs
 
 
 def _mixed(work: _Work, units: pd.DataFrame, own: pd.DataFrame, model: str, network: str) -> None:

@@ -155,8 +155,7 @@ def cka_files(
             )
             sides.append(_from_network(model, images, opened, stages, reading, run))
         first, second = sides[0], sides[-1]
-        chosen = _asked([first, second], stages)
-        ids = _shared([first, second], wanted, join)
+        chosen, ids = _matched(first, second, stages, wanted, join)
         left = _grams(first, chosen[0], ids, run.progress)
         right = left if same else _grams(second, chosen[1], ids, run.progress)
     method = METHODS["debiased" if debiased else "biased"]
@@ -307,14 +306,22 @@ def _grams(
     return grams
 
 
-def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]]:
-    """Choose layers or ROIs of both sides.
+def _matched(
+    first: _Responses,
+    second: _Responses,
+    stages: Sequence[str],
+    wanted: set[str] | None,
+    join: str,
+) -> tuple[list[list[str]], list[str]]:
+    """Choose layers or ROIs of both sides, and the ids that are compared in the first one's order.
 
-    A name must be of one of them; a side of which none is named keeps all.
+    A name must be of one of the sides; a side of which none is named keeps all.
     """
+    from neurometamer.rsa.compute import match_ids
+
     known = set()
     chosen = []
-    for side in sides:
+    for side in (first, second):
         own = []
         for place in side.places:
             names = {place, place.rpartition(" ")[2]}
@@ -324,21 +331,13 @@ def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]
         chosen.append(own or list(side.places))
     for stage in stages:
         if stage not in known:
-            places = [*sides[0].places, *sides[1].places]
+            places = [*first.places, *second.places]
             raise unknown_name("stage or ROI", stage, dict.fromkeys(places))
-    return chosen
-
-
-def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> list[str]:
-    """Give the ids that are compared, in the order of the first side."""
-    from neurometamer.rsa.compute import match_ids
-
-    first, second = sides
     ids_a = [name for name in first.ids if wanted is None or name in wanted]
     ids_b = [name for name in second.ids if wanted is None or name in wanted]
     if join == "exact":
         match_ids(ids_b, ids_a, second.source, first.source)
-        return ids_a
+        return chosen, ids_a
     both = set(ids_b)
     ids = [name for name in ids_a if name in both]
     if not ids:
@@ -346,4 +345,4 @@ def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> 
             f"{first.source} ({name_ids(ids_a, 3)}) and {second.source} ({name_ids(ids_b, 3)}) "
             "share no image; both need the same ids, give files that do."
         )
-    return ids
+    return chosen, ids

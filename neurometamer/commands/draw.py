@@ -186,9 +186,9 @@ def draw_rdms(
     path = split_labels(rdms)[0]
     names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
     held = read_labelled(rdms, ids=names, **reading)
-    stimuli = _stimuli(held, list_pictures(images))
+    stimuli, column = _banded_stimuli(held, list_pictures(images), bands)
+    members = stimuli[column].tolist() if column in BANDS else ["stimuli"] * len(stimuli)
     pictures = read_pictures(stimuli, stimuli["id"].tolist())
-    column, members = _members(stimuli, bands)
     chosen = _choose(held, place)
     stamps = rsa_page.rdm_stamps(held, path)
     folder = Path(out)
@@ -260,8 +260,13 @@ def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
     ]
 
 
-def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
-    """Say what each stimulus is: the RDMs first, then the table of images, then its photograph."""
+def _banded_stimuli(
+    rdms: RDMs, pictures: pd.DataFrame, bands: str | None
+) -> tuple[pd.DataFrame, str]:
+    """Say what each stimulus is, and choose the column of the bands, or ``"none"``.
+
+    The RDMs tell first, then the table of images, then its photograph.
+    """
     ids = [str(condition) for condition in rdms.pattern_descriptors["condition"]]
     by_id = pictures.set_index("id")
     lost = [condition for condition in ids if condition not in by_id.index]
@@ -274,25 +279,18 @@ def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
             rows[name] = own.where(own != "", rows[name])
     of_photograph = rows["reference_id"].map(by_id["category"]).fillna("")
     rows["category"] = rows["category"].where(rows["category"] != "", of_photograph)
-    return rows
-
-
-def _members(stimuli: pd.DataFrame, bands: str | None) -> tuple[str, list[str]]:
-    """Choose the column of the bands, and give each stimulus' value."""
     if bands is None:
-        for band in BANDS:
-            if (stimuli[band] != "").all():
-                return band, stimuli[band].tolist()
-        return "none", ["stimuli"] * len(stimuli)
-    is_lacking = stimuli[bands] == ""
+        filled = [band for band in BANDS if (rows[band] != "").all()]
+        return rows, filled[0] if filled else "none"
+    is_lacking = rows[bands] == ""
     if is_lacking.any():
-        lacking = name_ids(stimuli["id"][is_lacking])
+        lacking = name_ids(rows["id"][is_lacking])
         others = ", ".join(band for band in BANDS if band != bands)
         raise InputError(
             f"no {bands} of {lacking}: give --images a table with the columns file, id and "
             f"{bands}, or other --bands ({others})."
         )
-    return bands, stimuli[bands].tolist()
+    return rows, bands
 
 
 _SORTS = (("subject", "model"), ("roi", "stage", "name"))
@@ -578,6 +576,8 @@ def read_pictures(
     InputError
         When there is no image of an id, or a file cannot be read.
     """
+    from PIL import Image
+
     held = table.set_index("id")["file"]
     if lost := [image_id for image_id in ids if image_id not in held.index]:
         raise InputError(
@@ -590,7 +590,14 @@ def read_pictures(
         path = Path(str(file))
         names = list(map(str, own.index))
         if path.suffix == ".h5":
-            pictures |= _of_set(path, names)
+            stimuli = read_stimuli(path, in_memory=False)
+            rows = {name: row for row, name in enumerate(stimuli.ids)}
+            for name in names:
+                row = rows[name]
+                (pixels,) = np.asarray(stimuli.images[row : row + 1])
+                channels_last = np.moveaxis(pixels, 0, -1)
+                levels = np.rint(255 * np.clip(channels_last, 0, 1))
+                pictures[name] = _small(Image.fromarray(levels.astype(np.uint8)))
             continue
         if not path.is_file():
             raise InputError(f"{path} does not exist; the column file is relative to its table.")
@@ -599,22 +606,6 @@ def read_pictures(
             pictures[names[0]] = _small(picture)
         except InputError as error:
             raise cannot_use(path, error, "convert it to an 8-bit PNG.") from error
-    return pictures
-
-
-def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read images of a set of stimuli."""
-    from PIL import Image
-
-    stimuli = read_stimuli(file, in_memory=False)
-    rows = {name: row for row, name in enumerate(stimuli.ids)}
-    pictures = {}
-    for name in names:
-        row = rows[name]
-        (pixels,) = np.asarray(stimuli.images[row : row + 1])
-        channels_last = np.moveaxis(pixels, 0, -1)
-        levels = np.rint(255 * np.clip(channels_last, 0, 1))
-        pictures[name] = _small(Image.fromarray(levels.astype(np.uint8)))
     return pictures
 
 

@@ -196,7 +196,7 @@ def make_model_sets(
     ...         make_model_sets(folder, ["photos"])
     ...     except InputError as error:
     ...         print(str(error).replace(folder, "FOLDER"))
-    FOLDER/jobs.csv does not exist.
+    FOLDER/jobs.csv does not exist; correct its name.
     """
     run = run or RunOptions()
     jobs = job_states(folder)

@@ -69,22 +69,6 @@ TEXT = (
 Stages = Mapping[str, str | float] | str | float | None
 
 
-def _stages_of_evaluators(read_at: Stages) -> Stages:
-    """Read ``NAME=STAGE`` between commas; other values are left as they are."""
-    if not isinstance(read_at, str) or "=" not in read_at:
-        return read_at
-    stages: dict[str, str | float] = {}
-    for text in read_at.split(","):
-        name, _, stage = text.partition("=")
-        if not (name.strip() and stage.strip()):
-            raise InputError(
-                f"read_at is '{read_at}'; give one stage for all, or NAME=STAGE for each "
-                "evaluator, between commas (--read-at)."
-            )
-        stages[name.strip()] = stage.strip()
-    return stages
-
-
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
@@ -132,15 +116,26 @@ class EvaluationSettings:
     """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "read_at", _stages_of_evaluators(self.read_at))
-        for part in self.parts:
-            if part not in PARTS:
-                raise unknown_name("part of the evaluation", part, PARTS)
+        if isinstance(self.read_at, str) and "=" in self.read_at:
+            stages: dict[str, str | float] = {}
+            for text in self.read_at.split(","):
+                name, _, stage = text.partition("=")
+                if not (name.strip() and stage.strip()):
+                    raise InputError(
+                        f"read_at is '{self.read_at}'; give one stage for all, or NAME=STAGE for "
+                        "each evaluator, between commas (--read-at)."
+                    )
+                stages[name.strip()] = stage.strip()
+            object.__setattr__(self, "read_at", stages)
         if not self.parts:
             raise InputError(f"nothing to evaluate; choose of {', '.join(PARTS)}.")
-        for part in self.metrics:
-            if part not in METRICS:
-                raise unknown_name("image metric", part, METRICS)
+        for what, given, known in (
+            ("part of the evaluation", self.parts, PARTS),
+            ("image metric", self.metrics, METRICS),
+        ):
+            for name in given:
+                if name not in known:
+                    raise unknown_name(what, name, known)
         if set(MADE_OF_HITS) & set(self.parts) and "recognizability" not in self.parts:
             raise InputError(
                 f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
@@ -162,6 +157,7 @@ class _Work:
     sets: Sequence[MetamerSet]
     included: Sequence[StagedModel]
     generators: Sequence[StagedModel]
+    networks: pd.DataFrame | None
     settings: EvaluationSettings
     run: RunOptions
     to_do: int
@@ -270,6 +266,7 @@ def evaluate_sets(
         sets=sets,
         included=included,
         generators=generators,
+        networks=networks,
         settings=settings,
         run=run or RunOptions(),
         to_do=len(sets) * len([part for part in settings.parts if part not in MADE_OF_HITS]),
@@ -281,16 +278,9 @@ def evaluate_sets(
     if left_out:
         work.notes.append(f"left out for random weights: {name_ids(left_out)}")
     work.tables["validity"] = validity_table(sets)
-    if "recognizability" in settings.parts:
-        _recognize(work)
-    if "quality" in settings.parts:
-        _measure_quality(work)
-    if "divergence" in settings.parts:
-        _diverge(work)
-    if "observers" in settings.parts and networks is not None:
-        _observe(work, networks)
-    if "sets" in settings.parts:
-        _compare_sets(work)
+    for part, make in MAKERS.items():
+        if part in settings.parts:
+            make(work)
     for name, table in work.tables.items():
         write_table(work.out / f"{name}.csv", table)
     record = {
@@ -317,6 +307,23 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a set: its names, and the columns of `neurometamer.evaluation.sets.pass_rates`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.commands import validity_table
+    >>> from neurometamer.evaluation import metamer_set
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.full((2, 3, 48, 48), 0.5, dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table = table.assign(id=["cat_m", "cup_m"], kind="metamer", valid=[True, False])
+    >>> metamers = StimulusSet(images=images, table=table)
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> counts = validity_table([joined])
+    >>> counts[["set", "n_images", "n_valid", "n_failed", "pass_both"]].values.tolist()
+    [['alexnet', 2, 1, 1, 0.5]]
     """
     rows = []
     for metamers in sets:
@@ -467,7 +474,18 @@ def _measure_quality(work: _Work) -> None:
                 **work.drawn,
             )
 
-    weights = {name: _weights_key(given) for name, given in chosen.metric_weights.items()}
+    weights: dict[str, Any] = {}
+    for name, given in chosen.metric_weights.items():
+        if isinstance(given, (str, os.PathLike)):  # local weights are identified by what they hold
+            path = Path(given)
+            files = [path] if path.is_file() else sorted(filter(Path.is_file, path.rglob("*")))
+            contents = [[file.name, digest_file(file)] for file in files]
+            weights[name] = contents or str(path)
+            continue
+        network = given[0] if isinstance(given, tuple) else given
+        values = network.state_dict().values()
+        digests = [digest(parameter.detach().cpu().numpy()) for parameter in values]
+        weights[name] = [_weights_word(network), digests]
     quality = work.pieces("quality", [list(chosen.metrics), weights, work.drawn], _measure)
     work.tables["quality"] = quality
     is_remark = quality["skipped"] | quality["biased"]
@@ -475,22 +493,6 @@ def _measure_quality(work: _Work) -> None:
         remark = f"{name}: {note.split('; excluded')[0]}"
         if remark not in work.notes:
             work.notes.append(remark)
-
-
-def _weights_key(given: Any) -> Any:
-    """Identify local weights by what they hold."""
-    if isinstance(given, (str, os.PathLike)):
-        path = Path(given)
-        files = [path]
-        if not path.is_file():
-            files = sorted(filter(Path.is_file, path.rglob("*")))
-        contents = [[file.name, digest_file(file)] for file in files]
-        return contents or str(path)
-    network = given[0] if isinstance(given, tuple) else given
-    digests = []
-    for parameter in network.state_dict().values():
-        digests.append(digest(parameter.detach().cpu().numpy()))
-    return [_weights_word(network), digests]
 
 
 def _diverge(work: _Work) -> None:
@@ -586,9 +588,10 @@ def _set_statistics(
     return tables
 
 
-def _observe(work: _Work, networks: pd.DataFrame) -> None:
+def _observe(work: _Work) -> None:
     """Compare metamers of single networks by how the networks differ."""
-    chosen = work.settings
+    chosen, networks = work.settings, work.networks
+    assert networks is not None  # `_check` refused that
     hits = work.tables["recognition"]
     is_joint = hits["members"].str.contains(model_sets.JOINT, regex=False)
     single = hits[~is_joint]
@@ -618,3 +621,13 @@ def _observe(work: _Work, networks: pd.DataFrame) -> None:
     work.tables["observer_tests"] = observers.observer_tests(
         single, networks, chosen.factors, **drawn
     )
+
+
+MAKERS: Mapping[str, Callable[[_Work], None]] = {
+    "recognizability": _recognize,
+    "quality": _measure_quality,
+    "divergence": _diverge,
+    "observers": _observe,
+    "sets": _compare_sets,
+}
+"""Part of an evaluation to what makes its tables, in the order in which they are made."""

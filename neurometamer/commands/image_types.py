@@ -90,7 +90,7 @@ def image_type_files(
     ...     np.random.default_rng(0).random((1, 153)),
     ...     conditions=[f"{name} {kind}" for name, kind in zip(photographs, kinds)],
     ...     rdm_descriptors={"system": ["network"], "stage": ["late"]},
-    ...     patterns={"kind": kinds.tolist(), "reference_id": photographs},
+    ...     pattern_descriptors={"kind": kinds.tolist(), "reference_id": photographs},
     ...     measure="euclidean",
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -174,16 +175,18 @@ def layer_files(
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
     layers = read_rdms(network, descriptor=descriptor)
-    parts = _read_brain(files, ids, descriptor)
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    parts = []
+    for file in files:
+        own = names if is_foreign(file) else None
+        parts.append(need_places(read_labelled(file, ids=own, descriptor=descriptor), file))
     regions = concat_brains(parts)
     tables = _tables(layers, regions, rois, blocks, chosen, progress)
     folder = Path(out)
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     settings = asdict(chosen) | {"rois": list(rois)}
-    paths = [Path(network)]
-    for file in files:
-        paths.append(split_labels(file)[0])
+    paths = [Path(network), *(split_labels(file)[0] for file in files)]
     inputs = {path.name: digest_file(path) for path in paths}
     if blocks is not None:
         inputs[Path(blocks).name] = digest_file(blocks)
@@ -207,14 +210,13 @@ def _tables(
 ) -> dict[str, pd.DataFrame]:
     """Compare layers with regions, weigh layers, and test the order of regions."""
     from neurometamer.rsa.comparators.table import find_comparator
-    from neurometamer.rsa.layers.hierarchy import hierarchy_test
-    from neurometamer.rsa.layers.matrix import layer_matrix
-    from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
+    from neurometamer.rsa.layers.hierarchy import order_of_regions
+    from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
+    from neurometamer.rsa.layers.weighted import CrossValidation, fit_joined
 
+    joined = join_model_brain(layers, regions, kind=chosen.kind, join=chosen.join)
     common: dict[str, Any] = {
-        "kind": chosen.kind,
         "comparator": chosen.comparator,
-        "join": chosen.join,
         "seed": chosen.seed,
     }
     resampled: dict[str, Any] = {
@@ -227,16 +229,14 @@ def _tables(
     n_permutations = chosen.n_permutations
     if not find_comparator(chosen.comparator).linear:
         n_permutations = min(n_permutations, 1000)
-    matrix = layer_matrix(
-        layers,
-        regions,
+    matrix = compare_joined(
+        joined,
         n_permutations=n_permutations,
         blocks=None if blocks is None else read_blocks(blocks),
         **resampled,
     )
-    models = flexible_models(
-        layers,
-        regions,
+    models = fit_joined(
+        joined,
         folds=CrossValidation(train_on=chosen.train_on, n_folds=chosen.n_folds),
         **resampled,
     )
@@ -246,29 +246,16 @@ def _tables(
         "weighted": models.models,
         "weighted_difference": models.differences,
     }
-    n_regions = len(set(map(str, regions.rdm_descriptors["roi"])))
-    if len(rois) or n_regions > 2:
-        tables["hierarchy"] = hierarchy_test(
-            layers,
-            regions,
+    if len(rois) or len(joined.rois) > 2:
+        hierarchy = order_of_regions(
+            joined,
             rois,
             preferred=chosen.preferred,
             confidence=chosen.confidence,
             **common,
         )
+        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
     return tables
-
-
-def _read_brain(
-    files: Files, ids: str | Path | Sequence[str] | None, descriptor: str | None
-) -> list[RDMs]:
-    """Read the RDMs of regions, and refuse those without a subject or ROI."""
-    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    parts = []
-    for file in files:
-        own = names if is_foreign(file) else None
-        parts.append(need_places(read_labelled(file, ids=own, descriptor=descriptor), file))
-    return parts
 
 
 def concat_brains(parts: Sequence[RDMs]) -> RDMs:

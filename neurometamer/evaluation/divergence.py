@@ -295,7 +295,25 @@ def representational_divergence(
             f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or "
             f"more, and n_grid ({n_grid}) at least 10."
         )
-    distances = _distances(references, metamers, max_pairs, seed)
+    values = np.concatenate([references, metamers]).astype(np.float64)
+    values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
+    products = values @ values.T
+    squares = np.diag(products)
+    squared = squares[:, None] + squares[None] - 2 * products
+    all_pairs = np.sqrt(np.maximum(squared, 0))
+    left, right = np.triu_indices(n_images, 1)
+    if len(left) > max_pairs:
+        random = generator(seed, "image pairs", n_images)
+        kept = np.sort(random.choice(len(left), max_pairs, replace=False))
+        left = left[kept]
+        right = right[kept]
+    distances = _Distances(
+        pairs=(left, right),
+        rr=all_pairs[left, right],
+        rm=np.linalg.norm(values[:n_images] - values[n_images:], axis=1),
+        mm=all_pairs[n_images + left, n_images + right],
+        crossed=(all_pairs[left, n_images + right], all_pairs[n_images + left, right]),
+    )
     samples = {
         "RR": distances.rr,
         "MM": distances.mm,
@@ -339,31 +357,6 @@ class _Distances(NamedTuple):
     """Metamer i and metamer j."""
     crossed: tuple[np.ndarray, np.ndarray]
     """Photograph i and metamer j, metamer i and photograph j."""
-
-
-def _distances(
-    references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int
-) -> _Distances:
-    n = len(references)
-    values = np.concatenate([references, metamers]).astype(np.float64)
-    values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
-    products = values @ values.T
-    squares = np.diag(products)
-    squared = squares[:, None] + squares[None] - 2 * products
-    all_pairs = np.sqrt(np.maximum(squared, 0))
-    first, second = np.triu_indices(n, 1)
-    if len(first) > max_pairs:
-        random = generator(seed, "image pairs", n)
-        kept = np.sort(random.choice(len(first), max_pairs, replace=False))
-        first = first[kept]
-        second = second[kept]
-    return _Distances(
-        pairs=(first, second),
-        rr=all_pairs[first, second],
-        rm=np.linalg.norm(values[:n] - values[n:], axis=1),
-        mm=all_pairs[n + first, n + second],
-        crossed=(all_pairs[first, n + second], all_pairs[n + first, second]),
-    )
 
 
 def _permutation(
@@ -465,6 +458,31 @@ def divergence(
     ------
     InputError
         When there are fewer than 2 evaluators or no set, or a stage cannot be found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import torch
+    >>> from torch import nn
+    >>> from neurometamer.evaluation import divergence, metamer_set
+    >>> from stimuli_gen import StimulusSet, stage_model
+    >>> images = np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": list("abcd"), "kind": "RE", "reference_id": list("abcd")})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table = table.assign(id=["am", "bm", "cm", "dm"], kind="metamer", valid=True)
+    >>> metamers = StimulusSet(images=images**4, table=table)
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="middle")
+    >>> _ = torch.manual_seed(0)
+    >>> evaluators = []
+    >>> for name in ("one", "two"):
+    ...     layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    ...     evaluators.append(stage_model(nn.Sequential(*layers), name=name))
+    >>> options = {"include_untrained": True, "n_permutations": 19}
+    >>> table = divergence(evaluators, [joined], **options)
+    >>> headline = table[table["headline"]].round(1)
+    >>> headline[["evaluator", "evaluator_stage", "comparison", "value"]].values.tolist()
+    [['one', '1', 'RR-MM', 0.9], ['two', '1', 'RR-MM', 1.0]]
     """
     chosen = chosen_evaluators(evaluators, include_untrained)
     if not sets:

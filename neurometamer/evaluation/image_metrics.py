@@ -63,6 +63,24 @@ class ImageMetric:
     load : callable, optional
         Weights, as `image_quality` takes them, to such a function; of metrics that need a network.
         Of a metric of sets, to torchmetrics' object.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from neurometamer.evaluation import METRICS, ImageMetric
+    >>> ssim = METRICS["ssim"]
+    >>> ssim.name, ssim.arrow, ssim.needs, ssim.weights
+    ('SSIM', '↑', 'pair', False)
+    >>> METRICS["fid"].arrow, METRICS["fid"].needs, METRICS["fid"].weights
+    ('↓', 'sets', True)
+    >>> error = ImageMetric(
+    ...     name="MAE",
+    ...     better="lower",
+    ...     scale="0 to 1",
+    ...     measure=lambda images, references: (images - references).abs().mean(dim=(1, 2, 3)),
+    ... )
+    >>> error.measure(torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)).tolist()
+    [1.0, 1.0]
     """
 
     name: str

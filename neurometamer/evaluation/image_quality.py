@@ -276,6 +276,22 @@ def image_quality(
     -----
     UserWarning
         When FID is taken of fewer than 2,049 images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from neurometamer.evaluation import image_quality, metamer_set
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 48, 48), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table = table.assign(id=["cat_m", "cup_m"], kind="metamer", valid=True)
+    >>> metamers = StimulusSet(images=images / 2, table=table)
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> quality = image_quality([joined], metrics=["ssim", "psnr"], n_resamples=100)
+    >>> quality[["name", "arrow", "value", "n"]].round(1).values.tolist()
+    [['SSIM', '↑', 0.6, 2], ['PSNR', '↑', 10.8, 2]]
     """
     keys = _chosen_metrics(metrics)
     if not sets:

@@ -268,7 +268,19 @@ def _chosen(
             "trained networks, or include_untrained=True."
         )
     if isinstance(evaluators, str):
-        return _chosen_by_rule(table, evaluators, usable)
+        if evaluators not in EVALUATORS:
+            raise unknown_name("choice of evaluators", evaluators, EVALUATORS)
+        generators: set[str] = set()
+        if evaluators == "outside":
+            took_part = table.loc[table["took_part"], "evaluator"]
+            generators = {*table["members"], *took_part}
+        chosen = [name for name in usable if name not in generators]
+        if not chosen:
+            raise InputError(
+                f"all evaluators are generators ({name_ids(usable)}); give other networks too, or "
+                "use evaluators='others'."
+            )
+        return chosen
     if not len(evaluators):
         raise InputError("no evaluator is named; name at least one evaluator, or 'others'.")
     known = sorted(set(table["evaluator"]))
@@ -282,22 +294,6 @@ def _chosen(
             "include_untrained=True."
         )
     return list(evaluators)
-
-
-def _chosen_by_rule(table: pd.DataFrame, rule: str, usable: Sequence[str]) -> list[str]:
-    if rule not in EVALUATORS:
-        raise unknown_name("choice of evaluators", rule, EVALUATORS)
-    generators: set[str] = set()
-    if rule == "outside":
-        took_part = table.loc[table["took_part"], "evaluator"]
-        generators = {*table["members"], *took_part}
-    chosen = [name for name in usable if name not in generators]
-    if not chosen:
-        raise InputError(
-            f"all evaluators are generators ({name_ids(usable)}); give other networks too, or use "
-            "evaluators='others'."
-        )
-    return chosen
 
 
 # --------------------------------------------------------------------------------------- the scores

@@ -440,6 +440,30 @@ def recognizability(
     ------
     InputError
         See `recognition_table`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import torch
+    >>> from torch import nn
+    >>> from neurometamer.evaluation import metamer_set, recognizability
+    >>> from stimuli_gen import StimulusSet, stage_model
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32)
+    >>> table = pd.DataFrame({"id": ["cat", "cup"], "kind": "RE", "reference_id": ["cat", "cup"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table = table.assign(id=["cat_m", "cup_m"], kind="metamer", valid=True)
+    >>> metamers = StimulusSet(images=np.stack([images[0], 1 - images[1]]), table=table)
+    >>> joined = metamer_set(photographs, metamers, members=["alexnet"], stage="late")
+    >>> _ = torch.manual_seed(0)
+    >>> evaluators = []
+    >>> for name in ("one", "two"):
+    ...     layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    ...     evaluators.append(stage_model(nn.Sequential(*layers), name=name))
+    >>> options = {"ways": [1000], "include_untrained": True, "n_resamples": 100}
+    >>> table = recognizability(evaluators, [joined], **options)
+    >>> table[["evaluator", "value", "n"]].values.tolist()
+    [['one', 0.5, 2], ['two', 0.5, 2], ['mean of evaluators', 0.5, 2]]
     """
     hits = recognition_table(evaluators, sets, **options)
     return recognition_summary(

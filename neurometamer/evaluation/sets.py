@@ -544,7 +544,21 @@ def read_metamers(
     metamers = replace(metamers, provenance=record)
     photographs = everything.select(kind="RE")
     if not len(photographs):
-        photographs = _photographs(folder, metamers, images)
+        if not images:
+            raise InputError(
+                f"{folder} holds no photographs; give those that the metamers were made of, with "
+                "--images."
+            )
+        # cut the photographs and read their levels as when the metamers were made
+        size = tuple(metamers.images.shape[2:])
+        cuts = metamers.provenance.get("reference_cuts") or []
+        cut: dict[str, Any] = {"resize": max(size), "interpolation": "bicubic"}
+        if len(cuts) == 1:
+            cut = dict(cuts[0])
+        levels = {name: cut.pop(name) for name in ("bits", "icc") if name in cut}
+        cut["size"] = size
+        preprocessing = Preprocessing(**cut, mean=(0.5,) * 3, std=(0.5,) * 3)
+        photographs = read_images(list(images), preprocessing, **levels).select(kind="RE")
     wanted = list(dict.fromkeys(metamers.table["reference_id"]))
     known = set(photographs.ids)
     missing = [name for name in wanted if name not in known]
@@ -562,29 +576,6 @@ def read_metamers(
             "metamers were made from."
         )
     return references, metamers
-
-
-def _photographs(
-    folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]
-) -> StimulusSet:
-    if not images:
-        raise InputError(
-            f"{folder} holds no photographs; give those that the metamers were made of, with "
-            "--images."
-        )
-    # cut the photographs and read their levels as when the metamers were made
-    size = tuple(metamers.images.shape[2:])
-    cuts = metamers.provenance.get("reference_cuts") or []
-    cut: dict[str, Any] = {"resize": max(size), "interpolation": "bicubic"}
-    if len(cuts) == 1:
-        cut = dict(cuts[0])
-    levels = {}
-    for name in ("bits", "icc"):
-        if name in cut:
-            levels[name] = cut.pop(name)
-    cut["size"] = size
-    preprocessing = Preprocessing(**cut, mean=(0.5,) * 3, std=(0.5,) * 3)
-    return read_images(list(images), preprocessing, **levels).select(kind="RE")
 
 
 # ---------------------------------------------------------------------------------------- summaries

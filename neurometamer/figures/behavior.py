@@ -110,6 +110,17 @@ def recognition_lines(
     ------
     InputError
         When columns or rows are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures import recognition_lines
+    >>> observers = {"observer": ["human"] * 2 + ["network"] * 2, "network": ["", "", "vgg", "vgg"]}
+    >>> table = pd.DataFrame({**observers, "model": "alexnet", "stage": ["early", "late"] * 2})
+    >>> table["proportion"] = [0.9, 0.4, 0.8, 0.2]
+    >>> figure = recognition_lines(table.assign(sem=0.05))
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['people', 'vgg']
     """
     need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion", "sem"))
     network = table["network"].fillna("").astype(str)
@@ -209,6 +220,16 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     ------
     InputError
         When columns or rows are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures import confusion_matrices
+    >>> pairs = {"truth": ["cat", "cat", "dog", "dog"], "response": ["cat", "dog"] * 2}
+    >>> table = pd.DataFrame({"model": "alexnet", "stage": "late", **pairs})
+    >>> figure = confusion_matrices(table.assign(share=[0.75, 0.25, 0.5, 0.5]))
+    >>> figure.axes[0].images[0].get_array().tolist()
+    [[0.75, 0.25], [0.5, 0.5]]
     """
     need_columns(table, "confusion", ("model", "stage", "truth", "response", "share"))
     table = table.astype(
@@ -300,6 +321,16 @@ def consistency_lines(
     ------
     InputError
         When columns or rows are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures import consistency_lines
+    >>> table = pd.DataFrame({"stage": ["early", "late", "all stages"], "kappa": [0.5, 0.2, 0.4]})
+    >>> table = table.assign(model="alexnet", pair="human-human", n_pairs=3)
+    >>> axes = consistency_lines(table).axes[0]
+    >>> [label.get_text() for label in axes.get_xticklabels()], axes.get_ylabel()
+    (['early', 'late', 'all stages'], 'error consistency κ')
     """
     need_columns(table, "error consistency", ("model", "stage", "pair", "kappa", "n_pairs"))
     table = table.astype(
@@ -389,6 +420,16 @@ def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
     ------
     InputError
         When columns are missing, or no point has both.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures import scatter_points
+    >>> observers = {"observer": ["human"] * 2 + ["network"] * 2, "network": ["", "", "vgg", "vgg"]}
+    >>> table = pd.DataFrame({**observers, "model": "alexnet", "stage": ["early", "late"] * 2})
+    >>> table["proportion"] = [0.9, 0.4, 0.8, 0.2]
+    >>> scatter_points(table)[["stage", "proportion_human", "proportion_others"]].values.tolist()
+    [['early', 0.9, 0.8], ['late', 0.4, 0.2]]
     """
     need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion"))
     key = ["model", "stage"]
@@ -423,6 +464,17 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     ------
     InputError
         When columns are missing, or no point has both.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.figures import curve_scatter
+    >>> observers = {"observer": ["human"] * 2 + ["network"] * 2, "network": ["", "", "vgg", "vgg"]}
+    >>> table = pd.DataFrame({**observers, "model": "alexnet", "stage": ["early", "late"] * 2})
+    >>> table["proportion"] = [0.9, 0.4, 0.8, 0.2]
+    >>> axes = curve_scatter(table).axes[0]
+    >>> [line.tolist() for line in axes.lines[0].get_data()]
+    [[0.8, 0.2], [0.9, 0.4]]
     """
     both = scatter_points(table)
     n = int(both["n_networks"].iloc[0])

@@ -382,13 +382,10 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
         panels = figure.subplots(n_rows, per_row, squeeze=False).ravel().tolist()
         for axes, metric in zip(panels, metrics, strict=False):
             of_metric = rows[rows["metric"] == metric]
-            reason = _why_skipped(of_metric)
             axes.set_title(
                 f"{of_metric['name'].iloc[0]} {of_metric['arrow'].iloc[0]}", parse_math=False
             )
-            if reason:
-                _say_why(axes, reason, panel_width - 0.75)
-            else:
+            if not _say_why_skipped(axes, of_metric, panel_width - 0.75):
                 _draw_metric(axes, of_metric, bars)
                 name_ticks(axes, plan)
         of_sets = rows.drop_duplicates(list(SET_KEY))
@@ -429,19 +426,6 @@ def _skipped(rows: pd.DataFrame) -> pd.Series:
         return ~said.isin(["", "false", "0", "0.0"])
     notes = names_as_text(rows, "note")["note"]
     return rows["value"].isna() & (notes != "")
-
-
-def _why_skipped(rows: pd.DataFrame) -> str:
-    """Say why a metric could not run; empty where it ran for some set."""
-    notes = set(names_as_text(rows, "note").loc[_skipped(rows), "note"])
-    if not notes or not rows["value"].isna().all():
-        return ""
-    reasons = []
-    for note in sorted(notes):
-        # Of a set without a valid metamer that is told too, after the same words.
-        if not any(note != other and note.startswith(other) for other in notes):
-            reasons.append(note)
-    return "; ".join(reasons)
 
 
 def _style(rank: int) -> dict[str, Any]:
@@ -542,8 +526,17 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars) -> None:
     axes.grid(axis="y")
 
 
-def _say_why(axes: Axes, words: str, inches: float) -> None:
-    """Write why a metric could not run, where its bars would stand."""
+def _say_why_skipped(axes: Axes, rows: pd.DataFrame, inches: float) -> bool:
+    """Write why a metric could not run, where its bars would stand; False where one set has it."""
+    notes = set(names_as_text(rows, "note").loc[_skipped(rows), "note"])
+    if not notes or not rows["value"].isna().all():
+        return False
+    reasons = []
+    for note in sorted(notes):
+        # Of a set without a valid metamer that is told too, after the same words.
+        if not any(note != other and note.startswith(other) for other in notes):
+            reasons.append(note)
+    words = "; ".join(reasons)
     axes.set_axis_off()
     words, size = fit_size(words, inches, 1.3, (8, 7.5, 7, 6.5, 6, 5.5))
     axes.text(
@@ -562,6 +555,7 @@ def _say_why(axes: Axes, words: str, inches: float) -> None:
             "edgecolor": "none",
         },
     )
+    return True
 
 
 def _draw_share(axes: Axes, rows: pd.DataFrame, bars: _Bars, validity: str, inches: float) -> None:

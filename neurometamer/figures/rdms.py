@@ -143,37 +143,34 @@ class _Categories:
             return COLORS[name]
         return HUES[self.names.index(name) % len(HUES)]
 
-    def labels(self, members: Sequence[str]) -> list[str]:
-        """Name the categories with their numbers of stimuli, for the key."""
+
+class _Key:
+    """The key of categories above the note of a page, and their signs on it."""
+
+    def __init__(self, categories: _Categories, members: Sequence[str]) -> None:
         counts = collections.Counter(members)
-        return [f"{name} ({counts[name]})" for name in self.names]
+        self.categories = categories
+        self.labels = [f"{name} ({counts[name]})" for name in categories.names]
 
-
-class _KeyedPage(Page):
-    """A page with a key of categories above its note."""
-
-    categories: _Categories
-
-    @staticmethod
-    def plan_key(labels: Sequence[str], width: float) -> tuple[list[tuple[float, int]], float]:
-        """Place entries of the key in rows; also give the height of all."""
-        if not labels:
+    def plan(self, width: float) -> tuple[list[tuple[float, int]], float]:
+        """Place entries in rows; also give the height of all."""
+        if not self.labels:
             return [], 0.0
-        slot = 0.42 + widest(labels, _KEY)
+        slot = 0.42 + widest(self.labels, _KEY)
         across = max(1, int((width - 0.2) / slot))
         places = []
-        for index in range(len(labels)):
+        for index in range(len(self.labels)):
             row, column = divmod(index, across)
             places.append((0.1 + column * slot, row))
-        n_rows = -(-len(labels) // across)
+        n_rows = -(-len(self.labels) // across)
         return places, 0.2 * n_rows + 0.08
 
-    def draw_key(self, labels: Sequence[str], top: float) -> None:
-        places, _ = self.plan_key(labels, self.width)
-        for name, label, (left, row) in zip(self.categories.names, labels, places):
+    def draw(self, page: Page, top: float) -> None:
+        places, _ = self.plan(page.width)
+        for name, label, (left, row) in zip(self.categories.names, self.labels, places):
             down = top + 0.2 * row
-            self.sign(name, left, down, 0.22, 0.15)
-            self.text(
+            self.sign(page, name, left, down, 0.22, 0.15)
+            page.text(
                 left + 0.28,
                 down + 0.08,
                 label,
@@ -183,6 +180,7 @@ class _KeyedPage(Page):
 
     def sign(
         self,
+        page: Page,
         name: str,
         left: float,
         top: float,
@@ -204,13 +202,13 @@ class _KeyedPage(Page):
             linewidth=0,
             zorder=rank,
         )
-        self.axes.add_patch(patch)
+        page.axes.add_patch(patch)
         fits_in = self.categories.sign_width(name) <= width + 0.01 and height >= 0.09
         if not (signed and fits_in):
             return
         red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-        self.axes.text(
+        page.axes.text(
             left + width / 2,
             top + height / 2,
             self.categories.sign(name),
@@ -308,7 +306,7 @@ def banded_rdms(
                 page.name_column(band, place, str(column_titles[column]))
         for row, band in np.ndindex(n_rows, n_bands):
             page.name_row(row, band, str(row_titles[row]))
-        page.draw_key(page.labels, page.bottom + 0.04)
+        page.key.draw(page, page.bottom + 0.04)
         page.set_limits()
         page.percentile_bar(page.top, page.bottom)
         return page.figure
@@ -398,7 +396,7 @@ def rdm_pairs(
     return pd.concat(parts, ignore_index=True)
 
 
-class _BandPage(_KeyedPage):
+class _BandPage(Page):
     """Places RDMs with bars of categories above and left of each.
 
     The size is RDMs side by side, rows of them in a band, and bands.
@@ -416,8 +414,7 @@ class _BandPage(_KeyedPage):
     ) -> None:
         width, n_rows, n_bands = size
         self.side, self.n = _SIDES.get(width, 1.27), len(members)
-        self.categories = categories
-        self.labels = categories.labels(members)
+        self.key = _Key(categories, members)
         self.starts = [members.index(name) for name in categories.names] + [self.n]
         narrowest = min(categories.names, key=members.count)
         narrow = members.count(narrowest) * self.side / self.n
@@ -438,7 +435,7 @@ class _BandPage(_KeyedPage):
         self.band = self.title + n_rows * self.step
         top = 0.1 + 0.36 * bool(stamp)
         self.bottom = top + n_bands * self.band
-        _, key = self.plan_key(self.labels, across)
+        _, key = self.key.plan(across)
         height = self.bottom + key + 0.2 + 0.155 * (note.count("\n") + 1)
         super().__init__(across, height, top, stamp, note)
 
@@ -454,15 +451,24 @@ class _BandPage(_KeyedPage):
     def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray) -> None:
         left, top = self._corner(row, band, column)
         self.image(left, top, self.side, percentiles, **heat_colors())
-        for name, low, high in zip(self.categories.names, self.starts, self.starts[1:]):
+        categories = self.key.categories
+        for name, low, high in zip(categories.names, self.starts, self.starts[1:]):
             start, length = low * self.side / self.n, (high - low) * self.side / self.n
-            self.sign(name, left + start, top - _BAR - 0.02, length, _BAR)
-            self.sign(name, left - _BAR - 0.02, top + start, _BAR, length, signed=self.narrow_signs)
+            self.key.sign(self, name, left + start, top - _BAR - 0.02, length, _BAR)
+            self.key.sign(
+                self,
+                name,
+                left - _BAR - 0.02,
+                top + start,
+                _BAR,
+                length,
+                signed=self.narrow_signs,
+            )
             if self.named and column == 0:
                 self.text(
                     left - _BAR - 0.06,
                     top + start + length / 2,
-                    name if fits(name, 1.4, _SIGN, 1) else self.categories.sign(name),
+                    name if fits(name, 1.4, _SIGN, 1) else categories.sign(name),
                     fontsize=_SIGN,
                     ha="right",
                     va="center_baseline",
@@ -776,12 +782,12 @@ def stimulus_scatter(
                 page.stimulus(rank, images[name], category)
             else:
                 page.mark(rank, category)
-        page.draw_key(page.labels, page.bottom + 0.06)
+        page.key.draw(page, page.bottom + 0.06)
         page.set_limits()
         return page.figure
 
 
-class _ScatterPage(_KeyedPage):
+class _ScatterPage(Page):
     """Places images by coordinates, in one scale for both axes."""
 
     area = 7.6
@@ -790,8 +796,7 @@ class _ScatterPage(_KeyedPage):
         self, rows: pd.DataFrame, n_images: int, n_lost: int, order: Sequence[str], stamp: str
     ) -> None:
         members = [category for category in rows["category"] if category]
-        self.categories = _Categories.of(members, order)
-        self.labels = self.categories.labels(members)
+        self.key = _Key(_Categories.of(members, order), members)
         per_side = np.sqrt(max(len(rows), 1))
         self.side = float(np.clip(self.area / (1.9 * per_side), 0.26, 0.9))
         top = 0.1 + 0.36 * bool(stamp)
@@ -807,7 +812,7 @@ class _ScatterPage(_KeyedPage):
         self.corners = np.array([sideways, top]) + inches * down
         self.bottom = top + float(spread[1] * inches) + self.side
         note = textwrap.fill(_scatter_note(rows, n_images, n_lost), int(across * 15.5))
-        _, key = self.plan_key(self.labels, across)
+        _, key = self.key.plan(across)
         height = self.bottom + key + 0.22 + 0.155 * (note.count("\n") + 1)
         super().__init__(across, height, top, stamp, note)
 
@@ -824,7 +829,7 @@ class _ScatterPage(_KeyedPage):
         square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
         pixels = np.asarray(square)
         self.image(left, top, self.side, pixels, interpolation="antialiased", zorder=rank)
-        color = self.categories.color(category) if category else FAINT
+        color = self.key.categories.color(category) if category else FAINT
         self.frame(
             left,
             top,
@@ -834,7 +839,8 @@ class _ScatterPage(_KeyedPage):
             zorder=rank,
         )
         if category:
-            self.sign(category, left, top, self._sign_width(category), 0.13, rank)
+            width = self._sign_width(category)
+            self.key.sign(self, category, left, top, width, 0.13, rank)
 
     def mark(self, rank: int, category: str) -> None:
         """Draw the sign of the category alone, which is small, above the images."""
@@ -843,7 +849,7 @@ class _ScatterPage(_KeyedPage):
         if category:
             inner = self.side / 2 - 0.07
             width = self._sign_width(category)
-            self.sign(category, left + inner, top + inner, width, 0.13, over)
+            self.key.sign(self, category, left + inner, top + inner, width, 0.13, over)
         else:
             half = self.side / 2
             self.axes.plot(
@@ -856,7 +862,7 @@ class _ScatterPage(_KeyedPage):
             )
 
     def _sign_width(self, category: str) -> float:
-        return max(0.13, self.categories.sign_width(category) + 0.02)
+        return max(0.13, self.key.categories.sign_width(category) + 0.02)
 
 
 def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:

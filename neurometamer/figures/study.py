@@ -255,9 +255,17 @@ def stimulus_sheet(
     shown = everyone[first : first + limit]
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     rows_at = {key: index for index, key in enumerate(zip(photographs, table["kind"]))}
+    notes = []
+    n_shown, n_all = len(shown), len(everyone)
+    if n_shown < n_all:
+        notes.append(f"{n_shown} of {n_all} photographs are shown, {n_all - n_shown} are not.")
+    drawn = table[photographs.isin(shown)]
+    if any(_failed(row) for _, row in drawn.iterrows()):
+        notes.append("✗ dashed frame: the criterion was not met on the saved file.")
+    if "confidence_png" in drawn.columns and drawn["confidence_png"].notna().any():
+        notes.append("p: the network's confidence in the class, on the saved file.")
     with figure_style():
-        note = _sheet_note(table[photographs.isin(shown)], len(shown), len(everyone))
-        sheet = _PhotographPage(len(shown), kinds, blocks, stamp, note)
+        sheet = _PhotographPage(len(shown), kinds, blocks, stamp, "  ".join(notes))
         for rank, name in enumerate(shown):
             sheet.name_row(rank, name)
             for column, kind in enumerate(kinds):
@@ -347,7 +355,13 @@ class _PhotographPage(Page):
             "fontsize": 7,
             "linespacing": 1.15,
         }
+        known = row.dropna()
+        name = str(known.get("top1_name", ""))
+        letter, mark = "p", ""
         if _failed(row):
+            mark = "✗ "
+            if str(known.get("target_name", "")) not in ("", name):
+                letter = "p(target)"
             self.frame(
                 left,
                 top,
@@ -358,19 +372,12 @@ class _PhotographPage(Page):
             )
             style["color"] = MISSED
             style["fontweight"] = "bold"
-        self.text(left + self.side / 2, top + self.side + 0.035, _caption(row), **style)
-
-
-def _sheet_note(table: pd.DataFrame, n_shown: int, n_all: int) -> str:
-    """Explain the marks that the sheet has, and say how many photographs it leaves out."""
-    parts = []
-    if n_shown < n_all:
-        parts.append(f"{n_shown} of {n_all} photographs are shown, {n_all - n_shown} are not.")
-    if any(_failed(row) for _, row in table.iterrows()):
-        parts.append("✗ dashed frame: the criterion was not met on the saved file.")
-    if "confidence_png" in table.columns and table["confidence_png"].notna().any():
-        parts.append("p: the network's confidence in the class, on the saved file.")
-    return "  ".join(parts)
+        lines = [clip_name(name, 20), mark]
+        if "confidence_png" in known:
+            number = format_number(float(known["confidence_png"]), 3)
+            lines[1] = f"{mark}{letter} = {number}"
+        caption = "\n".join(line for line in lines if line.strip())
+        self.text(left + self.side / 2, top + self.side + 0.035, caption, **style)
 
 
 def _failed(row: pd.Series) -> bool:
@@ -379,24 +386,6 @@ def _failed(row: pd.Series) -> bool:
     if pd.isna(success) or str(success) == "":
         return False
     return not is_true(success)
-
-
-def _caption(row: pd.Series) -> str:
-    """Write the class and the confidence under an image, and whether it missed its criterion."""
-    known = row.dropna()
-    name = str(known.get("top1_name", ""))
-    lines = [clip_name(name, 20)]
-    letter, mark = "p", ""
-    if _failed(row):
-        mark = "✗ "
-        if str(known.get("target_name", "")) not in ("", name):
-            letter = "p(target)"
-    if "confidence_png" in known:
-        number = format_number(float(known["confidence_png"]), 3)
-        lines.append(f"{mark}{letter} = {number}")
-    else:
-        lines.append(mark)
-    return "\n".join(line for line in lines if line.strip())
 
 
 # ----------------------------------------------------------------------------------------- encoding

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,44 +132,29 @@ def figure_style() -> Iterator[None]:
         While the settings hold.
     """
     from matplotlib import style
+    from matplotlib.font_manager import fontManager
 
-    _show_in_notebooks()
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        from IPython.core.pylabtools import select_figure_formats
+        from matplotlib.figure import Figure
+
+        # By itself a notebook draws a figure that a cell ends with only where pyplot was imported.
+        formatters = shell.display_formatter.formatters.values()
+        if not any(Figure in formatter.type_printers for formatter in formatters):
+            select_figure_formats(shell, {"png"})
+    # Behind our font are installed ones with letters that it lacks.
+    installed = set(fontManager.get_font_names())
+    families = [str(STYLE["font.family"])]
+    families += [name for name in FALLBACK_FONTS if name in installed]
     with (
-        style.context(["default", STYLE | {"font.family": _font_families()}]),
+        style.context(["default", STYLE | {"font.family": families}]),
         warnings.catch_warnings(),
     ):
         # A box is drawn for a letter that no font here has; tables and pages have the letter
         # itself.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
-
-
-@cache
-def _font_families() -> list[str]:
-    """Name our font and, behind it, installed fonts with letters that ours lacks."""
-    from matplotlib.font_manager import fontManager
-
-    families = [str(STYLE["font.family"])]
-    installed = set(fontManager.get_font_names())
-    families += [name for name in FALLBACK_FONTS if name in installed]
-    return families
-
-
-def _show_in_notebooks() -> None:
-    """Let a notebook draw a figure that a cell ends with.
-
-    By itself a notebook does so only where pyplot was imported.
-    """
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is None:
-        return
-    from IPython.core.pylabtools import select_figure_formats
-    from matplotlib.figure import Figure
-
-    for formatter in shell.display_formatter.formatters.values():
-        if Figure in formatter.type_printers:
-            return
-    select_figure_formats(shell, {"png"})
 
 
 @checked

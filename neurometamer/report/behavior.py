@@ -210,10 +210,21 @@ def first_sentences(
     pairs = tests[(tests["source"] == "model") & tests["models"].isin(list(models_of))]
     if pairs.empty:
         stages = tests[tests["source"] == "stage"]
+        guess = format_number(1 / len(record["settings"]["categories"]))
         sentences = []
         for model, rows in own.groupby("model", sort=False):
             of_model = stages[stages["models"].astype(str) == str(model)]
-            sentences.append(_stage_sentence(model, rows, of_model, who, record))
+            known = rows.dropna(subset=["proportion"]).drop_duplicates("stage")
+            ends = []
+            for _, row in known.iloc[[0, -1]].iterrows():
+                ends.append(f"{format_number(row['proportion'])} at {row['stage']}")
+            said = "stages were not tested"
+            if len(of_model) and np.isfinite(of_model["p_gg"].iloc[0]):
+                said = f"effect of stage: p {p_text(float(of_model['p_gg'].iloc[0]))}"
+            sentences.append(
+                f"{who.capitalize()} recognize images of {model}: {', '.join(ends)} (a guesser: "
+                f"{guess}; {said})."
+            )
         return sentences
     if len(pairs) > MOST_PAIRS:
         clear = int((pairs["p"] < ALPHA).sum())
@@ -257,25 +268,6 @@ def _pair_sentence(models: tuple[str, str], p: float, curves: pd.DataFrame, who:
     return (
         f"{who.capitalize()} recognize images of {more} more often than those of {less}: {high} "
         f"against {low}, mean over stages (main effect of the model, p {p_text(p)}, uncorrected)."
-    )
-
-
-def _stage_sentence(
-    model: object, rows: pd.DataFrame, tests: pd.DataFrame, who: str, record: Mapping[str, Any]
-) -> str:
-    """Give the first and the last stage of a model beside a guesser, and the test of all stages."""
-    guess = format_number(1 / len(record["settings"]["categories"]))
-    known = rows.dropna(subset=["proportion"]).drop_duplicates("stage")
-    ends = []
-    for place in (0, -1):
-        row = known.iloc[place]
-        ends.append(f"{format_number(row['proportion'])} at {row['stage']}")
-    said = "stages were not tested"
-    if len(tests) and np.isfinite(tests["p_gg"].iloc[0]):
-        said = f"effect of stage: p {p_text(float(tests['p_gg'].iloc[0]))}"
-    return (
-        f"{who.capitalize()} recognize images of {model}: {', '.join(ends)} (a guesser: {guess}; "
-        f"{said})."
     )
 
 

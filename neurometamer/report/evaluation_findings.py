@@ -5,7 +5,7 @@ Nothing is computed here but counts and orders of what the tables hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -407,17 +407,17 @@ def answers(report: Report) -> list[Answer]:
             f"for every network of the set, in the saved picture. Fewest: {worst['set']}, "
             f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
         )
-    return [
+    found = [
         Answer(
             title="How many are metamers?",
             number=number,
             text=text,
-        ),
-        *_recognition_answers(report),
-        *_divergence_answers(report),
-        *_observer_answers(report),
-        *_set_answers(report),
+        )
     ]
+    for name, answers_of in ANSWERS.items():
+        if report.has(name):
+            found += answers_of(report)
+    return found
 
 
 def _with_interval(row: pd.Series) -> str:
@@ -428,8 +428,6 @@ def _with_interval(row: pd.Series) -> str:
 
 
 def _recognition_answers(report: Report) -> list[Answer]:
-    if not report.has("curves"):
-        return []
     rows = with_value(report.rows("curves"))
     if rows.empty:
         return []
@@ -459,8 +457,6 @@ def _recognition_answers(report: Report) -> list[Answer]:
 
 
 def _divergence_answers(report: Report) -> list[Answer]:
-    if not report.has("divergence"):
-        return []
     rows = report.rows("divergence")
     rows = with_value(rows[rows["headline"].astype(bool)])
     if rows.empty:
@@ -482,8 +478,6 @@ def _divergence_answers(report: Report) -> list[Answer]:
 
 
 def _observer_answers(report: Report) -> list[Answer]:
-    if not report.has("observer_tests"):
-        return []
     rows = rows_where(
         report.rows("observer_tests"),
         {
@@ -504,8 +498,6 @@ def _observer_answers(report: Report) -> list[Answer]:
 
 
 def _set_answers(report: Report) -> list[Answer]:
-    if not report.has("set_differences"):
-        return []
     table = report.tables["set_differences"]
     first = {name: table[name].iloc[0] for name in ("ways", "raters")}
     known = with_value(rows_where(table, first), "difference")
@@ -524,3 +516,12 @@ def _set_answers(report: Report) -> list[Answer]:
             text=text,
         )
     ]
+
+
+ANSWERS: Mapping[str, Callable[[Report], list[Answer]]] = {
+    "curves": _recognition_answers,
+    "divergence": _divergence_answers,
+    "observer_tests": _observer_answers,
+    "set_differences": _set_answers,
+}
+"""Name of a table to what makes the answers that it gives, in the order of the page."""

@@ -539,45 +539,42 @@ def success_rows(study: Study) -> list[list[str]]:
         lowest and median confidence on the PNG, median steps. Empty for images that were not made
         here.
     """
-    if study.stimuli is None:
+    if study.stimuli is None or "success" not in study.stimuli.table.columns:
         return []
     table = study.stimuli.table
-    if "success" not in table.columns:
-        return []
     counts = []
     for kind in ("AN", "AI"):
         rows = table[table["kind"] == kind]
-        if rows["success"].notna().any():
-            counts.append(_success_row(study, kind, rows))
+        if rows["success"].isna().all():
+            continue
+        numbers = {}
+        for name in ("confidence_float", "confidence_png", "steps"):
+            numbers[name] = pd.Series(dtype=float)
+            if name in rows.columns:
+                numbers[name] = pd.to_numeric(rows[name], errors="coerce").dropna()
+        as_float, as_png, steps = numbers.values()
+        sections = {
+            "AN": "noise",
+            "AI": "interference",
+        }
+        criterion = study.settings(sections[kind]).get("confidence")
+        if study.settings("images").get("ready") or not isinstance(criterion, (int, float)):
+            criterion = None  # of images that the study did not make
+        wanted = met = ends = "–"
+        if criterion is not None:
+            wanted = f"p ≥ {format_number(criterion)}"
+            if len(as_float):
+                met = f"{int((as_float >= criterion).sum())} of {len(rows)}"
+        if len(as_png):
+            ends = f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
+        counts.append(
+            [
+                kind,
+                wanted,
+                met,
+                f"{int(are_true(rows['success']).sum())} of {len(rows)}",
+                ends,
+                f"{steps.median():g}" if len(steps) else "–",
+            ]
+        )
     return counts
-
-
-def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
-    numbers = {}
-    for name in ("confidence_float", "confidence_png", "steps"):
-        numbers[name] = pd.Series(dtype=float)
-        if name in rows.columns:
-            numbers[name] = pd.to_numeric(rows[name], errors="coerce").dropna()
-    as_float, as_png, steps = numbers.values()
-    sections = {
-        "AN": "noise",
-        "AI": "interference",
-    }
-    criterion = study.settings(sections[kind]).get("confidence")
-    if study.settings("images").get("ready") or not isinstance(criterion, (int, float)):
-        criterion = None  # of images that the study did not make
-    wanted = met = ends = "–"
-    if criterion is not None:
-        wanted = f"p ≥ {format_number(criterion)}"
-        if len(as_float):
-            met = f"{int((as_float >= criterion).sum())} of {len(rows)}"
-    if len(as_png):
-        ends = f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
-    return [
-        kind,
-        wanted,
-        met,
-        f"{int(are_true(rows['success']).sum())} of {len(rows)}",
-        ends,
-        f"{steps.median():g}" if len(steps) else "–",
-    ]

@@ -302,7 +302,7 @@ def encoding_answer(study: Study) -> Answer | None:
         "trained on.",
         better,
         scheme_note(study),
-        _encoding_tests(rows) + _penalties_at_the_edge(rows),
+        _tests_and_penalties(rows),
     ]
     return Answer(
         title=title,
@@ -315,26 +315,25 @@ TESTED = ("RE", "AI", "AN")
 """Kinds of images that encoding models are tested on, in the order of the answer."""
 
 
-def _encoding_tests(rows: pd.DataFrame) -> str:
-    """Say in how many models the prediction is above chance, by image type."""
+def _tests_and_penalties(rows: pd.DataFrame, many: float = 0.25) -> str:
+    """Say in how many models the prediction is above chance, by image type.
+
+    Regions whose penalties are at an end of the grid, by the rule of `fit_encoding`, are named.
+    """
     tested = rows.assign(p=numbers_of(rows, "p_corrected")).dropna(subset=["p"])
-    if tested.empty:
-        return "No test of these numbers was made."
     counts = []
     for test in TESTED:
         p = tested.loc[tested["test"] == test, "p"]
         if len(p):
             counts.append(f"{test} {int((p < ALPHA).sum())} of {len(p)}")
-    return (
-        "Above chance (photographs permuted, models fitted again, corrected p below "
-        f"{format_number(ALPHA)}): {', '.join(counts)} models."
-    )
-
-
-def _penalties_at_the_edge(rows: pd.DataFrame, many: float = 0.25) -> str:
-    """Name the regions whose penalties are at an end of the grid, by the rule of `fit_encoding`."""
+    text = "No test of these numbers was made."
+    if len(tested):
+        text = (
+            "Above chance (photographs permuted, models fitted again, corrected p below "
+            f"{format_number(ALPHA)}): {', '.join(counts)} models."
+        )
     if "at_largest_alpha" not in rows.columns:
-        return ""
+        return text
     parts = []
     for column, over_layers, end in (
         ("at_smallest_alpha", "max", "smallest"),
@@ -346,7 +345,7 @@ def _penalties_at_the_edge(rows: pd.DataFrame, many: float = 0.25) -> str:
         regions = [f"{roi} {share:.0%}" for roi, share in shares.items() if share >= many]
         if regions:
             parts.append(f"the {end} in {', '.join(regions)} of voxels and folds")
-    return f" Penalties at an end of their grid: {'; '.join(parts)}." if parts else ""
+    return f"{text} Penalties at an end of their grid: {'; '.join(parts)}." if parts else text
 
 
 def scheme_note(study: Study) -> str:

@@ -6,7 +6,7 @@ metamers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -77,26 +77,7 @@ def study_methods(study: Study) -> list[str]:
         that the study lacks are left out. How a number was computed is told in the words of its
         table.
     """
-    texts = [
-        _stimuli(study),
-        _metamers(study),
-        _network(study),
-        _cortex(study),
-        _regions(study),
-    ]
-    if study.rdms:
-        measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
-        texts.append(
-            f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
-        )
-    texts += [_image_types(study), _layers(study)]
-    encoding = study.rows("encoding")
-    if len(encoding):
-        scheme = ""
-        if "scheme" in encoding.columns:
-            scheme = f" (scheme {_texts(encoding, 'scheme')})"
-        how = _texts(encoding, "method").rstrip(".")
-        texts.append(f"Voxel encoding models{scheme}: {how}.")
+    texts = [write(study) for write in PARAGRAPHS]
     return [text for text in [*texts, software_text(study.provenance)] if text]
 
 
@@ -307,6 +288,13 @@ def _range(values: pd.Series) -> str:
     return f"{low}–{high}"
 
 
+def _rdms(study: Study) -> str:
+    if not study.rdms:
+        return ""
+    measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
+    return f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
+
+
 def _image_types(study: Study) -> str:
     rows = study.rows("image_types")
     if rows.empty:
@@ -353,6 +341,31 @@ def _layers(study: Study) -> str:
         if family and _has_values(rows, "q") and len(rows) > 1:
             sentences.append(f"Corrected over {family}")
     return _sentences(sentences)
+
+
+def _encoding(study: Study) -> str:
+    rows = study.rows("encoding")
+    if rows.empty:
+        return ""
+    scheme = ""
+    if "scheme" in rows.columns:
+        scheme = f" (scheme {_texts(rows, 'scheme')})"
+    how = _texts(rows, "method").rstrip(".")
+    return f"Voxel encoding models{scheme}: {how}."
+
+
+PARAGRAPHS: Sequence[Callable[[Study], str]] = (
+    _stimuli,
+    _metamers,
+    _network,
+    _cortex,
+    _regions,
+    _rdms,
+    _image_types,
+    _layers,
+    _encoding,
+)
+"""What writes each paragraph about a study, in order; its text is empty where it does not apply."""
 
 
 # --------------------------------------------------------------------------------- of an evaluation

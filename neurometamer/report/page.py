@@ -265,7 +265,14 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
     elif not drawing.raster and svg.stat().st_size <= LARGEST_VECTOR:
         data, mime = svg.read_bytes(), "image/svg+xml"
     else:
-        data, mime = _png_of(png), "image/png"
+        data, mime = png.read_bytes(), "image/png"
+        if len(data) > LARGEST_PNG:
+            with Image.open(png) as image:
+                colors = image.convert("RGB")
+            method, dither = Image.Quantize.MEDIANCUT, Image.Dither.NONE
+            buffer = io.BytesIO()
+            colors.quantize(256, method=method, dither=dither).save(buffer, "PNG", optimize=True)
+            data = buffer.getvalue()
     width_inches = float(drawing.figure.get_size_inches()[0])
     return Picture(
         name=drawing.name,
@@ -282,20 +289,6 @@ LARGEST_VECTOR = 150_000
 
 LARGEST_PNG = 300_000
 """Bytes of a PNG that a page still holds with all its colors; a larger one is shown with 256."""
-
-
-def _png_of(png: Path) -> bytes:
-    """Give the PNG that a page holds, with few colors where it is large."""
-    from PIL import Image
-
-    if png.stat().st_size <= LARGEST_PNG:
-        return png.read_bytes()
-    with Image.open(png) as image:
-        colors = image.convert("RGB")
-    few = colors.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    few.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def jpeg_bytes(pixels: np.ndarray) -> bytes:
@@ -545,7 +538,16 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
     """
     numeric = pd.api.types.is_numeric_dtype(column)
     if not numeric or pd.api.types.is_bool_dtype(column):
-        return [_value_text(value) for value in column]
+        texts = []
+        for value in column:
+            if isinstance(value, (float, np.floating)):
+                number = float(value)
+                texts.append(_decimal_text(number) if np.isfinite(number) else _special(number))
+            elif value is pd.NA:
+                texts.append("–")
+            else:
+                texts.append(setting_text(bool(value) if isinstance(value, np.bool_) else value))
+        return texts
     values = column.to_numpy(dtype=float, na_value=np.nan)
     finite = np.isfinite(values)
     known = values[finite]
@@ -643,17 +645,6 @@ def _special(value: float) -> str:
     if np.isnan(value):
         return "–"
     return "∞" if value > 0 else "−∞"
-
-
-def _value_text(value: object) -> str:
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return _decimal_text(number) if np.isfinite(number) else _special(number)
-    if value is pd.NA:
-        return "–"
-    if isinstance(value, np.bool_):
-        return setting_text(bool(value))
-    return setting_text(value)
 
 
 def text_grid(

@@ -500,56 +500,46 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     if note := changed_note(study):
         warnings.warn(note, UserWarning, stacklevel=2)
     with alone_in(study.folder, LOCK):
-        return _write_report(study)
+        parts = [section for make in SECTIONS.values() if (section := make(study)) is not None]
+        sections = draw_sections(study.folder, parts, FIGURES, study)
+        charts = draw_figures(study.folder, FIGURES, study, ["answer"])["answer"]
+        if not charts:
+            charts, sections = borrow_figure(sections, ("layer-roi", "places"))
+        found_answers = answers(study)
+        headlines = [found_answers[0].number] if found_answers else [NOTHING_COMPARED]
+        headlines += [answer.number for answer in found_answers[1:] if answer.headline]
+        name = str(study.section("model").get("name", "the network"))
+        if not study.cortex:
+            question = f"Which images does {name} treat as the same?"
+        elif {"AN", "AI"} & set(study.kinds):
+            question = f"Do {name} and {study.cortex} treat the same images as the same?"
+        else:
+            question = f"How alike are {name} and {study.cortex}?"
+        return write_page(
+            study.folder / "report.html",
+            "report.html",
+            record=study.provenance,
+            heading=question,
+            kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
+            lead=_lead_text(study),
+            stamps=_banner(study),
+            first=Lead(headlines=headlines, charts=charts, examples=lead_examples(study)),
+            answers=found_answers,
+            bounds=_bounds_text(study),
+            sections=sections,
+            tables=_all_tables(study),
+            settings=_settings(study),
+            recipe=study.recipe,
+            honesty=_honesty(study),
+            methods=study_methods(study),
+            works=study_works(study),
+        )
 
 
-def _write_report(study: Study) -> Path:
-    """Write the page, its figures and the texts beside it."""
-    parts = [section for make in SECTIONS.values() if (section := make(study)) is not None]
-    sections = draw_sections(study.folder, parts, FIGURES, study)
-    charts = draw_figures(study.folder, FIGURES, study, ["answer"])["answer"]
-    if not charts:
-        charts, sections = borrow_figure(sections, ("layer-roi", "places"))
-    found_answers = answers(study)
-    headlines = []
-    for answer in found_answers:
-        if answer.headline or answer is found_answers[0]:
-            headlines.append(answer.number)
-    if not headlines:
-        headlines = [
-            "Nothing was compared in this study, so there is nothing to test; below is what was "
-            "measured."
-        ]
-    name = str(study.section("model").get("name", "the network"))
-    if not study.cortex:
-        question = f"Which images does {name} treat as the same?"
-    elif {"AN", "AI"} & set(study.kinds):
-        question = f"Do {name} and {study.cortex} treat the same images as the same?"
-    else:
-        question = f"How alike are {name} and {study.cortex}?"
-    return write_page(
-        study.folder / "report.html",
-        "report.html",
-        record=study.provenance,
-        heading=question,
-        kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
-        lead=_lead_text(study),
-        stamps=_banner(study),
-        first=Lead(
-            headlines=headlines,
-            charts=charts,
-            examples=lead_examples(study),
-        ),
-        answers=found_answers,
-        bounds=_bounds_text(study),
-        sections=sections,
-        tables=_all_tables(study),
-        settings=_settings(study),
-        recipe=study.recipe,
-        honesty=_honesty(study),
-        methods=study_methods(study),
-        works=study_works(study),
-    )
+NOTHING_COMPARED = (
+    "Nothing was compared in this study, so there is nothing to test; below is what was measured."
+)
+"""Headline of a study without comparisons."""
 
 
 def _lead_text(study: Study) -> str:

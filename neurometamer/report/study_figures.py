@@ -165,7 +165,20 @@ def lead_examples(study: Study) -> list[Example]:
         Photograph, interference and noise, or photograph and metamer; empty where only photographs
         are shown.
     """
-    examples = _adversarial_examples(study) or _metamer_examples(study)
+    examples = _adversarial_examples(study)
+    rows = study.rows("metamers")
+    for made_for, stimuli in study.metamers.items():
+        of_set = rows[rows["set"] == made_for]
+        if examples or of_set.empty:
+            continue
+        first = of_set.iloc[0]
+        evaluator = str(first["evaluator"])
+        photograph = stimuli.images[stimuli.ids.index(str(first["reference_id"]))]
+        metamer = stimuli.images[stimuli.ids.index(str(first["id"]))]
+        examples = [
+            _example(photograph, "RE", first["evaluator_says_photograph"], evaluator),
+            _example(metamer, "metamer", first["evaluator_says"], evaluator),
+        ]
     return examples if len(examples) > 1 else []
 
 
@@ -197,23 +210,6 @@ def _adversarial_examples(study: Study) -> list[Example]:
             image = study.stimuli.images[[int(str(index))]][0]
             examples.append(_example(image, kind, row.get("top1_name"), speaker))
     return examples
-
-
-def _metamer_examples(study: Study) -> list[Example]:
-    rows = study.rows("metamers")
-    for made_for, stimuli in study.metamers.items():
-        of_set = rows[rows["set"] == made_for]
-        if of_set.empty:
-            continue
-        first = of_set.iloc[0]
-        evaluator = str(first["evaluator"])
-        photograph = stimuli.images[stimuli.ids.index(str(first["reference_id"]))]
-        metamer = stimuli.images[stimuli.ids.index(str(first["id"]))]
-        return [
-            _example(photograph, "RE", first["evaluator_says_photograph"], evaluator),
-            _example(metamer, "metamer", first["evaluator_says"], evaluator),
-        ]
-    return []
 
 
 def _example(image: np.ndarray, kind: str, said: object, speaker: str) -> Example:
@@ -303,7 +299,18 @@ def metamer_sheets(study: Study) -> Iterator[Drawing]:
     for evaluator in dict.fromkeys(everything["evaluator"]):
         rows = everything[everything["evaluator"] == evaluator]
         first = rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS)
-        images, photographs = _metamer_images(study, rows[rows["reference_id"].isin(first)])
+        shown = rows[rows["reference_id"].isin(first)]
+        images: dict[str, np.ndarray] = {}  # by set and id
+        photographs: dict[str, np.ndarray] = {}
+        for name, stimuli in study.metamers.items():
+            of_set = shown[shown["set"].astype(str) == name]
+            wanted = [*of_set["id"].astype(str), *of_set["reference_id"].astype(str)]
+            row_of = {stimulus: row for row, stimulus in enumerate(stimuli.ids)}
+            for stimulus in dict.fromkeys(wanted):
+                if stimulus in row_of:
+                    image = stimuli.images[row_of[stimulus]]
+                    images[f"{name} {stimulus}"] = image
+                    photographs.setdefault(stimulus, image)
         figure = figures.metamer_sheet(
             images, photographs, rows, evaluator=str(evaluator), stamp=study.network_stamp
         )
@@ -319,24 +326,6 @@ def metamer_sheets(study: Study) -> Iterator[Drawing]:
             f"{count_text(len(rows), 'metamer')}."
         )
         yield drawing(study, f"metamers_{evaluator}", figure, caption, alt, table=rows, small=True)
-
-
-def _metamer_images(
-    study: Study, shown: pd.DataFrame
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Read the metamers that a sheet shows, by set and id, and their photographs."""
-    images: dict[str, np.ndarray] = {}
-    photographs: dict[str, np.ndarray] = {}
-    for name, stimuli in study.metamers.items():
-        of_set = shown[shown["set"].astype(str) == name]
-        wanted = [*of_set["id"].astype(str), *of_set["reference_id"].astype(str)]
-        row_of = {stimulus: row for row, stimulus in enumerate(stimuli.ids)}
-        for stimulus in dict.fromkeys(wanted):
-            if stimulus in row_of:
-                image = stimuli.images[row_of[stimulus]]
-                images[f"{name} {stimulus}"] = image
-                photographs.setdefault(stimulus, image)
-    return images, photographs
 
 
 # -------------------------------------------------------------------------------------- image types
@@ -356,56 +345,62 @@ def image_type_bars(study: Study) -> Iterator[Drawing]:
         One a system and quantity.
     """
     for system in ("brain", "network"):
-        rows = study.rows("image_types", system=system)
-        for quantity in dict.fromkeys(rows["quantity"]):
-            yield _image_type_drawing(study, rows[rows["quantity"] == quantity], system, quantity)
+        brain = system == "brain"
+        everything = study.rows("image_types", system=system)
+        for quantity in dict.fromkeys(everything["quantity"]):
+            rows = everything[everything["quantity"] == quantity]
+            if not brain:
+                where = "layers, early to late"
+            elif len(study.subjects) > 1:
+                where = "ROIs, mean over subjects and each subject"
+            else:
+                where = f"ROIs, {_only(study)}"
+            others = " and of ".join(
+                OTHERS[pair] for pair in dict.fromkeys(rows["pair"]) if pair in OTHERS
+            )
+            figure = rsa_figures.image_type_bars(
+                rows, system=system, quantity=quantity, stamp=study.stamp(brain=brain)
+            )
+            spoken = []
+            for row in image_type_differences(study, system).to_dict("records"):
+                if quantity == "similarity":
+                    noise, interference = format_number(row["re_an"]), format_number(row["re_ai"])
+                    spoken.append(f"{row['representation']}: RE–AN {noise}, RE–AI {interference}")
+                else:
+                    value, p = format_number(row["value"]), p_text(float(row["p_corrected"]))
+                    spoken.append(
+                        f"{row['representation']}: {value}, corrected p {p}, {row['follows']}"
+                    )
+            tested = rows[rows["subject"] == "mean"]
+            if not brain or tested.empty:
+                tested = rows
+            caption = f"{QUANTITIES[quantity].format(others)}; {system}, {where}. {bounds(rows)}"
+            tests = texts_of(tested, "p_method")
+            if tests:
+                caption += f" P: {'; '.join(tests)}."
+            yield drawing(
+                study,
+                f"image_types_{system}_{quantity}",
+                figure,
+                caption,
+                f"Bars. {'; '.join(spoken)}.",
+                table=rows,
+                brain=brain,
+            )
 
 
-def _image_type_drawing(study: Study, rows: pd.DataFrame, system: str, quantity: str) -> Drawing:
-    brain = system == "brain"
-    if not brain:
-        where = "layers, early to late"
-    elif len(study.subjects) > 1:
-        where = "ROIs, mean over subjects and each subject"
-    else:
-        where = f"ROIs, {_only(study)}"
-    made = {
-        "RE-AN": "adversarial noise (RE–AN)",
-        "RE-AI": "adversarial interference (RE–AI)",
-    }
-    others = " and of ".join(made[pair] for pair in dict.fromkeys(rows["pair"]) if pair in made)
-    what = {
-        "similarity": f"Similarity of the RDM of photographs with that of {others}",
-        "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the "
-        "network's decision",
-    }
-    figure = rsa_figures.image_type_bars(
-        rows, system=system, quantity=quantity, stamp=study.stamp(brain=brain)
-    )
-    spoken = []
-    for row in image_type_differences(study, system).to_dict("records"):
-        if quantity == "similarity":
-            noise, interference = format_number(row["re_an"]), format_number(row["re_ai"])
-            spoken.append(f"{row['representation']}: RE–AN {noise}, RE–AI {interference}")
-        else:
-            value, p = format_number(row["value"]), p_text(float(row["p_corrected"]))
-            spoken.append(f"{row['representation']}: {value}, corrected p {p}, {row['follows']}")
-    tested = rows[rows["subject"] == "mean"]
-    if not brain or tested.empty:
-        tested = rows
-    caption = f"{what[quantity]}; {system}, {where}. {bounds(rows)}"
-    tests = texts_of(tested, "p_method")
-    if tests:
-        caption += f" P: {'; '.join(tests)}."
-    return drawing(
-        study,
-        f"image_types_{system}_{quantity}",
-        figure,
-        caption,
-        f"Bars. {'; '.join(spoken)}.",
-        table=rows,
-        brain=brain,
-    )
+OTHERS = {
+    "RE-AN": "adversarial noise (RE–AN)",
+    "RE-AI": "adversarial interference (RE–AI)",
+}
+"""Pair of image types to what the RDM of photographs is compared with."""
+
+QUANTITIES = {
+    "similarity": "Similarity of the RDM of photographs with that of {}",
+    "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the network's "
+    "decision",
+}
+"""Quantity to what its bars show; the kinds compared take the place of the braces."""
 
 
 # --------------------------------------------------------------------------------- layers and areas

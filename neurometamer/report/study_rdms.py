@@ -196,12 +196,39 @@ def rdm_maps(study: Study) -> Iterator[Drawing]:
         Two a system, or one where there is one kind of images: both would be the same.
     """
     for system in SYSTEMS:
-        if system in study.rdms:
-            kinds = _names_of(study.rdms[system], "kind")
-            several = len(set(kinds)) > 1
-            if several:
-                yield _rdms_of_all_kinds(study, system)
-            yield _rdms_of_each_kind(study, system, several)
+        if system not in study.rdms:
+            continue
+        rdms, brain = study.rdms[system], system == "brain"
+        kinds = _names_of(rdms, "kind")
+        several = len(set(kinds)) > 1
+        if several:
+            matrices, places = mean_rdms(rdms, SYSTEMS[system])
+            ids, names = _names_of(rdms, "condition"), _names_of(rdms, "reference_id")
+            order = photograph_order(dict.fromkeys(names), _study_categories(study))
+            rank = {name: number for number, name in enumerate(order)}
+            # Stimuli are sorted by these within a kind.
+            keys = [f"{rank[name]:06d} {stimulus}" for name, stimulus in zip(names, ids)]
+            grid: dict[str, Any] = {
+                "row_titles": ["all images"],
+                "column_titles": places,
+                "ids": ids,
+            }
+            stack = matrices[np.newaxis]
+            figure = figures.banded_rdms(
+                stack, **grid, categories=kinds, within=keys, stamp=study.stamp(brain=brain)
+            )
+            caption = (
+                f"RDMs of the {system} over all {len(ids)} images, {_of_whom(study, system)}. "
+                "Bands: kinds of images; photographs have the same order in each. Colors are "
+                "percentiles within each RDM (0 = most alike pair)."
+            )
+            alt = (
+                f"Heat maps of {len(places)} RDMs of the {system}, {len(ids)} images each, grouped "
+                "by kind."
+            )
+            numbers = figures.rdm_pairs(stack, **grid)
+            yield drawing(study, f"rdms_{system}", figure, caption, alt, table=numbers, brain=brain)
+        yield _rdms_of_each_kind(study, system, several)
 
 
 def _names_of(rdms: RDMs, descriptor: str) -> list[str]:
@@ -230,35 +257,6 @@ def _study_categories(study: Study) -> dict[str, str]:
     if study.stimuli is None:
         return {}
     return photograph_categories(study.stimuli.table)
-
-
-def _rdms_of_all_kinds(study: Study, system: str) -> Drawing:
-    rdms, brain = study.rdms[system], system == "brain"
-    matrices, places = mean_rdms(rdms, SYSTEMS[system])
-    ids, kinds, names = (_names_of(rdms, name) for name in ("condition", "kind", "reference_id"))
-    order = photograph_order(dict.fromkeys(names), _study_categories(study))
-    rank = {name: number for number, name in enumerate(order)}
-    # Stimuli are sorted by these within a kind.
-    keys = [f"{rank[name]:06d} {stimulus}" for name, stimulus in zip(names, ids)]
-    grid: dict[str, Any] = {
-        "row_titles": ["all images"],
-        "column_titles": places,
-        "ids": ids,
-    }
-    stack = matrices[np.newaxis]
-    figure = figures.banded_rdms(
-        stack, **grid, categories=kinds, within=keys, stamp=study.stamp(brain=brain)
-    )
-    caption = (
-        f"RDMs of the {system} over all {len(ids)} images, {_of_whom(study, system)}. Bands: kinds "
-        "of images; photographs have the same order in each. Colors are percentiles within each "
-        "RDM (0 = most alike pair)."
-    )
-    alt = (
-        f"Heat maps of {len(places)} RDMs of the {system}, {len(ids)} images each, grouped by kind."
-    )
-    numbers = figures.rdm_pairs(stack, **grid)
-    return drawing(study, f"rdms_{system}", figure, caption, alt, table=numbers, brain=brain)
 
 
 def _rdms_of_each_kind(study: Study, system: str, several: bool) -> Drawing:
@@ -356,8 +354,45 @@ def arrangements(study: Study) -> Iterator[Drawing]:
     assert study.stimuli is not None
     known = set(study.stimuli.ids)
     for system in SYSTEMS:
-        if system in study.rdms and set(_names_of(study.rdms[system], "condition")) <= known:
-            yield _arrangement(study, study.stimuli, system)
+        if system not in study.rdms:
+            continue
+        if not set(_names_of(study.rdms[system], "condition")) <= known:
+            continue
+        rdms, brain = study.rdms[system], system == "brain"
+        matrices, places = mean_rdms(rdms, SYSTEMS[system])
+        ids, kinds = _names_of(rdms, "condition"), _names_of(rdms, "kind")
+        table = figures.arrange_stimuli(matrices[-1], ids).assign(category=kinds)
+        figure = figures.stimulus_scatter(
+            table, _ImagesById(study.stimuli), stamp=study.stamp(brain=brain)
+        )
+        noun = "ROI" if brain else "layer"
+        n = _n_subjects(rdms)
+        over = f"; mean over {n} subjects" if n > 1 else ""
+        caption = (
+            f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last {noun}) "
+            f"place them{over}. Near images are alike to the {system}."
+        )
+        named = list(dict.fromkeys(kinds))
+        if len(named) > 1:
+            caption += " Frames: kinds."
+        stress = float(table["score"].iloc[0])
+        if stress > POOR_STRESS:
+            caption += (
+                f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only "
+                "who is near counts."
+            )
+        alt = f"Images of the kinds {', '.join(named)} in a plane, by multidimensional scaling."
+        yield drawing(
+            study,
+            f"places_{system}",
+            figure,
+            caption,
+            alt,
+            table=table,
+            brain=brain,
+            raster=True,
+            small=True,
+        )
 
 
 class _ImagesById(Mapping[str, np.ndarray]):
@@ -379,39 +414,3 @@ class _ImagesById(Mapping[str, np.ndarray]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows
-
-
-def _arrangement(study: Study, stimuli: StimulusSet, system: str) -> Drawing:
-    rdms, brain = study.rdms[system], system == "brain"
-    matrices, places = mean_rdms(rdms, SYSTEMS[system])
-    ids, kinds = _names_of(rdms, "condition"), _names_of(rdms, "kind")
-    table = figures.arrange_stimuli(matrices[-1], ids).assign(category=kinds)
-    figure = figures.stimulus_scatter(table, _ImagesById(stimuli), stamp=study.stamp(brain=brain))
-    noun = "ROI" if brain else "layer"
-    n = _n_subjects(rdms)
-    over = f"; mean over {n} subjects" if n > 1 else ""
-    caption = (
-        f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last {noun}) "
-        f"place them{over}. Near images are alike to the {system}."
-    )
-    named = list(dict.fromkeys(kinds))
-    if len(named) > 1:
-        caption += " Frames: kinds."
-    stress = float(table["score"].iloc[0])
-    if stress > POOR_STRESS:
-        caption += (
-            f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only who "
-            "is near counts."
-        )
-    alt = f"Images of the kinds {', '.join(named)} in a plane, by multidimensional scaling."
-    return drawing(
-        study,
-        f"places_{system}",
-        figure,
-        caption,
-        alt,
-        table=table,
-        brain=brain,
-        raster=True,
-        small=True,
-    )

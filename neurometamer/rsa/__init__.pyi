@@ -6,7 +6,6 @@ from .comparators.table import COMPARATORS as COMPARATORS
 from .comparators.table import Comparator as Comparator
 from .compare import ComparisonOptions as ComparisonOptions
 from .compare import compare_rdms as compare_rdms
-from .compare import layer_by_roi as layer_by_roi
 from .compare import partial_spearman as partial_spearman
 from .compute import activation_rdms as activation_rdms
 from .compute import compute_rdm as compute_rdm
@@ -24,6 +23,7 @@ from .image_types.similarity import image_type_difference as image_type_differen
 from .image_types.similarity import image_type_similarity as image_type_similarity
 from .image_types.similarity import image_type_trends as image_type_trends
 from .layers.hierarchy import hierarchy_test as hierarchy_test
+from .layers.matrix import layer_by_roi as layer_by_roi
 from .layers.matrix import layer_matrix as layer_matrix
 from .layers.weighted import CrossValidation as CrossValidation
 from .layers.weighted import best_layers as best_layers

@@ -19,8 +19,8 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
+from neurometamer.rsa.comparators.ranks import n_images
 from neurometamer.rsa.comparators.table import find_comparator
-from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.stats.resampling import t_interval
 from neurometamer.summaries import short_repr
 

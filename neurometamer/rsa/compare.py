@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.bootstrap import MIN_IMAGES
-from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
+from neurometamer.rsa.ceilings import refuse_flat
 from neurometamer.rsa.comparators.ranks import (
     centered_ranks,
     check_sides,
@@ -36,7 +36,6 @@ from neurometamer.rsa.compute import (
 )
 from neurometamer.rsa.jackknife import (
     Progress,
-    Projection,
     describe_interval,
     project,
 )
@@ -411,207 +410,6 @@ def similarity_values(value: float, low: float, high: float) -> dict[str, float]
         "ci_low": float(low),
         "ci_high": float(high),
     }
-
-
-# ---------------------------------------------------------------------------------- layers and ROIs
-
-
-@checked
-def layer_by_roi(
-    network: RDMs,
-    brain: RDMs,
-    *,
-    kind: str | None = None,
-    comparator: str = "spearman",
-    join: str = "exact",
-    n_resamples: int = 1000,
-    classes: str = "fixed",
-    seed: int = 0,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Compare every network stage with every ROI, in each subject and on average.
-
-    Parameters
-    ----------
-    network : rsatoolbox.rdm.RDMs
-        ``rdm_descriptors["stage"]``: one RDM a stage.
-    brain : rsatoolbox.rdm.RDMs
-        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    comparator : str
-        One of `COMPARATORS`.
-    join : {"exact", "inner"}
-        ``"exact"`` or ``"inner"``, see `align_rdms`.
-    n_resamples : int
-        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
-    classes : str
-        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
-        are about other stimuli of these classes (``"fixed"``) or about as many classes like these
-        (``"random"``, from 10 classes on).
-    seed : int
-        Seed of the draws of the noise of pairs.
-    confidence : float
-        Share of intervals that hold the similarity of many other stimuli, in (0, 1); see
-        `compare_rdms`.
-    progress : callable, optional
-        Receives (comparisons done, comparisons in all) while stimuli are resampled.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table ``layer_roi.csv``: kind, subject, roi, layer, similarity, ci_low, ci_high,
-        ceiling_low, ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over
-        subjects, its interval of the same stimuli (subjects are not resampled), and the usual group
-        ceiling.
-
-    Raises
-    ------
-    InputError
-        When ids do not match, a name is unknown, a stage or a subject's ROI comes twice, or an RDM
-        is constant.
-
-    Examples
-    --------
-    >>> from neurometamer.rsa.compute import label_rdms
-    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
-    >>> vectors = random.random((2, 28))
-    >>> network = label_rdms(
-    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
-    ... )
-    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
-    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
-    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
-    >>> table = layer_by_roi(network, brain, n_resamples=20)
-    >>> table = table[table["subject"] == "mean"]
-    >>> table[["layer", "similarity", "ceiling_low"]].round(2).values.tolist()
-    [['conv1', 0.9, 0.76], ['fc', 0.17, 0.76]]
-    """
-    import pandas as pd
-
-    comparator = comparator_name(comparator)
-    entry = COMPARATORS[comparator]
-    network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
-    layers = unique_labels(network, ("stage",))
-    unique_labels(brain, ("subject", "roi"))
-    sampling = sample_images(stimulus_labels(network, brain), classes)
-    projection = project(
-        partial(entry, network.dissimilarities, brain.dissimilarities),
-        sampling,
-        n_resamples,
-        seed,
-        of_pairs=entry.weighs_pairs,
-        progress=progress,
-    )
-    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=entry.weighs_pairs)
-    method = f"{comparator}; {interval}{describe_left_out(left_out)}"
-    names = np.array([str(subject) for subject in brain.rdm_descriptors["subject"]])
-    rois = np.array([str(roi) for roi in brain.rdm_descriptors["roi"]])
-    rows = []
-    for roi in dict.fromkeys(rois.tolist()):
-        columns = np.flatnonzero(rois == roi)
-        subjects = names[columns].tolist()
-        low = high = np.array([np.nan])
-        if len(columns) > 1:
-            low, high = subject_ceilings(brain.dissimilarities[columns], comparator)
-        common = {
-            "kind": kind or ALL_KINDS,
-            "n": network.n_cond,
-            "method": method,
-            "roi": roi,
-            "ceiling": describe_ceiling(comparator, len(subjects)),
-        }
-        single = projection.take(columns)
-        rows += _layer_rows(layers, subjects, single, confidence, common, low, high)
-        common["method"] = f"{method}; mean over subjects"
-        group = single.mean()
-        rows += _layer_rows(layers, ["mean"], group, confidence, common, low.mean(), high.mean())
-    return pd.DataFrame(rows)[list(LAYER_COLUMNS)]
-
-
-LAYER_COLUMNS = (
-    "kind",
-    "subject",
-    "roi",
-    "layer",
-    "similarity",
-    "ci_low",
-    "ci_high",
-    "ceiling_low",
-    "ceiling_high",
-    "ceiling",
-    "method",
-    "n",
-)
-"""Columns of the table ``layer_roi.csv``."""
-
-
-def _layer_rows(
-    layers: Sequence[tuple[str, ...]],
-    subjects: Sequence[str],
-    projection: Projection,
-    confidence: float,
-    common: Mapping[str, Any],
-    floor: np.ndarray,
-    top: np.ndarray,
-) -> list[dict[str, Any]]:
-    """Make a row of the table for each subject and layer of one region."""
-    low, high = projection.interval(confidence)
-    floor = np.broadcast_to(floor, len(subjects))
-    top = np.broadcast_to(top, len(subjects))
-    rows = []
-    for j, subject in enumerate(subjects):
-        for i, (layer,) in enumerate(layers):
-            row = {
-                **common,
-                "subject": subject,
-                "layer": layer,
-                "ceiling_low": float(floor[j]),
-                "ceiling_high": float(top[j]),
-            }
-            row |= similarity_values(projection.values[i, j], low[i, j], high[i, j])
-            rows.append(row)
-    return rows
-
-
-def unique_labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Give the labels of each RDM, which must be there and differ.
-
-    Parameters
-    ----------
-    rdms : rsatoolbox.rdm.RDMs
-        RDMs with the rdm_descriptors `names`.
-    names : sequence of str
-        Names of rdm_descriptors.
-
-    Returns
-    -------
-    list of tuple of str
-        Labels of each RDM, in the order of `names`.
-
-    Raises
-    ------
-    InputError
-        When a descriptor is missing or two RDMs have the same labels.
-    """
-    lacking = [name for name in names if name not in rdms.rdm_descriptors]
-    if lacking:
-        raise InputError(
-            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
-            f"{', '.join(rdms.rdm_descriptors)}: give labels with label_rdms."
-        )
-    labels = []
-    for index in range(rdms.n_rdm):
-        label = [str(rdms.rdm_descriptors[name][index]) for name in names]
-        labels.append(tuple(label))
-    again = duplicates(" ".join(label) for label in labels)
-    if again:
-        raise InputError(
-            f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
-        )
-    return labels
 
 
 # ----------------------------------------------------------------------------- partial correlation

@@ -551,7 +551,13 @@ def _brain_rdms(
         conditions = [str(condition) for condition in patterns.observations["condition"]]
         parts: list[str] = []
         if known.needs == "folds":
-            parts = _fold_labels(patterns.observations, folds)
+            seen = patterns.observations
+            if folds not in seen:
+                raise unknown_name("column of observations for folds", folds, list(seen.columns))
+            parts = [str(part) for part in seen[folds]]
+            if folds == "run":  # runs are numbered from 1 again in each session
+                labels = zip(seen["session"], parts)
+                parts = [f"{session} {part}".strip() for session, part in labels]
         for roi in dict.fromkeys(rois.tolist()):
             place = f"subject '{subject}', ROI '{roi}'"
             columns = rois == roi
@@ -581,19 +587,6 @@ def _brain_rdms(
         settings["simulated"] = True
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
-
-
-def _fold_labels(observations: pd.DataFrame, folds: str) -> list[str]:
-    """Name the fold of each observation; runs are numbered from 1 again in each session."""
-    if folds not in observations:
-        raise unknown_name("column of observations for folds", folds, list(observations.columns))
-    parts = [str(part) for part in observations[folds]]
-    if folds != "run":
-        return parts
-    labels = []
-    for session, part in zip(observations["session"], parts):
-        labels.append(f"{session} {part}".strip())
-    return labels
 
 
 def _presentation_rdm(

@@ -383,7 +383,21 @@ def _read_csv(path: Path) -> FileContent:
     if len(body) == len(header):
         return FileContent(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
     if len(body) == len(header) - 1:
-        return _labelled_square(header[1:], body, path)
+        columns = header[1:]
+        names = [row[0] for row in body]
+        if sorted(names) != sorted(columns):
+            odd = sorted(set(names) ^ set(columns)) or duplicates(names)
+            raise InputError(
+                f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}; give each "
+                "condition one row and one column."
+            )
+        if again := duplicates(names):
+            raise InputError(
+                f"{path}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
+            )
+        numbers = _numbers([row[1:] for row in body], path, names, columns)
+        order = [columns.index(name) for name in names]
+        return FileContent(arrays={"rdm": numbers[:, order]}, ids=names)
     if len(header) >= 3:
         return _list_of_pairs(header, body, path)
     raise InputError(
@@ -407,25 +421,6 @@ def _numbers(
     if bad:
         raise InputError(f"{path}: not a number: {name_ids(bad)}; give numbers only.")
     return numbers
-
-
-def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:
-    names = [row[0] for row in body]
-    if sorted(names) != sorted(columns):
-        odd = sorted(set(names) ^ set(columns)) or duplicates(names)
-        raise InputError(
-            f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}; give each "
-            "condition one row and one column."
-        )
-    again = duplicates(names)
-    if again:
-        raise InputError(
-            f"{path}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
-        )
-    cells = [row[1:] for row in body]
-    numbers = _numbers(cells, path, names, columns)
-    order = [columns.index(name) for name in names]
-    return FileContent(arrays={"rdm": numbers[:, order]}, ids=names)
 
 
 def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> FileContent:

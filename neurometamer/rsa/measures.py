@@ -413,6 +413,24 @@ class Measure:
     ------
     InputError
         For an unknown range or need, and where `compute` lacks though nothing else is needed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.spatial.distance import pdist
+    >>> from neurometamer.rsa import MEASURES, Measure
+    >>> pearson = MEASURES["pearson"]
+    >>> pearson.label, pearson.undefined, pearson.signed
+    ('1 - Pearson', 'constant', False)
+    >>> MEASURES["crossnobis"].needs, MEASURES["crossnobis"].signed
+    ('folds', True)
+    >>> largest = Measure(
+    ...     label="Chebyshev",
+    ...     about="largest difference of a unit",
+    ...     compute=lambda rows, ranges: pdist(rows, "chebyshev"),
+    ... )
+    >>> largest.compute(np.array([[0.0, 1], [3, 2], [1, 7]]), None).tolist()
+    [3.0, 6.0, 5.0]
     """
 
     label: str

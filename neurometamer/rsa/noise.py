@@ -248,7 +248,21 @@ def estimate_noise(
     if method == "full":
         return _precision(x, np.zeros(x.shape[1]), 1 / dof, 0.0, method, None)
     if method == "shrinkage_eye":
-        return _toward_identity(x, dof)
+        m, n_voxels = x.shape
+        gram = x @ x.T
+        of_rows = np.diag(gram)
+        size = np.einsum("ij,ij->", gram, gram) / m**2  # sum of squares of the sample covariance
+        level = of_rows.sum() / m / n_voxels
+        if not level > 0:
+            raise InputError(
+                f"noise: none of {n_voxels} voxels has any variance; give other residuals."
+            )
+        far = size - n_voxels * level**2
+        of_products = of_rows @ of_rows / m
+        spread = min(far, (of_products - size) / m)
+        weight = float(spread / far) if far > 0 else 1.0
+        target = np.full(n_voxels, weight * level * m / dof)
+        return _precision(x, target, (1 - weight) / dof, weight, method, None)
     return _toward_diagonal(x, variances, dof)
 
 
@@ -275,26 +289,6 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
         gram *= spread[:, np.newaxis] * spread
     factor = (1 - weight) / dof
     return _precision(x, weight * variances, factor, weight, "shrinkage_diag", gram)
-
-
-def _toward_identity(x: np.ndarray, dof: int) -> Noise:
-    """Shrink toward a multiple of the identity."""
-    m, n_voxels = x.shape
-    gram = x @ x.T
-    of_rows = np.diag(gram)
-    size = np.einsum("ij,ij->", gram, gram) / m**2  # sum of squares of the sample covariance
-    level = of_rows.sum() / m / n_voxels
-    if not level > 0:
-        raise InputError(
-            f"noise: none of {n_voxels} voxels has any variance; give other residuals."
-        )
-    far = size - n_voxels * level**2
-    of_products = of_rows @ of_rows / m
-    spread = min(far, (of_products - size) / m)
-    weight = float(spread / far) if far > 0 else 1.0
-    target = np.full(n_voxels, weight * level * m / dof)
-    factor = (1 - weight) / dof
-    return _precision(x, target, factor, weight, "shrinkage_eye", None)
 
 
 def _precision(

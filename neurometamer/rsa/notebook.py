@@ -49,6 +49,9 @@ class RDMsView:
         return summarize("RDMs", self._facts().items())
 
     def _repr_html_(self) -> str:
+        from PIL import Image
+
+        squares = self.rdms.get_matrices()
         rows = []
         for name, value in self._facts().items():
             text = name_ids(value) if isinstance(value, list) else str(value)
@@ -56,8 +59,16 @@ class RDMsView:
         figures = []
         for index in range(min(self.rdms.n_rdm, MOST_PICTURES)):
             label = html.escape(representation_name(self.rdms, index))
+            off_diagonal = self.rdms.dissimilarities[index]
+            low, high = off_diagonal.min(), off_diagonal.max()
+            shares = (squares[index] - low) / max(high - low, np.finfo(float).tiny)
+            gray = Image.fromarray((255 * np.clip(shares, 0, 1)).astype(np.uint8))
+            buffer = io.BytesIO()
+            gray.save(buffer, format="PNG")
+            data = base64.b64encode(buffer.getvalue()).decode("ascii")
+            address = f"data:image/png;base64,{data}"
             picture = (
-                f'<img src="{_picture(self.rdms, index)}" width="{WIDTH}" alt="RDM of {label}" '
+                f'<img src="{address}" width="{WIDTH}" alt="RDM of {label}" '
                 'style="image-rendering: pixelated">'
             )
             figures.append(
@@ -81,21 +92,6 @@ class RDMsView:
                 if name not in ("index", "condition"):
                     facts[name] = [str(label) for label in dict.fromkeys(column)]
         return facts
-
-
-def _picture(rdms: RDMs, index: int) -> str:
-    """Draw one RDM in gray, as the address of a PNG in a page."""
-    from PIL import Image
-
-    square = rdms.get_matrices()[index]
-    off_diagonal = rdms.dissimilarities[index]
-    low, high = off_diagonal.min(), off_diagonal.max()
-    shares = np.clip((square - low) / max(high - low, np.finfo(float).tiny), 0, 1)
-    gray = Image.fromarray((255 * shares).astype(np.uint8))
-    buffer = io.BytesIO()
-    gray.save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"data:image/png;base64,{data}"
 
 
 @checked

@@ -12,9 +12,8 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
-from neurometamer.rsa.comparators.ranks import check_sides
+from neurometamer.rsa.comparators.ranks import check_sides, n_images, square
 from neurometamer.rsa.comparators.table import find_comparator, linear_comparators
-from neurometamer.rsa.comparators.whitened import n_images, square
 
 
 @checked

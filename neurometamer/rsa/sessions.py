@@ -183,7 +183,10 @@ def without_sessions(
     for known in maps:
         several = several or any(BETWEEN in session for session in known.values())
         labels = np.array([known.get(name, "") for name in ids], dtype=object)
-        columns.append(labels if _differs(labels, image_types, kinds) else None)
+        of_kinds = [set(labels[image_types == kind]) for kind in kinds]
+        shown_again = any(BETWEEN in session for session in set().union(*of_kinds))
+        differ = any(len(sessions) > 1 for sessions in of_kinds)
+        columns.append(labels if differ and not shown_again else None)
     if all(column is None for column in columns):
         return Removed(rdms=rdms, text=SPREAD if several else "")
     if find_comparator(comparator).needs_zero:
@@ -210,17 +213,6 @@ def without_sessions(
             row[pairs] = centered_blocks(row[pairs], sessions)
     text = CENTERED + _together(rdms, columns, classes)
     return Removed(rdms=_with_vectors(rdms, vectors), lost=lost, text=text)
-
-
-def _differs(column: np.ndarray, image_types: np.ndarray, kinds: Sequence[str]) -> bool:
-    """Check that sessions differ within an image type, and that no image was shown in several."""
-    differs = False
-    for kind in kinds:
-        sessions = set(column[image_types == kind])
-        if any(BETWEEN in session for session in sessions):
-            return False
-        differs = differs or len(sessions) > 1
-    return differs
 
 
 @dataclass(frozen=True, kw_only=True)

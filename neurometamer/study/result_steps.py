@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,9 +29,9 @@ from neurometamer.rsa.image_types.nulls import (
 )
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.rsa.image_types.similarity import MIN_LAYERS, image_type_trends
-from neurometamer.rsa.layers.hierarchy import hierarchy_test
-from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.rsa.layers.weighted import flexible_models
+from neurometamer.rsa.layers.hierarchy import order_of_regions
+from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
+from neurometamer.rsa.layers.weighted import fit_joined
 from neurometamer.rsa.subsample import activation_units, pattern_units
 from neurometamer.run_options import RunOptions
 from neurometamer.store import (
@@ -46,9 +47,6 @@ from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
 from neurometamer.study.template import study_toml
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
@@ -187,16 +185,15 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     rsa = work.settings.rsa
     network = read_rdms(work.path("rdms", "network.h5"))
     brain = read_rdms(work.path("rdms", "brain.h5"))
+    joined = join_model_brain(network, brain, kind="RE")
     common: dict[str, Any] = {
-        "kind": "RE",
         "comparator": rsa.comparator,
         "seed": work.settings.study.seed,
         "confidence": rsa.confidence,
     }
     tables = {
-        "layer_roi": layer_matrix(
-            network,
-            brain,
+        "layer_roi": compare_joined(
+            joined,
             **common,
             n_resamples=rsa.resamples,
             classes=rsa.classes,
@@ -206,9 +203,8 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         )
     }
     if not too_few_photographs(work):
-        fitted = flexible_models(
-            network,
-            brain,
+        fitted = fit_joined(
+            joined,
             **common,
             n_resamples=min(rsa.resamples, MOST_REFITS),
             classes=rsa.classes,
@@ -217,9 +213,17 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         tables["best_layer"] = fitted.best_layer
         tables["weighted"] = fitted.models
         tables["weighted_difference"] = fitted.differences
-    rois = _shared_rois(brain)
+    subjects = [str(subject) for subject in brain.rdm_descriptors["subject"]]
+    regions = [str(roi) for roi in brain.rdm_descriptors["roi"]]
+    places = set(zip(subjects, regions, strict=True))
+    # the regions that every subject has, in the order of all figures
+    rois = []
+    for roi in order_representations(regions):
+        if all((subject, roi) in places for subject in subjects):
+            rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
+        hierarchy = order_of_regions(joined, rois, **common)
+        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
     written = []
     for name, table in tables.items():
         path = work.path("tables", f"{name}.csv")
@@ -235,19 +239,6 @@ def too_few_photographs(work: Workspace) -> int:
     is_photograph = stimulus_table(work)["kind"] == "RE"
     n_photographs = int(is_photograph.sum())
     return n_photographs if n_photographs < 2 * MIN_CONDITIONS else 0
-
-
-def _shared_rois(brain: RDMs) -> list[str]:
-    """List the regions that every subject has, in the order of all figures."""
-    subjects = [str(subject) for subject in brain.rdm_descriptors["subject"]]
-    rois = [str(roi) for roi in brain.rdm_descriptors["roi"]]
-    places = set(zip(subjects, rois, strict=True))
-    shared = []
-    for roi in order_representations(rois):
-        lacking = [subject for subject in set(subjects) if (subject, roi) not in places]
-        if not lacking:
-            shared.append(roi)
-    return shared
 
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:

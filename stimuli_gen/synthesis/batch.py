@@ -437,31 +437,27 @@ class Batch:
         """
         for chunk in self.chunks:
             for slot in chunk.free:
-                if self._queue:
-                    self._begin(chunk, slot, self._queue.popleft())
+                if not self._queue:
+                    break
+                stimulus_id = self._queue.popleft()
+                start = self._prepare(stimulus_id)
+                chunk.begin(slot, stimulus_id, start)
+                saved = self._checkpoint.load(stimulus_id)
+                if saved is None:
+                    continue
+                row, terms = saved
+                if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
+                    tensors = {name: torch.from_numpy(value) for name, value in row.items()}
+                    chunk.put(slot, tensors)
         while self.chunks:
             *others, last = self.chunks
             moving = [slot for slot in range(last.size) if last.ids[slot] is not None]
-            room = []
-            for chunk in others:
-                for slot in chunk.free:
-                    room.append((chunk, slot))
+            room = [(chunk, slot) for chunk in others for slot in chunk.free]
             if len(moving) > len(room):
                 return
             for slot, (chunk, free) in zip(moving, room):
                 chunk.adopt(free, last, slot)
             self.chunks.pop()
-
-    def _begin(self, chunk: Chunk, slot: int, stimulus_id: str) -> None:
-        start = self._prepare(stimulus_id)
-        chunk.begin(slot, stimulus_id, start)
-        saved = self._checkpoint.load(stimulus_id)
-        if saved is None:
-            return
-        row, terms = saved
-        if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
-            tensors = {name: torch.from_numpy(value) for name, value in row.items()}
-            chunk.put(slot, tensors)
 
     def save(self) -> None:
         """Write the state of every image at work."""

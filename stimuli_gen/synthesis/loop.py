@@ -380,7 +380,6 @@ class _Seen:
 def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
     """Evaluate the images of a chunk, then let all of them take a step."""
     drafting, context = chunk.drafting(), chunk.full_context()
-    exact = chunk.exact
     loss, score, gradient = plan.objectives.evaluate(chunk.images, context, chunk.steps, drafting)
     if plan.steps.keep == "best":
         chunk.remember(score, drafting)
@@ -396,33 +395,11 @@ def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
         losses[stimulus_id] = value
     finished = _finished(plan, chunk, score, drafting, context)
     frames = chunk.frames(finished) if with_frames else []
-    seen = _Seen(losses=losses, finished=finished, frames=frames)
+    is_draft = np.array([draft is True for draft in drafting])
+    hands_over = is_draft & (np.array(score.tolist()) >= plan.threshold)  # it is good enough
+    exact = (np.array(chunk.exact) | hands_over).tolist()
     del loss, score, context
-    try:
-        _step(plan, chunk, gradient)
-    except (RuntimeError, MemoryError):
-        chunk.exact = exact  # the pass is taken again with half of the images
-        raise
-    return seen
-
-
-def _keep(
-    seen: _Seen, done: dict[str, Descended], checkpoint: Checkpoint, run: RunOptions, total: int
-) -> None:
-    """Keep the images that a pass finished, and tell those who listen."""
-    for stimulus_id, result in seen.finished.items():
-        checkpoint.put(stimulus_id, result)
-        done[stimulus_id] = result
-        if run.progress is not None:
-            run.progress(len(done), total)
-    if run.on_frame is not None:
-        for frame in seen.frames:
-            run.on_frame(*frame)
-
-
-def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
-    rule = STEP_RULES[plan.steps.step_rule]
-    direction = rule(chunk.space.pull(gradient))
+    direction = STEP_RULES[plan.steps.step_rule](chunk.space.pull(gradient))
     here = Situation(
         direction=direction,
         images=chunk.images,
@@ -443,6 +420,22 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     parts = Parts(chunk.size, tuple(change.shape[2:]), change.device)
     chunk.images = parts(move)
     chunk.steps = [steps + 1 for steps in chunk.steps]
+    chunk.exact = exact  # now that the pass is not taken again with half of the images
+    return _Seen(losses=losses, finished=finished, frames=frames)
+
+
+def _keep(
+    seen: _Seen, done: dict[str, Descended], checkpoint: Checkpoint, run: RunOptions, total: int
+) -> None:
+    """Keep the images that a pass finished, and tell those who listen."""
+    for stimulus_id, result in seen.finished.items():
+        checkpoint.put(stimulus_id, result)
+        done[stimulus_id] = result
+        if run.progress is not None:
+            run.progress(len(done), total)
+    if run.on_frame is not None:
+        for frame in seen.frames:
+            run.on_frame(*frame)
 
 
 def _finished(
@@ -456,12 +449,9 @@ def _finished(
     objectives, threshold = plan.objectives, plan.threshold
     late = np.array(chunk.steps) >= plan.steps.max_steps
     complete = np.array([objectives.round_is_complete(taken) for taken in chunk.steps])
-    is_draft = np.array([draft is True for draft in drafting])
     is_exact = np.array([draft is False for draft in drafting])
     may = is_exact & (late | complete)
     scores = np.array(score.tolist())
-    hands_over = is_draft & (scores >= threshold)  # a draft that is good enough
-    chunk.exact = (np.array(chunk.exact) | hands_over).tolist()
     if not objectives.direct:
         if not (may & (late | (threshold < np.inf))).any():
             return {}

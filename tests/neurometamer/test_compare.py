@@ -13,9 +13,10 @@ from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
 from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, select_kind, take_conditions
 from neurometamer.rsa.image_types.similarity import image_type_difference, image_type_similarity
+from neurometamer.rsa.layers.matrix import layer_by_roi
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights, percentile_interval
 
 # their names; their "kendall" is tau-b

@@ -72,7 +72,7 @@ def experiment_page(folder: Path) -> Path:
         "permutation": pd.DataFrame(columns=[*keys, "n_permutations"]),
         "exclusions": pd.DataFrame(columns=["what", "n_trials"]),
     }
-    settings = {"categories": ["cat", "dog"], "permutations": 0, "sem": "over"}
+    settings = {"categories": ["cat", "dog"], "n_permutations": 0, "sem": "over"}
     return behavior.write_report(folder, tables, {"settings": settings})
 
 

@@ -10,10 +10,11 @@ from benchmarks.calibration import coverage, rejections
 from benchmarks.generators import DESIGNS, Design, rank_rdm, study
 from fmri.patterns import Patterns
 from neurometamer.errors import InputError
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.folds import splits
+from neurometamer.rsa.layers.matrix import layer_by_roi
 from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.sessions import centered_blocks

@@ -20,7 +20,7 @@ from neurometamer.activations import compute_activations
 from neurometamer.commands.layers import layer_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.layers.folds import (
     assign_folds,
@@ -29,7 +29,7 @@ from neurometamer.rsa.layers.folds import (
     fold_pairs,
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
-from neurometamer.rsa.layers.matrix import join_model_brain, layer_matrix
+from neurometamer.rsa.layers.matrix import join_model_brain, layer_by_roi, layer_matrix
 from neurometamer.rsa.layers.weighted import (
     CrossValidation,
     best_layers,
@@ -459,7 +459,7 @@ def test_a_planted_hierarchy_and_none():
     assert row["preferred_layers"].startswith("V1: 1.00 (layer0); V2: 2.00 (layer1)")
     assert row["value"] == pytest.approx(1, abs=0.2)
     assert row["p"] < 0.01
-    assert row["left_out"] == ""
+    assert row["left_out"] == []
     back = hierarchy_test(network, brain, rois[::-1], kind=None, preferred="best").iloc[-1]
     assert back["p"] == pytest.approx(1 - row["p"])
     same = hierarchy_test(network, brain, rois, kind=None, preferred="center").iloc[-1]
@@ -479,7 +479,7 @@ def test_regions_without_signal_are_left_out_and_named():
         measure="test",
     )
     row = hierarchy_test(network, dead, rois, kind=None).iloc[-1]
-    assert row["left_out"] == "V3"
+    assert row["left_out"] == ["V3"]
     assert "V3: nan (none)" in row["preferred_layers"]
     assert row["p"] < 0.05
     three = hierarchy_test(network, dead, ("V1", "V3", "LO"), kind=None)

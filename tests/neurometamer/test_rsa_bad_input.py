@@ -12,7 +12,7 @@ from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
 from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.compare import compare_rdms, layer_by_roi, partial_spearman
+from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
 from neurometamer.rsa.image_types.inference import compare_image_types
@@ -22,7 +22,7 @@ from neurometamer.rsa.image_types.similarity import (
     image_type_trends,
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
-from neurometamer.rsa.layers.matrix import layer_matrix
+from neurometamer.rsa.layers.matrix import layer_by_roi, layer_matrix
 from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.noise import (

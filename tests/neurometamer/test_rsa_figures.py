@@ -39,7 +39,7 @@ def kinds(
     system: str = "brain", people: tuple[str, ...] = PEOPLE, places: tuple[str, ...] = ROIS
 ) -> pd.DataFrame:
     quantities = {"RE-AN": "similarity", "RE-AI": "similarity", "RE-AI minus RE-AN": "difference"}
-    table = product(place=places, subject=people, pair=tuple(quantities))
+    table = product(representation=places, subject=people, pair=tuple(quantities))
     value = np.random.default_rng(0).uniform(0.05, 0.5, len(table))
     table = table.assign(
         value=value, ci_low=value - 0.1, ci_high=value + 0.15, p=0.001, p_corrected=0.2
@@ -144,7 +144,7 @@ def rdms(n_rows: int = 2, n_columns: int = 3, n: int = 12) -> dict:
         "row_titles": [f"s{i}" for i in range(n_rows)],
         "column_titles": [f"features.{i}.expand" for i in range(n_columns)],
         "ids": [f"i{n - i:03}" for i in range(n)],
-        "categories": ["face", "representation", "body part"] * (n // 3),
+        "categories": ["face", "place", "body part"] * (n // 3),
     }
 
 
@@ -337,7 +337,7 @@ def test_equal_input_gives_equal_files_and_touches_nothing_global(
         (lambda: draw.image_type_bars(kinds(), quantity="ratio"), "ratio"),
         (
             lambda: draw.image_type_bars(pd.concat([kinds(), kinds()])),
-            "several rows for place 'LO'",
+            "several rows for representation 'LO'",
         ),
         (lambda: draw.layer_roi_panels(layer_roi().drop(columns="layer")), "column.s. layer"),
         (lambda: draw.layer_roi_panels(layer_roi(), kind="AN"), "AN"),
@@ -358,7 +358,7 @@ def test_equal_input_gives_equal_files_and_touches_nothing_global(
         ),
         (lambda: draw.banded_rdms(**rdms() | {"row_titles": ["a"]}), "1 row titles"),
         (lambda: draw.banded_rdms(**rdms() | {"ids": ["a"] * 12}), "named twice: a"),
-        (lambda: draw.banded_rdms(**rdms(), category_order=["face"]), "representation"),
+        (lambda: draw.banded_rdms(**rdms(), category_order=["face"]), "place"),
         (
             lambda: draw.banded_rdms(
                 **rdms() | {"matrices": np.arange(864.0).reshape(2, 3, 12, 12)}
@@ -631,7 +631,7 @@ def test_families_of_subjects_and_contrasts_are_named_once() -> None:
 
 
 def test_bars_of_categories_cover_their_stimuli_and_differ_in_sign_and_color() -> None:
-    figure = draw.banded_rdms(**rdms(1, 1), category_order=["representation", "face", "body part"])
+    figure = draw.banded_rdms(**rdms(1, 1), category_order=["place", "face", "body part"])
     axes, image = figure.axes[0], figure.axes[0].images[0]
     left, right = image.get_extent()[:2]
     above = [one for one in axes.patches if abs(one.get_height() - 0.12) < 1e-9]

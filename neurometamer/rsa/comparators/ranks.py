@@ -57,6 +57,60 @@ def check_sides(
             )
 
 
+def n_images(n_pairs: int) -> int:
+    """Count the images of a condensed RDM.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Length of a condensed RDM.
+
+    Returns
+    -------
+    int
+        The n of ``n * (n - 1) / 2``.
+
+    Raises
+    ------
+    InputError
+        When no n gives that length.
+
+    Examples
+    --------
+    >>> n_images(6)
+    4
+    """
+    n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
+    if n * (n - 1) // 2 != n_pairs:
+        raise InputError(
+            f"{n_pairs} dissimilarities are not those of all pairs of some images; give 3, 6, 10, "
+            "15 …, all pairs of n images."
+        )
+    return n
+
+
+def square(x: np.ndarray) -> np.ndarray:
+    """Write condensed RDMs as square ones.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    ndarray, shape (n_rdms, n, n)
+        Symmetric, zero on the diagonal.
+    """
+    n_rdms, n_pairs = x.shape
+    n = n_images(n_pairs)
+    first, second = np.triu_indices(n, 1)
+    squares = np.zeros((n_rdms, n, n), dtype=x.dtype)
+    squares[:, first, second] = x
+    squares[:, second, first] = x
+    return squares
+
+
 def over_blocks(
     combine: Callable[..., np.ndarray],
     a: Scores,

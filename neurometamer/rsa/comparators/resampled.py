@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from neurometamer.rsa.comparators import ranks as block_size
-from neurometamer.rsa.comparators.ranks import SCALES, divide_by_root
-from neurometamer.rsa.comparators.whitened import Whitened, n_images
+from neurometamer.rsa.comparators.ranks import SCALES, divide_by_root, n_images
+from neurometamer.rsa.comparators.whitened import Whitened
 from neurometamer.stats.resampling import pair_weights
 
 Sample = tuple[np.ndarray, np.ndarray]

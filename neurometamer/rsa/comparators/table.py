@@ -324,6 +324,17 @@ class Comparator:
     resample : callable, optional
         ``(models, data, regions)`` to a quick `Resamples`. Without it every resample is compared
         with `compute`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurometamer.rsa import COMPARATORS, Comparator
+    >>> a, b = np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])
+    >>> COMPARATORS["spearman"](a, b).tolist(), COMPARATORS["spearman"].linear
+    ([[0.5]], True)
+    >>> inner = Comparator(compute=lambda a, b, weights=None: a @ b.T, help="inner product")
+    >>> inner(a, b).tolist(), inner.linear
+    ([[34.0]], False)
     """
 
     compute: Callable[..., np.ndarray]
@@ -511,7 +522,7 @@ def find_comparator(comparator: str) -> Comparator:
 
     Examples
     --------
-    >>> comparator("corr")(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]])).round(6).tolist()
+    >>> find_comparator("corr")(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]])).round(6).tolist()
     [[1.0]]
     """
     return COMPARATORS[comparator_name(comparator)]

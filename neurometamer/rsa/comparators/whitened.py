@@ -15,7 +15,13 @@ from __future__ import annotations
 import numpy as np
 
 from neurometamer.errors import InputError
-from neurometamer.rsa.comparators.ranks import check_sides, divide_by_root, over_blocks
+from neurometamer.rsa.comparators.ranks import (
+    check_sides,
+    divide_by_root,
+    n_images,
+    over_blocks,
+    square,
+)
 
 
 def whitened_cosine(
@@ -132,7 +138,24 @@ def _compare(
         a = a - a.mean(axis=1, keepdims=True)
         b = b - b.mean(axis=1, keepdims=True)
     if sigma_k is None:
-        return _compare_sums(a, b)
+        # inner products of doubly centered square RDMs, from sums of pairs and images
+        n = n_images(a.shape[1])
+        left = _sums_of_images(a, n)
+        right = _sums_of_images(b, n)
+        left_total = left.sum(axis=1)
+        right_total = right.sum(axis=1)
+        products = 2 * (a @ b.T)
+        products -= 2 / n * (left @ right.T)
+        products += np.outer(left_total, right_total) / n**2
+        squares = []
+        for x, sums, total in ((a, left, left_total), (b, right, right_total)):
+            of_pairs = np.einsum("rp,rp->r", x, x)
+            of_images = np.einsum("ri,ri->r", sums, sums)
+            own = 2 * of_pairs
+            own -= 2 / n * of_images
+            own += total**2 / n**2
+            squares.append(own.clip(0))
+        return divide_by_root(products, np.outer(*squares))
     if weights is not None:
         raise InputError(
             "sigma_k came together with weights; whitened comparisons of resamples are defined for "
@@ -146,27 +169,6 @@ def _compare(
     return divide_by_root(x @ y.T, left * right)
 
 
-def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compare by inner products of doubly centered square RDMs, from sums of pairs and images."""
-    n = n_images(a.shape[1])
-    left = _sums_of_images(a, n)
-    right = _sums_of_images(b, n)
-    left_total = left.sum(axis=1)
-    right_total = right.sum(axis=1)
-    products = 2 * (a @ b.T)
-    products -= 2 / n * (left @ right.T)
-    products += np.outer(left_total, right_total) / n**2
-    squares = []
-    for x, sums, total in ((a, left, left_total), (b, right, right_total)):
-        of_pairs = np.einsum("rp,rp->r", x, x)
-        of_images = np.einsum("ri,ri->r", sums, sums)
-        own = 2 * of_pairs
-        own -= 2 / n * of_images
-        own += total**2 / n**2
-        squares.append(own.clip(0))
-    return divide_by_root(products, np.outer(*squares))
-
-
 def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
     first, second = np.triu_indices(n, 1)
@@ -176,60 +178,6 @@ def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
         total += np.bincount(second, row, n)
         sums[k] = total
     return sums
-
-
-def n_images(n_pairs: int) -> int:
-    """Count the images of a condensed RDM.
-
-    Parameters
-    ----------
-    n_pairs : int
-        Length of a condensed RDM.
-
-    Returns
-    -------
-    int
-        The n of ``n * (n - 1) / 2``.
-
-    Raises
-    ------
-    InputError
-        When no n gives that length.
-
-    Examples
-    --------
-    >>> n_images(6)
-    4
-    """
-    n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
-    if n * (n - 1) // 2 != n_pairs:
-        raise InputError(
-            f"{n_pairs} dissimilarities are not those of all pairs of some images; give 3, 6, 10, "
-            "15 …, all pairs of n images."
-        )
-    return n
-
-
-def square(x: np.ndarray) -> np.ndarray:
-    """Write condensed RDMs as square ones.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_rdms, n_pairs)
-        Condensed RDMs.
-
-    Returns
-    -------
-    ndarray, shape (n_rdms, n, n)
-        Symmetric, zero on the diagonal.
-    """
-    n_rdms, n_pairs = x.shape
-    n = n_images(n_pairs)
-    first, second = np.triu_indices(n, 1)
-    squares = np.zeros((n_rdms, n, n), dtype=x.dtype)
-    squares[:, first, second] = x
-    squares[:, second, first] = x
-    return squares
 
 
 def image_counts(weights: np.ndarray) -> np.ndarray:

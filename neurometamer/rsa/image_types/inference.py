@@ -175,7 +175,21 @@ def compare_image_types(
         rdms, left_out = shared_references(rdms, chosen.kinds)
     groups = _groups(rdms)
     if chosen.interval in OVER_SUBJECTS:
-        _check_subjects(rdms, groups, chosen)
+        needed = subjects_needed(chosen.confidence)
+        n_subjects = {}
+        for i in range(rdms.n_rdm):
+            place = name_representation(rdms, i)
+            if place["subject"]:
+                where = (place["system"], place["representation"])
+                n_subjects[place["representation"]] = len(groups.get(where, [i]))
+        few = [f"{name} ({n})" for name, n in n_subjects.items() if n < needed]
+        if few or not n_subjects:
+            raise InputError(
+                f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} "
+                f"subjects; there are fewer in {name_ids(few) or 'these RDMs (none)'}. With few "
+                "subjects use interval='projection' (photographs are resampled and permuted within "
+                "each subject) and the combined p."
+            )
     context = _context(rdms, chosen, blocks, categories, sessions)
     comparisons, n = _compare_pairs(context, chosen, units)
     expected = expected_order(context.rdms, chosen)
@@ -209,29 +223,6 @@ def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
             where = (place["system"], place["representation"])
             groups.setdefault(where, []).append(i)
     return {where: members for where, members in groups.items() if len(members) > 1}
-
-
-def _check_subjects(
-    rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]], chosen: ImageTypeOptions
-) -> None:
-    """Refuse too few subjects for an interval over subjects."""
-    needed = subjects_needed(chosen.confidence)
-    n_subjects = {}
-    for i in range(rdms.n_rdm):
-        place = name_representation(rdms, i)
-        if place["subject"]:
-            where = (place["system"], place["representation"])
-            members = groups.get(where, [i])
-            n_subjects[place["representation"]] = len(members)
-    few = [f"{name} ({n})" for name, n in n_subjects.items() if n < needed]
-    if few or not n_subjects:
-        raise InputError(
-            f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} "
-            f"subjects; there are fewer in {name_ids(few) or 'these RDMs (none)'}. With few "
-            "subjects use "
-            "interval='projection' (photographs are resampled and permuted within each subject) "
-            "and the combined p."
-        )
 
 
 def _context(

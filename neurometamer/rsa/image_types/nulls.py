@@ -9,12 +9,12 @@ import numpy as np
 
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids
-from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
 from neurometamer.rsa.image_types.similarity import join_pair, name_representation
+from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import STIMULI
 from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions, sessions_differ
-from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders, permute_pairs
+from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -329,21 +329,18 @@ def null_scores(
     ndarray, shape (n_permutations, n_rdms), or None
         None without orders; NaN at the end of a column whose subject has fewer distinct orders.
     """
-    from scipy.stats import rankdata
-
     if not any(len(order) for order in orders):
         return None
     a, b, _ = join_pair(rdms, pair)
-    first, second, comparator = a.dissimilarities, b.dissimilarities, chosen.comparator
-    if comparator == "spearman":  # ranks move with their pairs: rank once
-        first, second, comparator = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
-    compare = find_comparator(comparator)
     longest = max(len(order) for order in orders)
     scores = np.full((longest, rdms.n_rdm), np.nan)
-    step = 256
-    for vector, other, order, column in zip(first, second, orders, scores.T):
-        for start in range(0, len(order), step):
-            part = permute_pairs(vector, order[start : start + step])
-            compared = compare(part, other[np.newaxis])
-            column[start : start + len(part)] = compared[:, 0]
+    for i, order in enumerate(orders):
+        one = slice(i, i + 1)
+        compared = permuted_comparison(
+            a.dissimilarities[one],
+            b.dissimilarities[one],
+            order,
+            chosen.comparator,
+        )
+        scores[: len(order), i] = compared[:, 0, 0]
     return scores

@@ -674,7 +674,18 @@ def _largest_p(
     if quantity == "difference":
         if chosen.interval not in ONE_DRAW:
             return None
-        return _largest_difference_p(family)
+        resamples = [row.resamples for row in family if row.resamples is not None]
+        if len(resamples) < len(family):
+            return None
+        means = np.array([row.values.mean() for row in family])
+        drawn = np.stack(resamples, axis=1)
+        drawn = drawn[np.isfinite(drawn).all(axis=1)]
+        errors = drawn.std(axis=0) if len(drawn) else np.zeros(len(family))
+        if not (errors > 0).all():
+            return None
+        # distances from 0, in standard errors, beside the largest of resampled distances
+        distances = (drawn - means) / errors
+        return max_t_p(means / errors, distances, "two-sided")[1]
     nulls = [row.nulls for row in family if row.nulls is not None]
     used = {order for row in family for order in row.orders}
     if len(nulls) < len(family) or len(used) > 1:
@@ -691,23 +702,6 @@ def _largest_p(
         statistics.append(joint_statistic(row.values, null[defined]))
     joint = np.stack(statistics, axis=1)
     return max_t_p(joint[0], joint[1:])[1]
-
-
-def _largest_difference_p(family: Sequence[Draws]) -> np.ndarray | None:
-    """Compare distances from 0, in standard errors, with the largest of resampled distances."""
-    resamples = [row.resamples for row in family if row.resamples is not None]
-    if len(resamples) < len(family):
-        return None
-    means = np.array([row.values.mean() for row in family])
-    drawn = np.stack(resamples, axis=1)
-    drawn = drawn[np.isfinite(drawn).all(axis=1)]
-    if not len(drawn):
-        return None
-    errors = drawn.std(axis=0)
-    if not (errors > 0).all():
-        return None
-    distances = (drawn - means) / errors
-    return max_t_p(means / errors, distances, "two-sided")[1]
 
 
 # ---------------------------------------------------------------------------------- what rows say

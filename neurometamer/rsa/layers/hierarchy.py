@@ -12,10 +12,10 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.rsa.comparators.ranks import centered_ranks
+from neurometamer.rsa.comparators.ranks import n_images
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
-from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
+from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.stats.permutation import permutation_p, permute_pairs
 from neurometamer.stats.resampling import t_interval
@@ -104,8 +104,8 @@ def hierarchy_test(
     pandas.DataFrame
         The table ``hierarchy.csv``: a row a subject, and one, ``combined``, over subjects, with the
         columns `COLUMNS`. ``value`` is a slope in layers a region; ``combined`` has its mean, a
-        two-sided interval and a one-sided p (later regions prefer later layers). ``left_out`` names
-        the regions that are not reliable.
+        two-sided interval and a one-sided p (later regions prefer later layers). ``left_out`` lists
+        the regions that are not reliable; in the CSV as a JSON array.
 
     Raises
     ------
@@ -158,6 +158,47 @@ def hierarchy_test(
     >>> table[["subject", "value", "p"]].round(2).values.tolist()
     [['S1', 0.02, nan], ['S2', 0.04, nan], ['combined', 0.03, 0.1]]
     """
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    return order_of_regions(
+        joined,
+        rois,
+        comparator=comparator,
+        preferred=preferred,
+        n_permutations=n_permutations,
+        seed=seed,
+        confidence=confidence,
+    )
+
+
+def order_of_regions(
+    joined: ModelBrain,
+    rois: Sequence[str] = (),
+    *,
+    comparator: str = "spearman",
+    preferred: str = "center",
+    n_permutations: int = 999,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Test RDMs that are joined already: the table of `hierarchy_test`.
+
+    Parameters
+    ----------
+    joined : ModelBrain
+        See `join_model_brain`.
+    rois, comparator, preferred, n_permutations, seed, confidence : object
+        See `hierarchy_test`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `hierarchy_test`.
+
+    Raises
+    ------
+    InputError
+        See `hierarchy_test`.
+    """
     import pandas as pd
 
     if preferred not in PREFERENCES:
@@ -169,7 +210,6 @@ def hierarchy_test(
             f"{least}."
         )
     comparator = comparator_name(comparator)
-    joined = join_model_brain(network, brain, kind=kind, join=join)
     n_layers = len(joined.layers)
     if n_layers < 2:
         raise InputError(
@@ -195,7 +235,7 @@ def hierarchy_test(
         "kind": joined.kind,
         "order": " < ".join(order),
         "statistic": STATISTIC,
-        "left_out": ", ".join(left_out),
+        "left_out": left_out,
         "method": _describe(comparator, preferred, n_permutations, confidence, joined),
     }
     slopes = _Slopes(profiles, kept, confidence)
@@ -243,10 +283,8 @@ def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0)
     """
     if len(vectors) < 2:
         return float("nan")
-    n_pairs = vectors.shape[1]
-    n = n_images(n_pairs)
-    ranks = centered_ranks(vectors)(np.ones((1, n_pairs)))[0]
-    units = ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
+    n = n_images(vectors.shape[1])
+    units = prepared(vectors, "spearman")
     random = generator(seed, "reliability of regions", n)
     identity = np.tile(np.arange(n), (n_permutations, 1))
     # the mean correlation of each two subjects rises with the length of the sum of their units

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
-from neurometamer.rsa.comparators.table import find_comparator
-from neurometamer.rsa.compare import join_rdms, layer_by_roi, unique_labels
-from neurometamer.rsa.jackknife import Progress
+from neurometamer.errors import InputError, duplicates, name_ids
+from neurometamer.rsa.ceilings import describe_ceiling, subject_ceilings
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, find_comparator
+from neurometamer.rsa.compare import join_rdms, similarity_values
+from neurometamer.rsa.jackknife import Progress, Projection, describe_interval, project
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels, take_kind
+from neurometamer.rsa.rdms import ALL_KINDS, describe_left_out, stimulus_labels, take_kind
+from neurometamer.rsa.sampling import sample_images
 from neurometamer.rsa.sessions import labels_of_subject
 from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr
@@ -42,6 +45,10 @@ class ModelBrain:
         Condensed RDMs.
     rois : mapping of str to (tuple of str, ndarray of shape (n_subjects, n_pairs))
         Region to the subjects that have it and their condensed RDMs.
+    brain_vectors : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs of all regions and subjects, in the order of the file.
+    rows : mapping of str to ndarray of int
+        Region to its rows in `brain_vectors`.
     kind : str
         Kind of stimuli, or ``"all"``.
     labels : pandas.DataFrame
@@ -54,6 +61,8 @@ class ModelBrain:
     layers: tuple[str, ...]
     layer_vectors: np.ndarray
     rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+    brain_vectors: np.ndarray
+    rows: Mapping[str, np.ndarray]
     kind: str
     labels: pd.DataFrame
     left_out: Sequence[str] = ()
@@ -140,13 +149,230 @@ def join_model_brain(
         layers=tuple(layers),
         layer_vectors=first.dissimilarities,
         rois=rois,
+        brain_vectors=second.dissimilarities,
+        rows={roi: np.array(rows) for roi, rows in rows_of.items()},
         kind=kind or ALL_KINDS,
         labels=stimulus_labels(first, second),
         left_out=left_out,
     )
 
 
+def unique_labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Give the labels of each RDM, which must be there and differ.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with the rdm_descriptors `names`.
+    names : sequence of str
+        Names of rdm_descriptors.
+
+    Returns
+    -------
+    list of tuple of str
+        Labels of each RDM, in the order of `names`.
+
+    Raises
+    ------
+    InputError
+        When a descriptor is missing or two RDMs have the same labels.
+    """
+    lacking = [name for name in names if name not in rdms.rdm_descriptors]
+    if lacking:
+        raise InputError(
+            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
+            f"{', '.join(rdms.rdm_descriptors)}: give labels with label_rdms."
+        )
+    labels = []
+    for index in range(rdms.n_rdm):
+        label = [str(rdms.rdm_descriptors[name][index]) for name in names]
+        labels.append(tuple(label))
+    again = duplicates(" ".join(label) for label in labels)
+    if again:
+        raise InputError(
+            f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
+        )
+    return labels
+
+
 # ------------------------------------------------------------------------- layers x ROIs x subjects
+
+
+@checked
+def layer_by_roi(
+    network: RDMs,
+    brain: RDMs,
+    *,
+    kind: str | None = None,
+    comparator: str = "spearman",
+    join: str = "exact",
+    n_resamples: int = 1000,
+    classes: str = "fixed",
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Compare every network stage with every ROI, in each subject and on average.
+
+    Parameters
+    ----------
+    network : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors["stage"]``: one RDM a stage.
+    brain : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
+    kind : str or None
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    comparator : str
+        One of `COMPARATORS`.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+    n_resamples : int
+        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
+        are about other stimuli of these classes (``"fixed"``) or about as many classes like these
+        (``"random"``, from 10 classes on).
+    seed : int
+        Seed of the draws of the noise of pairs.
+    confidence : float
+        Share of intervals that hold the similarity of many other stimuli, in (0, 1); see
+        `compare_rdms`.
+    progress : callable, optional
+        Receives (comparisons done, comparisons in all) while stimuli are resampled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table ``layer_roi.csv``: kind, subject, roi, layer, similarity, ci_low, ci_high,
+        ceiling_low, ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over
+        subjects, its interval of the same stimuli (subjects are not resampled), and the usual group
+        ceiling.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, a name is unknown, a stage or a subject's ROI comes twice, or an RDM
+        is constant.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
+    >>> vectors = random.random((2, 28))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, rdm_descriptors={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, rdm_descriptors=places, measure="test")
+    >>> table = layer_by_roi(network, brain, n_resamples=20)
+    >>> table = table[table["subject"] == "mean"]
+    >>> table[["layer", "similarity", "ceiling_low"]].round(2).values.tolist()
+    [['conv1', 0.9, 0.76], ['fc', 0.17, 0.76]]
+    """
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    return _layer_table(
+        joined,
+        comparator=comparator,
+        n_resamples=n_resamples,
+        classes=classes,
+        seed=seed,
+        confidence=confidence,
+        progress=progress,
+    )
+
+
+def _layer_table(
+    joined: ModelBrain,
+    *,
+    comparator: str,
+    n_resamples: int,
+    classes: str,
+    seed: int,
+    confidence: float,
+    progress: Progress | None,
+) -> pd.DataFrame:
+    """Compare the layers with every region of every subject, with intervals and ceilings."""
+    import pandas as pd
+
+    comparator = comparator_name(comparator)
+    entry = COMPARATORS[comparator]
+    sampling = sample_images(joined.labels, classes)
+    projection = project(
+        partial(entry, joined.layer_vectors, joined.brain_vectors),
+        sampling,
+        n_resamples,
+        seed,
+        of_pairs=entry.weighs_pairs,
+        progress=progress,
+    )
+    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=entry.weighs_pairs)
+    method = f"{comparator}; {interval}{describe_left_out(joined.left_out)}"
+    rows = []
+    for roi, (subjects, vectors) in joined.rois.items():
+        low = high = np.array([np.nan])
+        if len(subjects) > 1:
+            low, high = subject_ceilings(vectors, comparator)
+        common = {
+            "kind": joined.kind,
+            "n": len(joined.ids),
+            "method": method,
+            "roi": roi,
+            "ceiling": describe_ceiling(comparator, len(subjects)),
+        }
+        single = projection.take(joined.rows[roi])
+        rows += _layer_rows(joined.layers, subjects, single, confidence, common, low, high)
+        common["method"] = f"{method}; mean over subjects"
+        group = single.mean()
+        low, high = low.mean(), high.mean()
+        rows += _layer_rows(joined.layers, ["mean"], group, confidence, common, low, high)
+    return pd.DataFrame(rows)[list(LAYER_COLUMNS)]
+
+
+LAYER_COLUMNS = (
+    "kind",
+    "subject",
+    "roi",
+    "layer",
+    "similarity",
+    "ci_low",
+    "ci_high",
+    "ceiling_low",
+    "ceiling_high",
+    "ceiling",
+    "method",
+    "n",
+)
+"""Columns of the table ``layer_roi.csv``."""
+
+
+def _layer_rows(
+    layers: Sequence[str],
+    subjects: Sequence[str],
+    projection: Projection,
+    confidence: float,
+    common: Mapping[str, Any],
+    floor: np.ndarray,
+    top: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Make a row of the table for each subject and layer of one region."""
+    low, high = projection.interval(confidence)
+    floor = np.broadcast_to(floor, len(subjects))
+    top = np.broadcast_to(top, len(subjects))
+    rows = []
+    for j, subject in enumerate(subjects):
+        for i, layer in enumerate(layers):
+            row = {
+                **common,
+                "subject": subject,
+                "layer": layer,
+                "ceiling_low": float(floor[j]),
+                "ceiling_high": float(top[j]),
+            }
+            row |= similarity_values(projection.values[i, j], low[i, j], high[i, j])
+            rows.append(row)
+    return rows
 
 
 @checked
@@ -237,14 +463,56 @@ def layer_matrix(
     >>> table[table["subject"] == "mean"][["layer", "similarity", "p"]].round(2).values.tolist()
     [['conv1', 0.9, 0.01], ['fc', 0.17, 0.21]]
     """
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    return compare_joined(
+        joined,
+        comparator=comparator,
+        n_resamples=n_resamples,
+        n_permutations=n_permutations,
+        blocks=blocks,
+        classes=classes,
+        seed=seed,
+        confidence=confidence,
+        progress=progress,
+    )
+
+
+def compare_joined(
+    joined: ModelBrain,
+    *,
+    comparator: str = "spearman",
+    n_resamples: int = 1000,
+    n_permutations: int = 10_000,
+    blocks: Blocks | None = None,
+    classes: str = "fixed",
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Compare stages with ROIs that are joined already: the table of `layer_matrix`.
+
+    Parameters
+    ----------
+    joined : ModelBrain
+        See `join_model_brain`.
+    comparator, n_resamples, n_permutations, blocks, classes, seed, confidence, progress : object
+        See `layer_matrix`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `layer_matrix`.
+
+    Raises
+    ------
+    InputError
+        See `layer_matrix`.
+    """
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
-    table = layer_by_roi(
-        network,
-        brain,
-        kind=kind,
+    table = _layer_table(
+        joined,
         comparator=comparator,
-        join=join,
         n_resamples=n_resamples,
         classes=classes,
         seed=seed,
@@ -254,7 +522,6 @@ def layer_matrix(
     table = mark_ceilings(table)
     if not n_permutations:
         return table.assign(p=np.nan, p_method="none: no permutations", q=np.nan, family="")
-    joined = join_model_brain(network, brain, kind=kind, join=join)
     drawn = joined.orders(n_permutations, seed, blocks)
     tests: dict[tuple[str, str, str], tuple[float, str]] = {}
     for roi, (subjects, vectors) in joined.rois.items():

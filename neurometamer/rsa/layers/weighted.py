@@ -407,13 +407,55 @@ def flexible_models(
     >>> models[models["subject"] == "mean"][["model", "score"]].round(2).values.tolist()
     [['weighted', 0.81], ['best layer', 0.81], ['average', 0.54]]
     """
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    return fit_joined(
+        joined,
+        comparator=comparator,
+        folds=folds,
+        n_resamples=n_resamples,
+        classes=classes,
+        seed=seed,
+        confidence=confidence,
+        progress=progress,
+    )
+
+
+def fit_joined(
+    joined: ModelBrain,
+    *,
+    comparator: str = "spearman",
+    folds: CrossValidation | None = None,
+    n_resamples: int = 1000,
+    classes: str = "fixed",
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> FlexibleModels:
+    """Fit models of regions that are joined with layers already: the tables of `flexible_models`.
+
+    Parameters
+    ----------
+    joined : ModelBrain
+        See `join_model_brain`.
+    comparator, folds, n_resamples, classes, seed, confidence, progress : object
+        See `flexible_models`.
+
+    Returns
+    -------
+    FlexibleModels
+        See `flexible_models`.
+
+    Raises
+    ------
+    InputError
+        See `flexible_models`.
+    """
     import pandas as pd
 
     comparator = comparator_name(comparator)
     folds = folds or CrossValidation()
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
-    joined = join_model_brain(network, brain, kind=kind, join=join)
     sampling = sample_images(joined.labels, classes)
     n_folds = folds.n_folds
     if n_folds is None:

@@ -260,7 +260,20 @@ class RunTable:
             Equal to `crossnobis_rdm` of the neighbors; NaN without any.
         """
         if not self.is_one_product:
-            return self._center_by_center(index)
+            # the noise is estimated anew around each center, or folds are missing
+            runs = self.runs
+            n = len(runs.names)
+            rdms = np.full((len(index), n * (n - 1) // 2), np.nan)
+            for rdm, row in zip(rdms, index):
+                places = row[row >= 0]
+                if not places.size:
+                    continue
+                noise = no_noise(len(places))
+                if runs.noise != "none":
+                    residuals = runs.residuals[:, places]
+                    noise = estimate_noise(residuals, method=runs.noise, dof=runs.dof)
+                rdm[:] = crossnobis_of_sums(runs.sums[:, :, places], runs.counts, noise)
+            return rdms
         n_centers = len(index)
         n = len(self.runs.names)
         # (centers, neighbors x folds, n)
@@ -278,22 +291,6 @@ class RunTable:
         with np.errstate(invalid="ignore", divide="ignore"):
             means = distances / size / len(self.runs.folds)
         return np.where(size > 0, means, np.nan)
-
-    def _center_by_center(self, index: np.ndarray) -> np.ndarray:
-        """Compute RDMs whose noise is estimated anew around each center, or with missing folds."""
-        runs = self.runs
-        n = len(runs.names)
-        rdms = np.full((len(index), n * (n - 1) // 2), np.nan)
-        for rdm, row in zip(rdms, index):
-            places = row[row >= 0]
-            if not places.size:
-                continue
-            noise = no_noise(len(places))
-            if runs.noise != "none":
-                residuals = runs.residuals[:, places]
-                noise = estimate_noise(residuals, method=runs.noise, dof=runs.dof)
-            rdm[:] = crossnobis_of_sums(runs.sums[:, :, places], runs.counts, noise)
-        return rdms
 
 
 # ---------------------------------------------------------------------------------------- questions

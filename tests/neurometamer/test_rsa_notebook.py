@@ -1,49 +1,16 @@
-"""Examples in rsa, stats and encoding hold, and every exported function and class has one."""
+"""RDMs as notebooks show them: text, a table, and pictures."""
 
 from __future__ import annotations
 
 import base64
-import doctest
-import importlib
-import inspect
 import io
-import pkgutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import neurometamer as nm
-from neurometamer import encoding, rsa, stats
 from neurometamer.errors import InputError
-
-PACKAGES = (rsa, stats, encoding)
-MODULES = []
-for package in PACKAGES:
-    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        MODULES.append(found.name)
-EXPORTED = {}
-for exported in nm.__all__:
-    value = getattr(nm, exported)
-    if callable(value) and value.__module__ in MODULES:
-        EXPORTED[exported] = value
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_the_examples_of_a_module_hold(module):
-    own = importlib.import_module(module)
-    runner = doctest.DocTestRunner()
-    for name, value in list(vars(own).items()):
-        if getattr(value, "__module__", "") == module:
-            # without its decorators, which would make it a function of another module
-            for examples in doctest.DocTestFinder().find(inspect.unwrap(value), name, own):
-                runner.run(examples)
-    assert runner.summarize().failed == 0
-
-
-@pytest.mark.parametrize("name", EXPORTED)
-def test_every_exported_function_and_class_has_an_example(name):
-    assert ">>>" in inspect.getdoc(EXPORTED[name])
 
 
 def named_rdms(n_rdms):
