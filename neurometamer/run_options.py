@@ -38,7 +38,7 @@ class RunOptions:
     batch_size : int
         Number of images at a time, 1 or more.
     mode : str
-        One of `MODES`. ``fast`` changes results slightly, and is recorded with them.
+        How exact: ``fast`` changes results slightly, and is recorded with them.
     resume : path, optional
         Folder of the checkpoints of a generator: an interrupted call with the same inputs goes on
         from there. Commands keep checkpoints in their output folder.

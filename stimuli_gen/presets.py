@@ -77,7 +77,8 @@ class Recipe:
     Parameters
     ----------
     start : str
-        See `STARTS`, or ``"image"``: images of the caller.
+        First image: noise, a gray level or the photograph (`STARTS`); ``"image"``: images of
+        the caller.
     start_level, start_spread : float
         Level and spread of the start; pixels in [0, 1].
     steps : int
@@ -86,11 +87,12 @@ class Recipe:
         Whether each network of a set in turn has so many steps, or all together (the same for one
         network, and for the joint solver, whose steps follow all networks).
     step_rule, optimizer : str
-        See `stimuli_gen.synthesis.loop.STEP_RULES` and `OPTIMIZERS`.
+        What is done to the gradient before a step (`stimuli_gen.synthesis.loop.STEP_RULES`), and
+        how steps follow from gradients (`OPTIMIZERS`).
     step_size : float
         Length of the first step in the unit of the step rule.
     schedule : {"constant", "halving", "exponential"}
-        See `SCHEDULES`.
+        How the length of a step falls: never, halved in blocks of equal length, or exponentially.
     halvings : int
         Number of halvings of the schedule ``halving``.
     last_step_size : float

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import errno
 import inspect
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -148,18 +150,67 @@ def run(words: Sequence[str]) -> int:
     except cyclopts.CycloptsError as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
-        message = " ".join(str(error).split())
-        if isinstance(error, cyclopts.RepeatArgumentError):
-            option = error.token.keyword
-            message = f"{option} is given more than once and takes one value; give it once."
-        elif isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
-            named = " ".join(["neurometamer", *(error.command_chain or ())])
-            message = f"{error.argument.name} needs a value; give it ({named} --help)."
-        elif isinstance(error, cyclopts.UnusedCliTokensError):
-            message = f"nothing takes {name_ids(error.unused_tokens or ())}; leave that out."
-        raise InputError(message) from error
-    code = command(*bound.args, **bound.kwargs)
+        raise InputError(_what_is_wrong(error, words)) from error
+    try:
+        code = command(*bound.args, **bound.kwargs)
+    except InputError as error:
+        names = getattr(command, "option_names", ())
+        raise type(error)(in_words_of_options(str(error), names)) from error
     return code if isinstance(code, int) else 0
+
+
+def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
+    """Say what is wrong with the words of a command line, and the cure."""
+    import cyclopts
+
+    named = " ".join(["neurometamer", *(error.command_chain or ())])
+    if isinstance(error, cyclopts.RepeatArgumentError):
+        return f"{error.token.keyword} is given more than once and takes one value; give it once."
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        option = error.argument.name
+        if any(word.partition("=")[0] == option for word in words):
+            return f"{option} needs a value; give it ({named} --help)."
+        unknown = [word for word in error.unused_tokens or () if word.startswith("--")]
+        if near := difflib.get_close_matches(option, unknown, n=1, cutoff=0.6):
+            return f"Unknown option: {near[0]}. Did you mean {option}? ({named} --help)"
+        return f"{option} is missing; give it ({named} --help)."
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return f"nothing takes {name_ids(error.unused_tokens or ())}; leave that out."
+    if isinstance(error, cyclopts.CoercionError) and error.token is not None:
+        given = f"{error.token.keyword}={error.token.value}"
+        return f"{given}: this option takes no value; write {error.token.keyword} alone."
+    message = " ".join(str(error).partition(" Available commands:")[0].split())
+    return f"{message} {named} --help lists what there is."
+
+
+def in_words_of_options(message: str, names: Collection[str]) -> str:
+    """Write the names of parameters in a message as the options of a command.
+
+    Parameters
+    ----------
+    message : str
+        Message of an error, in the words of Python.
+    names : collection of str
+        Parameters that the command has as options.
+
+    Returns
+    -------
+    str
+        The message for the command line.
+
+    Examples
+    --------
+    >>> in_words_of_options("f: step_size is 0; give interval='none'.", ["step_size", "interval"])
+    '--step-size is 0; give --interval none.'
+    """
+    for name in sorted(names, key=len, reverse=True):
+        flag = f"--{name.replace('_', '-')}"
+        before = r"(?<![\w./'\"=-])"
+        message = re.sub(rf"{before}{name}=['\"]?([\w.-]+)['\"]?(?<!\.)", rf"{flag} \1", message)
+        message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag, message)
+        if "_" in name:
+            message = re.sub(rf"{before}{name}(?![\w./'\"=-]*[\w'\"/=])", flag, message)
+    return message
 
 
 def build_app(words: Sequence[str] | None = None) -> cyclopts.App:

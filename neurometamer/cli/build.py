@@ -25,7 +25,7 @@ from typing import Any
 import cyclopts
 
 from neurometamer.arguments import KeywordsOf
-from neurometamer.cli.choices import check_value, names_for
+from neurometamer.cli.choices import SHOWN_ONLY, check_value, names_for
 from neurometamer.errors import InputError, duplicates, name_ids
 
 OUT_IS_OPTIONAL = ("run", "evaluate check-table")
@@ -49,11 +49,25 @@ class Form:
         Whether it takes several values.
     marks : str
         Marks between the parts of a value, ``"="`` for NAME=VALUE; empty for a single value.
+    n_parts : int
+        Number of parts of a value such as LOW:HIGH.
+    may_be_none : bool
+        Whether the word none stands for no value, of those with parts.
     """
 
     kind: type
     several: bool = False
     marks: str = ""
+    n_parts: int = 2
+    may_be_none: bool = False
+
+    @property
+    def shape(self) -> str:
+        """How a value of several parts is written; empty for a single value."""
+        if self.marks == "=":
+            return "NAME=FILE" if self.kind is Path else "NAME=VALUE"
+        written = ":".join("ABCDEFGH"[: self.n_parts]) if self.marks else ""
+        return f"{written} or none" if self.may_be_none else written
 
     def value(self, flag: str, word: str) -> Any:
         """Read one value; what is no number is an `InputError`."""
@@ -65,15 +79,15 @@ class Form:
 
     def pairs(self, flag: str, words: Sequence[str]) -> Any:
         """Read values of several parts: a dict of NAME=VALUE, or tuples such as LOW:HIGH."""
+        if self.may_be_none and [word.lower() for word in words] == ["none"]:
+            return None
         is_mapping = self.marks == "="
+        n_parts = 2 if is_mapping else self.n_parts
         parts: list[list[str]] = []
         for word in words:
             cut = word.split("=", 1) if is_mapping else re.split(f"[{self.marks}]", word)
-            if len(cut) < 2 or not all(cut):
-                shape = "NAME=VALUE" if is_mapping else "A:B"
-                if is_mapping and self.kind is Path:
-                    shape = "NAME=FILE"
-                raise InputError(f"{flag} is '{word}'; give {shape}.")
+            if len(cut) != n_parts or not all(cut):
+                raise InputError(f"{flag} is '{word}'; give {self.shape}.")
             parts.append(cut)
         if not is_mapping:
             read = [tuple(self.value(flag, part) for part in cut) for cut in parts]
@@ -265,12 +279,17 @@ def _add_options(
         if form is None or name == "resume" or (name == "mode" and command not in WITH_MODE):
             left_out.append(name)
             continue
+        is_open = type(None) in typing.get_args(hint)
+        if is_open and form.marks == ":/" and default not in (None, EMPTY):
+            form = dataclasses.replace(form, may_be_none=True)
         if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" or (only and default is EMPTY):
             default = None
         is_word = takes_words and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         text, listed = texts.get(name, ("", []))
         names = names_for(command, name)
         described = [f"{key}: {words}" for key, words in names.items() if words]
+        if form.marks and form.shape not in text:
+            described.append(f"Written {form.shape}.")
         option = Option(
             name=name,
             owner=owner,
@@ -346,8 +365,8 @@ def form_of(hint: Any) -> Form | None:
 
     Examples
     --------
-    >>> form_of(int | None), form_of(tuple[int, int]).marks
-    (Form(kind=<class 'int'>, several=False, marks=''), ':/')
+    >>> form_of(int | None).kind, form_of(tuple[int, int]).marks
+    (<class 'int'>, ':/')
     """
     members = _members(hint)
     if len(members) > 1:
@@ -372,7 +391,7 @@ def form_of(hint: Any) -> Form | None:
     if isinstance(origin or hint, type) and issubclass(origin or hint, os.PathLike):
         return Form(Path)
     if origin is tuple and Ellipsis not in inner:
-        return Form(inner[0], marks=":/")
+        return Form(inner[0], marks=":/", n_parts=len(inner))
     if origin in (collections.abc.Mapping, dict):
         element = form_of(inner[1])
         kind = str if element is None else element.kind
@@ -455,7 +474,7 @@ def help_of(place: str, function: Callable[..., Any]) -> str:
         if name in parts:
             words = parts[name].strip()
             if name == "Returns":
-                words = words.partition("\n")[2]
+                words = re.split(r"\n(?=\S)", words.partition("\n")[2])[0]
             paragraphs.append(f"{name}: {plain(words)}")
     paragraphs.append(f"Python: {place.replace(':', '.')}")
     return "\n\n".join(plain(part) for part in paragraphs)
@@ -496,6 +515,7 @@ def command_of(
     _command.__signature__ = signature  # type: ignore[attr-defined]
     _command.__annotations__ = {option.name: option.annotation for option in parameters}
     _command.__name__ = function.__name__
+    _command.option_names = [option.name for option in options]  # type: ignore[attr-defined]
     _command.__doc__ = None
     return _command
 
@@ -516,8 +536,10 @@ def parameter_of(option: Option) -> inspect.Parameter:
     form = option.form
     is_flag = form.kind is bool
     hint: Any = str if form.marks else form.kind
-    if option.names and not form.marks:  # `str`, so that other values come to `Option.read`
-        hint = typing.Literal.__getitem__(tuple(option.names)) | str
+    if option.names and not form.marks:
+        hint = typing.Literal.__getitem__(tuple(option.names))
+        if option.name in (*SHOWN_ONLY, "device"):  # cyclopts would refuse what `read` lets through
+            hint = hint | str
     hint = list[hint] if form.several else hint
     default: Any = EMPTY
     if is_flag:
@@ -566,6 +588,8 @@ def arguments_of(
         if option.name not in given:
             continue
         value = given[option.name]
+        if option.form.several and not value:
+            raise InputError(f"{option.flag} needs a value; give one, or leave it out.")
         if option.form.marks:
             value = option.read(value if option.form.several else [value])
         if option.owner:

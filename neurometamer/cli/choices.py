@@ -53,6 +53,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encode correction": ("neurometamer.stats.families:CORRECTIONS",),
     "encode solver": ("neurometamer.encoding.solvers:SOLVERS",),
     "space": ("neurometamer.figures.brain_maps:SPACES",),
+    "start": ("stimuli_gen.presets:STARTS",),
     "step_rule": ("stimuli_gen.synthesis.loop:STEP_RULES",),
     "target": ("neurometamer.evaluation.recognizability:TARGETS",),
     "train_on": ("neurometamer.rsa.layers.weighted:TRAINING",),
@@ -72,7 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Parameter to the tables, or functions that list names, whose names it takes; none: any value."""
 
-SHOWN_ONLY = ("evaluators", "held_out", "model", "models", "networks")
+SHOWN_ONLY = ("evaluators", "held_out", "model", "models", "networks", "start")
 """Parameters whose names are shown and completed; the library refuses others, for it takes more."""
 
 BETWEEN: dict[str, tuple[float, float]] = {"confidence": (0, 1), "probability": (0, 1)}
@@ -95,6 +96,9 @@ LEAST = {
     "steps": 1,
 }
 """Parameter to its smallest value."""
+
+MOST = {"seed": 2**63 - 1}
+"""Parameter to its largest value."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -170,4 +174,6 @@ def check_value(option: str, value: Any, names: Collection[str]) -> Any:
             raise InputError(f"{option} is {value:g}; give a number between {low:g} and {high:g}.")
     elif parameter in LEAST and value < LEAST[parameter]:
         raise InputError(f"{option} is {value:g}; give {LEAST[parameter]} or more.")
+    if parameter in MOST and value > MOST[parameter]:
+        raise InputError(f"{option} is {value}; give at most {MOST[parameter]}.")
     return value

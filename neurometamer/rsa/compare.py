@@ -106,7 +106,7 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
     ----------
     a, b : rsatoolbox.rdm.RDMs
         RDMs whose stimuli come in any order.
-    join : str
+    join : {"exact", "inner"}
         ``"exact"`` or ``"inner"``, see `align_rdms`.
 
     Returns
@@ -210,7 +210,7 @@ def compare_rdms(
     kind : str or None
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
-    join : str
+    join : {"exact", "inner"}
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the
         others listed in the column ``left_out``, and named in ``method``.
     descriptor : str
@@ -363,8 +363,8 @@ def _control_vectors(
     """Give control RDMs over the pairs of `a`, and their names."""
     if comparator != "spearman":
         raise InputError(
-            f"controls are regressed out of ranks (by='spearman'), not for by='{comparator}'; give "
-            "by='spearman', or no controls."
+            f"controls are regressed out of ranks (comparator='spearman'), not for "
+            f"comparator='{comparator}'; give comparator='spearman', or no controls."
         )
     check_rdms(controls, "the control RDMs")
     if kind not in (None, ALL_KINDS):

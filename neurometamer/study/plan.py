@@ -167,13 +167,10 @@ class Workspace:
         for folder in reversed(path.parents):
             if not folder.exists():
                 raise InputError(
-                    f"{name} does not exist (there is no folder {folder}); correct it in the study "
-                    "file."
+                    f"{name} does not exist (there is no folder {folder}); correct its name."
                 )
         if not path.exists():
-            raise InputError(
-                f"{name} does not exist (looked for {path}); correct it in the study file."
-            )
+            raise InputError(f"{name} does not exist (looked for {path}); correct its name.")
         return path
 
     @cached_property

@@ -12,7 +12,7 @@ import pytest
 
 from neurometamer import zoo
 from neurometamer.arguments import KeywordsOf, _names
-from neurometamer.cli.app import COMMANDS, GROUPS, build_app
+from neurometamer.cli.app import COMMANDS, GROUPS, build_app, in_words_of_options
 from neurometamer.cli.build import form_of, help_of, import_function, options_of, summary_of
 from neurometamer.cli.choices import BETWEEN, CHOICES, LEAST
 from neurometamer.errors import InputError
@@ -164,8 +164,21 @@ def test_only_what_is_given_comes_to_the_function(monkeypatch, invoke, tmp_path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("rdm", "--out needs a value; give it"),
+        ("rdm", "--out is missing; give it (neurometamer rdm --help)."),
         ("rdm --out", "--out needs a value; give it"),
+        ("stimuli noise --imges x", "Unknown option: --imges. Did you mean --images?"),
+        ("stimuli control blur --images a --out b --levels", "--levels needs a value"),
+        ("models list --csv=3", "--csv=3: this option takes no value; write --csv alone."),
+        ("init x --foo", "Unknown option: --foo. neurometamer init --help lists what there is."),
+        ("--hepl", "neurometamer --help lists what there is."),
+        ("demo --seed 99999999999999999999", "--seed is 99999999999999999999; give at most"),
+        ("image-types x --decision RE-AN", "--decision is 'RE-AN'; give A:B or none."),
+        ("image-types x --perception RE:AI:AN", "--perception is 'RE:AI:AN'; give A:B or none."),
+        (
+            "image-types x --rdms a --n-resamples 0",
+            "--n-resamples is 0; give 1 or more, or --inter",
+        ),
+        ("compare a b c --join inn", "unknown value of --join 'inn'; did you mean 'inner'?"),
         ("rdm --out x --measur spearman", "Unknown option: --measur. Did you mean --measure?"),
         ("rdmm", 'Did you mean "rdm"?'),
         ("stimuli nois", 'Did you mean "noise"?'),
@@ -179,6 +192,39 @@ def test_words_that_cannot_be_used_are_told_in_one_line(words, message, invoke):
     done = invoke(words.split())
     assert isinstance(done.exception, InputError)
     assert message in str(done.exception) and "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("message", "names", "wanted"),
+    [
+        ("make: step_size is nan; mend", ["step_size"], "--step-size is nan; mend"),
+        ("bits must be 8, not 7.", ["bits"], "--bits must be 8, not 7."),
+        ("not for by='a'; give by='b'.", ["by"], "not for --by a; give --by b."),
+        ("a/step_size.csv, 'step_size'", ["step_size"], "a/step_size.csv, 'step_size'"),
+        ("t_r (2.0) and t_row", ["t_r"], "--t-r (2.0) and t_row"),
+        ("finish, the share, is 0", ["finish"], "--finish, the share, is 0"),
+        ("the measure is odd", ["measure"], "the measure is odd"),
+    ],
+)
+def test_messages_name_parameters_as_options(message, names, wanted):
+    assert in_words_of_options(message, names) == wanted
+
+
+def test_none_leaves_a_pair_of_image_types_out():
+    option = options("image-types")["decision"]
+    assert option.read(["none"]) is None and option.read(["RE:AN"]) == ("RE", "AN")
+    assert "Written A:B or none." in option.help
+    assert options("evaluate plan-sets")["sizes"].form.shape == "A:B"
+
+
+def test_help_says_of_several_results_what_the_first_is(invoke):
+    shown = invoke(["evaluate", "check-table", "--help"]).output
+    assert "Returns: What was written.\n" in shown and "totals" not in shown
+
+
+def test_help_shows_choices_as_choices(invoke):
+    shown = invoke(["stimuli", "metamer", "--help"]).output
+    assert "--preset CHOICE " in shown and "--device CHOICE|STR " in shown
 
 
 def test_types_that_cannot_be_written_have_no_form():

@@ -244,7 +244,7 @@ def test_a_new_comparator_works_in_subsamples_of_units(dummy):
 
 def test_partial_correlation_says_which_comparator_it_needs(dummy):
     network, brain = network_and_brain()
-    with pytest.raises(InputError, match=r"by='spearman'.*not for by='dummy'"):
+    with pytest.raises(InputError, match=r"comparator='spearman'.*not for comparator='dummy'"):
         compare_rdms(network, brain, comparator=dummy, controls=network)
 
 

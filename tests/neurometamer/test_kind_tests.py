@@ -664,7 +664,7 @@ def test_intervals_stay_within_what_is_possible():
 def test_whitened_comparators_need_the_usual_bootstrap():
     _, rdms = brain(subjects=("S1",))
     with pytest.raises(
-        InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"
+        InputError, match="not defined for comparator='whitened-cosine'; give interval='stimuli'"
     ):
         compare_image_types(rdms, comparator="whitened-cosine", **QUICK)
     assert (

@@ -287,7 +287,7 @@ def test_controls_are_joined_by_id_and_told():
     assert np.isfinite(table[["ci_low", "ci_high"]]).all(axis=None)
     with pytest.raises(InputError, match=r"missing from the control RDMs: im06, im07"):
         compare_rdms(a, b, controls=take_conditions(more, range(6)))
-    with pytest.raises(InputError, match="not for by='pearson'"):
+    with pytest.raises(InputError, match="not for comparator='pearson'"):
         compare_rdms(a, b, controls=more, comparator="pearson")
 
 

@@ -216,7 +216,7 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
         ('measure = "poisson"', "takes rates of zero or more, and betas"),
         (
             'comparator = "whitened-cosine"',
-            "rsa: interval 'projection' is not defined for by='whitened-cosine'",
+            "rsa: interval 'projection' is not defined for comparator='whitened-cosine'",
         ),
         ('interval = "boot"', "rsa.interval: unknown interval 'boot'"),
     ],

@@ -143,8 +143,8 @@ class ImageTypeOptions:
             )
         if self.interval == "projection" and not COMPARATORS[self.comparator].weighs_pairs:
             raise InputError(
-                f"interval 'projection' is not defined for by='{self.comparator}'; give "
-                "interval='stimuli'."
+                f"interval 'projection' is not defined for comparator='{self.comparator}'; "
+                "give interval='stimuli'."
             )
         if self.n_permutations < 0:
             raise InputError(f"n_permutations is {self.n_permutations}; give 0 (no test) or more.")
