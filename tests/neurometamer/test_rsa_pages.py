@@ -690,7 +690,7 @@ def test_what_cannot_be_drawn_is_named(folder):
         draw_rdms(folder / "brain.h5", [folder / "png"], folder / "page", bands="category")
     with pytest.raises(InputError, match="unknown bands 'kinds'; did you mean 'kind'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", bands="kinds")
-    with pytest.raises(InputError, match="unknown place 'V2'"):
+    with pytest.raises(InputError, match="unknown representation 'V2'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", place=["V2"])
     with pytest.raises(InputError, match="unknown arrangement 'msd'; did you mean 'mds'"):
         draw_rdms(folder / "brain.h5", images, folder / "page", embedding="msd")
