@@ -391,8 +391,9 @@ def read_identity(path: str | os.PathLike[str]) -> str:
         content = file.attrs.get("content")
         if content != json.dumps(CONTENT):
             raise InputError(f"{path} exists and does not hold activations; choose another path.")
-        provenance = json.loads(file.attrs["provenance"])
-        return provenance["identity"]
+        text = file.attrs["provenance"]
+    provenance = json.loads(text)
+    return provenance["identity"]
 
 
 @checked

@@ -325,13 +325,14 @@ def setting_name(settings: Mapping[str, Any]) -> str:
     # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et
     # al. (2023).
     boundless = 1 if ball == "linf" else 1_000
-    if ball == "none" or settings["radius"] >= boundless:
+    radius = settings["radius"]
+    if ball == "none" or radius >= boundless:
         return "unbounded"
-    radius = f"{settings['radius']:g}"
-    levels = 255 * settings["radius"]
+    size = f"{radius:g}"
+    levels = 255 * radius
     if abs(levels - round(levels)) < 1e-6:
-        radius = f"{levels:.0f}/255"
-    return f"{ball} {radius} around {settings['center']}"
+        size = f"{levels:.0f}/255"
+    return f"{ball} {size} around {settings['center']}"
 
 
 def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:

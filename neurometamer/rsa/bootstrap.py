@@ -246,7 +246,7 @@ def subject_samples(
 
     Parameters
     ----------
-    models, data, counts, by, ceiling, groups, subject_counts
+    models, data, counts, comparator, ceiling, groups, subject_counts
         The parameters of `bootstrap_comparison`.
 
     Returns

@@ -396,8 +396,10 @@ def representation_name(rdms: RDMs, index: int) -> str:
     labels = []
     for name in ("subject", "roi", "stage", "name"):
         column = rdms.rdm_descriptors.get(name)
-        if column is not None:
-            labels.append(str(column[index]))
+        if column is None:
+            continue
+        label = column[index]
+        labels.append(str(label))
     return " ".join(labels) or f"RDM {index}"
 
 

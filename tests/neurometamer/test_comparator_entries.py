@@ -275,7 +275,9 @@ def test_ids_may_stand_under_another_descriptor():
     values = compare_rdms(foreign, brain, descriptor="image", n_resamples=0)
     pd.testing.assert_frame_equal(values, expected)
     assert "condition" not in foreign.pattern_descriptors
-    with pytest.raises(InputError, match=r"descriptor of the RDMs 'imgae'.*'image'.*representation"):
+    with pytest.raises(
+        InputError, match=r"descriptor of the RDMs 'imgae'.*'image'.*representation"
+    ):
         compare_rdms(foreign, brain, descriptor="imgae")
     with pytest.raises(InputError, match=r"no stimulus ids.*image"):
         compare_rdms(foreign, brain)

@@ -200,7 +200,9 @@ def test_numbers_are_refused_where_they_are_labelled():
         label(diagonal)
     with pytest.raises(InputError, match=r"rdm_descriptors of other lengths than 2: stage \(1\)"):
         label(square, places=["a"])
-    with pytest.raises(InputError, match=r"pattern_descriptors of other lengths than 8: kind \(1\)"):
+    with pytest.raises(
+        InputError, match=r"pattern_descriptors of other lengths than 8: kind \(1\)"
+    ):
         label(square, patterns={"kind": ["RE"]})
     with pytest.raises(
         InputError, match=r"shape \(2, 8, 8\) do not fit 5 conditions \(im0.*give \(n_rdms, 10\)"

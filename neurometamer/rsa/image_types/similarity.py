@@ -154,7 +154,7 @@ def image_type_samples(
         All kinds in one RDM.
     pair : (str, str)
         Kinds.
-    by, join : str
+    comparator, join : str
         See `image_type_similarity`.
     n_resamples, seed : int
         Resamples of photographs.
