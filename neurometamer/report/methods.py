@@ -114,7 +114,7 @@ def study_works(study: Study) -> dict[str, str]:
         ),
         "schutt2023": (
             "intervals over photographs",
-            study.settings("rsa").get("resamples") and n_compared,
+            study.settings("rsa").get("n_resamples") and n_compared,
         ),
         "nili2014": ("lower and upper noise ceiling", _has_values(layers, "ceiling_low")),
         "tarhan2020": ("voxel selection by split-half reliability", _selected(study)),

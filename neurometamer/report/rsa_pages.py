@@ -66,7 +66,7 @@ def _as_study(
 ) -> Study:
     """Take tables for those of a study; what their stamps say goes where a study records it."""
     record = {
-        "settings": {"rsa": {"resamples": n_resamples}},
+        "settings": {"rsa": {"n_resamples": n_resamples}},
         "brain": {"simulated": SIMULATED in stamps},
         "model": {"trained": UNTRAINED not in stamps},
     }
@@ -549,7 +549,7 @@ def write_layer_page(
     Path
         The page.
     """
-    n_resamples = record.get("settings", {}).get("resamples", 0)
+    n_resamples = record.get("settings", {}).get("n_resamples", 0)
     study = _as_study(folder, tables, stamps, n_resamples)
     page = LayerPage(
         tables=tables,

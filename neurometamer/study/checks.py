@@ -328,7 +328,7 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 scheme=encoding.scheme,
                 n_folds=encoding.folds or None,
                 alphas=encoding.alphas,
-                n_permutations=encoding.permutations,
+                n_permutations=encoding.n_permutations,
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:

@@ -132,7 +132,7 @@ def image_type_options(
 ) -> ImageTypeOptions:
     """Turn ``[rsa]`` into options; what a network does not have is replaced, as in the settings."""
     rsa = work.settings.rsa
-    interval = rsa.interval if rsa.resamples else "none"
+    interval = rsa.interval if rsa.n_resamples else "none"
     null = rsa.null
     if system == "network":
         interval = "stimuli" if interval in OVER_SUBJECTS else interval
@@ -147,8 +147,8 @@ def image_type_options(
         combine=rsa.combine,
         correction=rsa.correction,
         family=rsa.family,
-        n_resamples=rsa.resamples,
-        n_permutations=rsa.permutations,
+        n_resamples=rsa.n_resamples,
+        n_permutations=rsa.n_permutations,
         confidence=rsa.confidence,
         seed=work.settings.study.seed,
     )
@@ -195,9 +195,9 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         "layer_roi": compare_joined(
             joined,
             **common,
-            n_resamples=rsa.resamples,
+            n_resamples=rsa.n_resamples,
             classes=rsa.classes,
-            n_permutations=rsa.permutations,
+            n_permutations=rsa.n_permutations,
             blocks=_blocks(work, rsa.null),
             progress=progress,
         )
@@ -206,7 +206,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         fitted = fit_joined(
             joined,
             **common,
-            n_resamples=min(rsa.resamples, MOST_REFITS),
+            n_resamples=min(rsa.n_resamples, MOST_REFITS),
             classes=rsa.classes,
             progress=progress,
         )
@@ -255,7 +255,7 @@ def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
             scheme=chosen.scheme,
             n_folds=chosen.folds or None,
             alphas=chosen.alphas,
-            n_permutations=chosen.permutations,
+            n_permutations=chosen.n_permutations,
             allow_repeats=chosen.allow_repeats,
             seed=work.settings.study.seed,
             progress=progress,

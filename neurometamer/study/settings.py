@@ -510,7 +510,7 @@ class Rsa(Section):
         description="Between RDMs: {choices}.",
         choices="neurometamer.rsa.comparators.table:COMPARATORS",
     )
-    resamples: int = setting(IMAGE_TYPES, "n_resamples", ge=0)
+    n_resamples: int = setting(IMAGE_TYPES, "n_resamples", ge=0)
     """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their
     standard error is used."""
     confidence: Share = setting(IMAGE_TYPES, "confidence", description="{meaning}")
@@ -560,7 +560,7 @@ class Rsa(Section):
         choices="neurometamer.rsa.image_types.options:FAMILIES",
         later=True,
     )
-    permutations: int = setting(IMAGE_TYPES, "n_permutations", later=True, ge=0)
+    n_permutations: int = setting(IMAGE_TYPES, "n_permutations", later=True, ge=0)
     """Permutations of labels, for p of similarities; 0: no such p."""
 
     @field_validator("measure", mode="before")
@@ -614,7 +614,7 @@ class Encoding(Section):
     ] = default_of(ENCODING, "alphas")[::2]  # every power of ten: half the time
     """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean
     squared length of the features."""
-    permutations: int = setting(ENCODING, "n_permutations", description="{meaning}", ge=0)
+    n_permutations: int = setting(ENCODING, "n_permutations", description="{meaning}", ge=0)
     allow_repeats: bool = setting(ENCODING, "allow_repeats", description="{meaning}")
     scheme: str = setting(ENCODING, "scheme", choices="neurometamer.encoding.design:SCHEMES")
     """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all":
@@ -756,8 +756,8 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     Examples
     --------
     >>> from neurometamer.study import check_settings
-    >>> check_settings({"study": {"seed": 3}, "rsa": {"resamples": 100}}).rsa
-    Rsa(resamples=100)
+    >>> check_settings({"study": {"seed": 3}, "rsa": {"n_resamples": 100}}).rsa
+    Rsa(n_resamples=100)
     """
     try:
         return StudySettings.model_validate(values)

@@ -45,7 +45,7 @@ mixing = { V1 = 0.0, V2 = 0.5, LO = 1.0 }
 [selection]
 voxels_per_roi = 10
 [rsa]
-resamples = 50
+n_resamples = 50
 """
 
 

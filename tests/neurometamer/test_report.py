@@ -146,7 +146,7 @@ def make_study(
                 "study": {"name": "demo"},
                 "noise": {"confidence": 0.99, "max_steps": 400},
                 "interference": {"confidence": 0.99},
-                "rsa": {"measure": "spearman", "resamples": 1000},
+                "rsa": {"measure": "spearman", "n_resamples": 1000},
             },
             "versions": {"neurometamer": "0.1.0", "numpy": "2.4.0", "torch": "2.14"},
             "python": "3.12.1",
@@ -923,7 +923,7 @@ def one_subject(folder: Path) -> Path:
         "metamers": {"sets": []},
         "transfer": {"models": []},
         "glm": {"hrf_model": "glover", "estimator": "LSS"},
-        "rsa": {"resamples": 1000},
+        "rsa": {"n_resamples": 1000},
         "brain": {
             "source": "bold",
             "simulation": {"voxels_per_roi": 160},

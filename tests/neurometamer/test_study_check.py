@@ -33,8 +33,8 @@ stages = ["relu1", "fc8"]
 [selection]
 voxels_per_roi = 10
 [rsa]
-resamples = 10
-permutations = 20
+n_resamples = 10
+n_permutations = 20
 [brain]
 source = "bold"
 """

@@ -33,7 +33,7 @@ class Counter:
 
     def _a(self, work, progress):
         self.runs.append("a")
-        return [write_text(work.path("a.txt"), f"{work.settings.rsa.resamples + self.offset}")]
+        return [write_text(work.path("a.txt"), f"{work.settings.rsa.n_resamples + self.offset}")]
 
     def _b(self, work, progress):
         self.runs.append("b")
@@ -85,8 +85,10 @@ def test_a_changed_or_lost_output_and_a_changed_input_are_made_again(tmp_path):
 
 def test_another_study_in_the_folder_is_refused_by_its_first_difference(tmp_path):
     carry_out(Counter().steps, workspace(tmp_path / "out"))
-    with pytest.raises(InputError, match=r"different study: there rsa.resamples = 1000, here 10\."):
-        carry_out(Counter().steps, workspace(tmp_path / "out", rsa={"resamples": 10}))
+    with pytest.raises(
+        InputError, match=r"different study: there rsa.n_resamples = 1000, here 10\."
+    ):
+        carry_out(Counter().steps, workspace(tmp_path / "out", rsa={"n_resamples": 10}))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match="not empty and holds no study"):

@@ -225,7 +225,7 @@ def test_tests_that_a_study_cannot_give_are_refused_before_any_work(
     tmp_path, write_study, rsa, message
 ):
     study = write_study(tmp_path)
-    study.write_text(study.read_text().replace("resamples = 50", f"resamples = 50\n{rsa}"))
+    study.write_text(study.read_text().replace("n_resamples = 50", f"n_resamples = 50\n{rsa}"))
     with pytest.raises(InputError, match=message):
         run_study(study, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
@@ -236,7 +236,7 @@ def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
         "interval": "dual",
         "null": "session",
         "combine": "fisher",
-        "permutations": 77,
+        "n_permutations": 77,
         "correction": "holm",
     }
     settings = check_settings(
@@ -295,7 +295,7 @@ def with_null(study: Path, settings: str) -> Path:
     out = study.with_name("with_null.toml")
     out.write_text(
         study.read_text()
-        + f'[rsa]\nresamples = 20\npermutations = 100\nnull = "session"\n{settings}\n'
+        + f'[rsa]\nn_resamples = 20\nn_permutations = 100\nnull = "session"\n{settings}\n'
     )
     return out
 
@@ -346,7 +346,7 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
         '["relu1", "fc8"]\n'
         "[brain.simulation]\nsubjects = 2\nruns = 2\nvoxels_per_roi = 20\nmixing = { V1 = 0.0, V2 "
         "= 0.5, LO = 1.0 }\n"
-        "[selection]\nvoxels_per_roi = 10\n[rsa]\nresamples = 20\npermutations = 20\n"
+        "[selection]\nvoxels_per_roi = 10\n[rsa]\nn_resamples = 20\nn_permutations = 20\n"
     )
     page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
     written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
@@ -567,7 +567,7 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
     (tmp_path / "study.toml").write_text(
         '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
         '["relu1"]\n'
-        '[brain]\nsource = "none"\n[rsa]\nresamples = 20\n'
+        '[brain]\nsource = "none"\n[rsa]\nn_resamples = 20\n'
     )
     report = run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")
     assert "simulated cortex" not in report.read_text().lower()

@@ -80,8 +80,8 @@ SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "
             "unknown family 'representation'; did you mean 'representations'",
         ),
         (
-            {"rsa": {"permutations": -1}},
-            "rsa.permutations: Input should be greater than or equal to 0",
+            {"rsa": {"n_permutations": -1}},
+            "rsa.n_permutations: Input should be greater than or equal to 0",
         ),
         ({"study": {"name": "../out"}}, "study.name"),
         ({"interference": {"ball": "l2"}}, 'ball = "l2" and radius = 0 do not fit'),
@@ -116,7 +116,7 @@ def test_the_template_names_all_choices_of_rsa_and_its_defaults_are_those_of_the
     chosen, tests = StudySettings().rsa, ImageTypeOptions()
     for name in ("interval", "null", "combine", "correction", "family", "confidence"):
         assert getattr(chosen, name) == getattr(tests, name)
-    assert (chosen.comparator, chosen.permutations) == (tests.comparator, tests.n_permutations)
+    assert (chosen.comparator, chosen.n_permutations) == (tests.comparator, tests.n_permutations)
 
 
 def settings_of_functions():
@@ -218,7 +218,7 @@ def test_settings_that_came_later_leave_the_identity_of_older_studies_as_it_was(
         "target",
     }
     assert "metamers" not in numbers
-    assert set(numbers["rsa"]) == {"measure", "comparator", "resamples", "confidence"}
+    assert set(numbers["rsa"]) == {"measure", "comparator", "n_resamples", "confidence"}
     assert everything["noise"]["mode"] == "exact" and everything["metamers"]["sets"] == []
     assert check_settings({"noise": {"mode": "fast"}}).numbers()["noise"]["mode"] == "fast"
     made = check_settings({"metamers": {"sets": [["a"], ["a", "b"]], "photographs": ["cat"]}})
