@@ -148,7 +148,7 @@ def test_kinds_are_never_mixed_unasked():
     both = {
         "conditions": [*names, *(f"{name}_AN" for name in names)],
         "measure": "x",
-        "patterns": {"kind": ["RE"] * n + ["AN"] * n, "reference_id": names * 2},
+        "pattern_descriptors": {"kind": ["RE"] * n + ["AN"] * n, "reference_id": names * 2},
     }
     network = label_rdms(
         rng.random((3, pair_count(2 * n))), rdm_descriptors={"stage": ["a", "b", "c"]}, **both

@@ -45,7 +45,7 @@ from neurometamer.study.steps import STEPS, demo_settings, failed_stimuli, run_s
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
-    "image_types": "system subject place pair quantity value ci_low ci_high interval p p_corrected "
+    "image_types": "system subject representation pair quantity value ci_low ci_high interval p p_corrected "
     "correction family "
     "p_method answer method n n_subjects",
     "trends": "system pair test statistic effect p n method",
