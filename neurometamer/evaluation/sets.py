@@ -8,6 +8,7 @@ rows of their own and are never mixed in.
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -325,8 +326,8 @@ def setting_name(settings: Mapping[str, Any]) -> str:
     # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et
     # al. (2023).
     boundless = 1 if ball == "linf" else 1_000
-    radius = settings["radius"]
-    if ball == "none" or radius >= boundless:
+    radius = math.inf if ball == "none" else settings["radius"]
+    if radius >= boundless:
         return "unbounded"
     size = f"{radius:g}"
     levels = 255 * radius

@@ -6,8 +6,6 @@ They say what the tests of its tables say, and no more than the tables hold.
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +67,7 @@ def image_type_differences(study: Study, system: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The rows of image_types.csv with the difference, over subjects where there are several, and
-        the columns re_an, re_ai and follows (`follows`).
+        the columns re_an and re_ai.
     """
     rows = _over_subjects_or_single(study.rows("image_types", system=system))
     differences = rows[rows["quantity"] == "difference"].drop_duplicates("representation")
@@ -87,7 +85,6 @@ def image_type_differences(study: Study, system: str) -> pd.DataFrame:
     return differences.assign(
         re_an=wide["RE-AN"].to_numpy(dtype=float),
         re_ai=wide["RE-AI"].to_numpy(dtype=float),
-        follows=[follows(row) for row in differences.to_dict("records")],
     )
 
 
@@ -96,36 +93,6 @@ def _over_subjects_or_single(rows: pd.DataFrame) -> pd.DataFrame:
     is_mean = rows["subject"] == "mean"
     has_mean = rows["representation"].isin(rows["representation"][is_mean])
     return rows[is_mean | ~has_mean]
-
-
-def follows(row: Mapping[Any, Any]) -> str:
-    """Say what the test of one difference, RE-AI minus RE-AN, says.
-
-    Parameters
-    ----------
-    row : mapping
-        Row of image_types.csv: value, ci_low, ci_high and p_corrected.
-
-    Returns
-    -------
-    str
-        ``perception`` where the interval lies above 0 and the corrected p is below .05,
-        ``decision`` where it lies below 0, else ``undecided``; ``not tested`` without interval or
-        p.
-
-    Examples
-    --------
-    >>> follows({"value": 0.4, "ci_low": 0.1, "ci_high": 0.7, "p_corrected": 0.01})
-    'perception'
-    >>> follows({"value": 0.4, "ci_low": 0.1, "ci_high": 0.7, "p_corrected": 0.08})
-    'undecided'
-    """
-    p, low, high = (float(row[name]) for name in ("p_corrected", "ci_low", "ci_high"))
-    if not np.isfinite([p, low, high]).all():
-        return "not tested"
-    if p >= ALPHA or low <= 0 <= high:
-        return "undecided"
-    return "perception" if low > 0 else "decision"
 
 
 def correction_text(rows: pd.DataFrame) -> str:
@@ -433,7 +400,7 @@ def brain_answer(study: Study) -> Answer | None:
     single = single[single["subject"] != "mean"]
     tested = np.isfinite(single["p_corrected"].astype(float)).any()
     if single["subject"].nunique() > 1 and tested:
-        counts = collections.Counter(follows(row) for row in single.to_dict("records"))
+        counts = collections.Counter(single["follows"])
         parts.append(
             f" Subjects alone ({correction_text(single)}): perception in {counts['perception']}, "
             f"decision in {counts['decision']} of {len(single)} tests."

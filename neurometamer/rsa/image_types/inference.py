@@ -201,13 +201,15 @@ def compare_image_types(
             drawn = comparison.draws(members, chosen, context)
             row = result_row(comparison, drawn, members, chosen, context)
             row |= bound_row(comparison, members, bounds, chosen, context.rdms)
-            row["follows"], row["answer"] = what_follows(row, chosen)
             row["expected"] = expected[members[0]]
             row["n"] = n
             row["method"] += describe_left_out(left_out)
             rows.append(row)
             draws.append(drawn)
-    return with_families(pd.DataFrame(rows), draws, chosen, MEAN)[COLUMNS]
+    table = with_families(pd.DataFrame(rows), draws, chosen, MEAN)
+    said = [what_follows(row, chosen) for row in table.to_dict("records")]
+    table["follows"], table["answer"] = zip(*said, strict=True)
+    return table[COLUMNS]
 
 
 def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:

@@ -738,13 +738,13 @@ def expected_order(rdms: RDMs, chosen: ImageTypeOptions) -> list[str]:
     return expected
 
 
-def what_follows(row: Mapping[str, Any], chosen: ImageTypeOptions) -> tuple[str, str]:
+def what_follows(row: Mapping[Any, Any], chosen: ImageTypeOptions) -> tuple[str, str]:
     """Say what a difference follows.
 
     Parameters
     ----------
     row : mapping
-        Row of the table.
+        Row of the table, with p_corrected.
     chosen : ImageTypeOptions
         Pairs of image types, confidence.
 
@@ -758,17 +758,15 @@ def what_follows(row: Mapping[str, Any], chosen: ImageTypeOptions) -> tuple[str,
     if row["quantity"] != "difference":
         return "", ""
     decision, perception = ("-".join(pair) for pair in chosen.pairs)
-    low, high = row["ci_low"], row["ci_high"]
-    if not np.isfinite(low):
-        p = row["p"]
-        alpha = 1 - chosen.confidence
-        if not np.isfinite(p):
-            return "not tested", "not tested: no interval"
-        if p > alpha:
-            return "undecided", f"undecided: p above {alpha:.2g}"
-        low = high = row["value"]
-    if low > 0:
+    low, high, p = row["ci_low"], row["ci_high"], row["p_corrected"]
+    alpha = 1 - chosen.confidence
+    if not np.isfinite(p):
+        missing = "no p" if np.isfinite(low) else "no interval"
+        return "not tested", f"not tested: {missing}"
+    if np.isfinite(low) and low <= 0 <= high:
+        return "undecided", "undecided: the interval holds 0"
+    if p >= alpha:
+        return "undecided", f"undecided: corrected p not below {alpha:.2g}"
+    if row["value"] > 0:
         return "perception", f"follows perception: {perception} above {decision}"
-    if high < 0:
-        return "decision", f"follows the network's decision: {decision} above {perception}"
-    return "undecided", "undecided: the interval holds 0"
+    return "decision", f"follows the network's decision: {decision} above {perception}"
