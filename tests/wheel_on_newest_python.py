@@ -41,7 +41,7 @@ assert len(imported) > 100
 random = np.random.default_rng(0)
 for name in ("a", "b"):
     rdms = neurometamer.rsa.label_rdms(
-        random.random((2, 45)), conditions=[f"s{i}" for i in range(10)], places={"stage": ["one", "two"]}, measure="x"
+        random.random((2, 45)), conditions=[f"s{i}" for i in range(10)], rdm_descriptors={"stage": ["one", "two"]}, measure="x"
     )
     neurometamer.write_rdms(rdms, f"{name}.h5")
 """

@@ -346,8 +346,19 @@ def _hint(target: Any, annotation: Any) -> Any:
         pass
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), names)
+            for line in node.body:
+                _import_names(line, str(module.__file__), names)
     return eval(annotation, names)
+
+
+def _import_names(line: ast.stmt, file: str, names: dict[str, Any]) -> None:
+    """Import what one line names; a class of its name where a library is not there."""
+    try:
+        exec(compile(ast.Module([line], []), file, "exec"), names)
+    except ModuleNotFoundError:  # the command says so when it runs
+        for alias in getattr(line, "names", []):
+            name = alias.asname or alias.name
+            names[name] = type(name, (), {})
 
 
 def form_of(hint: Any) -> Form | None:
