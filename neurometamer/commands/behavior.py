@@ -149,7 +149,7 @@ class _Work:
 
 @writes_into("out")
 @checked
-def analyze_recognition(
+def behavior_analyze(
     paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     out: str | os.PathLike[str],
     settings: AnalysisSettings | None = None,
@@ -184,12 +184,12 @@ def analyze_recognition(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from neurometamer.commands import AnalysisSettings, analyze_recognition
+    >>> from neurometamer.commands import AnalysisSettings, behavior_analyze
     >>> from neurometamer.behavior import simulate_recognition
     >>> trials = simulate_recognition({"A": {"early": 0.9, "late": 0.3}}, n_people=4, n_images=64)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     trials.to_csv(Path(folder) / "trials.csv", index=False)
-    ...     page = analyze_recognition(
+    ...     page = behavior_analyze(
     ...         Path(folder) / "trials.csv",
     ...         Path(folder) / "out",
     ...         AnalysisSettings(n_permutations=20, n_resamples=20),
@@ -506,7 +506,7 @@ PAGE_OPTIONS = (
 
 
 @checked
-def make_page(
+def behavior_page(
     images: Files,
     photographs: Files,
     out: str | Path,
@@ -560,7 +560,7 @@ def make_page(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     make_page(["images"], ["photographs"], "experiment", backward_mask="nois")
+    ...     behavior_page(["images"], ["photographs"], "experiment", backward_mask="nois")
     ... except InputError as error:
     ...     print("did you mean 'noise'" in str(error))
     True
@@ -582,7 +582,7 @@ def make_page(
 
 
 @checked
-def join_answers(
+def behavior_join(
     answers: Files, key: str | Path, out: str | Path = Path("answers.csv")
 ) -> pd.DataFrame:
     """Put truth, condition, stage and model from the key into the answers of all participants.
@@ -610,7 +610,7 @@ def join_answers(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     join_answers([], "key.csv")
+    ...     behavior_join([], "key.csv")
     ... except InputError as error:
     ...     print(error)
     no answers given; name the CSV files that the page saved.

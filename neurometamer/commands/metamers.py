@@ -43,7 +43,7 @@ LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_p
 
 @dataclass(frozen=True, kw_only=True)
 class MetamerOptions:
-    """Settings of `make_metamers` beside the numbers of the preset.
+    """Settings of `stimuli_metamer` beside the numbers of the preset.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class MetamerOptions:
 
 @writes_into("out")
 @checked
-def make_metamers(
+def stimuli_metamer(
     models: str | Sequence[str],
     *,
     stage: StageAsked,
@@ -113,7 +113,7 @@ def make_metamers(
         Height and width in pixels that every network sees; needed where networks of a set were
         made for different sizes. By default each its own.
     nulls : sequence of path-like
-        Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
+        Files of `stimuli_null`, of these networks and stages; without one, ``valid`` stays empty.
     seed : int
         Seed of all random numbers.
     files : StimulusFileOptions, optional
@@ -141,9 +141,9 @@ def make_metamers(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import make_metamers
+    >>> from neurometamer.commands import stimuli_metamer
     >>> try:
-    ...     make_metamers("alexnett", stage="late", images="photos", out="metamers")
+    ...     stimuli_metamer("alexnett", stage="late", images="photos", out="metamers")
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
@@ -208,7 +208,7 @@ def make_metamers(
 
 
 @checked
-def make_null(
+def stimuli_null(
     out: str | Path,
     *,
     model: str,
@@ -264,9 +264,9 @@ def make_null(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import make_null
+    >>> from neurometamer.commands import stimuli_null
     >>> try:
-    ...     make_null("null.h5", model="alexnett", images=["photos"], stages=["late"])
+    ...     stimuli_null("null.h5", model="alexnett", images=["photos"], stages=["late"])
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'

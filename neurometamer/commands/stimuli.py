@@ -30,7 +30,7 @@ UNFINISHED = ".state.h5"
 
 
 @checked
-def make_noise(
+def stimuli_noise(
     *,
     images: str | Path,
     out: str | Path,
@@ -98,7 +98,7 @@ def make_noise(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     make_noise(images="photos", out="images", model="alexnett")
+    ...     stimuli_noise(images="photos", out="images", model="alexnett")
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
@@ -129,7 +129,7 @@ def make_noise(
 
 
 @checked
-def make_interference(
+def stimuli_interference(
     *,
     images: str | Path,
     out: str | Path,
@@ -203,7 +203,7 @@ def make_interference(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     make_interference(images="photos", out="images", model="alexnet", method="greedyy")
+    ...     stimuli_interference(images="photos", out="images", model="alexnet", method="greedyy")
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
     unknown method of interference 'greedyy'; did you mean 'greedy'
@@ -394,7 +394,7 @@ def _write_stimuli(
 
 @writes_into("out")
 @checked
-def make_controls(
+def stimuli_control(
     control: str,
     *,
     images: str | Path,
@@ -454,9 +454,9 @@ def make_controls(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import make_controls
+    >>> from neurometamer.commands import stimuli_control
     >>> try:
-    ...     make_controls("grayscales", images="photos", out="controls")
+    ...     stimuli_control("grayscales", images="photos", out="controls")
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
     unknown control 'grayscales'; did you mean 'grayscale'

@@ -80,7 +80,7 @@ def write_report(
         Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
-        As `neurometamer.commands.analyze_recognition` writes them.
+        As `neurometamer.commands.behavior_analyze` writes them.
     record : mapping
         Provenance: settings, notes, versions, digests.
     stamp : str
@@ -183,7 +183,7 @@ def first_sentences(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        Needs curves and anova, as `neurometamer.commands.analyze_recognition` writes them.
+        Needs curves and anova, as `neurometamer.commands.behavior_analyze` writes them.
     record : mapping
         Provenance: settings.
     stamp : str
@@ -279,7 +279,7 @@ def methods_text(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        As `neurometamer.commands.analyze_recognition` writes them.
+        As `neurometamer.commands.behavior_analyze` writes them.
     record : mapping
         Provenance.
     stamp : str
@@ -388,7 +388,7 @@ class ExperimentPage:
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        As `neurometamer.commands.analyze_recognition` writes them.
+        As `neurometamer.commands.behavior_analyze` writes them.
     record : mapping
         Provenance.
     stamp : str

@@ -92,7 +92,7 @@ def write_report(
         Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
         ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
-        As `neurometamer.commands.evaluate_sets` writes them.
+        As `neurometamer.commands.evaluate_metamer_sets` writes them.
     record : mapping
         Provenance: settings, notes, versions, digests.
     sets : sequence of MetamerSet

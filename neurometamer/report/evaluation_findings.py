@@ -30,7 +30,7 @@ class Report:
     folder : Path
         Folder of the page.
     tables : mapping of str to DataFrame
-        As `neurometamer.commands.evaluate_sets` writes them.
+        As `neurometamer.commands.evaluate_metamer_sets` writes them.
     record : mapping
         Provenance.
     sets : sequence of MetamerSet

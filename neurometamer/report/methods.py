@@ -443,7 +443,7 @@ def evaluation_methods(
     record : mapping
         Provenance.
     tables : mapping of str to pandas.DataFrame
-        As `neurometamer.commands.evaluate_sets` writes them.
+        As `neurometamer.commands.evaluate_metamer_sets` writes them.
     sets : sequence of MetamerSet
         What was evaluated.
     judged : bool

@@ -187,7 +187,7 @@ def write_image_type_figures(
     activations: Files = (),
     images: Files = (),
 ) -> Path:
-    """Draw the table of `neurometamer.commands.image_type_files` and write its page.
+    """Draw the table of `neurometamer.commands.image_types` and write its page.
 
     Parameters
     ----------
@@ -529,7 +529,7 @@ def write_layer_page(
     record: Mapping[str, Any],
     stamps: Sequence[str] = (),
 ) -> Path:
-    """Draw the tables of `neurometamer.commands.layer_files` and write their page.
+    """Draw the tables of `neurometamer.commands.layers` and write their page.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def test_a_reader_of_patterns_serves_the_function_and_the_command(tmp_path, monk
     values = np.random.default_rng(0).random((5, 6))
     np.savetxt(file, values)
     np.testing.assert_allclose(read_patterns(file).values, values)
-    rdms = nm.read_rdms(nm.commands.make_rdms(tmp_path / "rdms.h5", patterns=[file]))
+    rdms = nm.read_rdms(nm.commands.rdm(tmp_path / "rdms.h5", patterns=[file]))
     assert rdms.n_cond == 5 and rdms.rdm_descriptors["subject"] == ["S1"]
 
 

@@ -90,7 +90,7 @@ def test_the_message_names_argument_types_and_what_came():
     ):
         neurometamer.compute_activations(np.zeros((2, 3, 4, 4)), None)
     with pytest.raises(InputError, match=r"n_pairs must be a whole number, not 2\.5"):
-        neurometamer.commands.make_null(
+        neurometamer.commands.stimuli_null(
             model="alexnet", stages=["relu1"], images=["x.csv"], out="n.h5", n_pairs=2.5
         )
     with pytest.raises(

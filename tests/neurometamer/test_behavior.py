@@ -50,7 +50,7 @@ from neurometamer.behavior import (
 from neurometamer.behavior import anova as anova_module
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
-from neurometamer.commands.behavior import AnalysisSettings, analyze_recognition
+from neurometamer.commands.behavior import AnalysisSettings, behavior_analyze
 from neurometamer.errors import InputError
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number
@@ -101,7 +101,7 @@ def analyzed(trials: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> 
     """The folder of an analysis of the simulated trials; read it only."""
     folder = tmp_path_factory.mktemp("behavior")
     trials.to_csv(folder / "trials.csv", index=False)
-    return analyze_recognition(folder / "trials.csv", folder / "out", QUICK).parent
+    return behavior_analyze(folder / "trials.csv", folder / "out", QUICK).parent
 
 
 # -------------------------------------------------------------------------------- published numbers
@@ -201,7 +201,7 @@ def test_published_data_under_other_names_give_the_same_analysis(shared_data, tm
         "observer": "kind",
         "proportion": "acc",
     }
-    page = analyze_recognition(
+    page = behavior_analyze(
         tmp_path / "t.tsv", tmp_path / "out", AnalysisSettings(columns=columns, n_permutations=99)
     )
     made = (
@@ -565,7 +565,7 @@ def test_proportions_are_checked(tmp_path):
     ):
         rows.to_csv(tmp_path / "t.csv", index=False)
         with pytest.raises(InputError, match=message):
-            analyze_recognition(tmp_path / "t.csv", tmp_path / "out")
+            behavior_analyze(tmp_path / "t.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -998,27 +998,27 @@ def test_a_pair_of_models_is_ordered_only_where_the_test_is_clear(p, said):
 
 
 def test_the_same_call_writes_the_same_bytes_and_another_is_refused(analyzed, trials, tmp_path):
-    again = analyze_recognition(analyzed.parent / "trials.csv", tmp_path / "again", QUICK).parent
+    again = behavior_analyze(analyzed.parent / "trials.csv", tmp_path / "again", QUICK).parent
     for path in sorted(analyzed.rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (again / path.relative_to(analyzed)).read_bytes(), path.name
     before = {path: path.stat().st_mtime_ns for path in again.rglob("*")}
     other = AnalysisSettings(n_permutations=200, n_resamples=100, seed=1)
     with pytest.raises(InputError, match=r"another analysis \(other seed\)"):
-        analyze_recognition(analyzed.parent / "trials.csv", again, other)
+        behavior_analyze(analyzed.parent / "trials.csv", again, other)
     trials.iloc[:-1].to_csv(tmp_path / "trials.csv", index=False)
     with pytest.raises(InputError, match=r"another analysis \(other data\)"):
-        analyze_recognition(tmp_path / "trials.csv", again, QUICK)
+        behavior_analyze(tmp_path / "trials.csv", again, QUICK)
     assert before == {path: path.stat().st_mtime_ns for path in again.rglob("*")}
 
 
 def test_folders_of_others_are_left_alone(analyzed, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds other files"):
-        analyze_recognition(analyzed.parent / "trials.csv", tmp_path, QUICK)
+        behavior_analyze(analyzed.parent / "trials.csv", tmp_path, QUICK)
     (tmp_path / "provenance.json").write_text(json.dumps({"settings": {}}))
     with pytest.raises(InputError, match="something else than an analysis"):
-        analyze_recognition(analyzed.parent / "trials.csv", tmp_path, QUICK)
+        behavior_analyze(analyzed.parent / "trials.csv", tmp_path, QUICK)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "provenance.json"]
 
 
@@ -1036,7 +1036,7 @@ def proportions(path: Path, drop: tuple[str, ...] = (), n: int = 5) -> Path:
 
 def test_people_with_missing_cells_are_counted_and_strict_refuses_them(tmp_path):
     path = proportions(tmp_path / "t.csv", drop=("p2ay",))
-    folder = analyze_recognition(path, tmp_path / "out", QUICK).parent
+    folder = behavior_analyze(path, tmp_path / "out", QUICK).parent
     left = pd.read_csv(folder / "exclusions.csv")
     assert (
         set(left["participant"]) == {"p2"}
@@ -1048,14 +1048,12 @@ def test_people_with_missing_cells_are_counted_and_strict_refuses_them(tmp_path)
     with pytest.raises(
         InputError, match=r"--strict: stage x model, a vs b: p2 have no trials.*a / y"
     ):
-        analyze_recognition(
-            path, tmp_path / "strict", AnalysisSettings(n_permutations=9, strict=True)
-        )
+        behavior_analyze(path, tmp_path / "strict", AnalysisSettings(n_permutations=9, strict=True))
 
 
 def test_a_stage_that_a_model_lacks_is_left_out_and_noted(tmp_path):
     path = proportions(tmp_path / "t.csv", drop=("bz",))
-    folder = analyze_recognition(path, tmp_path / "out", QUICK).parent
+    folder = behavior_analyze(path, tmp_path / "out", QUICK).parent
     anova = pd.read_csv(folder / "anova.csv").set_index(["models", "source"])
     assert (
         anova.loc[("a vs b", "model"), "n_stages"] == 2
@@ -1064,14 +1062,14 @@ def test_a_stage_that_a_model_lacks_is_left_out_and_noted(tmp_path):
     notes = json.loads((folder / "provenance.json").read_text())["notes"]
     assert any("without z, where not every model has trials" in note for note in notes)
     with pytest.raises(InputError, match=r"unknown stage .* 'w'"):
-        analyze_recognition(path, tmp_path / "w", AnalysisSettings(stages=["x", "w"]))
+        behavior_analyze(path, tmp_path / "w", AnalysisSettings(stages=["x", "w"]))
 
 
 def test_models_that_nobody_saw_together_are_not_compared(tmp_path):
     one, two = (pd.read_csv(proportions(tmp_path / "t.csv")) for _ in range(2))
     two = two.assign(model=two["model"].str.upper(), experiment="E2")
     pd.concat([one.assign(experiment="E1"), two]).to_csv(tmp_path / "t.csv", index=False)
-    folder = analyze_recognition(tmp_path / "t.csv", tmp_path / "out", QUICK).parent
+    folder = behavior_analyze(tmp_path / "t.csv", tmp_path / "out", QUICK).parent
     anova, posthoc = (pd.read_csv(folder / f"{name}.csv") for name in ("anova", "posthoc"))
     assert set(anova["models"]) == {"a vs b", "A vs B", "a", "b", "A", "B"}
     assert set(posthoc["models"]) == {"a vs b", "A vs B"} and set(anova["n"]) == {5}
@@ -1086,12 +1084,12 @@ def test_fewer_than_two_people_are_refused_with_the_reasons(tmp_path):
     with pytest.raises(
         InputError, match="1 human observer is left, and statistics over observers need at least 2"
     ):
-        analyze_recognition(path, tmp_path / "out")
+        behavior_analyze(path, tmp_path / "out")
     half = pd.concat([person("a"), person("b"), person("b", 12, phase="screening", response="cat")])
     half = pd.concat([half, person("a", 12, phase="screening")])
     half.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(InputError, match=r"left out: b: screening accuracy 0 below 0\.583"):
-        analyze_recognition(tmp_path / "t.csv", tmp_path / "out")
+        behavior_analyze(tmp_path / "t.csv", tmp_path / "out")
 
 
 def test_networks_alone_are_observers_too(tmp_path):
@@ -1099,7 +1097,7 @@ def test_networks_alone_are_observers_too(tmp_path):
         {"m": {"a": 0.9, "b": 0.4}}, {f"n{i}": {} for i in range(4)}, n_people=0, n_images=48
     )
     made.to_csv(tmp_path / "t.csv", index=False)
-    folder = analyze_recognition(tmp_path / "t.csv", tmp_path / "out", QUICK).parent
+    folder = behavior_analyze(tmp_path / "t.csv", tmp_path / "out", QUICK).parent
     anova = pd.read_csv(folder / "anova.csv")
     assert set(anova["observer"]) == {"network"} and set(anova["n"]) == {4}
 

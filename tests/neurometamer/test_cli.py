@@ -18,6 +18,7 @@ import pytest
 import rsatoolbox
 from rich.console import Console
 
+import neurometamer as nm
 from neurometamer import __version__, cli
 from neurometamer.cli.app import COMMANDS as TABLE
 from neurometamer.cli.app import build_app
@@ -83,6 +84,16 @@ def test_every_command_has_help_that_names_its_python_twin(command):
     done = neurometamer(*command.split(), "--help")
     assert done.returncode == 0
     assert "Python:" in done.stdout
+
+
+def test_the_functions_of_commands_have_the_names_of_the_commands():
+    for words, address in TABLE.items():
+        module, function = address.split(":")
+        if not module.startswith("neurometamer.commands."):
+            continue
+        assert function == words.replace(" ", "_").replace("-", "_")
+        # A submodule of the same name would take the place of the function once it is imported.
+        assert getattr(nm.commands, function) is import_function(address)
 
 
 @pytest.mark.parametrize("package", ["neurometamer", "stimuli_gen", "fmri"])

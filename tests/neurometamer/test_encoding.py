@@ -12,8 +12,8 @@ from scipy.stats import binom
 from sklearn.linear_model import RidgeCV
 
 from fmri.patterns import Patterns, write_patterns
+from neurometamer import commands
 from neurometamer.activations import Activations
-from neurometamer.commands.encode import encode_files
 from neurometamer.encoding import (
     COLUMNS,
     SOLVERS,
@@ -531,7 +531,7 @@ def test_a_new_solver_works_in_the_table_and_the_command(dummy, tmp_path, invoke
     )
     write_patterns(patterns, tmp_path / "S1.h5")
     given = {"model": "alexnet", "weights": "random", "stages": ["relu1"]}
-    written = encode_files(
+    written = commands.encode(
         tmp_path / "a.csv",
         images=[tmp_path / "images"],
         patterns=[tmp_path / "S1.h5"],

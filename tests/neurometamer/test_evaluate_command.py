@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 
 from neurometamer.cli import main
-from neurometamer.commands.evaluate import evaluate_metamers, finished_sets, read_source
-from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
-from neurometamer.commands.metamers import make_metamers, make_null
+from neurometamer.commands.evaluation import evaluate_metamers, finished_sets, read_source
+from neurometamer.commands.metamers import stimuli_metamer, stimuli_null
+from neurometamer.commands.set_evaluation import EvaluationSettings, evaluate_metamer_sets
 from neurometamer.errors import InputError
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.recognizability import recognition_table
@@ -57,7 +57,7 @@ def world(shared_data, tmp_path_factory):
         "run": RunOptions(device="cpu", batch_size=4),
         "file_rounds": 0,
     }
-    make_null(
+    stimuli_null(
         folder / "null.h5",
         model="efficientnet_lite0",
         images=[folder / "photos.csv"],
@@ -66,9 +66,9 @@ def world(shared_data, tmp_path_factory):
         run=RunOptions(device="cpu", batch_size=4),
     )
     for stage in ("early", "late"):
-        make_metamers("efficientnet_lite0", stage=stage, out=folder / f"lite0_{stage}", **making)
+        stimuli_metamer("efficientnet_lite0", stage=stage, out=folder / f"lite0_{stage}", **making)
     pair = ["squeezenet1_0", "efficientnet_lite0"]
-    make_metamers(pair, stage="early", out=folder / "pair_early", weights=weights, **making)
+    stimuli_metamer(pair, stage="early", out=folder / "pair_early", weights=weights, **making)
     return SimpleNamespace(
         folder=folder, photos=folder / "photos.csv", weights=weights, truth=table
     )
@@ -232,7 +232,7 @@ def test_restricted_images_that_nobody_judged_have_their_figure(world, tmp_path)
         include_untrained=True,
     )
     judges = [replace(network, name=name) for name in ("one", "two")]
-    page = evaluate_sets(
+    page = evaluate_metamer_sets(
         [free, near], judges, tmp_path / "out", asked, run=RunOptions(batch_size=4)
     )
     drawn = read_table(tmp_path / "out" / "figures" / "epsilon.csv")
@@ -398,7 +398,7 @@ def test_unusable_settings_are_refused(world, tmp_path):
     with pytest.raises(InputError, match="unknown image metric 'psnrr'; did you mean 'psnr'"):
         EvaluationSettings(metrics=("psnrr",))
     with pytest.raises(InputError, match=r"0 evaluator\(s\)"):
-        evaluate_sets([one], [], tmp_path / "out")
+        evaluate_metamer_sets([one], [], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="FOLDER, SET=FOLDER or SET@STAGE=FOLDER"):
         read_source("=folder")

@@ -10,8 +10,8 @@ from scipy.stats import combine_pvalues, norm, rankdata, spearmanr, t, ttest_1sa
 
 from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
+from neurometamer import commands
 from neurometamer.activations import Activations, _new_file
-from neurometamer.commands.image_types import image_type_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.bootstrap import corrected_variance
@@ -773,7 +773,7 @@ def test_command_and_twin_write_the_same_table(files, tmp_path, invoke):
     assert done.exit_code == 0, done.output
     assert "mean V1: +" in done.output
     assert "follows perception" in done.output
-    table = image_type_files(
+    table = commands.image_types(
         patterns=files["patterns"], images=files["images"], null="session", **QUICK
     )
     written = pd.read_csv(out, keep_default_na=False, na_values=[""])
@@ -782,9 +782,11 @@ def test_command_and_twin_write_the_same_table(files, tmp_path, invoke):
     assert (
         written["ceiling_high"].between(0, 1).sum() == 2 * 3 * 2 + 2 * 2
     )  # similarities of subjects, and of the mean
-    from_rdms = image_type_files(rdms=files["rdms"], images=files["images"], null="class", **QUICK)
+    from_rdms = commands.image_types(
+        rdms=files["rdms"], images=files["images"], null="class", **QUICK
+    )
     assert from_rdms["value"].tolist() == pytest.approx(table["value"].tolist())
-    subsample = image_type_files(
+    subsample = commands.image_types(
         patterns=files["patterns"], images=files["images"], interval="subsample", **QUICK
     )
     assert len(subsample) == len(table)
@@ -799,25 +801,25 @@ def test_trends_over_layers(tmp_path):
     with pytest.raises(InputError, match="at least 3 layers; there are 2"):
         image_type_trends(table[table["representation"] != "fc"])
     rdms = write_rdms(activation_rdms(network(), stimuli()), tmp_path / "network.h5")
-    image_type_files(rdms=[rdms], trends=tmp_path / "trends.csv", **QUICK)
+    commands.image_types(rdms=[rdms], trends=tmp_path / "trends.csv", **QUICK)
     assert len(pd.read_csv(tmp_path / "trends.csv")) == 3
 
 
 def test_command_bad_input(files):
     with pytest.raises(InputError, match="nothing to compare"):
-        image_type_files()
+        commands.image_types()
     with pytest.raises(InputError, match="need --images"):
-        image_type_files(patterns=files["patterns"])
+        commands.image_types(patterns=files["patterns"])
     _, one_session = brain()
     rdms = write_rdms(one_session, files["rdms"][0].parent / "one_session.h5")
     with pytest.raises(InputError, match="these RDMs hold no sessions"):
-        image_type_files(rdms=[rdms], null="session")
+        commands.image_types(rdms=[rdms], null="session")
     with pytest.raises(InputError, match="needs at least 10 classes; there are 2"):
-        image_type_files(rdms=[rdms], classes="random")
+        commands.image_types(rdms=[rdms], classes="random")
     with pytest.raises(InputError, match="null 'class' needs --images"):
-        image_type_files(rdms=files["rdms"], null="class")
+        commands.image_types(rdms=files["rdms"], null="class")
     with pytest.raises(InputError, match="trends are over the layers of a network"):
-        image_type_files(rdms=files["rdms"], trends="nowhere.csv", **QUICK)
+        commands.image_types(rdms=files["rdms"], trends="nowhere.csv", **QUICK)
 
 
 def test_an_activation_file_is_a_source(files, tmp_path):
@@ -825,7 +827,7 @@ def test_an_activation_file_is_a_source(files, tmp_path):
     with _new_file(tmp_path / "network.h5", found.ids, found.stages, {"identity": "x"}) as create:
         for stage in found.stages:
             create(stage, found.arrays[stage].shape)[...] = found.arrays[stage]
-    everything = image_type_files(
+    everything = commands.image_types(
         activations=[tmp_path / "network.h5"],
         patterns=files["patterns"],
         images=files["images"],

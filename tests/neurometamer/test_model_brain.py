@@ -16,8 +16,8 @@ from rsatoolbox.model.fitter import Fitter, fit_regress_nn
 from rsatoolbox.rdm import RDMs
 from scipy.stats import false_discovery_control, spearmanr, ttest_1samp
 
+from neurometamer import commands
 from neurometamer.activations import compute_activations
-from neurometamer.commands.layers import layer_files
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms
@@ -559,7 +559,7 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     pd.DataFrame({"id": ids, "block": ["1", "2", "3"] * 4}).to_csv(
         tmp_path / "blocks.csv", index=False
     )
-    layer_files(
+    commands.layers(
         tmp_path / "network.h5",
         files,
         tmp_path / "within",
@@ -575,9 +575,9 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     assert "blocks.csv" in json.loads((tmp_path / "within" / "layers.json").read_text())["inputs"]
     write_rdms(take_conditions(brain.subset("subject", "S1"), range(11)), tmp_path / "few.h5")
     with pytest.raises(InputError, match="missing from the second RDMs: im11"):
-        layer_files(tmp_path / "network.h5", [files[1], tmp_path / "few.h5"], tmp_path / "out")
+        commands.layers(tmp_path / "network.h5", [files[1], tmp_path / "few.h5"], tmp_path / "out")
     with pytest.raises(InputError, match="no brain RDMs given"):
-        layer_files(tmp_path / "network.h5", [], tmp_path / "out")
+        commands.layers(tmp_path / "network.h5", [], tmp_path / "out")
 
 
 # ---------------------------------------------------------------------------------------- bad input

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from torch import nn
 
+from neurometamer import commands
 from neurometamer.activations import compute_activations
 from neurometamer.cli import main
-from neurometamer.commands.evaluate import evaluate_metamers
-from neurometamer.commands.evaluate_sets import EvaluationSettings
-from neurometamer.commands.metamers import make_metamers
-from neurometamer.commands.rdm import make_rdms
+from neurometamer.commands.evaluation import evaluate_metamers
+from neurometamer.commands.metamers import stimuli_metamer
+from neurometamer.commands.set_evaluation import EvaluationSettings
 from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
 from neurometamer.evaluation.image_metrics import METRICS, ImageMetric
@@ -109,10 +109,10 @@ def test_commands_take_the_network(dummy, photographs, tmp_path):
         **RANDOM,
     )
     assert len(table) == 4
-    file = make_rdms(tmp_path / "rdms.h5", model=dummy, images=[photographs], **RANDOM)
+    file = commands.rdm(tmp_path / "rdms.h5", model=dummy, images=[photographs], **RANDOM)
     assert read_rdms(file).n_rdm == 3
     for depth in ("middle", "late"):
-        make_metamers(
+        stimuli_metamer(
             dummy,
             stage=depth,
             images=photographs,

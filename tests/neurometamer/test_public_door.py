@@ -530,7 +530,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.select_kind: {"rdms": typed, "kind": "RE", "by": "reference_id"},
         nm.rsa.take_conditions: {"rdms": brain, "rows": [0, 1, 2, 3]},
         nm.write_rdms: {"rdms": brain, "path": folder / "brain.h5"},
-        nm.commands.compare_files: {
+        nm.commands.compare: {
             "a": folder / "network.h5",
             "b": folder / "network.h5",
             "comparator": ["spearman"],

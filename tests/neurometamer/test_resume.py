@@ -212,19 +212,24 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def commands_that_fill_a_folder():
     """Name each with its argument for the folder."""
     from fmri.betas import write_betas
+    from neurometamer import commands
     from neurometamer.behavior.experiment import write_experiment_page
-    from neurometamer.commands.behavior import analyze_recognition
-    from neurometamer.commands.draw import draw_rdms
-    from neurometamer.commands.evaluate_sets import evaluate_sets
-    from neurometamer.commands.layers import layer_files
-    from neurometamer.commands.metamers import make_metamers
-    from neurometamer.commands.searchlight import searchlight_files
-    from neurometamer.commands.stimuli import make_controls, make_stimuli
+    from neurometamer.commands.behavior import behavior_analyze
+    from neurometamer.commands.metamers import stimuli_metamer
+    from neurometamer.commands.set_evaluation import evaluate_metamer_sets
+    from neurometamer.commands.stimuli import make_stimuli, stimuli_control
     from neurometamer.evaluation.model_sets import plan_sets
     from neurometamer.report.rsa_pages import write_image_type_figures
 
-    by_out = (make_stimuli, make_controls, make_metamers, layer_files, searchlight_files, draw_rdms)
-    by_out += (analyze_recognition, evaluate_sets, write_experiment_page)
+    by_out = (
+        make_stimuli,
+        stimuli_control,
+        stimuli_metamer,
+        commands.layers,
+        commands.searchlight,
+        commands.draw,
+    )
+    by_out += (behavior_analyze, evaluate_metamer_sets, write_experiment_page)
     return [(function, "out") for function in by_out] + [
         (figure_code, "folder")
         for figure_code in (write_betas, write_image_type_figures, plan_sets)

@@ -21,11 +21,9 @@ from scipy.io import savemat
 from scipy.spatial import ConvexHull
 
 from fmri.patterns import Patterns, write_patterns
-from neurometamer.commands.draw import draw_rdms, list_pictures, read_pictures
-from neurometamer.commands.image_types import image_type_files
-from neurometamer.commands.layers import layer_files
-from neurometamer.commands.rdm import read_labelled, split_labels
-from neurometamer.commands.searchlight import searchlight_files
+from neurometamer import commands
+from neurometamer.commands.drawing import list_pictures, read_pictures
+from neurometamer.commands.rdms import read_labelled, split_labels
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
@@ -177,7 +175,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
 
 def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(folder):
     write_rdms(read_rdms(folder / "network.h5"), folder / "other.h5")
-    table = image_type_files(
+    table = commands.image_types(
         rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK
     )
     text = checked_page(folder / "page")
@@ -191,7 +189,7 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
 
 
 def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder):
-    table = image_type_files(rdms=[folder / "brain.h5"], **QUICK).assign(
+    table = commands.image_types(rdms=[folder / "brain.h5"], **QUICK).assign(
         null_low=-0.25, null_high=0.25
     )
     write_image_type_figures(
@@ -241,7 +239,7 @@ def test_kinds_without_a_system_are_not_drawn(folder):
     with pytest.raises(
         InputError, match=r"name neither brain nor network.*give them rdm_descriptors system"
     ):
-        image_type_files(
+        commands.image_types(
             folder / "k.csv", rdms=[folder / "unknown.h5"], figures=folder / "page", **QUICK
         )
     assert (folder / "k.csv").is_file()  # the numbers are kept
@@ -279,7 +277,7 @@ def layer_inputs(
 
 def test_layers_are_drawn_from_their_tables(tmp_path):
     network, brain = layer_inputs(tmp_path)
-    out = layer_files(network, brain, tmp_path / "out", n_resamples=10, n_permutations=49)
+    out = commands.layers(network, brain, tmp_path / "out", n_resamples=10, n_permutations=49)
     text = checked_page(out)
     assert 'class="stamp"' not in text
     drawn = {
@@ -299,7 +297,7 @@ def test_layers_are_drawn_from_their_tables(tmp_path):
 
 def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
     network, brain = layer_inputs(tmp_path, ("V1", "LO"))
-    out = layer_files(network, brain, tmp_path / "out", n_resamples=0, n_permutations=19)
+    out = commands.layers(network, brain, tmp_path / "out", n_resamples=0, n_permutations=19)
     assert "The order of regions is not tested: that needs at least 3 regions." in checked_page(out)
     assert not (out / "figures" / "hierarchy_lines.svg").exists()
 
@@ -320,7 +318,7 @@ def as_others_write(rdms, path: Path) -> Path:
 def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
     network, brain = layer_inputs(tmp_path)
     both = [read_rdms(one) for one in brain]
-    expected = layer_files(network, brain, tmp_path / "ours", n_resamples=0, n_permutations=19)
+    expected = commands.layers(network, brain, tmp_path / "ours", n_resamples=0, n_permutations=19)
     parts = []
     for rdms, suffixes in zip(
         both, ((".mat", ".npz", ".csv"), (".npz", ".csv", ".mat")), strict=True
@@ -358,18 +356,18 @@ def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
 
 def test_numbers_without_ids_take_those_of_a_table(tmp_path):
     network, brain = layer_inputs(tmp_path, ("V1", "LO"))
-    expected = layer_files(network, brain, tmp_path / "ours", n_resamples=0, n_permutations=0)
+    expected = commands.layers(network, brain, tmp_path / "ours", n_resamples=0, n_permutations=0)
     parts = []
     for path in brain:
         rdms = read_rdms(path)
         np.savez(tmp_path / f"{path.stem}.npz", rdms=rdms.get_matrices())
         parts.append(f"{tmp_path / path.stem}.npz={path.stem}:V1,LO")
     with pytest.raises(InputError, match="names no conditions; give their ids"):
-        layer_files(network, parts, tmp_path / "theirs", n_resamples=0, n_permutations=0)
+        commands.layers(network, parts, tmp_path / "theirs", n_resamples=0, n_permutations=0)
     pd.DataFrame({"file": [f"im{i:02d}.png" for i in range(10)]}).to_csv(
         tmp_path / "ids.csv", index=False
     )
-    found = layer_files(
+    found = commands.layers(
         network,
         parts,
         tmp_path / "theirs",
@@ -408,17 +406,17 @@ def test_brain_files_without_names_say_what_to_write(tmp_path):
     with pytest.raises(
         InputError, match=r"name no subject and no roi; .*--brain '.*v1\.npz=S1:V1'"
     ):
-        layer_files(network, [one], tmp_path / "out")
+        commands.layers(network, [one], tmp_path / "out")
     many = as_others_write(read_rdms(brain[0]), tmp_path / "many.npz")
     with pytest.raises(InputError, match=r"--brain '.*many\.npz=\*:V1' \(\* takes their 3 names"):
-        layer_files(network, [many], tmp_path / "out")
+        commands.layers(network, [many], tmp_path / "out")
     for text in (f"{one}=S1", f"{one}=S1:", f"{one}=:V1"):
         with pytest.raises(
             InputError, match="does not name subject and region; write FILE=subject:roi"
         ):
-            layer_files(network, [text], tmp_path / "out")
+            commands.layers(network, [text], tmp_path / "out")
     with pytest.raises(InputError, match="does not exist"):
-        layer_files(network, [f"{tmp_path}/nowhere.npz=S1:V1"], tmp_path / "out")
+        commands.layers(network, [f"{tmp_path}/nowhere.npz=S1:V1"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -457,7 +455,7 @@ def scan(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_maps_are_drawn_with_their_family_wise_p(scan, tmp_path):
-    out = searchlight_files(
+    out = commands.searchlight(
         tmp_path / "maps", **scan, reliability=True, n_permutations=49, radius_mm=5, space="MNI"
     )
     text = checked_page(out)
@@ -476,7 +474,7 @@ def test_maps_are_drawn_with_their_family_wise_p(scan, tmp_path):
 
 
 def test_without_permutations_maps_are_called_not_tested(scan, tmp_path):
-    out = searchlight_files(tmp_path / "maps", **scan, radius_mm=5)
+    out = commands.searchlight(tmp_path / "maps", **scan, radius_mm=5)
     assert "Not tested (permutations: 0)." in checked_page(out)
     assert "p_family" not in read_table(out / "figures" / "map_conv1.csv")
 
@@ -509,13 +507,13 @@ def test_a_mesh_needs_its_hemisphere(tmp_path):
     with pytest.raises(
         InputError, match=r"name cortex\.surf\.gii does not tell the hemisphere; write --hemisphere"
     ):
-        searchlight_files(tmp_path / "maps", mesh=plain, **given)
+        commands.searchlight(tmp_path / "maps", mesh=plain, **given)
     with pytest.raises(InputError, match="unknown hemisphere 'lefft'; did you mean 'left'"):
-        searchlight_files(tmp_path / "maps", mesh=plain, hemisphere="lefft", **given)
+        commands.searchlight(tmp_path / "maps", mesh=plain, hemisphere="lefft", **given)
     with pytest.raises(InputError, match="--space MNI is of a volume"):
-        searchlight_files(tmp_path / "maps", mesh=plain, hemisphere="left", space="MNI", **given)
+        commands.searchlight(tmp_path / "maps", mesh=plain, hemisphere="left", space="MNI", **given)
     assert not (tmp_path / "maps").exists()
-    out = searchlight_files(
+    out = commands.searchlight(
         tmp_path / "maps", mesh=write_sphere(tmp_path / "a_hemi-R_white.surf.gii"), **given
     )
     assert "the right hemisphere" in checked_page(out)
@@ -545,13 +543,13 @@ def test_file_names_tell_hemispheres(name, side):
 
 def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan, tmp_path):
     with pytest.raises(InputError, match=r"unknown space 'mni'.*Known: native, MNI"):
-        searchlight_files(tmp_path / "maps", **scan, space="mni")
+        commands.searchlight(tmp_path / "maps", **scan, space="mni")
     with pytest.raises(InputError, match="--hemisphere is of a mesh"):
-        searchlight_files(tmp_path / "maps", **scan, hemisphere="left")
+        commands.searchlight(tmp_path / "maps", **scan, hemisphere="left")
     with pytest.raises(
         InputError, match=r"map '\.\./escaped' gives its files their names.*rename the model's RDM"
     ):
-        searchlight_files(tmp_path / "maps", **{**scan, "model_rdms": tmp_path / "bad.h5"})
+        commands.searchlight(tmp_path / "maps", **{**scan, "model_rdms": tmp_path / "bad.h5"})
     done = run(
         "searchlight",
         "--patterns",
@@ -611,7 +609,7 @@ def test_rdms_of_several_kinds_are_drawn_with_the_images_of_all(folder):
 def test_regular_images_alone_and_categories_of_their_photographs(folder):
     rdms = read_rdms(folder / "brain.h5")
     write_rdms(select_kind(rdms, "RE"), folder / "regular.h5")
-    draw_rdms(
+    commands.draw(
         folder / "regular.h5",
         [folder / "stimuli.csv"],
         folder / "page",
@@ -623,7 +621,7 @@ def test_regular_images_alone_and_categories_of_their_photographs(folder):
     assert places["id"].tolist() == NAMES
     assert places["category"].tolist() == ["dog"] * 4 + ["car"] * 4
     assert places["method"].str.contains("t-SNE").all()
-    draw_rdms(folder / "brain.h5", [folder / "stimuli.csv"], folder / "all", place=["s1", "V1"])
+    commands.draw(folder / "brain.h5", [folder / "stimuli.csv"], folder / "all", place=["s1", "V1"])
     made = read_table(folder / "all" / "figures" / "scatter_01_s1_V1.csv").set_index("id")[
         "category"
     ]
@@ -651,10 +649,12 @@ def test_many_rdms_are_capped_and_the_page_and_the_console_tell(folder):
 
 
 def test_figures_of_an_earlier_run_are_not_left_beside_a_new_page(folder):
-    draw_rdms(folder / "brain.h5", [folder / "stimuli.csv"], folder / "page", place=["s1"])
+    commands.draw(folder / "brain.h5", [folder / "stimuli.csv"], folder / "page", place=["s1"])
     mine = folder / "page" / "figures" / "mine.csv"
     mine.write_text("kept")
-    draw_rdms(folder / "brain.h5", [folder / "stimuli.csv"], folder / "page", place=["s2", "V1"])
+    commands.draw(
+        folder / "brain.h5", [folder / "stimuli.csv"], folder / "page", place=["s2", "V1"]
+    )
     checked_page(folder / "page")
     names = {one.name for one in (folder / "page" / "figures").glob("*.csv")}
     assert names == {"mine.csv", "rdms_1.csv", "scatter_01_s2_V1.csv"}
@@ -665,7 +665,7 @@ def test_rdms_of_others_are_drawn_as_ours(folder, suffix):
     rdms = select_kind(read_rdms(folder / "brain.h5"), "RE")
     one = rdms.subset("subject", "s1").subset("roi", "V1")
     path = as_others_write(one, folder / f"theirs{suffix}")
-    draw_rdms(path, [folder / "png"], folder / "page")
+    commands.draw(path, [folder / "png"], folder / "page")
     text = checked_page(folder / "page")
     assert "Neither the RDMs nor the images tell categories" in text
     assert "dissimilarity: not named" in text
@@ -676,44 +676,44 @@ def test_rdms_of_others_are_drawn_as_ours(folder, suffix):
 def test_what_cannot_be_drawn_is_named(folder):
     images = [folder / "stimuli.csv"]
     with pytest.raises(InputError, match="no images given; use --images"):
-        draw_rdms(folder / "brain.h5", [], folder / "page")
+        commands.draw(folder / "brain.h5", [], folder / "page")
     few = stimulus_table()
     few[~few["id"].isin(["im02", "im05_AN"])].to_csv(folder / "few.csv", index=False)
     with pytest.raises(
         InputError,
         match=r"no image of im02, im05_AN; --images holds .* a table with the columns id",
     ):
-        draw_rdms(folder / "brain.h5", [folder / "few.csv"], folder / "page")
+        commands.draw(folder / "brain.h5", [folder / "few.csv"], folder / "page")
     with pytest.raises(InputError, match="images of the same id: im00"):
-        draw_rdms(folder / "brain.h5", [*images, folder / "few.csv"], folder / "page")
+        commands.draw(folder / "brain.h5", [*images, folder / "few.csv"], folder / "page")
     with pytest.raises(InputError, match="no category of im00"):
-        draw_rdms(folder / "brain.h5", [folder / "png"], folder / "page", bands="category")
+        commands.draw(folder / "brain.h5", [folder / "png"], folder / "page", bands="category")
     with pytest.raises(InputError, match="unknown bands 'kinds'; did you mean 'kind'"):
-        draw_rdms(folder / "brain.h5", images, folder / "page", bands="kinds")
+        commands.draw(folder / "brain.h5", images, folder / "page", bands="kinds")
     with pytest.raises(InputError, match="unknown representation 'V2'"):
-        draw_rdms(folder / "brain.h5", images, folder / "page", place=["V2"])
+        commands.draw(folder / "brain.h5", images, folder / "page", place=["V2"])
     with pytest.raises(InputError, match="unknown arrangement 'msd'; did you mean 'mds'"):
-        draw_rdms(folder / "brain.h5", images, folder / "page", embedding="msd")
+        commands.draw(folder / "brain.h5", images, folder / "page", embedding="msd")
     with pytest.raises(InputError, match="perplexity is of embedding 'tsne'"):
-        draw_rdms(folder / "brain.h5", images, folder / "page", perplexity=3)
+        commands.draw(folder / "brain.h5", images, folder / "page", perplexity=3)
     lost = stimulus_table().assign(file="png/nowhere.png")
     lost.to_csv(folder / "lost.csv", index=False)
     with pytest.raises(
         InputError, match=r"nowhere\.png does not exist; the column file is relative to its table"
     ):
-        draw_rdms(folder / "brain.h5", [folder / "lost.csv"], folder / "page")
+        commands.draw(folder / "brain.h5", [folder / "lost.csv"], folder / "page")
     (folder / "png" / "im00.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(InputError, match=r"im00\.png cannot be decoded"):
-        draw_rdms(folder / "brain.h5", images, folder / "page")
+        commands.draw(folder / "brain.h5", images, folder / "page")
     pd.DataFrame({"name": NAMES}).to_csv(folder / "names.csv", index=False)
     with pytest.raises(InputError, match="neither a column id nor file; it has name"):
-        draw_rdms(folder / "brain.h5", images, folder / "page", ids=folder / "names.csv")
+        commands.draw(folder / "brain.h5", images, folder / "page", ids=folder / "names.csv")
     assert not (folder / "page").exists()
 
 
 def test_names_of_places_never_leave_the_folder(folder):
     write_rdms(kind_rdms({"subject": ["../../s1"], "roi": ["a/b"]}), folder / "odd.h5")
-    draw_rdms(folder / "odd.h5", [folder / "stimuli.csv"], folder / "deep" / "page")
+    commands.draw(folder / "odd.h5", [folder / "stimuli.csv"], folder / "deep" / "page")
     assert {one.name for one in (folder / "deep").iterdir()} == {"page"}
     assert (folder / "deep" / "page" / "figures" / "scatter_01_s1_a_b.svg").is_file()
 
@@ -728,7 +728,7 @@ def test_pictures_are_whole_and_small(folder):
 
 def test_a_study_is_drawn_with_its_stamps(small_study, tmp_path):
     """Files of a study say through it that its cortex is simulated and its network untrained."""
-    page = draw_rdms(
+    page = commands.draw(
         small_study / "rdms" / "brain.h5",
         [small_study / "stimuli"],
         tmp_path / "page",
@@ -760,7 +760,9 @@ def test_92_images_are_drawn_from_the_file_of_another_laboratory(shared_data, tm
     labels = shared_data / "images92" / "labels.csv"
     source = f"{shared_data / 'rdms92.h5'}=*:IT"
     given = {"variable": "cichy2014/IT", "ids": labels, "measure": "pearson"}
-    page = draw_rdms(source, [labels], tmp_path / "page", place=["mean"], bands="category", **given)
+    page = commands.draw(
+        source, [labels], tmp_path / "page", place=["mean"], bands="category", **given
+    )
     text = checked_page(page.parent)
     assert "15 RDMs over 92 stimuli; dissimilarity: 1 - Pearson." in text
     with h5py.File(shared_data / "rdms92.h5") as file:

@@ -28,7 +28,7 @@ from fmri import (
     write_surface_map,
     write_volume_map,
 )
-from neurometamer.commands.searchlight import searchlight_files
+from neurometamer import commands
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compute import compute_rdm, label_rdms, write_rdms
@@ -640,7 +640,7 @@ def test_maps_on_a_mesh_are_gifti_with_nan_where_there_is_no_data(folder):
         "table": path / "betas.csv",
         "mesh": path / "lh.surf.gii",
     }
-    searchlight_files(
+    commands.searchlight(
         path / "maps", **files, kinds=["RE-AI"], stimuli=path / "stimuli.csv", radius_mm=8
     )
     shown = nibabel.load(path / "maps" / "RE-AI.func.gii").darrays[0].data
@@ -654,18 +654,18 @@ def test_maps_on_a_mesh_are_gifti_with_nan_where_there_is_no_data(folder):
     with pytest.raises(
         InputError, match=r"has 150 values a map but lh\.surf\.gii has 162 vertices"
     ):
-        searchlight_files(path / "maps", **files, reliability=True)
+        commands.searchlight(path / "maps", **files, reliability=True)
     values[3, 5] = np.nan
     nibabel.save(
         nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(one) for one in values]),
         files["betas"],
     )
     with pytest.raises(InputError, match="vertices with values in some maps only: 5"):
-        searchlight_files(path / "maps", **files, reliability=True)
+        commands.searchlight(path / "maps", **files, reliability=True)
     with pytest.raises(InputError, match="holds no surface"):
         read_mesh(files["betas"])
     with pytest.raises(InputError, match="these patterns are of voxels"):
-        searchlight_files(
+        commands.searchlight(
             path / "maps", patterns=path / "p.h5", mesh=files["mesh"], reliability=True
         )
     assert write_surface_map(path / "x.func.gii", np.array([1.0, np.nan])).is_file()
@@ -675,22 +675,22 @@ def test_bad_requests_are_answered(folder):
     path = folder.path
     files = {"patterns": path / "p.h5", "mask": path / "mask.nii.gz"}
     with pytest.raises(InputError, match="nothing to map"):
-        searchlight_files(path / "x", **files)
+        commands.searchlight(path / "x", **files)
     with pytest.raises(InputError, match="either a mask"):
-        searchlight_files(path / "x", patterns=path / "p.h5", reliability=True)
+        commands.searchlight(path / "x", patterns=path / "p.h5", reliability=True)
     with pytest.raises(InputError, match="--kinds needs --stimuli"):
-        searchlight_files(path / "x", **files, kinds=["RE-AN"])
+        commands.searchlight(path / "x", **files, kinds=["RE-AN"])
     with pytest.raises(InputError, match="unknown kind of stimulus 'AN'"):
-        searchlight_files(path / "x", **files, kinds=["RE-AN"], stimuli=path / "stimuli.csv")
+        commands.searchlight(path / "x", **files, kinds=["RE-AN"], stimuli=path / "stimuli.csv")
     with pytest.raises(
         InputError, match="missing from the model RDM: im0_AI"
     ):  # without --stimuli all must match
-        searchlight_files(path / "x", **files, model_rdms=path / "model.h5")
+        commands.searchlight(path / "x", **files, model_rdms=path / "model.h5")
     moved = folder.affine.copy()
     moved[0, 3] += 1
     nibabel.save(nibabel.Nifti1Image(folder.mask.astype("uint8"), moved), path / "moved.nii.gz")
     with pytest.raises(InputError, match="another affine than the patterns' BOLD files"):
-        searchlight_files(
+        commands.searchlight(
             path / "x", patterns=path / "p.h5", mask=path / "moved.nii.gz", reliability=True
         )
     smaller = folder.mask.copy()
@@ -699,7 +699,7 @@ def test_bad_requests_are_answered(folder):
         nibabel.Nifti1Image(smaller.astype("uint8"), folder.affine), path / "smaller.nii.gz"
     )
     with pytest.raises(InputError, match=r"outside the mask: \(1, 0, 0\)"):
-        searchlight_files(
+        commands.searchlight(
             path / "x", patterns=path / "p.h5", mask=path / "smaller.nii.gz", reliability=True
         )
     near = Spheres(folder.mask, folder.affine, 5.0)
@@ -747,7 +747,7 @@ def test_haxby_slice_has_reliable_categories_where_their_rdm_is(shared_data, tmp
         measure="x",
     )
     write_rdms(model, tmp_path / "model.h5")
-    searchlight_files(
+    commands.searchlight(
         tmp_path / "maps",
         patterns=tmp_path / "p.h5",
         mask=mask,

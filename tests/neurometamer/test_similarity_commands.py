@@ -14,11 +14,10 @@ import pytest
 from PIL import Image
 
 from fmri.patterns import Patterns, read_patterns, write_patterns
+from neurometamer import commands
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
-from neurometamer.commands.cka import cka_files
-from neurometamer.commands.compare import compare_files
 from neurometamer.commands.options import ReadingOptions
-from neurometamer.commands.rdm import make_control_rdms, read_blocks
+from neurometamer.commands.rdms import read_blocks
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms, partial_spearman
@@ -84,7 +83,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("debiased", [False, True])
 def test_each_row_is_linear_cka_of_responses_joined_by_id(files, debiased):
-    table = cka_files(files["a.h5"], files["b.h5"], debiased=debiased)
+    table = commands.cka(files["a.h5"], files["b.h5"], debiased=debiased)
     a, b = read_activations(files["a.h5"]), read_activations(files["b.h5"])
     assert table[["a", "b"]].values.tolist() == [
         [x, y] for x in ("conv", "fc") for y in ("conv", "fc")
@@ -120,7 +119,7 @@ def test_stages_and_regions_from_the_command_line(files, tmp_path):
 
 
 def test_a_file_with_itself_is_a_symmetric_matrix(files):
-    table = cka_files(files["a.h5"], files["a.h5"])
+    table = commands.cka(files["a.h5"], files["a.h5"])
     matrix = table.pivot(index="a", columns="b", values="value").to_numpy()
     np.testing.assert_allclose(matrix, matrix.T)
     np.testing.assert_allclose(np.diag(matrix), 1)
@@ -128,7 +127,7 @@ def test_a_file_with_itself_is_a_symmetric_matrix(files):
 
 def test_some_images_only(files, tmp_path):
     a, b = read_activations(files["a.h5"]), read_activations(files["b.h5"])
-    regular = cka_files(files["a.h5"], files["b.h5"], images=[files["stimuli.csv"]], kind="RE")
+    regular = commands.cka(files["a.h5"], files["b.h5"], images=[files["stimuli.csv"]], kind="RE")
     expected = linear_cka(a.read("conv")[:5], b.read("conv")[::-1][:5])
     assert regular["value"][0] == pytest.approx(expected, rel=1e-9)
     assert regular["n"].eq(5).all()
@@ -136,8 +135,8 @@ def test_some_images_only(files, tmp_path):
     with pytest.raises(
         InputError, match=r"missing from few\.h5: im0, im1, im8; missing from a\.h5: other"
     ):
-        cka_files(files["a.h5"], tmp_path / "few.h5")
-    assert cka_files(files["a.h5"], tmp_path / "few.h5", join="inner")["n"].eq(6).all()
+        commands.cka(files["a.h5"], tmp_path / "few.h5")
+    assert commands.cka(files["a.h5"], tmp_path / "few.h5", join="inner")["n"].eq(6).all()
 
 
 def test_networks_by_name_see_the_images(small_study, tmp_path):
@@ -149,7 +148,7 @@ def test_networks_by_name_see_the_images(small_study, tmp_path):
         "seed": 3,
         "weights": "random",
     }
-    table = cka_files(
+    table = commands.cka(
         "alexnet", small_study / "patterns" / "sub-01.h5", tmp_path / "cka.csv", **given
     )
     assert set(table["a"]) == {"relu5"}
@@ -169,27 +168,27 @@ def test_what_cannot_be_compared_is_named(files, tmp_path):
     with pytest.raises(
         InputError, match=r"nowhere\.h5 does not exist; give a file of activations or patterns"
     ):
-        cka_files(a, tmp_path / "nowhere.h5")
+        commands.cka(a, tmp_path / "nowhere.h5")
     with pytest.raises(InputError, match=r"unknown model 'alexnt'; did you mean 'alexnet"):
-        cka_files(a, "alexnt")
+        commands.cka(a, "alexnt")
     with pytest.raises(InputError, match="alexnet is a network: say what it sees with --images"):
-        cka_files(a, "alexnet", weights="random")
+        commands.cka(a, "alexnet", weights="random")
     with pytest.raises(InputError, match="unknown stage or ROI 'fcc'; did you mean 'fc'"):
-        cka_files(a, files["b.h5"], stages=["fcc"])
+        commands.cka(a, files["b.h5"], stages=["fcc"])
     with pytest.raises(InputError, match="kind 'RE' needs --images"):
-        cka_files(a, files["b.h5"], kind="RE")
+        commands.cka(a, files["b.h5"], kind="RE")
     with pytest.raises(InputError, match="unknown kind of stimulus 'AI'"):
-        cka_files(a, files["b.h5"], kind="AI", images=[files["stimuli.csv"]])
+        commands.cka(a, files["b.h5"], kind="AI", images=[files["stimuli.csv"]])
     with pytest.raises(InputError, match="unknown join 'outer'"):
-        cka_files(a, files["b.h5"], join="outer")
+        commands.cka(a, files["b.h5"], join="outer")
     write_responses(tmp_path / "others.h5", [f"x{i}" for i in range(5)], 4)
     with pytest.raises(InputError, match=r"share no image; both need the same ids"):
-        cka_files(a, tmp_path / "others.h5", join="inner")
+        commands.cka(a, tmp_path / "others.h5", join="inner")
     write_responses(tmp_path / "three.h5", IDS[:3], 4)
     with pytest.raises(InputError, match="CKA needs at least 4 images; there are 3"):
-        cka_files(tmp_path / "three.h5", tmp_path / "three.h5")
+        commands.cka(tmp_path / "three.h5", tmp_path / "three.h5")
     with pytest.raises(InputError, match="not an HDF5 file"):
-        cka_files(a, files["stimuli.csv"])
+        commands.cka(a, files["stimuli.csv"])
 
 
 # ----------------------------------------------------------------------------------------- controls
@@ -229,7 +228,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
     )
     values = partial_spearman(a, b, controls=given)
     np.testing.assert_allclose(table["similarity"], values.ravel(), atol=1e-10)
-    plain = compare_files(*both, kind="RE", n_resamples=0)
+    plain = commands.compare(*both, kind="RE", n_resamples=0)
     assert not np.allclose(plain["similarity"], table["similarity"], atol=1e-3)
     again = compare_rdms(
         read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_resamples=0, controls=found
@@ -240,7 +239,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
 @pytest.mark.data
 def test_photographs_are_cut_as_the_network_sees_them_and_have_categories(shared_data, tmp_path):
     labels = shared_data / "images92" / "labels.csv"
-    path = make_control_rdms([labels], tmp_path / "c.h5", which=["category", "luminance"])
+    path = commands.controls([labels], tmp_path / "c.h5", which=["category", "luminance"])
     found = read_rdms(path)
     assert found.rdm_descriptors["control"] == ["category", "luminance"]
     category = read_table(labels)["category"].tolist()
@@ -252,13 +251,13 @@ def test_photographs_are_cut_as_the_network_sees_them_and_have_categories(shared
 def test_controls_that_cannot_be_made_are_named(small_study, tmp_path):
     images = [small_study / "stimuli"]
     with pytest.raises(InputError, match="unknown control 'pixel'; did you mean 'pixels'"):
-        make_control_rdms(images, tmp_path / "c.h5", which=["pixel"])
+        commands.controls(images, tmp_path / "c.h5", which=["pixel"])
     with pytest.raises(InputError, match="no control asked for; give some of pixels"):
-        make_control_rdms(images, tmp_path / "c.h5", which=[])
+        commands.controls(images, tmp_path / "c.h5", which=[])
     with pytest.raises(InputError, match="has no column 'animal'"):
-        make_control_rdms(images, tmp_path / "c.h5", which=["category"], category="animal")
+        commands.controls(images, tmp_path / "c.h5", which=["category"], category="animal")
     with pytest.raises(InputError, match="no images given"):
-        make_control_rdms([], tmp_path / "c.h5")
+        commands.controls([], tmp_path / "c.h5")
     assert not (tmp_path / "c.h5").exists()
 
 
@@ -310,7 +309,7 @@ def test_compare_permutes_labels_freely_or_within_blocks_of_a_table(two_rdms, tm
     options = {"n_resamples": 0, "n_permutations": 200, "seed": 3}
     direct = compare_rdms(read_rdms(first), read_rdms(second), blocks=blocks, **options).iloc[0]
     assert row["p"] == direct["p"] and "within 2 blocks" in row["p_method"]
-    free = compare_files(first, second, n_permutations=200, n_resamples=0, seed=3).iloc[0]
+    free = commands.compare(first, second, n_permutations=200, n_resamples=0, seed=3).iloc[0]
     assert free["p"] == compare_rdms(read_rdms(first), read_rdms(second), **options)["p"].iloc[0]
     assert "permuted freely" in free["p_method"]
 
@@ -328,10 +327,10 @@ def test_blocks_that_say_too_little_or_too_much_are_refused(two_rdms, tmp_path):
     )
     assert read_blocks(file) == {"S1": {"a": "1"}, "S2": {"a": "2"}}
     with pytest.raises(InputError, match=r"blocks of subjects \(S1, S2\)"):
-        compare_files(*two_rdms, n_permutations=10, blocks=file)
+        commands.compare(*two_rdms, n_permutations=10, blocks=file)
     pd.DataFrame({"id": IDS[:8], "block": list("aabbaabb")}).to_csv(file, index=False)
     with pytest.raises(InputError, match="no session or class for the stimuli im8"):
-        compare_files(*two_rdms, n_permutations=10, blocks=file)
+        commands.compare(*two_rdms, n_permutations=10, blocks=file)
 
 
 def test_bits_of_photographs_are_said_in_python_and_on_the_command_line(tmp_path):
@@ -342,8 +341,8 @@ def test_bits_of_photographs_are_said_in_python_and_on_the_command_line(tmp_path
         InputError,
         match=r"as data of 12 bits do; say how many bits hold data \(bits = 12, --bits 12",
     ):
-        make_control_rdms([tmp_path], tmp_path / "c.h5", which=["pixels"])
-    make_control_rdms(
+        commands.controls([tmp_path], tmp_path / "c.h5", which=["pixels"])
+    commands.controls(
         [tmp_path], tmp_path / "python.h5", which=["pixels"], reading=ReadingOptions(bits=12)
     )
     done = run(

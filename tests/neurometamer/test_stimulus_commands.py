@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neurometamer.commands.metamers import make_metamers
+from neurometamer.commands.metamers import stimuli_metamer
 from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest_file
@@ -53,7 +53,7 @@ def test_metamers_of_a_set_with_a_file_of_one_network(shared_data, tmp_path, wri
         "run": RunOptions(device="cpu", batch_size=2),
     }
     names = ["squeezenet1_0", "efficientnet_lite0"]
-    made = make_metamers(names, weights={"squeezenet1_0": file}, **making)
+    made = stimuli_metamer(names, weights={"squeezenet1_0": file}, **making)
     tags = [f"file {file.name} ({digest_file(file)})", "imagenet (efficientnet-lite0-57934424.pth)"]
     assert set(made["weights"]) == {"; ".join(tags)} and set(made["note"].fillna("")) == {""}
     for told in (
@@ -63,9 +63,9 @@ def test_metamers_of_a_set_with_a_file_of_one_network(shared_data, tmp_path, wri
         assert [(one["name"], one["weights"]) for one in told["models"]] == list(
             zip(names, tags, strict=True)
         )
-    again = make_metamers(
+    again = stimuli_metamer(
         names, weights=f"squeezenet1_0={file}", **making
     )  # the same, as the command says it
     pd.testing.assert_frame_equal(again, made)
     with pytest.raises(InputError, match=r"made otherwise \(other model or weights\)"):
-        make_metamers(names, weights=f"squeezenet1_0={file},efficientnet_lite0=random", **making)
+        stimuli_metamer(names, weights=f"squeezenet1_0={file},efficientnet_lite0=random", **making)

@@ -34,7 +34,7 @@ def test_changes_of_a_preset_have_the_types_of_the_recipe(invoke, monkeypatch):
         found.update(numbers)
         return pd.DataFrame({"id": ["a"], "success": [True]})
 
-    monkeypatch.setattr("neurometamer.commands.metamers.make_metamers", _make)
+    monkeypatch.setattr("neurometamer.commands.metamers.stimuli_metamer", _make)
     words = [
         "stimuli",
         "metamer",

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from neurometamer.commands.metamers import make_metamers
+from neurometamer.commands.metamers import stimuli_metamer
 from neurometamer.commands.stimuli import make_stimuli
 from neurometamer.errors import InputError
 from neurometamer.run_options import RunOptions
@@ -172,7 +172,7 @@ def test_weights_that_became_nan_are_refused_before_anything_is_kept(kind, pictu
 
 
 @pytest.mark.parametrize(
-    "make", [partial(make_stimuli, "noise"), partial(make_metamers, stage="early")]
+    "make", [partial(make_stimuli, "noise"), partial(stimuli_metamer, stage="early")]
 )
 def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     from torchvision.models import squeezenet1_0

@@ -58,7 +58,7 @@ def test_a_control_is_one_entry(dimmed, pictures, tmp_path):
         control_images(photographs, "dimmed", levels=2.0)
     with pytest.raises(InputError, match="unknown setting of dimmed 'flor'; did you mean 'floor'"):
         control_images(photographs, "dimmed", flor=1.0)
-    written = nm.commands.make_controls(
+    written = nm.commands.stimuli_control(
         "dimmed", images=pictures, out=tmp_path / "out", levels=[0.5, 1.0]
     )
     assert written["id"].tolist() == ["a_dimmed-0.5", "a_dimmed-1", "b_dimmed-0.5", "b_dimmed-1"]
@@ -66,7 +66,7 @@ def test_a_control_is_one_entry(dimmed, pictures, tmp_path):
 
 def test_an_unknown_control_is_told_with_the_nearest(dimmed, pictures, tmp_path):
     with pytest.raises(InputError, match="unknown control 'dimed'; did you mean 'dimmed'"):
-        nm.commands.make_controls("dimed", images=pictures, out=tmp_path / "out")
+        nm.commands.stimuli_control("dimed", images=pictures, out=tmp_path / "out")
 
 
 def test_a_list_of_photographs_is_one_entry(pictures, tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_list_of_photographs_is_one_entry(pictures, tmp_path, monkeypatch):
     file.write_text("b.png a.png")
     preprocessing = Preprocessing(size=(32, 32), resize=36, interpolation="bilinear", **GRAY)
     assert load_photographs(file, preprocessing).ids == ("b", "a")
-    written = nm.commands.make_controls("grayscale", images=file, out=tmp_path / "out")
+    written = nm.commands.stimuli_control("grayscale", images=file, out=tmp_path / "out")
     assert written["reference_id"].tolist() == ["b", "a"]
 
 

@@ -644,7 +644,7 @@ def test_photographs_and_a_trained_network(lite0, photographs):
 def test_the_command_and_its_twin(tmp_path, invoke):
     from importlib.util import find_spec
 
-    from neurometamer.commands import make_null
+    from neurometamer.commands import stimuli_null
     from neurometamer.run_options import RunOptions
 
     source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
@@ -675,7 +675,7 @@ def test_the_command_and_its_twin(tmp_path, invoke):
     null = read_null(tmp_path / "null.h5")
     assert null.provenance["weights"] == "random (untrained, Kaiming normal, fan_out, seed 3)"
     assert null.values.shape == (2, 4, 5)
-    twin = make_null(
+    twin = stimuli_null(
         tmp_path / "null.h5",
         model="alexnet",
         weights="random",

@@ -16,7 +16,7 @@ import pandas as pd
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.commands.rdm import read_id_list, read_labelled, split_labels
+from neurometamer.commands.rdms import read_id_list, read_labelled, split_labels
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.provenance import digest, digest_file, provenance
@@ -83,7 +83,7 @@ class _Shown:
 
 @writes_into("out")
 @checked
-def draw_rdms(
+def draw(
     rdms: str | Path,
     images: Files,
     out: str | Path,
@@ -98,7 +98,7 @@ def draw_rdms(
     **reading: Annotated[
         Any,
         KeywordsOf(
-            "neurometamer.commands.rdm:read_labelled",
+            "neurometamer.commands.rdms:read_labelled",
             ("variable", "measure", "descriptor"),
         ),
     ],
@@ -111,7 +111,7 @@ def draw_rdms(
     ----------
     rdms : path-like
         File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``,
-        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdm.read_labelled`).
+        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdms.read_labelled`).
     images : sequence of path-like
         Stimulus folders, folders of image files, or tables with the column ``file``: the markers,
         and what categories and kinds the RDMs do not tell. One image an id; others are not used.
@@ -170,7 +170,7 @@ def draw_rdms(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
     ...     try:
-    ...         nm.commands.draw_rdms(file, [], Path(folder) / "page")
+    ...         nm.commands.draw(file, [], Path(folder) / "page")
     ...     except nm.InputError as error:
     ...         print(error)
     no images given; use --images FOLDER or --images TABLE.csv.

@@ -203,7 +203,7 @@ class _Work:
 
 @writes_into("out")
 @checked
-def evaluate_sets(
+def evaluate_metamer_sets(
     sets: Sequence[MetamerSet],
     evaluators: Sequence[StagedModel],
     out: str | os.PathLike[str],
@@ -248,9 +248,9 @@ def evaluate_sets(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import evaluate_sets
+    >>> from neurometamer.commands import evaluate_metamer_sets
     >>> try:
-    ...     evaluate_sets([], [], "evaluation")
+    ...     evaluate_metamer_sets([], [], "evaluation")
     ... except InputError as error:
     ...     print(error)
     0 evaluator(s) (none); at least 2 are needed. Left out for random weights: none.

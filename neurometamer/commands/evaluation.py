@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.evaluate_sets import EvaluationSettings, evaluate_sets
 from neurometamer.commands.metamers import at_one_size
+from neurometamer.commands.set_evaluation import EvaluationSettings, evaluate_metamer_sets
 from neurometamer.errors import InputError, name_ids
 from neurometamer.evaluation.model_sets import (
     JOINT,
@@ -87,7 +87,7 @@ class NetworkLoader:
 
 
 @checked
-def plan_model_sets(
+def evaluate_plan_sets(
     networks: Sequence[str],
     out: str | os.PathLike[str],
     *,
@@ -132,10 +132,10 @@ def plan_model_sets(
     Examples
     --------
     >>> import tempfile
-    >>> from neurometamer.commands import plan_model_sets
+    >>> from neurometamer.commands import evaluate_plan_sets
     >>> networks = ["alexnet", "efficientnet_lite0", "efficientnet_lite1"]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = plan_model_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
+    ...     table = evaluate_plan_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
     >>> table[["size", "state"]].values.tolist()
     [[2, 'to do'], [2, 'to do']]
     """
@@ -146,7 +146,7 @@ def plan_model_sets(
 
 
 @checked
-def make_model_sets(
+def evaluate_run_sets(
     folder: str | os.PathLike[str],
     images: Files,
     *,
@@ -179,7 +179,7 @@ def make_model_sets(
     Returns
     -------
     pandas.DataFrame
-        See `plan_model_sets`; a job that cannot be done is ``failed``, with its reason.
+        See `evaluate_plan_sets`; a job that cannot be done is ``failed``, with its reason.
 
     Raises
     ------
@@ -190,10 +190,10 @@ def make_model_sets(
     --------
     >>> import tempfile
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import make_model_sets
+    >>> from neurometamer.commands import evaluate_run_sets
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     try:
-    ...         make_model_sets(folder, ["photos"])
+    ...         evaluate_run_sets(folder, ["photos"])
     ...     except InputError as error:
     ...         print(str(error).replace(folder, "FOLDER"))
     FOLDER/jobs.csv does not exist; correct its name.
@@ -224,7 +224,7 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     Parameters
     ----------
     folder : path-like
-        From `plan_model_sets`.
+        From `evaluate_plan_sets`.
 
     Returns
     -------
@@ -240,10 +240,10 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     --------
     >>> import tempfile
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import finished_sets, plan_model_sets
+    >>> from neurometamer.commands import finished_sets, evaluate_plan_sets
     >>> networks = ["alexnet", "efficientnet_lite0", "efficientnet_lite1"]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = plan_model_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
+    ...     table = evaluate_plan_sets(networks, folder + "/jobs", n_sets=2, sizes=(2, 2))
     ...     try:
     ...         finished_sets(folder + "/jobs")
     ...     except InputError as error:
@@ -261,7 +261,7 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
 
 
 @checked
-def check_table(
+def evaluate_check_table(
     table: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     **options: Annotated[
@@ -305,7 +305,7 @@ def check_table(
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     printed.to_csv(Path(folder) / "printed.csv", index=False)
-    ...     rows, totals = check_table(Path(folder) / "printed.csv")
+    ...     rows, totals = evaluate_check_table(Path(folder) / "printed.csv")
     >>> rows["exceeds"].tolist()
     [False, True]
     """
@@ -385,8 +385,8 @@ def evaluate_metamers(
         ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
         networks of a set, between commas; the others get ``"default"``.
     nulls : sequence of path-like
-        Files of `make_null`: metamers are judged by them again. Otherwise their folders say which
-        are valid.
+        Files of `stimuli_null`: metamers are judged by them again. Otherwise their folders say
+        which are valid.
     network_table : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.
     truth : path-like, optional
@@ -451,7 +451,7 @@ def evaluate_metamers(
         members = dict.fromkeys(name for metamers in sets for name in metamers.members)
         others = [name for name in members if name not in set(evaluators)]
         generators = load.at(others, None)
-    return evaluate_sets(
+    return evaluate_metamer_sets(
         sets,
         loaded,
         out,
@@ -463,7 +463,7 @@ def evaluate_metamers(
 
 
 @checked
-def evaluate_model_sets(
+def evaluate_sets(
     folder: str | os.PathLike[str],
     evaluators: Sequence[str],
     images: Files,
@@ -476,7 +476,7 @@ def evaluate_model_sets(
     **settings: Annotated[
         Any,
         KeywordsOf(
-            "neurometamer.commands.evaluate_sets:EvaluationSettings",
+            "neurometamer.commands.set_evaluation:EvaluationSettings",
             ("held_out", "target", "ways", "n_resamples", "confidence", "seed"),
         ),
     ],
@@ -522,7 +522,7 @@ def evaluate_model_sets(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     evaluate_model_sets("nowhere", ["alexnet"], ["photos"], "evaluation")
+    ...     evaluate_sets("nowhere", ["alexnet"], ["photos"], "evaluation")
     ... except InputError as error:
     ...     print("does not exist" in str(error))
     True

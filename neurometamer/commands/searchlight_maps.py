@@ -68,7 +68,7 @@ class _Space:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchlightOptions:
-    """What `searchlight_files` maps, and how.
+    """What `searchlight` maps, and how.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class SearchlightOptions:
 
 @writes_into("out")
 @checked
-def searchlight_files(
+def searchlight(
     out: str | Path,
     *,
     patterns: str | Path | None = None,
@@ -123,7 +123,9 @@ def searchlight_files(
     model_rdms: str | Path | None = None,
     stimuli: str | Path | None = None,
     progress: Progress | None = None,
-    **options: Annotated[Any, KeywordsOf("neurometamer.commands.searchlight:SearchlightOptions")],
+    **options: Annotated[
+        Any, KeywordsOf("neurometamer.commands.searchlight_maps:SearchlightOptions")
+    ],
 ) -> Path:
     """Map where representations are like a model.
 
@@ -170,9 +172,9 @@ def searchlight_files(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import searchlight_files
+    >>> from neurometamer.commands import searchlight
     >>> try:
-    ...     searchlight_files("maps", patterns="S1.h5", model_rdms="network.h5")
+    ...     searchlight("maps", patterns="S1.h5", model_rdms="network.h5")
     ... except InputError as error:
     ...     print(error)
     give either a mask (--mask) or a mesh (--mesh).

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.rdm import conditions_table, read_pattern_files
+from neurometamer.commands.rdms import conditions_table, read_pattern_files
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.store import write_table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @checked
-def image_type_files(
+def image_types(
     out: str | Path | None = None,
     *,
     rdms: Files = (),
@@ -95,7 +95,7 @@ def image_type_files(
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = nm.write_rdms(rdms, Path(folder) / "network.h5")
-    ...     table = nm.commands.image_type_files(
+    ...     table = nm.commands.image_types(
     ...         Path(folder) / "tests.csv", rdms=[file], n_resamples=20, n_permutations=20
     ...     )
     >>> table[["representation", "pair"]].values.tolist()

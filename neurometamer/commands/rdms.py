@@ -286,7 +286,7 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
 
 
 @checked
-def make_rdms(
+def rdm(
     out: str | Path,
     *,
     model: str | None = None,
@@ -365,7 +365,7 @@ def make_rdms(
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = write_patterns(patterns, Path(folder) / "S1.h5")
-    ...     rdms = nm.read_rdms(nm.commands.make_rdms(Path(folder) / "brain.h5", patterns=[file]))
+    ...     rdms = nm.read_rdms(nm.commands.rdm(Path(folder) / "brain.h5", patterns=[file]))
     >>> rdms.n_rdm, rdms.n_cond
     (1, 5)
     """
@@ -456,7 +456,7 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
 
 
 @checked
-def make_control_rdms(
+def controls(
     images: Files,
     out: str | Path,
     *,
@@ -505,7 +505,7 @@ def make_control_rdms(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     images = write_stimuli(photographs, Path(folder) / "images")
     ...     rdms = nm.read_rdms(
-    ...         nm.commands.make_control_rdms([images], Path(folder) / "c.h5", which=["luminance"])
+    ...         nm.commands.controls([images], Path(folder) / "c.h5", which=["luminance"])
     ...     )
     >>> rdms.n_rdm, rdms.n_cond
     (1, 16)

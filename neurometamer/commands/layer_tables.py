@@ -12,7 +12,7 @@ import numpy as np
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.commands.rdm import (
+from neurometamer.commands.rdms import (
     is_foreign,
     need_places,
     read_blocks,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerOptions:
-    """What `layer_files` compares and tests.
+    """What `layers` compares and tests.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class LayerOptions:
 
 @writes_into("out")
 @checked
-def layer_files(
+def layers(
     network: str | Path,
     brain: Files,
     out: str | Path,
@@ -97,7 +97,7 @@ def layer_files(
     blocks: str | Path | None = None,
     descriptor: str | None = None,
     progress: Progress | None = None,
-    **options: Annotated[Any, KeywordsOf("neurometamer.commands.layers:LayerOptions")],
+    **options: Annotated[Any, KeywordsOf("neurometamer.commands.layer_tables:LayerOptions")],
 ) -> Path:
     """Set the layers of a network beside the regions of brains: four questions, a table each.
 
@@ -107,7 +107,7 @@ def layer_files(
         HDF5 file of RDMs, one a stage, early to late.
     brain : sequence of path-like
         Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name
-        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdm.read_labelled`).
+        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdms.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
         ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not
@@ -160,7 +160,7 @@ def layer_files(
     ...         )
     ...         for places in (network, brain)
     ...     )
-    ...     page = nm.commands.layer_files(
+    ...     page = nm.commands.layers(
     ...         a, [b], Path(folder) / "page", n_resamples=20, n_permutations=20
     ...     )
     ...     table = nm.read_table(page / "layer_roi.csv")

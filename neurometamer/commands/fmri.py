@@ -33,7 +33,7 @@ GLM = (
 
 
 @checked
-def make_betas(
+def fmri_betas(
     masks: Mapping[str, str | Path],
     out: str | Path,
     *,
@@ -78,14 +78,14 @@ def make_betas(
     --------
     >>> from neurometamer import InputError
     >>> try:
-    ...     make_betas({}, "betas", bold=["bold.nii.gz"], events=["events.tsv"])
+    ...     fmri_betas({}, "betas", bold=["bold.nii.gz"], events=["events.tsv"])
     ... except InputError as error:
     ...     print(error)
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
     from fmri.betas import write_betas
 
-    patterns = make_patterns(
+    patterns = fmri_patterns(
         masks,
         bold=bold,
         events=events,
@@ -97,7 +97,7 @@ def make_betas(
 
 
 @checked
-def make_patterns(
+def fmri_patterns(
     masks: Mapping[str, str | Path],
     out: str | Path | None = None,
     *,
@@ -149,9 +149,9 @@ def make_patterns(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import make_patterns
+    >>> from neurometamer.commands import fmri_patterns
     >>> try:
-    ...     make_patterns({"V1": "V1.nii.gz"})
+    ...     fmri_patterns({"V1": "V1.nii.gz"})
     ... except InputError as error:
     ...     print(error)
     give either BOLD runs (--bold and --events) or a folder of betas (--betas).

@@ -9,7 +9,7 @@ from neurometamer.zoo import list_models
 
 
 @checked
-def describe_models(*, csv: bool = False) -> str:
+def models_list(*, csv: bool = False) -> str:
     """List the networks known by name, and whether their weights are here.
 
     Parameters
@@ -24,7 +24,7 @@ def describe_models(*, csv: bool = False) -> str:
 
     Examples
     --------
-    >>> "alexnet" in describe_models()
+    >>> "alexnet" in models_list()
     True
     """
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import ReadingOptions
-from neurometamer.commands.rdm import read_pattern_files
+from neurometamer.commands.rdms import read_pattern_files
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import write_table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @checked
-def encode_files(
+def encode(
     out: str | Path,
     *,
     model: str,
@@ -75,9 +75,9 @@ def encode_files(
     Examples
     --------
     >>> from neurometamer import InputError
-    >>> from neurometamer.commands import encode_files
+    >>> from neurometamer.commands import encode
     >>> try:
-    ...     encode_files("r.csv", model="alexnett", images=["photos"], patterns=["S1.h5"])
+    ...     encode("r.csv", model="alexnett", images=["photos"], patterns=["S1.h5"])
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
     unknown model 'alexnett'; did you mean 'alexnet'
