@@ -51,7 +51,7 @@ def strategy_confounds(
     image: str | os.PathLike[str] = "",
     **options: Any,
 ) -> pd.DataFrame:
-    """Choose confounds of fMRIPrep by nilearn's strategies.
+    r"""Choose confounds of fMRIPrep by nilearn's strategies.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def strategy_confounds(
     >>> from tempfile import mkdtemp
     >>> file = Path(mkdtemp()) / "sub-01_task-images_desc-confounds_timeseries.tsv"
     >>> names = ("global_signal", "non_steady_state_outlier00")
-    >>> _ = file.write_text("\\t".join(names) + "\\n1.5\\t1\\n2.5\\t0\\n3.5\\t0\\n")
+    >>> _ = file.write_text("\t".join(names) + "\n1.5\t1\n2.5\t0\n3.5\t0\n")
     >>> strategy_confounds(file, ["global_signal"]).to_dict("list")
     {'global_signal': [1.5, 2.5, 3.5], 'non_steady_state_outlier00': [1.0, 0.0, 0.0]}
     """

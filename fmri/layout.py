@@ -79,13 +79,24 @@ LACKING = "not preprocessed"
 _SPELLED_OUT = 5
 """Problems alike of which every one is written out; of more, their files and the first."""
 
-RUN_COLUMNS = (
-    "subject session task run variant space resolution hemisphere desc echo format n_volumes t_r "
-    "n_events bold events confounds brain_mask"
-).split()
-ROI_COLUMNS = "subject session kind name space resolution hemisphere file table".split()
-STIMULUS_COLUMNS = "subject session task run variant id n_events".split()
-PROBLEM_COLUMNS = "severity problem subject file message".split()
+_RUN = ("subject", "session", "task", "run", "variant")
+_LABELS = ("space", "resolution", "hemisphere", "desc", "echo", "format")
+_FILES = ("bold", "events", "confounds", "brain_mask")
+
+RUN_COLUMNS = (*_RUN, *_LABELS, "n_volumes", "t_r", "n_events", *_FILES)
+STIMULUS_COLUMNS = (*_RUN, "id", "n_events")
+REGION_COLUMNS = (
+    "subject",
+    "session",
+    "kind",
+    "name",
+    "space",
+    "resolution",
+    "hemisphere",
+    "file",
+    "table",
+)
+PROBLEM_COLUMNS = ("severity", "problem", "subject", "file", "message")
 
 
 @short_repr
@@ -203,7 +214,7 @@ class Layout:
             f"{self.derivatives or self.dataset}{' by ' + self.pipeline if self.pipeline else ''}: "
             f"{len(self.runs)} images of {len(self.subjects)} subjects, {n_usable} without errors"
         ]
-        kinds = ["task", "space", "resolution", "hemisphere", "desc", "echo", "format"]
+        kinds = ["task", *_LABELS]
         for labels, rows in self.runs.groupby(kinds, sort=False):
             named = [f"{name} {label}" for name, label in zip(kinds, labels, strict=True) if label]
             facts = [_span("volumes", rows["n_volumes"]), _span("repetition time (s)", rows["t_r"])]
@@ -216,9 +227,8 @@ class Layout:
         return [*lines, *self._stimulus_lines(), *self._region_lines(), *self._problem_lines()]
 
     def _stimulus_lines(self) -> list[str]:
-        keys = ["subject", "session", "task", "run", "variant"]
         alike: dict[tuple[str, ...], list[str]] = {}
-        for labels, rows in self.stimuli.groupby(keys, sort=False):
+        for labels, rows in self.stimuli.groupby(list(_RUN), sort=False):
             named = zip(("sub", "ses", "task", "run"), labels[:4], strict=True)
             run = " ".join(f"{key}-{label}" for key, label in named if label)
             alike.setdefault(tuple(sorted(rows["id"], key=natural)), []).append(run)
@@ -293,10 +303,39 @@ class Layout:
         if messages:
             more = f" ({len(messages)} things in all, see problems)" if messages[1:] else ""
             raise InputError(messages[0] + more)
-        lacking = self.problems["problem"].eq(LACKING) & self.problems["subject"].eq(label)
-        for message in self.problems["message"][lacking]:
-            warnings.warn(message, stacklevel=2)
         return rows
+
+    def files(self, subject: str, *, task: str = "", space: str = "") -> dict[str, list[Path]]:
+        """Name the files of one subject, one for each run.
+
+        Parameters
+        ----------
+        subject : str
+            Label, with or without ``sub-``.
+        task, space : str
+            Only these, where the layout holds several.
+
+        Returns
+        -------
+        dict of str to list of Path
+            By the names bold, events and confounds; the last is empty where no run has any.
+
+        Raises
+        ------
+        InputError
+            See `select`; and when some runs have confounds and others have none.
+        """
+        rows = self.select(subject, task=task, space=space)
+        files = {}
+        for name in ("bold", "events", "confounds"):
+            files[name] = [Path(file) for file in rows[name] if file]
+        n_confounds = len(files["confounds"])
+        if 0 < n_confounds < len(rows):
+            raise InputError(
+                f"{len(rows) - n_confounds} of {len(rows)} runs of sub-{rows['subject'].iloc[0]} "
+                "have no table of confounds; add them, or leave these runs out (runs, sessions)."
+            )
+        return files
 
     def masks(self, subject: str) -> dict[str, Path]:
         """Name the files of the ROIs that were given as patterns.
@@ -357,29 +396,37 @@ class Layout:
         ------
         InputError
             When the files cannot be used, or confounds are asked for and there are none.
+
+        Warns
+        -----
+        UserWarning
+            When a run of the data set has no preprocessed image.
         """
-        rows = self.select(subject, task=task, space=space)
-        files = [Path(file) for file in rows["confounds"] if file]
+        files = self.files(subject, task=task, space=space)
+        of_subject = self.problems["subject"] == subject.removeprefix("sub-")
+        lacking = self.problems["problem"].eq(LACKING) & of_subject
+        for message in self.problems["message"][lacking]:
+            warnings.warn(message, stacklevel=2)
         if strategy and columns:
             raise InputError(
                 f"confounds by columns ({name_ids(columns)}) and by strategy "
                 f"({name_ids(strategy)}); give one of the two."
             )
-        if (files or strategy or columns) and len(files) < len(rows):
+        if (strategy or columns) and not files["confounds"]:
             raise InputError(
-                f"{len(rows) - len(files)} of {len(rows)} runs of sub-{rows['subject'].iloc[0]} "
-                "have no table of confounds; add them, or leave these runs out (runs, sessions)."
+                f"the runs of sub-{subject.removeprefix('sub-')} have no tables of confounds; give "
+                "derivatives that hold them, or ask for none."
             )
-        confounds: list[Path | pd.DataFrame] | None = list(files) or None
+        confounds: list[Any] = list(files["confounds"])
         if strategy:
-            pairs = zip(files, rows["bold"], strict=True)
+            pairs = zip(files["confounds"], files["bold"], strict=True)
             confounds = [
                 strategy_confounds(file, strategy, image=image, **options) for file, image in pairs
             ]
         return read_runs(
-            [Path(file) for file in rows["bold"]],
-            [Path(file) for file in rows["events"]],
-            confounds,
+            files["bold"],
+            files["events"],
+            confounds or None,
             t_r=t_r,
             columns=PREPARED if strategy else columns or None,
             condition_column=self.id_column,
@@ -413,11 +460,24 @@ def find_dataset(
         Folder of the BIDS data set: events, sidecars, and images where there are no derivatives.
     derivatives : path-like, optional
         Folder of fMRIPrep's output: images, confounds, masks.
-    subjects, sessions, runs : sequence of str
-        Only these labels, with or without ``sub-`` and ``ses-``; all when empty.
-    task, space, resolution, desc, echo : str, optional
-        Only images whose names have this label; ``"none"`` for those without it. ``resolution`` is
-        the label ``res`` of volumes and ``den`` of surfaces.
+    subjects : sequence of str
+        Only these labels, with or without ``sub-``; all when empty.
+    sessions : sequence of str
+        Only these labels, with or without ``ses-``; all when empty.
+    runs : sequence of str
+        Only these labels, with or without ``run-``; all when empty.
+    task : str, optional
+        Only images of this task.
+    space : str, optional
+        Only images in this space; ``"none"`` for those whose names have no label ``space``.
+    resolution : str, optional
+        Only images with this label ``res`` (volumes) or ``den`` (surfaces); ``"none"`` for those
+        without it.
+    desc : str, optional
+        Only images with this label ``desc``, such as ``"preproc"``; ``"none"`` for those without
+        it.
+    echo : str, optional
+        Only images of this echo; ``"none"`` for those without the label.
     id_column : str
         Column of the events that holds the stimulus ids: ``"trial_type"``, ``"stim_file"``, or any
         other; of files the id is the name without folder and ending.
@@ -489,7 +549,7 @@ def find_dataset(
         pipeline=pipeline,
         id_column=id_column,
         runs=pd.DataFrame(run_rows, columns=RUN_COLUMNS).astype({"n_volumes": "Int64"}),
-        rois=pd.DataFrame(roi_rows, columns=ROI_COLUMNS),
+        rois=pd.DataFrame(roi_rows, columns=REGION_COLUMNS),
         stimuli=pd.DataFrame(stimulus_rows, columns=STIMULUS_COLUMNS),
         problems=pd.DataFrame(findings.rows, columns=PROBLEM_COLUMNS),
     )
@@ -537,7 +597,7 @@ def _describe_folders(raw: BidsTree, images: BidsTree, findings: Findings) -> st
                 NOTE,
                 "derivatives",
                 f"{raw.root} has derivatives ({name_ids(folders)}), and the raw images are listed; "
-                f"for the others give derivatives ({raw.root / 'derivatives' / next(iter(folders))}).",
+                f"for the others give derivatives ({inner[0].parent}).",
             )
     return pipeline
 

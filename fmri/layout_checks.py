@@ -6,7 +6,7 @@ What stands in the way is gathered instead of raised one after the other.
 from __future__ import annotations
 
 import contextlib
-import glob
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -148,9 +148,7 @@ def check_here(path: Path) -> None:
         )
 
 
-def check_image(
-    file: BidsFile, form: str, facts: Facts, findings: Findings
-) -> tuple[int, float]:
+def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> tuple[int, float]:
     """Read number of volumes and repetition time of an image, and compare what says them.
 
     Parameters
@@ -284,9 +282,9 @@ def _tell_events(
         return
     others = []
     for other in facts.raw.files([file.labels.get("sub", "")]):
-        differs = other.labels.get("task") != file.labels.get("task")
-        same = [other.labels.get(key) == file.labels.get(key) for key in ("ses", "run")]
-        if other.suffix == "events" and differs and all(same):
+        labels, theirs = dict(file.run_key), dict(other.run_key)
+        differs = labels.pop("task", "") != theirs.pop("task", "")
+        if other.suffix == "events" and differs and labels == theirs:
             others.append(other.path.name)
     hint = f" ({name_ids(others)} is of another task)" if others else ""
     findings.add(
@@ -418,9 +416,10 @@ def check_rois(
     rows = []
     for subject in subjects:
         for name, pattern in patterns.items():
-            place = str(Path(pattern.replace("{subject}", subject)).expanduser())
+            place = Path(pattern.replace("{subject}", subject)).expanduser()
             # of the marks that glob knows only the star is one here
-            fitting = sorted(glob.glob(glob.escape(place).replace("[*]", "*")))
+            inner = re.sub(r"([\[?])", r"[\1]", str(place.relative_to(place.anchor)))
+            fitting = sorted(Path(place.anchor).glob(inner))
             if len(fitting) == 1:
                 labels = file_labels(fitting[0])
                 row = {
@@ -431,12 +430,12 @@ def check_rois(
                     "space": labels.get("space", ""),
                     "resolution": labels.get("res", labels.get("den", "")),
                     "hemisphere": labels.get("hemi", ""),
-                    "file": fitting[0],
+                    "file": str(fitting[0]),
                     "table": "",
                 }
                 rows.append(row)
                 with findings.watch(ERROR, "ROI", subject=subject, file=fitting[0]):
-                    check_here(Path(fitting[0]))
+                    check_here(fitting[0])
                 continue
             what = f"{len(fitting)} files fit" if fitting else "there is no"
             findings.add(

@@ -270,7 +270,9 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     chosen: list[str] = []
     absent = []
     for name in columns:
-        fitting = [name] if name in known else [other for other in known if fnmatchcase(other, name)]
+        fitting = (
+            [name] if name in known else [other for other in known if fnmatchcase(other, name)]
+        )
         if not fitting:
             absent.append(name)
         chosen += [other for other in fitting if other == name or other not in chosen]

@@ -1,4 +1,4 @@
-"""The command ``neurometamer fmri layout``: what a BIDS data set holds, and what is wrong with it."""
+"""The command ``neurometamer fmri layout``: what a BIDS data set holds and what is wrong there."""
 
 from __future__ import annotations
 
