@@ -100,7 +100,10 @@ def run_words(key: RunKey) -> str:
     str
         For example ``"sub-01 task-images run-2"``.
     """
-    return " ".join(f"{name}-{label}" for name, label in key)
+    words = []
+    for name, label in key:
+        words.append(f"{name}-{label}")
+    return " ".join(words)
 
 
 def parse_name(path: str | os.PathLike[str]) -> BidsFile:
@@ -143,7 +146,10 @@ def natural(text: str) -> list[tuple[int, str]]:
     """
     parts = []
     for word in re.findall(r"\d+|\D+", text):
-        parts.append((int(word), "") if word.isdecimal() else (-1, word))
+        if word.isdecimal():
+            parts.append((int(word), ""))
+        else:
+            parts.append((-1, word))
     return parts
 
 
@@ -170,12 +176,10 @@ class BidsTree:
             )
         held = sorted(self.root.iterdir())
         folders = [entry for entry in held if entry.is_dir()]
-        self.subjects = [
-            folder.name.removeprefix("sub-") for folder in folders if folder.name[:4] == "sub-"
-        ]
-        self.subjects.sort(key=natural)
-        if not self.subjects:
-            names = [entry.name for entry in held]
+        names = [entry.name for entry in held]
+        labels = [folder.name[4:] for folder in folders if folder.name.startswith("sub-")]
+        self.subjects = sorted(labels, key=natural)
+        if not labels:
             inside = f"it holds {name_ids(names)}" if names else "it is empty"
             inner = [folder.name for folder in folders if any(folder.glob("sub-*"))]
             hint = f"; its folder {inner[0]} has some, give that" if inner else ""
@@ -184,7 +188,7 @@ class BidsTree:
             )
         self.by_folder: dict[Path, list[BidsFile]] = {}
         self._inside: dict[Path, list[Path]] = {}
-        self._add(self.root, [entry.name for entry in held if not entry.is_dir()])
+        self._add(self.root, names)
 
     def files(self, subjects: Iterable[str]) -> list[BidsFile]:
         """List the files of subjects.
@@ -210,9 +214,14 @@ class BidsTree:
         return listed
 
     def _add(self, folder: Path, names: Sequence[str]) -> None:
-        parsed = [parse_name(folder / name) for name in names if not name.startswith(".")]
+        parsed = []
+        for name in names:
+            if not name.startswith("."):
+                file = parse_name(folder / name)
+                parsed.append(file)
         self.by_folder[folder] = parsed
-        self._inside.setdefault(folder.parent, []).append(folder)
+        siblings = self._inside.setdefault(folder.parent, [])
+        siblings.append(folder)
 
     def inherited(
         self, labels: Mapping[str, str], *, suffix: str, ending: str
@@ -258,7 +267,7 @@ class BidsTree:
 
 def _plain(labels: Mapping[str, str]) -> list[tuple[str, str]]:
     """Write labels such that ``run-01`` equals ``run-1``."""
-    pairs = []
-    for key, label in labels.items():
-        pairs.append((key, run_number(label) if key == "run" else label))
-    return pairs
+    plain = dict(labels)
+    if "run" in plain:
+        plain["run"] = run_number(plain["run"])
+    return list(plain.items())

@@ -106,15 +106,16 @@ def strategy_confounds(
         chosen.append("high_pass")
     regressors, kept = _load(path, chosen, str(image), options)
     dummies = [name for name in table.columns if DUMMIES.match(name)]
-    marked = np.flatnonzero(table[dummies].eq(1).any(axis=1))
-    left_out = np.setdiff1d(np.arange(len(table)), kept) if kept is not None else []
+    is_dummy = table[dummies].eq(1).any(axis=1)
+    volumes = np.arange(len(table))
+    left_out = volumes[:0] if kept is None else np.setdiff1d(volumes, kept)
     spikes = {}
     counts = {"non_steady_state": 0, "motion": 0}
     for volume in left_out:
-        reason = "non_steady_state" if volume in marked else "motion"
+        reason = "non_steady_state" if is_dummy[volume] else "motion"
         name = f"{reason}_outlier{counts[reason]:02d}"
         counts[reason] += 1
-        spikes[name] = (np.arange(len(table)) == volume).astype(np.float64)
+        spikes[name] = (volumes == volume).astype(np.float64)
     return pd.concat([regressors, pd.DataFrame(spikes)], axis=1)
 
 

@@ -185,7 +185,8 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
         header = header_tr(opened)
         t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.t_r)
         slice_times(path.name, sidecar, t_r, opened.shape)
-    if t_r and facts.raw is not facts.images:
+    is_derived = facts.raw is not facts.images
+    if t_r and is_derived:
         with findings.watch(ERROR, "repetition time", subject=subject, file=path):
             _compare_with_raw(file, t_r, facts)
     return n_volumes, t_r
@@ -195,8 +196,9 @@ def _compare_with_raw(file: BidsFile, t_r: float, facts: Facts) -> None:
     """Refuse a preprocessed image whose repetition time is not that of the scan."""
     folders = [f"{key}-{file.labels[key]}" for key in ("sub", "ses") if key in file.labels]
     folder = facts.raw.root.joinpath(*folders, "func")
-    labels = "_".join(f"{key}-{label}" for key, label in file.labels.items() if key not in _DERIVED)
-    sidecar = read_sidecar(folder / f"{labels}_bold.nii.gz")
+    labels = [f"{key}-{label}" for key, label in file.labels.items() if key not in _DERIVED]
+    name = "_".join(labels)
+    sidecar = read_sidecar(folder / f"{name}_bold.nii.gz")
     scanned = sidecar.seconds("RepetitionTime")
     if scanned is None or facts.t_r is not None:
         return
@@ -253,7 +255,8 @@ def check_events(
             events = checked_events(events, n_volumes, t_r, run_words(file.run_key))
             _tell_odd_events(events, path, subject, findings)
         named = events["trial_type"].astype(str)
-        ids.update(name for name in named if name != NO_TRIAL_TYPE)
+        ids.update(named)
+        ids.pop(NO_TRIAL_TYPE, None)
         if not ids:
             raise InputError(
                 f"{path}: the column '{facts.id_column}' holds no stimulus ids; name another "
@@ -267,7 +270,7 @@ def _tell_events(
 ) -> None:
     """Tell of an image without events, or with several tables that are as near."""
     run = run_words(file.run_key)
-    about = {"subject": file.labels.get("sub", ""), "file": file.path}
+    about: dict[str, Any] = {"subject": file.labels.get("sub", ""), "file": file.path}
     if fitting:
         names = name_ids(other.path.name for other in fitting)
         findings.add(
@@ -463,19 +466,20 @@ def tell_lacking_regions(
     findings : Findings
         Gets a note a region.
     """
-    having: dict[tuple[str, ...], dict[str, None]] = {}
+    having: dict[str, list[str]] = {}
     for row in rows:
         if row["kind"] != "given" and row["subject"]:
-            region = (row["kind"], row["name"], row["space"], row["hemisphere"])
-            having.setdefault(region, {})[row["subject"]] = None
+            labels = [row[column] for column in ("kind", "name", "space", "hemisphere")]
+            words = [label for label in labels if label]
+            region = " ".join(words)
+            having.setdefault(region, []).append(row["subject"])
     for region, there in having.items():
         lacking = [f"sub-{subject}" for subject in subjects if subject not in there]
         if lacking:
-            words = " ".join(word for word in region if word)
+            n_there = len(subjects) - len(lacking)
             findings.add(
                 NOTE,
                 "ROI",
-                f"{len(there)} of {len(subjects)} subjects have '{words}', but not "
+                f"{n_there} of {len(subjects)} subjects have '{region}', but not "
                 f"{name_ids(lacking)}.",
-                subject=lacking[0].removeprefix("sub-") if len(lacking) == 1 else "",
             )

@@ -377,7 +377,7 @@ def test_what_is_missing_is_told_and_the_rest_is_listed(small):
     assert "sub-01 ses-1 task-images run-2 is in the data set but has no image" in told
     assert "has no desc-confounds_timeseries.tsv" in told
     assert "has no dataset_description.json" in told
-    assert "sub-09 has no images" in told
+    assert "sub-09 has no images of time series" in told
     assert errors(layout) == [
         f"sub-01: ROI 'V4': there is no {raw}/V4_01.nii; correct the pattern of this ROI, or leave "
         "the subject out."
