@@ -162,6 +162,12 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
     Headers, sidecars, events and confounds are read and checked; images are not.
     """
     files = scanned(work, subject)
+    if work.settings.glm.strategy and not files.confounds:
+        raise InputError(
+            f"glm.strategy: {name_ids(work.settings.glm.strategy)} need tables of confounds, and "
+            f"{subject} has none; give them (confounds, or derivatives that hold them), or leave "
+            "the strategy out."
+        )
     tables = [run_confounds(work, files, number) for number in range(len(files.confounds))]
     return read_runs(
         [work.source(file) for file in files.bold],

@@ -214,6 +214,12 @@ def find_problems(work: Workspace) -> list[Problem]:
     findings = Findings()
     _check_models(work, findings)
     table = _check_images(work, findings)
+    if settings.glm.strategy and settings.brain.source == "simulated":
+        findings.add(
+            ERROR,
+            f"glm.strategy: {name_ids(settings.glm.strategy)} take columns of fMRIPrep's tables, "
+            "and the simulated cortex has six motion parameters alone; leave it out.",
+        )
     if settings.brain.source == "bids":
         with findings.watch(file=settings.brain.dataset):
             work.layout  # noqa: B018

@@ -560,6 +560,8 @@ def test_strategies_that_the_table_cannot_serve_are_one_line(small):
     table.write_bytes(b"\x00\xff\xfe" * 40)
     with pytest.raises(InputError):
         strategy_confounds(table, list(STRATEGIES))
+    with pytest.raises(InputError, match="n_compcor are parameters of strategies"):
+        layout.read_runs("01", n_compcor=3)
     with pytest.raises(InputError, match="is no table of fMRIPrep"):
         strategy_confounds(table.with_name("motion.tsv"), ["motion"])
     with pytest.raises(InputError, match=r"by columns .csf. and by strategy .motion."):
@@ -650,6 +652,15 @@ def test_images_that_cannot_be_read_are_named_and_the_others_are_listed(small, s
     assert layout.usable.tolist() == [False, True]
     assert all("\n" not in text for text in errors(layout))
     assert all(RUN in text for text in errors(layout))
+
+
+def test_an_image_in_the_folder_of_another_subject_is_told(small):
+    raw, prep = small
+    func = prep / "sub-01" / "ses-1" / "func"
+    name = f"{RUN}_space-T1w_desc-preproc_bold.nii.gz"
+    (func / name).rename(func / name.replace("ses-1", "ses-2"))
+    (told,) = (text for text in errors(find_dataset(raw, prep, space="T1w")) if "lies in" in text)
+    assert told.endswith("lies in ses-1, but is named after ses-2; rename or move it.")
 
 
 def test_folders_that_are_no_data_set_are_refused(tmp_path, written):

@@ -227,6 +227,21 @@ def test_settings_that_do_not_fit_the_data_set_are_told(spoiled, old, new, messa
         raise_errors(problems)
 
 
+def test_strategies_without_tables_of_confounds_are_told(spoiled):
+    study = spoiled / "bids.toml"
+    strategy = '[glm]\nstrategy = ["motion"]\n'
+    study.write_text(study.read_text() + strategy)
+    for file in spoiled.rglob("*_desc-confounds_timeseries.tsv"):
+        file.unlink()
+    told = [str(problem) for problem in check_study(study)]
+    assert any(
+        "glm.strategy: motion need tables of confounds, and sub-01 has none" in t for t in told
+    )
+    assert any("run-1 has no desc-confounds_timeseries.tsv" in text for text in told)
+    simulated = check_settings({"glm": {"strategy": ["motion"]}})
+    assert "six motion parameters alone" in str(check_study(simulated)[0])
+
+
 @pytest.mark.parametrize(
     ("brain", "message"),
     [
