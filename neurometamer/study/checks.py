@@ -605,7 +605,8 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     parts = []
     if extra:
-        column = _better_column(events[0], set(known))
+        key = "id_column" if work.settings.brain.source == "bids" else "condition_column"
+        column = _better_column(events[0], set(known), key)
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
             f"ignore{column})"
@@ -618,15 +619,18 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
 
 
-def _better_column(events: pd.DataFrame, known: set[str]) -> str:
-    """Name a column of the events that holds ids of the stimuli, where there is one."""
+def _better_column(events: pd.DataFrame, known: set[str], key: str) -> str:
+    """Name a column of the events that holds ids of the stimuli, where there is one.
+
+    `key` is the setting that names it.
+    """
     for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
         try:
             ids = read_events(events, column)["trial_type"]
         except InputError:
             continue
         if ids.isin(known).mean() > 0.5:
-            return f"; the column '{column}' holds ids: condition_column = \"{column}\""
+            return f"; the column '{column}' holds ids: {key} = \"{column}\""
     return ""
 
 

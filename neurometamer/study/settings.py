@@ -497,6 +497,16 @@ class Brain(Section):
                 "them, "
                 'or give source = "simulated"'
             )
+        given = []
+        for name, field in Brain.model_fields.items():
+            is_general = name in ("source", "simulation", "subjects")
+            if not is_general and getattr(self, name) != field.get_default():
+                given.append(name)
+        if given and self.source != "bids":
+            raise ValueError(
+                f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
+                "that, or leave them out"
+            )
         names = [subject for subject in self.subjects if isinstance(subject, str)]
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(

@@ -630,6 +630,7 @@ def test_events_with_a_byte_order_mark_are_read_and_a_column_that_is_not_there_i
     assert set(layout.stimuli["id"]) == set(IDS)
     other = find_dataset(raw, prep, space="T1w", id_column="picture")
     assert all("lacks the column(s) picture" in text for text in errors(other))
+    assert all("stimulus ids: id_column (--id-column)" in text for text in errors(other))
     assert len(errors(other)) == 2
 
 

@@ -109,7 +109,7 @@ def write_subject(folder: Path, subject: str) -> str:
         shutil.copy(image, places["bold"])
         table = pd.read_csv(events, sep="\t", keep_default_na=False)
         shown = [f"images/{name}.png" if name in ids else "n/a" for name in table["trial_type"]]
-        table.assign(stim_file=shown).to_csv(places["events"], sep="\t", index=False)
+        table.assign(stim_file=shown, shown="x").to_csv(places["events"], sep="\t", index=False)
         motion = pd.read_csv(confounds, sep="\t")
         slow = np.cos(np.pi * (np.arange(len(motion)) + 0.5) / len(motion))
         first = np.eye(len(motion))[0]
@@ -213,6 +213,7 @@ def test_the_check_lists_all_that_is_wrong_with_the_data_set(spoiled):
         ('dataset = "bids"', 'dataset = "bits"', "bits does not exist"),
         ('"stim_file"', '"trial_type"', ""),
         ('"stim_file"', '"picture"', r"lacks the column\(s\) picture"),
+        ('"stim_file"', '"shown"', "the column 'stim_file' holds ids: id_column = \"stim_file\""),
         ("{subject}_V1", "{subject}_V9", "ROI 'V1': there is no"),
     ],
 )
@@ -246,6 +247,7 @@ def test_strategies_without_tables_of_confounds_are_told(spoiled):
     ("brain", "message"),
     [
         ({"source": "bids"}, "needs dataset .its folder. and .brain.rois."),
+        ({"dataset": "d", "space": "T1w"}, 'brain: dataset, space are for source = "bids"'),
         ({"source": "bold", "subjects": ["01"]}, "01 are names alone; list the files"),
         (
             {"source": "bids", "dataset": "d", "rois": {"V1": "m"}, "subjects": ["01", "sub-01"]},
