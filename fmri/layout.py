@@ -522,11 +522,12 @@ def find_dataset(
         "echo": [echo] if echo else [],
     }
     in_images = images.files(wanted)
-    files = in_images if images is raw else [*raw.files(wanted), *in_images]
+    in_raw = [] if images is raw else raw.files(wanted)
+    files = [*in_raw, *in_images]
     series = narrowed(series_of(in_images), chosen, images.root)
     if images is not raw:
         of_runs = {name: chosen[name] for name in ("sessions", "runs", "task")}
-        compare_runs(series_of(files), series, of_runs, findings)
+        compare_runs(series_of(in_raw), series, of_runs, findings)
     check_folders(series, images.root, findings)
     check_candidates(series, findings)
     facts = Facts(raw=raw, images=images, id_column=id_column, t_r=t_r, affine=affine)

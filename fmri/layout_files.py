@@ -130,7 +130,7 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     """
     series = []
     for file in files:
-        is_old = not file.suffix and file.ending == ".func.gii"
+        is_old = not file.suffix and file.ending == ".func.gii" and "hemi" in file.labels
         is_series = file.suffix == "bold" or is_old
         if is_series and file.ending in FORMATS:
             series.append(file)

@@ -4,11 +4,14 @@ contradicts itself, and read with the confounds that nilearn chooses.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import nibabel
 import numpy as np
 import pandas as pd
@@ -679,6 +682,35 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path, written):
     with pytest.raises(InputError, match="has no images of time series"):
         find_dataset(tmp_path)
     assert any("has derivatives (fmriprep)" in text for text in notes(find_dataset(raw)))
+
+
+@hypothesis.given(st.data())
+@hypothesis.settings(max_examples=15, suppress_health_check=list(hypothesis.HealthCheck))
+def test_damaged_files_are_told_and_raise_nothing_else(written, data):
+    raw, prep = written
+    kinds = (
+        "*_events.tsv",
+        "*.json",
+        "*-confounds_timeseries.tsv",
+        "*T1w_desc-preproc_bold.nii.gz",
+    )
+    pattern = data.draw(st.sampled_from(kinds))
+    file = sorted(raw.rglob(f"**/{pattern}"))[0]
+    before = file.read_bytes()
+    start = data.draw(st.integers(0, len(before) - 1))
+    end = data.draw(st.integers(start, min(start + 50, len(before))))
+    inserted = data.draw(
+        st.sampled_from([b"", b"\x00", b"\t", b"\n", b'"', b"n/a", b"{", b"\xff", b"-9"])
+    )
+    file.write_bytes(before[:start] + inserted + before[end:])
+    try:
+        layout = find_dataset(raw, prep, space="T1w", subjects=["01"])
+        assert not layout.problems["message"].str.contains("\n", regex=False).any()
+        assert layout.describe()
+        with contextlib.suppress(InputError):
+            layout.read_runs("01", strategy=["motion", "compcor"])
+    finally:
+        file.write_bytes(before)
 
 
 # --------------------------------------------------------------------------------------- the command
