@@ -4,6 +4,7 @@ from .ceilings import noise_ceiling as noise_ceiling
 from .cka import linear_cka as linear_cka
 from .comparators.table import COMPARATORS as COMPARATORS
 from .comparators.table import Comparator as Comparator
+from .comparators.table import permuted_comparison as permuted_comparison
 from .compare import ComparisonOptions as ComparisonOptions
 from .compare import compare_rdms as compare_rdms
 from .compare import partial_spearman as partial_spearman
@@ -35,7 +36,6 @@ from .noise import crossnobis_rdm as crossnobis_rdm
 from .noise import estimate_noise as estimate_noise
 from .noise import residuals_of as residuals_of
 from .notebook import show_rdms as show_rdms
-from .permutation import permuted_comparison as permuted_comparison
 from .rdms import align_rdms as align_rdms
 from .rdms import label_rdms as label_rdms
 from .rdms import select_kind as select_kind

@@ -24,7 +24,7 @@ from neurometamer.rsa.comparators.ranks import (
     over_blocks,
     scaled_once,
 )
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, permuted_comparison
 from neurometamer.rsa.compute import (
     align_rdms,
     check_rdms,
@@ -39,7 +39,6 @@ from neurometamer.rsa.jackknife import (
     describe_interval,
     project,
 )
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import (
     ALL_KINDS,
     describe_left_out,

@@ -11,7 +11,7 @@ from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison
 from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
@@ -32,7 +32,6 @@ from neurometamer.rsa.noise import (
     no_noise,
     residuals_of,
 )
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.searchlight.questions import Question, model_questions

@@ -28,8 +28,7 @@ from neurometamer.rsa.bootstrap import (
 from neurometamer.rsa.ceilings import subject_ceilings
 from neurometamer.rsa.comparators import ranks as weighted
 from neurometamer.rsa.comparators.resampled import doubled_ranks
-from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.permutation import permuted_comparison
+from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison
 from neurometamer.stats.permutation import max_t_p
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids
+from neurometamer.rsa.comparators.table import permuted_comparison
 from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
 from neurometamer.rsa.image_types.similarity import join_pair, name_representation
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import STIMULI
 from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions, sessions_differ
 from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders

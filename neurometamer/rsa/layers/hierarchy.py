@@ -13,9 +13,8 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import n_images
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, prepared
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
-from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.rdms import describe_left_out
 from neurometamer.stats.permutation import permutation_p, permute_pairs
 from neurometamer.stats.resampling import t_interval

@@ -12,10 +12,14 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.rsa.ceilings import describe_ceiling, subject_ceilings
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, find_comparator
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    comparator_name,
+    find_comparator,
+    permuted_comparison,
+)
 from neurometamer.rsa.compare import join_rdms, similarity_values
 from neurometamer.rsa.jackknife import Progress, Projection, describe_interval, project
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import ALL_KINDS, describe_left_out, stimulus_labels, take_kind
 from neurometamer.rsa.sampling import sample_images
 from neurometamer.rsa.sessions import labels_of_subject
