@@ -39,12 +39,7 @@ from neurometamer.rsa.jackknife import (
     describe_interval,
     project,
 )
-from neurometamer.rsa.rdms import (
-    ALL_KINDS,
-    describe_left_out,
-    name_conditions,
-    stimulus_labels,
-)
+from neurometamer.rsa.rdms import ALL_KINDS, describe_left_out, name_conditions, stimulus_labels
 from neurometamer.rsa.sampling import sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
 from neurometamer.stats.permutation import permutation_p, stimulus_orders
