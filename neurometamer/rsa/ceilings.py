@@ -10,7 +10,8 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.ranks import SCALES, check_sides, scaled_once
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, find_comparator
-from neurometamer.rsa.compute import check_rdms, representation_name
+from neurometamer.rsa.compute import check_rdms
+from neurometamer.rsa.rdms import refuse_flat
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -183,25 +184,3 @@ def noise_ceiling(
         return float("nan"), float("nan")
     low, high = subject_ceilings(rdms.dissimilarities, comparator, pool)
     return float(low.mean()), float(high.mean())
-
-
-def refuse_flat(rdms: RDMs) -> None:
-    """Refuse constant RDMs.
-
-    Parameters
-    ----------
-    rdms : rsatoolbox.rdm.RDMs
-        RDMs to check.
-
-    Raises
-    ------
-    InputError
-        Naming those whose dissimilarities are all equal.
-    """
-    is_flat = np.ptp(rdms.dissimilarities, axis=1) == 0
-    if is_flat.any():
-        flat = [representation_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
-        raise InputError(
-            f"all dissimilarities are equal in {name_ids(flat)}, so they correlate with nothing; "
-            "leave those RDMs out."
-        )

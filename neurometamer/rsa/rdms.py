@@ -236,6 +236,22 @@ def _plain(column: Iterable[Any]) -> list[Any]:
     return values
 
 
+def condition_ids(rdms: RDMs) -> list[str]:
+    """List the ids of the conditions, in their order.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With ``pattern_descriptors["condition"]``.
+
+    Returns
+    -------
+    list of str
+        One a condition.
+    """
+    return [str(name) for name in rdms.pattern_descriptors["condition"]]
+
+
 def check_rdms(rdms: RDMs, what: str) -> None:
     """Refuse RDMs that cannot be joined by id or hold missing numbers.
 
@@ -260,7 +276,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
             f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
             f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
         )
-    names = [str(name) for name in rdms.pattern_descriptors["condition"]]
+    names = condition_ids(rdms)
     again = duplicates(names)
     if again:
         raise InputError(
@@ -294,6 +310,28 @@ def check_rdms(rdms: RDMs, what: str) -> None:
 
 SIGNED = ("crossnobis", "crossvalidated")
 """Words in the name of a measure whose dissimilarities may be negative."""
+
+
+def refuse_flat(rdms: RDMs) -> None:
+    """Refuse constant RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs to check.
+
+    Raises
+    ------
+    InputError
+        Naming those whose dissimilarities are all equal.
+    """
+    is_flat = np.ptp(rdms.dissimilarities, axis=1) == 0
+    if is_flat.any():
+        flat = [representation_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
+        raise InputError(
+            f"all dissimilarities are equal in {name_ids(flat)}, so they correlate with nothing; "
+            "leave those RDMs out."
+        )
 
 
 def _check_type(rdms: Any, what: str) -> None:
@@ -561,8 +599,7 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    conditions = sides[0].pattern_descriptors["condition"]
-    ids = [str(name) for name in conditions]
+    ids = condition_ids(sides[0])
     table = {"condition": ids}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(ids)
@@ -705,3 +742,39 @@ def align_rdms(
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)
+
+
+def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
+    """Check two sets of RDMs and put both into the order of their ids.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        RDMs whose stimuli come in any order.
+    join : {"exact", "inner"}
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+
+    Returns
+    -------
+    a, b : rsatoolbox.rdm.RDMs
+        Stimuli sorted by id.
+    left_out : list of str
+        Ids that only one side held, sorted.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, or an RDM is constant.
+    """
+    check_rdms(a, "the first RDMs")
+    check_rdms(b, "the second RDMs")
+    # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
+    order = np.argsort(condition_ids(a))
+    in_order = take_conditions(a, order)
+    first, second = align_rdms(in_order, b, join=join)
+    refuse_flat(first)
+    refuse_flat(second)
+    left_out: list[str] = []
+    if join == "inner":
+        left_out = first.descriptors["left_out"]
+    return first, second, left_out
