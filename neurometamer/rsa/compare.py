@@ -32,11 +32,6 @@ from neurometamer.rsa.compute import (
     take_conditions,
     take_kind,
 )
-from neurometamer.rsa.jackknife import (
-    Progress,
-    describe_interval,
-    project,
-)
 from neurometamer.rsa.rdms import (
     ALL_KINDS,
     condition_ids,
@@ -45,7 +40,7 @@ from neurometamer.rsa.rdms import (
     name_conditions,
     stimulus_labels,
 )
-from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
 from neurometamer.stats.permutation import permutation_p, stimulus_orders
 from neurometamer.summaries import short_repr

@@ -36,8 +36,7 @@ from neurometamer.rsa.image_types.similarity import (
     image_type_similarity,
     image_type_trends,
 )
-from neurometamer.rsa.jackknife import project
-from neurometamer.rsa.sampling import sample_photographs
+from neurometamer.rsa.sampling import project, sample_photographs
 from neurometamer.rsa.subsample import (
     UnitValues,
     activation_units,

@@ -19,7 +19,7 @@ from neurometamer.rsa.comparators.table import (
     permuted_comparison,
 )
 from neurometamer.rsa.compare import similarity_values
-from neurometamer.rsa.jackknife import Progress, Projection, describe_interval, project
+from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.rdms import (
     ALL_KINDS,
     condition_ids,
@@ -28,7 +28,7 @@ from neurometamer.rsa.rdms import (
     stimulus_labels,
     take_kind,
 )
-from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import labels_of_subject
 from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr

@@ -13,7 +13,6 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import check_sides
 from neurometamer.rsa.comparators.table import comparator_name, find_comparator
-from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.layers.folds import (
     MIN_DISTINCT,
     check_folds,
@@ -22,7 +21,7 @@ from neurometamer.rsa.layers.folds import (
     splits,
 )
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
-from neurometamer.rsa.sampling import Sampling, sample_images
+from neurometamer.rsa.sampling import Progress, Sampling, sample_images
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
