@@ -42,7 +42,7 @@ from neurometamer.rsa.rdms import (
 )
 from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
-from neurometamer.stats.permutation import permutation_p, stimulus_orders
+from neurometamer.stats.resampling import permutation_p, stimulus_orders
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.stats.permutation import pair_positions
+from neurometamer.stats.resampling import pair_positions
 
 if TYPE_CHECKING:
     import pandas as pd

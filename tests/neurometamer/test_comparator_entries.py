@@ -33,8 +33,7 @@ from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.measures import MEASURES, Measure, find_measure
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
-from neurometamer.stats.permutation import permutation_orders
-from neurometamer.stats.resampling import bootstrap_counts
+from neurometamer.stats.resampling import bootstrap_counts, permutation_orders
 from neurometamer.study.settings import Rsa
 
 N = 12

@@ -44,7 +44,7 @@ from neurometamer.rsa.subsample import (
     pattern_units,
     subsample_rdms,
 )
-from neurometamer.stats.permutation import permutation_orders, permutation_p, permute_pairs
+from neurometamer.stats.resampling import permutation_orders, permutation_p, permute_pairs
 
 KINDS = ("RE", "AN", "AI")
 QUICK = {"n_resamples": 60, "n_permutations": 99}

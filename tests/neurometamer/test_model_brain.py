@@ -36,7 +36,7 @@ from neurometamer.rsa.layers.weighted import (
     fit_layer_weights,
     flexible_models,
 )
-from neurometamer.stats.permutation import pair_positions, permutation_orders
+from neurometamer.stats.resampling import pair_positions, permutation_orders
 from neurometamer.store import read_table
 
 ROIS = ("V1", "V4", "LO")

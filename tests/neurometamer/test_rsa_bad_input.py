@@ -37,7 +37,7 @@ from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.searchlight.questions import Question, model_questions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.paired import paired_power
-from neurometamer.stats.permutation import permutation_orders, permute_pairs
+from neurometamer.stats.resampling import permutation_orders, permute_pairs
 
 N, PAIRS = 8, 28
 IDS = [f"im{i}" for i in range(N)]

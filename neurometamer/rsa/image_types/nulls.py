@@ -14,7 +14,7 @@ from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
 from neurometamer.rsa.image_types.similarity import join_pair, name_representation
 from neurometamer.rsa.rdms import STIMULI, condition_ids
 from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions, sessions_differ
-from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders
+from neurometamer.stats.resampling import Blocks, count_orders, permutation_orders
 
 if TYPE_CHECKING:
     import pandas as pd

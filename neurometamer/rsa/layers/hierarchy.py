@@ -16,8 +16,7 @@ from neurometamer.rsa.comparators.ranks import n_images
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, prepared
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
 from neurometamer.rsa.rdms import describe_left_out
-from neurometamer.stats.permutation import permutation_p, permute_pairs
-from neurometamer.stats.resampling import t_interval
+from neurometamer.stats.resampling import permutation_p, permute_pairs, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,7 +30,7 @@ from neurometamer.rsa.rdms import (
 )
 from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import labels_of_subject
-from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
+from neurometamer.stats.resampling import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from neurometamer.rsa.searchlight.questions import (
     RunResponses,
     RunTable,
 )
-from neurometamer.stats.permutation import p_from_count, pair_positions
+from neurometamer.stats.resampling import p_from_count, pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
