@@ -16,7 +16,6 @@ from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap, resampled
-from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators.table import (
     ALIASES,
     COMPARATORS,
@@ -25,7 +24,7 @@ from neurometamer.rsa.comparators.table import (
     permuted_comparison,
     prepared,
 )
-from neurometamer.rsa.compare import ComparisonOptions, compare_rdms
+from neurometamer.rsa.compare import ComparisonOptions, compare_rdms, noise_ceiling
 from neurometamer.rsa.compute import compute_rdm, compute_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test

@@ -25,10 +25,10 @@ from neurometamer.rsa.bootstrap import (
     dual_bootstrap,
     subject_samples,
 )
-from neurometamer.rsa.ceilings import subject_ceilings
 from neurometamer.rsa.comparators import ranks as weighted
 from neurometamer.rsa.comparators.resampled import doubled_ranks
 from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison
+from neurometamer.rsa.compare import subject_ceilings
 from neurometamer.stats.resampling import bootstrap_counts, max_t_p, pair_weights
 
 RSATOOLBOX = {

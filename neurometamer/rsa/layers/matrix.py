@@ -11,14 +11,13 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.rsa.ceilings import describe_ceiling, subject_ceilings
 from neurometamer.rsa.comparators.table import (
     COMPARATORS,
     comparator_name,
     find_comparator,
     permuted_comparison,
 )
-from neurometamer.rsa.compare import similarity_values
+from neurometamer.rsa.compare import describe_ceiling, similarity_values, subject_ceilings
 from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.rdms import (
     ALL_KINDS,
