@@ -23,12 +23,12 @@ from .image_types.options import ImageTypeOptions as ImageTypeOptions
 from .image_types.similarity import image_type_difference as image_type_difference
 from .image_types.similarity import image_type_similarity as image_type_similarity
 from .image_types.similarity import image_type_trends as image_type_trends
+from .layers.cross_validation import fit_layer_weights as fit_layer_weights
 from .layers.hierarchy import hierarchy_test as hierarchy_test
 from .layers.matrix import layer_by_roi as layer_by_roi
 from .layers.matrix import layer_matrix as layer_matrix
 from .layers.weighted import CrossValidation as CrossValidation
 from .layers.weighted import best_layers as best_layers
-from .layers.weighted import fit_layer_weights as fit_layer_weights
 from .layers.weighted import flexible_models as flexible_models
 from .measures import MEASURES as MEASURES
 from .measures import Measure as Measure

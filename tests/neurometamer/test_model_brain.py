@@ -22,20 +22,16 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
-from neurometamer.rsa.layers.folds import (
+from neurometamer.rsa.layers.cross_validation import (
     assign_folds,
     corrected_covariance,
     default_folds,
+    fit_layer_weights,
     fold_pairs,
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import join_model_brain, layer_by_roi, layer_matrix
-from neurometamer.rsa.layers.weighted import (
-    CrossValidation,
-    best_layers,
-    fit_layer_weights,
-    flexible_models,
-)
+from neurometamer.rsa.layers.weighted import CrossValidation, best_layers, flexible_models
 from neurometamer.stats.resampling import pair_positions, permutation_orders
 from neurometamer.store import read_table
 

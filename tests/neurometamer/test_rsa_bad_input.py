@@ -20,9 +20,10 @@ from neurometamer.rsa.image_types.similarity import (
     image_type_similarity,
     image_type_trends,
 )
+from neurometamer.rsa.layers.cross_validation import fit_layer_weights
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_by_roi, layer_matrix
-from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
+from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.noise import (
     crossnobis_rdm,
