@@ -17,8 +17,8 @@ import pandas as pd
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
 from neurometamer.commands.rdms import read_id_list, read_labelled, split_labels
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.figures.style import count_text, format_number
+from neurometamer.errors import InputError, count_text, duplicates, name_ids, unknown_name
+from neurometamer.figures.style import format_number
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report import rsa as rsa_page

@@ -16,7 +16,7 @@ import pandas as pd
 
 from neurometamer import errors
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, count_text
 from neurometamer.store import atomic_path, write_table
 
 if TYPE_CHECKING:
@@ -493,33 +493,6 @@ def describe_sizes(table: pd.DataFrame) -> str:
     if low == high:
         return f"n = {count_text(low, 'photograph')}"
     return f"n = {low} to {high} photographs"
-
-
-def count_text(number: int, noun: str, plural: str = "") -> str:
-    """Write a number of things, singular or plural.
-
-    Parameters
-    ----------
-    number : int
-        How many.
-    noun : str
-        The thing, singular.
-    plural : str
-        Its plural, where that is not the noun with an s.
-
-    Returns
-    -------
-    str
-        Number and noun.
-
-    Examples
-    --------
-    >>> count_text(1, "ROI"), count_text(3, "ROI"), count_text(2, "person", "people")
-    ('1 ROI', '3 ROIs', '2 people')
-    """
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {plural or f'{noun}s'}"
 
 
 def describe_methods(table: pd.DataFrame) -> str:

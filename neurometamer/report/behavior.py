@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import count_text
 from neurometamer.figures import behavior as figures
-from neurometamer.figures.style import count_text, format_number
+from neurometamer.figures.style import format_number
 from neurometamer.report.methods import software_text
 from neurometamer.report.page import (
     Answer,

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.errors import name_ids
+from neurometamer.errors import count_text, name_ids
 from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.sets import MetamerSet
 from neurometamer.figures import evaluation as figures
-from neurometamer.figures.style import count_text
 from neurometamer.report.evaluation_findings import (
     Report,
     answers,

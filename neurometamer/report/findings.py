@@ -10,8 +10,8 @@ import collections
 import numpy as np
 import pandas as pd
 
-from neurometamer.errors import name_ids
-from neurometamer.figures.style import PAIRS, count_text, format_number, order_representations
+from neurometamer.errors import count_text, name_ids
+from neurometamer.figures.style import PAIRS, format_number, order_representations
 from neurometamer.figures.tables import are_true, is_true
 from neurometamer.report.layer_findings import (
     encoding_answer,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, format_number, order_representations
+from neurometamer.errors import count_text
+from neurometamer.figures.style import KIND_NAMES, format_number, order_representations
 from neurometamer.figures.tables import names_in, numbers_of
 from neurometamer.report.page import Answer, p_text, probability_text, text_grid
 from neurometamer.report.read_study import ALPHA, Study, texts_of

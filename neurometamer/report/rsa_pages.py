@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.activations import read_activations
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, count_text, unknown_name
 from neurometamer.figures import rsa as figures
-from neurometamer.figures.style import KIND_NAMES, count_text
+from neurometamer.figures.style import KIND_NAMES
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report.findings import (

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from neurometamer.arguments import checked
-from neurometamer.errors import name_ids
-from neurometamer.figures.style import KIND_NAMES, count_text
+from neurometamer.errors import count_text, name_ids
+from neurometamer.figures.style import KIND_NAMES
 from neurometamer.figures.tables import is_true
 from neurometamer.report.findings import answers, interval_notes, success_rows
 from neurometamer.report.layer_findings import scheme_note

@@ -12,16 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import count_text
 from neurometamer.figures import rsa as rsa_figures
 from neurometamer.figures import study as figures
-from neurometamer.figures.style import (
-    KIND_NAMES,
-    PAIRS,
-    clip_name,
-    count_text,
-    describe_sizes,
-    format_number,
-)
+from neurometamer.figures.style import KIND_NAMES, PAIRS, clip_name, describe_sizes, format_number
 from neurometamer.figures.tables import is_true, names_in
 from neurometamer.report.findings import image_type_differences, similar_places
 from neurometamer.report.layer_findings import encoding_answer, over_subjects, whose

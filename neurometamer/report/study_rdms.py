@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import count_text
 from neurometamer.figures import rsa as figures
-from neurometamer.figures.style import KINDS, count_text, format_number, order_representations
+from neurometamer.figures.style import KINDS, format_number, order_representations
 from neurometamer.report.page import Drawing
 from neurometamer.report.read_study import Study
 
