@@ -23,8 +23,7 @@ from neurometamer.commands.rdms import (
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
-from neurometamer.report.rsa import rdm_stamps
-from neurometamer.report.rsa_pages import write_layer_page
+from neurometamer.report.rsa import rdm_stamps, write_layer_page
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 

@@ -21,8 +21,9 @@ from neurometamer.provenance import digest_file
 from neurometamer.report.findings import image_type_differences
 from neurometamer.report.layer_findings import layer_answer
 from neurometamer.report.page import column_texts, draw_figures
-from neurometamer.report.read_study import changed_files, study_of_tables
+from neurometamer.report.read_study import changed_files
 from neurometamer.report.references import WORKS, bibtex
+from neurometamer.report.rsa import study_of_tables
 from neurometamer.report.study import answers, build_report, read_study
 from neurometamer.report.study_figures import FIGURES, lead_examples
 from neurometamer.report.study_rdms import photograph_categories, photograph_order, sheet_order
