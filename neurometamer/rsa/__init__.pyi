@@ -3,10 +3,10 @@ from .bootstrap import dual_bootstrap as dual_bootstrap
 from .cka import linear_cka as linear_cka
 from .comparators.table import COMPARATORS as COMPARATORS
 from .comparators.table import Comparator as Comparator
+from .comparators.table import noise_ceiling as noise_ceiling
 from .comparators.table import permuted_comparison as permuted_comparison
 from .compare import ComparisonOptions as ComparisonOptions
 from .compare import compare_rdms as compare_rdms
-from .compare import noise_ceiling as noise_ceiling
 from .compare import partial_spearman as partial_spearman
 from .compute import activation_rdms as activation_rdms
 from .compute import compute_rdm as compute_rdm

@@ -21,10 +21,11 @@ from neurometamer.rsa.comparators.table import (
     COMPARATORS,
     Comparator,
     find_comparator,
+    noise_ceiling,
     permuted_comparison,
     prepared,
 )
-from neurometamer.rsa.compare import ComparisonOptions, compare_rdms, noise_ceiling
+from neurometamer.rsa.compare import ComparisonOptions, compare_rdms
 from neurometamer.rsa.compute import compute_rdm, compute_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test

@@ -10,8 +10,13 @@ from rsatoolbox.rdm import RDMs
 from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.cka import gram_cka
-from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison
-from neurometamer.rsa.compare import compare_rdms, noise_ceiling, partial_spearman, subject_ceilings
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    noise_ceiling,
+    permuted_comparison,
+    subject_ceilings,
+)
+from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
 from neurometamer.rsa.image_types.inference import compare_image_types

@@ -27,8 +27,7 @@ from neurometamer.rsa.bootstrap import (
 )
 from neurometamer.rsa.comparators import ranks as weighted
 from neurometamer.rsa.comparators.resampled import doubled_ranks
-from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison
-from neurometamer.rsa.compare import subject_ceilings
+from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison, subject_ceilings
 from neurometamer.stats.resampling import bootstrap_counts, max_t_p, pair_weights
 
 RSATOOLBOX = {

@@ -14,10 +14,12 @@ from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.rsa.comparators.table import (
     COMPARATORS,
     comparator_name,
+    describe_ceiling,
     find_comparator,
     permuted_comparison,
+    subject_ceilings,
 )
-from neurometamer.rsa.compare import describe_ceiling, similarity_values, subject_ceilings
+from neurometamer.rsa.compare import similarity_values
 from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.rdms import (
     ALL_KINDS,
