@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -246,14 +245,13 @@ def _tables(
         "weighted_difference": models.differences,
     }
     if len(rois) or len(joined.rois) > 2:
-        hierarchy = order_of_regions(
+        tables["hierarchy"] = order_of_regions(
             joined,
             rois,
             preferred=chosen.preferred,
             confidence=chosen.confidence,
             **common,
         )
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
     return tables
 
 

@@ -528,3 +528,47 @@ def join_note(*parts: str) -> str:
     """
     sentences = [part.rstrip(".") for part in parts if part]
     return ". ".join(sentences) + "."
+
+
+def probability_text(value: float) -> str:
+    """Write a p-value or a probability.
+
+    Parameters
+    ----------
+    value : float
+        In [0, 1].
+
+    Returns
+    -------
+    str
+        Three decimals.
+
+    Examples
+    --------
+    >>> probability_text(0.0123), probability_text(0.0002), probability_text(1.0)
+    ('.012', '< .001', '1.000')
+    """
+    return "< .001" if value < 0.001 else format_number(value, 3)
+
+
+def p_text(p: float) -> str:
+    """Write a p-value as it stands after the letter.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1], or NaN.
+
+    Returns
+    -------
+    str
+        With its sign of equality.
+
+    Examples
+    --------
+    >>> p_text(0.0123), p_text(0.0002)
+    ('= .012', '< .001')
+    """
+    if p < 0.001:
+        return probability_text(p)
+    return f"= {probability_text(p)}"

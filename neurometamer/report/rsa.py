@@ -18,6 +18,7 @@ import numpy as np
 
 from neurometamer.errors import InputError, count_text
 from neurometamer.figures import rsa as figures
+from neurometamer.figures.style import p_text
 from neurometamer.report.layer_findings import hierarchy_answer, layer_answer
 from neurometamer.report.methods import software_text, study_methods, study_works
 from neurometamer.report.page import (
@@ -28,8 +29,8 @@ from neurometamer.report.page import (
     Section,
     borrow_figure,
     draw_sections,
+    drawing_of,
     folded_grid,
-    p_text,
     settings_grids,
     text_grid,
     write_page,
@@ -427,10 +428,10 @@ def draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
         With its caption and table.
     """
     table = page.tables["layer_roi"]
-    yield Drawing(
-        name="layer_roi_panels",
-        figure=figures.layer_roi_panels(table, stamp=page.stamp),
-        numbers={"layer_roi_panels": table},
+    yield drawing_of(
+        table,
+        "layer_roi_panels",
+        figures.layer_roi_panels(table, stamp=page.stamp),
         caption="Similarity of the RDMs of each layer and region, for the mean over subjects and "
         "each subject.",
         alt="Matrices of layers by regions.",
@@ -451,10 +452,10 @@ def draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
         With its caption and table.
     """
     table = page.tables["best_layer"]
-    yield Drawing(
-        name="best_layer_marks",
-        figure=figures.best_layer_marks(table, stamp=page.stamp),
-        numbers={"best_layer_marks": table},
+    yield drawing_of(
+        table,
+        "best_layer_marks",
+        figures.best_layer_marks(table, stamp=page.stamp),
         caption="The best layer of each region: chosen and scored on the same data (naive), and "
         "cross-validated. Noise alone makes the best layer differ between regions: no order is "
         "read from it.",
@@ -503,10 +504,10 @@ def draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
         With its caption and table.
     """
     table = page.tables["hierarchy"]
-    yield Drawing(
-        name="hierarchy_lines",
-        figure=figures.hierarchy_lines(table, layers=page.layers, stamp=page.stamp),
-        numbers={"hierarchy_lines": table},
+    yield drawing_of(
+        table,
+        "hierarchy_lines",
+        figures.hierarchy_lines(table, layers=page.layers, stamp=page.stamp),
         caption="Do later regions prefer later layers? One line a subject; the slope is tested "
         "over subjects.",
         alt="Lines over regions.",

@@ -366,7 +366,7 @@ def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
 
 
 def _hierarchy() -> pd.DataFrame:
-    preferred = "; ".join(f"{roi}: {2 + k:.2f} (blocks.{k})" for k, roi in enumerate(ROIS))
+    preferred = json.dumps({roi: (2 + k, f"blocks.{k}") for k, roi in enumerate(ROIS)})
     rows = [{"subject": one, "value": 0.9, "p": np.nan, "n_subjects": 1} for one in SUBJECTS]
     rows.append(
         {
@@ -380,7 +380,7 @@ def _hierarchy() -> pd.DataFrame:
     )
     return pd.DataFrame(rows).assign(
         kind="RE",
-        order=" < ".join(ROIS),
+        order=json.dumps(ROIS),
         preferred_layers=preferred,
         statistic="layers a region",
         left_out="[]",
