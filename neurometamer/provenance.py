@@ -17,7 +17,7 @@ import numpy as np
 from neurometamer.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 VERSIONED = (
@@ -196,36 +196,3 @@ def provenance(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         **more,
     }
-
-
-def facts_as_json(table: pd.DataFrame) -> pd.DataFrame:
-    """Write cells that hold lists or mappings as JSON, which a reader need not guess at.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Left unchanged.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same with texts in these cells.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> facts_as_json(pd.DataFrame({"left_out": [["V3"], []]}))["left_out"].tolist()
-    ['["V3"]', '[]']
-    """
-    from pandas.api.types import infer_dtype
-
-    def _text_of(cell: object) -> object:
-        if isinstance(cell, (list, tuple, Mapping)):
-            return json.dumps(cell, default=plain_value)
-        return cell
-
-    texts = {}
-    for name, column in table.items():
-        if infer_dtype(column, skipna=True) == "mixed":
-            texts[str(name)] = column.map(_text_of)
-    return table.assign(**texts) if texts else table

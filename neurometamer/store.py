@@ -32,7 +32,7 @@ from neurometamer.errors import (
     name_ids,
     need_columns,
 )
-from neurometamer.provenance import facts_as_json, plain_value
+from neurometamer.provenance import plain_value
 from neurometamer.reading import (
     SEAL,
     SEAL_SIZE,
@@ -420,6 +420,39 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     table = facts_as_json(table)
     text = table.to_csv(index=False, sep=separator, na_rep=missing, lineterminator="\n")
     return write_text(path, text)
+
+
+def facts_as_json(table: pd.DataFrame) -> pd.DataFrame:
+    """Write cells that hold lists or mappings as JSON, which a reader need not guess at.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Left unchanged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same with texts in these cells.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> facts_as_json(pd.DataFrame({"left_out": [["V3"], []]}))["left_out"].tolist()
+    ['["V3"]', '[]']
+    """
+    from pandas.api.types import infer_dtype
+
+    def _text_of(cell: object) -> object:
+        if isinstance(cell, (list, tuple, Mapping)):
+            return json.dumps(cell, default=plain_value)
+        return cell
+
+    texts = {}
+    for name, column in table.items():
+        if infer_dtype(column, skipna=True) == "mixed":
+            texts[str(name)] = column.map(_text_of)
+    return table.assign(**texts) if texts else table
 
 
 @checked

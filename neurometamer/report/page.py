@@ -20,9 +20,8 @@ import pandas as pd
 
 from neurometamer.figures.layout import image_levels
 from neurometamer.figures.style import format_number, probability_text, save_figure
-from neurometamer.provenance import facts_as_json
 from neurometamer.report.references import bibtex, citations
-from neurometamer.store import write_table, write_text
+from neurometamer.store import facts_as_json, write_table, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
