@@ -10,15 +10,11 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from neurometamer.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 VERSIONED = (
     "neurometamer",
