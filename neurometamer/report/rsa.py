@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from neurometamer.errors import InputError, count_text
 from neurometamer.figures import rsa as figures
 from neurometamer.figures.style import p_text
+from neurometamer.figures.tables import names_as_text
 from neurometamer.report.layer_findings import hierarchy_answer, layer_answer
 from neurometamer.report.methods import software_text, study_methods, study_works
 from neurometamer.report.page import (
@@ -254,9 +254,7 @@ def write_rsa_page(
     rows: dict[tuple[str, str], None] = {}
     for column, name in METHOD_COLUMNS.items():
         for _, _, table in tables:
-            for method in filter(None, texts_of(table, column)):
-                # Subjects have families of their own, which need no line each.
-                rows[name, re.sub(r"subject [^,]+", "each subject", method)] = None
+            rows |= dict.fromkeys((name, method) for method in _methods_of(table, column))
     named = []
     if rows:
         caption = "Methods as the tables name them"
@@ -278,6 +276,20 @@ def write_rsa_page(
         methods=[*filter(None, [*methods, software_text(record)])],
         works=cited | dict(works or {}),
     )
+
+
+def _methods_of(table: pd.DataFrame, column: str) -> list[str]:
+    """List the methods that a column names; families of single subjects need no line each."""
+    if "subject" not in table.columns or column not in table.columns:
+        return [method for method in texts_of(table, column) if method]
+    methods: dict[str, None] = {}
+    named = names_as_text(table[["subject", column]], "subject", column).drop_duplicates()
+    for subject, method in named.itertuples(index=False, name=None):
+        if subject:
+            method = method.replace(f"subject {subject}", "each subject")
+        if method:
+            methods[method] = None
+    return list(methods)
 
 
 def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
