@@ -32,7 +32,7 @@ COMMANDS = {
     "report": "neurometamer.report.study:build_report",
     "rdm": "neurometamer.commands.rdms:rdm",
     "compare": "neurometamer.commands.similarity:compare",
-    "encode": "neurometamer.commands.networks:encode",
+    "encode": "neurometamer.commands.encoding:encode",
     "controls": "neurometamer.commands.rdms:controls",
     "cka": "neurometamer.commands.similarity:cka",
     "image-types": "neurometamer.commands.image_type_tables:image_types",

@@ -3,6 +3,7 @@ from .behavior import behavior_analyze as behavior_analyze
 from .behavior import behavior_join as behavior_join
 from .behavior import behavior_page as behavior_page
 from .drawing import draw as draw
+from .encoding import encode as encode
 from .evaluation import evaluate_check_table as evaluate_check_table
 from .evaluation import evaluate_metamers as evaluate_metamers
 from .evaluation import evaluate_plan_sets as evaluate_plan_sets
@@ -16,7 +17,6 @@ from .layer_tables import LayerOptions as LayerOptions
 from .layer_tables import layers as layers
 from .metamers import stimuli_metamer as stimuli_metamer
 from .metamers import stimuli_null as stimuli_null
-from .networks import encode as encode
 from .networks import models_list as models_list
 from .options import ReadingOptions as ReadingOptions
 from .options import StimulusFileOptions as StimulusFileOptions
