@@ -25,9 +25,10 @@ from pydantic import (
     model_validator,
 )
 
-from neurometamer.arguments import checked, choices_of, default_of, look_up, meaning_of
+from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
+from neurometamer.study.defaults import choices_of, default_of, look_up, meaning_of
 from neurometamer.summaries import is_same, summarize
 
 Share = Annotated[float, Field(gt=0, lt=1)]

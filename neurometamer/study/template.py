@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from neurometamer.arguments import checked, choices_of
+from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import write_text
+from neurometamer.study.defaults import choices_of
 from neurometamer.study.settings import Section, Simulation, StudySettings, Subject, fact
 
 HEADER = """\

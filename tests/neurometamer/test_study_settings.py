@@ -10,11 +10,11 @@ import tomllib
 
 import pytest
 
-from neurometamer.arguments import default_of, look_up, meaning_of
 from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.rsa.measures import MEASURES
+from neurometamer.study.defaults import default_of, look_up, meaning_of
 from neurometamer.study.settings import (
     Section,
     StudySettings,
