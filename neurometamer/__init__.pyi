@@ -14,8 +14,8 @@ from .activations import read_activations as read_activations
 from .encoding.generalization import fit_encoding as fit_encoding
 from .errors import InputError as InputError
 from .report.study import build_report as build_report
-from .rsa.ceilings import noise_ceiling as noise_ceiling
 from .rsa.cka import linear_cka as linear_cka
+from .rsa.comparators.table import noise_ceiling as noise_ceiling
 from .rsa.compare import compare_rdms as compare_rdms
 from .rsa.compute import compute_rdms as compute_rdms
 from .rsa.files import read_rdms as read_rdms

@@ -400,7 +400,7 @@ def folded_name(name: str) -> str:
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     """Write a table atomically as CSV, or TSV by suffix, with full precision.
 
-    Missing values are empty in CSV and ``n/a`` in TSV.
+    Missing values are empty in CSV and ``n/a`` in TSV; lists and mappings are JSON.
 
     Parameters
     ----------
@@ -417,8 +417,42 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     separator, missing = ",", ""
     if Path(path).suffix == ".tsv":
         separator, missing = "\t", "n/a"
+    table = facts_as_json(table)
     text = table.to_csv(index=False, sep=separator, na_rep=missing, lineterminator="\n")
     return write_text(path, text)
+
+
+def facts_as_json(table: pd.DataFrame) -> pd.DataFrame:
+    """Write cells that hold lists or mappings as JSON, which a reader need not guess at.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Left unchanged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same with texts in these cells.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> facts_as_json(pd.DataFrame({"left_out": [["V3"], []]}))["left_out"].tolist()
+    ['["V3"]', '[]']
+    """
+    from pandas.api.types import infer_dtype
+
+    def _text_of(cell: object) -> object:
+        if isinstance(cell, (list, tuple, Mapping)):
+            return json.dumps(cell, default=plain_value)
+        return cell
+
+    texts = {}
+    for name, column in table.items():
+        if infer_dtype(column, skipna=True) == "mixed":
+            texts[str(name)] = column.map(_text_of)
+    return table.assign(**texts) if texts else table
 
 
 @checked

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import cyclopts
 
 COMMANDS = {
-    "demo": "neurometamer.study.demo:run_demo",
+    "demo": "neurometamer.study.steps:run_demo",
     "run": "neurometamer.study.steps:run_study",
     "check": "neurometamer.study.steps:check_study",
     "init": "neurometamer.study.template:write_template",

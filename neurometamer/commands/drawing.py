@@ -17,12 +17,12 @@ import pandas as pd
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
 from neurometamer.commands.rdms import read_id_list, read_labelled, split_labels
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.figures.style import count_text, format_number
+from neurometamer.errors import InputError, count_text, duplicates, name_ids, unknown_name
+from neurometamer.figures.style import format_number
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.reading import Files
-from neurometamer.report import rsa as rsa_page
-from neurometamer.report.page import Lead, Picture, Section, borrow_figure
+from neurometamer.report.page import Drawing, Lead, Picture, Section, borrow_figure, save_drawing
+from neurometamer.report.rsa import rdm_stamps, stamp_text, write_rsa_page
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 from stimuli_gen.conversion import cannot_use, open_photograph
@@ -190,7 +190,7 @@ def draw(
     members = stimuli[column].tolist() if column in BANDS else ["stimuli"] * len(stimuli)
     pictures = read_pictures(stimuli, stimuli["id"].tolist())
     chosen = _choose(held, place)
-    stamps = rsa_page.rdm_stamps(held, path)
+    stamps = rdm_stamps(held, path)
     folder = Path(out)
     most = max(1, min(MOST_MAPS, MOST_PAIRS // held.dissimilarities.shape[1]))
     shown = _Shown(
@@ -198,7 +198,7 @@ def draw(
         stimuli=stimuli,
         members=members,
         pictures=pictures,
-        stamp=rsa_page.stamp_text(stamps),
+        stamp=stamp_text(stamps),
     )
     how = {"method": embedding, "seed": seed, "perplexity": perplexity}
     arrangements, scores = _scatters(shown, chosen[:MOST_SCATTERS], how, progress)
@@ -383,7 +383,7 @@ def _heat_maps(shown: _Shown, placed: Sequence[_Placed]) -> list[Picture]:
         caption = "Dissimilarities of all pairs of stimuli"
         if len(rows) > step:
             caption = f"{caption}: {', '.join(filter(None, titles))}"
-        drawing = rsa_page.Drawing(
+        drawing = Drawing(
             name=f"rdms_{number}",
             figure=banded_rdms(values, **part, categories=shown.members, stamp=shown.stamp),
             numbers={f"rdms_{number}": pairs[is_known].reset_index(drop=True)},
@@ -391,7 +391,7 @@ def _heat_maps(shown: _Shown, placed: Sequence[_Placed]) -> list[Picture]:
             alt=f"{n_maps} heat maps.",
             raster=True,
         )
-        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
+        pictures.append(save_drawing(shown.folder, drawing))
     return pictures
 
 
@@ -412,7 +412,7 @@ def _scatters(
         slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
         name = f"scatter_{number:02d}_{slug}".rstrip("_")
         words = part.words or "The RDM"
-        drawing = rsa_page.Drawing(
+        drawing = Drawing(
             name=name,
             figure=stimulus_scatter(table, shown.pictures, stamp=shown.stamp),
             numbers={name: table},
@@ -420,7 +420,7 @@ def _scatters(
             alt=f"{len(table)} images placed by their dissimilarities.",
             small=True,
         )
-        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
+        pictures.append(save_drawing(shown.folder, drawing))
         score = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
         scores.append(score.assign(rdm=part.title, file=f"figures/{name}.csv"))
         if progress is not None:
@@ -481,7 +481,7 @@ def _write_page(
         charts=charts,
     )
     n_rdms = count_text(rdms.n_rdm, "RDM")
-    return rsa_page.write_rsa_page(
+    return write_rsa_page(
         shown.folder,
         command="neurometamer draw",
         question="How are the stimuli represented?",

@@ -128,7 +128,7 @@ def image_types(
     if out is not None:
         write_table(out, tested)
     if figures is not None:
-        from neurometamer.report.rsa_pages import write_image_type_figures
+        from neurometamer.report.image_types import write_image_type_figures
 
         used = {"measure": measure, "category": category}
         write_image_type_figures(

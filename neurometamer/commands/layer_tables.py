@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +22,7 @@ from neurometamer.commands.rdms import (
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
-from neurometamer.report.rsa import rdm_stamps
-from neurometamer.report.rsa_pages import write_layer_page
+from neurometamer.report.rsa import rdm_stamps, write_layer_page
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 
@@ -247,14 +245,13 @@ def _tables(
         "weighted_difference": models.differences,
     }
     if len(rois) or len(joined.rois) > 2:
-        hierarchy = order_of_regions(
+        tables["hierarchy"] = order_of_regions(
             joined,
             rois,
             preferred=chosen.preferred,
             confidence=chosen.confidence,
             **common,
         )
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
     return tables
 
 

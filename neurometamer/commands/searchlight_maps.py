@@ -14,7 +14,7 @@ from neurometamer.commands.options import Progress
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.report.rsa import find_stamps, rdm_stamps, study_record
-from neurometamer.report.rsa_pages import DrawnMap, find_hemisphere, write_map_page
+from neurometamer.report.searchlight import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.resume import writes_into
 from neurometamer.rsa.compute import read_rdms
 from neurometamer.rsa.searchlight.maps import SearchlightMap, run_searchlight, summary_table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -135,10 +134,7 @@ def compare(
         tables.append(compared.assign(comparator=name))
     table = pd.concat(tables, ignore_index=True)
     if out is not None:
-        written = table
-        if "left_out" in table:
-            written = table.assign(left_out=table["left_out"].map(json.dumps))
-        write_table(out, written)
+        write_table(out, table)
     return table
 
 

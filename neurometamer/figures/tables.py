@@ -7,9 +7,10 @@ values over subjects and of each, and marks of p with their family.
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +142,42 @@ def names_in(values: Iterable[object]) -> list[str]:
             held = []
         names |= {str(name): None for name in held if name}
     return list(names)
+
+
+def facts_in(cell: object) -> Mapping[str, Any]:
+    """Read the mapping that a cell of a column holds.
+
+    Parameters
+    ----------
+    cell : object
+        A mapping, in memory or as JSON; a missing cell has none.
+
+    Returns
+    -------
+    mapping
+        Empty where there is none.
+
+    Raises
+    ------
+    InputError
+        When the cell holds anything else.
+
+    Examples
+    --------
+    >>> facts_in('{"V1": [1.25, "conv1"]}'), facts_in(None)
+    ({'V1': [1.25, 'conv1']}, {})
+    """
+    if isinstance(cell, Mapping):
+        return cell
+    if cell is None or cell != cell or cell == "":  # NaN differs from itself
+        return {}
+    facts: object = cell
+    if isinstance(cell, str):
+        with contextlib.suppress(ValueError):
+            facts = json.loads(cell)
+    if not isinstance(facts, Mapping):
+        raise InputError(f"a cell holds {cell!r}; it needs a JSON object, such as {{}}.")
+    return facts
 
 
 def one_measure(

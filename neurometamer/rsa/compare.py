@@ -1,4 +1,4 @@
-"""Compare RDMs of networks and of brains, with intervals over stimuli and noise ceilings.
+"""Compare RDMs of networks and of brains, with intervals over stimuli.
 
 Every table says in its column ``method`` what was compared and what was resampled. RDMs are joined
 by stimulus id.
@@ -17,16 +17,18 @@ import numpy as np
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.bootstrap import MIN_IMAGES
-from neurometamer.rsa.ceilings import refuse_flat
 from neurometamer.rsa.comparators.ranks import (
     centered_ranks,
     check_sides,
     over_blocks,
     scaled_once,
 )
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    comparator_name,
+    permuted_comparison,
+)
 from neurometamer.rsa.compute import (
-    align_rdms,
     check_rdms,
     match_ids,
     representation_name,
@@ -34,21 +36,17 @@ from neurometamer.rsa.compute import (
     take_conditions,
     take_kind,
 )
-from neurometamer.rsa.jackknife import (
-    Progress,
-    describe_interval,
-    project,
-)
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import (
     ALL_KINDS,
+    condition_ids,
     describe_left_out,
+    join_rdms,
     name_conditions,
     stimulus_labels,
 )
-from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
-from neurometamer.stats.permutation import permutation_p, stimulus_orders
+from neurometamer.stats.resampling import permutation_p, stimulus_orders
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -90,49 +88,6 @@ def describe_method(
         if undefined:
             text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"
     return text + describe_left_out(left_out)
-
-
-def _ids(rdms: RDMs) -> list[str]:
-    ids = []
-    for condition in rdms.pattern_descriptors["condition"]:
-        ids.append(str(condition))
-    return ids
-
-
-def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
-    """Check two sets of RDMs and put both into the order of their ids.
-
-    Parameters
-    ----------
-    a, b : rsatoolbox.rdm.RDMs
-        RDMs whose stimuli come in any order.
-    join : {"exact", "inner"}
-        ``"exact"`` or ``"inner"``, see `align_rdms`.
-
-    Returns
-    -------
-    a, b : rsatoolbox.rdm.RDMs
-        Stimuli sorted by id.
-    left_out : list of str
-        Ids that only one side held, sorted.
-
-    Raises
-    ------
-    InputError
-        When ids do not match, or an RDM is constant.
-    """
-    check_rdms(a, "the first RDMs")
-    check_rdms(b, "the second RDMs")
-    # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
-    order = np.argsort(_ids(a))
-    in_order = take_conditions(a, order)
-    first, second = align_rdms(in_order, b, join=join)
-    refuse_flat(first)
-    refuse_flat(second)
-    left_out: list[str] = []
-    if join == "inner":
-        left_out = first.descriptors["left_out"]
-    return first, second, left_out
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -298,7 +253,9 @@ def compare_rdms(
     if chosen.n_permutations and controls is None:
         if blocks is None:
             blocks = shared.blocks
-        orders, p_text = stimulus_orders(_ids(a), chosen.n_permutations, chosen.seed, blocks)
+        orders, p_text = stimulus_orders(
+            condition_ids(a), chosen.n_permutations, chosen.seed, blocks
+        )
         nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, comparator)
     sampling = sample_images(stimulus_labels(a, b), chosen.classes)
     sampling = replace(sampling, lost=shared.lost)
@@ -369,11 +326,11 @@ def _control_vectors(
     check_rdms(controls, "the control RDMs")
     if kind not in (None, ALL_KINDS):
         controls = select_kind(controls, kind)
-    wanted = _ids(a)
+    wanted = condition_ids(a)
     compared = set(wanted)
-    rows = [i for i, name in enumerate(_ids(controls)) if name in compared]
+    rows = [i for i, name in enumerate(condition_ids(controls)) if name in compared]
     shared = take_conditions(controls, rows)
-    order = match_ids(_ids(shared), wanted, "the control RDMs", "the RDMs compared")
+    order = match_ids(condition_ids(shared), wanted, "the control RDMs", "the RDMs compared")
     if "control" in controls.rdm_descriptors:
         names = [str(name) for name in controls.rdm_descriptors["control"]]
     else:

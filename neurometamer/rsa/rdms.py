@@ -13,13 +13,12 @@ import numpy as np
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.stats.permutation import pair_positions
+from neurometamer.stats.resampling import pair_positions
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
-    from fmri.patterns import Patterns
 
 STIMULI = Columns(
     "the stimulus table",
@@ -228,79 +227,6 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
     return name_ids(pairs)
 
 
-def ascii_labels(values: Sequence[Any]) -> list[str]:
-    r"""Write labels with the letters that rsatoolbox's files can hold.
-
-    Parameters
-    ----------
-    values : sequence
-        Labels; None and NaN are no label.
-
-    Returns
-    -------
-    list of str
-        Other letters as escapes, so that labels that differ stay different; ``""`` for no label.
-
-    Examples
-    --------
-    >>> ascii_labels(["cup", "caf\u00e9", None])
-    ['cup', 'caf\\xe9', '']
-    """
-    labels = []
-    for value in values:
-        is_missing = value is None or value != value  # NaN differs from itself
-        text = "" if is_missing else str(value)
-        labels.append(text.encode("ascii", "backslashreplace").decode())
-    return labels
-
-
-SESSION = "session"
-"""Pattern descriptor with the session of each image; ``session:S1`` where subjects differ."""
-
-BETWEEN = "+"
-"""Between sessions of an image that was shown in several."""
-
-
-def session_descriptors(
-    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
-) -> dict[str, list[str]]:
-    """Find the session in which each image of these patterns' RDMs was shown.
-
-    Parameters
-    ----------
-    patterns_by_subject : mapping of str to Patterns
-        Responses; ``observations`` name the session.
-    table : pandas.DataFrame
-        The stimuli: column id; the order of the RDMs.
-
-    Returns
-    -------
-    dict of str to list of str
-        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for
-        each. Empty where no image has another session than the others.
-    """
-    ids = [str(name) for name in table["id"]]
-    columns = {}
-    for subject, patterns in patterns_by_subject.items():
-        observations = patterns.observations
-        labels = ascii_labels(list(observations["session"]))
-        sessions: dict[str, set[str]] = {}
-        for condition, session in zip(observations["condition"], labels):
-            of_image = sessions.setdefault(str(condition), set())
-            of_image.add(session)
-        column = []
-        for name in ids:
-            names = sorted(sessions.get(name, {""}))
-            column.append(BETWEEN.join(names))
-        columns[subject] = column
-    first = next(iter(columns.values()), [])
-    if any(column != first for column in columns.values()):
-        return {f"{SESSION}:{subject}": column for subject, column in columns.items()}
-    if len(set(first)) > 1:
-        return {SESSION: first}
-    return {}
-
-
 def _plain(column: Iterable[Any]) -> list[Any]:
     """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
     values = []
@@ -308,6 +234,22 @@ def _plain(column: Iterable[Any]) -> list[Any]:
         is_scalar = isinstance(value, np.generic)
         values.append(value.item() if is_scalar else value)
     return values
+
+
+def condition_ids(rdms: RDMs) -> list[str]:
+    """List the ids of the conditions, in their order.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With ``pattern_descriptors["condition"]``.
+
+    Returns
+    -------
+    list of str
+        One a condition.
+    """
+    return [str(name) for name in rdms.pattern_descriptors["condition"]]
 
 
 def check_rdms(rdms: RDMs, what: str) -> None:
@@ -334,7 +276,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
             f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
             f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
         )
-    names = [str(name) for name in rdms.pattern_descriptors["condition"]]
+    names = condition_ids(rdms)
     again = duplicates(names)
     if again:
         raise InputError(
@@ -368,6 +310,28 @@ def check_rdms(rdms: RDMs, what: str) -> None:
 
 SIGNED = ("crossnobis", "crossvalidated")
 """Words in the name of a measure whose dissimilarities may be negative."""
+
+
+def refuse_flat(rdms: RDMs) -> None:
+    """Refuse constant RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs to check.
+
+    Raises
+    ------
+    InputError
+        Naming those whose dissimilarities are all equal.
+    """
+    is_flat = np.ptp(rdms.dissimilarities, axis=1) == 0
+    if is_flat.any():
+        flat = [representation_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
+        raise InputError(
+            f"all dissimilarities are equal in {name_ids(flat)}, so they correlate with nothing; "
+            "leave those RDMs out."
+        )
 
 
 def _check_type(rdms: Any, what: str) -> None:
@@ -635,8 +599,7 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    conditions = sides[0].pattern_descriptors["condition"]
-    ids = [str(name) for name in conditions]
+    ids = condition_ids(sides[0])
     table = {"condition": ids}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(ids)
@@ -779,3 +742,39 @@ def align_rdms(
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)
+
+
+def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
+    """Check two sets of RDMs and put both into the order of their ids.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        RDMs whose stimuli come in any order.
+    join : {"exact", "inner"}
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+
+    Returns
+    -------
+    a, b : rsatoolbox.rdm.RDMs
+        Stimuli sorted by id.
+    left_out : list of str
+        Ids that only one side held, sorted.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, or an RDM is constant.
+    """
+    check_rdms(a, "the first RDMs")
+    check_rdms(b, "the second RDMs")
+    # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
+    order = np.argsort(condition_ids(a))
+    in_order = take_conditions(a, order)
+    first, second = align_rdms(in_order, b, join=join)
+    refuse_flat(first)
+    refuse_flat(second)
+    left_out: list[str] = []
+    if join == "inner":
+        left_out = first.descriptors["left_out"]
+    return first, second, left_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -222,8 +221,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         if all((subject, roi) in places for subject in subjects):
             rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        hierarchy = order_of_regions(joined, rois, **common)
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
+        tables["hierarchy"] = order_of_regions(joined, rois, **common)
     written = []
     for name, table in tables.items():
         path = work.path("tables", f"{name}.csv")

@@ -11,8 +11,7 @@ from rsatoolbox.inference import boot_noise_ceiling
 
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
-from neurometamer.rsa.ceilings import noise_ceiling
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import COMPARATORS, noise_ceiling
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, select_kind, take_conditions
 from neurometamer.rsa.image_types.similarity import image_type_difference, image_type_similarity

@@ -13,7 +13,7 @@ from neurometamer.errors import InputError
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
-from neurometamer.rsa.layers.folds import splits
+from neurometamer.rsa.layers.cross_validation import splits
 from neurometamer.rsa.layers.matrix import layer_by_roi
 from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.sampling import sample_photographs

@@ -36,8 +36,7 @@ from neurometamer.rsa.image_types.similarity import (
     image_type_similarity,
     image_type_trends,
 )
-from neurometamer.rsa.jackknife import project
-from neurometamer.rsa.sampling import sample_photographs
+from neurometamer.rsa.sampling import project, sample_photographs
 from neurometamer.rsa.subsample import (
     UnitValues,
     activation_units,
@@ -45,7 +44,7 @@ from neurometamer.rsa.subsample import (
     pattern_units,
     subsample_rdms,
 )
-from neurometamer.stats.permutation import permutation_orders, permutation_p, permute_pairs
+from neurometamer.stats.resampling import permutation_orders, permutation_p, permute_pairs
 
 KINDS = ("RE", "AN", "AI")
 QUICK = {"n_resamples": 60, "n_permutations": 99}

@@ -22,21 +22,17 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
-from neurometamer.rsa.layers.folds import (
+from neurometamer.rsa.layers.cross_validation import (
     assign_folds,
     corrected_covariance,
     default_folds,
+    fit_layer_weights,
     fold_pairs,
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import join_model_brain, layer_by_roi, layer_matrix
-from neurometamer.rsa.layers.weighted import (
-    CrossValidation,
-    best_layers,
-    fit_layer_weights,
-    flexible_models,
-)
-from neurometamer.stats.permutation import pair_positions, permutation_orders
+from neurometamer.rsa.layers.weighted import CrossValidation, best_layers, flexible_models
+from neurometamer.stats.resampling import pair_positions, permutation_orders
 from neurometamer.store import read_table
 
 ROIS = ("V1", "V4", "LO")
@@ -456,7 +452,10 @@ def test_a_planted_hierarchy_and_none():
     rois = ("V1", "V2", "V3", "V4", "LO")
     network, brain = make(n=24, n_layers=5, rois=rois, noise=0.6)
     row = hierarchy_test(network, brain, rois, kind=None, preferred="best").iloc[-1]
-    assert row["preferred_layers"].startswith("V1: 1.00 (layer0); V2: 2.00 (layer1)")
+    assert list(row["preferred_layers"].items())[:2] == [
+        ("V1", (1.0, "layer0")),
+        ("V2", (2.0, "layer1")),
+    ]
     assert row["value"] == pytest.approx(1, abs=0.2)
     assert row["p"] < 0.01
     assert row["left_out"] == []
@@ -480,7 +479,7 @@ def test_regions_without_signal_are_left_out_and_named():
     )
     row = hierarchy_test(network, dead, rois, kind=None).iloc[-1]
     assert row["left_out"] == ["V3"]
-    assert "V3: nan (none)" in row["preferred_layers"]
+    assert row["preferred_layers"]["V3"] is None
     assert row["p"] < 0.05
     three = hierarchy_test(network, dead, ("V1", "V3", "LO"), kind=None)
     assert three["p"].isna().all() and three["value"].isna().all()
@@ -547,7 +546,7 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     }
     assert len(tables["layer_roi"]) == 4 * 3 * 4
     assert list(tables["hierarchy"]["subject"]) == ["S1", "S2", "S3", "combined"]
-    assert tables["hierarchy"]["order"][0] == "V1 < V4 < LO"
+    assert tables["hierarchy"]["order"][0] == '["V1", "V4", "LO"]'
     expected = layer_matrix(network, brain, kind=None, n_resamples=20, n_permutations=99)
     key = ["roi", "subject", "layer"]
     table = tables["layer_roi"].set_index(key).sort_index()

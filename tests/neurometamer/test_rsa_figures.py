@@ -121,15 +121,14 @@ def hierarchy() -> pd.DataFrame:
     rows = [
         {
             "subject": who,
-            "order": "V1 < V2 < LO",
+            "order": ["V1", "V2", "LO"],
             "statistic": "layers a region",
             "value": 0.5,
             "p": 0.167 if who == "combined" else np.nan,
             "left_out": '["V3"]',
-            "preferred_layers": "; ".join(
-                f"{roi}: {at:.2f} (conv {round(at)}; (x))"
-                for roi, at in zip(("V1", "V2", "LO"), line)
-            ),
+            "preferred_layers": {
+                roi: (at, f"conv {round(at)}; (x)") for roi, at in zip(("V1", "V2", "LO"), line)
+            },
             "method": "slope",
         }
         for who, line in preferred.items()

@@ -25,8 +25,7 @@ from neurometamer.rsa.searchlight.questions import (
     run_responses,
 )
 from neurometamer.rsa.subsample import pattern_units
-from neurometamer.stats.permutation import permute_pairs
-from neurometamer.stats.resampling import bootstrap_counts
+from neurometamer.stats.resampling import bootstrap_counts, permute_pairs
 
 SEEDS = range(6)
 

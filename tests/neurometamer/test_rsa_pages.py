@@ -26,8 +26,9 @@ from neurometamer.commands.drawing import list_pictures, read_pictures
 from neurometamer.commands.rdms import read_labelled, split_labels
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
+from neurometamer.report.image_types import write_image_type_figures
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
-from neurometamer.report.rsa_pages import find_hemisphere, write_image_type_figures
+from neurometamer.report.searchlight import find_hemisphere
 from neurometamer.rsa.compute import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.options import ImageTypeOptions

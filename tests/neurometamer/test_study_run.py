@@ -143,7 +143,7 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     ]
     pd.testing.assert_frame_equal(written[names], cells[names], check_dtype=False)
     hierarchy = read_table(small_study / "tables" / "hierarchy.csv")
-    assert set(hierarchy["order"]) == {"V1 < V2 < LO"}
+    assert set(hierarchy["order"]) == {'["V1", "V2", "LO"]'}
     assert hierarchy["p"].tolist() == pytest.approx(
         hierarchy_test(network, brain, kind="RE", seed=3)["p"].tolist(), nan_ok=True
     )

@@ -50,7 +50,7 @@ from neurometamer.rsa.rdms import describe_left_out, select_kind
 from neurometamer.rsa.sampling import SIMULATED_FROM, sample_photographs
 from neurometamer.rsa.sessions import Removed, session_blocks, session_maps, without_sessions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, rows_of, subsample_rdms
-from neurometamer.stats.permutation import permute_pairs
+from neurometamer.stats.resampling import permute_pairs
 
 if TYPE_CHECKING:
     import pandas as pd

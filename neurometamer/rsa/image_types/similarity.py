@@ -17,14 +17,11 @@ from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.rsa.bootstrap import resampled
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import find_comparator
-from neurometamer.rsa.compare import (
-    describe_method,
-    join_rdms,
-    similarity_values,
-)
+from neurometamer.rsa.compare import describe_method, similarity_values
 from neurometamer.rsa.compute import representation_name, select_kind, take_conditions
-from neurometamer.rsa.jackknife import LazyWeights, Projection, project
-from neurometamer.rsa.sampling import Sampling, sample_photographs
+from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.rdms import join_rdms
+from neurometamer.rsa.sampling import LazyWeights, Sampling, project, sample_photographs
 from neurometamer.rsa.sessions import session_maps, without_sessions
 from neurometamer.stats.families import mann_kendall
 from neurometamer.stats.paired import layers_t_test

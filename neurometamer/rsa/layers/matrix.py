@@ -11,15 +11,27 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.rsa.ceilings import describe_ceiling, subject_ceilings
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, find_comparator
-from neurometamer.rsa.compare import join_rdms, similarity_values
-from neurometamer.rsa.jackknife import Progress, Projection, describe_interval, project
-from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.rdms import ALL_KINDS, describe_left_out, stimulus_labels, take_kind
-from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    comparator_name,
+    describe_ceiling,
+    find_comparator,
+    permuted_comparison,
+    subject_ceilings,
+)
+from neurometamer.rsa.compare import similarity_values
+from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.rdms import (
+    ALL_KINDS,
+    condition_ids,
+    describe_left_out,
+    join_rdms,
+    stimulus_labels,
+    take_kind,
+)
+from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import labels_of_subject
-from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
+from neurometamer.stats.resampling import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -145,7 +157,7 @@ def join_model_brain(
     for roi, rows in rows_of.items():
         rois[roi] = (tuple(subjects_of[roi]), second.dissimilarities[rows])
     return ModelBrain(
-        ids=tuple(str(name) for name in first.pattern_descriptors["condition"]),
+        ids=tuple(condition_ids(first)),
         layers=tuple(layers),
         layer_vectors=first.dissimilarities,
         rois=rois,

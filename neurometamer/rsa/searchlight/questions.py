@@ -24,7 +24,7 @@ from neurometamer.rsa.noise import (
     residuals_of,
     sums_by_fold,
 )
-from neurometamer.rsa.rdms import STIMULI, name_pairs
+from neurometamer.rsa.rdms import STIMULI, condition_ids, name_pairs
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -429,7 +429,7 @@ def model_questions(
     """
     check_rdms(models, "the model RDMs")
     _check_rows(conditions, responses)
-    ids = [str(name) for name in models.pattern_descriptors["condition"]]
+    ids = condition_ids(models)
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
     in_order = _rows(responses, rows)
     names = []
