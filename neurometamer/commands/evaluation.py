@@ -26,7 +26,7 @@ from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table, write_table
 from neurometamer.zoo import GREY, MODELS, load_models, model_entry, weights_by_name
 from stimuli_gen.nulls import read_null
-from stimuli_gen.photographs import read_images
+from stimuli_gen.photographs import check_images, read_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,13 +205,15 @@ def evaluate_run_sets(
         members += str(joined).split(JOINT)
     names = list(dict.fromkeys(members))
     load = NetworkLoader(names, weights, run.device, 0)
+    check_images(images)
+    given = [read_null(file) for file in nulls]
     (first,) = load.at(names[:1], image_size)
     photographs = read_images(list(images), first.preprocessing).select(kind="RE")
     return run_sets(
         folder,
         photographs,
         load=lambda name: load.at([name], image_size)[0],
-        nulls=[read_null(file) for file in nulls],
+        nulls=given,
         share=share,
         run=run,
     )

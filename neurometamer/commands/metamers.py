@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import ReadingOptions, StimulusFileOptions
+from neurometamer.commands.options import (
+    ReadingOptions,
+    StimulusFileOptions,
+    check_before_loading,
+)
 from neurometamer.commands.stimuli import (
     forget,
     keeping,
@@ -156,7 +160,10 @@ def stimuli_metamer(
     out = Path(out)
     own = {field.name: options.pop(field.name, field.default) for field in fields(MetamerOptions)}
     chosen = MetamerOptions(**own)
-    networks = load_models(models, weights, device=run.device, seed=seed)
+    names = [models] if isinstance(models, str) else list(models)
+    check_before_loading(names, weights, [images], files)
+    given = [read_null(file) for file in nulls]
+    networks = load_models(names, weights, device=run.device, seed=seed)
     if image_size is not None:
         networks = at_one_size(networks, image_size)
     preprocessing = networks[0].preprocessing
@@ -182,7 +189,6 @@ def stimuli_metamer(
     refuse_other_stimuli(out, digest_of_set, photographs, settings, files.fresh)
     if files.fresh:
         forget(out)
-    given = [read_null(file) for file in nulls]
     made = model_metamers(
         networks,
         photographs,
@@ -276,11 +282,12 @@ def stimuli_null(
 
     run = run or RunOptions()
     reading = reading or ReadingOptions()
+    check_before_loading([model], weights, images, reading)
     network = load_model(model, weights=weights, device=run.device, seed=seed)
     if image_size is not None:
         (network,) = at_one_size([network], image_size)
-    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     (matched,) = match_stages(network, list(stages))
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     return null_distribution(
         knows(network, matched),
         stimuli,

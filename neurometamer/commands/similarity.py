@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import Progress, ReadingOptions
+from neurometamer.commands.options import Progress, ReadingOptions, check_before_loading
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
@@ -180,7 +180,8 @@ def cka(
         Whether to take the unbiased estimate, see `neurometamer.linear_cka`: the biased one grows
         with the number of units where there are few images.
     stages : sequence of str
-        Stages of networks and ROIs of patterns that are compared; all when empty.
+        Stages of networks (names, early, middle, late, or fractions of depth) and ROIs of patterns
+        that are compared; all when empty.
     weights : str or mapping
         Weights of networks by name, see `neurometamer.zoo.weights_by_name`.
     seed : int
@@ -229,31 +230,37 @@ def cka(
     if join not in JOINS:
         raise unknown_name("join", join, JOINS)
     run = run or RunOptions()
+    reading = reading or ReadingOptions()
     wanted = _ids_of_kind(images, kind)
     same = str(a) == str(b)
     networks = _weights_of_networks((a, b), weights)
-    if networks and not images:
-        raise InputError(
-            f"{next(iter(networks))} is a network: say what it sees with --images FOLDER or "
-            "TABLE.csv."
-        )
-    sides = []
-    with ExitStack() as opened:
-        for source in (a,) if same else (a, b):
-            if Path(source).is_file():
-                sides.append(_from_file(Path(source)))
-                continue
-            model = load_model(
-                str(source),
-                weights=networks[str(source)],
-                device=run.device,
-                seed=seed,
+    if networks:
+        if not images:
+            raise InputError(
+                f"{next(iter(networks))} is a network: say what it sees with --images FOLDER or "
+                "TABLE.csv."
             )
-            sides.append(_from_network(model, images, opened, stages, reading, run))
+        check_before_loading(list(networks), networks, images, reading)
+    sources: list[StagedModel | _Responses] = []
+    for source in (a,) if same else (a, b):
+        if Path(source).is_file():
+            sources.append(_from_file(Path(source)))
+            continue
+        chosen_weights = networks[str(source)]
+        sources.append(
+            load_model(str(source), weights=chosen_weights, device=run.device, seed=seed)
+        )
+    places = _places_of(sources, stages)
+    with ExitStack() as opened:
+        sides = []
+        for source, own in zip(sources, places, strict=True):
+            if not isinstance(source, _Responses):
+                source = _from_network(source, images, opened, own, reading, run)
+            sides.append(source)
         first, second = sides[0], sides[-1]
-        chosen, ids = _matched(first, second, stages, wanted, join)
-        left = _grams(first, chosen[0], ids, run.progress)
-        right = left if same else _grams(second, chosen[1], ids, run.progress)
+        ids = _matched(first, second, wanted, join)
+        left = _grams(first, places[0], ids, run.progress)
+        right = left if same else _grams(second, places[-1], ids, run.progress)
     method = METHODS["debiased" if debiased else "biased"]
     rows = []
     for name_a, (gram_a, n_units_a) in left.items():
@@ -346,20 +353,61 @@ def _from_file(path: Path) -> _Responses:
     return _Responses(source=path.name, ids=list(held.conditions), places=list(names), read=read)
 
 
+def _places_of(
+    sources: Sequence[StagedModel | _Responses], wanted: Sequence[str]
+) -> list[list[str]]:
+    """Choose layers or ROIs of each source, by name or depth.
+
+    A name must be of one of the sources; a source of which none is named keeps all.
+    """
+    from stimuli_gen.depth import DEPTHS, at_stages
+
+    chosen = []
+    known: list[str] = []
+    named: set[str] = set()
+    for source in sources:
+        own: list[str] = []
+        for name in wanted:
+            meant = _named(source, name)
+            own += meant
+            named |= {name} if meant else set()
+        if isinstance(source, _Responses):
+            places = [place for place in source.places if not own or place in own]
+            known += source.places
+        else:
+            places = list(at_stages(source, own or list(source.stages))[1])
+            known += [*DEPTHS, *source.stages]
+        chosen.append(places)
+    for name in wanted:
+        if name not in named:
+            raise unknown_name("stage or ROI", name, dict.fromkeys(known))
+    return chosen
+
+
+def _named(source: StagedModel | _Responses, name: str) -> list[str]:
+    """List the layers or ROIs of a source that a name or a depth means."""
+    from stimuli_gen.depth import find_stage
+
+    if isinstance(source, _Responses):
+        return [place for place in source.places if name in (place, place.rpartition(" ")[2])]
+    try:
+        return [find_stage(source, name).name]
+    except InputError:
+        return []
+
+
 def _from_network(
     model: StagedModel,
     images: Files,
     opened: ExitStack,
     stages: Sequence[str],
-    reading: ReadingOptions | None,
+    reading: ReadingOptions,
     run: RunOptions,
 ) -> _Responses:
     """Compute the responses of a network when they are first read."""
     from neurometamer.activations import Activations, compute_activations
 
-    reading = reading or ReadingOptions()
     stimuli = read_images(images, model.preprocessing, bits=reading.bits, icc=reading.icc)
-    wanted = [stage for stage in model.stages if stage in stages] or None
 
     @cache
     def responses() -> Activations:
@@ -368,7 +416,7 @@ def _from_network(
         return compute_activations(
             model,
             stimuli,
-            stages=wanted,
+            stages=stages,
             path=path,
             run=replace(run, progress=None),
         )
@@ -379,7 +427,7 @@ def _from_network(
     return _Responses(
         source=model.name,
         ids=list(stimuli.ids),
-        places=list(model.stages),
+        places=list(stages),
         read=read,
         weights=model.weights,
     )
@@ -403,37 +451,16 @@ def _grams(
 
 
 def _matched(
-    first: _Responses,
-    second: _Responses,
-    stages: Sequence[str],
-    wanted: set[str] | None,
-    join: str,
-) -> tuple[list[list[str]], list[str]]:
-    """Choose layers or ROIs of both sides, and the ids that are compared in the first one's order.
-
-    A name must be of one of the sides; a side of which none is named keeps all.
-    """
+    first: _Responses, second: _Responses, wanted: set[str] | None, join: str
+) -> list[str]:
+    """Choose the ids that are compared, in the first one's order."""
     from neurometamer.rsa.compute import match_ids
 
-    known = set()
-    chosen = []
-    for side in (first, second):
-        own = []
-        for place in side.places:
-            names = {place, place.rpartition(" ")[2]}
-            known |= names
-            if names & set(stages):
-                own.append(place)
-        chosen.append(own or list(side.places))
-    for stage in stages:
-        if stage not in known:
-            places = [*first.places, *second.places]
-            raise unknown_name("stage or ROI", stage, dict.fromkeys(places))
     ids_a = [name for name in first.ids if wanted is None or name in wanted]
     ids_b = [name for name in second.ids if wanted is None or name in wanted]
     if join == "exact":
         match_ids(ids_b, ids_a, second.source, first.source)
-        return chosen, ids_a
+        return ids_a
     both = set(ids_b)
     ids = [name for name in ids_a if name in both]
     if not ids:
@@ -441,4 +468,4 @@ def _matched(
             f"{first.source} ({name_ids(ids_a, 3)}) and {second.source} ({name_ids(ids_b, 3)}) "
             "share no image; both need the same ids, give files that do."
         )
-    return chosen, ids
+    return ids
