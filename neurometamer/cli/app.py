@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from neurometamer import __version__
 from neurometamer.errors import InputError, OutputError, Terminated, name_ids, terminate
+from neurometamer.store import refuse_broken_link
 
 if TYPE_CHECKING:
     import cyclopts
@@ -206,6 +207,7 @@ def in_words_of_options(message: str, names: Collection[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         flag = f"--{name.replace('_', '-')}"
         before = r"(?<![\w./'\"=-])"
+        message = re.sub(rf"{before}{name}=None\b", f"{flag} none", message)
         message = re.sub(rf"{before}{name}=['\"]?([\w.-]+)['\"]?(?<!\.)", rf"{flag} \1", message)
         message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag, message)
         if "_" in name:
@@ -265,6 +267,8 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
 
     parameters = inspect.signature(inspect.unwrap(function)).parameters
     out = arguments.get("out")
+    if out is not None:
+        refuse_broken_link(out)
     with open_reporter(Path(out) if out is not None else None) as reporter:
         begun = time.monotonic()
         if "reporter" in parameters:

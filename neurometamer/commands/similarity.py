@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
 
 JOINS = ("exact", "inner")
+_Grams = dict[str, tuple[np.ndarray, int]]
+"""Layer or ROI to the products of all images' responses (n, n) and its number of units."""
 
 
 METHODS = {
@@ -225,8 +227,6 @@ def cka(
     >>> table[["a", "b"]].values.tolist()[:2], table["value"].round(2).tolist()
     ([['S1 V1', 'S1 V1'], ['S1 V1', 'S1 LO']], [1.0, 0.25, 0.25, 1.0])
     """
-    from neurometamer.rsa.cka import gram_cka
-
     if join not in JOINS:
         raise unknown_name("join", join, JOINS)
     run = run or RunOptions()
@@ -261,6 +261,18 @@ def cka(
         ids = _matched(first, second, wanted, join)
         left = _grams(first, places[0], ids, run.progress)
         right = left if same else _grams(second, places[-1], ids, run.progress)
+    table = _paired(first, second, left, right, debiased)
+    if out is not None:
+        write_table(out, table)
+    return table
+
+
+def _paired(
+    first: _Responses, second: _Responses, left: _Grams, right: _Grams, debiased: bool
+) -> pd.DataFrame:
+    """Compare all layers or ROIs of one source with all of the other, one row a pair."""
+    from neurometamer.rsa.cka import gram_cka
+
     method = METHODS["debiased" if debiased else "biased"]
     rows = []
     for name_a, (gram_a, n_units_a) in left.items():
@@ -272,7 +284,7 @@ def cka(
                     "source_b": second.source,
                     "b": name_b,
                     "value": gram_cka(gram_a, gram_b, debiased=debiased),
-                    "n": len(ids),
+                    "n": len(gram_a),
                     "n_units_a": n_units_a,
                     "n_units_b": n_units_b,
                     "method": f"{method}; no interval",
@@ -280,10 +292,7 @@ def cka(
                     "weights_b": second.weights,
                 }
             )
-    table = pd.DataFrame(rows)
-    if out is not None:
-        write_table(out, table)
-    return table
+    return pd.DataFrame(rows)
 
 
 def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
@@ -435,7 +444,7 @@ def _from_network(
 
 def _grams(
     side: _Responses, places: Sequence[str], ids: Sequence[str], progress: Progress | None
-) -> dict[str, tuple[np.ndarray, int]]:
+) -> _Grams:
     """Multiply the images' responses with each other, and count the units, a place at a time."""
     from neurometamer.rsa.cka import centered_gram
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from neurometamer import commands
+from fmri.patterns import Patterns, write_patterns
+from neurometamer import cli, commands
+from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
-from neurometamer.rsa.compute import read_rdms
+from neurometamer.rsa.compute import label_rdms, read_rdms, write_rdms
+from neurometamer.store import read_table, write_hdf5
+from neurometamer.zoo import load_model
+from stimuli_gen.photographs import load_photographs
+from stimuli_gen.stimuli import write_stimuli
 
 NETWORK = "squeezenet1_0"
 
@@ -28,7 +38,6 @@ def _calls(out, **network):
     """Each command that loads a network and reads images, with these images and weights."""
     one = {**network, "images": network["images"][0]}
     both = {"weights": network["weights"], "images": network["images"]}
-    evaluating = dict(both)
     return {
         "rdm": lambda: commands.rdm(out / "r.h5", model=NETWORK, **both),
         "encode": lambda: commands.encode(out / "e.csv", model=NETWORK, patterns=["p.h5"], **both),
@@ -40,7 +49,7 @@ def _calls(out, **network):
         "null": lambda: commands.stimuli_null(
             out / "null.h5", model=NETWORK, stages=["late"], **both
         ),
-        "run-sets": lambda: commands.evaluate_run_sets(out / "jobs", **evaluating),
+        "run-sets": lambda: commands.evaluate_run_sets(out / "jobs", **both),
     }
 
 
@@ -108,3 +117,102 @@ def test_unknown_stages_are_refused_before_images_are_read(command, tmp_path):
             commands.rdm(tmp_path / "r.h5", model=NETWORK, **asked)
         else:
             commands.cka(NETWORK, NETWORK, **asked)
+
+
+def _rdms_of(kinds, path):
+    ids = [f"{kind}{number}" for kind in kinds for number in range(6)]
+    names = {
+        "kind": [name[:2] for name in ids],
+        "reference_id": [f"RE{name[2:]}" for name in ids],
+    }
+    n_pairs = len(ids) * (len(ids) - 1) // 2
+    rdms = label_rdms(
+        np.random.default_rng(0).random((1, n_pairs)),
+        conditions=ids,
+        rdm_descriptors={"system": ["network"], "stage": ["late"]},
+        pattern_descriptors=names,
+        measure="euclidean",
+    )
+    return write_rdms(rdms, path)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "lacking", "option", "left"),
+    [(("RE", "AI"), "AN", "decision", "RE-AI"), (("RE", "AN"), "AI", "perception", "RE-AN")],
+)
+def test_image_types_without_one_type_names_the_cure(
+    kinds, lacking, option, left, tmp_path, monkeypatch, capsys
+):
+    file = _rdms_of(kinds, tmp_path / "rdms.h5")
+    words = ["image-types", "--rdms", str(file), "--out", str(tmp_path / "tests.csv")]
+    words += ["--n-resamples", "20", "--n-permutations", "20"]
+    monkeypatch.setattr(sys, "argv", ["neurometamer", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    said = capsys.readouterr().err
+    assert done.value.code == 2
+    assert f"no stimulus is of the image type {lacking}, which RE-{lacking} compares" in said
+    assert f"leave that pair out with --{option} none" in said
+    monkeypatch.setattr(sys, "argv", ["neurometamer", *words, f"--{option}", "none"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 0, capsys.readouterr().err
+    assert read_table(tmp_path / "tests.csv")["pair"].tolist() == [left]
+
+
+def test_two_pairs_that_lack_types_are_an_unknown_name(tmp_path):
+    file = _rdms_of(("RE", "MM"), tmp_path / "rdms.h5")
+    with pytest.raises(InputError, match=r"unknown .*'AN'"):
+        commands.image_types(tmp_path / "t.csv", rdms=[file])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links are POSIX ones")
+def test_an_output_that_is_a_broken_link_is_refused_before_work(tmp_path, monkeypatch, capsys):
+    link = tmp_path / "table.csv"
+    link.symlink_to(tmp_path / "elsewhere.csv")
+    words = ["compare", "nowhere.h5", "nowhere.h5", "--out", str(link)]
+    monkeypatch.setattr(sys, "argv", ["neurometamer", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 2
+    assert "table.csv is a broken symbolic link (to " in capsys.readouterr().err
+    file = _rdms_of(("RE", "AN"), tmp_path / "rdms.h5")
+    with pytest.raises(InputError, match="broken symbolic link"):
+        commands.compare(file, file, link, kind="RE", n_resamples=0)
+    assert not (tmp_path / "elsewhere.csv").exists()
+
+
+def test_a_null_that_is_another_file_is_named_by_what_it_holds(tmp_path, photographs):
+    random = np.random.default_rng(0)
+    rdms = _rdms_of(("RE", "AN"), tmp_path / "rdms.h5")
+    network = load_model(NETWORK, weights="random")
+    stimuli = load_photographs(photographs, network.preprocessing)
+    responses = tmp_path / "responses.h5"
+    compute_activations(network, stimuli, stages=["early"], path=responses)
+    patterns = Patterns(
+        values=random.random((4, 3)),
+        observations=pd.DataFrame(
+            {"condition": list("abcd"), "presentation": 1, "run": "1", "session": ""}
+        ),
+        voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(3), "j": 0, "k": 0}),
+    )
+    brain = write_patterns(patterns, tmp_path / "S1.h5")
+    made = write_stimuli(stimuli, tmp_path / "stimuli") / "stimuli.h5"
+    other = write_hdf5(tmp_path / "other.h5", arrays={"x": np.zeros(2)})
+    for file, held in (
+        (rdms, "RDMs"),
+        (responses, "activations"),
+        (brain, "patterns"),
+        (made, "stimuli"),
+        (other, "x"),
+    ):
+        expected = f"is no file of 'neurometamer stimuli null': it holds {held}; give another"
+        with pytest.raises(InputError, match=expected):
+            commands.stimuli_metamer(
+                NETWORK,
+                stage="late",
+                images=photographs,
+                out=tmp_path / "m",
+                weights="random",
+                nulls=[file],
+            )

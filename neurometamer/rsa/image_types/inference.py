@@ -23,6 +23,7 @@ from neurometamer.rsa.image_types.options import (
     OVER_SUBJECTS,
     ImageTypeOptions,
     Pair,
+    need_pairs,
     subjects_needed,
 )
 from neurometamer.rsa.image_types.results import (
@@ -170,6 +171,7 @@ def compare_image_types(
     import pandas as pd
 
     chosen = replace(options or ImageTypeOptions(), **settings)
+    need_pairs(dict.fromkeys(map(str, rdms.pattern_descriptors.get("kind", ()))), chosen)
     left_out: list[str] = []
     if chosen.join == "inner":
         rdms, left_out = shared_references(rdms, chosen.kinds)

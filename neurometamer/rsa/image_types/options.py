@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from neurometamer.arguments import check_fields
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
@@ -179,6 +180,37 @@ class ImageTypeOptions:
         for pair in self.pairs:
             kinds.update(dict.fromkeys(pair))
         return tuple(kinds)
+
+
+def need_pairs(known: Collection[str], chosen: ImageTypeOptions) -> None:
+    """Refuse a pair that lacks an image type where the other pair could be tested without it.
+
+    Parameters
+    ----------
+    known : collection of str
+        Image types of the stimuli.
+    chosen : ImageTypeOptions
+        Pairs that are compared.
+
+    Raises
+    ------
+    InputError
+        With the option that leaves the pair out.
+    """
+    has_all = {}
+    for name in ("decision", "perception"):
+        pair = getattr(chosen, name)
+        has_all[name] = pair is not None and set(pair) <= set(known)
+    for name, is_there in has_all.items():
+        pair = getattr(chosen, name)
+        if pair is None or is_there or not any(has_all.values()):
+            continue
+        lacking = [image_type for image_type in pair if image_type not in known]
+        raise InputError(
+            f"no stimulus is of the image type {name_ids(lacking)}, which {'-'.join(pair)} "
+            f"compares (there are {name_ids(known)}); leave that pair out with {name}=None, or "
+            "give images of that type."
+        )
 
 
 def subjects_needed(confidence: float = 0.95) -> int:
