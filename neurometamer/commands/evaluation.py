@@ -179,7 +179,7 @@ def evaluate_run_sets(
     Returns
     -------
     pandas.DataFrame
-        See `evaluate_plan_sets`; a job that cannot be done is ``failed``, with its reason.
+        One row a job: set, members, size, state, reason; a job that cannot be done is ``failed``.
 
     Raises
     ------
@@ -387,8 +387,8 @@ def evaluate_metamers(
         ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
         networks of a set, between commas; the others get ``"default"``.
     nulls : sequence of path-like
-        Files of `stimuli_null`: metamers are judged by them again. Otherwise their folders say
-        which are valid.
+        Files of ``neurometamer stimuli null``: metamers are judged by them again. Otherwise their
+        folders say which are valid.
     network_table : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.
     truth : path-like, optional

@@ -48,7 +48,7 @@ def image_types(
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     activations : sequence of path-like
-        Files of `neurometamer.compute_activations`, one a network.
+        Files of activations, one a network (`neurometamer.compute_activations`).
     images : sequence of path-like
         Stimulus folders or tables (columns id, kind, reference_id): say what the rows of patterns
         and activations are, and give the classes of ``null="class"``.
@@ -70,7 +70,8 @@ def image_types(
     Returns
     -------
     pandas.DataFrame
-        See `compare_image_types`, and a column ``source`` (file, or ``patterns``).
+        One row a layer or ROI, subject and quantity (`neurometamer.compare_image_types`), and a
+        column ``source`` (file, or ``patterns``).
 
     Raises
     ------

@@ -110,9 +110,9 @@ def layers(
         neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdms.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
-        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not
-        with fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and
-        CSV) and the page ``index.html``.
+        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (not with
+        fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and CSV)
+        and the page ``index.html``.
     rois : sequence of str
         ROIs, early to late, for the hierarchy test; the order of the files when empty.
     ids : path-like or sequence of str, optional

@@ -117,7 +117,8 @@ def stimuli_metamer(
         Height and width in pixels that every network sees; needed where networks of a set were
         made for different sizes. By default each its own.
     nulls : sequence of path-like
-        Files of `stimuli_null`, of these networks and stages; without one, ``valid`` stays empty.
+        Files of ``neurometamer stimuli null``, of these networks and stages; without one, ``valid``
+        stays empty.
     seed : int
         Seed of all random numbers.
     files : StimulusFileOptions, optional

@@ -310,7 +310,7 @@ def rdm(
     Parameters
     ----------
     out : path-like
-        HDF5 file to write; ``rsatoolbox.rdm.load_rdm(out, file_type="hdf5")`` opens it.
+        HDF5 file to write, in the format of rsatoolbox (`rsatoolbox.rdm.load_rdm`).
     model : str, optional
         Name of the network; or give `patterns`.
     weights : str
@@ -324,7 +324,7 @@ def rdm(
     stages : sequence of str
         Stages of the network: names, early, middle, late, or fractions of depth; all when empty.
     measure : str
-        One of `neurometamer.rsa.measures.MEASURES`.
+        Measure of dissimilarity, one of `neurometamer.rsa.measures.MEASURES`.
     seed : int
         Seed of random weights.
     scratch : path-like, optional
@@ -478,7 +478,7 @@ def controls(
     out : path-like
         HDF5 file to write, for ``neurometamer compare --controls``.
     which : sequence of str
-        Some of `neurometamer.rsa.controls.CONTROLS`.
+        What is measured, some of `neurometamer.rsa.controls.CONTROLS`.
     category : str
         Column of the stimuli's table with the categories.
     model : str

@@ -167,9 +167,9 @@ def cka(
     Parameters
     ----------
     a, b : path-like or str
-        Each a file of `neurometamer.compute_activations`, a file of ``neurometamer fmri patterns``
-        (presentations are averaged), or the name of a network, which then sees `images`. The same
-        for both compares a network's stages with each other.
+        Each a file of activations (`neurometamer.compute_activations`), a file of ``neurometamer
+        fmri patterns`` (presentations are averaged), or the name of a network, which then sees
+        `images`. The same for both compares a network's stages with each other.
     out : path-like, optional
         CSV to write.
     images : sequence of path-like

@@ -415,12 +415,12 @@ def stimuli_control(
     Parameters
     ----------
     control : str
-        A name of `stimuli_gen.CONTROLS`, or of `stimuli_gen.ATTACKS` (PGD).
+        Control, or attack (PGD), one of `stimuli_gen.CONTROLS` and `stimuli_gen.ATTACKS`.
     images : path-like
         Folder of photographs (folders inside it are categories), or a CSV with the column file and,
         where wanted, id, category, bits and icc.
     out : path-like
-        Output folder for what `stimuli_gen.write_stimuli` writes.
+        Folder for the images and their table (`stimuli_gen.write_stimuli`).
     model : str
         Network whose input size and cut the photographs get, and which PGD attacks.
     weights : str

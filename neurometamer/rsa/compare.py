@@ -149,7 +149,7 @@ class ComparisonOptions:
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     n_permutations : int
         Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
-        With controls there is no p (Notes of `compare_rdms`).
+        With controls there is no p (see `compare_rdms`).
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
         are about other stimuli of these classes (``"fixed"``) or about as many classes like these

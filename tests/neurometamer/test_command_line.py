@@ -12,9 +12,10 @@ import pytest
 
 from neurometamer import zoo
 from neurometamer.arguments import KeywordsOf, _names
-from neurometamer.cli.app import COMMANDS, GROUPS, build_app, in_words_of_options
-from neurometamer.cli.build import form_of, help_of, import_function, options_of, summary_of
+from neurometamer.cli.app import COMMANDS, GROUPS, build_app
+from neurometamer.cli.build import form_of, import_function, options_of
 from neurometamer.cli.choices import BETWEEN, CHOICES, LEAST
+from neurometamer.cli.words import help_of, in_words_of_options, summary_of
 from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.table import COMPARATORS, Comparator
 from neurometamer.rsa.measures import MEASURES

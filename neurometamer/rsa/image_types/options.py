@@ -62,8 +62,8 @@ class ImageTypeOptions:
     ----------
     perception, decision : (str, str) or None
         Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE
-        and AN). The difference is the similarity of the first minus that of the second; without one
-        of them (None) there is none.
+        and AN). The difference is the similarity of the first minus that of the second; where one
+        of them is left out (``none``) there is none.
     comparator : str
         One of `COMPARATORS`.
     interval : str
