@@ -7,14 +7,11 @@ command line is passed on, so defaults stay in the functions.
 
 from __future__ import annotations
 
-import ast
 import collections.abc
 import dataclasses
-import importlib
 import inspect
 import os
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +21,9 @@ from typing import Any
 
 import cyclopts
 
-from neurometamer.arguments import KeywordsOf
+from neurometamer.arguments import KeywordsOf, evaluate
 from neurometamer.cli.choices import SHOWN_ONLY, check_value, names_for
+from neurometamer.cli.sources import described, import_function
 from neurometamer.cli.words import flag_of, help_text, parameter_texts
 from neurometamer.errors import InputError, duplicates, name_ids
 
@@ -182,23 +180,6 @@ class Option:
         return words if self.form.several else words[0]
 
 
-def import_function(place: str) -> Callable[..., Any]:
-    """Import a function.
-
-    Parameters
-    ----------
-    place : str
-        ``MODULE:NAME``.
-
-    Returns
-    -------
-    callable
-        The function.
-    """
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def options_of(command: str, function: Callable[..., Any]) -> tuple[list[Option], list[str]]:
     """List the options of a command.
 
@@ -289,7 +270,7 @@ def _add_passed(command: str, hint: Any, options: list[Option], left_out: list[s
         if not isinstance(passed, KeywordsOf):
             continue
         try:
-            taker = import_function(passed.target)
+            taker = described(passed.target)
         except ImportError:  # a library is not there: the command says so when it runs
             continue
         known = passed.names or tuple(inspect.signature(taker).parameters)
@@ -315,30 +296,8 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _hint(target: Any, annotation: Any) -> Any:
-    """Evaluate an annotation, with the names that its module imports for type checkers."""
-    if not isinstance(annotation, str):
-        return annotation
-    module = sys.modules[target.__module__]
-    names = dict(vars(module))
-    try:
-        return eval(annotation, names)
-    except NameError:
-        pass
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for line in node.body:
-                _import_names(line, str(module.__file__), names)
-    return eval(annotation, names)
-
-
-def _import_names(line: ast.stmt, file: str, names: dict[str, Any]) -> None:
-    """Import what one line names; a class of its name where a library is not there."""
-    try:
-        exec(compile(ast.Module([line], []), file, "exec"), names)
-    except ModuleNotFoundError:  # the command says so when it runs
-        for alias in getattr(line, "names", []):
-            name = alias.asname or alias.name
-            names[name] = type(name, (), {})
+    """Evaluate an annotation without importing what it names."""
+    return evaluate(annotation, target.__module__, tolerant=True)
 
 
 def form_of(hint: Any) -> Form | None:

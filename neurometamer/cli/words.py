@@ -11,6 +11,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,11 @@ def parameter_texts(target: Any) -> dict[str, tuple[str, list[str]]]:
         ``{"a", "b"}``.
     """
     texts: dict[str, tuple[str, list[str]]] = {}
-    if inspect.isclass(target):
-        (definition,) = ast.parse(inspect.getsource(target)).body
+    source = ""
+    with suppress(OSError, TypeError):  # of a module that is not imported
+        source = inspect.getsource(target) if inspect.isclass(target) else ""
+    if source:
+        (definition,) = ast.parse(source).body
         body = definition.body if isinstance(definition, ast.ClassDef) else []
         for field, text in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -16,7 +18,16 @@ from neurometamer.cli.build import import_function, options_of
 from neurometamer.cli.choices import CHOICES
 from neurometamer.cli.words import help_text
 
-NAMESPACES = (nm, nm.rsa, nm.stats, nm.encoding, nm.evaluation, nm.behavior, nm.figures, nm.commands)
+NAMESPACES = (
+    nm,
+    nm.rsa,
+    nm.stats,
+    nm.encoding,
+    nm.evaluation,
+    nm.behavior,
+    nm.figures,
+    nm.commands,
+)
 
 
 def python_names() -> set[str]:
@@ -53,12 +64,13 @@ def test_help_speaks_the_words_of_the_command_line(command, shown):
     dotted = re.findall(r"\b(?:neurometamer|stimuli_gen|fmri|nilearn|rsatoolbox)\.\w+", text)
     assert not dotted
     words = set(re.findall(r"(?<![\w./=:-])[A-Za-z_]\w*(?![\w/=-]|\.\w)", text))
-    assert not words & python_names()
+    parameters: set[str] = set()
     if command in COMMANDS:
         options, left_out = options_of(command, import_function(COMMANDS[command]))
         parameters = {option.name for option in options} | set(left_out)
-        spoken = {name for name in words & parameters if "_" in name}
-        assert not spoken
+    of_values = {name.upper() for name in parameters}  # how arguments are shown
+    assert not sorted(words & python_names() - of_values)
+    assert not [name for name in words & parameters if "_" in name]
 
 
 def test_references_to_python_are_left_out_and_options_written_as_such():
@@ -67,3 +79,24 @@ def test_references_to_python_are_left_out_and_options_written_as_such():
     wanted = "Not with --n-sets; fast or --sem over. Rest."
     assert help_text(text, ["n_sets", "sem"]) == wanted
     assert help_text("As `sem`, or ``sem``.", []) == "As sem, or sem."
+
+
+def test_what_is_read_from_sources_is_what_an_import_gives():
+    """Options of modules that import torch are the same before and after these are imported."""
+    code = (
+        "import sys\nfrom neurometamer.cli.app import COMMANDS\n"
+        "from neurometamer.cli.build import import_function, options_of\n"
+        "def listed():\n"
+        "    every = {}\n"
+        "    for command, place in COMMANDS.items():\n"
+        "        every[command] = repr(options_of(command, import_function(place)))\n"
+        "    return every\n"
+        "read = listed()\nassert 'torch' not in sys.modules\n"
+        "import stimuli_gen.adversarial, stimuli_gen.greedy, stimuli_gen.pgd, stimuli_gen.presets\n"
+        "imported = listed()\n"
+        "for command in COMMANDS:\n"
+        "    assert read[command] == imported[command], command\n"
+        "assert 'pgd_linf' in imported['stimuli control']\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
