@@ -116,7 +116,7 @@ def image_types(
     if table is None and (patterns or activations):
         raise InputError(
             "patterns and activations need --images: give a stimulus table that says which image "
-            "is of which kind."
+            "is of which type."
         )
     if table is not None:
         if patterns:
@@ -197,7 +197,7 @@ def _of_patterns(
         units=pattern_units(subjects, table),
         blocks=blocks,
         categories=_classes(table, category, chosen),
-        reliability=image_type_reliability(subjects, table, sorted(chosen.kinds)),
+        reliability=image_type_reliability(subjects, table, sorted(chosen.image_types)),
         options=chosen,
     )
     return tested.assign(source="patterns")

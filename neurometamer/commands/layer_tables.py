@@ -39,8 +39,8 @@ class LayerOptions:
 
     Parameters
     ----------
-    kind : str, optional
-        Only images of this kind, joined by photograph.
+    image_type : str, optional
+        Only images of this type, joined by photograph.
     comparator : str
         How RDMs are compared, one of `neurometamer.rsa.comparators.table.COMPARATORS`.
     join : {"exact", "inner"}
@@ -72,7 +72,7 @@ class LayerOptions:
     'spearman'
     """
 
-    kind: str | None = None
+    image_type: str | None = None
     comparator: str = "spearman"
     join: str = "exact"
     train_on: str = "both"
@@ -214,7 +214,7 @@ def _tables(
     from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
     from neurometamer.rsa.layers.weighted import CrossValidation, fit_joined
 
-    joined = join_model_brain(layers, regions, kind=chosen.kind, join=chosen.join)
+    joined = join_model_brain(layers, regions, image_type=chosen.image_type, join=chosen.join)
     common: dict[str, Any] = {
         "comparator": chosen.comparator,
         "seed": chosen.seed,

@@ -62,7 +62,7 @@ def compare(
     progress: Progress | None = None,
     **options: Annotated[
         Any,
-        KeywordsOf("neurometamer.rsa.compare:compare_rdms", ("kind", "join")),
+        KeywordsOf("neurometamer.rsa.compare:compare_rdms", ("image_type", "join")),
         KeywordsOf("neurometamer.rsa.compare:ComparisonOptions"),
     ],
 ) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def compare(
     progress : callable, optional
         Called with (comparisons done, comparisons in all), for each comparator again.
     **options : object
-        ``kind`` and ``join`` of `neurometamer.compare_rdms`, and fields of
+        ``image_type`` and ``join`` of `neurometamer.compare_rdms`, and fields of
         `neurometamer.rsa.compare.ComparisonOptions`.
 
     Returns
@@ -151,7 +151,7 @@ def cka(
     out: str | Path | None = None,
     *,
     images: Files = (),
-    kind: str | None = None,
+    image_type: str | None = None,
     join: str = "exact",
     debiased: bool = False,
     stages: Sequence[str] = (),
@@ -173,9 +173,9 @@ def cka(
     out : path-like, optional
         CSV to write.
     images : sequence of path-like
-        What a network sees (`read_images`); with `kind`, also tells which image is of which kind.
-    kind : str, optional
-        Only images of this kind.
+        What a network sees (`read_images`); with `image_type`, also tells of which type each is.
+    image_type : str, optional
+        Only images of this type.
     join : {"exact", "inner"}
         Whether both must hold the same ids, or the shared ones are used.
     debiased : bool
@@ -203,8 +203,8 @@ def cka(
     Raises
     ------
     InputError
-        When a source is neither a file nor a network, ids do not match, a stage or kind is unknown,
-        or fewer than 4 images are shared.
+        When a source is neither a file nor a network, ids do not match, a stage or image type is
+        unknown, or fewer than 4 images are shared.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def cka(
         raise unknown_name("join", join, JOINS)
     run = run or RunOptions()
     reading = reading or ReadingOptions()
-    wanted = _ids_of_kind(images, kind)
+    wanted = _ids_of_image_type(images, image_type)
     same = str(a) == str(b)
     networks = _weights_of_networks((a, b), weights)
     if networks:
@@ -295,13 +295,14 @@ def _paired(
     return pd.DataFrame(rows)
 
 
-def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
-    """Read which images are of a kind; None where all are compared."""
-    if kind is None:
+def _ids_of_image_type(images: Files, image_type: str | None) -> set[str] | None:
+    """Read which images are of a type; None where all are compared."""
+    if image_type is None:
         return None
     if not images:
         raise InputError(
-            f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
+            f"image_type='{image_type}' needs --images: stimulus folders or tables (id, kind) that "
+            "tell image types."
         )
     tables = []
     for source in map(Path, images):
@@ -309,9 +310,9 @@ def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
         tables.append(read_table(path, required=["id", "kind"]))
     table = pd.concat(tables)
     known = table["kind"].fillna("").astype(str)
-    if kind not in set(known):
-        raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
-    return set(table["id"][known == kind].astype(str))
+    if image_type not in set(known):
+        raise unknown_name("image type", image_type, dict.fromkeys(known))
+    return set(table["id"][known == image_type].astype(str))
 
 
 def _weights_of_networks(sources: Sequence[str | Path], weights: Weights) -> dict[str, str]:

@@ -484,11 +484,11 @@ class Glm(Section):
 
 
 class Selection(Section):
-    """Which voxels enter: the reliable ones, judged on one kind of image only."""
+    """Which voxels enter: the reliable ones, judged on one image type only."""
 
     voxels_per_roi: int = Field(80, ge=0)
     """The most reliable so many of each region; 0 keeps all."""
-    kind: Literal["RE"] = "RE"
+    image_type: Literal["RE"] = "RE"
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 

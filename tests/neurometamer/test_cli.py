@@ -493,7 +493,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
         "--comparator",
         "Spearman",
         "cosine",
-        "--kind",
+        "--image-type",
         "RE",
         "--n-resamples",
         20,

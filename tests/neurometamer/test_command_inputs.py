@@ -178,7 +178,7 @@ def test_an_output_that_is_a_broken_link_is_refused_before_work(tmp_path, monkey
     assert "table.csv is a broken symbolic link (to " in capsys.readouterr().err
     file = _rdms_of(("RE", "AN"), tmp_path / "rdms.h5")
     with pytest.raises(InputError, match="broken symbolic link"):
-        commands.compare(file, file, link, kind="RE", n_resamples=0)
+        commands.compare(file, file, link, image_type="RE", n_resamples=0)
     assert not (tmp_path / "elsewhere.csv").exists()
 
 

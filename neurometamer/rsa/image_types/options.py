@@ -47,8 +47,8 @@ CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
 """Corrections for many tests."""
 
 FAMILIES = {
-    "representations": "the layers, or the ROIs of one subject, for one pair of kinds",
-    "subjects": "ROIs x subjects for one pair of kinds",
+    "representations": "the layers, or the ROIs of one subject, for one pair of image types",
+    "subjects": "ROIs x subjects for one pair of image types",
 }
 """Name of a family of tests to what belongs to it."""
 
@@ -61,7 +61,7 @@ class ImageTypeOptions:
     Parameters
     ----------
     perception, decision : (str, str) or None
-        Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE
+        Image types that look alike to people (RE and AI), and that the network calls the same (RE
         and AN). The difference is the similarity of the first minus that of the second; where one
         of them is left out (``none``) there is none.
     comparator : str
@@ -100,7 +100,7 @@ class ImageTypeOptions:
     Examples
     --------
     >>> options = ImageTypeOptions(decision=None, n_permutations=99)
-    >>> options.pairs, options.kinds
+    >>> options.pairs, options.image_types
     ((('RE', 'AI'),), ('RE', 'AI'))
     """
 
@@ -136,7 +136,7 @@ class ImageTypeOptions:
                 raise unknown_name(kind, name, known)
         if not self.pairs:
             raise InputError(
-                "perception and decision are both None; give at least one pair of kinds."
+                "perception and decision are both None; give at least one pair of image types."
             )
         if self.n_resamples < 1 and self.interval != "none":
             raise InputError(
@@ -154,7 +154,7 @@ class ImageTypeOptions:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs of kinds that are compared.
+        """The pairs of image types that are compared.
 
         Returns
         -------
@@ -168,18 +168,18 @@ class ImageTypeOptions:
         return tuple(pairs)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of images that are compared.
+    def image_types(self) -> tuple[str, ...]:
+        """The image types that are compared.
 
         Returns
         -------
         tuple of str
             Each once.
         """
-        kinds: dict[str, None] = {}
+        image_types: dict[str, None] = {}
         for pair in self.pairs:
-            kinds.update(dict.fromkeys(pair))
-        return tuple(kinds)
+            image_types.update(dict.fromkeys(pair))
+        return tuple(image_types)
 
 
 def need_pairs(known: Collection[str], chosen: ImageTypeOptions) -> None:
