@@ -120,7 +120,13 @@ class DrawPage:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the stimuli in the order of the RDMs."""
+        """Ids of the stimuli.
+
+        Returns
+        -------
+        list of str
+            In the order of the RDMs.
+        """
         return self.stimuli["id"].tolist()
 
 

@@ -161,6 +161,7 @@ def stimuli_metamer(
     out = Path(out)
     own = {field.name: options.pop(field.name, field.default) for field in fields(MetamerOptions)}
     chosen = MetamerOptions(**own)
+    penalties = read_penalties(chosen.penalties)
     names = [models] if isinstance(models, str) else list(models)
     check_before_loading(names, weights, [images], files)
     given = [read_null(file) for file in nulls]
@@ -171,7 +172,6 @@ def stimuli_metamer(
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
     matches = match_stages(networks, stages, stage_weights=chosen.stage_weights)
     photographs = read_photographs(images, preprocessing, files)
-    penalties = read_penalties(chosen.penalties)
     first, first_digest = None, None
     if chosen.start_images is not None:
         first = read_start_images(chosen.start_images, preprocessing)

@@ -341,6 +341,18 @@ class Metamers(Section):
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
     """Other numbers of the preset to change, by name."""
+    penalties: tuple[str, ...] = setting(default=(), later=True)
+    """Terms added to the loss, each kind:weight[:power[:pixel_scale]] with the kind
+    total_variation, alpha_norm or range, e.g. ["total_variation:0.001"]."""
+
+    @model_validator(mode="after")
+    def _penalties_can_be_read(self) -> Self:
+        for text in self.penalties:
+            try:
+                look_up("stimuli_gen.presets:read_penalty")(text)
+            except InputError as error:
+                raise ValueError(f"penalties: {str(error).rstrip('.')}") from error
+        return self
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:

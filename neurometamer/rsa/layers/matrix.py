@@ -402,35 +402,25 @@ def layer_matrix(
 
     Parameters
     ----------
-    network : rsatoolbox.rdm.RDMs
-        ``rdm_descriptors["stage"]``: one RDM a stage.
-    brain : rsatoolbox.rdm.RDMs
-        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
-    image_type : str or None
-        Image type compared, joined by photograph. By default all stimuli as they are named, where
-        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
+    network, brain, image_type
+        As in `layer_by_roi`.
     comparator : str
         One of `COMPARATORS`. Those of `linear_comparators` permute fast; for the others give fewer
         permutations (Notes).
-    join : str
-        ``"exact"`` or ``"inner"``, see `align_rdms`.
-    n_resamples : int
-        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no intervals.
+    join, n_resamples
+        As in `layer_by_roi`.
     n_permutations : int
         Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
     blocks : mapping, optional
         Stimulus → session or class, or subject → such a mapping: labels change places within these
         only (`session_labels`, `class_labels`). Where they differ between subjects, there is no p
         of the mean.
-    classes : str
-        One of `CLASS_CLAIMS`: what intervals are about where the RDMs know classes, see
-        `layer_by_roi`.
+    classes
+        As in `layer_by_roi`.
     seed : int
         Seed of resamples and permutations.
-    confidence : float
-        Share of intervals that hold the similarity of many other stimuli, in (0, 1).
-    progress : callable, optional
-        Receives (comparisons done, comparisons in all) while stimuli are resampled.
+    confidence, progress
+        As in `layer_by_roi`.
 
     Returns
     -------
