@@ -434,11 +434,13 @@ def check_fields(made: Any) -> None:
 @functools.cache
 def _annotations(function: Any) -> dict[str, Any]:
     """Evaluate the annotations that can be; others leave their parameter unchecked."""
+    module = function.__module__
+    given = inspect.get_annotations(function)
     annotations = {}
-    for name, annotation in inspect.get_annotations(function).items():
+    for name, annotation in given.items():
         # an optional package that is not there, no source …
         with contextlib.suppress(ImportError, NameError, OSError, TypeError):
-            annotations[name] = evaluate(annotation, function.__module__)
+            annotations[name] = evaluate(annotation, module)
     return annotations
 
 

@@ -396,7 +396,8 @@ def _read_all(
         raise _unusable(problems)
     if few:
         return images, notes, pixels
-    identified = tuple((*file, known) for file, known in zip(files, digests, strict=True))
+    pairs = zip(files, digests, strict=True)
+    identified = tuple((*file, known) for file, known in pairs)
     stored = PhotographFiles(files=identified, reader=reader, shape=shape)
     return stored, notes, pixels
 
@@ -404,10 +405,9 @@ def _read_all(
 def _unusable(problems: Mapping[Path, str]) -> InputError:
     """Make an error of the problems of files."""
     first = next(iter(problems))
+    reason = problems[first].rstrip(".")
     names = name_ids(file.name for file in problems)
-    return InputError(
-        f"cannot use the image(s) {names}; {first.name}: {problems[first].rstrip('.')}."
-    )
+    return InputError(f"cannot use the image(s) {names}; {first.name}: {reason}.")
 
 
 def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
@@ -517,7 +517,8 @@ def read_images(
     sets = []
     for source in map(Path, sources):
         if source.is_dir() and (source / "stimuli.h5").is_file():
-            sets.append(read_stimuli(source, in_memory=None).as_shown())
+            stored = read_stimuli(source, in_memory=None)
+            sets.append(stored.as_shown())
         else:
             sets.append(load_photographs(source, preprocessing, bits=bits, icc=icc))
     return concat_stimuli(sets)

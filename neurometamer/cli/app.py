@@ -224,7 +224,7 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
             continue
         function = import_function(place)
         built = command_of(command, place, partial(_call, command))
-        described = help_of(place, function, built.option_names)
+        described = help_of(place, function, getattr(built, "option_names", ()))
         parent.command(built, name=name, help=described, sort_key=rank)
     return app
 

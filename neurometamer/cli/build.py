@@ -421,7 +421,8 @@ def parameter_of(option: Option) -> inspect.Parameter:
     elif option.default is not EMPTY:
         default, hint = None, hint | None
     shown = option.shown_default
-    if is_open and "metavar" in inspect.signature(cyclopts.Parameter).parameters:
+    known = inspect.signature(cyclopts.Parameter).parameters
+    if is_open and "metavar" in known:
         words["metavar"] = "NAME..." if form.several else "NAME"
     asked = cyclopts.Parameter(
         name=option.flag,

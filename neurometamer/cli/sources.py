@@ -123,11 +123,14 @@ def _names_read(module: str, attribute: str) -> dict[str, str]:
     """Read the keys of a dict, and the argument ``help`` of its values, in a source."""
     names = {}
     for line in ast.parse(_source(module)).body:
-        is_table = isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == attribute
-        if not is_table or not isinstance(line.value, ast.Dict):
+        if not isinstance(line, ast.AnnAssign) or ast.unparse(line.target) != attribute:
             continue
-        for key, entry in zip(line.value.keys, line.value.values):
+        table = line.value
+        if not isinstance(table, ast.Dict):
+            raise ImportError(f"{module}:{attribute} is no dict that is written out")
+        for key, entry in zip(table.keys, table.values):
             keywords = entry.keywords if isinstance(entry, ast.Call) else []
             texts = [ast.literal_eval(word.value) for word in keywords if word.arg == "help"]
+            assert key is not None
             names[ast.literal_eval(key)] = texts[0] if texts else ""
     return names

@@ -253,10 +253,10 @@ def cka(
     places = _places_of(sources, stages)
     with ExitStack() as opened:
         sides = []
-        for source, own in zip(sources, places, strict=True):
-            if not isinstance(source, _Responses):
-                source = _from_network(source, images, opened, own, reading, run)
-            sides.append(source)
+        for side, own in zip(sources, places, strict=True):
+            if not isinstance(side, _Responses):
+                side = _from_network(side, images, opened, own, reading, run)
+            sides.append(side)
         first, second = sides[0], sides[-1]
         ids = _matched(first, second, wanted, join)
         left = _grams(first, places[0], ids, run.progress)

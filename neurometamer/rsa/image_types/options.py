@@ -183,7 +183,7 @@ class ImageTypeOptions:
 
 
 def need_pairs(known: Collection[str], chosen: ImageTypeOptions) -> None:
-    """Refuse a pair that lacks an image type where the other pair could be tested without it.
+    """Refuse a default pair that lacks an image type where the other pair could be tested.
 
     Parameters
     ----------
@@ -197,15 +197,15 @@ def need_pairs(known: Collection[str], chosen: ImageTypeOptions) -> None:
     InputError
         With the option that leaves the pair out.
     """
-    has_all = {}
+    is_testable = any(set(pair) <= set(known) for pair in chosen.pairs)
     for name in ("decision", "perception"):
         pair = getattr(chosen, name)
-        has_all[name] = pair is not None and set(pair) <= set(known)
-    for name, is_there in has_all.items():
-        pair = getattr(chosen, name)
-        if pair is None or is_there or not any(has_all.values()):
+        default = getattr(ImageTypeOptions, name)
+        if pair is None or pair != default:  # asked for: a name may be misspelt
             continue
         lacking = [image_type for image_type in pair if image_type not in known]
+        if not lacking or not is_testable:
+            continue
         raise InputError(
             f"no stimulus is of the image type {name_ids(lacking)}, which {'-'.join(pair)} "
             f"compares (there are {name_ids(known)}); leave that pair out with {name}=None, or "
