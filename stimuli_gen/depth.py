@@ -343,7 +343,8 @@ class _Outputs:
             self._network.eval()
             for path in self._paths:
                 module = self._network.get_submodule(path)
-                hook = module.register_forward_hook(partial(note, path=path))
+                watch = partial(note, path=path)
+                hook = module.register_forward_hook(watch)
                 hooks.callback(hook.remove)
             yield
 

@@ -419,7 +419,8 @@ def parameter_of(option: Option) -> inspect.Parameter:
     if is_flag:
         default = False
     elif option.default is not EMPTY:
-        default, hint = None, hint | None
+        default = None
+        hint = hint | None
     shown = option.shown_default
     known = inspect.signature(cyclopts.Parameter).parameters
     if is_open and "metavar" in known:
