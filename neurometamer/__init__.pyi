@@ -26,7 +26,7 @@ from .rsa.layers.matrix import layer_by_roi as layer_by_roi
 from .rsa.layers.matrix import layer_matrix as layer_matrix
 from .rsa.layers.weighted import flexible_models as flexible_models
 from .rsa.notebook import show_rdms as show_rdms
-from .rsa.rdms import select_kind as select_kind
+from .rsa.rdms import select_image_type as select_image_type
 from .rsa.searchlight.maps import run_searchlight as run_searchlight
 from .run_options import RunOptions as RunOptions
 from .store import read_table as read_table

@@ -90,6 +90,27 @@ def written_files() -> Iterator[list[Path]]:
         _WRITTEN.reset(token)
 
 
+def refuse_broken_link(path: str | os.PathLike[str]) -> None:
+    """Refuse to write through a symbolic link that points to nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        File or folder to be written.
+
+    Raises
+    ------
+    InputError
+        When it is such a link.
+    """
+    link = Path(path)
+    if link.is_symlink() and not link.exists():
+        raise InputError(
+            f"{path} is a broken symbolic link (to {link.readlink()}); remove the link, or give "
+            "another name."
+        )
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block ends well.
@@ -109,10 +130,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        When `path` is a folder, a pipe or a device.
+        When `path` is a folder, a pipe or a device, or a link to nothing.
     OutputError
         When the system refuses to write.
     """
+    refuse_broken_link(path)
     final = Path(os.path.realpath(path))
     for spelling in (Path(path).absolute(), final):
         is_device = str(spelling).startswith(("/dev/", "/proc/"))
@@ -840,6 +862,40 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     if values.dtype.kind == "S":
         return np.char.decode(values)
     return values
+
+
+_CONTENTS = {"dissimilarities": "RDMs", "images": "stimuli"}
+"""Dataset to what a file with it holds, where the file does not say so itself."""
+
+
+def hdf5_content(path: str | os.PathLike[str]) -> str:
+    """Say what an HDF5 file holds.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    str
+        ``"null distribution"``, ``"activations"``, ``"patterns"``, ``"RDMs"``, ``"stimuli"``, or
+        of other files the names of what is in them.
+
+    Raises
+    ------
+    InputError
+        See `open_hdf5`.
+    """
+    with open_hdf5(path) as file:
+        with contextlib.suppress(TypeError, ValueError):
+            content = json.loads(file.attrs.get("content", ""))
+            if isinstance(content, str):
+                return content
+        for name, content in _CONTENTS.items():
+            if name in file:
+                return content
+        return name_ids(file) if len(file) else "nothing"
 
 
 def read_hdf5_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:

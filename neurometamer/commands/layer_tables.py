@@ -37,8 +37,8 @@ class LayerOptions:
 
     Parameters
     ----------
-    kind : str, optional
-        Only images of this kind, joined by photograph.
+    image_type : str, optional
+        Only images of this type, joined by photograph.
     comparator : str
         How RDMs are compared, one of `neurometamer.rsa.comparators.table.COMPARATORS`.
     join : {"exact", "inner"}
@@ -70,7 +70,7 @@ class LayerOptions:
     'spearman'
     """
 
-    kind: str | None = None
+    image_type: str | None = None
     comparator: str = "spearman"
     join: str = "exact"
     train_on: str = "both"
@@ -108,9 +108,9 @@ def layers(
         neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdms.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
-        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not
-        with fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and
-        CSV) and the page ``index.html``.
+        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (not with
+        fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and CSV)
+        and the page ``index.html``.
     rois : sequence of str
         ROIs, early to late, for the hierarchy test; the order of the files when empty.
     ids : path-like or sequence of str, optional
@@ -212,7 +212,7 @@ def _tables(
     from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
     from neurometamer.rsa.layers.weighted import CrossValidation, fit_joined
 
-    joined = join_model_brain(layers, regions, kind=chosen.kind, join=chosen.join)
+    joined = join_model_brain(layers, regions, image_type=chosen.image_type, join=chosen.join)
     common: dict[str, Any] = {
         "comparator": chosen.comparator,
         "seed": chosen.seed,

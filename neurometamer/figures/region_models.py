@@ -49,7 +49,7 @@ from neurometamer.figures.tables import (
     names_as_text,
     names_in,
     numbers_of,
-    one_kind,
+    one_image_type,
     people_of,
     refuse_repeats,
     spread_over,
@@ -69,7 +69,9 @@ MODEL_MARKS = {
 
 
 @checked
-def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
+def best_layer_marks(
+    table: pd.DataFrame, *, image_type: str | None = None, stamp: str = ""
+) -> Figure:
     """Draw the best layer of each ROI as chosen and measured on the same data.
 
     Beside it stands its value on other data.
@@ -79,8 +81,8 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     table : DataFrame
         Columns roi, subject, layer, score, ci_low, ci_high, naive_layer, naive_score (of
         ``best_layer.csv``). Used when there: kind, method, n.
-    kind : str, optional
-        Which images; needed when the table holds several kinds.
+    image_type : str, optional
+        Which images; needed when the table holds several image types.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -117,7 +119,7 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     )
     need_columns(table, "best layer", columns)
     rows = names_as_text(
-        one_kind(table, "best layer", kind), "roi", "subject", "layer", "naive_layer"
+        one_image_type(table, "best layer", image_type), "roi", "subject", "layer", "naive_layer"
     )
     refuse_repeats(rows, "best layer", ("roi", "subject"))
     naive = rows.assign(
@@ -290,7 +292,7 @@ def model_marks(
     models: pd.DataFrame,
     differences: pd.DataFrame | None = None,
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     stamp: str = "",
 ) -> Figure:
     """Draw the weighted combination of layers beside the best single layer and the average of all.
@@ -304,8 +306,8 @@ def model_marks(
         Columns roi, subject, contrast, difference, ci_low, ci_high (of
         ``weighted_difference.csv``), drawn in a second panel. Used when there: q or p_corrected,
         family, correction, kind.
-    kind : str, optional
-        Which images; needed when the tables hold several kinds.
+    image_type : str, optional
+        Which images; needed when the tables hold several image types.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -330,13 +332,13 @@ def model_marks(
     1
     """
     need_columns(models, "models", ("roi", "subject", "model", "score", "ci_low", "ci_high"))
-    rows = names_as_text(one_kind(models, "models", kind), "roi", "subject", "model")
+    rows = names_as_text(one_image_type(models, "models", image_type), "roi", "subject", "model")
     refuse_repeats(rows, "models", ("roi", "subject", "model"))
     note = [_whose_words(rows, "its models joined"), _interval_words(rows)]
     if differences is not None:
         columns = ("roi", "subject", "contrast", "difference", "ci_low", "ci_high")
         need_columns(differences, "differences", columns)
-        differences = one_kind(differences, "differences", kind)
+        differences = one_image_type(differences, "differences", image_type)
         differences = names_as_text(differences, "roi", "subject", "contrast")
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
         note.append(f"Below: paired differences. {family_note(differences)}")

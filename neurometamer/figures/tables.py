@@ -468,8 +468,8 @@ def names_as_text(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return table.assign(**texts)
 
 
-def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
-    """Choose the rows of one kind of images; a table of one kind needs no choice.
+def one_image_type(table: pd.DataFrame, what: str, image_type: str | None) -> pd.DataFrame:
+    """Choose the rows of one image type; a table of one needs no choice.
 
     Parameters
     ----------
@@ -477,7 +477,7 @@ def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
         With or without a column kind.
     what : str
         Its name in messages.
-    kind : str, optional
+    image_type : str, optional
         Which.
 
     Returns
@@ -494,14 +494,14 @@ def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
         return table
     rows = names_as_text(table, "kind")
     known = list(dict.fromkeys(rows["kind"]))
-    if kind is None and len(known) > 1:
+    if image_type is None and len(known) > 1:
         raise InputError(
-            f"the {what} table holds the kinds {', '.join(known)}; give the one to draw, such as "
-            f"kind='{known[0]}'."
+            f"the {what} table holds the image types {', '.join(known)}; give the one to draw, "
+            f"such as image_type='{known[0]}'."
         )
-    chosen = known[0] if kind is None else kind
+    chosen = known[0] if image_type is None else image_type
     if chosen not in known:
-        raise unknown_name("kind", chosen, known)
+        raise unknown_name("image type", chosen, known)
     return rows[rows["kind"] == chosen]
 
 

@@ -38,7 +38,7 @@ from .noise import residuals_of as residuals_of
 from .notebook import show_rdms as show_rdms
 from .rdms import align_rdms as align_rdms
 from .rdms import label_rdms as label_rdms
-from .rdms import select_kind as select_kind
+from .rdms import select_image_type as select_image_type
 from .rdms import take_conditions as take_conditions
 from .searchlight.maps import run_searchlight as run_searchlight
 from .searchlight.maps import searchlight_rdms as searchlight_rdms

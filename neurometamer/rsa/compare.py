@@ -32,12 +32,12 @@ from neurometamer.rsa.compute import (
     check_rdms,
     match_ids,
     representation_name,
-    select_kind,
+    select_image_type,
     take_conditions,
-    take_kind,
+    take_image_type,
 )
 from neurometamer.rsa.rdms import (
-    ALL_KINDS,
+    ALL_IMAGE_TYPES,
     condition_ids,
     describe_left_out,
     join_rdms,
@@ -104,7 +104,7 @@ class ComparisonOptions:
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     n_permutations : int
         Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
-        With controls there is no p (Notes of `compare_rdms`).
+        With controls there is no p (see `compare_rdms`).
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
         are about other stimuli of these classes (``"fixed"``) or about as many classes like these
@@ -145,7 +145,7 @@ def compare_rdms(
     b: RDMs,
     *,
     comparator: str = "spearman",
-    kind: str | None = None,
+    image_type: str | None = None,
     join: str = "exact",
     descriptor: str = "condition",
     controls: RDMs | None = None,
@@ -162,9 +162,9 @@ def compare_rdms(
         RDMs with ids in ``pattern_descriptors["condition"]``, in any order.
     comparator : str
         One of `COMPARATORS`.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     join : {"exact", "inner"}
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the
         others listed in the column ``left_out``, and named in ``method``.
@@ -195,7 +195,7 @@ def compare_rdms(
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, a
+        When ids do not match, a name is unknown, an RDM is constant, image types would be mixed, a
         control follows from others, or blocks leave nothing to permute.
 
     Notes
@@ -238,12 +238,12 @@ def compare_rdms(
     comparator = comparator_name(comparator)
     entry = COMPARATORS[comparator]
     a, b = name_conditions([a, b], descriptor)
-    a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
+    a, b, left_out = join_rdms(take_image_type(a, image_type), take_image_type(b, image_type), join)
     compare: Callable[..., np.ndarray] = entry
     words = comparator
     if controls is not None:
         (controls,) = name_conditions([controls], descriptor)
-        vectors, names = _control_vectors(controls, a, kind, comparator)
+        vectors, names = _control_vectors(controls, a, image_type, comparator)
         compare = partial(partial_spearman, controls=vectors, names=names)
         words = f"partial {comparator} given {', '.join(names)}"
     shared = without_shared_sessions(a, b, comparator)
@@ -315,7 +315,7 @@ NO_PARTIAL_P = (
 
 
 def _control_vectors(
-    controls: RDMs, a: RDMs, kind: str | None, comparator: str
+    controls: RDMs, a: RDMs, image_type: str | None, comparator: str
 ) -> tuple[np.ndarray, list[str]]:
     """Give control RDMs over the pairs of `a`, and their names."""
     if comparator != "spearman":
@@ -324,8 +324,8 @@ def _control_vectors(
             f"comparator='{comparator}'; give comparator='spearman', or no controls."
         )
     check_rdms(controls, "the control RDMs")
-    if kind not in (None, ALL_KINDS):
-        controls = select_kind(controls, kind)
+    if image_type not in (None, ALL_IMAGE_TYPES):
+        controls = select_image_type(controls, image_type)
     wanted = condition_ids(a)
     compared = set(wanted)
     rows = [i for i, name in enumerate(condition_ids(controls)) if name in compared]

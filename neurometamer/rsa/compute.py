@@ -1,7 +1,8 @@
 """Representational dissimilarity matrices (RDMs): built exactly, named and joined by stimulus id.
 
-The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all kinds; since 1 -
-correlation looks at two stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
+The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all image types; since
+1 - correlation looks at two stimuli at a time, the RDM of one type is a part of it
+(`select_image_type`).
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from neurometamer.rsa.rdms import (
     label_rdms,
     match_ids,
     representation_name,
-    select_kind,
+    select_image_type,
     take_conditions,
-    take_kind,
+    take_image_type,
 )
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ __all__ = [
     "pattern_rdms",
     "read_rdms",
     "representation_name",
-    "select_kind",
+    "select_image_type",
     "take_conditions",
-    "take_kind",
+    "take_image_type",
     "write_rdms",
 ]
 """Names of this module; labels and joining are defined in `neurometamer.rsa.rdms`."""

@@ -485,14 +485,14 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
 
 
 @checked
-def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
-    """Take the part of one kind of images, its conditions named by their photograph.
+def select_image_type(rdms: RDMs, image_type: str, by: str = "reference_id") -> RDMs:
+    """Take the part of one image type, its conditions named by their photograph.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        All kinds in one, with ``pattern_descriptors`` kind and `by`.
-    kind : str
+        All image types in one, with ``pattern_descriptors`` kind and `by`.
+    image_type : str
         ``"RE"``, ``"AN"``, ``"AI"`` …
     by : str
         Descriptor that becomes ``condition``; the stimulus id stays as ``stimulus``.
@@ -505,8 +505,8 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     Raises
     ------
     InputError
-        For a missing descriptor, an unknown kind, two images of the kind from one photograph, or
-        fewer than 4.
+        For a missing descriptor, an unknown image type, two images of the type from one photograph,
+        or fewer than 4.
 
     Examples
     --------
@@ -520,42 +520,43 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     >>> values = random.normal(size=(18, 20))
     >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
     >>> rdms = compute_rdms(values, table=table)
-    >>> select_kind(rdms, "AI").pattern_descriptors["condition"]
+    >>> select_image_type(rdms, "AI").pattern_descriptors["condition"]
     ['RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5']
     """
     for name in ("kind", by):
         if name not in rdms.pattern_descriptors:
             raise InputError(
-                f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected; they "
-                f"have {name_ids(rdms.pattern_descriptors)}: give labels with label_rdms."
+                f"the RDMs have no pattern_descriptors['{name}'], so no image type can be "
+                f"selected; they have {name_ids(rdms.pattern_descriptors)}: give labels with "
+                "label_rdms."
             )
     column = rdms.pattern_descriptors["kind"]
-    kinds = [str(image_type) for image_type in column]
-    if kind not in kinds:
-        raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
-    rows = [i for i, image_type in enumerate(kinds) if image_type == kind]
+    known = list(map(str, column))
+    if image_type not in known:
+        raise unknown_name("image type", image_type, dict.fromkeys(known))
+    rows = [row for row, name in enumerate(known) if name == image_type]
     part = take_conditions(rdms, rows)
     held = part.pattern_descriptors
     held["stimulus"] = held["condition"]
     held["condition"] = [str(label) for label in held[by]]
-    check_rdms(part, f"RDMs of kind {kind}")
+    check_rdms(part, f"RDMs of {image_type}")
     return part
 
 
-ALL_KINDS = "all"
-"""Name, in place of a kind, of all stimuli together."""
+ALL_IMAGE_TYPES = "all"
+"""Name, in place of an image type, of all stimuli together."""
 
 
-def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
-    """Take the stimuli of one kind; without a kind all of them, where there is one kind only.
+def take_image_type(rdms: RDMs, image_type: str | None) -> RDMs:
+    """Take the stimuli of one image type; without one all of them, where there is one only.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         RDMs with or without ``pattern_descriptors["kind"]``.
-    kind : str or None
-        A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where
-        there is one kind only.
+    image_type : str or None
+        An image type (`select_image_type`); ``"all"``: all stimuli as they are named; None: the
+        same, where there is one type only.
 
     Returns
     -------
@@ -565,21 +566,21 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     Raises
     ------
     InputError
-        For an unknown kind, or for None where there are several: within-kind and between-kind pairs
-        differ for other reasons than the question asked.
+        For an unknown image type, or for None where there are several: pairs within and between
+        types differ for other reasons than the question asked.
     """
     _check_type(rdms, "RDMs")
-    if kind == ALL_KINDS:
+    if image_type == ALL_IMAGE_TYPES:
         return rdms
-    if kind is not None:
-        return select_kind(rdms, kind)
+    if image_type is not None:
+        return select_image_type(rdms, image_type)
     labels = rdms.pattern_descriptors.get("kind", ())
-    kinds = list(dict.fromkeys(str(image_type) for image_type in labels))
-    if len(kinds) > 1:
+    known = list(dict.fromkeys(map(str, labels)))
+    if len(known) > 1:
         raise InputError(
-            f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
-            f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within "
-            "and between kinds together."
+            f"the RDMs hold stimuli of several image types ({name_ids(known)}); name one, e.g. "
+            f"image_type='{known[0]}', or give image_type='{ALL_IMAGE_TYPES}' to take pairs within "
+            "and between types together."
         )
     return rdms
 

@@ -107,7 +107,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         elif system == "brain":
             subjects = read_subjects(work)
             # for the ceiling of similarities
-            reliability = image_type_reliability(subjects, stimuli, options.kinds)
+            reliability = image_type_reliability(subjects, stimuli, options.image_types)
             units = pattern_units(subjects, stimuli) if resamples_units else None
         tested = compare_image_types(
             rdms,
@@ -184,7 +184,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     rsa = work.settings.rsa
     network = read_rdms(work.path("rdms", "network.h5"))
     brain = read_rdms(work.path("rdms", "brain.h5"))
-    joined = join_model_brain(network, brain, kind="RE")
+    joined = join_model_brain(network, brain, image_type="RE")
     common: dict[str, Any] = {
         "comparator": rsa.comparator,
         "seed": work.settings.study.seed,

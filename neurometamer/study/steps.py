@@ -145,8 +145,8 @@ def check_study(study: str | Path | StudySettings) -> list[Problem]:
 
     Settings, images, headers, events, confounds and masks are checked.
 
-    `run_study` begins with the same checks. They read headers, tables and masks, not the voxels of
-    BOLD files.
+    A study runs only when it passes these checks. They read headers, tables and masks, not the
+    voxels of BOLD files.
 
     Parameters
     ----------

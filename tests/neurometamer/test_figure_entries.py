@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from neurometamer.commands import drawing
 from neurometamer.report import behavior, evaluation, image_types, rsa, searchlight, study_figures
 from neurometamer.report.page import Drawing, FigureEntry
 from neurometamer.report.study import build_report
+from neurometamer.rsa.compute import label_rdms, write_rdms
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import read_table, write_json, write_table
 
@@ -76,6 +79,22 @@ def experiment_page(folder: Path) -> Path:
     return behavior.write_report(folder, tables, {"settings": settings})
 
 
+def rdm_page(folder: Path) -> Path:
+    ids = [f"image {number}" for number in range(5)]
+    rdms = label_rdms(
+        np.arange(10.0)[None],
+        conditions=ids,
+        rdm_descriptors={"stage": ["late"]},
+        measure="euclidean",
+    )
+    file = write_rdms(rdms, folder.with_name("rdms") / "network.h5")
+    images = folder.with_name("images")
+    images.mkdir()
+    for name in ids:
+        Image.new("RGB", (8, 8), "gray").save(images / f"{name}.png")
+    return drawing.draw(file, [images], folder)
+
+
 PAGES: dict[str, tuple[dict[str, FigureEntry[Any]], str, Callable[[Path], Path]]] = {
     "study": (study_figures.FIGURES, "encoding", study_page),
     "image types": (image_types.IMAGE_TYPE_FIGURES, "network", image_type_page),
@@ -83,6 +102,7 @@ PAGES: dict[str, tuple[dict[str, FigureEntry[Any]], str, Callable[[Path], Path]]
     "searchlight": (searchlight.MAP_FIGURES, "map-1", map_page),
     "evaluation": (evaluation.FIGURES, "validity", evaluation_page),
     "experiment": (behavior.FIGURES, "figures", experiment_page),
+    "draw": (drawing.FIGURES, "rdms", rdm_page),
 }
 
 

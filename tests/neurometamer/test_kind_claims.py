@@ -228,7 +228,7 @@ def test_images_of_one_photograph_are_drawn_together():
     design = Design(n=12, subjects=1)
     patterns, table = subject(design)
     rdms = pattern_rdms(patterns, table)
-    mixed = compare_rdms(rdms, rdms, kind="all", n_resamples=10)
+    mixed = compare_rdms(rdms, rdms, image_type="all", n_resamples=10)
     assert "12 photographs, taken for independent draws" in mixed["method"][0]
     assert "the 36 images of each photograph together" in mixed["method"][0]
     assert "11 dof" in mixed["method"][0]

@@ -62,7 +62,7 @@ def hierarchy_test(
     brain: RDMs,
     rois: Sequence[str] = (),
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     comparator: str = "spearman",
     join: str = "exact",
     preferred: str = "center",
@@ -80,9 +80,9 @@ def hierarchy_test(
         ``rdm_descriptors`` subject and roi.
     rois : sequence of str
         Regions, early to late; when empty, the order of the file.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     comparator : str
         One of `COMPARATORS`.
     join : str
@@ -158,7 +158,7 @@ def hierarchy_test(
     >>> table[["subject", "value", "p"]].round(2).values.tolist()
     [['S1', 0.02, nan], ['S2', 0.04, nan], ['combined', 0.03, 0.1]]
     """
-    joined = join_model_brain(network, brain, kind=kind, join=join)
+    joined = join_model_brain(network, brain, image_type=image_type, join=join)
     return order_of_regions(
         joined,
         rois,
@@ -232,7 +232,7 @@ def order_of_regions(
         if not keep:
             left_out.append(roi)
     common = {
-        "kind": joined.kind,
+        "kind": joined.image_type,
         "order": order,
         "statistic": STATISTIC,
         "left_out": left_out,

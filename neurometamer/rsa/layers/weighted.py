@@ -117,7 +117,7 @@ def flexible_models(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     comparator: str = "spearman",
     join: str = "exact",
     folds: CrossValidation | None = None,
@@ -135,9 +135,9 @@ def flexible_models(
         ``rdm_descriptors["stage"]``: one RDM a stage.
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     comparator : str
         One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to
         z-scored RDMs (Pearson), or for ``"cosine"`` to RDMs of unit length.
@@ -210,7 +210,7 @@ def flexible_models(
     >>> models[models["subject"] == "mean"][["model", "score"]].round(2).values.tolist()
     [['weighted', 0.81], ['best layer', 0.81], ['average', 0.54]]
     """
-    joined = join_model_brain(network, brain, kind=kind, join=join)
+    joined = join_model_brain(network, brain, image_type=image_type, join=join)
     return fit_joined(
         joined,
         comparator=comparator,
@@ -402,7 +402,7 @@ class _RegionTables:
 
     def _row(self, subject: str, columns: dict[str, Any]) -> dict[str, Any]:
         return {
-            "kind": self.joined.kind,
+            "kind": self.joined.image_type,
             "roi": self.roi,
             "subject": subject,
             **columns,

@@ -502,7 +502,7 @@ def image_type_question(
     known = [str(name) for name in table["kind"]]
     for kind in pair:
         if kind not in known:
-            raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
+            raise unknown_name("image type", kind, dict.fromkeys(known))
         part = table[table["kind"] == kind]
         references = part["reference_id"].astype(str).tolist()
         if again := duplicates(references):
