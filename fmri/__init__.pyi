@@ -7,6 +7,9 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .bold import read_voxels as read_voxels
+from .confounds import strategy_confounds as strategy_confounds
+from .layout import Layout as Layout
+from .layout import find_dataset as find_dataset
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map
