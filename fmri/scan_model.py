@@ -306,7 +306,7 @@ def scan_quality(
     designs = _designs(runs, hrf_model, high_pass, ignore)
     series, _ = _percent(runs, union)
     grid = _Grid(union=union, sizes=_voxel_sizes(runs[0]), rois=voxels["roi"], positions=positions)
-    return _quality(designs, designs.fit(series), grid)
+    return _measure(designs, designs.fit(series), grid).table
 
 
 @checked
@@ -508,7 +508,9 @@ def _spikes(residuals: np.ndarray) -> np.ndarray:
     """Find volumes that differ from the model much more than others do."""
     size = np.sqrt((residuals**2).mean(axis=1))
     middle = np.median(size)
-    return size > middle + 5 * 1.4826 * np.median(np.abs(size - middle))
+    apart = np.median(np.abs(size - middle))
+    # 1.4826 makes the median distance from the median a standard deviation
+    return size > middle + 5 * 1.4826 * apart
 
 
 def _voxel_sizes(run: BoldRun) -> np.ndarray:
@@ -524,7 +526,11 @@ def _numbers(events: Sequence[pd.DataFrame], conditions: Sequence[str]) -> np.nd
 
 def _condition_means(betas: np.ndarray, designs: _Designs) -> np.ndarray:
     codes = _numbers(designs.events, designs.conditions)
-    return np.stack([betas[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+    means = []
+    for code in range(len(designs.conditions)):
+        shown = betas[codes == code]
+        means.append(shown.mean(axis=0))
+    return np.array(means)
 
 
 # ------------------------------------------------------------------------------------ the quality
@@ -539,10 +545,6 @@ class _Measured:
     ar1: np.ndarray
     spread: np.ndarray
     table: pd.DataFrame
-
-
-def _quality(designs: _Designs, fits: _Fits, grid: _Grid) -> pd.DataFrame:
-    return _measure(designs, fits, grid).table
 
 
 def _measure(designs: _Designs, fits: _Fits, grid: _Grid) -> _Measured:
@@ -606,16 +608,27 @@ def _rdm_reliability(betas: np.ndarray, codes: np.ndarray) -> float:
     for _ in range(_SPLITS):
         halves: list[list[np.ndarray]] = [[], []]
         for code in range(codes.max() + 1):
-            rows = draws.permutation(np.flatnonzero(codes == code))
-            middle = len(rows) // 2
-            halves[0].append(betas[rows[:middle]].mean(axis=0))
-            halves[1].append(betas[rows[middle:]].mean(axis=0))
-        first, second = (1 - np.corrcoef(np.array(half))[upper] for half in halves)
-        correlations.append(np.corrcoef(first, second)[0, 1])
+            shown = betas[codes == code]
+            mixed = draws.permutation(shown)
+            middle = len(mixed) // 2
+            halves[0].append(mixed[:middle].mean(axis=0))
+            halves[1].append(mixed[middle:].mean(axis=0))
+        first = np.corrcoef(np.array(halves[0]))
+        second = np.corrcoef(np.array(halves[1]))
+        correlations.append(np.corrcoef(first[upper], second[upper])[0, 1])
     return float(np.mean(correlations))
 
 
 # -------------------------------------------------------------------------------- the adjustment
+
+
+@dataclass(kw_only=True, eq=False)
+class _Strength:
+    """What is adjusted: by position, and for the RDMs of each region."""
+
+    signal: np.ndarray
+    trials: np.ndarray
+    exponents: dict[str, float]
 
 
 def _adjusted(
@@ -625,76 +638,94 @@ def _adjusted(
     codes = _numbers(designs.events, designs.conditions)
     counts = np.bincount(codes)
     means = _condition_means(fits.betas, designs)
-    apart = (fits.betas - means[codes]) * np.sqrt(counts / (counts - 1))[codes][:, None]
+    # Differences from a mean of few are smaller than differences from the truth.
+    widening = np.sqrt(counts / (counts - 1))
+    apart = (fits.betas - means[codes]) * widening[codes][:, None]
     trials = apart / np.sqrt((apart**2).mean(axis=0))
     target = _measure(designs, fits, grid)
-    strength = target.ncsnr * np.sqrt(target.noise)
-    trial_variance = np.zeros_like(target.noise)
-    rois = dict.fromkeys(grid.rois)
-    exponents = dict.fromkeys(rois, 1.0)
-    inside = {roi: np.unique(grid.positions[(grid.rois == roi).to_numpy()]) for roi in rois}
-    tables = []
+    inside = {}
+    for roi in dict.fromkeys(grid.rois):
+        of_region = grid.positions[(grid.rois == roi).to_numpy()]
+        inside[str(roi)] = np.unique(of_region)
+    strength = _Strength(
+        signal=target.ncsnr * np.sqrt(target.noise),
+        trials=np.zeros_like(target.noise),
+        exponents=dict.fromkeys(inside, 1.0),
+    )
+    in_turn = list(range(len(model.runs)))
+    copies: list[_Measured] = []
     for step in range(_ROUNDS):
+        if copies:
+            model = _noise_adjusted(model, target, copies)
+            _adjust(strength, target, copies, inside)
         signal = np.zeros_like(means)
         for roi, columns in inside.items():
             moment = _second_moment(fits.betas[:, columns], codes)
             signal[:, columns] = _given_moment(
-                means[:, columns], moment, strength[columns], exponents[roi]
+                means[:, columns], moment, strength.signal[columns], strength.exponents[roi]
             )
-        model = replace(model, signal=signal, trials=trials * np.sqrt(trial_variance))
+        model = replace(model, signal=signal, trials=trials * np.sqrt(strength.trials))
         copies = []
         for copy in range(_COPIES):
             draws = generator(seed, "adjust", step, copy)
-            series = _simulated(model, signal[codes], list(range(len(model.runs))), draws)
+            series = _simulated(model, signal[codes], in_turn, draws)
             copies.append(_measure(designs, designs.fit(series), grid))
-        tables += [copy.table for copy in copies]
-        if step == _ROUNDS - 1:
-            break
-        noise = np.mean([copy.noise for copy in copies], axis=0)
-        lag1 = np.mean([copy.ar1 for copy in copies], axis=0)
-        size = np.mean([copy.spread for copy in copies], axis=0)
-        ar1 = np.clip(model.ar1 + np.median(target.ar1 - lag1), -0.5, 0.95)
-        larger = np.median(target.spread / size)
-        innovations = tuple(larger * values for values in model.innovations)
-        model = replace(model, ar1=ar1, innovations=innovations)
-        for number, (roi, columns) in enumerate(inside.items()):
-            missing = np.median(target.noise[columns] / noise[columns]) - 1
-            more = trial_variance[columns] + missing * target.noise[columns]
-            trial_variance[columns] = np.clip(more, 0, None)
-            simulated = np.mean(
-                [np.quantile(copy.ncsnr[columns], _KNOTS) for copy in copies], axis=0
-            )
-            strength[columns] *= _factors(
-                strength[columns], np.quantile(target.ncsnr[columns], _KNOTS), simulated
-            )
-            reached = np.mean([copy.table["rdm_reliability"][number] for copy in copies])
-            wanted = target.table["rdm_reliability"][number]
-            if np.isfinite(reached) and np.isfinite(wanted):
-                change = np.arctanh(np.clip([wanted, reached], -0.99, 0.99))
-                exponents[roi] = float(np.clip(exponents[roi] + change[0] - change[1], 0, 4))
-    last = pd.concat(tables[-_COPIES:]).groupby("roi", sort=False).mean().reset_index()
-    quality = pd.concat(
-        [target.table.assign(source="measured"), last.assign(source="simulated")],
-        ignore_index=True,
-    )
-    return replace(model, quality=quality)
+    simulated = pd.concat([copy.table for copy in copies])
+    mean = simulated.groupby("roi", sort=False).mean().reset_index()
+    tables = [target.table.assign(source="measured"), mean.assign(source="simulated")]
+    return replace(model, quality=pd.concat(tables, ignore_index=True))
 
 
-def _factors(strength: np.ndarray, wanted: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """By how much to change the strength of each voxel, by its rank."""
-    ratio = np.maximum(wanted, _LEAST_NCSNR) / np.maximum(reached, _LEAST_NCSNR)
-    ranks = np.argsort(np.argsort(strength)) / len(strength)
-    return np.interp(ranks, _KNOTS, np.clip(np.sqrt(ratio), 0.7, 1.4))
+def _noise_adjusted(model: ScanModel, target: _Measured, copies: Sequence[_Measured]) -> ScanModel:
+    """Change size and lag-1 correlation of the noise, the same in all voxels."""
+    lag1 = np.mean([copy.ar1 for copy in copies], axis=0)
+    size = np.mean([copy.spread for copy in copies], axis=0)
+    more = np.median(target.ar1 - lag1)
+    larger = np.median(target.spread / size)
+    innovations = [larger * values for values in model.innovations]
+    return replace(model, ar1=np.clip(model.ar1 + more, -0.5, 0.95), innovations=tuple(innovations))
+
+
+def _adjust(
+    strength: _Strength,
+    target: _Measured,
+    copies: Sequence[_Measured],
+    inside: Mapping[str, np.ndarray],
+) -> None:
+    """Change strength of signal and trials by what simulated runs lack, region by region."""
+    noise = np.mean([copy.noise for copy in copies], axis=0)
+    ncsnr = np.array([copy.ncsnr for copy in copies])
+    reliability = np.mean([copy.table["rdm_reliability"] for copy in copies], axis=0)
+    for number, (roi, columns) in enumerate(inside.items()):
+        missing = np.median(target.noise[columns] / noise[columns]) - 1
+        variance = strength.trials[columns] + missing * target.noise[columns]
+        strength.trials[columns] = np.clip(variance, 0, None)
+        wanted = np.quantile(target.ncsnr[columns], _KNOTS)
+        reached = np.quantile(ncsnr[:, columns], _KNOTS, axis=1).mean(axis=1)
+        ratio = np.maximum(wanted, _LEAST_NCSNR) / np.maximum(reached, _LEAST_NCSNR)
+        # Half of the way in each round: what is measured is noisy itself.
+        factors = np.clip(np.sqrt(ratio), 0.7, 1.4)
+        order = np.argsort(strength.signal[columns])
+        ranks = np.argsort(order) / len(order)
+        strength.signal[columns] *= np.interp(ranks, _KNOTS, factors)
+        both = np.array([target.table["rdm_reliability"][number], reliability[number]])
+        if np.isfinite(both).all():
+            wanted_z, reached_z = np.arctanh(np.clip(both, -0.99, 0.99))
+            exponent = strength.exponents[roi] + wanted_z - reached_z
+            strength.exponents[roi] = float(np.clip(exponent, 0, 4))
 
 
 def _second_moment(betas: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Estimate products of mean patterns from different presentations: (conditions, conditions)."""
     counts = np.bincount(codes)
-    sums = np.stack([betas[codes == code].sum(axis=0) for code in range(len(counts))])
-    own = np.array([(betas[codes == code] ** 2).sum() for code in range(len(counts))])
-    products = sums @ sums.T / np.outer(counts, counts)
-    diagonal = (np.diag(sums @ sums.T) - own) / (counts * (counts - 1))
-    products[np.diag_indices(len(counts))] = diagonal
+    sums = np.zeros((len(counts), betas.shape[1]))
+    np.add.at(sums, codes, betas)
+    own = np.bincount(codes, weights=(betas**2).sum(axis=1))
+    products = sums @ sums.T
+    # A presentation times itself holds the square of its noise.
+    different = (np.diag(products) - own) / (counts * (counts - 1))
+    products /= np.outer(counts, counts)
+    np.fill_diagonal(products, different)
     centering = np.eye(len(counts)) - 1 / len(counts)
     return centering @ products @ centering / betas.shape[1]
 
@@ -711,12 +742,14 @@ def _given_moment(
     values = np.where(is_kept, values, 1) ** exponent * is_kept
     root = (vectors * np.sqrt(values)) @ vectors.T
     signal = means - means.mean(axis=0)
+    # Moment and strength are each made exact in turn; five rounds bring both within a percent.
     for _ in range(5):
         own, axes = np.linalg.eigh(signal @ signal.T)
-        inverse = np.where(own > 1e-9 * own.max(), 1 / np.sqrt(np.clip(own, 1e-30, None)), 0)
+        is_signal = own > 1e-9 * own.max()
+        inverse = np.where(is_signal, 1, 0) / np.sqrt(np.where(is_signal, own, 1))
         signal = root @ (axes * inverse) @ axes.T @ signal
         spread = signal.std(axis=0, ddof=1)
-        signal = signal * (strength / np.where(spread > 0, spread, 1))
+        signal *= strength / np.where(spread > 0, spread, 1)
     return signal
 
 
