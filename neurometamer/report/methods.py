@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, order_representations
+from neurometamer.errors import count_text
+from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS

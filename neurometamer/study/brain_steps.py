@@ -260,7 +260,7 @@ def region_rows(
 def _regular(work: Workspace) -> list[str]:
     """Name the regular images, on which the reliability of voxels is judged."""
     table = stimulus_table(work)
-    is_regular = table["kind"] == work.settings.selection.kind
+    is_regular = table["kind"] == work.settings.selection.image_type
     return table["id"][is_regular].tolist()
 
 

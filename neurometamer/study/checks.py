@@ -332,7 +332,7 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:
-        n_conditions = int((table["kind"] == settings.selection.kind).sum())
+        n_conditions = int((table["kind"] == settings.selection.image_type).sum())
         with findings.watch():
             tell_few_conditions(n_conditions)
 
@@ -533,7 +533,7 @@ def _check_designs(
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
         return
-    regular = table["id"][table["kind"] == selection.kind]
+    regular = table["id"][table["kind"] == selection.image_type]
     try:
         voxel_reliability(events_as_patterns(runs, conditions), regular.astype(str).tolist())
     except InputError as error:

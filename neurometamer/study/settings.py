@@ -341,6 +341,18 @@ class Metamers(Section):
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
     """Other numbers of the preset to change, by name."""
+    penalties: tuple[str, ...] = setting(default=(), later=True)
+    """Terms added to the loss, each kind:weight[:power[:pixel_scale]] with the kind
+    total_variation, alpha_norm or range, e.g. ["total_variation:0.001"]."""
+
+    @model_validator(mode="after")
+    def _penalties_can_be_read(self) -> Self:
+        for text in self.penalties:
+            try:
+                look_up("stimuli_gen.presets:read_penalty")(text)
+            except InputError as error:
+                raise ValueError(f"penalties: {str(error).rstrip('.')}") from error
+        return self
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
@@ -484,11 +496,11 @@ class Glm(Section):
 
 
 class Selection(Section):
-    """Which voxels enter: the reliable ones, judged on one kind of image only."""
+    """Which voxels enter: the reliable ones, judged on one image type only."""
 
     voxels_per_roi: int = Field(80, ge=0)
     """The most reliable so many of each region; 0 keeps all."""
-    kind: Literal["RE"] = "RE"
+    image_type: Literal["RE"] = "RE"
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 
