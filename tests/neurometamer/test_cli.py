@@ -57,6 +57,7 @@ COMMANDS = (
     "fmri layout",
     "fmri betas",
     "fmri patterns",
+    "fmri simulate",
     "image-types",
     "draw",
     "cka",
