@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import file_labels
-from fmri.bold import check_same_grid, image_affine, open_nifti, stored_values
+from fmri.grids import check_same_grid
+from fmri.surfaces import named_hemisphere
+from fmri.volumes import image_affine, open_nifti, stored_values
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 
@@ -22,8 +23,6 @@ SAME_VALUE = 1e-4
 
 Masks of other programs are scaled.
 """
-
-_WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
 
 
 @checked
@@ -112,39 +111,6 @@ def read_masks(
                 stacklevel=2,
             )
     return arrays
-
-
-def named_hemisphere(name: str) -> str:
-    """Read which hemisphere a name says.
-
-    Parameters
-    ----------
-    name : str
-        Name of a region or of its file.
-
-    Returns
-    -------
-    str
-        ``"L"``, ``"R"``, or empty where it says none, or both.
-
-    Examples
-    --------
-    >>> [named_hemisphere(name) for name in ("lhV1", "V1_R", "LO", "LeftV4")]
-    ['L', 'R', '', 'L']
-    """
-    # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than
-    # the right side
-    spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])|^([LR])(?=V[0-9])", r"\1\2 ", name)
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
-    spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
-    spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
-    sides = set()
-    for word in re.split(r"[^a-z0-9]+", spaced.lower()):
-        if word in _WORDS:
-            sides.add(_WORDS[word])
-    if len(sides) == 1:
-        return sides.pop()
-    return ""
 
 
 def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
