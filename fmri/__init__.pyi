@@ -17,7 +17,10 @@ from .reliability import leave_one_run_out_accuracy as leave_one_run_out_accurac
 from .reliability import select_voxels as select_voxels
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
+from .roi_algebra import parse_region as parse_region
+from .rois import Regions as Regions
 from .rois import read_masks as read_masks
+from .rois import read_regions as read_regions
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions

@@ -49,6 +49,8 @@ class Grid:
     space : str
         Label of ``space-`` or ``tpl-`` in the file name, else what the header says (``"MNI152"``,
         ``"Talairach"``, ``"scanner"``), else empty.
+    has_place : bool
+        Whether the header says where the voxels lie.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Grid:
     places: pd.DataFrame | None = None
     n_vertices: Mapping[str, int] = field(default_factory=dict)
     space: str = ""
+    has_place: bool = True
 
     @property
     def is_volume(self) -> bool:
@@ -149,6 +152,7 @@ def volume_grid(path: str | os.PathLike[str], affine: str = "agree") -> Grid:
         shape=tuple(int(size) for size in image.shape[:3]),
         affine=transform,
         space=space_of(path, max(codes)),
+        has_place=max(codes) > 0,
     )
 
 
@@ -252,8 +256,8 @@ def are_mirrored(first: np.ndarray, second: np.ndarray) -> bool:
     bool
         Whether their determinants differ in sign.
     """
-    signs = np.linalg.det(first[:3, :3]) * np.linalg.det(second[:3, :3])
-    return bool(signs < 0)
+    determinants = [np.linalg.det(affine[:3, :3]) for affine in (first, second)]
+    return bool(determinants[0] * determinants[1] < 0)
 
 
 def grid_difference(own: Grid, like: Grid) -> str:
@@ -297,7 +301,7 @@ def _volume_difference(own: Grid, like: Grid) -> str:
     if are_mirrored(own.affine, like.affine):
         mirrored = "; they are mirror images of each other: left and right are exchanged"
     if own.shape != like.shape:
-        return f"has the grid {own.shape} but {like.name} has {like.shape} (affines {both})"
+        return f"has the grid {own.shape} but {like.name} has {like.shape}, with the affines {both}"
     ends = [[0, size - 1] for size in own.shape]
     corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
     shifts = (own.affine - like.affine) @ corners
@@ -328,7 +332,7 @@ def check_grid(own: Grid, like: Grid, *, cure: str = "") -> None:
     """
     difference = grid_difference(own, like)
     if difference:
-        cure = cure or "give files on one grid, or resample one onto the other yourself"
+        cure = cure or "resample one onto the other yourself (nearest neighbor for masks)"
         raise InputError(f"{own.name} {difference}; {cure}.")
 
 

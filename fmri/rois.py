@@ -1,34 +1,227 @@
-"""Regions of interest: binary masks on the grid of the BOLD images, checked and never resampled."""
+"""Regions of interest on the grid of a series: from files, labels, thresholds and expressions."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmri.bids import file_labels
-from fmri.grids import check_same_grid
+from fmri.bids import file_labels, find_reader, plain_name
+from fmri.grids import (
+    SIDES,
+    Grid,
+    affine_text,
+    are_mirrored,
+    check_grid,
+    grid_difference,
+    nearest_voxels,
+    places_in,
+    volume_grid,
+)
+from fmri.roi_algebra import (
+    COMPARISONS,
+    OPERATIONS,
+    Call,
+    Node,
+    Operation,
+    Source,
+    Threshold,
+    parse_region,
+    region_text,
+    sources_of,
+)
+from fmri.roi_files import (
+    RegionFile,
+    atlas_mask,
+    binary_mask,
+    label_mask,
+    label_table,
+    map_of,
+    open_region_file,
+    sphere_mask,
+    split_label,
+)
+from fmri.series import SERIES_READERS, open_series
 from fmri.surfaces import named_hemisphere
-from fmri.volumes import image_affine, open_nifti, stored_values
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest
+from neurometamer.summaries import short_repr
 
-SAME_VALUE = 1e-4
-"""Share of the largest value by which values of a mask may differ.
+File = str | os.PathLike[str]
+Definitions = Mapping[str, str | os.PathLike[str] | np.ndarray]
 
-Masks of other programs are scaled.
-"""
+RESAMPLE = ("never", "nearest")
+"""What to do with a file of regions on another grid: refuse it, or take the nearest voxel."""
+
+ROI_OPTIONS = ("resample", "space", "brain_mask", "only")
+"""Options of `read_regions` that commands and studies take."""
+
+_USUAL = {"n_lost": 0, "n_outside": -1, "resample": "never"}
+_CODES = ("scanner", "Talairach", "MNI152")
+"""Spaces that are known from the code of a header only, which programs set carelessly."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Regions:
+    """Regions on one grid, and what was found out about them.
+
+    Parameters
+    ----------
+    masks : mapping of str to ndarray of bool, shape of the grid
+        Region to mask, none empty.
+    grid : Grid
+        Where they lie.
+    table : pandas.DataFrame
+        One row a region: roi, definition (with file names, without folders; empty for an array), file
+        (name of the one file that it is, else empty), n_voxels (or vertices),
+        n_lost (voxels or vertices of its files that the grid lacks), n_outside (outside the brain
+        mask; −1 where none was given), resample (``"nearest"`` where a file was resampled, else
+        ``"never"``).
+    """
+
+    masks: Mapping[str, np.ndarray]
+    grid: Grid
+    table: pd.DataFrame
+
+    def _summary(self) -> dict[str, Any]:
+        sizes = {name: int(mask.sum()) for name, mask in self.masks.items()}
+        return {"grid": self.grid.name, "n_voxels": sizes}
+
+    def record(self) -> dict[str, dict[str, Any]]:
+        """Write the regions down for a provenance.
+
+        Returns
+        -------
+        dict of str to dict
+            Region to digest and n_voxels, and what else there is to say: definition (where it is
+            more than a file), n_lost, n_outside, resample.
+        """
+        record = {}
+        for row in self.table.to_dict("records"):
+            name = str(row["roi"])
+            of_region = {"digest": digest(self.masks[name]), "n_voxels": row["n_voxels"]}
+            # of a plain file on the grid of the images there is no more to say
+            for key, usual in {"definition": row["file"], **_USUAL}.items():
+                if row[key] != usual:
+                    of_region[key] = row[key]
+            record[name] = of_region
+        return record
+
+
+@checked
+def read_regions(
+    regions: Mapping[str, str | os.PathLike[str] | np.ndarray],
+    like: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Grid,
+    *,
+    affine: str = "agree",
+    resample: str = "never",
+    space: str = "",
+    brain_mask: str | os.PathLike[str] | None = None,
+    only: Sequence[str] = (),
+    folder: str | os.PathLike[str] = "",
+) -> Regions:
+    """Read regions and place them on the grid of a series.
+
+    Parameters
+    ----------
+    regions : mapping of str to str, path-like or ndarray of bool
+        Region to its definition: a file; a label of it (``aparc.nii.gz:lh.V1``,
+        ``dseg.nii.gz:12``, ``lh.aparc.annot:cuneus``); a threshold of a map
+        (``prob.nii.gz > 0.5``, ``maps.dscalar.nii:faces > 2.3``); ``sphere(x, y, z, radius)`` in mm of
+        MNI space; ``wang15(LO1)`` or ``benson14(V1)`` of an installed neuropythy; the name of another
+        region; or an expression of these (`parse_region`). Paths are files, whatever their names.
+    like : path-like, sequence of path-like, or Grid
+        A BOLD image (or any image on the same grid), the files of both hemispheres, or a grid.
+    affine : {"agree", "sform", "qform"}
+        See `fmri.volumes.image_affine`.
+    resample : {"never", "nearest"}
+        What to do with a volume on another grid: refuse it, or take the nearest voxel.
+    space : str
+        Space of the series, such as ``"T1w"`` or ``"MNI152NLin2009cAsym"``, where its name and header
+        do not say it.
+    brain_mask : path-like, optional
+        Mask of the brain on the grid of the series: how much of each region lies outside is told.
+    only : sequence of str
+        Regions that are wanted; the others are only parts of their expressions. Empty: all.
+    folder : path-like
+        Where relative names of files start; by default the current folder.
+
+    Returns
+    -------
+    Regions
+        In the order given. Regions may overlap, with a warning.
+
+    Raises
+    ------
+    InputError
+        When a definition cannot be parsed, a file cannot be read or lies on another grid or in
+        another space, a label is unknown, or a region is empty.
+
+    Warns
+    -----
+    UserWarning
+        When regions share voxels, lie partly outside the grid or the brain, a name says one hemisphere
+        and most voxels lie in the other, a file names another subject, a label has no name, a file is
+        resampled from a mirrored grid, or an atlas of neuropythy is read.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "dseg.nii.gz"
+    >>> labels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    >>> nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), file)
+    >>> regions = read_regions({"LO": f"{file}:4 + {file}:5", "high": f"{file} > 5.5"}, file)
+    >>> {name: np.flatnonzero(mask).tolist() for name, mask in regions.masks.items()}
+    {'LO': [4, 5], 'high': [6, 7]}
+    """
+    if not regions:
+        raise InputError("no ROI masks; give at least one as NAME=FILE.")
+    if resample not in RESAMPLE:
+        raise unknown_name("resample", resample, RESAMPLE)
+    grid = like if isinstance(like, Grid) else grid_of(like, affine)
+    if space:
+        grid = replace(grid, space=space)
+    reader = _Reader(regions, grid, affine, resample, Path(folder))
+    inside = None
+    if brain_mask is not None:
+        inside = reader.placed(reader.file(os.fspath(brain_mask)), "")
+    masks, rows = {}, []
+    for name in only or regions:
+        if name not in regions:
+            raise unknown_name("ROI", name, regions)
+        reader.notes = {"n_lost": 0, "resample": "never"}
+        mask = reader.region(name)
+        masks[name] = mask
+        n_outside = -1 if inside is None else int(np.sum(mask & ~inside))
+        definition, file = reader.definition(name)
+        row = {"roi": name, "definition": definition, "file": file, "n_voxels": int(mask.sum())}
+        rows.append({**row, "n_outside": n_outside, **reader.notes})
+    _check_filled(masks)
+    result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows))
+    _tell_partly_covered(result)
+    # whoever gives an array knows what is in it
+    defined = [name for name in masks if not isinstance(regions[name], np.ndarray)]
+    for name in defined:
+        _tell_hemisphere(name, reader, result)
+        reader.tell_subject(name)
+    _tell_overlaps({name: masks[name] for name in defined})
+    return result
 
 
 @checked
 def read_masks(
     masks: Mapping[str, str | os.PathLike[str]],
-    like: str | os.PathLike[str],
+    like: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     affine: str = "agree",
 ) -> dict[str, np.ndarray]:
@@ -36,30 +229,28 @@ def read_masks(
 
     Parameters
     ----------
-    masks : mapping of str to path-like
-        ROI name to 3-D NIfTI mask: 0 and one other value of 1 or more, such as 1 or 255.
-    like : path-like
-        A BOLD image (or any image on the same grid).
+    masks : mapping of str to str or path-like
+        ROI name to its file or definition, as for `read_regions`.
+    like : path-like or sequence of path-like
+        A BOLD image (or any image on the same grid), or the files of both hemispheres.
     affine : {"agree", "sform", "qform"}
-        See `fmri.bold.image_affine`.
+        See `fmri.volumes.image_affine`.
 
     Returns
     -------
     dict of str to ndarray of bool, shape (i, j, k)
-        Name to mask, in the order given. Masks may overlap, with a warning.
+        Name to mask, in the order given; of shape (n_places,) for surfaces. Masks may overlap, with a
+        warning.
 
     Raises
     ------
     InputError
-        When a mask cannot be read, lies on another grid, holds more than two values, or has no
-        voxel.
+        As `read_regions`; nothing is resampled.
 
     Warns
     -----
     UserWarning
-        When masks share voxels, when a name says one hemisphere and most voxels have the x
-        coordinate of the other, or the name of the file says the other, or when a file name says
-        another subject than that of `like`.
+        As `read_regions`.
 
     Examples
     --------
@@ -79,72 +270,365 @@ def read_masks(
     >>> {name: int(mask.sum()) for name, mask in masks.items()}
     {'V1': 8}
     """
-    if not masks:
-        raise InputError("no ROI masks; give at least one as NAME=FILE.")
-    arrays = {}
-    for name, path in masks.items():
-        if not str(name).strip():
-            raise InputError(f"the mask {path} has no ROI name; give NAME=FILE.")
-        check_same_grid(path, like, affine=affine)
-        mask = _read_mask(str(name), Path(path))
-        _tell_hemisphere(str(name), Path(path), mask, affine)
-        arrays[str(name)] = mask
-        theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
-        if theirs and ours and theirs != ours:
+    return dict(read_regions(masks, like, affine=affine).masks)
+
+
+def grid_of(like: File | Sequence[File], affine: str = "agree") -> Grid:
+    """Read the grid of an image, of a series, or of the series of both hemispheres.
+
+    Parameters
+    ----------
+    like : path-like or sequence of path-like
+        One file, or the left and the right hemisphere.
+    affine : {"agree", "sform", "qform"}
+        See `fmri.volumes.image_affine`.
+
+    Returns
+    -------
+    Grid
+        Of a volume, 3-D or 4-D, of surfaces or of CIFTI.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    listed = isinstance(like, Sequence) and not isinstance(like, str)
+    files = list(like) if listed else [like]  # type: ignore
+    if find_reader(SERIES_READERS, files[0], "a series") is SERIES_READERS[""]:
+        return volume_grid(files[0], affine)
+    return open_series(files, affine).grid
+
+
+def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, list[Path]]:
+    """List the files that the definitions of regions name, with the tables of their labels.
+
+    Parameters
+    ----------
+    regions : mapping of str to str or path-like
+        As for `read_regions`.
+    folder : path-like
+        Where relative names of files start.
+
+    Returns
+    -------
+    dict of str to list of Path
+        Region to files, whether they exist or not.
+
+    Raises
+    ------
+    InputError
+        When a definition cannot be parsed.
+    """
+    listed = {}
+    for name, definition in regions.items():
+        files: dict[Path, None] = {}
+        for source in sources_of(_tree_of(definition, Path(folder))):
+            if source.text in regions and source.text != name:
+                continue
+            text, label = split_label(source.text)
+            path = Path(folder) / Path(text).expanduser()
+            files[path] = None
+            table = label_table(path) if label else None
+            if table is not None:
+                files[table] = None
+        listed[name] = list(files)
+    return listed
+
+
+def _tree_of(definition: File, folder: Path) -> Node:
+    """Parse a definition; what is a path, or the name of a file that exists, is that file."""
+    if not isinstance(definition, str):
+        return Source(os.fspath(definition), 0)
+    try:
+        is_file = (folder / Path(definition).expanduser()).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a zero byte
+        is_file = False
+    if is_file:
+        return Source(definition, 0)
+    return parse_region(definition)
+
+
+class _Reader:
+    """Evaluates definitions; each file is opened once and each region computed once."""
+
+    def __init__(
+        self, regions: Definitions, grid: Grid, affine: str, resample: str, folder: Path
+    ) -> None:
+        self.grid, self.affine, self.resample, self.folder = grid, affine, resample, folder
+        self.regions = regions
+        self.notes: dict[str, Any] = {"n_lost": 0, "resample": "never"}
+        self.known: dict[str, np.ndarray] = {}
+        self.files: dict[str, RegionFile] = {}
+        self.open: list[str] = []
+
+    def tree(self, name: str) -> Node:
+        """Parse the definition of a region."""
+        definition = self.regions[name]
+        assert not isinstance(definition, np.ndarray)
+        return _tree_of(definition, self.folder)
+
+    def definition(self, name: str) -> tuple[str, str]:
+        """Write the definition of a region without folders, and the name of the file that it is."""
+        if isinstance(self.regions[name], np.ndarray):
+            return "", ""
+        tree = self.tree(name)
+        is_file = isinstance(tree, Source) and not split_label(tree.text)[1]
+        text = region_text(tree)
+        return text, text if is_file else ""
+
+    def sources(self, name: str) -> Iterator[Source]:
+        """Go over the files of a region."""
+        for source in sources_of(self.tree(name)):
+            if source.text not in self.regions or source.text == name:
+                yield source
+
+    def region(self, name: str) -> np.ndarray:
+        """Compute the mask of a region."""
+        definition = self.regions[name]
+        if isinstance(definition, np.ndarray):
+            return check_masks({name: definition}, self.grid.shape)[name]
+        if name in self.known:
+            return self.known[name]
+        if name in self.open:
+            circle = " → ".join([*self.open[self.open.index(name) :], name])
+            raise InputError(f"regions are defined by each other: {circle}; break the circle.")
+        self.open.append(name)
+        try:
+            if not name.strip():
+                raise InputError(f"the mask {definition} has no ROI name; give NAME=FILE.")
+            self.known[name] = self.evaluate(self.tree(name))
+        except InputError as error:
+            inner = str(error).startswith("ROI '")
+            raise error if inner else InputError(f"ROI '{name}': {error}") from error.__cause__
+        finally:
+            self.open.pop()
+        return self.known[name]
+
+    def evaluate(self, node: Node) -> np.ndarray:
+        """Compute the mask of a tree on the grid of the series."""
+        if isinstance(node, Operation):
+            combine = OPERATIONS[node.sign]
+            return combine(self.evaluate(node.left), self.evaluate(node.right))
+        if isinstance(node, Call):
+            return self.called(node)
+        if isinstance(node, Threshold):
+            return self.above(node)
+        others = [name for name in self.regions if name != self.open[-1]]
+        if node.text in others:
+            return self.region(node.text)
+        text, label = split_label(node.text)
+        return self.placed(self.file(text, others), label)
+
+    def file(self, text: str, names: Sequence[str] = ()) -> RegionFile:
+        """Open a file once."""
+        if text not in self.files:
+            path = self.folder / Path(text).expanduser()
+            is_name = not Path(text).suffix and os.sep not in text
+            if is_name and names and not path.exists():
+                raise unknown_name("region or file", text, names)
+            self.files[text] = open_region_file(path, self.grid, self.affine)
+        return self.files[text]
+
+    def called(self, node: Call) -> np.ndarray:
+        """Compute a region that is no file."""
+        if node.name != "sphere":
+            mask, grid = atlas_mask(node.name, node.arguments[0], self.grid)
+            return self.on_grid(mask, grid)
+        try:
+            x, y, z, radius = (float(number) for number in node.arguments)
+        except ValueError:
+            raise InputError(
+                f"{region_text(node)}: give numbers, x, y, z and radius in mm."
+            ) from None
+        return sphere_mask((x, y, z), radius, self.grid)
+
+    def above(self, node: Threshold) -> np.ndarray:
+        """Compare a map with a number, or with another map on the same grid."""
+        values, file = self.map(node.map)
+        limit: float | np.ndarray
+        if isinstance(node.limit, Source):
+            limit, other = self.map(node.limit)
+            check_grid(other.grid, file.grid, cure="two maps are compared on one grid only")
+        else:
+            limit = node.limit
+        with np.errstate(invalid="ignore"):
+            mask = np.asarray(COMPARISONS[node.sign](values, limit))
+        if not mask.any():
+            finite = values[np.isfinite(values)]
+            ends = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "no number"
+            raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
+        return self.on_grid(mask, file.grid)
+
+    def map(self, source: Source) -> tuple[np.ndarray, RegionFile]:
+        """Read a map; the name of a region that is one file stands for that file."""
+        text = source.text
+        is_defined = text in self.regions and text != self.open[-1]
+        if is_defined and not isinstance(self.regions[text], np.ndarray):
+            defined = self.tree(text)
+            text = defined.text if isinstance(defined, Source) else text
+        path, label = split_label(text)
+        file = self.file(path, list(self.regions))
+        return np.asarray(map_of(file, label), dtype=np.float64), file
+
+    def placed(self, file: RegionFile, label: str) -> np.ndarray:
+        """Read a mask or a label, and place it on the grid of the series."""
+        mask = label_mask(file, label) if label else binary_mask(file)
+        return self.on_grid(mask, file.grid)
+
+    def on_grid(self, mask: np.ndarray, own: Grid) -> np.ndarray:
+        """Place a mask on the grid of the series."""
+        like = self.grid
+        if own.is_volume != like.is_volume:
+            raise InputError(f"{own.name} {grid_difference(own, like)}; give one kind of files.")
+        difference = grid_difference(own, like)
+        _check_spaces(own, like, bool(difference))
+        if not difference:
+            return mask
+        if not own.is_volume:
+            where = places_in(own, like)
+            found = where >= 0
+            placed = found & mask[np.where(found, where, 0)]
+            self.notes["n_lost"] += int(mask.sum()) - int(placed.sum())
+            return placed
+        if self.resample != "nearest":
+            raise InputError(
+                f'{own.name} {difference}; resample="nearest" (--resample nearest) takes the nearest '
+                "voxels, or resample it yourself."
+            )
+        assert own.affine is not None and like.affine is not None
+        if are_mirrored(own.affine, like.affine):
             warnings.warn(
-                f"ROI '{name}': {Path(path).name} names sub-{theirs}, but the images are of "
-                f"sub-{ours}. Check the mask.",
+                f"{own.name} stores left and right the other way round than {like.name} (affines "
+                f"{affine_text(own.affine)} and {affine_text(like.affine)}); it is resampled by mm. "
+                "Check that both headers are right.",
                 stacklevel=2,
             )
-    for (name, first), (other, second) in itertools.combinations(arrays.items(), 2):
+        index, inside = nearest_voxels(own, like)
+        placed = inside & mask[tuple(index)]
+        back, covered = nearest_voxels(like, own)
+        self.notes["n_lost"] += int(np.sum(mask.reshape(-1) & ~covered))
+        self.notes["resample"] = "nearest"
+        return placed.reshape(like.shape)
+
+    def tell_subject(self, name: str) -> None:
+        """Warn where a file names another subject than the series."""
+        ours = file_labels(self.grid.name).get("sub")
+        for source in self.sources(name):
+            theirs = file_labels(split_label(source.text)[0]).get("sub")
+            if theirs and ours and theirs != ours:
+                warnings.warn(
+                    f"ROI '{name}': {Path(source.text).name} names sub-{theirs}, but the images are "
+                    f"of sub-{ours}. Check the mask.",
+                    stacklevel=2,
+                )
+
+
+def _check_spaces(own: Grid, like: Grid, is_resampled: bool) -> None:
+    """Refuse a file of another space: coordinates of a template are not those of a person."""
+    if not own.space or own.space == like.space or not own.is_volume:
+        return
+    only_codes = {own.space, like.space} & set(_CODES)
+    known = bool(like.space) and not only_codes
+    if own.is_mni and like.is_mni:
+        if known:
+            warnings.warn(
+                f"{own.name} is in {own.space} and {like.name} in {like.space}, two MNI templates that "
+                "differ by millimeters.",
+                stacklevel=2,
+            )
+        return
+    is_guess = own.space in _CODES
+    unlike = own.is_mni or like.is_mni or known
+    if unlike and (known or (is_resampled and not (is_guess and not own.is_mni))):
+        there = f"in {like.space}" if like.space else "in a space that nothing says"
+        raise InputError(
+            f"{own.name} is in the space {own.space} but {like.name} is {there}; regions of a template "
+            "do not fit a person's own brain. Give the region in the space of the images, or say "
+            "theirs: space (--space)."
+        )
+
+
+def _tell_partly_covered(regions: Regions) -> None:
+    """Warn of regions that reach beyond the grid or the brain."""
+    for row in regions.table.itertuples(index=False):
+        if row.n_lost:
+            warnings.warn(
+                f"ROI '{row.roi}' reaches beyond {regions.grid.name}: {row.n_lost} voxels or vertices "
+                f"of its files are not there ({row.n_voxels} are left).",
+                stacklevel=3,
+            )
+        if row.n_outside == row.n_voxels:
+            raise InputError(
+                f"ROI '{row.roi}' lies wholly outside the brain mask ({row.n_voxels} voxels); check "
+                "whether both are of one grid and subject."
+            )
+        if row.n_outside > 0:
+            warnings.warn(
+                f"ROI '{row.roi}': {row.n_outside} of {row.n_voxels} voxels lie outside the brain mask; "
+                "leave them out (& the brain mask) where they hold no signal.",
+                stacklevel=3,
+            )
+
+
+def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
+    """Warn of regions that share voxels."""
+    for (name, first), (other, second) in itertools.combinations(masks.items(), 2):
         shared = int(np.sum(first & second))
         if shared and np.array_equal(first, second):
             warnings.warn(
                 f"ROIs '{name}' and '{other}' are the same {shared} voxels; check the files of the "
                 "masks.",
-                stacklevel=2,
+                stacklevel=3,
             )
         elif shared:
             warnings.warn(
                 f"ROIs '{name}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
                 f"{int(second.sum())}); what is found in these regions is not independent.",
-                stacklevel=2,
+                stacklevel=3,
             )
-    return arrays
 
 
-def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
+def _tell_hemisphere(name: str, reader: _Reader, regions: Regions) -> None:
     """Warn where a name says one hemisphere and most voxels lie in the other.
 
     In NIfTI, x < 0 mm is left.
     """
+    sources = list(reader.sources(name))
+    by_name = by_file = file_name = ""
     by_name = named_hemisphere(name)
-    by_file = named_hemisphere(path.name.split(".nii")[0])
+    if len(sources) == 1:
+        file_name = Path(sources[0].text).name
+        text, label = split_label(file_name)
+        by_file = named_hemisphere(label) or named_hemisphere(plain_name(text))
     if by_name and by_file and by_name != by_file:
         warnings.warn(
-            f"ROI '{name}' and its file {path.name} name different hemispheres; check which mask "
+            f"ROI '{name}' and its file {file_name} name different hemispheres; check which mask "
             "belongs to it.",
-            stacklevel=2,
+            stacklevel=3,
         )
     side = by_name or by_file
-    image = open_nifti(path)
-    codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
-    if not side or max(codes) <= 0:
+    grid, mask = regions.grid, regions.masks[name]
+    if not side or not grid.has_place:
         return
-    transform = image_affine(path, image, affine)
-    x = np.argwhere(mask) @ transform[0, :3] + transform[0, 3]
-    if side == "L":
-        there, sign = "left", ">"
-        wrong = int(np.sum(x > 0))
+    named = f"'{name}' ({file_name})" if file_name else f"'{name}'"
+    if grid.places is not None:
+        others = grid.places["hemisphere"].to_numpy() == {"L": "R", "R": "L"}[side]
+        wrong = int(np.sum(mask & others))
+        where = "in the other hemisphere. Check the file."
     else:
-        there, sign = "right", "<"
-        wrong = int(np.sum(x < 0))
-    if 2 * wrong > len(x):
+        assert grid.affine is not None
+        x = np.argwhere(mask) @ grid.affine[0, :3] + grid.affine[0, 3]
+        wrong = int(np.sum(x > 0)) if side == "L" else int(np.sum(x < 0))
+        where = (
+            f"at x {'>' if side == 'L' else '<'} 0 mm (mean x {x.mean():.1f} mm), in the other "
+            "hemisphere. Check whether mask or images are mirrored."
+        )
+    if 2 * wrong > int(mask.sum()):
         warnings.warn(
-            f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie "
-            f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
-            "mask or images are mirrored.",
-            stacklevel=2,
+            f"ROI {named} is called {SIDES[side]}, but {wrong} of its {int(mask.sum())} voxels lie "
+            f"{where}",
+            stacklevel=3,
         )
 
 
@@ -186,23 +670,25 @@ def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict
 
 
 def voxel_table(
-    masks: Mapping[str, np.ndarray], subject: str
+    masks: Mapping[str, np.ndarray], subject: str, grid: Grid | None = None
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """List the voxels of all regions, one row per region and voxel.
 
     Parameters
     ----------
-    masks : mapping of str to ndarray of bool, shape (i, j, k)
+    masks : mapping of str to ndarray of bool, shape (i, j, k) or (n_places,)
         ROI name to mask.
     subject : str
         Written into each row.
+    grid : Grid, optional
+        Needed for surfaces and CIFTI.
 
     Returns
     -------
     voxels : pandas.DataFrame
-        Columns subject, roi, i, j, k; regions in order, voxels in C order; a voxel in two regions
-        has two rows.
-    union : ndarray of bool, shape (i, j, k)
+        Columns subject, roi, i, j, k, and hemisphere for surfaces and CIFTI; regions in order,
+        voxels in C order; a voxel in two regions has two rows.
+    union : ndarray of bool, shape (i, j, k) or (n_places,)
         Voxels in any region.
     positions : ndarray of int, shape (n_rows,)
         Position of each row's voxel among those of `union` (C order).
@@ -212,42 +698,17 @@ def voxel_table(
     numbers[union] = np.arange(int(union.sum()))
     tables, positions = [], []
     for name, mask in masks.items():
-        index = np.argwhere(mask)
-        table = pd.DataFrame(index, columns=["i", "j", "k"])
+        if grid is None or grid.places is None:
+            table = pd.DataFrame(np.argwhere(mask), columns=["i", "j", "k"])
+        else:
+            chosen = grid.places[mask].reset_index(drop=True)
+            table = chosen[["i", "j", "k", "hemisphere"]]
         table.insert(0, "subject", subject)
         table.insert(1, "roi", name)
         tables.append(table)
         positions.append(numbers[mask])
     voxels = pd.concat(tables, ignore_index=True)
     return voxels, union, np.concatenate(positions)
-
-
-def _read_mask(name: str, path: Path) -> np.ndarray:
-    image = open_nifti(path)
-    with stored_values(path, image) as stored:
-        values = np.asarray(stored)
-    if values.ndim == 4 and values.shape[3] == 1:
-        values = values[..., 0]
-    if values.ndim != 3:
-        raise InputError(
-            f"ROI '{name}': {path.name} is {values.ndim}-D; a mask must be 3-D, give one volume."
-        )
-    if np.isinf(values).any():
-        raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
-    top = np.max(values)
-    most = SAME_VALUE * top
-    mask = np.abs(values - top) <= most
-    outside = np.abs(values) <= most
-    is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
-    if top != 0 and not is_binary:
-        held = name_ids(np.unique(values))
-        raise InputError(
-            f"ROI '{name}': {path.name} is not a binary mask; it holds {held}. Save one mask a "
-            "region with 0 and 1 (threshold a probability map, split a label image)."
-        )
-    mask &= values > 0
-    _check_filled({name: mask})
-    return mask
 
 
 def _check_filled(masks: Mapping[str, np.ndarray]) -> None:

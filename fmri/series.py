@@ -132,7 +132,7 @@ def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") ->
     if len(files) == 1:
         if not readers[0].one_hemisphere or hemispheres == "one":
             return tuple(files)
-        files.append(_partner(files[0]))
+        files.append(_partner(files[0], readers[0]))
     sides = {one_side(file): file for file in files}
     if len(files) != 2 or len(sides) != 2 or not all(reader.one_hemisphere for reader in readers):
         names = [file.name for file in files]
@@ -143,13 +143,12 @@ def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") ->
     return sides["L"], sides["R"]
 
 
-def _partner(file: Path) -> Path:
+def _partner(file: Path, reader: SeriesReader) -> Path:
     """Find the file of the other hemisphere beside a file."""
-    if not file.is_file():
-        raise InputError(f"{file} does not exist; give the path of a series.")
-    side = one_side(file)
     partner = partner_name(file)
     if partner is None or not partner.is_file():
+        reader.header(file, "agree")  # what is wrong with the file itself comes first
+        side = one_side(file)
         other = SIDES["R" if side == "L" else "L"]
         looked = f" ({partner.name})" if partner else ""
         raise InputError(

@@ -515,7 +515,7 @@ def mgh_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHea
     image = _open_mgh(path)
     if tuple(image.shape[1:3]) != (1, 1):
         raise InputError(
-            f"{path} has the shape {tuple(image.shape)}: a volume, not values of vertices; convert "
+            f"{path} has the shape {tuple(map(int, image.shape))}: a volume, not values of vertices; convert "
             "it to .nii.gz (mri_convert)."
         )
     n_volumes = int(image.shape[3]) if len(image.shape) == 4 else 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 
-RUNS = ("subject", "t_r", "columns", "condition_column", "affine")
+RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
 """Options that `fmri.read_runs` takes."""
 
 GLM = (
@@ -31,6 +31,9 @@ GLM = (
 )
 """Options that `fmri.estimate_betas` takes."""
 
+ROIS = ("resample", "space", "brain_mask", "only")
+"""Options that `fmri.read_regions` takes."""
+
 
 @checked
 def fmri_betas(
@@ -42,7 +45,10 @@ def fmri_betas(
     confounds: Files = (),
     progress: Progress | None = None,
     **options: Annotated[
-        Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
+        Any,
+        KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas:estimate_betas", GLM),
+        KeywordsOf("fmri.rois:read_regions", ROIS),
     ],
 ) -> Path:
     """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
@@ -50,11 +56,13 @@ def fmri_betas(
     Parameters
     ----------
     masks : mapping of str to path-like
-        ROI to its mask on the grid of the BOLD files, NAME=FILE.
+        ROI to its mask on the grid of the BOLD files, NAME=FILE, or to its definition: "V1=FILE:12"
+        or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
+        (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
         Output folder for betas.nii.gz, betas.tsv and betas.json.
     bold : sequence of path-like
-        4-D NIfTI files, one a run.
+        4-D NIfTI files, one a run; or CIFTI series, or surface series of both hemispheres.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
@@ -62,7 +70,7 @@ def fmri_betas(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs` and `fmri.estimate_betas`.
+        Options of `fmri.read_runs`, `fmri.estimate_betas` and `fmri.read_regions`.
 
     Returns
     -------
@@ -110,7 +118,10 @@ def fmri_patterns(
     select_on: Sequence[str] = (),
     progress: Progress | None = None,
     **options: Annotated[
-        Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
+        Any,
+        KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas:estimate_betas", GLM),
+        KeywordsOf("fmri.rois:read_regions", ROIS),
     ],
 ) -> Patterns:
     """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
@@ -118,7 +129,9 @@ def fmri_patterns(
     Parameters
     ----------
     masks : mapping of str to path-like
-        ROI to its mask on the grid of the BOLD files, NAME=FILE.
+        ROI to its mask on the grid of the BOLD files, NAME=FILE, or to its definition: "V1=FILE:12"
+        or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
+        (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like, optional
         HDF5 file to write.
     bold, events, confounds : sequence of path-like
@@ -134,7 +147,7 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs` and `fmri.estimate_betas`.
+        Options of `fmri.read_runs`, `fmri.estimate_betas` and `fmri.read_regions`.
 
     Returns
     -------
@@ -160,6 +173,7 @@ def fmri_patterns(
     from fmri.bold import read_runs
     from fmri.patterns import write_patterns
     from fmri.reliability import select_voxels
+    from fmri.rois import read_regions
 
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
@@ -176,17 +190,21 @@ def fmri_patterns(
             "or --select-on."
         )
     if betas is not None:
-        known = {name: options[name] for name in ("unusable", "affine") if name in options}
+        of_betas = ("unusable", "affine", *ROIS)
+        known = {name: options[name] for name in of_betas if name in options}
         patterns = read_betas(betas, masks, **known)
     else:
         of_runs = {name: options[name] for name in RUNS if name in options}
-        glm = {name: value for name, value in options.items() if name not in RUNS}
+        of_regions = {name: options[name] for name in ROIS if name in options}
+        others = (*RUNS, *ROIS)
+        glm = {name: value for name, value in options.items() if name not in others}
         if "columns" in of_runs:
             of_runs["columns"] = of_runs["columns"] or None
         runs = read_runs(bold, events, confounds or None, **of_runs)
         if ignored := glm.pop("ignore", ()):
             glm["ignore"] = tuple(ignored)
-        patterns = estimate_betas(runs, dict(masks), progress=progress, **glm)
+        regions = read_regions(masks, runs[0].grid, affine=runs[0].affine, **of_regions)
+        patterns = estimate_betas(runs, regions, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=conditions, n_per_roi=n_voxels)
     if out is not None:

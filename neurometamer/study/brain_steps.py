@@ -13,8 +13,10 @@ import pandas as pd
 
 from fmri.betas import estimate_betas
 from fmri.bold import BoldRun, read_runs
-from fmri.patterns import Patterns, read_patterns, write_patterns
+from fmri.grids import Grid
+from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
 from fmri.reliability import select_voxels, voxel_reliability
+from fmri.rois import Regions, read_regions
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
@@ -145,6 +147,21 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
         columns=work.settings.glm.confounds or None,
         condition_column=files.condition_column,
         affine=files.affine,
+        hemispheres=files.hemispheres,
+    )
+
+
+def subject_regions(work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()) -> Regions:
+    """Read the regions of a subject, of which names of files are relative to the study file."""
+    return read_regions(
+        files.masks,
+        grid,
+        affine=files.affine,
+        resample=files.resample,
+        space=files.space,
+        brain_mask=work.source(files.brain_mask) if files.brain_mask else None,
+        only=only,
+        folder=work.base,
     )
 
 
@@ -154,12 +171,12 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     Simulated and measured subjects take the same path.
     """
     files = scanned(work, subject)
-    masks = {roi: work.source(mask) for roi, mask in files.masks.items()}
     glm = work.settings.glm
     with _without_repeated_warnings():
+        runs = open_runs(work, subject)
         fitted = estimate_betas(
-            open_runs(work, subject),
-            masks,
+            runs,
+            subject_regions(work, files, runs[0].grid),
             hrf_model=glm.hrf_model,
             high_pass=glm.high_pass,
             noise_model=glm.noise_model,
@@ -225,7 +242,7 @@ def region_rows(
         reliability and reliability_selected (median over voxels in [-1, 1]; NaN where it cannot be
         measured), method, reason.
     """
-    columns = ["subject", "roi", "i", "j", "k"]
+    columns = voxel_key(before.voxels)
     kept = pd.MultiIndex.from_frame(after.voxels[columns])
     is_selected = pd.MultiIndex.from_frame(before.voxels[columns]).isin(kept)
     reason = ""

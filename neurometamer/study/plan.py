@@ -363,10 +363,14 @@ does not make a folder another study's: the steps that read them are made again.
 
 
 def _identity(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that make a study the same: not those that are repaired, nor subjects."""
+    """Return the settings that make a study the same.
+
+    These are not those that are repaired, nor subjects and their regions.
+    """
     kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
     brain = dict(kept.get("brain", {}))
-    brain.pop("subjects", None)
+    for name in ("subjects", "rois"):
+        brain.pop(name, None)
     return {**kept, "brain": brain}
 
 

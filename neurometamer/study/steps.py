@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fmri.bids import sidecar_files
+from fmri.rois import region_files
+from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, result_steps
@@ -393,9 +395,15 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     if _is_simulated(work):
         return []
     files = scanned(work, subject)
-    bold = [work.source(file) for file in files.bold]
-    tables = [*files.events, *files.confounds, *files.masks.values()]
-    listed = [*bold, *(work.source(file) for file in tables)]
+    bold = []
+    for file in files.bold:
+        bold += hemisphere_files(work.source(file), files.hemispheres)
+    tables = [*files.events, *files.confounds]
+    if files.brain_mask:
+        tables.append(files.brain_mask)
+    for region in region_files(files.masks, work.base).values():
+        tables += [str(file) for file in region]
+    listed = [*bold, *(work.source(file) for file in dict.fromkeys(tables))]
     for image in bold:
         listed += sidecar_files(image)
     return listed
