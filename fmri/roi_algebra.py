@@ -207,8 +207,10 @@ def region_text(tree: Node) -> str:
     '(lo.nii.gz:1 + LO2) & sphere(0, -90, 0, 8)'
     """
     if isinstance(tree, Source):
-        name = Path(tree.text).name
-        return f'"{name}"' if re.search(r"[\s<>(),]", name) else name
+        name = Path(tree.text).name or tree.text
+        if not re.search(r"[\s<>(),\"']", name) and name not in OPERATIONS:
+            return name
+        return f"'{name}'" if '"' in name else f'"{name}"'
     if isinstance(tree, Call):
         inside = ", ".join(tree.arguments)
         return f"{tree.name}({inside})"
@@ -300,7 +302,7 @@ class _Parser:
         if self.kind not in ("word", "quoted"):
             raise self.fault(f"{what} is expected here")
         position = self.position
-        text = self.value.strip("\"'") if self.kind == "quoted" else self.value
+        text = self.value[1:-1] if self.kind == "quoted" else self.value
         if not text.strip():
             raise self.fault(f"{what} is expected here")
         self.advance()

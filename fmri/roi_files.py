@@ -515,10 +515,12 @@ def label_mask(file: RegionFile, label: str) -> np.ndarray:
     """
     name = file.path.name
     known: dict[str, None] = {}
+    numbered: set[int] = set()
     for number in range(len(file.maps)):
         table = file.names(number) or {}
         keys = [key for key, region in table.items() if region == label]
         known |= dict.fromkeys(table.values())
+        numbered |= set(table)
         if keys:
             values = _whole_numbers(file, number)
             _tell_unnamed(file, values, table)
@@ -536,7 +538,7 @@ def label_mask(file: RegionFile, label: str) -> np.ndarray:
     if not mask.any():
         there = name_ids(np.unique(values).tolist(), 12)
         raise InputError(f"{name} has no label {label}; it holds {there}.")
-    if known:
+    if known and int(label) not in numbered:
         warnings.warn(
             f"label {label} has no name in the table of {name}; it is taken by its number.",
             stacklevel=2,

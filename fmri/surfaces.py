@@ -16,7 +16,7 @@ import pandas as pd
 from fmri.bids import TR_RANGE_S, file_labels, find_reader
 from fmri.grids import Grid, SeriesHeader, space_of, surface_grid
 from fmri.patterns import Patterns
-from fmri.volumes import stored_values
+from fmri.volumes import load_mgh, stored_values
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import reading
@@ -459,12 +459,8 @@ def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndar
 
 
 def _open_mgh(path: str | os.PathLike[str]) -> Any:
-    import nibabel
-
     with reading(path, "a readable FreeSurfer file (.mgh, .mgz)") as plain:
-        image = nibabel.load(plain)
-        if not isinstance(image, nibabel.MGHImage):
-            raise InputError(f"{path} is a {type(image).__name__}, not .mgh; correct its name.")
+        image = load_mgh(plain)
         shape = [int(size) for size in image.shape]
         if min(shape) < 1:
             raise InputError(f"{path} has the shape {tuple(shape)}; copy or make it again.")

@@ -103,18 +103,42 @@ def _load(path: str | os.PathLike[str]) -> Any:
     return nibabel.load(path)
 
 
-def _load_mgh(path: str | os.PathLike[str]) -> Any:
+def load_mgh(path: str | os.PathLike[str]) -> Any:
+    """Open a FreeSurfer image (``.mgh``, ``.mgz``) without its values.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, which exists.
+
+    Returns
+    -------
+    nibabel.MGHImage
+        With its values on disk; nibabel's own ``load`` leaves the file open.
+    """
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.freesurfer import MGHImage
+    from nibabel.openers import ImageOpener
+
+    with ImageOpener(str(path), "rb") as file:
+        header = MGHImage.header_class.from_fileobj(file)
+    proxy = ArrayProxy(str(path), header, mmap=False)
+    file_map = MGHImage.filespec_to_file_map(str(path))
+    return MGHImage(proxy, header.get_affine(), header, file_map=file_map)
+
+
+def _load_mgh_volume(path: str | os.PathLike[str]) -> Any:
     import nibabel
 
-    image: Any = nibabel.load(path)
+    image = load_mgh(path)
     return nibabel.Nifti1Image(np.asanyarray(image.dataobj), image.affine)
 
 
 IMAGE_READERS: dict[str, Callable[[str | os.PathLike[str]], Any]] = {
     ".nii": _load,
     ".nii.gz": _load,
-    ".mgh": _load_mgh,
-    ".mgz": _load_mgh,
+    ".mgh": _load_mgh_volume,
+    ".mgz": _load_mgh_volume,
     "": _load,
 }
 """Ending of an image → its reader, which returns a ``nibabel.Nifti1Image``; ``""`` is for all other
