@@ -66,9 +66,9 @@ def estimate_betas(
         The runs of one subject in order of acquisition; each is fitted on its own. Volumes,
         surfaces and CIFTI are treated alike.
     masks : Regions, or mapping of str to ndarray of bool, str or path-like
-        From `read_regions`, or ROI name to mask, of the shape of the grid of the runs (`BoldRun.grid`): (i, j, k) for
-        volumes, (n_places,) for surfaces, where the left hemisphere comes before the right. Files
-        and definitions are read with `read_regions`.
+        From `read_regions`, or ROI name to mask, of the shape of the grid of the runs
+        (`BoldRun.grid`): (i, j, k) for volumes, (n_places,) for surfaces, where the left hemisphere
+        comes before the right. Files and definitions are read with `read_regions`.
     hrf_model : {"glover", "spm"}
         Hemodynamic response function of nilearn.
     high_pass : float
@@ -490,8 +490,8 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     grid = patterns.provenance.get("grid")
     if grid and grid["affine"] is None:
         raise InputError(
-            f"these patterns are of vertices ({name_ids(patterns.rois)}), not of a volume; write them "
-            "with write_patterns (fmri patterns --out)."
+            f"these patterns are of vertices ({name_ids(patterns.rois)}), not of a volume; write "
+            "them with write_patterns (fmri patterns --out)."
         )
     if not grid:
         raise InputError(

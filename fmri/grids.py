@@ -375,8 +375,8 @@ def nearest_voxels(own: Grid, like: Grid) -> tuple[np.ndarray, np.ndarray]:
 
     Notes
     -----
-    Equal to ``nilearn.image.resample_to_img(..., interpolation="nearest")``, but for the outer half of
-    the first and last voxels of the file, which nilearn (scipy) leaves out.
+    Equal to ``nilearn.image.resample_to_img(..., interpolation="nearest")``, but for the outer half
+    of the first and last voxels of the file, which nilearn (scipy) leaves out.
     """
     assert own.affine is not None and like.affine is not None
     transform = np.linalg.inv(own.affine) @ like.affine

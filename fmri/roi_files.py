@@ -1,12 +1,10 @@
-"""Files of regions: masks, label images with their names, maps, labels of vertices, parcels, atlases.
+"""Files of regions: masks, label images with their names, maps, labels of vertices, parcels.
 
 Each ending has one reader, which gives maps on the file's own grid and the names of their labels.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import re
 import warnings
@@ -17,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from fmri.atlases import LABELS_OF
 from fmri.bids import find_reader, plain_name, sidecar_files
+from fmri.cifti import open_cifti, read_cifti_series
 from fmri.grids import Grid, surface_grid, volume_grid
 from fmri.surfaces import (
     SURFACE_READERS,
     is_overlay,
     one_side,
-    open_cifti,
-    read_cifti_series,
     read_overlay,
 )
 from fmri.volumes import open_nifti, stored_values
@@ -39,27 +37,6 @@ SAME_VALUE = 1e-4
 
 Masks of other programs are scaled.
 """
-
-LABELS_OF = {
-    "wang15_mplbl": (
-        "V1v V1d V2v V2d V3v V3d hV4 VO1 VO2 PHC1 PHC2 MST hMT LO2 LO1 V3b V3a IPS0 IPS1 IPS2 IPS3 "
-        "IPS4 IPS5 SPL1 FEF"
-    ).split(),
-    "benson14_varea": "V1 V2 V3 hV4 VO1 VO2 LO1 LO2 TO1 TO2 V3b V3a".split(),
-}
-"""Name of a map as neuropythy writes it → the regions that its labels 1, 2, … are."""
-
-ATLASES = {
-    "wang15": ("wang15_mplbl", "Wang, Mruczek, Arcaro & Kastner (2015) Cerebral Cortex 25, 3911"),
-    "benson14": (
-        "benson14_varea",
-        "Benson, Butt, Brainard & Aguirre (2014) PLoS Computational Biology 10, e1003538",
-    ),
-}
-"""Atlas that an installed neuropythy holds → name of its map, and what to cite."""
-
-_NESTED = (642, 2562, 10242, 40962, 163842)
-"""Numbers of vertices of fsaverage3 to fsaverage: the first of each are the smaller one's."""
 
 _LABEL_TABLES = (".tsv", ".csv", ".txt", ".lut", ".ctab")
 _WHOLE = 1e-3
@@ -95,7 +72,7 @@ class RegionFile:
     is_label: bool = False
 
 
-# ------------------------------------------------------------------------------------------- readers
+# ------------------------------------------------------------------------------------------ readers
 
 
 def _no_names(number: int) -> None:
@@ -280,7 +257,7 @@ def open_region_file(path: File, like: Grid, affine: str = "agree") -> RegionFil
     return read(Path(path), like, affine)
 
 
-# ------------------------------------------------------------------------------------ names of labels
+# ---------------------------------------------------------------------------------- names of labels
 
 
 def split_label(text: str) -> tuple[str, str]:
@@ -322,9 +299,9 @@ def names_beside(path: File) -> dict[int, str] | None:
     dict of int to str or None
         Label to name, from the first of: a BIDS table (``_dseg.tsv`` with the columns index and
         name, by the inheritance principle), a table of the same name beside it (``.tsv``, ``.csv``;
-        or ``.txt``, ``.lut``, ``.ctab`` in the format of FreeSurfer), the names of neuropythy's maps
-        (`LABELS_OF`), ``FreeSurferColorLUT.txt`` beside it or in ``$FREESURFER_HOME``. None where
-        there is none.
+        or ``.txt``, ``.lut``, ``.ctab`` in the format of FreeSurfer), the names of neuropythy's
+        maps (`LABELS_OF`), ``FreeSurferColorLUT.txt`` beside it or in ``$FREESURFER_HOME``. None
+        where there is none.
 
     Raises
     ------
@@ -392,7 +369,7 @@ def _read_label_table(path: Path) -> dict[int, str]:
     return dict(zip(keys, names, strict=True))
 
 
-# -------------------------------------------------------------------------------- masks and their maps
+# ----------------------------------------------------------------------------- masks and their maps
 
 
 def map_of(file: RegionFile, label: str = "") -> np.ndarray:
@@ -431,7 +408,9 @@ def map_of(file: RegionFile, label: str = "") -> np.ndarray:
     if label.isdecimal() and 1 <= int(label) <= len(file.maps):
         return file.read(int(label) - 1)
     numbers = [str(number) for number in range(1, len(file.maps) + 1)]
-    raise unknown_name(f"map of {name}", label, [map_name for map_name in file.maps if map_name] or numbers)
+    raise unknown_name(
+        f"map of {name}", label, [map_name for map_name in file.maps if map_name] or numbers
+    )
 
 
 def binary_mask(file: RegionFile) -> np.ndarray:
@@ -469,9 +448,7 @@ def binary_mask(file: RegionFile) -> np.ndarray:
     is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
     if top != 0 and (file.is_label or not is_binary):
         held = name_ids(np.unique(values))
-        raise InputError(
-            f"{name} is not a binary mask; it holds {held}. {_cure_of(file, values)}"
-        )
+        raise InputError(f"{name} is not a binary mask; it holds {held}. {_cure_of(file, values)}")
     return mask & (values > 0)
 
 
@@ -529,9 +506,9 @@ def label_mask(file: RegionFile, label: str) -> np.ndarray:
         if known:
             raise unknown_name(f"label of {name}", label, known)
         raise InputError(
-            f"'{label}' is no number, and nothing names the labels of {name}: put a table beside it "
-            f"({plain_name(name)}.tsv with the columns index and name, or FreeSurferColorLUT.txt), "
-            "or give the number."
+            f"'{label}' is no number, and nothing names the labels of {name}: put a table beside "
+            f"it ({plain_name(name)}.tsv with the columns index and name, or "
+            "FreeSurferColorLUT.txt), or give the number."
         )
     values = _whole_numbers(file, 0)
     mask = values == int(label)
@@ -567,135 +544,3 @@ def _tell_unnamed(file: RegionFile, values: np.ndarray, table: Mapping[int, str]
             "are in no region that is called by a name.",
             stacklevel=2,
         )
-
-
-# ------------------------------------------------------------------------------------------- no files
-
-
-def sphere_mask(center: tuple[float, float, float], radius: float, like: Grid) -> np.ndarray:
-    """Find the voxels whose centers lie in a sphere.
-
-    Parameters
-    ----------
-    center : tuple of float
-        x, y, z in mm.
-    radius : float
-        In mm, > 0; the surface belongs to the sphere.
-    like : Grid
-        A volume in the space of the coordinates.
-
-    Returns
-    -------
-    ndarray of bool, shape (i, j, k)
-        The mask; it may be empty.
-
-    Raises
-    ------
-    InputError
-        When the grid is no volume in an MNI space.
-
-    Examples
-    --------
-    >>> grid = Grid(name="a", shape=(5, 5, 5), affine=np.diag([2.0, 2, 2, 1]), space="MNI152")
-    >>> int(sphere_mask((4, 4, 4), 2, grid).sum())
-    7
-    """
-    if like.affine is None or not like.is_volume:
-        raise InputError(
-            f"a sphere in mm needs a volume, but {like.name} is of surfaces; give labels of vertices."
-        )
-    if not like.is_mni:
-        where = f"is in the space {like.space}" if like.space else "does not say its space"
-        raise InputError(
-            f"MNI coordinates cannot be used here: {like.name} {where}. Give images in an MNI space "
-            "(space-MNI… in their names), or say that they are: "
-            'space="MNI152NLin2009cAsym" (--space).'
-        )
-    if not (np.isfinite([*center, radius]).all() and radius > 0):
-        raise InputError(f"a sphere needs x, y, z in mm and a radius above 0, not {radius:g} mm.")
-    index = np.indices(like.shape).reshape(3, -1)
-    points = like.affine[:3, :3] @ index + like.affine[:3, 3:]
-    distances = np.linalg.norm(points - np.array(center)[:, None], axis=0)
-    inside = np.asarray(distances <= radius + 1e-9)
-    return inside.reshape(like.shape)
-
-
-def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
-    """Find a region of an atlas of fsaverage in an installed neuropythy.
-
-    Parameters
-    ----------
-    atlas : str
-        One of `ATLASES`.
-    region : str
-        One of `LABELS_OF`; ``"V1"``, ``"V2"`` and ``"V3"`` of ``wang15`` are their ventral and
-        dorsal parts together.
-    like : Grid
-        Surfaces of fsaverage, or of fsaverage3 to fsaverage6, whose vertices are its first.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (n_places,)
-        Both hemispheres, as far as `like` has them.
-    grid : Grid
-        Its grid.
-
-    Raises
-    ------
-    InputError
-        When neuropythy is not installed, the grid is another, or the region is unknown.
-
-    Warns
-    -----
-    UserWarning
-        Always: with the license of neuropythy, and what to cite.
-    """
-    stem, citation = ATLASES[atlas]
-    is_other = bool(like.space) and not like.space.startswith("fsaverage")
-    if like.is_volume or is_other or not set(like.n_vertices.values()) <= set(_NESTED):
-        raise InputError(
-            f"{atlas}({region}) is an atlas of fsaverage, and {like.name} is not on it; give its "
-            "labels as a file on the grid of the images (neuropythy atlas writes them)."
-        )
-    names = LABELS_OF[stem]
-    wanted = [name for name in names if name in (region, f"{region}v", f"{region}d")]
-    if not wanted:
-        raise unknown_name(f"region of {atlas}", region, names)
-    files = _neuropythy_files(stem)
-    keys = [names.index(name) + 1 for name in wanted]
-    parts = []
-    for side, n_vertices in like.n_vertices.items():
-        labels = read_overlay(files[side])[0]
-        if len(labels) < n_vertices:
-            raise InputError(f"{files[side]} has {len(labels)} vertices; install neuropythy again.")
-        parts.append(np.isin(labels[:n_vertices], keys))
-    warnings.warn(
-        f"{atlas} is read from the installed neuropythy {_neuropythy_version()} (license AGPL-3.0); "
-        f"cite {citation}.",
-        stacklevel=2,
-    )
-    return np.concatenate(parts), surface_grid(atlas, like.n_vertices, like.space)
-
-
-def _neuropythy_files(stem: str) -> dict[str, Path]:
-    """Find the maps of both hemispheres in an installed neuropythy, which is not imported."""
-    spec = importlib.util.find_spec("neuropythy")
-    files: dict[str, Path] = {}
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        surfaces = Path(folder) / "lib" / "data" / "fsaverage" / "surf"
-        for side, start in (("L", "lh"), ("R", "rh")):
-            for file in sorted(surfaces.glob(f"{start}.{stem}.*mgz")):
-                files[side] = file
-    if len(files) < 2:
-        raise InputError(
-            f"no map {stem} of an installed neuropythy; install it (pip install neuropythy, license "
-            "AGPL-3.0), or give your own file of labels."
-        )
-    return files
-
-
-def _neuropythy_version() -> str:
-    try:
-        return importlib.metadata.version("neuropythy")
-    except importlib.metadata.PackageNotFoundError:
-        return "(unknown version)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bids import file_labels, find_reader, plain_name
-from fmri.grids import (
-    SIDES,
-    Grid,
-    affine_text,
-    are_mirrored,
-    check_grid,
-    grid_difference,
-    nearest_voxels,
-    places_in,
-    volume_grid,
-)
-from fmri.roi_algebra import (
-    COMPARISONS,
-    OPERATIONS,
-    Call,
-    Node,
-    Operation,
-    Source,
-    Threshold,
-    parse_region,
-    region_text,
-    sources_of,
-)
-from fmri.roi_files import (
-    RegionFile,
-    atlas_mask,
-    binary_mask,
-    label_mask,
-    label_table,
-    map_of,
-    open_region_file,
-    sphere_mask,
-    split_label,
-)
+from fmri.bids import find_reader, plain_name
+from fmri.grids import SIDES, Grid, volume_grid
+from fmri.roi_algebra import sources_of
+from fmri.roi_files import label_table, split_label
+from fmri.roi_reader import RegionReader, tree_of
 from fmri.series import SERIES_READERS, open_series
 from fmri.surfaces import named_hemisphere
 from neurometamer.arguments import checked
@@ -56,7 +26,6 @@ from neurometamer.provenance import digest
 from neurometamer.summaries import short_repr
 
 File = str | os.PathLike[str]
-Definitions = Mapping[str, str | os.PathLike[str] | np.ndarray]
 
 RESAMPLE = ("never", "nearest")
 """What to do with a file of regions on another grid: refuse it, or take the nearest voxel."""
@@ -65,8 +34,6 @@ ROI_OPTIONS = ("resample", "space", "brain_mask", "only")
 """Options of `read_regions` that commands and studies take."""
 
 _USUAL = {"n_lost": 0, "n_outside": -1, "resample": "never"}
-_CODES = ("scanner", "Talairach", "MNI152")
-"""Spaces that are known from the code of a header only, which programs set carelessly."""
 
 
 @short_repr
@@ -81,8 +48,8 @@ class Regions:
     grid : Grid
         Where they lie.
     table : pandas.DataFrame
-        One row a region: roi, definition (with file names, without folders; empty for an array), file
-        (name of the one file that it is, else empty), n_voxels (or vertices),
+        One row a region: roi, definition (with file names, without folders; empty for an array),
+        file (name of the one file that it is, else empty), n_voxels (or vertices),
         n_lost (voxels or vertices of its files that the grid lacks), n_outside (outside the brain
         mask; −1 where none was given), resample (``"nearest"`` where a file was resampled, else
         ``"never"``).
@@ -136,9 +103,10 @@ def read_regions(
     regions : mapping of str to str, path-like or ndarray of bool
         Region to its definition: a file; a label of it (``aparc.nii.gz:lh.V1``,
         ``dseg.nii.gz:12``, ``lh.aparc.annot:cuneus``); a threshold of a map
-        (``prob.nii.gz > 0.5``, ``maps.dscalar.nii:faces > 2.3``); ``sphere(x, y, z, radius)`` in mm of
-        MNI space; ``wang15(LO1)`` or ``benson14(V1)`` of an installed neuropythy; the name of another
-        region; or an expression of these (`parse_region`). Paths are files, whatever their names.
+        (``prob.nii.gz > 0.5``, ``maps.dscalar.nii:faces > 2.3``); ``sphere(x, y, z, radius)`` in mm
+        of MNI space; ``wang15(LO1)`` or ``benson14(V1)`` of an installed neuropythy; the name of
+        another region; or an expression of these (`parse_region`). Paths are files, whatever their
+        names.
     like : path-like, sequence of path-like, or Grid
         A BOLD image (or any image on the same grid), the files of both hemispheres, or a grid.
     affine : {"agree", "sform", "qform"}
@@ -146,8 +114,8 @@ def read_regions(
     resample : {"never", "nearest"}
         What to do with a volume on another grid: refuse it, or take the nearest voxel.
     space : str
-        Space of the series, such as ``"T1w"`` or ``"MNI152NLin2009cAsym"``, where its name and header
-        do not say it.
+        Space of the series, such as ``"T1w"`` or ``"MNI152NLin2009cAsym"``, where its name and
+        header do not say it.
     brain_mask : path-like, optional
         Mask of the brain on the grid of the series: how much of each region lies outside is told.
     only : sequence of str
@@ -169,9 +137,9 @@ def read_regions(
     Warns
     -----
     UserWarning
-        When regions share voxels, lie partly outside the grid or the brain, a name says one hemisphere
-        and most voxels lie in the other, a file names another subject, a label has no name, a file is
-        resampled from a mirrored grid, or an atlas of neuropythy is read.
+        When regions share voxels, lie partly outside the grid or the brain, a name says one
+        hemisphere and most voxels lie in the other, a file names another subject, a label has no
+        name, a file is resampled from a mirrored grid, or an atlas of neuropythy is read.
 
     Examples
     --------
@@ -191,7 +159,10 @@ def read_regions(
     grid = like if isinstance(like, Grid) else grid_of(like, affine)
     if space:
         grid = replace(grid, space=space)
-    reader = _Reader(regions, grid, affine, resample, Path(folder))
+    arrays = {name: mask for name, mask in regions.items() if isinstance(mask, np.ndarray)}
+    if arrays:
+        check_masks(arrays, grid.shape)
+    reader = RegionReader(regions, grid, affine, resample, Path(folder))
     inside = None
     if brain_mask is not None:
         inside = reader.placed(reader.file(os.fspath(brain_mask)), "")
@@ -210,7 +181,7 @@ def read_regions(
     result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows))
     _tell_partly_covered(result)
     # whoever gives an array knows what is in it
-    defined = [name for name in masks if not isinstance(regions[name], np.ndarray)]
+    defined = [name for name in masks if name not in arrays]
     for name in defined:
         _tell_hemisphere(name, reader, result)
         reader.tell_subject(name)
@@ -239,8 +210,8 @@ def read_masks(
     Returns
     -------
     dict of str to ndarray of bool, shape (i, j, k)
-        Name to mask, in the order given; of shape (n_places,) for surfaces. Masks may overlap, with a
-        warning.
+        Name to mask, in the order given; of shape (n_places,) for surfaces. Masks may overlap, with
+        a warning.
 
     Raises
     ------
@@ -323,7 +294,7 @@ def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, li
     listed = {}
     for name, definition in regions.items():
         files: dict[Path, None] = {}
-        for source in sources_of(_tree_of(definition, Path(folder))):
+        for source in sources_of(tree_of(definition, Path(folder))):
             if source.text in regions and source.text != name:
                 continue
             text, label = split_label(source.text)
@@ -336,237 +307,24 @@ def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, li
     return listed
 
 
-def _tree_of(definition: File, folder: Path) -> Node:
-    """Parse a definition; what is a path, or the name of a file that exists, is that file."""
-    if not isinstance(definition, str):
-        return Source(os.fspath(definition), 0)
-    try:
-        is_file = (folder / Path(definition).expanduser()).is_file()
-    except (OSError, ValueError):  # too long for a name, or with a zero byte
-        is_file = False
-    if is_file:
-        return Source(definition, 0)
-    return parse_region(definition)
-
-
-class _Reader:
-    """Evaluates definitions; each file is opened once and each region computed once."""
-
-    def __init__(
-        self, regions: Definitions, grid: Grid, affine: str, resample: str, folder: Path
-    ) -> None:
-        self.grid, self.affine, self.resample, self.folder = grid, affine, resample, folder
-        self.regions = regions
-        self.notes: dict[str, Any] = {"n_lost": 0, "resample": "never"}
-        self.known: dict[str, np.ndarray] = {}
-        self.files: dict[str, RegionFile] = {}
-        self.open: list[str] = []
-
-    def tree(self, name: str) -> Node:
-        """Parse the definition of a region."""
-        definition = self.regions[name]
-        assert not isinstance(definition, np.ndarray)
-        return _tree_of(definition, self.folder)
-
-    def definition(self, name: str) -> tuple[str, str]:
-        """Write the definition of a region without folders, and the name of the file that it is."""
-        if isinstance(self.regions[name], np.ndarray):
-            return "", ""
-        tree = self.tree(name)
-        is_file = isinstance(tree, Source) and not split_label(tree.text)[1]
-        text = region_text(tree)
-        return text, text if is_file else ""
-
-    def sources(self, name: str) -> Iterator[Source]:
-        """Go over the files of a region."""
-        for source in sources_of(self.tree(name)):
-            if source.text not in self.regions or source.text == name:
-                yield source
-
-    def region(self, name: str) -> np.ndarray:
-        """Compute the mask of a region."""
-        definition = self.regions[name]
-        if isinstance(definition, np.ndarray):
-            return check_masks({name: definition}, self.grid.shape)[name]
-        if name in self.known:
-            return self.known[name]
-        if name in self.open:
-            circle = " → ".join([*self.open[self.open.index(name) :], name])
-            raise InputError(f"regions are defined by each other: {circle}; break the circle.")
-        self.open.append(name)
-        try:
-            if not name.strip():
-                raise InputError(f"the mask {definition} has no ROI name; give NAME=FILE.")
-            self.known[name] = self.evaluate(self.tree(name))
-        except InputError as error:
-            inner = str(error).startswith("ROI '")
-            raise error if inner else InputError(f"ROI '{name}': {error}") from error.__cause__
-        finally:
-            self.open.pop()
-        return self.known[name]
-
-    def evaluate(self, node: Node) -> np.ndarray:
-        """Compute the mask of a tree on the grid of the series."""
-        if isinstance(node, Operation):
-            combine = OPERATIONS[node.sign]
-            return combine(self.evaluate(node.left), self.evaluate(node.right))
-        if isinstance(node, Call):
-            return self.called(node)
-        if isinstance(node, Threshold):
-            return self.above(node)
-        others = [name for name in self.regions if name != self.open[-1]]
-        if node.text in others:
-            return self.region(node.text)
-        text, label = split_label(node.text)
-        return self.placed(self.file(text, others), label)
-
-    def file(self, text: str, names: Sequence[str] = ()) -> RegionFile:
-        """Open a file once."""
-        if text not in self.files:
-            path = self.folder / Path(text).expanduser()
-            is_name = not Path(text).suffix and os.sep not in text
-            if is_name and names and not path.exists():
-                raise unknown_name("region or file", text, names)
-            self.files[text] = open_region_file(path, self.grid, self.affine)
-        return self.files[text]
-
-    def called(self, node: Call) -> np.ndarray:
-        """Compute a region that is no file."""
-        if node.name != "sphere":
-            mask, grid = atlas_mask(node.name, node.arguments[0], self.grid)
-            return self.on_grid(mask, grid)
-        try:
-            x, y, z, radius = (float(number) for number in node.arguments)
-        except ValueError:
-            raise InputError(
-                f"{region_text(node)}: give numbers, x, y, z and radius in mm."
-            ) from None
-        return sphere_mask((x, y, z), radius, self.grid)
-
-    def above(self, node: Threshold) -> np.ndarray:
-        """Compare a map with a number, or with another map on the same grid."""
-        values, file = self.map(node.map)
-        limit: float | np.ndarray
-        if isinstance(node.limit, Source):
-            limit, other = self.map(node.limit)
-            check_grid(other.grid, file.grid, cure="two maps are compared on one grid only")
-        else:
-            limit = node.limit
-        with np.errstate(invalid="ignore"):
-            mask = np.asarray(COMPARISONS[node.sign](values, limit))
-        if not mask.any():
-            finite = values[np.isfinite(values)]
-            ends = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "no number"
-            raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
-        return self.on_grid(mask, file.grid)
-
-    def map(self, source: Source) -> tuple[np.ndarray, RegionFile]:
-        """Read a map; the name of a region that is one file stands for that file."""
-        text = source.text
-        is_defined = text in self.regions and text != self.open[-1]
-        if is_defined and not isinstance(self.regions[text], np.ndarray):
-            defined = self.tree(text)
-            text = defined.text if isinstance(defined, Source) else text
-        path, label = split_label(text)
-        file = self.file(path, list(self.regions))
-        return np.asarray(map_of(file, label), dtype=np.float64), file
-
-    def placed(self, file: RegionFile, label: str) -> np.ndarray:
-        """Read a mask or a label, and place it on the grid of the series."""
-        mask = label_mask(file, label) if label else binary_mask(file)
-        return self.on_grid(mask, file.grid)
-
-    def on_grid(self, mask: np.ndarray, own: Grid) -> np.ndarray:
-        """Place a mask on the grid of the series."""
-        like = self.grid
-        if own.is_volume != like.is_volume:
-            raise InputError(f"{own.name} {grid_difference(own, like)}; give one kind of files.")
-        difference = grid_difference(own, like)
-        _check_spaces(own, like, bool(difference))
-        if not difference:
-            return mask
-        if not own.is_volume:
-            where = places_in(own, like)
-            found = where >= 0
-            placed = found & mask[np.where(found, where, 0)]
-            self.notes["n_lost"] += int(mask.sum()) - int(placed.sum())
-            return placed
-        if self.resample != "nearest":
-            raise InputError(
-                f'{own.name} {difference}; resample="nearest" (--resample nearest) takes the nearest '
-                "voxels, or resample it yourself."
-            )
-        assert own.affine is not None and like.affine is not None
-        if are_mirrored(own.affine, like.affine):
-            warnings.warn(
-                f"{own.name} stores left and right the other way round than {like.name} (affines "
-                f"{affine_text(own.affine)} and {affine_text(like.affine)}); it is resampled by mm. "
-                "Check that both headers are right.",
-                stacklevel=2,
-            )
-        index, inside = nearest_voxels(own, like)
-        placed = inside & mask[tuple(index)]
-        back, covered = nearest_voxels(like, own)
-        self.notes["n_lost"] += int(np.sum(mask.reshape(-1) & ~covered))
-        self.notes["resample"] = "nearest"
-        return placed.reshape(like.shape)
-
-    def tell_subject(self, name: str) -> None:
-        """Warn where a file names another subject than the series."""
-        ours = file_labels(self.grid.name).get("sub")
-        for source in self.sources(name):
-            theirs = file_labels(split_label(source.text)[0]).get("sub")
-            if theirs and ours and theirs != ours:
-                warnings.warn(
-                    f"ROI '{name}': {Path(source.text).name} names sub-{theirs}, but the images are "
-                    f"of sub-{ours}. Check the mask.",
-                    stacklevel=2,
-                )
-
-
-def _check_spaces(own: Grid, like: Grid, is_resampled: bool) -> None:
-    """Refuse a file of another space: coordinates of a template are not those of a person."""
-    if not own.space or own.space == like.space or not own.is_volume:
-        return
-    only_codes = {own.space, like.space} & set(_CODES)
-    known = bool(like.space) and not only_codes
-    if own.is_mni and like.is_mni:
-        if known:
-            warnings.warn(
-                f"{own.name} is in {own.space} and {like.name} in {like.space}, two MNI templates that "
-                "differ by millimeters.",
-                stacklevel=2,
-            )
-        return
-    is_guess = own.space in _CODES
-    unlike = own.is_mni or like.is_mni or known
-    if unlike and (known or (is_resampled and not (is_guess and not own.is_mni))):
-        there = f"in {like.space}" if like.space else "in a space that nothing says"
-        raise InputError(
-            f"{own.name} is in the space {own.space} but {like.name} is {there}; regions of a template "
-            "do not fit a person's own brain. Give the region in the space of the images, or say "
-            "theirs: space (--space)."
-        )
-
-
 def _tell_partly_covered(regions: Regions) -> None:
     """Warn of regions that reach beyond the grid or the brain."""
     for row in regions.table.itertuples(index=False):
         if row.n_lost:
             warnings.warn(
-                f"ROI '{row.roi}' reaches beyond {regions.grid.name}: {row.n_lost} voxels or vertices "
-                f"of its files are not there ({row.n_voxels} are left).",
+                f"ROI '{row.roi}' reaches beyond {regions.grid.name}: {row.n_lost} voxels or "
+                f"vertices of its files are not there ({row.n_voxels} are left).",
                 stacklevel=3,
             )
         if row.n_outside == row.n_voxels:
             raise InputError(
-                f"ROI '{row.roi}' lies wholly outside the brain mask ({row.n_voxels} voxels); check "
-                "whether both are of one grid and subject."
+                f"ROI '{row.roi}' lies wholly outside the brain mask ({row.n_voxels} voxels); "
+                "check whether both are of one grid and subject."
             )
         if row.n_outside > 0:
             warnings.warn(
-                f"ROI '{row.roi}': {row.n_outside} of {row.n_voxels} voxels lie outside the brain mask; "
-                "leave them out (& the brain mask) where they hold no signal.",
+                f"ROI '{row.roi}': {row.n_outside} of {row.n_voxels} voxels lie outside the brain "
+                "mask; leave them out (& the brain mask) where they hold no signal.",
                 stacklevel=3,
             )
 
@@ -589,7 +347,7 @@ def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _tell_hemisphere(name: str, reader: _Reader, regions: Regions) -> None:
+def _tell_hemisphere(name: str, reader: RegionReader, regions: Regions) -> None:
     """Warn where a name says one hemisphere and most voxels lie in the other.
 
     In NIfTI, x < 0 mm is left.

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from fmri.bids import find_reader
+from fmri.cifti import cifti_header, read_cifti_series
 from fmri.grids import SIDES, SeriesHeader, join_hemispheres, volume_grid
 from fmri.surfaces import (
-    cifti_header,
     gifti_header,
     mgh_header,
     one_side,
     partner_name,
-    read_cifti_series,
     read_gifti_series,
     read_mgh_series,
 )
@@ -152,7 +151,8 @@ def _partner(file: Path, reader: SeriesReader) -> Path:
         other = SIDES["R" if side == "L" else "L"]
         looked = f" ({partner.name})" if partner else ""
         raise InputError(
-            f"{file} is of the {SIDES[side]} hemisphere, and the file of the {other} one{looked} is "
+            f"{file} is of the {SIDES[side]} hemisphere, and the file of the {other} one{looked} "
+            "is "
             'not beside it; give both files, or hemispheres="one" (--hemispheres one) where there '
             "is one."
         )

@@ -1,26 +1,27 @@
-"""Surfaces and CIFTI: meshes, responses and labels of vertices, and time series on them."""
+"""Surfaces: meshes, responses and labels of vertices, and time series on them."""
 
 from __future__ import annotations
 
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ParserCreate
 
 import numpy as np
 import pandas as pd
 
 from fmri.bids import TR_RANGE_S, file_labels, find_reader
-from fmri.grids import Grid, SeriesHeader, space_of, surface_grid
+from fmri.grids import SeriesHeader, surface_grid
 from fmri.patterns import Patterns
 from fmri.volumes import load_mgh, stored_values
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import reading
 from neurometamer.store import read_table
+
 
 @checked
 def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -193,26 +194,32 @@ def read_surface_patterns(
 
 
 _NO_LABEL = ("???", "unknown", "medial_wall")
-_BLOCK_VALUES = 4_000_000
-_GEOMETRY = (1008, 1009)
-"""Codes of the intents NIFTI_INTENT_POINTSET and NIFTI_INTENT_TRIANGLE."""
+_GEOMETRY = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
+"""Intents of data arrays that are no values of vertices."""
 
 
 def _read_gifti_maps(path: str | os.PathLike[str]) -> np.ndarray:
     """Read one value a vertex of each data array: (n_arrays, n_vertices) float32."""
+    import nibabel
+
     image = _open_gifti(path)
     with reading(path, "a readable GIfTI file"):
         arrays = [np.asarray(array.data, dtype=np.float32) for array in image.darrays]
     shapes = [array.shape for array in arrays]
-    is_surface = any(array.intent in _GEOMETRY for array in image.darrays)
+    codes = nibabel.nifti1.intent_codes.niistring
+    is_surface = any(codes[array.intent] in _GEOMETRY for array in image.darrays)
     if len(arrays) == 1 and arrays[0].ndim == 2 and not is_surface:
         return np.ascontiguousarray(arrays[0].T)
     if len(set(shapes)) != 1 or len(shapes[0]) != 1 or is_surface:
-        raise InputError(
-            f"{path} must hold data arrays of one value a vertex, all of one length, not of the "
-            f"shapes {name_ids(shapes)}; give a .func.gii file."
-        )
+        raise _no_maps(path, shapes)
     return np.array(arrays)
+
+
+def _no_maps(path: str | os.PathLike[str], shapes: Iterable[tuple[int, ...]]) -> InputError:
+    return InputError(
+        f"{path} must hold data arrays of one value a vertex, all of one length, not of the shapes "
+        f"{name_ids(shapes)}; give a .func.gii file."
+    )
 
 
 def _read_gifti_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -274,7 +281,7 @@ triangles, maps (n_maps, n_vertices) float32, labels (n_vertices,) names of regi
 ending ``""`` is for all others. A format is added by an entry here."""
 
 
-# --------------------------------------------------------------------------------------- hemispheres
+# -------------------------------------------------------------------------------------- hemispheres
 
 _WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
 
@@ -330,8 +337,8 @@ def hemisphere_of(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        ``"L"`` or ``"R"`` as its name says (``hemi-L``, ``lh.``, ``.L.``), else as a GIfTI file says
-        (AnatomicalStructurePrimary), else empty.
+        ``"L"`` or ``"R"`` as its name says (``hemi-L``, ``lh.``, ``.L.``), else as a GIfTI file
+        says (AnatomicalStructurePrimary), else empty.
 
     Examples
     --------
@@ -375,8 +382,9 @@ def partner_name(path: str | os.PathLike[str]) -> Path | None:
     ('sub-01_hemi-R_bold.func.gii', 'rh.bold.mgz')
     """
     for pattern, other in _OTHER_NAMES:
-        name, count = re.subn(pattern, lambda match: other[match[0]], Path(path).name)
-        if count:
+        side = re.search(pattern, Path(path).name)
+        if side:
+            name = re.sub(pattern, other[side[0]], Path(path).name)
             return Path(path).with_name(name)
     return None
 
@@ -435,9 +443,33 @@ def gifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesH
     InputError
         When it cannot be read, or does not say its hemisphere.
     """
-    n_volumes, n_vertices = _read_gifti_maps(path).shape
+    n_volumes, n_vertices = _gifti_shape(path)
     grid = surface_grid(path, {one_side(path): n_vertices})
     return SeriesHeader(n_volumes=n_volumes, grid=grid)
+
+
+def _gifti_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read numbers of volumes and vertices from the tags of a GIfTI file; no value is decoded."""
+    arrays: list[dict[str, str]] = []
+
+    def note(tag: str, attributes: dict[str, str]) -> None:
+        if tag == "DataArray":
+            arrays.append(attributes)
+
+    with reading(path, "a readable GIfTI file") as plain, plain.open("rb") as file:
+        parser = ParserCreate()
+        parser.StartElementHandler = note
+        parser.ParseFile(file)
+        shapes = []
+        for array in arrays:
+            sizes = [int(array[f"Dim{axis}"]) for axis in range(int(array["Dimensionality"]))]
+            shapes.append(tuple(sizes))
+        is_surface = any(array["Intent"] in _GEOMETRY for array in arrays)
+    if len(shapes) == 1 and len(shapes[0]) == 2 and not is_surface:
+        return shapes[0][1], shapes[0][0]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 1 or is_surface:
+        raise _no_maps(path, shapes)
+    return len(shapes), shapes[0][0]
 
 
 def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
@@ -511,8 +543,8 @@ def mgh_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHea
     image = _open_mgh(path)
     if tuple(image.shape[1:3]) != (1, 1):
         raise InputError(
-            f"{path} has the shape {tuple(map(int, image.shape))}: a volume, not values of vertices; convert "
-            "it to .nii.gz (mri_convert)."
+            f"{path} has the shape {tuple(map(int, image.shape))}: a volume, not values of "
+            "vertices; convert it to .nii.gz (mri_convert)."
         )
     n_volumes = int(image.shape[3]) if len(image.shape) == 4 else 1
     with reading(path, "a readable FreeSurfer file (.mgh, .mgz)"):
@@ -563,153 +595,3 @@ def read_overlay(path: str | os.PathLike[str]) -> np.ndarray:
     """
     n_vertices = int(_open_mgh(path).shape[0])
     return read_mgh_series(path, np.ones(n_vertices, dtype=bool))
-
-
-# -------------------------------------------------------------------------------------------- CIFTI
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CiftiMaps:
-    """An opened CIFTI file whose rows are maps or volumes and whose columns are places.
-
-    Parameters
-    ----------
-    image : nibabel image
-        With its values still on disk.
-    grid : Grid
-        Vertices and voxels of its columns.
-    rows : nibabel axis
-        What its rows are.
-    """
-
-    image: Any
-    grid: Grid
-    rows: Any
-
-
-def open_cifti(path: str | os.PathLike[str]) -> CiftiMaps:
-    """Open a CIFTI file of grayordinates without its values.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.dtseries.nii``, ``.dscalar.nii`` or ``.dlabel.nii``.
-
-    Returns
-    -------
-    CiftiMaps
-        Image, grid and rows.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read, is cut off, or its columns are no vertices of the cortex or voxels.
-    """
-    import nibabel
-
-    content = "a readable CIFTI-2 file (.dtseries.nii, .dscalar.nii, .dlabel.nii)"
-    with reading(path, content) as plain, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        image: Any = nibabel.load(plain)
-        if not isinstance(image, nibabel.Cifti2Image):
-            raise InputError(f"{path} is a {type(image).__name__}, not CIFTI; correct its name.")
-        axes = [image.header.get_axis(number) for number in range(image.ndim)]
-        if len(axes) != 2 or not isinstance(axes[1], nibabel.cifti2.BrainModelAxis):
-            raise InputError(
-                f"{path} has no vertices and voxels in its columns (parcels or connections are not "
-                "read); give the dense file (.dtseries.nii, .dscalar.nii, .dlabel.nii)."
-            )
-        grid = _cifti_grid(path, axes[1])
-        if tuple(image.shape) != (len(axes[0]), len(axes[1])):
-            raise InputError(f"{path} has values of another shape than its header says; copy it.")
-    return CiftiMaps(image=image, grid=grid, rows=axes[0])
-
-
-def _cifti_grid(path: str | os.PathLike[str], models: Any) -> Grid:
-    sides = {"CIFTI_STRUCTURE_CORTEX_LEFT": "L", "CIFTI_STRUCTURE_CORTEX_RIGHT": "R"}
-    others = [str(name) for name in models.nvertices if str(name) not in sides]
-    if others:
-        raise InputError(
-            f"{path} has vertices of {name_ids(others)}; only those of the cortex are read."
-        )
-    is_voxel = np.asarray(models.volume_mask)
-    index = np.array(models.voxel, dtype=np.int64)
-    index[~is_voxel] = 0
-    index[~is_voxel, 0] = np.asarray(models.vertex)[~is_voxel]
-    places = pd.DataFrame(index, columns=["i", "j", "k"])
-    names = [sides.get(str(name), "") for name in models.name]
-    places.insert(0, "hemisphere", np.array(names, dtype=object))
-    if places.duplicated().any():
-        raise InputError(f"{path} lists vertices or voxels twice; make it again.")
-    n_vertices = {sides[str(name)]: int(count) for name, count in models.nvertices.items()}
-    affine = np.asarray(models.affine, dtype=np.float64) if is_voxel.any() else None
-    return Grid(
-        name=Path(path).name,
-        shape=(len(places),),
-        affine=affine,
-        places=places,
-        n_vertices=dict(sorted(n_vertices.items())),
-        space=space_of(path),
-    )
-
-
-def cifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHeader:
-    """Read what a CIFTI file says of itself.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.dtseries.nii``, or a ``.dscalar.nii`` with one map a volume.
-    affine : str
-        Not used: CIFTI has one transform.
-
-    Returns
-    -------
-    SeriesHeader
-        With its repetition time where the rows are times in seconds.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read.
-    """
-    opened = open_cifti(path)
-    t_r = None
-    if getattr(opened.rows, "unit", "") == "SECOND":
-        step = round(float(opened.rows.step), 6)
-        t_r = step if TR_RANGE_S[0] <= step <= TR_RANGE_S[1] else None
-    return SeriesHeader(n_volumes=len(opened.rows), grid=opened.grid, t_r=t_r)
-
-
-def read_cifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
-    """Read the rows of a CIFTI file at some places, block by block of columns.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.dtseries.nii``, ``.dscalar.nii`` or ``.dlabel.nii``.
-    mask : ndarray of bool, shape (n_places,)
-        True for the places wanted.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows, n_chosen)
-        In order of the columns of the file.
-
-    Raises
-    ------
-    InputError
-        When the file is cut off or damaged.
-    """
-    image = open_cifti(path).image
-    n_rows, n_places = image.shape
-    step = max(1, _BLOCK_VALUES // n_rows)
-    parts = [np.empty((n_rows, 0))]
-    with stored_values(path, image) as stored:
-        # the values of one place lie side by side in the file
-        for first in range(0, n_places, step):
-            chosen = mask[first : first + step]
-            if chosen.any():
-                block = np.asarray(stored[:, first : first + step], dtype=np.float64)
-                parts.append(block[:, chosen])
-    return np.concatenate(parts, axis=1)

@@ -151,7 +151,9 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
     )
 
 
-def subject_regions(work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()) -> Regions:
+def subject_regions(
+    work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()
+) -> Regions:
     """Read the regions of a subject, of which names of files are relative to the study file."""
     return read_regions(
         files.masks,

@@ -389,15 +389,15 @@ class Subject(Section):
     id: Name
     """Name of the subject."""
     bold: tuple[str, ...]
-    """4-D NIfTI files, one for each run; or CIFTI series, or surface series, of which the file of one
-    hemisphere is listed and that of the other is found beside it."""
+    """4-D NIfTI files, one for each run; or CIFTI series, or surface series, of which the file of
+    one hemisphere is listed and that of the other is found beside it."""
     events: tuple[str, ...]
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
     masks: dict[Name, str] = {}
-    """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12", "prob.nii.gz
-    > 0.5", "LO1 + LO2" …"""
+    """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
+    "prob.nii.gz > 0.5", "LO1 + LO2" …"""
     resample: str = setting(REGIONS, "resample", choices="fmri.rois:RESAMPLE", later=True)
     """What to do with regions on another voxel grid: refuse them, or take the nearest voxels."""
     space: str = setting(REGIONS, "space", later=True)
@@ -405,9 +405,7 @@ class Subject(Section):
     say it."""
     brain_mask: str = setting(default="", later=True)
     """Mask of the brain: how much of each region lies outside is told."""
-    hemispheres: str = setting(
-        SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True
-    )
+    hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
     """Whether a series on a surface needs that of the other hemisphere."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""

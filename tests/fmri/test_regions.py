@@ -66,7 +66,9 @@ def test_label_images_give_the_regions_of_nilearn(brain):
     )
     ours = np.array([series[mask].mean(axis=0) for mask in regions.masks.values()]).T
     np.testing.assert_allclose(ours, means, rtol=1e-10)  # sums in another order
-    numbers = {name: f"sub-01_dseg.nii.gz:{key}" for name, key in zip("abcde", (1, 2, 12, 130, 1021))}
+    numbers = {
+        name: f"sub-01_dseg.nii.gz:{key}" for name, key in zip("abcde", (1, 2, 12, 130, 1021))
+    }
     by_number = read_regions(numbers, brain / "image.nii.gz", folder=brain)
     for mask, other in zip(regions.masks.values(), by_number.masks.values(), strict=True):
         np.testing.assert_array_equal(mask, other)
@@ -89,14 +91,16 @@ def test_names_come_from_bids_tables_and_color_tables(brain, monkeypatch):
     (brain / "freesurfer").mkdir()
     (brain / "freesurfer" / "FreeSurferColorLUT.txt").write_text(colors)
     monkeypatch.setenv("FREESURFER_HOME", str(brain / "freesurfer"))
-    with pytest.warns(UserWarning, match="labels without a name in its table: 1, 2, 130, 1021"):
+    with pytest.warns(UserWarning, match=r"labels without a name in its table: 1, 2, 130, 1021"):
         regions = read_regions({"LO": f"{aparc}:ctx-lh-LO1"}, like)
     assert regions.masks["LO"].sum() == 75
-    with pytest.raises(InputError, match="unknown label of aparc.nii.gz 'ctx-lh-LO2'; did you mean"):
+    with pytest.raises(
+        InputError, match=r"unknown label of aparc.nii.gz 'ctx-lh-LO2'; did you mean"
+    ):
         read_regions({"LO": f"{aparc}:ctx-lh-LO2"}, like)
-    with pytest.warns(UserWarning, match="label 130 has no name in the table of aparc.nii.gz"):
+    with pytest.warns(UserWarning, match=r"label 130 has no name in the table of aparc.nii.gz"):
         read_regions({"LO": f"{aparc}:130"}, like)
-    with pytest.raises(InputError, match="aparc.nii.gz has no label 7; it holds 0, 1, 2, 12, 130"):
+    with pytest.raises(InputError, match=r"aparc.nii.gz has no label 7; it holds 0, 1, 2, 12, 130"):
         read_regions({"LO": f"{aparc}:7"}, like)
 
 
@@ -104,7 +108,9 @@ def test_volumes_of_freesurfer_are_read(brain):
     labels = nibabel.load(brain / "sub-01_dseg.nii.gz")
     values = np.asarray(labels.dataobj).astype(np.int32)
     nibabel.save(nibabel.MGHImage(values, labels.affine), brain / "aparc.mgz")
-    (brain / "aparc.txt").write_text("12 LO1 0 0 0 0\n1 a 0 0 0 0\n2 b 0 0 0 0\n130 c 0 0 0 0\n1021 d\n")
+    (brain / "aparc.txt").write_text(
+        "12 LO1 0 0 0 0\n1 a 0 0 0 0\n2 b 0 0 0 0\n130 c 0 0 0 0\n1021 d\n"
+    )
     masks = read_regions({"LO": "aparc.mgz:LO1"}, brain / "image.nii.gz", folder=brain).masks
     np.testing.assert_array_equal(masks["LO"], values == 12)
 
@@ -122,7 +128,7 @@ def test_expressions_are_sets_of_voxels(brain):
         "rest": "LO - prob.nii.gz > 0.5",
         "faces": "(prob.nii.gz >= 'other t.nii.gz') - (prob.nii.gz <= 0.75) & LO1",
     }
-    with pytest.warns(UserWarning, match="share"):
+    with pytest.warns(UserWarning, match=r"share"):
         regions = read_regions(definitions, like, folder=brain)
     union = (values == 12) | (values == 130)
     expected = {
@@ -189,10 +195,12 @@ def test_any_text_is_parsed_or_refused(text):
 
 def test_spheres_are_distances_in_mm_and_need_mni_space(brain):
     like = brain / "image.nii.gz"
-    with pytest.raises(InputError, match=r"MNI coordinates cannot be used here: image.nii.gz does not"):
+    with pytest.raises(
+        InputError, match=r"MNI coordinates cannot be used here: image.nii.gz does not"
+    ):
         read_regions({"LO": "sphere(0, 0, 0, 5)"}, like)
     native = save(brain / "sub-01_space-T1w_bold.nii.gz", np.zeros(SHAPE, dtype=np.uint8), code=1)
-    with pytest.raises(InputError, match="sub-01_space-T1w_bold.nii.gz is in the space T1w"):
+    with pytest.raises(InputError, match=r"sub-01_space-T1w_bold.nii.gz is in the space T1w"):
         read_regions({"LO": "sphere(0, 0, 0, 5)"}, native)
     mask = read_regions({"LO": "sphere(-4, 2, 0, 5)"}, like, space="MNI152NLin6Asym").masks["LO"]
     points = np.argwhere(np.ones(SHAPE)) @ MNI[:3, :3].T + MNI[:3, 3]
@@ -252,7 +260,7 @@ def test_affines_that_are_rounded_are_the_same_and_mirrored_ones_never(brain):
         read_regions({"V1": save(brain / "b.nii", mask, shifted)}, like)
     mirrored = MNI.copy()
     mirrored[0] *= -1
-    with pytest.raises(InputError, match="mirror images of each other: left and right are exch"):
+    with pytest.raises(InputError, match=r"mirror images of each other: left and right are exch"):
         read_regions({"V1": save(brain / "c.nii", mask, mirrored)}, like)
 
 
@@ -262,15 +270,17 @@ def test_regions_of_a_template_are_refused_in_native_space(brain):
     atlas = save(brain / "tpl-MNI152NLin2009cAsym_desc-V1_mask.nii.gz", mask, code=4)
     native = save(brain / "sub-01_space-T1w_bold.nii.gz", mask, code=1)
     unknown = brain / "image.nii.gz"
-    with pytest.raises(InputError, match=r"in the space MNI152NLin2009cAsym but .* is in T1w; regions"):
+    with pytest.raises(
+        InputError, match=r"in the space MNI152NLin2009cAsym but .* is in T1w; regions"
+    ):
         read_regions({"V1": atlas}, native)
-    with pytest.raises(InputError, match="is in T1w"):
+    with pytest.raises(InputError, match=r"is in T1w"):
         read_regions({"V1": atlas}, native, resample="nearest")
     assert read_regions({"V1": atlas}, unknown).masks["V1"].sum() == 8
     coarse = save(brain / "coarse.nii.gz", np.zeros((9, 10, 6)), np.diag([4.0, 4, 4, 1]))
-    with pytest.raises(InputError, match="in a space that nothing says"):
+    with pytest.raises(InputError, match=r"in a space that nothing says"):
         read_regions({"V1": atlas}, coarse, resample="nearest")
-    with pytest.warns(UserWarning, match="two MNI templates that differ by millimeters"):
+    with pytest.warns(UserWarning, match=r"two MNI templates that differ by millimeters"):
         read_regions({"V1": atlas}, unknown, space="MNI152NLin6Asym")
 
 
@@ -279,21 +289,25 @@ def test_regions_outside_brain_and_grid_are_told(brain):
     inside = np.zeros(SHAPE, dtype=np.uint8)
     inside[:, :6] = 255
     save(brain / "brain.nii.gz", inside)
-    with pytest.warns(UserWarning, match="'LO1': 45 of 75 voxels lie outside the brain mask"):
+    with pytest.warns(UserWarning, match=r"'LO1': 45 of 75 voxels lie outside the brain mask"):
         regions = read_regions(
             {"LO1": "sub-01_dseg.nii.gz:LO1"}, like, brain_mask=brain / "brain.nii.gz", folder=brain
         )
     assert regions.table["n_outside"].tolist() == [45]
     save(brain / "none.nii.gz", np.roll(inside, 10, axis=1))
-    with pytest.raises(InputError, match="ROI 'LO1' lies wholly outside the brain mask"):
+    with pytest.raises(InputError, match=r"ROI 'LO1' lies wholly outside the brain mask"):
         read_regions(
             {"LO1": "sub-01_dseg.nii.gz:LO1"}, like, brain_mask=brain / "none.nii.gz", folder=brain
         )
     moved = MNI.copy()
     moved[1, 3] -= 12
     shutil.copy(brain / "sub-01_dseg.tsv", brain / "moved.tsv")
-    save(brain / "moved.nii.gz", np.asarray(nibabel.load(brain / "sub-01_dseg.nii.gz").dataobj), moved)
-    with pytest.warns(UserWarning, match="reaches beyond image.nii.gz: 30 voxels .*45 are left"):
+    save(
+        brain / "moved.nii.gz",
+        np.asarray(nibabel.load(brain / "sub-01_dseg.nii.gz").dataobj),
+        moved,
+    )
+    with pytest.warns(UserWarning, match=r"reaches beyond image.nii.gz: 30 voxels .*45 are left"):
         read_regions({"LO1": "moved.nii.gz:LO1"}, like, resample="nearest", folder=brain)
 
 
@@ -332,7 +346,9 @@ def surface_files(folder, side, names, keys):
     """Write one parcellation as GIfTI and as FreeSurfer annotation, and a region as a label."""
     start = {"L": "lh", "R": "rh"}[side]
     colors = np.array([[20 * n + 1, 255 - 3 * n, 7 * n, 0, 0] for n in range(len(names))])
-    nibabel.freesurfer.write_annot(folder / f"{start}.aparc.annot", keys, colors, names, fill_ctab=True)
+    nibabel.freesurfer.write_annot(
+        folder / f"{start}.aparc.annot", keys, colors, names, fill_ctab=True
+    )
     table = nibabel.gifti.GiftiLabelTable()
     for number, name in enumerate(names):
         entry = nibabel.gifti.GiftiLabel(key=3 * number, red=0.1 * number, green=0, blue=0, alpha=1)
@@ -372,7 +388,10 @@ def test_labels_of_vertices_are_those_of_nibabel(tmp_path):
         only=["annot"],
     )
     np.testing.assert_array_equal(regions.masks["annot"], expected)
-    for text in ("hemi-L_dseg.label.gii:V1 + hemi-R_dseg.label.gii:V1", "lh.V1.label + rh.V1.label"):
+    for text in (
+        "hemi-L_dseg.label.gii:V1 + hemi-R_dseg.label.gii:V1",
+        "lh.V1.label + rh.V1.label",
+    ):
         other = read_regions({"V1": text}, grid, folder=tmp_path)
         np.testing.assert_array_equal(other.masks["V1"], expected)
     sure = read_regions({"V1": "lh.V1.label > 0.5"}, grid, folder=tmp_path).masks["V1"]
@@ -395,7 +414,11 @@ def test_bad_labels_of_vertices_are_told(tmp_path):
     right = surface_grid("a_hemi-R_bold.func.gii", {"R": 60})
     for definition, grid, message in [
         ("lh.aparc.annot:V3", both, "unknown label of lh.aparc.annot 'V3'; did you mean 'V2'"),
-        ("lh.aparc.annot:V1", small, "lh.aparc.annot has 60 vertices in the left hemisphere but a_he"),
+        (
+            "lh.aparc.annot:V1",
+            small,
+            "lh.aparc.annot has 60 vertices in the left hemisphere but a_he",
+        ),
         ("lh.aparc.annot:V1", right, "is of the left hemisphere, but .* has only the right"),
         ("lh.V1.label", small, "lists vertices 52, 55, 58 but a_hemi-L"),
         ("lh.V1.label", right, "lists vertices of hemisphere L; a_hemi-R_bold.func.gii has R"),
@@ -407,19 +430,29 @@ def test_bad_labels_of_vertices_are_told(tmp_path):
     cut = tmp_path / "lh.cut.label"
     lines = (tmp_path / "lh.V1.label").read_text().splitlines()
     cut.write_text("\n".join(lines[:-3]))
-    with pytest.raises(InputError, match="promises 20 vertices and lists 17; it is cut off"):
+    with pytest.raises(InputError, match=r"promises 20 vertices and lists 17; it is cut off"):
         read_regions({"x": cut}, both)
     volume = save(tmp_path / "V1.nii.gz", np.ones((2, 2, 2), dtype=np.uint8))
-    with pytest.raises(InputError, match="V1.nii.gz is a volume but a_hemi-L_bold.func.gii is of surf"):
+    with pytest.raises(
+        InputError, match=r"V1.nii.gz is a volume but a_hemi-L_bold.func.gii is of surf"
+    ):
         read_regions({"x": volume}, both)
     image = nibabel.load(tmp_path / "hemi-L_dseg.label.gii")
     image.labeltable.labels.pop()
     nibabel.save(image, tmp_path / "hemi-L_short.label.gii")
-    with pytest.warns(UserWarning, match="labels without a name in its table: 6; they are in no region"):
+    with pytest.warns(
+        UserWarning, match=r"labels without a name in its table: 6; they are in no region"
+    ):
         read_regions({"x": "hemi-L_short.label.gii:V1"}, both, folder=tmp_path)
 
 
-FUZZED = ("lh.aparc.annot:V1", "hemi-L_dseg.label.gii:V1", "lh.V1.label", "lh.map.mgz > 0", "v.nii.gz:1")
+FUZZED = (
+    "lh.aparc.annot:V1",
+    "hemi-L_dseg.label.gii:V1",
+    "lh.V1.label",
+    "lh.map.mgz > 0",
+    "v.nii.gz:1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -478,7 +511,9 @@ def test_the_atlas_volume_gives_its_known_sizes(shared_data, tmp_path):
     grid = np.diag([3.0, 3, 3, 1])
     grid[:3, 3] = [-78, -112, -70]
     blank = save(tmp_path / "space-MNI152NLin2009cAsym_bold.nii", np.zeros((53, 63, 52)), grid)
-    with pytest.warns(UserWarning, match="stores left and right the other way round than space-MNI"):
+    with pytest.warns(
+        UserWarning, match=r"stores left and right the other way round than space-MNI"
+    ):
         ours = read_regions(definitions, blank, resample="nearest")
     peer = resample_img(
         nibabel.load(atlas),
@@ -494,7 +529,9 @@ def test_the_atlas_volume_gives_its_known_sizes(shared_data, tmp_path):
 
 
 @pytest.mark.data
-def test_maps_in_the_layout_of_neuropythy_give_the_areas_of_the_atlas(shared_data, tmp_path, monkeypatch):
+def test_maps_in_the_layout_of_neuropythy_give_the_areas_of_the_atlas(
+    shared_data, tmp_path, monkeypatch
+):
     """The files are laid out and called as in neuropythy 0.13.0."""
     surfaces = tmp_path / "neuropythy" / "lib" / "data" / "fsaverage" / "surf"
     surfaces.mkdir(parents=True)
@@ -502,13 +539,18 @@ def test_maps_in_the_layout_of_neuropythy_give_the_areas_of_the_atlas(shared_dat
     expected = []
     with h5py.File(shared_data / "atlas" / "visual_rois_fsaverage.h5") as file:
         for side in ("lh", "rh"):
-            for stored, name in (("wang15", "wang15_mplbl.v1_0"), ("benson14_varea", "benson14_varea.v4_0")):
+            for stored, name in (
+                ("wang15", "wang15_mplbl.v1_0"),
+                ("benson14_varea", "benson14_varea.v4_0"),
+            ):
                 values = file[side][stored][:].astype(np.int32).reshape(-1, 1, 1)
                 nibabel.save(nibabel.MGHImage(values, np.eye(4)), surfaces / f"{side}.{name}.mgz")
             expected.append(file[side]["rois_wang15"][:10242])
             expected.append(file[side]["rois_benson14"][:10242])
     grid = surface_grid("sub-01_hemi-L_space-fsaverage5_bold.func.gii", {"L": 10242, "R": 10242})
-    with pytest.raises(InputError, match=r"no map wang15_mplbl of an installed neuropythy; install"):
+    with pytest.raises(
+        InputError, match=r"no map wang15_mplbl of an installed neuropythy; install"
+    ):
         read_regions({"V1": "wang15(V1)"}, grid)
     monkeypatch.syspath_prepend(tmp_path)
     wang = np.concatenate(expected[::2])
@@ -518,17 +560,17 @@ def test_maps_in_the_layout_of_neuropythy_give_the_areas_of_the_atlas(shared_dat
         regions = read_regions({name: f"wang15({name})" for name in names}, grid)
     for number, name in enumerate(names, start=1):
         np.testing.assert_array_equal(regions.masks[name], wang == number)
-    with pytest.warns(UserWarning, match="cite Benson"):
+    with pytest.warns(UserWarning, match=r"cite Benson"):
         regions = read_regions({name: f"benson14({name})" for name in names}, grid)
     for number, name in enumerate(names, start=1):
         np.testing.assert_array_equal(regions.masks[name], benson == number)
     whole = surface_grid("a.gii", {"L": 163842, "R": 163842}, "fsaverage")
     file = surfaces / "lh.benson14_varea.v4_0.mgz"
     assert read_regions({"LO": f"{file}:LO1 + {file}:LO2"}, whole).masks["LO"].sum() == 973 + 717
-    with pytest.raises(InputError, match="unknown region of wang15 'V9'"):
+    with pytest.raises(InputError, match=r"unknown region of wang15 'V9'"):
         read_regions({"V9": "wang15(V9)"}, grid)
     other = surface_grid("a_hemi-L_space-fsLR_bold.func.gii", {"L": 32492})
-    with pytest.raises(InputError, match="is an atlas of fsaverage, and a_hemi-L_space-fsLR"):
+    with pytest.raises(InputError, match=r"is an atlas of fsaverage, and a_hemi-L_space-fsLR"):
         read_regions({"V1": "wang15(V1)"}, other)
 
 

@@ -47,12 +47,16 @@ def series():
 
 
 def as_gifti(path, values, two_dimensional=False):
-    arrays = [nibabel.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_TIME_SERIES") for row in values]
+    arrays = [
+        nibabel.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_TIME_SERIES") for row in values
+    ]
     if two_dimensional:
         whole = np.ascontiguousarray(values.T)
         arrays = [nibabel.gifti.GiftiDataArray(whole, intent="NIFTI_INTENT_TIME_SERIES")]
     nibabel.save(nibabel.GiftiImage(darrays=arrays), path)
-    path.with_name(path.name.replace(".func.gii", ".json")).write_text(json.dumps({"RepetitionTime": T_R}))
+    path.with_name(path.name.replace(".func.gii", ".json")).write_text(
+        json.dumps({"RepetitionTime": T_R})
+    )
     return path
 
 
@@ -136,7 +140,9 @@ def test_surfaces_give_the_betas_of_the_volume(folder, volume_patterns, name, t_
     assert patterns.provenance["grid"]["n_vertices"] == {"L": N_LEFT, "R": N_RIGHT}
 
 
-@pytest.mark.parametrize("name", ["sub-01_run-1_space-fsLR_bold.dtseries.nii", "sub-01_run-1_bold.dscalar.nii"])
+@pytest.mark.parametrize(
+    "name", ["sub-01_run-1_space-fsLR_bold.dtseries.nii", "sub-01_run-1_bold.dscalar.nii"]
+)
 def test_cifti_gives_the_betas_of_the_volume(folder, volume_patterns, name):
     run = read_run(folder / name, EVENTS, t_r=T_R if "dscalar" in name else None)
     assert run.t_r == T_R and run.grid.shape == (64,)
@@ -185,7 +191,10 @@ def test_means_over_labels_are_those_of_nilearn(folder, series, tmp_path):
     from nilearn.surface import PolyMesh, SurfaceImage
 
     rng = np.random.default_rng(8)
-    keys = {"left": rng.choice([0, 1, 7, 130], N_LEFT), "right": rng.choice([0, 1, 7, 130], N_RIGHT)}
+    keys = {
+        "left": rng.choice([0, 1, 7, 130], N_LEFT),
+        "right": rng.choice([0, 1, 7, 130], N_RIGHT),
+    }
     meshes = {}
     for part, labels in keys.items():
         points = rng.normal(size=(len(labels), 3)).astype(np.float32)
@@ -204,7 +213,9 @@ def test_means_over_labels_are_those_of_nilearn(folder, series, tmp_path):
     mesh = PolyMesh(**meshes)
     parts = {"left": series[:, :N_LEFT].T, "right": series[:, N_LEFT : N_LEFT + N_RIGHT].T}
     data = SurfaceImage(mesh, {part: values.astype(np.float64) for part, values in parts.items()})
-    labels_image = SurfaceImage(mesh, {part: labels.astype(np.int32) for part, labels in keys.items()})
+    labels_image = SurfaceImage(
+        mesh, {part: labels.astype(np.int32) for part, labels in keys.items()}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         masker = SurfaceLabelsMasker(labels_image, standardize=None).fit()
@@ -233,21 +244,25 @@ def test_parcels_of_cifti_fit_cifti_and_surfaces(folder, tmp_path):
         "LO": "atlas.dlabel.nii:LO",
         "houses": "(maps.dscalar.nii:houses > 0.1) - (maps.dscalar.nii:faces > 0.1)",
     }
-    with pytest.warns(UserWarning, match="share"):
+    with pytest.warns(UserWarning, match=r"share"):
         regions = read_regions(definitions, cifti.grid, folder=tmp_path)
     np.testing.assert_array_equal(regions.masks["LO"], keys == 2)
     houses = (values[1] > 0.1) & ~(values[0] > 0.1)
     np.testing.assert_array_equal(regions.masks["houses"], houses)
     surface = read_run(folder / "lh.bold.mgz", EVENTS)
     lost = int(np.sum(keys[58:] == 2))
-    with pytest.warns(UserWarning, match=f"{lost} voxels or vertices of its files are not there"):
+    with pytest.warns(UserWarning, match=rf"{lost} voxels or vertices of its files are not there"):
         on_surface = read_regions({"LO": "atlas.dlabel.nii:LO"}, surface.grid, folder=tmp_path)
     expected = np.zeros(N_LEFT + N_RIGHT, dtype=bool)
     expected[COLLECTED[keys[:58] == 2]] = True
     np.testing.assert_array_equal(on_surface.masks["LO"], expected)
-    with pytest.raises(InputError, match="unknown label of atlas.dlabel.nii 'V1'. Known: L_V1_ROI, LO"):
+    with pytest.raises(
+        InputError, match=r"unknown label of atlas.dlabel.nii 'V1'. Known: L_V1_ROI, LO"
+    ):
         read_regions({"V1": "atlas.dlabel.nii:V1"}, cifti.grid, folder=tmp_path)
-    with pytest.raises(InputError, match=r"maps.dscalar.nii holds 2 maps; name one, .*faces, houses"):
+    with pytest.raises(
+        InputError, match=r"maps.dscalar.nii holds 2 maps; name one, .*faces, houses"
+    ):
         read_regions({"V1": "maps.dscalar.nii > 1"}, cifti.grid, folder=tmp_path)
 
 
@@ -262,7 +277,9 @@ def test_lists_of_runs_take_both_hemispheres_as_one_run(folder, tmp_path, series
     assert [len(run.images) for run in runs] == [2, 2]
     with pytest.raises(InputError, match=r"2 BOLD image\(s\) but 4 events"):
         read_runs(files, [EVENTS] * 4)
-    with pytest.raises(InputError, match="has 30 vertices in the left hemisphere but .* has 24|other pl"):
+    with pytest.raises(
+        InputError, match=r"has 30 vertices in the left hemisphere but .* has 24|other pl"
+    ):
         other = tmp_path / "sub-01_run-3_bold.dtseries.nii"
         other.write_bytes((folder / "sub-01_run-1_space-fsLR_bold.dtseries.nii").read_bytes())
         read_runs([*files[:2], other], [EVENTS, EVENTS], t_r=T_R)
@@ -301,15 +318,19 @@ def test_bad_series_are_told_in_one_line(folder, tmp_path, series):
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"has 1 volume\(s\); a run needs at least 2"):
         read_run(single, EVENTS, hemispheres="one")
-    with pytest.raises(InputError, match="neither the header nor a JSON sidecar gives a repetition"):
+    with pytest.raises(
+        InputError, match=r"neither the header nor a JSON sidecar gives a repetition"
+    ):
         read_run(no_time, EVENTS, hemispheres="one")
-    with pytest.raises(InputError, match="unknown hemispheres 'left'"):
+    with pytest.raises(InputError, match=r"unknown hemispheres 'left'"):
         read_run(left, EVENTS, hemispheres="left")
-    with pytest.raises(InputError, match="cut.dtseries.nii (promises|is cut off)"):
+    with pytest.raises(InputError, match=r"cut.dtseries.nii (promises|is cut off)"):
         run = read_run(cut, EVENTS)
         estimate_betas([run], {"V1": np.ones(64, dtype=bool)})
     run = read_run(folder / "lh.bold.mgz", EVENTS)
-    with pytest.raises(InputError, match=r"'V1' has a mask of shape \(64,\) but the images have \(70,\)"):
+    with pytest.raises(
+        InputError, match=r"'V1' has a mask of shape \(64,\) but the images have \(70,\)"
+    ):
         estimate_betas([run], {"V1": np.ones(64, dtype=bool)})
 
 
@@ -318,14 +339,17 @@ def test_a_reader_of_series_is_one_entry(folder, tmp_path, monkeypatch, volume_p
     file.touch()
     stored = [folder / "lh.bold.mgz", folder / "rh.bold.mgz"]
     reader = SeriesReader(
-        header=lambda path, affine: open_series(stored), read=lambda path, mask: read_series(stored, mask)
+        header=lambda path, affine: open_series(stored),
+        read=lambda path, mask: read_series(stored, mask),
     )
     monkeypatch.setitem(SERIES_READERS, ".columns", reader)
     patterns = estimate_betas([read_run(file, EVENTS)], {"V1": vertex_mask()})
     np.testing.assert_array_equal(patterns.values, volume_patterns.values)
 
 
-@pytest.mark.parametrize("name", ["lh.bold.mgz", "flat_hemi-L.func.gii", "sub-01_run-1_space-fsLR_bold.dtseries.nii"])
+@pytest.mark.parametrize(
+    "name", ["lh.bold.mgz", "flat_hemi-L.func.gii", "sub-01_run-1_space-fsLR_bold.dtseries.nii"]
+)
 @given(data=st.data())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_series_raise_nothing_but_our_error(folder, tmp_path_factory, name, data):
