@@ -114,8 +114,10 @@ def sphere_mask(center: tuple[float, float, float], radius: float, like: Grid) -
     if not (np.isfinite([*center, radius]).all() and radius > 0):
         raise InputError(f"a sphere needs x, y, z in mm and a radius above 0, not {radius:g} mm.")
     index = np.indices(like.shape).reshape(3, -1)
-    points = like.affine[:3, :3] @ index + like.affine[:3, 3:]
-    distances = np.linalg.norm(points - np.array(center)[:, None], axis=0)
+    turn, shift = like.affine[:3, :3], like.affine[:3, 3:]
+    points = turn @ index + shift
+    middle = np.array(center)[:, None]
+    distances = np.linalg.norm(points - middle, axis=0)
     inside = np.asarray(distances <= radius + 1e-9)
     return inside.reshape(like.shape)
 
@@ -152,7 +154,8 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
     """
     stem, citation = ATLASES[atlas]
     is_other = bool(like.space) and not like.space.startswith("fsaverage")
-    if like.is_volume or is_other or not set(like.n_vertices.values()) <= set(_NESTED):
+    sizes = set(like.n_vertices.values())
+    if like.is_volume or is_other or not sizes <= set(_NESTED):
         raise InputError(
             f"{atlas}({region}) is an atlas of fsaverage, and {like.name} is not on it; give its "
             "labels as a file on the grid of the images (neuropythy atlas writes them)."
@@ -168,7 +171,8 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
         labels = read_overlay(files[side])[0]
         if len(labels) < n_vertices:
             raise InputError(f"{files[side]} has {len(labels)} vertices; install neuropythy again.")
-        parts.append(np.isin(labels[:n_vertices], keys))
+        part = np.isin(labels[:n_vertices], keys)
+        parts.append(part)
     warnings.warn(
         f"{atlas} is read from the installed neuropythy {_neuropythy_version()} (license "
         f"AGPL-3.0); cite {citation}.",

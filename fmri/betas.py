@@ -157,13 +157,7 @@ def estimate_betas(
         unusable=(unusable, ("refuse", "drop")),
     )
     check_runs(runs)
-    contents = [_contents(run) for run in runs]
-    if same := set(duplicates(contents)):
-        given = zip(runs, contents, strict=True)
-        labels = [run.label for run, image_digest in given if image_digest in same]
-        raise InputError(
-            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
-        )
+    contents = _contents(runs)
     regions = masks
     if not isinstance(regions, Regions):
         regions = read_regions(regions, runs[0].grid, affine=runs[0].affine)
@@ -714,10 +708,21 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
             raise unknown_name(kind, name, known)
 
 
-def _contents(run: BoldRun) -> str:
-    """Name the contents of the files of a run."""
-    digests = [digest_file(file) for file in run.images]
-    return digests[0] if len(digests) == 1 else digest(digests)
+def _contents(runs: Sequence[BoldRun]) -> list[str]:
+    """Compute the digests of the files of all runs, and refuse runs with the same contents."""
+    contents = []
+    for run in runs:
+        digests = [digest_file(file) for file in run.images]
+        of_run = digests[0] if len(digests) == 1 else digest(digests)
+        contents.append(of_run)
+    same = set(duplicates(contents))
+    if same:
+        given = zip(runs, contents, strict=True)
+        labels = [run.label for run, of_run in given if of_run in same]
+        raise InputError(
+            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
+        )
+    return contents
 
 
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:

@@ -146,13 +146,15 @@ def volume_grid(path: str | os.PathLike[str], affine: str = "agree") -> Grid:
     if len(image.shape) < 3:
         raise InputError(f"{Path(path).name} is {len(image.shape)}-D; give an image of a volume.")
     transform = image_affine(path, image, affine)
-    codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
+    header = image.header
+    code = max(int(header["sform_code"]), int(header["qform_code"]))
+    i, j, k = map(int, image.shape[:3])
     return Grid(
         name=Path(path).name,
-        shape=tuple(int(size) for size in image.shape[:3]),
+        shape=(i, j, k),
         affine=transform,
-        space=space_of(path, max(codes)),
-        has_place=max(codes) > 0,
+        space=space_of(path, code),
+        has_place=code > 0,
     )
 
 
@@ -215,7 +217,9 @@ def join_hemispheres(grids: Sequence[Grid]) -> Grid:
     for grid in grids:
         sides |= grid.n_vertices
     joined = surface_grid(first.name, sides, first.space)
-    return replace(joined, name=" and ".join(grid.name for grid in grids))
+    names = [grid.name for grid in grids]
+    both = " and ".join(names)
+    return replace(joined, name=both)
 
 
 def affine_text(affine: np.ndarray) -> str:
@@ -237,8 +241,10 @@ def affine_text(affine: np.ndarray) -> str:
     '[2 0 0 0; 0 2 0 0; 0 0 2.5 0]'
     """
     rows = []
-    for row in np.asarray(affine)[:3]:
-        rows.append(" ".join(f"{value + 0.0:.6g}" for value in row))
+    for row in affine[:3]:
+        numbers = [f"{value + 0.0:.6g}" for value in row]
+        line = " ".join(numbers)
+        rows.append(line)
     joined = "; ".join(rows)
     return f"[{joined}]"
 
@@ -288,7 +294,7 @@ def grid_difference(own: Grid, like: Grid) -> str:
             )
     if own.space and like.space and own.space != like.space:
         return f"is in the space {own.space} but {like.name} is in {like.space}"
-    assert own.places is not None
+    assert own.places is not None and like.places is not None
     if not own.places.equals(like.places):
         return f"has other places ({own.shape[0]}) than {like.name} ({like.shape[0]})"
     return ""

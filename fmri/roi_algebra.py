@@ -153,9 +153,9 @@ def parse_region(text: str) -> Node:
     LO1 + + LO2: at character 7, '+ LO2': a region is expected here.
     """
     parser = _Parser(text)
-    tree = parser.sum(0)
+    tree = parser._sum(0)
     if parser.kind:
-        raise parser.fault("+, -, & or the end is expected here; put a name with spaces in quotes")
+        raise parser._fault("+, -, & or the end is expected here; put a name with spaces in quotes")
     return tree
 
 
@@ -234,9 +234,9 @@ class _Parser:
         self.end = self.count = 0
         self.kind = self.value = ""
         self.position = 0
-        self.advance()
+        self._advance()
 
-    def advance(self) -> str:
+    def _advance(self) -> str:
         """Go to the next token, and give the value of the one before."""
         value = self.value
         self.position = self.end
@@ -247,80 +247,84 @@ class _Parser:
             return value
         self.count += 1
         if self.count > _MOST_TOKENS:
-            raise self.fault(f"more than {_MOST_TOKENS} names and signs; split the expression")
+            raise self._fault(f"more than {_MOST_TOKENS} names and signs; split the expression")
         token = _TOKEN.match(self.text, self.position)
         if token is None:
-            raise self.fault("a quote is not closed")
+            raise self._fault("a quote is not closed")
         self.kind = str(token.lastgroup)
         self.value = token[self.kind]
         self.end = token.end()
         return value
 
-    def fault(self, what: str) -> InputError:
+    def _fault(self, what: str) -> InputError:
         """Build the error that points at the next token."""
         rest = self.text[self.position : self.position + 30]
         where = f"at character {self.position + 1}, '{rest}'" if rest else "at its end"
         return InputError(f"{self.text}: {where}: {what}.")
 
-    def sum(self, depth: int) -> Node:
+    def _sum(self, depth: int) -> Node:
         """Parse unions and differences."""
         if depth > _DEEPEST:
-            raise self.fault(f"more than {_DEEPEST} brackets in each other")
-        tree = self.product(depth)
+            raise self._fault(f"more than {_DEEPEST} brackets in each other")
+        tree = self._product(depth)
         while self.kind == "sign" and self.value in ("+", "-"):
-            sign = self.advance()
-            tree = Operation(sign, tree, self.product(depth))
+            sign = self._advance()
+            right = self._product(depth)
+            tree = Operation(sign, tree, right)
         return tree
 
-    def product(self, depth: int) -> Node:
+    def _product(self, depth: int) -> Node:
         """Parse intersections."""
-        tree = self.region(depth)
+        tree = self._region(depth)
         while self.kind == "sign" and self.value == "&":
-            self.advance()
-            tree = Operation("&", tree, self.region(depth))
+            sign = self._advance()
+            right = self._region(depth)
+            tree = Operation(sign, tree, right)
         return tree
 
-    def region(self, depth: int) -> Node:
+    def _region(self, depth: int) -> Node:
         """Parse a bracket, a source, a threshold or a call."""
         if self.kind == "sign" and self.value == "(":
-            self.advance()
-            tree = self.sum(depth + 1)
-            self.close()
+            self._advance()
+            tree = self._sum(depth + 1)
+            self._close()
             return tree
-        source = self.source("a region")
+        source = self._source("a region")
         if self.kind != "sign":
             return source
         if self.value == "(":
-            return self.call(source)
+            return self._call(source)
         if self.value in COMPARISONS:
-            sign = self.advance()
-            return Threshold(source, sign, self.limit())
+            sign = self._advance()
+            return Threshold(source, sign, self._limit())
         return source
 
-    def source(self, what: str) -> Source:
+    def _source(self, what: str) -> Source:
         """Parse a word or a quoted text."""
         if self.kind not in ("word", "quoted"):
-            raise self.fault(f"{what} is expected here")
+            raise self._fault(f"{what} is expected here")
         position = self.position
-        text = self.value[1:-1] if self.kind == "quoted" else self.value
+        text = self.value
+        if self.kind == "quoted":
+            text = text[1:-1]
         if not text.strip():
-            raise self.fault(f"{what} is expected here")
-        self.advance()
+            raise self._fault(f"{what} is expected here")
+        self._advance()
         return Source(text, position)
 
-    def limit(self) -> float | Source:
+    def _limit(self) -> float | Source:
         """Parse what a map is compared with."""
-        source = self.source("a number or a map")
+        source = self._source("a number or a map")
         try:
             number = float(source.text)
         except ValueError:
             return source
         if not np.isfinite(number):
             self.position = source.position
-            raise self.fault("a finite number is expected here")
+            raise self._fault("a finite number is expected here")
         return number
 
-    def call(self, source: Source) -> Call:
+    def _call(self, source: Source) -> Call:
         """Parse the arguments of a region that is no file."""
         if source.text not in CALLS:
             raise unknown_name(
@@ -328,20 +332,22 @@ class _Parser:
                 source.text,
                 CALLS,
             )
-        self.advance()
-        arguments = [self.source("an argument").text]
+        self._advance()
+        argument = self._source("an argument")
+        arguments = [argument.text]
         while self.kind == "sign" and self.value == ",":
-            self.advance()
-            arguments.append(self.source("an argument").text)
+            self._advance()
+            argument = self._source("an argument")
+            arguments.append(argument.text)
         fewest, most = CALLS[source.text]
         if not fewest <= len(arguments) <= most:
             self.position = source.position
-            raise self.fault(f"{source.text} takes {most} argument(s), not {len(arguments)}")
-        self.close()
+            raise self._fault(f"{source.text} takes {most} argument(s), not {len(arguments)}")
+        self._close()
         return Call(source.text, tuple(arguments), source.position)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Parse a closing bracket."""
         if self.value != ")" or self.kind != "sign":
-            raise self.fault("a closing bracket is expected here")
-        self.advance()
+            raise self._fault("a closing bracket is expected here")
+        self._advance()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +51,20 @@ _CODES = ("scanner", "Talairach", "MNI152")
 
 
 def tree_of(definition: File, folder: Path) -> Node:
-    """Parse a definition; what is a path, or the name of a file that exists, is that file."""
+    """Parse a definition; what is a path, or the name of a file that exists, is that file.
+
+    Parameters
+    ----------
+    definition : str or path-like
+        As for `fmri.rois.read_regions`.
+    folder : Path
+        Where relative names of files start.
+
+    Returns
+    -------
+    Node
+        Its tree.
+    """
     if not isinstance(definition, str):
         return Source(os.fspath(definition), 0)
     try:
@@ -64,26 +77,63 @@ def tree_of(definition: File, folder: Path) -> Node:
 
 
 class RegionReader:
-    """Evaluates definitions; each file is opened once and each region computed once."""
+    """Evaluates definitions; each file is opened once and each region computed once.
+
+    Parameters
+    ----------
+    regions : mapping of str to str, path-like or ndarray of bool
+        Region to its definition.
+    grid : Grid
+        Grid of the series.
+    affine : {"agree", "sform", "qform"}
+        See `fmri.volumes.image_affine`.
+    resample : {"never", "nearest"}
+        What to do with a volume on another grid.
+    folder : Path
+        Where relative names of files start.
+    """
 
     def __init__(
         self, regions: Definitions, grid: Grid, affine: str, resample: str, folder: Path
     ) -> None:
         self.grid, self.affine, self.resample, self.folder = grid, affine, resample, folder
         self.regions = regions
-        self.notes: dict[str, Any] = {"n_lost": 0, "resample": "never"}
+        self.n_lost: Counter[str] = Counter()
+        self.resampled: set[str] = set()
         self.known: dict[str, np.ndarray] = {}
         self.files: dict[str, RegionFile] = {}
         self.open: list[str] = []
 
     def tree(self, name: str) -> Node:
-        """Parse the definition of a region."""
+        """Parse the definition of a region.
+
+        Parameters
+        ----------
+        name : str
+            A region that is no array.
+
+        Returns
+        -------
+        Node
+            Its tree.
+        """
         definition = self.regions[name]
         assert not isinstance(definition, np.ndarray)
         return tree_of(definition, self.folder)
 
     def definition(self, name: str) -> tuple[str, str]:
-        """Write the definition of a region without folders, and the name of the file that it is."""
+        """Write the definition of a region without folders, and the name of the file that it is.
+
+        Parameters
+        ----------
+        name : str
+            The region.
+
+        Returns
+        -------
+        tuple of str
+            Definition, empty for an array; name of the file, empty where it is more than a file.
+        """
         if isinstance(self.regions[name], np.ndarray):
             return "", ""
         tree = self.tree(name)
@@ -92,18 +142,43 @@ class RegionReader:
         return text, text if is_file else ""
 
     def sources(self, name: str) -> Iterator[Source]:
-        """Go over the files of a region."""
+        """Go over the files of a region.
+
+        Parameters
+        ----------
+        name : str
+            A region that is no array.
+
+        Yields
+        ------
+        Source
+            Not the names of other regions.
+        """
         for source in sources_of(self.tree(name)):
             if source.text not in self.regions or source.text == name:
                 yield source
 
     def region(self, name: str) -> np.ndarray:
-        """Compute the mask of a region."""
+        """Compute the mask of a region.
+
+        Parameters
+        ----------
+        name : str
+            The region.
+
+        Returns
+        -------
+        ndarray of bool, shape of the grid
+            It may be empty.
+
+        Raises
+        ------
+        InputError
+            With the name of the region.
+        """
         definition = self.regions[name]
         if isinstance(definition, np.ndarray):
             return definition
-        if name in self.known:
-            return self.known[name]
         if name in self.open:
             circle = " → ".join([*self.open[self.open.index(name) :], name])
             raise InputError(f"regions are defined by each other: {circle}; break the circle.")
@@ -111,23 +186,34 @@ class RegionReader:
         try:
             if not name.strip():
                 raise InputError(f"the mask {definition} has no ROI name; give NAME=FILE.")
-            self.known[name] = self.evaluate(self.tree(name))
+            if name not in self.known:
+                self.known[name] = self._evaluate(self.tree(name))
         except InputError as error:
-            inner = str(error).startswith("ROI '")
-            raise error if inner else InputError(f"ROI '{name}': {error}") from error.__cause__
+            if str(error).startswith("ROI '"):
+                raise
+            raise InputError(f"ROI '{name}': {error}") from error.__cause__
         finally:
             self.open.pop()
+        if self.open:  # what holds for a part holds for the whole
+            self._note(self.n_lost[name], name in self.resampled)
         return self.known[name]
 
-    def evaluate(self, node: Node) -> np.ndarray:
+    def _note(self, n_lost: int, is_resampled: bool) -> None:
+        """Keep in mind how the files of a region fit the grid."""
+        if self.open:
+            self.n_lost[self.open[-1]] += n_lost
+        if self.open and is_resampled:
+            self.resampled.add(self.open[-1])
+
+    def _evaluate(self, node: Node) -> np.ndarray:
         """Compute the mask of a tree on the grid of the series."""
         if isinstance(node, Operation):
             combine = OPERATIONS[node.sign]
-            return combine(self.evaluate(node.left), self.evaluate(node.right))
+            return combine(self._evaluate(node.left), self._evaluate(node.right))
         if isinstance(node, Call):
-            return self.called(node)
+            return self._called(node)
         if isinstance(node, Threshold):
-            return self.above(node)
+            return self._above(node)
         others = [name for name in self.regions if name != self.open[-1]]
         if node.text in others:
             return self.region(node.text)
@@ -135,7 +221,20 @@ class RegionReader:
         return self.placed(self.file(text, others), label)
 
     def file(self, text: str, names: Sequence[str] = ()) -> RegionFile:
-        """Open a file once."""
+        """Open a file once.
+
+        Parameters
+        ----------
+        text : str
+            Its name, relative to the folder.
+        names : sequence of str
+            Regions, of which it could be one that is misspelt.
+
+        Returns
+        -------
+        RegionFile
+            The file.
+        """
         if text not in self.files:
             path = self.folder / Path(text).expanduser()
             is_name = not Path(text).suffix and os.sep not in text
@@ -144,11 +243,12 @@ class RegionReader:
             self.files[text] = open_region_file(path, self.grid, self.affine)
         return self.files[text]
 
-    def called(self, node: Call) -> np.ndarray:
+    def _called(self, node: Call) -> np.ndarray:
         """Compute a region that is no file."""
         if node.name != "sphere":
-            mask, grid = atlas_mask(node.name, node.arguments[0], self.grid)
-            return self.on_grid(mask, grid)
+            (region,) = node.arguments
+            mask, grid = atlas_mask(node.name, region, self.grid)
+            return self._on_grid(mask, grid)
         try:
             x, y, z, radius = (float(number) for number in node.arguments)
         except ValueError:
@@ -157,12 +257,12 @@ class RegionReader:
             ) from None
         return sphere_mask((x, y, z), radius, self.grid)
 
-    def above(self, node: Threshold) -> np.ndarray:
+    def _above(self, node: Threshold) -> np.ndarray:
         """Compare a map with a number, or with another map on the same grid."""
-        values, file = self.map(node.map)
+        values, file = self._map(node.map)
         limit: float | np.ndarray
         if isinstance(node.limit, Source):
-            limit, other = self.map(node.limit)
+            limit, other = self._map(node.limit)
             check_grid(other.grid, file.grid, cure="two maps are compared on one grid only")
         else:
             limit = node.limit
@@ -170,11 +270,13 @@ class RegionReader:
             mask = np.asarray(COMPARISONS[node.sign](values, limit))
         if not mask.any():
             finite = values[np.isfinite(values)]
-            ends = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "no number"
+            ends = "no number"
+            if finite.size:
+                ends = f"{finite.min():.4g} to {finite.max():.4g}"
             raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
-        return self.on_grid(mask, file.grid)
+        return self._on_grid(mask, file.grid)
 
-    def map(self, source: Source) -> tuple[np.ndarray, RegionFile]:
+    def _map(self, source: Source) -> tuple[np.ndarray, RegionFile]:
         """Read a map; the name of a region that is one file stands for that file."""
         text = source.text
         is_defined = text in self.regions and text != self.open[-1]
@@ -186,11 +288,24 @@ class RegionReader:
         return np.asarray(map_of(file, label), dtype=np.float64), file
 
     def placed(self, file: RegionFile, label: str) -> np.ndarray:
-        """Read a mask or a label, and place it on the grid of the series."""
-        mask = label_mask(file, label) if label else binary_mask(file)
-        return self.on_grid(mask, file.grid)
+        """Read a mask or a label, and place it on the grid of the series.
 
-    def on_grid(self, mask: np.ndarray, own: Grid) -> np.ndarray:
+        Parameters
+        ----------
+        file : RegionFile
+            Opened.
+        label : str
+            Name or number of a label; empty for a binary mask.
+
+        Returns
+        -------
+        ndarray of bool, shape of the grid
+            It may be empty.
+        """
+        mask = label_mask(file, label) if label else binary_mask(file)
+        return self._on_grid(mask, file.grid)
+
+    def _on_grid(self, mask: np.ndarray, own: Grid) -> np.ndarray:
         """Place a mask on the grid of the series."""
         like = self.grid
         if own.is_volume != like.is_volume:
@@ -203,7 +318,7 @@ class RegionReader:
             where = places_in(own, like)
             found = where >= 0
             placed = found & mask[np.where(found, where, 0)]
-            self.notes["n_lost"] += int(mask.sum()) - int(placed.sum())
+            self._note(int(mask.sum()) - int(placed.sum()), False)
             return placed
         if self.resample != "nearest":
             raise InputError(
@@ -222,15 +337,21 @@ class RegionReader:
         index, inside = nearest_voxels(own, like)
         placed = inside & mask[tuple(index)]
         covered = nearest_voxels(like, own)[1].reshape(own.shape)
-        self.notes["n_lost"] += int(np.sum(mask & ~covered))
-        self.notes["resample"] = "nearest"
+        self._note(int(np.sum(mask & ~covered)), True)
         return placed.reshape(like.shape)
 
     def tell_subject(self, name: str) -> None:
-        """Warn where a file names another subject than the series."""
+        """Warn where a file names another subject than the series.
+
+        Parameters
+        ----------
+        name : str
+            A region that is no array.
+        """
         ours = file_labels(self.grid.name).get("sub")
         for source in self.sources(name):
-            theirs = file_labels(split_label(source.text)[0]).get("sub")
+            file, _ = split_label(source.text)
+            theirs = file_labels(file).get("sub")
             if theirs and ours and theirs != ours:
                 warnings.warn(
                     f"ROI '{name}': {Path(source.text).name} names sub-{theirs}, but the images "

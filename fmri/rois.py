@@ -170,13 +170,19 @@ def read_regions(
     for name in only or regions:
         if name not in regions:
             raise unknown_name("ROI", name, regions)
-        reader.notes = {"n_lost": 0, "resample": "never"}
         mask = reader.region(name)
         masks[name] = mask
-        n_outside = -1 if inside is None else int(np.sum(mask & ~inside))
         definition, file = reader.definition(name)
-        row = {"roi": name, "definition": definition, "file": file, "n_voxels": int(mask.sum())}
-        rows.append({**row, "n_outside": n_outside, **reader.notes})
+        row = {
+            "roi": name,
+            "definition": definition,
+            "file": file,
+            "n_voxels": int(mask.sum()),
+            "n_lost": reader.n_lost[name],
+            "n_outside": -1 if inside is None else int(np.sum(mask & ~inside)),
+            "resample": "nearest" if name in reader.resampled else "never",
+        }
+        rows.append(row)
     _check_filled(masks)
     result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows))
     _tell_partly_covered(result)
@@ -264,11 +270,13 @@ def grid_of(like: File | Sequence[File], affine: str = "agree") -> Grid:
     InputError
         When it cannot be read.
     """
-    listed = isinstance(like, Sequence) and not isinstance(like, str)
-    files = list(like) if listed else [like]  # type: ignore
-    if find_reader(SERIES_READERS, files[0], "a series") is SERIES_READERS[""]:
-        return volume_grid(files[0], affine)
-    return open_series(files, affine).grid
+    if isinstance(like, str | os.PathLike):
+        like = [like]
+    reader = find_reader(SERIES_READERS, like[0], "a series")
+    if reader is SERIES_READERS[""]:
+        return volume_grid(like[0], affine)
+    header = open_series(like, affine)
+    return header.grid
 
 
 def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, list[Path]]:
@@ -294,14 +302,16 @@ def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, li
     listed = {}
     for name, definition in regions.items():
         files: dict[Path, None] = {}
-        for source in sources_of(tree_of(definition, Path(folder))):
-            if source.text in regions and source.text != name:
+        tree = tree_of(definition, Path(folder))
+        for source in sources_of(tree):
+            is_region = source.text in regions and source.text != name
+            if is_region:
                 continue
             text, label = split_label(source.text)
             path = Path(folder) / Path(text).expanduser()
             files[path] = None
-            table = label_table(path) if label else None
-            if table is not None:
+            table = label_table(path)
+            if label and table is not None:
                 files[table] = None
         listed[name] = list(files)
     return listed
@@ -309,22 +319,24 @@ def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, li
 
 def _tell_partly_covered(regions: Regions) -> None:
     """Warn of regions that reach beyond the grid or the brain."""
-    for row in regions.table.itertuples(index=False):
-        if row.n_lost:
+    for row in regions.table.to_dict("records"):
+        roi, n_voxels = row["roi"], row["n_voxels"]
+        n_lost, n_outside = row["n_lost"], row["n_outside"]
+        if n_lost:
             warnings.warn(
-                f"ROI '{row.roi}' reaches beyond {regions.grid.name}: {row.n_lost} voxels or "
-                f"vertices of its files are not there ({row.n_voxels} are left).",
+                f"ROI '{roi}' reaches beyond {regions.grid.name}: {n_lost} voxels or vertices of "
+                f"its files are not there ({n_voxels} are left).",
                 stacklevel=3,
             )
-        if row.n_outside == row.n_voxels:
+        if n_outside == n_voxels:
             raise InputError(
-                f"ROI '{row.roi}' lies wholly outside the brain mask ({row.n_voxels} voxels); "
-                "check whether both are of one grid and subject."
+                f"ROI '{roi}' lies wholly outside the brain mask ({n_voxels} voxels); check "
+                "whether both are of one grid and subject."
             )
-        if row.n_outside > 0:
+        if n_outside > 0:
             warnings.warn(
-                f"ROI '{row.roi}': {row.n_outside} of {row.n_voxels} voxels lie outside the brain "
-                "mask; leave them out (& the brain mask) where they hold no signal.",
+                f"ROI '{roi}': {n_outside} of {n_voxels} voxels lie outside the brain mask; leave "
+                "them out (& the brain mask) where they hold no signal.",
                 stacklevel=3,
             )
 
@@ -377,14 +389,19 @@ def _tell_hemisphere(name: str, reader: RegionReader, regions: Regions) -> None:
     else:
         assert grid.affine is not None
         x = np.argwhere(mask) @ grid.affine[0, :3] + grid.affine[0, 3]
-        wrong = int(np.sum(x > 0)) if side == "L" else int(np.sum(x < 0))
+        sign = ">"
+        wrong = int(np.sum(x > 0))
+        if side == "R":
+            sign = "<"
+            wrong = int(np.sum(x < 0))
         where = (
-            f"at x {'>' if side == 'L' else '<'} 0 mm (mean x {x.mean():.1f} mm), in the other "
-            "hemisphere. Check whether mask or images are mirrored."
+            f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
+            "mask or images are mirrored."
         )
-    if 2 * wrong > int(mask.sum()):
+    n_voxels = int(mask.sum())
+    if 2 * wrong > n_voxels:
         warnings.warn(
-            f"ROI {named} is called {SIDES[side]}, but {wrong} of its {int(mask.sum())} voxels lie "
+            f"ROI {named} is called {SIDES[side]}, but {wrong} of its {n_voxels} voxels lie "
             f"{where}",
             stacklevel=3,
         )

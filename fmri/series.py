@@ -125,15 +125,20 @@ def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") ->
     """
     if hemispheres not in HEMISPHERES:
         raise unknown_name("hemispheres", hemispheres, HEMISPHERES)
-    listed = isinstance(image, Sequence) and not isinstance(image, str)
-    files = [Path(file) for file in image] if listed else [Path(image)]  # type: ignore
+    if isinstance(image, str | os.PathLike):
+        image = [image]
+    files = [Path(file) for file in image]
     readers = [find_reader(SERIES_READERS, file, "a series") for file in files]
+    on_surface = all(reader.one_hemisphere for reader in readers)
     if len(files) == 1:
-        if not readers[0].one_hemisphere or hemispheres == "one":
+        if not on_surface or hemispheres == "one":
             return tuple(files)
-        files.append(_partner(files[0], readers[0]))
-    sides = {one_side(file): file for file in files}
-    if len(files) != 2 or len(sides) != 2 or not all(reader.one_hemisphere for reader in readers):
+        partner = _partner(files[0], readers[0])
+        files.append(partner)
+    sides = {}
+    if on_surface:
+        sides = {one_side(file): file for file in files}
+    if len(files) != 2 or len(sides) != 2:
         names = [file.name for file in files]
         raise InputError(
             f"{name_ids(names)} are not the left and the right hemisphere of one run; give the two "
@@ -179,16 +184,16 @@ def pair_hemispheres(files: Sequence[File]) -> list[tuple[Path, ...]]:
     [2, 1]
     """
     waiting = [Path(file) for file in files]
-    runs = []
+    runs: list[tuple[Path, ...]] = []
     while waiting:
         file = waiting.pop(0)
         partner = partner_name(file)
         is_surface = find_reader(SERIES_READERS, file, "a series").one_hemisphere
+        pair = [file]
         if is_surface and partner in waiting:
             waiting.remove(partner)
-            runs.append((file, partner))
-        else:
-            runs.append((file,))
+            pair.append(partner)
+        runs.append(tuple(pair))
     return runs
 
 
@@ -268,15 +273,18 @@ def read_series(images: Sequence[File], mask: np.ndarray) -> np.ndarray:
     first = 0
     for image in images:
         reader = find_reader(SERIES_READERS, image, "a series")
-        n_places = reader.header(image, "agree").grid.shape[0]
-        part = mask[first : first + n_places]
+        header = reader.header(image, "agree")
+        n_places = header.grid.shape[0]
+        last = first + n_places
+        part = mask[first:last]
         if part.shape != (n_places,):
             raise InputError(
                 f"{Path(image).name} has {n_places} vertices or voxels but the mask has "
                 f"{part.shape}; give a mask on its grid."
             )
-        parts.append(reader.read(image, part))
-        first += n_places
+        values = reader.read(image, part)
+        parts.append(values)
+        first = last
     if first != len(mask):
         raise InputError(f"the mask has {len(mask)} places but the series {first}; give its grid.")
     return np.concatenate(parts, axis=1)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import TR_RANGE_S, file_labels, find_reader
-from fmri.grids import SeriesHeader, surface_grid
+from fmri.grids import SIDES, SeriesHeader, surface_grid
 from fmri.patterns import Patterns
 from fmri.volumes import load_mgh, stored_values
 from neurometamer.arguments import checked
@@ -249,7 +249,8 @@ def _named_regions(
 ) -> np.ndarray:
     """Name the region of each vertex; empty where there is none."""
     unique, position = np.unique(keys, return_inverse=True)
-    unnamed = [int(key) for key in unique if key > 0 and int(key) not in names]
+    used = [int(key) for key in unique]
+    unnamed = [key for key in used if key > 0 and key not in names]
     if unnamed:
         warnings.warn(
             f"{Path(path).name}: vertices have labels without a name in its table: "
@@ -257,9 +258,10 @@ def _named_regions(
             stacklevel=2,
         )
     regions = []
-    for key in unique:
-        name = str(names.get(int(key), ""))
-        regions.append("" if name.lower() in _NO_LABEL else name)
+    for key in used:
+        name = str(names.get(key, ""))
+        is_region = name.lower() not in _NO_LABEL
+        regions.append(name if is_region else "")
     return np.array(regions, dtype=object)[position.reshape(-1)]
 
 
@@ -350,14 +352,16 @@ def hemisphere_of(path: str | os.PathLike[str]) -> str:
     if label in ("L", "R"):
         return label
     for pattern, _ in _OTHER_NAMES:
-        sides = {_WORDS[side.lower()] for side in re.findall(pattern, name)}
+        words = re.findall(pattern, name)
+        sides = {_WORDS[word.lower()] for word in words}
         if len(sides) == 1:
             return sides.pop()
     if name.lower().endswith(".gii") and Path(path).is_file():
         image = _open_gifti(path)
         for array in [image, *image.darrays]:
-            said = str(dict(array.meta or {}).get("AnatomicalStructurePrimary", ""))
-            for word, side in (("left", "L"), ("right", "R")):
+            meta = dict(array.meta or {})
+            said = str(meta.get("AnatomicalStructurePrimary", ""))
+            for side, word in SIDES.items():
                 if said.lower().endswith(word):
                     return side
     return ""
@@ -382,9 +386,10 @@ def partner_name(path: str | os.PathLike[str]) -> Path | None:
     ('sub-01_hemi-R_bold.func.gii', 'rh.bold.mgz')
     """
     for pattern, other in _OTHER_NAMES:
-        side = re.search(pattern, Path(path).name)
+        own_name = Path(path).name
+        side = re.search(pattern, own_name)
         if side:
-            name = re.sub(pattern, other[side[0]], Path(path).name)
+            name = re.sub(pattern, other[side[0]], own_name)
             return Path(path).with_name(name)
     return None
 

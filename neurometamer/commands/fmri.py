@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -177,6 +178,8 @@ def fmri_patterns(
 
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
+    # what is not the name of a file that exists is a definition
+    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
     if (betas is None) == (not bold):
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
@@ -192,7 +195,7 @@ def fmri_patterns(
     if betas is not None:
         of_betas = ("unusable", "affine", *ROIS)
         known = {name: options[name] for name in of_betas if name in options}
-        patterns = read_betas(betas, masks, **known)
+        patterns = read_betas(betas, definitions, **known)
     else:
         of_runs = {name: options[name] for name in RUNS if name in options}
         of_regions = {name: options[name] for name in ROIS if name in options}
@@ -203,7 +206,7 @@ def fmri_patterns(
         runs = read_runs(bold, events, confounds or None, **of_runs)
         if ignored := glm.pop("ignore", ()):
             glm["ignore"] = tuple(ignored)
-        regions = read_regions(masks, runs[0].grid, affine=runs[0].affine, **of_regions)
+        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=conditions, n_per_roi=n_voxels)
