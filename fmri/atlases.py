@@ -161,7 +161,8 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
             "labels as a file on the grid of the images (neuropythy atlas writes them)."
         )
     names = LABELS_OF[stem]
-    wanted = [name for name in names if name in (region, f"{region}v", f"{region}d")]
+    parts_of = (region, f"{region}v", f"{region}d")
+    wanted = [name for name in names if name in parts_of]
     if not wanted:
         raise unknown_name(f"region of {atlas}", region, names)
     files = _neuropythy_files(stem)

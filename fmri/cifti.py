@@ -66,13 +66,15 @@ def open_cifti(path: str | os.PathLike[str]) -> CiftiMaps:
         if not isinstance(image, nibabel.Cifti2Image):
             raise InputError(f"{path} is a {type(image).__name__}, not CIFTI; correct its name.")
         axes = [image.header.get_axis(number) for number in range(image.ndim)]
-        if len(axes) != 2 or not isinstance(axes[1], nibabel.cifti2.BrainModelAxis):
+        is_dense = isinstance(axes[-1], nibabel.cifti2.BrainModelAxis)
+        if len(axes) != 2 or not is_dense:
             raise InputError(
                 f"{path} has no vertices and voxels in its columns (parcels or connections are not "
                 "read); give the dense file (.dtseries.nii, .dscalar.nii, .dlabel.nii)."
             )
         grid = _cifti_grid(path, axes[1])
-        if tuple(image.shape) != (len(axes[0]), len(axes[1])):
+        promised = (len(axes[0]), len(axes[1]))
+        if tuple(image.shape) != promised:
             raise InputError(f"{path} has values of another shape than its header says; copy it.")
     return CiftiMaps(image=image, grid=grid, rows=axes[0])
 
@@ -85,22 +87,28 @@ def _cifti_grid(path: str | os.PathLike[str], models: Any) -> Grid:
             f"{path} has vertices of {name_ids(others)}; only those of the cortex are read."
         )
     is_voxel = np.asarray(models.volume_mask)
+    is_vertex = ~is_voxel
+    vertices = np.asarray(models.vertex)
     index = np.array(models.voxel, dtype=np.int64)
-    index[~is_voxel] = 0
-    index[~is_voxel, 0] = np.asarray(models.vertex)[~is_voxel]
+    index[is_vertex] = 0
+    index[is_vertex, 0] = vertices[is_vertex]
     places = pd.DataFrame(index, columns=["i", "j", "k"])
     names = [sides.get(str(name), "") for name in models.name]
     places.insert(0, "hemisphere", np.array(names, dtype=object))
     if places.duplicated().any():
         raise InputError(f"{path} lists vertices or voxels twice; make it again.")
-    n_vertices = {sides[str(name)]: int(count) for name, count in models.nvertices.items()}
-    affine = np.asarray(models.affine, dtype=np.float64) if is_voxel.any() else None
+    n_vertices = {}
+    for name in sorted(map(str, models.nvertices)):
+        n_vertices[sides[name]] = int(models.nvertices[name])
+    affine = None
+    if is_voxel.any():
+        affine = np.asarray(models.affine, dtype=np.float64)
     return Grid(
         name=Path(path).name,
         shape=(len(places),),
         affine=affine,
         places=places,
-        n_vertices=dict(sorted(n_vertices.items())),
+        n_vertices=n_vertices,
         space=space_of(path),
     )
 

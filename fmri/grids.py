@@ -147,7 +147,8 @@ def volume_grid(path: str | os.PathLike[str], affine: str = "agree") -> Grid:
         raise InputError(f"{Path(path).name} is {len(image.shape)}-D; give an image of a volume.")
     transform = image_affine(path, image, affine)
     header = image.header
-    code = max(int(header["sform_code"]), int(header["qform_code"]))
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    code = max(codes)
     i, j, k = map(int, image.shape[:3])
     return Grid(
         name=Path(path).name,
@@ -441,7 +442,8 @@ def places_in(own: Grid, like: Grid) -> np.ndarray:
             )
     names = list(PLACE_COLUMNS)
     keys = pd.MultiIndex.from_frame(own.places[names])
-    return keys.get_indexer(pd.MultiIndex.from_frame(like.places[names]))
+    wanted = pd.MultiIndex.from_frame(like.places[names])
+    return keys.get_indexer(wanted)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

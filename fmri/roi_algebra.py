@@ -240,10 +240,11 @@ class _Parser:
         """Go to the next token, and give the value of the one before."""
         value = self.value
         self.position = self.end
-        while self.position < len(self.text) and self.text[self.position].isspace():
-            self.position += 1
+        rest = self.text[self.end :]
+        left = rest.lstrip()
+        self.position += len(rest) - len(left)
         self.kind = self.value = ""
-        if self.position == len(self.text):
+        if not left:
             return value
         self.count += 1
         if self.count > _MOST_TOKENS:

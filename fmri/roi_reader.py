@@ -118,7 +118,8 @@ class RegionReader:
             Its tree.
         """
         definition = self.regions[name]
-        assert not isinstance(definition, np.ndarray)
+        if isinstance(definition, np.ndarray):
+            raise InputError(f"'{name}' is an array, and has no definition.")
         return tree_of(definition, self.folder)
 
     def definition(self, name: str) -> tuple[str, str]:
@@ -208,8 +209,10 @@ class RegionReader:
     def _evaluate(self, node: Node) -> np.ndarray:
         """Compute the mask of a tree on the grid of the series."""
         if isinstance(node, Operation):
+            left = self._evaluate(node.left)
+            right = self._evaluate(node.right)
             combine = OPERATIONS[node.sign]
-            return combine(self._evaluate(node.left), self._evaluate(node.right))
+            return combine(left, right)
         if isinstance(node, Call):
             return self._called(node)
         if isinstance(node, Threshold):
@@ -218,7 +221,8 @@ class RegionReader:
         if node.text in others:
             return self.region(node.text)
         text, label = split_label(node.text)
-        return self.placed(self.file(text, others), label)
+        file = self.file(text, others)
+        return self.placed(file, label)
 
     def file(self, text: str, names: Sequence[str] = ()) -> RegionFile:
         """Open a file once.
@@ -263,11 +267,13 @@ class RegionReader:
         limit: float | np.ndarray
         if isinstance(node.limit, Source):
             limit, other = self._map(node.limit)
-            check_grid(other.grid, file.grid, cure="two maps are compared on one grid only")
+            cure = "two maps are compared on one grid only"
+            check_grid(other.grid, file.grid, cure=cure)
         else:
             limit = node.limit
+        compare = COMPARISONS[node.sign]
         with np.errstate(invalid="ignore"):
-            mask = np.asarray(COMPARISONS[node.sign](values, limit))
+            mask = np.asarray(compare(values, limit))
         if not mask.any():
             finite = values[np.isfinite(values)]
             ends = "no number"

@@ -272,49 +272,49 @@ def grid_of(like: File | Sequence[File], affine: str = "agree") -> Grid:
     """
     if isinstance(like, str | os.PathLike):
         like = [like]
-    reader = find_reader(SERIES_READERS, like[0], "a series")
+    first = like[0]
+    reader = find_reader(SERIES_READERS, first, "a series")
     if reader is SERIES_READERS[""]:
-        return volume_grid(like[0], affine)
+        return volume_grid(first, affine)
     header = open_series(like, affine)
     return header.grid
 
 
-def region_files(regions: Mapping[str, File], folder: File = "") -> dict[str, list[Path]]:
-    """List the files that the definitions of regions name, with the tables of their labels.
+def region_files(regions: Mapping[str, File], name: str, folder: File = "") -> list[Path]:
+    """List the files that the definition of a region names, with the tables of their labels.
 
     Parameters
     ----------
     regions : mapping of str to str or path-like
         As for `read_regions`.
+    name : str
+        The region.
     folder : path-like
         Where relative names of files start.
 
     Returns
     -------
-    dict of str to list of Path
-        Region to files, whether they exist or not.
+    list of Path
+        Whether they exist or not; without those of other regions that it names.
 
     Raises
     ------
     InputError
-        When a definition cannot be parsed.
+        When the definition cannot be parsed.
     """
-    listed = {}
-    for name, definition in regions.items():
-        files: dict[Path, None] = {}
-        tree = tree_of(definition, Path(folder))
-        for source in sources_of(tree):
-            is_region = source.text in regions and source.text != name
-            if is_region:
-                continue
-            text, label = split_label(source.text)
-            path = Path(folder) / Path(text).expanduser()
-            files[path] = None
-            table = label_table(path)
-            if label and table is not None:
-                files[table] = None
-        listed[name] = list(files)
-    return listed
+    files = []
+    tree = tree_of(regions[name], Path(folder))
+    for source in sources_of(tree):
+        is_region = source.text in regions and source.text != name
+        if is_region:
+            continue
+        text, label = split_label(source.text)
+        path = Path(folder) / Path(text).expanduser()
+        files.append(path)
+        table = label_table(path)
+        if label and table is not None:
+            files.append(table)
+    return list(dict.fromkeys(files))
 
 
 def _tell_partly_covered(regions: Regions) -> None:

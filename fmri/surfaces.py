@@ -231,7 +231,8 @@ def _read_gifti_labels(path: str | os.PathLike[str]) -> np.ndarray:
         raise InputError(
             f"{path} does not hold one label a vertex; give a .label.gii or .annot file."
         )
-    return _named_regions(path, keys, {key: name for key, name in names.items() if key != 0})
+    names.pop(0, None)
+    return _named_regions(path, keys, names)
 
 
 def _read_annotation(path: str | os.PathLike[str]) -> np.ndarray:
@@ -260,8 +261,9 @@ def _named_regions(
     regions = []
     for key in used:
         name = str(names.get(key, ""))
-        is_region = name.lower() not in _NO_LABEL
-        regions.append(name if is_region else "")
+        if name.lower() in _NO_LABEL:
+            name = ""
+        regions.append(name)
     return np.array(regions, dtype=object)[position.reshape(-1)]
 
 
@@ -356,10 +358,12 @@ def hemisphere_of(path: str | os.PathLike[str]) -> str:
         sides = {_WORDS[word.lower()] for word in words}
         if len(sides) == 1:
             return sides.pop()
-    if name.lower().endswith(".gii") and Path(path).is_file():
+    is_gifti = name.lower().endswith(".gii")
+    if is_gifti and Path(path).is_file():
         image = _open_gifti(path)
-        for array in [image, *image.darrays]:
-            meta = dict(array.meta or {})
+        parts = [image, *image.darrays]
+        for part in parts:
+            meta = dict(part.meta or {})
             said = str(meta.get("AnatomicalStructurePrimary", ""))
             for side, word in SIDES.items():
                 if said.lower().endswith(word):
@@ -498,9 +502,9 @@ def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndar
 def _open_mgh(path: str | os.PathLike[str]) -> Any:
     with reading(path, "a readable FreeSurfer file (.mgh, .mgz)") as plain:
         image = load_mgh(plain)
-        shape = [int(size) for size in image.shape]
+        shape = tuple(map(int, image.shape))
         if min(shape) < 1:
-            raise InputError(f"{path} has the shape {tuple(shape)}; copy or make it again.")
+            raise InputError(f"{path} has the shape {shape}; copy or make it again.")
     return image
 
 

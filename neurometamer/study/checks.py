@@ -430,7 +430,7 @@ def _check_subject(
             work.source(file)
     for roi, definition in subject.masks.items():
         with findings.watch(subject.id, definition):
-            for path in region_files(subject.masks, work.base)[roi]:
+            for path in region_files(subject.masks, roi, work.base):
                 work.source(str(path))
     for file in files:
         with findings.watch(subject.id, file):

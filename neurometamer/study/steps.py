@@ -395,15 +395,18 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     if _is_simulated(work):
         return []
     files = scanned(work, subject)
-    bold = []
+    bold: list[Path] = []
     for file in files.bold:
-        bold += hemisphere_files(work.source(file), files.hemispheres)
-    tables = [*files.events, *files.confounds]
+        image = work.source(file)
+        bold += hemisphere_files(image, files.hemispheres)
+    named = [*files.events, *files.confounds]
     if files.brain_mask:
-        tables.append(files.brain_mask)
-    for region in region_files(files.masks, work.base).values():
-        tables += [str(file) for file in region]
-    listed = [*bold, *(work.source(file) for file in dict.fromkeys(tables))]
+        named.append(files.brain_mask)
+    for roi in files.masks:
+        of_region = region_files(files.masks, roi, work.base)
+        named += map(str, of_region)
+    tables = [work.source(file) for file in dict.fromkeys(named)]
+    listed = [*bold, *tables]
     for image in bold:
         listed += sidecar_files(image)
     return listed

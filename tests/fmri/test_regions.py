@@ -143,9 +143,11 @@ def test_expressions_are_sets_of_voxels(brain):
     assert list(regions.masks) == list(definitions)
     only = read_regions(definitions, like, folder=brain, only=["LO"])
     assert list(only.masks) == ["LO"] and only.table["definition"].tolist() == ["LO1 + LO2"]
-    files = region_files(definitions, brain)
-    assert [file.name for file in files["rest"]] == ["prob.nii.gz"]
-    assert [file.name for file in files["LO1"]] == ["sub-01_dseg.nii.gz", "sub-01_dseg.tsv"]
+    assert [file.name for file in region_files(definitions, "rest", brain)] == ["prob.nii.gz"]
+    assert [file.name for file in region_files(definitions, "LO1", brain)] == [
+        "sub-01_dseg.nii.gz",
+        "sub-01_dseg.tsv",
+    ]
 
 
 @pytest.mark.parametrize(
