@@ -93,7 +93,15 @@ def fmri_betas(
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
     from fmri.betas import write_betas
+    from fmri.bids import find_reader
+    from fmri.series import SERIES_READERS
 
+    for file in bold:
+        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
+            raise InputError(
+                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
+                "--out FILE.h5 for surfaces and CIFTI."
+            )
     patterns = fmri_patterns(
         masks,
         bold=bold,

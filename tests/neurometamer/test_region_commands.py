@@ -60,6 +60,9 @@ def test_patterns_take_expressions_and_surfaces(files, invoke):
     surface = read_patterns(files / "surface.h5")
     np.testing.assert_array_equal(surface.values, volume.values)
     assert surface.voxels["hemisphere"].value_counts().to_dict() == {"L": 40, "R": 20}
+    betas = ["fmri", "betas", "--out", str(files / "betas"), *words[4:]]
+    refused = invoke([*betas, f"all={files}/lh.rois.mgz"])
+    assert "lh.bold.mgz is no volume, and betas are written as one" in str(refused.exception)
     done = invoke([*words, f"all={files}/lh.rois.mgz + + {files}/rh.rois.mgz"])
     assert done.exit_code == 2
     assert "a region is expected here" in str(done.exception or done.output)
