@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def _open_volume(path: Path, like: Grid, affine: str) -> RegionFile:
         raise InputError(f"{path.name} is {len(shape)}-D; a mask must be 3-D, give one volume.")
     n_maps = shape[3] if len(shape) == 4 else 1
 
+    @lru_cache(maxsize=1)  # several labels of one image
     def read(number: int) -> np.ndarray:
         with stored_values(path, image) as stored:
             values = stored[..., number] if len(shape) == 4 else stored

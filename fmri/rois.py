@@ -53,6 +53,14 @@ class Regions:
         n_lost (voxels or vertices of its files that the grid lacks), n_outside (outside the brain
         mask; −1 where none was given), resample (``"nearest"`` where a file was resampled, else
         ``"never"``).
+
+    Examples
+    --------
+    >>> from fmri.grids import Grid
+    >>> grid = Grid(name="a.nii", shape=(2, 2, 1), affine=np.eye(4))
+    >>> regions = read_regions({"V1": np.array([[[True], [False]], [[True], [True]]])}, grid)
+    >>> regions.record()["V1"]["n_voxels"]
+    3
     """
 
     masks: Mapping[str, np.ndarray]

@@ -582,3 +582,20 @@ def test_regions_are_tables_too(brain):
     row = regions.table.iloc[0]
     assert (row["roi"], row["n_voxels"], row["n_lost"], row["resample"]) == ("LO", 75, 0, "never")
     assert "LO" in repr(regions)
+
+
+@pytest.mark.data
+def test_real_masks_are_cut_and_joined(shared_data):
+    folder = shared_data / "haxby_1slice" / "sub-001"
+    masks = {
+        path.name: path for path in sorted(folder.rglob("*res-25mm*")) if "bold" not in path.name
+    }
+    bold = sorted(folder.rglob("*run-01_res-25mm_bold.nii.gz"))[0]
+    files = {
+        roi: next(path for name, path in masks.items() if roi in name) for roi in ("vt", "gray")
+    }
+    values = {roi: np.asarray(nibabel.load(path).dataobj) > 0 for roi, path in files.items()}
+    definitions = {**files, "both": "vt & gray", "rest": "gray - vt"}
+    regions = read_regions(definitions, bold, only=["both", "rest"])
+    np.testing.assert_array_equal(regions.masks["both"], values["vt"] & values["gray"])
+    np.testing.assert_array_equal(regions.masks["rest"], values["gray"] & ~values["vt"])
