@@ -21,7 +21,7 @@ from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_runs
 from fmri.patterns import Patterns
 from fmri.rois import ROI_OPTIONS, Regions, read_regions, voxel_table
-from fmri.series import read_series
+from fmri.series import read_places
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -180,7 +180,7 @@ def estimate_betas(
     values = []
     broken = np.zeros(len(voxels), dtype=np.int64)
     for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
-        series = read_series(run.images, union)
+        series = read_places(run.images, union)
         finite = np.isfinite(series).all(axis=0)
         constant = (series == series[0]).all(axis=0)
         reasons = np.select([~finite, constant], [1, 2])
@@ -600,7 +600,7 @@ def read_betas(
     observations["session"] = sessions.astype(object).where(sessions.notna(), "")
     regions = read_regions(masks, image, affine=affine, **options)
     voxels, union, position = voxel_table(regions.masks, str(record["subject"]), regions.grid)
-    values = read_series([image], union).astype(np.float32)
+    values = read_places([image], union).astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "

@@ -245,7 +245,7 @@ def open_series(images: Sequence[File], affine: str = "agree") -> SeriesHeader:
     )
 
 
-def read_series(images: Sequence[File], mask: np.ndarray) -> np.ndarray:
+def read_places(images: Sequence[File], mask: np.ndarray) -> np.ndarray:
     """Read the time courses of some places of one run.
 
     Parameters

@@ -88,6 +88,11 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         raise InputError(
             f"{path} is a {kind}, not a NIfTI image of a volume; {_OTHERWISE.get(kind, _CONVERT)}."
         )
+    if min(image.shape, default=0) < 1:
+        raise InputError(
+            f"{path} has a header that says the shape {tuple(image.shape)}; it is damaged: copy or "
+            "convert it again."
+        )
     if image.affine is None or not np.isfinite(image.affine).all():
         raise InputError(f"{path} has a header whose affine is not finite; write the header again.")
     if image.get_data_dtype().kind not in "iuf":
@@ -203,6 +208,8 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
 def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int, int, int]:
     """Check that an image is 4-D and return its shape.
 
+    A fifth axis of length 1, which some programs write, does not count.
+
     Parameters
     ----------
     path : path-like
@@ -221,6 +228,8 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
         When it has another number of dimensions.
     """
     shape = [int(size) for size in image.shape]
+    if len(shape) == 5 and shape[4] == 1:
+        shape.pop()
     if len(shape) != 4:
         raise InputError(
             f"{path} is {len(shape)}-D with shape {tuple(shape)}; a BOLD run must be 4-D (i, j, k, "
@@ -356,8 +365,9 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     series = np.empty((shape[3], int(mask.sum())), dtype=np.float64)
     with stored_values(path, image) as values:
         for first in range(0, shape[3], step):
-            slab = np.asarray(values[..., first : first + step])
-            series[first : first + step] = slab[mask].T
+            last = first + step
+            slab = np.asarray(values[:, :, :, first:last]).reshape(*shape[:3], -1)
+            series[first:last] = slab[mask].T
     return series
 
 

@@ -23,7 +23,7 @@ from fmri import (
     write_betas,
     write_patterns,
 )
-from fmri.series import SERIES_READERS, SeriesReader, open_series, read_series
+from fmri.series import SERIES_READERS, SeriesReader, open_series, read_places
 from neurometamer.errors import InputError
 
 N_LEFT, N_RIGHT, N_VOXELS, N_VOLUMES, T_R = 30, 40, 6, 60, 2.0
@@ -226,7 +226,7 @@ def test_means_over_labels_are_those_of_nilearn(folder, series, tmp_path):
         sides = [f'"{tmp_path / f"hemi-{side}_dseg.label.gii"}:area {key}"' for side in "LR"]
         definitions[f"area {key}"] = " + ".join(sides)
     regions = read_regions(definitions, run.images)
-    ours = [read_series(run.images, mask).mean(axis=1) for mask in regions.masks.values()]
+    ours = [read_places(run.images, mask).mean(axis=1) for mask in regions.masks.values()]
     np.testing.assert_allclose(np.array(ours).T, means, rtol=1e-10)  # sums in another order
 
 
@@ -340,7 +340,7 @@ def test_a_reader_of_series_is_one_entry(folder, tmp_path, monkeypatch, volume_p
     stored = [folder / "lh.bold.mgz", folder / "rh.bold.mgz"]
     reader = SeriesReader(
         header=lambda path, affine: open_series(stored),
-        read=lambda path, mask: read_series(stored, mask),
+        read=lambda path, mask: read_places(stored, mask),
     )
     monkeypatch.setitem(SERIES_READERS, ".columns", reader)
     patterns = estimate_betas([read_run(file, EVENTS)], {"V1": vertex_mask()})
@@ -366,7 +366,7 @@ def test_damaged_series_raise_nothing_but_our_error(folder, tmp_path_factory, na
         warnings.simplefilter("ignore")
         try:
             run = read_run(file, EVENTS, t_r=T_R, hemispheres="one")
-            values = read_series(run.images, np.ones(run.grid.shape, dtype=bool))
+            values = read_places(run.images, np.ones(run.grid.shape, dtype=bool))
         except InputError:
             return
     assert values.shape == (run.n_volumes, *run.grid.shape)
