@@ -6,12 +6,9 @@ from .betas import write_betas as write_betas
 from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
-from .bold import read_voxels as read_voxels
 from .confounds import strategy_confounds as strategy_confounds
 from .layout import Layout as Layout
 from .layout import find_dataset as find_dataset
-from .maps import read_mesh as read_mesh
-from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
 from .patterns import Patterns as Patterns
@@ -23,7 +20,10 @@ from .reliability import leave_one_run_out_accuracy as leave_one_run_out_accurac
 from .reliability import select_voxels as select_voxels
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
+from .roi_algebra import parse_region as parse_region
+from .rois import Regions as Regions
 from .rois import read_masks as read_masks
+from .rois import read_regions as read_regions
 from .scan_model import ScanModel as ScanModel
 from .scan_model import fit_scan as fit_scan
 from .scan_model import scan_quality as scan_quality
@@ -36,3 +36,6 @@ from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject
 from .simulate import write_truth as write_truth
+from .surfaces import read_mesh as read_mesh
+from .surfaces import read_surface_patterns as read_surface_patterns
+from .volumes import read_voxels as read_voxels

@@ -174,7 +174,7 @@ def check_promise(path: Location, n_bytes: int) -> None:
     Parameters
     ----------
     path : path-like
-        An existing file; the suffix ``.gz`` means that it is compressed.
+        An existing file; the suffixes ``.gz`` and ``.mgz`` mean that it is compressed.
     n_bytes : int
         Size of the values that the header promises.
 
@@ -184,7 +184,7 @@ def check_promise(path: Location, n_bytes: int) -> None:
         When the file is too short for them.
     """
     size = check_plain_file(path).stat().st_size
-    most = size * GZIP_LIMIT if Path(path).suffix == ".gz" else size
+    most = size * GZIP_LIMIT if Path(path).suffix in (".gz", ".mgz") else size
     if n_bytes > most:
         raise InputError(
             f"{path} promises {n_bytes} bytes of values, more than its {size} bytes can hold; it "

@@ -14,8 +14,10 @@ import pandas as pd
 from fmri.betas import estimate_betas
 from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
-from fmri.patterns import Patterns, read_patterns, write_patterns
+from fmri.grids import Grid
+from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
 from fmri.reliability import select_voxels, voxel_reliability
+from fmri.rois import Regions, names_file, read_regions
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError, name_ids
@@ -53,8 +55,15 @@ def scanned(work: Workspace, name: str) -> Subject:
         return next(subject for subject in listed if subject.id == name)
     if brain.source == "bids":
         files = work.layout.files(name)
-        regions = work.layout.masks(name)
-        lacking = [roi for roi in brain.rois if roi not in regions]
+        found = work.layout.masks(name)
+        regions, lacking = {}, []
+        for roi, definition in brain.rois.items():
+            if roi in found:
+                regions[roi] = str(found[roi])
+            elif names_file(definition):
+                lacking.append(roi)
+            else:
+                regions[roi] = definition.replace("{subject}", name.removeprefix("sub-"))
         if lacking:
             raise InputError(
                 f"{name} lacks the ROI(s) {name_ids(lacking)} of [brain.rois]; correct the "
@@ -66,7 +75,7 @@ def scanned(work: Workspace, name: str) -> Subject:
             bold=tuple(map(str, files["bold"])),
             events=tuple(map(str, files["events"])),
             confounds=tuple(map(str, files["confounds"])),
-            masks={roi: str(file) for roi, file in regions.items()},
+            masks=regions,
             t_r=brain.t_r,
             slice_time_ref=None if isinstance(at, str) else at,
             affine=brain.affine,
@@ -178,6 +187,23 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
         columns=confound_columns(work),
         condition_column=files.condition_column,
         affine=files.affine,
+        hemispheres=files.hemispheres,
+    )
+
+
+def subject_regions(
+    work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()
+) -> Regions:
+    """Read the regions of a subject, of which names of files are relative to the study file."""
+    return read_regions(
+        files.masks,
+        grid,
+        affine=files.affine,
+        resample=files.resample,
+        space=files.space,
+        brain_mask=work.source(files.brain_mask) if files.brain_mask else None,
+        only=only,
+        folder=work.base,
     )
 
 
@@ -203,12 +229,12 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     Simulated and measured subjects take the same path.
     """
     files = scanned(work, subject)
-    masks = {roi: work.source(mask) for roi, mask in files.masks.items()}
     glm = work.settings.glm
     with _without_repeated_warnings():
+        runs = open_runs(work, subject)
         fitted = estimate_betas(
-            open_runs(work, subject),
-            masks,
+            runs,
+            subject_regions(work, files, runs[0].grid),
             hrf_model=glm.hrf_model,
             high_pass=glm.high_pass,
             noise_model=glm.noise_model,
@@ -274,7 +300,7 @@ def region_rows(
         reliability and reliability_selected (median over voxels in [-1, 1]; NaN where it cannot be
         measured), method, reason.
     """
-    columns = ["subject", "roi", "i", "j", "k"]
+    columns = voxel_key(before.voxels)
     kept = pd.MultiIndex.from_frame(after.voxels[columns])
     is_selected = pd.MultiIndex.from_frame(before.voxels[columns]).isin(kept)
     reason = ""

@@ -47,6 +47,7 @@ CORTEX = "fmri.simulate:simulate_subject"
 SIMULATION = "fmri.simulate:SimulationOptions"
 LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
+REGIONS = "fmri.rois:read_regions"
 BETAS = "fmri.betas:estimate_betas"
 LAYOUT = "fmri.layout:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
@@ -404,13 +405,24 @@ class Subject(Section):
     id: Name
     """Name of the subject."""
     bold: tuple[str, ...]
-    """4-D NIfTI files, one for each run."""
+    """4-D NIfTI files, one for each run; or CIFTI series, or surface series, of which the file of
+    one hemisphere is listed and that of the other is found beside it."""
     events: tuple[str, ...]
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
-    masks: dict[Name, str]
-    """Region → mask NIfTI on the grid of the BOLD files."""
+    masks: dict[Name, str] = {}
+    """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
+    "prob.nii.gz > 0.5", "LO1 + LO2" …"""
+    resample: str = setting(REGIONS, "resample", choices="fmri.rois:RESAMPLE", later=True)
+    """What to do with regions on another voxel grid: refuse them, or take the nearest voxels."""
+    space: str = setting(REGIONS, "space", later=True)
+    """Space of the BOLD files, "T1w" or "MNI152NLin2009cAsym", where their names and headers do not
+    say it."""
+    brain_mask: str = setting(default="", later=True)
+    """Mask of the brain: how much of each region lies outside is told."""
+    hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
+    """Whether a series on a surface needs that of the other hemisphere."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
@@ -434,7 +446,9 @@ class Subject(Section):
                 "confounds files; give one events file a run, and one confounds file a run or none"
             )
         if not self.masks:
-            raise ValueError("masks is empty; give at least one ROI = mask file")
+            raise ValueError(
+                "masks is empty; give at least one ROI = mask file, here or in [brain.rois]"
+            )
         return self
 
 
@@ -495,11 +509,30 @@ class Brain(Section):
     """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
     differ."""
     rois: dict[Name, str] = setting(default={}, later=True)
-    """Region → mask on the grid of the images; ``{subject}`` in the path stands for the label of a
-    subject, ``*`` for anything."""
+    """Regions of every subject, as in its own masks, which come first: LO = "LO1 + LO2", V1 =
+    "masks/{subject}_V1.nii.gz"; ``{subject}`` stands for the label of a subject (for source =
+    "bids" without sub-), ``*`` in the path of a mask for anything (source = "bids")."""
     subjects: tuple[NameOrFiles, ...] = ()
     """Subjects. For source = "bold": a [[brain.subjects]] for each. For source = "bids": labels,
     such as ["01", "02"]; empty: all of the data set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rois_of_subjects(cls, values: Any) -> Any:
+        """Give every subject the regions of all."""
+        is_table = isinstance(values, dict) and isinstance(values.get("rois"), dict)
+        if not is_table or not isinstance(values.get("subjects"), (list, tuple)):
+            return values
+        subjects = []
+        for subject in values["subjects"]:
+            if isinstance(subject, dict) and isinstance(subject.get("masks", {}), dict):
+                masks = dict(subject.get("masks", {}))
+                for roi, definition in values["rois"].items():
+                    text = str(definition).replace("{subject}", str(subject.get("id")))
+                    masks.setdefault(roi, text)
+                subject = {**subject, "masks": masks}
+            subjects.append(subject)
+        return {**values, "subjects": subjects}
 
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
@@ -514,6 +547,8 @@ class Brain(Section):
             is_general = name in ("source", "simulation", "subjects")
             if not is_general and getattr(self, name) != field.get_default():
                 given.append(name)
+        if self.source == "bold" and "rois" in given:
+            given.remove("rois")
         if given and self.source != "bids":
             raise ValueError(
                 f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmri import bold as bold_module
 from fmri import read_masks, read_run, read_runs, read_voxels
+from fmri import volumes as volumes_module
 from fmri.tables import MOTION_COLUMNS
 from neurometamer.errors import InputError
 
@@ -27,7 +27,7 @@ def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
     nibabel.save(image, path)
     mask = rng.random((6, 5, 4)) > 0.6
     monkeypatch.setattr(
-        bold_module, "_SLAB_VALUES", 5 * mask.size
+        volumes_module, "_SLAB_VALUES", 5 * mask.size
     )  # several slabs, the last one shorter
     masker = NiftiMasker(nibabel.Nifti1Image(mask.astype(np.uint8), image.affine), standardize=None)
     peer = masker.fit_transform(nibabel.load(path))
@@ -156,7 +156,7 @@ def test_a_damaged_compressed_image_is_noticed(make_run):
     [
         (
             lambda data: nibabel.MGHImage(data.astype(np.float32), np.eye(4)),
-            "x.mgz is a MGHImage, not a NIfTI .* convert",
+            r"x.mgz has the shape \(2, 2, 2, 9\): a volume, not values of vertices; convert",
         ),
         (
             lambda data: nibabel.Nifti1Image(data.astype(np.complex64), np.eye(4)),
@@ -196,7 +196,7 @@ def test_runs_must_fit_together(make_run):
         read_runs([one[0], one[0]], [one[1], one[1]])
     other = make_run("run-3", shape=(4, 5, 4))
     with pytest.raises(
-        InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\); resample"
+        InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\), with .*; resample"
     ):
         read_runs([one[0], other[0]], [one[1], other[1]])
     moved = make_run("run-4", affine=np.diag([2.0, 2.0, 2.5, 1.0]))
