@@ -10,6 +10,7 @@ the value 1 in their own column).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,11 @@ def open_bdata(path: Path, request: Request) -> Contents:
     ------
     InputError
         When the file is not as documented, or lacks a column or a region.
+
+    Warns
+    -----
+    UserWarning
+        When samples have no stimulus.
     """
     with open_hdf5(path) as file:
         matrix, about = _parts(file)
@@ -108,6 +114,12 @@ def open_bdata(path: Path, request: Request) -> Contents:
     if not has_stimulus.any():
         raise InputError(f"{path}: no sample has a stimulus in the column {ids}.")
     of_stimuli = table[has_stimulus]
+    if not has_stimulus.all():
+        warnings.warn(
+            f"{path.name}: {int((~has_stimulus).sum())} of {len(table)} samples have no stimulus "
+            f"in {ids} (NaN) and are left out.",
+            stacklevel=2,
+        )
     if of_stimuli[["run", "session"]].isna().any(axis=None):
         raise InputError(f"{path}: samples with a stimulus have no run or session (NaN).")
     sessions = list(dict.fromkeys(of_stimuli["session"]))

@@ -169,6 +169,11 @@ def read_published(
         When the layout is not recognized, files are not as it documents or disagree, voxels are
         unusable, or the responses do not fit into memory.
 
+    Warns
+    -----
+    UserWarning
+        When samples of BData have no stimulus, or masks of maps share voxels.
+
     References
     ----------
     Allen et al. (2022). A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial

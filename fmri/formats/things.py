@@ -123,7 +123,7 @@ def open_table(path: Path, request: Request) -> Contents:
     return Contents(
         observations=trials,
         voxels=voxels,
-        read=partial(_read, file, block.name.strip("/"), columns, lines),
+        read=partial(_read, file, name, columns, lines),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float64 if itemsize > 4 else np.float32),
         record={"files": [file.name, about.name], "ids": request.ids or IDS},
@@ -206,8 +206,13 @@ def _response_block(
 
 def _column_names(group: h5py.Group, key: str, block: Any) -> list[str | None]:
     """Read names of columns; None for names that pandas has pickled, which are not unpickled."""
+    from h5py import check_string_dtype
+
     items = group.get(key)
-    if items is None or items.dtype.kind not in "SUiu" or len(items) != block.shape[1]:
+    is_readable = items is not None and (
+        items.dtype.kind in "iu" or check_string_dtype(items.dtype)
+    )
+    if not is_readable or len(items) != block.shape[1]:
         return [None] * block.shape[1]
     return [text_of(name) for name in items[...].tolist()]
 
