@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import file_labels
+from fmri.extraction import read_hdf5_voxels
 from fmri.formats.contents import (
     Contents,
     Request,
     chosen_sessions,
-    read_observations,
     region_table,
     text_of,
     whole_numbers,
@@ -246,6 +246,6 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     with open_hdf5(path) as file:
-        read_observations(file[matrix], columns[:, None], values, rows)
+        values[...] = read_hdf5_voxels(file[matrix], columns, rows)
     if progress is not None:
         progress(1, 1)

@@ -6,20 +6,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 
-if TYPE_CHECKING:
-    import h5py
-
 Progress = Callable[[int, int], None]
-
-_BLOCK_BYTES = 2**25
-"""Bytes that are read at once from an HDF5 file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,84 +329,6 @@ def only_subject(found: Sequence[str], wanted: str, where: Path) -> str:
 
 
 # --------------------------------------------------------------------------------------------- HDF5
-
-
-def read_observations(
-    data: h5py.Dataset,
-    places: np.ndarray,
-    out: np.ndarray,
-    rows: np.ndarray | None = None,
-    advance: Callable[[], None] | None = None,
-) -> None:
-    """Read some voxels of an array whose first axis is the observations.
-
-    How depends on how the file is stored: chunks that hold many observations of few voxels are
-    read voxel by voxel, others a block of observations at a time, cut down to the box or the span
-    of columns that holds the voxels. Never is more in memory than a block beside `out`.
-
-    Parameters
-    ----------
-    data : h5py.Dataset
-        Shape (n_observations, …).
-    places : ndarray of int, shape (n_voxels, n_axes - 1)
-        Indices of each voxel on the other axes; may repeat.
-    out : ndarray, shape (n_rows, n_voxels)
-        Filled.
-    rows : ndarray of int, optional
-        Increasing numbers of the observations wanted; all by default.
-    advance : callable, optional
-        Called after each block.
-    """
-    wanted = np.arange(len(data)) if rows is None else rows
-    distinct, back = np.unique(places, axis=0, return_inverse=True)
-    back = back.reshape(-1)
-    if _is_chunked_by_voxel(data):
-        _read_lines(data, distinct, back, out, wanted)
-        if advance is not None:
-            advance()
-        return
-    low, high = distinct.min(axis=0), distinct.max(axis=0) + 1
-    box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
-    inside = tuple((distinct - low).T)
-    n_values = int(np.prod(high - low))
-    step = max(1, _BLOCK_BYTES // max(1, n_values * data.dtype.itemsize))
-    if data.chunks is not None:
-        step = max(1, step // data.chunks[0]) * data.chunks[0]
-    for start in range(0, len(data), step):
-        first, last = np.searchsorted(wanted, [start, start + step])
-        if first < last:
-            block = data[(slice(start, start + step), *box)]
-            of_voxels = block[(wanted[first:last] - start, *(axis[:, None] for axis in inside))]
-            out[first:last] = of_voxels.T[:, back]
-            if advance is not None:
-                advance()
-
-
-def _is_chunked_by_voxel(data: h5py.Dataset) -> bool:
-    if data.chunks is None:
-        return False
-    along, *others = data.chunks
-    return along > int(np.prod(others))
-
-
-def _read_lines(
-    data: h5py.Dataset,
-    places: np.ndarray,
-    back: np.ndarray,
-    out: np.ndarray,
-    rows: np.ndarray,
-) -> None:
-    """Read all observations of spans of neighboring voxels on the last axis."""
-    values = np.empty((len(rows), len(places)), dtype=data.dtype)
-    is_new = np.any(np.diff(places[:, :-1], axis=0) != 0, axis=1) | (np.diff(places[:, -1]) != 1)
-    starts = np.flatnonzero(np.concatenate([[True], is_new]))
-    stops = np.append(starts[1:], len(places))
-    for start, stop in zip(starts, stops, strict=True):
-        *before, first = places[start]
-        span = slice(int(first), int(first) + int(stop - start))
-        line = data[(slice(None), *map(int, before), span)]
-        values[:, start:stop] = line[rows]
-    out[...] = values[:, back]
 
 
 def text_of(value: Any) -> str:

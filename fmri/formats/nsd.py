@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 
 from fmri.bold import image_affine, open_nifti, stored_values
+from fmri.extraction import read_hdf5_voxels
 from fmri.formats.contents import (
     Contents,
     Request,
     chosen_sessions,
-    read_observations,
     region_table,
 )
 from neurometamer.errors import InputError, name_ids, unknown_name
@@ -139,6 +139,8 @@ def open_betas(path: Path, request: Request) -> Contents:
         request.subject or tree.subject,
     )
     chosen = {session: files[session] for session in sessions}
+    reversed_axes = tuple(coordinates[numbers].T[::-1])
+    places = np.ravel_multi_index(reversed_axes, union.shape[::-1])
     n_bytes = 0
     for session, file in chosen.items():
         n_trials = int((observations["session"] == session).sum())
@@ -146,7 +148,7 @@ def open_betas(path: Path, request: Request) -> Contents:
     return Contents(
         observations=observations,
         voxels=voxels,
-        read=partial(_read, chosen, coordinates[numbers][:, ::-1], observations["session"]),
+        read=partial(_read, chosen, places, observations["session"]),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float32),
         record={
@@ -209,7 +211,7 @@ def _read(
     for done, (session, file) in enumerate(files.items(), start=1):
         rows = np.flatnonzero((sessions == session).to_numpy())
         with open_hdf5(file) as opened:
-            read_observations(opened["betas"], places, values[rows[0] : rows[-1] + 1])
+            values[rows] = read_hdf5_voxels(opened["betas"], places)
         if progress is not None:
             progress(done, len(files))
     values /= SCALE

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fmri.extraction import read_hdf5_voxels
 from fmri.formats.contents import (
     Contents,
     Request,
@@ -48,7 +49,6 @@ KEPT = ("trial_type", "concept")
 NO_REGIONS = ("voxel_id", *COORDINATES, *CEILINGS, "splithalf_uncorrected", "splithalf_corrected")
 
 _RESPONSES = re.compile(r"sub-([A-Za-z0-9]+)_ResponseData\.h5$")
-_BLOCK_BYTES = 2**25
 
 
 def missing(path: Path) -> str:
@@ -118,12 +118,13 @@ def open_table(path: Path, request: Request) -> Contents:
     with open_hdf5(file) as opened:
         block, columns, held = _response_block(file, opened, len(rows), rows)
         lines = _rows_of(file, ids[numbers], held)
+        where = str(block.name)
         itemsize = block.dtype.itemsize
         n_bytes = int(np.ptp(lines) + 1) * block.shape[1] * itemsize
     return Contents(
         observations=trials,
         voxels=voxels,
-        read=partial(_read, file, name, columns, lines),
+        read=partial(_read, file, where, columns, lines),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float64 if itemsize > 4 else np.float32),
         record={"files": [file.name, about.name], "ids": request.ids or IDS},
@@ -239,19 +240,7 @@ def _read(
     values: np.ndarray,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Read the rows of the voxels, a block at a time."""
-    distinct, back = np.unique(lines, return_inverse=True)
     with open_hdf5(path) as file:
-        data = file[name]
-        step = max(1, _BLOCK_BYTES // max(1, data.shape[1] * data.dtype.itemsize))
-        place = 0
-        while place < len(distinct):
-            first = int(distinct[place])
-            stop = int(np.searchsorted(distinct, first + step))
-            block = data[first : int(distinct[stop - 1]) + 1]
-            of_voxels = block[np.ix_(distinct[place:stop] - first, columns)]
-            is_here = (back >= place) & (back < stop)
-            values[:, is_here] = of_voxels[back[is_here] - place].T
-            place = stop
-            if progress is not None:
-                progress(stop, len(distinct))
+        values[...] = read_hdf5_voxels(file[name], lines, columns, axis=-1)
+    if progress is not None:
+        progress(1, 1)
