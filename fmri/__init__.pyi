@@ -15,6 +15,8 @@ from .maps import write_volume_map as write_volume_map
 from .patterns import Patterns as Patterns
 from .patterns import concat_patterns as concat_patterns
 from .patterns import join_regions as join_regions
+from .patterns import patterns_from_dataset as patterns_from_dataset
+from .patterns import patterns_from_xarray as patterns_from_xarray
 from .patterns import read_patterns as read_patterns
 from .patterns import write_patterns as write_patterns
 from .reliability import leave_one_run_out_accuracy as leave_one_run_out_accuracy
