@@ -127,6 +127,7 @@ def read_published(
     subject: str = "",
     unusable: str = "refuse",
     max_memory: float | None = None,
+    plan: Callable[[Contents], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Patterns:
     """Read patterns from a published data set in its own layout.
@@ -155,6 +156,8 @@ def read_published(
         the regions, or drop them and list them in ``provenance["dropped"]``.
     max_memory : float, optional
         Largest memory in GiB; by default that of the machine.
+    plan : callable, optional
+        Called with the `Contents` before any response is read.
     progress : callable, optional
         Called as ``progress(done, total)``.
 
@@ -206,6 +209,8 @@ def read_published(
             "sessions or ROIs, or allow more."
         )
     check_room(contents.memory_bytes, path)
+    if plan is not None:
+        plan(contents)
     values = np.empty((len(contents.observations), len(contents.voxels)), dtype=contents.dtype)
     contents.read(values, progress)
     keep, dropped = _usable(values, contents.voxels, unusable, Path(path))

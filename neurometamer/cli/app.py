@@ -47,6 +47,7 @@ COMMANDS = {
     "models list": "neurometamer.commands.networks:models_list",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
+    "fmri convert": "neurometamer.commands.conversion:fmri_convert",
     "behavior page": "neurometamer.commands.behavior:behavior_page",
     "behavior join": "neurometamer.commands.behavior:behavior_join",
     "behavior analyze": "neurometamer.commands.behavior:behavior_analyze",

@@ -56,6 +56,7 @@ COMMANDS = (
     "stimuli metamer",
     "fmri betas",
     "fmri patterns",
+    "fmri convert",
     "image-types",
     "draw",
     "cka",
