@@ -176,7 +176,9 @@ def _labels(
     written = [key for key in metadata if key.lower() == name.lower()]
     if name in metadata:
         written = [name]
-    columns = np.flatnonzero(metadata[written[0]] == 1) if len(written) == 1 else []
+    columns = np.zeros(0, dtype=np.int64)
+    if len(written) == 1:
+        columns = np.flatnonzero(metadata[written[0]] == 1)
     if len(columns) != 1:
         if not needed and not written:
             return [""] * len(data)

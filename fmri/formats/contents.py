@@ -84,13 +84,25 @@ class Contents:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory at the peak: the responses as they are read, and their copy in the patterns."""
+        """Memory at the peak: the responses as they are read, and their copy in the patterns.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         n_values = len(self.observations) * len(self.voxels)
         return 2 * n_values * self.dtype.itemsize
 
     @property
     def plan(self) -> str:
-        """What will be read, in one line."""
+        """What will be read.
+
+        Returns
+        -------
+        str
+            One line.
+        """
         regions = len(dict.fromkeys(self.voxels["roi"]))
         n_sessions = len(dict.fromkeys(self.observations["session"]))
         return (

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ _WHY = ("", "NaN or infinite", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Format:
     """How a data set is stored.
 
     Parameters
@@ -48,25 +49,25 @@ class Layout:
     help: str
 
 
-FORMATS: dict[str, Layout] = {
-    "nsd": Layout(
+FORMATS: dict[str, Format] = {
+    "nsd": Format(
         missing=nsd.missing,
         open=nsd.open_betas,
         help="Natural Scenes Dataset: folder of betas_sessionNN.hdf5; regions by the labels of its "
         "ROI files",
     ),
-    "bdata": Layout(
+    "bdata": Format(
         missing=bdata.missing,
         open=bdata.open_bdata,
         help="BData of the Kamitani lab: one HDF5 file; regions by the names of its metadata",
     ),
-    "things": Layout(
+    "things": Format(
         missing=things.missing,
         open=things.open_table,
         help="THINGS-fMRI in table format: folder of sub-NN_ResponseData.h5 and its CSV files; "
         "regions by their columns",
     ),
-    "statmaps": Layout(
+    "statmaps": Format(
         missing=statmaps.missing,
         open=statmaps.open_maps,
         help="BIDS maps of single trials (LAION-fMRI): folder of …_stat-effect_…_statmap.nii.gz "
@@ -268,7 +269,7 @@ def _recognized(path: Path) -> str:
 
 def _usable(
     values: np.ndarray, voxels: pd.DataFrame, unusable: str, path: Path
-) -> tuple[np.ndarray, list[dict[str, object]]]:
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Say which voxels can be used, and why the others cannot."""
     finite = np.isfinite(values).all(axis=0)
     same = (values == values[:1]).all(axis=0) & (len(values) > 1)

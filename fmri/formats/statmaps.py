@@ -74,7 +74,7 @@ def open_maps(path: Path, request: Request) -> Contents:
     found = _map_files(path)
     subjects = list(dict.fromkeys(file_labels(file).get("sub", "") for file in found))
     subject = only_subject(subjects, request.subject, path)
-    files = {}
+    files: dict[str, Path] = {}
     for file in found:
         labels = file_labels(file)
         if labels.get("sub", "") == subject:
