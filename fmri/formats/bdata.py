@@ -10,6 +10,7 @@ the value 1 in their own column).
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -144,8 +145,12 @@ def open_bdata(path: Path, request: Request) -> Contents:
 
 def _parts(file: h5py.File) -> tuple[str, str]:
     """Name matrix and metadata as the file writes them."""
-    matrix = "dataSet" if "dataSet" in file else "dataset"
-    return matrix, "metaData" if "metaData" in file else "metadata"
+    matrix, about = "dataset", "metadata"
+    if "dataSet" in file:
+        matrix = "dataSet"
+    if "metaData" in file:
+        about = "metaData"
+    return matrix, about
 
 
 def _check_shapes(path: Path, data: Any, names: list[str], values: np.ndarray) -> None:
@@ -193,15 +198,16 @@ def _labels(
         group = file["vmap"][written[0]]
         for number in group:
             known[float(number)] = text_of(group[number][()])
-    lacking = sorted(set(numbers[np.isfinite(numbers)].tolist()) - set(known)) if known else []
-    if lacking:
+    finite = numbers[np.isfinite(numbers)].tolist()
+    lacking = sorted(set(finite) - set(known))
+    if known and lacking:
         raise InputError(f"{path}: vmap of '{name}' has no label for {name_ids(lacking)}.")
     labels: list[str | None] = []
     for number in numbers:
-        if not np.isfinite(number):
-            labels.append(None)
-        else:
-            labels.append(known.get(float(number), f"{number:.17g}"))
+        label = None
+        if np.isfinite(number):
+            label = known.get(float(number), f"{number:.17g}")
+        labels.append(label)
     return labels
 
 
@@ -231,7 +237,8 @@ def _voxels(
     n_columns = len(next(iter(metadata.values())))
     coordinates = np.zeros((n_columns, 3), dtype=np.int64)
     coordinates[:, 0] = np.arange(n_columns)
-    used = np.unique(np.concatenate([regions[part] for full in wanted.values() for part in full]))
+    columns = [regions[part] for part in itertools.chain(*wanted.values())]
+    used = np.unique(np.concatenate(columns))
     if all(name in metadata for name in COORDINATES):
         indices = np.stack([metadata[name][used] for name in COORDINATES], axis=1)
         coordinates[used] = whole_numbers(indices, f"{path}: {', '.join(COORDINATES)}")

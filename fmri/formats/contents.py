@@ -293,18 +293,23 @@ def chosen_sessions(present: Sequence[str], wanted: Sequence[str], where: object
     if not wanted:
         return list(present)
     plain = {_plain(label): label for label in present}
+    asked = set()
     for label in wanted:
-        if _plain(label) not in plain:
+        number = _plain(label)
+        asked.add(plain.get(number))
+        if number not in plain:
             raise InputError(
                 f"{where} has no session {label}; it has {name_ids(present, 40) or 'none'}; name "
                 "some of these."
             )
-    asked = {plain[_plain(label)] for label in wanted}
     return [label for label in present if label in asked]
 
 
 def _plain(label: str) -> str:
-    return str(int(label)) if label.isdecimal() else label
+    """Write a number without zeros before it."""
+    if label.isdecimal():
+        return str(int(label))
+    return label
 
 
 def only_subject(found: Sequence[str], wanted: str, where: Path) -> str:

@@ -45,29 +45,16 @@ _SESSION = re.compile(r"betas_session(\d+)\.hdf5$")
 _SUBJECT = re.compile(r"subj(\d\d)$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Tree:
     """Where the files of one preparation of one subject lie."""
 
-    root: Path
     subject: str
     space: str
-
-    @property
-    def rois(self) -> Path:
-        return self.root / "nsddata" / "ppdata" / self.subject / self.space / "roi"
-
-    @property
-    def labels(self) -> Path:
-        return self.root / "nsddata" / "freesurfer" / self.subject / "label"
-
-    @property
-    def responses(self) -> Path:
-        return self.root / "nsddata" / "ppdata" / self.subject / "behav" / "responses.tsv"
-
-    @property
-    def design(self) -> Path:
-        return self.root / "nsddata" / "experiments" / "nsd" / "nsd_expdesign.mat"
+    rois: Path
+    labels: Path
+    responses: Path
+    design: Path
 
 
 def missing(path: Path) -> str:
@@ -162,8 +149,19 @@ def open_betas(path: Path, request: Request) -> Contents:
 
 
 def _tree(path: Path) -> _Tree:
+    """Find the other files of the subject whose betas lie in a folder."""
     full = path.resolve()
-    return _Tree(root=full.parents[4], subject=full.parts[-3], space=full.parts[-2])
+    data = full.parents[4] / "nsddata"
+    subject, space = full.parts[-3:-1]
+    own = data / "ppdata" / subject
+    return _Tree(
+        subject=subject,
+        space=space,
+        rois=own / space / "roi",
+        labels=data / "freesurfer" / subject / "label",
+        responses=own / "behav" / "responses.tsv",
+        design=data / "experiments" / "nsd" / "nsd_expdesign.mat",
+    )
 
 
 def _session_files(path: Path) -> dict[str, Path]:
@@ -209,7 +207,8 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     for done, (session, file) in enumerate(files.items(), start=1):
-        rows = np.flatnonzero((sessions == session).to_numpy())
+        is_here = sessions == session
+        rows = np.flatnonzero(is_here)
         with open_hdf5(file) as opened:
             values[rows] = read_hdf5_voxels(opened["betas"], places)
         if progress is not None:
@@ -248,8 +247,10 @@ def _trials(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
 
 
 def _trials_of_table(path: Path, sessions: Sequence[str], ids: str) -> pd.DataFrame:
-    table = read_table(path, required=["SESSION", "RUN", ids], once=["SESSION", "RUN", ids])
-    if not all(pd.api.types.is_integer_dtype(table[name]) for name in ("SESSION", "RUN", ids)):
+    needed = ["SESSION", "RUN", ids]
+    table = read_table(path, required=needed, once=needed)
+    types = table[needed].dtypes
+    if not all(map(pd.api.types.is_integer_dtype, types)):
         raise InputError(f"{path}: SESSION, RUN and {ids} must be whole numbers; fetch it again.")
     parts = []
     for session in sessions:
@@ -263,18 +264,20 @@ def _trials_of_design(tree: _Tree, sessions: Sequence[str]) -> pd.DataFrame:
 
     with reading(tree.design, "the design of NSD") as plain:
         design = loadmat(plain, variable_names=["masterordering", "subjectim"])
-        number = int(_SUBJECT.match(tree.subject)[1])  # type: ignore[index]
-        images = np.asarray(design["subjectim"])[number - 1]
-        order = np.asarray(design["masterordering"]).reshape(-1).astype(np.int64)
+        number = int(tree.subject.removeprefix("subj"))
+        images = design["subjectim"][number - 1]
+        order = design["masterordering"].reshape(-1)
+        order = order.astype(np.int64)
         if order.min() < 1:
             raise ValueError("masterordering holds numbers below 1")
         shown = images[order - 1].astype(np.int64)
     runs = np.repeat(np.arange(1, 13), TRIALS_OF_RUNS)
     parts = []
     for session in sessions:
-        first = (int(session) - 1) * len(runs)
-        images_of_session = shown[max(first, 0) : first + len(runs)]
-        parts.append(_session_table(images_of_session, runs[: len(images_of_session)], session))
+        last = int(session) * len(runs)
+        first = max(last - len(runs), 0)
+        of_session = shown[first:last]
+        parts.append(_session_table(of_session, runs[: len(of_session)], session))
     return pd.concat(parts, ignore_index=True)
 
 

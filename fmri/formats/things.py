@@ -69,8 +69,9 @@ def missing(path: Path) -> str:
         return "there is no sub-NN_ResponseData.h5"
     for subject, file in files.items():
         for kind in ("VoxelMetadata", "StimulusMetadata"):
-            if not _table_path(file, subject, kind).is_file():
-                return f"there is no {_table_path(file, subject, kind).name}"
+            table = _table_path(file, subject, kind)
+            if not table.is_file():
+                return f"there is no {table.name}"
     return ""
 
 

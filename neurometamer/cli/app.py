@@ -48,6 +48,7 @@ COMMANDS = {
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
     "fmri convert": "neurometamer.commands.conversion:fmri_convert",
+    "fmri design": "neurometamer.commands.scan_design:fmri_design",
     "behavior page": "neurometamer.commands.behavior:behavior_page",
     "behavior join": "neurometamer.commands.behavior:behavior_join",
     "behavior analyze": "neurometamer.commands.behavior:behavior_analyze",

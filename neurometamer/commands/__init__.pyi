@@ -23,6 +23,7 @@ from .options import ReadingOptions as ReadingOptions
 from .options import StimulusFileOptions as StimulusFileOptions
 from .rdms import controls as controls
 from .rdms import rdm as rdm
+from .scan_design import fmri_design as fmri_design
 from .searchlight_maps import searchlight as searchlight
 from .set_evaluation import EvaluationSettings as EvaluationSettings
 from .set_evaluation import evaluate_metamer_sets as evaluate_metamer_sets

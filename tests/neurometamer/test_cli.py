@@ -57,6 +57,7 @@ COMMANDS = (
     "fmri betas",
     "fmri patterns",
     "fmri convert",
+    "fmri design",
     "image-types",
     "draw",
     "cka",
