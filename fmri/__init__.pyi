@@ -7,11 +7,14 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .bold import read_voxels as read_voxels
+from .confounds import strategy_confounds as strategy_confounds
 from .design import ScanDesign as ScanDesign
 from .design import ScanOptions as ScanOptions
 from .design import design_scan as design_scan
 from .design import write_design as write_design
 from .formats.published import read_published as read_published
+from .layout import Layout as Layout
+from .layout import find_dataset as find_dataset
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map

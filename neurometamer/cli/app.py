@@ -45,6 +45,7 @@ COMMANDS = {
     "stimuli control": "neurometamer.commands.stimuli:stimuli_control",
     "stimuli metamer": "neurometamer.commands.metamers:stimuli_metamer",
     "models list": "neurometamer.commands.networks:models_list",
+    "fmri layout": "neurometamer.commands.datasets:fmri_layout",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
     "fmri convert": "neurometamer.commands.conversion:fmri_convert",

@@ -28,7 +28,7 @@ from neurometamer.arguments import KeywordsOf
 from neurometamer.cli.choices import SHOWN_ONLY, check_value, names_for
 from neurometamer.errors import InputError, duplicates, name_ids
 
-OUT_IS_OPTIONAL = ("run", "evaluate check-table")
+OUT_IS_OPTIONAL = ("run", "fmri layout", "evaluate check-table")
 """Commands that do without ``--out``; others need it where the function does not."""
 
 WITH_MODE = ("stimuli noise", "stimuli interference", "stimuli control", "stimuli metamer")

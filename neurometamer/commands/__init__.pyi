@@ -3,6 +3,7 @@ from .behavior import behavior_analyze as behavior_analyze
 from .behavior import behavior_join as behavior_join
 from .behavior import behavior_page as behavior_page
 from .conversion import fmri_convert as fmri_convert
+from .datasets import fmri_layout as fmri_layout
 from .drawing import draw as draw
 from .encoding import encode as encode
 from .evaluation import evaluate_check_table as evaluate_check_table

@@ -46,6 +46,7 @@ from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
+from neurometamer.study.settings import MEASURED_SOURCES
 from neurometamer.study.template import study_toml
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
@@ -372,7 +373,7 @@ def _simulated(work: Workspace) -> bool:
     It is that of this study, or images say so in their header.
     """
     source = work.settings.brain.source
-    if source != "bold":
+    if source not in MEASURED_SOURCES:
         return source == "simulated"
     for name in subject_names(work):
         attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))

@@ -54,6 +54,7 @@ COMMANDS = (
     "stimuli null",
     "stimuli control",
     "stimuli metamer",
+    "fmri layout",
     "fmri betas",
     "fmri patterns",
     "fmri convert",
