@@ -391,14 +391,17 @@ class Subject(Section):
 
     id: Name
     """Name of the subject."""
-    bold: tuple[str, ...]
+    bold: tuple[str, ...] = ()
     """4-D NIfTI files, one for each run."""
-    events: tuple[str, ...]
+    events: tuple[str, ...] = ()
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
-    masks: dict[Name, str]
+    masks: dict[Name, str] = {}
     """Region → mask NIfTI on the grid of the BOLD files."""
+    patterns: str = setting(default="", later=True)
+    """For source = "patterns", instead of all other files: patterns that ``neurometamer fmri
+    convert`` or ``fmri patterns`` has written."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
@@ -414,6 +417,14 @@ class Subject(Section):
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
+        if self.patterns:
+            files = {"bold": self.bold, "events": self.events, "masks": self.masks}
+            given = [name for name, listed in files.items() if listed]
+            if given:
+                raise ValueError(
+                    f"patterns stand alone, and {name_ids(given)} came with them; leave these out"
+                )
+            return self
         if not self.bold:
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
@@ -426,7 +437,7 @@ class Subject(Section):
         return self
 
 
-MEASURED_SOURCES = ("bold", "bids")
+MEASURED_SOURCES = ("bold", "bids", "patterns")
 """Sources of measured data."""
 
 _TAGS = ("name of a subject", "files of a subject")
@@ -445,9 +456,10 @@ NameOrFiles = Annotated[
 class Brain(Section):
     """Where the brain data come from."""
 
-    source: Literal["simulated", "bold", "bids", "none"] = "simulated"
+    source: Literal["simulated", "bold", "bids", "patterns", "none"] = "simulated"
     """"simulated" (a cortex with known truth), "bids" (a BIDS data set), "bold" (the files of the
-    subjects listed) or "none" (network only)."""
+    subjects listed), "patterns" (responses of the subjects listed, estimated before) or "none"
+    (network only)."""
     simulation: Simulation = Simulation()
     """Settings of the simulated cortex."""
     dataset: str = setting(default="", later=True)
@@ -486,16 +498,15 @@ class Brain(Section):
     """Region → mask on the grid of the images; ``{subject}`` in the path stands for the label of a
     subject, ``*`` for anything."""
     subjects: tuple[NameOrFiles, ...] = ()
-    """Subjects. For source = "bold": a [[brain.subjects]] for each. For source = "bids": labels,
-    such as ["01", "02"]; empty: all of the data set."""
+    """Subjects. For source = "bold" or "patterns": a [[brain.subjects]] for each. For source =
+    "bids": labels, such as ["01", "02"]; empty: all of the data set."""
 
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
-        if self.source == "bold" and not self.subjects:
+        if self.source in ("bold", "patterns") and not self.subjects:
             raise ValueError(
-                'source = "bold" needs at least one [[brain.subjects]], and there is none; add '
-                "them, "
-                'or give source = "simulated"'
+                f'source = "{self.source}" needs at least one [[brain.subjects]], and there is '
+                'none; add them, or give source = "simulated"'
             )
         names = [subject for subject in self.subjects if isinstance(subject, str)]
         if self.source == "bids" and not (self.dataset and self.rois):
@@ -504,15 +515,24 @@ class Brain(Section):
                 f"{{subject}} in the path); dataset is '{self.dataset}', and there are "
                 f"{len(self.rois)} rois"
             )
+        files = [subject for subject in self.subjects if isinstance(subject, Subject)]
+        unlike = [
+            subject.id for subject in files if bool(subject.patterns) != (self.source == "patterns")
+        ]
+        if self.source in ("bold", "patterns") and unlike:
+            raise ValueError(
+                f'source = "{self.source}" and the files of {name_ids(unlike)} do not fit; list '
+                'BOLD files for source = "bold", and patterns = FILE for source = "patterns"'
+            )
         if self.source == "bids" and len(names) < len(self.subjects):
             raise ValueError(
                 'source = "bids" takes subjects by their labels (subjects = ["01"]), not by files; '
                 'give source = "bold" for those'
             )
-        if self.source == "bold" and names:
+        if self.source in ("bold", "patterns") and names:
             raise ValueError(
-                f'source = "bold" needs the files of each subject, and {name_ids(names)} are names '
-                'alone; list the files in [[brain.subjects]], or give source = "bids"'
+                f'source = "{self.source}" needs the files of each subject, and '
+                f'{name_ids(names)} are names alone; list the files in [[brain.subjects]], or give source = "bids"'
             )
         ids = [name.removeprefix("sub-") for name in names]
         ids += [subject.id for subject in self.subjects if isinstance(subject, Subject)]

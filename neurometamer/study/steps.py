@@ -395,6 +395,8 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     if _is_simulated(work):
         return []
     files = scanned(work, subject)
+    if files.patterns:
+        return [work.source(files.patterns)]
     bold = [work.source(file) for file in files.bold]
     tables = [*files.events, *files.confounds, *files.masks.values()]
     listed = [*bold, *(work.source(file) for file in tables)]
