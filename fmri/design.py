@@ -6,7 +6,6 @@ the same trials for the program that shows the images.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -46,6 +45,9 @@ COLUMNS = {
     "trial": "Number of the trial in its run, from 1",
 }
 """Column of the events to what it means."""
+
+VARIABLES = {"trial_type": "image_id", "stim_file": "image_file"}
+"""Column of the events to the name of the variable in the tables for PsychoPy."""
 
 
 @short_repr
@@ -97,16 +99,17 @@ class ScanOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("n_sessions", "n_runs", "n_repeats", "image_s", "t_r"):
-            value = getattr(self, name)
-            if not 0 < value < np.inf:
-                raise InputError(f"{name} is {value}; give a positive number.")
-        for name in ("n_blanks", "ends_s"):
+        above_zero = ("n_sessions", "n_runs", "n_repeats", "image_s", "t_r")
+        from_zero = ("n_blanks", "ends_s")
+        for name in (*above_zero, *from_zero):
             value = getattr(self, name)
             if not 0 <= value < np.inf:
                 raise InputError(f"{name} is {value}; give at least 0.")
-        wrong = [gap for gap in self.gaps_s if not 0 <= gap < np.inf]
-        if wrong or not self.gaps_s:
+            if value == 0 and name in above_zero:
+                raise InputError(f"{name} is {value}; give a positive number.")
+        gaps = np.array(self.gaps_s)
+        is_time = (gaps >= 0) & np.isfinite(gaps)
+        if not len(gaps) or not is_time.all():
             raise InputError(f"gaps_s is {self.gaps_s}; give one or more times of 0 s or more.")
 
 
@@ -360,9 +363,11 @@ def write_design(design: ScanDesign, folder: str | os.PathLike[str]) -> Path:
         events = trials[columns]
         file = f"{name}_task-{TASK}_run-{run}_events.tsv"
         write_table(place / "func" / file, events)
-        shown = trials.rename(columns={"trial_type": "image_id", "stim_file": "image_file"})
-        shown["is_blank"] = (trials["trial_type"] == BLANK).astype(int)
-        write_table(target / "psychopy" / f"{name}_run-{run}.csv", shown)
+        shown = trials.rename(columns=VARIABLES)
+        is_blank = trials["trial_type"] == BLANK
+        shown["is_blank"] = is_blank.astype(int)
+        table = target / "psychopy" / f"{name}_run-{run}.csv"
+        write_table(table, shown)
     about = {name: {"Description": text} for name, text in COLUMNS.items()}
     for name in ("onset", "duration"):
         about[name]["Units"] = "s"
@@ -410,10 +415,12 @@ def _share_sessions(images: pd.DataFrame, n_sessions: int, subject: str, seed: i
     dealt = groups.iloc[order]
     if "category" in dealt:
         categories = dealt["category"].astype(str)
-        dealt = dealt.loc[categories.sort_values(kind="stable").index]
+        in_order = categories.sort_values(kind="stable")
+        dealt = dealt.loc[in_order.index]
     session_of = {}
     for number, reference in enumerate(dealt["reference"]):
-        session_of[reference] = f"{number % n_sessions + 1:02d}"
+        session = number % n_sessions + 1
+        session_of[reference] = f"{session:02d}"
     return [session_of[reference] for reference in images["reference"]]
 
 
@@ -474,10 +481,13 @@ def _cycle(types: np.ndarray, before: Sequence[int], random: np.random.Generator
 
 def _spread(n_items: int, in_a_stretch: int, random: np.random.Generator) -> np.ndarray:
     """Draw places in [0, 1): so many in each of equal stretches."""
-    n_stretches = -(-n_items // in_a_stretch)
-    stretches = np.repeat(np.arange(n_stretches), in_a_stretch)[:n_items]
+    if not n_items:
+        return np.zeros(0)
+    stretches = np.arange(n_items) // in_a_stretch
+    n_stretches = stretches[-1] + 1
     within = random.random(n_items)
-    return (stretches + within) / max(1, n_stretches)
+    places = stretches + within
+    return places / n_stretches
 
 
 # --------------------------------------------------------------------------------------- prediction
@@ -532,24 +542,35 @@ def _predict(
 def _joined(design: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
     """Add up the regressors of events of one name."""
     n_events = len(names)
-    events = design.iloc[:, :n_events].T
-    sums = events.groupby(names.to_numpy(), sort=False).sum().T
-    sums.columns = [f"event_{number:04d}" for number in range(1, sums.shape[1] + 1)]
-    return pd.concat([sums, design.iloc[:, n_events:]], axis=1)
+    events = design.iloc[:, :n_events]
+    rest = design.iloc[:, n_events:]
+    by_name = events.T.groupby(names.to_numpy(), sort=False)
+    sums = by_name.sum().T
+    columns = []
+    for number in range(1, sums.shape[1] + 1):
+        columns.append(f"event_{number:04d}")
+    sums.columns = pd.Index(columns)
+    return pd.concat([sums, rest], axis=1)
 
 
 def _covariance(design: pd.DataFrame, n_events: int) -> np.ndarray:
     """Compute the covariance of betas for noise of variance 1."""
-    inverse = np.linalg.pinv(design.to_numpy())[:n_events]
-    return inverse @ inverse.T
+    values = design.to_numpy()
+    inverse = np.linalg.pinv(values)
+    of_events = inverse[:n_events]
+    return of_events @ of_events.T
 
 
 def _efficiency(design: pd.DataFrame) -> float:
     """Compare all pairs of image types; NaN where there is one type."""
-    n_types = sum(str(name).startswith("event_") for name in design)
+    names = [str(name) for name in design]
+    n_types = sum(name.startswith("event_") for name in names)
+    if n_types < 2:
+        return float("nan")
     covariance = _covariance(design, n_types)
-    variances = []
-    for first, second in itertools.combinations(range(n_types), 2):
-        both = covariance[first, first] + covariance[second, second]
-        variances.append(both - 2 * covariance[first, second])
-    return float(1 / np.mean(variances)) if variances else float("nan")
+    own = np.diag(covariance)
+    of_both = own[:, None] + own
+    of_differences = of_both - 2 * covariance
+    pairs = np.triu_indices(n_types, 1)
+    mean = np.mean(of_differences[pairs])
+    return float(1 / mean)

@@ -103,13 +103,13 @@ class Contents:
         str
             One line.
         """
-        regions = len(dict.fromkeys(self.voxels["roi"]))
-        n_sessions = len(dict.fromkeys(self.observations["session"]))
-        return (
-            f"{len(self.observations)} observations in {n_sessions} session(s) × "
-            f"{len(self.voxels)} voxels of {regions} region(s): reads {in_words(self.n_bytes)}, "
-            f"needs {in_words(self.memory_bytes)} of memory"
-        )
+        n_regions = self.voxels["roi"].nunique()
+        n_sessions = self.observations["session"].nunique()
+        rows = f"{len(self.observations)} observations in {n_sessions} session(s)"
+        columns = f"{len(self.voxels)} voxels of {n_regions} region(s)"
+        reads = in_words(self.n_bytes)
+        needs = in_words(self.memory_bytes)
+        return f"{rows} × {columns}: reads {reads}, needs {needs} of memory"
 
 
 def in_words(n_bytes: float) -> str:
@@ -367,7 +367,10 @@ def text_of(value: Any) -> str:
     ('V1', 'LO')
     """
     if isinstance(value, np.ndarray):
-        value = value.reshape(-1)[0] if value.size else ""
+        if not value.size:
+            return ""
+        value = value.flat[0]
     if isinstance(value, bytes):
         value = value.decode("utf-8")
-    return str(value).strip().strip("\0")
+    text = str(value).strip()
+    return text.strip("\0")

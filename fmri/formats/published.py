@@ -257,14 +257,21 @@ def _opened(
 
 
 def _recognized(path: Path) -> str:
-    faults = {name: layout.missing(path) for name, layout in FORMATS.items()}
-    fitting = [name for name, fault in faults.items() if not fault]
+    """Name the one layout that a path is of."""
+    fitting, reasons = [], []
+    for name, layout in FORMATS.items():
+        fault = layout.missing(path)
+        if fault:
+            reasons.append(f"{name}: {fault}")
+        else:
+            fitting.append(name)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise InputError(f"{path} could be {name_ids(fitting)}; say which: format (--format).")
-    reasons = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
-    raise InputError(f"{path} is of no layout that is known ({reasons}); give the path of one.")
+    raise InputError(
+        f"{path} is of no layout that is known ({'; '.join(reasons)}); give the path of one."
+    )
 
 
 def _usable(
@@ -278,19 +285,25 @@ def _usable(
     if keep.all():
         return keep, []
     if unusable == "refuse":
-        broken = voxels.assign(why=reasons)[~keep]
-        counts = broken.groupby(["roi", "why"], sort=False).size()
-        faults = [f"{count} {_WHY[why]} in {roi}" for (roi, why), count in counts.items()]
+        words = np.array(_WHY)[reasons]
+        broken = words[~keep] + " in " + voxels["roi"][~keep]
+        counts = broken.value_counts(sort=False)
+        faults = [f"{count} {fault}" for fault, count in counts.items()]
         raise InputError(
             f"{path}: voxels of the regions cannot be used: {name_ids(faults)}; "
             'unusable="drop" (--unusable drop) drops and lists them.'
         )
-    lost = set(voxels["roi"]) - set(voxels["roi"][keep])
+    left = voxels["roi"][keep]
+    lost = set(voxels["roi"]) - set(left)
     if lost:
         raise InputError(f"{path}: no usable voxel is left in ROI(s) {name_ids(sorted(lost))}.")
     dropped = []
     for row in np.flatnonzero(~keep):
         voxel = voxels.iloc[row]
-        ijk = [int(voxel[axis]) for axis in "ijk"]
-        dropped.append({"roi": str(voxel["roi"]), "ijk": ijk, "why": _WHY[reasons[row]]})
+        entry = {
+            "roi": str(voxel["roi"]),
+            "ijk": [int(voxel[axis]) for axis in "ijk"],
+            "why": _WHY[reasons[row]],
+        }
+        dropped.append(entry)
     return keep, dropped

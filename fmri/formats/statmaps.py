@@ -7,6 +7,7 @@ of the image). A table belongs to the map whose name holds all of its labels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -119,7 +120,8 @@ def _map_files(path: Path) -> list[Path]:
     candidates = sorted(path.rglob("*_stat-effect_*")) if path.is_dir() else [path]
     files = []
     for file in candidates:
-        if _MAP in file.name and file_labels(file).get("stat") == "effect" and file.is_file():
+        is_effect = file_labels(file).get("stat") == "effect"
+        if is_effect and _MAP in file.name and file.is_file():
             files.append(file)
     return files
 
@@ -170,13 +172,16 @@ def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
 
 def _masks(rois: Mapping[str, Sequence[str]], like: Path) -> dict[str, np.ndarray]:
     """Read the masks of each region and join its parts."""
-    if again := duplicates(part for parts in rois.values() for part in parts):
+    given = list(itertools.chain(*rois.values()))
+    if again := duplicates(given):
         raise InputError(f"masks given more than once: {name_ids(again)}; give each once.")
     masks = {}
     for name, parts in rois.items():
-        named = {name if len(parts) == 1 else f"{name} ({part})": part for part in parts}
-        joined = list(read_masks(named, like).values())
-        masks[name] = np.logical_or.reduce(joined)
+        named = {name: parts[0]}
+        for part in parts[1:]:
+            named[f"{name} ({part})"] = part
+        joined = read_masks(named, like)
+        masks[name] = np.logical_or.reduce(list(joined.values()))
     return masks
 
 
@@ -189,8 +194,10 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     first = 0
-    for done, (file, count) in enumerate(zip(files, n_rows, strict=True), start=1):
-        values[first : first + count] = read_voxels(file, union)[:, position]
-        first += count
+    for done, file in enumerate(files):
+        last = first + n_rows[done]
+        of_file = read_voxels(file, union)
+        values[first:last] = of_file[:, position]
+        first = last
         if progress is not None:
-            progress(done, len(files))
+            progress(done + 1, len(files))

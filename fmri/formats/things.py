@@ -102,10 +102,14 @@ def open_table(path: Path, request: Request) -> Contents:
     about = _table_path(file, subject, "VoxelMetadata")
     table = read_table(about, required=["voxel_id", *COORDINATES], once=None)
     members = {}
+    wanted = dict(request.rois)
     for name in table.columns:
-        if name not in NO_REGIONS and set(table[name].unique()) <= {0, 1}:
-            members[str(name)] = np.flatnonzero(table[name] == 1)
-    wanted = request.rois or {name: (name,) for name, among in members.items() if len(among)}
+        present = set(table[name].unique())
+        if name in NO_REGIONS or not present <= {0, 1}:
+            continue
+        members[str(name)] = np.flatnonzero(table[name] == 1)
+        if not request.rois and 1 in present:
+            wanted[str(name)] = (str(name),)
     if not wanted:
         raise InputError(f"{about} has no column of 0 and 1 that could be a region.")
     coordinates = whole_numbers(table[list(COORDINATES)], f"{about}: {', '.join(COORDINATES)}")
@@ -121,7 +125,7 @@ def open_table(path: Path, request: Request) -> Contents:
         lines = _rows_of(file, ids[numbers], held)
         where = str(block.name)
         itemsize = block.dtype.itemsize
-        n_bytes = int(np.ptp(lines) + 1) * block.shape[1] * itemsize
+        n_bytes = len(np.unique(lines)) * block.shape[1] * itemsize
     return Contents(
         observations=trials,
         voxels=voxels,
@@ -154,19 +158,24 @@ def _trials(path: Path, request: Request) -> tuple[pd.DataFrame, np.ndarray]:
     if table[needed].isna().any(axis=None):
         raise InputError(f"{path}: rows without {name_ids(needed)}; fetch it again.")
     names = table[ids].map(str)
-    endings = "|".join(re.escape(ending) for ending in PICTURES)
+    endings = "|".join(PICTURES).replace(".", r"\.")
     stems = names.str.replace(rf"({endings})$", "", regex=True, case=False)
     if stems.nunique() != names.nunique():
         raise InputError(f"{path}: pictures of '{ids}' differ in their ending only; rename them.")
-    observations = pd.DataFrame({"condition": stems, "run": table["run"]}, dtype=object)
-    observations["session"] = table["session"].map(str)
+    columns = {
+        "condition": stems,
+        "run": table["run"],
+        "session": table["session"].map(str),
+    }
     for name in KEPT:
         if name in table.columns and name != ids:
-            observations[name] = table[name]
+            columns[name] = table[name]
+    observations = pd.DataFrame(columns)
     sessions = list(dict.fromkeys(observations["session"]))
     chosen = chosen_sessions(sessions, request.sessions, path)
     is_wanted = observations["session"].isin(chosen)
-    return observations[is_wanted].reset_index(drop=True), is_wanted.to_numpy()
+    kept = observations[is_wanted]
+    return kept.reset_index(drop=True), is_wanted.to_numpy()
 
 
 def _response_block(

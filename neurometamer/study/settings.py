@@ -532,7 +532,8 @@ class Brain(Section):
         if self.source in ("bold", "patterns") and names:
             raise ValueError(
                 f'source = "{self.source}" needs the files of each subject, and '
-                f'{name_ids(names)} are names alone; list the files in [[brain.subjects]], or give source = "bids"'
+                f"{name_ids(names)} are names alone; list the files in [[brain.subjects]], or give "
+                'source = "bids"'
             )
         ids = [name.removeprefix("sub-") for name in names]
         ids += [subject.id for subject in self.subjects if isinstance(subject, Subject)]
