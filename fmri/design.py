@@ -378,6 +378,41 @@ def write_design(design: ScanDesign, folder: str | os.PathLike[str]) -> Path:
     return target
 
 
+@checked
+def efficiency(design: pd.DataFrame) -> float:
+    """Measure how well a design tells its events apart, whatever the noise.
+
+    Parameters
+    ----------
+    design : pandas.DataFrame
+        As from `fmri.event_design`; the columns ``event_…`` are compared.
+
+    Returns
+    -------
+    float
+        Inverse of the mean variance of the difference between two betas, over all pairs, for noise
+        of variance 1; NaN where there is one event.
+
+    Examples
+    --------
+    >>> design = pd.DataFrame({"event_0001": [1.0, 0, 0], "event_0002": [0, 1.0, 0]})
+    >>> efficiency(design)
+    0.5
+    """
+    names = [str(name) for name in design]
+    n_types = sum(name.startswith("event_") for name in names)
+    if n_types < 2:
+        return float("nan")
+    covariance = _covariance(design, n_types)
+    own = np.diag(covariance)
+    of_both = np.add.outer(own, own)
+    shared = 2 * covariance
+    of_differences = of_both - shared
+    pairs = np.triu_indices(n_types, 1)
+    mean = of_differences[pairs].mean()
+    return 1 / float(mean)
+
+
 # --------------------------------------------------------------------------------- images, sessions
 
 
@@ -421,7 +456,8 @@ def _share_sessions(images: pd.DataFrame, n_sessions: int, subject: str, seed: i
     for number, reference in enumerate(dealt["reference"]):
         session = number % n_sessions + 1
         session_of[reference] = f"{session:02d}"
-    return [session_of[reference] for reference in images["reference"]]
+    sessions = images["reference"].map(session_of)
+    return sessions.tolist()
 
 
 # ------------------------------------------------------------------------------------------- trials
@@ -470,9 +506,10 @@ def _cycle(types: np.ndarray, before: Sequence[int], random: np.random.Generator
     for _ in range(_MOST_DRAWS):
         positions = np.empty(len(types))
         for name in dict.fromkeys(types):
-            rows = np.flatnonzero(types == name)
-            places = _spread(len(rows), _IN_A_STRETCH, random)
-            positions[rows] = random.permutation(places)
+            is_of_type = types == name
+            n_images = int(is_of_type.sum())
+            places = _spread(n_images, _IN_A_STRETCH, random)
+            positions[is_of_type] = random.permutation(places)
         order = np.argsort(positions).tolist()
         if order[:1] != list(before):
             return order
@@ -528,7 +565,7 @@ def _predict(
             "n_volumes": scan.n_volumes,
             "noise_gain_trial": noise_gain(design),
             "noise_gain_image": noise_gain(by_image),
-            "efficiency": _efficiency(by_type),
+            "efficiency": efficiency(by_type),
         }
         rows.append(row)
         if progress is not None:
@@ -559,18 +596,3 @@ def _covariance(design: pd.DataFrame, n_events: int) -> np.ndarray:
     inverse = np.linalg.pinv(values)
     of_events = inverse[:n_events]
     return of_events @ of_events.T
-
-
-def _efficiency(design: pd.DataFrame) -> float:
-    """Compare all pairs of image types; NaN where there is one type."""
-    names = [str(name) for name in design]
-    n_types = sum(name.startswith("event_") for name in names)
-    if n_types < 2:
-        return float("nan")
-    covariance = _covariance(design, n_types)
-    own = np.diag(covariance)
-    of_both = own[:, None] + own
-    of_differences = of_both - 2 * covariance
-    pairs = np.triu_indices(n_types, 1)
-    mean = np.mean(of_differences[pairs])
-    return float(1 / mean)

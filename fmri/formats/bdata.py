@@ -154,15 +154,18 @@ def _parts(file: h5py.File) -> tuple[str, str]:
 
 
 def _check_shapes(path: Path, data: Any, names: list[str], values: np.ndarray) -> None:
-    if getattr(data, "ndim", 0) != 2 or data.dtype.kind not in "fiu":
+    n_axes = getattr(data, "ndim", 0)
+    dtype = getattr(data, "dtype", np.dtype(object))
+    if n_axes != 2 or dtype.kind not in "fiu":
         raise InputError(
-            f"{path}: the matrix is {getattr(data, 'dtype', 'a group')} of "
-            f"{getattr(data, 'ndim', 0)} axes; that of BData is samples × columns of numbers."
+            f"{path}: the matrix is {dtype} of {n_axes} axes; that of BData is samples × columns "
+            "of numbers."
         )
-    if values.shape != (len(names), data.shape[1]):
+    n_columns = data.shape[1]
+    if values.shape != (len(names), n_columns):
         raise InputError(
             f"{path}: metadata have {len(names)} names and values of shape {values.shape}, but the "
-            f"matrix has {data.shape[1]} columns; make or copy the file again."
+            f"matrix has {n_columns} columns; make or copy the file again."
         )
     if again := duplicates(names):
         raise InputError(f"{path}: metadata name {name_ids(again)} more than once.")

@@ -77,8 +77,7 @@ def missing(path: Path) -> str:
         if list(path.glob("betas_session*.nii*")):
             also = " (betas as .nii.gz are there; fetch those as .hdf5)"
         return f"there is no betas_sessionNN.hdf5 in it{also}"
-    parts = path.resolve().parts
-    if len(parts) < 5 or not _SUBJECT.match(parts[-3]) or parts[-5] != "nsddata_betas":
+    if _tree(path) is None:
         return "it does not lie in nsddata_betas/ppdata/subjNN/SPACE/VERSION"
     return ""
 
@@ -105,6 +104,7 @@ def open_betas(path: Path, request: Request) -> Contents:
         When a file is missing or not as documented, or a region is unknown.
     """
     tree = _tree(path)
+    assert tree is not None, "the caller has asked missing"
     files = _session_files(path)
     sessions = chosen_sessions(list(files), request.sessions, path)
     if not request.rois:
@@ -148,11 +148,15 @@ def open_betas(path: Path, request: Request) -> Contents:
     )
 
 
-def _tree(path: Path) -> _Tree:
-    """Find the other files of the subject whose betas lie in a folder."""
+def _tree(path: Path) -> _Tree | None:
+    """Find the other files of the subject whose betas lie in a folder; None outside of a tree."""
     full = path.resolve()
+    if len(full.parts) < 6:
+        return None
+    root, _, subject, space, _ = full.parts[-5:]
+    if root != "nsddata_betas" or not _SUBJECT.match(subject):
+        return None
     data = full.parents[4] / "nsddata"
-    subject, space = full.parts[-3:-1]
     own = data / "ppdata" / subject
     return _Tree(
         subject=subject,
@@ -167,10 +171,13 @@ def _tree(path: Path) -> _Tree:
 def _session_files(path: Path) -> dict[str, Path]:
     """Find the files of betas: session to file, in order of their numbers."""
     files = {}
-    for file in sorted(path.iterdir()):
+    for file in path.iterdir():
         if match := _SESSION.match(file.name):
             files[match[1]] = file
-    return dict(sorted(files.items(), key=lambda item: int(item[0])))
+    in_order = {}
+    for session in sorted(files, key=int):
+        in_order[session] = files[session]
+    return in_order
 
 
 def _check_session(file: Path, n_trials: int, shape: tuple[int, ...], n_voxels: int) -> int:
@@ -206,11 +213,12 @@ def _read(
     values: np.ndarray,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    for done, (session, file) in enumerate(files.items(), start=1):
+    for done, session in enumerate(files, start=1):
         is_here = sessions == session
         rows = np.flatnonzero(is_here)
-        with open_hdf5(file) as opened:
-            values[rows] = read_hdf5_voxels(opened["betas"], places)
+        with open_hdf5(files[session]) as opened:
+            betas = opened["betas"]
+            values[rows] = read_hdf5_voxels(betas, places)
         if progress is not None:
             progress(done, len(files))
     values /= SCALE
@@ -223,30 +231,27 @@ def _trials(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
     """List the trials of the sessions in order; where two files say what was shown, both do."""
     if ids not in IDS:
         raise unknown_name("column of stimulus ids (ids, --ids)", ids, IDS)
-    has_table, has_design = tree.responses.is_file(), tree.design.is_file()
-    if not has_table and not has_design:
+    tables = []
+    for file, read in ((tree.responses, _trials_of_table), (tree.design, _trials_of_design)):
+        if file.is_file() and (ids == IDS[0] or file == tree.responses):
+            tables.append(read(tree, sessions, ids))
+    if not tables:
         raise InputError(
-            f"nothing says which images {tree.subject} saw: there is neither {tree.responses} nor "
-            f"{tree.design}; fetch one of them."
+            f"nothing says which images ({ids}) {tree.subject} saw: fetch {tree.responses}, or "
+            f"{tree.design}, which has {IDS[0]} only."
         )
-    if ids != IDS[0] and not has_table:
-        raise InputError(f"only {tree.responses} has the column {ids}; fetch it.")
-    from_table = _trials_of_table(tree.responses, sessions, ids) if has_table else None
-    if not has_design:
-        return from_table  # type: ignore[return-value]
-    from_design = _trials_of_design(tree, sessions)
-    if from_table is None:
-        return from_design
-    if ids == IDS[0] and not from_table.equals(from_design):
+    if not tables[0].equals(tables[-1]):
+        n_trials = [len(table) for table in tables]
         raise InputError(
             f"{tree.responses} and {tree.design} differ in which image was shown when "
-            f"({len(from_table)} and {len(from_design)} trials in session(s) "
-            f"{name_ids(sessions)}); fetch both again."
+            f"({n_trials[0]} and {n_trials[1]} trials in session(s) {name_ids(sessions)}); fetch "
+            "both again."
         )
-    return from_table
+    return tables[0]
 
 
-def _trials_of_table(path: Path, sessions: Sequence[str], ids: str) -> pd.DataFrame:
+def _trials_of_table(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
+    path = tree.responses
     needed = ["SESSION", "RUN", ids]
     table = read_table(path, required=needed, once=needed)
     types = table[needed].dtypes
@@ -259,7 +264,7 @@ def _trials_of_table(path: Path, sessions: Sequence[str], ids: str) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def _trials_of_design(tree: _Tree, sessions: Sequence[str]) -> pd.DataFrame:
+def _trials_of_design(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
     from scipy.io import loadmat
 
     with reading(tree.design, "the design of NSD") as plain:

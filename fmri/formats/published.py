@@ -243,35 +243,29 @@ def _opened(
         raise InputError(f"{path} does not exist; correct its name.")
     if format is not None and format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
-    name = format or _recognized(place)
-    layout = FORMATS[name]
-    if format is not None and (lacking := layout.missing(place)):
-        raise InputError(f"{path} is not '{name}': {lacking}. It must be {layout.help}.")
+    faults = {}
+    for name in FORMATS if format is None else (format,):
+        faults[name] = FORMATS[name].missing(place)
+    fitting = [name for name, fault in faults.items() if not fault]
+    if len(fitting) > 1:
+        raise InputError(f"{path} could be {name_ids(fitting)}; say which: format (--format).")
+    if not fitting and format is not None:
+        raise InputError(
+            f"{path} is not '{format}': {faults[format]}. It must be {FORMATS[format].help}."
+        )
+    if not fitting:
+        reasons = [f"{name}: {fault}" for name, fault in faults.items()]
+        raise InputError(
+            f"{path} is of no layout that is known ({'; '.join(reasons)}); give the path of one."
+        )
     request = Request(
         rois=region_parts(rois),
         ids=ids,
         sessions=tuple(map(str, sessions)),
         subject=subject,
     )
-    return name, layout.open(place, request)
-
-
-def _recognized(path: Path) -> str:
-    """Name the one layout that a path is of."""
-    fitting, reasons = [], []
-    for name, layout in FORMATS.items():
-        fault = layout.missing(path)
-        if fault:
-            reasons.append(f"{name}: {fault}")
-        else:
-            fitting.append(name)
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise InputError(f"{path} could be {name_ids(fitting)}; say which: format (--format).")
-    raise InputError(
-        f"{path} is of no layout that is known ({'; '.join(reasons)}); give the path of one."
-    )
+    layout = FORMATS[fitting[0]]
+    return fitting[0], layout.open(place, request)
 
 
 def _usable(

@@ -8,7 +8,7 @@ of the image). A table belongs to the map whose name holds all of its labels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -93,7 +93,16 @@ def open_maps(path: Path, request: Request) -> Contents:
             "(--rois NAME=FILE)."
         )
     chosen = [files[session] for session in sessions]
-    masks = _masks(request.rois, chosen[0])
+    given = list(itertools.chain(*request.rois.values()))
+    if again := duplicates(given):
+        raise InputError(f"masks given more than once: {name_ids(again)}; give each once.")
+    masks = {}
+    for name, parts in request.rois.items():
+        named = {name: parts[0]}
+        for part in parts[1:]:
+            named[f"{name} ({part})"] = part
+        joined = read_masks(named, chosen[0])
+        masks[name] = np.logical_or.reduce(list(joined.values()))
     tables, n_bytes = [], 0
     for session, file in zip(sessions, chosen, strict=True):
         check_same_grid(file, chosen[0])
@@ -117,11 +126,14 @@ def open_maps(path: Path, request: Request) -> Contents:
 
 def _map_files(path: Path) -> list[Path]:
     """Find the 4-D maps of effects."""
-    candidates = sorted(path.rglob("*_stat-effect_*")) if path.is_dir() else [path]
+    candidates = [path]
+    if path.is_dir():
+        candidates = sorted(path.rglob("*_stat-effect_*"))
     files = []
     for file in candidates:
-        is_effect = file_labels(file).get("stat") == "effect"
-        if is_effect and _MAP in file.name and file.is_file():
+        labels = file_labels(file)
+        is_map = _MAP in file.name and file.is_file()
+        if is_map and labels.get("stat") == "effect":
             files.append(file)
     return files
 
@@ -132,7 +144,7 @@ def _tables_of(file: Path) -> list[Path]:
     tables = []
     for table in sorted(file.parent.glob(f"*{_TABLE}")):
         labels = file_labels(table)
-        if all(of_map.get(key) == label for key, label in labels.items()):
+        if labels.items() <= of_map.items():
             tables.append(table)
     return tables
 
@@ -168,21 +180,6 @@ def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
         raise InputError(f"{path}: images of '{ids}' differ in folder or ending only; rename them.")
     columns = {"condition": conditions, "run": table["run"], "session": session}
     return pd.DataFrame(columns, dtype=object)
-
-
-def _masks(rois: Mapping[str, Sequence[str]], like: Path) -> dict[str, np.ndarray]:
-    """Read the masks of each region and join its parts."""
-    given = list(itertools.chain(*rois.values()))
-    if again := duplicates(given):
-        raise InputError(f"masks given more than once: {name_ids(again)}; give each once.")
-    masks = {}
-    for name, parts in rois.items():
-        named = {name: parts[0]}
-        for part in parts[1:]:
-            named[f"{name} ({part})"] = part
-        joined = read_masks(named, like)
-        masks[name] = np.logical_or.reduce(list(joined.values()))
-    return masks
 
 
 def _read(

@@ -122,7 +122,15 @@ def open_table(path: Path, request: Request) -> Contents:
         raise InputError(f"{about}: voxel_id {name_ids(again)} more than once; fetch it again.")
     with open_hdf5(file) as opened:
         block, columns, held = _response_block(file, opened, len(rows), rows)
-        lines = _rows_of(file, ids[numbers], held)
+        rows_of_ids = pd.Index(held)
+        if not rows_of_ids.is_unique:
+            raise InputError(f"{file} holds voxels more than once; fetch it again.")
+        lines = rows_of_ids.get_indexer(ids[numbers])
+        if lacking := ids[numbers][lines < 0].tolist():
+            raise InputError(
+                f"{file} lacks voxel(s) of VoxelMetadata.csv: voxel_id {name_ids(lacking)}; fetch "
+                "both again."
+            )
         where = str(block.name)
         itemsize = block.dtype.itemsize
         n_bytes = len(np.unique(lines)) * block.shape[1] * itemsize
@@ -185,6 +193,8 @@ def _response_block(
 
     pandas writes columns of one type as one block: whole numbers and responses apart, or together.
     """
+    from h5py import check_string_dtype
+
     groups = [group for group in file.values() if "block0_values" in group]
     if len(groups) != 1:
         raise InputError(f"{path} is no pandas table in HDF5 of fixed format; fetch it again.")
@@ -194,7 +204,11 @@ def _response_block(
         if not re.fullmatch(r"block\d+_values", key):
             continue
         block = group[key]
-        names = _column_names(group, key.replace("_values", "_items"), block)
+        # names that pandas has pickled are not unpickled
+        names: list[str | None] = [None] * block.shape[1]
+        items = group[key.replace("_values", "_items")]
+        if items.dtype.kind in "iu" or check_string_dtype(items.dtype):
+            names = [text_of(name) for name in items[...].tolist()]
         is_id = np.array([name == "voxel_id" for name in names])
         if is_id.any():
             ids = np.asarray(block[:, int(np.flatnonzero(is_id)[0])])
@@ -215,33 +229,6 @@ def _response_block(
     return block, columns[is_wanted], whole_numbers(ids, f"{path}: voxel_id")
 
 
-def _column_names(group: h5py.Group, key: str, block: Any) -> list[str | None]:
-    """Read names of columns; None for names that pandas has pickled, which are not unpickled."""
-    from h5py import check_string_dtype
-
-    items = group.get(key)
-    is_readable = items is not None and (
-        items.dtype.kind in "iu" or check_string_dtype(items.dtype)
-    )
-    if not is_readable or len(items) != block.shape[1]:
-        return [None] * block.shape[1]
-    return [text_of(name) for name in items[...].tolist()]
-
-
-def _rows_of(path: Path, wanted: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Find the row of each voxel by its id."""
-    rows = {int(name): row for row, name in enumerate(held)}
-    if len(rows) != len(held):
-        raise InputError(f"{path} holds voxels more than once; fetch it again.")
-    lacking = [name for name in wanted if int(name) not in rows]
-    if lacking:
-        raise InputError(
-            f"{path} lacks voxel(s) of VoxelMetadata.csv: voxel_id {name_ids(lacking)}; fetch both "
-            "again."
-        )
-    return np.array([rows[int(name)] for name in wanted])
-
-
 def _read(
     path: Path,
     name: str,
@@ -251,6 +238,8 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     with open_hdf5(path) as file:
-        values[...] = read_hdf5_voxels(file[name], lines, columns, axis=-1)
+        block = file[name]
+        responses = read_hdf5_voxels(block, lines, columns, axis=-1)
+    values[...] = responses
     if progress is not None:
         progress(1, 1)

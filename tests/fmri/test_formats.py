@@ -294,7 +294,7 @@ def test_nsd_files_that_are_not_as_documented_are_refused(tmp_path):
     with pytest.raises(InputError, match="line 1"):
         read_published(folder, rois=["V1v"])
     (tmp_path / "nsddata/ppdata/subj01/behav/responses.tsv").unlink()
-    with pytest.raises(InputError, match="nothing says which images subj01 saw"):
+    with pytest.raises(InputError, match=r"nothing says which images \(73KID\) subj01 saw"):
         read_published(folder, rois=["V1v"])
     with pytest.raises(InputError, match="does not lie in nsddata_betas/ppdata/subjNN"):
         read_published(shutil.move(folder, tmp_path / "betas"), "nsd", rois=["V1v"])
