@@ -147,7 +147,7 @@ def read_published(
         the file names (``bdata``, ``things``).
     ids : str
         Column that holds the stimulus ids; by default ``73KID`` (``nsd``), ``stimulus_name``
-        (``bdata``), ``stimulus`` (``things``), ``label`` (``statmaps``).
+        (``bdata``), ``stimulus`` (``things``), ``label`` or else ``condition`` (``statmaps``).
     sessions : sequence of str
         Sessions to read; all by default.
     subject : str

@@ -23,8 +23,8 @@ from fmri.tables import PICTURES
 from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.store import read_table
 
-IDS = "label"
-"""Column of the stimulus ids where none is named."""
+IDS = ("label", "condition")
+"""Columns of the stimulus ids where none is named: the first that a table has."""
 
 _MAP = "_statmap.nii"
 _TABLE = "_trials.tsv"
@@ -106,7 +106,7 @@ def open_maps(path: Path, request: Request) -> Contents:
     tables, n_bytes = [], 0
     for session, file in zip(sessions, chosen, strict=True):
         check_same_grid(file, chosen[0])
-        tables.append(_trials(file, session, request.ids or IDS))
+        tables.append(_trials(file, session, request.ids))
         n_bytes += file.stat().st_size
     voxels, union, position = voxel_table(masks, subject)
     image = open_nifti(chosen[0])
@@ -120,7 +120,7 @@ def open_maps(path: Path, request: Request) -> Contents:
         read=partial(_read, chosen, [len(table) for table in tables], union, position),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float32),
-        record={"files": [file.name for file in chosen], "ids": request.ids or IDS, "grid": grid},
+        record={"files": [file.name for file in chosen], "ids": request.ids, "grid": grid},
     )
 
 
@@ -159,6 +159,9 @@ def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
             f"the one whose name is that of the map, …{_TABLE}."
         )
     path = tables[0]
+    if not ids:
+        present = read_table(path, required=["run"]).columns
+        ids = next((name for name in IDS if name in present), IDS[0])
     table = read_table(path, required=[ids, "run"], text=[ids, "run"], once=[ids, "run"])
     n_volumes = check_4d(file, open_nifti(file))[3]
     if len(table) != n_volumes:

@@ -450,6 +450,10 @@ def test_maps_of_two_sessions_are_joined_by_their_tables(tmp_path):
     assert patterns.conditions == tuple(f"shared_{number}" for number in range(5))
     assert patterns.observations["session"].tolist() == ["01"] * 8 + ["02"] * 8
     assert patterns.observations["presentation"].max() == 4
+    for table in (tmp_path / "sub-01").rglob("*_trials.tsv"):
+        table.write_text(table.read_text().replace("label", "condition", 1))
+    again = read_published(tmp_path / "sub-01", rois=masks)
+    assert again.digest == patterns.digest
     both = read_published(
         tmp_path / "sub-01", rois={"V": f"{masks['V1']} + {masks['V2']}"}, sessions=["2"]
     )
