@@ -27,8 +27,10 @@ from fmri.formats.contents import (
     Request,
     chosen_sessions,
     region_table,
+    whole_numbers,
 )
 from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.matlab import read_mat
 from neurometamer.reading import reading
 from neurometamer.store import open_hdf5, read_table
 
@@ -265,17 +267,22 @@ def _trials_of_table(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataF
 
 
 def _trials_of_design(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
-    from scipy.io import loadmat
-
-    with reading(tree.design, "the design of NSD") as plain:
-        design = loadmat(plain, variable_names=["masterordering", "subjectim"])
-        number = int(tree.subject.removeprefix("subj"))
-        images = design["subjectim"][number - 1]
-        order = design["masterordering"].reshape(-1)
-        order = order.astype(np.int64)
-        if order.min() < 1:
-            raise ValueError("masterordering holds numbers below 1")
-        shown = images[order - 1].astype(np.int64)
+    design = read_mat(tree.design)
+    needed = {"masterordering": 1, "subjectim": 2}
+    for name, n_axes in needed.items():
+        if name not in design or design[name].ndim != n_axes:
+            raise InputError(f"{tree.design} lacks {name} of {n_axes} axes; fetch it again.")
+    order = whole_numbers(design["masterordering"], f"{tree.design}: masterordering")
+    images = whole_numbers(design["subjectim"], f"{tree.design}: subjectim")
+    number = int(tree.subject.removeprefix("subj"))
+    n_subjects, n_images = images.shape
+    is_listed = bool(order.size) and 1 <= order.min() <= order.max() <= n_images
+    if not 1 <= number <= n_subjects or not is_listed:
+        raise InputError(
+            f"{tree.design} holds the images of {n_subjects} subjects, {n_images} each, but not "
+            f"those of {tree.subject}, or an order of others; fetch it again."
+        )
+    shown = images[number - 1, order - 1]
     runs = np.repeat(np.arange(1, 13), TRIALS_OF_RUNS)
     parts = []
     for session in sessions:
@@ -400,9 +407,8 @@ def _volume(file: Path, codes: Mapping[str, int]) -> np.ndarray:
         )
     present = np.unique(values[values > 0]).astype(np.int64)
     nameless = sorted(set(present.tolist()) - set(codes.values()))
-    if codes and nameless:
+    if nameless and (codes or len(present) > 1):
         raise InputError(
-            f"{file} holds code(s) {name_ids(nameless)} that its .ctab does not name; fetch both "
-            "again."
+            f"{file} holds code(s) {name_ids(nameless)} that no .ctab names; fetch both again."
         )
     return values

@@ -288,8 +288,13 @@ def test_nsd_files_that_are_not_as_documented_are_refused(tmp_path):
         read_published(folder, rois=["V1v"], sessions=["3"])
     codes = tmp_path / "nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab"
     codes.write_text("1 V1v\n2 V1d\n")
-    with pytest.raises(InputError, match=r"holds code\(s\) 7, 9 that its .ctab does not name"):
+    with pytest.raises(InputError, match=r"holds code\(s\) 7, 9 that no .ctab names"):
         read_published(folder, rois=["V1v"])
+    text = codes.read_text()
+    codes.unlink()
+    with pytest.raises(InputError, match=r"holds code\(s\) 1, 2, 7, 9 that no .ctab names"):
+        read_published(folder, rois=["prf-visualrois"])
+    codes.write_text(text)
     codes.write_text("V1v 1\n")
     with pytest.raises(InputError, match="line 1"):
         read_published(folder, rois=["V1v"])
@@ -554,3 +559,18 @@ def test_damaged_files_raise_nothing_but_our_errors(tmp_path_factory, name, make
             file.write_bytes(contents[file])
 
     damage()
+
+
+def test_a_damaged_matlab_file_of_nsd_is_refused(tmp_path):
+    folder, _ = write_nsd(tmp_path, design="matlab", n_sessions=1)
+    design = tmp_path / "nsddata/experiments/nsd/nsd_expdesign.mat"
+    contents = bytearray(design.read_bytes())
+    design.write_bytes(contents[: len(contents) // 2])
+    with pytest.raises(InputError, match=r"nsd_expdesign.mat is not a MATLAB file, or is damaged"):
+        read_published(folder, rois=["V1v"])
+    savemat(design, {"masterordering": np.ones(3)})
+    with pytest.raises(InputError, match="lacks subjectim of 2 axes"):
+        read_published(folder, rois=["V1v"])
+    savemat(design, {"masterordering": np.array([1, 99, 2]), "subjectim": np.ones((8, 4))})
+    with pytest.raises(InputError, match="an order of others"):
+        read_published(folder, rois=["V1v"])
