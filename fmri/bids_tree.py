@@ -174,10 +174,10 @@ class BidsTree:
             raise InputError(
                 f"{self.root} {what}; give the folder of a BIDS data set, with its folders sub-…."
             )
-        held = sorted(self.root.iterdir())
+        held = sorted(_listed(self.root))
         folders = [entry for entry in held if entry.is_dir()]
         names = [entry.name for entry in held]
-        labels = [folder.name[4:] for folder in folders if folder.name.startswith("sub-")]
+        labels = [folder.name[4:] for folder in folders if re.match("sub-.", folder.name)]
         self.subjects = sorted(labels, key=natural)
         if not labels:
             inside = f"it holds {name_ids(names)}" if names else "it is empty"
@@ -205,7 +205,8 @@ class BidsTree:
         """
         listed = []
         for subject in subjects:
-            for folder, inner, names in os.walk(self.root / f"sub-{subject}"):
+            top = self.root / f"sub-{subject}"
+            for folder, inner, names in os.walk(top, onerror=_refuse):
                 inner[:] = sorted(name for name in inner if name not in _SKIPPED)
                 path = Path(folder)
                 if path not in self.by_folder:
@@ -263,6 +264,25 @@ class BidsTree:
                 folders.append(folders[-1] / f"{start}{labels[key]}")
         inner = self._inside.get(folders[-1], [])
         return [*sorted(inner), *reversed(folders)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """List a folder, or say why that cannot be done."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        _refuse(error)
+        raise
+
+
+def _refuse(error: OSError) -> None:
+    """Refuse a folder that cannot be listed; one that is not there has no files."""
+    if isinstance(error, FileNotFoundError):
+        return
+    raise InputError(
+        f"{error.filename} cannot be listed ({error.strerror}); change its permissions, or leave "
+        "the subject out."
+    ) from error
 
 
 def _plain(labels: Mapping[str, str]) -> list[tuple[str, str]]:

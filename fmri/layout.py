@@ -24,6 +24,7 @@ from fmri.layout_files import (
     LACKING,
     WITHOUT,
     check_candidates,
+    check_folders,
     compare_runs,
     describe_folders,
     found_regions,
@@ -388,6 +389,11 @@ class Layout:
         lacking = self.problems["problem"].eq(LACKING) & of_subject
         for message in self.problems["message"][lacking]:
             warnings.warn(message, stacklevel=2)
+        if options and not strategy:
+            raise InputError(
+                f"{name_ids(options)} are parameters of strategies, and no strategy is given; give "
+                "one (strategy)."
+            )
         if strategy and columns:
             raise InputError(
                 f"confounds by columns ({name_ids(columns)}) and by strategy "
@@ -516,11 +522,13 @@ def find_dataset(
         "echo": [echo] if echo else [],
     }
     in_images = images.files(wanted)
-    files = in_images if images is raw else [*raw.files(wanted), *in_images]
+    in_raw = [] if images is raw else raw.files(wanted)
+    files = [*in_raw, *in_images]
     series = narrowed(series_of(in_images), chosen, images.root)
     if images is not raw:
         of_runs = {name: chosen[name] for name in ("sessions", "runs", "task")}
-        compare_runs(series_of(files), series, of_runs, findings)
+        compare_runs(series_of(in_raw), series, of_runs, findings)
+    check_folders(series, images.root, findings)
     check_candidates(series, findings)
     facts = Facts(raw=raw, images=images, id_column=id_column, t_r=t_r, affine=affine)
     run_rows, stimulus_rows = run_tables(series, in_images, facts, findings)

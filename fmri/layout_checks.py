@@ -250,7 +250,12 @@ def check_events(
     ids: Counter[str] = Counter()
     with findings.watch(ERROR, "events", subject=subject, file=path):
         check_here(path)
-        events = read_events(path, facts.id_column)
+        try:
+            events = read_events(path, facts.id_column)
+        except InputError as error:
+            # the column has another name here
+            message = str(error).replace("condition_column", "id_column")
+            raise InputError(message.replace("--condition-column", "--id-column")) from error
         if t_r and n_volumes:
             events = checked_events(events, n_volumes, t_r, run_words(file.run_key))
             _tell_odd_events(events, path, subject, findings)

@@ -130,7 +130,7 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     """
     series = []
     for file in files:
-        is_old = not file.suffix and file.ending == ".func.gii"
+        is_old = not file.suffix and file.ending == ".func.gii" and "hemi" in file.labels
         is_series = file.suffix == "bold" or is_old
         if is_series and file.ending in FORMATS:
             series.append(file)
@@ -261,6 +261,34 @@ def tell_empty_subjects(
                 f"sub-{subject} has no images of time series; complete its folder.",
                 subject=subject,
             )
+
+
+def check_folders(series: Sequence[BidsFile], root: Path, findings: Findings) -> None:
+    """Refuse images whose names say another subject or session than their folders.
+
+    Parameters
+    ----------
+    series : sequence of BidsFile
+        Images that were chosen.
+    root : Path
+        Folder of the subjects.
+    findings : Findings
+        Gets an error for each.
+    """
+    for file in series:
+        folders = file.path.relative_to(root).parts
+        for key in ("sub", "ses"):
+            held = [name for name in folders[:-1] if name.startswith(f"{key}-")]
+            named = [f"{key}-{file.labels[key]}"] if key in file.labels else []
+            if held != named:
+                findings.add(
+                    ERROR,
+                    "folder",
+                    f"{file.path} lies in {name_ids(held) or f'no {key}-… folder'}, but is named "
+                    f"after {name_ids(named) or 'none'}; rename or move it.",
+                    subject=label_of(file, "sub"),
+                    file=file.path,
+                )
 
 
 def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:

@@ -163,6 +163,12 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
     Headers, sidecars, events and confounds are read and checked; images are not.
     """
     files = scanned(work, subject)
+    if work.settings.glm.strategy and not files.confounds:
+        raise InputError(
+            f"glm.strategy: {name_ids(work.settings.glm.strategy)} need tables of confounds, and "
+            f"{subject} has none; give them (confounds, or derivatives that hold them), or leave "
+            "the strategy out."
+        )
     tables = [run_confounds(work, files, number) for number in range(len(files.confounds))]
     return read_runs(
         [work.source(file) for file in files.bold],
@@ -354,7 +360,7 @@ def region_rows(
 def _regular(work: Workspace) -> list[str]:
     """Name the regular images, on which the reliability of voxels is judged."""
     table = stimulus_table(work)
-    is_regular = table["kind"] == work.settings.selection.kind
+    is_regular = table["kind"] == work.settings.selection.image_type
     return table["id"][is_regular].tolist()
 
 

@@ -215,6 +215,12 @@ def find_problems(work: Workspace) -> list[Problem]:
     findings = Findings()
     _check_models(work, findings)
     table = _check_images(work, findings)
+    if settings.glm.strategy and settings.brain.source == "simulated":
+        findings.add(
+            ERROR,
+            f"glm.strategy: {name_ids(settings.glm.strategy)} take columns of fMRIPrep's tables, "
+            "and the simulated cortex has six motion parameters alone; leave it out.",
+        )
     if settings.brain.source == "bids":
         with findings.watch(file=settings.brain.dataset):
             work.layout  # noqa: B018
@@ -344,7 +350,7 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:
-        n_conditions = int((table["kind"] == settings.selection.kind).sum())
+        n_conditions = int((table["kind"] == settings.selection.image_type).sum())
         with findings.watch():
             tell_few_conditions(n_conditions)
 
@@ -567,7 +573,7 @@ def _check_designs(
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
         return
-    regular = table["id"][table["kind"] == selection.kind]
+    regular = table["id"][table["kind"] == selection.image_type]
     try:
         voxel_reliability(events_as_patterns(runs, conditions), regular.astype(str).tolist())
     except InputError as error:
@@ -608,7 +614,8 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     parts = []
     if extra:
-        column = _better_column(events[0], set(known))
+        key = "id_column" if work.settings.brain.source == "bids" else "condition_column"
+        column = _better_column(events[0], set(known), key)
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
             f"ignore{column})"
@@ -621,15 +628,18 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
 
 
-def _better_column(events: pd.DataFrame, known: set[str]) -> str:
-    """Name a column of the events that holds ids of the stimuli, where there is one."""
+def _better_column(events: pd.DataFrame, known: set[str], key: str) -> str:
+    """Name a column of the events that holds ids of the stimuli, where there is one.
+
+    `key` is the setting that names it.
+    """
     for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
         try:
             ids = read_events(events, column)["trial_type"]
         except InputError:
             continue
         if ids.isin(known).mean() > 0.5:
-            return f"; the column '{column}' holds ids: condition_column = \"{column}\""
+            return f"; the column '{column}' holds ids: {key} = \"{column}\""
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -109,7 +108,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         elif system == "brain":
             subjects = read_subjects(work)
             # for the ceiling of similarities
-            reliability = image_type_reliability(subjects, stimuli, options.kinds)
+            reliability = image_type_reliability(subjects, stimuli, options.image_types)
             units = pattern_units(subjects, stimuli) if resamples_units else None
         tested = compare_image_types(
             rdms,
@@ -186,7 +185,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     rsa = work.settings.rsa
     network = read_rdms(work.path("rdms", "network.h5"))
     brain = read_rdms(work.path("rdms", "brain.h5"))
-    joined = join_model_brain(network, brain, kind="RE")
+    joined = join_model_brain(network, brain, image_type="RE")
     common: dict[str, Any] = {
         "comparator": rsa.comparator,
         "seed": work.settings.study.seed,
@@ -223,8 +222,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         if all((subject, roi) in places for subject in subjects):
             rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        hierarchy = order_of_regions(joined, rois, **common)
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
+        tables["hierarchy"] = order_of_regions(joined, rois, **common)
     written = []
     for name, table in tables.items():
         path = work.path("tables", f"{name}.csv")
@@ -337,6 +335,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
             "source": settings.brain.source,
             "subjects": list(subject_names(work)),
             "simulated": _simulated(work),
+            "drifts": _drifts(work),
         },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=[*_notes(work), *work.notes],
@@ -365,6 +364,16 @@ def _notes(work: Workspace) -> list[str]:
             f"{n_photographs} photographs are too few to choose on some and judge on others"
         )
     return notes
+
+
+def _drifts(work: Workspace) -> list[str]:
+    """List where the drifts of the runs were taken from: cosines of the design, or confounds."""
+    drifts = set()
+    for name in subject_names(work):
+        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
+        for run in attributes.get("provenance", {}).get("runs", []):
+            drifts.add(str(run.get("drift", "cosine")))
+    return sorted(drifts)
 
 
 def _simulated(work: Workspace) -> bool:

@@ -345,6 +345,18 @@ class Metamers(Section):
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
     """Other numbers of the preset to change, by name."""
+    penalties: tuple[str, ...] = setting(default=(), later=True)
+    """Terms added to the loss, each kind:weight[:power[:pixel_scale]] with the kind
+    total_variation, alpha_norm or range, e.g. ["total_variation:0.001"]."""
+
+    @model_validator(mode="after")
+    def _penalties_can_be_read(self) -> Self:
+        for text in self.penalties:
+            try:
+                look_up("stimuli_gen.presets:read_penalty")(text)
+            except InputError as error:
+                raise ValueError(f"penalties: {str(error).rstrip('.')}") from error
+        return self
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
@@ -508,6 +520,16 @@ class Brain(Section):
                 f'source = "{self.source}" needs at least one [[brain.subjects]], and there is '
                 'none; add them, or give source = "simulated"'
             )
+        given = []
+        for name, field in Brain.model_fields.items():
+            is_general = name in ("source", "simulation", "subjects")
+            if not is_general and getattr(self, name) != field.get_default():
+                given.append(name)
+        if given and self.source != "bids":
+            raise ValueError(
+                f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
+                "that, or leave them out"
+            )
         names = [subject for subject in self.subjects if isinstance(subject, str)]
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
@@ -598,11 +620,11 @@ class Glm(Section):
 
 
 class Selection(Section):
-    """Which voxels enter: the reliable ones, judged on one kind of image only."""
+    """Which voxels enter: the reliable ones, judged on one image type only."""
 
     voxels_per_roi: int = Field(80, ge=0)
     """The most reliable so many of each region; 0 keeps all."""
-    kind: Literal["RE"] = "RE"
+    image_type: Literal["RE"] = "RE"
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 

@@ -4,11 +4,14 @@ contradicts itself, and read with the confounds that nilearn chooses.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import nibabel
 import numpy as np
 import pandas as pd
@@ -560,6 +563,8 @@ def test_strategies_that_the_table_cannot_serve_are_one_line(small):
     table.write_bytes(b"\x00\xff\xfe" * 40)
     with pytest.raises(InputError):
         strategy_confounds(table, list(STRATEGIES))
+    with pytest.raises(InputError, match="n_compcor are parameters of strategies"):
+        layout.read_runs("01", n_compcor=3)
     with pytest.raises(InputError, match="is no table of fMRIPrep"):
         strategy_confounds(table.with_name("motion.tsv"), ["motion"])
     with pytest.raises(InputError, match=r"by columns .csf. and by strategy .motion."):
@@ -628,6 +633,7 @@ def test_events_with_a_byte_order_mark_are_read_and_a_column_that_is_not_there_i
     assert set(layout.stimuli["id"]) == set(IDS)
     other = find_dataset(raw, prep, space="T1w", id_column="picture")
     assert all("lacks the column(s) picture" in text for text in errors(other))
+    assert all("stimulus ids: id_column (--id-column)" in text for text in errors(other))
     assert len(errors(other)) == 2
 
 
@@ -652,6 +658,15 @@ def test_images_that_cannot_be_read_are_named_and_the_others_are_listed(small, s
     assert all(RUN in text for text in errors(layout))
 
 
+def test_an_image_in_the_folder_of_another_subject_is_told(small):
+    raw, prep = small
+    func = prep / "sub-01" / "ses-1" / "func"
+    name = f"{RUN}_space-T1w_desc-preproc_bold.nii.gz"
+    (func / name).rename(func / name.replace("ses-1", "ses-2"))
+    (told,) = (text for text in errors(find_dataset(raw, prep, space="T1w")) if "lies in" in text)
+    assert told.endswith("lies in ses-1, but is named after ses-2; rename or move it.")
+
+
 def test_folders_that_are_no_data_set_are_refused(tmp_path, written):
     raw, _ = written
     with pytest.raises(InputError, match=r"it has no folder sub-… .it is empty.") as error:
@@ -667,6 +682,35 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path, written):
     with pytest.raises(InputError, match="has no images of time series"):
         find_dataset(tmp_path)
     assert any("has derivatives (fmriprep)" in text for text in notes(find_dataset(raw)))
+
+
+@hypothesis.given(st.data())
+@hypothesis.settings(max_examples=15, suppress_health_check=list(hypothesis.HealthCheck))
+def test_damaged_files_are_told_and_raise_nothing_else(written, data):
+    raw, prep = written
+    kinds = (
+        "*_events.tsv",
+        "*.json",
+        "*-confounds_timeseries.tsv",
+        "*T1w_desc-preproc_bold.nii.gz",
+    )
+    pattern = data.draw(st.sampled_from(kinds))
+    file = sorted(raw.rglob(f"**/{pattern}"))[0]
+    before = file.read_bytes()
+    start = data.draw(st.integers(0, len(before) - 1))
+    end = data.draw(st.integers(start, min(start + 50, len(before))))
+    inserted = data.draw(
+        st.sampled_from([b"", b"\x00", b"\t", b"\n", b'"', b"n/a", b"{", b"\xff", b"-9"])
+    )
+    file.write_bytes(before[:start] + inserted + before[end:])
+    try:
+        layout = find_dataset(raw, prep, space="T1w", subjects=["01"])
+        assert not layout.problems["message"].str.contains("\n", regex=False).any()
+        assert layout.describe()
+        with contextlib.suppress(InputError):
+            layout.read_runs("01", strategy=["motion", "compcor"])
+    finally:
+        file.write_bytes(before)
 
 
 # --------------------------------------------------------------------------------------- the command

@@ -16,6 +16,7 @@ import pytest
 from fmri import Patterns, read_patterns, simulate_subject
 from neurometamer.errors import InputError
 from neurometamer.study import check_settings
+from neurometamer.study.brain_steps import open_runs
 from neurometamer.study.checks import find_problems, raise_errors
 from neurometamer.study.plan import Workspace, carry_out, section_settings
 from neurometamer.study.settings import read_settings
@@ -109,7 +110,7 @@ def write_subject(folder: Path, subject: str) -> str:
         shutil.copy(image, places["bold"])
         table = pd.read_csv(events, sep="\t", keep_default_na=False)
         shown = [f"images/{name}.png" if name in ids else "n/a" for name in table["trial_type"]]
-        table.assign(stim_file=shown).to_csv(places["events"], sep="\t", index=False)
+        table.assign(stim_file=shown, shown="x").to_csv(places["events"], sep="\t", index=False)
         motion = pd.read_csv(confounds, sep="\t")
         slow = np.cos(np.pi * (np.arange(len(motion)) + 0.5) / len(motion))
         first = np.eye(len(motion))[0]
@@ -147,18 +148,19 @@ def patterns_of(study: Path, out: Path) -> dict[str, Patterns]:
     return read
 
 
-GLM = {
-    "columns": 'confounds = ["trans_*", "csf"]',
-    "strategy": 'strategy = ["motion", "high_pass"]\nstrategy_options = { motion = "basic" }',
-}
+STRATEGY = """
+[glm]
+noise_model = "ols"
+strategy = ["motion", "high_pass"]
+strategy_options = { motion = "basic" }
+"""
 
 
-@pytest.mark.parametrize("glm", GLM)
-def test_a_study_from_bids_has_the_patterns_of_its_files_named_one_by_one(spoiled, tmp_path, glm):
+def test_a_study_from_bids_has_the_patterns_of_its_files_named_one_by_one(spoiled, tmp_path):
     by_source = {}
     for name in ("files", "bids"):
         study = spoiled / f"{name}.toml"
-        study.write_text(f'{study.read_text()}[glm]\nnoise_model = "ols"\n{GLM[glm]}\n')
+        study.write_text(study.read_text() + STRATEGY)
         by_source[name] = patterns_of(study, tmp_path / name)
     for subject, patterns in by_source["bids"].items():
         other = by_source["files"][subject]
@@ -166,9 +168,30 @@ def test_a_study_from_bids_has_the_patterns_of_its_files_named_one_by_one(spoile
         pd.testing.assert_frame_equal(patterns.observations, other.observations)
         pd.testing.assert_frame_equal(patterns.voxels, other.voxels)
         run = patterns.provenance["runs"][0]
-        assert run["drift"] == ("confounds" if glm == "strategy" else "cosine")
-        assert "non_steady_state_outlier00" in run["confounds"]
+        assert run["drift"] == "confounds"
+        assert {"cosine00", "non_steady_state_outlier00"} < set(run["confounds"])
         assert patterns.observations["session"].unique().tolist() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("glm", "columns"),
+    [
+        ("", [*(f"trans_{axis}" for axis in "xyz"), *(f"rot_{axis}" for axis in "xyz")]),
+        ('[glm]\nconfounds = ["trans_*", "csf"]\n', ["trans_x", "trans_y", "trans_z", "csf"]),
+    ],
+)
+def test_columns_of_confounds_are_those_of_the_files(spoiled, glm, columns):
+    runs = {}
+    for name in ("files", "bids"):
+        study = spoiled / f"{name}.toml"
+        study.write_text(study.read_text() + glm)
+        work = Workspace(folder=spoiled / "out", settings=read_settings(study), base=spoiled)
+        runs[name] = open_runs(work, "sub-01")
+    for run, other in zip(runs["bids"], runs["files"], strict=True):
+        assert list(run.confounds.columns) == [*columns, "non_steady_state_outlier00"]
+        pd.testing.assert_frame_equal(run.confounds, other.confounds)
+        pd.testing.assert_frame_equal(run.events, other.events)
+        assert (run.image, run.t_r, run.key) == (other.image, other.t_r, other.key)
 
 
 def test_one_more_subject_changes_no_other(spoiled, tmp_path):
@@ -213,6 +236,7 @@ def test_the_check_lists_all_that_is_wrong_with_the_data_set(spoiled):
         ('dataset = "bids"', 'dataset = "bits"', "bits does not exist"),
         ('"stim_file"', '"trial_type"', ""),
         ('"stim_file"', '"picture"', r"lacks the column\(s\) picture"),
+        ('"stim_file"', '"shown"', "the column 'stim_file' holds ids: id_column = \"stim_file\""),
         ("{subject}_V1", "{subject}_V9", "ROI 'V1': there is no"),
     ],
 )
@@ -227,10 +251,26 @@ def test_settings_that_do_not_fit_the_data_set_are_told(spoiled, old, new, messa
         raise_errors(problems)
 
 
+def test_strategies_without_tables_of_confounds_are_told(spoiled):
+    study = spoiled / "bids.toml"
+    strategy = '[glm]\nstrategy = ["motion"]\n'
+    study.write_text(study.read_text() + strategy)
+    for file in spoiled.rglob("*_desc-confounds_timeseries.tsv"):
+        file.unlink()
+    told = [str(problem) for problem in check_study(study)]
+    assert any(
+        "glm.strategy: motion need tables of confounds, and sub-01 has none" in t for t in told
+    )
+    assert any("run-1 has no desc-confounds_timeseries.tsv" in text for text in told)
+    simulated = check_settings({"glm": {"strategy": ["motion"]}})
+    assert "six motion parameters alone" in str(check_study(simulated)[0])
+
+
 @pytest.mark.parametrize(
     ("brain", "message"),
     [
         ({"source": "bids"}, "needs dataset .its folder. and .brain.rois."),
+        ({"dataset": "d", "space": "T1w"}, 'brain: dataset, space are for source = "bids"'),
         ({"source": "bold", "subjects": ["01"]}, "01 are names alone; list the files"),
         (
             {"source": "bids", "dataset": "d", "rois": {"V1": "m"}, "subjects": ["01", "sub-01"]},
