@@ -399,8 +399,9 @@ def efficiency(design: pd.DataFrame) -> float:
     >>> efficiency(design)
     0.5
     """
-    names = [str(name) for name in design]
-    n_types = sum(name.startswith("event_") for name in names)
+    names = design.columns.astype(str)
+    is_event = names.str.startswith("event_")
+    n_types = int(is_event.sum())
     if n_types < 2:
         return float("nan")
     covariance = _covariance(design, n_types)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -102,14 +102,27 @@ def open_bdata(path: Path, request: Request) -> Contents:
         data = file[matrix]
         names = [text_of(name) for name in file[about]["key"][...].reshape(-1)]
         values = np.asarray(file[about]["value"][...], dtype=np.float64)
-        _check_shapes(path, data, names, values)
+        n_axes = getattr(data, "ndim", 0)
+        dtype = getattr(data, "dtype", np.dtype(object))
+        if n_axes != 2 or dtype.kind not in "fiu":
+            raise InputError(
+                f"{path}: the matrix is {dtype} of {n_axes} axes; that of BData is samples × "
+                "columns of numbers."
+            )
+        n_columns = data.shape[1]
+        if values.shape != (len(names), n_columns):
+            raise InputError(
+                f"{path}: metadata have {len(names)} names and values of shape {values.shape}, but "
+                f"the matrix has {n_columns} columns; make or copy the file again."
+            )
+        if again := duplicates(names):
+            raise InputError(f"{path}: metadata name {name_ids(again)} more than once.")
         metadata = dict(zip(names, values, strict=True))
         ids = request.ids or IDS
         labels = {"condition": _labels(file, path, data, metadata, ids, needed=True)}
         labels["run"] = _labels(file, path, data, metadata, "Run", needed=True)
         labels["session"] = _labels(file, path, data, metadata, "Session", needed=False)
         chunks, itemsize = data.chunks, data.dtype.itemsize
-        n_columns = data.shape[1]
     table = pd.DataFrame(labels, dtype=object)
     has_stimulus = table["condition"].notna()
     if not has_stimulus.any():
@@ -151,24 +164,6 @@ def _parts(file: h5py.File) -> tuple[str, str]:
     if "metaData" in file:
         about = "metaData"
     return matrix, about
-
-
-def _check_shapes(path: Path, data: Any, names: list[str], values: np.ndarray) -> None:
-    n_axes = getattr(data, "ndim", 0)
-    dtype = getattr(data, "dtype", np.dtype(object))
-    if n_axes != 2 or dtype.kind not in "fiu":
-        raise InputError(
-            f"{path}: the matrix is {dtype} of {n_axes} axes; that of BData is samples × columns "
-            "of numbers."
-        )
-    n_columns = data.shape[1]
-    if values.shape != (len(names), n_columns):
-        raise InputError(
-            f"{path}: metadata have {len(names)} names and values of shape {values.shape}, but the "
-            f"matrix has {n_columns} columns; make or copy the file again."
-        )
-    if again := duplicates(names):
-        raise InputError(f"{path}: metadata name {name_ids(again)} more than once.")
 
 
 def _labels(

@@ -131,10 +131,12 @@ def in_words(n_bytes: float) -> str:
     ('3.0 GiB', '0.1 KiB')
     """
     unit = "KiB"
-    size = n_bytes / 2**10
+    size = n_bytes / 1024
     for larger in ("MiB", "GiB"):
-        if size >= 2**10:
-            unit, size = larger, size / 2**10
+        if size < 1024:
+            break
+        unit = larger
+        size /= 1024
     return f"{size:.1f} {unit}"
 
 

@@ -110,9 +110,10 @@ def open_maps(path: Path, request: Request) -> Contents:
         n_bytes += file.stat().st_size
     voxels, union, position = voxel_table(masks, subject)
     image = open_nifti(chosen[0])
+    affine = image_affine(chosen[0], image)
     grid = {
         "shape": [int(size) for size in image.shape[:3]],
-        "affine": image_affine(chosen[0], image).tolist(),
+        "affine": affine.tolist(),
     }
     return Contents(
         observations=pd.concat(tables, ignore_index=True),
@@ -196,8 +197,9 @@ def _read(
     first = 0
     for done, file in enumerate(files):
         last = first + n_rows[done]
-        of_file = read_voxels(file, union)
-        values[first:last] = of_file[:, position]
+        of_union = read_voxels(file, union)
+        of_regions = of_union[:, position]
+        values[first:last] = of_regions
         first = last
         if progress is not None:
             progress(done + 1, len(files))
