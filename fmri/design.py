@@ -283,6 +283,7 @@ def design_scan(
     """
     if not re.fullmatch(r"(sub-)?[A-Za-z0-9+]+", subject):
         raise InputError(f"subject is '{subject}'; give a BIDS label: letters and digits.")
+    subject = subject.removeprefix("sub-")
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     defaults = PRESETS[preset].options
@@ -291,9 +292,8 @@ def design_scan(
         if name not in known:
             raise unknown_name("option of a scan", name, known)
     options = replace(defaults, **changes)
-    images = _checked_images(stimuli, options.n_sessions)
-    sessions = _share_sessions(images, options.n_sessions, subject, seed)
-    images = images.assign(session=sessions)
+    random = generator(seed, "sessions", subject)
+    images = _images_of_sessions(stimuli, options.n_sessions, random)
     parts = []
     for session, shown in images.groupby("session", sort=True):
         label = str(session) if options.n_sessions > 1 else ""
@@ -352,7 +352,7 @@ def write_design(design: ScanDesign, folder: str | os.PathLike[str]) -> Path:
     ['design.json', 'images.csv', 'runs.csv']
     """
     target = Path(folder)
-    subject = design.provenance["settings"]["subject"].removeprefix("sub-")
+    subject = design.provenance["settings"]["subject"]
     for (session, run), trials in design.trials.groupby(["session", "run"], sort=False):
         place = target / f"sub-{subject}"
         name = f"sub-{subject}"
@@ -417,8 +417,13 @@ def efficiency(design: pd.DataFrame) -> float:
 # --------------------------------------------------------------------------------- images, sessions
 
 
-def _checked_images(stimuli: pd.DataFrame, n_sessions: int) -> pd.DataFrame:
-    """Check ids and types; every image has a reference, at worst itself."""
+def _images_of_sessions(
+    stimuli: pd.DataFrame, n_sessions: int, random: np.random.Generator
+) -> pd.DataFrame:
+    """Check ids and types, and deal the photographs to the sessions, category by category.
+
+    Every image has a photograph, at worst itself.
+    """
     cure = "Give a stimuli.csv, or a table with the columns id and kind."
     need_columns(stimuli, ("id", "kind"), "the stimulus table", cure)
     lacking = stimuli["id"].isna() | stimuli["kind"].isna()
@@ -440,12 +445,6 @@ def _checked_images(stimuli: pd.DataFrame, n_sessions: int) -> pd.DataFrame:
             f"{len(images)} image(s) of {n_groups} photograph(s) for {n_sessions} session(s); give "
             "at least 2 images a session, or fewer sessions (n_sessions)."
         )
-    return images
-
-
-def _share_sessions(images: pd.DataFrame, n_sessions: int, subject: str, seed: int) -> list[str]:
-    """Deal the photographs to the sessions, category by category."""
-    random = generator(seed, "sessions", subject)
     groups = images.drop_duplicates("reference")
     order = random.permutation(len(groups))
     dealt = groups.iloc[order]
@@ -458,7 +457,7 @@ def _share_sessions(images: pd.DataFrame, n_sessions: int, subject: str, seed: i
         session = number % n_sessions + 1
         session_of[reference] = f"{session:02d}"
     sessions = images["reference"].map(session_of)
-    return sessions.tolist()
+    return images.assign(session=sessions)
 
 
 # ------------------------------------------------------------------------------------------- trials
