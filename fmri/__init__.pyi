@@ -31,9 +31,14 @@ from .reliability import select_voxels as select_voxels
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
 from .rois import read_masks as read_masks
+from .scan_model import ScanModel as ScanModel
+from .scan_model import fit_scan as fit_scan
+from .scan_model import scan_quality as scan_quality
+from .scan_model import simulate_like as simulate_like
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
+from .simulate import predict_responses as predict_responses
 from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject

@@ -31,6 +31,7 @@ from .set_evaluation import evaluate_metamer_sets as evaluate_metamer_sets
 from .set_evaluation import validity_table as validity_table
 from .similarity import cka as cka
 from .similarity import compare as compare
+from .simulation import fmri_simulate as fmri_simulate
 from .stimuli import make_stimuli as make_stimuli
 from .stimuli import stimuli_control as stimuli_control
 from .stimuli import stimuli_interference as stimuli_interference

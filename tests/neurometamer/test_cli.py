@@ -59,6 +59,7 @@ COMMANDS = (
     "fmri patterns",
     "fmri convert",
     "fmri design",
+    "fmri simulate",
     "image-types",
     "draw",
     "cka",
