@@ -7,6 +7,11 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .confounds import strategy_confounds as strategy_confounds
+from .design import ScanDesign as ScanDesign
+from .design import ScanOptions as ScanOptions
+from .design import design_scan as design_scan
+from .design import write_design as write_design
+from .formats.published import read_published as read_published
 from .layout import Layout as Layout
 from .layout import find_dataset as find_dataset
 from .maps import write_surface_map as write_surface_map
@@ -14,6 +19,8 @@ from .maps import write_volume_map as write_volume_map
 from .patterns import Patterns as Patterns
 from .patterns import concat_patterns as concat_patterns
 from .patterns import join_regions as join_regions
+from .patterns import patterns_from_dataset as patterns_from_dataset
+from .patterns import patterns_from_xarray as patterns_from_xarray
 from .patterns import read_patterns as read_patterns
 from .patterns import write_patterns as write_patterns
 from .reliability import leave_one_run_out_accuracy as leave_one_run_out_accuracy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def subject_names(work: Workspace) -> tuple[str, ...]:
     if brain.source == "simulated":
         numbers = range(1, brain.simulation.subjects + 1)
         return tuple(f"sub-{number:02d}" for number in numbers)
-    if brain.source == "bold":
+    if brain.source in ("bold", "patterns"):
         return tuple(subject.id for subject in brain.subjects if isinstance(subject, Subject))
     if brain.source == "bids":
         return tuple(f"sub-{label}" for label in work.layout.subjects)
@@ -50,7 +51,7 @@ def subject_names(work: Workspace) -> tuple[str, ...]:
 def scanned(work: Workspace, name: str) -> Subject:
     """Name the files of a subject: the user's, or those that the simulation wrote."""
     brain = work.settings.brain
-    if brain.source == "bold":
+    if brain.source in ("bold", "patterns"):
         listed = [subject for subject in brain.subjects if isinstance(subject, Subject)]
         return next(subject for subject in listed if subject.id == name)
     if brain.source == "bids":
@@ -223,12 +224,62 @@ def confound_columns(work: Workspace) -> Sequence[str] | None:
     return PREPARED if glm.strategy else glm.confounds or None
 
 
+def given_patterns(work: Workspace, subject: str, ids: Sequence[str]) -> Patterns:
+    """Read responses that were estimated before, to the images of the study.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subject : str
+        Name of the subject, which the voxels get.
+    ids : sequence of str
+        Images of the study.
+
+    Returns
+    -------
+    Patterns
+        Responses to these images.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or lacks an image.
+
+    Warns
+    -----
+    UserWarning
+        When it holds responses to other images, which are left out.
+    """
+    path = work.source(scanned(work, subject).patterns)
+    whole = read_patterns(path)
+    known = set(whole.conditions)
+    lacking = [name for name in ids if name not in known]
+    if lacking:
+        raise InputError(
+            f"{path.name} has no response of {subject} to image(s) {name_ids(lacking)}; it holds "
+            f"{name_ids(whole.conditions)}. Give patterns and images with the same ids."
+        )
+    if len(known) > len(ids):
+        warnings.warn(
+            f"{path.name}: responses to {len(known) - len(ids)} image(s) that are not in the study "
+            "are left out.",
+            stacklevel=2,
+        )
+    own = replace(whole, voxels=whole.voxels.assign(subject=subject))
+    return own.select(conditions=list(ids))
+
+
 def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
     """Estimate one beta per image × presentation.
 
-    Simulated and measured subjects take the same path.
+    Simulated and measured subjects take the same path; betas made elsewhere are read.
     """
     files = scanned(work, subject)
+    if files.patterns:
+        with _without_repeated_warnings():
+            given = given_patterns(work, subject, shown_stimuli(work).ids)
+        return [write_patterns(given, work.state("betas", f"{subject}.h5"))]
     glm = work.settings.glm
     with _without_repeated_warnings():
         runs = open_runs(work, subject)

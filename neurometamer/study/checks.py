@@ -42,6 +42,7 @@ from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
     confound_columns,
+    given_patterns,
     open_runs,
     run_confounds,
     scanned,
@@ -456,6 +457,14 @@ def _check_subject(
     work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
 ) -> None:
     """Check that the files of a subject are there and its own, then what is in them."""
+    if subject.patterns:
+        with findings.watch(subject.id, subject.patterns):
+            ids = [] if table is None else table["id"].tolist()
+            given = given_patterns(work, subject.id, ids)
+            counts = given.voxels["roi"].value_counts()
+            for roi, size in counts[counts < MIN_VOXELS].items():
+                raise InputError(f"ROI '{roi}' has {size} voxel(s), too few for a pattern.")
+        return
     files = [*subject.bold, *subject.events, *subject.confounds]
     for file in files:
         with findings.watch(subject.id, file):
@@ -715,7 +724,10 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
     labels = {}
     try:
         for name in subject_names(work):
-            shown = events_as_patterns(open_runs(work, name))
+            if source == "patterns":
+                shown = given_patterns(work, name, table["id"].tolist())
+            else:
+                shown = events_as_patterns(open_runs(work, name))
             labels[name] = session_labels(shown, table)
     except InputError as error:
         raise InputError(

@@ -404,10 +404,10 @@ class Subject(Section):
 
     id: Name
     """Name of the subject."""
-    bold: tuple[str, ...]
+    bold: tuple[str, ...] = ()
     """4-D NIfTI files, one for each run; or CIFTI series, or surface series, of which the file of
     one hemisphere is listed and that of the other is found beside it."""
-    events: tuple[str, ...]
+    events: tuple[str, ...] = ()
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
@@ -423,6 +423,9 @@ class Subject(Section):
     """Mask of the brain: how much of each region lies outside is told."""
     hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
     """Whether a series on a surface needs that of the other hemisphere."""
+    patterns: str = setting(default="", later=True)
+    """For source = "patterns", instead of all other files: patterns that ``neurometamer fmri
+    convert`` or ``fmri patterns`` has written."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
@@ -438,6 +441,14 @@ class Subject(Section):
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
+        if self.patterns:
+            files = {"bold": self.bold, "events": self.events, "masks": self.masks}
+            given = [name for name, listed in files.items() if listed]
+            if given:
+                raise ValueError(
+                    f"patterns stand alone, and {name_ids(given)} came with them; leave these out"
+                )
+            return self
         if not self.bold:
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
@@ -452,7 +463,7 @@ class Subject(Section):
         return self
 
 
-MEASURED_SOURCES = ("bold", "bids")
+MEASURED_SOURCES = ("bold", "bids", "patterns")
 """Sources of measured data."""
 
 _TAGS = ("name of a subject", "files of a subject")
@@ -471,9 +482,10 @@ NameOrFiles = Annotated[
 class Brain(Section):
     """Where the brain data come from."""
 
-    source: Literal["simulated", "bold", "bids", "none"] = "simulated"
+    source: Literal["simulated", "bold", "bids", "patterns", "none"] = "simulated"
     """"simulated" (a cortex with known truth), "bids" (a BIDS data set), "bold" (the files of the
-    subjects listed) or "none" (network only)."""
+    subjects listed), "patterns" (responses of the subjects listed, estimated before) or "none"
+    (network only)."""
     simulation: Simulation = Simulation()
     """Settings of the simulated cortex."""
     dataset: str = setting(default="", later=True)
@@ -513,8 +525,8 @@ class Brain(Section):
     "masks/{subject}_V1.nii.gz"; ``{subject}`` stands for the label of a subject (for source =
     "bids" without sub-), ``*`` in the path of a mask for anything (source = "bids")."""
     subjects: tuple[NameOrFiles, ...] = ()
-    """Subjects. For source = "bold": a [[brain.subjects]] for each. For source = "bids": labels,
-    such as ["01", "02"]; empty: all of the data set."""
+    """Subjects. For source = "bold" or "patterns": a [[brain.subjects]] for each. For source =
+    "bids": labels, such as ["01", "02"]; empty: all of the data set."""
 
     @model_validator(mode="before")
     @classmethod
@@ -536,11 +548,10 @@ class Brain(Section):
 
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
-        if self.source == "bold" and not self.subjects:
+        if self.source in ("bold", "patterns") and not self.subjects:
             raise ValueError(
-                'source = "bold" needs at least one [[brain.subjects]], and there is none; add '
-                "them, "
-                'or give source = "simulated"'
+                f'source = "{self.source}" needs at least one [[brain.subjects]], and there is '
+                'none; add them, or give source = "simulated"'
             )
         given = []
         for name, field in Brain.model_fields.items():
@@ -561,15 +572,25 @@ class Brain(Section):
                 f"{{subject}} in the path); dataset is '{self.dataset}', and there are "
                 f"{len(self.rois)} rois"
             )
+        files = [subject for subject in self.subjects if isinstance(subject, Subject)]
+        unlike = [
+            subject.id for subject in files if bool(subject.patterns) != (self.source == "patterns")
+        ]
+        if self.source in ("bold", "patterns") and unlike:
+            raise ValueError(
+                f'source = "{self.source}" and the files of {name_ids(unlike)} do not fit; list '
+                'BOLD files for source = "bold", and patterns = FILE for source = "patterns"'
+            )
         if self.source == "bids" and len(names) < len(self.subjects):
             raise ValueError(
                 'source = "bids" takes subjects by their labels (subjects = ["01"]), not by files; '
                 'give source = "bold" for those'
             )
-        if self.source == "bold" and names:
+        if self.source in ("bold", "patterns") and names:
             raise ValueError(
-                f'source = "bold" needs the files of each subject, and {name_ids(names)} are names '
-                'alone; list the files in [[brain.subjects]], or give source = "bids"'
+                f'source = "{self.source}" needs the files of each subject, and '
+                f"{name_ids(names)} are names alone; list the files in [[brain.subjects]], or give "
+                'source = "bids"'
             )
         ids = [name.removeprefix("sub-") for name in names]
         ids += [subject.id for subject in self.subjects if isinstance(subject, Subject)]

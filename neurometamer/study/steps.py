@@ -397,6 +397,8 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     if _is_simulated(work):
         return []
     files = scanned(work, subject)
+    if files.patterns:
+        return [work.source(files.patterns)]
     bold: list[Path] = []
     for file in files.bold:
         image = work.source(file)

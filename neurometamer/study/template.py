@@ -51,6 +51,12 @@ SUBJECT = """\
 # slice_time_ref = 0.5        # where the JSON sidecars do not say it (StartTime)
 # affine = "sform"            # where sform and qform of the headers disagree
 # condition_column = "stim_file"  # where trial_type does not hold the image ids
+
+# Or responses that were estimated before, such as those of a published data set that
+# neurometamer fmri convert has read: set source = "patterns" above.
+# [[brain.subjects]]
+# id = "sub-01"
+# patterns = "sub-01_patterns.h5"
 """
 
 
