@@ -458,12 +458,7 @@ def _check_subject(
 ) -> None:
     """Check that the files of a subject are there and its own, then what is in them."""
     if subject.patterns:
-        with findings.watch(subject.id, subject.patterns):
-            ids = [] if table is None else table["id"].tolist()
-            given = given_patterns(work, subject.id, ids)
-            counts = given.voxels["roi"].value_counts()
-            for roi, size in counts[counts < MIN_VOXELS].items():
-                raise InputError(f"ROI '{roi}' has {size} voxel(s), too few for a pattern.")
+        _check_patterns(work, subject, table, findings)
         return
     files = [*subject.bold, *subject.events, *subject.confounds]
     for file in files:
@@ -488,6 +483,22 @@ def _check_subject(
     if not findings.has_errors(subject.id):
         with findings.watch(subject.id):
             _check_designs(work, subject, table, findings)
+
+
+def _check_patterns(
+    work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
+) -> None:
+    """Check a file of patterns against the stimuli, and the sizes of its regions."""
+    with findings.watch(subject.id, subject.patterns):
+        ids = [] if table is None else table["id"].tolist()
+        given = given_patterns(work, subject.id, ids)
+        counts = given.voxels["roi"].value_counts()
+        small = counts.index[counts < MIN_VOXELS].tolist()
+        if small:
+            raise InputError(
+                f"ROI(s) {name_ids(small)} have fewer than {MIN_VOXELS} voxels, too few for a "
+                "pattern; give patterns without them, or of larger regions."
+            )
 
 
 def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:

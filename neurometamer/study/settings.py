@@ -547,12 +547,7 @@ class Brain(Section):
         return {**values, "subjects": subjects}
 
     @model_validator(mode="after")
-    def _subjects_match_source(self) -> Self:
-        if self.source in ("bold", "patterns") and not self.subjects:
-            raise ValueError(
-                f'source = "{self.source}" needs at least one [[brain.subjects]], and there is '
-                'none; add them, or give source = "simulated"'
-            )
+    def _settings_match_source(self) -> Self:
         given = []
         for name, field in Brain.model_fields.items():
             is_general = name in ("source", "simulation", "subjects")
@@ -565,39 +560,49 @@ class Brain(Section):
                 f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
                 "that, or leave them out"
             )
-        names = [subject for subject in self.subjects if isinstance(subject, str)]
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
                 'source = "bids" needs dataset (its folder) and [brain.rois] (NAME = mask, with '
                 f"{{subject}} in the path); dataset is '{self.dataset}', and there are "
                 f"{len(self.rois)} rois"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _subjects_match_source(self) -> Self:
+        names = [subject for subject in self.subjects if isinstance(subject, str)]
         files = [subject for subject in self.subjects if isinstance(subject, Subject)]
-        unlike = [
-            subject.id for subject in files if bool(subject.patterns) != (self.source == "patterns")
-        ]
-        if self.source in ("bold", "patterns") and unlike:
+        ids = [name.removeprefix("sub-") for name in names]
+        ids += [subject.id for subject in files]
+        again = duplicates(ids)
+        if again:
             raise ValueError(
-                f'source = "{self.source}" and the files of {name_ids(unlike)} do not fit; list '
-                'BOLD files for source = "bold", and patterns = FILE for source = "patterns"'
+                f"subject ids must be unique; {name_ids(again)} occur more than once; rename them"
             )
-        if self.source == "bids" and len(names) < len(self.subjects):
+        if self.source == "bids" and files:
             raise ValueError(
                 'source = "bids" takes subjects by their labels (subjects = ["01"]), not by files; '
                 'give source = "bold" for those'
             )
-        if self.source in ("bold", "patterns") and names:
+        if self.source not in ("bold", "patterns"):
+            return self
+        if not self.subjects:
+            raise ValueError(
+                f'source = "{self.source}" needs at least one [[brain.subjects]], and there is '
+                'none; add them, or give source = "simulated"'
+            )
+        if names:
             raise ValueError(
                 f'source = "{self.source}" needs the files of each subject, and '
                 f"{name_ids(names)} are names alone; list the files in [[brain.subjects]], or give "
                 'source = "bids"'
             )
-        ids = [name.removeprefix("sub-") for name in names]
-        ids += [subject.id for subject in self.subjects if isinstance(subject, Subject)]
-        again = duplicates(ids)
-        if again:
+        of_patterns = self.source == "patterns"
+        unlike = [subject.id for subject in files if bool(subject.patterns) != of_patterns]
+        if unlike:
             raise ValueError(
-                f"subject ids must be unique; {name_ids(again)} occur more than once; rename them"
+                f'source = "{self.source}" and the files of {name_ids(unlike)} do not fit; list '
+                'BOLD files for source = "bold", and patterns = FILE for source = "patterns"'
             )
         return self
 
