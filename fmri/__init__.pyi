@@ -6,7 +6,8 @@ from .betas import write_betas as write_betas
 from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
-from .bold import read_voxels as read_voxels
+from .extraction import read_hdf5_voxels as read_hdf5_voxels
+from .extraction import read_voxels as read_voxels
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import volume_start
-from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, read_voxels
+from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti
+from fmri.extraction import read_voxels
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE, event_names

@@ -1,6 +1,6 @@
 """BOLD runs: one 4-D NIfTI image with its events and confounds.
 
-A run is checked when it is made and read voxel by voxel.
+A run is checked when it is made; its voxels are read by `fmri.extraction`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
-from neurometamer.arguments import check_fields, checked, checked_with
+from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import check_promise
 from neurometamer.summaries import short_repr
@@ -51,7 +51,6 @@ AFFINE_TOLERANCE_MM = 0.1
 _LEAST_VOLUME_MM3 = 1e-9
 """Smallest volume of a voxel, in mm³."""
 
-_SLAB_VALUES = 4_000_000
 _CHECK_BYTES = 2**22
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -556,6 +555,8 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
 def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int, int, int]:
     """Check that an image is 4-D and return its shape.
 
+    A fifth axis of length 1, which some programs write, does not count.
+
     Parameters
     ----------
     path : path-like
@@ -574,6 +575,8 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
         When it has another number of dimensions.
     """
     shape = [int(size) for size in image.shape]
+    if len(shape) == 5 and shape[4] == 1:
+        shape.pop()
     if len(shape) != 4:
         raise InputError(
             f"{path} is {len(shape)}-D with shape {tuple(shape)}; a BOLD run must be 4-D (i, j, k, "
@@ -688,65 +691,6 @@ def check_same_grid(
             f"(largest difference {away:.4g}); resample one onto the other yourself (nearest "
             "neighbor for masks)."
         )
-
-
-@checked_with(shapes={"mask": "i j k"})
-def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
-    """Read the time courses of some voxels, slab by slab of volumes.
-
-    The whole series is never in memory at once.
-
-    Parameters
-    ----------
-    path : path-like
-        4-D NIfTI image.
-    mask : ndarray of bool, shape (i, j, k)
-        True for the voxels wanted.
-
-    Returns
-    -------
-    ndarray of float, shape (n_volumes, n_voxels)
-        Voxels in C order of the mask, as in nilearn's ``NiftiMasker``; scaled as the header says.
-
-    Raises
-    ------
-    InputError
-        When the file is cut off or damaged, or the mask has another shape.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> from fmri import simulate_subject
-    >>> simulated = simulate_subject(
-    ...     mkdtemp(),
-    ...     subject="01",
-    ...     conditions=["cat", "cup", "dog", "hat"],
-    ...     features={"x": np.eye(4)},
-    ...     mixing={"V1": {"x": 1.0}},
-    ...     seed=0,
-    ...     voxels_per_roi=8,
-    ...     n_runs=2,
-    ... )
-    >>> from fmri import read_masks
-    >>> mask = read_masks(simulated.masks, simulated.bold[0])["V1"]
-    >>> read_voxels(simulated.bold[0], mask).shape
-    (30, 8)
-    """
-    image = open_nifti(path)
-    shape = check_4d(path, image)
-    if mask.shape != shape[:3]:
-        raise InputError(
-            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a "
-            "mask "
-            "on the grid of the image."
-        )
-    step = max(1, _SLAB_VALUES // max(1, mask.size))
-    series = np.empty((shape[3], int(mask.sum())), dtype=np.float64)
-    with stored_values(path, image) as values:
-        for first in range(0, shape[3], step):
-            slab = np.asarray(values[..., first : first + step])
-            series[first : first + step] = slab[mask].T
-    return series
 
 
 def _one_line(error: BaseException) -> str:

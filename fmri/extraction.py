@@ -5,17 +5,21 @@ What is in memory is the values wanted and one slab of the file.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked_with
+from fmri.bold import check_4d, open_nifti
+from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, name_ids
-from neurometamer.reading import one_line
+from neurometamer.reading import check_promise, check_room, one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -26,10 +30,246 @@ _SLAB_BYTES = 2**22
 _MAPPED_BYTES = 2**24
 """Bytes of a file that are mapped into memory at once."""
 
+_PACKED = (".gz", ".bz2", ".zst")
+"""Endings of compressed files."""
+
 _READ_S = 5e-5
 """Seconds that a call of HDF5 takes, whatever it reads."""
 _BYTES_PER_S = 1e9
 """Bytes that HDF5 unpacks in a second."""
+
+
+# -------------------------------------------------------------------------------------------- NIfTI
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredSeries:
+    """Time courses of some voxels as a file holds them: two bytes a value where it has integers.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_volumes, n_voxels)
+        In the type of the file.
+    slope, inter : float
+        What turns them into the values of the image: ``values * slope + inter``.
+
+    Examples
+    --------
+    >>> series = StoredSeries(values=np.array([[1, 2], [3, 4]], dtype=np.int16), slope=0.5)
+    >>> series.scaled().tolist(), series.scaled(slice(1, 2)).tolist()
+    ([[0.5, 1.0], [1.5, 2.0]], [[1.0], [2.0]])
+    """
+
+    values: np.ndarray
+    slope: float = 1.0
+    inter: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def scaled(self, voxels: slice = slice(None)) -> np.ndarray:
+        """Give values of the image.
+
+        Parameters
+        ----------
+        voxels : slice
+            Of which columns; by default of all.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_volumes, n_voxels)
+            The same bits that nibabel gives.
+        """
+        return _scaled(self.values[:, voxels], self.slope, self.inter).astype(np.float64)
+
+
+def _scaled(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    from nibabel.volumeutils import apply_read_scaling
+
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found as infinite
+        return apply_read_scaling(stored, np.float64(slope), np.float64(inter))
+
+
+@checked_with(shapes={"mask": "i j k"})
+def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
+    """Read the time courses of some voxels, slab by slab of volumes.
+
+    The whole series is never in memory at once. A ``.nii`` file is mapped into memory, so that only
+    the pages with wanted voxels are read; a ``.nii.gz`` file is unpacked once, by the package isal
+    where it is installed (twice to three times as fast), and its checksum is compared.
+
+    Parameters
+    ----------
+    path : path-like
+        4-D NIfTI image.
+    mask : ndarray of bool, shape (i, j, k)
+        True for the voxels wanted.
+
+    Returns
+    -------
+    ndarray of float, shape (n_volumes, n_voxels)
+        Voxels in C order of the mask, as in nilearn's ``NiftiMasker``; scaled as the header says.
+
+    Raises
+    ------
+    InputError
+        When the file is cut off or damaged, or the mask has another shape.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_masks
+    >>> mask = read_masks(simulated.masks, simulated.bold[0])["V1"]
+    >>> read_voxels(simulated.bold[0], mask).shape
+    (30, 8)
+    """
+    return _read_series(path, mask, is_scaled=True).values
+
+
+@checked_with(shapes={"mask": "i j k"})
+def read_series(path: str | os.PathLike[str], mask: np.ndarray) -> StoredSeries:
+    """Read the time courses of some voxels as the file holds them, often a quarter of the memory.
+
+    Parameters
+    ----------
+    path, mask
+        See `read_voxels`.
+
+    Returns
+    -------
+    StoredSeries
+        Whose ``scaled()`` is what `read_voxels` returns.
+
+    Raises
+    ------
+    InputError
+        See `read_voxels`.
+    """
+    return _read_series(path, mask, is_scaled=False)
+
+
+def _read_series(
+    path: str | os.PathLike[str], mask: np.ndarray, *, is_scaled: bool
+) -> StoredSeries:
+    from nibabel.arrayproxy import ArrayProxy
+
+    image = open_nifti(path)
+    shape = check_4d(path, image)
+    if mask.shape != shape[:3]:
+        raise InputError(
+            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a "
+            "mask on the grid of the image."
+        )
+    raw: Any = image.dataobj
+    if not isinstance(raw, ArrayProxy) or raw.order != "F":  # of a reader that holds them in memory
+        values = np.asarray(raw).reshape(shape)[mask.astype(bool)].T
+        return StoredSeries(values=values.astype(np.float64))
+    indices = np.nonzero(mask)
+    places = np.ravel_multi_index(indices, shape[:3], order="F")
+    dtype = np.dtype(np.float64) if is_scaled else raw.dtype.newbyteorder("=")
+    slope, inter = float(raw.slope), float(raw.inter)
+    file = Path(image.file_map["image"].filename or path)
+    check_promise(file, math.prod(shape) * raw.dtype.itemsize)
+    check_room(shape[3] * len(places) * dtype.itemsize, path)
+    values = np.empty((shape[3], len(places)), dtype=dtype)
+    matrix = (shape[3], math.prod(shape[:3]))
+    try:
+        for first, stored in _gathered(file, raw.dtype, raw.offset, matrix, places):
+            if is_scaled:
+                stored = _scaled(stored, slope, inter)
+            values[first : first + len(stored)] = stored
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever zlib, isal or the system make of a damaged file
+        raise InputError(
+            f"{path} is cut off or damaged ({one_line(error)}); copy or convert it again."
+        ) from error
+    if is_scaled:
+        slope, inter = 1.0, 0.0
+    return StoredSeries(values=values, slope=slope, inter=inter)
+
+
+def _gathered(
+    file: Path, dtype: np.dtype, offset: int, shape: tuple[int, int], places: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Take places out of each row of a matrix in a file, some rows at a time."""
+    if file.suffix.lower() not in _PACKED:
+        for first, rows in _mapped_rows(file, dtype, offset, shape):
+            yield first, rows[:, places]
+        return
+    n_rows, n_values = shape
+    step = max(1, _SLAB_BYTES // dtype.itemsize)
+    pieces = []
+    for start in range(0, n_values, step):
+        stop = min(start + step, n_values)
+        columns = np.flatnonzero((places >= start) & (places < stop))
+        pieces.append((stop - start, columns, places[columns] - start))
+    slab = np.empty(min(step, n_values), dtype=dtype)
+    row = np.empty((1, len(places)), dtype=dtype)
+    with _unpacked(file) as stream:
+        _skip(stream, offset)
+        for number in range(n_rows):
+            for size, columns, inside in pieces:
+                _read_into(stream, slab[:size])
+                row[0, columns] = slab[inside]
+            yield number, row
+        while stream.read(_SLAB_BYTES):  # to the checksum at its end
+            pass
+
+
+def _unpacked(file: Path) -> IO[bytes]:
+    """Open a compressed file: isal where it is installed, else the standard library."""
+    if file.suffix.lower() != ".gz":
+        from nibabel.openers import ImageOpener
+
+        return ImageOpener(str(file), "rb")
+    library = "isal.igzip" if importlib.util.find_spec("isal") else "gzip"
+    return importlib.import_module(library).open(file, "rb")
+
+
+def _skip(stream: IO[bytes], n_bytes: int) -> None:
+    if n_bytes < 0:
+        raise ValueError(f"its values begin at byte {n_bytes}")
+    while n_bytes:
+        skipped = len(stream.read(min(n_bytes, _SLAB_BYTES)))
+        if not skipped:
+            raise EOFError("it ends before its values begin")
+        n_bytes -= skipped
+
+
+def _read_into(stream: Any, values: np.ndarray) -> None:
+    """Fill an array from a stream."""
+    view = memoryview(values.view(np.uint8))
+    filled = 0
+    while filled < len(view):
+        n_read = stream.readinto(view[filled:])
+        if not n_read:
+            raise EOFError("it ends before the last volume")
+        filled += n_read
+
+
+def _mapped_rows(
+    file: str | Path, dtype: np.dtype, offset: int, shape: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
+    n_rows, row_bytes = shape[0], shape[1] * dtype.itemsize
+    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
+    for first in range(0, n_rows, step):
+        n_here = min(step, n_rows - first)
+        start = offset + first * row_bytes
+        mapped = np.memmap(file, dtype, "r", start, (n_here, shape[1]))
+        yield first, mapped.view(np.ndarray)
 
 
 # --------------------------------------------------------------------------------------------- HDF5
@@ -185,19 +425,6 @@ def _offset_in_file(dataset: h5py.Dataset) -> int | None:
     if file.driver != "sec2" or file.mode != "r" or file.userblock_size:
         return None
     return dataset.id.get_offset()
-
-
-def _mapped_rows(
-    path: str, dtype: np.dtype, offset: int, shape: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
-    n_rows, row_bytes = shape[0], shape[1] * dtype.itemsize
-    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
-    for first in range(0, n_rows, step):
-        n_here = min(step, n_rows - first)
-        start = offset + first * row_bytes
-        mapped = np.memmap(path, dtype, "r", start, (n_here, shape[1]))
-        yield first, mapped.view(np.ndarray)
 
 
 def _read_chunks(
