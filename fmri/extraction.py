@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SLAB_BYTES = 2**22
 """Bytes of a file that are read at once."""
 
-_MAPPED_BYTES = 2**24
+_MAPPED_BYTES = 2**25
 """Bytes of a file that are mapped into memory at once."""
 
 _PACKED = (".gz", ".bz2", ".zst")
@@ -175,20 +175,17 @@ def _read_series(
     if not isinstance(raw, ArrayProxy) or raw.order != "F":  # of a reader that holds them in memory
         values = np.asarray(raw).reshape(shape)[mask.astype(bool)].T
         return StoredSeries(values=values.astype(np.float64))
-    indices = np.nonzero(mask)
-    places = np.ravel_multi_index(indices, shape[:3], order="F")
-    dtype = np.dtype(np.float64) if is_scaled else raw.dtype.newbyteorder("=")
-    slope, inter = float(raw.slope), float(raw.inter)
+    indices = np.unravel_index(np.flatnonzero(mask), mask.shape)
+    places = np.ravel_multi_index(indices, mask.shape, order="F")
+    scale = (float(raw.slope), float(raw.inter))
     file = Path(image.file_map["image"].filename or path)
+    dtype = np.dtype(np.float64) if is_scaled else raw.dtype.newbyteorder("=")
     check_promise(file, math.prod(shape) * raw.dtype.itemsize)
     check_room(shape[3] * len(places) * dtype.itemsize, path)
     values = np.empty((shape[3], len(places)), dtype=dtype)
-    matrix = (shape[3], math.prod(shape[:3]))
+    fill = _fill_unpacked if file.suffix.lower() in _PACKED else _fill_mapped
     try:
-        for first, stored in _gathered(file, raw.dtype, raw.offset, matrix, places):
-            if is_scaled:
-                stored = _scaled(stored, slope, inter)
-            values[first : first + len(stored)] = stored
+        fill(values, file, raw, places, scale if is_scaled else (1.0, 0.0))
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever zlib, isal or the system make of a damaged file
@@ -196,34 +193,37 @@ def _read_series(
             f"{path} is cut off or damaged ({one_line(error)}); copy or convert it again."
         ) from error
     if is_scaled:
-        slope, inter = 1.0, 0.0
-    return StoredSeries(values=values, slope=slope, inter=inter)
+        return StoredSeries(values=values)
+    return StoredSeries(values=values, slope=scale[0], inter=scale[1])
 
 
-def _gathered(
-    file: Path, dtype: np.dtype, offset: int, shape: tuple[int, int], places: np.ndarray
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Take places out of each row of a matrix in a file, some rows at a time."""
-    if file.suffix.lower() not in _PACKED:
-        for first, rows in _mapped_rows(file, dtype, offset, shape):
-            yield first, rows[:, places]
-        return
-    n_rows, n_values = shape
-    step = max(1, _SLAB_BYTES // dtype.itemsize)
+def _fill_mapped(
+    values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
+) -> None:
+    """Take places out of each volume of a file that is mapped into memory."""
+    shape = (len(values), math.prod(raw.shape) // len(values))
+    for first, volumes in _mapped_rows(file, raw.dtype, raw.offset, shape):
+        values[first : first + len(volumes)] = _scaled(volumes[:, places], *scale)
+
+
+def _fill_unpacked(
+    values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
+) -> None:
+    """Take places out of each volume of a compressed file, with one buffer for all."""
+    n_values = math.prod(raw.shape) // len(values)
+    step = max(1, _SLAB_BYTES // raw.dtype.itemsize)
     pieces = []
     for start in range(0, n_values, step):
         stop = min(start + step, n_values)
         columns = np.flatnonzero((places >= start) & (places < stop))
         pieces.append((stop - start, columns, places[columns] - start))
-    slab = np.empty(min(step, n_values), dtype=dtype)
-    row = np.empty((1, len(places)), dtype=dtype)
+    slab = np.empty(min(step, n_values), dtype=raw.dtype)
     with _unpacked(file) as stream:
-        _skip(stream, offset)
-        for number in range(n_rows):
+        _skip(stream, raw.offset)
+        for volume in values:
             for size, columns, inside in pieces:
                 _read_into(stream, slab[:size])
-                row[0, columns] = slab[inside]
-            yield number, row
+                volume[columns] = _scaled(slab[inside], *scale)
         while stream.read(_SLAB_BYTES):  # to the checksum at its end
             pass
 
