@@ -163,7 +163,7 @@ def event_filters(design: np.ndarray, n_events: int) -> np.ndarray:
 
 
 def _event_basis(design: np.ndarray, n_events: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give an orthonormal basis, rest first, and what makes betas of the weights of its last part."""
+    """Give an orthonormal basis, rest first, and what makes betas of the weights of its end."""
     from scipy.linalg import solve_triangular
 
     ordered = np.roll(design, -n_events, axis=1)  # drifts and confounds, then events

@@ -1,0 +1,208 @@
+"""Memory: how many voxels are read and fitted at once, so that a limit is kept."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neurometamer.errors import InputError
+
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
+
+_FIT_BYTES = 2**26
+"""Memory of the voxels that are fitted at once, where no limit asks for less."""
+
+_READ_BYTES = 40 * 2**20
+"""Memory of reading: part of the file, and the values taken out of it."""
+
+_FEWEST_VOXELS = 500
+"""With fewer voxels at once, a run would take much longer and hardly less memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSize:
+    """What the memory of fitting a run depends on.
+
+    Parameters
+    ----------
+    n_volumes, n_events, n_columns : int
+        Volumes, events, and columns of the design.
+    itemsize : int
+        Bytes of a value in the file.
+
+    Examples
+    --------
+    >>> RunSize(n_volumes=400, n_events=54, n_columns=70, itemsize=2).itemsize
+    2
+    """
+
+    n_volumes: int
+    n_events: int
+    n_columns: int
+    itemsize: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """How many voxels are in memory at once.
+
+    Parameters
+    ----------
+    n_voxels : int
+        All voxels.
+    n_read, n_fitted : int
+        Voxels whose time courses are in memory at once, and voxels that are fitted at once.
+    n_bytes : int
+        Largest memory expected, above that before the call, results included.
+
+    Examples
+    --------
+    >>> plan = MemoryPlan(n_voxels=5000, n_read=2000, n_fitted=500, n_bytes=40_000_000)
+    >>> print(plan)
+    5,000 voxels: read 2,000 at once in 3 passes over the files, fitted 500 at once; about 40 MB
+    """
+
+    n_voxels: int
+    n_read: int
+    n_fitted: int
+    n_bytes: int
+
+    @property
+    def n_passes(self) -> int:
+        """Number of times that each file is read.
+
+        Returns
+        -------
+        int
+            1 where all voxels fit in memory.
+        """
+        return math.ceil(self.n_voxels / self.n_read)
+
+    def __str__(self) -> str:
+        passes = "1 pass" if self.n_passes == 1 else f"{self.n_passes} passes"
+        return (
+            f"{self.n_voxels:,} voxels: read {self.n_read:,} at once in {passes} over the files, "
+            f"fitted {self.n_fitted:,} at once; about {_in_words(self.n_bytes)}"
+        )
+
+
+def plan_memory(
+    sizes: Sequence[RunSize], n_voxels: int, n_values: int, max_memory: str = ""
+) -> MemoryPlan:
+    """Plan how many voxels are read and fitted at once.
+
+    Parameters
+    ----------
+    sizes : sequence of RunSize
+        The runs; they are fitted one after another.
+    n_voxels : int
+        Number of different voxels.
+    n_values : int
+        Number of betas of all runs, events and regions.
+    max_memory : str
+        Such as ``"2GB"`` or ``"500 MiB"``; empty: half of the memory of this machine.
+
+    Returns
+    -------
+    MemoryPlan
+        As few passes over the files as the limit allows.
+
+    Raises
+    ------
+    InputError
+        When the limit cannot be understood or kept; the message says the least that works.
+
+    Examples
+    --------
+    >>> size = RunSize(n_volumes=400, n_events=54, n_columns=70, itemsize=4)
+    >>> plan_memory([size], 100_000, 5_400_000).n_passes
+    1
+    >>> plan_memory([size], 100_000, 5_400_000, "250MB").n_passes
+    2
+    >>> plan_memory([size], 100_000, 5_400_000, "50MB")
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: max_memory (--max-memory) is 50MB, but 100,000 voxels with \
+5,400,000 betas need 145 MB at least; give that, or fewer regions or runs at a time.
+    """
+    # betas, their copy in Patterns, and whether they are finite
+    fixed = _READ_BYTES + 17 * n_values
+    fixed += max(4 * 8 * size.n_volumes * size.n_columns for size in sizes)
+    of_read = max(size.n_volumes * size.itemsize for size in sizes)
+    of_fit = 8 * max(4 * size.n_volumes + 8 * size.n_columns for size in sizes)
+    fewest = min(n_voxels, _FEWEST_VOXELS)
+    least = fixed + fewest * (of_read + of_fit)
+    own_limit = max(least, _half_of_memory())
+    limit = parse_memory(max_memory) if max_memory else own_limit
+    if limit < least:
+        raise InputError(
+            f"max_memory (--max-memory) is {max_memory}, but {n_voxels:,} voxels with "
+            f"{n_values:,} betas need {_in_words(least)} at least; give that, or fewer regions or "
+            "runs at a time."
+        )
+    room = limit - fixed
+    most = min(_FIT_BYTES, room // 4) // of_fit
+    n_fitted = min(n_voxels, max(fewest, most))
+    n_read = min(n_voxels, (room - n_fitted * of_fit) // of_read)
+    n_passes = math.ceil(n_voxels / n_read)
+    n_read = math.ceil(n_voxels / n_passes)  # equal passes
+    n_fitted = min(n_fitted, n_read)
+    n_bytes = fixed + n_read * of_read + n_fitted * of_fit
+    return MemoryPlan(n_voxels=n_voxels, n_read=n_read, n_fitted=n_fitted, n_bytes=n_bytes)
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory.
+
+    Parameters
+    ----------
+    text : str
+        A number with or without one of the units B, kB, MB, GB, TB (powers of 1,000), KiB, MiB,
+        GiB, TiB (powers of 1,024); upper or lower case.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    InputError
+        When it is something else.
+
+    Examples
+    --------
+    >>> parse_memory("1.5 GB"), parse_memory("64MiB")
+    (1500000000, 67108864)
+    """
+    parts = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]I?|)B?\s*", text.upper())
+    if parts is None:
+        raise InputError(
+            f"max_memory (--max-memory) is '{text}'; give a number with a unit, such as 2GB or "
+            "500MiB."
+        )
+    return int(float(parts[1]) * _UNITS[parts[2]])
+
+
+def _half_of_memory() -> int:
+    if not hasattr(os, "sysconf"):
+        return 2**63
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _in_words(n_bytes: int) -> str:
+    """Say how many megabytes, rounded up, so that what is said to be enough is enough."""
+    return f"{math.ceil(n_bytes / 10**6):,} MB"
