@@ -671,8 +671,7 @@ def _plan(
             itemsize=open_nifti(run.image).get_data_dtype().itemsize,
         )
         sizes.append(size)
-    n_values = sum(size.n_events for size in sizes) * len(position)
-    plan = plan_memory(sizes, int(union.sum()), n_values, max_memory)
+    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
     if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
         _LOG.info("betas of %d run(s), %s", len(runs), plan)
     return plan

@@ -470,6 +470,11 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         raise InputError(
             f"{path} is a {kind}, not a NIfTI image of a volume; {_OTHERWISE.get(kind, _CONVERT)}."
         )
+    if min(image.shape, default=0) < 1:
+        raise InputError(
+            f"{path} has a header that says the shape {tuple(image.shape)}; it is damaged: copy or "
+            "convert it again."
+        )
     if image.affine is None or not np.isfinite(image.affine).all():
         raise InputError(f"{path} has a header whose affine is not finite; write the header again.")
     if image.get_data_dtype().kind not in "iuf":

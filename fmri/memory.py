@@ -28,6 +28,9 @@ _FIT_BYTES = 2**26
 _READ_BYTES = 40 * 2**20
 """Memory of reading: part of the file, and the values taken out of it."""
 
+_ROW_BYTES = 400
+"""Memory of a row of the table of voxels, with its copies."""
+
 _FEWEST_VOXELS = 500
 """With fewer voxels at once, a run would take much longer and hardly less memory."""
 
@@ -100,7 +103,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    sizes: Sequence[RunSize], n_voxels: int, n_values: int, max_memory: str = ""
+    sizes: Sequence[RunSize], n_voxels: int, n_rows: int, max_memory: str = ""
 ) -> MemoryPlan:
     """Plan how many voxels are read and fitted at once.
 
@@ -110,8 +113,8 @@ def plan_memory(
         The runs; they are fitted one after another.
     n_voxels : int
         Number of different voxels.
-    n_values : int
-        Number of betas of all runs, events and regions.
+    n_rows : int
+        Number of voxels of all regions; one of two regions counts twice.
     max_memory : str
         Such as ``"2GB"`` or ``"500 MiB"``; empty: half of the memory of this machine.
 
@@ -128,18 +131,19 @@ def plan_memory(
     Examples
     --------
     >>> size = RunSize(n_volumes=400, n_events=54, n_columns=70, itemsize=4)
-    >>> plan_memory([size], 100_000, 5_400_000).n_passes
+    >>> plan_memory([size], 100_000, 100_000).n_passes
     1
-    >>> plan_memory([size], 100_000, 5_400_000, "250MB").n_passes
+    >>> plan_memory([size], 100_000, 100_000, "300MB").n_passes
     2
-    >>> plan_memory([size], 100_000, 5_400_000, "50MB")
+    >>> plan_memory([size], 100_000, 100_000, "50MB")
     Traceback (most recent call last):
         ...
     neurometamer.errors.InputError: max_memory (--max-memory) is 50MB, but 100,000 voxels with \
-5,400,000 betas need 145 MB at least; give that, or fewer regions or runs at a time.
+5,400,000 betas need 185 MB at least; give that, or fewer regions or runs at a time.
     """
+    n_values = n_rows * sum(size.n_events for size in sizes)
     # betas, their copy in Patterns, and whether they are finite
-    fixed = _READ_BYTES + 17 * n_values
+    fixed = _READ_BYTES + 17 * n_values + _ROW_BYTES * n_rows
     fixed += max(4 * 8 * size.n_volumes * size.n_columns for size in sizes)
     of_read = max(size.n_volumes * size.itemsize for size in sizes)
     of_fit = 8 * max(4 * size.n_volumes + 8 * size.n_columns for size in sizes)
