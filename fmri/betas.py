@@ -410,28 +410,35 @@ def _responses(times: np.ndarray, kept: pd.DataFrame, hrf_model: str) -> np.ndar
     from nilearn.glm import first_level
 
     onsets = kept["onset"].to_numpy(dtype=np.float64)
-    ends = onsets + kept["duration"].to_numpy(dtype=np.float64)
+    durations = kept["duration"].to_numpy(dtype=np.float64)
     t_r = float(np.diff(times).min())
     begin = times.min() + min(-24.0, float(onsets.min()) - times[0])
     end = times.max() * (1 + 1 / (len(times) - 1))
-    n_steps = (len(times) - 1) / (times.max() - times.min()) * (end - begin) * _OVERSAMPLING + 1
-    grid = np.linspace(begin, end, int(np.rint(n_steps)))
+    a_second = (len(times) - 1) / (times.max() - times.min())
+    n_steps = a_second * (end - begin) * _OVERSAMPLING + 1
+    n_steps = np.rint(n_steps)
+    grid = np.linspace(begin, end, int(n_steps))
     last = len(grid) - 1
-    starts = np.minimum(np.searchsorted(grid, onsets), last)
-    stops = np.minimum(np.searchsorted(grid, ends), last)
+    starts = np.searchsorted(grid, onsets)
+    starts = np.minimum(starts, last)
+    stops = np.searchsorted(grid, onsets + durations)
+    stops = np.minimum(stops, last)
     stops += (stops == starts) & (stops < last)  # impulses last one step
-    kernel = getattr(first_level, f"{hrf_model}_hrf")(t_r, _OVERSAMPLING)
-    steps = np.concatenate([[0.0], np.cumsum(kernel)])
-
-    def at(places: np.ndarray) -> np.ndarray:
-        since_start = np.clip(places[:, None] - starts + 1, 0, len(kernel))
-        since_stop = np.clip(places[:, None] - stops + 1, 0, len(kernel))
-        return steps[since_start] - steps[since_stop]
-
-    after = np.clip(np.searchsorted(grid, times), 1, last)
-    share = (times - grid[after - 1]) / (grid[after] - grid[after - 1])
-    before_values, after_values = at(after - 1), at(after)
-    return before_values + share[:, None] * (after_values - before_values)
+    response = getattr(first_level, f"{hrf_model}_hrf")
+    kernel = response(t_r, _OVERSAMPLING)
+    sums = np.concatenate([[0.0], np.cumsum(kernel)])
+    after = np.searchsorted(grid, times)
+    after = np.clip(after, 1, last)
+    values = []
+    for places in (after - 1, after):
+        here = places[:, None] + 1
+        since_start = np.clip(here - starts, 0, len(kernel))
+        since_stop = np.clip(here - stops, 0, len(kernel))
+        values.append(sums[since_start] - sums[since_stop])
+    steps = grid[after] - grid[after - 1]
+    share = (times - grid[after - 1]) / steps
+    rise = values[1] - values[0]
+    return values[0] + share[:, None] * rise
 
 
 @checked
@@ -678,7 +685,8 @@ def _plan(
 
 
 def _n_events(design: pd.DataFrame) -> int:
-    return sum(str(name).startswith("event_") for name in design.columns)
+    names = [str(name) for name in design.columns]
+    return sum(name.startswith("event_") for name in names)
 
 
 def _fit_run(
@@ -709,7 +717,9 @@ def _fit_run(
             slabs.append(slice(first, min(first + plan.n_fitted, end)))
         for slab in slabs:
             series = stored.scaled(slice(slab.start - begin, slab.stop - begin))
-            reasons[slab] = _why_unusable(series)
+            finite = np.isfinite(series).all(axis=0)
+            constant = (series == series[0]).all(axis=0)
+            reasons[slab] = np.select([~finite, constant], [1, 2])
             means[slab] = series.mean(axis=0)
         is_refused = unusable == "refuse" and reasons.any()
         if is_refused or _n_low(means, reasons, units):
@@ -734,16 +744,12 @@ def _fit_run(
     return reasons
 
 
-def _why_unusable(series: np.ndarray) -> np.ndarray:
-    """Say which time courses are 1: not finite, 2: constant."""
-    finite = np.isfinite(series).all(axis=0)
-    constant = (series == series[0]).all(axis=0)
-    return np.select([~finite, constant], [1, 2])
-
-
 def _n_low(means: np.ndarray, reasons: np.ndarray, units: str) -> int:
     """Count usable voxels whose mean allows no percent signal change."""
-    return int(np.sum((means <= 0) & (reasons == 0))) if units == "percent" else 0
+    if units != "percent":
+        return 0
+    is_low = (means <= 0) & (reasons == 0)
+    return int(is_low.sum())
 
 
 EVENT_MODELS: dict[str, Callable[[np.ndarray, int, str], Fit]] = {

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,14 +81,19 @@ class StoredSeries:
         ndarray of float64, shape (n_volumes, n_voxels)
             The same bits that nibabel gives.
         """
-        return _scaled(self.values[:, voxels], self.slope, self.inter).astype(np.float64)
+        stored = self.values[:, voxels]
+        values = _scaled(stored, self.slope, self.inter)
+        return values.astype(np.float64)
 
 
 def _scaled(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
     from nibabel.volumeutils import apply_read_scaling
 
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found as infinite
-        return apply_read_scaling(stored, np.float64(slope), np.float64(inter))
+    factor = np.float64(slope)
+    shift = np.float64(inter)
+    # what overflows is found as infinite
+    with np.errstate(over="ignore", invalid="ignore"):
+        return apply_read_scaling(stored, factor, shift)
 
 
 @checked_with(shapes={"mask": "i j k"})
@@ -134,7 +140,8 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     >>> read_voxels(simulated.bold[0], mask).shape
     (30, 8)
     """
-    return _read_series(path, mask, is_scaled=True).values
+    series = _read_series(path, mask, is_scaled=True)
+    return series.values
 
 
 @checked_with(shapes={"mask": "i j k"})
@@ -173,19 +180,27 @@ def _read_series(
         )
     raw: Any = image.dataobj
     if not isinstance(raw, ArrayProxy) or raw.order != "F":  # of a reader that holds them in memory
-        values = np.asarray(raw).reshape(shape)[mask.astype(bool)].T
+        whole = np.asarray(raw).reshape(shape)
+        values = whole[mask.astype(bool)].T
         return StoredSeries(values=values.astype(np.float64))
-    indices = np.unravel_index(np.flatnonzero(mask), mask.shape)
+    inside = np.flatnonzero(mask)
+    indices = np.unravel_index(inside, mask.shape)
     places = np.ravel_multi_index(indices, mask.shape, order="F")
-    scale = (float(raw.slope), float(raw.inter))
+    slope = float(raw.slope)
+    inter = float(raw.inter)
     file = Path(image.file_map["image"].filename or path)
     dtype = np.dtype(np.float64) if is_scaled else raw.dtype.newbyteorder("=")
-    check_promise(file, math.prod(shape) * raw.dtype.itemsize)
-    check_room(shape[3] * len(places) * dtype.itemsize, path)
+    n_promised = math.prod(shape)
+    check_promise(file, n_promised * raw.dtype.itemsize)
+    n_wanted = shape[3] * len(places)
+    check_room(n_wanted * dtype.itemsize, path)
     values = np.empty((shape[3], len(places)), dtype=dtype)
     fill = _fill_unpacked if file.suffix.lower() in _PACKED else _fill_mapped
     try:
-        fill(values, file, raw, places, scale if is_scaled else (1.0, 0.0))
+        if is_scaled:
+            fill(values, file, raw, places, (slope, inter))
+        else:
+            fill(values, file, raw, places, (1.0, 0.0))
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever zlib, isal or the system make of a damaged file
@@ -194,16 +209,19 @@ def _read_series(
         ) from error
     if is_scaled:
         return StoredSeries(values=values)
-    return StoredSeries(values=values, slope=scale[0], inter=scale[1])
+    return StoredSeries(values=values, slope=slope, inter=inter)
 
 
 def _fill_mapped(
     values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
 ) -> None:
     """Take places out of each volume of a file that is mapped into memory."""
-    shape = (len(values), math.prod(raw.shape) // len(values))
-    for first, volumes in _mapped_rows(file, raw.dtype, raw.offset, shape):
-        values[first : first + len(volumes)] = _scaled(volumes[:, places], *scale)
+    n_values = math.prod(raw.shape) // len(values)
+    shape = (len(values), n_values)
+    windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
+    for first, volumes in windows:
+        here = slice(first, first + len(volumes))
+        values[here] = _scaled(volumes[:, places], *scale)
 
 
 def _fill_unpacked(
@@ -215,11 +233,22 @@ def _fill_unpacked(
     pieces = []
     for start in range(0, n_values, step):
         stop = min(start + step, n_values)
-        columns = np.flatnonzero((places >= start) & (places < stop))
-        pieces.append((stop - start, columns, places[columns] - start))
-    slab = np.empty(min(step, n_values), dtype=raw.dtype)
+        is_here = (places >= start) & (places < stop)
+        columns = np.flatnonzero(is_here)
+        piece = (stop - start, columns, places[columns] - start)
+        pieces.append(piece)
+    largest = min(step, n_values)
+    slab = np.empty(largest, dtype=raw.dtype)
     with _unpacked(file) as stream:
-        _skip(stream, raw.offset)
+        left = raw.offset
+        if left < 0:
+            raise ValueError(f"its values begin at byte {left}")
+        while left:
+            n_most = min(left, _SLAB_BYTES)
+            skipped = stream.read(n_most)
+            if not skipped:
+                raise EOFError("it ends before its values begin")
+            left -= len(skipped)
         for volume in values:
             for size, columns, inside in pieces:
                 _read_into(stream, slab[:size])
@@ -228,29 +257,22 @@ def _fill_unpacked(
             pass
 
 
-def _unpacked(file: Path) -> IO[bytes]:
+def _unpacked(file: Path) -> Any:
     """Open a compressed file: isal where it is installed, else the standard library."""
     if file.suffix.lower() != ".gz":
         from nibabel.openers import ImageOpener
 
         return ImageOpener(str(file), "rb")
-    library = "isal.igzip" if importlib.util.find_spec("isal") else "gzip"
-    return importlib.import_module(library).open(file, "rb")
-
-
-def _skip(stream: IO[bytes], n_bytes: int) -> None:
-    if n_bytes < 0:
-        raise ValueError(f"its values begin at byte {n_bytes}")
-    while n_bytes:
-        skipped = len(stream.read(min(n_bytes, _SLAB_BYTES)))
-        if not skipped:
-            raise EOFError("it ends before its values begin")
-        n_bytes -= skipped
+    library = "gzip"
+    if importlib.util.find_spec("isal"):
+        library = "isal.igzip"
+    module = importlib.import_module(library)
+    return module.open(file, "rb")
 
 
 def _read_into(stream: Any, values: np.ndarray) -> None:
     """Fill an array from a stream."""
-    view = memoryview(values.view(np.uint8))
+    view = values.view(np.uint8).data
     filled = 0
     while filled < len(view):
         n_read = stream.readinto(view[filled:])
@@ -263,10 +285,14 @@ def _mapped_rows(
     file: str | Path, dtype: np.dtype, offset: int, shape: tuple[int, int]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
-    n_rows, row_bytes = shape[0], shape[1] * dtype.itemsize
-    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
+    n_rows = shape[0]
+    row_bytes = shape[1] * dtype.itemsize
+    step = 1
+    if row_bytes:
+        step = max(1, _MAPPED_BYTES // row_bytes)
     for first in range(0, n_rows, step):
-        n_here = min(step, n_rows - first)
+        left = n_rows - first
+        n_here = min(step, left)
         start = offset + first * row_bytes
         mapped = np.memmap(file, dtype, "r", start, (n_here, shape[1]))
         yield first, mapped.view(np.ndarray)
@@ -296,7 +322,8 @@ class _Box:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(np.subtract(self.stop, self.start).tolist())
+        lengths = np.subtract(self.stop, self.start)
+        return tuple(lengths.tolist())
 
 
 @checked_with(whole=("rows",))
@@ -363,26 +390,38 @@ def read_hdf5_voxels(
     space = dataset.shape[:axis] + dataset.shape[axis + 1 :]
     places = _voxel_places(name, voxels, space)
     n_observations = dataset.shape[axis]
-    wanted = np.arange(n_observations) if rows is None else np.asarray(rows, dtype=np.int64)
-    outside = wanted[(wanted < 0) | (wanted >= n_observations)]
+    if rows is None:
+        rows = np.arange(n_observations)
+    wanted = np.asarray(rows, dtype=np.int64)
+    is_outside = (wanted < 0) | (wanted >= n_observations)
+    outside = wanted[is_outside]
     if wanted.ndim != 1 or outside.size:
         raise InputError(
             f"{name} has the observations 0 to {n_observations - 1}, but rows has the shape "
             f"{wanted.shape} and asks for {name_ids(outside)}; give a list of those that there are."
         )
-    values = np.empty((wanted.size, places.size), dtype=dataset.dtype.newbyteorder("="))
+    native = dataset.dtype.newbyteorder("=")
+    values = np.empty((wanted.size, places.size), dtype=native)
     if not values.size:
         return values
     try:
-        offset = _offset_in_file(dataset)
-        if offset is None or axis:
+        pieces = None if axis else _pieces_in_file(dataset)
+        if pieces is None:
             _read_chunks(dataset, places, wanted, axis, values)
             return values
-        shape = (n_observations, math.prod(space))
-        for first, stored in _mapped_rows(dataset.file.filename, dataset.dtype, offset, shape):
-            here = np.flatnonzero((wanted >= first) & (wanted < first + len(stored)))
-            for row in here:
-                stored[wanted[row] - first].take(places, out=values[row], mode="clip")
+        for first, last, offset in pieces:
+            is_here = (wanted >= first) & (wanted < last)
+            here = np.flatnonzero(is_here)
+            if not here.size:
+                continue
+            shape = (last - first, math.prod(space))
+            mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, shape)
+            stored = mapped.view(np.ndarray)
+            local = wanted[here] - first
+            if np.array_equal(local, np.arange(len(stored))):
+                values[here[0] : here[-1] + 1] = stored[:, places]
+            else:
+                values[here] = stored[local[:, None], places]
     except (OSError, ValueError) as error:
         raise InputError(
             f"{dataset.file.filename} is cut off or damaged ({one_line(error)}); copy it again."
@@ -405,7 +444,8 @@ def _voxel_places(name: str, voxels: np.ndarray, space: tuple[int, ...]) -> np.n
             f"{name}: voxels is {voxels.dtype} of shape {voxels.shape}; give a mask of booleans, "
             "or a list of places."
         )
-    outside = voxels[(voxels < 0) | (voxels >= n_voxels)]
+    is_outside = (voxels < 0) | (voxels >= n_voxels)
+    outside = voxels[is_outside]
     if outside.size:
         raise InputError(
             f"{name} has {n_voxels} voxels, but places outside 0 to {n_voxels - 1} are asked for: "
@@ -414,17 +454,48 @@ def _voxel_places(name: str, voxels: np.ndarray, space: tuple[int, ...]) -> np.n
     return voxels.astype(np.int64)
 
 
-def _offset_in_file(dataset: h5py.Dataset) -> int | None:
-    """Give where a data set that lies in one piece begins; None where HDF5 has to read it."""
+def _pieces_in_file(dataset: h5py.Dataset) -> list[tuple[int, int, int]] | None:
+    """Give (first, last, offset) of the observations that lie side by side in the file.
+
+    None where they do not, or where HDF5 has to unpack them.
+    """
     import h5py
 
-    created = dataset.id.get_create_plist()
-    if created.get_layout() != h5py.h5d.CONTIGUOUS or created.get_external_count():
-        return None
     file = dataset.file
     if file.driver != "sec2" or file.mode != "r" or file.userblock_size:
         return None
-    return dataset.id.get_offset()
+    created = dataset.id.get_create_plist()
+    n_rows, *space = dataset.shape
+    row_bytes = math.prod(space) * dataset.dtype.itemsize
+    most = max(1, _MAPPED_BYTES // row_bytes)
+    pieces: list[tuple[int, int, int]] = []
+    if created.get_layout() == h5py.h5d.CONTIGUOUS:
+        begin = dataset.id.get_offset()
+        if begin is None or created.get_external_count():
+            return None
+        step = most
+        for first in range(0, n_rows, step):
+            last = min(first + step, n_rows)
+            pieces.append((first, last, begin + first * row_bytes))
+        return pieces
+    is_whole = dataset.chunks is not None and list(dataset.chunks[1:]) == space
+    if not is_whole or created.get_nfilters():
+        return None
+    step = dataset.chunks[0]
+    for first in range(0, n_rows, step):
+        chunk = dataset.id.get_chunk_info_by_coord((first, *[0] * len(space)))
+        if chunk.byte_offset is None:
+            return None
+        begin = chunk.byte_offset
+        last = min(first + step, n_rows)
+        if pieces:
+            earlier, end, offset = pieces[-1]
+            follows = begin == offset + (end - earlier) * row_bytes
+            if follows and last - earlier <= most:  # a chunk beside the one before
+                pieces.pop()
+                first, begin = earlier, offset
+        pieces.append((first, last, begin))
+    return pieces
 
 
 def _read_chunks(
@@ -441,27 +512,37 @@ def _read_chunks(
     cells = chunks[:axis] + chunks[axis + 1 :]
     boxes = _boxes(places, space, cells, row_bytes, len(row_chunks))
     largest = max(math.prod(box.shape) for box in boxes)
-    n_merged = max(1, _SLAB_BYTES // (largest * row_bytes))
-    buffer = np.empty(min(n_merged, len(row_chunks)) * step * largest, dtype=values.dtype)
-    breaks = np.flatnonzero(np.diff(row_chunks) > 1) + 1
+    box_bytes = largest * row_bytes
+    n_merged = max(1, _SLAB_BYTES // box_bytes)
+    n_merged = min(n_merged, len(row_chunks))
+    buffer = np.empty(n_merged * step * largest, dtype=values.dtype)
+    is_gap = np.diff(row_chunks) > 1
+    breaks = np.flatnonzero(is_gap) + 1
     for neighbors in np.split(row_chunks, breaks):
         for begin in range(0, len(neighbors), n_merged):
             block = neighbors[begin : begin + n_merged]
             first = int(block[0]) * step
-            last = min((int(block[-1]) + 1) * step, shape[axis])
-            here = np.flatnonzero((wanted >= first) & (wanted < last))
+            last = int(block[-1]) * step + step
+            last = min(last, shape[axis])
+            is_here = (wanted >= first) & (wanted < last)
+            here = np.flatnonzero(is_here)
             for box in boxes:
-                part = [slice(*ends) for ends in zip(box.start, box.stop, strict=True)]
+                ends = zip(box.start, box.stop, strict=True)
+                part = list(itertools.starmap(slice, ends))
                 part.insert(axis, slice(first, last))
                 size = (*box.shape[:axis], last - first, *box.shape[axis:])
-                stored = buffer[: math.prod(size)].reshape(size)
+                n_stored = math.prod(size)
+                stored = buffer[:n_stored].reshape(size)
                 dataset.read_direct(stored, tuple(part))
-                of_box = np.moveaxis(stored, axis, 0).reshape(last - first, -1)
-                if np.array_equal(wanted[here], np.arange(first, last)):
-                    of_box = of_box.take(box.places, axis=1)
+                of_box = np.moveaxis(stored, axis, 0)
+                of_box = of_box.reshape(last - first, -1)
+                rows = wanted[here] - first
+                if np.array_equal(rows, np.arange(last - first)):
+                    side_by_side = slice(here[0], here[-1] + 1)
+                    values[side_by_side, box.columns] = of_box[:, box.places]
                 else:
-                    of_box = of_box[np.ix_(wanted[here] - first, box.places)]
-                values[here[:, None], box.columns] = of_box
+                    chosen = np.ix_(rows, box.places)
+                    values[here[:, None], box.columns] = of_box[chosen]
 
 
 def _boxes(
@@ -474,30 +555,47 @@ def _boxes(
     """Choose between reading each chunk that holds voxels, and one box around all of them."""
     index = np.unravel_index(places, space)
     of_cells = [along // cell for along, cell in zip(index, cells, strict=True)]
-    grid = tuple(-(-length // cell) for length, cell in zip(space, cells, strict=True))
+    grid = [math.ceil(length / cell) for length, cell in zip(space, cells, strict=True)]
     numbers = np.ravel_multi_index(of_cells, grid)
     order = np.argsort(numbers, kind="stable")
-    breaks = np.flatnonzero(np.diff(numbers[order])) + 1
-    each = [_box(index, columns) for columns in np.split(order, breaks)]
-    whole = [_box(index, np.arange(len(places)))]
+    steps = np.diff(numbers[order])
+    breaks = np.flatnonzero(steps) + 1
+    groups = np.split(order, breaks)
+    each = [_box(index, columns, space, cells) for columns in groups]
+    whole = [_box(index, np.arange(len(places)), space, cells)]
     spans = [int(np.ptp(along)) + 1 for along in of_cells]
     cell_bytes = math.prod(cells) * row_bytes
     costs = []
-    for boxes, n_cells in ((each, len(each)), (whole, math.prod(spans))):
-        largest = max(math.prod(box.shape) for box in boxes) * row_bytes
-        n_blocks = -(-n_row_chunks // max(1, _SLAB_BYTES // largest))
-        seconds = n_cells * cell_bytes * n_row_chunks / _BYTES_PER_S
-        fits = len(boxes) > 1 or largest <= 8 * _SLAB_BYTES
-        costs.append(seconds + len(boxes) * n_blocks * _READ_S if fits else math.inf)
-    return each if costs[0] <= costs[1] else whole
+    plans = ((each, len(each)), (whole, math.prod(spans)))
+    for boxes, n_cells in plans:
+        sizes = [math.prod(box.shape) for box in boxes]
+        largest = max(sizes) * row_bytes
+        n_merged = max(1, _SLAB_BYTES // largest)
+        n_reads = len(boxes) * math.ceil(n_row_chunks / n_merged)
+        n_bytes = n_cells * cell_bytes * n_row_chunks
+        cost = n_bytes / _BYTES_PER_S + n_reads * _READ_S
+        costs.append(cost)
+    is_too_large = largest > 8 * _SLAB_BYTES
+    if costs[0] <= costs[1] or is_too_large:
+        return each
+    return whole
 
 
-def _box(index: tuple[np.ndarray, ...], columns: np.ndarray) -> _Box:
-    """Draw the smallest box around some voxels."""
-    of_voxels = [along[columns] for along in index]
-    start = tuple(int(along.min()) for along in of_voxels)
-    stop = tuple(int(along.max()) + 1 for along in of_voxels)
-    inside = [along - first for along, first in zip(of_voxels, start, strict=True)]
-    shape = tuple(np.subtract(stop, start).tolist())
-    places = np.ravel_multi_index(inside, shape)
-    return _Box(start=start, stop=stop, columns=columns, places=places)
+def _box(
+    index: tuple[np.ndarray, ...],
+    columns: np.ndarray,
+    space: tuple[int, ...],
+    cells: tuple[int, ...],
+) -> _Box:
+    """Draw the smallest box of whole chunks around some voxels."""
+    start, stop, inside = [], [], []
+    for along, length, cell in zip(index, space, cells, strict=True):
+        of_voxels = along[columns]
+        first = int(of_voxels.min()) // cell * cell
+        last = int(of_voxels.max()) // cell * cell + cell
+        start.append(first)
+        stop.append(min(last, length))
+        inside.append(of_voxels - first)
+    shape = np.subtract(stop, start)
+    places = np.ravel_multi_index(inside, tuple(shape))
+    return _Box(start=tuple(start), stop=tuple(stop), columns=columns, places=places)

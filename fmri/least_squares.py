@@ -59,25 +59,32 @@ def least_squares_all(design: np.ndarray, n_events: int, noise_model: str) -> Fi
     around = _shifted(basis)
     before = basis.T @ around  # B + B'
     last = basis[-1]
+    identity = np.eye(len(last))
 
-    def fit(series: np.ndarray) -> np.ndarray:
+    def _fit(series: np.ndarray) -> np.ndarray:
         weights = basis.T @ series
         residuals = series - basis @ weights
-        rho = _ar1_coefficients(_lag(residuals, 0), _lag(residuals, 1), len(series))
+        squares = _lag(residuals, 0)
+        products = _lag(residuals, 1)
         del residuals
+        rho = _ar1_coefficients(squares, products, len(series))
         beside = around.T @ series
         betas = np.empty((n_events, series.shape[1]))
         for value in np.unique(rho):
             voxels = np.flatnonzero(rho == value)
             square = value**2
-            gram = (1 + square) * np.eye(len(last)) - value * before - square * np.outer(last, last)
-            product = (1 + square) * weights[:, voxels] - value * beside[:, voxels]
+            gram = (1 + square) * identity
+            gram -= value * before
+            gram -= square * np.outer(last, last)
+            product = (1 + square) * weights[:, voxels]
+            product -= value * beside[:, voxels]
             product -= square * np.outer(last, series[-1, voxels])
-            solved = cho_solve(cho_factor(gram), product)
+            factor = cho_factor(gram)
+            solved = cho_solve(factor, product)
             betas[:, voxels] = to_events @ solved[n_rest:]
         return betas
 
-    return fit
+    return _fit
 
 
 def least_squares_separate(design: np.ndarray, n_events: int, noise_model: str) -> Fit:
@@ -110,17 +117,24 @@ def least_squares_separate(design: np.ndarray, n_events: int, noise_model: str) 
         filters = _separate_filters(design, n_events, 0.0)
         return lambda series: filters @ series
     rest = _basis(design[:, n_events:])
-    own, others = _separate_pairs(_without(rest, design[:, :n_events]))
-    around_own, around_others = _shifted(own), _shifted(others)
-    own_lag = np.sum(own * around_own, axis=0)[:, None] / 2
-    others_lag = np.sum(others * around_others, axis=0)[:, None] / 2
-    both_lag = np.sum(own * around_others, axis=0)[:, None]
+    events = _without(rest, design[:, :n_events])
+    own, others = _separate_pairs(events)
+    around_own = _shifted(own)
+    around_others = _shifted(others)
+    own_lag = np.sum(own * around_own, axis=0) / 2
+    others_lag = np.sum(others * around_others, axis=0) / 2
+    both_lag = np.sum(own * around_others, axis=0)
 
-    def fit(series: np.ndarray) -> np.ndarray:
+    def _fit(series: np.ndarray) -> np.ndarray:
         centered = _without(rest, series)
-        a, b = own.T @ centered, others.T @ centered
-        squares = _lag(centered, 0) - a**2 - b**2
-        products = _lag(centered, 1) + a**2 * own_lag + b**2 * others_lag + a * b * both_lag
+        a = own.T @ centered
+        b = others.T @ centered
+        squares = _lag(centered, 0) - a**2
+        squares -= b**2
+        products = a**2 * own_lag[:, None]
+        products += _lag(centered, 1)
+        products += b**2 * others_lag[:, None]
+        products += a * b * both_lag[:, None]
         products -= a * (around_own.T @ centered)
         products -= b * (around_others.T @ centered)
         del a, b
@@ -129,15 +143,13 @@ def least_squares_separate(design: np.ndarray, n_events: int, noise_model: str) 
         for value in np.unique(rho):
             is_here = rho == value
             voxels = np.flatnonzero(is_here.any(axis=0))
-            events = np.flatnonzero(is_here.any(axis=1))
             filters = _separate_filters(design, n_events, value)
-            fitted = filters[events] @ centered[:, voxels]
-            chosen = is_here[np.ix_(events, voxels)]
-            part = betas[np.ix_(events, voxels)]
-            betas[np.ix_(events, voxels)] = np.where(chosen, fitted, part)
+            fitted = filters @ centered[:, voxels]
+            rows, columns = np.nonzero(is_here[:, voxels])
+            betas[rows, voxels[columns]] = fitted[rows, columns]
         return betas
 
-    return fit
+    return _fit
 
 
 def event_filters(design: np.ndarray, n_events: int) -> np.ndarray:
@@ -159,7 +171,8 @@ def event_filters(design: np.ndarray, n_events: int) -> np.ndarray:
     [[-0.5, 1.0, -0.5]]
     """
     basis, to_events = _event_basis(design, n_events)
-    return to_events @ basis[:, basis.shape[1] - n_events :].T
+    of_events = basis[:, -n_events:]
+    return to_events @ of_events.T
 
 
 def _event_basis(design: np.ndarray, n_events: int) -> tuple[np.ndarray, np.ndarray]:
@@ -169,40 +182,51 @@ def _event_basis(design: np.ndarray, n_events: int) -> tuple[np.ndarray, np.ndar
     ordered = np.roll(design, -n_events, axis=1)  # drifts and confounds, then events
     lengths = np.linalg.norm(ordered, axis=0)
     basis, triangle = np.linalg.qr(ordered / lengths)
-    inverse = solve_triangular(triangle[-n_events:, -n_events:], np.eye(n_events))
-    return basis, inverse / lengths[-n_events:, None]
+    of_events = slice(-n_events, None)
+    part = triangle[of_events, of_events]
+    inverse = solve_triangular(part, np.eye(n_events))
+    of_lengths = lengths[of_events, None]
+    return basis, inverse / of_lengths
 
 
 def _basis(columns: np.ndarray) -> np.ndarray:
     """Give an orthonormal basis of columns that may have very different sizes."""
     lengths = np.linalg.norm(columns, axis=0)
-    return np.linalg.qr(columns / lengths)[0]
+    basis, _ = np.linalg.qr(columns / lengths)
+    return basis
 
 
 def _without(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Take the part out that a basis explains."""
-    return columns - basis @ (basis.T @ columns)
+    weights = basis.T @ columns
+    explained = basis @ weights
+    return columns - explained
 
 
 def _separate_pairs(events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give two orthonormal columns an event: its own part, and that of all others together."""
-    others = events.sum(axis=1, keepdims=True) - events
+    total = events.sum(axis=1, keepdims=True)
+    others = total - events
     lengths = np.linalg.norm(others, axis=0)
-    others /= np.where(lengths > 0, lengths, 1.0)  # a single event has no others
-    own = events - others * np.sum(others * events, axis=0)
-    return own / np.linalg.norm(own, axis=0), others
+    lengths[lengths == 0] = 1.0  # a single event has no others
+    others /= lengths
+    shared = np.sum(others * events, axis=0)
+    own = events - others * shared
+    own /= np.linalg.norm(own, axis=0)
+    return own, others
 
 
 def _separate_filters(design: np.ndarray, n_events: int, rho: float) -> np.ndarray:
     """Give the filter of each event's own model, (n_events, n_volumes)."""
     whitened = design.copy()
     whitened[1:] -= rho * design[:-1]
-    events = _without(_basis(whitened[:, n_events:]), whitened[:, :n_events])
+    rest = _basis(whitened[:, n_events:])
+    events = _without(rest, whitened[:, :n_events])
     own, _ = _separate_pairs(events)
-    filters = (own / np.sum(own * events, axis=0)).T
-    unwhitened = filters.copy()
-    unwhitened[:, :-1] -= rho * filters[:, 1:]
-    return unwhitened
+    own /= np.sum(own * events, axis=0)
+    filters = own.copy()
+    filters[:-1] -= rho * own[1:]
+    return filters.T
 
 
 def _shifted(columns: np.ndarray) -> np.ndarray:
@@ -215,11 +239,16 @@ def _shifted(columns: np.ndarray) -> np.ndarray:
 
 def _lag(columns: np.ndarray, lag: int) -> np.ndarray:
     """Sum the products of each volume and the one so many volumes later."""
-    return np.einsum("tv,tv->v", columns[lag:], columns[: len(columns) - lag])
+    later = columns[lag:]
+    earlier = columns[: len(later)]
+    return np.einsum("tv,tv->v", earlier, later)
 
 
 def _ar1_coefficients(squares: np.ndarray, products: np.ndarray, n_volumes: int) -> np.ndarray:
     """Give Yule-Walker coefficients of residuals, cut off after two decimals as nilearn does."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rho = products / (n_volumes - 1) / (squares / n_volumes)
-    return np.trunc(np.nan_to_num(rho) * AR1_STEPS) / AR1_STEPS + 0.0
+    ratio = n_volumes / (n_volumes - 1)
+    is_left = squares > 0  # what is explained to the last bit has no noise
+    rho = np.zeros_like(squares)
+    np.divide(products, squares, out=rho, where=is_left)
+    steps = np.trunc(rho * ratio * AR1_STEPS)
+    return steps / AR1_STEPS + 0.0  # no negative zero

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurometamer.errors import InputError
+from neurometamer.reading import machine_memory
 
 _UNITS = {
     "": 1,
@@ -92,14 +92,18 @@ class MemoryPlan:
         int
             1 where all voxels fit in memory.
         """
-        return math.ceil(self.n_voxels / self.n_read)
+        share = self.n_voxels / self.n_read
+        return math.ceil(share)
 
     def __str__(self) -> str:
-        passes = "1 pass" if self.n_passes == 1 else f"{self.n_passes} passes"
-        return (
-            f"{self.n_voxels:,} voxels: read {self.n_read:,} at once in {passes} over the files, "
-            f"fitted {self.n_fitted:,} at once; about {_in_words(self.n_bytes)}"
-        )
+        passes = f"{self.n_passes} passes"
+        if self.n_passes == 1:
+            passes = "1 pass"
+        parts = [
+            f"{self.n_voxels:,} voxels: read {self.n_read:,} at once in {passes} over the files",
+            f"fitted {self.n_fitted:,} at once; about {_in_words(self.n_bytes)}",
+        ]
+        return ", ".join(parts)
 
 
 def plan_memory(
@@ -141,16 +145,23 @@ def plan_memory(
     neurometamer.errors.InputError: max_memory (--max-memory) is 50MB, but 100,000 voxels with \
 5,400,000 betas need 185 MB at least; give that, or fewer regions or runs at a time.
     """
-    n_values = n_rows * sum(size.n_events for size in sizes)
+    n_events = sum(size.n_events for size in sizes)
+    n_values = n_rows * n_events
+    of_designs = [size.n_volumes * size.n_columns for size in sizes]
+    of_series = [size.n_volumes * size.itemsize for size in sizes]
+    of_voxels = [4 * size.n_volumes + 8 * size.n_columns for size in sizes]
     # betas, their copy in Patterns, and whether they are finite
-    fixed = _READ_BYTES + 17 * n_values + _ROW_BYTES * n_rows
-    fixed += max(4 * 8 * size.n_volumes * size.n_columns for size in sizes)
-    of_read = max(size.n_volumes * size.itemsize for size in sizes)
-    of_fit = 8 * max(4 * size.n_volumes + 8 * size.n_columns for size in sizes)
+    fixed = 17 * n_values
+    fixed += _READ_BYTES
+    fixed += _ROW_BYTES * n_rows
+    fixed += 4 * 8 * max(of_designs)
+    of_read = max(of_series)
+    of_fit = 8 * max(of_voxels)
     fewest = min(n_voxels, _FEWEST_VOXELS)
     least = fixed + fewest * (of_read + of_fit)
-    own_limit = max(least, _half_of_memory())
-    limit = parse_memory(max_memory) if max_memory else own_limit
+    limit = max(least, machine_memory() // 2)
+    if max_memory:
+        limit = parse_memory(max_memory)
     if limit < least:
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but {n_voxels:,} voxels with "
@@ -158,9 +169,11 @@ def plan_memory(
             "runs at a time."
         )
     room = limit - fixed
-    most = min(_FIT_BYTES, room // 4) // of_fit
-    n_fitted = min(n_voxels, max(fewest, most))
-    n_read = min(n_voxels, (room - n_fitted * of_fit) // of_read)
+    fit_room = min(_FIT_BYTES, room // 4)
+    n_fitted = max(fewest, fit_room // of_fit)
+    n_fitted = min(n_fitted, n_voxels)
+    read_room = room - n_fitted * of_fit
+    n_read = min(n_voxels, read_room // of_read)
     n_passes = math.ceil(n_voxels / n_read)
     n_read = math.ceil(n_voxels / n_passes)  # equal passes
     n_fitted = min(n_fitted, n_read)
@@ -201,12 +214,7 @@ def parse_memory(text: str) -> int:
     return int(float(parts[1]) * _UNITS[parts[2]])
 
 
-def _half_of_memory() -> int:
-    if not hasattr(os, "sysconf"):
-        return 2**63
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
 def _in_words(n_bytes: int) -> str:
     """Say how many megabytes, rounded up, so that what is said to be enough is enough."""
-    return f"{math.ceil(n_bytes / 10**6):,} MB"
+    megabytes = math.ceil(n_bytes / 10**6)
+    return f"{megabytes:,} MB"
