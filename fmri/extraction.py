@@ -180,16 +180,19 @@ def _read_series(
         )
     raw: Any = image.dataobj
     if not isinstance(raw, ArrayProxy) or raw.order != "F":  # of a reader that holds them in memory
-        whole = np.asarray(raw).reshape(shape)
-        values = whole[mask.astype(bool)].T
-        return StoredSeries(values=values.astype(np.float64))
+        whole = np.asarray(raw, dtype=np.float64)
+        whole = whole.reshape(shape)
+        values = whole[mask.astype(bool)]
+        return StoredSeries(values=values.T)
     inside = np.flatnonzero(mask)
     indices = np.unravel_index(inside, mask.shape)
     places = np.ravel_multi_index(indices, mask.shape, order="F")
     slope = float(raw.slope)
     inter = float(raw.inter)
     file = Path(image.file_map["image"].filename or path)
-    dtype = np.dtype(np.float64) if is_scaled else raw.dtype.newbyteorder("=")
+    dtype = raw.dtype.newbyteorder("=")
+    if is_scaled:
+        dtype = np.dtype(np.float64)
     n_promised = math.prod(shape)
     check_promise(file, n_promised * raw.dtype.itemsize)
     n_wanted = shape[3] * len(places)
@@ -221,7 +224,8 @@ def _fill_mapped(
     windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
     for first, volumes in windows:
         here = slice(first, first + len(volumes))
-        values[here] = _scaled(volumes[:, places], *scale)
+        wanted = volumes[:, places]
+        values[here] = _scaled(wanted, *scale)
 
 
 def _fill_unpacked(
@@ -235,8 +239,9 @@ def _fill_unpacked(
         stop = min(start + step, n_values)
         is_here = (places >= start) & (places < stop)
         columns = np.flatnonzero(is_here)
-        piece = (stop - start, columns, places[columns] - start)
-        pieces.append(piece)
+        size = stop - start
+        inside = places[columns] - start
+        pieces.append((size, columns, inside))
     largest = min(step, n_values)
     slab = np.empty(largest, dtype=raw.dtype)
     with _unpacked(file) as stream:
@@ -252,7 +257,8 @@ def _fill_unpacked(
         for volume in values:
             for size, columns, inside in pieces:
                 _read_into(stream, slab[:size])
-                volume[columns] = _scaled(slab[inside], *scale)
+                wanted = slab[inside]
+                volume[columns] = _scaled(wanted, *scale)
         while stream.read(_SLAB_BYTES):  # to the checksum at its end
             pass
 
@@ -293,9 +299,12 @@ def _mapped_rows(
     for first in range(0, n_rows, step):
         left = n_rows - first
         n_here = min(step, left)
-        start = offset + first * row_bytes
-        mapped = np.memmap(file, dtype, "r", start, (n_here, shape[1]))
-        yield first, mapped.view(np.ndarray)
+        start = first * row_bytes
+        start += offset
+        size = (n_here, shape[1])
+        mapped = np.memmap(file, dtype, "r", start, size)
+        rows = mapped.view(np.ndarray)
+        yield first, rows
 
 
 # --------------------------------------------------------------------------------------------- HDF5
@@ -307,7 +316,7 @@ class _Box:
 
     Attributes
     ----------
-    start, stop : tuple of int
+    start, stop, shape : tuple of int
         Along each axis of voxels.
     columns : ndarray of int
         Which of the voxels wanted lie in it.
@@ -317,13 +326,9 @@ class _Box:
 
     start: tuple[int, ...]
     stop: tuple[int, ...]
+    shape: tuple[int, ...]
     columns: np.ndarray
     places: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        lengths = np.subtract(self.stop, self.start)
-        return tuple(lengths.tolist())
 
 
 @checked_with(whole=("rows",))
@@ -401,7 +406,8 @@ def read_hdf5_voxels(
             f"{wanted.shape} and asks for {name_ids(outside)}; give a list of those that there are."
         )
     native = dataset.dtype.newbyteorder("=")
-    values = np.empty((wanted.size, places.size), dtype=native)
+    size = (wanted.size, places.size)
+    values = np.empty(size, dtype=native)
     if not values.size:
         return values
     try:
@@ -417,10 +423,11 @@ def read_hdf5_voxels(
             shape = (last - first, math.prod(space))
             mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, shape)
             stored = mapped.view(np.ndarray)
-            local = wanted[here] - first
-            if np.array_equal(local, np.arange(len(stored))):
-                values[here[0] : here[-1] + 1] = stored[:, places]
+            span = slice(here[0], here[-1] + 1)
+            if np.array_equal(wanted[span], np.arange(first, last)):
+                values[span] = stored[:, places]
             else:
+                local = wanted[here] - first
                 values[here] = stored[local[:, None], places]
     except (OSError, ValueError) as error:
         raise InputError(
@@ -526,6 +533,8 @@ def _read_chunks(
             last = min(last, shape[axis])
             is_here = (wanted >= first) & (wanted < last)
             here = np.flatnonzero(is_here)
+            span = slice(here[0], here[-1] + 1)
+            is_span = np.array_equal(wanted[span], np.arange(first, last))
             for box in boxes:
                 ends = zip(box.start, box.stop, strict=True)
                 part = list(itertools.starmap(slice, ends))
@@ -536,12 +545,11 @@ def _read_chunks(
                 dataset.read_direct(stored, tuple(part))
                 of_box = np.moveaxis(stored, axis, 0)
                 of_box = of_box.reshape(last - first, -1)
-                rows = wanted[here] - first
-                if np.array_equal(rows, np.arange(last - first)):
-                    side_by_side = slice(here[0], here[-1] + 1)
-                    values[side_by_side, box.columns] = of_box[:, box.places]
+                if is_span:
+                    values[span, box.columns] = of_box[:, box.places]
                 else:
-                    chosen = np.ix_(rows, box.places)
+                    local = wanted[here] - first
+                    chosen = np.ix_(local, box.places)
                     values[here[:, None], box.columns] = of_box[chosen]
 
 
@@ -591,11 +599,20 @@ def _box(
     start, stop, inside = [], [], []
     for along, length, cell in zip(index, space, cells, strict=True):
         of_voxels = along[columns]
-        first = int(of_voxels.min()) // cell * cell
-        last = int(of_voxels.max()) // cell * cell + cell
+        lowest = int(of_voxels.min())
+        highest = int(of_voxels.max())
+        first = lowest - lowest % cell
+        last = highest - highest % cell + cell
         start.append(first)
         stop.append(min(last, length))
         inside.append(of_voxels - first)
-    shape = np.subtract(stop, start)
-    places = np.ravel_multi_index(inside, tuple(shape))
-    return _Box(start=tuple(start), stop=tuple(stop), columns=columns, places=places)
+    lengths = np.subtract(stop, start)
+    shape = tuple(lengths.tolist())
+    places = np.ravel_multi_index(inside, shape)
+    return _Box(
+        start=tuple(start),
+        stop=tuple(stop),
+        shape=shape,
+        columns=columns,
+        places=places,
+    )

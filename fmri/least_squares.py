@@ -210,8 +210,10 @@ def _separate_pairs(events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.linalg.norm(others, axis=0)
     lengths[lengths == 0] = 1.0  # a single event has no others
     others /= lengths
-    shared = np.sum(others * events, axis=0)
-    own = events - others * shared
+    products = others * events
+    shared = products.sum(axis=0)
+    explained = others * shared
+    own = events - explained
     own /= np.linalg.norm(own, axis=0)
     return own, others
 
@@ -225,22 +227,26 @@ def _separate_filters(design: np.ndarray, n_events: int, rho: float) -> np.ndarr
     own, _ = _separate_pairs(events)
     own /= np.sum(own * events, axis=0)
     filters = own.copy()
-    filters[:-1] -= rho * own[1:]
+    after = own[1:]
+    filters[:-1] -= rho * after
     return filters.T
 
 
 def _shifted(columns: np.ndarray) -> np.ndarray:
     """Add what comes one volume before and one volume after."""
     around = np.zeros_like(columns)
-    around[1:] += columns[:-1]
-    around[:-1] += columns[1:]
+    before = columns[:-1]
+    after = columns[1:]
+    around[1:] += before
+    around[:-1] += after
     return around
 
 
 def _lag(columns: np.ndarray, lag: int) -> np.ndarray:
     """Sum the products of each volume and the one so many volumes later."""
     later = columns[lag:]
-    earlier = columns[: len(later)]
+    n_pairs = len(later)
+    earlier = columns[:n_pairs]
     return np.einsum("tv,tv->v", earlier, later)
 
 

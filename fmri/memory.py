@@ -66,6 +66,8 @@ class MemoryPlan:
     ----------
     n_voxels : int
         All voxels.
+    n_passes : int
+        Number of times that each file is read.
     n_read, n_fitted : int
         Voxels whose time courses are in memory at once, and voxels that are fitted at once.
     n_bytes : int
@@ -73,27 +75,18 @@ class MemoryPlan:
 
     Examples
     --------
-    >>> plan = MemoryPlan(n_voxels=5000, n_read=2000, n_fitted=500, n_bytes=40_000_000)
+    >>> plan = MemoryPlan(
+    ...     n_voxels=5000, n_passes=3, n_read=1667, n_fitted=500, n_bytes=40_000_000
+    ... )
     >>> print(plan)
-    5,000 voxels: read 2,000 at once in 3 passes over the files, fitted 500 at once; about 40 MB
+    5,000 voxels: read 1,667 at once in 3 passes over the files, fitted 500 at once; about 40 MB
     """
 
     n_voxels: int
+    n_passes: int
     n_read: int
     n_fitted: int
     n_bytes: int
-
-    @property
-    def n_passes(self) -> int:
-        """Number of times that each file is read.
-
-        Returns
-        -------
-        int
-            1 where all voxels fit in memory.
-        """
-        share = self.n_voxels / self.n_read
-        return math.ceil(share)
 
     def __str__(self) -> str:
         passes = f"{self.n_passes} passes"
@@ -178,7 +171,13 @@ def plan_memory(
     n_read = math.ceil(n_voxels / n_passes)  # equal passes
     n_fitted = min(n_fitted, n_read)
     n_bytes = fixed + n_read * of_read + n_fitted * of_fit
-    return MemoryPlan(n_voxels=n_voxels, n_read=n_read, n_fitted=n_fitted, n_bytes=n_bytes)
+    return MemoryPlan(
+        n_voxels=n_voxels,
+        n_passes=n_passes,
+        n_read=n_read,
+        n_fitted=n_fitted,
+        n_bytes=n_bytes,
+    )
 
 
 def parse_memory(text: str) -> int:
@@ -216,5 +215,6 @@ def parse_memory(text: str) -> int:
 
 def _in_words(n_bytes: int) -> str:
     """Say how many megabytes, rounded up, so that what is said to be enough is enough."""
-    megabytes = math.ceil(n_bytes / 10**6)
-    return f"{megabytes:,} MB"
+    megabytes = n_bytes / 10**6
+    rounded_up = math.ceil(megabytes)
+    return f"{rounded_up:,} MB"
