@@ -6,6 +6,8 @@ from .betas import write_betas as write_betas
 from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
+from .extraction import read_hdf5_voxels as read_hdf5_voxels
+from .extraction import read_voxels as read_voxels
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
 from .patterns import Patterns as Patterns
@@ -30,4 +32,3 @@ from .simulate import simulate_subject as simulate_subject
 from .simulate import write_truth as write_truth
 from .surfaces import read_mesh as read_mesh
 from .surfaces import read_surface_patterns as read_surface_patterns
-from .volumes import read_voxels as read_voxels

@@ -182,7 +182,8 @@ def test_one_region_of_both_hemispheres_and_each_alone(folder, tmp_path):
         assert len(alone.images) == 1
         sides.append(estimate_betas([alone], {"V1": label}))
     joined = join_regions(sides)
-    np.testing.assert_array_equal(joined.values, both.values)
+    # voxels are fitted together, and sums of other columns are rounded otherwise
+    np.testing.assert_allclose(joined.values, both.values, rtol=1e-9)
     pd.testing.assert_frame_equal(joined.voxels, both.voxels)
 
 
