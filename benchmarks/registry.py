@@ -109,6 +109,18 @@ BARS: Mapping[str, Bar] = {
         title="searchlight RSA of a volume, against rsatoolbox",
         run=_later("searchlight", "measure_searchlight"),
     ),
+    "F1": Bar(
+        title="voxels of regions out of NIfTI files, against nilearn and bare reading",
+        run=_later("extraction", "measure_nifti"),
+    ),
+    "F2": Bar(
+        title="voxels out of HDF5 files of any layout, against h5py",
+        run=_later("extraction", "measure_hdf5"),
+    ),
+    "F3": Bar(
+        title="single-trial betas (LSA, LSS, AR(1)), against nilearn",
+        run=_later("extraction", "measure_betas"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),

@@ -11,6 +11,8 @@ from .design import ScanDesign as ScanDesign
 from .design import ScanOptions as ScanOptions
 from .design import design_scan as design_scan
 from .design import write_design as write_design
+from .extraction import read_hdf5_voxels as read_hdf5_voxels
+from .extraction import read_voxels as read_voxels
 from .formats.published import read_published as read_published
 from .layout import Layout as Layout
 from .layout import find_dataset as find_dataset
@@ -45,4 +47,3 @@ from .simulate import simulate_subject as simulate_subject
 from .simulate import write_truth as write_truth
 from .surfaces import read_mesh as read_mesh
 from .surfaces import read_surface_patterns as read_surface_patterns
-from .volumes import read_voxels as read_voxels

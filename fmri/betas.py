@@ -2,12 +2,14 @@
 
 Each event has a regressor of its own.
 
-Hemodynamic response, drifts, design matrix and the AR(1) fit are nilearn's; here are the choices
-around them, the checks, and the way from events to labeled `Patterns`.
+Hemodynamic response, drifts and design matrix are those of nilearn, and so are the results of the
+fit (`fmri.least_squares`); here are the choices around them, the checks, and the way from events to
+labeled `Patterns`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +21,19 @@ import pandas as pd
 
 from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_runs
+from fmri.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
+from fmri.memory import MemoryPlan, RunSize, plan_memory
 from fmri.patterns import Patterns
 from fmri.rois import ROI_OPTIONS, Regions, read_regions, voxel_table
-from fmri.series import read_places
+from fmri.series import open_series, read_places, read_stored
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.resume import writes_into
 from neurometamer.store import atomic_path, read_json, read_table, write_json, write_table
+
+_LOG = logging.getLogger(__name__)
 
 HRFS = ("glover", "spm")
 NOISE_MODELS = ("ar1", "ols")
@@ -40,7 +46,11 @@ _TOO_ALIKE = 0.998
 _TOO_WEAK = 0.1
 _HRF_S = 32.0
 """Length of nilearn's hemodynamic responses, s."""
+_OVERSAMPLING = 50
+"""Steps of a repetition time in which nilearn builds regressors."""
 _SINGULAR = 1e-7
+_MUCH_MEMORY = 10**9
+"""Bytes above which the plan is noted."""
 
 
 @checked
@@ -56,6 +66,7 @@ def estimate_betas(
     ignore: Sequence[str] = IGNORED,
     slice_time_ref: float | None = None,
     unusable: str = "refuse",
+    max_memory: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Patterns:
     """Estimate one response per event and voxel.
@@ -98,6 +109,9 @@ def estimate_betas(
         What to do with voxels of a mask that have NaN, infinite or constant time courses in any
         run: an error that names the region, or drop them in all runs and list them in
         ``provenance["dropped"]``.
+    max_memory : str
+        Largest memory that the call may take, results included, such as ``"2GB"``; empty: half of
+        the memory of this machine. Where not all voxels fit, images are read several times.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
 
@@ -178,18 +192,18 @@ def estimate_betas(
         part.insert(2, "session", run.session)
         observations.append(part)
         designs.append(design)
-    values = []
+    plan = _plan(runs, designs, union, position, max_memory)
+    options = (noise_model, estimator, units, unusable)
+    values = np.empty((sum(map(len, observations)), len(voxels)))
     broken = np.zeros(len(voxels), dtype=np.int64)
+    first = 0
     for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
-        series = read_places(run.images, union)
-        finite = np.isfinite(series).all(axis=0)
-        constant = (series == series[0]).all(axis=0)
-        reasons = np.select([~finite, constant], [1, 2])
+        of_run = values[first : first + len(observations[done - 1])]
+        reasons = _fit_run(run, design, (union, position), plan, options, of_run)[position]
         if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons[position])
-        broken = np.where(reasons[position] != 0, reasons[position], broken)
-        betas = _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)
-        values.append(betas[:, position])
+            raise _unusable_error(run, voxels, reasons)
+        broken = np.where(reasons != 0, reasons, broken)
+        first += len(of_run)
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
@@ -207,7 +221,7 @@ def estimate_betas(
     joined = pd.concat(observations, ignore_index=True)
     joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
     return Patterns(
-        values=np.concatenate(values)[:, keep],
+        values=values if keep.all() else values[:, keep],
         observations=joined,
         voxels=voxels[keep],
         provenance=_record(settings, runs, contents, designs, regions, voxels, broken),
@@ -377,20 +391,54 @@ def _regressors(
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
-    named = kept[["onset", "duration"]].assign(trial_type=names)
+    responses = _responses(times, kept, hrf_model)
     with warnings.catch_warnings():
-        # Impulses (duration 0) are meant; a singular design is refused later, with the events
-        # named.
-        warnings.filterwarnings("ignore", message=".*null duration.*")
+        # A singular design is refused later, with the events named.
         warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
         warnings.filterwarnings("ignore", message="divide by zero encountered.*")
-        return make_first_level_design_matrix(
-            times,
-            named,
-            hrf_model=hrf_model,
-            min_onset=min(-24.0, float(named["onset"].min()) - times[0]),
-            **options,
-        )
+        rest = make_first_level_design_matrix(times, **options)
+    events = pd.DataFrame(responses, columns=names, index=rest.index)
+    return pd.concat([events, rest], axis=1)
+
+
+def _responses(times: np.ndarray, kept: pd.DataFrame, hrf_model: str) -> np.ndarray:
+    """Give the response to each event at each volume, as nilearn's ``compute_regressor`` does.
+
+    The response to a box is the difference of two running sums of the hemodynamic response, so that
+    nothing is convolved.
+    """
+    from nilearn.glm import first_level
+
+    onsets = kept["onset"].to_numpy(dtype=np.float64)
+    durations = kept["duration"].to_numpy(dtype=np.float64)
+    t_r = float(np.diff(times).min())
+    begin = times.min() + min(-24.0, float(onsets.min()) - times[0])
+    end = times.max() * (1 + 1 / (len(times) - 1))
+    a_second = (len(times) - 1) / (times.max() - times.min())
+    n_steps = a_second * (end - begin) * _OVERSAMPLING + 1
+    n_steps = np.rint(n_steps)
+    grid = np.linspace(begin, end, int(n_steps))
+    last = len(grid) - 1
+    starts = np.searchsorted(grid, onsets)
+    starts = np.minimum(starts, last)
+    stops = np.searchsorted(grid, onsets + durations)
+    stops = np.minimum(stops, last)
+    stops += (stops == starts) & (stops < last)  # impulses last one step
+    response = getattr(first_level, f"{hrf_model}_hrf")
+    kernel = response(t_r, _OVERSAMPLING)
+    sums = np.concatenate([[0.0], np.cumsum(kernel)])
+    after = np.searchsorted(grid, times)
+    after = np.clip(after, 1, last)
+    values = []
+    for places in (after - 1, after):
+        here = places[:, None] + 1
+        since_start = np.clip(here - starts, 0, len(kernel))
+        since_stop = np.clip(here - stops, 0, len(kernel))
+        values.append(sums[since_start] - sums[since_stop])
+    steps = grid[after] - grid[after - 1]
+    share = (times - grid[after - 1]) / steps
+    rise = values[1] - values[0]
+    return values[0] + share[:, None] * rise
 
 
 @checked
@@ -418,20 +466,13 @@ def noise_gain(design: pd.DataFrame) -> float:
     >>> 1 < gain < 3
     True
     """
-    values = design.to_numpy()
-    names = [str(name) for name in design.columns]
-    n_events = sum(name.startswith("event_") for name in names)
+    n_events = _n_events(design)
     if not n_events:
         raise InputError(
-            f"the design has no column event_…, but {name_ids(names)}; give the second table of "
-            "event_design."
+            f"the design has no column event_…, but {name_ids(design.columns)}; give the second "
+            "table of event_design."
         )
-    # Through the scaled design: confounds and drifts have other sizes than events.
-    lengths = np.linalg.norm(values, axis=0)
-    scaled = values / lengths
-    inverse = np.linalg.pinv(scaled)
-    of_events = np.linalg.norm(inverse[:n_events], axis=1)
-    gains = of_events / lengths[:n_events]
+    gains = np.linalg.norm(event_filters(design.to_numpy(), n_events), axis=1)
     return float(np.median(gains))
 
 
@@ -628,74 +669,100 @@ def read_betas(
 # ---------------------------------------------------------------------------------------- the model
 
 
+def _plan(
+    runs: Sequence[BoldRun],
+    designs: Sequence[pd.DataFrame],
+    union: np.ndarray,
+    position: np.ndarray,
+    max_memory: str,
+) -> MemoryPlan:
+    """Plan how many voxels are read and fitted at once, and note it where it matters."""
+    sizes = []
+    for run, design in zip(runs, designs, strict=True):
+        size = RunSize(
+            n_volumes=run.n_volumes,
+            n_events=_n_events(design),
+            n_columns=design.shape[1],
+            itemsize=open_series(run.images, run.affine).itemsize,
+        )
+        sizes.append(size)
+    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
+    if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
+        _LOG.info("betas of %d run(s), %s", len(runs), plan)
+    return plan
+
+
+def _n_events(design: pd.DataFrame) -> int:
+    names = [str(name) for name in design.columns]
+    return sum(name.startswith("event_") for name in names)
+
+
 def _fit_run(
     run: BoldRun,
-    series: np.ndarray,
     design: pd.DataFrame,
-    usable: np.ndarray,
-    noise_model: str,
-    estimator: str,
-    units: str,
+    where: tuple[np.ndarray, np.ndarray],
+    plan: MemoryPlan,
+    options: tuple[str, str, str, str],
+    betas: np.ndarray,
 ) -> np.ndarray:
-    """Fit one run; columns of unusable voxels stay NaN. Returns (n_events, n_voxels)."""
-    data = series[:, usable]
-    n_events = sum(str(name).startswith("event_") for name in design.columns)
-    betas = np.full((n_events, series.shape[1]), np.nan)
-    if not usable.any():
-        return betas
-    estimate = EVENT_MODELS[estimator]
-    betas[:, usable] = estimate(data, design.to_numpy(), n_events, noise_model)
-    if units == "percent":
-        means = data.mean(axis=0)
-        n_low = int(np.sum(means <= 0))
-        if n_low:
-            raise InputError(
-                f"{run.label}: {n_low} voxel(s) of the masks have a mean ≤ 0, so "
-                "percent signal change has no meaning; give images that keep their mean, or "
-                'units="raw" (--units raw).'
-            )
-        betas[:, usable] *= 100 / means
-    return betas
+    """Fill in betas (n_events, n_rows) of one run, and say which of the voxels cannot be used.
 
-
-def _least_squares_all(
-    data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
-) -> np.ndarray:
-    """Run nilearn's GLM and join the coefficients of its noise groups: (n_events, n_voxels)."""
-    from nilearn.glm.first_level import run_glm
-
-    labels, results = run_glm(data, design, noise_model=noise_model)
-    betas = np.empty((n_events, data.shape[1]))
-    for label, result in results.items():
-        voxels = np.flatnonzero(labels == label)
-        betas[:, voxels] = result.theta[:n_events]
-    return betas
-
-
-def _least_squares_separate(
-    data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
-) -> np.ndarray:
-    """Fit one model per event.
-
-    It has the event's regressor, one for all others, and the rest.
+    Those get no betas; where they are refused, no voxel gets any.
     """
-    events = design[:, :n_events]
-    rest = design[:, n_events:]
-    total = events.sum(axis=1)
-    betas = np.empty((n_events, data.shape[1]))
-    for event in range(n_events):
-        regressor = events[:, event]
-        columns = [regressor, rest]
-        if n_events > 1:
-            columns.insert(1, total - regressor)
-        separate = np.column_stack(columns)
-        betas[event] = _least_squares_all(data, separate, 1, noise_model)
-    return betas
+    union, position = where
+    noise_model, estimator, units, unusable = options
+    fit = EVENT_MODELS[estimator](design.to_numpy(), len(betas), noise_model)
+    places = np.flatnonzero(union)
+    reasons = np.zeros(len(places), dtype=np.int64)
+    means = np.ones(len(places))
+    for begin in range(0, len(places), plan.n_read):
+        end = min(begin + plan.n_read, len(places))
+        mask = np.zeros_like(union)
+        mask.flat[places[begin:end]] = True
+        stored = read_stored(run.images, mask)
+        slabs = []
+        for first in range(begin, end, plan.n_fitted):
+            slabs.append(slice(first, min(first + plan.n_fitted, end)))
+        for slab in slabs:
+            series = stored.scaled(slice(slab.start - begin, slab.stop - begin))
+            finite = np.isfinite(series).all(axis=0)
+            constant = (series == series[0]).all(axis=0)
+            reasons[slab] = np.select([~finite, constant], [1, 2])
+            means[slab] = series.mean(axis=0)
+        is_refused = unusable == "refuse" and reasons.any()
+        if is_refused or _n_low(means, reasons, units):
+            continue
+        for slab in slabs:
+            usable = reasons[slab] == 0
+            series = stored.scaled(slice(slab.start - begin, slab.stop - begin))
+            fitted = np.full((len(betas), len(usable)), np.nan)
+            if usable.any():
+                fitted[:, usable] = fit(series if usable.all() else series[:, usable])
+            if units == "percent":
+                fitted *= 100 / np.where(usable, means[slab], 1.0)
+            rows = np.flatnonzero((position >= slab.start) & (position < slab.stop))
+            betas[:, rows] = fitted[:, position[rows] - slab.start]
+    n_low = _n_low(means, reasons, units)
+    if n_low and not (unusable == "refuse" and reasons.any()):
+        raise InputError(
+            f"{run.label}: {n_low} voxel(s) of the masks have a mean ≤ 0, so "
+            "percent signal change has no meaning; give images that keep their mean, or "
+            'units="raw" (--units raw).'
+        )
+    return reasons
 
 
-EVENT_MODELS: dict[str, Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]] = {
-    "LSA": _least_squares_all,
-    "LSS": _least_squares_separate,
+def _n_low(means: np.ndarray, reasons: np.ndarray, units: str) -> int:
+    """Count usable voxels whose mean allows no percent signal change."""
+    if units != "percent":
+        return 0
+    is_low = (means <= 0) & (reasons == 0)
+    return int(is_low.sum())
+
+
+EVENT_MODELS: dict[str, Callable[[np.ndarray, int, str], Fit]] = {
+    "LSA": least_squares_all,
+    "LSS": least_squares_separate,
 }
 """How events become regressors; the keys are the choices of `estimate_betas`."""
 

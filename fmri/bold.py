@@ -37,7 +37,6 @@ from fmri.volumes import check_4d as check_4d
 from fmri.volumes import header_tr as header_tr
 from fmri.volumes import image_affine as image_affine
 from fmri.volumes import open_nifti as open_nifti
-from fmri.volumes import read_voxels as read_voxels
 from fmri.volumes import stored_values as stored_values
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids

@@ -5,17 +5,22 @@ What is in memory is the values wanted and one slab of the file.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import checked_with
+from fmri.volumes import check_4d, open_nifti
+from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, name_ids
-from neurometamer.reading import one_line
+from neurometamer.reading import check_promise, check_room, one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -23,13 +28,283 @@ if TYPE_CHECKING:
 _SLAB_BYTES = 2**22
 """Bytes of a file that are read at once."""
 
-_MAPPED_BYTES = 2**24
+_MAPPED_BYTES = 2**25
 """Bytes of a file that are mapped into memory at once."""
+
+_PACKED = (".gz", ".bz2", ".zst")
+"""Endings of compressed files."""
 
 _READ_S = 5e-5
 """Seconds that a call of HDF5 takes, whatever it reads."""
 _BYTES_PER_S = 1e9
 """Bytes that HDF5 unpacks in a second."""
+
+
+# -------------------------------------------------------------------------------------------- NIfTI
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredSeries:
+    """Time courses of some voxels as a file holds them: two bytes a value where it has integers.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_volumes, n_voxels)
+        In the type of the file.
+    slope, inter : float
+        What turns them into the values of the image: ``values * slope + inter``.
+
+    Examples
+    --------
+    >>> series = StoredSeries(values=np.array([[1, 2], [3, 4]], dtype=np.int16), slope=0.5)
+    >>> series.scaled().tolist(), series.scaled(slice(1, 2)).tolist()
+    ([[0.5, 1.0], [1.5, 2.0]], [[1.0], [2.0]])
+    """
+
+    values: np.ndarray
+    slope: float = 1.0
+    inter: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def scaled(self, voxels: slice = slice(None)) -> np.ndarray:
+        """Give values of the image.
+
+        Parameters
+        ----------
+        voxels : slice
+            Of which columns; by default of all.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_volumes, n_voxels)
+            The same bits that nibabel gives.
+        """
+        stored = self.values[:, voxels]
+        values = _scaled(stored, self.slope, self.inter)
+        return values.astype(np.float64)
+
+
+def _scaled(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    from nibabel.volumeutils import apply_read_scaling
+
+    factor = np.float64(slope)
+    shift = np.float64(inter)
+    # what overflows is found as infinite
+    with np.errstate(over="ignore", invalid="ignore"):
+        return apply_read_scaling(stored, factor, shift)
+
+
+@checked_with(shapes={"mask": "i j k"})
+def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
+    """Read the time courses of some voxels, slab by slab of volumes.
+
+    The whole series is never in memory at once. A ``.nii`` file is mapped into memory, so that only
+    the pages with wanted voxels are read; a ``.nii.gz`` file is unpacked once, by the package isal
+    where it is installed (twice to three times as fast), and its checksum is compared.
+
+    Parameters
+    ----------
+    path : path-like
+        4-D NIfTI image.
+    mask : ndarray of bool, shape (i, j, k)
+        True for the voxels wanted.
+
+    Returns
+    -------
+    ndarray of float, shape (n_volumes, n_voxels)
+        Voxels in C order of the mask, as in nilearn's ``NiftiMasker``; scaled as the header says.
+
+    Raises
+    ------
+    InputError
+        When the file is cut off or damaged, or the mask has another shape.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> from fmri import read_masks
+    >>> mask = read_masks(simulated.masks, simulated.bold[0])["V1"]
+    >>> read_voxels(simulated.bold[0], mask).shape
+    (30, 8)
+    """
+    series = _read_series(path, mask, is_scaled=True)
+    return series.values
+
+
+@checked_with(shapes={"mask": "i j k"})
+def read_series(path: str | os.PathLike[str], mask: np.ndarray) -> StoredSeries:
+    """Read the time courses of some voxels as the file holds them, often a quarter of the memory.
+
+    Parameters
+    ----------
+    path, mask
+        See `read_voxels`.
+
+    Returns
+    -------
+    StoredSeries
+        Whose ``scaled()`` is what `read_voxels` returns.
+
+    Raises
+    ------
+    InputError
+        See `read_voxels`.
+    """
+    return _read_series(path, mask, is_scaled=False)
+
+
+def _read_series(
+    path: str | os.PathLike[str], mask: np.ndarray, *, is_scaled: bool
+) -> StoredSeries:
+    from nibabel.arrayproxy import ArrayProxy
+
+    image = open_nifti(path)
+    shape = check_4d(path, image)
+    if mask.shape != shape[:3]:
+        raise InputError(
+            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a "
+            "mask on the grid of the image."
+        )
+    raw: Any = image.dataobj
+    if not isinstance(raw, ArrayProxy) or raw.order != "F":  # of a reader that holds them in memory
+        whole = np.asarray(raw, dtype=np.float64)
+        whole = whole.reshape(shape)
+        values = whole[mask.astype(bool)]
+        return StoredSeries(values=values.T)
+    inside = np.flatnonzero(mask)
+    indices = np.unravel_index(inside, mask.shape)
+    places = np.ravel_multi_index(indices, mask.shape, order="F")
+    slope = float(raw.slope)
+    inter = float(raw.inter)
+    file = Path(image.file_map["image"].filename or path)
+    dtype = raw.dtype.newbyteorder("=")
+    if is_scaled:
+        dtype = np.dtype(np.float64)
+    n_promised = math.prod(shape)
+    check_promise(file, n_promised * raw.dtype.itemsize)
+    n_wanted = shape[3] * len(places)
+    check_room(n_wanted * dtype.itemsize, path)
+    values = np.empty((shape[3], len(places)), dtype=dtype)
+    fill = _fill_unpacked if file.suffix.lower() in _PACKED else _fill_mapped
+    try:
+        if is_scaled:
+            fill(values, file, raw, places, (slope, inter))
+        else:
+            fill(values, file, raw, places, (1.0, 0.0))
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever zlib, isal or the system make of a damaged file
+        raise InputError(
+            f"{path} is cut off or damaged ({one_line(error)}); copy or convert it again."
+        ) from error
+    if is_scaled:
+        return StoredSeries(values=values)
+    return StoredSeries(values=values, slope=slope, inter=inter)
+
+
+def _fill_mapped(
+    values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
+) -> None:
+    """Take places out of each volume of a file that is mapped into memory."""
+    n_values = math.prod(raw.shape) // len(values)
+    shape = (len(values), n_values)
+    windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
+    for first, volumes in windows:
+        here = slice(first, first + len(volumes))
+        wanted = volumes[:, places]
+        values[here] = _scaled(wanted, *scale)
+
+
+def _fill_unpacked(
+    values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
+) -> None:
+    """Take places out of each volume of a compressed file, with one buffer for all."""
+    n_values = math.prod(raw.shape) // len(values)
+    step = max(1, _SLAB_BYTES // raw.dtype.itemsize)
+    pieces = []
+    for start in range(0, n_values, step):
+        stop = min(start + step, n_values)
+        is_here = (places >= start) & (places < stop)
+        columns = np.flatnonzero(is_here)
+        size = stop - start
+        inside = places[columns] - start
+        pieces.append((size, columns, inside))
+    largest = min(step, n_values)
+    slab = np.empty(largest, dtype=raw.dtype)
+    with _unpacked(file) as stream:
+        left = raw.offset
+        if left < 0:
+            raise ValueError(f"its values begin at byte {left}")
+        while left:
+            n_most = min(left, _SLAB_BYTES)
+            skipped = stream.read(n_most)
+            if not skipped:
+                raise EOFError("it ends before its values begin")
+            left -= len(skipped)
+        for volume in values:
+            for size, columns, inside in pieces:
+                _read_into(stream, slab[:size])
+                wanted = slab[inside]
+                volume[columns] = _scaled(wanted, *scale)
+        while stream.read(_SLAB_BYTES):  # to the checksum at its end
+            pass
+
+
+def _unpacked(file: Path) -> Any:
+    """Open a compressed file: isal where it is installed, else the standard library."""
+    if file.suffix.lower() != ".gz":
+        from nibabel.openers import ImageOpener
+
+        return ImageOpener(str(file), "rb")
+    library = "gzip"
+    if importlib.util.find_spec("isal"):
+        library = "isal.igzip"
+    module = importlib.import_module(library)
+    return module.open(file, "rb")
+
+
+def _read_into(stream: Any, values: np.ndarray) -> None:
+    """Fill an array from a stream."""
+    view = values.view(np.uint8).data
+    filled = 0
+    while filled < len(view):
+        n_read = stream.readinto(view[filled:])
+        if not n_read:
+            raise EOFError("it ends before the last volume")
+        filled += n_read
+
+
+def _mapped_rows(
+    file: str | Path, dtype: np.dtype, offset: int, shape: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
+    n_rows = shape[0]
+    row_bytes = shape[1] * dtype.itemsize
+    step = 1
+    if row_bytes:
+        step = max(1, _MAPPED_BYTES // row_bytes)
+    for first in range(0, n_rows, step):
+        left = n_rows - first
+        n_here = min(step, left)
+        start = first * row_bytes
+        start += offset
+        size = (n_here, shape[1])
+        mapped = np.memmap(file, dtype, "r", start, size)
+        rows = mapped.view(np.ndarray)
+        yield first, rows
 
 
 # --------------------------------------------------------------------------------------------- HDF5
@@ -41,7 +316,7 @@ class _Box:
 
     Attributes
     ----------
-    start, stop : tuple of int
+    start, stop, shape : tuple of int
         Along each axis of voxels.
     columns : ndarray of int
         Which of the voxels wanted lie in it.
@@ -51,12 +326,9 @@ class _Box:
 
     start: tuple[int, ...]
     stop: tuple[int, ...]
+    shape: tuple[int, ...]
     columns: np.ndarray
     places: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(np.subtract(self.stop, self.start).tolist())
 
 
 @checked_with(whole=("rows",))
@@ -123,26 +395,40 @@ def read_hdf5_voxels(
     space = dataset.shape[:axis] + dataset.shape[axis + 1 :]
     places = _voxel_places(name, voxels, space)
     n_observations = dataset.shape[axis]
-    wanted = np.arange(n_observations) if rows is None else np.asarray(rows, dtype=np.int64)
-    outside = wanted[(wanted < 0) | (wanted >= n_observations)]
+    if rows is None:
+        rows = np.arange(n_observations)
+    wanted = np.asarray(rows, dtype=np.int64)
+    is_outside = (wanted < 0) | (wanted >= n_observations)
+    outside = wanted[is_outside]
     if wanted.ndim != 1 or outside.size:
         raise InputError(
             f"{name} has the observations 0 to {n_observations - 1}, but rows has the shape "
             f"{wanted.shape} and asks for {name_ids(outside)}; give a list of those that there are."
         )
-    values = np.empty((wanted.size, places.size), dtype=dataset.dtype.newbyteorder("="))
+    native = dataset.dtype.newbyteorder("=")
+    size = (wanted.size, places.size)
+    values = np.empty(size, dtype=native)
     if not values.size:
         return values
     try:
-        offset = _offset_in_file(dataset)
-        if offset is None or axis:
+        pieces = None if axis else _pieces_in_file(dataset)
+        if pieces is None:
             _read_chunks(dataset, places, wanted, axis, values)
             return values
-        shape = (n_observations, math.prod(space))
-        for first, stored in _mapped_rows(dataset.file.filename, dataset.dtype, offset, shape):
-            here = np.flatnonzero((wanted >= first) & (wanted < first + len(stored)))
-            for row in here:
-                stored[wanted[row] - first].take(places, out=values[row], mode="clip")
+        for first, last, offset in pieces:
+            is_here = (wanted >= first) & (wanted < last)
+            here = np.flatnonzero(is_here)
+            if not here.size:
+                continue
+            shape = (last - first, math.prod(space))
+            mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, shape)
+            stored = mapped.view(np.ndarray)
+            span = slice(here[0], here[-1] + 1)
+            if np.array_equal(wanted[span], np.arange(first, last)):
+                values[span] = stored[:, places]
+            else:
+                local = wanted[here] - first
+                values[here] = stored[local[:, None], places]
     except (OSError, ValueError) as error:
         raise InputError(
             f"{dataset.file.filename} is cut off or damaged ({one_line(error)}); copy it again."
@@ -165,7 +451,8 @@ def _voxel_places(name: str, voxels: np.ndarray, space: tuple[int, ...]) -> np.n
             f"{name}: voxels is {voxels.dtype} of shape {voxels.shape}; give a mask of booleans, "
             "or a list of places."
         )
-    outside = voxels[(voxels < 0) | (voxels >= n_voxels)]
+    is_outside = (voxels < 0) | (voxels >= n_voxels)
+    outside = voxels[is_outside]
     if outside.size:
         raise InputError(
             f"{name} has {n_voxels} voxels, but places outside 0 to {n_voxels - 1} are asked for: "
@@ -174,30 +461,48 @@ def _voxel_places(name: str, voxels: np.ndarray, space: tuple[int, ...]) -> np.n
     return voxels.astype(np.int64)
 
 
-def _offset_in_file(dataset: h5py.Dataset) -> int | None:
-    """Give where a data set that lies in one piece begins; None where HDF5 has to read it."""
+def _pieces_in_file(dataset: h5py.Dataset) -> list[tuple[int, int, int]] | None:
+    """Give (first, last, offset) of the observations that lie side by side in the file.
+
+    None where they do not, or where HDF5 has to unpack them.
+    """
     import h5py
 
-    created = dataset.id.get_create_plist()
-    if created.get_layout() != h5py.h5d.CONTIGUOUS or created.get_external_count():
-        return None
     file = dataset.file
     if file.driver != "sec2" or file.mode != "r" or file.userblock_size:
         return None
-    return dataset.id.get_offset()
-
-
-def _mapped_rows(
-    path: str, dtype: np.dtype, offset: int, shape: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
-    n_rows, row_bytes = shape[0], shape[1] * dtype.itemsize
-    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
+    created = dataset.id.get_create_plist()
+    n_rows, *space = dataset.shape
+    row_bytes = math.prod(space) * dataset.dtype.itemsize
+    most = max(1, _MAPPED_BYTES // row_bytes)
+    pieces: list[tuple[int, int, int]] = []
+    if created.get_layout() == h5py.h5d.CONTIGUOUS:
+        begin = dataset.id.get_offset()
+        if begin is None or created.get_external_count():
+            return None
+        step = most
+        for first in range(0, n_rows, step):
+            last = min(first + step, n_rows)
+            pieces.append((first, last, begin + first * row_bytes))
+        return pieces
+    is_whole = dataset.chunks is not None and list(dataset.chunks[1:]) == space
+    if not is_whole or created.get_nfilters():
+        return None
+    step = dataset.chunks[0]
     for first in range(0, n_rows, step):
-        n_here = min(step, n_rows - first)
-        start = offset + first * row_bytes
-        mapped = np.memmap(path, dtype, "r", start, (n_here, shape[1]))
-        yield first, mapped.view(np.ndarray)
+        chunk = dataset.id.get_chunk_info_by_coord((first, *[0] * len(space)))
+        if chunk.byte_offset is None:
+            return None
+        begin = chunk.byte_offset
+        last = min(first + step, n_rows)
+        if pieces:
+            earlier, end, offset = pieces[-1]
+            follows = begin == offset + (end - earlier) * row_bytes
+            if follows and last - earlier <= most:  # a chunk beside the one before
+                pieces.pop()
+                first, begin = earlier, offset
+        pieces.append((first, last, begin))
+    return pieces
 
 
 def _read_chunks(
@@ -214,27 +519,38 @@ def _read_chunks(
     cells = chunks[:axis] + chunks[axis + 1 :]
     boxes = _boxes(places, space, cells, row_bytes, len(row_chunks))
     largest = max(math.prod(box.shape) for box in boxes)
-    n_merged = max(1, _SLAB_BYTES // (largest * row_bytes))
-    buffer = np.empty(min(n_merged, len(row_chunks)) * step * largest, dtype=values.dtype)
-    breaks = np.flatnonzero(np.diff(row_chunks) > 1) + 1
+    box_bytes = largest * row_bytes
+    n_merged = max(1, _SLAB_BYTES // box_bytes)
+    n_merged = min(n_merged, len(row_chunks))
+    buffer = np.empty(n_merged * step * largest, dtype=values.dtype)
+    is_gap = np.diff(row_chunks) > 1
+    breaks = np.flatnonzero(is_gap) + 1
     for neighbors in np.split(row_chunks, breaks):
         for begin in range(0, len(neighbors), n_merged):
             block = neighbors[begin : begin + n_merged]
             first = int(block[0]) * step
-            last = min((int(block[-1]) + 1) * step, shape[axis])
-            here = np.flatnonzero((wanted >= first) & (wanted < last))
+            last = int(block[-1]) * step + step
+            last = min(last, shape[axis])
+            is_here = (wanted >= first) & (wanted < last)
+            here = np.flatnonzero(is_here)
+            span = slice(here[0], here[-1] + 1)
+            is_span = np.array_equal(wanted[span], np.arange(first, last))
             for box in boxes:
-                part = [slice(*ends) for ends in zip(box.start, box.stop, strict=True)]
+                ends = zip(box.start, box.stop, strict=True)
+                part = list(itertools.starmap(slice, ends))
                 part.insert(axis, slice(first, last))
                 size = (*box.shape[:axis], last - first, *box.shape[axis:])
-                stored = buffer[: math.prod(size)].reshape(size)
+                n_stored = math.prod(size)
+                stored = buffer[:n_stored].reshape(size)
                 dataset.read_direct(stored, tuple(part))
-                of_box = np.moveaxis(stored, axis, 0).reshape(last - first, -1)
-                if np.array_equal(wanted[here], np.arange(first, last)):
-                    of_box = of_box.take(box.places, axis=1)
+                of_box = np.moveaxis(stored, axis, 0)
+                of_box = of_box.reshape(last - first, -1)
+                if is_span:
+                    values[span, box.columns] = of_box[:, box.places]
                 else:
-                    of_box = of_box[np.ix_(wanted[here] - first, box.places)]
-                values[here[:, None], box.columns] = of_box
+                    local = wanted[here] - first
+                    chosen = np.ix_(local, box.places)
+                    values[here[:, None], box.columns] = of_box[chosen]
 
 
 def _boxes(
@@ -247,30 +563,56 @@ def _boxes(
     """Choose between reading each chunk that holds voxels, and one box around all of them."""
     index = np.unravel_index(places, space)
     of_cells = [along // cell for along, cell in zip(index, cells, strict=True)]
-    grid = tuple(-(-length // cell) for length, cell in zip(space, cells, strict=True))
+    grid = [math.ceil(length / cell) for length, cell in zip(space, cells, strict=True)]
     numbers = np.ravel_multi_index(of_cells, grid)
     order = np.argsort(numbers, kind="stable")
-    breaks = np.flatnonzero(np.diff(numbers[order])) + 1
-    each = [_box(index, columns) for columns in np.split(order, breaks)]
-    whole = [_box(index, np.arange(len(places)))]
+    steps = np.diff(numbers[order])
+    breaks = np.flatnonzero(steps) + 1
+    groups = np.split(order, breaks)
+    each = [_box(index, columns, space, cells) for columns in groups]
+    whole = [_box(index, np.arange(len(places)), space, cells)]
     spans = [int(np.ptp(along)) + 1 for along in of_cells]
     cell_bytes = math.prod(cells) * row_bytes
     costs = []
-    for boxes, n_cells in ((each, len(each)), (whole, math.prod(spans))):
-        largest = max(math.prod(box.shape) for box in boxes) * row_bytes
-        n_blocks = -(-n_row_chunks // max(1, _SLAB_BYTES // largest))
-        seconds = n_cells * cell_bytes * n_row_chunks / _BYTES_PER_S
-        fits = len(boxes) > 1 or largest <= 8 * _SLAB_BYTES
-        costs.append(seconds + len(boxes) * n_blocks * _READ_S if fits else math.inf)
-    return each if costs[0] <= costs[1] else whole
+    plans = ((each, len(each)), (whole, math.prod(spans)))
+    for boxes, n_cells in plans:
+        sizes = [math.prod(box.shape) for box in boxes]
+        largest = max(sizes) * row_bytes
+        n_merged = max(1, _SLAB_BYTES // largest)
+        n_reads = len(boxes) * math.ceil(n_row_chunks / n_merged)
+        n_bytes = n_cells * cell_bytes * n_row_chunks
+        cost = n_bytes / _BYTES_PER_S + n_reads * _READ_S
+        costs.append(cost)
+    is_too_large = largest > 8 * _SLAB_BYTES
+    if costs[0] <= costs[1] or is_too_large:
+        return each
+    return whole
 
 
-def _box(index: tuple[np.ndarray, ...], columns: np.ndarray) -> _Box:
-    """Draw the smallest box around some voxels."""
-    of_voxels = [along[columns] for along in index]
-    start = tuple(int(along.min()) for along in of_voxels)
-    stop = tuple(int(along.max()) + 1 for along in of_voxels)
-    inside = [along - first for along, first in zip(of_voxels, start, strict=True)]
-    shape = tuple(np.subtract(stop, start).tolist())
+def _box(
+    index: tuple[np.ndarray, ...],
+    columns: np.ndarray,
+    space: tuple[int, ...],
+    cells: tuple[int, ...],
+) -> _Box:
+    """Draw the smallest box of whole chunks around some voxels."""
+    start, stop, inside = [], [], []
+    for along, length, cell in zip(index, space, cells, strict=True):
+        of_voxels = along[columns]
+        lowest = int(of_voxels.min())
+        highest = int(of_voxels.max())
+        first = lowest - lowest % cell
+        last = highest - highest % cell + cell
+        start.append(first)
+        stop.append(min(last, length))
+        inside.append(of_voxels - first)
+    lengths = np.subtract(stop, start)
+    shape = tuple(lengths.tolist())
     places = np.ravel_multi_index(inside, shape)
-    return _Box(start=start, stop=stop, columns=columns, places=places)
+    return _Box(
+        start=tuple(start),
+        stop=tuple(stop),
+        shape=shape,
+        columns=columns,
+        places=places,
+    )

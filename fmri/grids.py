@@ -462,6 +462,8 @@ class SeriesHeader:
         Of the image (i, j, k, volumes), to compare the number of slices with; empty for surfaces.
     has_unit : bool
         Whether the header says the unit of `t_r`.
+    itemsize : int
+        Bytes of a value as it is read.
     description : str
         Free text of the header.
     """
@@ -471,4 +473,5 @@ class SeriesHeader:
     t_r: float | None = None
     shape: tuple[int, ...] = ()
     has_unit: bool = True
+    itemsize: int = 8
     description: str = ""

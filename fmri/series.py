@@ -11,6 +11,7 @@ import numpy as np
 
 from fmri.bids import find_reader
 from fmri.cifti import cifti_header, read_cifti_series
+from fmri.extraction import StoredSeries, read_series, read_voxels
 from fmri.grids import SIDES, SeriesHeader, join_hemispheres, volume_grid
 from fmri.surfaces import (
     gifti_header,
@@ -20,7 +21,7 @@ from fmri.surfaces import (
     read_gifti_series,
     read_mgh_series,
 )
-from fmri.volumes import check_4d, header_tr, open_nifti, read_voxels
+from fmri.volumes import check_4d, header_tr, open_nifti
 from neurometamer.errors import InputError, name_ids, unknown_name
 
 File = str | os.PathLike[str]
@@ -80,6 +81,7 @@ def volume_header(path: File, affine: str = "agree") -> SeriesHeader:
         shape=shape,
         # of times, only those in range have a unit that is known
         has_unit=t_r is None or image.header.get_xyzt_units()[1] != "unknown",
+        itemsize=image.get_data_dtype().itemsize,
         description=image.header["descrip"].item().decode("latin-1"),
     )
 
@@ -241,6 +243,7 @@ def open_series(images: Sequence[File], affine: str = "agree") -> SeriesHeader:
         t_r=first.t_r,
         shape=first.shape,
         has_unit=first.has_unit,
+        itemsize=first.itemsize,
         description=first.description,
     )
 
@@ -288,3 +291,22 @@ def read_places(images: Sequence[File], mask: np.ndarray) -> np.ndarray:
     if first != len(mask):
         raise InputError(f"the mask has {len(mask)} places but the series {first}; give its grid.")
     return np.concatenate(parts, axis=1)
+
+
+def read_stored(images: Sequence[File], mask: np.ndarray) -> StoredSeries:
+    """Read the time courses of some places of one run as its file holds them.
+
+    Parameters
+    ----------
+    images, mask
+        See `read_places`.
+
+    Returns
+    -------
+    StoredSeries
+        Whose ``scaled()`` is what `read_places` returns; of a volume in the type of the file.
+    """
+    reader = find_reader(SERIES_READERS, images[0], "a series")
+    if reader is SERIES_READERS[""]:
+        return read_series(images[0], mask)
+    return StoredSeries(values=read_places(images, mask))

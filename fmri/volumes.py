@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmri.bids import TR_RANGE_S, find_reader
-from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import check_promise
 
@@ -36,7 +35,6 @@ _LEAST_VOLUME_MM3 = 1e-9
 SIMULATED = "simulated"
 """First word of the description in the header of a simulated image."""
 
-_SLAB_VALUES = 4_000_000
 _CHECK_BYTES = 2**22
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -309,66 +307,6 @@ def image_affine(
             'affine="sform" or "qform" (--affine), or write the header again.'
         )
     return np.asarray(image.affine, dtype=np.float64)
-
-
-@checked_with(shapes={"mask": "i j k"})
-def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
-    """Read the time courses of some voxels, slab by slab of volumes.
-
-    The whole series is never in memory at once.
-
-    Parameters
-    ----------
-    path : path-like
-        4-D NIfTI image.
-    mask : ndarray of bool, shape (i, j, k)
-        True for the voxels wanted.
-
-    Returns
-    -------
-    ndarray of float, shape (n_volumes, n_voxels)
-        Voxels in C order of the mask, as in nilearn's ``NiftiMasker``; scaled as the header says.
-
-    Raises
-    ------
-    InputError
-        When the file is cut off or damaged, or the mask has another shape.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> from fmri import simulate_subject
-    >>> simulated = simulate_subject(
-    ...     mkdtemp(),
-    ...     subject="01",
-    ...     conditions=["cat", "cup", "dog", "hat"],
-    ...     features={"x": np.eye(4)},
-    ...     mixing={"V1": {"x": 1.0}},
-    ...     seed=0,
-    ...     voxels_per_roi=8,
-    ...     n_runs=2,
-    ... )
-    >>> from fmri import read_masks
-    >>> mask = read_masks(simulated.masks, simulated.bold[0])["V1"]
-    >>> read_voxels(simulated.bold[0], mask).shape
-    (30, 8)
-    """
-    image = open_nifti(path)
-    shape = check_4d(path, image)
-    if mask.shape != shape[:3]:
-        raise InputError(
-            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}; give a "
-            "mask "
-            "on the grid of the image."
-        )
-    step = max(1, _SLAB_VALUES // max(1, mask.size))
-    series = np.empty((shape[3], int(mask.sum())), dtype=np.float64)
-    with stored_values(path, image) as values:
-        for first in range(0, shape[3], step):
-            last = first + step
-            slab = np.asarray(values[:, :, :, first:last]).reshape(*shape[:3], -1)
-            series[first:last] = slab[mask].T
-    return series
 
 
 def _one_line(error: BaseException) -> str:

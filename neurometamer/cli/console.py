@@ -235,7 +235,7 @@ def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
 
     reporter = ConsoleReporter()
     notes = _Notes()
-    loggers = [logging.getLogger(name) for name in ("stimuli_gen", "neurometamer")]
+    loggers = [logging.getLogger(name) for name in ("stimuli_gen", "fmri", "neurometamer")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.addHandler(notes)

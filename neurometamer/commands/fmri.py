@@ -29,6 +29,7 @@ GLM = (
     "ignore",
     "slice_time_ref",
     "unusable",
+    "max_memory",
 )
 """Options that `fmri.estimate_betas` takes."""
 

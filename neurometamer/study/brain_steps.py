@@ -294,6 +294,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
             ignore=glm.ignore,
             slice_time_ref=files.slice_time_ref,
             unusable=glm.unusable,
+            max_memory=glm.max_memory,
             progress=progress,
         )
     # Refuse events without a stimulus before anything is computed from them.

@@ -644,6 +644,8 @@ class Glm(Section):
     unusable: Literal["refuse", "drop"] = setting(BETAS, "unusable")
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
     them."""
+    max_memory: str = setting(BETAS, "max_memory", later=True)
+    """Largest memory of estimating betas, such as "2GB"; empty: half of that of the machine."""
 
     @model_validator(mode="after")
     def _strategy_or_columns(self) -> Self:

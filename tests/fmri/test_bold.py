@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmri import read_masks, read_run, read_runs, read_voxels
-from fmri import volumes as volumes_module
+from fmri import extraction, read_masks, read_run, read_runs, read_voxels
 from fmri.tables import MOTION_COLUMNS
 from neurometamer.errors import InputError
 
@@ -26,9 +25,9 @@ def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
     path = tmp_path / f"run{suffix}"
     nibabel.save(image, path)
     mask = rng.random((6, 5, 4)) > 0.6
-    monkeypatch.setattr(
-        volumes_module, "_SLAB_VALUES", 5 * mask.size
-    )  # several slabs, the last one shorter
+    # several slabs, the last one shorter
+    monkeypatch.setattr(extraction, "_MAPPED_BYTES", 5 * mask.size * dtype().itemsize)
+    monkeypatch.setattr(extraction, "_SLAB_BYTES", 50 * dtype().itemsize)
     masker = NiftiMasker(nibabel.Nifti1Image(mask.astype(np.uint8), image.affine), standardize=None)
     peer = masker.fit_transform(nibabel.load(path))
     np.testing.assert_array_equal(read_voxels(path, mask).astype(peer.dtype), peer)
