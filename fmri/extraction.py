@@ -224,8 +224,8 @@ def _fill_mapped(
     windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
     for first, volumes in windows:
         here = slice(first, first + len(volumes))
-        wanted = volumes[:, places]
-        values[here] = _scaled(wanted, *scale)
+        # without a name: its memory is free again before the next slab
+        values[here] = _scaled(volumes[:, places], *scale)
 
 
 def _fill_unpacked(
