@@ -387,25 +387,10 @@ def _response_peaks(
 def _regressors(
     times: np.ndarray, kept: pd.DataFrame, hrf_model: str, **options: Any
 ) -> pd.DataFrame:
-    """Build nilearn's design matrix with one regressor an event, named by its number."""
-    from nilearn.glm.first_level import make_first_level_design_matrix
+    """Build nilearn's design matrix with one regressor an event, named by its number.
 
-    names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
-    responses = _responses(times, kept, hrf_model)
-    with warnings.catch_warnings():
-        # A singular design is refused later, with the events named.
-        warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
-        warnings.filterwarnings("ignore", message="divide by zero encountered.*")
-        rest = make_first_level_design_matrix(times, **options)
-    events = pd.DataFrame(responses, columns=names, index=rest.index)
-    return pd.concat([events, rest], axis=1)
-
-
-def _responses(times: np.ndarray, kept: pd.DataFrame, hrf_model: str) -> np.ndarray:
-    """Give the response to each event at each volume, as nilearn's ``compute_regressor`` does.
-
-    The response to a box is the difference of two running sums of the hemodynamic response, so that
-    nothing is convolved.
+    Regressors are those of nilearn's ``compute_regressor``: the response to a box is the difference
+    of two running sums of the hemodynamic response, so that nothing is convolved.
     """
     from nilearn.glm import first_level
 
@@ -438,7 +423,15 @@ def _responses(times: np.ndarray, kept: pd.DataFrame, hrf_model: str) -> np.ndar
     steps = grid[after] - grid[after - 1]
     share = (times - grid[after - 1]) / steps
     rise = values[1] - values[0]
-    return values[0] + share[:, None] * rise
+    responses = values[0] + share[:, None] * rise
+    names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
+    with warnings.catch_warnings():
+        # A singular design is refused later, with the events named.
+        warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
+        warnings.filterwarnings("ignore", message="divide by zero encountered.*")
+        rest = first_level.make_first_level_design_matrix(times, **options)
+    events = pd.DataFrame(responses, columns=names, index=rest.index)
+    return pd.concat([events, rest], axis=1)
 
 
 @checked
@@ -587,7 +580,7 @@ def read_betas(
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask for which nothing was estimated.
     affine : {"agree", "sform", "qform"}
-        Transform of the masks, see `fmri.bold.image_affine`.
+        Transform of the masks, see `fmri.volumes.image_affine`.
     **options : object
         Options of `read_regions`: resample, space, brain_mask, only.
 

@@ -26,18 +26,9 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.grids import Grid, check_grid
-from fmri.grids import check_same_grid as check_same_grid
 from fmri.series import hemisphere_files, open_series, pair_hemispheres
 from fmri.tables import DRIFTS, checked_confounds, checked_events, read_confounds, read_events
-from fmri.volumes import AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM
-from fmri.volumes import AFFINES as AFFINES
-from fmri.volumes import IMAGE_READERS as IMAGE_READERS
 from fmri.volumes import SIMULATED
-from fmri.volumes import check_4d as check_4d
-from fmri.volumes import header_tr as header_tr
-from fmri.volumes import image_affine as image_affine
-from fmri.volumes import open_nifti as open_nifti
-from fmri.volumes import stored_values as stored_values
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.summaries import short_repr

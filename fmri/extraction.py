@@ -224,14 +224,16 @@ def _fill_mapped(
     windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
     for first, volumes in windows:
         here = slice(first, first + len(volumes))
-        wanted = volumes[:, places]
-        values[here] = _scaled(wanted, *scale)
+        # without a name: its memory is free again before the next slab
+        values[here] = _scaled(volumes[:, places], *scale)
 
 
 def _fill_unpacked(
     values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
 ) -> None:
     """Take places out of each volume of a compressed file, with one buffer for all."""
+    from nibabel.openers import ImageOpener
+
     n_values = math.prod(raw.shape) // len(values)
     step = max(1, _SLAB_BYTES // raw.dtype.itemsize)
     pieces = []
@@ -244,47 +246,27 @@ def _fill_unpacked(
         pieces.append((size, columns, inside))
     largest = min(step, n_values)
     slab = np.empty(largest, dtype=raw.dtype)
-    with _unpacked(file) as stream:
-        left = raw.offset
-        if left < 0:
-            raise ValueError(f"its values begin at byte {left}")
-        while left:
-            n_most = min(left, _SLAB_BYTES)
-            skipped = stream.read(n_most)
-            if not skipped:
-                raise EOFError("it ends before its values begin")
-            left -= len(skipped)
+    # isal where it is installed; nibabel knows the other packers
+    opened: Any = ImageOpener
+    if file.suffix.lower() == ".gz":
+        library = "isal.igzip" if importlib.util.find_spec("isal") else "gzip"
+        opened = importlib.import_module(library).open
+    with opened(str(file), "rb") as stream:
+        if raw.offset < 0:
+            raise ValueError(f"its values begin at byte {raw.offset}")
+        stream.seek(raw.offset)
         for volume in values:
             for size, columns, inside in pieces:
-                _read_into(stream, slab[:size])
+                view = slab[:size].view(np.uint8).data
+                while view:
+                    n_read = stream.readinto(view)
+                    if not n_read:
+                        raise EOFError("it ends before the last volume")
+                    view = view[n_read:]
                 wanted = slab[inside]
                 volume[columns] = _scaled(wanted, *scale)
         while stream.read(_SLAB_BYTES):  # to the checksum at its end
             pass
-
-
-def _unpacked(file: Path) -> Any:
-    """Open a compressed file: isal where it is installed, else the standard library."""
-    if file.suffix.lower() != ".gz":
-        from nibabel.openers import ImageOpener
-
-        return ImageOpener(str(file), "rb")
-    library = "gzip"
-    if importlib.util.find_spec("isal"):
-        library = "isal.igzip"
-    module = importlib.import_module(library)
-    return module.open(file, "rb")
-
-
-def _read_into(stream: Any, values: np.ndarray) -> None:
-    """Fill an array from a stream."""
-    view = values.view(np.uint8).data
-    filled = 0
-    while filled < len(view):
-        n_read = stream.readinto(view[filled:])
-        if not n_read:
-            raise EOFError("it ends before the last volume")
-        filled += n_read
 
 
 def _mapped_rows(

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from fmri.betas import IGNORED, event_design
-from fmri.bold import BoldRun, check_runs, image_affine, open_nifti, read_voxels
+from fmri.bold import BoldRun, check_runs
+from fmri.extraction import read_voxels
 from fmri.rois import check_masks, read_masks, voxel_table
 from fmri.simulate import (
     SimulatedSubject,
@@ -24,6 +25,7 @@ from fmri.simulate import (
     standardized,
     write_truth,
 )
+from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import generator

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bold import image_affine, open_nifti, stored_values
 from fmri.extraction import read_hdf5_voxels
 from fmri.formats.contents import (
     Contents,
@@ -29,6 +28,7 @@ from fmri.formats.contents import (
     region_table,
     whole_numbers,
 )
+from fmri.volumes import image_affine, open_nifti, stored_values
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.matlab import read_mat
 from neurometamer.reading import reading

@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import file_labels
-from fmri.bold import check_4d, check_same_grid, image_affine, open_nifti, read_voxels
+from fmri.extraction import read_voxels
 from fmri.formats.contents import Contents, Request, chosen_sessions, only_subject
+from fmri.grids import check_same_grid
 from fmri.rois import read_masks, voxel_table
 from fmri.tables import PICTURES
+from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.store import read_table
 

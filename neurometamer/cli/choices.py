@@ -21,7 +21,7 @@ COMPARATORS = (
 MODELS = ("neurometamer.zoo:MODELS",)
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "affine": ("fmri.bold:AFFINES",),
+    "affine": ("fmri.volumes:AFFINES",),
     "backward_mask": ("neurometamer.behavior.experiment:MASKS",),
     "ball": ("stimuli_gen.synthesis.constraints:BALLS",),
     "bands": ("neurometamer.commands.drawing:BANDS",),

@@ -433,7 +433,7 @@ class Subject(Section):
     )
     """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
     the JSON sidecars says it, else it is 0."""
-    affine: str = setting(SCANS, "affine", choices="fmri.bold:AFFINES", later=True)
+    affine: str = setting(SCANS, "affine", choices="fmri.volumes:AFFINES", later=True)
     """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
     differ."""
     condition_column: str = setting(SCANS, "condition_column", later=True)
@@ -517,7 +517,7 @@ class Brain(Section):
     )
     """Time to which the volumes refer, a share of the repetition time; "sidecar": StartTime of the
     JSON sidecars, else 0."""
-    affine: str = setting(SCANS, "affine", choices="fmri.bold:AFFINES", later=True)
+    affine: str = setting(SCANS, "affine", choices="fmri.volumes:AFFINES", later=True)
     """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
     differ."""
     rois: dict[Name, str] = setting(default={}, later=True)
