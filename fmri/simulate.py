@@ -21,7 +21,7 @@ import pandas as pd
 from fmri.betas import estimate_betas
 from fmri.bold import SIMULATED, read_runs
 from fmri.patterns import VOXEL_COLUMNS, Patterns
-from fmri.reliability import select_voxels
+from fmri.selection import select_voxels
 from fmri.tables import MOTION_COLUMNS
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name

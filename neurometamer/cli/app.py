@@ -47,6 +47,8 @@ COMMANDS = {
     "models list": "neurometamer.commands.networks:models_list",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
+    "fmri select": "neurometamer.commands.reliability:fmri_select",
+    "fmri reliability": "neurometamer.commands.reliability:fmri_reliability",
     "behavior page": "neurometamer.commands.behavior:behavior_page",
     "behavior join": "neurometamer.commands.behavior:behavior_join",
     "behavior analyze": "neurometamer.commands.behavior:behavior_analyze",

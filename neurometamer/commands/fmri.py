@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.errors import InputError
+from neurometamer.commands.reliability import judging_conditions
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.reading import Files
-from neurometamer.store import read_table
 
 if TYPE_CHECKING:
     from fmri.patterns import Patterns
@@ -106,8 +106,10 @@ def fmri_patterns(
     confounds: Files = (),
     betas: str | Path | None = None,
     n_voxels: int = 0,
+    criterion: str = "split-half",
     stimuli: str | Path | None = None,
     select_on: Sequence[str] = (),
+    zscore: str = "none",
     progress: Progress | None = None,
     **options: Annotated[
         Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
@@ -126,11 +128,18 @@ def fmri_patterns(
     betas : path-like, optional
         Folder written by ``neurometamer fmri betas``, instead of BOLD runs.
     n_voxels : int
-        Keep so many voxels of each ROI, the most reliable; 0 keeps all.
+        Keep so many voxels of each ROI, the best; 0 keeps all.
+    criterion : str
+        Score of voxels, one of `neurometamer.rsa.VOXEL_CRITERIA`; ``neurometamer fmri select`` has
+        more options.
     stimuli : path-like, optional
-        Table of stimuli (id, kind): its RE rows are the conditions on which reliability is judged.
+        Table of stimuli (id, kind): its RE rows are the conditions on which voxels are judged.
     select_on : sequence of str
-        Conditions on which reliability is judged; these, or `stimuli`, are needed with `n_voxels`.
+        Conditions on which voxels are judged; these, or `stimuli`, are needed with `n_voxels`.
+        Where `stimuli` says that they are not RE alone, every page says so.
+    zscore : str
+        Within what responses are z-scored, over all image types: none, run or session
+        (`fmri.zscore_patterns`).
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -159,7 +168,9 @@ def fmri_patterns(
     from fmri.betas import estimate_betas, read_betas
     from fmri.bold import read_runs
     from fmri.patterns import write_patterns
-    from fmri.reliability import select_voxels
+    from fmri.pooling import zscore_patterns
+    from fmri.selection import check_baseline, select_voxels
+    from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
@@ -167,14 +178,11 @@ def fmri_patterns(
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
         )
-    conditions = list(select_on)
-    if stimuli is not None and not conditions:
-        conditions = regular_ids(stimuli)
-    if n_voxels and not conditions:
-        raise InputError(
-            "--n-voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) "
-            "or --select-on."
-        )
+    if criterion not in VOXEL_CRITERIA:
+        raise unknown_name("criterion for voxels", criterion, VOXEL_CRITERIA)
+    if n_voxels:
+        conditions, image_types = judging_conditions(stimuli, select_on)
+        check_baseline(VOXEL_CRITERIA[criterion], zscore)
     if betas is not None:
         known = {name: options[name] for name in ("unusable", "affine") if name in options}
         patterns = read_betas(betas, masks, **known)
@@ -187,33 +195,15 @@ def fmri_patterns(
         if ignored := glm.pop("ignore", ()):
             glm["ignore"] = tuple(ignored)
         patterns = estimate_betas(runs, dict(masks), progress=progress, **glm)
+    patterns = zscore_patterns(patterns, zscore)
     if n_voxels:
-        patterns = select_voxels(patterns, conditions=conditions, n_per_roi=n_voxels)
+        patterns = select_voxels(
+            patterns,
+            conditions=conditions,
+            criterion=VOXEL_CRITERIA[criterion] if criterion == "searchlight" else criterion,
+            n_per_roi=n_voxels,
+            image_types=image_types,
+        )
     if out is not None:
         write_patterns(patterns, out)
     return patterns
-
-
-def regular_ids(table: str | Path) -> list[str]:
-    """Read which stimuli are regular images.
-
-    Parameters
-    ----------
-    table : path-like
-        CSV with the columns ``id`` and ``kind``, e.g. a ``stimuli.csv``.
-
-    Returns
-    -------
-    list of str
-        Ids of kind RE.
-
-    Raises
-    ------
-    InputError
-        When there are none.
-    """
-    rows = read_table(table, required=["id", "kind"])
-    ids = rows["id"][rows["kind"] == "RE"].tolist()
-    if not ids:
-        raise InputError(f"{table} has no rows of kind RE; give the conditions by --select-on.")
-    return ids

@@ -45,9 +45,11 @@ PAGE = "index.html"
 """File of the page in its folder."""
 
 SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
+CHOSEN = "voxels chosen by other images than the regular ones"
 STAMPS: Mapping[str, str] = {
     SIMULATED: "the brain data come from a simulation; nothing here is claimed about brains.",
     UNTRAINED: "a network behind these numbers has random weights; what it shows was not learned.",
+    CHOSEN: "images under test had a part in the choice of the voxels, which favors them.",
 }
 """What every figure and the page must say, and what it means."""
 
@@ -110,6 +112,8 @@ def find_stamps(*records: Any) -> list[str]:
                 stamps.add(UNTRAINED)
             if key == "simulated" and value is True:
                 stamps.add(SIMULATED)
+            if key == "not_regular" and value:
+                stamps.add(CHOSEN)
             if key in ("source", "data") and "simulated" in values:
                 stamps.add(SIMULATED)
             waiting.append(value)

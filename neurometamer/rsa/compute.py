@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmri.patterns import Patterns
+from fmri.pooling import pool_subjects
+from fmri.selection import types_chosen_on
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -482,6 +484,7 @@ def pattern_rdms(
     measure: str = "spearman",
     noise: str = "shrinkage_diag",
     folds: str = "run",
+    pooled: bool = False,
 ) -> RDMs:
     """Compute one RDM a subject and ROI, from mean patterns or crossvalidated over presentations.
 
@@ -500,6 +503,9 @@ def pattern_rdms(
     folds : str
         For ``"crossnobis"``: column of the observations that tells independent parts apart,
         ``"run"``, ``"presentation"`` or ``"session"``.
+    pooled : bool
+        Make one RDM a ROI over the voxels of all subjects together (`fmri.pool_subjects`), under
+        the name of all, as ``"S1+S2"``. For ``"crossnobis"``, give folds that mean the same to all.
 
     Returns
     -------
@@ -531,6 +537,9 @@ def pattern_rdms(
     >>> rdms.rdm_descriptors["roi"], rdms.dissimilarities.round(12).tolist()
     (['V1'], [[0.0, 2.0, 0.5, 2.0, 0.5, 1.5]])
     """
+    if pooled:
+        everybody = pool_subjects(list(patterns_by_subject.values()))
+        patterns_by_subject = {"+".join(patterns_by_subject): everybody}
     return _brain_rdms(patterns_by_subject, table, measure, noise, folds)
 
 
@@ -585,6 +594,9 @@ def _brain_rdms(
     settings = _noise_settings(known, noise, folds)
     if any(patterns.simulated for patterns in patterns_by_subject.values()):
         settings["simulated"] = True
+    chosen_on = [types_chosen_on(patterns.provenance) for patterns in patterns_by_subject.values()]
+    if any(chosen_on):
+        settings["not_regular"] = sorted(set().union(*chosen_on))
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
 

@@ -14,7 +14,8 @@ import pandas as pd
 from fmri.betas import estimate_betas
 from fmri.bold import BoldRun, read_runs
 from fmri.patterns import Patterns, read_patterns, write_patterns
-from fmri.reliability import select_voxels, voxel_reliability
+from fmri.reliability import voxel_reliability
+from fmri.selection import select_voxels
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError

@@ -28,8 +28,9 @@ from fmri.bids import (
 )
 from fmri.bold import BoldRun, check_4d, header_tr, image_affine, open_nifti
 from fmri.patterns import Patterns
-from fmri.reliability import tell_few_conditions, voxel_reliability
+from fmri.reliability import voxel_reliability
 from fmri.rois import read_masks
+from fmri.selection import tell_few_conditions
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids

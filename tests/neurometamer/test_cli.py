@@ -56,6 +56,8 @@ COMMANDS = (
     "stimuli metamer",
     "fmri betas",
     "fmri patterns",
+    "fmri select",
+    "fmri reliability",
     "image-types",
     "draw",
     "cka",
