@@ -109,6 +109,10 @@ BARS: Mapping[str, Bar] = {
         title="searchlight RSA of a volume, against rsatoolbox",
         run=_later("searchlight", "measure_searchlight"),
     ),
+    "F5": Bar(
+        title="bias of noise ceilings averaged over voxels",
+        run=_later("ceilings", "measure_ceilings"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),

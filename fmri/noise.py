@@ -32,7 +32,7 @@ MAX_FULL = 2000
 LEVELS = np.linspace(0, 1, 51)
 """Shares of the covariance between voxels that may be kept."""
 
-_CEILINGS = np.linspace(0, 0.995, 100) ** 2
+_CEILINGS = np.linspace(0, 0.995, 200) ** 2
 """Noise ceilings that a voxel of a region may have: shares of variance, dense near 0."""
 
 _STEPS = 2000
@@ -60,6 +60,8 @@ class ResponseVariances:
         Harmonic mean of the numbers of presentations.
     dof : int
         Degrees of freedom of the noise: presentations minus images.
+    unevenness : float
+        Squared coefficient of variation of 1 / presentations; 0 for equal repeats.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class ResponseVariances:
     n_images: int
     repeats: float
     dof: int
+    unevenness: float = 0.0
 
     @property
     def ncsnr(self) -> np.ndarray:
@@ -109,14 +112,19 @@ class ResponseVariances:
         ndarray, shape (n_voxels,)
             Below 0 where means vary less than the noise; to be averaged over voxels.
         """
-        n = self.n_images
-        return 1 - (n - 3) / (n - 1) / self._ratio
+        dof = self._dof_of_means(self.ceiling)
+        return 1 - (dof - 2) / dof / self._ratio
 
     @property
     def _ratio(self) -> np.ndarray:
         """Variance of means over the noise in them: F, for normal responses."""
         in_means = self.noise / self.repeats
         return (self.signal + in_means) / in_means
+
+    def _dof_of_means(self, ceiling: np.ndarray) -> np.ndarray:
+        """Degrees of freedom of the variance of means, fewer where these are unequally noisy."""
+        spread = (1 - ceiling) ** 2 * self.unevenness
+        return np.maximum((self.n_images - 1) / (1 + spread), 2)
 
     @property
     def mean_r(self) -> float:
@@ -136,7 +144,7 @@ class ResponseVariances:
         counts = counts[counts > 0]
         expected = 1 / (1 - _CEILINGS)
         scaled = middles[:, np.newaxis] / expected
-        likelihood = f.pdf(scaled, self.n_images - 1, self.dof) / expected
+        likelihood = f.pdf(scaled, self._dof_of_means(_CEILINGS), self.dof) / expected
         # the most likely distribution of ceilings over voxels
         shares = np.full(len(_CEILINGS), 1 / len(_CEILINGS))
         for _ in range(_STEPS):
@@ -205,6 +213,7 @@ def response_variances(
         n_images=len(parts.means),
         repeats=parts.repeats,
         dof=parts.dof,
+        unevenness=parts.unevenness,
     )
 
 
@@ -217,6 +226,7 @@ class _ImageMeans:
     codes: np.ndarray
     repeats: float
     dof: int
+    unevenness: float
 
 
 def _image_means(
@@ -253,8 +263,8 @@ def _image_means(
     means = sums / counts[:, np.newaxis]
     residuals = responses - means[codes]
     largest = np.abs(responses).max(axis=0)
-    still = np.flatnonzero(np.abs(residuals).max(axis=0) <= 1e-12 * largest)
-    if len(still):
+    still = np.flatnonzero(np.abs(residuals).max(axis=0) <= 1e-12 * largest).tolist()
+    if still:
         named = [voxels[column] if voxels else f"voxel {column}" for column in still]
         raise InputError(
             f"the same response to every presentation of an image in {name_ids(named)}: constant "
@@ -264,9 +274,26 @@ def _image_means(
         means=means,
         residuals=residuals,
         codes=codes,
-        repeats=float(1 / np.mean(1 / counts)),
+        repeats=harmonic_mean(counts),
         dof=int(counts.sum() - len(counts)),
+        unevenness=float((1 / counts).var() / (1 / counts).mean() ** 2),
     )
+
+
+def harmonic_mean(counts: np.ndarray) -> float:
+    """Average numbers of presentations, as the noise of mean responses does.
+
+    Parameters
+    ----------
+    counts : ndarray of int
+        Numbers of presentations.
+
+    Returns
+    -------
+    float
+        Harmonic mean, to 12 digits.
+    """
+    return round(float(1 / np.mean(1 / np.asarray(counts))), 12)
 
 
 @checked
@@ -370,9 +397,10 @@ def region_ceilings(
     Ceilings of voxels that are clipped at 0 are too high on average where there is little signal
     (two presentations of 40 images, no signal: 10 %, and .21 as a correlation). `nc` averages the
     unclipped ones, 1 - (n - 3) / (n - 1) / F, whose expectation is the truth for normal signal and
-    noise. `r` is the mean over the distribution of ceilings that makes the measured F most likely
+    noise (with unequal repeats n - 1 is Satterthwaite's approximation). `r` is the mean over the distribution of ceilings that makes the measured F most likely
     (F / (1 / (1 - NC)) follows an F distribution; expectation maximization), and never above the
-    root of `nc`. Bias of both: ``benchmarks`` F5.
+    root of `nc`. Bias of both: ``benchmarks`` F5; that of `r` is up to .06 in regions without any
+    signal, since roots of what noise leaves are above 0.
 
     Examples
     --------
@@ -667,7 +695,7 @@ def signal_noise(
     (biconvex optimization; without shrinkage equal to the authors' code, 2025, to its stopping
     rule of r > .999). Unequal repeats enter by their harmonic mean, where the authors' code drops
     presentations. Low rank: the signal's nearest matrix is found within the span of the responses,
-    without a voxel × voxel matrix and without the turns; what the largest `rank` directions leave
+    without a voxel × voxel matrix where voxels outnumber responses, and without the turns; what the largest `rank` directions leave
     of the noise stays on its diagonal.
 
     References
@@ -722,7 +750,8 @@ def _in_turns(
     weight = dof + dof_means / repeats**2
     signal, noise = of_means - of_noise / repeats, of_noise
     factors_of_signal = factors_of_noise = np.zeros((len(of_noise), 0))
-    for step in range(_ITERATIONS):
+    n_steps = 0
+    while n_steps < _ITERATIONS:
         before = signal, noise
         factors_of_signal = _nearest(of_means - noise / repeats)
         signal = factors_of_signal @ factors_of_signal.T
@@ -731,6 +760,7 @@ def _in_turns(
         noise = factors_of_noise @ factors_of_noise.T
         if _alike(before[0], signal) and _alike(before[1], noise):
             break
+        n_steps += 1
     nothing = np.zeros(len(noise))
     return SignalNoise(
         signal=Covariance(factors=factors_of_signal, diagonal=nothing),
@@ -738,7 +768,7 @@ def _in_turns(
         variances=variances,
         kept_signal=kept[0],
         kept_noise=kept[1],
-        n_steps=step,
+        n_steps=n_steps,
     )
 
 
@@ -794,13 +824,16 @@ def _low_rank(parts: _ImageMeans, rank: int) -> tuple[Covariance, Covariance]:
             parts.residuals / np.sqrt(parts.dof),
         ]
     )
-    # rows.T = basis @ weights, so that a difference of covariances is one of small matrices
-    products = rows @ rows.T
-    lengths, directions = np.linalg.eigh(products)
-    inside = lengths > 1e-10 * lengths.max()
-    scales = np.sqrt(lengths[inside])
-    basis = rows.T @ (directions[:, inside] / scales)
-    weights = (directions[:, inside] * scales).T
+    if len(rows) < rows.shape[1]:
+        # rows.T = basis @ weights: a difference of covariances is one of small matrices
+        lengths, directions = np.linalg.eigh(rows @ rows.T)
+        inside = lengths > 1e-10 * lengths.max()
+        scales = np.sqrt(lengths[inside])
+        basis = rows.T @ (directions[:, inside] / scales)
+        weights = (directions[:, inside] * scales).T
+    else:
+        basis = np.eye(rows.shape[1])
+        weights = rows.T
     of_means, of_noise = weights[:, :n_images], weights[:, n_images:]
     noise = of_noise @ of_noise.T
     signal = of_means @ of_means.T - noise / parts.repeats

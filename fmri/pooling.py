@@ -1,4 +1,4 @@
-"""Patterns on one scale: z-scores of runs or sessions, and the voxels of several subjects as one."""
+"""Patterns on one scale, z-scored within runs or sessions, and voxels of subjects side by side."""
 
 from __future__ import annotations
 
@@ -149,39 +149,11 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
     >>> pooled.values.shape, pooled.voxels["subject"].unique().tolist()
     ((2, 6), ['S1', 'S2'])
     """
-    names = []
-    for part in parts:
-        names += part.voxels["subject"].unique().tolist()
-    if again := duplicates(names):
-        raise InputError(f"subjects given twice: {name_ids(again)}; give each once.")
-    if len(names) < 2:
-        raise InputError(
-            f"patterns of {name_ids(names) or 'nobody'}; voxels are pooled over at least two "
-            "subjects."
-        )
-    if len({tuple(voxel_key(part.voxels)) for part in parts}) > 1:
-        raise InputError(
-            f"only some of {name_ids(names)} name the hemisphere of their voxels; give it to all "
-            "or none."
-        )
-    rois = list(dict.fromkeys(roi for part in parts for roi in part.rois))
-    for part in parts:
-        absent = [roi for roi in rois if roi not in part.rois]
-        if absent:
-            raise InputError(
-                f"subject {part.subject} lacks the ROI(s) {name_ids(absent)} of others; select the "
-                "regions that all have."
-            )
+    names = _check_subjects(parts)
     first = parts[0]
     key = ["condition", "presentation"]
     shared = pd.MultiIndex.from_frame(first.observations[key])
-    for part in parts:
-        differing = set(part.conditions) ^ set(first.conditions)
-        if differing:
-            raise InputError(
-                f"subjects saw different conditions: {name_ids(sorted(differing))} "
-                f"({first.subject} and {part.subject}); select those that all saw."
-            )
+    for part in parts[1:]:
         shared = shared[shared.isin(pd.MultiIndex.from_frame(part.observations[key]))]
     most = max(len(part) for part in parts)
     if len(shared) < most:
@@ -211,6 +183,41 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
         voxels=pd.concat([part.voxels for part in parts], ignore_index=True),
         provenance=record | {"pooled": names},
     )
+
+
+def _check_subjects(parts: Sequence[Patterns]) -> list[str]:
+    """Refuse what cannot be put side by side; return the subjects."""
+    names = []
+    for part in parts:
+        names += part.voxels["subject"].unique().tolist()
+    if again := duplicates(names):
+        raise InputError(f"subjects given twice: {name_ids(again)}; give each once.")
+    if len(names) < 2:
+        raise InputError(
+            f"patterns of {name_ids(names) or 'nobody'}; voxels are pooled over at least two "
+            "subjects."
+        )
+    if len({tuple(voxel_key(part.voxels)) for part in parts}) > 1:
+        raise InputError(
+            f"only some of {name_ids(names)} name the hemisphere of their voxels; give it to all "
+            "or none."
+        )
+    rois = list(dict.fromkeys(roi for part in parts for roi in part.rois))
+    for part in parts:
+        absent = [roi for roi in rois if roi not in part.rois]
+        if absent:
+            raise InputError(
+                f"subject {part.subject} lacks the ROI(s) {name_ids(absent)} of others; select the "
+                "regions that all have."
+            )
+    for part in parts:
+        differing = set(part.conditions) ^ set(parts[0].conditions)
+        if differing:
+            raise InputError(
+                f"subjects saw different conditions: {name_ids(sorted(differing))} "
+                f"({parts[0].subject} and {part.subject}); select those that all saw."
+            )
+    return names
 
 
 def _rows(part: Patterns, shared: pd.MultiIndex) -> np.ndarray:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.noise import CEILINGS, METHOD, ceiling_row, region_variances, typed_regions
+from fmri.noise import (
+    CEILINGS,
+    METHOD,
+    ceiling_row,
+    harmonic_mean,
+    region_variances,
+    typed_regions,
+)
 from fmri.patterns import Patterns
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
@@ -293,7 +300,7 @@ def reliability_table(
     Raises
     ------
     InputError
-        When conditions have no type, or nothing can be measured of any type.
+        When conditions have no type.
 
     Examples
     --------
@@ -314,26 +321,21 @@ def reliability_table(
     [['V1', 'RE', 4, 2.0]]
     """
     rows = []
-    error: InputError | None = None
     for (subject, roi), part, image_type in typed_regions(patterns, image_types):
         row: dict[str, Any] = {"subject": subject, "roi": roi, "image_type": image_type}
         counts = part.observations["condition"].value_counts()
         row |= {"n_voxels": len(part.voxels), "n_images": len(counts)}
-        row["repeats"] = float(1 / np.mean(1 / counts))
+        row["repeats"] = harmonic_mean(counts.to_numpy())
         row |= dict.fromkeys([*CEILINGS, "split_half", "pattern"], np.nan)
         row["reason"] = ""
         try:
             row |= ceiling_row(region_variances(part, image_type))
             row["split_half"] = float(np.median(voxel_reliability(part)))
             row["pattern"] = float(pattern_contributions(part).sum())
-        except InputError as problem:
-            error = problem
-            row["reason"] = str(problem)
+        except InputError as error:
+            row["reason"] = str(error)
         rows.append(row)
-    table = pd.DataFrame(rows)
-    if error is not None and (table["reason"] != "").all():
-        raise error
-    return table.assign(method=METHOD)
+    return pd.DataFrame(rows).assign(method=METHOD)
 
 
 NOISE_DRAWS = 8

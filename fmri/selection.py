@@ -1,6 +1,4 @@
-"""The choice of voxels: criteria that score each voxel, and the best or good enough ones of each
-region.
-"""
+"""The choice of voxels: criteria that score each voxel, and the best of each region."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The commands ``neurometamer fmri reliability`` and ``fmri select``: how good voxels are, and the
-best.
-"""
+"""The commands ``neurometamer fmri reliability`` and ``fmri select``: the quality of voxels."""
 
 from __future__ import annotations
 
@@ -91,10 +89,9 @@ def fmri_reliability(
     regions, voxels = [], []
     for name, responses in subjects.items():
         scaled = zscore_patterns(responses, zscore)
-        try:
-            table = reliability_table(scaled, image_types)
-        except InputError as error:
-            raise InputError(f"subject {name}: {error}") from None
+        table = reliability_table(scaled, image_types)
+        if (table["reason"] != "").all():
+            raise InputError(f"subject {name}: {table['reason'][0]}")
         regions.append(table)
         voxels += _voxel_tables(scaled, image_types, table)
     inputs = {name: responses.digest for name, responses in subjects.items()}

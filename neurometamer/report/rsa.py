@@ -24,7 +24,7 @@ from neurometamer.report.page import (
     text_grid,
     write_page,
 )
-from neurometamer.report.read_study import texts_of
+from neurometamer.report.read_study import CHOSEN, texts_of
 from neurometamer.store import read_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ PAGE = "index.html"
 """File of the page in its folder."""
 
 SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
-CHOSEN = "voxels chosen by other images than the regular ones"
 STAMPS: Mapping[str, str] = {
     SIMULATED: "the brain data come from a simulation; nothing here is claimed about brains.",
     UNTRAINED: "a network behind these numbers has random weights; what it shows was not learned.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmri.patterns import Patterns
+from fmri.patterns import Patterns, says_simulated
 from fmri.pooling import pool_subjects
 from fmri.selection import types_chosen_on
 from neurometamer.activations import Activations
@@ -592,13 +592,20 @@ def _brain_rdms(
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
     settings = _noise_settings(known, noise, folds)
-    if any(patterns.simulated for patterns in patterns_by_subject.values()):
-        settings["simulated"] = True
-    chosen_on = [types_chosen_on(patterns.provenance) for patterns in patterns_by_subject.values()]
-    if any(chosen_on):
-        settings["not_regular"] = sorted(set().union(*chosen_on))
+    settings |= _origins([patterns.provenance for patterns in patterns_by_subject.values()])
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
+
+
+def _origins(records: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say of patterns what everything made of them must say, too."""
+    origins: dict[str, Any] = {}
+    if says_simulated(records):
+        origins["simulated"] = True
+    types = types_chosen_on(records)
+    if types:
+        origins["not_regular"] = sorted(types)
+    return origins
 
 
 def _presentation_rdm(

@@ -30,7 +30,7 @@ from fmri.bold import BoldRun, check_4d, header_tr, image_affine, open_nifti
 from fmri.patterns import Patterns
 from fmri.reliability import voxel_reliability
 from fmri.rois import read_masks
-from fmri.selection import tell_few_conditions
+from fmri.selection import check_baseline, tell_few_conditions
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
@@ -39,8 +39,9 @@ from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
 from neurometamer.rsa.image_types.nulls import class_labels, known_classes, session_labels
 from neurometamer.rsa.image_types.options import subjects_needed
 from neurometamer.rsa.sampling import sample_photographs
+from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 from neurometamer.store import check_file_names
-from neurometamer.study.brain_steps import open_runs, subject_names
+from neurometamer.study.brain_steps import images_of_kind, open_runs, subject_names
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import Subject
@@ -333,9 +334,11 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:
-        n_conditions = int((table["kind"] == settings.selection.kind).sum())
+        judged_on = images_of_kind(table, settings.selection.kind)
+        criterion = VOXEL_CRITERIA[settings.selection.criterion]
         with findings.watch():
-            tell_few_conditions(n_conditions)
+            check_baseline(criterion, settings.glm.zscore)
+            tell_few_conditions(len(judged_on), criterion.advised)
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:
@@ -534,9 +537,9 @@ def _check_designs(
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
         return
-    regular = table["id"][table["kind"] == selection.kind]
+    judged_on = images_of_kind(table, selection.kind)
     try:
-        voxel_reliability(events_as_patterns(runs, conditions), regular.astype(str).tolist())
+        voxel_reliability(events_as_patterns(runs, conditions), judged_on)
     except InputError as error:
         raise InputError(f"{error} Or keep all voxels: [selection] voxels_per_roi = 0.") from None
 

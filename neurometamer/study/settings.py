@@ -46,6 +46,8 @@ SIMULATION = "fmri.simulate:SimulationOptions"
 LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
 BETAS = "fmri.betas:estimate_betas"
+PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
+SELECT = "neurometamer.commands.reliability:fmri_select"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
@@ -481,15 +483,27 @@ class Glm(Section):
     unusable: Literal["refuse", "drop"] = setting(BETAS, "unusable")
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
     them."""
+    zscore: str = setting(PATTERNS, "zscore", choices="fmri.pooling:ZSCORES", later=True)
+    """Within what betas are z-scored, over all images: none, each run or each session."""
 
 
 class Selection(Section):
-    """Which voxels enter: the reliable ones, judged on one kind of image only."""
+    """Which voxels enter: the best ones by one criterion, judged on one kind of image."""
 
     voxels_per_roi: int = Field(80, ge=0)
-    """The most reliable so many of each region; 0 keeps all."""
-    kind: Literal["RE"] = "RE"
-    """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
+    """The best so many of each region (and hemisphere); 0 keeps all."""
+    kind: Literal["RE", "AN", "AI", "all"] = "RE"
+    """Images on which voxels are judged: regular ones, so that AN and AI never choose their own
+    voxels; with another kind every page says so."""
+    criterion: str = setting(
+        PATTERNS,
+        "criterion",
+        choices="neurometamer.rsa.searchlight.selection:VOXEL_CRITERIA",
+        later=True,
+    )
+    """Score of voxels."""
+    radius_mm: float = setting(SELECT, "radius_mm", later=True, gt=0)
+    """With criterion = "searchlight": radius of the spheres, mm."""
 
 
 class Rsa(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,24 +92,35 @@ def rdm_reliability(
             "same runs."
         )
     scores = np.full(len(patterns.voxels), np.nan)
-    for own, others, near in _sides(patterns, everything, radius_mm, meshes):
-        once, places = others
-        responses = place_responses(once, len(near), places)
-        question = reliability_question(once, responses, conditions)
-        rows, wanted = own
-        scores[rows] = run_searchlight(question, near).values[wanted]
+    if meshes is None:
+        sides = [_volume(patterns, everything, radius_mm)]
+    else:
+        sides = _surfaces(patterns, everything, radius_mm, meshes)
+    for side in sides:
+        responses = place_responses(side.around, len(side.near), side.places)
+        question = reliability_question(side.around, responses, conditions)
+        scores[side.rows] = run_searchlight(question, side.near).values[side.centers]
     return scores
 
 
-def _sides(
-    patterns: Patterns,
-    around: Patterns,
-    radius_mm: float,
-    meshes: Mapping[str, Mesh] | None,
-) -> list[tuple[tuple[np.ndarray, np.ndarray], tuple[Patterns, np.ndarray], Neighborhoods]]:
-    """Find, in each hemisphere or the volume, the places of voxels and of those around."""
-    if meshes is None:
-        return [_volume(patterns, around, radius_mm)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Side:
+    """A hemisphere or a volume.
+
+    Voxels that are scored and their centers, patterns around and their places.
+    """
+
+    rows: np.ndarray
+    centers: np.ndarray
+    around: Patterns
+    places: np.ndarray
+    near: Neighborhoods
+
+
+def _surfaces(
+    patterns: Patterns, around: Patterns, radius_mm: float, meshes: Mapping[str, Mesh]
+) -> list[_Side]:
+    """Find the vertices of voxels and of those around on the mesh of each hemisphere."""
     sides = np.full(len(patterns.voxels), "", dtype=object)
     sides_around = np.full(len(around.voxels), "", dtype=object)
     if "hemisphere" in patterns.voxels and "hemisphere" in around.voxels:
@@ -123,17 +135,16 @@ def _sides(
     parts = []
     for side in dict.fromkeys(sides):
         near = Disks(*meshes[side], radius_mm)
-        others = vertex_places(around.select(voxels=sides_around == side), len(near))
+        others, places = vertex_places(around.select(voxels=sides_around == side), len(near))
         rows = np.flatnonzero(sides == side)
-        wanted = patterns.voxels["i"].to_numpy()[rows]
-        _check_inside(np.isin(wanted, others[1]), wanted)
-        parts.append(((rows, wanted), others, near))
+        centers = patterns.voxels["i"].to_numpy()[rows]
+        _check_inside(np.isin(centers, places), centers.tolist())
+        part = _Side(rows=rows, centers=centers, around=others, places=places, near=near)
+        parts.append(part)
     return parts
 
 
-def _volume(
-    patterns: Patterns, around: Patterns, radius_mm: float
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[Patterns, np.ndarray], Neighborhoods]:
+def _volume(patterns: Patterns, around: Patterns, radius_mm: float) -> _Side:
     """Find the places of voxels in the mask of all that are around."""
     grid = around.provenance.get("grid")
     if not grid:
@@ -148,10 +159,12 @@ def _volume(
     position = np.full(mask.shape, -1, dtype=np.int64)
     position[mask] = np.arange(len(near))
     index = patterns.voxels[["i", "j", "k"]].to_numpy()
-    wanted = position[tuple(index.T)]
-    _check_inside(wanted >= 0, [str(tuple(row)) for row in index.tolist()])
-    rows = np.arange(len(index))
-    return (rows, wanted), mask_places(around, mask, affine), near
+    centers = position[tuple(index.T)]
+    _check_inside(centers >= 0, [str(tuple(row)) for row in index.tolist()])
+    others, places = mask_places(around, mask, affine)
+    return _Side(
+        rows=np.arange(len(index)), centers=centers, around=others, places=places, near=near
+    )
 
 
 def _check_inside(inside: np.ndarray, names: Sequence[object]) -> None:
