@@ -94,8 +94,8 @@ def _rows(design: str, biases: dict[str, np.ndarray], studies: int) -> list[Row]
     rows = []
     told = {
         "share of variance (nc)": (0, REGIONS),
-        "correlation (r), regions with signal": (1, REGIONS[1:]),
-        "correlation (r), no signal": (1, REGIONS[:1]),
+        "correlation (r), voxels with signal": (1, ("weak", "middling", "strong")),
+        "correlation (r), half or no voxel with signal": (1, ("half of the voxels", "no signal")),
     }
     for what, (column, regions) in told.items():
         of_regions = [f"{region} {biases[region][column]:+.3f}" for region in regions]

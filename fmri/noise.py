@@ -89,7 +89,8 @@ class ResponseVariances:
             is not above 0.
         """
         signal = np.clip(self.signal, 0, None)
-        return np.sqrt(signal / self.noise)
+        squared = signal / self.noise
+        return np.sqrt(squared)
 
     @property
     def ceiling(self) -> np.ndarray:
@@ -113,7 +114,8 @@ class ResponseVariances:
             Below 0 where means vary less than the noise; to be averaged over voxels.
         """
         dof = self._dof_of_means(self.ceiling)
-        return 1 - (dof - 2) / dof / self._ratio
+        unbiased = (dof - 2) / dof
+        return 1 - unbiased / self._ratio
 
     @property
     def _ratio(self) -> np.ndarray:
@@ -123,8 +125,10 @@ class ResponseVariances:
 
     def _dof_of_means(self, ceiling: np.ndarray) -> np.ndarray:
         """Degrees of freedom of the variance of means, fewer where these are unequally noisy."""
-        spread = (1 - ceiling) ** 2 * self.unevenness
-        return np.maximum((self.n_images - 1) / (1 + spread), 2)
+        noise = 1 - ceiling
+        spread = 1 + self.unevenness * noise**2
+        dof = (self.n_images - 1) / spread
+        return np.maximum(dof, 2)
 
     @property
     def mean_r(self) -> float:
@@ -138,10 +142,12 @@ class ResponseVariances:
         from scipy.stats import f
 
         ratios = np.log(np.maximum(self._ratio, 1e-12))
-        edges = np.linspace(ratios.min() - 1e-6, ratios.max() + 1e-6, 201)
+        low, high = ratios.min(), ratios.max()
+        edges = np.linspace(low - 1e-6, high + 1e-6, 201)
         counts, _ = np.histogram(ratios, edges)
-        middles = np.exp((edges[1:] + edges[:-1]) / 2)[counts > 0]
-        counts = counts[counts > 0]
+        middles = np.exp((edges[1:] + edges[:-1]) / 2)
+        has_voxels = counts > 0
+        middles, counts = middles[has_voxels], counts[has_voxels]
         expected = 1 / (1 - _CEILINGS)
         scaled = middles[:, np.newaxis] / expected
         likelihood = f.pdf(scaled, self._dof_of_means(_CEILINGS), self.dof) / expected
@@ -293,7 +299,9 @@ def harmonic_mean(counts: np.ndarray) -> float:
     float
         Harmonic mean, to 12 digits.
     """
-    return round(float(1 / np.mean(1 / np.asarray(counts))), 12)
+    shares = 1 / np.asarray(counts)
+    mean = 1 / shares.mean()
+    return round(float(mean), 12)
 
 
 @checked
@@ -516,7 +524,9 @@ def typed_regions(
     key = patterns.voxels[["subject", "roi"]]
     for row in key.drop_duplicates().itertuples(index=False):
         subject, roi = str(row.subject), str(row.roi)
-        inside = ((key["subject"] == subject) & (key["roi"] == roi)).to_numpy()
+        of_subject = key["subject"] == subject
+        of_region = key["roi"] == roi
+        inside = (of_subject & of_region).to_numpy()
         region = patterns.select(voxels=inside)
         for image_type, conditions in members.items():
             yield (subject, roi), region.select(conditions=conditions), image_type
@@ -598,7 +608,8 @@ class Covariance:
         ndarray, shape (n_voxels, n_voxels)
             Symmetric, no eigenvalue below 0.
         """
-        return self.factors @ self.factors.T + np.diag(self.diagonal)
+        products = self.factors @ self.factors.T
+        return products + np.diag(self.diagonal)
 
     @property
     def variances(self) -> np.ndarray:
@@ -609,7 +620,8 @@ class Covariance:
         ndarray, shape (n_voxels,)
             Variance of each voxel.
         """
-        return np.einsum("ij,ij->i", self.factors, self.factors) + self.diagonal
+        explained = np.einsum("ij,ij->i", self.factors, self.factors)
+        return explained + self.diagonal
 
 
 @short_repr
@@ -774,16 +786,22 @@ def _in_turns(
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two matrices no longer differ, by the rule of the authors' code."""
-    if first.size == 1 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return bool(np.abs(first - second).max() < 1e-5)
-    return bool(np.corrcoef(first.ravel(), second.ravel())[0, 1] > _ALIKE)
+    is_flat = not (np.ptp(first) and np.ptp(second))
+    if first.size == 1 or is_flat:
+        return np.allclose(first, second, rtol=0, atol=1e-5)
+    correlations = np.corrcoef(first.ravel(), second.ravel())
+    return bool(correlations[0, 1] > _ALIKE)
 
 
 def _nearest(matrix: np.ndarray) -> np.ndarray:
     """Factors of the nearest matrix without negative eigenvalues, the largest first."""
-    lengths, directions = np.linalg.eigh((matrix + matrix.T) / 2)
-    positive = np.flatnonzero(lengths > 1e-12 * max(lengths.max(), 0))[::-1]
-    return np.asarray(directions[:, positive] * np.sqrt(lengths[positive]))
+    symmetric = (matrix + matrix.T) / 2
+    lengths, directions = np.linalg.eigh(symmetric)
+    rounding = 1e-12 * max(lengths.max(), 0)
+    is_positive = lengths > rounding
+    scales = np.sqrt(lengths[is_positive])
+    factors = directions[:, is_positive] * scales
+    return factors[:, ::-1]
 
 
 def _shrunken(rows: np.ndarray, dof: int, kept: float) -> np.ndarray:
@@ -797,18 +815,22 @@ def _shrunken(rows: np.ndarray, dof: int, kept: float) -> np.ndarray:
 
 def _kept(rows: np.ndarray, left_out: np.ndarray) -> float:
     """Choose the share of the covariance that makes the left-out rows most likely."""
-    inside = rows[~left_out] - rows[~left_out].mean(axis=0)
-    outside = rows[left_out] - rows[~left_out].mean(axis=0)
-    spread = inside.std(axis=0)
-    spread = np.where(spread > 0, spread, 1)
-    correlations = (inside / spread).T @ (inside / spread) / len(inside)
+    known = rows[~left_out]
+    center = known.mean(axis=0)
+    spread = known.std(axis=0)
+    spread[spread == 0] = 1
+    inside = (known - center) / spread
+    outside = (rows[left_out] - center) / spread
+    correlations = inside.T @ inside / len(inside)
     lengths, directions = np.linalg.eigh(correlations)
     # of every share at once: they have the same directions
-    projected = ((outside / spread) @ directions) ** 2
-    shrunken = np.outer(LEVELS, lengths) + (1 - LEVELS)[:, np.newaxis]
+    projected = (outside @ directions) ** 2
+    sizes = projected.mean(axis=0)
+    own = 1 - LEVELS
+    shrunken = np.outer(LEVELS, lengths) + own[:, np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        logarithms = np.log(shrunken).sum(axis=1)
-        costs = logarithms + (projected.mean(axis=0) / shrunken).sum(axis=1)
+        costs = np.log(shrunken).sum(axis=1)
+        costs += (sizes / shrunken).sum(axis=1)
     singular = shrunken.min(axis=1) < 1e-8
     costs[singular | ~np.isfinite(costs)] = np.inf
     return float(LEVELS[np.argmin(costs)])

@@ -222,5 +222,6 @@ def _check_subjects(parts: Sequence[Patterns]) -> list[str]:
 
 def _rows(part: Patterns, shared: pd.MultiIndex) -> np.ndarray:
     """Find the observations of a subject in the common order."""
-    index = pd.MultiIndex.from_frame(part.observations[["condition", "presentation"]])
+    key = part.observations[["condition", "presentation"]]
+    index = pd.MultiIndex.from_frame(key)
     return np.asarray(index.get_indexer(shared))

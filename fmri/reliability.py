@@ -271,8 +271,10 @@ def pattern_contributions(
         own = np.zeros((len(names), len(columns)))
         np.add.at(own, codes, rows**2)
         # products of different presentations: all products minus those with themselves
-        pairs = (counts * (counts - 1))[:, np.newaxis]
-        contributions[columns] = ((of_condition**2 - own) / pairs).mean(axis=0)
+        n_pairs = counts * (counts - 1)
+        products = of_condition**2 - own
+        products /= n_pairs[:, np.newaxis]
+        contributions[columns] = products.mean(axis=0)
     return contributions
 
 

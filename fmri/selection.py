@@ -70,7 +70,9 @@ def voxel_ncsnr(patterns: Patterns, conditions: Sequence[str]) -> np.ndarray:
     """
     chosen = patterns.select(conditions=conditions)
     labels = chosen.observations["condition"].tolist()
-    return response_variances(chosen.values, labels, voxels=voxel_names(chosen.voxels)).ncsnr
+    names = voxel_names(chosen.voxels)
+    variances = response_variances(chosen.values, labels, voxels=names)
+    return variances.ncsnr
 
 
 def baseline_t(patterns: Patterns, conditions: Sequence[str]) -> np.ndarray:
@@ -90,8 +92,10 @@ def baseline_t(patterns: Patterns, conditions: Sequence[str]) -> np.ndarray:
         each condition; its noise is the scatter between presentations.
     """
     means, errors, noise = _against_baseline(patterns, conditions)
-    standard_error = np.sqrt(noise * errors.sum()) / len(errors)
-    return np.asarray(means.mean(axis=0) / standard_error)
+    variance = noise * errors.sum()
+    standard_error = np.sqrt(variance) / len(errors)
+    mean = means.mean(axis=0)
+    return np.asarray(mean / standard_error)
 
 
 def baseline_f(patterns: Patterns, conditions: Sequence[str]) -> np.ndarray:
@@ -110,8 +114,10 @@ def baseline_f(patterns: Patterns, conditions: Sequence[str]) -> np.ndarray:
         F of the hypothesis that the response to every condition is 0, in the model of `baseline_t`.
     """
     means, errors, noise = _against_baseline(patterns, conditions)
-    squares = means**2 / errors[:, np.newaxis]
-    return np.asarray(squares.mean(axis=0) / noise)
+    weights = 1 / errors[:, np.newaxis]
+    squares = weights * means**2
+    mean = squares.mean(axis=0)
+    return np.asarray(mean / noise)
 
 
 def _against_baseline(

@@ -133,7 +133,10 @@ def table_file(table: str | Path) -> Path:
     Path
         The table.
     """
-    return Path(table) / "stimuli.csv" if Path(table).is_dir() else Path(table)
+    path = Path(table)
+    if path.is_dir():
+        return path / "stimuli.csv"
+    return path
 
 
 def types_of(table: str | Path) -> dict[str, str]:
@@ -150,7 +153,9 @@ def types_of(table: str | Path) -> dict[str, str]:
         Id to kind.
     """
     rows = read_table(table_file(table), required=["id", "kind"])
-    return dict(zip(rows["id"].astype(str), rows["kind"].astype(str), strict=True))
+    ids = rows["id"].astype(str)
+    kinds = rows["kind"].astype(str)
+    return dict(zip(ids, kinds, strict=True))
 
 
 @checked

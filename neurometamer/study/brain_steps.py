@@ -290,13 +290,17 @@ def images_of_kind(table: pd.DataFrame, kind: str) -> list[str]:
     list of str
         Their ids.
     """
-    chosen = table["kind"].isin(table["kind"] if kind == "all" else [kind])
-    return table["id"][chosen].astype(str).tolist()
+    chosen = table
+    if kind != "all":
+        chosen = table[table["kind"] == kind]
+    return chosen["id"].astype(str).tolist()
 
 
 def _image_types(work: Workspace) -> dict[str, str]:
     table = stimulus_table(work)
-    return dict(zip(table["id"].astype(str), table["kind"].astype(str), strict=True))
+    ids = table["id"].astype(str)
+    kinds = table["kind"].astype(str)
+    return dict(zip(ids, kinds, strict=True))
 
 
 def read_subjects(work: Workspace) -> dict[str, Patterns]:

@@ -13,16 +13,36 @@ from scipy.spatial.distance import pdist
 from scipy.stats import rankdata, spearmanr
 
 import neurometamer as nm
-from fmri import Patterns, pool_subjects, read_patterns, select_voxels, write_patterns
+from fmri import (
+    Patterns,
+    pool_subjects,
+    read_patterns,
+    region_ceilings,
+    select_voxels,
+    write_patterns,
+)
+from fmri.selection import check_baseline
 from neurometamer.cli import app
 from neurometamer.errors import InputError
+from neurometamer.report.methods import study_works
+from neurometamer.report.read_study import CHOSEN, study_of_tables
 from neurometamer.report.rsa import find_stamps, rdm_stamps
-from neurometamer.rsa import pattern_rdms, rdm_reliability, read_rdms, searchlight_criterion
+from neurometamer.report.study import SECTIONS
+from neurometamer.rsa import (
+    VOXEL_CRITERIA,
+    pattern_rdms,
+    rdm_reliability,
+    read_rdms,
+    searchlight_criterion,
+)
 from neurometamer.store import read_table
+from neurometamer.study import brain_steps
+from neurometamer.study.plan import Progress, Workspace
+from neurometamer.study.settings import StudySettings
+from stimuli_gen.stimuli import StimulusSet, write_stimuli
 
 IDS = [f"{kind}{number:02d}" for kind in ("RE", "AN") for number in range(8)]
 REGULAR = IDS[:8]
-CHOSEN = "voxels chosen by other images than the regular ones"
 
 
 def observations(repeats=2):
@@ -81,7 +101,7 @@ def test_the_best_disks_of_each_hemisphere_are_kept():
     meshes = {"L": (points, triangles), "R": (2 * points, triangles)}
     random = np.random.default_rng(1)
     parts = []
-    for hemisphere in "LR":
+    for _ in "LR":
         signal = 3 * random.standard_normal((len(IDS), side * side)) * (columns < 4)
         values = np.tile(signal, (2, 1)) + random.standard_normal((2 * len(IDS), side * side))
         parts.append(values)
@@ -214,8 +234,12 @@ def test_pages_say_when_other_images_chose_the_voxels(files):
         assert find_stamps(dict(patterns.provenance)) == stamps
         path = files / f"{out}_rdms.h5"
         assert rdm_stamps(read_rdms(path), path) == stamps
-    page = nm.commands.draw(files / "all_rdms.h5", files / "page") / "index.html"
-    assert CHOSEN in page.read_text(encoding="utf-8")
+    write_stimuli(
+        StimulusSet(images=np.zeros((16, 3, 8, 8), dtype=np.float32), table=stimulus_table()),
+        files / "images",
+    )
+    page = nm.commands.draw(files / "all_rdms.h5", [files / "images"], files / "page")
+    assert CHOSEN[1:] in page.read_text(encoding="utf-8")  # its first letter is a capital there
     both = pool_subjects([read_patterns(files / "all.h5"), volume("S2", 2)])
     assert find_stamps(dict(both.provenance)) == [CHOSEN]
 
@@ -241,7 +265,7 @@ def test_the_command_tells_ceilings_of_each_region_and_image_type(files):
         voxels=patterns.voxels,
     )
     write_patterns(single, files / "once.h5")
-    with pytest.raises(InputError, match="subject S1: ROI 'V1', image type 'all': .* shown once"):
+    with pytest.raises(InputError, match=r"subject S1: ROI 'V1', image type 'all': .* shown once"):
         nm.commands.fmri_reliability([files / "once.h5"], files / "none")
     few = stimulus_table().iloc[:10]
     few.to_csv(files / "few.csv", index=False)
@@ -249,29 +273,69 @@ def test_the_command_tells_ceilings_of_each_region_and_image_type(files):
         nm.commands.fmri_reliability([files / "S1.h5"], files / "none", stimuli=files / "few.csv")
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, write_study):
-    """A small study whose voxels are chosen on AN images."""
-    folder = tmp_path_factory.mktemp("chosen")
-    file = write_study(folder)
-    text = file.read_text()
-    text = text.replace("[selection]\n", '[selection]\nkind = "AN"\ncriterion = "ncsnr"\n')
-    file.write_text(text + '[glm]\nzscore = "run"\n')
-    nm.study.run_study(file, folder / "out", device="cpu")
-    return folder / "out"
+@pytest.fixture
+def work(tmp_path):
+    """A study as it stands before voxels are chosen, to be chosen on AN images."""
+    table = stimulus_table().assign(category="x")
+    images = np.random.default_rng(0).random((len(IDS), 3, 8, 8), dtype=np.float32)
+    write_stimuli(StimulusSet(images=images, table=table), tmp_path / "stimuli")
+    write_patterns(volume("sub-01"), tmp_path / ".state" / "betas" / "sub-01.h5")
+    subject = {"id": "sub-01", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "m.nii"}}
+    settings = StudySettings.model_validate(
+        {
+            "study": {"name": "chosen"},
+            "brain": {"source": "bold", "subjects": [subject]},
+            "selection": {"kind": "AN", "criterion": "searchlight", "voxels_per_roi": 6},
+        }
+    )
+    return Workspace(folder=tmp_path, settings=settings, base=tmp_path)
 
 
-def test_a_study_tells_ceilings_and_that_other_images_chose_the_voxels(study):
-    ceilings = read_table(study / "tables" / "ceilings.csv")
-    assert set(ceilings["image_type"]) == {"RE", "AN", "AI"}
-    assert len(ceilings) == 2 * 3 * 3 and (ceilings["nc"] >= 0).all()
-    patterns = read_patterns(study / "patterns" / "sub-01.h5")
-    assert patterns.provenance["zscore"] == "run"
-    assert patterns.provenance["selection"]["not_regular"] == ["AN"]
-    values = read_patterns(study / ".state" / "betas" / "sub-01.h5").values
-    assert abs(values.mean()) < 1e-10
-    page = (study / "report.html").read_text(encoding="utf-8")
-    assert f"simulated cortex · {CHOSEN}" in page
-    assert "Noise ceilings of the selected voxels" in page
-    assert "judged on AN images, not by regular images alone" in page
-    assert "regular images only" not in page
+def test_the_steps_of_a_study_choose_voxels_and_tell_ceilings(work):
+    progress = Progress(None)
+    brain_steps.patterns(work, progress, subject="sub-01")
+    chosen = read_patterns(work.path("patterns", "sub-01.h5"))
+    assert chosen.provenance["selection"]["not_regular"] == ["AN"]
+    direct = select_voxels(
+        volume("sub-01"),
+        conditions=IDS[8:],
+        criterion=searchlight_criterion(radius_mm=3.0),
+        n_per_roi=6,
+    )
+    pd.testing.assert_frame_equal(chosen.voxels, direct.voxels)
+    brain_steps.regions(work, progress)
+    ceilings = read_table(work.path("tables", "ceilings.csv"))
+    assert ceilings[["roi", "image_type"]].to_numpy().tolist() == [
+        ["V1", "RE"],
+        ["V1", "AN"],
+        ["LO", "RE"],
+        ["LO", "AN"],
+    ]
+    expected = region_ceilings(chosen, dict(zip(IDS, stimulus_table()["kind"], strict=True)))
+    np.testing.assert_allclose(ceilings["nc"], expected["nc"], rtol=1e-12)
+
+
+def test_the_page_of_a_study_shows_ceilings_and_says_what_chose_the_voxels(work):
+    brain_steps.patterns(work, Progress(None), subject="sub-01")
+    brain_steps.regions(work, Progress(None))
+    names = ("regions", "ceilings")
+    tables = {name: read_table(work.path("tables", f"{name}.csv")) for name in names}
+    for kind, words in (
+        ("AN", "the criterion 'ncsnr', judged on AN images, not by regular images alone"),
+        ("RE", "the criterion 'ncsnr', judged on regular images only"),
+    ):
+        settings = {"selection": {"kind": kind, "criterion": "ncsnr"}}
+        study = study_of_tables(work.folder, tables, {"settings": settings})
+        section = SECTIONS["regions"](study)
+        assert any(words in sentence for sentence in section.text)
+        assert (CHOSEN in study.brain_stamp) == (kind == "AN")
+        page = str(section.grids[1])
+        assert "NC, %" in page and (CHOSEN in page) == (kind == "AN")
+    assert "allen2022" in study_works(study)
+
+
+def test_a_study_that_compares_z_scores_with_baseline_is_refused_before_work():
+    with pytest.raises(InputError, match="no baseline"):
+        check_baseline(VOXEL_CRITERIA["f"], "session")
+    with pytest.raises(ValueError, match="criterion"):
+        StudySettings.model_validate({"selection": {"criterion": "best"}})
