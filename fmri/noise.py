@@ -102,7 +102,9 @@ class ResponseVariances:
             ncsnr² / (ncsnr² + 1 / repeats), in [0, 1).
         """
         squared = self.ncsnr**2
-        return squared / (squared + 1 / self.repeats)
+        noise = 1 / self.repeats
+        total = squared + noise
+        return squared / total
 
     @property
     def unclipped(self) -> np.ndarray:
@@ -121,7 +123,8 @@ class ResponseVariances:
     def _ratio(self) -> np.ndarray:
         """Variance of means over the noise in them: F, for normal responses."""
         in_means = self.noise / self.repeats
-        return (self.signal + in_means) / in_means
+        of_means = self.signal + in_means
+        return of_means / in_means
 
     def _dof_of_means(self, ceiling: np.ndarray) -> np.ndarray:
         """Degrees of freedom of the variance of means, fewer where these are unequally noisy."""
@@ -405,10 +408,11 @@ def region_ceilings(
     Ceilings of voxels that are clipped at 0 are too high on average where there is little signal
     (two presentations of 40 images, no signal: 10 %, and .21 as a correlation). `nc` averages the
     unclipped ones, 1 - (n - 3) / (n - 1) / F, whose expectation is the truth for normal signal and
-    noise (with unequal repeats n - 1 is Satterthwaite's approximation). `r` is the mean over the distribution of ceilings that makes the measured F most likely
-    (F / (1 / (1 - NC)) follows an F distribution; expectation maximization), and never above the
-    root of `nc`. Bias of both: ``benchmarks`` F5; that of `r` is up to .06 in regions without any
-    signal, since roots of what noise leaves are above 0.
+    noise (with unequal repeats n - 1 is Satterthwaite's approximation). `r` is the mean over the
+    distribution of ceilings that makes the measured F most likely (F / (1 / (1 - NC)) follows an F
+    distribution; expectation maximization), and never above the root of `nc`. Bias of both:
+    ``benchmarks`` F5; that of `r` is up to .04 where half of the voxels have no signal and .06 where
+    none has, since roots of what noise leaves are above 0.
 
     Examples
     --------
@@ -491,8 +495,9 @@ def region_variances(part: Patterns, image_type: str) -> ResponseVariances:
         See `response_variances`.
     """
     conditions = part.observations["condition"].tolist()
+    names = voxel_names(part.voxels)
     try:
-        return response_variances(part.values, conditions, voxels=voxel_names(part.voxels))
+        return response_variances(part.values, conditions, voxels=names)
     except InputError as error:
         roi = part.rois[0]
         raise InputError(f"ROI '{roi}', image type '{image_type}': {error}") from None
@@ -707,8 +712,8 @@ def signal_noise(
     (biconvex optimization; without shrinkage equal to the authors' code, 2025, to its stopping
     rule of r > .999). Unequal repeats enter by their harmonic mean, where the authors' code drops
     presentations. Low rank: the signal's nearest matrix is found within the span of the responses,
-    without a voxel × voxel matrix where voxels outnumber responses, and without the turns; what the largest `rank` directions leave
-    of the noise stays on its diagonal.
+    without a voxel × voxel matrix where voxels outnumber responses, and without the turns; what the
+    largest `rank` directions leave of the noise stays on its diagonal.
 
     References
     ----------
@@ -738,9 +743,11 @@ def signal_noise(
     centered = parts.means - parts.means.mean(axis=0)
     kept_signal = kept_noise = 1.0
     if shrink:
-        left_out = np.zeros(len(centered), dtype=bool)
-        n_left_out = max(1, round(len(centered) / 5))
-        order = generator(seed, "left out", len(centered)).permutation(len(centered))
+        n_images = len(centered)
+        n_left_out = max(1, round(n_images / 5))
+        random = generator(seed, "left out", n_images)
+        order = random.permutation(n_images)
+        left_out = np.zeros(n_images, dtype=bool)
         left_out[order[:n_left_out]] = True
         kept_noise = _kept(parts.residuals, left_out[parts.codes])
         kept_signal = _kept(parts.means, left_out)
@@ -767,7 +774,8 @@ def _in_turns(
         before = signal, noise
         factors_of_signal = _nearest(of_means - noise / repeats)
         signal = factors_of_signal @ factors_of_signal.T
-        rest = dof * of_noise + dof_means / repeats * (of_means - signal)
+        left = of_means - signal
+        rest = dof * of_noise + dof_means / repeats * left
         factors_of_noise = _nearest(rest / weight)
         noise = factors_of_noise @ factors_of_noise.T
         if _alike(before[0], signal) and _alike(before[1], noise):
@@ -910,5 +918,6 @@ def pattern_signal_noise(
     for (subject, roi), part, image_type in typed_regions(patterns, image_types):
         region_variances(part, image_type)
         conditions = part.observations["condition"].tolist()
-        covariances[subject, roi, image_type] = signal_noise(part.values, conditions, **options)
+        of_part = signal_noise(part.values, conditions, **options)
+        covariances[subject, roi, image_type] = of_part
     return covariances

@@ -154,7 +154,8 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
     key = ["condition", "presentation"]
     shared = pd.MultiIndex.from_frame(first.observations[key])
     for part in parts[1:]:
-        shared = shared[shared.isin(pd.MultiIndex.from_frame(part.observations[key]))]
+        own = pd.MultiIndex.from_frame(part.observations[key])
+        shared = shared[shared.isin(own)]
     most = max(len(part) for part in parts)
     if len(shared) < most:
         warnings.warn(
@@ -162,11 +163,13 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
             f"all have are kept, of up to {most}.",
             stacklevel=2,
         )
-    rows = [_rows(part, shared) for part in parts]
-    values = [part.values[index] for part, index in zip(parts, rows, strict=True)]
+    values = []
     tables = []
-    for part, index in zip(parts, rows, strict=True):
-        tables.append(part.observations.iloc[index].reset_index(drop=True))
+    for part in parts:
+        rows = _rows(part, shared)
+        values.append(part.values[rows])
+        table = part.observations.iloc[rows]
+        tables.append(table.reset_index(drop=True))
     observations = tables[0]
     for column in observations.columns.difference(key):
         agree = [column in table and table[column].equals(observations[column]) for table in tables]

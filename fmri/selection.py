@@ -126,12 +126,12 @@ def _against_baseline(
     """Means of conditions, 1 / their numbers of presentations, and the variance of the noise."""
     chosen = patterns.select(conditions=conditions)
     labels = chosen.observations["condition"]
-    noise = response_variances(
-        chosen.values, labels.tolist(), voxels=voxel_names(chosen.voxels)
-    ).noise
+    voxels = voxel_names(chosen.voxels)
+    variances = response_variances(chosen.values, labels.tolist(), voxels=voxels)
     names, means = chosen.means()
-    counts = labels.value_counts()[list(names)]
-    return means, 1 / counts.to_numpy(), noise
+    counts = labels.value_counts()
+    in_order = counts[list(names)].to_numpy()
+    return means, 1 / in_order, variances.noise
 
 
 CRITERIA: dict[str, Criterion] = {

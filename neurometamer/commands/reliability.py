@@ -98,9 +98,12 @@ def fmri_reliability(
     if stimuli is not None:
         inputs["stimuli"] = digest_file(table_file(stimuli))
     folder = Path(out)
-    write_table(folder / "ceilings.csv", pd.concat(regions, ignore_index=True))
-    write_table(folder / "voxels.csv", pd.concat(voxels, ignore_index=True))
-    write_json(folder / "provenance.json", provenance({"zscore": zscore}, inputs=inputs))
+    all_regions = pd.concat(regions, ignore_index=True)
+    all_voxels = pd.concat(voxels, ignore_index=True)
+    record = provenance({"zscore": zscore}, inputs=inputs)
+    write_table(folder / "ceilings.csv", all_regions)
+    write_table(folder / "voxels.csv", all_voxels)
+    write_json(folder / "provenance.json", record)
     return folder
 
 

@@ -265,6 +265,9 @@ def test_the_command_tells_ceilings_of_each_region_and_image_type(files):
         voxels=patterns.voxels,
     )
     write_patterns(single, files / "once.h5")
+    pooled = ["rdm", "--patterns", files / "S1.h5", files / "S2.h5", "--pooled"]
+    assert app.run([str(word) for word in [*pooled, "--out", files / "pooled.h5"]]) == 0
+    assert read_rdms(files / "pooled.h5").rdm_descriptors["subject"] == ["S1+S2", "S1+S2"]
     with pytest.raises(InputError, match=r"subject S1: ROI 'V1', image type 'all': .* shown once"):
         nm.commands.fmri_reliability([files / "once.h5"], files / "none")
     few = stimulus_table().iloc[:10]
