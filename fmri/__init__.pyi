@@ -32,6 +32,10 @@ from .reliability import pattern_reliability as pattern_reliability
 from .reliability import reliability_table as reliability_table
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
+from .residuals import Residuals as Residuals
+from .residuals import glm_residuals as glm_residuals
+from .residuals import read_residuals as read_residuals
+from .residuals import write_residuals as write_residuals
 from .rois import read_masks as read_masks
 from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion

@@ -411,8 +411,8 @@ def region_ceilings(
     noise (with unequal repeats n - 1 is Satterthwaite's approximation). `r` is the mean over the
     distribution of ceilings that makes the measured F most likely (F / (1 / (1 - NC)) follows an F
     distribution; expectation maximization), and never above the root of `nc`. Bias of both:
-    ``benchmarks`` F5; that of `r` is up to .04 where half of the voxels have no signal and .06 where
-    none has, since roots of what noise leaves are above 0.
+    ``benchmarks`` F5; that of `r` is up to .04 where half of the voxels have no signal and .06
+    where none has, since roots of what noise leaves are above 0.
 
     Examples
     --------

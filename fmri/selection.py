@@ -239,7 +239,9 @@ def select_voxels(
         judge = CRITERIA[criterion]
     else:
         judge = criterion
-    _check_limits(criterion, n_per_roi, threshold)
+    named = {id(entry): name for name, entry in CRITERIA.items()}
+    label = named.get(id(judge), judge.method)
+    _check_limits(label, n_per_roi, threshold)
     check_baseline(judge, patterns.provenance.get("zscore", "none"))
     names = list(dict.fromkeys(str(name) for name in conditions))
     types: list[str] = []
@@ -254,7 +256,7 @@ def select_voxels(
         note = f"fewer than the {judge.advised} conditions advised for this measure"
     record = {
         "method": judge.method,
-        "criterion": criterion if isinstance(criterion, str) else judge.method,
+        "criterion": label,
         "reference": judge.reference,
         "n_conditions": len(names),
         "conditions_digest": digest(sorted(names)),
@@ -295,9 +297,7 @@ def check_baseline(criterion: Criterion, zscore: str) -> None:
         )
 
 
-def _check_limits(
-    criterion: str | Criterion, n_per_roi: int | None, threshold: float | None
-) -> None:
+def _check_limits(criterion: str, n_per_roi: int | None, threshold: float | None) -> None:
     if n_per_roi is None and threshold is None:
         raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
     if n_per_roi is not None and n_per_roi < 1:

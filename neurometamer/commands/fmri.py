@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.commands.reliability import judging_conditions
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.commands.reliability import find_criterion, judging_conditions
+from neurometamer.errors import InputError
 from neurometamer.reading import Files
 
 if TYPE_CHECKING:
+    from fmri.bold import BoldRun
     from fmri.patterns import Patterns
 
 
@@ -110,6 +111,7 @@ def fmri_patterns(
     stimuli: str | Path | None = None,
     select_on: Sequence[str] = (),
     zscore: str = "none",
+    residuals: str | Path | None = None,
     progress: Progress | None = None,
     **options: Annotated[
         Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
@@ -140,6 +142,9 @@ def fmri_patterns(
     zscore : str
         Within what responses are z-scored, over all image types: none, run or session
         (`fmri.zscore_patterns`).
+    residuals : path-like, optional
+        HDF5 file to write the residuals of the BOLD runs to (`fmri.glm_residuals`), for
+        ``neurometamer rdm --residuals``.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -169,8 +174,7 @@ def fmri_patterns(
     from fmri.bold import read_runs
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
-    from fmri.selection import check_baseline, select_voxels
-    from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
+    from fmri.selection import select_voxels
 
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
@@ -178,12 +182,12 @@ def fmri_patterns(
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
         )
-    if criterion not in VOXEL_CRITERIA:
-        raise unknown_name("criterion for voxels", criterion, VOXEL_CRITERIA)
+    judge = find_criterion(criterion, zscore)
     if n_voxels:
         conditions, image_types = judging_conditions(stimuli, select_on)
-        check_baseline(VOXEL_CRITERIA[criterion], zscore)
     if betas is not None:
+        if residuals is not None:
+            raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
         known = {name: options[name] for name in ("unusable", "affine") if name in options}
         patterns = read_betas(betas, masks, **known)
     else:
@@ -195,15 +199,45 @@ def fmri_patterns(
         if ignored := glm.pop("ignore", ()):
             glm["ignore"] = tuple(ignored)
         patterns = estimate_betas(runs, dict(masks), progress=progress, **glm)
+        write_noise(runs, masks, residuals, glm)
     patterns = zscore_patterns(patterns, zscore)
     if n_voxels:
         patterns = select_voxels(
             patterns,
             conditions=conditions,
-            criterion=VOXEL_CRITERIA[criterion] if criterion == "searchlight" else criterion,
+            criterion=judge,
             n_per_roi=n_voxels,
             image_types=image_types,
         )
     if out is not None:
         write_patterns(patterns, out)
     return patterns
+
+
+def write_noise(
+    runs: Sequence[BoldRun],
+    masks: Mapping[str, str | Path],
+    path: str | Path | None,
+    glm: Mapping[str, Any],
+) -> None:
+    """Write the residuals of BOLD runs, where a file is given.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        Runs of one subject.
+    masks : mapping of str to path-like
+        ROI to its mask.
+    path : path-like or None
+        HDF5 file to write.
+    glm : mapping
+        Options of `fmri.estimate_betas`; those of residuals count.
+    """
+    from fmri.residuals import glm_residuals, write_residuals
+
+    if path is None:
+        return
+    known = {**glm}
+    for name in ("estimator", "unusable"):
+        known.pop(name, None)
+    write_residuals(glm_residuals(runs, dict(masks), **known), path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from neurometamer.arguments import checked
 from neurometamer.commands.rdms import read_pattern_files
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
@@ -236,8 +236,8 @@ def fmri_select(
             f"--meshes and --around are for --criterion searchlight, not {criterion}; leave them "
             "out."
         )
+    judge = find_criterion(criterion, zscore)
     responses = zscore_patterns(read_patterns(patterns), zscore)
-    judge: str | Criterion = criterion
     if criterion == "searchlight":
         surfaces = {side: read_mesh(mesh) for side, mesh in (meshes or {}).items()}
         everything = None
@@ -256,6 +256,35 @@ def fmri_select(
     )
     write_patterns(chosen, out)
     return chosen
+
+
+def find_criterion(name: str, zscore: str) -> Criterion:
+    """Find a criterion of voxels before any work.
+
+    Parameters
+    ----------
+    name : str
+        One of `neurometamer.rsa.VOXEL_CRITERIA`.
+    zscore : str
+        Within what responses are z-scored.
+
+    Returns
+    -------
+    Criterion
+        Its entry.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or one that needs the baseline that z-scored responses lack.
+    """
+    from fmri.selection import check_baseline
+    from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
+
+    if name not in VOXEL_CRITERIA:
+        raise unknown_name("criterion for voxels", name, VOXEL_CRITERIA)
+    check_baseline(VOXEL_CRITERIA[name], zscore)
+    return VOXEL_CRITERIA[name]
 
 
 def judging_conditions(

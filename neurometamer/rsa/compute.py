@@ -14,6 +14,7 @@ import numpy as np
 
 from fmri.patterns import Patterns, says_simulated
 from fmri.pooling import pool_subjects
+from fmri.residuals import Residuals
 from fmri.selection import types_chosen_on
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
@@ -350,11 +351,18 @@ def _dataset_rdms(
     return _stimulus_rdms(vector[np.newaxis], stimuli, places, measure, settings)
 
 
-def _noise_settings(measure: Measure, noise: str | Noise, folds: str) -> dict[str, Any]:
+def _noise_settings(
+    measure: Measure,
+    noise: str | Noise,
+    folds: str,
+    residuals: Mapping[str, Residuals] | None = None,
+) -> dict[str, Any]:
     """Name the settings that matter to a measure of presentations."""
     if not measure.needs:
         return {}
-    settings = {"noise": noise.method if isinstance(noise, Noise) else noise}
+    settings: dict[str, Any] = {"noise": noise.method if isinstance(noise, Noise) else noise}
+    if residuals:
+        settings["residuals"] = {subject: own.digest for subject, own in residuals.items()}
     if measure.needs == "folds":
         settings["folds"] = folds
     return settings
@@ -485,6 +493,7 @@ def pattern_rdms(
     noise: str = "shrinkage_diag",
     folds: str = "run",
     pooled: bool = False,
+    residuals: Mapping[str, Residuals] | None = None,
 ) -> RDMs:
     """Compute one RDM a subject and ROI, from mean patterns or crossvalidated over presentations.
 
@@ -506,6 +515,9 @@ def pattern_rdms(
     pooled : bool
         Make one RDM a ROI over the voxels of all subjects together (`fmri.pool_subjects`), under
         the name of all, as ``"S1+S2"``. For ``"crossnobis"``, give folds that mean the same to all.
+    residuals : mapping of str to Residuals, optional
+        For ``"mahalanobis"`` and ``"crossnobis"``: residuals of each subject's GLM
+        (`fmri.glm_residuals`), from which the noise is estimated in place of presentations.
 
     Returns
     -------
@@ -537,10 +549,34 @@ def pattern_rdms(
     >>> rdms.rdm_descriptors["roi"], rdms.dissimilarities.round(12).tolist()
     (['V1'], [[0.0, 2.0, 0.5, 2.0, 0.5, 1.5]])
     """
+    if pooled and residuals:
+        raise InputError(
+            "residuals of subjects are not pooled: their time courses differ; leave out pooled or "
+            "the residuals."
+        )
     if pooled:
         everybody = pool_subjects(list(patterns_by_subject.values()))
         patterns_by_subject = {"+".join(patterns_by_subject): everybody}
-    return _brain_rdms(patterns_by_subject, table, measure, noise, folds)
+    if residuals:
+        _check_residuals(residuals, patterns_by_subject, measure, noise)
+    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, residuals)
+
+
+def _check_residuals(
+    residuals: Mapping[str, Residuals],
+    patterns_by_subject: Mapping[str, Patterns],
+    measure: str,
+    noise: str,
+) -> None:
+    """Refuse residuals that nothing would use, or that are not of every subject."""
+    if not find_measure(measure).needs or noise == "none":
+        raise InputError(
+            f"measure '{measure}' with noise '{noise}' uses no residuals; give crossnobis or "
+            "mahalanobis and an estimator of noise, or leave the residuals out."
+        )
+    lacking = [subject for subject in patterns_by_subject if subject not in residuals]
+    if lacking:
+        raise InputError(f"no residuals of subject(s) {name_ids(lacking)}; give those of each.")
 
 
 def _brain_rdms(
@@ -549,6 +585,7 @@ def _brain_rdms(
     measure: str,
     noise: str | Noise,
     folds: str,
+    residuals: Mapping[str, Residuals] | None = None,
 ) -> RDMs:
     ids = list(table["id"].astype(str))
     known = find_measure(measure)
@@ -579,8 +616,13 @@ def _brain_rdms(
             part = means[:, columns]
             if known.needs:
                 single = patterns.values[:, columns].astype(np.float64)
+                scatter = noise
+                if residuals and isinstance(noise, str):
+                    own = residuals[subject]
+                    left = own.of(patterns.select(voxels=columns))
+                    scatter = estimate_noise(left, method=noise, dof=own.dof)
                 vector = _presentation_rdm(
-                    single, part, conditions, parts, ids, known, noise, place
+                    single, part, conditions, parts, ids, known, scatter, place
                 )
             else:
                 vector = compute_rdm(part, measure, ids=ids, place=place)
@@ -591,7 +633,7 @@ def _brain_rdms(
             places["n_voxels"].append(n_voxels)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
-    settings = _noise_settings(known, noise, folds)
+    settings = _noise_settings(known, noise, folds, residuals)
     settings |= _origins([patterns.provenance for patterns in patterns_by_subject.values()])
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
