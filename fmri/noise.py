@@ -702,7 +702,7 @@ def signal_noise(
     Raises
     ------
     InputError
-        See `response_variances`.
+        See `response_variances`; also for a rank below 1.
 
     Notes
     -----
@@ -728,6 +728,8 @@ def signal_noise(
     >>> signal_noise(values, names).signal.variances.round(1).tolist()
     [0.5, 1.0, 0.9, 1.2, 1.3]
     """
+    if rank < 1:
+        raise InputError(f"rank is {rank}; give at least 1.")
     parts = _image_means(values, conditions, ())
     variances = response_variances(values, conditions)
     if values.shape[1] > max_full:
