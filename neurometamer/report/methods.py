@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, order_representations
+from neurometamer.errors import count_text
+from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
@@ -302,9 +303,9 @@ def selection_words(study: Study) -> str:
     """
     settings = study.settings("selection")
     criterion = settings.get("criterion", "split-half")
-    kind = settings.get("kind", "RE")
-    images = f"{kind} images, not by regular images alone"
-    if kind == "RE":
+    image_type = settings.get("image_type", "RE")
+    images = f"{image_type} images, not by regular images alone"
+    if image_type == "RE":
         images = "regular images only"
     return f"the criterion '{criterion}', judged on {images}"
 

@@ -198,7 +198,7 @@ def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[P
         with _without_repeated_warnings():
             chosen = select_voxels(
                 chosen,
-                conditions=images_of_kind(stimulus_table(work), selection.kind),
+                conditions=images_of_type(stimulus_table(work), selection.image_type),
                 criterion=criterion,
                 n_per_roi=selection.voxels_per_roi,
                 image_types=_image_types(work),
@@ -208,7 +208,7 @@ def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[P
 
 def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Measure size, reliability and noise ceilings of regions, before and after the selection."""
-    regular = images_of_kind(stimulus_table(work), REGULAR)
+    regular = images_of_type(stimulus_table(work), REGULAR)
     rows = []
     ceilings = []
     for name in subject_names(work):
@@ -275,7 +275,7 @@ def region_rows(
     return rows
 
 
-def images_of_kind(table: pd.DataFrame, kind: str) -> list[str]:
+def images_of_type(table: pd.DataFrame, kind: str) -> list[str]:
     """Name the images on which voxels are judged.
 
     Parameters

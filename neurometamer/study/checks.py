@@ -41,7 +41,7 @@ from neurometamer.rsa.image_types.options import subjects_needed
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 from neurometamer.store import check_file_names
-from neurometamer.study.brain_steps import images_of_kind, open_runs, subject_names
+from neurometamer.study.brain_steps import images_of_type, open_runs, subject_names
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import Subject
@@ -334,7 +334,7 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:
-        judged_on = images_of_kind(table, settings.selection.kind)
+        judged_on = images_of_type(table, settings.selection.image_type)
         criterion = VOXEL_CRITERIA[settings.selection.criterion]
         with findings.watch():
             check_baseline(criterion, settings.glm.zscore)
@@ -537,7 +537,7 @@ def _check_designs(
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
         return
-    judged_on = images_of_kind(table, selection.kind)
+    judged_on = images_of_type(table, selection.image_type)
     try:
         voxel_reliability(events_as_patterns(runs, conditions), judged_on)
     except InputError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -108,7 +107,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         elif system == "brain":
             subjects = read_subjects(work)
             # for the ceiling of similarities
-            reliability = image_type_reliability(subjects, stimuli, options.kinds)
+            reliability = image_type_reliability(subjects, stimuli, options.image_types)
             units = pattern_units(subjects, stimuli) if resamples_units else None
         tested = compare_image_types(
             rdms,
@@ -185,7 +184,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     rsa = work.settings.rsa
     network = read_rdms(work.path("rdms", "network.h5"))
     brain = read_rdms(work.path("rdms", "brain.h5"))
-    joined = join_model_brain(network, brain, kind="RE")
+    joined = join_model_brain(network, brain, image_type="RE")
     common: dict[str, Any] = {
         "comparator": rsa.comparator,
         "seed": work.settings.study.seed,
@@ -222,8 +221,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         if all((subject, roi) in places for subject in subjects):
             rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        hierarchy = order_of_regions(joined, rois, **common)
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
+        tables["hierarchy"] = order_of_regions(joined, rois, **common)
     written = []
     for name, table in tables.items():
         path = work.path("tables", f"{name}.csv")

@@ -343,6 +343,18 @@ class Metamers(Section):
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
     """Other numbers of the preset to change, by name."""
+    penalties: tuple[str, ...] = setting(default=(), later=True)
+    """Terms added to the loss, each kind:weight[:power[:pixel_scale]] with the kind
+    total_variation, alpha_norm or range, e.g. ["total_variation:0.001"]."""
+
+    @model_validator(mode="after")
+    def _penalties_can_be_read(self) -> Self:
+        for text in self.penalties:
+            try:
+                look_up("stimuli_gen.presets:read_penalty")(text)
+            except InputError as error:
+                raise ValueError(f"penalties: {str(error).rstrip('.')}") from error
+        return self
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
@@ -488,13 +500,13 @@ class Glm(Section):
 
 
 class Selection(Section):
-    """Which voxels enter: the best ones by one criterion, judged on one kind of image."""
+    """Which voxels enter: the best ones by one criterion, judged on one image type."""
 
     voxels_per_roi: int = Field(80, ge=0)
     """The best so many of each region (and hemisphere); 0 keeps all."""
-    kind: Literal["RE", "AN", "AI", "all"] = "RE"
+    image_type: Literal["RE", "AN", "AI", "all"] = "RE"
     """Images on which voxels are judged: regular ones, so that AN and AI never choose their own
-    voxels; with another kind every page says so."""
+    voxels; with another type every page says so."""
     criterion: str = setting(
         PATTERNS,
         "criterion",

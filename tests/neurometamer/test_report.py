@@ -21,8 +21,9 @@ from neurometamer.provenance import digest_file
 from neurometamer.report.findings import image_type_differences
 from neurometamer.report.layer_findings import layer_answer
 from neurometamer.report.page import column_texts, draw_figures
-from neurometamer.report.read_study import changed_files, study_of_tables
+from neurometamer.report.read_study import changed_files
 from neurometamer.report.references import WORKS, bibtex
+from neurometamer.report.rsa import study_of_tables
 from neurometamer.report.study import answers, build_report, read_study
 from neurometamer.report.study_figures import FIGURES, lead_examples
 from neurometamer.report.study_rdms import photograph_categories, photograph_order, sheet_order
@@ -365,7 +366,7 @@ def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
 
 
 def _hierarchy() -> pd.DataFrame:
-    preferred = "; ".join(f"{roi}: {2 + k:.2f} (blocks.{k})" for k, roi in enumerate(ROIS))
+    preferred = json.dumps({roi: (2 + k, f"blocks.{k}") for k, roi in enumerate(ROIS)})
     rows = [{"subject": one, "value": 0.9, "p": np.nan, "n_subjects": 1} for one in SUBJECTS]
     rows.append(
         {
@@ -379,7 +380,7 @@ def _hierarchy() -> pd.DataFrame:
     )
     return pd.DataFrame(rows).assign(
         kind="RE",
-        order=" < ".join(ROIS),
+        order=json.dumps(ROIS),
         preferred_layers=preferred,
         statistic="layers a region",
         left_out="[]",

@@ -25,8 +25,8 @@ from fmri.selection import check_baseline
 from neurometamer.cli import app
 from neurometamer.errors import InputError
 from neurometamer.report.methods import study_works
-from neurometamer.report.read_study import CHOSEN, study_of_tables
-from neurometamer.report.rsa import find_stamps, rdm_stamps
+from neurometamer.report.read_study import CHOSEN
+from neurometamer.report.rsa import find_stamps, rdm_stamps, study_of_tables
 from neurometamer.report.study import SECTIONS
 from neurometamer.rsa import (
     VOXEL_CRITERIA,
@@ -288,7 +288,7 @@ def work(tmp_path):
         {
             "study": {"name": "chosen"},
             "brain": {"source": "bold", "subjects": [subject]},
-            "selection": {"kind": "AN", "criterion": "searchlight", "voxels_per_roi": 6},
+            "selection": {"image_type": "AN", "criterion": "searchlight", "voxels_per_roi": 6},
         }
     )
     return Workspace(folder=tmp_path, settings=settings, base=tmp_path)
@@ -327,7 +327,7 @@ def test_the_page_of_a_study_shows_ceilings_and_says_what_chose_the_voxels(work)
         ("AN", "the criterion 'ncsnr', judged on AN images, not by regular images alone"),
         ("RE", "the criterion 'ncsnr', judged on regular images only"),
     ):
-        settings = {"selection": {"kind": kind, "criterion": "ncsnr"}}
+        settings = {"selection": {"image_type": kind, "criterion": "ncsnr"}}
         study = study_of_tables(work.folder, tables, {"settings": settings})
         section = SECTIONS["regions"](study)
         assert any(words in sentence for sentence in section.text)
