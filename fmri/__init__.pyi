@@ -7,6 +7,9 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .bold import read_voxels as read_voxels
+from .confounds import strategy_confounds as strategy_confounds
+from .layout import Layout as Layout
+from .layout import find_dataset as find_dataset
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map
@@ -37,12 +40,17 @@ from .residuals import glm_residuals as glm_residuals
 from .residuals import read_residuals as read_residuals
 from .residuals import write_residuals as write_residuals
 from .rois import read_masks as read_masks
+from .scan_model import ScanModel as ScanModel
+from .scan_model import fit_scan as fit_scan
+from .scan_model import scan_quality as scan_quality
+from .scan_model import simulate_like as simulate_like
 from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion
 from .selection import select_voxels as select_voxels
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
+from .simulate import predict_responses as predict_responses
 from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject

@@ -117,13 +117,15 @@ class ResponseVariances:
         """
         dof = self._dof_of_means(self.ceiling)
         unbiased = (dof - 2) / dof
-        return 1 - unbiased / self._ratio
+        noise = unbiased / self._ratio
+        return 1 - noise
 
     @property
     def _ratio(self) -> np.ndarray:
         """Variance of means over the noise in them: F, for normal responses."""
         in_means = self.noise / self.repeats
-        of_means = self.signal + in_means
+        signal = self.signal
+        of_means = signal + in_means
         return of_means / in_means
 
     def _dof_of_means(self, ceiling: np.ndarray) -> np.ndarray:
@@ -302,9 +304,10 @@ def harmonic_mean(counts: np.ndarray) -> float:
     float
         Harmonic mean, to 12 digits.
     """
-    shares = 1 / np.asarray(counts)
-    mean = 1 / shares.mean()
-    return round(float(mean), 12)
+    numbers = np.asarray(counts)
+    shares = 1 / numbers
+    mean = float(1 / shares.mean())
+    return round(mean, 12)
 
 
 @checked
@@ -613,8 +616,9 @@ class Covariance:
         ndarray, shape (n_voxels, n_voxels)
             Symmetric, no eigenvalue below 0.
         """
-        products = self.factors @ self.factors.T
-        return products + np.diag(self.diagonal)
+        matrix = self.factors @ self.factors.T
+        own = np.diag(self.diagonal)
+        return matrix + own
 
     @property
     def variances(self) -> np.ndarray:

@@ -166,7 +166,8 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
     values = []
     tables = []
     for part in parts:
-        rows = _rows(part, shared)
+        own = pd.MultiIndex.from_frame(part.observations[key])
+        rows = own.get_indexer(shared)
         values.append(part.values[rows])
         table = part.observations.iloc[rows]
         tables.append(table.reset_index(drop=True))
@@ -221,10 +222,3 @@ def _check_subjects(parts: Sequence[Patterns]) -> list[str]:
                 f"({parts[0].subject} and {part.subject}); select those that all saw."
             )
     return names
-
-
-def _rows(part: Patterns, shared: pd.MultiIndex) -> np.ndarray:
-    """Find the observations of a subject in the common order."""
-    key = part.observations[["condition", "presentation"]]
-    index = pd.MultiIndex.from_frame(key)
-    return np.asarray(index.get_indexer(shared))

@@ -171,6 +171,8 @@ def glm_residuals(
     >>> residuals.values.shape[1], residuals.dof < len(residuals.values)
     (8, True)
     """
+    from nilearn.glm.first_level import run_glm
+
     for kind, name, known in (
         ("hrf_model", hrf_model, HRFS),
         ("noise_model", noise_model, NOISE_MODELS),
@@ -194,7 +196,18 @@ def glm_residuals(
         _, design = event_design(run, **settings)
         series = read_voxels(run.image, union)
         images.append({"image": run.label, "image_digest": digest_file(run.image)})
-        parts.append(_left_over(series, design.to_numpy(), noise_model, units))
+        finite = np.isfinite(series).all(axis=0)
+        fitted = finite & (series != series[0]).any(axis=0)
+        data = series[:, fitted]
+        left = np.empty(data.shape)
+        labels, results = run_glm(data, design.to_numpy(), noise_model=noise_model)
+        for label, result in results.items():
+            left[:, labels == label] = result.whitened_residuals
+        if units == "percent":
+            left *= 100 / data.mean(axis=0)
+        residuals = np.full(series.shape, np.nan, dtype=np.float32)
+        residuals[:, fitted] = left
+        parts.append(residuals)
         dof += len(design) - len(design.columns)
         if progress is not None:
             progress(done, len(runs))
@@ -209,30 +222,10 @@ def glm_residuals(
         record["simulated"] = True
     return Residuals(
         values=values[:, usable],
-        voxels=voxels[usable].reset_index(drop=True),
+        voxels=voxels.loc[usable].reset_index(drop=True),
         dof=dof,
         provenance=record,
     )
-
-
-def _left_over(series: np.ndarray, design: np.ndarray, noise_model: str, units: str) -> np.ndarray:
-    """Residuals of one run; NaN in voxels that cannot be used."""
-    from nilearn.glm.first_level import run_glm
-
-    finite = np.isfinite(series).all(axis=0)
-    usable = finite & (series != series[0]).any(axis=0)
-    left = np.full(series.shape, np.nan, dtype=np.float32)
-    if not usable.any():
-        return left
-    data = series[:, usable]
-    labels, results = run_glm(data, design, noise_model=noise_model)
-    residuals = np.empty(data.shape)
-    for label, result in results.items():
-        residuals[:, labels == label] = result.whitened_residuals
-    if units == "percent":
-        residuals *= 100 / data.mean(axis=0)
-    left[:, usable] = residuals
-    return left
 
 
 @checked

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fmri.noise import condition_types, response_variances
 from fmri.patterns import Patterns, voxel_names
@@ -241,7 +240,7 @@ def select_voxels(
         judge = criterion
     named = {id(entry): name for name, entry in CRITERIA.items()}
     label = named.get(id(judge), judge.method)
-    _check_limits(label, n_per_roi, threshold)
+    check_limits(label, n_per_roi, threshold)
     check_baseline(judge, patterns.provenance.get("zscore", "none"))
     names = list(dict.fromkeys(str(name) for name in conditions))
     types: list[str] = []
@@ -297,7 +296,23 @@ def check_baseline(criterion: Criterion, zscore: str) -> None:
         )
 
 
-def _check_limits(criterion: str, n_per_roi: int | None, threshold: float | None) -> None:
+def check_limits(criterion: str, n_per_roi: int | None, threshold: float | None) -> None:
+    """Refuse limits that choose no voxels, or none that make sense.
+
+    Parameters
+    ----------
+    criterion : str
+        Name of the score.
+    n_per_roi : int or None
+        Number of voxels of each region.
+    threshold : float or None
+        Least score.
+
+    Raises
+    ------
+    InputError
+        Where both are None, or one has no meaning.
+    """
     if n_per_roi is None and threshold is None:
         raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
     if n_per_roi is not None and n_per_roi < 1:
@@ -316,7 +331,11 @@ def _best_voxels(
     """Choose the voxels of each region; voxels without a score never."""
     keep = np.zeros(len(scores), dtype=bool)
     kept = []
-    for place, rows in _places(patterns.voxels):
+    voxels = patterns.voxels.reset_index(drop=True)
+    columns = [name for name in ("subject", "roi", "hemisphere") if name in voxels.columns]
+    for key, group in voxels.groupby(columns, sort=False):
+        place: dict[str, Any] = dict(zip(columns, map(str, key), strict=True))
+        rows = group.index.to_numpy()
         defined = rows[np.isfinite(scores[rows])]
         order = np.argsort(-scores[defined], kind="stable")
         best = defined[order][:n_per_roi]
@@ -344,16 +363,6 @@ def _best_voxels(
         }
         kept.append(place | facts)
     return keep, kept
-
-
-def _places(voxels: pd.DataFrame) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Give subject, region and hemisphere (where voxels have one), and the rows of each."""
-    columns = [name for name in ("subject", "roi", "hemisphere") if name in voxels.columns]
-    groups = voxels.reset_index(drop=True).groupby(columns, sort=False)
-    for key, rows in groups:
-        names = [str(name) for name in key]
-        place = dict(zip(columns, names, strict=True))
-        yield place, rows.index.to_numpy()
 
 
 def tell_few_conditions(n_conditions: int, advised: int = ADVISED_CONDITIONS) -> None:

@@ -27,7 +27,7 @@ from neurometamer.cli.sources import described, import_function
 from neurometamer.cli.words import flag_of, help_text, parameter_texts
 from neurometamer.errors import InputError, duplicates, name_ids
 
-OUT_IS_OPTIONAL = ("run", "evaluate check-table")
+OUT_IS_OPTIONAL = ("run", "fmri layout", "evaluate check-table")
 """Commands that do without ``--out``; others need it where the function does not."""
 
 WITH_MODE = ("stimuli noise", "stimuli interference", "stimuli control", "stimuli metamer")

@@ -64,6 +64,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "which": ("neurometamer.rsa.controls:CONTROLS",),
     "behavior analyze models": (),
     "behavior analyze correction": ("neurometamer.behavior.anova:CORRECTIONS",),
+    "fmri layout space": (),
     "image-types correction": ("neurometamer.rsa.image_types.options:CORRECTIONS",),
     "image-types measure": ("neurometamer.rsa.subsample:PARTS",),
     "rdm measure": ("neurometamer.rsa.measures:MEASURES",),

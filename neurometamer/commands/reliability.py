@@ -15,8 +15,6 @@ from neurometamer.resume import writes_into
 from neurometamer.store import read_table, write_json, write_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fmri.patterns import Patterns
     from fmri.selection import Criterion
 
@@ -79,6 +77,7 @@ def fmri_reliability(
     """
     import pandas as pd
 
+    from fmri.noise import typed_regions, voxel_ceilings
     from fmri.pooling import zscore_patterns
     from fmri.reliability import reliability_table
 
@@ -93,7 +92,13 @@ def fmri_reliability(
         if (table["reason"] != "").all():
             raise InputError(f"subject {name}: {table['reason'][0]}")
         regions.append(table)
-        voxels += _voxel_tables(scaled, image_types, table)
+        measured = table[table["reason"] == ""]
+        places = measured[["subject", "roi", "image_type"]]
+        wanted = set(places.itertuples(index=False, name=None))
+        for place, part, image_type in typed_regions(scaled, image_types):
+            if (*place, image_type) in wanted:
+                types = dict.fromkeys(part.conditions, image_type)
+                voxels.append(voxel_ceilings(part, types))
     inputs = {name: responses.digest for name, responses in subjects.items()}
     if stimuli is not None:
         inputs["stimuli"] = digest_file(table_file(stimuli))
@@ -105,22 +110,6 @@ def fmri_reliability(
     write_table(folder / "voxels.csv", all_voxels)
     write_json(folder / "provenance.json", record)
     return folder
-
-
-def _voxel_tables(
-    patterns: Patterns, image_types: Mapping[str, str] | None, regions: pd.DataFrame
-) -> list[pd.DataFrame]:
-    """Measure the voxels of the regions and image types that could be measured."""
-    from fmri.noise import typed_regions, voxel_ceilings
-
-    measured = regions[regions["reason"] == ""]
-    wanted = set(measured[["subject", "roi", "image_type"]].itertuples(index=False, name=None))
-    tables = []
-    for (subject, roi), part, image_type in typed_regions(patterns, image_types):
-        if (subject, roi, image_type) in wanted:
-            types = dict.fromkeys(part.conditions, image_type)
-            tables.append(voxel_ceilings(part, types))
-    return tables
 
 
 def table_file(table: str | Path) -> Path:
@@ -227,7 +216,7 @@ def fmri_select(
     from fmri.maps import read_mesh
     from fmri.patterns import read_patterns, write_patterns
     from fmri.pooling import zscore_patterns
-    from fmri.selection import select_voxels
+    from fmri.selection import check_limits, select_voxels
     from neurometamer.rsa.searchlight.selection import searchlight_criterion
 
     conditions, image_types = judging_conditions(stimuli, select_on)
@@ -237,6 +226,7 @@ def fmri_select(
             "out."
         )
     judge = find_criterion(criterion, zscore)
+    check_limits(criterion, n_voxels or None, threshold)
     responses = zscore_patterns(read_patterns(patterns), zscore)
     if criterion == "searchlight":
         surfaces = {side: read_mesh(mesh) for side, mesh in (meshes or {}).items()}

@@ -257,7 +257,10 @@ def _cortex(study: Study) -> str:
     if not glm:
         return ""
     options = []
+    of_confounds = "confounds" in study.section("brain").get("drifts", ())
     for name, value in glm.items():
+        if name == "high_pass" and of_confounds:
+            value = f"{value} or the cosines of fMRIPrep where the confounds hold them"
         if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
         if value not in ({}, ""):

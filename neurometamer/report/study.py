@@ -398,11 +398,12 @@ def applied_settings(study: Study) -> dict[str, Any]:
     if brain and "brain" in applied:
         source = str(brain.get("source"))
         own = {
-            "simulated": "simulation",
-            "bold": "subjects",
+            "simulated": {"simulation"},
+            "bold": {"subjects"},
+            "bids": set(brain) - {"simulation"},
         }
-        others = {"simulation", "subjects"} - {own.get(source, "")}
-        applied["brain"] = {name: brain[name] for name in brain if name not in others}
+        kept = {"source", *own.get(source, ())}
+        applied["brain"] = {name: brain[name] for name in brain if name in kept}
     return applied
 
 

@@ -357,11 +357,17 @@ def _noise_settings(
     noise: str | Noise,
     folds: str,
     residuals: Mapping[str, Residuals] | None = None,
+    records: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Name the settings that matter to a measure of presentations."""
+    """Name the settings that matter to a measure of presentations, and what patterns must say."""
+    settings: dict[str, Any] = {}
+    if says_simulated(records):
+        settings["simulated"] = True
+    if types := types_chosen_on(records):
+        settings["not_regular"] = sorted(types)
     if not measure.needs:
-        return {}
-    settings: dict[str, Any] = {"noise": noise.method if isinstance(noise, Noise) else noise}
+        return settings
+    settings["noise"] = noise.method if isinstance(noise, Noise) else noise
     if residuals:
         settings["residuals"] = {subject: own.digest for subject, own in residuals.items()}
     if measure.needs == "folds":
@@ -558,26 +564,15 @@ def pattern_rdms(
     if pooled:
         everybody = pool_subjects(list(patterns_by_subject.values()))
         patterns_by_subject = {"+".join(patterns_by_subject): everybody}
-    if residuals:
-        _check_residuals(residuals, patterns_by_subject, measure, noise)
-    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, residuals)
-
-
-def _check_residuals(
-    residuals: Mapping[str, Residuals],
-    patterns_by_subject: Mapping[str, Patterns],
-    measure: str,
-    noise: str,
-) -> None:
-    """Refuse residuals that nothing would use, or that are not of every subject."""
-    if not find_measure(measure).needs or noise == "none":
+    if residuals and (noise == "none" or not find_measure(measure).needs):
         raise InputError(
             f"measure '{measure}' with noise '{noise}' uses no residuals; give crossnobis or "
             "mahalanobis and an estimator of noise, or leave the residuals out."
         )
-    lacking = [subject for subject in patterns_by_subject if subject not in residuals]
+    lacking = set(patterns_by_subject) - set(residuals or patterns_by_subject)
     if lacking:
         raise InputError(f"no residuals of subject(s) {name_ids(lacking)}; give those of each.")
+    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, residuals)
 
 
 def _brain_rdms(
@@ -634,21 +629,10 @@ def _brain_rdms(
             places["n_voxels"].append(n_voxels)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
-    settings = _noise_settings(known, noise, folds, residuals)
-    settings |= _origins([patterns.provenance for patterns in patterns_by_subject.values()])
+    records = [patterns.provenance for patterns in patterns_by_subject.values()]
+    settings = _noise_settings(known, noise, folds, residuals, records)
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
-
-
-def _origins(records: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Say of patterns what everything made of them must say, too."""
-    origins: dict[str, Any] = {}
-    if says_simulated(records):
-        origins["simulated"] = True
-    types = types_chosen_on(records)
-    if types:
-        origins["not_regular"] = sorted(types)
-    return origins
 
 
 def _presentation_rdm(

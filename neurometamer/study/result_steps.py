@@ -45,6 +45,7 @@ from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
+from neurometamer.study.settings import MEASURED_SOURCES
 from neurometamer.study.template import study_toml
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
@@ -334,6 +335,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
             "source": settings.brain.source,
             "subjects": list(subject_names(work)),
             "simulated": _simulated(work),
+            "drifts": _drifts(work),
         },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=[*_notes(work), *work.notes],
@@ -364,13 +366,23 @@ def _notes(work: Workspace) -> list[str]:
     return notes
 
 
+def _drifts(work: Workspace) -> list[str]:
+    """List where the drifts of the runs were taken from: cosines of the design, or confounds."""
+    drifts = set()
+    for name in subject_names(work):
+        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
+        for run in attributes.get("provenance", {}).get("runs", []):
+            drifts.add(str(run.get("drift", "cosine")))
+    return sorted(drifts)
+
+
 def _simulated(work: Workspace) -> bool:
     """Return whether any response comes from a simulation.
 
     It is that of this study, or images say so in their header.
     """
     source = work.settings.brain.source
-    if source != "bold":
+    if source not in MEASURED_SOURCES:
         return source == "simulated"
     for name in subject_names(work):
         attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))

@@ -17,7 +17,7 @@ from neurometamer.study import brain_steps, image_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
 from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
-from neurometamer.study.settings import StudySettings, read_settings
+from neurometamer.study.settings import MEASURED_SOURCES, StudySettings, read_settings
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -286,7 +286,9 @@ def plan_steps(work: Workspace) -> list[Step]:
                     sections += work.settings.numbers()
                 elif section != SUBJECT_SECTION:
                     sections.append(section)
-                elif work.settings.brain.source == "bold":  # simulated subjects have no section
+                elif (
+                    work.settings.brain.source in MEASURED_SOURCES
+                ):  # simulated ones have no section
                     sections.append(section.format(part=part.name))
             files: list[Path] = []
             for read in entry.reads:
@@ -398,6 +400,9 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     listed = [*bold, *(work.source(file) for file in tables)]
     for image in bold:
         listed += sidecar_files(image)
+    if work.settings.glm.strategy:  # CompCor components are described beside their table
+        beside = [work.source(file).with_suffix(".json") for file in files.confounds]
+        listed += [file for file in beside if file.is_file()]
     return listed
 
 

@@ -942,6 +942,31 @@ def one_subject(folder: Path) -> Path:
     return folder
 
 
+def test_a_study_from_bids_shows_its_own_settings_and_where_drifts_come_from(
+    tmp_path: Path,
+) -> None:
+    folder = one_subject(tmp_path)
+    settings = {
+        "glm": {"high_pass": 0.01, "strategy": ["compcor"]},
+        "brain": {
+            "source": "bids",
+            "simulation": {"voxels_per_roi": 160},
+            "dataset": "lab/bids",
+            "space": "T1w",
+            "rois": {"V1": "V1_{subject}.nii"},
+            "subjects": ["07"],
+        },
+    }
+    record = {"source": "bids", "subjects": ["sub-07"], "simulated": False, "drifts": ["confounds"]}
+    change_provenance(folder, settings=settings, brain=record)
+    text = unescape(build_report(folder).read_text(encoding="utf-8"))
+    for word in ("lab/bids", "T1w", "V1_{subject}.nii"):
+        assert word in text, word
+    assert "voxels_per_roi" not in text
+    methods = (folder / "methods.txt").read_text(encoding="utf-8")
+    assert "high_pass = 0.01 or the cosines of fMRIPrep where the confounds hold them" in methods
+
+
 def test_one_measured_subject_has_no_simulation_no_means_and_no_plurals(tmp_path: Path) -> None:
     folder = one_subject(tmp_path)
     text = unescape(build_report(folder).read_text(encoding="utf-8"))
