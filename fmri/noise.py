@@ -759,19 +759,41 @@ def signal_noise(
         kept_signal = _kept(parts.means, left_out)
     of_means = _shrunken(centered, len(centered) - 1, kept_signal)
     of_noise = _shrunken(parts.residuals, parts.dof, kept_noise)
-    return _in_turns(of_means, of_noise, parts, variances, (kept_signal, kept_noise))
+    signal_factors, noise_factors, n_steps = nearest_covariances(
+        of_means, of_noise, parts.repeats, len(centered) - 1, parts.dof
+    )
+    nothing = np.zeros(len(of_noise))
+    return SignalNoise(
+        signal=Covariance(factors=signal_factors, diagonal=nothing),
+        noise=Covariance(factors=noise_factors, diagonal=nothing),
+        variances=variances,
+        kept_signal=kept_signal,
+        kept_noise=kept_noise,
+        n_steps=n_steps,
+    )
 
 
-def _in_turns(
-    of_means: np.ndarray,
-    of_noise: np.ndarray,
-    parts: _ImageMeans,
-    variances: ResponseVariances,
-    kept: tuple[float, float],
-) -> SignalNoise:
-    """Bring signal and noise, in turn, nearest to the estimates without negative eigenvalues."""
-    repeats, dof = parts.repeats, parts.dof
-    dof_means = len(parts.means) - 1
+def nearest_covariances(
+    of_means: np.ndarray, of_noise: np.ndarray, repeats: float, dof_means: int, dof: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Bring signal and noise, in turn, nearest to the estimates without negative eigenvalues.
+
+    Parameters
+    ----------
+    of_means, of_noise : ndarray, shape (n_voxels, n_voxels)
+        Covariance of mean responses and of single presentations, as estimated.
+    repeats : float
+        Presentations of an image.
+    dof_means, dof : int
+        Degrees of freedom of both.
+
+    Returns
+    -------
+    signal, noise : ndarray, shape (n_voxels, rank)
+        Factors: each covariance is its factors times their transpose.
+    n_steps : int
+        Turns that changed something; see `signal_noise`.
+    """
     weight = dof + dof_means / repeats**2
     signal, noise = of_means - of_noise / repeats, of_noise
     factors_of_signal = factors_of_noise = np.zeros((len(of_noise), 0))
@@ -787,15 +809,7 @@ def _in_turns(
         if _alike(before[0], signal) and _alike(before[1], noise):
             break
         n_steps += 1
-    nothing = np.zeros(len(noise))
-    return SignalNoise(
-        signal=Covariance(factors=factors_of_signal, diagonal=nothing),
-        noise=Covariance(factors=factors_of_noise, diagonal=nothing),
-        variances=variances,
-        kept_signal=kept[0],
-        kept_noise=kept[1],
-        n_steps=n_steps,
-    )
+    return factors_of_signal, factors_of_noise, n_steps
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:

@@ -149,7 +149,7 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
     >>> pooled.values.shape, pooled.voxels["subject"].unique().tolist()
     ((2, 6), ['S1', 'S2'])
     """
-    names = _check_subjects(parts)
+    names = check_subjects(parts)
     first = parts[0]
     key = ["condition", "presentation"]
     shared = pd.MultiIndex.from_frame(first.observations[key])
@@ -189,8 +189,24 @@ def pool_subjects(parts: Sequence[Patterns]) -> Patterns:
     )
 
 
-def _check_subjects(parts: Sequence[Patterns]) -> list[str]:
-    """Refuse what cannot be put side by side; return the subjects."""
+def check_subjects(parts: Sequence[Patterns]) -> list[str]:
+    """Refuse patterns of subjects that cannot be put side by side.
+
+    Parameters
+    ----------
+    parts : sequence of Patterns
+        One a subject.
+
+    Returns
+    -------
+    list of str
+        The subjects.
+
+    Raises
+    ------
+    InputError
+        See `pool_subjects`.
+    """
     names = []
     for part in parts:
         names += part.voxels["subject"].unique().tolist()

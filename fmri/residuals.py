@@ -212,7 +212,7 @@ def glm_residuals(
         if progress is not None:
             progress(done, len(runs))
     values = np.concatenate(parts)[:, position]
-    usable = np.isfinite(values).all(axis=0)
+    usable = np.asarray(np.isfinite(values).all(axis=0))
     record = provenance(
         settings | {"noise_model": noise_model, "units": units},
         step="glm_residuals",
@@ -222,7 +222,7 @@ def glm_residuals(
         record["simulated"] = True
     return Residuals(
         values=values[:, usable],
-        voxels=voxels.loc[usable].reset_index(drop=True),
+        voxels=voxels[usable].reset_index(drop=True),
         dof=dof,
         provenance=record,
     )

@@ -249,7 +249,7 @@ def select_voxels(
         types = sorted(set(known.values()))
     scores = np.asarray(judge.score(patterns, names), dtype=np.float64)
     tell_few_conditions(len(names), judge.advised)
-    keep, kept = _best_voxels(patterns, scores, n_per_roi, threshold)
+    keep, kept = best_voxels(patterns, scores, n_per_roi, threshold)
     note = ""
     if len(names) < judge.advised:
         note = f"fewer than the {judge.advised} conditions advised for this measure"
@@ -325,10 +325,34 @@ def check_limits(criterion: str, n_per_roi: int | None, threshold: float | None)
         raise InputError(f"threshold is {threshold}; give a correlation between -1 and 1.")
 
 
-def _best_voxels(
+def best_voxels(
     patterns: Patterns, scores: np.ndarray, n_per_roi: int | None, threshold: float | None
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Choose the voxels of each region; voxels without a score never."""
+    """Choose the best voxels of each region and hemisphere; voxels without a score never.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses.
+    scores : ndarray, shape (n_voxels,)
+        Score of each voxel, e.g. of a map; NaN for none.
+    n_per_roi : int or None
+        Number of voxels of each region.
+    threshold : float or None
+        Least score.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (n_voxels,)
+        True for the chosen voxels.
+    regions : list of dict
+        Numbers and scores of each region's.
+
+    Raises
+    ------
+    InputError
+        When no voxel of a region passes or has a score.
+    """
     keep = np.zeros(len(scores), dtype=bool)
     kept = []
     voxels = patterns.voxels.reset_index(drop=True)
