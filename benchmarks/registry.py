@@ -121,6 +121,10 @@ BARS: Mapping[str, Bar] = {
         title="single-trial betas (LSA, LSS, AR(1)), against nilearn",
         run=_later("extraction", "measure_betas"),
     ),
+    "F5": Bar(
+        title="bias of noise ceilings averaged over voxels",
+        run=_later("ceilings", "measure_ceilings"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),

@@ -100,11 +100,9 @@ class Patterns:
             )
         broken = ~np.isfinite(values).all(axis=0)
         if broken.any():
-            named = []
-            for voxel in voxels[broken].itertuples():
-                named.append(f"{voxel.roi} ({voxel.i}, {voxel.j}, {voxel.k})")
+            named = name_ids(voxel_names(voxels[broken]))
             raise InputError(
-                f"patterns hold NaN or infinite values in voxel(s) {name_ids(named)}; drop these "
+                f"patterns hold NaN or infinite values in voxel(s) {named}; drop these "
                 'voxels before making patterns (estimate_betas: unusable="drop").'
             )
         _check_unique(observations, ("condition", "presentation"), "observation(s)")
@@ -584,6 +582,25 @@ def voxel_key(voxels: pd.DataFrame) -> list[str]:
     names = list(VOXEL_COLUMNS)
     if "hemisphere" in voxels.columns:
         names.append("hemisphere")
+    return names
+
+
+def voxel_names(voxels: pd.DataFrame) -> list[str]:
+    """Name voxels for messages.
+
+    Parameters
+    ----------
+    voxels : pandas.DataFrame
+        Rows of the voxel table of `Patterns`.
+
+    Returns
+    -------
+    list of str
+        Region and indices, e.g. ``"V1 (3, 0, 0)"``.
+    """
+    names = []
+    for voxel in voxels.itertuples():
+        names.append(f"{voxel.roi} ({voxel.i}, {voxel.j}, {voxel.k})")
     return names
 
 

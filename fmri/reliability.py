@@ -1,18 +1,25 @@
-"""How reliable responses are: per voxel, per region, and the choice of voxels by reliability."""
+"""How reliable responses are: per voxel, per region and per image type."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fmri.noise import (
+    CEILINGS,
+    METHOD,
+    ceiling_row,
+    harmonic_mean,
+    region_variances,
+    typed_regions,
+)
 from fmri.patterns import Patterns
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
-from neurometamer.provenance import digest, generator
+from neurometamer.provenance import generator
 
 MIN_CONDITIONS = 4
 ADVISED_CONDITIONS = 15
@@ -70,136 +77,6 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
 
 
 @checked
-def select_voxels(
-    patterns: Patterns,
-    *,
-    conditions: Sequence[str],
-    n_per_roi: int | None = None,
-    threshold: float | None = None,
-) -> Patterns:
-    """Keep the most reliable voxels of each region and subject.
-
-    Parameters
-    ----------
-    patterns : Patterns
-        Responses.
-    conditions : sequence of str
-        Conditions the reliability is measured on. It has no default on purpose: choose voxels on
-        the regular images only, so that the images under test have no part in the choice (Zhang et
-        al., 2021).
-    n_per_roi : int, optional
-        Keep this many of the most reliable voxels; a region with fewer keeps all.
-    threshold : float, optional
-        Keep voxels with at least this reliability; with `n_per_roi`, both apply.
-
-    Returns
-    -------
-    Patterns
-        All conditions, fewer voxels in their old order; ``voxels["reliability"]`` is filled and
-        ``provenance["selection"]`` says how many each region kept, of how many.
-
-    Raises
-    ------
-    InputError
-        When neither or a senseless criterion is given, no voxel of a region passes, or reliability
-        cannot be measured.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> from fmri import simulate_patterns
-    >>> patterns = simulate_patterns(
-    ...     mkdtemp(),
-    ...     subjects=["01"],
-    ...     conditions=["cat", "cup", "dog", "hat"],
-    ...     features={"x": np.eye(4)},
-    ...     mixing={"V1": {"x": 1.0}},
-    ...     seed=0,
-    ...     voxels_per_roi=8,
-    ...     n_runs=2,
-    ... )["sub-01"]
-    >>> chosen = select_voxels(patterns, conditions=patterns.conditions, n_per_roi=3)
-    >>> chosen.values.shape
-    (8, 3)
-    """
-    if n_per_roi is None and threshold is None:
-        raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
-    if n_per_roi is not None and n_per_roi < 1:
-        raise InputError(f"n_per_roi is {n_per_roi}; give at least 1.")
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise InputError(f"threshold is {threshold}; give a correlation between -1 and 1.")
-    measured = voxel_reliability(patterns, conditions)
-    names = {str(name) for name in conditions}
-    tell_few_conditions(len(names))
-    keep = np.zeros(len(measured), dtype=bool)
-    kept = []
-    for subject, roi, rows in _regions(patterns):
-        order = np.argsort(-measured[rows], kind="stable")
-        best = rows[order][:n_per_roi]
-        if threshold is not None:
-            best = best[measured[best] >= threshold]
-        if not len(best):
-            raise InputError(
-                f"no voxel of ROI '{roi}' reaches reliability {threshold}; the best has "
-                f"{measured[rows].max():.3f}; lower the threshold or use n_per_roi."
-            )
-        keep[best] = True
-        kept.append(
-            {
-                "subject": subject,
-                "roi": roi,
-                "kept": len(best),
-                "of": len(rows),
-                "fewer_than_asked": n_per_roi is not None and len(best) < n_per_roi,
-                "lowest": float(measured[best].min()),
-                "median": float(np.median(measured[best])),
-            }
-        )
-    note = ""
-    if len(names) < ADVISED_CONDITIONS:
-        note = f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
-    record = {
-        "method": "split-half (odd / even presentations) Pearson correlation of the response "
-        "profile over conditions",
-        "reference": "Tarhan & Konkle 2020",
-        "n_conditions": len(names),
-        "conditions_digest": digest(sorted(names)),
-        "n_per_roi": n_per_roi,
-        "threshold": threshold,
-        "regions": kept,
-        "note": note,
-    }
-    marked = replace(
-        patterns,
-        voxels=patterns.voxels.assign(reliability=measured),
-        provenance={**patterns.provenance, "selection": record},
-    )
-    return marked.select(voxels=keep)
-
-
-def tell_few_conditions(n_conditions: int) -> None:
-    """Warn where voxels are chosen by fewer conditions than is advised.
-
-    Parameters
-    ----------
-    n_conditions : int
-        Conditions that make up the response profile.
-
-    Warns
-    -----
-    UserWarning
-        Below `ADVISED_CONDITIONS`.
-    """
-    if n_conditions < ADVISED_CONDITIONS:
-        warnings.warn(
-            f"voxels are chosen by the reliability of their responses to {n_conditions} "
-            f"conditions; Tarhan & Konkle (2020) advise at least {ADVISED_CONDITIONS}, with fewer "
-            "the choice is largely chance.",
-            stacklevel=2,
-        )
-
-
-@checked
 def split_half_reliability(
     patterns: Patterns, conditions: Sequence[str] | None = None
 ) -> pd.DataFrame:
@@ -250,12 +127,8 @@ def split_half_reliability(
     """
     odd, even = _halves(patterns, conditions)
     rows = []
-    for subject, roi, columns in _regions(patterns):
-        if len(columns) < 3:
-            raise InputError(
-                f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3: give a larger "
-                "mask, or leave the region out."
-            )
+    for subject, roi, columns in subject_regions(patterns):
+        _check_voxels(roi, columns)
         reliability = _rdm_correlation(odd[:, columns], even[:, columns])
         corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
         rows.append(
@@ -272,6 +145,199 @@ def split_half_reliability(
             }
         )
     return pd.DataFrame(rows)
+
+
+@checked
+def pattern_reliability(
+    patterns: Patterns, conditions: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Correlate the patterns of the same condition between presentations, by region.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses; each condition needs at least two presentations.
+    conditions : sequence of str, optional
+        Conditions that count alike (default: all).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a subject and region: ``subject``, ``roi``, ``reliability`` (mean over conditions
+        and pairs of presentations of the Pearson correlation over voxels, in [-1, 1]),
+        ``n_conditions``, ``n_voxels``, ``method``.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 4 conditions, a condition has only one presentation, or a region
+        has fewer than 3 voxels.
+
+    Notes
+    -----
+    Each voxel's mean over the conditions is taken away first: what all conditions share tells none
+    from another, and would make patterns alike.
+
+    References
+    ----------
+    Zhang et al. (2018). CCN (correlation of response patterns to the same picture across trials).
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> pattern_reliability(patterns)[["roi", "n_conditions", "n_voxels"]].values.tolist()
+    [['V1', 4, 8]]
+    """
+    contributions = pattern_contributions(patterns, conditions)
+    n_conditions = len(patterns.conditions if conditions is None else set(conditions))
+    rows = []
+    for subject, roi, columns in subject_regions(patterns):
+        rows.append(
+            {
+                "subject": subject,
+                "roi": roi,
+                "reliability": float(contributions[columns].sum()),
+                "n_conditions": n_conditions,
+                "n_voxels": len(columns),
+                "method": "Pearson correlation of patterns of the same condition, mean over pairs "
+                "of presentations",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@checked
+def pattern_contributions(
+    patterns: Patterns, conditions: Sequence[str] | None = None
+) -> np.ndarray:
+    """Split the pattern reliability of each region into what each voxel adds to it.
+
+    Parameters
+    ----------
+    patterns, conditions
+        See `pattern_reliability`.
+
+    Returns
+    -------
+    ndarray, shape (n_voxels,)
+        Sums to the `pattern_reliability` of the region.
+
+    Raises
+    ------
+    InputError
+        See `pattern_reliability`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> reliability = pattern_reliability(patterns)["reliability"][0]
+    >>> bool(np.isclose(pattern_contributions(patterns).sum(), reliability))
+    True
+    """
+    chosen = patterns if conditions is None else patterns.select(conditions=conditions)
+    _halves(chosen, None)
+    names, means = chosen.means()
+    codes = pd.Categorical(chosen.observations["condition"], categories=names).codes
+    counts = np.bincount(codes)
+    contributions = np.zeros(len(chosen.voxels))
+    for _, roi, columns in subject_regions(chosen):
+        _check_voxels(roi, columns)
+        responses = chosen.values[:, columns] - means[:, columns].mean(axis=0)
+        rows = _standard_rows(responses)
+        of_condition = np.zeros((len(names), len(columns)))
+        np.add.at(of_condition, codes, rows)
+        own = np.zeros((len(names), len(columns)))
+        np.add.at(own, codes, rows**2)
+        # products of different presentations: all products minus those with themselves
+        n_pairs = counts * (counts - 1)
+        products = of_condition**2 - own
+        products /= n_pairs[:, np.newaxis]
+        contributions[columns] = products.mean(axis=0)
+    return contributions
+
+
+@checked
+def reliability_table(
+    patterns: Patterns, image_types: Mapping[str, str] | str | None = None
+) -> pd.DataFrame:
+    """Measure ceilings and reliability of each region, for each image type by itself.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses to single presentations.
+    image_types : mapping of str to str, or str, optional
+        Type of each condition, or the column of the observations that holds it; see
+        `voxel_ceilings`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a subject, region and image type: the columns of `region_ceilings`, ``split_half``
+        (median over voxels of `voxel_reliability`), ``pattern`` (`pattern_reliability`), and
+        ``reason``: why numbers are missing (NaN), else empty.
+
+    Raises
+    ------
+    InputError
+        When conditions have no type.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_patterns
+    >>> patterns = simulate_patterns(
+    ...     mkdtemp(),
+    ...     subjects=["01"],
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )["sub-01"]
+    >>> table = reliability_table(patterns, {name: "RE" for name in patterns.conditions})
+    >>> table[["roi", "image_type", "n_images", "repeats"]].values.tolist()
+    [['V1', 'RE', 4, 2.0]]
+    """
+    rows = []
+    for (subject, roi), part, image_type in typed_regions(patterns, image_types):
+        row: dict[str, Any] = {"subject": subject, "roi": roi, "image_type": image_type}
+        counts = part.observations["condition"].value_counts()
+        row |= {"n_voxels": len(part.voxels), "n_images": len(counts)}
+        row["repeats"] = harmonic_mean(counts.to_numpy())
+        row |= dict.fromkeys([*CEILINGS, "split_half", "pattern"], np.nan)
+        row["reason"] = ""
+        try:
+            row |= ceiling_row(region_variances(part, image_type))
+            row["split_half"] = float(np.median(voxel_reliability(part)))
+            row["pattern"] = float(pattern_contributions(part).sum())
+        except InputError as error:
+            row["reason"] = str(error)
+        rows.append(row)
+    return pd.DataFrame(rows).assign(method=METHOD)
 
 
 NOISE_DRAWS = 8
@@ -477,7 +543,7 @@ def leave_one_run_out_accuracy(
             "conditions."
         )
     rows = []
-    for subject, roi, columns in _regions(chosen):
+    for subject, roi, columns in subject_regions(chosen):
         values = chosen.values[:, columns].astype(np.float64)
         for run in range(len(run_names)):
             rows_of_run = run_codes == run
@@ -515,6 +581,14 @@ def _standard_rows(values: np.ndarray) -> np.ndarray:
     return centered / scale
 
 
+def _check_voxels(roi: str, columns: np.ndarray) -> None:
+    if len(columns) < 3:
+        raise InputError(
+            f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3: give a larger "
+            "mask, or leave the region out."
+        )
+
+
 def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean responses of odd and of even presentations, each (n_conditions, n_voxels)."""
     chosen = patterns if conditions is None else patterns.select(conditions=conditions)
@@ -539,8 +613,19 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
     return odd, even
 
 
-def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield subject, region and voxel rows of each region."""
+def subject_regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Give the voxels of each region.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses.
+
+    Yields
+    ------
+    tuple of (str, str, ndarray of int)
+        Subject, region, and its rows in the voxel table.
+    """
     table = patterns.voxels.reset_index(drop=True)
     for key, rows in table.groupby(["subject", "roi"], sort=False):
         subject, roi = map(str, key)

@@ -82,6 +82,25 @@ class ScanModel:
         Position of each row of `voxels` among the columns of the arrays above.
     quality : pandas.DataFrame
         `scan_quality` of the measured runs, and of runs simulated from this model.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import read_runs, simulate_subject
+    >>> measured = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=3,
+    ... )
+    >>> runs = read_runs(measured.bold, measured.events, measured.confounds)
+    >>> model = fit_scan(runs, measured.masks)
+    >>> model.conditions, model.levels.shape
+    (('cup', 'hat', 'dog', 'cat'), (3, 8))
     """
 
     runs: tuple[BoldRun, ...]
@@ -448,6 +467,11 @@ def _regions(
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame, np.ndarray, np.ndarray]:
     """Read masks; give them, the table of voxels, their union and positions in it."""
     check_runs(runs)
+    for run in runs:
+        if len(run.grid.shape) != 3:
+            raise InputError(
+                f"{run.label} is no volume; only volumes can be simulated, so give those."
+            )
     read = {}
     for roi, mask in masks.items():
         if isinstance(mask, np.ndarray):

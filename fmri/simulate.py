@@ -22,7 +22,7 @@ import pandas as pd
 from fmri.betas import estimate_betas
 from fmri.bold import read_runs
 from fmri.patterns import VOXEL_COLUMNS, Patterns
-from fmri.reliability import select_voxels
+from fmri.selection import select_voxels
 from fmri.tables import MOTION_COLUMNS
 from fmri.volumes import SIMULATED
 from neurometamer.arguments import check_fields, checked

@@ -51,6 +51,8 @@ COMMANDS = {
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
     "fmri convert": "neurometamer.commands.conversion:fmri_convert",
     "fmri design": "neurometamer.commands.scan_design:fmri_design",
+    "fmri select": "neurometamer.commands.reliability:fmri_select",
+    "fmri reliability": "neurometamer.commands.reliability:fmri_reliability",
     "fmri simulate": "neurometamer.commands.simulation:fmri_simulate",
     "behavior page": "neurometamer.commands.behavior:behavior_page",
     "behavior join": "neurometamer.commands.behavior:behavior_join",

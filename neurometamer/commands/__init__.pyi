@@ -24,6 +24,8 @@ from .options import ReadingOptions as ReadingOptions
 from .options import StimulusFileOptions as StimulusFileOptions
 from .rdms import controls as controls
 from .rdms import rdm as rdm
+from .reliability import fmri_reliability as fmri_reliability
+from .reliability import fmri_select as fmri_select
 from .scan_design import fmri_design as fmri_design
 from .searchlight_maps import searchlight as searchlight
 from .set_evaluation import EvaluationSettings as EvaluationSettings

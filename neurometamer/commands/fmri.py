@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
+from neurometamer.commands.reliability import find_criterion, judging_conditions
 from neurometamer.errors import InputError
 from neurometamer.reading import Files
-from neurometamer.store import read_table
 
 if TYPE_CHECKING:
+    from fmri.bold import BoldRun
     from fmri.patterns import Patterns
+    from fmri.rois import Regions
 
 
 RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
@@ -124,8 +126,11 @@ def fmri_patterns(
     confounds: Files = (),
     betas: str | Path | None = None,
     n_voxels: int = 0,
+    criterion: str = "split-half",
     stimuli: str | Path | None = None,
     select_on: Sequence[str] = (),
+    zscore: str = "none",
+    residuals: str | Path | None = None,
     progress: Progress | None = None,
     **options: Annotated[
         Any,
@@ -149,11 +154,21 @@ def fmri_patterns(
     betas : path-like, optional
         Folder written by ``neurometamer fmri betas``, instead of BOLD runs.
     n_voxels : int
-        Keep so many voxels of each ROI, the most reliable; 0 keeps all.
+        Keep so many voxels of each ROI, the best; 0 keeps all.
+    criterion : str
+        Score of voxels, one of `neurometamer.rsa.VOXEL_CRITERIA`; ``neurometamer fmri select`` has
+        more options.
     stimuli : path-like, optional
-        Table of stimuli (id, kind): its RE rows are the conditions on which reliability is judged.
+        Table of stimuli (id, kind): its RE rows are the conditions on which voxels are judged.
     select_on : sequence of str
-        Conditions on which reliability is judged; these, or `stimuli`, are needed with `n_voxels`.
+        Conditions on which voxels are judged; these, or `stimuli`, are needed with `n_voxels`.
+        Where `stimuli` says that they are not RE alone, every page says so.
+    zscore : str
+        Within what responses are z-scored, over all image types: none, run or session
+        (`fmri.zscore_patterns`).
+    residuals : path-like, optional
+        HDF5 file to write the residuals of the BOLD runs to (`fmri.glm_residuals`), for
+        ``neurometamer rdm --residuals``.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -182,8 +197,9 @@ def fmri_patterns(
     from fmri.betas import estimate_betas, read_betas
     from fmri.bold import read_runs
     from fmri.patterns import write_patterns
-    from fmri.reliability import select_voxels
+    from fmri.pooling import zscore_patterns
     from fmri.rois import read_regions
+    from fmri.selection import select_voxels
 
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
@@ -193,15 +209,12 @@ def fmri_patterns(
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
         )
-    conditions = list(select_on)
-    if stimuli is not None and not conditions:
-        conditions = regular_ids(stimuli)
-    if n_voxels and not conditions:
-        raise InputError(
-            "--n-voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) "
-            "or --select-on."
-        )
+    judge = find_criterion(criterion, zscore)
+    if n_voxels:
+        conditions, image_types = judging_conditions(stimuli, select_on)
     if betas is not None:
+        if residuals is not None:
+            raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
         of_betas = ("unusable", "affine", *ROIS)
         known = {name: options[name] for name in of_betas if name in options}
         patterns = read_betas(betas, definitions, **known)
@@ -217,33 +230,45 @@ def fmri_patterns(
             glm["ignore"] = tuple(ignored)
         regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
+        write_noise(runs, regions, residuals, glm)
+    patterns = zscore_patterns(patterns, zscore)
     if n_voxels:
-        patterns = select_voxels(patterns, conditions=conditions, n_per_roi=n_voxels)
+        patterns = select_voxels(
+            patterns,
+            conditions=conditions,
+            criterion=judge,
+            n_per_roi=n_voxels,
+            image_types=image_types,
+        )
     if out is not None:
         write_patterns(patterns, out)
     return patterns
 
 
-def regular_ids(table: str | Path) -> list[str]:
-    """Read which stimuli are regular images.
+def write_noise(
+    runs: Sequence[BoldRun],
+    regions: Regions,
+    path: str | Path | None,
+    glm: Mapping[str, Any],
+) -> None:
+    """Write the residuals of BOLD runs, where a file is given.
 
     Parameters
     ----------
-    table : path-like
-        CSV with the columns ``id`` and ``kind``, e.g. a ``stimuli.csv``.
-
-    Returns
-    -------
-    list of str
-        Ids of kind RE.
-
-    Raises
-    ------
-    InputError
-        When there are none.
+    runs : sequence of BoldRun
+        Runs of one subject.
+    regions : Regions
+        ROIs on the grid of the runs.
+    path : path-like or None
+        HDF5 file to write.
+    glm : mapping
+        Options of `fmri.estimate_betas`; those of residuals count.
     """
-    rows = read_table(table, required=["id", "kind"])
-    ids = rows["id"][rows["kind"] == "RE"].tolist()
-    if not ids:
-        raise InputError(f"{table} has no rows of kind RE; give the conditions by --select-on.")
-    return ids
+    from fmri.residuals import glm_residuals, write_residuals
+
+    if path is None:
+        return
+    known = {**glm}
+    for name in ("estimator", "unusable", "max_memory"):
+        known.pop(name, None)
+    write_residuals(glm_residuals(runs, regions, **known), path)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
+    from fmri.residuals import Residuals
 
 
 OWN_NAMES = "*"
@@ -297,10 +298,11 @@ def rdm(
     measure: str = "spearman",
     seed: int = 0,
     scratch: str | Path | None = None,
+    residuals: Files = (),
     reading: ReadingOptions | None = None,
     run: RunOptions | None = None,
     **noise: Annotated[
-        Any, KeywordsOf("neurometamer.rsa.compute:pattern_rdms", ("noise", "folds"))
+        Any, KeywordsOf("neurometamer.rsa.compute:pattern_rdms", ("noise", "folds", "pooled"))
     ],
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns.
@@ -330,13 +332,17 @@ def rdm(
     scratch : path-like, optional
         Folder on disk for a network's responses (4 bytes a unit and image) while it works; the
         system's by default.
+    residuals : sequence of path-like
+        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: files of ``neurometamer fmri
+        patterns --residuals``, one a subject, from which the noise is estimated in place of
+        presentations.
     reading : ReadingOptions, optional
         How photographs are read.
     run : RunOptions, optional
         Device, number of images at a time, and who is told about progress.
     **noise : object
-        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: ``noise`` and ``folds`` of
-        `neurometamer.rsa.pattern_rdms`.
+        With `patterns`: ``noise`` and ``folds`` (for ``"mahalanobis"`` and ``"crossnobis"``), and
+        ``pooled`` (one RDM over the voxels of all subjects) of `neurometamer.rsa.pattern_rdms`.
 
     Returns
     -------
@@ -380,7 +386,11 @@ def rdm(
     if model is None:
         subjects = read_pattern_files(patterns)
         table = conditions_table(subjects, images)
+        if residuals:
+            noise["residuals"] = read_residual_files(residuals)
         return write_rdms(pattern_rdms(subjects, table, measure=measure, **noise), out)
+    if residuals:
+        noise["residuals"] = residuals
     if noise:
         raise InputError(f"{name_ids(noise)} is for --patterns; leave it out for a network.")
     run = run or RunOptions()
@@ -427,6 +437,36 @@ def read_pattern_files(files: Files) -> dict[str, Patterns]:
         if name in subjects:
             raise InputError(f"{file} is a second file of subject {name}; give one file a subject.")
         subjects[name] = patterns
+    return subjects
+
+
+def read_residual_files(files: Files) -> dict[str, Residuals]:
+    """Read residuals of several subjects.
+
+    Parameters
+    ----------
+    files : sequence of path-like
+        One a subject.
+
+    Returns
+    -------
+    dict of str to Residuals
+        By subject.
+
+    Raises
+    ------
+    InputError
+        When two files are of one subject.
+    """
+    from fmri.residuals import read_residuals
+
+    subjects: dict[str, Residuals] = {}
+    for file in files:
+        residuals = read_residuals(file)
+        name = str(residuals.voxels["subject"].iloc[0]) or Path(file).stem
+        if name in subjects:
+            raise InputError(f"{file} is a second file of subject {name}; give one file a subject.")
+        subjects[name] = residuals
     return subjects
 
 

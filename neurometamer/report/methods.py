@@ -118,7 +118,11 @@ def study_works(study: Study) -> dict[str, str]:
             study.settings("rsa").get("n_resamples") and n_compared,
         ),
         "nili2014": ("lower and upper noise ceiling", _has_values(layers, "ceiling_low")),
-        "tarhan2020": ("voxel selection by split-half reliability", _selected(study)),
+        "tarhan2020": (
+            "voxel selection by split-half reliability",
+            _selected(study) and "'split-half'" in selection_words(study),
+        ),
+        "allen2022": ("noise ceilings of voxels", len(study.rows("ceilings"))),
         "benjamini1995": ("false discovery rate", false_discovery),
         "holm1979": ("correction for many tests", "holm" in corrections),
         "nichols2002": (
@@ -284,11 +288,35 @@ def _regions(study: Study) -> str:
     for roi in order_representations(rows["roi"]):
         own = rows[rows["roi"] == roi]
         sizes.append(f"{roi} {_range(own['n_selected'])} of {_range(own['n_voxels'])}")
-    how = "the most reliable voxels on regular images" if _selected(study) else "all usable voxels"
+    how = "all usable voxels"
+    if _selected(study):
+        how = f"the best voxels by {selection_words(study)}"
     return (
         f"Of each region {how} entered: {', '.join(sizes)} voxels. Reliability: "
         f"{_texts(rows, 'method')}."
     )
+
+
+def selection_words(study: Study) -> str:
+    """Say how a study selected voxels.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        Criterion and images.
+    """
+    settings = study.settings("selection")
+    criterion = settings.get("criterion", "split-half")
+    image_type = settings.get("image_type", "RE")
+    images = f"{image_type} images, not by regular images alone"
+    if image_type == "RE":
+        images = "regular images only"
+    return f"the criterion '{criterion}', judged on {images}"
 
 
 def _range(values: pd.Series) -> str:

@@ -37,6 +37,9 @@ LOCK = f"{STATE}/lock"
 ALPHA = 0.05
 """Corrected p below it make a statement, as the marks of the figures do."""
 
+CHOSEN = "voxels chosen by other images than the regular ones"
+"""What numbers of a brain must say whose voxels were chosen on images under test."""
+
 TABLES: dict[str, tuple[str, ...]] = {
     "transfer": (
         "evaluator",
@@ -77,6 +80,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "n",
     ),
     "regions": ("subject", "roi", "n_voxels", "n_selected", "reliability", "reliability_selected"),
+    "ceilings": ("subject", "roi", "image_type", "nc", "r"),
     "trends": ("pair", "test", "statistic", "effect", "p", "n"),
     "layer_roi": ("subject", "roi", "layer", "similarity"),
     "best_layer": (
@@ -255,7 +259,8 @@ class Study:
             From the provenance and from the columns of the tables.
         """
         cortex = "simulated cortex" if self.simulated else ""
-        return " · ".join(filter(None, [cortex, self.network_stamp]))
+        chosen = "" if self.settings("selection").get("image_type", "RE") == "RE" else CHOSEN
+        return " · ".join(filter(None, [cortex, chosen, self.network_stamp]))
 
     def stamp(self, *, brain: bool) -> str:
         """Return what a number of the brain, or of the network, must be read with.

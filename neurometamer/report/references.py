@@ -121,6 +121,16 @@ WORKS: Mapping[str, Reference] = {
         volume="207",
         pages="116350",
     ),
+    "allen2022": _work(
+        "Allen EJ, St-Yves G, Wu Y, Breedlove JL, Prince JS, Dowdle LT, Nau M, Caron B, "
+        "Pestilli F, Charest I, Hutchinson JB, Naselaris T, Kay K",
+        2022,
+        "A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial intelligence",
+        "Nature Neuroscience",
+        "https://doi.org/10.1038/s41593-021-00962-x",
+        volume="25",
+        pages="116–126",
+    ),
     "nguyen2015": _work(
         "Nguyen A, Yosinski J, Clune J",
         2015,

@@ -35,7 +35,7 @@ from neurometamer.report.page import (
     text_grid,
     write_page,
 )
-from neurometamer.report.read_study import ALPHA, Study, texts_of
+from neurometamer.report.read_study import ALPHA, CHOSEN, Study, texts_of
 from neurometamer.store import read_json, write_json
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
 STAMPS: Mapping[str, str] = {
     SIMULATED: "the brain data come from a simulation; nothing here is claimed about brains.",
     UNTRAINED: "a network behind these numbers has random weights; what it shows was not learned.",
+    CHOSEN: "images under test had a part in the choice of the voxels, which favors them.",
 }
 """What every figure and the page must say, and what it means."""
 
@@ -114,6 +115,8 @@ def find_stamps(*records: Any) -> list[str]:
                 stamps.add(UNTRAINED)
             if key == "simulated" and value is True:
                 stamps.add(SIMULATED)
+            if key == "not_regular" and value:
+                stamps.add(CHOSEN)
             if key in ("source", "data") and "simulated" in values:
                 stamps.add(SIMULATED)
             waiting.append(value)

@@ -19,7 +19,7 @@ from neurometamer.figures.style import KIND_NAMES, probability_text
 from neurometamer.figures.tables import is_true
 from neurometamer.report.findings import answers, interval_notes, success_rows
 from neurometamer.report.layer_findings import scheme_note
-from neurometamer.report.methods import study_methods, study_works
+from neurometamer.report.methods import selection_words, study_methods, study_works
 from neurometamer.report.page import (
     Grid,
     Lead,
@@ -243,18 +243,44 @@ def _regions_section(study: Study) -> Section | None:
         text.append(f"Reliability: {'; '.join(methods)}.")
     if (rows["n_selected"] < rows["n_voxels"]).any():
         text.append(
-            "Voxels were selected by the same reliability, on regular images only, so that of the "
+            f"Voxels were selected by {selection_words(study)}, so that the reliability of the "
             "selected ones is too high as an estimate."
         )
     for reason in texts_of(rows, "reason"):
         if reason:
             text.append(f"Not measured: {reason.rstrip('.')}.")
+    grids = [grid]
+    ceilings = study.rows("ceilings")
+    if not ceilings.empty:
+        known = [name for name in CEILING_COLUMNS if name in ceilings.columns]
+        caption = _titled("Noise ceilings of the selected voxels, by image type", study.brain_stamp)
+        shown = ceilings[known].rename(columns=CEILING_COLUMNS)
+        grids.append(table_grid(shown, caption, "tables/ceilings.csv", limit=60))
+        text.append(
+            "No model predicts mean responses better than the noise ceiling (NC, % of variance; r, "
+            "the same as a correlation); it is lower where an image type drives the voxels less."
+        )
     return Section(
         key="regions",
         title="Regions: size and reliability",
         text=text,
-        grids=[grid],
+        grids=grids,
     )
+
+
+CEILING_COLUMNS = {
+    "subject": "subject",
+    "roi": "ROI",
+    "image_type": "images",
+    "n_images": "number",
+    "repeats": "presentations",
+    "ncsnr_median": "ncsnr, median",
+    "nc": "NC, %",
+    "r": "r",
+    "split_half": "split-half, median",
+    "pattern": "patterns",
+}
+"""Columns of the table of noise ceilings that the page shows, and what it calls them."""
 
 
 def _recovery_section(study: Study) -> Section | None:
@@ -306,6 +332,7 @@ CAPTIONS = {
     "metamers": "Metamers",
     "image_types": "RE–AN, RE–AI and their difference, with their tests",
     "regions": "Regions",
+    "ceilings": "Noise ceilings of regions, by image type",
     "trends": "Trends over layers",
     "layer_roi": "Layers and ROIs",
     "best_layer": "Best layer of each ROI, cross-validated and naive",

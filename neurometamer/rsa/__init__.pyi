@@ -48,6 +48,9 @@ from .searchlight.questions import image_type_question as image_type_question
 from .searchlight.questions import model_questions as model_questions
 from .searchlight.questions import reliability_question as reliability_question
 from .searchlight.questions import run_responses as run_responses
+from .searchlight.selection import VOXEL_CRITERIA as VOXEL_CRITERIA
+from .searchlight.selection import rdm_reliability as rdm_reliability
+from .searchlight.selection import searchlight_criterion as searchlight_criterion
 from .streaming import streamed_rdms as streamed_rdms
 from .subsample import activation_units as activation_units
 from .subsample import pattern_units as pattern_units

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmri.patterns import Patterns
+from fmri.patterns import Patterns, says_simulated
+from fmri.pooling import pool_subjects
+from fmri.residuals import Residuals
+from fmri.selection import types_chosen_on
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -349,11 +352,24 @@ def _dataset_rdms(
     return _stimulus_rdms(vector[np.newaxis], stimuli, places, measure, settings)
 
 
-def _noise_settings(measure: Measure, noise: str | Noise, folds: str) -> dict[str, Any]:
-    """Name the settings that matter to a measure of presentations."""
+def _noise_settings(
+    measure: Measure,
+    noise: str | Noise,
+    folds: str,
+    residuals: Mapping[str, Residuals] | None = None,
+    records: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Name the settings that matter to a measure of presentations, and what patterns must say."""
+    settings: dict[str, Any] = {}
+    if says_simulated(records):
+        settings["simulated"] = True
+    if types := types_chosen_on(records):
+        settings["not_regular"] = sorted(types)
     if not measure.needs:
-        return {}
-    settings = {"noise": noise.method if isinstance(noise, Noise) else noise}
+        return settings
+    settings["noise"] = noise.method if isinstance(noise, Noise) else noise
+    if residuals:
+        settings["residuals"] = {subject: own.digest for subject, own in residuals.items()}
     if measure.needs == "folds":
         settings["folds"] = folds
     return settings
@@ -483,6 +499,8 @@ def pattern_rdms(
     measure: str = "spearman",
     noise: str = "shrinkage_diag",
     folds: str = "run",
+    pooled: bool = False,
+    residuals: Mapping[str, Residuals] | None = None,
 ) -> RDMs:
     """Compute one RDM a subject and ROI, from mean patterns or crossvalidated over presentations.
 
@@ -501,6 +519,12 @@ def pattern_rdms(
     folds : str
         For ``"crossnobis"``: column of the observations that tells independent parts apart,
         ``"run"``, ``"presentation"`` or ``"session"``.
+    pooled : bool
+        Make one RDM a ROI over the voxels of all subjects together (`fmri.pool_subjects`), under
+        the name of all, as ``"S1+S2"``. For ``"crossnobis"``, give folds that mean the same to all.
+    residuals : mapping of str to Residuals, optional
+        For ``"mahalanobis"`` and ``"crossnobis"``: residuals of each subject's GLM
+        (`fmri.glm_residuals`), from which the noise is estimated in place of presentations.
 
     Returns
     -------
@@ -532,7 +556,23 @@ def pattern_rdms(
     >>> rdms.rdm_descriptors["roi"], rdms.dissimilarities.round(12).tolist()
     (['V1'], [[0.0, 2.0, 0.5, 2.0, 0.5, 1.5]])
     """
-    return _brain_rdms(patterns_by_subject, table, measure, noise, folds)
+    if pooled and residuals:
+        raise InputError(
+            "residuals of subjects are not pooled: their time courses differ; leave out pooled or "
+            "the residuals."
+        )
+    if pooled:
+        everybody = pool_subjects(list(patterns_by_subject.values()))
+        patterns_by_subject = {"+".join(patterns_by_subject): everybody}
+    if residuals and (noise == "none" or not find_measure(measure).needs):
+        raise InputError(
+            f"measure '{measure}' with noise '{noise}' uses no residuals; give crossnobis or "
+            "mahalanobis and an estimator of noise, or leave the residuals out."
+        )
+    lacking = set(patterns_by_subject) - set(residuals or patterns_by_subject)
+    if lacking:
+        raise InputError(f"no residuals of subject(s) {name_ids(lacking)}; give those of each.")
+    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, residuals)
 
 
 def _brain_rdms(
@@ -541,6 +581,7 @@ def _brain_rdms(
     measure: str,
     noise: str | Noise,
     folds: str,
+    residuals: Mapping[str, Residuals] | None = None,
 ) -> RDMs:
     ids = list(table["id"].astype(str))
     known = find_measure(measure)
@@ -571,8 +612,13 @@ def _brain_rdms(
             part = means[:, columns]
             if known.needs:
                 single = patterns.values[:, columns].astype(np.float64)
+                scatter = noise
+                if residuals and isinstance(noise, str):
+                    own = residuals[subject]
+                    left = own.of(patterns.select(voxels=columns))
+                    scatter = estimate_noise(left, method=noise, dof=own.dof)
                 vector = _presentation_rdm(
-                    single, part, conditions, parts, ids, known, noise, place
+                    single, part, conditions, parts, ids, known, scatter, place
                 )
             else:
                 vector = compute_rdm(part, measure, ids=ids, place=place)
@@ -583,9 +629,8 @@ def _brain_rdms(
             places["n_voxels"].append(n_voxels)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
-    settings = _noise_settings(known, noise, folds)
-    if any(patterns.simulated for patterns in patterns_by_subject.values()):
-        settings["simulated"] = True
+    records = [patterns.provenance for patterns in patterns_by_subject.values()]
+    settings = _noise_settings(known, noise, folds, residuals, records)
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
 

@@ -17,13 +17,16 @@ from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
 from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
-from fmri.reliability import select_voxels, voxel_reliability
+from fmri.pooling import zscore_patterns
+from fmri.reliability import reliability_table, voxel_reliability
 from fmri.rois import Regions, names_file, read_regions
+from fmri.selection import REGULAR, Criterion, select_voxels
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, generator
 from neurometamer.rsa.compute import match_ids, pattern_rdms, write_rdms
+from neurometamer.rsa.searchlight.selection import searchlight_criterion
 from neurometamer.store import read_json, write_hdf5, write_json, write_table
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
@@ -299,7 +302,8 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
         )
     # Refuse events without a stimulus before anything is computed from them.
     match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
-    return [write_patterns(fitted, work.state("betas", f"{subject}.h5"))]
+    scaled = zscore_patterns(fitted, glm.zscore)
+    return [write_patterns(scaled, work.state("betas", f"{subject}.h5"))]
 
 
 @contextlib.contextmanager
@@ -311,24 +315,38 @@ def _without_repeated_warnings() -> Iterator[None]:
 
 
 def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
-    """Keep the reliable voxels of each region of a subject, judged on regular images only."""
-    n_per_roi = work.settings.selection.voxels_per_roi
+    """Keep the best voxels of each region of a subject, by default judged on regular images."""
+    selection = work.settings.selection
     chosen = read_patterns(work.state("betas", f"{subject}.h5"))
-    if n_per_roi:
+    if selection.voxels_per_roi:
+        criterion: str | Criterion = selection.criterion
+        if criterion == "searchlight":
+            criterion = searchlight_criterion(radius_mm=selection.radius_mm)
         with _without_repeated_warnings():
-            chosen = select_voxels(chosen, conditions=_regular(work), n_per_roi=n_per_roi)
+            chosen = select_voxels(
+                chosen,
+                conditions=images_of_type(stimulus_table(work), selection.image_type),
+                criterion=criterion,
+                n_per_roi=selection.voxels_per_roi,
+                image_types=_image_types(work),
+            )
     return [write_patterns(chosen, work.path("patterns", f"{subject}.h5"))]
 
 
 def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Measure how large and how reliable regions are, before and after the selection of voxels."""
-    regular = _regular(work)
+    """Measure size, reliability and noise ceilings of regions, before and after the selection."""
+    regular = images_of_type(stimulus_table(work), REGULAR)
     rows = []
+    ceilings = []
     for name in subject_names(work):
         before = read_patterns(work.state("betas", f"{name}.h5"))
         after = read_patterns(work.path("patterns", f"{name}.h5"))
         rows += region_rows(before, after, regular)
-    return [write_table(work.path("tables", "regions.csv"), pd.DataFrame(rows))]
+        ceilings.append(reliability_table(after, _image_types(work)))
+    return [
+        write_table(work.path("tables", "regions.csv"), pd.DataFrame(rows)),
+        write_table(work.path("tables", "ceilings.csv"), pd.concat(ceilings, ignore_index=True)),
+    ]
 
 
 def region_rows(
@@ -384,11 +402,32 @@ def region_rows(
     return rows
 
 
-def _regular(work: Workspace) -> list[str]:
-    """Name the regular images, on which the reliability of voxels is judged."""
+def images_of_type(table: pd.DataFrame, kind: str) -> list[str]:
+    """Name the images on which voxels are judged.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The study's images: id, kind.
+    kind : str
+        A kind, or ``"all"``.
+
+    Returns
+    -------
+    list of str
+        Their ids.
+    """
+    chosen = table
+    if kind != "all":
+        chosen = table[table["kind"] == kind]
+    return chosen["id"].astype(str).tolist()
+
+
+def _image_types(work: Workspace) -> dict[str, str]:
     table = stimulus_table(work)
-    is_regular = table["kind"] == work.settings.selection.image_type
-    return table["id"][is_regular].tolist()
+    ids = table["id"].astype(str)
+    kinds = table["kind"].astype(str)
+    return dict(zip(ids, kinds, strict=True))
 
 
 def read_subjects(work: Workspace) -> dict[str, Patterns]:

@@ -28,8 +28,9 @@ from fmri.bids import (
 )
 from fmri.bold import BoldRun
 from fmri.patterns import Patterns
-from fmri.reliability import tell_few_conditions, voxel_reliability
+from fmri.reliability import voxel_reliability
 from fmri.rois import grid_of, region_files
+from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import hemisphere_files, open_series
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
@@ -39,10 +40,12 @@ from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
 from neurometamer.rsa.image_types.nulls import class_labels, known_classes, session_labels
 from neurometamer.rsa.image_types.options import subjects_needed
 from neurometamer.rsa.sampling import sample_photographs
+from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
     confound_columns,
     given_patterns,
+    images_of_type,
     open_runs,
     run_confounds,
     scanned,
@@ -352,9 +355,11 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:
-        n_conditions = int((table["kind"] == settings.selection.image_type).sum())
+        judged_on = images_of_type(table, settings.selection.image_type)
+        criterion = VOXEL_CRITERIA[settings.selection.criterion]
         with findings.watch():
-            tell_few_conditions(n_conditions)
+            check_baseline(criterion, settings.glm.zscore)
+            tell_few_conditions(len(judged_on), criterion.advised)
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:
@@ -600,9 +605,9 @@ def _check_designs(
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
         return
-    regular = table["id"][table["kind"] == selection.image_type]
+    judged_on = images_of_type(table, selection.image_type)
     try:
-        voxel_reliability(events_as_patterns(runs, conditions), regular.astype(str).tolist())
+        voxel_reliability(events_as_patterns(runs, conditions), judged_on)
     except InputError as error:
         raise InputError(f"{error} Or keep all voxels: [selection] voxels_per_roi = 0.") from None
 

@@ -49,6 +49,8 @@ LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
 REGIONS = "fmri.rois:read_regions"
 BETAS = "fmri.betas:estimate_betas"
+PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
+SELECT = "neurometamer.commands.reliability:fmri_select"
 LAYOUT = "fmri.layout:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
@@ -646,6 +648,8 @@ class Glm(Section):
     them."""
     max_memory: str = setting(BETAS, "max_memory", later=True)
     """Largest memory of estimating betas, such as "2GB"; empty: half of that of the machine."""
+    zscore: str = setting(PATTERNS, "zscore", choices="fmri.pooling:ZSCORES", later=True)
+    """Within what betas are z-scored, over all images: none, each run or each session."""
 
     @model_validator(mode="after")
     def _strategy_or_columns(self) -> Self:
@@ -662,12 +666,22 @@ class Glm(Section):
 
 
 class Selection(Section):
-    """Which voxels enter: the reliable ones, judged on one image type only."""
+    """Which voxels enter: the best ones by one criterion, judged on one image type."""
 
     voxels_per_roi: int = Field(80, ge=0)
-    """The most reliable so many of each region; 0 keeps all."""
-    image_type: Literal["RE"] = "RE"
-    """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
+    """The best so many of each region (and hemisphere); 0 keeps all."""
+    image_type: Literal["RE", "AN", "AI", "all"] = "RE"
+    """Images on which voxels are judged: regular ones, so that AN and AI never choose their own
+    voxels; with another type every page says so."""
+    criterion: str = setting(
+        PATTERNS,
+        "criterion",
+        choices="neurometamer.rsa.searchlight.selection:VOXEL_CRITERIA",
+        later=True,
+    )
+    """Score of voxels."""
+    radius_mm: float = setting(SELECT, "radius_mm", later=True, gt=0)
+    """With criterion = "searchlight": radius of the spheres, mm."""
 
 
 class Rsa(Section):

@@ -511,11 +511,11 @@ STEPS: dict[str, StepEntry] = {
         writes=("patterns/*",),
     ),
     "regions": StepEntry(
-        title="sizes and reliability of regions",
+        title="sizes, reliability and ceilings of regions",
         run=brain_steps.regions,
         when=_has_brain,
         needs=("stimuli", "cortex", "betas", "patterns"),
-        writes=("tables/regions.csv",),
+        writes=("tables/regions.csv", "tables/ceilings.csv"),
     ),
     "brain-rdms": StepEntry(
         title="brain RDMs",

@@ -59,6 +59,8 @@ COMMANDS = (
     "fmri patterns",
     "fmri convert",
     "fmri design",
+    "fmri select",
+    "fmri reliability",
     "fmri simulate",
     "image-types",
     "draw",
