@@ -1,0 +1,530 @@
+"""General linear models of several runs at once, and of single presentations with their options.
+
+Each run keeps its own intercept, drifts, confounds and noise regressors; what is estimated is shared
+by the runs of a session, or belongs to one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmri.bids import volume_start
+from fmri.bold import BoldRun
+from fmri.hrf import CANONICAL, HRF_LIBRARY, HrfShape, event_regressors
+from fmri.single_trials import (
+    NoiseChoice,
+    RunModel,
+    ShapeChoice,
+    SingleTrialOptions,
+    basis_of,
+    check_repeats,
+    choose_noise,
+    choose_shapes,
+    same_shape,
+    shrink_presentations,
+    without,
+)
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError
+
+STATISTICS = ("t", "z")
+"""Units of betas that are divided by their standard error."""
+
+EventModel = Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]
+"""Data, design, number of events and noise model to (n_events, n_voxels)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointFit:
+    """Weighted sums of the coefficients of one model, with their uncertainty.
+
+    Parameters
+    ----------
+    effects, errors : ndarray, shape (n_contrasts, n_voxels)
+        The sums and their standard errors.
+    dof : int
+        Degrees of freedom of the residuals.
+    """
+
+    effects: np.ndarray
+    errors: np.ndarray
+    dof: int
+
+    def statistic(self, units: str) -> np.ndarray:
+        """Divide the effects by their standard errors.
+
+        Parameters
+        ----------
+        units : {"t", "z"}
+            As t, or as the z of the same one-sided probability.
+
+        Returns
+        -------
+        ndarray, shape (n_contrasts, n_voxels)
+            The statistic; 0 where nothing is left to be explained.
+        """
+        from scipy.stats import norm, t
+
+        values = np.zeros(self.effects.shape)
+        np.divide(self.effects, self.errors, out=values, where=self.errors > 0)
+        if units == "t":
+            return values
+        # through the logarithm of the smaller tail, which does not end at 8
+        tails = t.logsf(np.abs(values), self.dof)
+        floor = np.maximum(tails, -700.0)
+        scores = norm.isf(np.exp(floor))
+        return np.sign(values) * scores
+
+
+@checked
+def fit_jointly(
+    series: Sequence[np.ndarray],
+    events: Sequence[np.ndarray],
+    nuisance: Sequence[np.ndarray],
+    *,
+    contrasts: np.ndarray | None = None,
+    noise_model: str = "ols",
+) -> JointFit:
+    """Fit one general linear model to several runs.
+
+    Parameters
+    ----------
+    series : sequence of ndarray, shape (n_volumes, n_voxels)
+        Time courses of each run.
+    events : sequence of ndarray, shape (n_volumes, n_regressors)
+        Regressors whose coefficients the runs share; zeros in a run without these events.
+    nuisance : sequence of ndarray, shape (n_volumes, n_nuisance)
+        Regressors of each run alone: its intercept, drifts and confounds.
+    contrasts : ndarray, shape (n_contrasts, n_regressors), optional
+        Weights of the coefficients; each coefficient alone by default.
+    noise_model : {"ols", "ar1"}
+        White noise, or first-order autoregressive noise within each run, one coefficient a voxel,
+        cut to two digits and estimated from the residuals as nilearn's ``run_glm`` does.
+
+    Returns
+    -------
+    JointFit
+        Effects, standard errors and degrees of freedom.
+
+    Raises
+    ------
+    InputError
+        When the regressors cannot be told apart.
+
+    Notes
+    -----
+    Equal to one design whose nuisance is block-diagonal over runs. For a single run equal to
+    nilearn's ``run_glm`` and ``compute_contrast``.
+
+    Examples
+    --------
+    >>> events = [np.array([[1.0], [0.0], [1.0], [0.0]])] * 2
+    >>> series = [np.array([[3.0], [1.0], [3.0], [1.0]]), np.array([[9.0], [5.0], [9.0], [5.0]])]
+    >>> fit_jointly(series, events, [np.ones((4, 1))] * 2).effects.tolist()
+    [[3.0]]
+    """
+    n_regressors = events[0].shape[1]
+    weights = np.eye(n_regressors) if contrasts is None else contrasts
+    plain = _least_squares(series, events, nuisance, weights)
+    if noise_model == "ols":
+        return plain.summary
+    n_voxels = series[0].shape[1]
+    effects = np.empty((len(weights), n_voxels))
+    errors = np.empty((len(weights), n_voxels))
+    slopes = _autocorrelation(plain.residuals)
+    for slope in np.unique(slopes):
+        voxels = np.flatnonzero(slopes == slope)
+        group = _least_squares(
+            [_whitened(run[:, voxels], slope) for run in series],
+            [_whitened(run, slope) for run in events],
+            [_whitened(run, slope) for run in nuisance],
+            weights,
+        )
+        effects[:, voxels] = group.summary.effects
+        errors[:, voxels] = group.summary.errors
+    return JointFit(effects=effects, errors=errors, dof=plain.summary.dof)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _LeastSquares:
+    """Least squares of several runs: contrasts, and what is left of each run."""
+
+    summary: JointFit
+    residuals: list[np.ndarray]
+
+
+def _least_squares(
+    series: Sequence[np.ndarray],
+    events: Sequence[np.ndarray],
+    nuisance: Sequence[np.ndarray],
+    weights: np.ndarray,
+) -> _LeastSquares:
+    bases = [basis_of(run) for run in nuisance]
+    regressors = [without(basis, run) for basis, run in zip(bases, events, strict=True)]
+    responses = [without(basis, run) for basis, run in zip(bases, series, strict=True)]
+    gram = np.sum([run.T @ run for run in regressors], axis=0)
+    product = np.sum([run.T @ own for run, own in zip(regressors, responses)], axis=0)
+    lengths = np.sqrt(np.diag(gram))
+    if not lengths.all() or np.linalg.cond(gram / np.outer(lengths, lengths)) > 1e14:
+        raise InputError(
+            "conditions cannot be told apart from each other, or from drifts and confounds; use "
+            "fewer confounds (columns, --columns), a lower high_pass (--high-pass), or more runs."
+        )
+    inverse = np.linalg.inv(gram / np.outer(lengths, lengths)) / np.outer(lengths, lengths)
+    coefficients = inverse @ product
+    residuals = [own - run @ coefficients for run, own in zip(regressors, responses)]
+    left = np.sum([np.einsum("ij,ij->j", run, run) for run in residuals], axis=0)
+    n_columns = gram.shape[0] + sum(run.shape[1] for run in nuisance)
+    dof = sum(len(run) for run in series) - n_columns
+    if dof < 1:
+        raise InputError(
+            f"the model has {n_columns} columns for {dof + n_columns} volumes; use fewer confounds "
+            "(columns, --columns), a lower high_pass (--high-pass), or longer runs."
+        )
+    gains = np.einsum("ij,jk,ik->i", weights, inverse, weights)
+    summary = JointFit(
+        effects=weights @ coefficients,
+        errors=np.sqrt(np.outer(gains, left / dof)),
+        dof=dof,
+    )
+    return _LeastSquares(summary=summary, residuals=residuals)
+
+
+def _autocorrelation(residuals: Sequence[np.ndarray]) -> np.ndarray:
+    """Estimate the lag-1 correlation of each voxel within runs, cut to two digits."""
+    n_volumes = sum(len(run) for run in residuals)
+    n_pairs = n_volumes - len(residuals)
+    energy = np.sum([np.einsum("ij,ij->j", run, run) for run in residuals], axis=0)
+    products = np.sum([np.einsum("ij,ij->j", run[1:], run[:-1]) for run in residuals], axis=0)
+    slopes = np.zeros(len(energy))
+    np.divide(products / n_pairs, energy / n_volumes, out=slopes, where=energy > 0)
+    return np.trunc(slopes * 100) / 100
+
+
+def _whitened(columns: np.ndarray, slope: float) -> np.ndarray:
+    """Whiten within a run; the first volume stays, as in nilearn."""
+    white = columns.astype(np.float64, copy=True)
+    white[1:] -= slope * columns[:-1]
+    return white
+
+
+# ------------------------------------------------------------------------- betas with their options
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SessionBetas:
+    """Betas of all runs.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_observations, n_voxels)
+        Betas.
+    observations : pandas.DataFrame
+        ``condition``, ``run``, ``session``, ``onset`` or what stands in its place.
+    record : mapping
+        What was chosen, and what it gained; for the provenance.
+    """
+
+    values: np.ndarray
+    observations: pd.DataFrame
+    record: Mapping[str, Any]
+
+
+def fit_with_options(
+    runs: Sequence[BoldRun],
+    series: Sequence[np.ndarray],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    options: SingleTrialOptions,
+    *,
+    hrf_model: str,
+    noise_model: str,
+    event_model: EventModel | None,
+    units: str,
+    slice_time_ref: float | None,
+) -> SessionBetas:
+    """Estimate betas of all runs together.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs.
+    series : sequence of ndarray, shape (n_volumes, n_voxels)
+        Time courses of usable voxels; scaled in place to percent of their mean where `units` say so.
+    tables : sequence of (DataFrame, DataFrame)
+        Events and design of each run, from `fmri.event_design`.
+    options : SingleTrialOptions
+        What to do.
+    hrf_model, noise_model, units, slice_time_ref
+        See `fmri.estimate_betas`.
+    event_model : callable, optional
+        Estimator of single presentations; least squares all with standard errors when not given.
+
+    Returns
+    -------
+    SessionBetas
+        Betas, observations and a record.
+
+    Raises
+    ------
+    InputError
+        When a choice needs repeats and there are none, or a design cannot be estimated.
+    """
+    if units == "percent":
+        for run, own in zip(runs, series, strict=True):
+            scale_to_percent(run.label, own)
+    shapes: Mapping[str, HrfShape] = {hrf_model: CANONICAL[hrf_model]}
+    if options.hrf == "library":
+        shapes = HRF_LIBRARY
+    models = []
+    for run, own, (events, design) in zip(runs, series, tables, strict=True):
+        is_event = design.columns.str.startswith("event_")
+        regressors = {}
+        for name, shape in shapes.items():
+            columns = _regressors_of(run, events, shape, slice_time_ref)
+            regressors[name] = columns * shape.scale if options.hrf == "library" else columns
+        model = RunModel(
+            series=own,
+            nuisance=design.loc[:, ~is_event].to_numpy(),
+            regressors=regressors,
+            conditions=tuple(events["trial_type"]),
+        )
+        models.append(model)
+    check_repeats(models, options.needs_repeats)
+    record: dict[str, Any] = {"options": asdict(options)}
+    choice = same_shape(hrf_model, series[0].shape[1])
+    if options.hrf == "library":
+        choice = choose_shapes(models)
+        record["hrf"] = _record_of_shapes(choice)
+    noise = NoiseChoice(components=tuple(np.empty((len(own), 0)) for own in series), n_pool=0)
+    if options.n_noise:
+        noise = choose_noise(models, choice, options.n_noise, options.max_noise)
+        record["noise"] = _record_of_noise(noise)
+    chosen = ["denoised"] if noise.components[0].shape[1] else []
+    if options.is_shrunken:
+        shrunken = shrink_presentations(models, choice, noise.components, options.shrinkage)
+        record["shrinkage"] = {
+            "fractions": _quartiles(shrunken.fractions),
+            "less_error_in_other_runs": _quartiles(shrunken.gain),
+        }
+        chosen.append("shrunken")
+        values = shrunken.betas
+    elif options.per == "condition":
+        record["chosen_on_all_runs"] = chosen
+        return _per_condition(runs, models, tables, choice, noise, options, noise_model, units, record)
+    else:
+        values = _per_presentation(models, choice, noise, noise_model, event_model, units)
+    record["chosen_on_all_runs"] = chosen
+    observations = [_observations(run, events) for run, (events, _) in zip(runs, tables)]
+    return SessionBetas(
+        values=values, observations=pd.concat(observations, ignore_index=True), record=record
+    )
+
+
+def scale_to_percent(label: str, series: np.ndarray) -> None:
+    """Scale time courses in place, so that their means are 100.
+
+    Parameters
+    ----------
+    label : str
+        The run, for messages.
+    series : ndarray of float, shape (n_volumes, n_voxels)
+        Time courses.
+
+    Raises
+    ------
+    InputError
+        When a mean is not positive.
+    """
+    means = series.mean(axis=0)
+    n_low = int(np.sum(means <= 0))
+    if n_low:
+        raise InputError(
+            f"{label}: {n_low} voxel(s) of the masks have a mean ≤ 0, so percent signal change has "
+            'no meaning; give images that keep their mean, or units="raw" (--units raw).'
+        )
+    series *= 100 / means
+
+
+def _regressors_of(
+    run: BoldRun, events: pd.DataFrame, shape: HrfShape, slice_time_ref: float | None
+) -> np.ndarray:
+    times = np.arange(run.n_volumes) * run.t_r
+    times = times + volume_start(run.slices, run.t_r, slice_time_ref)
+    onsets, durations = events["onset"].to_numpy(), events["duration"].to_numpy()
+    return event_regressors(times, onsets, durations, shape)
+
+
+def _per_presentation(
+    models: Sequence[RunModel],
+    choice: ShapeChoice,
+    noise: NoiseChoice,
+    noise_model: str,
+    event_model: EventModel | None,
+    units: str,
+) -> np.ndarray:
+    """Fit each run on its own, voxels of one shape at a time: (n_observations, n_voxels)."""
+    values = []
+    for model, components in zip(models, noise.components, strict=True):
+        n_events = len(model.conditions)
+        nuisance = np.column_stack([model.nuisance, components])
+        betas = np.empty((n_events, model.series.shape[1]))
+        for number in np.unique(choice.chosen):
+            voxels = np.flatnonzero(choice.chosen == number)
+            events = model.regressors[choice.names[number]]
+            data = model.series[:, voxels]
+            if event_model is None:
+                fit = fit_jointly([data], [events], [nuisance], noise_model=noise_model)
+                betas[:, voxels] = fit.statistic(units)
+            else:
+                design = np.column_stack([events, nuisance])
+                betas[:, voxels] = event_model(data, design, n_events, noise_model)
+        values.append(betas)
+    return np.concatenate(values)
+
+
+def _per_condition(
+    runs: Sequence[BoldRun],
+    models: Sequence[RunModel],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    choice: ShapeChoice,
+    noise: NoiseChoice,
+    options: SingleTrialOptions,
+    noise_model: str,
+    units: str,
+    record: Mapping[str, Any],
+) -> SessionBetas:
+    """Fit the runs of each session together, one coefficient a condition."""
+    values, observations = [], []
+    sessions = dict.fromkeys(run.session for run in runs)
+    for session in sessions:
+        members = [number for number, run in enumerate(runs) if run.session == session]
+        names = list(dict.fromkeys(name for row in members for name in models[row].conditions))
+        n_rows = len(names) * (options.n_delays if options.hrf == "fir" else 1)
+        betas = np.empty((n_rows, models[0].series.shape[1]))
+        nuisance = []
+        for row in members:
+            nuisance.append(np.column_stack([models[row].nuisance, noise.components[row]]))
+        for number in np.unique(choice.chosen):
+            voxels = np.flatnonzero(choice.chosen == number)
+            events = []
+            for row in members:
+                if options.hrf == "fir":
+                    columns = fir_regressors(runs[row], tables[row][0], names, options.n_delays)
+                else:
+                    shown = models[row].conditions
+                    indicator = np.array([[name == own for name in names] for own in shown])
+                    columns = models[row].regressors[choice.names[number]] @ indicator.astype(float)
+                events.append(columns)
+            data = [models[row].series[:, voxels] for row in members]
+            fit = fit_jointly(data, events, nuisance, noise_model=noise_model)
+            betas[:, voxels] = fit.statistic(units) if units in STATISTICS else fit.effects
+        values.append(betas)
+        labels = "+".join(dict.fromkeys(str(runs[row].run) for row in members))
+        table = pd.DataFrame({"condition": names, "run": labels, "session": session})
+        if options.hrf == "fir":
+            table = _with_delays(table, options.n_delays, runs[members[0]].t_r)
+        observations.append(table)
+    return SessionBetas(
+        values=np.concatenate(values),
+        observations=pd.concat(observations, ignore_index=True),
+        record=record,
+    )
+
+
+def fir_regressors(
+    run: BoldRun, events: pd.DataFrame, names: Sequence[str], n_delays: int
+) -> np.ndarray:
+    """Build the regressors of a finite impulse response, as nilearn does.
+
+    Parameters
+    ----------
+    run : BoldRun
+        The run.
+    events : pandas.DataFrame
+        ``onset``, ``duration``, ``trial_type``.
+    names : sequence of str
+        Conditions of the session.
+    n_delays : int
+        Repetition times after the onset.
+
+    Returns
+    -------
+    ndarray, shape (n_volumes, n_conditions × n_delays)
+        Delays of a condition stand together; zeros for conditions that the run does not show.
+    """
+    from nilearn.glm.first_level.hemodynamic_models import compute_regressor
+
+    times = np.arange(run.n_volumes) * run.t_r
+    columns = np.zeros((run.n_volumes, len(names), n_delays))
+    for number, name in enumerate(names):
+        own = events[events["trial_type"] == name]
+        if own.empty:
+            continue
+        described = np.stack([own["onset"], own["duration"], np.ones(len(own))])
+        delays = range(n_delays)
+        lead = min(-24.0, float(own["onset"].min()))
+        regressors, _ = compute_regressor(
+            described, "fir", times, fir_delays=delays, min_onset=lead
+        )
+        columns[:, number] = regressors
+    return columns.reshape(run.n_volumes, -1)
+
+
+def _with_delays(table: pd.DataFrame, n_delays: int, t_r: float) -> pd.DataFrame:
+    """Repeat each condition for its delays, with names as nilearn gives them."""
+    rows = np.repeat(np.arange(len(table)), n_delays)
+    delays = np.tile(np.arange(n_delays), len(table))
+    repeated = table.iloc[rows].reset_index(drop=True)
+    stimuli = repeated["condition"]
+    names = [f"{name}_delay_{delay}" for name, delay in zip(stimuli, delays)]
+    repeated["condition"] = names
+    return repeated.assign(stimulus=stimuli, delay_s=delays * t_r)
+
+
+def _observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
+    table = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
+    table.insert(1, "run", run.run)
+    table.insert(2, "session", run.session)
+    return table
+
+
+# -------------------------------------------------------------------------------------- the record
+
+
+def _quartiles(values: np.ndarray) -> list[float]:
+    quartiles = np.quantile(values, [0.25, 0.5, 0.75])
+    return [round(float(value), 6) for value in quartiles]
+
+
+def _record_of_shapes(choice: ShapeChoice) -> dict[str, Any]:
+    """Say which shapes were chosen, and the R² of other runs with them and with Glover's."""
+    counts = np.bincount(choice.chosen, minlength=len(choice.names))
+    used = {}
+    for name, count in zip(choice.names, counts):
+        if count:
+            used[name] = int(count)
+    glover = list(HRF_LIBRARY.values()).index(CANONICAL["glover"])
+    explained = choice.r2.max(axis=0) > 0
+    record: dict[str, Any] = {
+        "n_voxels": used,
+        "chosen_by": "responses to conditions" if choice.by_repeats else "the mean response",
+        "n_explained": int(explained.sum()),
+    }
+    if explained.any():
+        own = choice.r2[choice.chosen, np.arange(len(choice.chosen))]
+        record["r2"] = _quartiles(own[explained])
+        record["r2_glover"] = _quartiles(choice.r2[glover, explained])
+    return record
+
+
+def _record_of_noise(noise: NoiseChoice) -> dict[str, Any]:
+    return {
+        "n_regressors": int(noise.components[0].shape[1]),
+        "n_pool": noise.n_pool,
+        "median_r2": [round(value, 6) for value in noise.r2],
+    }
