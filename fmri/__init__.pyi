@@ -1,3 +1,5 @@
+from .beta_files import BETA_READERS as BETA_READERS
+from .beta_files import read_beta_images as read_beta_images
 from .betas import estimate_betas as estimate_betas
 from .betas import event_design as event_design
 from .betas import noise_gain as noise_gain
@@ -7,6 +9,15 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .bold import read_voxels as read_voxels
+from .contrasts import ContrastMaps as ContrastMaps
+from .contrasts import estimate_contrast as estimate_contrast
+from .contrasts import parse_contrast as parse_contrast
+from .contrasts import write_contrast as write_contrast
+from .derivatives import read_bids_betas as read_bids_betas
+from .derivatives import write_bids_betas as write_bids_betas
+from .hrf import HRF_LIBRARY as HRF_LIBRARY
+from .hrf import HrfShape as HrfShape
+from .hrf import event_regressors as event_regressors
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map
@@ -21,6 +32,9 @@ from .reliability import select_voxels as select_voxels
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
 from .rois import read_masks as read_masks
+from .session_models import JointFit as JointFit
+from .session_models import fit_jointly as fit_jointly
+from .shrinkage import fractional_ridge as fractional_ridge
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
@@ -28,3 +42,4 @@ from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject
 from .simulate import write_truth as write_truth
+from .single_trials import SingleTrialOptions as SingleTrialOptions

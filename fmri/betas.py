@@ -19,18 +19,21 @@ import pandas as pd
 
 from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, read_voxels
+from fmri.derivatives import volume_places, write_map
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
+from fmri.session_models import STATISTICS, event_observations, fit_with_options
+from fmri.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import atomic_path, read_json, read_table, write_json, write_table
+from neurometamer.store import read_json, read_table, write_json, write_table
 
 HRFS = ("glover", "spm")
 NOISE_MODELS = ("ar1", "ols")
-UNITS = ("percent", "raw")
+UNITS = ("percent", "raw", *STATISTICS)
 IGNORED = ("blank", NO_TRIAL_TYPE)
 """Trial types that get no regressor by default: they are the baseline."""
 
@@ -55,9 +58,10 @@ def estimate_betas(
     ignore: Sequence[str] = IGNORED,
     slice_time_ref: float | None = None,
     unusable: str = "refuse",
+    single_trials: SingleTrialOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Patterns:
-    """Estimate one response per event and voxel.
+    """Estimate one response per event and voxel, or one per condition and session.
 
     Parameters
     ----------
@@ -78,8 +82,9 @@ def estimate_betas(
     estimator : {"LSA", "LSS"}
         Least squares *all*: one model with one regressor an event. Least squares *separate*: one
         model an event, with one regressor for the event and one for all others together.
-    units : {"percent", "raw"}
-        Percent signal change (100 × beta / mean of the voxel in its run), or units of the image.
+    units : {"percent", "raw", "t", "z"}
+        Percent signal change (100 × beta / mean of the voxel in its run), units of the image, or
+        betas divided by their standard errors, as t or as the z of the same probability (LSA only).
         One unit is the plateau of the response to endless stimulation, as nilearn scales its
         regressors: the *peak* of the response to a 2-s event is 0.67 (``glover``) or 0.41 (``spm``)
         of its beta.
@@ -93,6 +98,10 @@ def estimate_betas(
         What to do with voxels of a mask that have NaN, infinite or constant time courses in any
         run: an error that names the region, or drop them in all runs and list them in
         ``provenance["dropped"]``.
+    single_trials : SingleTrialOptions, optional
+        One beta a condition, a response for each voxel, noise regressors, ridge shrinkage. All runs
+        are in memory at once with it. What was chosen and gained is in
+        ``provenance["single_trials"]``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
 
@@ -100,13 +109,15 @@ def estimate_betas(
     -------
     Patterns
         One observation an event, in order of runs and onsets, with ``presentation`` counted over
-        the runs and the further column ``onset`` (s). Values are float64.
+        the runs and the further column ``onset`` (s). Values are float64. With
+        ``single_trials.per="condition"`` one observation a condition and session; its ``run`` names
+        all runs of the session.
 
     Raises
     ------
     InputError
-        When runs and masks disagree, two images have the same contents, voxels are unusable, or a
-        design cannot be estimated.
+        When runs and masks disagree, two images have the same contents, voxels are unusable, a
+        design cannot be estimated, or options exclude each other.
 
     Warns
     -----
@@ -152,6 +163,8 @@ def estimate_betas(
         units=(units, UNITS),
         unusable=(unusable, ("refuse", "drop")),
     )
+    options = SingleTrialOptions() if single_trials is None else single_trials
+    _check_together(options, noise_model, estimator, units)
     check_runs(runs)
     contents = [digest_file(run.image) for run in runs]
     if same := set(duplicates(contents)):
@@ -163,32 +176,33 @@ def estimate_betas(
     regions = _as_masks(masks, runs[0])
     voxels, union, position = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
-    observations, designs = [], []
+    tables = []
     for run in runs:
-        events, design = event_design(
+        table = event_design(
             run,
             hrf_model=hrf_model,
             high_pass=high_pass,
             ignore=ignore,
             slice_time_ref=slice_time_ref,
+            per=options.per,
         )
-        part = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
-        part.insert(1, "run", run.run)
-        part.insert(2, "session", run.session)
-        observations.append(part)
-        designs.append(design)
-    values = []
+        tables.append(table)
+    series, values = [], []
+    is_together = single_trials is not None or units in STATISTICS
     broken = np.zeros(len(voxels), dtype=np.int64)
-    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
-        series = read_voxels(run.image, union)
-        finite = np.isfinite(series).all(axis=0)
-        constant = (series == series[0]).all(axis=0)
+    for done, (run, (_, design)) in enumerate(zip(runs, tables, strict=True), start=1):
+        own = read_voxels(run.image, union)
+        finite = np.isfinite(own).all(axis=0)
+        constant = (own == own[0]).all(axis=0)
         reasons = np.select([~finite, constant], [1, 2])
         if reasons.any() and unusable == "refuse":
             raise _unusable_error(run, voxels, reasons[position])
         broken = np.where(reasons[position] != 0, reasons[position], broken)
-        betas = _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)
-        values.append(betas[:, position])
+        if is_together:
+            series.append(own)
+        else:
+            betas = _fit_run(run, own, design, reasons == 0, noise_model, estimator, units)
+            values.append(betas[:, position])
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
@@ -203,14 +217,63 @@ def estimate_betas(
         "slice_time_ref": slice_time_ref,
         "unusable": unusable,
     }
-    joined = pd.concat(observations, ignore_index=True)
-    joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
-    return Patterns(
-        values=np.concatenate(values)[:, keep],
-        observations=joined,
-        voxels=voxels[keep],
-        provenance=_record(settings, runs, contents, designs, regions, voxels, broken),
+    record = _record(
+        settings, runs, contents, [table[1] for table in tables], regions, voxels, broken
     )
+    if is_together:
+        usable = np.zeros(int(union.sum()), dtype=bool)
+        usable[position[keep]] = True
+        fit = fit_with_options(
+            runs,
+            [own if usable.all() else own[:, usable] for own in series],
+            tables,
+            options,
+            hrf_model=hrf_model,
+            noise_model=noise_model,
+            event_model=None if units in STATISTICS else EVENT_MODELS[estimator],
+            units=units,
+            slice_time_ref=slice_time_ref,
+        )
+        record["single_trials"] = dict(fit.record)
+        number = np.cumsum(usable) - 1
+        columns = number[position[keep]]
+        return _patterns(fit.values[:, columns], fit.observations, voxels[keep], record)
+    observations = []
+    for run, (events, _) in zip(runs, tables, strict=True):
+        observations.append(event_observations(run, events))
+    joined = pd.concat(observations, ignore_index=True)
+    return _patterns(np.concatenate(values)[:, keep], joined, voxels[keep], record)
+
+
+def _patterns(
+    values: np.ndarray, observations: pd.DataFrame, voxels: pd.DataFrame, record: dict[str, Any]
+) -> Patterns:
+    """Count the presentations of each condition, and label the values."""
+    counts = observations.groupby("condition").cumcount() + 1
+    observations.insert(1, "presentation", counts)
+    return Patterns(values=values, observations=observations, voxels=voxels, provenance=record)
+
+
+def _check_together(
+    options: SingleTrialOptions, noise_model: str, estimator: str, units: str
+) -> None:
+    """Refuse what does not go together with shrinkage, conditions or standard errors."""
+    if options.is_shrunken and (noise_model != "ols" or units in STATISTICS):
+        raise InputError(
+            f"shrunken betas are of least squares and have no standard error, but noise_model is "
+            f'"{noise_model}" and units are "{units}"; give noise_model="ols" (--noise-model ols) '
+            'and units="percent" or "raw".'
+        )
+    for asked, what in (
+        (options.is_shrunken, "shrinkage"),
+        (options.per == "condition", 'per="condition"'),
+        (units in STATISTICS, f'units="{units}"'),
+    ):
+        if asked and estimator != "LSA":
+            raise InputError(
+                f"{what} goes with one model of all events, not with {estimator}; give "
+                'estimator="LSA" (--estimator LSA).'
+            )
 
 
 @checked
@@ -221,6 +284,7 @@ def event_design(
     high_pass: float = 0.01,
     ignore: Sequence[str] = IGNORED,
     slice_time_ref: float | None = None,
+    per: str = "presentation",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build the design of one run: one regressor an event, confounds, cosine drifts, intercept.
 
@@ -230,6 +294,8 @@ def event_design(
         The run.
     hrf_model, high_pass, ignore, slice_time_ref
         See `estimate_betas`.
+    per : {"presentation", "condition"}
+        One regressor an event, or one a condition, in order of first appearance.
 
     Returns
     -------
@@ -267,7 +333,7 @@ def event_design(
     >>> list(design.columns)
     ['event_0001', 'event_0002', 'drift_1', 'constant']
     """
-    _check_choices(hrf_model=(hrf_model, HRFS))
+    _check_choices(hrf_model=(hrf_model, HRFS), per=(per, UNITS_OF_ANALYSIS))
     if not 0 <= high_pass < 0.5 / run.t_r:
         raise InputError(
             f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below {0.5 / run.t_r:g} "
@@ -295,15 +361,20 @@ def event_design(
         if not varying.empty:
             scaled = (varying - varying.mean()) / varying.std(ddof=0)
             confounds = scaled.rename(columns=lambda name: f"confound_{name}")
+    first_of = np.arange(len(kept))
+    if per == "condition":
+        first_of = np.flatnonzero(~kept["trial_type"].duplicated())
+        peaks = np.zeros(len(first_of))
     design = _regressors(
         np.arange(run.n_volumes) * run.t_r + start,
         kept,
         hrf_model,
+        groups=kept["trial_type"] if per == "condition" else None,
         drift_model="cosine",
         high_pass=high_pass,
         add_regs=confounds,
     )
-    _check_design(run, kept, design, peaks)
+    _check_design(run, kept.iloc[first_of], design, peaks)
     return kept, design
 
 
@@ -370,12 +441,17 @@ def _response_peaks(
 
 
 def _regressors(
-    times: np.ndarray, kept: pd.DataFrame, hrf_model: str, **options: Any
+    times: np.ndarray,
+    kept: pd.DataFrame,
+    hrf_model: str,
+    groups: pd.Series | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Build nilearn's design matrix with one regressor an event, named by its number."""
+    """Build nilearn's design matrix with one regressor an event or group, named by its number."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
-    names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
+    numbers = np.arange(len(kept)) if groups is None else pd.factorize(groups)[0]
+    names = [f"event_{number:04d}" for number in numbers + 1]
     named = kept[["onset", "duration"]].assign(trial_type=names)
     with warnings.catch_warnings():
         # Impulses (duration 0) are meant; a singular design is refused later, with the events
@@ -478,42 +554,9 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['betas.json', 'betas.nii.gz', 'betas.tsv']
     """
-    import nibabel
-    from nibabel.openers import ImageOpener
-
-    grid = patterns.provenance.get("grid")
-    if not grid:
-        raise InputError(
-            f"these patterns ({len(patterns)} observations of {name_ids(patterns.rois)}) carry no "
-            "voxel grid; give patterns that estimate_betas made."
-        )
-    shape = tuple(int(size) for size in grid["shape"])
-    index = patterns.voxels[["i", "j", "k"]].to_numpy()
-    places = np.ravel_multi_index(tuple(index.T), shape, order="F")
-    _, first, back = np.unique(places, return_index=True, return_inverse=True)
-    values = patterns.values.astype(np.float32)
-    of_first = values[:, first]
-    if not np.array_equal(of_first[:, back], values):
-        raise InputError(
-            f"two of the regions {name_ids(patterns.rois)} hold different values for the same "
-            "voxel; write them to two folders."
-        )
+    places, columns, grid = volume_places(patterns)
     target = Path(folder)
-    blank = np.zeros(shape, dtype=np.float32)
-    affine = np.asarray(grid["affine"], dtype=np.float64)
-    image = nibabel.Nifti1Image(blank, affine)
-    header = image.header.copy()
-    header.set_data_shape((*shape, len(values)))
-    header["vox_offset"] = 352
-    # one volume at a time: the 4-D array is never in memory
-    n_voxels = int(np.prod(shape))
-    volume = np.full(n_voxels, np.nan, dtype="<f4")
-    with atomic_path(target / "betas.nii.gz") as part, ImageOpener(str(part), "wb") as file:
-        header.write_to(file)
-        file.write(b"\0" * (352 - file.tell()))
-        for row in values:
-            volume[places] = row
-            file.write(volume.tobytes())
+    write_map(target / "betas.nii.gz", patterns.values[:, columns], places, grid)
     write_table(target / "betas.tsv", patterns.observations)
     record = {"subject": patterns.subject, "provenance": dict(patterns.provenance)}
     write_json(target / "betas.json", record)

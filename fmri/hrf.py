@@ -1,8 +1,8 @@
 """Hemodynamic responses: a library of shapes, and the regressors of events under each of them.
 
-The idea of one shape a voxel, chosen from a library, is that of GLMsingle (Prince et al., 2022). The
-shapes are ours: differences of two gamma densities around that of Glover (1999), not the shapes that
-GLMsingle took from a data set.
+The idea of one shape a voxel, chosen from a library, is that of GLMsingle (Prince et al., 2022,
+eLife 11:e77599). The shapes are ours: differences of two gamma densities around that of Glover
+(1999), not the shapes that GLMsingle took from a data set.
 """
 
 from __future__ import annotations
@@ -124,12 +124,8 @@ def _family_member(peak: float, width: float) -> HrfShape:
     )
 
 
-GLOVER = HrfShape(
-    delay=6.0, undershoot=12.0, dispersion=0.9, undershoot_dispersion=0.9, ratio=0.48
-)
-SPM = HrfShape(
-    delay=6.0, undershoot=16.0, dispersion=1.0, undershoot_dispersion=1.0, ratio=0.167
-)
+GLOVER = HrfShape(delay=6.0, undershoot=12.0, dispersion=0.9, undershoot_dispersion=0.9, ratio=0.48)
+SPM = HrfShape(delay=6.0, undershoot=16.0, dispersion=1.0, undershoot_dispersion=1.0, ratio=0.167)
 CANONICAL: Mapping[str, HrfShape] = {"glover": GLOVER, "spm": SPM}
 """nilearn's two responses; equal to its ``glover_hrf`` and ``spm_hrf``."""
 
@@ -171,8 +167,8 @@ def event_regressors(
 
     Notes
     -----
-    The response to a box is the running sum of the kernel at its begin minus that at its end, so all
-    events are looked up in one running sum instead of being convolved one by one.
+    The response to a box is the running sum of the kernel at its begin minus that at its end, so
+    all events are looked up in one running sum instead of being convolved one by one.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """General linear models of several runs at once, and of single presentations with their options.
 
-Each run keeps its own intercept, drifts, confounds and noise regressors; what is estimated is shared
-by the runs of a session, or belongs to one run.
+Each run keeps its own intercept, drifts, confounds and noise regressors; what is estimated is
+shared by the runs of a session, or belongs to one run.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import pandas as pd
 from fmri.bids import volume_start
 from fmri.bold import BoldRun
 from fmri.hrf import CANONICAL, HRF_LIBRARY, HrfShape, event_regressors
-from fmri.single_trials import (
+from fmri.prediction import (
     NoiseChoice,
     RunModel,
     ShapeChoice,
-    SingleTrialOptions,
     basis_of,
     check_repeats,
     choose_noise,
     choose_shapes,
     same_shape,
-    shrink_presentations,
     without,
 )
+from fmri.shrinkage import shrink_presentations
+from fmri.single_trials import SingleTrialOptions
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 
@@ -254,7 +254,7 @@ def fit_with_options(
     runs : sequence of BoldRun
         The runs.
     series : sequence of ndarray, shape (n_volumes, n_voxels)
-        Time courses of usable voxels; scaled in place to percent of their mean where `units` say so.
+        Time courses of usable voxels; scaled in place to percent of their means where `units` say.
     tables : sequence of (DataFrame, DataFrame)
         Events and design of each run, from `fmri.event_design`.
     options : SingleTrialOptions
@@ -315,11 +315,13 @@ def fit_with_options(
         values = shrunken.betas
     elif options.per == "condition":
         record["chosen_on_all_runs"] = chosen
-        return _per_condition(runs, models, tables, choice, noise, options, noise_model, units, record)
+        return _per_condition(
+            runs, models, tables, choice, noise, options, noise_model, units, record
+        )
     else:
         values = _per_presentation(models, choice, noise, noise_model, event_model, units)
     record["chosen_on_all_runs"] = chosen
-    observations = [_observations(run, events) for run, (events, _) in zip(runs, tables)]
+    observations = [event_observations(run, events) for run, (events, _) in zip(runs, tables)]
     return SessionBetas(
         values=values, observations=pd.concat(observations, ignore_index=True), record=record
     )
@@ -486,7 +488,21 @@ def _with_delays(table: pd.DataFrame, n_delays: int, t_r: float) -> pd.DataFrame
     return repeated.assign(stimulus=stimuli, delay_s=delays * t_r)
 
 
-def _observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
+def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
+    """Describe the observations of a run.
+
+    Parameters
+    ----------
+    run : BoldRun
+        The run.
+    events : pandas.DataFrame
+        Its events with a regressor.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``condition``, ``run``, ``session`` and ``onset`` (s).
+    """
     table = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
     table.insert(1, "run", run.run)
     table.insert(2, "session", run.session)
