@@ -109,6 +109,10 @@ BARS: Mapping[str, Bar] = {
         title="searchlight RSA of a volume, against rsatoolbox",
         run=_later("searchlight", "measure_searchlight"),
     ),
+    "F4": Bar(
+        title="single-trial betas: HRF library, noise regressors, shrinkage, on planted truth",
+        run=_later("single_trials", "measure_single_trials"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),
