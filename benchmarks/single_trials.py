@@ -88,20 +88,20 @@ def _gains(setup: Setup, n: int, noise: float, *, canonical: bool) -> dict[str, 
     for seed in range(n):
         folder = setup.scratch / f"single_trials_{noise}_{canonical}_{seed}"
         bold, events, mask, amplitudes = _simulate(folder, seed, noise, canonical=canonical)
-        runs = read_runs(bold, events)
-        masks = {"V1": np.ones(mask, dtype=bool)}
-
-        def fitted(options: SingleTrialOptions | None) -> float:
+        scores = {}
+        for name, options in {"plain": None, "all three": _EVERYTHING, **_SINGLE}.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 betas = estimate_betas(
-                    runs, masks, noise_model="ols", units="raw", single_trials=options
+                    read_runs(bold, events),
+                    {"V1": np.ones(mask, dtype=bool)},
+                    noise_model="ols",
+                    units="raw",
+                    single_trials=options,
                 )
-            return _agreement(betas.values, amplitudes)
-
-        plain = fitted(None)
-        for name, options in {"all three": _EVERYTHING, **_SINGLE}.items():
-            gains[name].append(fitted(options) - plain)
+            scores[name] = _agreement(betas.values, amplitudes)
+        for name, values in gains.items():
+            values.append(scores[name] - scores["plain"])
         for file in (*bold, *events):
             file.unlink()
     return {name: np.array(values) for name, values in gains.items()}

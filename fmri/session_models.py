@@ -311,6 +311,7 @@ def fit_with_options(
             "fractions": _quartiles(shrunken.fractions),
             "less_error_in_other_runs": _quartiles(shrunken.gain),
         }
+        record["units"] = f"{units}, shrunken by ridge regression; scale and mean restored"
         chosen.append("shrunken")
         values = shrunken.betas
     elif options.per == "condition":

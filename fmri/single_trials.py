@@ -168,3 +168,41 @@ def chosen_on_all_runs(record: Any) -> tuple[str, ...]:
     for part in parts:
         words += chosen_on_all_runs(part)
     return tuple(sorted(set(words)))
+
+
+def check_independent_runs(record: Any, place: str, allow_chosen: bool = False) -> str:
+    """Refuse betas that are not independent over runs.
+
+    Parameters
+    ----------
+    record : object
+        Provenance of patterns.
+    place : str
+        Whose they are, for the message.
+    allow_chosen : bool
+        Take them nevertheless.
+
+    Returns
+    -------
+    str
+        What the name of a crossvalidated distance must say, such as ``" of denoised betas"``; empty
+        for other betas.
+
+    Raises
+    ------
+    InputError
+        When something was chosen on all runs and this was not allowed.
+
+    Examples
+    --------
+    >>> check_independent_runs({"chosen_on_all_runs": ["shrunken"]}, "S1", allow_chosen=True)
+    ' of shrunken betas'
+    """
+    words = chosen_on_all_runs(record)
+    if words and not allow_chosen:
+        raise InputError(
+            f"{place}: crossvalidated distances take runs for independent, but these betas are "
+            f"{' and '.join(words)} by what was chosen on all runs together; estimate them without "
+            "n_noise and shrinkage, or allow it: allow_chosen=True (--allow-chosen)."
+        )
+    return f" of {' and '.join(words)} betas" if words else ""

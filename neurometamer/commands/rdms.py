@@ -300,7 +300,8 @@ def rdm(
     reading: ReadingOptions | None = None,
     run: RunOptions | None = None,
     **noise: Annotated[
-        Any, KeywordsOf("neurometamer.rsa.compute:pattern_rdms", ("noise", "folds"))
+        Any,
+        KeywordsOf("neurometamer.rsa.compute:pattern_rdms", ("noise", "folds", "allow_chosen")),
     ],
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns.
@@ -335,8 +336,8 @@ def rdm(
     run : RunOptions, optional
         Device, number of images at a time, and who is told about progress.
     **noise : object
-        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: ``noise`` and ``folds`` of
-        `neurometamer.rsa.pattern_rdms`.
+        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: ``noise``, ``folds`` and
+        ``allow_chosen`` of `neurometamer.rsa.pattern_rdms`.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmri.patterns import Patterns
+from fmri.single_trials import check_independent_runs
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -198,6 +199,7 @@ def compute_rdms(
     noise: str | Noise = "shrinkage_diag",
     folds: str = "run",
     descriptor: str = "condition",
+    allow_chosen: bool = False,
 ) -> RDMs:
     """Compute the RDMs of an array, of activations, of patterns or of an rsatoolbox dataset.
 
@@ -225,6 +227,8 @@ def compute_rdms(
         that tells independent parts apart.
     descriptor : str
         Observation descriptor of a dataset that holds the stimulus ids.
+    allow_chosen : bool
+        See `pattern_rdms`.
 
     Returns
     -------
@@ -266,7 +270,8 @@ def compute_rdms(
             )
         conditions, _ = next(iter(x.values())).means()
         own_ids = [str(condition) for condition in conditions]
-        return _brain_rdms(x, _stimuli(ids, table, own_ids), measure, noise, folds)
+        stimuli = _stimuli(ids, table, own_ids)
+        return _brain_rdms(x, stimuli, measure, noise, folds, allow_chosen)
     if x is None or isinstance(x, (str, os.PathLike, Patterns)):
         raise InputError(
             "compute_rdms: x must be an array (stimuli, units), Activations, a mapping of subject "
@@ -482,6 +487,7 @@ def pattern_rdms(
     measure: str = "spearman",
     noise: str = "shrinkage_diag",
     folds: str = "run",
+    allow_chosen: bool = False,
 ) -> RDMs:
     """Compute one RDM a subject and ROI, from mean patterns or crossvalidated over presentations.
 
@@ -500,6 +506,10 @@ def pattern_rdms(
     folds : str
         For ``"crossnobis"``: column of the observations that tells independent parts apart,
         ``"run"``, ``"presentation"`` or ``"session"``.
+    allow_chosen : bool
+        For ``"crossnobis"``: take betas whose noise regressors or shrinkage were chosen on all runs
+        together (`fmri.SingleTrialOptions`). Their runs are not independent; the name of the
+        measure says so (``"crossnobis of shrunken betas"``).
 
     Returns
     -------
@@ -531,7 +541,7 @@ def pattern_rdms(
     >>> rdms.rdm_descriptors["roi"], rdms.dissimilarities.round(12).tolist()
     (['V1'], [[0.0, 2.0, 0.5, 2.0, 0.5, 1.5]])
     """
-    return _brain_rdms(patterns_by_subject, table, measure, noise, folds)
+    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, allow_chosen)
 
 
 def _brain_rdms(
@@ -540,9 +550,11 @@ def _brain_rdms(
     measure: str,
     noise: str | Noise,
     folds: str,
+    allow_chosen: bool,
 ) -> RDMs:
     ids = list(table["id"].astype(str))
     known = find_measure(measure)
+    told = ""
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
     vectors = []
     for subject, patterns in patterns_by_subject.items():
@@ -551,6 +563,8 @@ def _brain_rdms(
         conditions = [str(condition) for condition in patterns.observations["condition"]]
         parts: list[str] = []
         if known.needs == "folds":
+            record, place = patterns.provenance, f"subject '{subject}'"
+            told = check_independent_runs(record, place, allow_chosen) or told
             seen = patterns.observations
             if folds not in seen:
                 raise unknown_name("column of observations for folds", folds, list(seen.columns))
@@ -586,7 +600,9 @@ def _brain_rdms(
     if any(patterns.simulated for patterns in patterns_by_subject.values()):
         settings["simulated"] = True
     sessions = session_descriptors(patterns_by_subject, table)
-    return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
+    rdms = _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
+    rdms.dissimilarity_measure = f"{rdms.dissimilarity_measure}{told}"
+    return rdms
 
 
 def _presentation_rdm(

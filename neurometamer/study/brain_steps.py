@@ -168,6 +168,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
             ignore=glm.ignore,
             slice_time_ref=files.slice_time_ref,
             unusable=glm.unusable,
+            single_trials=glm.single_trials(),
             progress=progress,
         )
     # Refuse events without a stimulus before anything is computed from them.
