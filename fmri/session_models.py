@@ -35,6 +35,8 @@ from neurometamer.errors import InputError
 STATISTICS = ("t", "z")
 """Units of betas that are divided by their standard error."""
 
+_SINGULAR = 1e-7
+
 EventModel = Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]
 """Data, design, number of events and noise model to (n_events, n_voxels)."""
 
@@ -170,7 +172,9 @@ def _least_squares(
     gram = np.sum([run.T @ run for run in regressors], axis=0)
     product = np.sum([run.T @ own for run, own in zip(regressors, responses)], axis=0)
     lengths = np.sqrt(np.diag(gram))
-    if not lengths.all() or np.linalg.cond(gram / np.outer(lengths, lengths)) > 1e14:
+    whole = np.sqrt(np.sum([np.einsum("ij,ij->j", run, run) for run in events], axis=0))
+    is_lost = lengths <= _SINGULAR * whole
+    if is_lost.any() or np.linalg.cond(gram / np.outer(lengths, lengths)) > _SINGULAR**-2:
         raise InputError(
             "conditions cannot be told apart from each other, or from drifts and confounds; use "
             "fewer confounds (columns, --columns), a lower high_pass (--high-pass), or more runs."
