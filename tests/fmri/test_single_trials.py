@@ -177,7 +177,12 @@ def test_each_option_brings_betas_nearer_to_what_was_planted(planted):
     shrunken = fitted(planted, SingleTrialOptions(shrinkage="auto"))
     together = fitted(planted, EVERYTHING)
     reached = {}
-    for name, betas in {"plain": plain, "noise": noise, "shrunken": shrunken, "all": together}.items():
+    for name, betas in {
+        "plain": plain,
+        "noise": noise,
+        "shrunken": shrunken,
+        "all": together,
+    }.items():
         reached[name] = agreement(betas.values, amplitudes, responds)
     assert reached["noise"] > reached["plain"] + 0.02
     assert reached["shrunken"] > reached["plain"]
@@ -185,7 +190,9 @@ def test_each_option_brings_betas_nearer_to_what_was_planted(planted):
     # scale and mean of a voxel are those of its least-squares betas
     np.testing.assert_allclose(shrunken.values.mean(axis=0), plain.values.mean(axis=0))
     centered = shrunken.values - shrunken.values.mean(axis=0)
-    np.testing.assert_allclose((centered * (plain.values - shrunken.values)).sum(axis=0), 0, atol=1e-7)
+    np.testing.assert_allclose(
+        (centered * (plain.values - shrunken.values)).sum(axis=0), 0, atol=1e-7
+    )
 
 
 def test_provenance_says_what_was_chosen_and_gained(planted):
@@ -206,7 +213,9 @@ def test_library_goes_with_lss_ar1_and_unrepeated_conditions(planted):
     for more in ({"estimator": "LSS"}, {"noise_model": "ar1"}):
         plain = fitted(planted, None, **more)
         library = fitted(planted, SingleTrialOptions(hrf="library"), **more)
-        gain = agreement(library.values, amplitudes, late) - agreement(plain.values, amplitudes, late)
+        gain = agreement(library.values, amplitudes, late) - agreement(
+            plain.values, amplitudes, late
+        )
         assert gain > 0.05, more
     names = [np.arange(20) + 20 * number for number in range(len(runs))]
     unrepeated = []
