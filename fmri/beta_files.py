@@ -90,7 +90,9 @@ class BetaReader:
 
 
 def _is_glmsingle(path: Path) -> bool:
-    return path.suffix in (".h5", ".hdf5", ".npy") and path.name.startswith("TYPE")
+    if not path.name.startswith("TYPE"):
+        return False
+    return path.suffix in (".h5", ".hdf5", ".npy")
 
 
 def _open_glmsingle(path: Path) -> BetaImages:
@@ -156,7 +158,11 @@ _SPM_MODULATOR = re.compile(r".+x.+\^\d+")
 
 
 def _is_spm(path: Path) -> bool:
-    return path.is_dir() and (path / "SPM.mat").is_file() and any(path.glob("beta_*.nii"))
+    design = path / "SPM.mat"
+    if not design.is_file():
+        return False
+    images = path.glob("beta_*.nii")
+    return any(images)
 
 
 def _open_spm(path: Path) -> BetaImages:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,12 @@ from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, r
 from fmri.derivatives import volume_places, write_map
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
-from fmri.session_models import STATISTICS, event_observations, fit_with_options
+from fmri.session_models import (
+    STATISTICS,
+    SessionBetas,
+    event_observations,
+    fit_with_options,
+)
 from fmri.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import checked
@@ -176,37 +182,6 @@ def estimate_betas(
     regions = _as_masks(masks, runs[0])
     voxels, union, position = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
-    tables = []
-    for run in runs:
-        table = event_design(
-            run,
-            hrf_model=hrf_model,
-            high_pass=high_pass,
-            ignore=ignore,
-            slice_time_ref=slice_time_ref,
-            per=options.per,
-        )
-        tables.append(table)
-    series, values = [], []
-    is_together = single_trials is not None or units in STATISTICS
-    broken = np.zeros(len(voxels), dtype=np.int64)
-    for done, (run, (_, design)) in enumerate(zip(runs, tables, strict=True), start=1):
-        own = read_voxels(run.image, union)
-        finite = np.isfinite(own).all(axis=0)
-        constant = (own == own[0]).all(axis=0)
-        reasons = np.select([~finite, constant], [1, 2])
-        if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons[position])
-        broken = np.where(reasons[position] != 0, reasons[position], broken)
-        if is_together:
-            series.append(own)
-        else:
-            betas = _fit_run(run, own, design, reasons == 0, noise_model, estimator, units)
-            values.append(betas[:, position])
-        if progress is not None:
-            progress(done, len(runs))
-    keep = broken == 0
-    _check_regions_left(voxels, keep)
     settings = {
         "hrf_model": hrf_model,
         "high_pass": high_pass,
@@ -217,32 +192,67 @@ def estimate_betas(
         "slice_time_ref": slice_time_ref,
         "unusable": unusable,
     }
-    record = _record(
-        settings, runs, contents, [table[1] for table in tables], regions, voxels, broken
-    )
-    if is_together:
-        usable = np.zeros(int(union.sum()), dtype=bool)
-        usable[position[keep]] = True
-        fit = fit_with_options(
-            runs,
-            [own if usable.all() else own[:, usable] for own in series],
-            tables,
-            options,
-            hrf_model=hrf_model,
-            noise_model=noise_model,
-            event_model=None if units in STATISTICS else EVENT_MODELS[estimator],
-            units=units,
-            slice_time_ref=slice_time_ref,
-        )
+    of_design = ("hrf_model", "high_pass", "ignore", "slice_time_ref")
+    chosen = {name: settings[name] for name in of_design}
+    tables = [event_design(run, per=options.per, **chosen) for run in runs]
+    designs = [design for _, design in tables]
+    series, values = [], []
+    is_joint = single_trials is not None or units in STATISTICS
+    broken = np.zeros(len(voxels), dtype=np.int64)
+    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
+        own = read_voxels(run.image, union)
+        finite = np.isfinite(own).all(axis=0)
+        constant = (own == own[0]).all(axis=0)
+        reasons = np.select([~finite, constant], [1, 2])
+        if reasons.any() and unusable == "refuse":
+            raise _unusable_error(run, voxels, reasons[position])
+        broken = np.where(reasons[position] != 0, reasons[position], broken)
+        if is_joint:
+            series.append(own)
+        else:
+            betas = _fit_run(run, own, design, reasons == 0, noise_model, estimator, units)
+            values.append(betas[:, position])
+        if progress is not None:
+            progress(done, len(runs))
+    keep = broken == 0
+    _check_regions_left(voxels, keep)
+    record = _record(settings, runs, contents, designs, regions, voxels, broken)
+    if is_joint:
+        fit = _fit_jointly(runs, series, tables, options, settings, position[keep])
         record["single_trials"] = dict(fit.record)
-        number = np.cumsum(usable) - 1
-        columns = number[position[keep]]
-        return _patterns(fit.values[:, columns], fit.observations, voxels[keep], record)
-    observations = []
-    for run, (events, _) in zip(runs, tables, strict=True):
-        observations.append(event_observations(run, events))
+        return _patterns(fit.values, fit.observations, voxels[keep], record)
+    observations = [event_observations(run, events) for run, (events, _) in zip(runs, tables)]
     joined = pd.concat(observations, ignore_index=True)
     return _patterns(np.concatenate(values)[:, keep], joined, voxels[keep], record)
+
+
+def _fit_jointly(
+    runs: Sequence[BoldRun],
+    series: Sequence[np.ndarray],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
+    position: np.ndarray,
+) -> SessionBetas:
+    """Fit the voxels of all runs at once; a column for each position among the time courses."""
+    wanted, columns = np.unique(position, return_inverse=True)
+    if len(wanted) < series[0].shape[1]:
+        series = [own[:, wanted] for own in series]
+    event_model = None
+    if settings["units"] not in STATISTICS:
+        event_model = EVENT_MODELS[settings["estimator"]]
+    fit = fit_with_options(
+        runs,
+        series,
+        tables,
+        options,
+        hrf_model=settings["hrf_model"],
+        noise_model=settings["noise_model"],
+        event_model=event_model,
+        units=settings["units"],
+        slice_time_ref=settings["slice_time_ref"],
+    )
+    return replace(fit, values=fit.values[:, columns])
 
 
 def _patterns(

@@ -105,7 +105,10 @@ class _Reader:
     @property
     def next(self) -> str:
         """The next token; empty at the end."""
-        return self.tokens[0][1] if self.tokens else ""
+        if not self.tokens:
+            return ""
+        _, text = self.tokens[0]
+        return text
 
     def take(self) -> tuple[str, str]:
         """Take the next token: what it is, and its text."""
@@ -219,10 +222,12 @@ def estimate_contrast(
         See `parse_contrast`.
     mask : ndarray of bool, shape (i, j, k), optional
         The voxels to fit; all by default.
-    hrf_model, high_pass, noise_model, ignore, slice_time_ref
+    hrf_model, high_pass, noise_model
         See `fmri.estimate_betas`.
     units : {"percent", "raw"}
         Unit of the effect.
+    ignore, slice_time_ref
+        See `fmri.estimate_betas`.
 
     Returns
     -------

@@ -73,7 +73,10 @@ class HrfShape:
             1 for Glover's own. Regressors of the library are multiplied by it, so that betas of
             voxels with different shapes have one unit.
         """
-        return float(GLOVER.kernel(1.0).max() / self.kernel(1.0).max())
+        own = self.kernel(1.0)
+        glover = GLOVER.kernel(1.0)
+        ratio = glover.max() / own.max()
+        return float(ratio)
 
     def kernel(self, t_r: float, oversampling: int = OVERSAMPLING) -> np.ndarray:
         """Sample the response, as nilearn samples its own.
@@ -92,19 +95,26 @@ class HrfShape:
             stimulation.
         """
         step = t_r / oversampling
-        times = np.linspace(0, LENGTH_S, int(np.rint(LENGTH_S / step)))
-        first = _gamma_density(times - step, self.delay, self.dispersion)
-        second = _gamma_density(times - step, self.undershoot, self.undershoot_dispersion)
+        n_steps = int(np.rint(LENGTH_S / step))
+        times = np.linspace(0, LENGTH_S, n_steps)
+        # nilearn's densities begin a step later
+        times -= step
+        first = _gamma_density(times, self.delay, self.dispersion)
+        second = _gamma_density(times, self.undershoot, self.undershoot_dispersion)
         response = first - self.ratio * second
         return response / response.sum()
 
 
 def _gamma_density(times: np.ndarray, mean: float, scale: float) -> np.ndarray:
     shape = mean / scale
-    scaled = np.maximum(times, 0) / scale
-    with np.errstate(divide="ignore"):
-        logarithm = (shape - 1) * np.log(scaled) - scaled - lgamma(shape)
-    return np.where(times > 0, np.exp(logarithm) / scale, 0.0)
+    positive = times > 0
+    scaled = times[positive] / scale
+    logarithm = (shape - 1) * np.log(scaled)
+    logarithm -= scaled
+    logarithm -= lgamma(shape)
+    density = np.zeros(len(times))
+    density[positive] = np.exp(logarithm) / scale
+    return density
 
 
 def _family_member(peak: float, width: float) -> HrfShape:
@@ -179,29 +189,32 @@ def event_regressors(
     ((30, 2), 5)
     """
     n_volumes = len(times)
-    t_r = float(np.min(np.diff(times)))
-    lead = min(-24.0, float(onsets.min() - times[0]))
-    first = times.min() + lead
-    last = times.max() * (1 + 1.0 / (n_volumes - 1))
-    rate = (n_volumes - 1) / (times.max() - times.min())
+    t_r = float(np.diff(times).min())
+    earliest = float(onsets.min() - times[0])
+    first = times[0] + min(-24.0, earliest)
+    # nilearn's grid: it ends one repetition time, or a little more, after the last volume
+    last = times[-1] * (1 + 1.0 / (n_volumes - 1))
+    rate = (n_volumes - 1) / (times[-1] - times[0])
     n_steps = int(np.rint(rate * (last - first) * OVERSAMPLING + 1))
     grid = np.linspace(first, last, n_steps)
-    begins = np.minimum(np.searchsorted(grid, onsets), n_steps - 1)
-    ends = np.minimum(np.searchsorted(grid, onsets + durations), n_steps - 1)
-    ends = np.where((ends == begins) & (ends < n_steps - 1), ends + 1, ends)
+    begins = np.searchsorted(grid, onsets)
+    begins = np.minimum(begins, n_steps - 1)
+    ends = np.searchsorted(grid, onsets + durations)
+    ends = np.minimum(ends, n_steps - 1)
+    is_impulse = (ends == begins) & (ends < n_steps - 1)
+    ends += is_impulse
     kernel = shape.kernel(t_r)
+    # nothing before a begin, the whole sum long after it
     running = np.cumsum(kernel)
-
-    def since(steps: np.ndarray) -> np.ndarray:
-        """Sum the kernel over the steps since a begin; nothing before it, all long after it."""
-        inside = np.clip(steps, 0, len(running) - 1)
-        return np.where(steps < 0, 0.0, running[inside])
-
+    running = np.concatenate([[0.0], running])
     # linear interpolation between steps, as nilearn resamples to the volumes
-    right = np.clip(np.searchsorted(grid, times), 1, n_steps - 1)
+    right = np.searchsorted(grid, times)
+    right = np.clip(right, 1, n_steps - 1)
     share = (times - grid[right - 1]) / (grid[right] - grid[right - 1])
     regressors = np.zeros((n_volumes, len(onsets)))
     for steps, weight in ((right - 1, 1 - share), (right, share)):
-        response = since(steps[:, None] - begins) - since(steps[:, None] - ends)
+        since_begin = np.clip(steps[:, None] - begins + 1, 0, len(kernel))
+        since_end = np.clip(steps[:, None] - ends + 1, 0, len(kernel))
+        response = running[since_begin] - running[since_end]
         regressors += weight[:, None] * response
     return regressors

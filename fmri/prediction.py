@@ -59,7 +59,8 @@ def slabs(voxels: np.ndarray) -> Iterator[np.ndarray]:
         At most 1,000 of them.
     """
     for first in range(0, len(voxels), _SLAB):
-        yield voxels[first : first + _SLAB]
+        last = first + _SLAB
+        yield voxels[first:last]
 
 
 def basis_of(*columns: np.ndarray) -> np.ndarray:
@@ -75,7 +76,9 @@ def basis_of(*columns: np.ndarray) -> np.ndarray:
     ndarray, shape (n_volumes, n)
         The basis.
     """
-    return np.linalg.qr(np.column_stack(columns))[0]
+    joined = np.column_stack(columns)
+    basis, _ = np.linalg.qr(joined)
+    return basis
 
 
 def without(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -110,11 +113,16 @@ def repeated_conditions(runs: Sequence[RunModel]) -> tuple[str, ...]:
     tuple of str
         In order of first appearance.
     """
-    n_runs: dict[str, int] = {}
+    seen: set[str] = set()
+    repeated: dict[str, None] = {}
+    order: dict[str, None] = {}
     for run in runs:
-        for condition in dict.fromkeys(run.conditions):
-            n_runs[condition] = n_runs.get(condition, 0) + 1
-    return tuple(condition for condition, count in n_runs.items() if count > 1)
+        shown = dict.fromkeys(run.conditions)
+        again = [condition for condition in shown if condition in seen]
+        repeated |= dict.fromkeys(again)
+        seen |= set(shown)
+        order |= shown
+    return tuple(condition for condition in order if condition in repeated)
 
 
 def check_repeats(runs: Sequence[RunModel], needing: Sequence[str]) -> None:
@@ -181,40 +189,68 @@ def prediction_errors(
     denoising task-based fMRI data. Frontiers in Neuroscience 7, 247.
     """
     repeated = repeated_conditions(runs)
-    codes = {condition: number for number, condition in enumerate(repeated)}
     bases, tests, trained = [], [], []
     for number, run in enumerate(runs):
-        events = run.regressors[shape]
-        is_repeated = np.array([condition in codes for condition in run.conditions])
-        of_condition = np.zeros((len(is_repeated), len(codes)))
-        numbers = [codes[condition] for condition in run.conditions if condition in codes]
-        of_condition[np.flatnonzero(is_repeated), numbers] = 1
-        columns = events @ of_condition
-        single = events[:, ~is_repeated]
-        bases.append(basis_of(run.nuisance, single))
-        tests.append(without(bases[-1], columns))
+        columns, single = _condition_regressors(run, shape, repeated)
+        basis = basis_of(run.nuisance, single)
+        bases.append(basis)
+        tests.append(without(basis, columns))
         of_counts = []
         for count in counts:
-            noise = np.empty((len(events), 0))
+            noise = np.empty((len(columns), 0))
             if components is not None:
                 noise = components[number][:, :count]
-            of_counts.append(without(basis_of(run.nuisance, single, noise), columns))
+            with_noise = basis_of(run.nuisance, single, noise)
+            of_counts.append(without(with_noise, columns))
         trained.append(of_counts)
     solvers = _leave_one_out_solvers(trained)
     errors = np.zeros((len(counts), len(voxels)))
     sizes = np.zeros(len(voxels))
     for part in slabs(np.arange(len(voxels))):
-        series = [without(basis, run.series[:, voxels[part]]) for basis, run in zip(bases, runs)]
+        series = []
+        for basis, run in zip(bases, runs, strict=True):
+            own = without(basis, run.series[:, voxels[part]])
+            series.append(own)
+            sizes[part] += column_sums_of_squares(own)
         for row in range(len(counts)):
-            products = [of[row].T @ own for of, own in zip(trained, series)]
+            products = [of_run[row].T @ own for of_run, own in zip(trained, series)]
             total = np.sum(products, axis=0)
             for test, own, product, solver in zip(tests, series, products, solvers[row]):
                 responses = solver @ (total - product)
                 residual = own - test @ responses
-                errors[row, part] += np.einsum("ij,ij->j", residual, residual)
-        for own in series:
-            sizes[part] += np.einsum("ij,ij->j", own, own)
+                errors[row, part] += column_sums_of_squares(residual)
     return errors, sizes
+
+
+def column_sums_of_squares(columns: np.ndarray) -> np.ndarray:
+    """Sum the squares of each column.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n_rows, n_columns)
+        Any numbers.
+
+    Returns
+    -------
+    ndarray, shape (n_columns,)
+        The sums.
+    """
+    return np.einsum("ij,ij->j", columns, columns)
+
+
+def _condition_regressors(
+    run: RunModel, shape: str, repeated: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add up the events of repeated conditions; those of other conditions stay single."""
+    codes = {condition: number for number, condition in enumerate(repeated)}
+    events = run.regressors[shape]
+    numbers = [codes.get(condition, -1) for condition in run.conditions]
+    of_event = np.array(numbers)
+    is_repeated = of_event >= 0
+    indicator = np.zeros((len(of_event), len(codes)))
+    rows = np.flatnonzero(is_repeated)
+    indicator[rows, of_event[rows]] = 1
+    return events @ indicator, events[:, ~is_repeated]
 
 
 def _leave_one_out_solvers(trained: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
@@ -255,6 +291,20 @@ class ShapeChoice:
     chosen: np.ndarray
     r2: np.ndarray
     by_repeats: bool
+
+    def groups(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Give the voxels of each shape that any voxel has.
+
+        Yields
+        ------
+        name : str
+            The shape.
+        voxels : ndarray of int
+            Their numbers.
+        """
+        for number in np.unique(self.chosen):
+            voxels = np.flatnonzero(self.chosen == number)
+            yield self.names[number], voxels
 
 
 def choose_shapes(runs: Sequence[RunModel]) -> ShapeChoice:
@@ -411,10 +461,10 @@ def _r2_of_choice(
     counts: Sequence[int] = (0,),
 ) -> np.ndarray:
     """Compute the cross-validated R² with the shape of each voxel: (n_counts, n_voxels)."""
-    r2 = np.zeros((len(counts), len(shapes.chosen)))
-    for number in np.unique(shapes.chosen):
-        voxels = np.flatnonzero(shapes.chosen == number)
-        errors, sizes = prediction_errors(runs, shapes.names[number], voxels, components, counts)
+    n_voxels = len(shapes.chosen)
+    r2 = np.zeros((len(counts), n_voxels))
+    for name, voxels in shapes.groups():
+        errors, sizes = prediction_errors(runs, name, voxels, components, counts)
         r2[:, voxels] = 1 - errors / sizes
     return r2
 
@@ -422,7 +472,9 @@ def _r2_of_choice(
 def _free_volumes(run: RunModel) -> int:
     """Count the volumes of a run that a model of single presentations leaves, but one."""
     n_volumes, n_nuisance = run.nuisance.shape
-    return max(0, n_volumes - n_nuisance - len(run.conditions) - 1)
+    n_columns = n_nuisance + len(run.conditions)
+    left = n_volumes - n_columns - 1
+    return max(0, left)
 
 
 def _principal_components(

@@ -24,6 +24,7 @@ from fmri.prediction import (
     check_repeats,
     choose_noise,
     choose_shapes,
+    column_sums_of_squares,
     same_shape,
     without,
 )
@@ -169,25 +170,38 @@ def _least_squares(
     bases = [basis_of(run) for run in nuisance]
     regressors = [without(basis, run) for basis, run in zip(bases, events, strict=True)]
     responses = [without(basis, run) for basis, run in zip(bases, series, strict=True)]
-    gram = np.sum([run.T @ run for run in regressors], axis=0)
-    product = np.sum([run.T @ own for run, own in zip(regressors, responses)], axis=0)
+    n_columns = events[0].shape[1]
+    gram = np.zeros((n_columns, n_columns))
+    whole = np.zeros(n_columns)
+    product = np.zeros((n_columns, series[0].shape[1]))
+    for run, own, raw in zip(regressors, responses, events, strict=True):
+        gram += run.T @ run
+        product += run.T @ own
+        whole += column_sums_of_squares(raw)
     lengths = np.sqrt(np.diag(gram))
-    whole = np.sqrt(np.sum([np.einsum("ij,ij->j", run, run) for run in events], axis=0))
-    is_lost = lengths <= _SINGULAR * whole
-    if is_lost.any() or np.linalg.cond(gram / np.outer(lengths, lengths)) > _SINGULAR**-2:
+    is_lost = lengths <= _SINGULAR * np.sqrt(whole)
+    scale = np.outer(lengths, lengths)
+    if is_lost.any() or np.linalg.cond(gram / scale) > _SINGULAR**-2:
         raise InputError(
             "conditions cannot be told apart from each other, or from drifts and confounds; use "
             "fewer confounds (columns, --columns), a lower high_pass (--high-pass), or more runs."
         )
-    inverse = np.linalg.inv(gram / np.outer(lengths, lengths)) / np.outer(lengths, lengths)
+    inverse = np.linalg.inv(gram / scale)
+    inverse /= scale
     coefficients = inverse @ product
-    residuals = [own - run @ coefficients for run, own in zip(regressors, responses)]
-    left = np.sum([np.einsum("ij,ij->j", run, run) for run in residuals], axis=0)
-    n_columns = gram.shape[0] + sum(run.shape[1] for run in nuisance)
-    dof = sum(len(run) for run in series) - n_columns
+    residuals = []
+    left = np.zeros(product.shape[1])
+    n_volumes = 0
+    for run, own, basis in zip(regressors, responses, bases, strict=True):
+        rest = own - run @ coefficients
+        left += column_sums_of_squares(rest)
+        residuals.append(rest)
+        n_volumes += len(rest)
+        n_columns += basis.shape[1]
+    dof = n_volumes - n_columns
     if dof < 1:
         raise InputError(
-            f"the model has {n_columns} columns for {dof + n_columns} volumes; use fewer confounds "
+            f"the model has {n_columns} columns for {n_volumes} volumes; use fewer confounds "
             "(columns, --columns), a lower high_pass (--high-pass), or longer runs."
         )
     gains = np.einsum("ij,jk,ik->i", weights, inverse, weights)
@@ -201,13 +215,19 @@ def _least_squares(
 
 def _autocorrelation(residuals: Sequence[np.ndarray]) -> np.ndarray:
     """Estimate the lag-1 correlation of each voxel within runs, cut to two digits."""
-    n_volumes = sum(len(run) for run in residuals)
-    n_pairs = n_volumes - len(residuals)
-    energy = np.sum([np.einsum("ij,ij->j", run, run) for run in residuals], axis=0)
-    products = np.sum([np.einsum("ij,ij->j", run[1:], run[:-1]) for run in residuals], axis=0)
-    slopes = np.zeros(len(energy))
-    np.divide(products / n_pairs, energy / n_volumes, out=slopes, where=energy > 0)
-    return np.trunc(slopes * 100) / 100
+    n_voxels = residuals[0].shape[1]
+    energy, products = np.zeros(n_voxels), np.zeros(n_voxels)
+    n_volumes = 0
+    for run in residuals:
+        n_volumes += len(run)
+        energy += column_sums_of_squares(run)
+        products += np.einsum("ij,ij->j", run[1:], run[:-1])
+    energy /= n_volumes
+    products /= n_volumes - len(residuals)
+    slopes = np.zeros(n_voxels)
+    np.divide(products, energy, out=slopes, where=energy > 0)
+    hundredths = np.trunc(slopes * 100)
+    return hundredths / 100
 
 
 def _whitened(columns: np.ndarray, slope: float) -> np.ndarray:
@@ -263,10 +283,12 @@ def fit_with_options(
         Events and design of each run, from `fmri.event_design`.
     options : SingleTrialOptions
         What to do.
-    hrf_model, noise_model, units, slice_time_ref
+    hrf_model, noise_model
         See `fmri.estimate_betas`.
     event_model : callable, optional
         Estimator of single presentations; least squares all with standard errors when not given.
+    units, slice_time_ref
+        See `fmri.estimate_betas`.
 
     Returns
     -------
@@ -281,34 +303,33 @@ def fit_with_options(
     if units == "percent":
         for run, own in zip(runs, series, strict=True):
             scale_to_percent(run.label, own)
-    shapes: Mapping[str, HrfShape] = {hrf_model: CANONICAL[hrf_model]}
-    if options.hrf == "library":
-        shapes = HRF_LIBRARY
+    is_library = options.hrf == "library"
+    shapes = HRF_LIBRARY if is_library else {hrf_model: CANONICAL[hrf_model]}
     models = []
     for run, own, (events, design) in zip(runs, series, tables, strict=True):
-        is_event = design.columns.str.startswith("event_")
         regressors = {}
         for name, shape in shapes.items():
             columns = _regressors_of(run, events, shape, slice_time_ref)
-            regressors[name] = columns * shape.scale if options.hrf == "library" else columns
-        model = RunModel(
-            series=own,
-            nuisance=design.loc[:, ~is_event].to_numpy(),
-            regressors=regressors,
-            conditions=tuple(events["trial_type"]),
-        )
-        models.append(model)
+            regressors[name] = columns * (shape.scale if is_library else 1.0)
+        models.append(_run_model(own, events, design, regressors))
     check_repeats(models, options.needs_repeats)
     record: dict[str, Any] = {"options": asdict(options)}
     choice = same_shape(hrf_model, series[0].shape[1])
     if options.hrf == "library":
         choice = choose_shapes(models)
         record["hrf"] = _record_of_shapes(choice)
-    noise = NoiseChoice(components=tuple(np.empty((len(own), 0)) for own in series), n_pool=0)
+    nothing = [np.empty((len(own), 0)) for own in series]
+    noise = NoiseChoice(components=tuple(nothing), n_pool=0)
     if options.n_noise:
         noise = choose_noise(models, choice, options.n_noise, options.max_noise)
         record["noise"] = _record_of_noise(noise)
     chosen = ["denoised"] if noise.components[0].shape[1] else []
+    record["chosen_on_all_runs"] = chosen
+    if options.per == "condition":
+        values, observations = _per_condition(
+            runs, models, tables, choice, noise, options, noise_model, units
+        )
+        return SessionBetas(values=values, observations=observations, record=record)
     if options.is_shrunken:
         shrunken = shrink_presentations(models, choice, noise.components, options.shrinkage)
         record["shrinkage"] = {
@@ -318,18 +339,13 @@ def fit_with_options(
         record["units"] = f"{units}, shrunken by ridge regression; scale and mean restored"
         chosen.append("shrunken")
         values = shrunken.betas
-    elif options.per == "condition":
-        record["chosen_on_all_runs"] = chosen
-        return _per_condition(
-            runs, models, tables, choice, noise, options, noise_model, units, record
-        )
     else:
         values = _per_presentation(models, choice, noise, noise_model, event_model, units)
-    record["chosen_on_all_runs"] = chosen
-    observations = [event_observations(run, events) for run, (events, _) in zip(runs, tables)]
-    return SessionBetas(
-        values=values, observations=pd.concat(observations, ignore_index=True), record=record
-    )
+    of_runs = []
+    for run, (events, _) in zip(runs, tables, strict=True):
+        of_runs.append(event_observations(run, events))
+    observations = pd.concat(of_runs, ignore_index=True)
+    return SessionBetas(values=values, observations=observations, record=record)
 
 
 def scale_to_percent(label: str, series: np.ndarray) -> None:
@@ -357,12 +373,31 @@ def scale_to_percent(label: str, series: np.ndarray) -> None:
     series *= 100 / means
 
 
+def _run_model(
+    series: np.ndarray,
+    events: pd.DataFrame,
+    design: pd.DataFrame,
+    regressors: Mapping[str, np.ndarray],
+) -> RunModel:
+    """Take the nuisance out of a design."""
+    is_event = design.columns.str.startswith("event_")
+    nuisance = design.loc[:, ~is_event]
+    return RunModel(
+        series=series,
+        nuisance=nuisance.to_numpy(),
+        regressors=regressors,
+        conditions=tuple(events["trial_type"]),
+    )
+
+
 def _regressors_of(
     run: BoldRun, events: pd.DataFrame, shape: HrfShape, slice_time_ref: float | None
 ) -> np.ndarray:
+    start = volume_start(run.slices, run.t_r, slice_time_ref)
     times = np.arange(run.n_volumes) * run.t_r
-    times = times + volume_start(run.slices, run.t_r, slice_time_ref)
-    onsets, durations = events["onset"].to_numpy(), events["duration"].to_numpy()
+    times += start
+    onsets = events["onset"].to_numpy()
+    durations = events["duration"].to_numpy()
     return event_regressors(times, onsets, durations, shape)
 
 
@@ -380,9 +415,8 @@ def _per_presentation(
         n_events = len(model.conditions)
         nuisance = np.column_stack([model.nuisance, components])
         betas = np.empty((n_events, model.series.shape[1]))
-        for number in np.unique(choice.chosen):
-            voxels = np.flatnonzero(choice.chosen == number)
-            events = model.regressors[choice.names[number]]
+        for name, voxels in choice.groups():
+            events = model.regressors[name]
             data = model.series[:, voxels]
             if event_model is None:
                 fit = fit_jointly([data], [events], [nuisance], noise_model=noise_model)
@@ -403,44 +437,51 @@ def _per_condition(
     options: SingleTrialOptions,
     noise_model: str,
     units: str,
-    record: Mapping[str, Any],
-) -> SessionBetas:
-    """Fit the runs of each session together, one coefficient a condition."""
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Fit the runs of each session together: one coefficient a condition (and delay)."""
     values, observations = [], []
-    sessions = dict.fromkeys(run.session for run in runs)
-    for session in sessions:
+    for session in dict.fromkeys(run.session for run in runs):
         members = [number for number, run in enumerate(runs) if run.session == session]
-        names = list(dict.fromkeys(name for row in members for name in models[row].conditions))
-        n_rows = len(names) * (options.n_delays if options.hrf == "fir" else 1)
-        betas = np.empty((n_rows, models[0].series.shape[1]))
+        names: dict[str, None] = {}
         nuisance = []
         for row in members:
-            nuisance.append(np.column_stack([models[row].nuisance, noise.components[row]]))
-        for number in np.unique(choice.chosen):
-            voxels = np.flatnonzero(choice.chosen == number)
+            names |= dict.fromkeys(models[row].conditions)
+            columns = [models[row].nuisance, noise.components[row]]
+            nuisance.append(np.column_stack(columns))
+        n_delays = options.n_delays if options.hrf == "fir" else 1
+        n_voxels = models[0].series.shape[1]
+        betas = np.empty((len(names) * n_delays, n_voxels))
+        for name, voxels in choice.groups():
             events = []
             for row in members:
                 if options.hrf == "fir":
-                    columns = fir_regressors(runs[row], tables[row][0], names, options.n_delays)
+                    shown = tables[row][0]
+                    columns_of_run = fir_regressors(runs[row], shown, list(names), n_delays)
                 else:
-                    shown = models[row].conditions
-                    indicator = np.array([[name == own for name in names] for own in shown])
-                    columns = models[row].regressors[choice.names[number]] @ indicator.astype(float)
-                events.append(columns)
+                    columns_of_run = _summed(models[row], name, list(names))
+                events.append(columns_of_run)
             data = [models[row].series[:, voxels] for row in members]
             fit = fit_jointly(data, events, nuisance, noise_model=noise_model)
-            betas[:, voxels] = fit.statistic(units) if units in STATISTICS else fit.effects
+            is_statistic = units in STATISTICS
+            betas[:, voxels] = fit.statistic(units) if is_statistic else fit.effects
         values.append(betas)
-        labels = "+".join(dict.fromkeys(str(runs[row].run) for row in members))
-        table = pd.DataFrame({"condition": names, "run": labels, "session": session})
+        labels = dict.fromkeys(runs[row].run for row in members)
+        table = pd.DataFrame({"condition": list(names), "run": "+".join(labels)})
+        table["session"] = session
         if options.hrf == "fir":
-            table = _with_delays(table, options.n_delays, runs[members[0]].t_r)
+            table = _with_delays(table, n_delays, runs[members[0]].t_r)
         observations.append(table)
-    return SessionBetas(
-        values=np.concatenate(values),
-        observations=pd.concat(observations, ignore_index=True),
-        record=record,
-    )
+    return np.concatenate(values), pd.concat(observations, ignore_index=True)
+
+
+def _summed(model: RunModel, shape: str, names: Sequence[str]) -> np.ndarray:
+    """Add up the regressors of each condition: (n_volumes, n_conditions)."""
+    events = model.regressors[shape]
+    columns = np.zeros((len(events), len(names)))
+    numbers = {name: number for number, name in enumerate(names)}
+    for event, condition in enumerate(model.conditions):
+        columns[:, numbers[condition]] += events[:, event]
+    return columns
 
 
 def fir_regressors(
@@ -484,13 +525,16 @@ def fir_regressors(
 
 def _with_delays(table: pd.DataFrame, n_delays: int, t_r: float) -> pd.DataFrame:
     """Repeat each condition for its delays, with names as nilearn gives them."""
-    rows = np.repeat(np.arange(len(table)), n_delays)
-    delays = np.tile(np.arange(n_delays), len(table))
-    repeated = table.iloc[rows].reset_index(drop=True)
+    names, rows, delays = [], [], []
+    for row, condition in enumerate(table["condition"]):
+        for delay in range(n_delays):
+            names.append(f"{condition}_delay_{delay}")
+            rows.append(row)
+            delays.append(delay * t_r)
+    repeated = table.iloc[rows]
+    repeated = repeated.reset_index(drop=True)
     stimuli = repeated["condition"]
-    names = [f"{name}_delay_{delay}" for name, delay in zip(stimuli, delays)]
-    repeated["condition"] = names
-    return repeated.assign(stimulus=stimuli, delay_s=delays * t_r)
+    return repeated.assign(condition=names, stimulus=stimuli, delay_s=delays)
 
 
 def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
@@ -519,7 +563,8 @@ def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
 
 def _quartiles(values: np.ndarray) -> list[float]:
     quartiles = np.quantile(values, [0.25, 0.5, 0.75])
-    return [round(float(value), 6) for value in quartiles]
+    rounded = np.round(quartiles, 6)
+    return rounded.tolist()
 
 
 def _record_of_shapes(choice: ShapeChoice) -> dict[str, Any]:

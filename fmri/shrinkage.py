@@ -56,18 +56,22 @@ def fractional_ridge(
     if len(wrong):
         raise InputError(f"fractions are {name_ids(wrong)}; give numbers above 0 and up to 1.")
     left, sizes, right = np.linalg.svd(design, full_matrices=False)
-    coordinates = left.T @ data / sizes[:, None]
+    coordinates = left.T @ data
+    coordinates /= sizes[:, None]
     penalties = _penalties(sizes, coordinates, fractions)
-    betas = np.empty((len(fractions), design.shape[1], data.shape[1]))
-    for row, penalty in enumerate(penalties):
-        betas[row] = right.T @ _shrunken(sizes, coordinates, penalty)
-    return betas, penalties
+    betas = []
+    for penalty in penalties:
+        shrunken = _shrunken(sizes, coordinates, penalty)
+        betas.append(right.T @ shrunken)
+    return np.array(betas), penalties
 
 
 def _shrunken(sizes: np.ndarray, coordinates: np.ndarray, penalties: np.ndarray) -> np.ndarray:
     """Shrink least-squares coordinates along the singular vectors, a penalty a voxel."""
-    squares = sizes[:, None] ** 2
-    return coordinates * (squares / (squares + penalties))
+    squares = sizes**2
+    column = squares[:, None]
+    factors = column / (column + penalties)
+    return coordinates * factors
 
 
 def _penalties(sizes: np.ndarray, coordinates: np.ndarray, fractions: np.ndarray) -> np.ndarray:
@@ -77,15 +81,18 @@ def _penalties(sizes: np.ndarray, coordinates: np.ndarray, fractions: np.ndarray
     the penalty, which misses a length by less than 0.001.
     """
     squares = sizes**2
-    grid = np.geomspace(1e-4 * squares.min(), 1e5 * squares.max(), _GRID)
+    least, most = squares.min(), squares.max()
+    grid = np.geomspace(1e5 * most, 1e-4 * least, _GRID)
     weights = squares / (squares + grid[:, None])
     energy = coordinates**2
     energy /= energy.sum(axis=0)
     lengths = np.sqrt(weights**2 @ energy)
-    logarithms = np.empty((len(fractions), coordinates.shape[1]))
-    for voxel, length in enumerate(lengths.T):
-        logarithms[:, voxel] = np.interp(fractions, length[::-1], np.log(grid[::-1]))
-    penalties = np.exp(logarithms)
+    steps = np.log(grid)
+    of_voxels = []
+    for length in lengths.T:
+        logarithms = np.interp(fractions, length, steps)
+        of_voxels.append(logarithms)
+    penalties = np.exp(of_voxels).T
     penalties[fractions >= 1] = 0
     return penalties
 
@@ -156,14 +163,14 @@ def shrink_presentations(
     fractions = np.ones(n_voxels)
     gain = np.zeros(n_voxels)
     averaging = _other_run_means(runs)
-    for number in np.unique(shapes.chosen):
-        model = _PresentationModel(runs, shapes.names[number], components)
-        for part in slabs(np.flatnonzero(shapes.chosen == number)):
+    for name, voxels in shapes.groups():
+        model = _PresentationModel(runs, name, components)
+        for part in slabs(voxels):
             coordinates = model.coordinates([run.series[:, part] for run in runs])
             plain = model.betas(coordinates)
             if shrinkage == "auto":
-                found = _best_fractions(model, coordinates, plain, averaging)
-                shrunken, fractions[part], gain[part] = found
+                best = _best_fractions(model, coordinates, plain, averaging)
+                shrunken, fractions[part], gain[part] = best
             else:
                 share = np.array([float(shrinkage)])
                 penalties = _penalties(model.sizes, coordinates, share)
@@ -196,7 +203,9 @@ class _PresentationModel:
         """Give least-squares coordinates along the singular vectors: (n_events, n_voxels)."""
         of_runs = []
         for (left, sizes, _), own in zip(self.parts, series, strict=True):
-            of_runs.append(left.T @ own / sizes[:, None])
+            products = left.T @ own
+            products /= sizes[:, None]
+            of_runs.append(products)
         return np.concatenate(of_runs)
 
     def betas(self, coordinates: np.ndarray) -> np.ndarray:
@@ -214,16 +223,25 @@ def _other_run_means(runs: Sequence[RunModel]) -> Any:
     """Build the sparse matrix that averages a condition over its presentations in other runs."""
     from scipy.sparse import csr_array
 
-    conditions = np.array([condition for run in runs for condition in run.conditions])
-    run_of = np.repeat(np.arange(len(runs)), [len(run.conditions) for run in runs])
-    rows, columns, weights = [], [], []
-    for row, (condition, run) in enumerate(zip(conditions, run_of)):
-        others = np.flatnonzero((conditions == condition) & (run_of != run))
-        rows += [row] * len(others)
-        columns += others.tolist()
-        weights += [1 / max(1, len(others))] * len(others)
+    names: list[str] = []
+    numbers: list[int] = []
+    for number, run in enumerate(runs):
+        names += run.conditions
+        numbers += [number] * len(run.conditions)
+    conditions = np.array(names)
+    run_of = np.array(numbers)
+    columns: list[int] = []
+    weights: list[float] = []
+    ends = [0]
+    for condition, number in zip(conditions, run_of, strict=True):
+        is_other = (conditions == condition) & (run_of != number)
+        others = np.flatnonzero(is_other).tolist()
+        columns += others
+        if others:
+            weights += [1 / len(others)] * len(others)
+        ends.append(len(columns))
     size = len(conditions)
-    return csr_array((weights, (rows, columns)), shape=(size, size))
+    return csr_array((weights, columns, ends), shape=(size, size))
 
 
 def _best_fractions(

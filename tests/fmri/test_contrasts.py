@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmri import estimate_contrast, event_design, parse_contrast, read_runs, read_voxels
-from fmri import write_contrast
+from fmri import (
+    estimate_contrast,
+    event_design,
+    parse_contrast,
+    read_runs,
+    read_voxels,
+    write_contrast,
+)
 from neurometamer.errors import InputError
 
 
