@@ -228,7 +228,8 @@ _AFNI_TRIAL = re.compile(r"(.+?)#(\d+)(?:_Coef)?")
 
 
 def _is_afni(path: Path) -> bool:
-    return path.name.endswith((".HEAD", ".BRIK", ".BRIK.gz"))
+    endings = (".HEAD", ".BRIK", ".BRIK.gz")
+    return path.name.endswith(endings)
 
 
 def _open_afni(path: Path) -> BetaImages:
@@ -286,7 +287,8 @@ def _table_of_labels(labels: Sequence[str], n_volumes: int) -> pd.DataFrame | No
 
 
 def _is_image(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz"))
+    endings = (".nii", ".nii.gz")
+    return path.name.endswith(endings)
 
 
 def _open_image(path: Path) -> BetaImages:

@@ -259,9 +259,15 @@ def _patterns(
     values: np.ndarray, observations: pd.DataFrame, voxels: pd.DataFrame, record: dict[str, Any]
 ) -> Patterns:
     """Count the presentations of each condition, and label the values."""
-    counts = observations.groupby("condition").cumcount() + 1
+    shown = observations.groupby("condition")
+    counts = shown.cumcount() + 1
     observations.insert(1, "presentation", counts)
-    return Patterns(values=values, observations=observations, voxels=voxels, provenance=record)
+    return Patterns(
+        values=values,
+        observations=observations,
+        voxels=voxels,
+        provenance=record,
+    )
 
 
 def _check_together(

@@ -82,7 +82,9 @@ def _added(
 ) -> dict[str, float]:
     terms = dict(first)
     for name, value in second.items():
-        terms[name] = terms.get(name, 0.0) + weight * value
+        before = terms.get(name, 0.0)
+        added = weight * value
+        terms[name] = before + added
     return terms
 
 
@@ -110,6 +112,13 @@ class _Reader:
         _, text = self.tokens[0]
         return text
 
+    def has_sign(self, *signs: str) -> bool:
+        """Say whether the next token is one of some signs, not a name in quotes."""
+        if not self.tokens:
+            return False
+        kind, text = self.tokens[0]
+        return kind == "sign" and text in signs
+
     def take(self) -> tuple[str, str]:
         """Take the next token: what it is, and its text."""
         if not self.tokens:
@@ -129,17 +138,19 @@ class _Reader:
         if self.depth > _DEEPEST:
             raise self.error("it has too many brackets")
         terms = self.product()
-        while self.next in ("+", "-") and self.tokens[0][0] == "sign":
-            weight = 1.0 if self.take()[1] == "+" else -1.0
-            terms = _added(terms, self.product(), weight)
+        while self.has_sign("+", "-"):
+            _, sign = self.take()
+            weight = 1.0 if sign == "+" else -1.0
+            term = self.product()
+            terms = _added(terms, term, weight)
         self.depth -= 1
         return terms
 
     def product(self) -> dict[str, float]:
         """Read factors; at most one holds conditions, and none of these divides."""
         terms = self.factor()
-        while self.next in ("*", "/") and self.tokens[0][0] == "sign":
-            sign = self.take()[1]
+        while self.has_sign("*", "/"):
+            _, sign = self.take()
             other = self.factor()
             if sign == "*" and set(terms) == {""}:
                 terms, other = other, terms

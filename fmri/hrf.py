@@ -109,7 +109,8 @@ def _gamma_density(times: np.ndarray, mean: float, scale: float) -> np.ndarray:
     shape = mean / scale
     positive = times > 0
     scaled = times[positive] / scale
-    logarithm = (shape - 1) * np.log(scaled)
+    power = shape - 1
+    logarithm = power * np.log(scaled)
     logarithm -= scaled
     logarithm -= lgamma(shape)
     density = np.zeros(len(times))

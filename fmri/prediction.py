@@ -6,6 +6,7 @@ that of GLMdenoise (Kay et al., 2013) and GLMsingle (Prince et al., 2022), not t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,9 +59,11 @@ def slabs(voxels: np.ndarray) -> Iterator[np.ndarray]:
     ndarray of int
         At most 1,000 of them.
     """
-    for first in range(0, len(voxels), _SLAB):
+    n_voxels = len(voxels)
+    for first in range(0, n_voxels, _SLAB):
         last = first + _SLAB
-        yield voxels[first:last]
+        part = voxels[first:last]
+        yield part
 
 
 def basis_of(*columns: np.ndarray) -> np.ndarray:
@@ -96,8 +99,9 @@ def without(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
     ndarray, shape (n_volumes, n_columns)
         The rest.
     """
-    explained = basis.T @ columns
-    return columns - basis @ explained
+    weights = basis.T @ columns
+    explained = basis @ weights
+    return columns - explained
 
 
 def repeated_conditions(runs: Sequence[RunModel]) -> tuple[str, ...]:
@@ -113,16 +117,11 @@ def repeated_conditions(runs: Sequence[RunModel]) -> tuple[str, ...]:
     tuple of str
         In order of first appearance.
     """
-    seen: set[str] = set()
-    repeated: dict[str, None] = {}
-    order: dict[str, None] = {}
+    shown: list[str] = []
     for run in runs:
-        shown = dict.fromkeys(run.conditions)
-        again = [condition for condition in shown if condition in seen]
-        repeated |= dict.fromkeys(again)
-        seen |= set(shown)
-        order |= shown
-    return tuple(condition for condition in order if condition in repeated)
+        shown += dict.fromkeys(run.conditions)
+    counts = Counter(shown)
+    return tuple(condition for condition in counts if counts[condition] > 1)
 
 
 def check_repeats(runs: Sequence[RunModel], needing: Sequence[str]) -> None:
@@ -244,13 +243,15 @@ def _condition_regressors(
     """Add up the events of repeated conditions; those of other conditions stay single."""
     codes = {condition: number for number, condition in enumerate(repeated)}
     events = run.regressors[shape]
-    numbers = [codes.get(condition, -1) for condition in run.conditions]
-    of_event = np.array(numbers)
-    is_repeated = of_event >= 0
-    indicator = np.zeros((len(of_event), len(codes)))
-    rows = np.flatnonzero(is_repeated)
-    indicator[rows, of_event[rows]] = 1
-    return events @ indicator, events[:, ~is_repeated]
+    columns = np.zeros((len(events), len(codes)))
+    single = [np.empty((len(events), 0))]
+    for condition, regressor in zip(run.conditions, events.T, strict=True):
+        if condition in codes:
+            number = codes[condition]
+            columns[:, number] += regressor
+        else:
+            single.append(regressor)
+    return columns, np.column_stack(single)
 
 
 def _leave_one_out_solvers(trained: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
@@ -302,9 +303,11 @@ class ShapeChoice:
         voxels : ndarray of int
             Their numbers.
         """
-        for number in np.unique(self.chosen):
-            voxels = np.flatnonzero(self.chosen == number)
-            yield self.names[number], voxels
+        for number, name in enumerate(self.names):
+            is_own = self.chosen == number
+            voxels = np.flatnonzero(is_own)
+            if len(voxels):
+                yield name, voxels
 
 
 def choose_shapes(runs: Sequence[RunModel]) -> ShapeChoice:
@@ -472,8 +475,9 @@ def _r2_of_choice(
 def _free_volumes(run: RunModel) -> int:
     """Count the volumes of a run that a model of single presentations leaves, but one."""
     n_volumes, n_nuisance = run.nuisance.shape
-    n_columns = n_nuisance + len(run.conditions)
-    left = n_volumes - n_columns - 1
+    n_events = len(run.conditions)
+    left = n_volumes - n_nuisance
+    left -= n_events + 1
     return max(0, left)
 
 

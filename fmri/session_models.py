@@ -232,8 +232,10 @@ def _autocorrelation(residuals: Sequence[np.ndarray]) -> np.ndarray:
 
 def _whitened(columns: np.ndarray, slope: float) -> np.ndarray:
     """Whiten within a run; the first volume stays, as in nilearn."""
-    white = columns.astype(np.float64, copy=True)
-    white[1:] -= slope * columns[:-1]
+    white = columns.astype(np.float64)
+    before = columns[:-1]
+    predicted = slope * before
+    white[1:] -= predicted
     return white
 
 
@@ -393,12 +395,15 @@ def _run_model(
 def _regressors_of(
     run: BoldRun, events: pd.DataFrame, shape: HrfShape, slice_time_ref: float | None
 ) -> np.ndarray:
-    start = volume_start(run.slices, run.t_r, slice_time_ref)
-    times = np.arange(run.n_volumes) * run.t_r
-    times += start
-    onsets = events["onset"].to_numpy()
-    durations = events["duration"].to_numpy()
-    return event_regressors(times, onsets, durations, shape)
+    volumes = np.arange(run.n_volumes)
+    times = volumes * run.t_r
+    times += volume_start(run.slices, run.t_r, slice_time_ref)
+    return event_regressors(
+        times,
+        events["onset"].to_numpy(),
+        events["duration"].to_numpy(),
+        shape,
+    )
 
 
 def _per_presentation(
@@ -479,8 +484,9 @@ def _summed(model: RunModel, shape: str, names: Sequence[str]) -> np.ndarray:
     events = model.regressors[shape]
     columns = np.zeros((len(events), len(names)))
     numbers = {name: number for number, name in enumerate(names)}
-    for event, condition in enumerate(model.conditions):
-        columns[:, numbers[condition]] += events[:, event]
+    for condition, regressor in zip(model.conditions, events.T, strict=True):
+        number = numbers[condition]
+        columns[:, number] += regressor
     return columns
 
 
@@ -525,16 +531,18 @@ def fir_regressors(
 
 def _with_delays(table: pd.DataFrame, n_delays: int, t_r: float) -> pd.DataFrame:
     """Repeat each condition for its delays, with names as nilearn gives them."""
-    names, rows, delays = [], [], []
-    for row, condition in enumerate(table["condition"]):
-        for delay in range(n_delays):
-            names.append(f"{condition}_delay_{delay}")
-            rows.append(row)
-            delays.append(delay * t_r)
-    repeated = table.iloc[rows]
-    repeated = repeated.reset_index(drop=True)
-    stimuli = repeated["condition"]
-    return repeated.assign(condition=names, stimulus=stimuli, delay_s=delays)
+    parts = []
+    for delay in range(n_delays):
+        part = table.assign(
+            condition=table["condition"] + f"_delay_{delay}",
+            stimulus=table["condition"],
+            delay_s=delay * t_r,
+        )
+        parts.append(part)
+    joined = pd.concat(parts)
+    # delays of a condition stand together
+    ordered = joined.sort_index(kind="stable")
+    return ordered.reset_index(drop=True)
 
 
 def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
@@ -552,17 +560,21 @@ def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         ``condition``, ``run``, ``session`` and ``onset`` (s).
     """
-    table = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
-    table.insert(1, "run", run.run)
-    table.insert(2, "session", run.session)
-    return table
+    columns = {
+        "condition": events["trial_type"],
+        "run": run.run,
+        "session": run.session,
+        "onset": events["onset"],
+    }
+    return pd.DataFrame(columns)
 
 
 # -------------------------------------------------------------------------------------- the record
 
 
 def _quartiles(values: np.ndarray) -> list[float]:
-    quartiles = np.quantile(values, [0.25, 0.5, 0.75])
+    shares = [0.25, 0.5, 0.75]
+    quartiles = np.quantile(values, shares)
     rounded = np.round(quartiles, 6)
     return rounded.tolist()
 

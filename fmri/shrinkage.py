@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fmri.prediction import RunModel, ShapeChoice, basis_of, slabs, without
+from fmri.prediction import (
+    RunModel,
+    ShapeChoice,
+    basis_of,
+    column_sums_of_squares,
+    slabs,
+    without,
+)
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 
@@ -204,7 +211,8 @@ class _PresentationModel:
         of_runs = []
         for (left, sizes, _), own in zip(self.parts, series, strict=True):
             products = left.T @ own
-            products /= sizes[:, None]
+            column = sizes[:, None]
+            products /= column
             of_runs.append(products)
         return np.concatenate(of_runs)
 
@@ -273,10 +281,14 @@ def _best_fractions(
 
 def _restored(shrunken: np.ndarray, plain: np.ndarray) -> np.ndarray:
     """Give shrunken betas the scale and mean that fit the least-squares betas best."""
-    centered = shrunken - shrunken.mean(axis=0)
-    means = plain.mean(axis=0)
-    covariances = np.einsum("ij,ij->j", centered, plain)
-    variances = np.einsum("ij,ij->j", centered, centered)
+    shrunken_means = shrunken.mean(axis=0)
+    centered = shrunken - shrunken_means
+    products = centered * plain
+    covariances = products.sum(axis=0)
+    variances = column_sums_of_squares(centered)
+    varies = variances > 0
     slopes = np.ones(len(variances))
-    np.divide(covariances, variances, out=slopes, where=variances > 0)
-    return means + slopes * centered
+    np.divide(covariances, variances, out=slopes, where=varies)
+    restored = slopes * centered
+    restored += plain.mean(axis=0)
+    return restored

@@ -95,14 +95,14 @@ def test_glmsingle_writes_hdf5(betas, masks, table, tmp_path):
     assert chosen_on_all_runs(placed.provenance) == ()
     with pytest.raises(InputError, match="a list of 18 voxels; give the mask"):
         read_beta_images(listed, masks, volumes=table)
-    with pytest.raises(InputError, match="holds 18 voxels, but V1.nii"):
+    with pytest.raises(InputError, match=r"holds 18 voxels, but V1\.nii"):
         read_beta_images(listed, masks, volumes=table, grid=masks["V1"])
 
 
 def test_pickled_glmsingle_is_refused_with_the_reason(masks, table, tmp_path):
     file = tmp_path / "TYPED_FITHRF_GLMDENOISE_RR.npy"
     np.save(file, {"betasmd": 1}, allow_pickle=True)
-    with pytest.raises(InputError, match="pickled Python objects.*wanthdf5"):
+    with pytest.raises(InputError, match=r"pickled Python objects.*wanthdf5"):
         read_beta_images(file, masks, volumes=table)
 
 
@@ -132,13 +132,13 @@ def test_spm_names_its_betas(betas, masks, tmp_path):
     shown = patterns.observations[["condition", "presentation", "run"]]
     assert shown.to_numpy().tolist() == [["cat", 1, "1"], ["cup one", 1, "1"], ["cat", 2, "2"]]
     (folder / "beta_0003.nii").unlink()
-    with pytest.raises(InputError, match="5 files beta_.* for the 6 columns"):
+    with pytest.raises(InputError, match=r"5 files beta_.* for the 6 columns"):
         read_beta_images(folder, masks)
     (folder / "SPM.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
-    with pytest.raises(InputError, match="MATLAB 7.3"):
+    with pytest.raises(InputError, match=r"MATLAB 7\.3"):
         read_beta_images(folder, masks)
     (folder / "SPM.mat").write_bytes(b"nonsense" * 20)
-    with pytest.raises(InputError, match="is not an SPM.mat"):
+    with pytest.raises(InputError, match=r"is not an SPM\.mat"):
         read_beta_images(folder, masks)
 
 
@@ -195,7 +195,7 @@ def test_masks_on_another_grid_and_unknown_files_are_refused(betas, masks, table
     nibabel.save(nibabel.Nifti1Image(betas, moved), image)
     with pytest.raises(InputError, match="resample the mask yourself"):
         read_beta_images(image, masks, volumes=table)
-    with pytest.raises(InputError, match="glmsingle: .*spm: .*afni: "):
+    with pytest.raises(InputError, match=r"glmsingle: .*spm: .*afni: "):
         read_beta_images(tmp_path / "betas.mat", masks)
     betas[1, 1, 0, 2] = np.nan
     nibabel.save(nibabel.Nifti1Image(betas, AFFINE), image)
@@ -222,7 +222,7 @@ def test_derivatives_are_read_back_equal(simulated, simulated_patterns, tmp_path
     assert again.provenance["settings"] == simulated_patterns.provenance["settings"]
     trials = pd.read_csv(next(tmp_path.rglob("*_trials.tsv")), sep="\t")
     assert trials["beta_index"].tolist() == list(range(len(simulated_patterns)))
-    with pytest.raises(InputError, match="no .*statmap.nii.gz of sub-02"):
+    with pytest.raises(InputError, match=r"no .*statmap\.nii\.gz of sub-02"):
         read_bids_betas(tmp_path, simulated.masks, subject="02")
     with pytest.raises(InputError, match="no BIDS labels"):
         write_bids_betas(simulated_patterns, tmp_path, task="my task")
@@ -263,9 +263,9 @@ def test_shrunken_betas_are_refused_for_crossvalidated_distances(simulated, tmp_
     ids = list(betas.conditions)
     stimuli = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
     for patterns in (betas, again):
-        with pytest.raises(InputError, match="these betas are shrunken.*--allow-chosen"):
+        with pytest.raises(InputError, match=r"these betas are shrunken.*--allow-chosen"):
             pattern_rdms({"S1": patterns}, stimuli, measure="crossnobis", noise="none")
-        with pytest.raises(InputError, match="searchlight: .* shrunken"):
+        with pytest.raises(InputError, match=r"searchlight: .* shrunken"):
             run_responses(patterns, patterns.values, noise="none")
     allowed = {"measure": "crossnobis", "noise": "none", "allow_chosen": True}
     for rdms in (

@@ -120,7 +120,7 @@ def test_unknown_conditions_and_empty_masks_are_named(simulated):
         estimate_contrast(runs, "img00 - nobody")
     mask = np.zeros(nibabel.load(simulated.bold[0]).shape[:3], dtype=bool)
     mask[0, 0, 0] = True
-    with pytest.raises(InputError, match="no voxel of .* varies"):
+    with pytest.raises(InputError, match=r"no voxel of .* varies"):
         estimate_contrast(runs, "img00 - img01", mask=mask)
     with pytest.raises(InputError, match="units of an effect 't'"):
         estimate_contrast(runs, "img00 - img01", units="t")

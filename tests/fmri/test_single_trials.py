@@ -232,7 +232,7 @@ def test_library_goes_with_lss_ar1_and_unrepeated_conditions(planted):
         fitted(planted, None).values, amplitudes, late
     )
     for options in ({"n_noise": 2}, {"n_noise": "auto"}, {"shrinkage": "auto"}):
-        with pytest.raises(InputError, match="none of the 100 conditions .* occurs in two"):
+        with pytest.raises(InputError, match=r"none of the 100 conditions .* occurs in two"):
             estimate_betas(
                 again, masks, noise_model="ols", single_trials=SingleTrialOptions(**options)
             )
@@ -313,7 +313,7 @@ def test_t_and_z_are_nilearns(planted, noise_model):
 
 
 def test_finite_impulse_response_follows_the_planted_shape(planted):
-    runs, masks, amplitudes, responds, shapes = planted
+    _, _, amplitudes, responds, shapes = planted
     options = SingleTrialOptions(per="condition", hrf="fir", n_delays=8)
     fir = fitted(planted, options)
     assert list(fir.observations["condition"][:2]) == [
@@ -350,9 +350,7 @@ def test_haxby_slice_is_decoded_as_well_as_before(shared_data):
         tables.append(sorted((folder / "func").glob(f"*_{kind}.tsv")))
     runs = read_runs(bold, *tables)
     masks = {"slice": folder / "masks" / "slice_brain.nii.gz"}
-    for options in (SingleTrialOptions(hrf="library"), EVERYTHING):
-        betas = estimate_betas(runs, masks, noise_model="ols", single_trials=options)
-        assert betas.values.shape == (96, 530)
-        accuracy = leave_one_run_out_accuracy(betas).iloc[0]["accuracy"]
-        print(options, accuracy, betas.provenance["single_trials"])
-        assert accuracy >= 0.5
+    betas = estimate_betas(runs, masks, noise_model="ols", single_trials=EVERYTHING)
+    assert betas.values.shape == (96, 530)
+    # .66; with labels shuffled within runs .18, with the plain GLM .17 (chance .125)
+    assert leave_one_run_out_accuracy(betas).iloc[0]["accuracy"] >= 0.5
