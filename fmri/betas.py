@@ -182,7 +182,7 @@ def estimate_betas(
     regions = _as_masks(masks, runs[0])
     voxels, union, position = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
-    settings = {
+    settings: dict[str, Any] = {
         "hrf_model": hrf_model,
         "high_pass": high_pass,
         "noise_model": noise_model,

@@ -516,7 +516,13 @@ class Glm(Section):
         return self
 
     def single_trials(self) -> SingleTrialOptions | None:
-        """Give the options of single trials; None where none is set."""
+        """Give the options of single trials.
+
+        Returns
+        -------
+        SingleTrialOptions or None
+            None where none is set.
+        """
         names = ("per", "hrf", "n_noise", "max_noise", "shrinkage")
         options = SingleTrialOptions(**{name: getattr(self, name) for name in names})
         return None if options == SingleTrialOptions() else options
