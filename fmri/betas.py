@@ -129,8 +129,8 @@ def estimate_betas(
     -----
     UserWarning
         When masks share voxels or contradict their names, slice times are uncertain
-        (`fmri.bids.volume_start`), or events without onset or duration are treated as
-        `event_design` says.
+        (`fmri.bids.volume_start`), events without onset or duration are treated as `event_design`
+        says, or most voxels have responses at the ends of the library.
 
     Notes
     -----

@@ -156,6 +156,10 @@ HRF_LIBRARY: Mapping[str, HrfShape] = _make_library()
 Glover's, among them Glover's own, and SPM's."""
 
 
+LIBRARY_ENDS = tuple(f"peak {peak:g} s," for peak in (_PEAKS_S[0], _PEAKS_S[-1]))
+"""How the names of the earliest and of the latest shapes begin."""
+
+
 @checked
 def event_regressors(
     times: np.ndarray, onsets: np.ndarray, durations: np.ndarray, shape: HrfShape

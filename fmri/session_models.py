@@ -6,6 +6,7 @@ shared by the runs of a session, or belongs to one run.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 
 from fmri.bids import volume_start
 from fmri.bold import BoldRun
-from fmri.hrf import CANONICAL, HRF_LIBRARY, HrfShape, event_regressors
+from fmri.hrf import CANONICAL, HRF_LIBRARY, LIBRARY_ENDS, HrfShape, event_regressors
 from fmri.prediction import (
     NoiseChoice,
     RunModel,
@@ -597,6 +598,15 @@ def _record_of_shapes(choice: ShapeChoice) -> dict[str, Any]:
         own = choice.r2[choice.chosen, np.arange(len(choice.chosen))]
         record["r2"] = _quartiles(own[explained])
         record["r2_glover"] = _quartiles(choice.r2[glover, explained])
+    names = np.array(choice.names)[choice.chosen[explained]]
+    n_at_end = sum(name.startswith(LIBRARY_ENDS) for name in names.tolist())
+    record["n_at_end"] = n_at_end
+    if n_at_end > len(names) / 2:
+        warnings.warn(
+            f"{n_at_end} of the {len(names)} voxels that events explain have the earliest or latest "
+            "responses of the library; check onsets, TR and slice times.",
+            stacklevel=2,
+        )
     return record
 
 
