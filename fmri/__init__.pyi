@@ -18,6 +18,8 @@ from .derivatives import write_bids_betas as write_bids_betas
 from .hrf import HRF_LIBRARY as HRF_LIBRARY
 from .hrf import HrfShape as HrfShape
 from .hrf import event_regressors as event_regressors
+from .joint_models import JointFit as JointFit
+from .joint_models import fit_jointly as fit_jointly
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map
@@ -32,8 +34,6 @@ from .reliability import select_voxels as select_voxels
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
 from .rois import read_masks as read_masks
-from .session_models import JointFit as JointFit
-from .session_models import fit_jointly as fit_jointly
 from .shrinkage import fractional_ridge as fractional_ridge
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth

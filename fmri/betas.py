@@ -21,14 +21,10 @@ import pandas as pd
 from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, read_voxels
 from fmri.derivatives import volume_places, write_map
+from fmri.joint_models import STATISTICS
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
-from fmri.session_models import (
-    STATISTICS,
-    SessionBetas,
-    event_observations,
-    fit_with_options,
-)
+from fmri.session_models import SessionBetas, event_observations, fit_with_options
 from fmri.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import checked

@@ -13,7 +13,8 @@ import numpy as np
 
 from fmri.betas import IGNORED, UNITS, event_design
 from fmri.bold import BoldRun, check_runs, image_affine, open_nifti, read_voxels
-from fmri.session_models import fit_jointly, scale_to_percent
+from fmri.joint_models import fit_jointly
+from fmri.session_models import scale_to_percent
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file, plain_value, provenance
