@@ -122,9 +122,8 @@ def measure_permutation(setup: Setup) -> Sequence[Row]:
     from rsatoolbox.rdm import RDMs, compare
     from rsatoolbox.rdm.rdms import permute_rdms
 
-    from neurometamer.rsa.comparators.table import spearman
-    from neurometamer.rsa.permutation import permuted_comparison
-    from neurometamer.stats.permutation import max_t_p
+    from neurometamer.rsa.comparators.table import permuted_comparison, spearman
+    from neurometamer.stats.resampling import max_t_p
 
     n, few, many = 120, setup.pick(200, 5), setup.pick(10_000, 50)
     layers, regions = _rdms(8, 15, n)

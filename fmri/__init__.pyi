@@ -9,6 +9,7 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .bold import read_voxels as read_voxels
+from .confounds import strategy_confounds as strategy_confounds
 from .contrasts import ContrastMaps as ContrastMaps
 from .contrasts import estimate_contrast as estimate_contrast
 from .contrasts import parse_contrast as parse_contrast
@@ -20,6 +21,8 @@ from .hrf import HrfShape as HrfShape
 from .hrf import event_regressors as event_regressors
 from .joint_models import JointFit as JointFit
 from .joint_models import fit_jointly as fit_jointly
+from .layout import Layout as Layout
+from .layout import find_dataset as find_dataset
 from .maps import read_mesh as read_mesh
 from .maps import read_surface_patterns as read_surface_patterns
 from .maps import write_surface_map as write_surface_map
@@ -34,10 +37,15 @@ from .reliability import select_voxels as select_voxels
 from .reliability import split_half_reliability as split_half_reliability
 from .reliability import voxel_reliability as voxel_reliability
 from .rois import read_masks as read_masks
+from .scan_model import ScanModel as ScanModel
+from .scan_model import fit_scan as fit_scan
+from .scan_model import scan_quality as scan_quality
+from .scan_model import simulate_like as simulate_like
 from .shrinkage import fractional_ridge as fractional_ridge
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
+from .simulate import predict_responses as predict_responses
 from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject

@@ -75,7 +75,8 @@ def estimate_betas(
         Hemodynamic response function of nilearn.
     high_pass : float
         Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass drift
-        regressors. What the events do more slowly than this is removed with the drift: with blocks,
+        regressors, unless its confounds hold fMRIPrep's cosines, which then are all.
+        What the events do more slowly than this is removed with the drift: with blocks,
         keep 1 / high_pass well above the time from one block to the next of the same condition.
         Many drifts in a run filled with events multiply the noise of the betas; see `noise_gain`.
     noise_model : {"ar1", "ols"}
@@ -316,7 +317,7 @@ def event_design(
     design : pandas.DataFrame
         One row a volume; the first columns are the events in the same order (``event_0001`` …),
         then the confounds (standardized, which changes no beta; constant ones left out), the drifts
-        and ``constant``.
+        (none where the confounds hold fMRIPrep's cosines) and ``constant``.
 
     Raises
     ------
@@ -382,7 +383,7 @@ def event_design(
         kept,
         hrf_model,
         groups=kept["trial_type"] if per == "condition" else None,
-        drift_model="cosine",
+        drift_model=None if run.drift_in_confounds else "cosine",
         high_pass=high_pass,
         add_regs=confounds,
     )
@@ -870,6 +871,7 @@ def _record(
             "events_digest": digest(run.events),
             "confounds": confounds,
             "confounds_digest": None if run.confounds is None else digest(run.confounds),
+            "drift": "confounds" if run.drift_in_confounds else "cosine",
             "run": run.run,
             "session": run.session,
             "n_volumes": run.n_volumes,

@@ -29,7 +29,7 @@ from fmri.bids import (
     sidecar_files,
     slice_times,
 )
-from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from fmri.tables import DRIFTS, checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import check_promise
@@ -164,6 +164,19 @@ class BoldRun:
         """
         return self.session, self.run
 
+    @property
+    def drift_in_confounds(self) -> bool:
+        """Whether slow drifts are among the confounds; the design then has none of its own.
+
+        Returns
+        -------
+        bool
+            True where a column is one of fMRIPrep's cosines (``cosine00`` …).
+        """
+        if self.confounds is None:
+            return False
+        return any(DRIFTS.match(name) for name in self.confounds.columns)
+
 
 @checked
 def read_run(
@@ -198,8 +211,10 @@ def read_run(
         Repetition time in seconds. By default RepetitionTime of the JSON sidecar, else that of the
         header; where the two disagree, `t_r` must say which holds.
     columns : sequence of str, optional
-        Confounds to use. By default the six motion parameters where the file has them under
-        fMRIPrep's names, else every column.
+        Confounds to use, by names or patterns such as ``"trans_*"``. By default the six motion
+        parameters where the file has them under fMRIPrep's names, else every column. CompCor
+        components bring fMRIPrep's cosines, and volumes before the steady state are always taken
+        out, see `fmri.tables.with_companions`.
     condition_column : str
         Column of the events that holds the stimulus ids, for example ``"stim_file"``.
     affine : {"agree", "sform", "qform"}
@@ -316,8 +331,8 @@ def read_runs(
     t_r : float, optional
         Repetition time in seconds; by default that of each sidecar or header.
     columns : sequence of str, optional
-        Confounds to use; by default the six motion parameters where there are all, else every
-        column.
+        Confounds to use, by names or patterns; by default the six motion parameters where there are
+        all, else every column.
     condition_column : str
         Column of the events with the stimulus ids.
     affine : str

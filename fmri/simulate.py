@@ -3,15 +3,16 @@
 The truth is what was planted.
 
 It knows features (one row a condition), not where they come from. What is simulated is a
-caricature: one hemodynamic response for all voxels, linear summation, no spatial smoothness.
+caricature: linear summation, and by default one hemodynamic response for all voxels and no spatial
+smoothness. `fmri.simulate_like` takes noise, signal and schedule from measured runs instead.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from neurometamer.provenance import generator
 from neurometamer.store import (
     atomic_path,
     file_name,
+    open_hdf5,
     read_hdf5_array,
     read_hdf5_attributes,
     read_hdf5_table,
@@ -39,6 +41,9 @@ from neurometamer.summaries import short_repr
 
 VOXEL_SIZE_MM = 2.0
 BLANK = "blank"
+READOUT = "readout "
+"""First word of the names of the arrays of a readout in files."""
+
 DESCRIPTION = f"{SIMULATED}: no brain"
 """In the header of every image (``descrip``), so that what is made from it can tell."""
 
@@ -64,6 +69,8 @@ class SimulatedTruth:
         Region to feature space to weight.
     settings : mapping
         All other settings of the simulation.
+    readout : mapping of str to ndarray
+        What `predict_responses` needs to know of the features; empty where responses were given.
 
     Examples
     --------
@@ -86,6 +93,7 @@ class SimulatedTruth:
     voxels: pd.DataFrame
     mixing: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, Any]
+    readout: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -175,6 +183,17 @@ class SimulationOptions:
         Standard deviations (percent) of the slow drift and of the signal coupled to head motion.
     baseline : float
         Mean image intensity; voxels lie within 10 % of it.
+    hrf_delay_sd : float
+        Standard deviation over voxels, in seconds, of the delay of the hemodynamic response (in
+        steps of a quarter of it, to two standard deviations); 0 for the same response everywhere.
+    smoothing_fwhm : float
+        Full width at half maximum, in mm, of a Gaussian filter of responses and noise within each
+        region, as motion correction and partial volumes leave it. Planted betas are those that are
+        measured, after the filter; `noise_sd` too.
+    n_spikes : int
+        Volumes a run, at random, in which the head jerks.
+    spike_sd : float
+        Standard deviation (percent) of what such a volume adds to all voxels.
 
     Raises
     ------
@@ -201,6 +220,10 @@ class SimulationOptions:
     drift_sd: float = 1.0
     motion_sd: float = 0.5
     baseline: float = 1000.0
+    hrf_delay_sd: float = 0.0
+    smoothing_fwhm: float = 0.0
+    n_spikes: int = 0
+    spike_sd: float = 3.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -218,6 +241,10 @@ class SimulationOptions:
             "noise_ar1",
             "drift_sd",
             "motion_sd",
+            "hrf_delay_sd",
+            "smoothing_fwhm",
+            "n_spikes",
+            "spike_sd",
         )
         for name in from_zero:
             value = getattr(self, name)
@@ -329,7 +356,7 @@ def simulate_subject(
         mask = np.zeros(shape, dtype=np.uint8)
         mask[rows["i"], rows["j"], rows["k"]] = 1
         mask_name = file_name(f"sub-{label}_roi-{roi}_mask.nii")
-        masks[str(roi)] = _save_image(target / mask_name, mask, affine, None)
+        masks[str(roi)] = save_image(target / mask_name, mask, affine, None)
     bold, events, confounds = [], [], []
     for session in dict.fromkeys(shown_in.values()):
         for run in range(1, n_runs + 1):
@@ -474,9 +501,10 @@ def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     >>> write_truth(simulated.truth, Path(mkdtemp()) / "truth.h5").name
     'truth.h5'
     """
+    readout = {f"{READOUT}{name}": values for name, values in truth.readout.items()}
     return write_hdf5(
         path,
-        arrays={"betas": truth.betas},
+        arrays={"betas": truth.betas, **readout},
         tables={
             "voxels": truth.voxels,
             "conditions": pd.DataFrame({"condition": list(truth.conditions)}),
@@ -522,6 +550,11 @@ def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
     True
     """
     attributes = read_hdf5_attributes(path)
+    readout = {}
+    with open_hdf5(path) as file:
+        for name in file:
+            if name.startswith(READOUT):
+                readout[name.removeprefix(READOUT)] = file[name][...]
     return SimulatedTruth(
         subject=attributes.get("subject", ""),
         conditions=tuple(read_hdf5_table(path, "conditions")["condition"]),
@@ -529,7 +562,90 @@ def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
         voxels=read_hdf5_table(path, "voxels"),
         mixing=attributes.get("mixing", {}),
         settings=attributes.get("settings", {}),
+        readout=readout,
     )
+
+
+@checked
+def predict_responses(truth: SimulatedTruth, features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Say how the planted voxels respond to further images.
+
+    Parameters
+    ----------
+    truth : SimulatedTruth
+        From `simulate_subject`, or from `simulate_like` with features (whose space is called
+        ``"features"`` here).
+    features : mapping of str to ndarray, shape (n_images, n_features)
+        The feature spaces of the simulation, for the further images.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_images, n_voxels)
+        Responses in percent signal change, in the scale of ``truth.betas``, without what a session
+        adds.
+
+    Raises
+    ------
+    InputError
+        When a feature space is missing or has other features, or responses were planted without
+        features.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> features = {"x": np.random.default_rng(0).random((6, 3))}
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat", "map", "pin"],
+    ...     features=features,
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> again = predict_responses(simulated.truth, features)
+    >>> bool(np.allclose(again, simulated.truth.betas))
+    True
+    """
+    centers = [name for name in truth.readout if name.startswith("center ")]
+    spaces = [name.removeprefix("center ") for name in centers]
+    if not spaces:
+        raise InputError(
+            "these responses were planted without features, so nothing is known of further images; "
+            "simulate with features."
+        )
+    if lacking := [name for name in spaces if name not in features]:
+        raise InputError(f"feature spaces {name_ids(lacking)} are missing; give all of the truth.")
+    scaled = {}
+    for name in spaces:
+        values = np.asarray(features[name], dtype=np.float64)
+        n_features = len(truth.readout[f"center {name}"])
+        if values.ndim != 2 or values.shape[1] != n_features or not np.isfinite(values).all():
+            raise InputError(
+                f"features '{name}' have the shape {values.shape}; give finite numbers, "
+                f"{n_features} for each image."
+            )
+        scaled[name] = standardized(values, truth.readout, name)
+    settings = truth.settings
+    if "maps" in truth.readout:
+        (name,) = spaces
+        draws = generator(settings["seed"], "readout", truth.subject)
+        maps = truth.readout["maps"]
+        weights = draws.standard_normal((scaled[name].shape[1], len(maps)))
+        return truth.readout["response"] + scaled[name] @ weights @ maps
+    n_images = len(scaled[spaces[0]])
+    betas = np.zeros((n_images, len(truth.voxels)))
+    for roi, rows in truth.voxels.groupby("roi", sort=False):
+        for number, column in enumerate(rows.index):
+            if not truth.voxels["responds"][column]:
+                continue
+            parts, _ = _voxel_parts((truth.subject, str(roi), number), scaled, settings["seed"])
+            profile = np.zeros(n_images)
+            for name, weight in truth.mixing[str(roi)].items():
+                profile += weight * parts[name] / truth.readout[f"norm {name}"][column]
+            betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
+    return betas @ _smoothing(truth.voxels, settings["smoothing_fwhm"]).T
 
 
 # ------------------------------------------------------------------------------------- the planting
@@ -544,17 +660,18 @@ def _plant(
 ) -> SimulatedTruth:
     """Place the voxels of each region, draw their weights, and say what was planted in them."""
     seed = settings["seed"]
-    spaces = {}
+    spaces, readout = {}, {}
     for name, values in features.items():
-        centered = np.asarray(values, dtype=np.float64)
-        centered = centered - centered.mean(axis=0)
-        spread = centered.std(axis=0)
-        # features that do not vary become 0
-        spaces[name] = np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
+        table = np.asarray(values, dtype=np.float64)
+        readout[f"center {name}"] = table.mean(axis=0)
+        readout[f"spread {name}"] = table.std(axis=0)
+        spaces[name] = standardized(table, readout, name)
     count = int(settings["voxels_per_roi"])
     n_responding = max(1, round(settings["responding"] * count))
     profiles = np.zeros((len(conditions), count * len(mixing)))
     responds = np.zeros(count * len(mixing), dtype=bool)
+    for name in features:
+        readout[f"norm {name}"] = np.ones(count * len(mixing))
     # each region has two slices of its own, with voxels side by side, in C order of the volume
     side = int(np.ceil(np.sqrt(count / 2)))
     tables = []
@@ -572,10 +689,14 @@ def _plant(
         for voxel in map(int, order[:n_responding]):
             column = position * count + voxel
             responds[column] = True
+            parts, norms = _voxel_parts((subject, roi, voxel), spaces, seed)
+            for name, norm in norms.items():
+                readout[f"norm {name}"][column] = norm
             profiles[:, column] = _voxel_betas(
-                (subject, roi, voxel), conditions, spaces, weights, settings
+                (subject, roi, voxel), conditions, parts, norms, weights, settings
             )
     voxels = pd.concat(tables, ignore_index=True)
+    profiles = profiles @ _smoothing(voxels, settings["smoothing_fwhm"]).T
     return SimulatedTruth(
         subject=subject,
         conditions=tuple(map(str, conditions)),
@@ -583,29 +704,73 @@ def _plant(
         voxels=voxels.assign(responds=responds),
         mixing={roi: dict(weights) for roi, weights in mixing.items()},
         settings=settings,
+        readout=readout,
     )
+
+
+def standardized(values: np.ndarray, readout: Mapping[str, np.ndarray], space: str) -> np.ndarray:
+    """Scale features by the mean and standard deviation of the images of the simulation.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_images, n_features)
+        Features.
+    readout : mapping of str to ndarray
+        With ``center SPACE`` and ``spread SPACE``, each of shape (n_features,).
+    space : str
+        Name of the feature space.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_images, n_features)
+        Scaled features; those that did not vary are 0.
+    """
+    spread = readout[f"spread {space}"]
+    centered = values - readout[f"center {space}"]
+    return np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
+
+
+def _smoothing(voxels: pd.DataFrame, fwhm: float) -> np.ndarray:
+    """Build the Gaussian filter within regions: (n_voxels, n_voxels), rows sum to 1."""
+    from scipy.spatial.distance import cdist
+
+    if not fwhm:
+        return np.eye(len(voxels))
+    sigma = fwhm / np.sqrt(8 * np.log(2))
+    places = VOXEL_SIZE_MM * voxels[["i", "j", "k"]].to_numpy(dtype=float)
+    weights = np.exp(-(cdist(places, places) ** 2) / (2 * sigma**2))
+    regions = voxels["roi"].to_numpy()
+    weights *= regions[:, None] == regions
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _voxel_parts(
+    voxel: tuple[str, str, int], spaces: Mapping[str, np.ndarray], seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Draw what a voxel (subject, region, number) takes from each space, and its spread."""
+    draws = generator(seed, "voxel", *voxel)
+    # Every space draws, also at weight 0: changing one weight leaves the other spaces' numbers
+    # alone.
+    parts, norms = {}, {}
+    for name in sorted(spaces):
+        parts[name] = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
+        norms[name] = float(parts[name].std()) or 1.0
+    return parts, norms
 
 
 def _voxel_betas(
     voxel: tuple[str, str, int],
     conditions: Sequence[str],
-    spaces: Mapping[str, np.ndarray],
+    parts: Mapping[str, np.ndarray],
+    norms: Mapping[str, float],
     weights: Mapping[str, float],
     settings: Mapping[str, Any],
 ) -> np.ndarray:
     """Draw the responses of a voxel (subject, region, number) to all conditions."""
     seed, shown_in = settings["seed"], settings["sessions"]
-    draws = generator(seed, "voxel", *voxel)
-    # Every space draws, also at weight 0: changing one weight leaves the other spaces' numbers
-    # alone.
-    parts = {}
-    for name in sorted(spaces):
-        part = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
-        spread = part.std()
-        parts[name] = part / spread if spread > 0 else part
     profile = np.zeros(len(conditions))
     for name, weight in weights.items():
-        profile = profile + weight * parts[name]
+        profile = profile + weight * (parts[name] / norms[name])
     betas = settings["response_mean"] + settings["response_sd"] * profile
     if settings["session_sd"]:
         # what the session of each condition adds in this voxel, at unit standard deviation
@@ -659,22 +824,30 @@ def _write_run(
     steps = draws.standard_normal((n_volumes, 6))
     step_sizes = np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
     motion = np.cumsum(steps, axis=0) * step_sizes
+    n_spikes = min(int(settings["n_spikes"]), n_volumes)
+    draws = generator(settings["seed"], "spikes", truth.subject, *name)
+    jerks = draws.choice(n_volumes, n_spikes, replace=False)
+    motion[jerks] += 20 * step_sizes * draws.standard_normal((n_spikes, 6))
     confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
-    series = _series(truth, name, events, motion)
+    series = _series(truth, name, events, motion, jerks)
     shape, affine = _grid(truth)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
     volume[truth.voxels["i"], truth.voxels["j"], truth.voxels["k"]] = series.T
     in_session = f"ses-{session}_" if session else ""
     start = f"sub-{truth.subject}_{in_session}task-images_run-{run}"
     return (
-        _save_image(folder / f"{start}_bold.nii", volume, affine, settings["t_r"]),
+        save_image(folder / f"{start}_bold.nii", volume, affine, settings["t_r"]),
         write_table(folder / f"{start}_events.tsv", events),
         write_table(folder / f"{start}_confounds.tsv", confounds),
     )
 
 
 def _series(
-    truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, motion: np.ndarray
+    truth: SimulatedTruth,
+    name: tuple[Any, ...],
+    events: pd.DataFrame,
+    motion: np.ndarray,
+    jerks: np.ndarray,
 ) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
     from nilearn.glm.first_level import make_first_level_design_matrix
@@ -684,16 +857,17 @@ def _series(
     presented = events[events["trial_type"] != BLANK]
     # Numbered names, because nilearn makes names fit for formulas and sorts them.
     codes = {name: f"c{number:06d}" for number, name in enumerate(truth.conditions)}
-    design = make_first_level_design_matrix(
-        np.arange(len(motion)) * settings["t_r"],
-        presented.assign(trial_type=presented["trial_type"].map(codes)),
-        hrf_model="glover",
-        drift_model=None,
-    )
+    times = np.arange(len(motion)) * settings["t_r"]
+    named = presented.assign(trial_type=presented["trial_type"].map(codes))
     is_shown = np.isin(list(codes), list(presented["trial_type"]))
     shown = np.flatnonzero(is_shown)
-    columns = np.array(list(codes.values()))[shown]
-    regressors = design[columns].to_numpy()
+    delays = _delays(truth)
+    regressors = {}
+    for delay in np.unique(delays):
+        hrf = _late_glover(delay) if delay else "glover"
+        design = make_first_level_design_matrix(times, named, hrf_model=hrf, drift_model=None)
+        regressors[delay] = design.to_numpy()[:, : len(shown)]
+    smoothing = _smoothing(truth.voxels, settings["smoothing_fwhm"])
     # three drifts, the slowest cosines of the run
     times = (np.arange(len(motion)) + 0.5) / len(motion)
     drifts = np.cos(np.pi * np.outer(times, [1, 2, 3]))
@@ -704,18 +878,50 @@ def _series(
         count = len(rows)
         levels = generator(settings["seed"], "baseline", truth.subject, roi)
         level = settings["baseline"] * levels.uniform(0.9, 1.1, count)
-        percent = regressors @ truth.betas[shown][:, rows.index]
+        percent = np.empty((len(motion), count))
+        for delay, of_events in regressors.items():
+            alike = np.flatnonzero(delays[rows.index] == delay)
+            percent[:, alike] = of_events @ truth.betas[shown][:, rows.index[alike]]
         drift = drifts @ draws.standard_normal((3, count))
-        percent += settings["drift_sd"] * _columns_unit(drift)
+        slow = settings["drift_sd"] * _columns_unit(drift)
         coupled = motion @ draws.standard_normal((6, count))
-        percent += settings["motion_sd"] * _columns_unit(coupled)
+        slow += settings["motion_sd"] * _columns_unit(coupled)
         white = draws.standard_normal((len(motion), count))
         # AR(1) noise of the variance of the white noise, stationary from the first row
         innovation = np.sqrt(1 - ar1**2) * white
         innovation[0] = white[0]
-        percent += settings["noise_sd"] * lfilter([1.0], [1.0, -ar1], innovation, axis=0)
+        noise = settings["noise_sd"] * lfilter([1.0], [1.0, -ar1], innovation, axis=0)
+        if settings["smoothing_fwhm"]:
+            near = smoothing[rows.index][:, rows.index]
+            slow = slow @ near.T
+            # the noise keeps its size: noise_sd is what is measured
+            noise = (noise @ near.T) / np.linalg.norm(near, axis=1)
+        percent += slow + noise
+        if len(jerks):
+            percent[jerks] += settings["spike_sd"] * draws.standard_normal((len(jerks), 1))
         parts.append(level * (1 + percent / 100))
     return np.concatenate(parts, axis=1)
+
+
+def _late_glover(delay: float) -> Callable[..., np.ndarray]:
+    """Give nilearn's Glover response, `delay` s later."""
+    from nilearn.glm.first_level import glover_hrf
+
+    def response(t_r: float, oversampling: int = 50) -> np.ndarray:
+        samples: np.ndarray = glover_hrf(t_r, oversampling, onset=delay)
+        return samples
+
+    return response
+
+
+def _delays(truth: SimulatedTruth) -> np.ndarray:
+    """Draw by how much the response of each voxel is late, in s."""
+    sd = truth.settings["hrf_delay_sd"]
+    if not sd:
+        return np.zeros(len(truth.voxels))
+    draws = generator(truth.settings["seed"], "delays", truth.subject)
+    steps = np.round(4 * draws.standard_normal(len(truth.voxels)))
+    return np.clip(steps / 4, -2, 2) * sd
 
 
 def _columns_unit(values: np.ndarray) -> np.ndarray:
@@ -725,14 +931,33 @@ def _columns_unit(values: np.ndarray) -> np.ndarray:
     return centered / scale
 
 
-def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float | None) -> Path:
+def save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float | None) -> Path:
+    """Write a simulated image, whose header says so.
+
+    Parameters
+    ----------
+    path : Path
+        Final file.
+    values : ndarray, shape (i, j, k) or (i, j, k, n_volumes)
+        The image.
+    affine : ndarray, shape (4, 4)
+        Its place.
+    t_r : float or None
+        Repetition time in seconds, for a series.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     import nibabel
 
     image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = DESCRIPTION.encode()
     if t_r is not None:
-        image.header.set_zooms((VOXEL_SIZE_MM, VOXEL_SIZE_MM, VOXEL_SIZE_MM, t_r))
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        image.header.set_zooms((*sizes, t_r))
     with atomic_path(path) as part:
         nibabel.save(image, part)
     return path

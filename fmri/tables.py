@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,6 +17,15 @@ from neurometamer.store import read_table
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 """The six rigid-body parameters, named as fMRIPrep names them."""
+
+COMPCOR = re.compile(r"[a-z]?_?comp_?cor", re.IGNORECASE)
+"""Names of CompCor components, computed on series without fMRIPrep's slow cosines."""
+
+DRIFTS = re.compile(r"cosine_?\d+$", re.IGNORECASE)
+"""Names of fMRIPrep's slow cosines."""
+
+DUMMIES = re.compile(r"non_?steady_?state", re.IGNORECASE)
+"""Names of columns that mark one volume each, scanned before the magnetization was steady."""
 
 NO_TRIAL_TYPE = "n/a"
 """What an event without a trial type is called (the BIDS word for a missing value)."""
@@ -211,14 +221,15 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     confounds : path-like or DataFrame
         One row a volume, with a header.
     columns : sequence of str, optional
-        Which to use. By default the six motion parameters where all are there, else every column.
+        Which to use: names, or patterns such as ``"trans_*"``. By default the six motion parameters
+        where all are there, else every column.
     label : str
         The run, for messages.
 
     Returns
     -------
     pandas.DataFrame
-        The columns asked for.
+        The columns asked for, and those that `with_companions` adds.
 
     Raises
     ------
@@ -255,13 +266,53 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
                 "remove or name them, or name the columns to use (columns, --columns; [glm] "
                 "confounds in a study file)."
             )
-    absent = [name for name in columns if name not in table.columns]
+    known = [str(name) for name in table.columns]
+    chosen: list[str] = []
+    absent = []
+    for name in columns:
+        fitting = (
+            [name] if name in known else [other for other in known if fnmatchcase(other, name)]
+        )
+        if not fitting:
+            absent.append(name)
+        chosen += [other for other in fitting if other == name or other not in chosen]
     if absent:
         raise InputError(
             f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have "
             f"{name_ids(table.columns, 20)}; name some of these (columns, --columns)."
         )
-    return table[list(columns)]
+    return table[with_companions(chosen, known)]
+
+
+def with_companions(chosen: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Add the confounds that others cannot do without.
+
+    Parameters
+    ----------
+    chosen : sequence of str
+        Columns that are to be used.
+    known : iterable of str
+        Columns of the table.
+
+    Returns
+    -------
+    list of str
+        `chosen`; with CompCor components also the slow cosines, which were removed before these
+        were computed (the design has then no drifts of its own); and the columns that mark volumes
+        before the steady state, as in ``nilearn.interfaces.fmriprep.load_confounds``.
+
+    Examples
+    --------
+    >>> with_companions(["a_comp_cor_00"], ["csf", "a_comp_cor_00", "cosine00"])
+    ['a_comp_cor_00', 'cosine00']
+    """
+    columns = list(chosen)
+    has_compcor = any(COMPCOR.match(name) for name in columns)
+    for name in known:
+        is_drift = has_compcor and DRIFTS.match(name)
+        if name not in columns and (is_drift or DUMMIES.match(name)):
+            columns.append(name)
+    return columns
 
 
 def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd.DataFrame:

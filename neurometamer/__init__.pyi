@@ -14,8 +14,8 @@ from .activations import read_activations as read_activations
 from .encoding.generalization import fit_encoding as fit_encoding
 from .errors import InputError as InputError
 from .report.study import build_report as build_report
-from .rsa.ceilings import noise_ceiling as noise_ceiling
 from .rsa.cka import linear_cka as linear_cka
+from .rsa.comparators.table import noise_ceiling as noise_ceiling
 from .rsa.compare import compare_rdms as compare_rdms
 from .rsa.compute import compute_rdms as compute_rdms
 from .rsa.files import read_rdms as read_rdms
@@ -26,7 +26,7 @@ from .rsa.layers.matrix import layer_by_roi as layer_by_roi
 from .rsa.layers.matrix import layer_matrix as layer_matrix
 from .rsa.layers.weighted import flexible_models as flexible_models
 from .rsa.notebook import show_rdms as show_rdms
-from .rsa.rdms import select_kind as select_kind
+from .rsa.rdms import select_image_type as select_image_type
 from .rsa.searchlight.maps import run_searchlight as run_searchlight
 from .run_options import RunOptions as RunOptions
 from .store import read_table as read_table

@@ -169,7 +169,9 @@ def compute_activations(
     stimuli : StimulusSet
         Images of the size that the network wants; read batch by batch.
     stages : sequence of str, optional
-        All stages by default; kept in the network's order, whatever the order asked.
+        Names, ``"early"``, ``"middle"``, ``"late"`` or fractions of depth as text
+        (`stimuli_gen.resolve_stage`); all stages by default. Kept in the network's order, whatever
+        the order asked.
     path : path-like, optional
         HDF5 file for the responses, written as they come; in memory when not given. An existing
         file for the same model, images and stages is used as it is, unless it is damaged.
@@ -214,7 +216,7 @@ def compute_activations(
     >>> dict(activations.n_units), activations.read("output").shape
     ({'conv1': 72, 'output': 2}, (4, 2))
     """
-    ordered, provenance = plan_activations(model, stimuli, stages)
+    model, ordered, provenance = plan_activations(model, stimuli, stages)
     if path is not None and Path(path).exists():
         try:
             is_done = read_identity(path) == provenance["identity"]
@@ -241,8 +243,8 @@ def compute_activations(
 
 def plan_activations(
     model: StagedModel, stimuli: StimulusSet, stages: Sequence[str] | None
-) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Check the requested stages of a network and describe them.
+) -> tuple[StagedModel, tuple[str, ...], dict[str, Any]]:
+    """Find the requested stages of a network and describe them.
 
     Parameters
     ----------
@@ -251,10 +253,12 @@ def plan_activations(
     stimuli : StimulusSet
         The images.
     stages : sequence of str or None
-        Stages in any order; all when None.
+        Stages in any order, by name or depth (`stimuli_gen.resolve_stage`); all when None.
 
     Returns
     -------
+    model : StagedModel
+        The network, or a view of it that names the stages.
     stages : tuple of str
         In the network's order.
     provenance : dict
@@ -265,24 +269,27 @@ def plan_activations(
     InputError
         For an unknown stage, no stage or no stimuli.
     """
+    from stimuli_gen.depth import at_stages
+
     requested = tuple(model.stages) if stages is None else tuple(stages)
     if not requested or not len(stimuli):
         raise InputError(
             f"activations of {len(requested)} stages and {len(stimuli)} stimuli; give at least one "
             "of each."
         )
-    for stage in requested:
-        if stage not in model.stages:
-            raise unknown_name(f"stage of {model.name}", stage, model.stages)
-    ordered = tuple(stage for stage in model.stages if stage in requested)
-    return ordered, {
-        "model": model.name,
-        "weights": model.weights,
-        "trained": model.trained,
-        "model_digest": model.digest,
-        "stimuli_digest": stimuli.digest,
-        "identity": digest(model.digest, stimuli.digest, list(ordered)),
-    }
+    model, ordered = at_stages(model, requested)
+    return (
+        model,
+        ordered,
+        {
+            "model": model.name,
+            "weights": model.weights,
+            "trained": model.trained,
+            "model_digest": model.digest,
+            "stimuli_digest": stimuli.digest,
+            "identity": digest(model.digest, stimuli.digest, list(ordered)),
+        },
+    )
 
 
 def stream_activations(

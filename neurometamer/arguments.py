@@ -10,9 +10,12 @@ a sequence is. What annotations cannot say, such as shapes and the columns of ta
 from __future__ import annotations
 
 import ast
+import builtins
 import collections.abc
+import contextlib
 import dataclasses
 import functools
+import importlib.util
 import inspect
 import os
 import reprlib
@@ -21,6 +24,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -429,26 +433,78 @@ def check_fields(made: Any) -> None:
 
 @functools.cache
 def _annotations(function: Any) -> dict[str, Any]:
-    """Read annotations, also those whose names are imported for type checkers only."""
-    try:
-        names = _names(function.__module__)
-        return typing.get_type_hints(function, names)
-    except (ImportError, NameError, OSError, TypeError):
+    """Evaluate the annotations that can be; others leave their parameter unchecked."""
+    module = function.__module__
+    given = inspect.get_annotations(function)
+    annotations = {}
+    for name, annotation in given.items():
         # an optional package that is not there, no source …
-        return {}
+        with contextlib.suppress(ImportError, NameError, OSError, TypeError):
+            annotations[name] = evaluate(annotation, module)
+    return annotations
+
+
+def evaluate(annotation: Any, module_name: str, *, tolerant: bool = False) -> Any:
+    """Evaluate an annotation, also with names that its module imports for type checkers only.
+
+    Parameters
+    ----------
+    annotation : object
+        Text; anything else is given back.
+    module_name : str
+        Module where it stands; it need not be imported.
+    tolerant : bool
+        Whether a name of a module that is not imported yet stands for an empty class of its name,
+        so that nothing is imported; otherwise it is imported.
+
+    Returns
+    -------
+    object
+        See `fits`.
+
+    Raises
+    ------
+    ImportError
+        When a package is not there.
+    NameError
+        When the module does not know a name.
+
+    Examples
+    --------
+    >>> evaluate("Mapping[str, int] | None", "neurometamer.arguments")
+    collections.abc.Mapping[str, int] | None
+    """
+    if not isinstance(annotation, str):
+        return annotation
+    module = sys.modules.get(module_name)
+    names = {} if module is None else dict(vars(module))
+    for node in ast.walk(ast.parse(annotation, mode="eval")):
+        if not isinstance(node, ast.Name) or node.id in names or hasattr(builtins, node.id):
+            continue
+        line = _imports(module_name).get(node.id)
+        origin = getattr(line, "module", None)
+        if tolerant and (line is None or (origin and origin not in sys.modules)):
+            names[node.id] = type(node.id, (), {})
+        elif line is not None:
+            exec(compile(ast.Module([line], []), module_name, "exec"), names)
+    return eval(annotation, names)
 
 
 @functools.cache
-def _names(module_name: str) -> dict[str, Any]:
-    module = sys.modules[module_name]
-    names = dict(vars(module))
-    source = inspect.getsource(module)
-    for node in ast.parse(source).body:
+def _imports(module_name: str) -> dict[str, ast.stmt]:
+    """Find the import of each name in the source of a module, those for type checkers included."""
+    spec = importlib.util.find_spec(module_name)
+    if spec is None or spec.origin is None:
+        return {}
+    lines = list(ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body)
+    for node in list(lines):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            imports = ast.Module(node.body, [])
-            code = compile(imports, str(module.__file__), "exec")
-            exec(code, names)
-    return names
+            lines += node.body
+    imports: dict[str, ast.stmt] = {}
+    for line in lines:
+        if isinstance(line, (ast.Import, ast.ImportFrom)):
+            imports |= {(alias.asname or alias.name): line for alias in line.names}
+    return imports
 
 
 def fits(value: Any, annotation: Any) -> bool:

@@ -190,3 +190,30 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
     if cure:
         message = f"{message} {cure}"
     raise InputError(message)
+
+
+def count_text(number: int, noun: str, plural: str = "") -> str:
+    """Write a number of things, singular or plural.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    noun : str
+        The thing, singular.
+    plural : str
+        Its plural, where that is not the noun with an s.
+
+    Returns
+    -------
+    str
+        Number and noun.
+
+    Examples
+    --------
+    >>> count_text(1, "ROI"), count_text(3, "ROI"), count_text(2, "person", "people")
+    ('1 ROI', '3 ROIs', '2 people')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {plural or f'{noun}s'}"

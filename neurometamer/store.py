@@ -90,6 +90,27 @@ def written_files() -> Iterator[list[Path]]:
         _WRITTEN.reset(token)
 
 
+def refuse_broken_link(path: str | os.PathLike[str]) -> None:
+    """Refuse to write through a symbolic link that points to nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        File or folder to be written.
+
+    Raises
+    ------
+    InputError
+        When it is such a link.
+    """
+    link = Path(path)
+    if link.is_symlink() and not link.exists():
+        raise InputError(
+            f"{path} is a broken symbolic link (to {link.readlink()}); remove the link, or give "
+            "another name."
+        )
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block ends well.
@@ -109,10 +130,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        When `path` is a folder, a pipe or a device.
+        When `path` is a folder, a pipe or a device, or a link to nothing.
     OutputError
         When the system refuses to write.
     """
+    refuse_broken_link(path)
     final = Path(os.path.realpath(path))
     for spelling in (Path(path).absolute(), final):
         is_device = str(spelling).startswith(("/dev/", "/proc/"))
@@ -400,7 +422,7 @@ def folded_name(name: str) -> str:
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     """Write a table atomically as CSV, or TSV by suffix, with full precision.
 
-    Missing values are empty in CSV and ``n/a`` in TSV.
+    Missing values are empty in CSV and ``n/a`` in TSV; lists and mappings are JSON.
 
     Parameters
     ----------
@@ -417,8 +439,42 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     separator, missing = ",", ""
     if Path(path).suffix == ".tsv":
         separator, missing = "\t", "n/a"
+    table = facts_as_json(table)
     text = table.to_csv(index=False, sep=separator, na_rep=missing, lineterminator="\n")
     return write_text(path, text)
+
+
+def facts_as_json(table: pd.DataFrame) -> pd.DataFrame:
+    """Write cells that hold lists or mappings as JSON, which a reader need not guess at.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Left unchanged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same with texts in these cells.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> facts_as_json(pd.DataFrame({"left_out": [["V3"], []]}))["left_out"].tolist()
+    ['["V3"]', '[]']
+    """
+    from pandas.api.types import infer_dtype
+
+    def _text_of(cell: object) -> object:
+        if isinstance(cell, (list, tuple, Mapping)):
+            return json.dumps(cell, default=plain_value)
+        return cell
+
+    texts = {}
+    for name, column in table.items():
+        if infer_dtype(column, skipna=True) == "mixed":
+            texts[str(name)] = column.map(_text_of)
+    return table.assign(**texts) if texts else table
 
 
 @checked
@@ -806,6 +862,40 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     if values.dtype.kind == "S":
         return np.char.decode(values)
     return values
+
+
+_CONTENTS = {"dissimilarities": "RDMs", "images": "stimuli"}
+"""Dataset to what a file with it holds, where the file does not say so itself."""
+
+
+def hdf5_content(path: str | os.PathLike[str]) -> str:
+    """Say what an HDF5 file holds.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    str
+        ``"null distribution"``, ``"activations"``, ``"patterns"``, ``"RDMs"``, ``"stimuli"``, or
+        of other files the names of what is in them.
+
+    Raises
+    ------
+    InputError
+        See `open_hdf5`.
+    """
+    with open_hdf5(path) as file:
+        with contextlib.suppress(TypeError, ValueError):
+            content = json.loads(file.attrs.get("content", ""))
+            if isinstance(content, str):
+                return content
+        for name, content in _CONTENTS.items():
+            if name in file:
+                return content
+        return name_ids(file) if len(file) else "nothing"
 
 
 def read_hdf5_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:

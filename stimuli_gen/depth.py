@@ -17,9 +17,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -216,6 +216,41 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     return FoundStage(name=names[0] if names else path, path=path, note=note)
 
 
+def at_stages(
+    model: StagedModel, stages: Sequence[str | float]
+) -> tuple[StagedModel, tuple[str, ...]]:
+    """Find several stages by name or by fraction of depth, and a model that names them all.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    stages : sequence of str or float
+        See `resolve_stage`; those that are the same are taken once.
+
+    Returns
+    -------
+    model : StagedModel
+        The same where it names all of them; else a view of its network with these stages only.
+    stages : tuple of str
+        Their names, early to late.
+
+    Raises
+    ------
+    InputError
+        As `resolve_stage`.
+    """
+    name_of = {}
+    for stage in stages:
+        unit = find_stage(model, stage)
+        name_of[unit.path] = unit.name
+    names = set(name_of.values())
+    if names <= set(model.stages):
+        return model, tuple(name for name in model.stages if name in names)
+    ordered = {name_of[path]: path for path in run_order(model, tuple(name_of))}
+    return replace(model, stages=ordered), tuple(ordered)
+
+
 def stages_at_cuts(model: StagedModel) -> dict[str, str]:
     """List the units of depth that every path from the image to the logits passes, as stages.
 
@@ -308,7 +343,8 @@ class _Outputs:
             self._network.eval()
             for path in self._paths:
                 module = self._network.get_submodule(path)
-                hook = module.register_forward_hook(partial(note, path=path))
+                watch = partial(note, path=path)
+                hook = module.register_forward_hook(watch)
                 hooks.callback(hook.remove)
             yield
 

@@ -25,7 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.run_options import MODES
 from stimuli_gen.batches import for_one_image, gradients_on
-from stimuli_gen.models import StagedModel, graph_nodes
+from stimuli_gen.derivatives import graph_nodes
+from stimuli_gen.models import StagedModel
 
 _LOG = logging.getLogger(__name__)
 _SAME = 1e-4

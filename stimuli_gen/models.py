@@ -22,7 +22,7 @@ from neurometamer.provenance import digest
 from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
-from stimuli_gen.first_convolution import quicken
+from stimuli_gen.derivatives import differentiable_once, graph_nodes, normalize, quicken
 from stimuli_gen.photographs import INTERPOLATIONS, Preprocessing
 from stimuli_gen.stored_images import ImagesOnDisk
 
@@ -360,8 +360,8 @@ class StagedModel:
         std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
         if self.once:
             names = f"{self.name}: {name_ids(self.once)}"
-            images = _DifferentiableOnce.apply(images, names)
-        normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
+            images = differentiable_once(images, names)
+        normalized = normalize(images, mean, std)
         if self.precision == "bfloat16":
             return normalized.bfloat16()
         return normalized
@@ -396,112 +396,6 @@ def _entries(output: Any) -> dict[str, Any]:
     if is_dataclass(output):
         return dict(vars(output))
     return {}
-
-
-class _Normalize(torch.autograd.Function):
-    """Compute (images - mean) / std in channels-last order.
-
-    Each number is touched once less than by the plain formula. Its gradient is the same operation
-    in the order of the images, so it has derivatives of any order.
-    """
-
-    @staticmethod
-    def forward(images: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
-        normalized = torch.empty_like(images, memory_format=order)
-        torch.sub(images, mean, out=normalized)
-        return normalized.div_(std)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, mean, std, order = inputs
-        ctx.save_for_backward(mean, std)
-        ctx.save_for_forward(std)
-        ctx.other = torch.channels_last
-        if order == torch.channels_last:
-            ctx.other = torch.contiguous_format
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        mean, std = ctx.saved_tensors
-        scaled = _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other)
-        return scaled, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        (std,) = ctx.saved_tensors
-        return tangent / std
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], images: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        """Lay the images of all batches into one."""
-        several = images.movedim(in_dims[0], 0)
-        n_batches, n_images = several.shape[:2]
-        normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
-        return normalized.unflatten(0, (n_batches, n_images)), 0
-
-
-class _DifferentiableOnce(torch.autograd.Function):
-    """The identity, whose gradient cannot be differentiated again.
-
-    That holds also where torch would give zeros.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, names: str) -> Tensor:
-        ctx.names = names
-        ctx.save_for_backward(images)
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (images,) = ctx.saved_tensors
-        for node in graph_nodes(gradient):
-            if "Error" in node.name():  # torch's own refusal, which some calls pass by
-                raise _not_again(ctx.names)
-        return _NotAgain.apply(gradient, images, ctx.names), None
-
-
-class _NotAgain(torch.autograd.Function):
-    """A gradient that depends on the images by refusing to be differentiated for them."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, images: Tensor, names: str) -> Tensor:
-        ctx.names = names
-        return gradient.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        raise _not_again(ctx.names)
-
-
-def _not_again(names: str) -> InputError:
-    return InputError(
-        f"{names} (hand-written) has no right second derivative; write its backward with "
-        "operations that torch differentiates and with save_for_backward, or use first "
-        "derivatives only."
-    )
-
-
-def graph_nodes(output: Tensor) -> Iterator[Any]:
-    """Walk the graph of gradients behind a tensor.
-
-    Parameters
-    ----------
-    output : Tensor
-        What was computed.
-
-    Yields
-    ------
-    torch.autograd.graph.Node
-        Each node once.
-    """
-    seen, waiting = set(), [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += [other for other, _ in node.next_functions]
-            yield node
 
 
 class _Stage(nn.Module):

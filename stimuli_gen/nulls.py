@@ -29,7 +29,7 @@ from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.resume import note_remade, only_process, refuse_links_out
-from neurometamer.store import read_hdf5_array, read_hdf5_attributes, write_hdf5
+from neurometamer.store import hdf5_content, read_hdf5_array, read_hdf5_attributes, write_hdf5
 from neurometamer.summaries import short_repr
 from stimuli_gen.similarity import METRICS, finite_responses, snr_from_squares
 from stimuli_gen.synthesis.checkpoint import deferred_interrupt
@@ -415,10 +415,12 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
 
 
 def _attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    attributes = read_hdf5_attributes(path)
-    if attributes.get("content") != CONTENT:
-        raise InputError(f"{path} does not hold a null distribution; choose another path.")
-    return attributes
+    content = hdf5_content(path)
+    if content != CONTENT:
+        raise InputError(
+            f"{path} is no file of 'neurometamer stimuli null': it holds {content}; give another."
+        )
+    return read_hdf5_attributes(path)
 
 
 def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDistribution | None:

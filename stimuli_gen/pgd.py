@@ -134,8 +134,9 @@ def attack_images(
     radius : float, optional
         Radius of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
     target : str, int, mapping or AwayFrom, optional
-        Class to reach, see `stimuli_gen.choose_targets`, or the right class in `AwayFrom`. By
-        default the attack is untargeted: away from the network's own choice for the photograph.
+        Class to reach, see `stimuli_gen.choose_targets`, or in Python the right class
+        (`AwayFrom`). By default the attack is untargeted: away from the network's own choice for
+        the photograph.
     steps : int
         Number of steps.
     step_size : float, optional

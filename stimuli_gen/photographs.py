@@ -16,6 +16,7 @@ import pandas as pd
 from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest, provenance
+from neurometamer.reading import check_plain_file
 from neurometamer.store import check_file_names
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
@@ -392,16 +393,21 @@ def _read_all(
 
     pixels = digest_blocks(decoded(), images.dtype, shape)
     if problems:
-        first = next(iter(problems))
-        names = name_ids(file.name for file in problems)
-        raise InputError(
-            f"cannot use the image(s) {names}; {first.name}: {problems[first].rstrip('.')}."
-        )
+        raise _unusable(problems)
     if few:
         return images, notes, pixels
-    identified = tuple((*file, known) for file, known in zip(files, digests, strict=True))
+    pairs = zip(files, digests, strict=True)
+    identified = tuple((*file, known) for file, known in pairs)
     stored = PhotographFiles(files=identified, reader=reader, shape=shape)
     return stored, notes, pixels
+
+
+def _unusable(problems: Mapping[Path, str]) -> InputError:
+    """Make an error of the problems of files."""
+    first = next(iter(problems))
+    reason = problems[first].rstrip(".")
+    names = name_ids(file.name for file in problems)
+    return InputError(f"cannot use the image(s) {names}; {first.name}: {reason}.")
 
 
 def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
@@ -418,6 +424,51 @@ def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
             "correct it."
         ) from error
     return each
+
+
+def check_images(
+    sources: Sequence[str | os.PathLike[str]], *, bits: int | None = None, icc: str = "ignore"
+) -> None:
+    """Refuse what `read_images` could not read, without reading an image.
+
+    Parameters
+    ----------
+    sources : sequence of path-like
+        See `read_images`.
+    bits, icc
+        For photographs, see `load_photographs`.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to read, a folder, a table or one of its files does not exist, or ids
+        repeat in one of the sources.
+
+    Examples
+    --------
+    >>> check_images(["nowhere"])
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: nowhere does not exist; give a folder of images, a CSV with \
+the column file, or image files.
+    """
+    if not sources:
+        raise InputError(
+            "no images given; give folders or tables (images, --images FOLDER or --images "
+            "TABLE.csv)."
+        )
+    check_reading(bits, icc)
+    for source in map(Path, sources):
+        if source.is_dir() and (source / "stimuli.h5").is_file():
+            continue
+        problems = {}
+        for file in list_photographs(source).table["file"]:
+            try:
+                check_plain_file(file)
+            except InputError as error:
+                problems[Path(file)] = str(error)
+        if problems:
+            raise _unusable(problems)
 
 
 @checked
@@ -462,16 +513,12 @@ def read_images(
     ...     float(read_images([folder], preprocessing).images.min())
     1.0
     """
-    if not sources:
-        raise InputError(
-            "no images given; give folders or tables (images, --images FOLDER or --images "
-            "TABLE.csv)."
-        )
-    check_reading(bits, icc)
+    check_images(sources, bits=bits, icc=icc)
     sets = []
     for source in map(Path, sources):
         if source.is_dir() and (source / "stimuli.h5").is_file():
-            sets.append(read_stimuli(source, in_memory=None).as_shown())
+            stored = read_stimuli(source, in_memory=None)
+            sets.append(stored.as_shown())
         else:
             sets.append(load_photographs(source, preprocessing, bits=bits, icc=icc))
     return concat_stimuli(sets)

@@ -122,8 +122,8 @@ class Recipe:
         most this, on the 8-bit version too. In no paper; by default all steps are taken.
     file_rounds : int
         An image that meets every criterion until it is rounded to 8 bits goes on for at most so
-        many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
-        In no paper.
+        many rounds of 20 steps on rounded images (`stimuli_gen.quantization.ROUND_STEPS`); 0 for
+        none. In no paper.
     finish : float
         Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     open_choices : tuple of str

@@ -20,7 +20,7 @@ from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import Profiles
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.stats.resampling import p_from_count
 
 CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh", "bonferroni": "bonf", "none": "none"}
 """Correction for multiple comparisons to pingouin's name of it."""

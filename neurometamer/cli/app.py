@@ -7,25 +7,26 @@ import difflib
 import errno
 import inspect
 import os
-import re
 import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neurometamer import __version__
+from neurometamer.cli.words import help_of, in_words_of_options, summary_of
 from neurometamer.errors import InputError, OutputError, Terminated, name_ids, terminate
+from neurometamer.store import refuse_broken_link
 
 if TYPE_CHECKING:
     import cyclopts
 
 COMMANDS = {
-    "demo": "neurometamer.study.demo:run_demo",
+    "demo": "neurometamer.study.steps:run_demo",
     "run": "neurometamer.study.steps:run_study",
     "check": "neurometamer.study.steps:check_study",
     "init": "neurometamer.study.template:write_template",
@@ -45,8 +46,10 @@ COMMANDS = {
     "stimuli control": "neurometamer.commands.stimuli:stimuli_control",
     "stimuli metamer": "neurometamer.commands.metamers:stimuli_metamer",
     "models list": "neurometamer.commands.networks:models_list",
+    "fmri layout": "neurometamer.commands.datasets:fmri_layout",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
+    "fmri simulate": "neurometamer.commands.simulation:fmri_simulate",
     "behavior page": "neurometamer.commands.behavior:behavior_page",
     "behavior join": "neurometamer.commands.behavior:behavior_join",
     "behavior analyze": "neurometamer.commands.behavior:behavior_analyze",
@@ -183,36 +186,6 @@ def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     return f"{message} {named} --help lists what there is."
 
 
-def in_words_of_options(message: str, names: Collection[str]) -> str:
-    """Write the names of parameters in a message as the options of a command.
-
-    Parameters
-    ----------
-    message : str
-        Message of an error, in the words of Python.
-    names : collection of str
-        Parameters that the command has as options.
-
-    Returns
-    -------
-    str
-        The message for the command line.
-
-    Examples
-    --------
-    >>> in_words_of_options("f: step_size is 0; give interval='none'.", ["step_size", "interval"])
-    '--step-size is 0; give --interval none.'
-    """
-    for name in sorted(names, key=len, reverse=True):
-        flag = f"--{name.replace('_', '-')}"
-        before = r"(?<![\w./'\"=-])"
-        message = re.sub(rf"{before}{name}=['\"]?([\w.-]+)['\"]?(?<!\.)", rf"{flag} \1", message)
-        message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag, message)
-        if "_" in name:
-            message = re.sub(rf"{before}{name}(?![\w./'\"=-]*[\w'\"/=])", flag, message)
-    return message
-
-
 def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
     """Build the program.
 
@@ -229,7 +202,7 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
     """
     import cyclopts
 
-    from neurometamer.cli.build import command_of, help_of, import_function, summary_of
+    from neurometamer.cli.build import command_of, import_function
 
     app = cyclopts.App(
         name="neurometamer",
@@ -253,7 +226,8 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
             continue
         function = import_function(place)
         built = command_of(command, place, partial(_call, command))
-        parent.command(built, name=name, help=help_of(place, function), sort_key=rank)
+        described = help_of(place, function, getattr(built, "option_names", ()))
+        parent.command(built, name=name, help=described, sort_key=rank)
     return app
 
 
@@ -265,6 +239,8 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
 
     parameters = inspect.signature(inspect.unwrap(function)).parameters
     out = arguments.get("out")
+    if out is not None:
+        refuse_broken_link(out)
     with open_reporter(Path(out) if out is not None else None) as reporter:
         begun = time.monotonic()
         if "reporter" in parameters:

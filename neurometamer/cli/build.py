@@ -7,28 +7,27 @@ command line is passed on, so defaults stay in the functions.
 
 from __future__ import annotations
 
-import ast
 import collections.abc
 import dataclasses
-import importlib
 import inspect
-import itertools
 import os
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cyclopts
 
-from neurometamer.arguments import KeywordsOf
+from neurometamer.arguments import KeywordsOf, evaluate
 from neurometamer.cli.choices import SHOWN_ONLY, check_value, names_for
+from neurometamer.cli.sources import described, import_function
+from neurometamer.cli.words import flag_of, help_text, parameter_texts
 from neurometamer.errors import InputError, duplicates, name_ids
 
-OUT_IS_OPTIONAL = ("run", "evaluate check-table")
+OUT_IS_OPTIONAL = ("run", "fmri layout", "evaluate check-table")
 """Commands that do without ``--out``; others need it where the function does not."""
 
 WITH_MODE = ("stimuli noise", "stimuli interference", "stimuli control", "stimuli metamer")
@@ -131,8 +130,7 @@ class Option:
     @property
     def flag(self) -> str:
         """The option with its dashes, such as ``--batch-size``."""
-        words = self.name.replace("_", "-")
-        return f"--{words}"
+        return flag_of(self.name)
 
     @property
     def shown_default(self) -> str:
@@ -140,6 +138,8 @@ class Option:
         default = self.default
         if default is EMPTY or default is None or default is False or isinstance(default, Mapping):
             return ""
+        if default is True:
+            return self.flag
         if not isinstance(default, (list, tuple)):
             return str(default)
         mark = self.form.marks[0] if self.form.marks and not self.form.several else " "
@@ -180,48 +180,6 @@ class Option:
         return words if self.form.several else words[0]
 
 
-def import_function(place: str) -> Callable[..., Any]:
-    """Import a function.
-
-    Parameters
-    ----------
-    place : str
-        ``MODULE:NAME``.
-
-    Returns
-    -------
-    callable
-        The function.
-    """
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def summary_of(place: str) -> str:
-    """Read the first line of a function's docstring without importing its module.
-
-    Parameters
-    ----------
-    place : str
-        ``MODULE:NAME``.
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    module, _, name = place.partition(":")
-    root = Path(__file__).parents[2]
-    file = root / f"{module.replace('.', '/')}.py"
-    source = file.read_text(encoding="utf-8")
-    pattern = rf'^def {name}\(.*?"""(.*?)\n'
-    match = re.search(pattern, source, re.S | re.M)
-    if match is None:
-        return ""
-    summary = plain(match.group(1))
-    return summary.removesuffix('"""')
-
-
 def options_of(command: str, function: Callable[..., Any]) -> tuple[list[Option], list[str]]:
     """List the options of a command.
 
@@ -242,10 +200,12 @@ def options_of(command: str, function: Callable[..., Any]) -> tuple[list[Option]
     options: list[Option] = []
     left_out: list[str] = []
     _add_options(command, function, (), (), options, left_out)
+    names = [option.name for option in options]
     for number, option in enumerate(options):
+        option = options[number] = replace(option, help=help_text(option.help, names))
         is_lost = option.name == "out" and option.default is None
         if is_lost and command not in OUT_IS_OPTIONAL:
-            options[number] = dataclasses.replace(option, default=EMPTY)
+            options[number] = replace(option, default=EMPTY)
     return options, left_out
 
 
@@ -281,11 +241,12 @@ def _add_options(
             continue
         is_open = type(None) in typing.get_args(hint)
         if is_open and form.marks == ":/" and default not in (None, EMPTY):
-            form = dataclasses.replace(form, may_be_none=True)
+            form = replace(form, may_be_none=True)
         if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" or (only and default is EMPTY):
             default = None
         is_word = takes_words and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         text, listed = texts.get(name, ("", []))
+        text = text.strip()
         names = names_for(command, name)
         described = [f"{key}: {words}" for key, words in names.items() if words]
         if form.marks and form.shape not in text:
@@ -309,7 +270,7 @@ def _add_passed(command: str, hint: Any, options: list[Option], left_out: list[s
         if not isinstance(passed, KeywordsOf):
             continue
         try:
-            taker = import_function(passed.target)
+            taker = described(passed.target)
         except ImportError:  # a library is not there: the command says so when it runs
             continue
         known = passed.names or tuple(inspect.signature(taker).parameters)
@@ -335,30 +296,8 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _hint(target: Any, annotation: Any) -> Any:
-    """Evaluate an annotation, with the names that its module imports for type checkers."""
-    if not isinstance(annotation, str):
-        return annotation
-    module = sys.modules[target.__module__]
-    names = dict(vars(module))
-    try:
-        return eval(annotation, names)
-    except NameError:
-        pass
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for line in node.body:
-                _import_names(line, str(module.__file__), names)
-    return eval(annotation, names)
-
-
-def _import_names(line: ast.stmt, file: str, names: dict[str, Any]) -> None:
-    """Import what one line names; a class of its name where a library is not there."""
-    try:
-        exec(compile(ast.Module([line], []), file, "exec"), names)
-    except ModuleNotFoundError:  # the command says so when it runs
-        for alias in getattr(line, "names", []):
-            name = alias.asname or alias.name
-            names[name] = type(name, (), {})
+    """Evaluate an annotation without importing what it names."""
+    return evaluate(annotation, target.__module__, tolerant=True)
 
 
 def form_of(hint: Any) -> Form | None:
@@ -409,86 +348,8 @@ def form_of(hint: Any) -> Form | None:
         return Form(kind, several=True, marks="=")
     if origin in (collections.abc.Sequence, list, tuple) and inner:
         element = form_of(inner[0])
-        return None if element is None else dataclasses.replace(element, several=True)
+        return None if element is None else replace(element, several=True)
     return None
-
-
-def parameter_texts(target: Any) -> dict[str, tuple[str, list[str]]]:
-    """Read what a docstring says of each parameter, or the docstrings of a dataclass's fields.
-
-    Parameters
-    ----------
-    target : callable
-        A function or dataclass with a docstring in the style of numpydoc.
-
-    Returns
-    -------
-    dict of str to (str, list of str)
-        Parameter to its description, and the values that its type lists, as ``{"a", "b"}``.
-    """
-    texts: dict[str, tuple[str, list[str]]] = {}
-    if inspect.isclass(target):
-        (definition,) = ast.parse(inspect.getsource(target)).body
-        body = definition.body if isinstance(definition, ast.ClassDef) else []
-        for field, text in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                words = str(getattr(text.value, "value", ""))
-                texts[ast.unparse(field.target)] = (plain(words), [])
-    lines = sections_of(inspect.getdoc(target) or "").get("Parameters", "").splitlines()
-    names: list[str] = []
-    for line in lines:
-        if line and not line.startswith(" "):
-            listed, _, kind = line.partition(" : ")
-            names = [name.strip(" *") for name in listed.split(",")]
-            values = re.findall(r"\"([^\"]+)\"", kind) if kind.startswith("{") else []
-            texts |= {name: ("", values) for name in names}
-        else:
-            for name in names:
-                before, values = texts[name]
-                texts[name] = (plain(f"{before} {line.strip()}"), values)
-    return texts
-
-
-def sections_of(doc: str) -> dict[str, str]:
-    """Cut a docstring at its headings; what comes before them is under an empty name."""
-    first, *cut = re.split(r"^(\w[\w ]*)\n-{3,}\n", doc, flags=re.M)
-    sections = {"": first}
-    for name, text in zip(cut[::2], cut[1::2]):
-        sections[name] = text
-    return sections
-
-
-def plain(text: str) -> str:
-    """Write a text of a docstring on one line, without the marks of code."""
-    words = text.replace("`", "").split()
-    return " ".join(words)
-
-
-def help_of(place: str, function: Callable[..., Any]) -> str:
-    """Write the text at the head of a command's help.
-
-    Parameters
-    ----------
-    place : str
-        ``MODULE:NAME`` of the function.
-    function : callable
-        The function.
-
-    Returns
-    -------
-    str
-        Its docstring without parameters and examples, and its name in Python.
-    """
-    parts = sections_of(inspect.getdoc(function) or "")
-    paragraphs = parts[""].strip().split("\n\n")
-    for name in ("Returns", "Notes"):
-        if name in parts:
-            words = parts[name].strip()
-            if name == "Returns":
-                words = re.split(r"\n(?=\S)", words.partition("\n")[2])[0]
-            paragraphs.append(f"{name}: {plain(words)}")
-    paragraphs.append(f"Python: {place.replace(':', '.')}")
-    return "\n\n".join(plain(part) for part in paragraphs)
 
 
 def command_of(
@@ -547,17 +408,23 @@ def parameter_of(option: Option) -> inspect.Parameter:
     form = option.form
     is_flag = form.kind is bool
     hint: Any = str if form.marks else form.kind
+    words: dict[str, Any] = {}
+    is_open = bool(option.names) and option.name in (*SHOWN_ONLY, "device")
     if option.names and not form.marks:
         hint = typing.Literal.__getitem__(tuple(option.names))
-        if option.name in (*SHOWN_ONLY, "device"):  # cyclopts would refuse what `read` lets through
+        if is_open:  # cyclopts would refuse what `read` lets through
             hint = hint | str
     hint = list[hint] if form.several else hint
     default: Any = EMPTY
     if is_flag:
         default = False
     elif option.default is not EMPTY:
-        default, hint = None, hint | None
+        default = None
+        hint = hint | None
     shown = option.shown_default
+    known = inspect.signature(cyclopts.Parameter).parameters
+    if is_open and "metavar" in known:
+        words["metavar"] = "NAME..." if form.several else "NAME"
     asked = cyclopts.Parameter(
         name=option.flag,
         help=option.help,
@@ -566,6 +433,7 @@ def parameter_of(option: Option) -> inspect.Parameter:
         show_default=(lambda _: shown) if shown else False,
         consume_multiple=form.several,
         required=option.default is EMPTY,
+        **words,
     )
     kind: Any = inspect.Parameter.KEYWORD_ONLY
     if option.positional:
@@ -626,5 +494,5 @@ def _filled(
             inner = _options_class(_hint(kind, parameters[deeper[-1]].annotation))
             values[deeper[-1]] = _filled(inner, None, deeper, fields)
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
-        return dataclasses.replace(default, **values)
+        return replace(default, **values)
     return kind(**values)

@@ -6,10 +6,11 @@ imported when a command is used.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
+from neurometamer.cli.sources import names_in
 from neurometamer.errors import InputError, unknown_name
 
 COMPARATORS = (
@@ -46,7 +47,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hrf": ("fmri.single_trials:RESPONSES",),
     "per": ("fmri.single_trials:UNITS_OF_ANALYSIS",),
     "parts": ("neurometamer.commands.set_evaluation:PARTS",),
-    "optimizer": ("stimuli_gen.synthesis.loop:OPTIMIZERS",),
+    "optimizer": ("stimuli_gen.synthesis.optimizers:OPTIMIZERS",),
     "preferred": ("neurometamer.rsa.layers.hierarchy:PREFERENCES",),
     "preset": ("stimuli_gen.presets:PRESETS",),
     "rt_unit": ("neurometamer.behavior.trials:RT_UNITS",),
@@ -56,13 +57,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encode solver": ("neurometamer.encoding.solvers:SOLVERS",),
     "space": ("neurometamer.figures.brain_maps:SPACES",),
     "start": ("stimuli_gen.presets:STARTS",),
-    "step_rule": ("stimuli_gen.synthesis.loop:STEP_RULES",),
+    "step_rule": ("stimuli_gen.synthesis.optimizers:STEP_RULES",),
     "target": ("neurometamer.evaluation.recognizability:TARGETS",),
     "train_on": ("neurometamer.rsa.layers.weighted:TRAINING",),
     "units": ("fmri.betas:UNITS",),
     "which": ("neurometamer.rsa.controls:CONTROLS",),
     "behavior analyze models": (),
     "behavior analyze correction": ("neurometamer.behavior.anova:CORRECTIONS",),
+    "fmri layout space": (),
     "image-types correction": ("neurometamer.rsa.image_types.options:CORRECTIONS",),
     "image-types measure": ("neurometamer.rsa.subsample:PARTS",),
     "rdm measure": ("neurometamer.rsa.measures:MEASURES",),
@@ -124,17 +126,8 @@ def names_for(command: str, parameter: str) -> dict[str, str]:
         return dict.fromkeys(DEVICES, "")
     names: dict[str, str] = {}
     for place in CHOICES.get(f"{command} {parameter}", CHOICES.get(parameter, ())):
-        module, _, attribute = place.partition(":")
-        try:
-            table = getattr(importlib.import_module(module), attribute)
-        except ImportError:  # a library is not there: the command says so when it runs
-            continue
-        if callable(table):
-            table = table()
-        for name in table:
-            entry = table[name] if isinstance(table, Mapping) else ""
-            text = getattr(entry, "help", entry)
-            names[name] = text if isinstance(text, str) else ""
+        with suppress(ImportError):  # a library is not there: the command says so when it runs
+            names |= names_in(place)
     return names
 
 

@@ -161,6 +161,15 @@ def _joined(table: pd.DataFrame, given: Given) -> None:
     say(f"{len(table)} trials of {n_people} participants: {out}")
 
 
+def _layout(layout: Any, given: Given) -> int:
+    """Say what a data set holds; the exit code is 2 when nothing of it can be used."""
+    for line in layout.describe():
+        say(line)
+    if given.get("out") is not None:
+        say(given["out"])
+    return 0 if layout.usable.any() else 2
+
+
 OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "demo": _study,
     "run": _study,
@@ -179,6 +188,7 @@ OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "evaluate plan-sets": _jobs,
     "evaluate run-sets": _jobs,
     "evaluate check-table": _checked_table,
+    "fmri layout": _layout,
     "behavior page": _page,
     "behavior join": _joined,
 }

@@ -2,6 +2,7 @@ from .behavior import AnalysisSettings as AnalysisSettings
 from .behavior import behavior_analyze as behavior_analyze
 from .behavior import behavior_join as behavior_join
 from .behavior import behavior_page as behavior_page
+from .datasets import fmri_layout as fmri_layout
 from .drawing import draw as draw
 from .encoding import encode as encode
 from .evaluation import evaluate_check_table as evaluate_check_table
@@ -28,6 +29,7 @@ from .set_evaluation import evaluate_metamer_sets as evaluate_metamer_sets
 from .set_evaluation import validity_table as validity_table
 from .similarity import cka as cka
 from .similarity import compare as compare
+from .simulation import fmri_simulate as fmri_simulate
 from .stimuli import make_stimuli as make_stimuli
 from .stimuli import stimuli_control as stimuli_control
 from .stimuli import stimuli_interference as stimuli_interference

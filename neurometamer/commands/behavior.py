@@ -538,7 +538,8 @@ def behavior_page(
     slow : bool
         Whether images of the first half of practice are shown for 500, 400 and 400 ms.
     backward_mask : str
-        One of `neurometamer.behavior.experiment.MASKS`: scrambled images, or noise.
+        What masks an image, one of `neurometamer.behavior.experiment.MASKS`: scrambled images
+        (phase), or noise.
     incomplete : {"error", "photograph"}
         What to do with an image that lacks a condition: refuse it, or show its photograph.
     progress : callable, optional

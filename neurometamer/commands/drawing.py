@@ -6,7 +6,7 @@ It takes a file of RDMs and images, and makes heat maps and arrangements.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +17,19 @@ import pandas as pd
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
 from neurometamer.commands.rdms import read_id_list, read_labelled, split_labels
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.figures.style import count_text, format_number
+from neurometamer.errors import InputError, count_text, duplicates, name_ids, unknown_name
+from neurometamer.figures.style import format_number
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.reading import Files
 from neurometamer.report import rsa as rsa_page
-from neurometamer.report.page import Lead, Picture, Section, borrow_figure
+from neurometamer.report.page import (
+    Drawing,
+    FigureEntry,
+    Lead,
+    Section,
+    borrow_figure,
+    draw_sections,
+)
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 from stimuli_gen.conversion import cannot_use, open_photograph
@@ -66,18 +73,60 @@ class _Placed:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Shown:
-    """What all figures show: the stimuli, their bands and pictures."""
+class Arranged:
+    """The stimuli as one RDM places them.
 
-    folder: Path
+    Parameters
+    ----------
+    name : str
+        Name of the figure.
+    placed : _Placed
+        The RDM.
+    table : pandas.DataFrame
+        Table of `neurometamer.figures.rdms.arrange_stimuli`, with category and kind.
+    """
+
+    name: str
+    placed: _Placed
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DrawPage:
+    """What the page of ``neurometamer draw`` is made of.
+
+    Parameters
+    ----------
+    stimuli : pandas.DataFrame
+        Table of the stimuli, in the order of the RDMs.
+    members : sequence of str
+        Band of each.
+    pictures : dict of str to ndarray
+        Id to its image.
+    stamp : str
+        What every figure must say.
+    maps : sequence of _Placed
+        RDMs that are drawn as heat maps.
+    arrangements : sequence of Arranged
+        RDMs that place the stimuli.
+    """
+
     stimuli: pd.DataFrame
     members: Sequence[str]
     pictures: dict[str, np.ndarray]
     stamp: str
+    maps: Sequence[_Placed]
+    arrangements: Sequence[Arranged]
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the stimuli in the order of the RDMs."""
+        """Ids of the stimuli.
+
+        Returns
+        -------
+        list of str
+            In the order of the RDMs.
+        """
         return self.stimuli["id"].tolist()
 
 
@@ -193,16 +242,16 @@ def draw(
     stamps = rsa_page.rdm_stamps(held, path)
     folder = Path(out)
     most = max(1, min(MOST_MAPS, MOST_PAIRS // held.dissimilarities.shape[1]))
-    shown = _Shown(
-        folder=folder,
+    how = {"method": embedding, "seed": seed, "perplexity": perplexity}
+    page = DrawPage(
         stimuli=stimuli,
         members=members,
         pictures=pictures,
         stamp=rsa_page.stamp_text(stamps),
+        maps=chosen[:most],
+        arrangements=_arranged(chosen[:MOST_SCATTERS], stimuli, members, how, progress),
     )
-    how = {"method": embedding, "seed": seed, "perplexity": perplexity}
-    arrangements, scores = _scatters(shown, chosen[:MOST_SCATTERS], how, progress)
-    figures = {"rdms": _heat_maps(shown, chosen[:most]), "arrangement": arrangements}
+    scores = _scores(page.arrangements)
     write_table(folder / "scatter.csv", scores)
     settings = {
         "bands": column,
@@ -217,7 +266,7 @@ def draw(
         "rdms": _left_out(chosen, most, "Heat maps"),
         "arrangement": _left_out(chosen, MOST_SCATTERS, "Arrangements"),
     }
-    images_digest = digest(*(pictures[name] for name in shown.ids))
+    images_digest = digest(*(pictures[name] for name in page.ids))
     record = provenance(
         settings,
         inputs={path.name: digest_file(path), "images": images_digest},
@@ -232,7 +281,7 @@ def draw(
         "arrangement": left_out["arrangement"],
     }
     near = _nearest(chosen[0], members, column)
-    return _write_page(shown, path, held, figures, texts, near, scores, record, stamps)
+    return _write_page(folder, page, path, held, texts, near, scores, record, stamps)
 
 
 def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
@@ -351,31 +400,40 @@ def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
     return titled
 
 
-def _heat_maps(shown: _Shown, placed: Sequence[_Placed]) -> list[Picture]:
+def draw_heat_maps(page: DrawPage) -> Iterator[Drawing]:
     """Draw grids of RDMs, as several figures where there are many.
 
     The longer of subjects and places runs from left to right.
+
+    Parameters
+    ----------
+    page : DrawPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        At most `MAPS_HIGH` rows of heat maps each.
     """
     from neurometamer.figures.rsa import banded_rdms, rdm_pairs
 
-    who = list(dict.fromkeys(part.who for part in placed))
-    where = list(dict.fromkeys(part.where for part in placed))
+    who = list(dict.fromkeys(part.who for part in page.maps))
+    where = list(dict.fromkeys(part.where for part in page.maps))
     is_turned = len(who) > len(where)
     rows, columns = (where, who) if is_turned else (who, where)
-    n = len(shown.ids)
+    n = len(page.ids)
     grid = np.full((len(rows), len(columns), n, n), np.nan)
-    for rdm in placed:
+    for rdm in page.maps:
         row, column = (rdm.where, rdm.who) if is_turned else (rdm.who, rdm.where)
         grid[rows.index(row), columns.index(column)] = rdm.matrix
     step = max(1, MAPS_HIGH // -(-len(columns) // 6))
-    pictures = []
     for number, start in enumerate(range(0, len(rows), step), 1):
         titles = rows[start : start + step]
         values = grid[start : start + step]
         part: dict[str, Any] = {
             "row_titles": titles,
             "column_titles": columns,
-            "ids": shown.ids,
+            "ids": page.ids,
         }
         pairs = rdm_pairs(values, **part)
         is_known = np.isfinite(pairs["dissimilarity"])
@@ -383,50 +441,81 @@ def _heat_maps(shown: _Shown, placed: Sequence[_Placed]) -> list[Picture]:
         caption = "Dissimilarities of all pairs of stimuli"
         if len(rows) > step:
             caption = f"{caption}: {', '.join(filter(None, titles))}"
-        drawing = rsa_page.Drawing(
+        yield Drawing(
             name=f"rdms_{number}",
-            figure=banded_rdms(values, **part, categories=shown.members, stamp=shown.stamp),
+            figure=banded_rdms(values, **part, categories=page.members, stamp=page.stamp),
             numbers={f"rdms_{number}": pairs[is_known].reset_index(drop=True)},
             caption=f"{caption}.",
             alt=f"{n_maps} heat maps.",
             raster=True,
         )
-        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
-    return pictures
 
 
-def _scatters(
-    shown: _Shown,
-    placed: Sequence[_Placed],
-    how: dict[str, Any],
-    progress: Progress | None,
-) -> tuple[list[Picture], pd.DataFrame]:
-    """Draw the stimuli where each RDM places them; say how well they fit."""
-    from neurometamer.figures.rsa import arrange_stimuli, stimulus_scatter
+def draw_arrangements(page: DrawPage) -> Iterator[Drawing]:
+    """Draw the stimuli where each RDM places them.
 
-    pictures = []
-    scores = []
-    for number, part in enumerate(placed, 1):
-        table = arrange_stimuli(part.matrix, shown.ids, **how)
-        table = table.assign(category=list(shown.members), kind=shown.stimuli["kind"].tolist())
-        slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
-        name = f"scatter_{number:02d}_{slug}".rstrip("_")
-        words = part.words or "The RDM"
-        drawing = rsa_page.Drawing(
-            name=name,
-            figure=stimulus_scatter(table, shown.pictures, stamp=shown.stamp),
-            numbers={name: table},
+    Parameters
+    ----------
+    page : DrawPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        One an RDM.
+    """
+    from neurometamer.figures.rsa import stimulus_scatter
+
+    for arranged in page.arrangements:
+        words = arranged.placed.words or "The RDM"
+        yield Drawing(
+            name=arranged.name,
+            figure=stimulus_scatter(arranged.table, page.pictures, stamp=page.stamp),
+            numbers={arranged.name: arranged.table},
             caption=f"{words}: stimuli that are near each other are represented alike.",
-            alt=f"{len(table)} images placed by their dissimilarities.",
+            alt=f"{len(arranged.table)} images placed by their dissimilarities.",
             small=True,
         )
-        pictures.append(rsa_page.save_drawing(shown.folder, drawing))
-        score = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
-        scores.append(score.assign(rdm=part.title, file=f"figures/{name}.csv"))
+
+
+FIGURES: dict[str, FigureEntry[DrawPage]] = {
+    "rdms": FigureEntry(section="rdms", draw=draw_heat_maps),
+    "arrangements": FigureEntry(section="arrangement", draw=draw_arrangements),
+}
+"""The figures of the page, in their order."""
+
+
+def _arranged(
+    placed: Sequence[_Placed],
+    stimuli: pd.DataFrame,
+    members: Sequence[str],
+    how: dict[str, Any],
+    progress: Progress | None,
+) -> list[Arranged]:
+    """Place the stimuli by each RDM."""
+    from neurometamer.figures.rdms import arrange_stimuli
+
+    arrangements = []
+    for number, part in enumerate(placed, 1):
+        table = arrange_stimuli(part.matrix, stimuli["id"].tolist(), **how)
+        table = table.assign(category=list(members), kind=stimuli["kind"].tolist())
+        slug = re.sub(r"[^A-Za-z0-9]+", "_", part.title).strip("_")
+        name = f"scatter_{number:02d}_{slug}".rstrip("_")
+        arrangements.append(Arranged(name=name, placed=part, table=table))
         if progress is not None:
             progress(number, len(placed))
+    return arrangements
+
+
+def _scores(arrangements: Sequence[Arranged]) -> pd.DataFrame:
+    """Say how well arrangements fit their RDMs."""
+    scores = []
+    for arranged in arrangements:
+        score = arranged.table[["method", "measure", "score", "n_negative"]].iloc[[0]]
+        file = f"figures/{arranged.name}.csv"
+        scores.append(score.assign(rdm=arranged.placed.title, file=file))
     columns = ["rdm", "method", "measure", "score", "n_negative", "file"]
-    return pictures, pd.concat(scores, ignore_index=True)[columns]
+    return pd.concat(scores, ignore_index=True)[columns]
 
 
 def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
@@ -438,10 +527,10 @@ def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
 
 
 def _write_page(
-    shown: _Shown,
+    folder: Path,
+    page: DrawPage,
     path: Path,
     rdms: RDMs,
-    figures: dict[str, list[Picture]],
     texts: dict[str, list[str]],
     near: Sequence[str],
     scores: pd.DataFrame,
@@ -473,7 +562,8 @@ def _write_page(
     texts = texts | {"rdms": [bands_text, *texts["rdms"]]}
     sections = []
     for key, title in titles.items():
-        sections.append(Section(key=key, title=title, pictures=figures[key], text=texts[key]))
+        sections.append(Section(key=key, title=title, text=texts[key]))
+    sections = draw_sections(folder, sections, FIGURES, page)
     charts, sections = borrow_figure(sections, ["arrangement"])
     lead = Lead(
         headlines=near or ["Images that lie near each other are represented alike."],
@@ -482,7 +572,7 @@ def _write_page(
     )
     n_rdms = count_text(rdms.n_rdm, "RDM")
     return rsa_page.write_rsa_page(
-        shown.folder,
+        folder,
         command="neurometamer draw",
         question="How are the stimuli represented?",
         lead=f"{path.name}: {n_rdms} over {rdms.n_cond} stimuli; dissimilarity: {measure}.",

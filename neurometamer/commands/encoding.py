@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import ReadingOptions
+from neurometamer.commands.options import ReadingOptions, check_before_loading
 from neurometamer.commands.rdms import read_pattern_files
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
@@ -52,7 +52,7 @@ def encode(
     weights : str
         ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     stages : sequence of str
-        Stages of the network; all when empty.
+        Stages of the network: names, early, middle, late, or fractions of depth; all when empty.
     seed : int
         Seed of folds, permutations and random weights.
     reading : ReadingOptions, optional
@@ -85,16 +85,19 @@ def encode(
     from neurometamer.activations import compute_activations
     from neurometamer.encoding import fit_encoding
     from neurometamer.zoo import load_model
+    from stimuli_gen.depth import at_stages
 
     run = run or RunOptions()
     reading = reading or ReadingOptions()
-    network = load_model(model, weights=weights, device=run.device, seed=seed)
-    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
+    check_before_loading([model], weights, images, reading)
     subjects = read_pattern_files(patterns)
+    network = load_model(model, weights=weights, device=run.device, seed=seed)
+    network, chosen = at_stages(network, list(stages) or list(network.stages))
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     activations = compute_activations(
         network,
         stimuli,
-        stages=list(stages) or None,
+        stages=chosen,
         run=replace(run, progress=None),
     )
     table = fit_encoding(

@@ -26,7 +26,7 @@ from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table, write_table
 from neurometamer.zoo import GREY, MODELS, load_models, model_entry, weights_by_name
 from stimuli_gen.nulls import read_null
-from stimuli_gen.photographs import read_images
+from stimuli_gen.photographs import check_images, read_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +179,7 @@ def evaluate_run_sets(
     Returns
     -------
     pandas.DataFrame
-        See `evaluate_plan_sets`; a job that cannot be done is ``failed``, with its reason.
+        One row a job: set, members, size, state, reason; a job that cannot be done is ``failed``.
 
     Raises
     ------
@@ -205,13 +205,15 @@ def evaluate_run_sets(
         members += str(joined).split(JOINT)
     names = list(dict.fromkeys(members))
     load = NetworkLoader(names, weights, run.device, 0)
+    check_images(images)
+    given = [read_null(file) for file in nulls]
     (first,) = load.at(names[:1], image_size)
     photographs = read_images(list(images), first.preprocessing).select(kind="RE")
     return run_sets(
         folder,
         photographs,
         load=lambda name: load.at([name], image_size)[0],
-        nulls=[read_null(file) for file in nulls],
+        nulls=given,
         share=share,
         run=run,
     )
@@ -385,8 +387,8 @@ def evaluate_metamers(
         ``"default"`` (ImageNet), ``"random"`` (untrained), a file (one network), or NAME=VALUE for
         networks of a set, between commas; the others get ``"default"``.
     nulls : sequence of path-like
-        Files of `stimuli_null`: metamers are judged by them again. Otherwise their folders say
-        which are valid.
+        Files of ``neurometamer stimuli null``: metamers are judged by them again. Otherwise their
+        folders say which are valid.
     network_table : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.
     truth : path-like, optional

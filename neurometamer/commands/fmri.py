@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.store import read_table
 
@@ -141,11 +141,15 @@ def _write_contrast(
     runs, glm = _open(bold, events, confounds, options)
     regions = read_masks(dict(masks), runs[0].image, affine=runs[0].affine)
     known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+    if unused := [name for name in glm if name not in known]:
+        raise InputError(
+            f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them out."
+        )
     maps = estimate_contrast(
         runs,
         contrast,
         mask=np.logical_or.reduce(list(regions.values())),
-        **{name: glm[name] for name in known if name in glm},
+        **glm,
     )
     return write_contrast(maps, out)
 
@@ -160,7 +164,8 @@ def _open(
     of_runs = {name: options[name] for name in RUNS if name in options}
     if "columns" in of_runs:
         of_runs["columns"] = of_runs["columns"] or None
-    glm = {name: options[name] for name in GLM if name in options}
+    elsewhere = (*RUNS, *TRIALS, *VOLUMES)
+    glm = {name: value for name, value in options.items() if name not in elsewhere}
     if ignored := glm.pop("ignore", ()):
         glm["ignore"] = tuple(ignored)
     trials = SingleTrialOptions(**{name: options[name] for name in TRIALS if name in options})

@@ -48,7 +48,7 @@ def image_types(
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     activations : sequence of path-like
-        Files of `neurometamer.compute_activations`, one a network.
+        Files of activations, one a network (`neurometamer.compute_activations`).
     images : sequence of path-like
         Stimulus folders or tables (columns id, kind, reference_id): say what the rows of patterns
         and activations are, and give the classes of ``null="class"``.
@@ -70,7 +70,8 @@ def image_types(
     Returns
     -------
     pandas.DataFrame
-        See `compare_image_types`, and a column ``source`` (file, or ``patterns``).
+        One row a layer or ROI, subject and quantity (`neurometamer.compare_image_types`), and a
+        column ``source`` (file, or ``patterns``).
 
     Raises
     ------
@@ -115,7 +116,7 @@ def image_types(
     if table is None and (patterns or activations):
         raise InputError(
             "patterns and activations need --images: give a stimulus table that says which image "
-            "is of which kind."
+            "is of which type."
         )
     if table is not None:
         if patterns:
@@ -128,7 +129,7 @@ def image_types(
     if out is not None:
         write_table(out, tested)
     if figures is not None:
-        from neurometamer.report.rsa_pages import write_image_type_figures
+        from neurometamer.report.image_types import write_image_type_figures
 
         used = {"measure": measure, "category": category}
         write_image_type_figures(
@@ -196,7 +197,7 @@ def _of_patterns(
         units=pattern_units(subjects, table),
         blocks=blocks,
         categories=_classes(table, category, chosen),
-        reliability=image_type_reliability(subjects, table, sorted(chosen.kinds)),
+        reliability=image_type_reliability(subjects, table, sorted(chosen.image_types)),
         options=chosen,
     )
     return tested.assign(source="patterns")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +22,7 @@ from neurometamer.commands.rdms import (
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.reading import Files
-from neurometamer.report.rsa import rdm_stamps
-from neurometamer.report.rsa_pages import write_layer_page
+from neurometamer.report.rsa import rdm_stamps, write_layer_page
 from neurometamer.resume import writes_into
 from neurometamer.store import write_json, write_table
 
@@ -39,8 +37,8 @@ class LayerOptions:
 
     Parameters
     ----------
-    kind : str, optional
-        Only images of this kind, joined by photograph.
+    image_type : str, optional
+        Only images of this type, joined by photograph.
     comparator : str
         How RDMs are compared, one of `neurometamer.rsa.comparators.table.COMPARATORS`.
     join : {"exact", "inner"}
@@ -72,7 +70,7 @@ class LayerOptions:
     'spearman'
     """
 
-    kind: str | None = None
+    image_type: str | None = None
     comparator: str = "spearman"
     join: str = "exact"
     train_on: str = "both"
@@ -110,9 +108,9 @@ def layers(
         neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdms.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
-        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not
-        with fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and
-        CSV) and the page ``index.html``.
+        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (not with
+        fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and CSV)
+        and the page ``index.html``.
     rois : sequence of str
         ROIs, early to late, for the hierarchy test; the order of the files when empty.
     ids : path-like or sequence of str, optional
@@ -214,7 +212,7 @@ def _tables(
     from neurometamer.rsa.layers.matrix import compare_joined, join_model_brain
     from neurometamer.rsa.layers.weighted import CrossValidation, fit_joined
 
-    joined = join_model_brain(layers, regions, kind=chosen.kind, join=chosen.join)
+    joined = join_model_brain(layers, regions, image_type=chosen.image_type, join=chosen.join)
     common: dict[str, Any] = {
         "comparator": chosen.comparator,
         "seed": chosen.seed,
@@ -247,14 +245,13 @@ def _tables(
         "weighted_difference": models.differences,
     }
     if len(rois) or len(joined.rois) > 2:
-        hierarchy = order_of_regions(
+        tables["hierarchy"] = order_of_regions(
             joined,
             rois,
             preferred=chosen.preferred,
             confidence=chosen.confidence,
             **common,
         )
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
     return tables
 
 

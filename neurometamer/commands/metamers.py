@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import ReadingOptions, StimulusFileOptions
+from neurometamer.commands.options import (
+    ReadingOptions,
+    StimulusFileOptions,
+    check_before_loading,
+)
 from neurometamer.commands.stimuli import (
     forget,
     keeping,
@@ -113,7 +117,8 @@ def stimuli_metamer(
         Height and width in pixels that every network sees; needed where networks of a set were
         made for different sizes. By default each its own.
     nulls : sequence of path-like
-        Files of `stimuli_null`, of these networks and stages; without one, ``valid`` stays empty.
+        Files of ``neurometamer stimuli null``, of these networks and stages; without one, ``valid``
+        stays empty.
     seed : int
         Seed of all random numbers.
     files : StimulusFileOptions, optional
@@ -156,14 +161,17 @@ def stimuli_metamer(
     out = Path(out)
     own = {field.name: options.pop(field.name, field.default) for field in fields(MetamerOptions)}
     chosen = MetamerOptions(**own)
-    networks = load_models(models, weights, device=run.device, seed=seed)
+    penalties = read_penalties(chosen.penalties)
+    names = [models] if isinstance(models, str) else list(models)
+    check_before_loading(names, weights, [images], files)
+    given = [read_null(file) for file in nulls]
+    networks = load_models(names, weights, device=run.device, seed=seed)
     if image_size is not None:
         networks = at_one_size(networks, image_size)
     preprocessing = networks[0].preprocessing
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
     matches = match_stages(networks, stages, stage_weights=chosen.stage_weights)
     photographs = read_photographs(images, preprocessing, files)
-    penalties = read_penalties(chosen.penalties)
     first, first_digest = None, None
     if chosen.start_images is not None:
         first = read_start_images(chosen.start_images, preprocessing)
@@ -182,7 +190,6 @@ def stimuli_metamer(
     refuse_other_stimuli(out, digest_of_set, photographs, settings, files.fresh)
     if files.fresh:
         forget(out)
-    given = [read_null(file) for file in nulls]
     made = model_metamers(
         networks,
         photographs,
@@ -276,11 +283,12 @@ def stimuli_null(
 
     run = run or RunOptions()
     reading = reading or ReadingOptions()
+    check_before_loading([model], weights, images, reading)
     network = load_model(model, weights=weights, device=run.device, seed=seed)
     if image_size is not None:
         (network,) = at_one_size([network], image_size)
-    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     (matched,) = match_stages(network, list(stages))
+    stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     return null_distribution(
         knows(network, matched),
         stimuli,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from neurometamer.reading import Files
+from neurometamer.zoo import Weights, weights_by_name
+from stimuli_gen.photographs import check_images
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished parts and their total."""
@@ -61,3 +65,31 @@ class StimulusFileOptions(ReadingOptions):
     png16: bool = False
     animate: bool = False
     fresh: bool = False
+
+
+def check_before_loading(
+    models: Sequence[str],
+    weights: Weights | Mapping[str, Weights],
+    images: Files,
+    reading: ReadingOptions,
+) -> None:
+    """Refuse unknown networks, lost weights and images that are not there before networks load.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Names of networks.
+    weights : str, path or mapping
+        See `neurometamer.zoo.weights_by_name`.
+    images : sequence of path-like
+        See `stimuli_gen.read_images`.
+    reading : ReadingOptions
+        How photographs are read.
+
+    Raises
+    ------
+    InputError
+        The first of these.
+    """
+    weights_by_name(models, weights)
+    check_images(images, bits=reading.bits, icc=reading.icc)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import ReadingOptions
+from neurometamer.commands.options import ReadingOptions, check_before_loading
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
@@ -311,7 +311,7 @@ def rdm(
     Parameters
     ----------
     out : path-like
-        HDF5 file to write; ``rsatoolbox.rdm.load_rdm(out, file_type="hdf5")`` opens it.
+        HDF5 file to write, in the format of rsatoolbox (`rsatoolbox.rdm.load_rdm`).
     model : str, optional
         Name of the network; or give `patterns`.
     weights : str
@@ -323,9 +323,9 @@ def rdm(
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     stages : sequence of str
-        Stages of the network; all when empty.
+        Stages of the network: names, early, middle, late, or fractions of depth; all when empty.
     measure : str
-        One of `neurometamer.rsa.measures.MEASURES`.
+        Measure of dissimilarity, one of `neurometamer.rsa.measures.MEASURES`.
     seed : int
         Seed of random weights.
     scratch : path-like, optional
@@ -373,6 +373,7 @@ def rdm(
     from neurometamer.rsa.compute import find_measure, pattern_rdms, write_rdms
     from neurometamer.rsa.streaming import streamed_rdms
     from neurometamer.zoo import load_model
+    from stimuli_gen.depth import at_stages
 
     if (model is None) == (not patterns):
         raise InputError("give either a network (--model and --images) or --patterns.")
@@ -385,12 +386,14 @@ def rdm(
         raise InputError(f"{name_ids(noise)} is for --patterns; leave it out for a network.")
     run = run or RunOptions()
     reading = reading or ReadingOptions()
+    check_before_loading([model], weights, images, reading)
     network = load_model(model, weights=weights, device=run.device, seed=seed)
+    network, chosen = at_stages(network, list(stages) or list(network.stages))
     stimuli = read_images(images, network.preprocessing, bits=reading.bits, icc=reading.icc)
     rdms = streamed_rdms(
         network,
         stimuli,
-        stages=list(stages) or None,
+        stages=chosen,
         measure=measure,
         scratch=scratch,
         run=run,
@@ -476,7 +479,7 @@ def controls(
     out : path-like
         HDF5 file to write, for ``neurometamer compare --controls``.
     which : sequence of str
-        Some of `neurometamer.rsa.controls.CONTROLS`.
+        What is measured, some of `neurometamer.rsa.controls.CONTROLS`.
     category : str
         Column of the stimuli's table with the categories.
     model : str

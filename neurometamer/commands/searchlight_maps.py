@@ -14,7 +14,7 @@ from neurometamer.commands.options import Progress
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.provenance import digest_file, provenance
 from neurometamer.report.rsa import find_stamps, rdm_stamps, study_record
-from neurometamer.report.rsa_pages import DrawnMap, find_hemisphere, write_map_page
+from neurometamer.report.searchlight import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.resume import writes_into
 from neurometamer.rsa.compute import read_rdms
 from neurometamer.rsa.searchlight.maps import SearchlightMap, run_searchlight, summary_table
@@ -72,7 +72,7 @@ class SearchlightOptions:
 
     Parameters
     ----------
-    kinds : sequence of str
+    image_types : sequence of str
         Pairs of image types as ``"RE-AN"``; a map each. Needs `stimuli`.
     reliability : bool
         Whether to map the reliability of RDMs, too (odd and even presentations), of RE images alone
@@ -99,7 +99,7 @@ class SearchlightOptions:
     6.0
     """
 
-    kinds: Sequence[str] = ()
+    image_types: Sequence[str] = ()
     reliability: bool = False
     radius_mm: float = 6.0
     measure: str = "spearman"
@@ -129,7 +129,8 @@ def searchlight(
 ) -> Path:
     """Map where representations are like a model.
 
-    Maps of where two kinds are arranged alike, and of where RDMs are reliable, can be made too.
+    Maps of where two image types are arranged alike, and of where RDMs are reliable, can be made
+    too.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def searchlight(
     models = None if model_rdms is None else read_rdms(model_rdms)
     questions = _questions(places, models, stimuli, chosen)
     _check_names([question.name for question in questions])
-    settings = asdict(chosen) | {"kinds": list(chosen.kinds)}
+    settings = asdict(chosen) | {"image_types": list(chosen.image_types)}
     settings["hemisphere"] = hemisphere
     if mesh is None:
         del settings["hemisphere"]
@@ -258,14 +259,14 @@ def _check_request(
         raise InputError("give either a mask (--mask) or a mesh (--mesh).")
     if (patterns is None) == (betas is None):
         raise InputError("give either patterns (--patterns) or betas (--betas).")
-    if model_rdms is None and not chosen.kinds and not chosen.reliability:
+    if model_rdms is None and not chosen.image_types and not chosen.reliability:
         raise InputError(
-            "nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability."
+            "nothing to map; give --model-rdms FILE, --image-types RE-AN …, or --reliability."
         )
-    if chosen.kinds and stimuli is None:
+    if chosen.image_types and stimuli is None:
         raise InputError(
-            "--kinds needs --stimuli CSV, which says of which kind and photograph each condition "
-            "is."
+            "--image-types needs --stimuli CSV, which says of which type and photograph each "
+            "condition is."
         )
     if chosen.space not in SPACES:
         raise unknown_name("space", chosen.space, SPACES)
@@ -375,10 +376,10 @@ def _questions(
                 wanted.append(i)
         part = means.take(wanted) if chosen.measure == "crossnobis" else means[wanted]
         questions += model_questions([conditions[i] for i in wanted], part, models)
-    for pair in chosen.kinds:
+    for pair in chosen.image_types:
         first, _, second = pair.partition("-")
         if not (first and second):
-            raise InputError(f"--kinds wants pairs as RE-AN, not '{pair}'.")
+            raise InputError(f"--image-types wants pairs as RE-AN, not '{pair}'.")
         questions.append(image_type_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
     if chosen.reliability:
         regular = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import Progress, ReadingOptions
+from neurometamer.commands.options import Progress, ReadingOptions, check_before_loading
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
 
 JOINS = ("exact", "inner")
+_Grams = dict[str, tuple[np.ndarray, int]]
+"""Layer or ROI to the products of all images' responses (n, n) and its number of units."""
 
 
 METHODS = {
@@ -60,7 +61,7 @@ def compare(
     progress: Progress | None = None,
     **options: Annotated[
         Any,
-        KeywordsOf("neurometamer.rsa.compare:compare_rdms", ("kind", "join")),
+        KeywordsOf("neurometamer.rsa.compare:compare_rdms", ("image_type", "join")),
         KeywordsOf("neurometamer.rsa.compare:ComparisonOptions"),
     ],
 ) -> pd.DataFrame:
@@ -84,7 +85,7 @@ def compare(
     progress : callable, optional
         Called with (comparisons done, comparisons in all), for each comparator again.
     **options : object
-        ``kind`` and ``join`` of `neurometamer.compare_rdms`, and fields of
+        ``image_type`` and ``join`` of `neurometamer.compare_rdms`, and fields of
         `neurometamer.rsa.compare.ComparisonOptions`.
 
     Returns
@@ -135,10 +136,7 @@ def compare(
         tables.append(compared.assign(comparator=name))
     table = pd.concat(tables, ignore_index=True)
     if out is not None:
-        written = table
-        if "left_out" in table:
-            written = table.assign(left_out=table["left_out"].map(json.dumps))
-        write_table(out, written)
+        write_table(out, table)
     return table
 
 
@@ -149,7 +147,7 @@ def cka(
     out: str | Path | None = None,
     *,
     images: Files = (),
-    kind: str | None = None,
+    image_type: str | None = None,
     join: str = "exact",
     debiased: bool = False,
     stages: Sequence[str] = (),
@@ -165,22 +163,23 @@ def cka(
     Parameters
     ----------
     a, b : path-like or str
-        Each a file of `neurometamer.compute_activations`, a file of ``neurometamer fmri patterns``
-        (presentations are averaged), or the name of a network, which then sees `images`. The same
-        for both compares a network's stages with each other.
+        Each a file of activations (`neurometamer.compute_activations`), a file of ``neurometamer
+        fmri patterns`` (presentations are averaged), or the name of a network, which then sees
+        `images`. The same for both compares a network's stages with each other.
     out : path-like, optional
         CSV to write.
     images : sequence of path-like
-        What a network sees (`read_images`); with `kind`, also tells which image is of which kind.
-    kind : str, optional
-        Only images of this kind.
+        What a network sees (`read_images`); with `image_type`, also tells of which type each is.
+    image_type : str, optional
+        Only images of this type.
     join : {"exact", "inner"}
         Whether both must hold the same ids, or the shared ones are used.
     debiased : bool
         Whether to take the unbiased estimate, see `neurometamer.linear_cka`: the biased one grows
         with the number of units where there are few images.
     stages : sequence of str
-        Stages of networks and ROIs of patterns that are compared; all when empty.
+        Stages of networks (names, early, middle, late, or fractions of depth) and ROIs of patterns
+        that are compared; all when empty.
     weights : str or mapping
         Weights of networks by name, see `neurometamer.zoo.weights_by_name`.
     seed : int
@@ -200,8 +199,8 @@ def cka(
     Raises
     ------
     InputError
-        When a source is neither a file nor a network, ids do not match, a stage or kind is unknown,
-        or fewer than 4 images are shared.
+        When a source is neither a file nor a network, ids do not match, a stage or image type is
+        unknown, or fewer than 4 images are shared.
 
     Examples
     --------
@@ -224,36 +223,52 @@ def cka(
     >>> table[["a", "b"]].values.tolist()[:2], table["value"].round(2).tolist()
     ([['S1 V1', 'S1 V1'], ['S1 V1', 'S1 LO']], [1.0, 0.25, 0.25, 1.0])
     """
-    from neurometamer.rsa.cka import gram_cka
-
     if join not in JOINS:
         raise unknown_name("join", join, JOINS)
     run = run or RunOptions()
-    wanted = _ids_of_kind(images, kind)
+    reading = reading or ReadingOptions()
+    wanted = _ids_of_image_type(images, image_type)
     same = str(a) == str(b)
     networks = _weights_of_networks((a, b), weights)
-    if networks and not images:
-        raise InputError(
-            f"{next(iter(networks))} is a network: say what it sees with --images FOLDER or "
-            "TABLE.csv."
-        )
-    sides = []
-    with ExitStack() as opened:
-        for source in (a,) if same else (a, b):
-            if Path(source).is_file():
-                sides.append(_from_file(Path(source)))
-                continue
-            model = load_model(
-                str(source),
-                weights=networks[str(source)],
-                device=run.device,
-                seed=seed,
+    if networks:
+        if not images:
+            raise InputError(
+                f"{next(iter(networks))} is a network: say what it sees with --images FOLDER or "
+                "TABLE.csv."
             )
-            sides.append(_from_network(model, images, opened, stages, reading, run))
+        check_before_loading(list(networks), networks, images, reading)
+    sources: list[StagedModel | _Responses] = []
+    for source in (a,) if same else (a, b):
+        if Path(source).is_file():
+            sources.append(_from_file(Path(source)))
+            continue
+        chosen_weights = networks[str(source)]
+        sources.append(
+            load_model(str(source), weights=chosen_weights, device=run.device, seed=seed)
+        )
+    places = _places_of(sources, stages)
+    with ExitStack() as opened:
+        sides = []
+        for side, own in zip(sources, places, strict=True):
+            if not isinstance(side, _Responses):
+                side = _from_network(side, images, opened, own, reading, run)
+            sides.append(side)
         first, second = sides[0], sides[-1]
-        chosen, ids = _matched(first, second, stages, wanted, join)
-        left = _grams(first, chosen[0], ids, run.progress)
-        right = left if same else _grams(second, chosen[1], ids, run.progress)
+        ids = _matched(first, second, wanted, join)
+        left = _grams(first, places[0], ids, run.progress)
+        right = left if same else _grams(second, places[-1], ids, run.progress)
+    table = _paired(first, second, left, right, debiased)
+    if out is not None:
+        write_table(out, table)
+    return table
+
+
+def _paired(
+    first: _Responses, second: _Responses, left: _Grams, right: _Grams, debiased: bool
+) -> pd.DataFrame:
+    """Compare all layers or ROIs of one source with all of the other, one row a pair."""
+    from neurometamer.rsa.cka import gram_cka
+
     method = METHODS["debiased" if debiased else "biased"]
     rows = []
     for name_a, (gram_a, n_units_a) in left.items():
@@ -265,7 +280,7 @@ def cka(
                     "source_b": second.source,
                     "b": name_b,
                     "value": gram_cka(gram_a, gram_b, debiased=debiased),
-                    "n": len(ids),
+                    "n": len(gram_a),
                     "n_units_a": n_units_a,
                     "n_units_b": n_units_b,
                     "method": f"{method}; no interval",
@@ -273,19 +288,17 @@ def cka(
                     "weights_b": second.weights,
                 }
             )
-    table = pd.DataFrame(rows)
-    if out is not None:
-        write_table(out, table)
-    return table
+    return pd.DataFrame(rows)
 
 
-def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
-    """Read which images are of a kind; None where all are compared."""
-    if kind is None:
+def _ids_of_image_type(images: Files, image_type: str | None) -> set[str] | None:
+    """Read which images are of a type; None where all are compared."""
+    if image_type is None:
         return None
     if not images:
         raise InputError(
-            f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
+            f"image_type='{image_type}' needs --images: stimulus folders or tables (id, kind) that "
+            "tell image types."
         )
     tables = []
     for source in map(Path, images):
@@ -293,9 +306,9 @@ def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
         tables.append(read_table(path, required=["id", "kind"]))
     table = pd.concat(tables)
     known = table["kind"].fillna("").astype(str)
-    if kind not in set(known):
-        raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
-    return set(table["id"][known == kind].astype(str))
+    if image_type not in set(known):
+        raise unknown_name("image type", image_type, dict.fromkeys(known))
+    return set(table["id"][known == image_type].astype(str))
 
 
 def _weights_of_networks(sources: Sequence[str | Path], weights: Weights) -> dict[str, str]:
@@ -346,20 +359,61 @@ def _from_file(path: Path) -> _Responses:
     return _Responses(source=path.name, ids=list(held.conditions), places=list(names), read=read)
 
 
+def _places_of(
+    sources: Sequence[StagedModel | _Responses], wanted: Sequence[str]
+) -> list[list[str]]:
+    """Choose layers or ROIs of each source, by name or depth.
+
+    A name must be of one of the sources; a source of which none is named keeps all.
+    """
+    from stimuli_gen.depth import DEPTHS, at_stages
+
+    chosen = []
+    known: list[str] = []
+    named: set[str] = set()
+    for source in sources:
+        own: list[str] = []
+        for name in wanted:
+            meant = _named(source, name)
+            own += meant
+            named |= {name} if meant else set()
+        if isinstance(source, _Responses):
+            places = [place for place in source.places if not own or place in own]
+            known += source.places
+        else:
+            places = list(at_stages(source, own or list(source.stages))[1])
+            known += [*DEPTHS, *source.stages]
+        chosen.append(places)
+    for name in wanted:
+        if name not in named:
+            raise unknown_name("stage or ROI", name, dict.fromkeys(known))
+    return chosen
+
+
+def _named(source: StagedModel | _Responses, name: str) -> list[str]:
+    """List the layers or ROIs of a source that a name or a depth means."""
+    from stimuli_gen.depth import find_stage
+
+    if isinstance(source, _Responses):
+        return [place for place in source.places if name in (place, place.rpartition(" ")[2])]
+    try:
+        return [find_stage(source, name).name]
+    except InputError:
+        return []
+
+
 def _from_network(
     model: StagedModel,
     images: Files,
     opened: ExitStack,
     stages: Sequence[str],
-    reading: ReadingOptions | None,
+    reading: ReadingOptions,
     run: RunOptions,
 ) -> _Responses:
     """Compute the responses of a network when they are first read."""
     from neurometamer.activations import Activations, compute_activations
 
-    reading = reading or ReadingOptions()
     stimuli = read_images(images, model.preprocessing, bits=reading.bits, icc=reading.icc)
-    wanted = [stage for stage in model.stages if stage in stages] or None
 
     @cache
     def responses() -> Activations:
@@ -368,7 +422,7 @@ def _from_network(
         return compute_activations(
             model,
             stimuli,
-            stages=wanted,
+            stages=stages,
             path=path,
             run=replace(run, progress=None),
         )
@@ -379,7 +433,7 @@ def _from_network(
     return _Responses(
         source=model.name,
         ids=list(stimuli.ids),
-        places=list(model.stages),
+        places=list(stages),
         read=read,
         weights=model.weights,
     )
@@ -387,7 +441,7 @@ def _from_network(
 
 def _grams(
     side: _Responses, places: Sequence[str], ids: Sequence[str], progress: Progress | None
-) -> dict[str, tuple[np.ndarray, int]]:
+) -> _Grams:
     """Multiply the images' responses with each other, and count the units, a place at a time."""
     from neurometamer.rsa.cka import centered_gram
 
@@ -403,42 +457,23 @@ def _grams(
 
 
 def _matched(
-    first: _Responses,
-    second: _Responses,
-    stages: Sequence[str],
-    wanted: set[str] | None,
-    join: str,
-) -> tuple[list[list[str]], list[str]]:
-    """Choose layers or ROIs of both sides, and the ids that are compared in the first one's order.
-
-    A name must be of one of the sides; a side of which none is named keeps all.
-    """
+    first: _Responses, second: _Responses, wanted: set[str] | None, join: str
+) -> list[str]:
+    """Choose the ids that are compared, in the first one's order."""
     from neurometamer.rsa.compute import match_ids
 
-    known = set()
-    chosen = []
-    for side in (first, second):
-        own = []
-        for place in side.places:
-            names = {place, place.rpartition(" ")[2]}
-            known |= names
-            if names & set(stages):
-                own.append(place)
-        chosen.append(own or list(side.places))
-    for stage in stages:
-        if stage not in known:
-            places = [*first.places, *second.places]
-            raise unknown_name("stage or ROI", stage, dict.fromkeys(places))
     ids_a = [name for name in first.ids if wanted is None or name in wanted]
     ids_b = [name for name in second.ids if wanted is None or name in wanted]
     if join == "exact":
         match_ids(ids_b, ids_a, second.source, first.source)
-        return chosen, ids_a
+        return ids_a
     both = set(ids_b)
     ids = [name for name in ids_a if name in both]
     if not ids:
+        some_a = name_ids(ids_a, 3)
+        some_b = name_ids(ids_b, 3)
         raise InputError(
-            f"{first.source} ({name_ids(ids_a, 3)}) and {second.source} ({name_ids(ids_b, 3)}) "
-            "share no image; both need the same ids, give files that do."
+            f"{first.source} ({some_a}) and {second.source} ({some_b}) share no image; both need "
+            "the same ids, give files that do."
         )
-    return chosen, ids
+    return ids

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.options import StimulusFileOptions
+from neurometamer.commands.options import StimulusFileOptions, check_before_loading
 from neurometamer.errors import DamagedFile, InputError, name_ids, unknown_name
 from neurometamer.resume import note_remade, writes_into
 from neurometamer.run_options import RunOptions
@@ -308,6 +308,7 @@ def make_stimuli(
     run = run or RunOptions()
     files = files or StimulusFileOptions()
     out = Path(out)
+    check_before_loading([model], weights, [images], files)
     network = load_model(model, weights=weights, device=run.device, seed=seed)
     photographs = read_photographs(images, network.preprocessing, files)
     mask, progress_rule = options.get("mask"), options.get("progress_rule")
@@ -414,12 +415,12 @@ def stimuli_control(
     Parameters
     ----------
     control : str
-        A name of `stimuli_gen.CONTROLS`, or of `stimuli_gen.ATTACKS` (PGD).
+        Control, or attack (PGD), one of `stimuli_gen.CONTROLS` and `stimuli_gen.ATTACKS`.
     images : path-like
         Folder of photographs (folders inside it are categories), or a CSV with the column file and,
         where wanted, id, category, bits and icc.
     out : path-like
-        Output folder for what `stimuli_gen.write_stimuli` writes.
+        Folder for the images and their table (`stimuli_gen.write_stimuli`).
     model : str
         Network whose input size and cut the photographs get, and which PGD attacks.
     weights : str

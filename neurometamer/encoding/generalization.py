@@ -36,7 +36,7 @@ from neurometamer.encoding.solvers import (
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import match_ids, mean_responses
 from neurometamer.stats.families import correct_p
-from neurometamer.stats.permutation import (
+from neurometamer.stats.resampling import (
     count_orders,
     p_from_count,
     permutation_orders,

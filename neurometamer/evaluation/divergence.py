@@ -37,7 +37,7 @@ from neurometamer.evaluation.sets import (
 )
 from neurometamer.provenance import generator
 from neurometamer.run_options import RunOptions
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.stats.resampling import p_from_count
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel

@@ -45,8 +45,7 @@ from neurometamer.resume import (
 )
 from neurometamer.run_options import RunOptions
 from neurometamer.stats.families import correct_p
-from neurometamer.stats.permutation import p_from_count
-from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
+from neurometamer.stats.resampling import bootstrap_counts, p_from_count, percentile_interval
 from neurometamer.store import file_name, read_table, write_table, written_files
 from neurometamer.zoo import load_model
 from stimuli_gen.stimuli import write_pictures, write_records

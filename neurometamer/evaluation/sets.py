@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, duplicates, name_ids, need_columns
-from neurometamer.figures.style import count_text
+from neurometamer.errors import InputError, count_text, duplicates, name_ids, need_columns
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import file_name
 from neurometamer.summaries import short_repr

@@ -28,7 +28,7 @@ import pandas as pd
 
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns
 from neurometamer.provenance import generator
-from neurometamer.stats.permutation import p_from_count
+from neurometamer.stats.resampling import p_from_count
 from neurometamer.summaries import short_repr
 
 CONTRASTS = {

@@ -5,7 +5,6 @@ Weighted layers stand beside the best layer and the average.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +43,13 @@ from neurometamer.figures.tables import (
     draw_star,
     draw_whisker,
     each_name,
+    facts_in,
     family_note,
     finish_axes,
     names_as_text,
     names_in,
     numbers_of,
-    one_kind,
+    one_image_type,
     people_of,
     refuse_repeats,
     spread_over,
@@ -69,7 +69,9 @@ MODEL_MARKS = {
 
 
 @checked
-def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
+def best_layer_marks(
+    table: pd.DataFrame, *, image_type: str | None = None, stamp: str = ""
+) -> Figure:
     """Draw the best layer of each ROI as chosen and measured on the same data.
 
     Beside it stands its value on other data.
@@ -79,8 +81,8 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     table : DataFrame
         Columns roi, subject, layer, score, ci_low, ci_high, naive_layer, naive_score (of
         ``best_layer.csv``). Used when there: kind, method, n.
-    kind : str, optional
-        Which images; needed when the table holds several kinds.
+    image_type : str, optional
+        Which images; needed when the table holds several image types.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -117,7 +119,7 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     )
     need_columns(table, "best layer", columns)
     rows = names_as_text(
-        one_kind(table, "best layer", kind), "roi", "subject", "layer", "naive_layer"
+        one_image_type(table, "best layer", image_type), "roi", "subject", "layer", "naive_layer"
     )
     refuse_repeats(rows, "best layer", ("roi", "subject"))
     naive = rows.assign(
@@ -290,7 +292,7 @@ def model_marks(
     models: pd.DataFrame,
     differences: pd.DataFrame | None = None,
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     stamp: str = "",
 ) -> Figure:
     """Draw the weighted combination of layers beside the best single layer and the average of all.
@@ -304,8 +306,8 @@ def model_marks(
         Columns roi, subject, contrast, difference, ci_low, ci_high (of
         ``weighted_difference.csv``), drawn in a second panel. Used when there: q or p_corrected,
         family, correction, kind.
-    kind : str, optional
-        Which images; needed when the tables hold several kinds.
+    image_type : str, optional
+        Which images; needed when the tables hold several image types.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -330,13 +332,13 @@ def model_marks(
     1
     """
     need_columns(models, "models", ("roi", "subject", "model", "score", "ci_low", "ci_high"))
-    rows = names_as_text(one_kind(models, "models", kind), "roi", "subject", "model")
+    rows = names_as_text(one_image_type(models, "models", image_type), "roi", "subject", "model")
     refuse_repeats(rows, "models", ("roi", "subject", "model"))
     note = [_whose_words(rows, "its models joined"), _interval_words(rows)]
     if differences is not None:
         columns = ("roi", "subject", "contrast", "difference", "ci_low", "ci_high")
         need_columns(differences, "differences", columns)
-        differences = one_kind(differences, "differences", kind)
+        differences = one_image_type(differences, "differences", image_type)
         differences = names_as_text(differences, "roi", "subject", "contrast")
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
         note.append(f"Below: paired differences. {family_note(differences)}")
@@ -381,27 +383,28 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     --------
     >>> import pandas as pd
     >>> from neurometamer.figures.rsa import hierarchy_lines
-    >>> row = {"subject": "S1", "order": "V1 < V2 < LO", "statistic": "tau-b", "value": 0.8}
-    >>> places = "V1: 1.0 (early); V2: 1.5 (early); LO: 2.0 (late)"
-    >>> figure = hierarchy_lines(pd.DataFrame([{**row, "preferred_layers": places, "p": 0.2}]))
+    >>> row = {"subject": "S1", "order": ["V1", "LO"], "statistic": "slope", "value": 0.8, "p": 0.2}
+    >>> layers = {"V1": (1.0, "early"), "LO": (2.0, "late")}
+    >>> figure = hierarchy_lines(pd.DataFrame([{**row, "preferred_layers": layers}]))
     >>> len(figure.axes)
     1
     """
     columns = ("subject", "order", "preferred_layers", "statistic", "value", "p")
     need_columns(table, "hierarchy", columns)
-    rows = names_as_text(table, "subject", "order", "preferred_layers", "statistic")
+    rows = names_as_text(table, "subject", "statistic")
     refuse_repeats(rows, "hierarchy", ("subject",))
-    orders = list(dict.fromkeys(rows["order"]))
+    orders = {" < ".join(names_in([cell])): names_in([cell]) for cell in rows["order"]}
     if len(orders) > 1:
         raise InputError(
             f"the hierarchy table holds {len(orders)} orders of regions: {name_ids(orders)}; give "
             "the rows of one."
         )
-    rois, subjects, names = orders[0].split(" < "), people_of(rows), Names()
+    (rois,) = orders.values()
+    subjects, names = people_of(rows), Names()
     points: list[list[float]] = []
     named: dict[int, str] = {}
-    for text in rows["preferred_layers"]:
-        numbers, names_by_number = _preferred(text, rois)
+    for cell in rows["preferred_layers"]:
+        numbers, names_by_number = _preferred(cell, rois)
         points.append(numbers)
         named |= names_by_number
     numbered = dict(enumerate(layers, 1)) or named
@@ -444,26 +447,21 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         return figure
 
 
-def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, str]]:
-    """Read ``"V1: 1.25 (conv1); V2: …"``: numbers, and the layers nearest to them.
-
-    Numbers are NaN where the text is empty.
-    """
-    if not text:
-        return [np.nan] * len(rois), {}
-    pattern = "; ".join(rf"{re.escape(roi)}: (nan|[\d.]+) \((.*)\)" for roi in rois)
-    match = re.fullmatch(pattern, text)
-    if match is None:
-        raise InputError(
-            f"preferred_layers is {text!r}; give one text a ROI, such as '{rois[0]}: 1.25 "
-            f"(layer)', joined by '; ', for {name_ids(rois)}."
-        )
-    groups = match.groups()
-    numbers = [float(group) for group in groups[::2]]
+def _preferred(cell: object, rois: Sequence[str]) -> tuple[list[float], dict[int, str]]:
+    """Take the preferred layers of ROIs: numbers, NaN for none, and the layers nearest to them."""
+    numbers = []
     names = {}
-    for number, name in zip(numbers, groups[1::2]):
+    preferences = facts_in(cell)
+    if others := [roi for roi in preferences if roi not in rois]:
+        raise InputError(
+            f"preferred_layers names {name_ids(others)}, which the order of regions "
+            f"({name_ids(rois)}) does not; give both of one test."
+        )
+    for roi in rois:
+        number, nearest = preferences.get(roi) or (np.nan, "")
+        numbers.append(float(number))
         if np.isfinite(number):
-            names[round(number)] = name
+            names[round(number)] = str(nearest)
     return numbers, names
 
 

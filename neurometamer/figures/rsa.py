@@ -66,7 +66,7 @@ from neurometamer.figures.tables import (
     finish_axes,
     names_as_text,
     numbers_of,
-    one_kind,
+    one_image_type,
     people_of,
     refuse_repeats,
     spread_over,
@@ -382,7 +382,9 @@ def _draw_people(
 
 
 @checked
-def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
+def layer_roi_panels(
+    table: pd.DataFrame, *, image_type: str | None = None, stamp: str = ""
+) -> Figure:
     """Draw layers × ROIs as one matrix for the mean over subjects and one for each subject.
 
     Parameters
@@ -391,8 +393,8 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
         Columns subject (``mean``: over subjects), roi, layer, similarity (of ``layer_roi.csv``).
         Used when there: q or p_corrected, family, correction; ceiling_low, ceiling_high, ceiling;
         kind, method, n.
-    kind : str, optional
-        Which images; needed when the table holds several kinds.
+    image_type : str, optional
+        Which images; needed when the table holds several image types.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -417,7 +419,9 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     'S1'
     """
     need_columns(table, "layer by ROI", ("subject", "roi", "layer", "similarity"))
-    rows = names_as_text(one_kind(table, "layer by ROI", kind), "subject", "roi", "layer")
+    rows = names_as_text(
+        one_image_type(table, "layer by ROI", image_type), "subject", "roi", "layer"
+    )
     refuse_repeats(rows, "layer by ROI", ("subject", "roi", "layer"))
     rois, layers = order_representations(rows["roi"]), list(dict.fromkeys(rows["layer"]))
     people = people_of(rows)

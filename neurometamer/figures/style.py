@@ -16,7 +16,7 @@ import pandas as pd
 
 from neurometamer import errors
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, count_text
 from neurometamer.store import atomic_path, write_table
 
 if TYPE_CHECKING:
@@ -495,33 +495,6 @@ def describe_sizes(table: pd.DataFrame) -> str:
     return f"n = {low} to {high} photographs"
 
 
-def count_text(number: int, noun: str, plural: str = "") -> str:
-    """Write a number of things, singular or plural.
-
-    Parameters
-    ----------
-    number : int
-        How many.
-    noun : str
-        The thing, singular.
-    plural : str
-        Its plural, where that is not the noun with an s.
-
-    Returns
-    -------
-    str
-        Number and noun.
-
-    Examples
-    --------
-    >>> count_text(1, "ROI"), count_text(3, "ROI"), count_text(2, "person", "people")
-    ('1 ROI', '3 ROIs', '2 people')
-    """
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {plural or f'{noun}s'}"
-
-
 def describe_methods(table: pd.DataFrame) -> str:
     """Name the methods of a table's numbers.
 
@@ -555,3 +528,47 @@ def join_note(*parts: str) -> str:
     """
     sentences = [part.rstrip(".") for part in parts if part]
     return ". ".join(sentences) + "."
+
+
+def probability_text(value: float) -> str:
+    """Write a p-value or a probability.
+
+    Parameters
+    ----------
+    value : float
+        In [0, 1].
+
+    Returns
+    -------
+    str
+        Three decimals.
+
+    Examples
+    --------
+    >>> probability_text(0.0123), probability_text(0.0002), probability_text(1.0)
+    ('.012', '< .001', '1.000')
+    """
+    return "< .001" if value < 0.001 else format_number(value, 3)
+
+
+def p_text(p: float) -> str:
+    """Write a p-value as it stands after the letter.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1], or NaN.
+
+    Returns
+    -------
+    str
+        With its sign of equality.
+
+    Examples
+    --------
+    >>> p_text(0.0123), p_text(0.0002)
+    ('= .012', '< .001')
+    """
+    if p < 0.001:
+        return probability_text(p)
+    return f"= {probability_text(p)}"

@@ -7,9 +7,10 @@ values over subjects and of each, and marks of p with their family.
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +142,42 @@ def names_in(values: Iterable[object]) -> list[str]:
             held = []
         names |= {str(name): None for name in held if name}
     return list(names)
+
+
+def facts_in(cell: object) -> Mapping[str, Any]:
+    """Read the mapping that a cell of a column holds.
+
+    Parameters
+    ----------
+    cell : object
+        A mapping, in memory or as JSON; a missing cell has none.
+
+    Returns
+    -------
+    mapping
+        Empty where there is none.
+
+    Raises
+    ------
+    InputError
+        When the cell holds anything else.
+
+    Examples
+    --------
+    >>> facts_in('{"V1": [1.25, "conv1"]}'), facts_in(None)
+    ({'V1': [1.25, 'conv1']}, {})
+    """
+    if isinstance(cell, Mapping):
+        return cell
+    if cell is None or cell != cell or cell == "":  # NaN differs from itself
+        return {}
+    facts: object = cell
+    if isinstance(cell, str):
+        with contextlib.suppress(ValueError):
+            facts = json.loads(cell)
+    if not isinstance(facts, Mapping):
+        raise InputError(f"a cell holds {cell!r}; it needs a JSON object, such as {{}}.")
+    return facts
 
 
 def one_measure(
@@ -431,8 +468,8 @@ def names_as_text(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return table.assign(**texts)
 
 
-def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
-    """Choose the rows of one kind of images; a table of one kind needs no choice.
+def one_image_type(table: pd.DataFrame, what: str, image_type: str | None) -> pd.DataFrame:
+    """Choose the rows of one image type; a table of one needs no choice.
 
     Parameters
     ----------
@@ -440,7 +477,7 @@ def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
         With or without a column kind.
     what : str
         Its name in messages.
-    kind : str, optional
+    image_type : str, optional
         Which.
 
     Returns
@@ -457,14 +494,14 @@ def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
         return table
     rows = names_as_text(table, "kind")
     known = list(dict.fromkeys(rows["kind"]))
-    if kind is None and len(known) > 1:
+    if image_type is None and len(known) > 1:
         raise InputError(
-            f"the {what} table holds the kinds {', '.join(known)}; give the one to draw, such as "
-            f"kind='{known[0]}'."
+            f"the {what} table holds the image types {', '.join(known)}; give the one to draw, "
+            f"such as image_type='{known[0]}'."
         )
-    chosen = known[0] if kind is None else kind
+    chosen = known[0] if image_type is None else image_type
     if chosen not in known:
-        raise unknown_name("kind", chosen, known)
+        raise unknown_name("image type", chosen, known)
     return rows[rows["kind"] == chosen]
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import count_text
 from neurometamer.figures import behavior as figures
-from neurometamer.figures.style import count_text, format_number
+from neurometamer.figures.style import format_number, p_text
 from neurometamer.report.methods import software_text
 from neurometamer.report.page import (
     Answer,
@@ -25,8 +26,8 @@ from neurometamer.report.page import (
     Section,
     borrow_figure,
     draw_sections,
+    drawing_of,
     folded_grid,
-    p_text,
     settings_grids,
     write_page,
 )
@@ -419,19 +420,6 @@ class ExperimentPage:
         return bool((self.tables[table][column].astype(float) > least).any())
 
 
-def _drawing(
-    name: str, figure: Figure, caption: str, alt: str, table: pd.DataFrame, *, raster: bool = False
-) -> Drawing:
-    return Drawing(
-        name=name,
-        figure=figure,
-        numbers={name: table},
-        caption=caption,
-        alt=alt,
-        raster=raster,
-    )
-
-
 def _curves(page: ExperimentPage, panels: str) -> Figure:
     return figures.recognition_lines(
         page.tables["curves"],
@@ -457,7 +445,7 @@ def draw_curves_by_observer(page: ExperimentPage) -> Iterator[Drawing]:
     curves = page.tables["curves"]
     text = "Recognition of each model's images over stages, one panel an observer."
     figure = _curves(page, "observer")
-    yield _drawing("curves_by_observer", figure, text, _spoken(curves), curves)
+    yield drawing_of(curves, "curves_by_observer", figure, text, _spoken(curves))
 
 
 def draw_curves_by_model(page: ExperimentPage) -> Iterator[Drawing]:
@@ -475,7 +463,7 @@ def draw_curves_by_model(page: ExperimentPage) -> Iterator[Drawing]:
     """
     curves = page.tables["curves"]
     text = "Recognition over stages, one panel a model, one line an observer."
-    yield _drawing("curves_by_model", _curves(page, "model"), text, _spoken(curves), curves)
+    yield drawing_of(curves, "curves_by_model", _curves(page, "model"), text, _spoken(curves))
 
 
 def draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
@@ -495,7 +483,7 @@ def draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
     figure = figures.consistency_lines(table, stamp=page.stamp)
     text = "Do observers err on the same images? Error consistency over stages, one panel a model."
     alt = "Lines of error consistency; the values are in error_consistency.csv."
-    yield _drawing("error_consistency", figure, text, alt, table)
+    yield drawing_of(table, "error_consistency", figure, text, alt)
 
 
 def draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
@@ -516,7 +504,7 @@ def draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
     text = "People against networks that the images were not made for."
     alt = "Scatter of proportions correct; the values are in curves.csv."
     points = figures.scatter_points(curves)
-    yield _drawing("people_and_networks", figure, text, alt, points)
+    yield drawing_of(points, "people_and_networks", figure, text, alt)
 
 
 def draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
@@ -540,7 +528,7 @@ def draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
         alt = f"Confusion matrices of {who}; the values are in confusion.csv."
         figure = figures.confusion_matrices(own, stamp=page.stamp)
         table = own.reset_index(drop=True)
-        yield _drawing(f"confusion_{number}", figure, text, alt, table, raster=True)
+        yield drawing_of(table, f"confusion_{number}", figure, text, alt, raster=True)
 
 
 def _spoken(curves: pd.DataFrame) -> str:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.errors import name_ids
+from neurometamer.errors import count_text, name_ids
 from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.sets import MetamerSet
 from neurometamer.figures import evaluation as figures
-from neurometamer.figures.style import count_text
 from neurometamer.report.evaluation_findings import (
     Report,
     answers,
@@ -36,14 +35,12 @@ from neurometamer.report.page import (
     Section,
     borrow_figure,
     draw_sections,
+    drawing_of,
     folded_grid,
     settings_grids,
     table_grid,
     write_page,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PARTS = (
     ("settings", "Settings"),
@@ -344,19 +341,6 @@ SECTIONS: dict[str, Callable[[Report], Section | None]] = {
 # ------------------------------------------------------------------------------------------ figures
 
 
-def _drawing(
-    name: str, figure: Figure, caption: str, alt: str, table: pd.DataFrame, *, small: bool = False
-) -> Drawing:
-    return Drawing(
-        name=name,
-        figure=figure,
-        numbers={name: table.reset_index(drop=True)},
-        caption=caption,
-        alt=alt,
-        small=small,
-    )
-
-
 def draw_examples(report: Report) -> Iterator[Drawing]:
     """Draw up to 8 photographs and their metamers, with how many networks see the same in them.
 
@@ -413,7 +397,7 @@ def draw_examples(report: Report) -> Iterator[Drawing]:
         f"Sheet of {len(ids)} photographs and their metamers; states and answers are in "
         "recognition.csv."
     )
-    yield _drawing("examples", figure, caption, alt, table, small=True)
+    yield drawing_of(table, "examples", figure, caption, alt, small=True)
 
 
 def draw_recognizability(report: Report) -> Iterator[Drawing]:
@@ -444,7 +428,7 @@ def draw_recognizability(report: Report) -> Iterator[Drawing]:
             figure = figures.recognizability_lines(own, chance=1 / ways, stamp=report.stamp)
             caption = f"Mean of the evaluators that took no part, over stages; {words}."
             alt = "Lines; the values are in curves.csv."
-            yield _drawing(f"curves_{name}", figure, caption, alt, own)
+            yield drawing_of(own, f"curves_{name}", figure, caption, alt)
         figure = figures.recognizability_matrix(
             report.tables["recognizability"],
             ways=ways,
@@ -455,7 +439,7 @@ def draw_recognizability(report: Report) -> Iterator[Drawing]:
         caption = f"Each evaluator; {words}."
         alt = "Matrix of evaluators by sets and stages; the values are in recognizability.csv."
         shown = rows_where(table, measure)
-        yield _drawing(f"recognizability_{name}", figure, caption, alt, shown)
+        yield drawing_of(shown, f"recognizability_{name}", figure, caption, alt)
 
 
 def draw_epsilon(report: Report) -> Iterator[Drawing]:
@@ -477,7 +461,7 @@ def draw_epsilon(report: Report) -> Iterator[Drawing]:
     alt = "Marks with intervals; the values are in epsilon.csv."
     # The figure draws one state, and the first ways and rule.
     shown = rows_where(of_first(table, "ways", "rule"), {"validity": report.validity})
-    yield _drawing("epsilon", figure, caption, alt, shown)
+    yield drawing_of(shown, "epsilon", figure, caption, alt)
 
 
 def draw_observers(report: Report) -> Iterator[Drawing]:
@@ -505,14 +489,14 @@ def draw_observers(report: Report) -> Iterator[Drawing]:
         figure = figures.observer_matrix(own, stamp=report.stamp)
         alt = "Matrix of generators by evaluators; the values are in observer_matrix.csv."
         caption = f"Generators and evaluators: {words}."
-        yield _drawing(f"observers_{number}", figure, caption, alt, own)
+        yield drawing_of(own, f"observers_{number}", figure, caption, alt)
         number += 1
         cells = rows_where(bars, key)
         if len(with_value(cells)):
             figure = figures.observer_bars(cells, stamp=report.stamp)
             caption = f"{cells['factor_a'].iloc[0]} and {cells['factor_b'].iloc[0]}: {words}."
             alt = "Lines with intervals; the values are in observer_conditions.csv."
-            yield _drawing(f"observers_{number}", figure, caption, alt, cells)
+            yield drawing_of(cells, f"observers_{number}", figure, caption, alt)
             number += 1
 
 
@@ -538,7 +522,7 @@ def draw_set_differences(report: Report) -> Iterator[Drawing]:
             f"{RATERS[str(raters)]}."
         )
         alt = "Marks with intervals; the values are in set_differences.csv."
-        yield _drawing(f"set_differences_{number}", figure, caption, alt, own)
+        yield drawing_of(own, f"set_differences_{number}", figure, caption, alt)
 
 
 def draw_quality(report: Report) -> Iterator[Drawing]:
@@ -558,7 +542,7 @@ def draw_quality(report: Report) -> Iterator[Drawing]:
     figure = figures.quality_bars(table, validity=report.validity, stamp=report.stamp)
     caption = "Metamers beside their photographs; arrows say what is better."
     alt = "Bars, one panel a metric; the values are in quality.csv."
-    yield _drawing("quality", figure, caption, alt, report.rows("quality"))
+    yield drawing_of(report.rows("quality"), "quality", figure, caption, alt)
 
 
 def _headline_divergence(report: Report) -> pd.DataFrame:
@@ -586,7 +570,7 @@ def draw_divergence(report: Report) -> Iterator[Drawing]:
     figure = figures.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
     caption = "RR–MM divergence of each set in each evaluator."
     alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
-    yield _drawing("divergence", figure, caption, alt, rows)
+    yield drawing_of(rows, "divergence", figure, caption, alt)
 
 
 FIGURES: dict[str, FigureEntry[Report]] = {

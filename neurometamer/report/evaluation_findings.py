@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.errors import name_ids
+from neurometamer.errors import count_text, name_ids
 from neurometamer.evaluation.sets import MetamerSet, states_of
-from neurometamer.figures.style import count_text, format_number
+from neurometamer.figures.style import format_number, p_text
 from neurometamer.figures.tables import MEAN_OF_EVALUATORS, are_true
 from neurometamer.report.methods import TARGETS
-from neurometamer.report.page import Answer, Example, example_image, p_text
+from neurometamer.report.page import Answer, Example, example_image
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,14 @@ import collections
 import numpy as np
 import pandas as pd
 
-from neurometamer.errors import name_ids
-from neurometamer.figures.style import PAIRS, count_text, format_number, order_representations
+from neurometamer.errors import count_text, name_ids
+from neurometamer.figures.style import (
+    PAIRS,
+    format_number,
+    order_representations,
+    p_text,
+    probability_text,
+)
 from neurometamer.figures.tables import are_true, is_true
 from neurometamer.report.layer_findings import (
     encoding_answer,
@@ -19,7 +25,7 @@ from neurometamer.report.layer_findings import (
     layer_answer,
     value_and_interval,
 )
-from neurometamer.report.page import Answer, Grid, p_text, probability_text, text_grid
+from neurometamer.report.page import Answer, Grid, text_grid
 from neurometamer.report.read_study import ALPHA, Study, texts_of
 from neurometamer.rsa.image_types.options import INTERVALS
 

@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, format_number, order_representations
-from neurometamer.figures.tables import names_in, numbers_of
-from neurometamer.report.page import Answer, p_text, probability_text, text_grid
+from neurometamer.errors import count_text
+from neurometamer.figures.style import (
+    KIND_NAMES,
+    format_number,
+    order_representations,
+    p_text,
+    probability_text,
+)
+from neurometamer.figures.tables import facts_in, names_in, numbers_of
+from neurometamer.report.page import Answer, text_grid
 from neurometamer.report.read_study import ALPHA, Study, texts_of
 
 
@@ -229,8 +236,9 @@ def hierarchy_answer(study: Study) -> Answer | None:
         said = "Yes" if p < ALPHA else "Undecided"
         number = f"{said}: {format_number(float(row['value']))} {row['statistic']}, p {p_text(p)}."
         low, high = format_number(float(row["ci_low"])), format_number(float(row["ci_high"]))
+        order = " < ".join(names_in([row["order"]]))
         text = (
-            f"From one area of {row['order']} to the next the center of the similarities moves by "
+            f"From one area of {order} to the next the center of the similarities moves by "
             f"so many layers, mean over {row['n_subjects']} subjects (interval {low}, {high}; p "
             "one-sided, t over subjects). An area's noise does not tilt this slope."
         )
@@ -242,8 +250,11 @@ def hierarchy_answer(study: Study) -> Answer | None:
             " Left out, because the subjects do not agree there above chance: "
             f"{', '.join(left_out)}."
         )
-    parts = str(row["preferred_layers"]).split("; ")
-    preferred = [part for part in parts if part and ": nan (" not in part]
+    preferred = []
+    for roi, preference in facts_in(row["preferred_layers"]).items():
+        if preference is not None:
+            number_of_layer, nearest = preference
+            preferred.append(f"{roi}: {number_of_layer:.2f} ({nearest})")
     if preferred:
         text += f" Preferred layers, counted from 1: {'; '.join(preferred)}."
     return Answer(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.figures.style import KIND_NAMES, count_text, order_representations
+from neurometamer.errors import count_text
+from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
@@ -270,9 +271,12 @@ def _cortex(study: Study) -> str:
     if not glm:
         return ""
     options = []
+    of_confounds = "confounds" in study.section("brain").get("drifts", ())
     for name, value in glm.items():
         if value == _UNTOUCHED.get(name):
             continue
+        if name == "high_pass" and of_confounds:
+            value = f"{value} or the cosines of fMRIPrep where the confounds hold them"
         if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
         if value not in ({}, ""):

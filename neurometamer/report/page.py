@@ -7,7 +7,9 @@ Each page gives its parts to `write_page` and has a table of figures, one `Figur
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.figures.layout import image_levels
-from neurometamer.figures.style import format_number, save_figure
+from neurometamer.figures.style import format_number, probability_text, save_figure
 from neurometamer.report.references import bibtex, citations
-from neurometamer.store import write_table, write_text
+from neurometamer.store import facts_as_json, write_table, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,6 +146,41 @@ class Drawing:
     raster: bool = False
     small: bool = False
     section: str = ""
+
+
+def drawing_of(
+    table: pd.DataFrame,
+    name: str,
+    figure: Figure,
+    caption: str,
+    alt: str,
+    *,
+    raster: bool = False,
+    small: bool = False,
+) -> Drawing:
+    """Give a figure of one table its words; the CSV has the name of the figure.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Exactly what is drawn.
+    name, figure, caption, alt, raster, small : object
+        See `Drawing`.
+
+    Returns
+    -------
+    Drawing
+        Of this table.
+    """
+    return Drawing(
+        name=name,
+        figure=figure,
+        numbers={name: table},
+        caption=caption,
+        alt=alt,
+        raster=raster,
+        small=small,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -511,6 +548,21 @@ def setting_text(value: object) -> str:
     return str(value)
 
 
+def _fact_text(value: object) -> str:
+    """Write a list or a mapping of a table's cell, in memory or as JSON; anything else as it is."""
+    if isinstance(value, str) and value[:1] in "[{":
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        parts = [f"{name}: {_fact_text(inner)}" for name, inner in value.items()]
+        return "; ".join(parts) or "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join([_fact_text(inner) for inner in value]) or "–"
+    if isinstance(value, float) and np.isfinite(value):
+        return _decimal_text(value)
+    return setting_text(value)
+
+
 def column_texts(name: str, column: pd.Series) -> list[str]:
     """Write one column of a table as it stands on the page.
 
@@ -546,7 +598,7 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
             elif value is pd.NA:
                 texts.append("–")
             else:
-                texts.append(setting_text(bool(value) if isinstance(value, np.bool_) else value))
+                texts.append(_fact_text(bool(value) if isinstance(value, np.bool_) else value))
         return texts
     values = column.to_numpy(dtype=float, na_value=np.nan)
     finite = np.isfinite(values)
@@ -584,50 +636,6 @@ P_COLUMNS = frozenset(
     }
 )
 """Columns that hold p-values or probabilities."""
-
-
-def probability_text(value: float) -> str:
-    """Write a p-value or a probability.
-
-    Parameters
-    ----------
-    value : float
-        In [0, 1].
-
-    Returns
-    -------
-    str
-        Three decimals.
-
-    Examples
-    --------
-    >>> probability_text(0.0123), probability_text(0.0002), probability_text(1.0)
-    ('.012', '< .001', '1.000')
-    """
-    return "< .001" if value < 0.001 else format_number(value, 3)
-
-
-def p_text(p: float) -> str:
-    """Write a p-value as it stands after the letter.
-
-    Parameters
-    ----------
-    p : float
-        In [0, 1], or NaN.
-
-    Returns
-    -------
-    str
-        With its sign of equality.
-
-    Examples
-    --------
-    >>> p_text(0.0123), p_text(0.0002)
-    ('= .012', '< .001')
-    """
-    if p < 0.001:
-        return probability_text(p)
-    return f"= {probability_text(p)}"
 
 
 def _decimal_text(value: float) -> str:
@@ -745,6 +753,7 @@ def folded_grid(
     Grid
         Without the constant columns, which are in `same`; the first column stays.
     """
+    table = facts_as_json(table)
     constant = []
     if len(table) > 1:
         for column in table.columns[1:]:

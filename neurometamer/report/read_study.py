@@ -113,6 +113,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 class Study:
     """The parts of a study folder that exist; absent ones are empty.
 
+    In the tables names are texts, and where there is one subject there is no mean over subjects.
     `changed` names the files that are not as their step wrote them, see `changed_files`.
     """
 
@@ -124,6 +125,10 @@ class Study:
     recipe: str = ""
     metamers: Mapping[str, StimulusSet] = field(default_factory=dict)
     changed: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        prepared = {name: _prepared(table) for name, table in self.tables.items()}
+        object.__setattr__(self, "tables", prepared)
 
     @property
     def simulated(self) -> bool:
@@ -401,7 +406,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     for name, columns in TABLES.items():
         path = folder / "tables" / f"{name}.csv"
         if path.is_file():
-            tables[name] = _prepared(read_table(path, columns))
+            tables[name] = read_table(path, columns)
     metamers = {}
     for name in texts_of(tables.get("metamers", pd.DataFrame()), "set"):
         of_set = _read_stimuli(folder / "metamers" / file_name(name))
@@ -453,37 +458,6 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
         elif digest_file(folder / name) not in values:
             changes[name] = "changed"
     return changes
-
-
-def study_of_tables(
-    folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]
-) -> Study:
-    """Take the tables of one command for those of a study.
-
-    So the page of the command is written in the same sentences.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the page.
-    tables : mapping of str to pandas.DataFrame
-        Among `TABLES`.
-    provenance : mapping
-        What is recorded of them; ``brain.simulated`` and ``model.trained`` give the stamps.
-
-    Returns
-    -------
-    Study
-        Without images and RDMs.
-    """
-    prepared = {name: _prepared(table) for name, table in tables.items()}
-    return Study(
-        folder=folder,
-        provenance=provenance,
-        tables=prepared,
-        rdms={},
-        stimuli=None,
-    )
 
 
 NAMES = ("subject", "representation", "roi", "layer", "naive_layer", "what", "evaluator", "family")

@@ -1,48 +1,52 @@
-"""One self-contained page of the commands of RSA.
+"""What the pages of the commands of RSA share, and the page of ``neurometamer layers``.
 
-The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names
-its CSV.
+A page is self-contained and computes nothing. Figures are written beside it as SVG, PNG and CSV,
+and a caption names its CSV.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.report.methods import software_text
+import numpy as np
+
+from neurometamer.errors import InputError, count_text
+from neurometamer.figures import rsa as figures
+from neurometamer.figures.style import p_text
+from neurometamer.figures.tables import names_as_text
+from neurometamer.report.layer_findings import hierarchy_answer, layer_answer
+from neurometamer.report.methods import software_text, study_methods, study_works
 from neurometamer.report.page import (
     Drawing,
+    FigureEntry,
     Lead,
     Picture,
     Section,
+    borrow_figure,
+    draw_sections,
+    drawing_of,
     folded_grid,
-    save_drawing,
     settings_grids,
     text_grid,
     write_page,
 )
-from neurometamer.report.read_study import texts_of
-from neurometamer.store import read_json
+from neurometamer.report.read_study import ALPHA, Study, texts_of
+from neurometamer.store import read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
-__all__ = [
-    "Drawing",
-    "find_stamps",
-    "rdm_stamps",
-    "save_drawing",
-    "stamp_text",
-    "study_record",
-    "write_rsa_page",
-]
-
 PAGE = "index.html"
 """File of the page in its folder."""
+
+DRAWN = "drawn.json"
+"""File in ``figures/`` that lists the others, so that the next page can remove them."""
 
 SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
 STAMPS: Mapping[str, str] = {
@@ -206,7 +210,8 @@ def write_rsa_page(
     Parameters
     ----------
     folder : Path
-        Gets ``index.html``; figures of an earlier page in it that are not drawn again are removed.
+        Gets ``index.html`` and ``figures/drawn.json``, the list of its figures; those of an earlier
+        list that are not drawn again are removed.
         The page itself loads nothing and needs no JavaScript.
     command : str
         What made it, e.g. ``"neurometamer layers"``.
@@ -249,9 +254,7 @@ def write_rsa_page(
     rows: dict[tuple[str, str], None] = {}
     for column, name in METHOD_COLUMNS.items():
         for _, _, table in tables:
-            for method in filter(None, texts_of(table, column)):
-                # Subjects have families of their own, which need no line each.
-                rows[name, re.sub(r"subject [^,]+", "each subject", method)] = None
+            rows |= dict.fromkeys((name, method) for method in _methods_of(table, column))
     named = []
     if rows:
         caption = "Methods as the tables name them"
@@ -275,20 +278,349 @@ def write_rsa_page(
     )
 
 
-def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
-    """Remove figures that the page of an earlier run lists and this one does not.
+def _methods_of(table: pd.DataFrame, column: str) -> list[str]:
+    """List the methods that a column names; families of single subjects need no line each."""
+    if "subject" not in table.columns or column not in table.columns:
+        return [method for method in texts_of(table, column) if method]
+    methods: dict[str, None] = {}
+    named = names_as_text(table[["subject", column]], "subject", column).drop_duplicates()
+    for subject, method in named.itertuples(index=False, name=None):
+        if subject:
+            method = method.replace(f"subject {subject}", "each subject")
+        if method:
+            methods[method] = None
+    return list(methods)
 
-    So no old figure is taken for a new one.
+
+def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
+    """Remove figures that an earlier page recorded and this one does not draw; record these.
+
+    So no old figure is taken for a new one. A damaged record removes nothing.
     """
-    page = folder / PAGE
-    if not page.is_file():
-        return
-    text = page.read_text(encoding="utf-8", errors="replace")
-    file = r"[\w.+=@%,()\[\] -]+"
-    old = set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))
-    for name in re.findall(rf'<figure id="figure-({file})">', text):
-        old |= {f"{name}.svg", f"{name}.png"}
+    files: dict[str, None] = {}
     for picture in drawn:
-        old -= {f"{picture.name}.svg", f"{picture.name}.png", *picture.numbers}
-    for name in old:
-        (folder / "figures" / name).unlink(missing_ok=True)
+        files |= dict.fromkeys((f"{picture.name}.svg", f"{picture.name}.png", *picture.numbers))
+    record = folder / "figures" / DRAWN
+    earlier: Any = []
+    if record.is_file():
+        with contextlib.suppress(InputError):
+            earlier = read_json(record)
+    if isinstance(earlier, list):
+        for name in map(str, earlier):
+            is_figure = Path(name).suffix in (".svg", ".png", ".csv")
+            if is_figure and name == Path(name).name and name not in files:
+                (folder / "figures" / name).unlink(missing_ok=True)
+    write_json(record, list(files))
+
+
+def study_of_tables(
+    folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]
+) -> Study:
+    """Take the tables of one command for those of a study.
+
+    So the page of the command is written in the same sentences.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the page.
+    tables : mapping of str to pandas.DataFrame
+        Among `TABLES`.
+    provenance : mapping
+        What is recorded of them; ``brain.simulated`` and ``model.trained`` give the stamps.
+
+    Returns
+    -------
+    Study
+        Without images and RDMs.
+    """
+    return Study(
+        folder=folder,
+        provenance=provenance,
+        tables=tables,
+        rdms={},
+        stimuli=None,
+    )
+
+
+def stamped_study(
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    stamps: Sequence[str],
+    n_resamples: object = 0,
+) -> Study:
+    """Take tables for those of a study; what their stamps say goes where a study records it.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the page.
+    tables : mapping of str to pandas.DataFrame
+        Tables of one command, under the names of a study's.
+    stamps : sequence of str
+        Among `STAMPS`.
+    n_resamples : object
+        Resamples as the settings record them.
+
+    Returns
+    -------
+    Study
+        See `study_of_tables`.
+    """
+    record = {
+        "settings": {"rsa": {"n_resamples": n_resamples}},
+        "brain": {"simulated": SIMULATED in stamps},
+        "model": {"trained": UNTRAINED not in stamps},
+    }
+    return study_of_tables(folder, tables, record)
+
+
+def subjects_of(rows: pd.DataFrame) -> list[str]:
+    """List the subjects of a table, without the rows over subjects.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With the column subject.
+
+    Returns
+    -------
+    list of str
+        As they come.
+    """
+    subjects = dict.fromkeys(rows["subject"].astype(str))
+    subjects.pop("", None)
+    subjects.pop("mean", None)
+    return list(subjects)
+
+
+# ------------------------------------------------------------------------------------------- layers
+
+
+LAYER_CAPTIONS: Mapping[str, str] = {
+    "layer_roi": "Layers and regions: similarity, ceilings, p",
+    "best_layer": "Best layer of each region",
+    "weighted": "Weighted, best and average layers",
+    "weighted_difference": "Differences between them",
+    "hierarchy": "Order of regions and layers",
+}
+"""Table to its caption."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerPage:
+    """What the page of ``neurometamer layers`` is made of.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        Some or all of `LAYER_CAPTIONS`; layer_roi, best_layer and weighted must be there.
+    layers : sequence of str
+        Names of the layers, early to late.
+    stamp : str
+        What every figure must say; may be empty.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    layers: Sequence[str]
+    stamp: str
+
+
+def draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
+    """Draw the similarity of each layer and each region.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    table = page.tables["layer_roi"]
+    yield drawing_of(
+        table,
+        "layer_roi_panels",
+        figures.layer_roi_panels(table, stamp=page.stamp),
+        caption="Similarity of the RDMs of each layer and region, for the mean over subjects and "
+        "each subject.",
+        alt="Matrices of layers by regions.",
+    )
+
+
+def draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
+    """Draw the best layer of each region, naive and cross-validated.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    table = page.tables["best_layer"]
+    yield drawing_of(
+        table,
+        "best_layer_marks",
+        figures.best_layer_marks(table, stamp=page.stamp),
+        caption="The best layer of each region: chosen and scored on the same data (naive), and "
+        "cross-validated. Noise alone makes the best layer differ between regions: no order is "
+        "read from it.",
+        alt="Two marks a region.",
+    )
+
+
+def draw_models(page: LayerPage) -> Iterator[Drawing]:
+    """Draw weighted layers beside the best layer and the average of all.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    table, differences = page.tables["weighted"], page.tables.get("weighted_difference")
+    numbers = {"model_marks": table}
+    if differences is not None:
+        numbers["model_marks_difference"] = differences
+    yield Drawing(
+        name="model_marks",
+        figure=figures.model_marks(table, differences, stamp=page.stamp),
+        numbers=numbers,
+        caption="Non-negative weights of all layers, beside the best single layer and the average "
+        "of all; all cross-validated.",
+        alt="A mark for each model and region, and their differences.",
+    )
+
+
+def draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
+    """Draw which layers early and late regions prefer.
+
+    Parameters
+    ----------
+    page : LayerPage
+        What the page is made of.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    table = page.tables["hierarchy"]
+    yield drawing_of(
+        table,
+        "hierarchy_lines",
+        figures.hierarchy_lines(table, layers=page.layers, stamp=page.stamp),
+        caption="Do later regions prefer later layers? One line a subject; the slope is tested "
+        "over subjects.",
+        alt="Lines over regions.",
+    )
+
+
+LAYER_FIGURES: dict[str, FigureEntry[LayerPage]] = {
+    "layer_roi": FigureEntry(section="layers", draw=draw_layer_matrices),
+    "best_layer": FigureEntry(section="best", draw=draw_best_layers),
+    "weighted": FigureEntry(section="models", draw=draw_models),
+    "hierarchy": FigureEntry(
+        section="hierarchy",
+        draw=draw_hierarchy,
+        applies=lambda page: "hierarchy" in page.tables,
+    ),
+}
+"""The figures of the page."""
+
+
+def write_layer_page(
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    layers: Sequence[str],
+    record: Mapping[str, Any],
+    stamps: Sequence[str] = (),
+) -> Path:
+    """Draw the tables of `neurometamer.commands.layers` and write their page.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``index.html``, and ``figures/`` with SVG, PNG and CSV of each figure.
+    tables : mapping of str to DataFrame
+        Some or all of `LAYER_CAPTIONS`; layer_roi, best_layer and weighted must be there.
+    layers : sequence of str
+        Names of the layers, early to late.
+    record : mapping
+        Provenance.
+    stamps : sequence of str
+        Among `neurometamer.report.rsa.STAMPS`.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    n_resamples = record.get("settings", {}).get("n_resamples", 0)
+    study = stamped_study(folder, tables, stamps, n_resamples)
+    page = LayerPage(
+        tables=tables,
+        layers=layers,
+        stamp=stamp_text(stamps),
+    )
+    lacking = []
+    if "hierarchy" not in tables:
+        lacking.append("The order of regions is not tested: that needs at least 3 regions.")
+    sections = [
+        Section(
+            key="layers",
+            title="Layers and regions",
+            text=lacking,
+        ),
+        Section(key="best", title="Best layer"),
+        Section(key="models", title="Weighted layers"),
+        Section(key="hierarchy", title="Hierarchy"),
+    ]
+    sections = draw_sections(folder, sections, LAYER_FIGURES, page)
+    charts, sections = borrow_figure(sections, ["best"])
+    shown = tables["layer_roi"]
+    n_layers = count_text(len(layers), "layer")
+    n_regions = count_text(shown["roi"].nunique(), "region")
+    n_people = count_text(len(subjects_of(shown)), "subject")
+    kinds = ", ".join(dict.fromkeys(shown["kind"].astype(str)))
+    found = [answer for answer in (layer_answer(study), hierarchy_answer(study)) if answer]
+    headlines = [answer.number for answer in found[:1]]
+    for p in study.rows("hierarchy", subject="combined")["p"].astype(float).head(1):
+        if not np.isfinite(p):
+            headlines.append("Whether later regions prefer later layers was not tested.")
+        elif p < ALPHA:
+            headlines.append(f"Later regions prefer later layers (p {p_text(p)}).")
+        else:
+            headlines.append(
+                f"It is undecided whether later regions prefer later layers (p {p_text(p)})."
+            )
+    return write_rsa_page(
+        folder,
+        command="neurometamer layers",
+        question="Which layers are like which regions?",
+        lead=f"{n_layers}, {n_regions}, {n_people}, {int(shown['n'].max())} stimuli (kind: "
+        f"{kinds}).",
+        first=Lead(
+            headlines=headlines,
+            text=[answer.text for answer in found],
+            charts=charts,
+        ),
+        methods=[f"RDMs of {n_layers} ({', '.join(layers)}) were used.", *study_methods(study)],
+        sections=sections,
+        tables=[(f"{name}.csv", LAYER_CAPTIONS[name], table) for name, table in tables.items()],
+        record=record,
+        stamps=stamps,
+        references=["rsa", "ceiling"],
+        works=study_works(study),
+    )

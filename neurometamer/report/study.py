@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from neurometamer.arguments import checked
-from neurometamer.errors import name_ids
-from neurometamer.figures.style import KIND_NAMES, count_text
+from neurometamer.errors import count_text, name_ids
+from neurometamer.figures.style import KIND_NAMES, probability_text
 from neurometamer.figures.tables import is_true
 from neurometamer.report.findings import answers, interval_notes, success_rows
 from neurometamer.report.layer_findings import scheme_note
@@ -29,7 +29,6 @@ from neurometamer.report.page import (
     draw_sections,
     flat_settings,
     folded_grid,
-    probability_text,
     setting_text,
     table_grid,
     text_grid,
@@ -372,11 +371,12 @@ def applied_settings(study: Study) -> dict[str, Any]:
     if brain and "brain" in applied:
         source = str(brain.get("source"))
         own = {
-            "simulated": "simulation",
-            "bold": "subjects",
+            "simulated": {"simulation"},
+            "bold": {"subjects"},
+            "bids": set(brain) - {"simulation"},
         }
-        others = {"simulation", "subjects"} - {own.get(source, "")}
-        applied["brain"] = {name: brain[name] for name in brain if name not in others}
+        kept = {"source", *own.get(source, ())}
+        applied["brain"] = {name: brain[name] for name in brain if name in kept}
     return applied
 
 

@@ -7,31 +7,27 @@ RE, AN, AI, and photographs by category, then by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import count_text
 from neurometamer.figures import rsa as rsa_figures
 from neurometamer.figures import study as figures
 from neurometamer.figures.style import (
     KIND_NAMES,
     PAIRS,
     clip_name,
-    count_text,
     describe_sizes,
     format_number,
+    p_text,
 )
 from neurometamer.figures.tables import is_true, names_in
 from neurometamer.report.findings import image_type_differences, similar_places
 from neurometamer.report.layer_findings import encoding_answer, over_subjects, whose
-from neurometamer.report.page import Drawing, Example, FigureEntry, example_image, p_text
+from neurometamer.report.page import Drawing, Example, FigureEntry, example_image
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.study_rdms import arrangements, drawing, rdm_maps, sheet_order
-
-if TYPE_CHECKING:
-    pass
-
 
 MOST_PHOTOGRAPHS = 16
 """Photographs on the sheet of stimuli."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.errors import count_text
 from neurometamer.figures import rsa as figures
-from neurometamer.figures.style import KINDS, count_text, format_number, order_representations
-from neurometamer.report.page import Drawing
+from neurometamer.figures.style import KINDS, format_number, order_representations
+from neurometamer.report.page import Drawing, drawing_of
 from neurometamer.report.read_study import Study
 
 if TYPE_CHECKING:
@@ -75,15 +76,7 @@ def drawing(
     stamp = study.stamp(brain=brain)
     if stamp:
         caption = f"{stamp[0].upper()}{stamp[1:]}. {caption}"
-    return Drawing(
-        name=name,
-        figure=figure,
-        numbers={name: table},
-        caption=caption,
-        alt=alt,
-        raster=raster,
-        small=small,
-    )
+    return drawing_of(table, name, figure, caption, alt, raster=raster, small=small)
 
 
 # --------------------------------------------------------------------------------- order of stimuli

@@ -1,9 +1,10 @@
 from .bootstrap import bootstrap_comparison as bootstrap_comparison
 from .bootstrap import dual_bootstrap as dual_bootstrap
-from .ceilings import noise_ceiling as noise_ceiling
 from .cka import linear_cka as linear_cka
 from .comparators.table import COMPARATORS as COMPARATORS
 from .comparators.table import Comparator as Comparator
+from .comparators.table import noise_ceiling as noise_ceiling
+from .comparators.table import permuted_comparison as permuted_comparison
 from .compare import ComparisonOptions as ComparisonOptions
 from .compare import compare_rdms as compare_rdms
 from .compare import partial_spearman as partial_spearman
@@ -22,12 +23,12 @@ from .image_types.options import ImageTypeOptions as ImageTypeOptions
 from .image_types.similarity import image_type_difference as image_type_difference
 from .image_types.similarity import image_type_similarity as image_type_similarity
 from .image_types.similarity import image_type_trends as image_type_trends
+from .layers.cross_validation import fit_layer_weights as fit_layer_weights
 from .layers.hierarchy import hierarchy_test as hierarchy_test
 from .layers.matrix import layer_by_roi as layer_by_roi
 from .layers.matrix import layer_matrix as layer_matrix
 from .layers.weighted import CrossValidation as CrossValidation
 from .layers.weighted import best_layers as best_layers
-from .layers.weighted import fit_layer_weights as fit_layer_weights
 from .layers.weighted import flexible_models as flexible_models
 from .measures import MEASURES as MEASURES
 from .measures import Measure as Measure
@@ -35,10 +36,9 @@ from .noise import crossnobis_rdm as crossnobis_rdm
 from .noise import estimate_noise as estimate_noise
 from .noise import residuals_of as residuals_of
 from .notebook import show_rdms as show_rdms
-from .permutation import permuted_comparison as permuted_comparison
 from .rdms import align_rdms as align_rdms
 from .rdms import label_rdms as label_rdms
-from .rdms import select_kind as select_kind
+from .rdms import select_image_type as select_image_type
 from .rdms import take_conditions as take_conditions
 from .searchlight.maps import run_searchlight as run_searchlight
 from .searchlight.maps import searchlight_rdms as searchlight_rdms

@@ -1,4 +1,4 @@
-"""Compare RDMs of networks and of brains, with intervals over stimuli and noise ceilings.
+"""Compare RDMs of networks and of brains, with intervals over stimuli.
 
 Every table says in its column ``method`` what was compared and what was resampled. RDMs are joined
 by stimulus id.
@@ -17,38 +17,36 @@ import numpy as np
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.bootstrap import MIN_IMAGES
-from neurometamer.rsa.ceilings import refuse_flat
 from neurometamer.rsa.comparators.ranks import (
     centered_ranks,
     check_sides,
     over_blocks,
     scaled_once,
 )
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    comparator_name,
+    permuted_comparison,
+)
 from neurometamer.rsa.compute import (
-    align_rdms,
     check_rdms,
     match_ids,
     representation_name,
-    select_kind,
+    select_image_type,
     take_conditions,
-    take_kind,
+    take_image_type,
 )
-from neurometamer.rsa.jackknife import (
-    Progress,
-    describe_interval,
-    project,
-)
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import (
-    ALL_KINDS,
+    ALL_IMAGE_TYPES,
+    condition_ids,
     describe_left_out,
+    join_rdms,
     name_conditions,
     stimulus_labels,
 )
-from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import without_shared_sessions
-from neurometamer.stats.permutation import permutation_p, stimulus_orders
+from neurometamer.stats.resampling import permutation_p, stimulus_orders
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -92,49 +90,6 @@ def describe_method(
     return text + describe_left_out(left_out)
 
 
-def _ids(rdms: RDMs) -> list[str]:
-    ids = []
-    for condition in rdms.pattern_descriptors["condition"]:
-        ids.append(str(condition))
-    return ids
-
-
-def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
-    """Check two sets of RDMs and put both into the order of their ids.
-
-    Parameters
-    ----------
-    a, b : rsatoolbox.rdm.RDMs
-        RDMs whose stimuli come in any order.
-    join : {"exact", "inner"}
-        ``"exact"`` or ``"inner"``, see `align_rdms`.
-
-    Returns
-    -------
-    a, b : rsatoolbox.rdm.RDMs
-        Stimuli sorted by id.
-    left_out : list of str
-        Ids that only one side held, sorted.
-
-    Raises
-    ------
-    InputError
-        When ids do not match, or an RDM is constant.
-    """
-    check_rdms(a, "the first RDMs")
-    check_rdms(b, "the second RDMs")
-    # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
-    order = np.argsort(_ids(a))
-    in_order = take_conditions(a, order)
-    first, second = align_rdms(in_order, b, join=join)
-    refuse_flat(first)
-    refuse_flat(second)
-    left_out: list[str] = []
-    if join == "inner":
-        left_out = first.descriptors["left_out"]
-    return first, second, left_out
-
-
 # ------------------------------------------------------------------------------------------- tables
 
 
@@ -149,7 +104,7 @@ class ComparisonOptions:
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     n_permutations : int
         Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
-        With controls there is no p (Notes of `compare_rdms`).
+        With controls there is no p (see `compare_rdms`).
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
         are about other stimuli of these classes (``"fixed"``) or about as many classes like these
@@ -190,7 +145,7 @@ def compare_rdms(
     b: RDMs,
     *,
     comparator: str = "spearman",
-    kind: str | None = None,
+    image_type: str | None = None,
     join: str = "exact",
     descriptor: str = "condition",
     controls: RDMs | None = None,
@@ -207,9 +162,9 @@ def compare_rdms(
         RDMs with ids in ``pattern_descriptors["condition"]``, in any order.
     comparator : str
         One of `COMPARATORS`.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     join : {"exact", "inner"}
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the
         others listed in the column ``left_out``, and named in ``method``.
@@ -240,7 +195,7 @@ def compare_rdms(
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, a
+        When ids do not match, a name is unknown, an RDM is constant, image types would be mixed, a
         control follows from others, or blocks leave nothing to permute.
 
     Notes
@@ -283,12 +238,12 @@ def compare_rdms(
     comparator = comparator_name(comparator)
     entry = COMPARATORS[comparator]
     a, b = name_conditions([a, b], descriptor)
-    a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
+    a, b, left_out = join_rdms(take_image_type(a, image_type), take_image_type(b, image_type), join)
     compare: Callable[..., np.ndarray] = entry
     words = comparator
     if controls is not None:
         (controls,) = name_conditions([controls], descriptor)
-        vectors, names = _control_vectors(controls, a, kind, comparator)
+        vectors, names = _control_vectors(controls, a, image_type, comparator)
         compare = partial(partial_spearman, controls=vectors, names=names)
         words = f"partial {comparator} given {', '.join(names)}"
     shared = without_shared_sessions(a, b, comparator)
@@ -298,7 +253,9 @@ def compare_rdms(
     if chosen.n_permutations and controls is None:
         if blocks is None:
             blocks = shared.blocks
-        orders, p_text = stimulus_orders(_ids(a), chosen.n_permutations, chosen.seed, blocks)
+        orders, p_text = stimulus_orders(
+            condition_ids(a), chosen.n_permutations, chosen.seed, blocks
+        )
         nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, comparator)
     sampling = sample_images(stimulus_labels(a, b), chosen.classes)
     sampling = replace(sampling, lost=shared.lost)
@@ -358,7 +315,7 @@ NO_PARTIAL_P = (
 
 
 def _control_vectors(
-    controls: RDMs, a: RDMs, kind: str | None, comparator: str
+    controls: RDMs, a: RDMs, image_type: str | None, comparator: str
 ) -> tuple[np.ndarray, list[str]]:
     """Give control RDMs over the pairs of `a`, and their names."""
     if comparator != "spearman":
@@ -367,13 +324,13 @@ def _control_vectors(
             f"comparator='{comparator}'; give comparator='spearman', or no controls."
         )
     check_rdms(controls, "the control RDMs")
-    if kind not in (None, ALL_KINDS):
-        controls = select_kind(controls, kind)
-    wanted = _ids(a)
+    if image_type not in (None, ALL_IMAGE_TYPES):
+        controls = select_image_type(controls, image_type)
+    wanted = condition_ids(a)
     compared = set(wanted)
-    rows = [i for i, name in enumerate(_ids(controls)) if name in compared]
+    rows = [i for i, name in enumerate(condition_ids(controls)) if name in compared]
     shared = take_conditions(controls, rows)
-    order = match_ids(_ids(shared), wanted, "the control RDMs", "the RDMs compared")
+    order = match_ids(condition_ids(shared), wanted, "the control RDMs", "the RDMs compared")
     if "control" in controls.rdm_descriptors:
         names = [str(name) for name in controls.rdm_descriptors["control"]]
     else:

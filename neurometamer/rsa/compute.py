@@ -1,7 +1,8 @@
 """Representational dissimilarity matrices (RDMs): built exactly, named and joined by stimulus id.
 
-The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all kinds; since 1 -
-correlation looks at two stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
+The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all image types; since
+1 - correlation looks at two stimuli at a time, the RDM of one type is a part of it
+(`select_image_type`).
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ from neurometamer.rsa.rdms import (
     MIN_CONDITIONS,
     STIMULI,
     align_rdms,
-    ascii_labels,
     check_enough,
     check_rdms,
     label_rdms,
     match_ids,
     representation_name,
-    select_kind,
-    session_descriptors,
+    select_image_type,
     take_conditions,
-    take_kind,
+    take_image_type,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
+
+    from fmri.patterns import Patterns
 
 
 __all__ = [
@@ -70,9 +71,9 @@ __all__ = [
     "pattern_rdms",
     "read_rdms",
     "representation_name",
-    "select_kind",
+    "select_image_type",
     "take_conditions",
-    "take_kind",
+    "take_image_type",
     "write_rdms",
 ]
 """Names of this module; labels and joining are defined in `neurometamer.rsa.rdms`."""
@@ -689,3 +690,80 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         "the stimulus table",
     )
     return means[rows]
+
+
+# ------------------------------------------------------------------------------- sessions of images
+
+
+def ascii_labels(values: Sequence[Any]) -> list[str]:
+    r"""Write labels with the letters that rsatoolbox's files can hold.
+
+    Parameters
+    ----------
+    values : sequence
+        Labels; None and NaN are no label.
+
+    Returns
+    -------
+    list of str
+        Other letters as escapes, so that labels that differ stay different; ``""`` for no label.
+
+    Examples
+    --------
+    >>> ascii_labels(["cup", "caf\u00e9", None])
+    ['cup', 'caf\\xe9', '']
+    """
+    labels = []
+    for value in values:
+        is_missing = value is None or value != value  # NaN differs from itself
+        text = "" if is_missing else str(value)
+        labels.append(text.encode("ascii", "backslashreplace").decode())
+    return labels
+
+
+SESSION = "session"
+"""Pattern descriptor with the session of each image; ``session:S1`` where subjects differ."""
+
+
+BETWEEN = "+"
+"""Between sessions of an image that was shown in several."""
+
+
+def session_descriptors(
+    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
+) -> dict[str, list[str]]:
+    """Find the session in which each image of these patterns' RDMs was shown.
+
+    Parameters
+    ----------
+    patterns_by_subject : mapping of str to Patterns
+        Responses; ``observations`` name the session.
+    table : pandas.DataFrame
+        The stimuli: column id; the order of the RDMs.
+
+    Returns
+    -------
+    dict of str to list of str
+        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for
+        each. Empty where no image has another session than the others.
+    """
+    ids = [str(name) for name in table["id"]]
+    columns = {}
+    for subject, patterns in patterns_by_subject.items():
+        observations = patterns.observations
+        labels = ascii_labels(list(observations["session"]))
+        sessions: dict[str, set[str]] = {}
+        for condition, session in zip(observations["condition"], labels):
+            of_image = sessions.setdefault(str(condition), set())
+            of_image.add(session)
+        column = []
+        for name in ids:
+            names = sorted(sessions.get(name, {""}))
+            column.append(BETWEEN.join(names))
+        columns[subject] = column
+    first = next(iter(columns.values()), [])
+    if any(column != first for column in columns.values()):
+        return {f"{SESSION}:{subject}": column for subject, column in columns.items()}
+    if len(set(first)) > 1:
+        return {SESSION: first}
+    return {}

@@ -5,7 +5,7 @@ D from what is particular to a pair. The usual bootstrap, in which images i and 
 times and their pair w_i * w_j times, finds L + 3D, and covers 99 to 100 % where D matters
 (similarities near 0, differences). The jackknife, the projection of the similarity on single
 images, finds L + 2D. Weights of pairs that leave each image's total as it is give D alone.
-`Projection` puts the two together.
+`Projection` puts the two together; `neurometamer.rsa.sampling.project` makes it.
 
 Where classes are drawn, L is of classes and D of pairs of classes (`neurometamer.rsa.sampling`).
 
@@ -21,22 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.errors import InputError
 from neurometamer.provenance import generator
-from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling
-
-Compare = Callable[..., np.ndarray]
-"""(weights of pairs or None) to values (...), or (n_weights, ...)."""
-Progress = Callable[[int, int], None]
-
-PAIR_DRAWS = 400
-"""Largest number of draws for the variance from pairs, which needs no tails."""
-
-PAIR_STEP = 0.25
-"""How far the weights of pairs are moved.
-
-It is little, so that weights stay positive and the statistic is nearly linear.
-"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,14 +37,14 @@ class Projection:
         L + 2D; None where nothing was resampled.
     noise : ndarray, shape (n_draws, ...), or None
         Deviations whose variance is D; None where the noise of pairs is not known.
-    sampling : Sampling
-        What is resampled, which gives the degrees of freedom.
+    dof : int
+        Degrees of freedom of what is resampled (`Sampling.dof`).
     """
 
     values: np.ndarray
     deviations: np.ndarray | None
     noise: np.ndarray | None
-    sampling: Sampling
+    dof: int
 
     def take(self, columns: Any) -> Projection:
         """Take some values of the last axis.
@@ -186,7 +171,7 @@ class Projection:
         from scipy.stats import t
 
         tail = (1 + confidence) / 2
-        quantile = t.ppf(tail, self.sampling.dof)
+        quantile = t.ppf(tail, self.dof)
         half = quantile * self.errors
         low = self.values - half
         high = self.values + half
@@ -215,7 +200,7 @@ class Projection:
         if self.deviations is None:
             return np.empty((0, *self.values.shape))
         tail = (1 + confidence) / 2
-        ratio = t.ppf(tail, self.sampling.dof) / norm.ppf(tail)
+        ratio = t.ppf(tail, self.dof) / norm.ppf(tail)
         squares = np.square(self.deviations)
         raw = np.sqrt(squares.sum(axis=0))
         shares = np.zeros_like(raw)
@@ -232,159 +217,3 @@ class Projection:
         moves = moves[:n_resamples]
         moved = np.tensordot(moves, self.deviations, axes=1)
         return self.values + ratio * shares * moved
-
-
-def project(
-    compare: Compare,
-    sampling: Sampling,
-    n_draws: int,
-    seed: int,
-    *,
-    of_pairs: bool = True,
-    progress: Progress | None = None,
-) -> Projection:
-    """Compare RDMs without each image in turn, and with the weights of pairs moved alone.
-
-    Parameters
-    ----------
-    compare : callable
-        Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights,
-        ...) or (...).
-    sampling : Sampling
-        Images that vary, and those that vary together.
-    n_draws : int
-        Draws of the noise of pairs, of which at most `PAIR_DRAWS` are made; 0 to compare once and
-        resample nothing.
-    seed : int
-        Seed; the same seed and number of images give the same draws everywhere.
-    of_pairs : bool
-        Whether pairs can be weighed on their own (`Comparator.weighs_pairs`).
-    progress : callable, optional
-        Receives (comparisons done, comparisons in all).
-
-    Returns
-    -------
-    Projection
-        Projection of everything that was compared.
-
-    Raises
-    ------
-    InputError
-        When `n_draws` is negative.
-    """
-    if n_draws < 0:
-        raise InputError(f"n_resamples (--n-resamples) must be 0 or more, not {n_draws}.")
-    values = compare(None)
-    if not n_draws:
-        return Projection(values=values, deviations=None, noise=None, sampling=sampling)
-    groups = sampling.grouped(seed)
-    n = len(sampling.clusters)
-    n_pairs = n * (n - 1) // 2
-    n_groups = len(groups.strata)
-    n_noise = min(n_draws, PAIR_DRAWS) if of_pairs else 0
-
-    def _tell(done: int) -> None:
-        if progress is not None:
-            progress(done, n_groups + n_noise)
-
-    def _without_groups(rows: slice) -> np.ndarray:
-        _tell(rows.start)
-        numbers = range(rows.start, rows.stop)
-        weights = [groups.without(k) for k in numbers]
-        return np.array(weights, dtype=np.float64)
-
-    def _moved_pairs(rows: slice) -> np.ndarray:
-        _tell(n_groups + rows.start)
-        numbers = range(rows.start, rows.stop)
-        moves = [sampling.pair_moves(k, seed) for k in numbers]
-        weights = 1 + PAIR_STEP * np.array(moves)
-        return np.maximum(weights, 0)
-
-    without = compare(LazyWeights((n_groups, n_pairs), _without_groups))
-    deviations = groups.deviations(without)
-    noise = None
-    if n_noise:
-        moved = compare(LazyWeights((n_noise, n_pairs), _moved_pairs))
-        noise = (moved - values) / PAIR_STEP
-    _tell(n_groups + n_noise)
-    return Projection(
-        values=values,
-        deviations=deviations,
-        noise=noise,
-        sampling=sampling,
-    )
-
-
-class LazyWeights:
-    """Weights of pairs that are made when their resamples are compared.
-
-    All of them may not fit into memory.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Number of resamples and of pairs.
-    make : callable
-        Function of a slice of resamples that makes their weights.
-    """
-
-    ndim = 2
-
-    def __init__(self, shape: tuple[int, int], make: Callable[[slice], np.ndarray]) -> None:
-        self.shape = shape
-        self._make = make
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | int) -> np.ndarray:
-        if isinstance(rows, slice):
-            start, stop, _ = rows.indices(len(self))
-            return self._make(slice(start, stop))
-        if rows >= len(self):
-            raise IndexError(rows)
-        weights = self._make(slice(rows, rows + 1))
-        return weights[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        weights = self[:]
-        return np.asarray(weights, dtype=dtype)
-
-
-def describe_interval(
-    sampling: Sampling, n_draws: int, confidence: float, *, of_pairs: bool = True
-) -> str:
-    """Describe in words how an interval is made.
-
-    Parameters
-    ----------
-    sampling : Sampling
-        What is resampled.
-    n_draws : int
-        See `project`.
-    confidence : float
-        Share of intervals that hold the truth, in (0, 1).
-    of_pairs : bool
-        See `project`.
-
-    Returns
-    -------
-    str
-        Text for the column ``method``.
-
-    Examples
-    --------
-    >>> from neurometamer.rsa.sampling import sample_photographs
-    >>> describe_interval(sample_photographs(["im1", "im2"]), 0, 0.95)
-    'no interval'
-    """
-    if not n_draws:
-        return "no interval"
-    text = f"{confidence:.0%} t interval ({sampling.dof} dof), jackknife over {sampling.text}"
-    if of_pairs:
-        text += ", noise of pairs corrected"
-    else:
-        text += ", too wide: it counts the noise of pairs twice"
-    if len(sampling.clusters) < SIMULATED_FROM:
-        text += f"; intervals from fewer than {SIMULATED_FROM} were not simulated"
-    return text

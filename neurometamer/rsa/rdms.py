@@ -13,13 +13,12 @@ import numpy as np
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.stats.permutation import pair_positions
+from neurometamer.stats.resampling import pair_positions
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
-    from fmri.patterns import Patterns
 
 STIMULI = Columns(
     "the stimulus table",
@@ -228,79 +227,6 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
     return name_ids(pairs)
 
 
-def ascii_labels(values: Sequence[Any]) -> list[str]:
-    r"""Write labels with the letters that rsatoolbox's files can hold.
-
-    Parameters
-    ----------
-    values : sequence
-        Labels; None and NaN are no label.
-
-    Returns
-    -------
-    list of str
-        Other letters as escapes, so that labels that differ stay different; ``""`` for no label.
-
-    Examples
-    --------
-    >>> ascii_labels(["cup", "caf\u00e9", None])
-    ['cup', 'caf\\xe9', '']
-    """
-    labels = []
-    for value in values:
-        is_missing = value is None or value != value  # NaN differs from itself
-        text = "" if is_missing else str(value)
-        labels.append(text.encode("ascii", "backslashreplace").decode())
-    return labels
-
-
-SESSION = "session"
-"""Pattern descriptor with the session of each image; ``session:S1`` where subjects differ."""
-
-BETWEEN = "+"
-"""Between sessions of an image that was shown in several."""
-
-
-def session_descriptors(
-    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
-) -> dict[str, list[str]]:
-    """Find the session in which each image of these patterns' RDMs was shown.
-
-    Parameters
-    ----------
-    patterns_by_subject : mapping of str to Patterns
-        Responses; ``observations`` name the session.
-    table : pandas.DataFrame
-        The stimuli: column id; the order of the RDMs.
-
-    Returns
-    -------
-    dict of str to list of str
-        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for
-        each. Empty where no image has another session than the others.
-    """
-    ids = [str(name) for name in table["id"]]
-    columns = {}
-    for subject, patterns in patterns_by_subject.items():
-        observations = patterns.observations
-        labels = ascii_labels(list(observations["session"]))
-        sessions: dict[str, set[str]] = {}
-        for condition, session in zip(observations["condition"], labels):
-            of_image = sessions.setdefault(str(condition), set())
-            of_image.add(session)
-        column = []
-        for name in ids:
-            names = sorted(sessions.get(name, {""}))
-            column.append(BETWEEN.join(names))
-        columns[subject] = column
-    first = next(iter(columns.values()), [])
-    if any(column != first for column in columns.values()):
-        return {f"{SESSION}:{subject}": column for subject, column in columns.items()}
-    if len(set(first)) > 1:
-        return {SESSION: first}
-    return {}
-
-
 def _plain(column: Iterable[Any]) -> list[Any]:
     """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
     values = []
@@ -308,6 +234,22 @@ def _plain(column: Iterable[Any]) -> list[Any]:
         is_scalar = isinstance(value, np.generic)
         values.append(value.item() if is_scalar else value)
     return values
+
+
+def condition_ids(rdms: RDMs) -> list[str]:
+    """List the ids of the conditions, in their order.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With ``pattern_descriptors["condition"]``.
+
+    Returns
+    -------
+    list of str
+        One a condition.
+    """
+    return [str(name) for name in rdms.pattern_descriptors["condition"]]
 
 
 def check_rdms(rdms: RDMs, what: str) -> None:
@@ -334,7 +276,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
             f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
             f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
         )
-    names = [str(name) for name in rdms.pattern_descriptors["condition"]]
+    names = condition_ids(rdms)
     again = duplicates(names)
     if again:
         raise InputError(
@@ -368,6 +310,28 @@ def check_rdms(rdms: RDMs, what: str) -> None:
 
 SIGNED = ("crossnobis", "crossvalidated")
 """Words in the name of a measure whose dissimilarities may be negative."""
+
+
+def refuse_flat(rdms: RDMs) -> None:
+    """Refuse constant RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs to check.
+
+    Raises
+    ------
+    InputError
+        Naming those whose dissimilarities are all equal.
+    """
+    is_flat = np.ptp(rdms.dissimilarities, axis=1) == 0
+    if is_flat.any():
+        flat = [representation_name(rdms, i) for i in np.flatnonzero(is_flat).tolist()]
+        raise InputError(
+            f"all dissimilarities are equal in {name_ids(flat)}, so they correlate with nothing; "
+            "leave those RDMs out."
+        )
 
 
 def _check_type(rdms: Any, what: str) -> None:
@@ -521,14 +485,14 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
 
 
 @checked
-def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
-    """Take the part of one kind of images, its conditions named by their photograph.
+def select_image_type(rdms: RDMs, image_type: str, by: str = "reference_id") -> RDMs:
+    """Take the part of one image type, its conditions named by their photograph.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        All kinds in one, with ``pattern_descriptors`` kind and `by`.
-    kind : str
+        All image types in one, with ``pattern_descriptors`` kind and `by`.
+    image_type : str
         ``"RE"``, ``"AN"``, ``"AI"`` …
     by : str
         Descriptor that becomes ``condition``; the stimulus id stays as ``stimulus``.
@@ -541,8 +505,8 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     Raises
     ------
     InputError
-        For a missing descriptor, an unknown kind, two images of the kind from one photograph, or
-        fewer than 4.
+        For a missing descriptor, an unknown image type, two images of the type from one photograph,
+        or fewer than 4.
 
     Examples
     --------
@@ -556,42 +520,43 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     >>> values = random.normal(size=(18, 20))
     >>> values[12:] = values[:6] + 0.1 * random.normal(size=(6, 20))  # AI resembles RE
     >>> rdms = compute_rdms(values, table=table)
-    >>> select_kind(rdms, "AI").pattern_descriptors["condition"]
+    >>> select_image_type(rdms, "AI").pattern_descriptors["condition"]
     ['RE0', 'RE1', 'RE2', 'RE3', 'RE4', 'RE5']
     """
     for name in ("kind", by):
         if name not in rdms.pattern_descriptors:
             raise InputError(
-                f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected; they "
-                f"have {name_ids(rdms.pattern_descriptors)}: give labels with label_rdms."
+                f"the RDMs have no pattern_descriptors['{name}'], so no image type can be "
+                f"selected; they have {name_ids(rdms.pattern_descriptors)}: give labels with "
+                "label_rdms."
             )
     column = rdms.pattern_descriptors["kind"]
-    kinds = [str(image_type) for image_type in column]
-    if kind not in kinds:
-        raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
-    rows = [i for i, image_type in enumerate(kinds) if image_type == kind]
+    known = list(map(str, column))
+    if image_type not in known:
+        raise unknown_name("image type", image_type, dict.fromkeys(known))
+    rows = [row for row, name in enumerate(known) if name == image_type]
     part = take_conditions(rdms, rows)
     held = part.pattern_descriptors
     held["stimulus"] = held["condition"]
     held["condition"] = [str(label) for label in held[by]]
-    check_rdms(part, f"RDMs of kind {kind}")
+    check_rdms(part, f"RDMs of {image_type}")
     return part
 
 
-ALL_KINDS = "all"
-"""Name, in place of a kind, of all stimuli together."""
+ALL_IMAGE_TYPES = "all"
+"""Name, in place of an image type, of all stimuli together."""
 
 
-def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
-    """Take the stimuli of one kind; without a kind all of them, where there is one kind only.
+def take_image_type(rdms: RDMs, image_type: str | None) -> RDMs:
+    """Take the stimuli of one image type; without one all of them, where there is one only.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         RDMs with or without ``pattern_descriptors["kind"]``.
-    kind : str or None
-        A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where
-        there is one kind only.
+    image_type : str or None
+        An image type (`select_image_type`); ``"all"``: all stimuli as they are named; None: the
+        same, where there is one type only.
 
     Returns
     -------
@@ -601,21 +566,21 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     Raises
     ------
     InputError
-        For an unknown kind, or for None where there are several: within-kind and between-kind pairs
-        differ for other reasons than the question asked.
+        For an unknown image type, or for None where there are several: pairs within and between
+        types differ for other reasons than the question asked.
     """
     _check_type(rdms, "RDMs")
-    if kind == ALL_KINDS:
+    if image_type == ALL_IMAGE_TYPES:
         return rdms
-    if kind is not None:
-        return select_kind(rdms, kind)
+    if image_type is not None:
+        return select_image_type(rdms, image_type)
     labels = rdms.pattern_descriptors.get("kind", ())
-    kinds = list(dict.fromkeys(str(image_type) for image_type in labels))
-    if len(kinds) > 1:
+    known = list(dict.fromkeys(map(str, labels)))
+    if len(known) > 1:
         raise InputError(
-            f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
-            f"kind='{kinds[0]}', or give kind='{ALL_KINDS}' to take pairs within "
-            "and between kinds together."
+            f"the RDMs hold stimuli of several image types ({name_ids(known)}); name one, e.g. "
+            f"image_type='{known[0]}', or give image_type='{ALL_IMAGE_TYPES}' to take pairs within "
+            "and between types together."
         )
     return rdms
 
@@ -635,8 +600,7 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    conditions = sides[0].pattern_descriptors["condition"]
-    ids = [str(name) for name in conditions]
+    ids = condition_ids(sides[0])
     table = {"condition": ids}
     for name in ("reference_id", "category"):
         table[name] = [""] * len(ids)
@@ -779,3 +743,39 @@ def align_rdms(
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)
+
+
+def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, list[str]]:
+    """Check two sets of RDMs and put both into the order of their ids.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        RDMs whose stimuli come in any order.
+    join : {"exact", "inner"}
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+
+    Returns
+    -------
+    a, b : rsatoolbox.rdm.RDMs
+        Stimuli sorted by id.
+    left_out : list of str
+        Ids that only one side held, sorted.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, or an RDM is constant.
+    """
+    check_rdms(a, "the first RDMs")
+    check_rdms(b, "the second RDMs")
+    # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
+    order = np.argsort(condition_ids(a))
+    in_order = take_conditions(a, order)
+    first, second = align_rdms(in_order, b, join=join)
+    refuse_flat(first)
+    refuse_flat(second)
+    left_out: list[str] = []
+    if join == "inner":
+        left_out = first.descriptors["left_out"]
+    return first, second, left_out

@@ -5,18 +5,21 @@ An interval is about other photographs "like these". Where photographs come in c
 classes (``"random"``). Photographs of a class share what makes it a class, so that the second is
 far less certain than single photographs would suggest. It is about as many classes of the same
 sizes: pairs within a class are alike in every RDM, and their share depends on that.
+
+`project` compares RDMs without each of these in turn (`neurometamer.rsa.jackknife`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
+from neurometamer.rsa.jackknife import Projection
 from neurometamer.stats.resampling import bootstrap_counts
 
 if TYPE_CHECKING:
@@ -517,3 +520,176 @@ def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:
         strata=codes,
         text=text,
     )
+
+
+# ----------------------------------------------------------------------------- what samples change
+
+Compare = Callable[..., np.ndarray]
+"""(weights of pairs or None) to values (...), or (n_weights, ...)."""
+Progress = Callable[[int, int], None]
+
+PAIR_DRAWS = 400
+"""Largest number of draws for the variance from pairs, which needs no tails."""
+
+
+PAIR_STEP = 0.25
+"""How far the weights of pairs are moved.
+
+It is little, so that weights stay positive and the statistic is nearly linear.
+"""
+
+
+def project(
+    compare: Compare,
+    sampling: Sampling,
+    n_draws: int,
+    seed: int,
+    *,
+    of_pairs: bool = True,
+    progress: Progress | None = None,
+) -> Projection:
+    """Compare RDMs without each image in turn, and with the weights of pairs moved alone.
+
+    Parameters
+    ----------
+    compare : callable
+        Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights,
+        ...) or (...).
+    sampling : Sampling
+        Images that vary, and those that vary together.
+    n_draws : int
+        Draws of the noise of pairs, of which at most `PAIR_DRAWS` are made; 0 to compare once and
+        resample nothing.
+    seed : int
+        Seed; the same seed and number of images give the same draws everywhere.
+    of_pairs : bool
+        Whether pairs can be weighed on their own (`Comparator.weighs_pairs`).
+    progress : callable, optional
+        Receives (comparisons done, comparisons in all).
+
+    Returns
+    -------
+    Projection
+        Projection of everything that was compared.
+
+    Raises
+    ------
+    InputError
+        When `n_draws` is negative.
+    """
+    if n_draws < 0:
+        raise InputError(f"n_resamples (--n-resamples) must be 0 or more, not {n_draws}.")
+    values = compare(None)
+    if not n_draws:
+        return Projection(values=values, deviations=None, noise=None, dof=sampling.dof)
+    groups = sampling.grouped(seed)
+    n = len(sampling.clusters)
+    n_pairs = n * (n - 1) // 2
+    n_groups = len(groups.strata)
+    n_noise = min(n_draws, PAIR_DRAWS) if of_pairs else 0
+
+    def _tell(done: int) -> None:
+        if progress is not None:
+            progress(done, n_groups + n_noise)
+
+    def _without_groups(rows: slice) -> np.ndarray:
+        _tell(rows.start)
+        numbers = range(rows.start, rows.stop)
+        weights = [groups.without(k) for k in numbers]
+        return np.array(weights, dtype=np.float64)
+
+    def _moved_pairs(rows: slice) -> np.ndarray:
+        _tell(n_groups + rows.start)
+        numbers = range(rows.start, rows.stop)
+        moves = [sampling.pair_moves(k, seed) for k in numbers]
+        weights = 1 + PAIR_STEP * np.array(moves)
+        return np.maximum(weights, 0)
+
+    without = compare(LazyWeights((n_groups, n_pairs), _without_groups))
+    deviations = groups.deviations(without)
+    noise = None
+    if n_noise:
+        moved = compare(LazyWeights((n_noise, n_pairs), _moved_pairs))
+        noise = (moved - values) / PAIR_STEP
+    _tell(n_groups + n_noise)
+    return Projection(
+        values=values,
+        deviations=deviations,
+        noise=noise,
+        dof=sampling.dof,
+    )
+
+
+class LazyWeights:
+    """Weights of pairs that are made when their resamples are compared.
+
+    All of them may not fit into memory.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Number of resamples and of pairs.
+    make : callable
+        Function of a slice of resamples that makes their weights.
+    """
+
+    ndim = 2
+
+    def __init__(self, shape: tuple[int, int], make: Callable[[slice], np.ndarray]) -> None:
+        self.shape = shape
+        self._make = make
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | int) -> np.ndarray:
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return self._make(slice(start, stop))
+        if rows >= len(self):
+            raise IndexError(rows)
+        weights = self._make(slice(rows, rows + 1))
+        return weights[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        weights = self[:]
+        return np.asarray(weights, dtype=dtype)
+
+
+def describe_interval(
+    sampling: Sampling, n_draws: int, confidence: float, *, of_pairs: bool = True
+) -> str:
+    """Describe in words how an interval is made.
+
+    Parameters
+    ----------
+    sampling : Sampling
+        What is resampled.
+    n_draws : int
+        See `project`.
+    confidence : float
+        Share of intervals that hold the truth, in (0, 1).
+    of_pairs : bool
+        See `project`.
+
+    Returns
+    -------
+    str
+        Text for the column ``method``.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.sampling import sample_photographs
+    >>> describe_interval(sample_photographs(["im1", "im2"]), 0, 0.95)
+    'no interval'
+    """
+    if not n_draws:
+        return "no interval"
+    text = f"{confidence:.0%} t interval ({sampling.dof} dof), jackknife over {sampling.text}"
+    if of_pairs:
+        text += ", noise of pairs corrected"
+    else:
+        text += ", too wide: it counts the noise of pairs twice"
+    if len(sampling.clusters) < SIMULATED_FROM:
+        text += f"; intervals from fewer than {SIMULATED_FROM} were not simulated"
+    return text

@@ -15,8 +15,8 @@ import numpy as np
 
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.comparators.table import find_comparator
-from neurometamer.rsa.rdms import BETWEEN, SESSION
-from neurometamer.stats.permutation import Blocks
+from neurometamer.rsa.compute import BETWEEN, SESSION
+from neurometamer.stats.resampling import Blocks
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

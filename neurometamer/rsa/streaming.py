@@ -164,7 +164,7 @@ def streamed_rdms(
     stimuli : StimulusSet
         Images of the size that the network wants.
     stages : sequence of str, optional
-        All stages by default; kept in the network's order.
+        Names or depths, see `neurometamer.compute_activations`; all stages by default.
     measure : str
         One of `neurometamer.rsa.measures.MEASURES` that needs no repeats.
     scratch : path-like, optional
@@ -219,7 +219,7 @@ def streamed_rdms(
         raise InputError(
             f"scratch: {scratch} is no folder; make it, or name another (scratch, --scratch)."
         )
-    ordered, provenance = plan_activations(model, stimuli, stages)
+    model, ordered, provenance = plan_activations(model, stimuli, stages)
     check_enough(stimuli.ids, "stimuli")
     targets: dict[str, _Stage] = {}
     with tempfile.TemporaryDirectory(dir=scratch, prefix="neurometamer-rdm-") as folder:

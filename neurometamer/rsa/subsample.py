@@ -19,7 +19,7 @@ from neurometamer.rsa.comparators.table import find_comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.rsa.measures import measure_name
 from neurometamer.rsa.rdms import STIMULI
-from neurometamer.stats.permutation import pair_positions
+from neurometamer.stats.resampling import pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

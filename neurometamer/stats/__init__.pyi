@@ -8,6 +8,6 @@ from .paired import layers_t_test as layers_t_test
 from .paired import n_for_power as n_for_power
 from .paired import paired_power as paired_power
 from .paired import paired_t as paired_t
-from .permutation import count_orders as count_orders
-from .permutation import max_t_p as max_t_p
-from .permutation import permutation_orders as permutation_orders
+from .resampling import count_orders as count_orders
+from .resampling import max_t_p as max_t_p
+from .resampling import permutation_orders as permutation_orders

@@ -15,7 +15,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
-from neurometamer.stats.permutation import permutation_p
+from neurometamer.stats.resampling import permutation_p
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

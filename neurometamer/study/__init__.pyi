@@ -1,5 +1,4 @@
 from .checks import Problem as Problem
-from .demo import run_demo as run_demo
 from .settings import MEASURES as MEASURES
 from .settings import StudySettings as StudySettings
 from .settings import check_settings as check_settings
@@ -7,5 +6,6 @@ from .settings import read_settings as read_settings
 from .steps import STEPS as STEPS
 from .steps import check_study as check_study
 from .steps import demo_settings as demo_settings
+from .steps import run_demo as run_demo
 from .steps import run_study as run_study
 from .template import write_template as write_template

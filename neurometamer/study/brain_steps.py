@@ -13,11 +13,12 @@ import pandas as pd
 
 from fmri.betas import estimate_betas
 from fmri.bold import BoldRun, read_runs
+from fmri.confounds import PREPARED, strategy_confounds
 from fmri.patterns import Patterns, read_patterns, write_patterns
 from fmri.reliability import select_voxels, voxel_reliability
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, generator
 from neurometamer.rsa.compute import match_ids, pattern_rdms, write_rdms
 from neurometamer.store import read_json, write_hdf5, write_json, write_table
@@ -38,27 +39,52 @@ def subject_names(work: Workspace) -> tuple[str, ...]:
         numbers = range(1, brain.simulation.subjects + 1)
         return tuple(f"sub-{number:02d}" for number in numbers)
     if brain.source == "bold":
-        return tuple(subject.id for subject in brain.subjects)
+        return tuple(subject.id for subject in brain.subjects if isinstance(subject, Subject))
+    if brain.source == "bids":
+        return tuple(f"sub-{label}" for label in work.layout.subjects)
     return ()
 
 
 def scanned(work: Workspace, name: str) -> Subject:
     """Name the files of a subject: the user's, or those that the simulation wrote."""
-    if work.settings.brain.source == "bold":
-        return next(subject for subject in work.settings.brain.subjects if subject.id == name)
+    brain = work.settings.brain
+    if brain.source == "bold":
+        listed = [subject for subject in brain.subjects if isinstance(subject, Subject)]
+        return next(subject for subject in listed if subject.id == name)
+    if brain.source == "bids":
+        files = work.layout.files(name)
+        regions = work.layout.masks(name)
+        lacking = [roi for roi in brain.rois if roi not in regions]
+        if lacking:
+            raise InputError(
+                f"{name} lacks the ROI(s) {name_ids(lacking)} of [brain.rois]; correct the "
+                "patterns, or leave the subject out."
+            )
+        at = brain.slice_time_ref
+        return Subject(
+            id=name,
+            bold=tuple(map(str, files["bold"])),
+            events=tuple(map(str, files["events"])),
+            confounds=tuple(map(str, files["confounds"])),
+            masks={roi: str(file) for roi, file in regions.items()},
+            t_r=brain.t_r,
+            slice_time_ref=None if isinstance(at, str) else at,
+            affine=brain.affine,
+            condition_column=brain.id_column,
+        )
     written: Mapping[str, str] = read_json(work.state("brain-files.json"))
     ours = [file for file in written if file.startswith(f"brain/{name}/")]
-    files = sorted(str(work.path(file).resolve()) for file in ours)
+    simulated = sorted(str(work.path(file).resolve()) for file in ours)
     masks = {}
     for roi in work.settings.brain.simulation.mixing:
-        for file in files:
+        for file in simulated:
             if file.endswith(f"roi-{roi}_mask.nii"):
                 masks[roi] = file
     return Subject(
         id=name,
-        bold=tuple(file for file in files if file.endswith("_bold.nii")),
-        events=tuple(file for file in files if file.endswith("_events.tsv")),
-        confounds=tuple(file for file in files if file.endswith("_confounds.tsv")),
+        bold=tuple(file for file in simulated if file.endswith("_bold.nii")),
+        events=tuple(file for file in simulated if file.endswith("_events.tsv")),
+        confounds=tuple(file for file in simulated if file.endswith("_confounds.tsv")),
         masks=masks,
     )
 
@@ -136,16 +162,39 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
     Headers, sidecars, events and confounds are read and checked; images are not.
     """
     files = scanned(work, subject)
+    if work.settings.glm.strategy and not files.confounds:
+        raise InputError(
+            f"glm.strategy: {name_ids(work.settings.glm.strategy)} need tables of confounds, and "
+            f"{subject} has none; give them (confounds, or derivatives that hold them), or leave "
+            "the strategy out."
+        )
+    tables = [run_confounds(work, files, number) for number in range(len(files.confounds))]
     return read_runs(
         [work.source(file) for file in files.bold],
         [work.source(file) for file in files.events],
-        [work.source(file) for file in files.confounds] or None,
+        tables or None,
         subject=subject,
         t_r=files.t_r or None,
-        columns=work.settings.glm.confounds or None,
+        columns=confound_columns(work),
         condition_column=files.condition_column,
         affine=files.affine,
     )
+
+
+def run_confounds(work: Workspace, files: Subject, number: int) -> Path | pd.DataFrame:
+    """Give the table of confounds of a run, or what a strategy takes of it."""
+    glm = work.settings.glm
+    table = work.source(files.confounds[number])
+    if not glm.strategy:
+        return table
+    options = glm.strategy_options
+    return strategy_confounds(table, glm.strategy, image=files.bold[number], **options)
+
+
+def confound_columns(work: Workspace) -> Sequence[str] | None:
+    """Name the columns to use of the tables of `run_confounds`; None leaves it open."""
+    glm = work.settings.glm
+    return PREPARED if glm.strategy else glm.confounds or None
 
 
 def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
@@ -261,7 +310,7 @@ def region_rows(
 def _regular(work: Workspace) -> list[str]:
     """Name the regular images, on which the reliability of voxels is judged."""
     table = stimulus_table(work)
-    is_regular = table["kind"] == work.settings.selection.kind
+    is_regular = table["kind"] == work.settings.selection.image_type
     return table["id"][is_regular].tolist()
 
 

@@ -39,10 +39,16 @@ from neurometamer.rsa.image_types.nulls import class_labels, known_classes, sess
 from neurometamer.rsa.image_types.options import subjects_needed
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.store import check_file_names
-from neurometamer.study.brain_steps import open_runs, subject_names
+from neurometamer.study.brain_steps import (
+    confound_columns,
+    open_runs,
+    run_confounds,
+    scanned,
+    subject_names,
+)
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
-from neurometamer.study.settings import Subject
+from neurometamer.study.settings import MEASURED_SOURCES, Subject
 from neurometamer.summaries import short_repr
 from neurometamer.zoo import model_entry
 from stimuli_gen.photograph_lists import list_photographs
@@ -208,13 +214,24 @@ def find_problems(work: Workspace) -> list[Problem]:
     findings = Findings()
     _check_models(work, findings)
     table = _check_images(work, findings)
+    if settings.glm.strategy and settings.brain.source == "simulated":
+        findings.add(
+            ERROR,
+            f"glm.strategy: {name_ids(settings.glm.strategy)} take columns of fMRIPrep's tables, "
+            "and the simulated cortex has six motion parameters alone; leave it out.",
+        )
+    if settings.brain.source == "bids":
+        with findings.watch(file=settings.brain.dataset):
+            work.layout  # noqa: B018
+        if findings.has_errors(file=settings.brain.dataset):
+            return findings.problems
     _check_rsa(work, findings)
     if table is not None:
         _check_with_images(work, table, findings)
-    if settings.brain.source == "bold":
+    if settings.brain.source in MEASURED_SOURCES:
         check_subjects(work, table, findings)
     if settings.rsa.null == "session":
-        if settings.brain.source != "bold":
+        if settings.brain.source not in MEASURED_SOURCES:
             with findings.watch():
                 check_sessions(work, pd.DataFrame())
         elif table is not None and not findings.has_errors():
@@ -332,7 +349,7 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
                 seed=settings.study.seed,
             )
     if settings.selection.voxels_per_roi:
-        n_conditions = int((table["kind"] == settings.selection.kind).sum())
+        n_conditions = int((table["kind"] == settings.selection.image_type).sum())
         with findings.watch():
             tell_few_conditions(n_conditions)
 
@@ -400,15 +417,14 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
     findings : Findings
         Gets what is wrong.
     """
+    subjects = _listed_subjects(work, findings)
     # links to a file, and other spellings of its name, are the same file
     real_names: dict[str, str] = {}
-    for subject in work.settings.brain.subjects:
+    for subject in subjects:
         for file in subject.bold:
             real_names[file] = os.path.realpath(work.base / Path(file).expanduser())
-    listed = Counter(
-        real_names[file] for subject in work.settings.brain.subjects for file in subject.bold
-    )
-    for subject in work.settings.brain.subjects:
+    listed = Counter(real_names[file] for subject in subjects for file in subject.bold)
+    for subject in subjects:
         again = [Path(file).name for file in subject.bold if listed[real_names[file]] > 1]
         if again:
             findings.add(
@@ -417,6 +433,21 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
                 subject.id,
             )
         _check_subject(work, subject, table, findings)
+
+
+def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
+    """List the files of all subjects; of a BIDS data set, keep what is wrong with it."""
+    if work.settings.brain.source == "bids":
+        for problem in work.layout.problems.to_dict("records"):
+            subject = f"sub-{problem['subject']}" if problem["subject"] else ""
+            findings.add(problem["severity"], problem["message"], subject, problem["file"])
+    subjects = []
+    for name in subject_names(work):
+        if findings.has_errors(name):
+            continue  # told already
+        with findings.watch(name):
+            subjects.append(scanned(work, name))
+    return subjects
 
 
 def _check_subject(
@@ -506,8 +537,8 @@ def _check_run(
         confounds_file = subject.confounds[number]
         with findings.watch(subject.id, confounds_file):
             check_same_labels(confounds_file, image)
-            columns = work.settings.glm.confounds or None
-            confounds = read_confounds(work.source(confounds_file), columns, name)
+            table = run_confounds(work, subject, number)
+            confounds = read_confounds(table, confound_columns(work), name)
             if n_volumes:
                 checked_confounds(confounds, n_volumes, name)
     return events
@@ -534,7 +565,7 @@ def _check_designs(
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
         return
-    regular = table["id"][table["kind"] == selection.kind]
+    regular = table["id"][table["kind"] == selection.image_type]
     try:
         voxel_reliability(events_as_patterns(runs, conditions), regular.astype(str).tolist())
     except InputError as error:
@@ -575,7 +606,8 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     parts = []
     if extra:
-        column = _better_column(events[0], set(known))
+        key = "id_column" if work.settings.brain.source == "bids" else "condition_column"
+        column = _better_column(events[0], set(known), key)
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
             f"ignore{column})"
@@ -588,15 +620,18 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
 
 
-def _better_column(events: pd.DataFrame, known: set[str]) -> str:
-    """Name a column of the events that holds ids of the stimuli, where there is one."""
+def _better_column(events: pd.DataFrame, known: set[str], key: str) -> str:
+    """Name a column of the events that holds ids of the stimuli, where there is one.
+
+    `key` is the setting that names it.
+    """
     for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
         try:
             ids = read_events(events, column)["trial_type"]
         except InputError:
             continue
         if ids.isin(known).mean() > 0.5:
-            return f"; the column '{column}' holds ids: condition_column = \"{column}\""
+            return f"; the column '{column}' holds ids: {key} = \"{column}\""
     return ""
 
 
@@ -656,7 +691,7 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
         Naming the subject and what to do.
     """
     source = work.settings.brain.source
-    if source != "bold":
+    if source not in MEASURED_SOURCES:
         reason = "the simulated cortex has none" if source == "simulated" else "there is no brain"
         raise InputError(
             f"rsa.null: 'session' needs subjects scanned in several sessions, and {reason}; use "

@@ -61,8 +61,24 @@ def choices_of(place: str) -> Collection[str]:
 
 
 @functools.cache
-def _source(place: str) -> FunctionNode:
-    """Parse the function, or the dataclass, of a place."""
+def definition_of(place: str) -> FunctionNode:
+    """Parse the function, or the dataclass, of a place.
+
+    Parameters
+    ----------
+    place : str
+        See `look_up`.
+
+    Returns
+    -------
+    ast.FunctionDef or ast.ClassDef
+        Its definition.
+
+    Raises
+    ------
+    LookupError
+        When there is none.
+    """
     module, name = place.split(":")
     spec = importlib.util.find_spec(module)
     if spec is not None and spec.origin is not None:
@@ -98,7 +114,7 @@ def default_of(place: str, parameter: str) -> Any:
     >>> default_of("stimuli_gen.adversarial:adversarial_noise", "noise_sd")
     0.1
     """
-    node = _source(place)
+    node = definition_of(place)
     defaults: dict[str, ast.expr | None] = {}
     if isinstance(node, ast.ClassDef):
         for statement in node.body:
@@ -138,7 +154,7 @@ def meaning_of(place: str, parameter: str) -> str:
     >>> meaning_of("stimuli_gen.synthesis.constraints:Limits", "ball")
     'Keep the image within a ball around the photograph.'
     """
-    docstring = ast.get_docstring(_source(place)) or ""
+    docstring = ast.get_docstring(definition_of(place)) or ""
     lines = inspect.cleandoc(docstring).splitlines()
     words: list[str] = []
     is_described = False

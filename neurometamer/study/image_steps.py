@@ -14,6 +14,7 @@ from neurometamer.commands.metamers import (
     at_one_size,
     knows,
     of_worst_network,
+    read_penalties,
     read_stages,
     with_validity,
 )
@@ -273,6 +274,7 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
         photographs,
         stage=stages,
         preset=chosen.preset,
+        penalties=read_penalties(chosen.penalties),
         seed=work.settings.study.seed,
         nulls=nulls,
         run=RunOptions(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
+from fmri.layout import Layout, find_dataset
 from neurometamer.errors import DamagedFile, InputError, unknown_name
 from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE
@@ -193,6 +194,34 @@ class Workspace:
             seed=self.settings.study.seed,
         )
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Look for the files of a BIDS data set.
+
+        Returns
+        -------
+        Layout
+            Of the subjects of the study.
+        """
+        brain = self.settings.brain
+        names = ("task", "space", "resolution", "desc", "echo")
+        chosen = {name: getattr(brain, name) or None for name in names}
+        patterns = {}
+        for roi, pattern in brain.rois.items():
+            patterns[roi] = str(self.base / Path(pattern).expanduser())
+        return find_dataset(
+            self.source(brain.dataset),
+            self.source(brain.derivatives) if brain.derivatives else None,
+            subjects=[name for name in brain.subjects if isinstance(name, str)],
+            sessions=brain.sessions,
+            runs=brain.runs,
+            id_column=brain.id_column,
+            t_r=brain.t_r or None,
+            affine=brain.affine,
+            rois=patterns,
+            **chosen,
+        )
+
     @property
     def stages(self) -> tuple[str, ...]:
         """Name the stages to analyze.
@@ -341,7 +370,8 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
     numbers : mapping
         From `StudySettings.numbers`.
     section : str
-        Keys between dots; what has an ``id`` is found by it.
+        Keys between dots; what has an ``id`` is found by it. A subject of a BIDS data set has the
+        settings of ``[brain]`` that all its subjects share.
 
     Returns
     -------
@@ -349,6 +379,10 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
         JSON-able.
     """
     keys = section.split(".", 2)
+    brain = numbers.get("brain", {})
+    if keys[:2] == ["brain", "subjects"] and brain.get("source") == "bids":
+        # what all subjects share: one more subject changes no other
+        return {name: brain[name] for name in brain if name not in ("subjects", "simulation")}
     part: Any = numbers
     for key in keys:
         if not isinstance(part, Mapping):
@@ -362,12 +396,16 @@ REPAIRED = ("glm", "selection")
 does not make a folder another study's: the steps that read them are made again."""
 
 
+REPAIRED_BRAIN = ("subjects", "runs", "sessions", "t_r", "slice_time_ref", "affine", "rois")
+"""Keys of ``[brain]`` of which the same holds."""
+
+
 def _identity(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that make a study the same: not those that are repaired, nor subjects."""
     kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
-    brain = dict(kept.get("brain", {}))
-    brain.pop("subjects", None)
-    return {**kept, "brain": brain}
+    brain = kept.get("brain", {})
+    same = {name: brain[name] for name in brain if name not in REPAIRED_BRAIN}
+    return {**kept, "brain": same}
 
 
 def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter | None) -> Outputs:

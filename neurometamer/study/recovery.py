@@ -184,7 +184,7 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
         },
         measure="1 - Pearson",
     )
-    similarities = compare_rdms(brain, planted, kind="RE", n_resamples=0)
+    similarities = compare_rdms(brain, planted, image_type="RE", n_resamples=0)
     table = similarities.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
     preference = {}
     for subject, roi in similarities[["a_subject", "a_roi"]].itertuples(index=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,6 +45,7 @@ from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
+from neurometamer.study.settings import MEASURED_SOURCES
 from neurometamer.study.template import study_toml
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
@@ -108,7 +108,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         elif system == "brain":
             subjects = read_subjects(work)
             # for the ceiling of similarities
-            reliability = image_type_reliability(subjects, stimuli, options.kinds)
+            reliability = image_type_reliability(subjects, stimuli, options.image_types)
             units = pattern_units(subjects, stimuli) if resamples_units else None
         tested = compare_image_types(
             rdms,
@@ -185,7 +185,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     rsa = work.settings.rsa
     network = read_rdms(work.path("rdms", "network.h5"))
     brain = read_rdms(work.path("rdms", "brain.h5"))
-    joined = join_model_brain(network, brain, kind="RE")
+    joined = join_model_brain(network, brain, image_type="RE")
     common: dict[str, Any] = {
         "comparator": rsa.comparator,
         "seed": work.settings.study.seed,
@@ -222,8 +222,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
         if all((subject, roi) in places for subject in subjects):
             rois.append(roi)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        hierarchy = order_of_regions(joined, rois, **common)
-        tables["hierarchy"] = hierarchy.assign(left_out=hierarchy["left_out"].map(json.dumps))
+        tables["hierarchy"] = order_of_regions(joined, rois, **common)
     written = []
     for name, table in tables.items():
         path = work.path("tables", f"{name}.csv")
@@ -336,6 +335,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
             "source": settings.brain.source,
             "subjects": list(subject_names(work)),
             "simulated": _simulated(work),
+            "drifts": _drifts(work),
         },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=[*_notes(work), *work.notes],
@@ -366,13 +366,23 @@ def _notes(work: Workspace) -> list[str]:
     return notes
 
 
+def _drifts(work: Workspace) -> list[str]:
+    """List where the drifts of the runs were taken from: cosines of the design, or confounds."""
+    drifts = set()
+    for name in subject_names(work):
+        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
+        for run in attributes.get("provenance", {}).get("runs", []):
+            drifts.add(str(run.get("drift", "cosine")))
+    return sorted(drifts)
+
+
 def _simulated(work: Workspace) -> bool:
     """Return whether any response comes from a simulation.
 
     It is that of this study, or images say so in their header.
     """
     source = work.settings.brain.source
-    if source != "bold":
+    if source not in MEASURED_SOURCES:
         return source == "simulated"
     for name in subject_names(work):
         attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))

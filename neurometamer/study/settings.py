@@ -12,13 +12,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -48,6 +50,7 @@ LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
 BETAS = "fmri.betas:estimate_betas"
 TRIALS = "fmri.single_trials:SingleTrialOptions"
+LAYOUT = "fmri.layout:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
@@ -150,8 +153,9 @@ class Section(BaseModel):
         if not choices or value == field.default:  # the tables of generators load torch
             return value
         known = choices_of(choices)
-        if value not in known:
-            raise unknown_name(str(about.field_name), value, known)
+        for name in value if isinstance(value, tuple) else (value,):
+            if name not in known:
+                raise unknown_name(str(about.field_name), name, known)
         return value
 
 
@@ -343,6 +347,18 @@ class Metamers(Section):
     """"fast": cheaper arithmetic on the way, judged exactly."""
     overrides: dict[Name, bool | int | float | str] = {}
     """Other numbers of the preset to change, by name."""
+    penalties: tuple[str, ...] = setting(default=(), later=True)
+    """Terms added to the loss, each kind:weight[:power[:pixel_scale]] with the kind
+    total_variation, alpha_norm or range, e.g. ["total_variation:0.001"]."""
+
+    @model_validator(mode="after")
+    def _penalties_can_be_read(self) -> Self:
+        for text in self.penalties:
+            try:
+                look_up("stimuli_gen.presets:read_penalty")(text)
+            except InputError as error:
+                raise ValueError(f"penalties: {str(error).rstrip('.')}") from error
+        return self
 
     @model_validator(mode="after")
     def _sets_have_names(self) -> Self:
@@ -424,16 +440,68 @@ class Subject(Section):
         return self
 
 
+MEASURED_SOURCES = ("bold", "bids")
+"""Sources of measured data."""
+
+_TAGS = ("name of a subject", "files of a subject")
+
+
+def _tag(subject: object) -> str:
+    return _TAGS[0] if isinstance(subject, str) else _TAGS[1]
+
+
+NameOrFiles = Annotated[
+    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])], Discriminator(_tag)
+]
+"""A subject of a BIDS data set, or one whose files are listed."""
+
+
 class Brain(Section):
     """Where the brain data come from."""
 
-    source: Literal["simulated", "bold", "none"] = "simulated"
-    """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network
-    only)."""
+    source: Literal["simulated", "bold", "bids", "none"] = "simulated"
+    """"simulated" (a cortex with known truth), "bids" (a BIDS data set), "bold" (the files of the
+    subjects listed) or "none" (network only)."""
     simulation: Simulation = Simulation()
     """Settings of the simulated cortex."""
-    subjects: tuple[Subject, ...] = ()
-    """Scanned subjects, for source = "bold"."""
+    dataset: str = setting(default="", later=True)
+    """For source = "bids", as all below: folder of the data set. ``neurometamer fmri layout`` lists
+    what it holds."""
+    derivatives: str = setting(default="", later=True)
+    """Folder of fMRIPrep's output (images, confounds); empty: the images of the data set itself."""
+    task: str = setting(default="", later=True)
+    """Label of the task; needed where there are several."""
+    space: str = setting(default="", later=True)
+    """Label of the space of the images, e.g. "T1w"; "none" for images without one; needed where
+    there are several."""
+    resolution: str = setting(default="", later=True)
+    """Label res or den of the images, where there are several; "none" for images without one."""
+    desc: str = setting(default="", later=True)
+    """Label desc of the images, e.g. "preproc", where there are several; "none" for images without
+    one."""
+    echo: str = setting(default="", later=True)
+    """Label echo of the images, where there are several; "none" for images without one."""
+    sessions: tuple[str, ...] = setting(default=(), later=True)
+    """Labels of the sessions; empty: all."""
+    runs: tuple[str, ...] = setting(default=(), later=True)
+    """Labels of the runs; empty: all."""
+    id_column: str = setting(LAYOUT, "id_column", description="{meaning}", later=True)
+    t_r: float = setting(default=0.0, later=True, ge=0)
+    """Repetition time in seconds, where headers and JSON sidecars disagree; 0: as they say."""
+    slice_time_ref: Literal["sidecar"] | Annotated[float, Field(ge=0, le=1)] = setting(
+        default="sidecar", later=True
+    )
+    """Time to which the volumes refer, a share of the repetition time; "sidecar": StartTime of the
+    JSON sidecars, else 0."""
+    affine: str = setting(SCANS, "affine", choices="fmri.bold:AFFINES", later=True)
+    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
+    differ."""
+    rois: dict[Name, str] = setting(default={}, later=True)
+    """Region → mask on the grid of the images; ``{subject}`` in the path stands for the label of a
+    subject, ``*`` for anything."""
+    subjects: tuple[NameOrFiles, ...] = ()
+    """Subjects. For source = "bold": a [[brain.subjects]] for each. For source = "bids": labels,
+    such as ["01", "02"]; empty: all of the data set."""
 
     @model_validator(mode="after")
     def _subjects_match_source(self) -> Self:
@@ -443,7 +511,36 @@ class Brain(Section):
                 "them, "
                 'or give source = "simulated"'
             )
-        again = duplicates(subject.id for subject in self.subjects)
+        given = []
+        for name, field in Brain.model_fields.items():
+            is_general = name in ("source", "simulation", "subjects")
+            if not is_general and getattr(self, name) != field.get_default():
+                given.append(name)
+        if given and self.source != "bids":
+            raise ValueError(
+                f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
+                "that, or leave them out"
+            )
+        names = [subject for subject in self.subjects if isinstance(subject, str)]
+        if self.source == "bids" and not (self.dataset and self.rois):
+            raise ValueError(
+                'source = "bids" needs dataset (its folder) and [brain.rois] (NAME = mask, with '
+                f"{{subject}} in the path); dataset is '{self.dataset}', and there are "
+                f"{len(self.rois)} rois"
+            )
+        if self.source == "bids" and len(names) < len(self.subjects):
+            raise ValueError(
+                'source = "bids" takes subjects by their labels (subjects = ["01"]), not by files; '
+                'give source = "bold" for those'
+            )
+        if self.source == "bold" and names:
+            raise ValueError(
+                f'source = "bold" needs the files of each subject, and {name_ids(names)} are names '
+                'alone; list the files in [[brain.subjects]], or give source = "bids"'
+            )
+        ids = [name.removeprefix("sub-") for name in names]
+        ids += [subject.id for subject in self.subjects if isinstance(subject, Subject)]
+        again = duplicates(ids)
         if again:
             raise ValueError(
                 f"subject ids must be unique; {name_ids(again)} occur more than once; rename them"
@@ -474,8 +571,13 @@ class Glm(Section):
         choices="fmri.betas:EVENT_MODELS",
     )
     confounds: tuple[str, ...] = ()
-    """Columns of the confounds tables; empty: the six motion parameters where there are all six,
-    else every column."""
+    """Columns of the confounds tables, by names or patterns such as "a_comp_cor_0*"; empty: the six
+    motion parameters where there are all six, else every column."""
+    strategy: tuple[str, ...] = setting(default=(), choices="fmri.confounds:STRATEGIES", later=True)
+    """Instead, for confounds of fMRIPrep: strategies of nilearn's load_confounds, of {choices}."""
+    strategy_options: dict[Name, bool | int | float | str] = setting(default={}, later=True)
+    """Parameters of the strategies under nilearn's names, e.g. { motion = "basic", n_compcor = 5 };
+    others have nilearn's defaults."""
     ignore: tuple[str, ...] = setting(BETAS, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: str = setting(BETAS, "units", choices="fmri.betas:UNITS", later=True)
@@ -527,13 +629,26 @@ class Glm(Section):
         options = SingleTrialOptions(**{name: getattr(self, name) for name in names})
         return None if options == SingleTrialOptions() else options
 
+    @model_validator(mode="after")
+    def _strategy_or_columns(self) -> Self:
+        if self.strategy and self.confounds:
+            raise ValueError(
+                f"confounds by columns ({name_ids(self.confounds)}) and by strategy "
+                f"({name_ids(self.strategy)}); give one of the two"
+            )
+        if self.strategy_options and not self.strategy:
+            raise ValueError(
+                f"strategy_options ({name_ids(self.strategy_options)}) without a strategy; give one"
+            )
+        return self
+
 
 class Selection(Section):
-    """Which voxels enter: the reliable ones, judged on one kind of image only."""
+    """Which voxels enter: the reliable ones, judged on one image type only."""
 
     voxels_per_roi: int = Field(80, ge=0)
     """The most reliable so many of each region; 0 keeps all."""
-    kind: Literal["RE"] = "RE"
+    image_type: Literal["RE"] = "RE"
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 
@@ -813,7 +928,7 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
 def _first_problem(error: ValidationError) -> str:
     """Write the first problem in one line: section and key, what came, what is allowed."""
     problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"]]
+    keys = [str(part) for part in problem["loc"] if part not in _TAGS]
     dotted = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         *sections, key = keys
@@ -821,9 +936,7 @@ def _first_problem(error: ValidationError) -> str:
         section: Any = StudySettings
         for name in sections:
             if not name.isdigit():  # else the number in a list of sections
-                annotation = section.model_fields[name].annotation
-                inner = getattr(annotation, "__args__", ())
-                section = inner[0] if inner else annotation
+                section = _section_in(section.model_fields[name].annotation)
         return f"[{place}] {unknown_name('key', key, section.model_fields)}"
     if problem["type"] == "missing":
         return f"{dotted} is missing; give it."
@@ -832,3 +945,13 @@ def _first_problem(error: ValidationError) -> str:
         return f"{dotted}: {text}."
     given = repr(problem["input"])
     return f"{dotted}: {text}; got {given[:80]}."
+
+
+def _section_in(annotation: Any) -> Any:
+    """Find the section in an annotation such as ``tuple[Section, ...]``."""
+    parts = [annotation]
+    for part in parts:
+        if isinstance(part, type) and issubclass(part, Section):
+            return part
+        parts += get_args(part)
+    return annotation

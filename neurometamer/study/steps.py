@@ -17,7 +17,7 @@ from neurometamer.study import brain_steps, image_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
 from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
-from neurometamer.study.settings import StudySettings, read_settings
+from neurometamer.study.settings import MEASURED_SOURCES, StudySettings, read_settings
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -145,8 +145,8 @@ def check_study(study: str | Path | StudySettings) -> list[Problem]:
 
     Settings, images, headers, events, confounds and masks are checked.
 
-    `run_study` begins with the same checks. They read headers, tables and masks, not the voxels of
-    BOLD files.
+    A study runs only when it passes these checks. They read headers, tables and masks, not the
+    voxels of BOLD files.
 
     Parameters
     ----------
@@ -286,7 +286,9 @@ def plan_steps(work: Workspace) -> list[Step]:
                     sections += work.settings.numbers()
                 elif section != SUBJECT_SECTION:
                     sections.append(section)
-                elif work.settings.brain.source == "bold":  # simulated subjects have no section
+                elif (
+                    work.settings.brain.source in MEASURED_SOURCES
+                ):  # simulated ones have no section
                     sections.append(section.format(part=part.name))
             files: list[Path] = []
             for read in entry.reads:
@@ -398,6 +400,9 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     listed = [*bold, *(work.source(file) for file in tables)]
     for image in bold:
         listed += sidecar_files(image)
+    if work.settings.glm.strategy:  # CompCor components are described beside their table
+        beside = [work.source(file).with_suffix(".json") for file in files.confounds]
+        listed += [file for file in beside if file.is_file()]
     return listed
 
 
@@ -558,3 +563,57 @@ STEPS: dict[str, StepEntry] = {
     ),
 }
 """The steps of a study in order, by name: a new step is one entry here."""
+
+
+@checked
+def run_demo(
+    out: str | Path = Path("demo-output"),
+    *,
+    model: str = "efficientnet_lite0",
+    weights: str = "default",
+    seed: int = 0,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Path:
+    """Run the demo study on packaged photographs.
+
+    It makes AN and AI images, a simulated cortex, RSA, encoding and a report.
+
+    Parameters
+    ----------
+    out : path-like
+        Output folder.
+    model : str
+        Name of a network, see ``neurometamer models list``.
+    weights : str
+        ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
+    seed : int
+        Seed of all random numbers.
+    device : str
+        Where the network runs: auto, cpu, cuda, mps, or one of several, as cuda:1.
+    reporter : Reporter, optional
+        Reporter that is told about progress.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    InputError
+        When the network is unknown, or the folder holds a different study.
+
+    Examples
+    --------
+    >>> from neurometamer import InputError
+    >>> try:
+    ...     run_demo(model="alexnett")
+    ... except InputError as error:
+    ...     print("alexnet" in str(error))
+    True
+    """
+    if weights not in ("default", "random"):
+        weights = str(Path(weights).resolve())  # a study may look for files elsewhere
+    settings = demo_settings(model=model, weights=weights, seed=seed)
+    return run_study(settings, out, device=device, reporter=reporter)

@@ -17,7 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import write_text
 from neurometamer.study.defaults import choices_of
-from neurometamer.study.settings import Section, Simulation, StudySettings, Subject, fact
+from neurometamer.study.settings import Section, Simulation, StudySettings, fact
 
 HEADER = """\
 # A study: from images and BOLD files to a comparison report.
@@ -27,7 +27,17 @@ HEADER = """\
 """
 
 SUBJECT = """\
-# Your own data: set source = "bold" above, and give one such block a subject.
+# Your own data in BIDS, preprocessed by fMRIPrep: set in [brain] above
+# source = "bids"
+# dataset = "bids"
+# derivatives = "bids/derivatives/fmriprep"
+# space = "T1w"
+# subjects = ["01", "02"]
+# rois = { V1 = "rois/sub-{subject}_V1.nii.gz", LO = "rois/sub-{subject}_LO.nii.gz" }
+# id_column = "stim_file"     # where trial_type does not hold the image ids
+# and look first at what there is: neurometamer fmri layout bids --derivatives …
+
+# Or your own data file by file: set source = "bold" above, and give one such block a subject.
 # [[brain.subjects]]
 # id = "sub-01"
 # bold = ["sub-01/func/sub-01_run-1_bold.nii.gz", "sub-01/func/sub-01_run-2_bold.nii.gz"]
@@ -106,7 +116,7 @@ def _section(name: str, value: Section) -> str:
         content = getattr(value, key)
         if isinstance(content, Section):
             nested.append(_section(f"{name}.{key}", content))
-        elif Subject in getattr(field.annotation, "__args__", ()):
+        elif name == "brain" and key == "subjects":
             nested.append(SUBJECT)
         else:
             meaning = field.description or ""
@@ -162,13 +172,18 @@ def study_toml(settings: StudySettings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _are_files(subjects: list[Any]) -> bool:
+    """Tell subjects whose files are listed from names."""
+    return not any(isinstance(subject, str) for subject in subjects)
+
+
 def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
     """Add the lines of a section, then those of the sections inside ``[brain]``."""
     subjects = []
     nested = {}
     lines.append(f"[{section}]")
     for key, item in values.items():
-        if section == "brain" and key == "subjects":
+        if section == "brain" and key == "subjects" and _are_files(item):
             subjects = item
         elif section == "brain" and isinstance(item, dict):
             nested[key] = item

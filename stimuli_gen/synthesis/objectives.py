@@ -261,12 +261,11 @@ class Progress:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        positive = min(self.early, self.late, self.max_rate) > 0
-        if not (positive and 0 <= self.decay < 1):
-            raise InputError(
-                "early, late and max_rate must be above 0 and decay in [0, 1), not "
-                f"{self}; give such values."
-            )
+        for name in ("early", "late", "max_rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name):g}; give a number above 0.")
+        if not 0 <= self.decay < 1:
+            raise InputError(f"decay is {self.decay:g}; give a number from 0 on and below 1.")
 
 
 class Progressing:

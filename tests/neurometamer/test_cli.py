@@ -54,8 +54,10 @@ COMMANDS = (
     "stimuli null",
     "stimuli control",
     "stimuli metamer",
+    "fmri layout",
     "fmri betas",
     "fmri patterns",
+    "fmri simulate",
     "image-types",
     "draw",
     "cka",
@@ -77,6 +79,22 @@ def test_importing_the_packages_and_asking_for_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_the_help_of_every_command_imports_nothing_heavy_but_pandas():
+    code = (
+        "import contextlib, io, sys\nfrom neurometamer import cli\n"
+        f"for command in {list(TABLE)}:\n"
+        "    sys.argv = ['neurometamer', *command.split(), '--help']\n"
+        "    said = io.StringIO()\n"
+        "    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):\n"
+        "        cli.main()\n"
+        "    assert 'Python:' in said.getvalue(), command\n"
+        f"    heavy = [name for name in {HEAVY} if name in sys.modules and name != 'pandas']\n"
+        "    assert not heavy, (command, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -477,7 +495,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
         "--comparator",
         "Spearman",
         "cosine",
-        "--kind",
+        "--image-type",
         "RE",
         "--n-resamples",
         20,
@@ -565,6 +583,10 @@ def test_options_that_messages_name_exist():
         (
             "compare a b --out c --comparator spearman pearsn",
             "unknown value of --comparator 'pearsn'; did you mean 'pearson'",
+        ),
+        (
+            "stimuli noise --model alexnet --images i --out o --nguyen --decay 2",
+            "error: --decay is 2; give a number from 0 on and below 1.",
         ),
         (
             "image-types --out c --null sessions",

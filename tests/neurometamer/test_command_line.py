@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from neurometamer import zoo
-from neurometamer.arguments import KeywordsOf, _names
-from neurometamer.cli.app import COMMANDS, GROUPS, build_app, in_words_of_options
-from neurometamer.cli.build import form_of, help_of, import_function, options_of, summary_of
+from neurometamer.arguments import KeywordsOf, evaluate
+from neurometamer.cli.app import COMMANDS, GROUPS, build_app
+from neurometamer.cli.build import form_of, import_function, options_of
 from neurometamer.cli.choices import BETWEEN, CHOICES, LEAST
+from neurometamer.cli.words import help_of, in_words_of_options, summary_of
 from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.table import COMPARATORS, Comparator
 from neurometamer.rsa.measures import MEASURES
@@ -49,7 +50,10 @@ def test_every_parameter_of_the_function_is_an_option(command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_keywords_that_are_passed_on_are_known_there(command):
     function = inspect.unwrap(import_function(COMMANDS[command]))
-    hints = typing.get_type_hints(function, _names(function.__module__), include_extras=True)
+    hints = {
+        name: evaluate(annotation, function.__module__)
+        for name, annotation in inspect.get_annotations(function).items()
+    }
     for hint in hints.values():
         for passed in filter(lambda part: isinstance(part, KeywordsOf), typing.get_args(hint)):
             known = inspect.signature(import_function(passed.target)).parameters
@@ -224,7 +228,7 @@ def test_help_says_of_several_results_what_the_first_is(invoke):
 
 def test_help_shows_choices_as_choices(invoke):
     shown = invoke(["stimuli", "metamer", "--help"]).output
-    assert "--preset CHOICE " in shown and "--device CHOICE|STR " in shown
+    assert "--preset CHOICE " in shown and "--device NAME " in shown
 
 
 def test_types_that_cannot_be_written_have_no_form():

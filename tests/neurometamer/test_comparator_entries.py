@@ -16,8 +16,15 @@ from fmri.patterns import Patterns
 from neurometamer.activations import Activations
 from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap, resampled
-from neurometamer.rsa.ceilings import noise_ceiling
-from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS, Comparator, find_comparator
+from neurometamer.rsa.comparators.table import (
+    ALIASES,
+    COMPARATORS,
+    Comparator,
+    find_comparator,
+    noise_ceiling,
+    permuted_comparison,
+    prepared,
+)
 from neurometamer.rsa.compare import ComparisonOptions, compare_rdms
 from neurometamer.rsa.compute import compute_rdm, compute_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
@@ -25,10 +32,8 @@ from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.measures import MEASURES, Measure, find_measure
-from neurometamer.rsa.permutation import permuted_comparison, prepared
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
-from neurometamer.stats.permutation import permutation_orders
-from neurometamer.stats.resampling import bootstrap_counts
+from neurometamer.stats.resampling import bootstrap_counts, permutation_orders
 from neurometamer.study.settings import Rsa
 
 N = 12

@@ -11,10 +11,9 @@ from rsatoolbox.inference import boot_noise_ceiling
 
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
-from neurometamer.rsa.ceilings import noise_ceiling
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import COMPARATORS, noise_ceiling
 from neurometamer.rsa.compare import compare_rdms
-from neurometamer.rsa.compute import activation_rdms, label_rdms, select_kind, take_conditions
+from neurometamer.rsa.compute import activation_rdms, label_rdms, select_image_type, take_conditions
 from neurometamer.rsa.image_types.similarity import image_type_difference, image_type_similarity
 from neurometamer.rsa.layers.matrix import layer_by_roi
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights, percentile_interval
@@ -119,10 +118,12 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     brain = brain_rdms()
     network = network_rdms(brain)
     order = np.random.default_rng(3).permutation(brain.n_cond)
-    table = compare_rdms(network, brain, kind="RE", n_resamples=200, seed=4)
-    other = compare_rdms(take_conditions(network, order), brain, kind="RE", n_resamples=200, seed=4)
+    table = compare_rdms(network, brain, image_type="RE", n_resamples=200, seed=4)
+    other = compare_rdms(
+        take_conditions(network, order), brain, image_type="RE", n_resamples=200, seed=4
+    )
     pd.testing.assert_frame_equal(table, other)
-    assert not table.equals(compare_rdms(network, brain, kind="RE", n_resamples=200, seed=5))
+    assert not table.equals(compare_rdms(network, brain, image_type="RE", n_resamples=200, seed=5))
     assert (
         (table["ci_low"] < table["similarity"]) & (table["similarity"] < table["ci_high"])
     ).all()
@@ -132,10 +133,14 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
         "known), noise of pairs corrected"
     )
     few = compare_rdms(
-        *(take_conditions(rdms, range(8)) for rdms in (network, network)), n_resamples=5, kind="all"
+        *(take_conditions(rdms, range(8)) for rdms in (network, network)),
+        n_resamples=5,
+        image_type="all",
     )
     assert few["method"][0].endswith("intervals from fewer than 10 were not simulated")
-    wide = compare_rdms(network, brain, kind="RE", n_resamples=20, comparator="whitened-cosine")
+    wide = compare_rdms(
+        network, brain, image_type="RE", n_resamples=20, comparator="whitened-cosine"
+    )
     assert "too wide: it counts the noise of pairs twice" in wide["method"][0]
     assert {"a_stage", "b_subject", "b_roi", "n"} <= set(table)
 
@@ -162,7 +167,7 @@ def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired(
         "method",
         "n",
     ]
-    re, ai = select_kind(brain, "RE"), select_kind(brain, "AI")
+    re, ai = select_image_type(brain, "RE"), select_image_type(brain, "AI")
     first = table[
         (table["subject"] == "S2") & (table["representation"] == "LO") & (table["pair"] == "RE-AI")
     ].iloc[0]
@@ -202,7 +207,7 @@ def test_resamples_of_too_few_images_are_left_out_and_counted():
 def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     brain = brain_rdms()
     network = network_rdms(brain)
-    table = layer_by_roi(network, brain, kind="RE", n_resamples=200)
+    table = layer_by_roi(network, brain, image_type="RE", n_resamples=200)
     assert list(table.columns) == [
         "kind",
         "subject",
@@ -224,11 +229,11 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     assert mean.loc["layer0", "ci_low"] > 0
     per_subject = [rows.loc[("V1", s, "layer0"), "similarity"] for s in ("S1", "S2", "S3")]
     assert mean.loc["layer0", "similarity"] == pytest.approx(np.mean(per_subject))
-    v1 = select_kind(brain, "RE").subset("roi", "V1")
+    v1 = select_image_type(brain, "RE").subset("roi", "V1")
     low, high = boot_noise_ceiling(v1, method="spearman")
     assert mean["ceiling_low"].iloc[0] == pytest.approx(low, abs=1e-12)
     assert mean["ceiling_high"].iloc[0] == pytest.approx(high, abs=1e-12)
-    alone = layer_by_roi(network, brain.subset("subject", "S1"), kind="RE", n_resamples=0)
+    alone = layer_by_roi(network, brain.subset("subject", "S1"), image_type="RE", n_resamples=0)
     assert alone[["ceiling_low", "ceiling_high", "ci_low"]].isna().all(axis=None)
     assert alone["ceiling"].str.contains("undefined").all()
 
@@ -236,7 +241,7 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
 @pytest.mark.filterwarnings("ignore:Noise ceiling for tau based on averaged ranks:UserWarning")
 @pytest.mark.parametrize("comparator", COMPARATORS)
 def test_noise_ceiling_equals_rsatoolbox(comparator):
-    rdms = select_kind(brain_rdms(subjects=("a", "b", "c", "d"), rois=("V1",)), "RE")
+    rdms = select_image_type(brain_rdms(subjects=("a", "b", "c", "d"), rois=("V1",)), "RE")
     np.testing.assert_allclose(
         noise_ceiling(rdms, comparator),
         boot_noise_ceiling(rdms, method=RSATOOLBOX[comparator]),
@@ -250,13 +255,13 @@ def test_bad_requests_are_answered():
     with pytest.raises(InputError, match="unknown comparison 'spearmn'; did you mean 'spearman'"):
         compare_rdms(network, brain, comparator="spearmn")
     with pytest.raises(InputError, match="more than one RDM for S1 V1"):
-        layer_by_roi(network, rsatoolbox.rdm.concat(brain, brain), kind="all")
+        layer_by_roi(network, rsatoolbox.rdm.concat(brain, brain), image_type="all")
     with pytest.raises(InputError, match="no rdm_descriptors stage"):
-        layer_by_roi(brain, brain, kind="RE")
+        layer_by_roi(brain, brain, image_type="RE")
     flat = take_conditions(network, range(network.n_cond))
     flat.dissimilarities[1] = 1
     with pytest.raises(InputError, match="all dissimilarities are equal in layer1"):
-        compare_rdms(flat, brain, kind="all")
+        compare_rdms(flat, brain, image_type="all")
     with pytest.raises(InputError, match="confidence must lie between"):
         image_type_similarity(brain, confidence=95, n_resamples=10)
 
@@ -333,7 +338,7 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
         shuffled = take_conditions(
             rdms, np.random.default_rng(0).permutation(92)
         )  # joined by id, not by position
-        table = layer_by_roi(shuffled, real_brain(shared_data), kind=None, n_resamples=100)
+        table = layer_by_roi(shuffled, real_brain(shared_data), image_type=None, n_resamples=100)
         assert len(table) == 9 * 2 * 16
         assert table["n"].eq(92).all()
         mean = table[table["subject"] == "mean"]
@@ -364,14 +369,18 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
     heard = []
     monkeypatch.setattr("neurometamer.rsa.comparators.ranks.BLOCK", 1)  # a resample at a time
     table = layer_by_roi(
-        network_rdms(brain), brain, kind="RE", n_resamples=3, progress=lambda *at: heard.append(at)
+        network_rdms(brain),
+        brain,
+        image_type="RE",
+        n_resamples=3,
+        progress=lambda *at: heard.append(at),
     )
     assert heard == [
         (done, 19) for done in range(20)
     ]  # without each of 16 photographs, and 3 draws of pairs
     monkeypatch.undo()
     pd.testing.assert_frame_equal(
-        table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_resamples=3)
+        table, layer_by_roi(network_rdms(brain), brain, image_type="RE", n_resamples=3)
     )
     out = StringIO()
     monkeypatch.setattr(console, "TRIAL_S", 0.0)

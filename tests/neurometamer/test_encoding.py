@@ -26,7 +26,7 @@ from neurometamer.encoding import (
 )
 from neurometamer.errors import InputError
 from neurometamer.run_options import RunOptions
-from neurometamer.stats.permutation import permutation_orders
+from neurometamer.stats.resampling import permutation_orders
 from neurometamer.study.settings import StudySettings
 
 pytestmark = pytest.mark.filterwarnings(

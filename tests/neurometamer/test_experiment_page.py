@@ -1184,14 +1184,15 @@ def test_command_reads_stimulus_folders_and_fills_missing_conditions(
 
 def _refused(
     tmp_path: Path, match: str, rows: list[dict], photographs: list[dict] | None = None, **settings
-) -> None:
+) -> str:
     main = _table(tmp_path, rows, "main.csv")
     others = _table(
         tmp_path, _photo_rows() if photographs is None else photographs, "photographs.csv"
     )
-    with pytest.raises(InputError, match=match):
+    with pytest.raises(InputError, match=match) as refused:
         _write((main, others), tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
+    return str(refused.value)
 
 
 def _changed(row: int, **cells: str) -> list[dict[str, str]]:
@@ -1216,7 +1217,8 @@ def _changed(row: int, **cells: str) -> list[dict[str, str]]:
     ],
 )
 def test_unusable_stimuli_are_refused_by_name(tmp_path, rows, match) -> None:
-    _refused(tmp_path, match, rows)
+    told = _refused(tmp_path, match, rows)
+    assert told and "\n" not in told
 
 
 @pytest.mark.parametrize(
@@ -1231,7 +1233,8 @@ def test_unusable_stimuli_are_refused_by_name(tmp_path, rows, match) -> None:
     ],
 )
 def test_unusable_settings_are_refused(tmp_path, settings, match) -> None:
-    _refused(tmp_path, match, _main_rows(), **settings)
+    told = _refused(tmp_path, match, _main_rows(), **settings)
+    assert told and "\n" not in told
 
 
 def test_unusable_files_are_refused(tmp_path) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from neurometamer.report import behavior, evaluation, rsa_pages, study_figures
+from neurometamer.commands import drawing
+from neurometamer.report import behavior, evaluation, image_types, rsa, searchlight, study_figures
 from neurometamer.report.page import Drawing, FigureEntry
 from neurometamer.report.study import build_report
+from neurometamer.rsa.compute import label_rdms, write_rdms
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import read_table, write_json, write_table
 
@@ -33,7 +36,7 @@ def image_type_page(folder: Path) -> Path:
     values = {"value": [0.1, 0.6], "ci_low": [0.0, 0.5], "ci_high": [0.2, 0.7]}
     table = pd.DataFrame({**rows, **tests, **values, "pair": ["RE-AN", "RE-AI"]})
     table = table.assign(quantity="similarity", interval="none", method="spearman", follows="")
-    return rsa_pages.write_image_type_figures(
+    return image_types.write_image_type_figures(
         folder, table, options=ImageTypeOptions(), settings={}
     )
 
@@ -45,15 +48,15 @@ def layer_page(folder: Path) -> Path:
     best = pd.DataFrame({**rows, **SCORE, "naive_layer": "late", "naive_score": 0.4})
     models = pd.DataFrame({**rows, **SCORE, **tests, "model": "best layer"})
     tables = {"layer_roi": matrix, "best_layer": best, "weighted": models}
-    return rsa_pages.write_layer_page(folder, tables, layers=["early"], record={})
+    return rsa.write_layer_page(folder, tables, layers=["early"], record={})
 
 
 def map_page(folder: Path) -> Path:
     values = np.linspace(-0.2, 0.4, 60).reshape(3, 4, 5)
-    drawn = rsa_pages.DrawnMap(name="model", values=values, p_family=None, method="spearman")
+    drawn = searchlight.DrawnMap(name="model", values=values, p_family=None, method="spearman")
     summary = pd.DataFrame({"n_places": [60], "neighbors_min": [4], "neighbors_max": [9]})
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
-    return rsa_pages.write_map_page(folder, [drawn], summary, record={}, affine=affine)
+    return searchlight.write_map_page(folder, [drawn], summary, record={}, affine=affine)
 
 
 def evaluation_page(folder: Path) -> Path:
@@ -76,13 +79,30 @@ def experiment_page(folder: Path) -> Path:
     return behavior.write_report(folder, tables, {"settings": settings})
 
 
+def rdm_page(folder: Path) -> Path:
+    ids = [f"image {number}" for number in range(5)]
+    rdms = label_rdms(
+        np.arange(10.0)[None],
+        conditions=ids,
+        rdm_descriptors={"stage": ["late"]},
+        measure="euclidean",
+    )
+    file = write_rdms(rdms, folder.with_name("rdms") / "network.h5")
+    images = folder.with_name("images")
+    images.mkdir()
+    for name in ids:
+        Image.new("RGB", (8, 8), "gray").save(images / f"{name}.png")
+    return drawing.draw(file, [images], folder)
+
+
 PAGES: dict[str, tuple[dict[str, FigureEntry[Any]], str, Callable[[Path], Path]]] = {
     "study": (study_figures.FIGURES, "encoding", study_page),
-    "image types": (rsa_pages.IMAGE_TYPE_FIGURES, "network", image_type_page),
-    "layers": (rsa_pages.LAYER_FIGURES, "models", layer_page),
-    "searchlight": (rsa_pages.MAP_FIGURES, "map-1", map_page),
+    "image types": (image_types.IMAGE_TYPE_FIGURES, "network", image_type_page),
+    "layers": (rsa.LAYER_FIGURES, "models", layer_page),
+    "searchlight": (searchlight.MAP_FIGURES, "map-1", map_page),
     "evaluation": (evaluation.FIGURES, "validity", evaluation_page),
     "experiment": (behavior.FIGURES, "figures", experiment_page),
+    "draw": (drawing.FIGURES, "rdms", rdm_page),
 }
 
 

@@ -13,7 +13,7 @@ from neurometamer.errors import InputError
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
 from neurometamer.rsa.image_types.inference import compare_image_types
-from neurometamer.rsa.layers.folds import splits
+from neurometamer.rsa.layers.cross_validation import splits
 from neurometamer.rsa.layers.matrix import layer_by_roi
 from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.sampling import sample_photographs
@@ -228,7 +228,7 @@ def test_images_of_one_photograph_are_drawn_together():
     design = Design(n=12, subjects=1)
     patterns, table = subject(design)
     rdms = pattern_rdms(patterns, table)
-    mixed = compare_rdms(rdms, rdms, kind="all", n_resamples=10)
+    mixed = compare_rdms(rdms, rdms, image_type="all", n_resamples=10)
     assert "12 photographs, taken for independent draws" in mixed["method"][0]
     assert "the 36 images of each photograph together" in mixed["method"][0]
     assert "11 dof" in mixed["method"][0]

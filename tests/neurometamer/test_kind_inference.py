@@ -27,7 +27,7 @@ from neurometamer.stats.paired import (
     paired_power,
     paired_t,
 )
-from neurometamer.stats.permutation import (
+from neurometamer.stats.resampling import (
     count_orders,
     permutation_orders,
     permutation_p,

@@ -21,7 +21,7 @@ from neurometamer.rsa.compute import (
     compute_rdm,
     label_rdms,
     pattern_rdms,
-    select_kind,
+    select_image_type,
     take_conditions,
     write_rdms,
 )
@@ -36,8 +36,7 @@ from neurometamer.rsa.image_types.similarity import (
     image_type_similarity,
     image_type_trends,
 )
-from neurometamer.rsa.jackknife import project
-from neurometamer.rsa.sampling import sample_photographs
+from neurometamer.rsa.sampling import project, sample_photographs
 from neurometamer.rsa.subsample import (
     UnitValues,
     activation_units,
@@ -45,7 +44,7 @@ from neurometamer.rsa.subsample import (
     pattern_units,
     subsample_rdms,
 )
-from neurometamer.stats.permutation import permutation_orders, permutation_p, permute_pairs
+from neurometamer.stats.resampling import permutation_orders, permutation_p, permute_pairs
 
 KINDS = ("RE", "AN", "AI")
 QUICK = {"n_resamples": 60, "n_permutations": 99}
@@ -136,7 +135,10 @@ def test_p_of_a_similarity_equals_an_explicit_loop():
     _, rdms = brain(subjects=("S1",))
     table = compare_image_types(rdms, **QUICK, seed=2)
     orders = permutation_orders(10, 99, seed=2)
-    re, an = select_kind(rdms, "RE").get_matrices()[1], select_kind(rdms, "AN").get_matrices()[1]
+    re, an = (
+        select_image_type(rdms, "RE").get_matrices()[1],
+        select_image_type(rdms, "AN").get_matrices()[1],
+    )
     first, second = np.triu_indices(10, 1)
     null = [
         spearmanr(re[np.ix_(order, order)][first, second], an[first, second]).statistic
@@ -152,7 +154,7 @@ def test_p_of_a_similarity_equals_an_explicit_loop():
 def test_the_null_is_of_the_comparator_asked_for(comparator):
     _, rdms = brain(subjects=("S1",), rois=("V1",), n=6)
     table = compare_image_types(rdms, comparator=comparator, n_resamples=5, n_permutations=20)
-    re, ai = (select_kind(rdms, kind).dissimilarities for kind in ("RE", "AI"))
+    re, ai = (select_image_type(rdms, kind).dissimilarities for kind in ("RE", "AI"))
     null = COMPARATORS[comparator](permute_pairs(re[0], permutation_orders(6, 20, seed=0)), ai)
     value = COMPARATORS[comparator](re, ai)[0]
     assert table[table["pair"] == "RE-AI"]["p"].iloc[0] == permutation_p(value, null)[0]
@@ -430,7 +432,7 @@ def test_blocks_that_do_not_fit_are_errors():
 
 def test_bad_requests_are_answered():
     _, rdms = brain(n=5)
-    with pytest.raises(InputError, match="unknown kind of stimulus 'AX'; did you mean"):
+    with pytest.raises(InputError, match="unknown image type 'AX'; did you mean"):
         compare_image_types(rdms, decision=("RE", "AX"), **QUICK)
     lacking = take_conditions(rdms, [i for i in range(rdms.n_cond) if i != 6])  # im01_AN
     with pytest.raises(InputError, match="missing from the second RDMs: im01"):
@@ -474,7 +476,7 @@ def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects
             if rdms.rdm_descriptors["subject"][k] == subject
             and rdms.rdm_descriptors["roi"][k] == "LO"
         )
-        re, an = (select_kind(rdms, kind).dissimilarities[i] for kind in ("RE", "AN"))
+        re, an = (select_image_type(rdms, kind).dissimilarities[i] for kind in ("RE", "AN"))
         nulls.append(COMPARATORS["spearman"](permute_pairs(re, orders), an[np.newaxis])[:, 0])
         row = table.loc[("LO", "RE-AN", subject)]
         assert [row["null_low"], row["null_high"]] == pytest.approx(
@@ -535,7 +537,7 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
             reliability=pd.DataFrame(columns=["subject", "roi", "corrected", "method"]),
             **QUICK,
         )
-    with pytest.raises(InputError, match="unknown kind of stimulus 'AX'"):
+    with pytest.raises(InputError, match="unknown image type 'AX'"):
         image_type_reliability(patterns, stimuli(), ["AX"])
 
 
@@ -558,7 +560,7 @@ def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
         for name in ("S1", "S2")
     }
     for subject, index in places.items():
-        re, an = (select_kind(rdms, kind).dissimilarities[index] for kind in ("RE", "AN"))
+        re, an = (select_image_type(rdms, kind).dissimilarities[index] for kind in ("RE", "AN"))
         null = np.stack(
             [
                 COMPARATORS["spearman"](permute_pairs(x, orders), y[None])[:, 0]
@@ -855,5 +857,5 @@ def test_one_pair_of_kinds_is_tested_without_the_other():
         compare_image_types(activation_rdms(network(), stimuli()), decision=None, **QUICK)
     )
     assert trends["pair"].tolist() == ["RE-AI"]
-    with pytest.raises(InputError, match="at least one pair of kinds"):
+    with pytest.raises(InputError, match="at least one pair of image types"):
         ImageTypeOptions(perception=None, decision=None)

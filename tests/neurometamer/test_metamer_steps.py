@@ -25,6 +25,7 @@ def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(
         "photographs": ["cat", "coffee"],
         "null_pairs": 3,
         "overrides": {"step_size": 0.01},
+        "penalties": ["total_variation:0.001:1"],
     }
     settings = check_settings({"metamers": chosen, "run": {"device": "cpu"}})
     work = Workspace(folder=tmp_path / "out", settings=settings, base=tmp_path)
@@ -38,6 +39,10 @@ def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(
     for name, part in table.groupby("set"):
         both = read_stimuli(work.path("metamers", name))
         assert both.images.shape == (4, 3, 224, 224)  # Lite1 sees what Lite0 sees
+        (record,) = [part for part in both.provenance["parts"] if "models" in part]
+        (penalty,) = record["settings"]["penalties"]
+        assert (penalty["kind"], penalty["weight"]) == ("total_variation", 0.001)
+        assert penalty["power"] == 1.0
         for one, image in zip(both.ids, both.as_shown().images):
             np.testing.assert_array_equal(
                 read_png(work.path("metamers", name, "png", f"{one}.png")), image

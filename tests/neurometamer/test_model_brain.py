@@ -22,21 +22,17 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
-from neurometamer.rsa.layers.folds import (
+from neurometamer.rsa.layers.cross_validation import (
     assign_folds,
     corrected_covariance,
     default_folds,
+    fit_layer_weights,
     fold_pairs,
 )
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import join_model_brain, layer_by_roi, layer_matrix
-from neurometamer.rsa.layers.weighted import (
-    CrossValidation,
-    best_layers,
-    fit_layer_weights,
-    flexible_models,
-)
-from neurometamer.stats.permutation import pair_positions, permutation_orders
+from neurometamer.rsa.layers.weighted import CrossValidation, best_layers, flexible_models
+from neurometamer.stats.resampling import pair_positions, permutation_orders
 from neurometamer.store import read_table
 
 ROIS = ("V1", "V4", "LO")
@@ -77,7 +73,13 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
 def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(comparator):
     network, brain = make(n=8, noise=2.0)
     table = layer_matrix(
-        network, brain, kind=None, comparator=comparator, n_resamples=0, n_permutations=99, seed=5
+        network,
+        brain,
+        image_type=None,
+        comparator=comparator,
+        n_resamples=0,
+        n_permutations=99,
+        seed=5,
     )
     orders = [np.arange(8), *permutation_orders(8, 99, seed=5)]
     null = []
@@ -85,7 +87,7 @@ def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(comparator):
         moved = take_conditions(network, order)
         moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
         null.append(
-            layer_by_roi(moved, brain, kind=None, comparator=comparator, n_resamples=0)[
+            layer_by_roi(moved, brain, image_type=None, comparator=comparator, n_resamples=0)[
                 "similarity"
             ].to_numpy()
         )
@@ -156,22 +158,22 @@ def test_kinds_are_never_mixed_unasked():
     places = {"subject": ["S1"] * 3, "roi": list(ROIS)}
     brain = label_rdms(rng.random((3, pair_count(2 * n))), rdm_descriptors=places, **both)
     asks = {
-        "compare": lambda kind: compare_rdms(network, brain, kind=kind, n_resamples=0),
-        "layers": lambda kind: layer_by_roi(network, brain, kind=kind, n_resamples=0),
+        "compare": lambda kind: compare_rdms(network, brain, image_type=kind, n_resamples=0),
+        "layers": lambda kind: layer_by_roi(network, brain, image_type=kind, n_resamples=0),
         "matrix": lambda kind: layer_matrix(
-            network, brain, kind=kind, n_resamples=0, n_permutations=9
+            network, brain, image_type=kind, n_resamples=0, n_permutations=9
         ),
         "models": lambda kind: (
             flexible_models(
-                network, brain, kind=kind, n_resamples=0, folds=CrossValidation(n_repeats=1)
+                network, brain, image_type=kind, n_resamples=0, folds=CrossValidation(n_repeats=1)
             ).models
         ),
-        "hierarchy": lambda kind: hierarchy_test(network, brain, kind=kind),
+        "hierarchy": lambda kind: hierarchy_test(network, brain, image_type=kind),
     }
     for name, ask in asks.items():
         with pytest.raises(
             InputError,
-            match=r"several kinds \(RE, AN\); name one, e.g. kind='RE', or give kind='all'",
+            match=r"several image types \(RE, AN\); name one, e.g. image_type='RE', or give image_type='all'",
         ):
             ask(None)
         single, every = ask("RE"), ask("all")
@@ -185,7 +187,7 @@ def test_kinds_are_never_mixed_unasked():
 def test_scores_above_the_ceiling_are_told_not_hidden():
     network, brain = make(noise=0.5)
     network.dissimilarities[1] = brain.dissimilarities[0]  # a model that shares one subject's noise
-    table = layer_matrix(network, brain, kind=None, n_resamples=0, n_permutations=0)
+    table = layer_matrix(network, brain, image_type=None, n_resamples=0, n_permutations=0)
     high = table[table["similarity"] > table["ceiling_high"]]
     assert len(high) > 0
     assert high["above_ceiling"].eq("high").all()
@@ -197,7 +199,7 @@ def test_scores_above_the_ceiling_are_told_not_hidden():
     ).all()
     assert table["p"].isna().all()
     alone = layer_matrix(
-        network, brain.subset("subject", "S1"), kind=None, n_resamples=0, n_permutations=0
+        network, brain.subset("subject", "S1"), image_type=None, n_resamples=0, n_permutations=0
     )
     assert alone["reason"].eq("no ceiling to compare with").all()
 
@@ -266,7 +268,7 @@ def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(comparator, m
     ours = flexible_models(
         network,
         brain,
-        kind=None,
+        image_type=None,
         comparator=comparator,
         folds=CrossValidation(n_folds=2, n_repeats=1),
         n_resamples=0,
@@ -325,7 +327,7 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
             table = best_layers(
                 network,
                 brain,
-                kind=None,
+                image_type=None,
                 folds=CrossValidation(train_on=train_on, n_repeats=3),
                 n_resamples=0,
                 seed=seed,
@@ -342,7 +344,7 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
 def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     network, brain = make(n=24)
     fitted = flexible_models(
-        network, brain, kind=None, folds=CrossValidation(n_repeats=3), n_resamples=60, seed=1
+        network, brain, image_type=None, folds=CrossValidation(n_repeats=3), n_resamples=60, seed=1
     )
     best = fitted.best_layer.set_index(["roi", "subject"])
     assert best["layer"].unstack().eq("layer0").all(axis=1)["V1"]
@@ -366,7 +368,12 @@ def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     assert pair["family"] == "3 tests of subject mean, contrast best layer minus average"
     shuffled = take_conditions(brain, np.random.default_rng(1).permutation(24))  # joined by id
     again = flexible_models(
-        network, shuffled, kind=None, folds=CrossValidation(n_repeats=3), n_resamples=60, seed=1
+        network,
+        shuffled,
+        image_type=None,
+        folds=CrossValidation(n_repeats=3),
+        n_resamples=60,
+        seed=1,
     )
     np.testing.assert_allclose(again.models["score"], fitted.models["score"], atol=1e-12)
     np.testing.assert_allclose(again.models["ci_low"], fitted.models["ci_low"], atol=1e-9)
@@ -384,7 +391,7 @@ def test_two_layers_together_are_better_than_the_best_of_them():
         fitted = flexible_models(
             network,
             mixed,
-            kind=None,
+            image_type=None,
             folds=CrossValidation(train_on=train_on, n_repeats=2),
             n_resamples=40,
         )
@@ -397,10 +404,12 @@ def test_two_layers_together_are_better_than_the_best_of_them():
 
 def test_why_there_is_no_interval_is_told():
     network, brain = make(n=8, rois=("V1",), subjects=("S1",))
-    table = best_layers(network, brain, kind=None, n_resamples=0)
+    table = best_layers(network, brain, image_type=None, n_resamples=0)
     assert table["reason"].eq("no interval: no resamples asked for").all()
     assert "the same subject's RDM" in table["method"][0]  # one subject: nobody else to train on
-    few = best_layers(network, brain, kind=None, folds=CrossValidation(n_folds=2), n_resamples=30)
+    few = best_layers(
+        network, brain, image_type=None, folds=CrossValidation(n_folds=2), n_resamples=30
+    )
     assert (
         few["reason"]
         .str.contains("resamples of too few stimuli left out|hold too few stimuli")
@@ -427,8 +436,8 @@ def two_stage(profiles):
 
 def test_the_slope_equals_two_stage_least_squares_and_its_p_a_t_test():
     network, brain = make(n=20, noise=1.0, seed=3)
-    table = hierarchy_test(network, brain, ROIS, kind=None).set_index("subject")
-    joined = join_model_brain(network, brain, kind=None)
+    table = hierarchy_test(network, brain, ROIS, image_type=None).set_index("subject")
+    joined = join_model_brain(network, brain, image_type=None)
     profiles = np.array(
         [
             [
@@ -455,14 +464,17 @@ def test_the_slope_equals_two_stage_least_squares_and_its_p_a_t_test():
 def test_a_planted_hierarchy_and_none():
     rois = ("V1", "V2", "V3", "V4", "LO")
     network, brain = make(n=24, n_layers=5, rois=rois, noise=0.6)
-    row = hierarchy_test(network, brain, rois, kind=None, preferred="best").iloc[-1]
-    assert row["preferred_layers"].startswith("V1: 1.00 (layer0); V2: 2.00 (layer1)")
+    row = hierarchy_test(network, brain, rois, image_type=None, preferred="best").iloc[-1]
+    assert list(row["preferred_layers"].items())[:2] == [
+        ("V1", (1.0, "layer0")),
+        ("V2", (2.0, "layer1")),
+    ]
     assert row["value"] == pytest.approx(1, abs=0.2)
     assert row["p"] < 0.01
     assert row["left_out"] == []
-    back = hierarchy_test(network, brain, rois[::-1], kind=None, preferred="best").iloc[-1]
+    back = hierarchy_test(network, brain, rois[::-1], image_type=None, preferred="best").iloc[-1]
     assert back["p"] == pytest.approx(1 - row["p"])
-    same = hierarchy_test(network, brain, rois, kind=None, preferred="center").iloc[-1]
+    same = hierarchy_test(network, brain, rois, image_type=None, preferred="center").iloc[-1]
     assert same["p"] == row["p"]  # the same test, whichever way preferred layers are told
 
 
@@ -478,18 +490,18 @@ def test_regions_without_signal_are_left_out_and_named():
         rdm_descriptors={name: list(brain.rdm_descriptors[name]) for name in ("subject", "roi")},
         measure="test",
     )
-    row = hierarchy_test(network, dead, rois, kind=None).iloc[-1]
+    row = hierarchy_test(network, dead, rois, image_type=None).iloc[-1]
     assert row["left_out"] == ["V3"]
-    assert "V3: nan (none)" in row["preferred_layers"]
+    assert row["preferred_layers"]["V3"] is None
     assert row["p"] < 0.05
-    three = hierarchy_test(network, dead, ("V1", "V3", "LO"), kind=None)
+    three = hierarchy_test(network, dead, ("V1", "V3", "LO"), image_type=None)
     assert three["p"].isna().all() and three["value"].isna().all()
     assert three["reason"].eq("2 reliable region(s); a slope needs at least 3").all()
 
 
 def test_what_cannot_be_tested_is_told():
     network, brain = make(n=24, subjects=("S1",), noise=0.3)
-    alone = hierarchy_test(network, brain, ROIS, kind=None)
+    alone = hierarchy_test(network, brain, ROIS, image_type=None)
     assert np.isfinite(alone["value"]).all() and alone["p"].isna().all()
     assert alone["reason"].str.contains("one subject").all()
     equal = label_rdms(
@@ -498,13 +510,13 @@ def test_what_cannot_be_tested_is_told():
         rdm_descriptors={"subject": ["S1"] * 3 + ["S2"] * 3, "roi": list(ROIS) * 2},
         measure="test",
     )
-    row = hierarchy_test(network, equal, kind=None).iloc[
+    row = hierarchy_test(network, equal, image_type=None).iloc[
         -1
     ]  # as in Zhang et al. (2021): one layer best everywhere
     assert row["value"] == pytest.approx(0, abs=1e-12)
     assert "no spread" in row["reason"]
     with pytest.raises(InputError, match="at least 19"):
-        hierarchy_test(network, equal, kind=None, n_permutations=9)
+        hierarchy_test(network, equal, image_type=None, n_permutations=9)
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -547,8 +559,8 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     }
     assert len(tables["layer_roi"]) == 4 * 3 * 4
     assert list(tables["hierarchy"]["subject"]) == ["S1", "S2", "S3", "combined"]
-    assert tables["hierarchy"]["order"][0] == "V1 < V4 < LO"
-    expected = layer_matrix(network, brain, kind=None, n_resamples=20, n_permutations=99)
+    assert tables["hierarchy"]["order"][0] == '["V1", "V4", "LO"]'
+    expected = layer_matrix(network, brain, image_type=None, n_resamples=20, n_permutations=99)
     key = ["roi", "subject", "layer"]
     table = tables["layer_roi"].set_index(key).sort_index()
     np.testing.assert_allclose(table["p"], expected.set_index(key).sort_index()["p"])
@@ -588,28 +600,28 @@ def test_bad_requests_are_answered():
     with pytest.raises(
         InputError, match=r"9 stimuli \(im00.*do not fill 3 folds of at least 4; use at most 2"
     ):
-        flexible_models(network, brain, kind=None, folds=CrossValidation(n_folds=3))
+        flexible_models(network, brain, image_type=None, folds=CrossValidation(n_folds=3))
     with pytest.raises(InputError, match="n_folds is 1"):
-        flexible_models(network, brain, kind=None, folds=CrossValidation(n_folds=1))
+        flexible_models(network, brain, image_type=None, folds=CrossValidation(n_folds=1))
     with pytest.raises(
         InputError, match=r"ROI 'V1' has one subject \(S1\); training on other subjects needs"
     ):
         flexible_models(
             network,
             brain.subset("subject", "S1"),
-            kind=None,
+            image_type=None,
             folds=CrossValidation(train_on="subjects"),
         )
     with pytest.raises(InputError, match="unknown training 'subject'; did you mean 'subjects'"):
-        flexible_models(network, brain, kind=None, folds=CrossValidation(train_on="subject"))
+        flexible_models(network, brain, image_type=None, folds=CrossValidation(train_on="subject"))
     with pytest.raises(InputError, match="missing from the second RDMs: im08"):
-        layer_matrix(network, take_conditions(brain, range(8)), kind=None)
+        layer_matrix(network, take_conditions(brain, range(8)), image_type=None)
     with pytest.raises(InputError, match="n_permutations must be 0 or more, not -1"):
         layer_matrix(network, brain, n_permutations=-1)
     with pytest.raises(InputError, match="unknown ROI 'V5'"):
-        hierarchy_test(network, brain, ("V1", "V4", "V5"), kind=None)
+        hierarchy_test(network, brain, ("V1", "V4", "V5"), image_type=None)
     with pytest.raises(InputError, match=r"2 region\(s\) \(V1, V4\); a hierarchy needs at least 3"):
-        hierarchy_test(network, brain, ("V1", "V4"), kind=None)
+        hierarchy_test(network, brain, ("V1", "V4"), image_type=None)
     with pytest.raises(InputError, match="no rdm_descriptors roi"):
         layer_matrix(
             network,
@@ -619,7 +631,7 @@ def test_bad_requests_are_answered():
                 rdm_descriptors={"subject": ["S1"]},
                 measure="x",
             ),
-            kind=None,
+            image_type=None,
         )
     lacking = brain.subset("roi", ["V1", "V4"])
     joined = label_rdms(
@@ -632,7 +644,7 @@ def test_bad_requests_are_answered():
         measure="test",
     )
     with pytest.raises(InputError, match="no RDM for S2 LO, S3 LO"):
-        hierarchy_test(network, joined, kind=None)
+        hierarchy_test(network, joined, image_type=None)
 
 
 # ---------------------------------------------------------------------------------------- real data
@@ -690,7 +702,9 @@ def squeezenet_rdms(folder):
 @pytest.mark.slow
 def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     network, brain = squeezenet_rdms(shared_data), real_brain(shared_data)
-    table = layer_matrix(network, brain, kind=None, n_resamples=0, n_permutations=10_000, seed=0)
+    table = layer_matrix(
+        network, brain, image_type=None, n_resamples=0, n_permutations=10_000, seed=0
+    )
     mean = table[table["subject"] == "mean"]
     print()
     for name in ("similarity", "p", "q"):
@@ -705,7 +719,7 @@ def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared
     assert (top["q"] < 0.001).all()
     assert (mean["above_ceiling"] == "").all()
     fitted = flexible_models(
-        network, brain, kind=None, folds=CrossValidation(n_repeats=5), n_resamples=20, seed=0
+        network, brain, image_type=None, folds=CrossValidation(n_repeats=5), n_resamples=20, seed=0
     )
     for table in (fitted.best_layer, fitted.models, fitted.differences):
         print(

@@ -306,7 +306,7 @@ def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.rsa.image_type_reliability: {
             "patterns_by_subject": subjects,
             "table": table,
-            "kinds": ("RE",),
+            "image_types": ("RE",),
         },
         nm.rsa.model_questions: {
             "conditions": list("abcdef"),
@@ -370,7 +370,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         }
     )
     quick = {"comparator": "spearman", "join": "exact", "seed": 0, "confidence": 0.95}
-    both = {"network": network, "brain": brain, "kind": None}
+    both = {"network": network, "brain": brain, "image_type": None}
     nm.write_rdms(network, folder / "network.h5")
     return {
         nm.rsa.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
@@ -393,7 +393,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.compare_rdms: {
             "a": network,
             "b": brain,
-            "kind": None,
+            "image_type": None,
             "controls": None,
             "n_resamples": 2,
             "n_permutations": 2,
@@ -527,14 +527,14 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         },
         nm.read_rdms: {"path": folder / "network.h5"},
         nm.rsa.residuals_of: {"values": repeated, "conditions": names},
-        nm.select_kind: {"rdms": typed, "kind": "RE", "by": "reference_id"},
+        nm.select_image_type: {"rdms": typed, "image_type": "RE", "by": "reference_id"},
         nm.rsa.take_conditions: {"rdms": brain, "rows": [0, 1, 2, 3]},
         nm.write_rdms: {"rdms": brain, "path": folder / "brain.h5"},
         nm.commands.compare: {
             "a": folder / "network.h5",
             "b": folder / "network.h5",
             "comparator": ["spearman"],
-            "kind": None,
+            "image_type": None,
             "join": "exact",
             "controls": None,
             "n_resamples": 2,

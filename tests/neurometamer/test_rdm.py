@@ -21,7 +21,7 @@ from neurometamer.rsa.compute import (
     match_ids,
     pattern_rdms,
     read_rdms,
-    select_kind,
+    select_image_type,
     take_conditions,
     write_rdms,
 )
@@ -169,14 +169,14 @@ def test_conditions_without_stimulus_and_stimuli_without_response_are_named():
 def test_the_rdm_of_one_kind_is_a_part_of_the_rdm_of_all():
     table = stimulus_table()
     activations = make_activations(table)
-    part = select_kind(activation_rdms(activations, table), "AI")
+    part = select_image_type(activation_rdms(activations, table), "AI")
     rows = np.flatnonzero(table["kind"] == "AI")
     expected = compute_rdm(activations.read("late")[rows])
     assert np.array_equal(part.dissimilarities[1], expected)
     assert part.pattern_descriptors["condition"] == list(REFERENCES)
     assert part.pattern_descriptors["stimulus"] == [f"{reference}_AI" for reference in REFERENCES]
-    with pytest.raises(InputError, match="unknown kind of stimulus 'AM'"):
-        select_kind(part, "AM")
+    with pytest.raises(InputError, match="unknown image type 'AM'"):
+        select_image_type(part, "AM")
 
 
 @given(st.permutations(REFERENCES), st.permutations(REFERENCES))

@@ -21,8 +21,9 @@ from neurometamer.provenance import digest_file
 from neurometamer.report.findings import image_type_differences
 from neurometamer.report.layer_findings import layer_answer
 from neurometamer.report.page import column_texts, draw_figures
-from neurometamer.report.read_study import changed_files, study_of_tables
+from neurometamer.report.read_study import changed_files
 from neurometamer.report.references import WORKS, bibtex
+from neurometamer.report.rsa import study_of_tables
 from neurometamer.report.study import answers, build_report, read_study
 from neurometamer.report.study_figures import FIGURES, lead_examples
 from neurometamer.report.study_rdms import photograph_categories, photograph_order, sheet_order
@@ -365,7 +366,7 @@ def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
 
 
 def _hierarchy() -> pd.DataFrame:
-    preferred = "; ".join(f"{roi}: {2 + k:.2f} (blocks.{k})" for k, roi in enumerate(ROIS))
+    preferred = json.dumps({roi: (2 + k, f"blocks.{k}") for k, roi in enumerate(ROIS)})
     rows = [{"subject": one, "value": 0.9, "p": np.nan, "n_subjects": 1} for one in SUBJECTS]
     rows.append(
         {
@@ -379,7 +380,7 @@ def _hierarchy() -> pd.DataFrame:
     )
     return pd.DataFrame(rows).assign(
         kind="RE",
-        order=" < ".join(ROIS),
+        order=json.dumps(ROIS),
         preferred_layers=preferred,
         statistic="layers a region",
         left_out="[]",
@@ -939,6 +940,31 @@ def one_subject(folder: Path) -> Path:
         folder, settings=settings, brain={"source": "bold", "subjects": ["p07"], "simulated": False}
     )
     return folder
+
+
+def test_a_study_from_bids_shows_its_own_settings_and_where_drifts_come_from(
+    tmp_path: Path,
+) -> None:
+    folder = one_subject(tmp_path)
+    settings = {
+        "glm": {"high_pass": 0.01, "strategy": ["compcor"]},
+        "brain": {
+            "source": "bids",
+            "simulation": {"voxels_per_roi": 160},
+            "dataset": "lab/bids",
+            "space": "T1w",
+            "rois": {"V1": "V1_{subject}.nii"},
+            "subjects": ["07"],
+        },
+    }
+    record = {"source": "bids", "subjects": ["sub-07"], "simulated": False, "drifts": ["confounds"]}
+    change_provenance(folder, settings=settings, brain=record)
+    text = unescape(build_report(folder).read_text(encoding="utf-8"))
+    for word in ("lab/bids", "T1w", "V1_{subject}.nii"):
+        assert word in text, word
+    assert "voxels_per_roi" not in text
+    methods = (folder / "methods.txt").read_text(encoding="utf-8")
+    assert "high_pass = 0.01 or the cosines of fMRIPrep where the confounds hold them" in methods
 
 
 def test_one_measured_subject_has_no_simulation_no_means_and_no_plurals(tmp_path: Path) -> None:

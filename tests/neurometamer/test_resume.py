@@ -219,7 +219,7 @@ def commands_that_fill_a_folder():
     from neurometamer.commands.set_evaluation import evaluate_metamer_sets
     from neurometamer.commands.stimuli import make_stimuli, stimuli_control
     from neurometamer.evaluation.model_sets import plan_sets
-    from neurometamer.report.rsa_pages import write_image_type_figures
+    from neurometamer.report.image_types import write_image_type_figures
 
     by_out = (
         make_stimuli,

@@ -9,9 +9,13 @@ from rsatoolbox.rdm import RDMs
 
 from neurometamer.errors import InputError
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
-from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    noise_ceiling,
+    permuted_comparison,
+    subject_ceilings,
+)
 from neurometamer.rsa.compare import compare_rdms, partial_spearman
 from neurometamer.rsa.compute import compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
@@ -21,9 +25,10 @@ from neurometamer.rsa.image_types.similarity import (
     image_type_similarity,
     image_type_trends,
 )
+from neurometamer.rsa.layers.cross_validation import fit_layer_weights
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_by_roi, layer_matrix
-from neurometamer.rsa.layers.weighted import CrossValidation, fit_layer_weights, flexible_models
+from neurometamer.rsa.layers.weighted import CrossValidation, flexible_models
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.noise import (
     crossnobis_rdm,
@@ -32,13 +37,12 @@ from neurometamer.rsa.noise import (
     no_noise,
     residuals_of,
 )
-from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.searchlight.maps import run_searchlight, searchlight_rdms
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.searchlight.questions import Question, model_questions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.paired import paired_power
-from neurometamer.stats.permutation import permutation_orders, permute_pairs
+from neurometamer.stats.resampling import permutation_orders, permute_pairs
 
 N, PAIRS = 8, 28
 IDS = [f"im{i}" for i in range(N)]

@@ -25,13 +25,10 @@ from neurometamer.rsa.bootstrap import (
     dual_bootstrap,
     subject_samples,
 )
-from neurometamer.rsa.ceilings import subject_ceilings
 from neurometamer.rsa.comparators import ranks as weighted
 from neurometamer.rsa.comparators.resampled import doubled_ranks
-from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.stats.permutation import max_t_p
-from neurometamer.stats.resampling import bootstrap_counts, pair_weights
+from neurometamer.rsa.comparators.table import COMPARATORS, permuted_comparison, subject_ceilings
+from neurometamer.stats.resampling import bootstrap_counts, max_t_p, pair_weights
 
 RSATOOLBOX = {
     "spearman": "spearman",

@@ -293,7 +293,7 @@ def test_controls_are_joined_by_id_and_told():
 
 def test_given_controls_there_is_no_p_and_why():
     a, b, control = (named(vectors(1, 8, seed), what=["x"]) for seed in range(3))
-    table = compare_rdms(a, b, kind=None, controls=control, n_resamples=0, n_permutations=99)
+    table = compare_rdms(a, b, image_type=None, controls=control, n_resamples=0, n_permutations=99)
     assert table["p"].isna().all()
     assert table["p_method"].str.startswith("none: with controls there is no p").all()
     values = []

@@ -121,15 +121,14 @@ def hierarchy() -> pd.DataFrame:
     rows = [
         {
             "subject": who,
-            "order": "V1 < V2 < LO",
+            "order": ["V1", "V2", "LO"],
             "statistic": "layers a region",
             "value": 0.5,
             "p": 0.167 if who == "combined" else np.nan,
             "left_out": '["V3"]',
-            "preferred_layers": "; ".join(
-                f"{roi}: {at:.2f} (conv {round(at)}; (x))"
-                for roi, at in zip(("V1", "V2", "LO"), line)
-            ),
+            "preferred_layers": {
+                roi: (at, f"conv {round(at)}; (x)") for roi, at in zip(("V1", "V2", "LO"), line)
+            },
             "method": "slope",
         }
         for who, line in preferred.items()
@@ -340,10 +339,10 @@ def test_equal_input_gives_equal_files_and_touches_nothing_global(
             "several rows for representation 'LO'",
         ),
         (lambda: draw.layer_roi_panels(layer_roi().drop(columns="layer")), "column.s. layer"),
-        (lambda: draw.layer_roi_panels(layer_roi(), kind="AN"), "AN"),
+        (lambda: draw.layer_roi_panels(layer_roi(), image_type="AN"), "AN"),
         (
             lambda: draw.layer_roi_panels(pd.concat([layer_roi(), layer_roi().assign(kind="AI")])),
-            "kinds RE, AI",
+            "image types RE, AI",
         ),
         (lambda: draw.best_layer_marks(best().drop(columns="naive_score")), "naive_score"),
         (lambda: draw.model_marks(models()[0].drop(columns="model")), "model"),

@@ -26,7 +26,7 @@ from neurometamer.rsa.compute import (
     compute_rdm,
     compute_rdms,
     pattern_rdms,
-    select_kind,
+    select_image_type,
 )
 from neurometamer.rsa.measures import (
     MEASURE_ALIASES,
@@ -470,7 +470,7 @@ def test_the_part_of_one_kind_is_its_rdm_for_crossnobis_too():
     patterns, table = some_patterns(n=10)
     table["kind"] = ["RE", "AI"] * 5
     all_kinds = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none")
-    part = select_kind(all_kinds, "AI")
+    part = select_image_type(all_kinds, "AI")
     few = table[table["kind"] == "AI"]
     alone = pattern_rdms(
         {"S1": patterns.select(conditions=list(few["id"]))}, few, measure="crossnobis", noise="none"

@@ -25,8 +25,7 @@ from neurometamer.rsa.searchlight.questions import (
     run_responses,
 )
 from neurometamer.rsa.subsample import pattern_units
-from neurometamer.stats.permutation import permute_pairs
-from neurometamer.stats.resampling import bootstrap_counts
+from neurometamer.stats.resampling import bootstrap_counts, permute_pairs
 
 SEEDS = range(6)
 
@@ -76,6 +75,7 @@ def test_comparisons_and_matrices(seed, comparator):
     ]
     for table, other in zip(*tables):
         same(table, other)
+    assert len(tables[0][0]) == 3 * 6 and tables[0][0]["similarity"].between(-1, 1).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -86,10 +86,12 @@ def test_partial_comparisons(seed):
     )
     how = {"n_resamples": 20, "n_permutations": 30}
     other = [shuffled(rdms, random) for rdms in (network, brain, control)]
-    same(
-        compare_rdms(network, brain, controls=control, **how),
-        compare_rdms(*other[:2], controls=other[2], **how),
-    )
+    partial = compare_rdms(network, brain, controls=control, **how)
+    same(partial, compare_rdms(*other[:2], controls=other[2], **how))
+    plain = compare_rdms(network, brain, **how)
+    assert (
+        partial["similarity"] - plain["similarity"]
+    ).abs().max() > 1e-3  # they take out something
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -103,6 +105,7 @@ def test_flexible_models_and_hierarchies(seed):
     for name in ("best_layer", "models", "differences"):
         same(getattr(given, name), getattr(shuffled_result, name))
     same(hierarchy_test(network, brain), hierarchy_test(*other))
+    assert set(given.best_layer["layer"]) <= {"conv1", "conv2", "fc"}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -191,6 +194,8 @@ def test_kinds_in_any_order_of_images_and_presentations(seed, interval):
             )
         )
     same(*tables)
+    assert set(tables[0]["subject"]) == {"S1", "S2", "mean"}
+    assert np.isfinite(tables[0]["value"]).all() and tables[0]["n"].eq(n).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

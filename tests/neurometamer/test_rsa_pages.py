@@ -26,9 +26,16 @@ from neurometamer.commands.drawing import list_pictures, read_pictures
 from neurometamer.commands.rdms import read_labelled, split_labels
 from neurometamer.errors import InputError
 from neurometamer.figures.rsa import arrange_stimuli, map_table
+from neurometamer.report.image_types import write_image_type_figures
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
-from neurometamer.report.rsa_pages import find_hemisphere, write_image_type_figures
-from neurometamer.rsa.compute import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
+from neurometamer.report.searchlight import find_hemisphere
+from neurometamer.rsa.compute import (
+    label_rdms,
+    read_rdms,
+    select_image_type,
+    take_conditions,
+    write_rdms,
+)
 from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import read_table
@@ -608,7 +615,7 @@ def test_rdms_of_several_kinds_are_drawn_with_the_images_of_all(folder):
 
 def test_regular_images_alone_and_categories_of_their_photographs(folder):
     rdms = read_rdms(folder / "brain.h5")
-    write_rdms(select_kind(rdms, "RE"), folder / "regular.h5")
+    write_rdms(select_image_type(rdms, "RE"), folder / "regular.h5")
     commands.draw(
         folder / "regular.h5",
         [folder / "stimuli.csv"],
@@ -631,7 +638,7 @@ def test_regular_images_alone_and_categories_of_their_photographs(folder):
 
 def test_many_rdms_are_capped_and_the_page_and_the_console_tell(folder):
     stages = {"stage": [f"layer{i}" for i in range(50)], "model": ["net"] * 50}
-    write_rdms(select_kind(kind_rdms(stages), "RE"), folder / "deep.h5")
+    write_rdms(select_image_type(kind_rdms(stages), "RE"), folder / "deep.h5")
     done = run("draw", folder / "deep.h5", "--images", folder / "png", "--out", folder / "page")
     assert done.returncode == 0, done.stderr
     text = checked_page(folder / "page")
@@ -662,7 +669,7 @@ def test_figures_of_an_earlier_run_are_not_left_beside_a_new_page(folder):
 
 @pytest.mark.parametrize("suffix", [".mat", ".npz", ".csv"])
 def test_rdms_of_others_are_drawn_as_ours(folder, suffix):
-    rdms = select_kind(read_rdms(folder / "brain.h5"), "RE")
+    rdms = select_image_type(read_rdms(folder / "brain.h5"), "RE")
     one = rdms.subset("subject", "s1").subset("roi", "V1")
     path = as_others_write(one, folder / f"theirs{suffix}")
     commands.draw(path, [folder / "png"], folder / "page")

@@ -564,7 +564,7 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
             path / "mask.nii.gz",
             "--model-rdms",
             path / "model.h5",
-            "--kinds",
+            "--image-types",
             "RE-AI",
             "--stimuli",
             path / "stimuli.csv",
@@ -641,7 +641,7 @@ def test_maps_on_a_mesh_are_gifti_with_nan_where_there_is_no_data(folder):
         "mesh": path / "lh.surf.gii",
     }
     commands.searchlight(
-        path / "maps", **files, kinds=["RE-AI"], stimuli=path / "stimuli.csv", radius_mm=8
+        path / "maps", **files, image_types=["RE-AI"], stimuli=path / "stimuli.csv", radius_mm=8
     )
     shown = nibabel.load(path / "maps" / "RE-AI.func.gii").darrays[0].data
     assert shown.shape == (len(points),)
@@ -678,10 +678,12 @@ def test_bad_requests_are_answered(folder):
         commands.searchlight(path / "x", **files)
     with pytest.raises(InputError, match="either a mask"):
         commands.searchlight(path / "x", patterns=path / "p.h5", reliability=True)
-    with pytest.raises(InputError, match="--kinds needs --stimuli"):
-        commands.searchlight(path / "x", **files, kinds=["RE-AN"])
-    with pytest.raises(InputError, match="unknown kind of stimulus 'AN'"):
-        commands.searchlight(path / "x", **files, kinds=["RE-AN"], stimuli=path / "stimuli.csv")
+    with pytest.raises(InputError, match="--image-types needs --stimuli"):
+        commands.searchlight(path / "x", **files, image_types=["RE-AN"])
+    with pytest.raises(InputError, match="unknown image type 'AN'"):
+        commands.searchlight(
+            path / "x", **files, image_types=["RE-AN"], stimuli=path / "stimuli.csv"
+        )
     with pytest.raises(
         InputError, match="missing from the model RDM: im0_AI"
     ):  # without --stimuli all must match

@@ -21,7 +21,7 @@ from neurometamer.commands.rdms import read_blocks
 from neurometamer.errors import InputError
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms, partial_spearman
-from neurometamer.rsa.compute import read_rdms, select_kind, take_conditions
+from neurometamer.rsa.compute import read_rdms, select_image_type, take_conditions
 from neurometamer.rsa.controls import control_rdms
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
@@ -127,7 +127,9 @@ def test_a_file_with_itself_is_a_symmetric_matrix(files):
 
 def test_some_images_only(files, tmp_path):
     a, b = read_activations(files["a.h5"]), read_activations(files["b.h5"])
-    regular = commands.cka(files["a.h5"], files["b.h5"], images=[files["stimuli.csv"]], kind="RE")
+    regular = commands.cka(
+        files["a.h5"], files["b.h5"], images=[files["stimuli.csv"]], image_type="RE"
+    )
     expected = linear_cka(a.read("conv")[:5], b.read("conv")[::-1][:5])
     assert regular["value"][0] == pytest.approx(expected, rel=1e-9)
     assert regular["n"].eq(5).all()
@@ -175,10 +177,10 @@ def test_what_cannot_be_compared_is_named(files, tmp_path):
         commands.cka(a, "alexnet", weights="random")
     with pytest.raises(InputError, match="unknown stage or ROI 'fcc'; did you mean 'fc'"):
         commands.cka(a, files["b.h5"], stages=["fcc"])
-    with pytest.raises(InputError, match="kind 'RE' needs --images"):
-        commands.cka(a, files["b.h5"], kind="RE")
-    with pytest.raises(InputError, match="unknown kind of stimulus 'AI'"):
-        commands.cka(a, files["b.h5"], kind="AI", images=[files["stimuli.csv"]])
+    with pytest.raises(InputError, match="image_type='RE' needs --images"):
+        commands.cka(a, files["b.h5"], image_type="RE")
+    with pytest.raises(InputError, match="unknown image type 'AI'"):
+        commands.cka(a, files["b.h5"], image_type="AI", images=[files["stimuli.csv"]])
     with pytest.raises(InputError, match="unknown join 'outer'"):
         commands.cka(a, files["b.h5"], join="outer")
     write_responses(tmp_path / "others.h5", [f"x{i}" for i in range(5)], 4)
@@ -210,7 +212,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
         *both,
         "--controls",
         tmp_path / "controls.h5",
-        "--kind",
+        "--image-type",
         "RE",
         "--n-resamples",
         0,
@@ -220,7 +222,9 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
     assert done.returncode == 0, done.stderr
     table = read_table(tmp_path / "partial.csv")
     assert table["method"].str.startswith("partial spearman given pixels, luminance, gabor").all()
-    regular = [select_kind(one, "RE") for one in (read_rdms(both[0]), read_rdms(both[1]), found)]
+    regular = [
+        select_image_type(one, "RE") for one in (read_rdms(both[0]), read_rdms(both[1]), found)
+    ]
     ids = [list(one.pattern_descriptors["condition"]) for one in regular]
     a, b, given = (
         take_conditions(one, [own.index(name) for name in ids[0]]).dissimilarities
@@ -228,10 +232,10 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
     )
     values = partial_spearman(a, b, controls=given)
     np.testing.assert_allclose(table["similarity"], values.ravel(), atol=1e-10)
-    plain = commands.compare(*both, kind="RE", n_resamples=0)
+    plain = commands.compare(*both, image_type="RE", n_resamples=0)
     assert not np.allclose(plain["similarity"], table["similarity"], atol=1e-3)
     again = compare_rdms(
-        read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_resamples=0, controls=found
+        read_rdms(both[0]), read_rdms(both[1]), image_type="RE", n_resamples=0, controls=found
     )
     np.testing.assert_allclose(again["similarity"], table["similarity"], atol=1e-12)
 

@@ -62,7 +62,7 @@ def test_betas_of_the_command_are_those_of_the_function(simulated, tmp_path, mon
     assert record["provenance"]["single_trials"] == betas.provenance["single_trials"]
 
 
-def test_contrast_writes_maps(simulated, tmp_path):
+def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
     folder = fmri_betas(
         simulated.masks, tmp_path, **files(simulated), contrast="(c0 + c1) / 2 - c2", units="raw"
     )
@@ -72,6 +72,22 @@ def test_contrast_writes_maps(simulated, tmp_path):
     assert shapes == {nibabel.load(simulated.bold[0]).shape[:3]}
     with pytest.raises(InputError, match="cannot be read"):
         fmri_betas({}, tmp_path, bold=["no.nii"], events=["no.tsv"], contrast="c0 -")
+    with pytest.raises(InputError, match="estimator go with betas"):
+        fmri_betas(
+            simulated.masks,
+            tmp_path,
+            **files(simulated),
+            contrast="c0 - c1",
+            estimator="LSS",
+        )
+    words = ["neurometamer", "fmri", "betas", "--out", str(tmp_path / "line")]
+    for name, paths in files(simulated).items():
+        words += [f"--{name}", *map(str, paths)]
+    words += ["--masks", *[f"{name}={path}" for name, path in simulated.masks.items()]]
+    monkeypatch.setattr(sys, "argv", [*words, "--contrast", "c0 > c1"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code in (0, None) and (tmp_path / "line" / "z.nii.gz").is_file()
     with pytest.raises(InputError, match="no masks given"):
         fmri_betas({}, tmp_path, **files(simulated), contrast="c0 - c1")
 

@@ -156,8 +156,9 @@ def test_a_link_stays_and_its_target_is_written_with_its_mode(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o600
     dangling = tmp_path / "dangling.csv"
     dangling.symlink_to(tmp_path / "later.csv")
-    store.write_text(dangling, "made")
-    assert (tmp_path / "later.csv").read_text() == "made"
+    with pytest.raises(InputError, match=r"dangling\.csv is a broken symbolic link \(to .*later"):
+        store.write_text(dangling, "made")
+    assert dangling.is_symlink() and not (tmp_path / "later.csv").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes are POSIX ones")

@@ -127,7 +127,9 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
         {"subject": "", **dict.fromkeys(("answer", "follows", "expected", "ceiling"), "")}
     )
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
-    cells = layer_matrix(network, brain, kind="RE", n_resamples=50, n_permutations=1000, seed=3)
+    cells = layer_matrix(
+        network, brain, image_type="RE", n_resamples=50, n_permutations=1000, seed=3
+    )
     written = read_table(small_study / "tables" / "layer_roi.csv")
     names = [
         "subject",
@@ -143,9 +145,9 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     ]
     pd.testing.assert_frame_equal(written[names], cells[names], check_dtype=False)
     hierarchy = read_table(small_study / "tables" / "hierarchy.csv")
-    assert set(hierarchy["order"]) == {"V1 < V2 < LO"}
+    assert set(hierarchy["order"]) == {'["V1", "V2", "LO"]'}
     assert hierarchy["p"].tolist() == pytest.approx(
-        hierarchy_test(network, brain, kind="RE", seed=3)["p"].tolist(), nan_ok=True
+        hierarchy_test(network, brain, image_type="RE", seed=3)["p"].tolist(), nan_ok=True
     )
 
 

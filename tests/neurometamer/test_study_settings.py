@@ -24,6 +24,7 @@ from neurometamer.study.settings import (
     read_settings,
     rsa_names,
 )
+from neurometamer.study.steps import check_study
 from neurometamer.study.template import template, write_template
 
 SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "m.nii"}}
@@ -241,3 +242,25 @@ def test_broken_toml_and_missing_files_are_told(tmp_path):
     (tmp_path / "study.toml").write_text("[study\n")
     with pytest.raises(InputError, match="not valid TOML"):
         read_settings(tmp_path / "study.toml")
+
+
+def test_penalties_of_metamers_are_settings_of_a_study(tmp_path):
+    """They are named with weights as on the command line, and checked with the study."""
+    sets = {"sets": [["efficientnet_lite0"]]}
+    plain = check_settings({"metamers": sets}).numbers()["metamers"]
+    assert "penalties" not in plain  # older studies keep their identity
+    given = ["total_variation:0.001", "alpha_norm:0.5:6"]
+    settings = check_settings({"metamers": sets | {"penalties": given}})
+    assert settings.numbers()["metamers"]["penalties"] == given
+    assert settings.everything()["metamers"]["penalties"] == given
+    file = tmp_path / "study.toml"
+    for penalty, message in (
+        ("total_variatoin:1", "unknown penalty 'total_variatoin'; did you mean 'total_variation'"),
+        ("range", "a penalty is kind:weight"),
+        ("range:much", "a penalty is kind:weight"),
+    ):
+        file.write_text(f'[metamers]\nsets = [["alexnet"]]\npenalties = ["{penalty}"]\n')
+        with pytest.raises(InputError, match=f"metamers.*penalties: {message}"):
+            check_study(file)
+    file.write_text('[metamers]\nsets = [["alexnet"]]\npenalties = ["range:0.1"]\n')
+    assert not [problem for problem in check_study(file) if problem.kind == "error"]

@@ -300,7 +300,7 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
     assert made.provenance["settings"]["progress"]["decay"] == 0.01
     with pytest.raises(InputError, match="needs objective 'probability' and pull 0"):
         adversarial_noise(lite0, references, step_rule=rule)
-    with pytest.raises(InputError, match="decay in"):
+    with pytest.raises(InputError, match=r"^decay is 1; give a number from 0 on and below 1\.$"):
         Progress(decay=1.0)
 
 

@@ -9,7 +9,7 @@ from torch.autograd import functional as reverse
 
 from neurometamer.errors import InputError
 from stimuli_gen import Preprocessing, greyscale_view, stage_model
-from stimuli_gen.first_convolution import FirstConv2d
+from stimuli_gen.derivatives import FirstConv2d
 from stimuli_gen.matching import match_stages
 
 pytestmark = pytest.mark.filterwarnings(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stimuli_gen import Preprocessing, stage_model
-from stimuli_gen.first_convolution import FirstConv2d, quicken
+from stimuli_gen.derivatives import FirstConv2d, quicken
 
 SHAPES = {
     "alexnet": (nn.Conv2d(3, 16, 11, 4, 2), (64, 60)),

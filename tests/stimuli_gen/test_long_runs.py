@@ -317,7 +317,9 @@ def test_on_a_cpu_the_batch_size_changes_nothing(batch_size, lite0):
             batch_size=size,
         )
 
-    same(make(batch_size), make(8))
+    made = make(batch_size)
+    same(made, make(8))
+    assert list(made) == ids and all(result.steps == 1 for result in made.values())
 
 
 def test_running_out_of_memory_halves_the_chunk_and_changes_nothing():
@@ -430,6 +432,8 @@ def test_a_score_that_is_not_the_images_own_is_computed_again():
 
     results = run(["far", "near"], shifted, rescore=True, keep="last")
     same(results, run(["far", "near"], keep="last"))
+    moved = run(["far", "near"], shifted, keep="last")
+    assert moved["far"].score != results["far"].score  # without rescoring it is the other one
 
 
 # ----------------------------------------------------------------------------------- watch and film

@@ -468,7 +468,7 @@ def test_null_is_read_when_it_is_there_and_others_are_not_written_over(tmp_path,
         with pytest.raises(InputError, match=f"made otherwise.*{named}"):
             null_distribution(path=tmp_path / "null.h5", **settings)
     write_hdf5(tmp_path / "other.h5", arrays={"values": np.zeros(3)})
-    with pytest.raises(InputError, match="does not hold a null"):
+    with pytest.raises(InputError, match="is no file of 'neurometamer stimuli null'"):
         null_distribution(model, photographs, ["early"], path=tmp_path / "other.h5")
     with pytest.raises(InputError, match="does not exist"):
         read_null(tmp_path / "nowhere.h5")

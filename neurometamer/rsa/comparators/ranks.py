@@ -433,3 +433,95 @@ SCALES: dict[str, Callable[[np.ndarray], Scores]] = {
     "unit-length": unit_length,
 }
 """Name of a way to make RDMs comparable before they are averaged, to its function."""
+
+
+# --------------------------------------------------------------------------------- prepared vectors
+
+Sides = tuple[np.ndarray, np.ndarray]
+"""Vectors of an RDM as the first and as the second of the two that are compared.
+
+Their inner product is a comparator, in whatever order the conditions come. Ranks, centering and
+lengths do not depend on that order, so that they are computed once, and a permutation of the
+conditions is one gather and one matrix product.
+"""
+
+
+def unit(x: np.ndarray) -> Sides:
+    """Scale RDMs to length 1: their inner product is the cosine.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; NaN where an RDM is zero throughout.
+
+    Examples
+    --------
+    >>> unit(np.array([[3.0, 0, 4]]))[0].tolist()
+    [[0.6, 0.0, 0.8]]
+    """
+    squares = np.einsum("rp,rp->r", x, x)
+    vectors = divide_by_root(
+        x,
+        squares[:, np.newaxis],
+    )
+    return vectors, vectors
+
+
+def unit_centered(x: np.ndarray) -> Sides:
+    """Take off the means and scale to length 1: the inner product is Pearson's correlation.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; NaN where an RDM is constant.
+    """
+    means = x.mean(axis=1, keepdims=True)
+    centered_rows = x - means
+    return unit(centered_rows)
+
+
+def unit_ranks(x: np.ndarray) -> Sides:
+    """Scale centered ranks to length 1: the inner product is Spearman's correlation.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; NaN where an RDM is constant.
+    """
+    ranks = scaled_once(centered_ranks, x)
+    return unit(ranks)
+
+
+def ranks_without_ties(x: np.ndarray) -> Sides:
+    """Divide centered ranks by the length that ranks without ties have: the inner product is rho-a.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_rdms, n_pairs)
+        Both sides, which are the same array; 0 where an RDM is constant.
+    """
+    n = x.shape[1]
+    length = np.sqrt((n**3 - n) / 12)
+    ranks = scaled_once(centered_ranks, x)
+    vectors = ranks / length
+    return vectors, vectors

@@ -7,24 +7,33 @@ weight says. Shapes that do not fit and numbers that are missing are an `InputEr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.errors import unknown_name
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.ranks import (
     SCALES,
     Scores,
+    Sides,
     centered,
     centered_ranks,
     check_sides,
     divide_by_root,
+    n_images,
     over_blocks,
     rank_product,
+    ranks_without_ties,
     raw,
     scaled_once,
+    square,
+    unit,
+    unit_centered,
+    unit_ranks,
     weighted_cosine,
 )
 from neurometamer.rsa.comparators.resampled import (
@@ -35,6 +44,10 @@ from neurometamer.rsa.comparators.resampled import (
 )
 from neurometamer.rsa.comparators.tau_a import tau_a
 from neurometamer.rsa.comparators.whitened import Whitened, whitened_cosine, whitened_pearson
+from neurometamer.rsa.rdms import check_rdms, refuse_flat
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
 
 
 def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -173,95 +186,6 @@ def _compare_scores(
 
 
 # ----------------------------------------------------------------------------- prepared vectors
-
-Sides = tuple[np.ndarray, np.ndarray]
-"""Vectors of an RDM as the first and as the second of the two that are compared.
-
-Their inner product is a comparator, in whatever order the conditions come. Ranks, centering and
-lengths do not depend on that order, so that they are computed once, and a permutation of the
-conditions is one gather and one matrix product.
-"""
-
-
-def unit(x: np.ndarray) -> Sides:
-    """Scale RDMs to length 1: their inner product is the cosine.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_rdms, n_pairs)
-        Condensed RDMs.
-
-    Returns
-    -------
-    tuple of ndarray, shape (n_rdms, n_pairs)
-        Both sides, which are the same array; NaN where an RDM is zero throughout.
-
-    Examples
-    --------
-    >>> unit(np.array([[3.0, 0, 4]]))[0].tolist()
-    [[0.6, 0.0, 0.8]]
-    """
-    squares = np.einsum("rp,rp->r", x, x)
-    vectors = divide_by_root(
-        x,
-        squares[:, np.newaxis],
-    )
-    return vectors, vectors
-
-
-def unit_centered(x: np.ndarray) -> Sides:
-    """Take off the means and scale to length 1: the inner product is Pearson's correlation.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_rdms, n_pairs)
-        Condensed RDMs.
-
-    Returns
-    -------
-    tuple of ndarray, shape (n_rdms, n_pairs)
-        Both sides, which are the same array; NaN where an RDM is constant.
-    """
-    means = x.mean(axis=1, keepdims=True)
-    centered_rows = x - means
-    return unit(centered_rows)
-
-
-def unit_ranks(x: np.ndarray) -> Sides:
-    """Scale centered ranks to length 1: the inner product is Spearman's correlation.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_rdms, n_pairs)
-        Condensed RDMs.
-
-    Returns
-    -------
-    tuple of ndarray, shape (n_rdms, n_pairs)
-        Both sides, which are the same array; NaN where an RDM is constant.
-    """
-    ranks = scaled_once(centered_ranks, x)
-    return unit(ranks)
-
-
-def ranks_without_ties(x: np.ndarray) -> Sides:
-    """Divide centered ranks by the length that ranks without ties have: the inner product is rho-a.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_rdms, n_pairs)
-        Condensed RDMs.
-
-    Returns
-    -------
-    tuple of ndarray, shape (n_rdms, n_pairs)
-        Both sides, which are the same array; 0 where an RDM is constant.
-    """
-    n = x.shape[1]
-    length = np.sqrt((n**3 - n) / 12)
-    ranks = scaled_once(centered_ranks, x)
-    vectors = ranks / length
-    return vectors, vectors
 
 
 def whitened_vectors(x: np.ndarray, *, center: bool) -> Sides:
@@ -546,3 +470,298 @@ def linear_comparators() -> list[str]:
         if entry.linear:
             names.append(name)
     return names
+
+
+# ------------------------------------------------------------------------------ permuted conditions
+# What does not depend on the order (ranks, centering, length) is done once; a permutation is then
+# one gather and one matrix product.
+
+
+@checked
+def permuted_comparison(
+    a: np.ndarray, b: np.ndarray, orders: np.ndarray, comparator: str = "spearman"
+) -> np.ndarray:
+    """Compare RDMs after the conditions of one side are put in each order.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs; their rows and columns are permuted together.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs, the conditions in the same order as in `a`.
+    orders : ndarray of int, shape (n_permutations, n)
+        Rows that hold 0 to n - 1 once: the condition of `a` in each position of `b`.
+    comparator : str
+        One of `COMPARATORS`. Those without prepared vectors (tau-a) compare each permutation anew,
+        which is slow.
+
+    Returns
+    -------
+    ndarray, shape (n_permutations, n_a, n_b)
+        The same values as of `COMPARATORS` on permuted RDMs; NaN where one side is constant.
+
+    Raises
+    ------
+    InputError
+        For an unknown comparator, shapes that do not fit, or a row of `orders` that is no order of
+        the conditions.
+
+    Examples
+    --------
+    >>> rdms = np.array([[1.0, 2, 3, 4, 5, 6]])
+    >>> orders = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
+    >>> permuted_comparison(rdms, rdms, orders).round(3).ravel().tolist()
+    [1.0, -0.943]
+    """
+    entry = find_comparator(comparator)
+    a = np.asarray(a, dtype=np.float64)
+    b = np.asarray(b, dtype=np.float64)
+    orders = np.asarray(orders)
+    check_sides(a, b)
+    n = n_images(a.shape[1])
+    if orders.ndim != 2 or orders.shape[1] != n:
+        raise InputError(
+            f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, "
+            f"{n})."
+        )
+    is_order = (np.sort(orders, axis=1) == np.arange(n)).all(axis=1)
+    if not is_order.all():
+        bad = np.flatnonzero(~is_order).tolist()
+        raise InputError(
+            f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once; give orders of all "
+            "conditions."
+        )
+    if len(a) > len(b):  # move the smaller side: the other order undoes this one
+        backwards = np.argsort(orders, axis=1)
+        return permuted_comparison(b, a, backwards, comparator).transpose(0, 2, 1)
+    similarity = np.empty((len(orders), len(a), len(b)))
+    if entry.prepare is None:
+        flat = square(a).reshape(len(a), -1)
+        for values, pairs in zip(similarity, _permuted_positions(orders)):
+            values[:] = entry(flat.take(pairs, axis=1), b)
+        return similarity
+    left = entry.prepare(a)[0]
+    right = entry.prepare(b)[1]
+    # pair by pair: all RDMs of a pair lie together
+    moved = square(left).reshape(len(a), -1).T.copy()
+    for values, pairs in zip(similarity, _permuted_positions(orders)):
+        values[:] = (right @ moved.take(pairs, axis=0)).T
+    return similarity
+
+
+def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the positions of the condensed pairs in a flattened square RDM, order by order."""
+    n = orders.shape[1]
+    first, second = np.triu_indices(n, 1)
+    for order in orders.astype(np.intp):
+        starts = order * n
+        index = starts.take(first)
+        index += order.take(second)
+        yield index
+
+
+def prepared(vectors: np.ndarray, comparator: str) -> np.ndarray:
+    """Prepare condensed RDMs so that their inner product is the comparator.
+
+    A permutation of pairs keeps what is prepared.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (..., n_pairs)
+        Condensed RDMs.
+    comparator : str
+        One of `linear_comparators`.
+
+    Returns
+    -------
+    ndarray, shape (..., n_pairs)
+        NaN where an RDM is constant.
+
+    Raises
+    ------
+    InputError
+        For another comparator.
+
+    Examples
+    --------
+    >>> prepared(np.array([3.0, 0, 4]), "cosine").tolist()
+    [0.6, 0.0, 0.8]
+    """
+    entry = find_comparator(comparator)
+    if entry.prepare is None or not entry.linear:
+        raise unknown_name("comparison", comparator, linear_comparators())
+    values = np.asarray(vectors, dtype=np.float64)
+    first, _ = entry.prepare(np.atleast_2d(values))
+    return first.reshape(values.shape)
+
+
+# ----------------------------------------------------------------------------------- noise ceilings
+
+POOLS = {
+    "scaled": "RDMs made comparable for the comparator (ranks, z-scores or unit length) before "
+    "averaging; rsatoolbox",
+    "raw": "dissimilarities averaged as they are",
+}
+"""Name of a way to average subjects' RDMs to what it does."""
+
+
+def subject_ceilings(
+    vectors: np.ndarray, comparator: str = "spearman", pool: str = "scaled"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare each subject's RDM with the pool of the others and with the pool of all.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs of one ROI, at least 2 subjects.
+    comparator : str
+        One of `COMPARATORS`.
+    pool : str
+        One of `POOLS`.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_subjects,)
+        Lower (others) and upper (all, the subject itself included) bound of each subject.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, fewer than 2 subjects, or RDMs that are constant or not finite.
+    """
+    compare = find_comparator(comparator)
+    vectors = np.asarray(vectors, dtype=np.float64)
+    check_sides(vectors, vectors, names="the subjects' RDMs and themselves")
+    if len(vectors) < 2:
+        raise InputError(
+            f"a noise ceiling over subjects needs at least 2 subjects; there is {len(vectors)}."
+        )
+    is_flat = np.ptp(vectors, axis=1) == 0
+    if is_flat.any():
+        flat = np.flatnonzero(is_flat)
+        raise InputError(
+            f"all dissimilarities are equal in row(s) {name_ids(flat)}; leave those subjects out."
+        )
+    if pool not in POOLS:
+        raise unknown_name("pool", pool, POOLS)
+    scaled = vectors
+    if pool == "scaled":
+        scaled = poolable(vectors, comparator)
+    others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
+    low = np.empty(len(vectors))
+    for k in range(len(vectors)):
+        low[k] = compare(others[k : k + 1], vectors[k : k + 1])[0, 0]
+    pooled = scaled.mean(axis=0, keepdims=True)
+    return low, compare(vectors, pooled)[:, 0]
+
+
+def poolable(vectors: np.ndarray, comparator: str) -> np.ndarray:
+    """Scale RDMs so that their mean is most similar to all of them.
+
+    For tau-a this holds nearly; rsatoolbox does the same.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs.
+    comparator : str
+        One of `COMPARATORS`.
+
+    Returns
+    -------
+    ndarray, shape (n_subjects, n_pairs)
+        RDMs of unit length, z-scored RDMs or centered ranks (`SCALES`).
+    """
+    entry = find_comparator(comparator)
+    scale = SCALES[entry.scale]
+    return scaled_once(scale, vectors)
+
+
+def describe_ceiling(comparator: str, n_subjects: int) -> str:
+    """Name the noise ceiling's convention, or say why there is none.
+
+    Parameters
+    ----------
+    comparator : str
+        One of `COMPARATORS`.
+    n_subjects : int
+        Number of subjects that have this ROI.
+
+    Returns
+    -------
+    str
+        Text for the column ``ceiling``.
+    """
+    if n_subjects < 2:
+        return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
+    comparator = comparator_name(comparator)
+    scale = COMPARATORS[comparator].scale
+    return (
+        f"Nili 2014, {comparator}: each subject's RDM with the mean {scale} RDM of the other "
+        "subjects (low) "
+        f"or of all (high), {n_subjects} subjects"
+    )
+
+
+@checked
+def noise_ceiling(
+    rdms: RDMs, comparator: str = "spearman", *, pool: str = "scaled"
+) -> tuple[float, float]:
+    """Compute what any model can reach in one ROI, given how much the subjects differ.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        One RDM a subject, all of one ROI.
+    comparator : str
+        One of `COMPARATORS`.
+    pool : str
+        One of `POOLS`: how the subjects' RDMs are averaged.
+
+    Returns
+    -------
+    tuple of float
+        Lower bound (each subject with the mean of the others) and upper bound (with the mean of
+        all), averaged over subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN
+        with a single subject.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, RDMs of several ROIs, or RDMs that are constant or do not pass
+        `check_rdms`.
+
+    Notes
+    -----
+    ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are
+    often of raw means: for the 92 images of Cichy et al. EVC is .242/.392 scaled and .239/.386 raw,
+    IT .453/.542 and .449/.535.
+
+    References
+    ----------
+    Nili et al. (2014), PLoS Comput Biol 10:e1003553.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random = np.random.default_rng(0)
+    >>> vectors = random.random(28) + random.random((3, 28))
+    >>> ids, places = [f"im{i}" for i in range(8)], {"subject": ["S1", "S2", "S3"]}
+    >>> rdms = label_rdms(vectors, conditions=ids, rdm_descriptors=places, measure="test")
+    >>> low, high = noise_ceiling(rdms)
+    >>> round(low, 2), round(high, 2)
+    (0.58, 0.8)
+    """
+    check_rdms(rdms, "the RDMs of the noise ceiling")
+    refuse_flat(rdms)
+    rois = dict.fromkeys(str(roi) for roi in rdms.rdm_descriptors.get("roi", ()))
+    if len(rois) > 1:
+        raise InputError(
+            f"a noise ceiling is of one ROI; these RDMs are of {name_ids(rois)}: take one at a "
+            "time."
+        )
+    find_comparator(comparator)
+    if rdms.n_rdm < 2:
+        return float("nan"), float("nan")
+    low, high = subject_ceilings(rdms.dissimilarities, comparator, pool)
+    return float(low.mean()), float(high.mean())

@@ -41,7 +41,7 @@ NOT_SPEARMAN = "undefined: reliability is of 1 - Spearman RDMs compared by Spear
 def image_type_reliability(
     patterns_by_subject: Mapping[str, Patterns],
     table: pd.DataFrame,
-    kinds: Sequence[str] = ("RE", "AN", "AI"),
+    image_types: Sequence[str] = ("RE", "AN", "AI"),
 ) -> pd.DataFrame:
     """Measure the split-half reliability of the RDM within each kind.
 
@@ -51,7 +51,7 @@ def image_type_reliability(
         Responses to single presentations.
     table : pandas.DataFrame
         The stimuli: columns id, kind.
-    kinds : sequence of str
+    image_types : sequence of str
         Kinds.
 
     Returns
@@ -84,23 +84,24 @@ def image_type_reliability(
     ...     voxels=pd.DataFrame({"subject": "S1", "roi": "V1", "i": range(5), "j": 0, "k": 0}),
     ... )
     >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
-    >>> image_type_reliability({"S1": patterns}, table, kinds=["RE"])[["subject", "roi", "kind"]]
+    >>> reliability = image_type_reliability({"S1": patterns}, table, image_types=["RE"])
+    >>> reliability[["subject", "roi", "kind"]]
       subject roi kind
     0      S1  V1   RE
     """
     import pandas as pd
 
-    if not kinds or not patterns_by_subject:
+    if not image_types or not patterns_by_subject:
         raise InputError(
-            f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of "
-            "each."
+            f"{len(image_types)} image types and {len(patterns_by_subject)} subjects; give at "
+            "least one of each."
         )
     kind_of = table["kind"].astype(str)
     known = dict.fromkeys(kind_of)
     parts = []
-    for kind in kinds:
+    for kind in image_types:
         if kind not in known:
-            raise unknown_name("kind of stimulus", kind, known)
+            raise unknown_name("image type", kind, known)
         ids = table.loc[kind_of == kind, "id"].astype(str).tolist()
         for subject, patterns in patterns_by_subject.items():
             try:

@@ -23,6 +23,7 @@ from neurometamer.rsa.image_types.options import (
     OVER_SUBJECTS,
     ImageTypeOptions,
     Pair,
+    need_pairs,
     subjects_needed,
 )
 from neurometamer.rsa.image_types.results import (
@@ -46,11 +47,11 @@ from neurometamer.rsa.image_types.similarity import (
 )
 from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.measures import measure_of_label
-from neurometamer.rsa.rdms import describe_left_out, select_kind
+from neurometamer.rsa.rdms import describe_left_out, select_image_type
 from neurometamer.rsa.sampling import SIMULATED_FROM, sample_photographs
 from neurometamer.rsa.sessions import Removed, session_blocks, session_maps, without_sessions
 from neurometamer.rsa.subsample import UnitValues, paired_scores, rows_of, subsample_rdms
-from neurometamer.stats.permutation import permute_pairs
+from neurometamer.stats.resampling import permute_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,9 +171,10 @@ def compare_image_types(
     import pandas as pd
 
     chosen = replace(options or ImageTypeOptions(), **settings)
+    need_pairs(dict.fromkeys(map(str, rdms.pattern_descriptors.get("kind", ()))), chosen)
     left_out: list[str] = []
     if chosen.join == "inner":
-        rdms, left_out = shared_references(rdms, chosen.kinds)
+        rdms, left_out = shared_references(rdms, chosen.image_types)
     groups = _groups(rdms)
     if chosen.interval in OVER_SUBJECTS:
         needed = subjects_needed(chosen.confidence)
@@ -255,13 +257,13 @@ def _context(
     removed = without_sessions(
         rdms,
         maps,
-        chosen.kinds,
+        chosen.image_types,
         chosen.comparator,
         categories,
     )
     if chosen.null == "free" and removed.rdms is not rdms:
         removed = Removed(rdms=rdms, reason=FREELY)
-    names = sorted(photographs_of(rdms, chosen.kinds[0]))
+    names = sorted(photographs_of(rdms, chosen.image_types[0]))
     sampling = sample_photographs(names, categories, chosen.classes)
     notes = []
     if removed.text:
@@ -379,7 +381,7 @@ def _subsampled(
     measure = measure_of_label(str(rdms.dissimilarity_measure))
     stimuli = {}
     for kind in dict.fromkeys(map(str, rdms.pattern_descriptors["kind"])):
-        stimuli[kind] = list(select_kind(rdms, kind).pattern_descriptors["stimulus"])
+        stimuli[kind] = list(select_image_type(rdms, kind).pattern_descriptors["stimulus"])
     wanted = []
     for i in range(rdms.n_rdm):
         place = name_representation(rdms, i)

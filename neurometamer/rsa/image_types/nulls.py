@@ -9,12 +9,12 @@ import numpy as np
 
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids
+from neurometamer.rsa.comparators.table import permuted_comparison
 from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
 from neurometamer.rsa.image_types.similarity import join_pair, name_representation
-from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.rdms import STIMULI
+from neurometamer.rsa.rdms import STIMULI, condition_ids
 from neurometamer.rsa.sessions import labels_of_subject, photograph_sessions, sessions_differ
-from neurometamer.stats.permutation import Blocks, count_orders, permutation_orders
+from neurometamer.stats.resampling import Blocks, count_orders, permutation_orders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,7 +218,7 @@ def null_orders(
         instead.
     """
     first, _, _ = join_pair(rdms, pair)
-    names = [str(name) for name in first.pattern_descriptors["condition"]]
+    names = condition_ids(first)
     n = len(names)
     none = [np.empty((0, n), dtype=np.int64)] * rdms.n_rdm
     if not chosen.n_permutations:

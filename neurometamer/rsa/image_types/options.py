@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from neurometamer.arguments import check_fields
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
@@ -46,8 +47,8 @@ CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
 """Corrections for many tests."""
 
 FAMILIES = {
-    "representations": "the layers, or the ROIs of one subject, for one pair of kinds",
-    "subjects": "ROIs x subjects for one pair of kinds",
+    "representations": "the layers, or the ROIs of one subject, for one pair of image types",
+    "subjects": "ROIs x subjects for one pair of image types",
 }
 """Name of a family of tests to what belongs to it."""
 
@@ -60,9 +61,9 @@ class ImageTypeOptions:
     Parameters
     ----------
     perception, decision : (str, str) or None
-        Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE
-        and AN). The difference is the similarity of the first minus that of the second; without one
-        of them (None) there is none.
+        Image types that look alike to people (RE and AI), and that the network calls the same (RE
+        and AN). The difference is the similarity of the first minus that of the second; where one
+        of them is left out (``none``) there is none.
     comparator : str
         One of `COMPARATORS`.
     interval : str
@@ -99,7 +100,7 @@ class ImageTypeOptions:
     Examples
     --------
     >>> options = ImageTypeOptions(decision=None, n_permutations=99)
-    >>> options.pairs, options.kinds
+    >>> options.pairs, options.image_types
     ((('RE', 'AI'),), ('RE', 'AI'))
     """
 
@@ -135,7 +136,7 @@ class ImageTypeOptions:
                 raise unknown_name(kind, name, known)
         if not self.pairs:
             raise InputError(
-                "perception and decision are both None; give at least one pair of kinds."
+                "perception and decision are both None; give at least one pair of image types."
             )
         if self.n_resamples < 1 and self.interval != "none":
             raise InputError(
@@ -153,7 +154,7 @@ class ImageTypeOptions:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs of kinds that are compared.
+        """The pairs of image types that are compared.
 
         Returns
         -------
@@ -167,18 +168,49 @@ class ImageTypeOptions:
         return tuple(pairs)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of images that are compared.
+    def image_types(self) -> tuple[str, ...]:
+        """The image types that are compared.
 
         Returns
         -------
         tuple of str
             Each once.
         """
-        kinds: dict[str, None] = {}
+        image_types: dict[str, None] = {}
         for pair in self.pairs:
-            kinds.update(dict.fromkeys(pair))
-        return tuple(kinds)
+            image_types.update(dict.fromkeys(pair))
+        return tuple(image_types)
+
+
+def need_pairs(known: Collection[str], chosen: ImageTypeOptions) -> None:
+    """Refuse a default pair that lacks an image type where the other pair could be tested.
+
+    Parameters
+    ----------
+    known : collection of str
+        Image types of the stimuli.
+    chosen : ImageTypeOptions
+        Pairs that are compared.
+
+    Raises
+    ------
+    InputError
+        With the option that leaves the pair out.
+    """
+    is_testable = any(set(pair) <= set(known) for pair in chosen.pairs)
+    for name in ("decision", "perception"):
+        pair = getattr(chosen, name)
+        default = getattr(ImageTypeOptions, name)
+        if pair is None or pair != default:  # asked for: a name may be misspelt
+            continue
+        lacking = [image_type for image_type in pair if image_type not in known]
+        if not lacking or not is_testable:
+            continue
+        raise InputError(
+            f"no stimulus is of the image type {name_ids(lacking)}, which {'-'.join(pair)} "
+            f"compares (there are {name_ids(known)}); leave that pair out with {name}=None, or "
+            "give images of that type."
+        )
 
 
 def subjects_needed(confidence: float = 0.95) -> int:

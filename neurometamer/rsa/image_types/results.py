@@ -25,8 +25,7 @@ from neurometamer.stats.families import (
     joint_p,
     joint_statistic,
 )
-from neurometamer.stats.permutation import Blocks, max_t_p, permutation_p
-from neurometamer.stats.resampling import percentile_interval
+from neurometamer.stats.resampling import Blocks, max_t_p, percentile_interval, permutation_p
 
 if TYPE_CHECKING:
     import pandas as pd

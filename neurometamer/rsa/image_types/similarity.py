@@ -17,14 +17,11 @@ from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.rsa.bootstrap import resampled
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import find_comparator
-from neurometamer.rsa.compare import (
-    describe_method,
-    join_rdms,
-    similarity_values,
-)
-from neurometamer.rsa.compute import representation_name, select_kind, take_conditions
-from neurometamer.rsa.jackknife import LazyWeights, Projection, project
-from neurometamer.rsa.sampling import Sampling, sample_photographs
+from neurometamer.rsa.compare import describe_method, similarity_values
+from neurometamer.rsa.compute import representation_name, select_image_type, take_conditions
+from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.rdms import join_rdms
+from neurometamer.rsa.sampling import LazyWeights, Sampling, project, sample_photographs
 from neurometamer.rsa.sessions import session_maps, without_sessions
 from neurometamer.stats.families import mann_kendall
 from neurometamer.stats.paired import layers_t_test
@@ -90,19 +87,19 @@ def join_pair(
     InputError
         For an unknown image type, or photographs that do not match.
     """
-    first = select_kind(rdms, pair[0])
-    second = select_kind(rdms, pair[1])
+    first = select_image_type(rdms, pair[0])
+    second = select_image_type(rdms, pair[1])
     return join_rdms(first, second, join)
 
 
-def photographs_of(rdms: RDMs, kind: str) -> list[str]:
+def photographs_of(rdms: RDMs, image_type: str) -> list[str]:
     """Name the photographs that have an image of a type.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         All image types in one RDM.
-    kind : str
+    image_type : str
         Image type.
 
     Returns
@@ -110,7 +107,7 @@ def photographs_of(rdms: RDMs, kind: str) -> list[str]:
     list of str
         In the order of the RDMs.
     """
-    of_kind = select_kind(rdms, kind)
+    of_kind = select_image_type(rdms, image_type)
     names = of_kind.pattern_descriptors["condition"]
     return [str(name) for name in names]
 
@@ -474,14 +471,14 @@ def image_type_difference(
     return pd.DataFrame(rows)
 
 
-def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, list[str]]:
+def shared_references(rdms: RDMs, image_types: Sequence[str]) -> tuple[RDMs, list[str]]:
     """Keep the photographs that have an image of every kind.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
         All kinds in one RDM.
-    kinds : sequence of str
+    image_types : sequence of str
         Kinds that each photograph must have.
 
     Returns
@@ -491,7 +488,7 @@ def shared_references(rdms: RDMs, kinds: Sequence[str]) -> tuple[RDMs, list[str]
     left_out : list of str
         The other photographs.
     """
-    photographs = [set(photographs_of(rdms, kind)) for kind in kinds]
+    photographs = [set(photographs_of(rdms, kind)) for kind in image_types]
     shared = set.intersection(*photographs)
     left_out = set.union(*photographs) - shared
     rows = []

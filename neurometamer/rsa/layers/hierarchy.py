@@ -13,12 +13,10 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import generator
 from neurometamer.rsa.comparators.ranks import n_images
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, prepared
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
-from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.rdms import describe_left_out
-from neurometamer.stats.permutation import permutation_p, permute_pairs
-from neurometamer.stats.resampling import t_interval
+from neurometamer.stats.resampling import permutation_p, permute_pairs, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +62,7 @@ def hierarchy_test(
     brain: RDMs,
     rois: Sequence[str] = (),
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     comparator: str = "spearman",
     join: str = "exact",
     preferred: str = "center",
@@ -82,9 +80,9 @@ def hierarchy_test(
         ``rdm_descriptors`` subject and roi.
     rois : sequence of str
         Regions, early to late; when empty, the order of the file.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     comparator : str
         One of `COMPARATORS`.
     join : str
@@ -104,8 +102,10 @@ def hierarchy_test(
     pandas.DataFrame
         The table ``hierarchy.csv``: a row a subject, and one, ``combined``, over subjects, with the
         columns `COLUMNS`. ``value`` is a slope in layers a region; ``combined`` has its mean, a
-        two-sided interval and a one-sided p (later regions prefer later layers). ``left_out`` lists
-        the regions that are not reliable; in the CSV as a JSON array.
+        two-sided interval and a one-sided p (later regions prefer later layers). ``order`` lists
+        the regions, ``left_out`` those that are not reliable; ``preferred_layers`` maps each region
+        to the number of its layer, counted from 1, and the name of the nearest one, or to None. In
+        the CSV these are JSON.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def hierarchy_test(
     >>> table[["subject", "value", "p"]].round(2).values.tolist()
     [['S1', 0.02, nan], ['S2', 0.04, nan], ['combined', 0.03, 0.1]]
     """
-    joined = join_model_brain(network, brain, kind=kind, join=join)
+    joined = join_model_brain(network, brain, image_type=image_type, join=join)
     return order_of_regions(
         joined,
         rois,
@@ -232,8 +232,8 @@ def order_of_regions(
         if not keep:
             left_out.append(roi)
     common = {
-        "kind": joined.kind,
-        "order": " < ".join(order),
+        "kind": joined.image_type,
+        "order": order,
         "statistic": STATISTIC,
         "left_out": left_out,
         "method": _describe(comparator, preferred, n_permutations, confidence, joined),
@@ -245,14 +245,13 @@ def order_of_regions(
     all_profiles = [*profiles, profiles.mean(axis=0)]
     for name, profile, values in zip(row_names, all_profiles, columns):
         layers = np.where(kept, preferred_layers(profile, preferred), np.nan)
-        near = []
-        for roi, layer in zip(order, layers):
-            nearest = "none"
+        preferences: dict[str, tuple[float, str] | None] = {}
+        for roi, layer in zip(order, layers.tolist()):
+            preferences[roi] = None
             if np.isfinite(layer):
-                number = round(layer)
-                nearest = joined.layers[number - 1]
-            near.append(f"{roi}: {layer:.2f} ({nearest})")
-        row = {"subject": name, "preferred_layers": "; ".join(near)}
+                nearest = joined.layers[round(layer) - 1]
+                preferences[roi] = (layer, nearest)
+        row = {"subject": name, "preferred_layers": preferences}
         rows.append(common | row | values)
     return pd.DataFrame(rows)[list(COLUMNS)]
 

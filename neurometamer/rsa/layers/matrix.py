@@ -11,15 +11,27 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.rsa.ceilings import describe_ceiling, subject_ceilings
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name, find_comparator
-from neurometamer.rsa.compare import join_rdms, similarity_values
-from neurometamer.rsa.jackknife import Progress, Projection, describe_interval, project
-from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.rdms import ALL_KINDS, describe_left_out, stimulus_labels, take_kind
-from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.comparators.table import (
+    COMPARATORS,
+    comparator_name,
+    describe_ceiling,
+    find_comparator,
+    permuted_comparison,
+    subject_ceilings,
+)
+from neurometamer.rsa.compare import similarity_values
+from neurometamer.rsa.jackknife import Projection
+from neurometamer.rsa.rdms import (
+    ALL_IMAGE_TYPES,
+    condition_ids,
+    describe_left_out,
+    join_rdms,
+    stimulus_labels,
+    take_image_type,
+)
+from neurometamer.rsa.sampling import Progress, describe_interval, project, sample_images
 from neurometamer.rsa.sessions import labels_of_subject
-from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
+from neurometamer.stats.resampling import Blocks, p_from_count, stimulus_orders
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -38,7 +50,7 @@ class ModelBrain:
     Parameters
     ----------
     ids : tuple of str
-        Stimuli (photographs, where one kind was selected), sorted.
+        Stimuli (photographs, where one image type was selected), sorted.
     layers : tuple of str
         Stages, in the order of the file.
     layer_vectors : ndarray, shape (n_layers, n_pairs)
@@ -49,7 +61,7 @@ class ModelBrain:
         Condensed RDMs of all regions and subjects, in the order of the file.
     rows : mapping of str to ndarray of int
         Region to its rows in `brain_vectors`.
-    kind : str
+    image_type : str
         Kind of stimuli, or ``"all"``.
     labels : pandas.DataFrame
         Columns condition, reference_id and category of the stimuli, see `stimulus_labels`.
@@ -63,7 +75,7 @@ class ModelBrain:
     rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     brain_vectors: np.ndarray
     rows: Mapping[str, np.ndarray]
-    kind: str
+    image_type: str
     labels: pd.DataFrame
     left_out: Sequence[str] = ()
 
@@ -108,7 +120,7 @@ class ModelBrain:
 
 
 def join_model_brain(
-    network: RDMs, brain: RDMs, *, kind: str | None = None, join: str = "exact"
+    network: RDMs, brain: RDMs, *, image_type: str | None = None, join: str = "exact"
 ) -> ModelBrain:
     """Join a network's RDMs with those of brains, by stimulus id.
 
@@ -118,9 +130,9 @@ def join_model_brain(
         ``rdm_descriptors["stage"]``: one RDM a stage.
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
 
@@ -134,7 +146,9 @@ def join_model_brain(
     InputError
         When ids do not match, labels are missing or repeated, or an RDM is constant.
     """
-    first, second, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
+    first, second, left_out = join_rdms(
+        take_image_type(network, image_type), take_image_type(brain, image_type), join
+    )
     layers = [layer for (layer,) in unique_labels(first, ("stage",))]
     rows_of: dict[str, list[int]] = {}
     subjects_of: dict[str, list[str]] = {}
@@ -145,13 +159,13 @@ def join_model_brain(
     for roi, rows in rows_of.items():
         rois[roi] = (tuple(subjects_of[roi]), second.dissimilarities[rows])
     return ModelBrain(
-        ids=tuple(str(name) for name in first.pattern_descriptors["condition"]),
+        ids=tuple(condition_ids(first)),
         layers=tuple(layers),
         layer_vectors=first.dissimilarities,
         rois=rois,
         brain_vectors=second.dissimilarities,
         rows={roi: np.array(rows) for roi, rows in rows_of.items()},
-        kind=kind or ALL_KINDS,
+        image_type=image_type or ALL_IMAGE_TYPES,
         labels=stimulus_labels(first, second),
         left_out=left_out,
     )
@@ -203,7 +217,7 @@ def layer_by_roi(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     comparator: str = "spearman",
     join: str = "exact",
     n_resamples: int = 1000,
@@ -220,9 +234,9 @@ def layer_by_roi(
         ``rdm_descriptors["stage"]``: one RDM a stage.
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     comparator : str
         One of `COMPARATORS`.
     join : str
@@ -271,7 +285,7 @@ def layer_by_roi(
     >>> table[["layer", "similarity", "ceiling_low"]].round(2).values.tolist()
     [['conv1', 0.9, 0.76], ['fc', 0.17, 0.76]]
     """
-    joined = join_model_brain(network, brain, kind=kind, join=join)
+    joined = join_model_brain(network, brain, image_type=image_type, join=join)
     return _layer_table(
         joined,
         comparator=comparator,
@@ -315,7 +329,7 @@ def _layer_table(
         if len(subjects) > 1:
             low, high = subject_ceilings(vectors, comparator)
         common = {
-            "kind": joined.kind,
+            "kind": joined.image_type,
             "n": len(joined.ids),
             "method": method,
             "roi": roi,
@@ -380,7 +394,7 @@ def layer_matrix(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     comparator: str = "spearman",
     join: str = "exact",
     n_resamples: int = 1000,
@@ -395,35 +409,25 @@ def layer_matrix(
 
     Parameters
     ----------
-    network : rsatoolbox.rdm.RDMs
-        ``rdm_descriptors["stage"]``: one RDM a stage.
-    brain : rsatoolbox.rdm.RDMs
-        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    network, brain, image_type
+        As in `layer_by_roi`.
     comparator : str
         One of `COMPARATORS`. Those of `linear_comparators` permute fast; for the others give fewer
         permutations (Notes).
-    join : str
-        ``"exact"`` or ``"inner"``, see `align_rdms`.
-    n_resamples : int
-        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no intervals.
+    join, n_resamples
+        As in `layer_by_roi`.
     n_permutations : int
         Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
     blocks : mapping, optional
         Stimulus → session or class, or subject → such a mapping: labels change places within these
         only (`session_labels`, `class_labels`). Where they differ between subjects, there is no p
         of the mean.
-    classes : str
-        One of `CLASS_CLAIMS`: what intervals are about where the RDMs know classes, see
-        `layer_by_roi`.
+    classes
+        As in `layer_by_roi`.
     seed : int
         Seed of resamples and permutations.
-    confidence : float
-        Share of intervals that hold the similarity of many other stimuli, in (0, 1).
-    progress : callable, optional
-        Receives (comparisons done, comparisons in all) while stimuli are resampled.
+    confidence, progress
+        As in `layer_by_roi`.
 
     Returns
     -------
@@ -435,7 +439,7 @@ def layer_matrix(
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, or
+        When ids do not match, a name is unknown, an RDM is constant, image types would be mixed, or
         blocks leave nothing to permute.
 
     Notes
@@ -463,7 +467,7 @@ def layer_matrix(
     >>> table[table["subject"] == "mean"][["layer", "similarity", "p"]].round(2).values.tolist()
     [['conv1', 0.9, 0.01], ['fc', 0.17, 0.21]]
     """
-    joined = join_model_brain(network, brain, kind=kind, join=join)
+    joined = join_model_brain(network, brain, image_type=image_type, join=join)
     return compare_joined(
         joined,
         comparator=comparator,

@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import check_fields, checked, checked_with
+from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.rsa.comparators.ranks import check_sides
 from neurometamer.rsa.comparators.table import comparator_name, find_comparator
-from neurometamer.rsa.jackknife import Progress
-from neurometamer.rsa.layers.folds import (
-    MIN_DISTINCT,
-    check_folds,
+from neurometamer.rsa.layers.cross_validation import (
+    MODELS,
+    N_CV,
+    Fits,
+    Region,
+    check_parts,
     corrected_covariance,
     default_folds,
-    splits,
 )
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
-from neurometamer.rsa.sampling import Sampling, sample_images
+from neurometamer.rsa.sampling import Progress, Sampling, sample_images
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
-MODELS = ("weighted", "best layer", "average")
 TRAINING = {
     "stimuli": "the same subject's RDM of the training stimuli",
     "subjects": "the other subjects' RDMs of all stimuli (stimuli are not held out)",
@@ -37,11 +36,6 @@ TRAINING = {
 }
 """Name of what a model is fitted to, to what it is."""
 
-N_CV = 2
-"""Number of assignments to folds in each resample, as in rsatoolbox.
-
-Many resamples with few assignments each are best.
-"""
 
 LEAST_VARIANCE = 0.1
 """Least share of the variance over resamples, whatever the correction for random folds would leave.
@@ -115,198 +109,7 @@ class FlexibleModels:
     differences: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class _Fits:
-    """Scores (repeats, models, subjects) averaged over folds, and what was chosen in each fold."""
-
-    scores: np.ndarray
-    chosen: list[np.ndarray]
-    weights: list[np.ndarray]
-
-
-# ------------------------------------------------------------------------------------------ weights
-
-
-@checked_with(shapes={"weights": "pairs"})
-def fit_layer_weights(
-    layers: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray | None = None,
-    *,
-    center: bool = True,
-) -> np.ndarray:
-    """Fit non-negative weights of layers to the pooled RDM of some subjects, by least squares.
-
-    Parameters
-    ----------
-    layers : ndarray, shape (n_layers, n_pairs)
-        Condensed RDMs of the layers.
-    targets : ndarray, shape (n_subjects, n_pairs)
-        Condensed RDMs of the subjects; their pool is the mean of z-scored (or unit-length) RDMs.
-    weights : ndarray, shape (n_pairs,), optional
-        Number of copies of each pair; all once by default.
-    center : bool
-        True maximizes Pearson's correlation, False the cosine.
-
-    Returns
-    -------
-    ndarray, shape (n_layers,)
-        At least 0, of length 1; all 0 where no layer goes with the target.
-
-    Raises
-    ------
-    InputError
-        For shapes that do not fit, or missing numbers.
-
-    Notes
-    -----
-    Equals ``rsatoolbox.model.fitter.fit_regress_nn`` with method ``"corr"`` or ``"cosine"``.
-
-    Examples
-    --------
-    >>> layers = np.array([[1.0, 2, 3], [3.0, 1, 2]])
-    >>> fit_layer_weights(layers, np.array([[2.0, 4, 6]])).round(6).tolist()
-    [1.0, 0.0]
-    """
-    copies = weights
-    if copies is None:
-        copies = np.ones(np.shape(layers)[-1:])
-    check_sides(layers, targets, np.atleast_2d(copies), "layers and targets")
-    gram, projected = _normal_equations(layers, targets, copies, center)
-    return _nonnegative(gram, projected.mean(axis=1))
-
-
-def _normal_equations(
-    layers: np.ndarray, targets: np.ndarray, copies: np.ndarray, center: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute inner products of layers with each other and with each subject's scaled RDM.
-
-    The shapes are (n_layers, n_layers) and (n_layers, n_subjects).
-    """
-    used = copies > 0
-    layers = layers[:, used]
-    targets = targets[:, used]
-    copies = copies[used]
-    n_copies = copies.sum()
-    if center:
-        layer_means = layers @ copies / n_copies
-        layers = layers - layer_means[:, np.newaxis]
-        target_means = targets @ copies / n_copies
-        targets = targets - target_means[:, np.newaxis]
-    spread = np.sqrt(targets**2 @ copies / n_copies)
-    divisor = np.where(spread > 0, spread, 1)
-    targets = targets / divisor[:, np.newaxis]
-    weighted = layers * copies
-    return weighted @ layers.T, weighted @ targets.T
-
-
-def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
-    """Solve non-negative least squares from its normal equations.
-
-    Layers are scaled to length 1 for the solver.
-    """
-    from scipy.optimize import nnls
-
-    lengths = np.sqrt(np.diag(gram))
-    safe = np.where(lengths > 0, lengths, 1)
-    scaled = gram / np.outer(safe, safe)
-    values, vectors = np.linalg.eigh(scaled)
-    # layers that repeat each other span less than their number
-    largest = max(values[-1], 1e-300)
-    kept = values > 1e-12 * largest
-    root = np.sqrt(values[kept])
-    axes = vectors[:, kept].T
-    design = root[:, np.newaxis] * axes
-    target = axes @ (projected / safe) / root
-    solution, _ = nnls(design, target)
-    weights = solution / safe
-    weights[lengths == 0] = 0
-    norm = np.linalg.norm(weights)
-    return weights / norm if norm > 0 else weights
-
-
 # --------------------------------------------------------------------------------------- evaluation
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Region:
-    """RDMs of layers and of one region, and how models are fitted and tested."""
-
-    layers: np.ndarray
-    subjects: np.ndarray
-    comparator: str
-    train_on: str
-    n_folds: int
-    clusters: np.ndarray
-
-    def evaluate(self, counts: np.ndarray, n_repeats: int, random: np.random.Generator) -> _Fits:
-        """Fit and test the models on every split of one (re)sample of the stimuli."""
-        layers, subjects = self.layers, self.subjects
-        each = np.arange(len(subjects))
-        compare = find_comparator(self.comparator)
-        scaled = layers / layers.std(axis=1, keepdims=True)
-        average = scaled.mean(axis=0, keepdims=True)
-        scores = np.full((n_repeats, self.n_folds, len(MODELS), len(subjects)), np.nan)
-        chosen, fitted = [], []
-        fold = [0] * n_repeats
-        parts = splits(counts, self.n_folds, n_repeats, random, self.clusters)
-        for repeat, train, test in parts:
-            used = train > 0
-            copies = train[np.newaxis, used]
-            similarity = compare(layers[:, used], subjects[:, used], copies)[0]
-            trained = self._of_training(similarity)
-            comparable = np.nan_to_num(trained, nan=-np.inf)
-            best = comparable.argmax(axis=0)
-            chosen.append(best)
-            gram, projected = _normal_equations(
-                layers, subjects, train, self.comparator != "cosine"
-            )
-            targets = self._of_training(projected).T
-            weights = np.array([_nonnegative(gram, target) for target in targets])
-            fitted.append(weights)
-            # score each model on the test pairs; a combination of nothing scores 0
-            used = test > 0
-            copies = test[np.newaxis, used]
-            weighted = weights @ layers
-            models = np.concatenate([weighted, layers, average])
-            tested = compare(models[:, used], subjects[:, used], copies)[0]
-            has_weights = (weights > 0).any(axis=1)
-            score = scores[repeat, fold[repeat]]
-            score[0] = np.where(has_weights, tested[each, each], 0.0)
-            score[1] = tested[len(subjects) + best, each]
-            score[2] = tested[-1]
-            fold[repeat] += 1
-        return _Fits(scores.mean(axis=1), chosen, fitted)
-
-    def _of_training(self, values: np.ndarray) -> np.ndarray:
-        """Average values of each subject (last axis) over those that train its model."""
-        if self.train_on == "stimuli":
-            return values
-        total = values.sum(axis=-1, keepdims=True)
-        return (total - values) / (values.shape[-1] - 1)
-
-    def resampled(
-        self, counts: np.ndarray, random: np.random.Generator, progress: Progress
-    ) -> tuple[np.ndarray, int]:
-        """Evaluate resamples, and count those of too few distinct stimuli.
-
-        The scores have the shape (n_kept, models, subjects, N_CV).
-        """
-        least = MIN_DISTINCT * self.n_folds
-        enough = []
-        for row in counts:
-            is_drawn = np.bincount(self.clusters, row) > 0
-            if is_drawn.sum() >= least:
-                enough.append(row)
-        shape = (len(enough), len(MODELS), len(self.subjects), N_CV)
-        scores = np.empty(shape)
-        for number, row in enumerate(enough):
-            fits = self.evaluate(row, N_CV, random)
-            scores[number] = np.moveaxis(fits.scores, 0, 2)
-            progress(number + 1, len(scores))
-        usable = np.isfinite(scores).all(axis=(1, 2, 3))
-        kept = scores[usable]
-        return kept, len(counts) - len(kept)
 
 
 @checked
@@ -314,7 +117,7 @@ def flexible_models(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = None,
+    image_type: str | None = None,
     comparator: str = "spearman",
     join: str = "exact",
     folds: CrossValidation | None = None,
@@ -332,9 +135,9 @@ def flexible_models(
         ``rdm_descriptors["stage"]``: one RDM a stage.
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi.
-    kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
-        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    image_type : str or None
+        Image type compared, joined by photograph. By default all stimuli as they are named, where
+        they are of one type; ``"all"`` takes them whatever their types (`take_image_type`).
     comparator : str
         One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to
         z-scored RDMs (Pearson), or for ``"cosine"`` to RDMs of unit length.
@@ -407,7 +210,7 @@ def flexible_models(
     >>> models[models["subject"] == "mean"][["model", "score"]].round(2).values.tolist()
     [['weighted', 0.81], ['best layer', 0.81], ['average', 0.54]]
     """
-    joined = join_model_brain(network, brain, kind=kind, join=join)
+    joined = join_model_brain(network, brain, image_type=image_type, join=join)
     return fit_joined(
         joined,
         comparator=comparator,
@@ -461,7 +264,7 @@ def fit_joined(
     if n_folds is None:
         n_folds = default_folds(len(sampling.strata))
     if folds.train_on != "subjects":
-        _check_parts(joined.labels, sampling, n_folds, classes)
+        check_parts(joined.labels, sampling, n_folds, classes)
     everything = np.ones(len(joined.ids), dtype=int)
     counts = sampling.counts(n_resamples, seed)
     n_rois = len(joined.rois)
@@ -476,7 +279,7 @@ def fit_joined(
         if len(names) == 1:
             scheme = "stimuli"
         holds_out_stimuli = scheme != "subjects"
-        region = _Region(
+        region = Region(
             layers=joined.layer_vectors,
             subjects=vectors,
             comparator=comparator,
@@ -549,21 +352,6 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     return flexible_models(network, brain, **options).best_layer
 
 
-def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int, classes: str) -> None:
-    """Refuse folds that the stimuli, or the photographs or classes of them, do not fill."""
-    n_clusters = len(sampling.strata)
-    parts = labels["condition"]
-    what = "stimuli"
-    if n_clusters < len(labels):
-        references = labels["reference_id"]
-        parts = references.where(references != "", parts)
-        what = "photographs"
-        if classes == "random" and n_clusters < parts.nunique():
-            parts = labels["category"]
-            what = "classes"
-    check_folds(tuple(dict.fromkeys(parts)), n_folds, what)
-
-
 # ------------------------------------------------------------------------------------------- tables
 
 
@@ -574,8 +362,8 @@ class _RegionTables:
     joined: ModelBrain
     roi: str
     names: tuple[str, ...]
-    region: _Region
-    fits: _Fits
+    region: Region
+    fits: Fits
     drawn: np.ndarray
     left_out: int
     confidence: float
@@ -614,7 +402,7 @@ class _RegionTables:
 
     def _row(self, subject: str, columns: dict[str, Any]) -> dict[str, Any]:
         return {
-            "kind": self.joined.kind,
+            "kind": self.joined.image_type,
             "roi": self.roi,
             "subject": subject,
             **columns,

@@ -15,10 +15,9 @@ import numpy as np
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import generator
-from neurometamer.rsa.comparators.table import find_comparator, linear_comparators
+from neurometamer.rsa.comparators.table import find_comparator, linear_comparators, prepared
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
 from neurometamer.rsa.measures import MEASURE_ALIASES
-from neurometamer.rsa.permutation import prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import (
     Question,
@@ -26,7 +25,7 @@ from neurometamer.rsa.searchlight.questions import (
     RunResponses,
     RunTable,
 )
-from neurometamer.stats.permutation import p_from_count, pair_positions
+from neurometamer.stats.resampling import p_from_count, pair_positions
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from neurometamer.rsa.noise import (
     residuals_of,
     sums_by_fold,
 )
-from neurometamer.rsa.rdms import STIMULI, name_pairs
+from neurometamer.rsa.rdms import STIMULI, condition_ids, name_pairs
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -432,7 +432,7 @@ def model_questions(
     """
     check_rdms(models, "the model RDMs")
     _check_rows(conditions, responses)
-    ids = [str(name) for name in models.pattern_descriptors["condition"]]
+    ids = condition_ids(models)
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
     in_order = _rows(responses, rows)
     names = []
@@ -505,7 +505,7 @@ def image_type_question(
     known = [str(name) for name in table["kind"]]
     for kind in pair:
         if kind not in known:
-            raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
+            raise unknown_name("image type", kind, dict.fromkeys(known))
         part = table[table["kind"] == kind]
         references = part["reference_id"].astype(str).tolist()
         if again := duplicates(references):

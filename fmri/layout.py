@@ -1,0 +1,573 @@
+"""What a BIDS data set holds: runs with their events and confounds, ROIs, and what is wrong.
+
+Raw data and the derivatives of fMRIPrep are walked once and matched by the labels in their names.
+Headers, sidecars and tables are read; voxels are not.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fmri.bids import run_number
+from fmri.bids_tree import BidsTree, natural
+from fmri.bold import BoldRun, read_runs
+from fmri.confounds import PREPARED, strategy_confounds
+from fmri.layout_checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
+from fmri.layout_files import (
+    LACKING,
+    WITHOUT,
+    check_candidates,
+    check_folders,
+    compare_runs,
+    describe_folders,
+    found_regions,
+    narrowed,
+    run_tables,
+    series_of,
+    tell_empty_subjects,
+)
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+
+_SPELLED_OUT = 5
+"""Problems alike of which every one is written out; of more, their files and the first."""
+
+_RUN = ("subject", "session", "task", "run", "variant")
+_LABELS = ("space", "resolution", "hemisphere", "desc", "echo", "format")
+_FILES = ("bold", "events", "confounds", "brain_mask")
+
+RUN_COLUMNS = (*_RUN, *_LABELS, "n_volumes", "t_r", "n_events", *_FILES)
+STIMULUS_COLUMNS = (*_RUN, "id", "n_events")
+REGION_COLUMNS = (
+    "subject",
+    "session",
+    "kind",
+    "name",
+    "space",
+    "resolution",
+    "hemisphere",
+    "file",
+    "table",
+)
+PROBLEM_COLUMNS = ("severity", "problem", "subject", "file", "message")
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layout:
+    """What was found in a BIDS data set, from `find_dataset`.
+
+    Parameters
+    ----------
+    dataset : Path
+        Folder of the data set.
+    derivatives : Path or None
+        Folder of the preprocessed data; None where the images are those of the data set itself.
+    pipeline : str
+        What made the images, as ``dataset_description.json`` says; may be empty.
+    id_column : str
+        Column of the events that holds the stimulus ids.
+    runs : pandas.DataFrame
+        One row an image of time series. Labels: subject, session, task, run, variant (acq, ce, rec,
+        dir), space, resolution (res or den), hemisphere, desc, echo; empty where the name has none.
+        Facts: format (volume, surface, cifti), n_volumes, t_r (s), n_events; missing where they
+        cannot be read. Files: bold, events, confounds, brain_mask; empty where there is none.
+    rois : pandas.DataFrame
+        One row a file of regions: subject, session, kind (mask, dseg, probabilities, labels, or
+        given), name, space, resolution, hemisphere, file, table (the names of labels).
+    stimuli : pandas.DataFrame
+        Which stimulus ids appear in which run: subject, session, task, run, variant, id, n_events.
+    problems : pandas.DataFrame
+        What is missing, empty or contradicts: severity (error: the run cannot be used; note),
+        problem (in a few words), subject, file, message (with what to do).
+    t_r : float, optional
+        Repetition time in seconds that was given, where header and sidecar disagree.
+    affine : {"agree", "sform", "qform"}
+        Which transform of the headers places the voxels.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp()) / "sub-01" / "func"
+    >>> folder.mkdir(parents=True)
+    >>> for name in ("run-1_bold.nii.gz", "run-1_events.tsv"):
+    ...     (folder / f"sub-01_task-images_{name}").touch()
+    >>> layout = find_dataset(folder.parents[1])
+    >>> layout.problems[layout.problems["severity"] == "error"]["problem"].tolist()
+    ['image is not here', 'events']
+    """
+
+    dataset: Path
+    derivatives: Path | None
+    pipeline: str
+    id_column: str
+    runs: pd.DataFrame
+    rois: pd.DataFrame
+    stimuli: pd.DataFrame
+    problems: pd.DataFrame
+    t_r: float | None = None
+    affine: str = "agree"
+
+    def _summary(self) -> dict[str, Any]:
+        errors = self.problems["severity"] == ERROR
+        n_errors = int(errors.sum())
+        spaces = self.runs["space"].replace("", WITHOUT)
+        return {
+            "dataset": str(self.dataset),
+            "derivatives": None if self.derivatives is None else str(self.derivatives),
+            "subjects": list(self.subjects),
+            "runs": len(self.runs),
+            "tasks": sorted(self.runs["task"].unique()),
+            "spaces": sorted(spaces.unique()),
+            "stimuli": self.stimuli["id"].nunique(),
+            "rois": len(self.rois),
+            "errors": n_errors,
+            "notes": len(errors) - n_errors,
+        }
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Labels of the subjects with images.
+
+        Returns
+        -------
+        tuple of str
+            Without ``sub-``, numbers by their size.
+        """
+        return tuple(dict.fromkeys(self.runs["subject"]))
+
+    @property
+    def usable(self) -> pd.Series:
+        """Which images have no error, their events and confounds neither.
+
+        Returns
+        -------
+        pandas.Series of bool
+            One value a row of `runs`.
+        """
+        errors = self.problems[self.problems["severity"] == ERROR]
+        broken = errors["file"][errors["file"] != ""]
+        files = self.runs[["bold", "events", "confounds"]]
+        return ~files.isin(broken.tolist()).any(axis=1)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Give all tables.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            By the names runs, stimuli, rois and problems.
+        """
+        return {
+            "runs": self.runs,
+            "stimuli": self.stimuli,
+            "rois": self.rois,
+            "problems": self.problems,
+        }
+
+    def describe(self) -> list[str]:
+        """Say in lines what was found, which stimuli appear in which run, and what is wrong.
+
+        Returns
+        -------
+        list of str
+            The data set; a line for all runs alike; a line for all runs with the same stimuli; a
+            line for all regions alike; a line for all problems alike.
+        """
+        images = self.derivatives or self.dataset
+        by = f" by {self.pipeline}" if self.pipeline else ""
+        n_usable = int(self.usable.sum())
+        lines = [
+            f"{images}{by}: {len(self.runs)} images of {len(self.subjects)} subjects, "
+            f"{n_usable} without errors"
+        ]
+        kinds = ["task", *_LABELS]
+        for labels, rows in self.runs.groupby(kinds, sort=False):
+            subjects = list(dict.fromkeys(rows["subject"]))
+            each = rows.groupby("subject").size()
+            facts = [
+                f"{len(subjects)} subjects ({name_ids(subjects)})",
+                _span("images each", each),
+                _span("volumes", rows["n_volumes"]),
+                _span("repetition time (s)", rows["t_r"]),
+            ]
+            for name in ("events", "confounds"):
+                n_tables = int(rows[name].ne("").sum())
+                facts.append(f"{n_tables} {name}")
+            lines.append(f"{_named(kinds, labels)}: {', '.join(facts)}")
+        return [*lines, *self._stimulus_lines(), *self._region_lines(), *self._problem_lines()]
+
+    def _stimulus_lines(self) -> list[str]:
+        """Write a line for all runs with the same stimuli."""
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for labels, rows in self.stimuli.groupby(list(_RUN), sort=False):
+            ids = sorted(rows["id"], key=natural)
+            run = _named(_RUN, labels).replace(",", "")
+            alike.setdefault(tuple(ids), []).append(run)
+        lines = []
+        for stimuli, runs in alike.items():
+            shown = name_ids(runs, 2)
+            lines.append(f"{len(stimuli)} stimuli ({name_ids(stimuli)}) in {shown}")
+        return lines
+
+    def _region_lines(self) -> list[str]:
+        """Write a line for all regions alike."""
+        kinds = ["kind", "name", "space", "resolution", "hemisphere"]
+        lines = []
+        for labels, rows in self.rois.groupby(kinds, sort=False):
+            region = _named(kinds, labels)
+            n_subjects = rows["subject"].nunique()
+            line = f"region: {region}, of {n_subjects} subjects"
+            lines.append(line)
+        return lines
+
+    def _problem_lines(self) -> list[str]:
+        """Write a line for each problem; of many alike, their files and the first."""
+        lines = []
+        # errors before notes
+        for (severity, problem), rows in self.problems.groupby(["severity", "problem"]):
+            start = f"{severity}: {problem}"
+            messages = rows["message"].tolist()
+            if len(messages) > _SPELLED_OUT:
+                names = [Path(file).name for file in rows["file"] if file]
+                lines.append(f"{start}: {len(messages)} times: {name_ids(names)}; the first:")
+                messages = messages[:1]
+            for message in messages:
+                lines.append(f"{start}: {message}")
+        return lines
+
+    def select(self, subject: str, *, task: str = "", space: str = "") -> pd.DataFrame:
+        """Choose the images of one subject, one for each run.
+
+        Parameters
+        ----------
+        subject : str
+            Label, with or without ``sub-``.
+        task, space : str
+            Only these, where the layout holds several.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows of `runs`, in the order of sessions and runs.
+
+        Raises
+        ------
+        InputError
+            When there is none, several fit one run, tasks are mixed, or an image, its events or its
+            confounds cannot be used.
+        """
+        label = subject.removeprefix("sub-")
+        if label not in self.subjects:
+            raise unknown_name("subject", label, self.subjects)
+        rows = self.runs[self.runs["subject"] == label]
+        for column, wanted in {"task": task, "space": space}.items():
+            there = rows[column].replace("", WITHOUT)
+            if wanted and wanted not in set(there):
+                raise unknown_name(f"{column} of sub-{label}", wanted, dict.fromkeys(there))
+            if wanted:
+                rows = rows[there == wanted]
+        for column in ("task", "space", "hemisphere", "format"):
+            names = dict.fromkeys(rows[column].replace("", WITHOUT))
+            if len(names) > 1:
+                raise InputError(
+                    f"sub-{label} has images of several {column}s: {name_ids(names)}; choose one "
+                    f"({column})."
+                )
+        files = {*rows["bold"], *rows["events"], *rows["confounds"]} - {""}
+        errors = self.problems[self.problems["severity"] == ERROR]
+        messages = errors["message"][errors["file"].isin(files)].tolist()
+        if messages:
+            more = f" ({len(messages)} things in all, see problems)" if messages[1:] else ""
+            raise InputError(messages[0] + more)
+        return rows
+
+    def files(self, subject: str, *, task: str = "", space: str = "") -> dict[str, list[Path]]:
+        """Name the files of one subject, one for each run.
+
+        Parameters
+        ----------
+        subject : str
+            Label, with or without ``sub-``.
+        task, space : str
+            Only these, where the layout holds several.
+
+        Returns
+        -------
+        dict of str to list of Path
+            By the names bold, events and confounds; the last is empty where no run has any.
+
+        Raises
+        ------
+        InputError
+            See `select`; and when some runs have confounds and others have none.
+        """
+        rows = self.select(subject, task=task, space=space)
+        files = {}
+        for name in ("bold", "events", "confounds"):
+            files[name] = [Path(file) for file in rows[name] if file]
+        n_lacking = len(rows) - len(files["confounds"])
+        if 0 < n_lacking < len(rows):
+            raise InputError(
+                f"{n_lacking} of {len(rows)} runs of sub-{subject.removeprefix('sub-')} have no "
+                "table of confounds; add them, or leave these runs out (runs, sessions)."
+            )
+        return files
+
+    def masks(self, subject: str) -> dict[str, Path]:
+        """Name the files of the ROIs that were given as patterns.
+
+        Parameters
+        ----------
+        subject : str
+            Label, with or without ``sub-``.
+
+        Returns
+        -------
+        dict of str to Path
+            ROI to file, in the order given; those without a file are left out.
+        """
+        label = subject.removeprefix("sub-")
+        files = {}
+        for row in self.rois.to_dict("records"):
+            if row["kind"] == "given" and row["subject"] == label:
+                roi = str(row["name"])
+                files[roi] = Path(row["file"])
+        return files
+
+    def read_runs(
+        self,
+        subject: str,
+        *,
+        task: str = "",
+        space: str = "",
+        columns: Sequence[str] = (),
+        strategy: Sequence[str] = (),
+        **options: Any,
+    ) -> list[BoldRun]:
+        """Open the runs of one subject, checked, with their confounds.
+
+        Parameters
+        ----------
+        subject : str
+            Label, with or without ``sub-``.
+        task, space : str
+            Only these, where the layout holds several.
+        columns : sequence of str
+            Confounds to use, by names or patterns such as ``"a_comp_cor_0*"``; by default the six
+            motion parameters.
+        strategy : sequence of str
+            Instead: nilearn's strategies, see `fmri.confounds.strategy_confounds`.
+        **options : object
+            Parameters of the strategies.
+
+        Returns
+        -------
+        list of BoldRun
+            In the order of sessions and runs.
+
+        Raises
+        ------
+        InputError
+            When the files cannot be used, or confounds are asked for and there are none.
+
+        Warns
+        -----
+        UserWarning
+            When a run of the data set has no preprocessed image.
+        """
+        files = self.files(subject, task=task, space=space)
+        of_subject = self.problems["subject"] == subject.removeprefix("sub-")
+        lacking = self.problems["problem"].eq(LACKING) & of_subject
+        for message in self.problems["message"][lacking]:
+            warnings.warn(message, stacklevel=2)
+        if options and not strategy:
+            raise InputError(
+                f"{name_ids(options)} are parameters of strategies, and no strategy is given; give "
+                "one (strategy)."
+            )
+        if strategy and columns:
+            raise InputError(
+                f"confounds by columns ({name_ids(columns)}) and by strategy "
+                f"({name_ids(strategy)}); give one of the two."
+            )
+        if (strategy or columns) and not files["confounds"]:
+            raise InputError(
+                f"the runs of sub-{subject.removeprefix('sub-')} have no tables of confounds; give "
+                "derivatives that hold them, or ask for none."
+            )
+        confounds: list[Any] = list(files["confounds"])
+        if strategy:
+            pairs = zip(files["confounds"], files["bold"], strict=True)
+            confounds = [
+                strategy_confounds(file, strategy, image=image, **options) for file, image in pairs
+            ]
+        return read_runs(
+            files["bold"],
+            files["events"],
+            confounds or None,
+            t_r=self.t_r,
+            columns=PREPARED if strategy else columns or None,
+            condition_column=self.id_column,
+            affine=self.affine,
+        )
+
+
+@checked
+def find_dataset(
+    dataset: str | os.PathLike[str],
+    derivatives: str | os.PathLike[str] | None = None,
+    *,
+    subjects: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    task: str | None = None,
+    space: str | None = None,
+    resolution: str | None = None,
+    desc: str | None = None,
+    echo: str | None = None,
+    id_column: str = "trial_type",
+    t_r: float | None = None,
+    affine: str = "agree",
+    rois: Mapping[str, str] | None = None,
+) -> Layout:
+    """Find the runs, events, confounds and ROIs of a BIDS data set, and what is wrong with them.
+
+    Parameters
+    ----------
+    dataset : path-like
+        Folder of the BIDS data set: events, sidecars, and images where there are no derivatives.
+    derivatives : path-like, optional
+        Folder of fMRIPrep's output: images, confounds, masks.
+    subjects : sequence of str
+        Only these labels, with or without ``sub-``; all when empty.
+    sessions : sequence of str
+        Only these labels, with or without ``ses-``; all when empty.
+    runs : sequence of str
+        Only these labels, with or without ``run-``; all when empty.
+    task : str, optional
+        Only images of this task.
+    space : str, optional
+        Only images in this space; ``"none"`` for those whose names have no label ``space``.
+    resolution : str, optional
+        Only images with this label ``res`` (volumes) or ``den`` (surfaces); ``"none"`` for those
+        without it.
+    desc : str, optional
+        Only images with this label ``desc``, such as ``"preproc"``; ``"none"`` for those without
+        it.
+    echo : str, optional
+        Only images of this echo; ``"none"`` for those without the label.
+    id_column : str
+        Column of the events that holds the stimulus ids: ``"trial_type"``, ``"stim_file"``, or any
+        other; of files the id is the name without folder and ending.
+    t_r : float, optional
+        Repetition time in seconds, where header and sidecar disagree.
+    affine : {"agree", "sform", "qform"}
+        Which transform of the headers places the voxels, see `fmri.read_run`.
+    rois : mapping of str to str, optional
+        ROI to the file of its mask; ``{subject}`` stands for the label of a subject, and ``*`` for
+        anything.
+
+    Returns
+    -------
+    Layout
+        Tables of what was found.
+
+    Raises
+    ------
+    InputError
+        When a folder is no BIDS data set, holds no images of time series, or nothing fits what was
+        chosen. All else that is wrong is listed in ``problems``.
+
+    Notes
+    -----
+    Files belong to one run when their labels sub, ses, task, acq, ce, rec, dir and run are the
+    same; ``run-1`` is ``run-01``. Events and sidecars apply by the inheritance principle of BIDS
+    (1.9, "The Inheritance Principle"). Of several images that fit one run in one space, none is
+    taken: the problem lists them.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> try:
+    ...     find_dataset(mkdtemp())
+    ... except InputError as error:
+    ...     print(str(error).split(": ")[1])
+    it has no folder sub-… (it is empty).
+    """
+    raw = BidsTree(dataset)
+    images = raw if derivatives is None else BidsTree(derivatives)
+    findings = Findings()
+    pipeline = describe_folders(raw, images, findings)
+    known = sorted({*raw.subjects, *images.subjects}, key=natural)
+    wanted = [name.removeprefix("sub-") for name in subjects] or known
+    for label in wanted:
+        if label not in known:
+            raise unknown_name(f"subject of {raw.root}", label, known)
+    chosen = {
+        "sessions": [name.removeprefix("ses-") for name in sessions],
+        "runs": [run_number(name.removeprefix("run-")) for name in runs],
+        "task": [task.removeprefix("task-")] if task else [],
+        "space": [space] if space else [],
+        "resolution": [resolution] if resolution else [],
+        "desc": [desc] if desc else [],
+        "echo": [echo] if echo else [],
+    }
+    in_images = images.files(wanted)
+    in_raw = [] if images is raw else raw.files(wanted)
+    files = [*in_raw, *in_images]
+    series = narrowed(series_of(in_images), chosen, images.root)
+    if images is not raw:
+        of_runs = {name: chosen[name] for name in ("sessions", "runs", "task")}
+        compare_runs(series_of(in_raw), series, of_runs, findings)
+    check_folders(series, images.root, findings)
+    check_candidates(series, findings)
+    facts = Facts(raw=raw, images=images, id_column=id_column, t_r=t_r, affine=affine)
+    run_rows, stimulus_rows = run_tables(series, in_images, facts, findings)
+    there = list(dict.fromkeys(row["subject"] for row in run_rows))
+    tell_empty_subjects(wanted, series_of(files), findings)
+    roi_rows = found_regions(files, images)
+    roi_rows += check_rois(rois or {}, there, findings)
+    tell_lacking_regions(roi_rows, there, findings)
+    run_table = pd.DataFrame(run_rows, columns=RUN_COLUMNS)
+    return Layout(
+        dataset=Path(dataset),
+        derivatives=None if derivatives is None else Path(derivatives),
+        pipeline=pipeline,
+        id_column=id_column,
+        runs=run_table.astype({"n_volumes": "Int64"}),
+        rois=pd.DataFrame(roi_rows, columns=REGION_COLUMNS),
+        stimuli=pd.DataFrame(stimulus_rows, columns=STIMULUS_COLUMNS),
+        problems=pd.DataFrame(findings.rows, columns=PROBLEM_COLUMNS),
+        t_r=t_r,
+        affine=affine,
+    )
+
+
+def _named(names: Sequence[str], labels: Iterable[Any]) -> str:
+    """Write labels with what they are labels of; those that are empty are left out."""
+    words = []
+    for name, label in zip(names, labels, strict=True):
+        if label:
+            words.append(f"{name} {label}")
+    return ", ".join(words)
+
+
+def _span(what: str, values: pd.Series) -> str:
+    """Write the smallest and the largest of numbers."""
+    known = values.dropna()
+    if known.empty:
+        return f"{what} unknown"
+    low, high = known.min(), known.max()
+    written = f"{low:g}"
+    if low != high:
+        written = f"{low:g} to {high:g}"
+    return f"{what} {written}"

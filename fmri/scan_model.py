@@ -1,0 +1,851 @@
+"""A simulated study like a measured one: noise, signal and schedule fitted to given runs.
+
+`fit_scan` describes the runs of one subject. `simulate_like` makes new runs from that description,
+with another truth for each seed, and writes the files that `fmri.simulate_subject` writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fmri.betas import IGNORED, event_design
+from fmri.bold import BoldRun, check_runs, image_affine, open_nifti, read_voxels
+from fmri.rois import check_masks, read_masks, voxel_table
+from fmri.simulate import (
+    SimulatedSubject,
+    SimulatedTruth,
+    save_image,
+    standardized,
+    write_truth,
+)
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids
+from neurometamer.provenance import generator
+from neurometamer.store import file_name, write_table
+from neurometamer.summaries import short_repr
+
+QUALITY = ("tsnr", "ar1", "fwhm_mm", "ncsnr_25", "ncsnr_50", "ncsnr_75", "rdm_reliability")
+"""Measures of `scan_quality`, in this order."""
+
+_SPLITS = 40
+_ROUNDS = 10
+_COPIES = 4
+_KNOTS = np.linspace(0.05, 0.95, 10)
+_LEAST_NCSNR = 0.02
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScanModel:
+    """What new runs need to be like the measured runs of one subject.
+
+    All signals are in percent of the mean of a voxel in its run.
+
+    Parameters
+    ----------
+    runs : tuple of BoldRun
+        The measured runs.
+    masks : mapping of str to ndarray of bool, shape (i, j, k)
+        ROI to mask.
+    voxels : pandas.DataFrame
+        Voxels of all ROIs (`fmri.rois.voxel_table`).
+    conditions : tuple of str
+        Rows of `signal`.
+    events : tuple of pandas.DataFrame
+        The modeled events of each run, in order of onset.
+    regressors : tuple of ndarray, each of shape (n_volumes, n_events)
+        Responses to the events of each run.
+    nuisance : tuple of ndarray, each of shape (n_volumes, n_positions)
+        What drifts, confounds and spikes add in each run.
+    innovations : tuple of ndarray, each of shape (n_volumes - 1, n_positions)
+        What is new in each volume of what the model of a run does not explain.
+    ar1 : ndarray, shape (n_positions,)
+        Lag-1 correlation of the noise of each voxel.
+    levels : ndarray, shape (n_runs, n_positions)
+        Mean of each voxel in each run, in units of the image.
+    response : ndarray, shape (n_positions,)
+        Mean response over conditions.
+    signal : ndarray, shape (n_conditions, n_positions)
+        Differences between conditions, with the second moment that different presentations share.
+    trials : ndarray, shape (n_events, n_positions)
+        Differences between presentations of a condition, at the size that the residuals do not
+        explain.
+    positions : ndarray of int, shape (n_voxels,)
+        Position of each row of `voxels` among the columns of the arrays above.
+    quality : pandas.DataFrame
+        `scan_quality` of the measured runs, and of runs simulated from this model.
+    """
+
+    runs: tuple[BoldRun, ...]
+    masks: Mapping[str, np.ndarray]
+    voxels: pd.DataFrame
+    conditions: tuple[str, ...]
+    events: tuple[pd.DataFrame, ...]
+    regressors: tuple[np.ndarray, ...]
+    nuisance: tuple[np.ndarray, ...]
+    innovations: tuple[np.ndarray, ...]
+    ar1: np.ndarray
+    levels: np.ndarray
+    response: np.ndarray
+    signal: np.ndarray
+    trials: np.ndarray
+    positions: np.ndarray
+    quality: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Fits:
+    """Betas of all events, residuals of all runs, and how they were fitted."""
+
+    betas: np.ndarray
+    nuisance: tuple[np.ndarray, ...]
+    residuals: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Designs:
+    """Designs of all runs, their inverses, and their events."""
+
+    matrices: tuple[np.ndarray, ...]
+    inverses: tuple[np.ndarray, ...]
+    events: tuple[pd.DataFrame, ...]
+
+    @property
+    def shown(self) -> list[str]:
+        """The condition of each event of all runs."""
+        return pd.concat(self.events)["trial_type"].tolist()
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.shown))
+
+    def fit(self, series: Sequence[np.ndarray]) -> _Fits:
+        """Fit percent series by ordinary least squares."""
+        betas, nuisance, residuals = [], [], []
+        for matrix, inverse, events, values in zip(
+            self.matrices, self.inverses, self.events, series, strict=True
+        ):
+            coefficients = inverse @ values
+            n_events = len(events)
+            betas.append(coefficients[:n_events])
+            nuisance.append(matrix[:, n_events:] @ coefficients[n_events:])
+            residuals.append(values - matrix @ coefficients)
+        return _Fits(
+            betas=np.concatenate(betas), nuisance=tuple(nuisance), residuals=tuple(residuals)
+        )
+
+
+@checked
+def fit_scan(
+    runs: Sequence[BoldRun],
+    masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
+    *,
+    hrf_model: str = "glover",
+    high_pass: float = 0.01,
+    ignore: Sequence[str] = IGNORED,
+    seed: int = 0,
+) -> ScanModel:
+    """Fit a model from which runs like the given ones can be simulated.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs of one subject. Each condition needs at least two presentations.
+    masks : mapping of str to ndarray of bool (i, j, k) or path-like
+        ROI name to mask.
+    hrf_model, high_pass, ignore
+        See `fmri.estimate_betas`.
+    seed : int
+        Seed of the simulations by which strength of signal and noise are adjusted.
+
+    Returns
+    -------
+    ScanModel
+        The model; its table ``quality`` sets the measured beside the simulated.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 4 conditions, a condition has one presentation only, voxels are
+        constant or not finite, or a design cannot be estimated.
+
+    Notes
+    -----
+    Noise: first-order autoregressive, with a coefficient for each voxel, from the residuals of a
+    linear model with one regressor an event. The new part of each simulated volume is a random
+    mixture of the new parts of all measured volumes of its session, which keeps their covariance
+    over voxels. Fitting takes some of the noise away; size and coefficient are adjusted until
+    residuals of simulated runs are like the measured ones.
+
+    Signal: differences between the mean responses to the conditions, given the second moment over
+    voxels that *different* presentations have in common, which noise does not inflate. The sizes
+    of the signal of voxels and its concentration on few dimensions are then adjusted until
+    simulated runs have the quantiles of ncsnr and the split-half reliability of RDMs of the
+    measured ones.
+
+    Trials of one condition differ from each other, beyond the residuals, as the measured betas do.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import read_runs, simulate_subject
+    >>> measured = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=3,
+    ... )
+    >>> runs = read_runs(measured.bold, measured.events, measured.confounds)
+    >>> model = fit_scan(runs, measured.masks)
+    >>> model.signal.shape, list(model.quality["source"].unique())
+    ((4, 8), ['measured', 'simulated'])
+    """
+    regions, voxels, union, positions = _regions(runs, masks)
+    designs = _designs(runs, hrf_model, high_pass, ignore)
+    measured, levels = _percent(runs, union)
+    fits = designs.fit(measured)
+    ar1 = _lag1(fits.residuals)
+    nuisance, innovations, regressors = [], [], []
+    for slow, left, matrix, events in zip(
+        fits.nuisance, fits.residuals, designs.matrices, designs.events, strict=True
+    ):
+        # Spikes come with the confounds of their run; as noise they would spread over all volumes.
+        is_spike = _spikes(left)[:, None]
+        nuisance.append(slow + np.where(is_spike, left, 0))
+        noise = np.where(is_spike, 0, left)
+        innovations.append(noise[1:] - ar1 * noise[:-1])
+        regressors.append(matrix[:, : len(events)])
+    means = _condition_means(fits.betas, designs)
+    model = ScanModel(
+        runs=tuple(runs),
+        masks=regions,
+        voxels=voxels,
+        conditions=designs.conditions,
+        events=designs.events,
+        regressors=tuple(regressors),
+        nuisance=tuple(nuisance),
+        innovations=tuple(innovations),
+        ar1=ar1,
+        levels=levels,
+        response=means.mean(axis=0),
+        signal=np.zeros_like(means),
+        trials=np.zeros_like(fits.betas),
+        positions=positions,
+        quality=pd.DataFrame(),
+    )
+    grid = _Grid(union=union, sizes=_voxel_sizes(runs[0]), rois=voxels["roi"], positions=positions)
+    return _adjusted(model, designs, fits, grid, seed)
+
+
+@checked
+def scan_quality(
+    runs: Sequence[BoldRun],
+    masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
+    *,
+    hrf_model: str = "glover",
+    high_pass: float = 0.01,
+    ignore: Sequence[str] = IGNORED,
+) -> pd.DataFrame:
+    """Measure how good the runs of a subject are, by region.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs of one subject.
+    masks : mapping of str to ndarray of bool (i, j, k) or path-like
+        ROI name to mask.
+    hrf_model, high_pass, ignore
+        See `fmri.estimate_betas`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a region: ``roi``, ``n_voxels``; ``tsnr`` (mean over standard deviation of a voxel
+        without what the model explains, median over voxels); ``ar1`` (lag-1 correlation of
+        residuals, median); ``fwhm_mm`` (spatial smoothness of residuals from neighbors, Forman et
+        al. 1995, mean over the axes that have neighbors; NaN for none); ``ncsnr_25``, ``ncsnr_50``,
+        ``ncsnr_75`` (quartiles over voxels of the noise-ceiling signal-to-noise ratio of a
+        response, Allen et al. 2022); ``rdm_reliability`` (Pearson correlation of the 1 − Pearson
+        RDMs of halves of the presentations, mean over 40 random halves).
+
+    Raises
+    ------
+    InputError
+        As `fit_scan`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import read_runs, simulate_subject
+    >>> measured = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=3,
+    ... )
+    >>> runs = read_runs(measured.bold, measured.events, measured.confounds)
+    >>> quality = scan_quality(runs, measured.masks)
+    >>> bool(50 < quality["tsnr"].item() < 200)
+    True
+    """
+    _, voxels, union, positions = _regions(runs, masks)
+    designs = _designs(runs, hrf_model, high_pass, ignore)
+    series, _ = _percent(runs, union)
+    grid = _Grid(union=union, sizes=_voxel_sizes(runs[0]), rois=voxels["roi"], positions=positions)
+    return _measure(designs, designs.fit(series), grid).table
+
+
+@checked
+def simulate_like(
+    model: ScanModel,
+    folder: str | os.PathLike[str],
+    *,
+    subject: str,
+    seed: int,
+    features: np.ndarray | None = None,
+    conditions: Sequence[str] | None = None,
+) -> SimulatedSubject:
+    """Simulate a further subject like the measured one, and write its files.
+
+    Parameters
+    ----------
+    model : ScanModel
+        From `fit_scan`.
+    folder : path-like
+        Folder that gets images, events, confounds, masks and truth under BIDS names; the header
+        of every image says that it is simulated.
+    subject : str
+        Label, with or without ``sub-``.
+    seed : int
+        Same seed and subject, same files. Other seeds draw other noise and another order of runs;
+        with `features`, other weights.
+    features : ndarray, shape (n_conditions, n_features), optional
+        What the voxels follow, for example a stage of a network, so that further images have
+        responses. Without it the responses are those of the measured subject, adjusted by
+        `fit_scan`.
+    conditions : sequence of str, optional
+        Ids of the rows of `features`; by default those of the measured runs. Others take the
+        measured schedule: every presentation shows the condition that had the fewest so far.
+
+    Returns
+    -------
+    SimulatedSubject
+        Paths and truth.
+
+    Raises
+    ------
+    InputError
+        When `features` do not fit `conditions`, or conditions are given without features.
+
+    Notes
+    -----
+    Weights of features are random, alike in voxels side by side as the measured differences between
+    trials are, and scaled to the size that the signal of each voxel has in the model.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import read_runs, simulate_subject
+    >>> measured = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=3,
+    ... )
+    >>> runs = read_runs(measured.bold, measured.events, measured.confounds)
+    >>> model = fit_scan(runs, measured.masks)
+    >>> further = simulate_like(model, mkdtemp(), subject="02", seed=1)
+    >>> len(further.bold), further.truth.betas.shape
+    (3, (4, 8))
+    """
+    label = str(subject).removeprefix("sub-")
+    if not label.isalnum() or not label.isascii():
+        raise InputError(f"subject {subject!r} is not a BIDS label; use letters and digits.")
+    names, signal, readout = _signal(model, features, conditions, label, seed)
+    events = model.events
+    if names != model.conditions:
+        events = _scheduled(model.events, names, generator(seed, "schedule", label))
+    order = _order_of_runs(model.runs, generator(seed, "order", label))
+    responses = signal[_numbers(events, names)]
+    series = _simulated(model, responses, order, generator(seed, "noise", label))
+    target = Path(folder)
+    image = open_nifti(model.runs[0].image)
+    affine = image_affine(model.runs[0].image, image, model.runs[0].affine)
+    paths: dict[str, list[Path]] = {"bold": [], "events": [], "confounds": []}
+    union = np.any(list(model.masks.values()), axis=0)
+    for number, run in enumerate(model.runs):
+        session = f"ses-{run.session}_" if run.session else ""
+        start = f"sub-{label}_{session}task-like_run-{run.run}"
+        level = model.levels[order[number]]
+        volume = np.zeros((*union.shape, run.n_volumes), dtype=np.float32)
+        volume[union] = (level * (1 + series[number] / 100)).T
+        path = target / f"{start}_bold.nii"
+        paths["bold"].append(save_image(path, volume, affine, run.t_r))
+        paths["events"].append(write_table(target / f"{start}_events.tsv", events[number]))
+        confounds = model.runs[order[number]].confounds
+        if confounds is not None:
+            file = target / f"{start}_confounds.tsv"
+            paths["confounds"].append(write_table(file, confounds))
+    masks = {}
+    for roi, mask in model.masks.items():
+        file = target / file_name(f"sub-{label}_roi-{roi}_mask.nii")
+        masks[roi] = save_image(file, mask.astype(np.uint8), affine, None)
+    truth = SimulatedTruth(
+        subject=label,
+        conditions=names,
+        betas=(model.response + signal)[:, model.positions],
+        voxels=model.voxels.assign(subject=label, responds=True),
+        mixing={},
+        settings={"seed": seed, "like": [run.label for run in model.runs]},
+        readout=readout,
+    )
+    return SimulatedSubject(
+        subject=label,
+        bold=tuple(paths["bold"]),
+        events=tuple(paths["events"]),
+        confounds=tuple(paths["confounds"]),
+        masks=masks,
+        truth=truth,
+        truth_path=write_truth(truth, target / f"sub-{label}_truth.h5"),
+    )
+
+
+# --------------------------------------------------------------------------------------- the fits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Grid:
+    """Where the voxels of the arrays lie."""
+
+    union: np.ndarray
+    sizes: np.ndarray
+    rois: pd.Series
+    positions: np.ndarray
+
+
+def _regions(
+    runs: Sequence[BoldRun], masks: Mapping[str, np.ndarray | str | os.PathLike[str]]
+) -> tuple[dict[str, np.ndarray], pd.DataFrame, np.ndarray, np.ndarray]:
+    """Read masks; give them, the table of voxels, their union and positions in it."""
+    check_runs(runs)
+    read = {}
+    for roi, mask in masks.items():
+        if isinstance(mask, np.ndarray):
+            read[roi] = mask
+        else:
+            read |= read_masks({roi: mask}, runs[0].image, affine=runs[0].affine)
+    shape = open_nifti(runs[0].image).shape[:3]
+    regions = check_masks(read, shape)
+    return regions, *voxel_table(regions, runs[0].subject)
+
+
+def _designs(
+    runs: Sequence[BoldRun], hrf_model: str, high_pass: float, ignore: Sequence[str]
+) -> _Designs:
+    """Build the designs; refuse too few conditions or presentations."""
+    matrices, events = [], []
+    for run in runs:
+        kept, design = event_design(run, hrf_model=hrf_model, high_pass=high_pass, ignore=ignore)
+        matrices.append(design.to_numpy())
+        events.append(kept)
+    counts = pd.concat(events)["trial_type"].value_counts()
+    if len(counts) < 4:
+        raise InputError(
+            f"the runs show {len(counts)} condition(s); at least 4 are needed for an RDM."
+        )
+    once = counts.index[counts < 2].tolist()
+    if once:
+        raise InputError(
+            f"conditions shown once: {name_ids(once)}; noise is measured between presentations, "
+            "so give runs in which each condition is shown at least twice, or name these in ignore."
+        )
+    inverses = [np.linalg.pinv(matrix) for matrix in matrices]
+    return _Designs(matrices=tuple(matrices), inverses=tuple(inverses), events=tuple(events))
+
+
+def _percent(runs: Sequence[BoldRun], union: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Read all runs: percent of the mean of each voxel in its run, and these means."""
+    series, levels = [], []
+    for run in runs:
+        values = read_voxels(run.image, union)
+        level = values.mean(axis=0)
+        usable = np.isfinite(values).all(axis=0) & (np.ptp(values, axis=0) > 0) & (level > 0)
+        if not usable.all():
+            raise InputError(
+                f"{run.label}: {int((~usable).sum())} of {len(usable)} voxel(s) of the masks are "
+                "constant, not finite or have a mean of 0 or less; give masks without them."
+            )
+        series.append(100 * (values / level - 1))
+        levels.append(level)
+    return series, np.array(levels)
+
+
+def _lag1(residuals: Sequence[np.ndarray]) -> np.ndarray:
+    squares = sum((values**2).sum(axis=0) for values in residuals)
+    products = sum((values[1:] * values[:-1]).sum(axis=0) for values in residuals)
+    return products / squares
+
+
+def _spikes(residuals: np.ndarray) -> np.ndarray:
+    """Find volumes that differ from the model much more than others do."""
+    size = np.sqrt((residuals**2).mean(axis=1))
+    middle = np.median(size)
+    apart = np.median(np.abs(size - middle))
+    # 1.4826 makes the median distance from the median a standard deviation
+    return size > middle + 5 * 1.4826 * apart
+
+
+def _voxel_sizes(run: BoldRun) -> np.ndarray:
+    affine = image_affine(run.image, open_nifti(run.image), run.affine)
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _numbers(events: Sequence[pd.DataFrame], conditions: Sequence[str]) -> np.ndarray:
+    """Give the number of the condition of each event of all runs."""
+    numbers = {condition: number for number, condition in enumerate(conditions)}
+    return pd.concat(events)["trial_type"].map(numbers).to_numpy(dtype=int)
+
+
+def _condition_means(betas: np.ndarray, designs: _Designs) -> np.ndarray:
+    codes = _numbers(designs.events, designs.conditions)
+    means = []
+    for code in range(len(designs.conditions)):
+        shown = betas[codes == code]
+        means.append(shown.mean(axis=0))
+    return np.array(means)
+
+
+# ------------------------------------------------------------------------------------ the quality
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Measured:
+    """What is compared between measured and simulated runs, by position or region."""
+
+    ncsnr: np.ndarray
+    noise: np.ndarray
+    ar1: np.ndarray
+    spread: np.ndarray
+    table: pd.DataFrame
+
+
+def _measure(designs: _Designs, fits: _Fits, grid: _Grid) -> _Measured:
+    """Measure signal and noise of voxels, and the table of `scan_quality`."""
+    codes = _numbers(designs.events, designs.conditions)
+    counts = np.bincount(codes)
+    means = _condition_means(fits.betas, designs)
+    deviations = fits.betas - means[codes]
+    noise = (deviations**2).sum(axis=0) / (len(codes) - len(counts))
+    repeats = len(counts) / np.sum(1 / counts)
+    signal = means.var(axis=0, ddof=1) - noise / repeats
+    ncsnr = np.sqrt(np.clip(signal, 0, None) / noise)
+    ar1 = _lag1(fits.residuals)
+    spread = np.concatenate(fits.residuals).std(axis=0)
+    rows = []
+    for roi in dict.fromkeys(grid.rois):
+        inside = grid.positions[(grid.rois == roi).to_numpy()]
+        quartiles = np.quantile(ncsnr[inside], [0.25, 0.5, 0.75])
+        measures = (
+            np.median(100 / spread[inside]),
+            np.median(ar1[inside]),
+            _smoothness(fits.residuals, grid, inside),
+            *quartiles,
+            _rdm_reliability(fits.betas[:, inside], codes),
+        )
+        measured = dict(zip(QUALITY, map(float, measures), strict=True))
+        rows.append({"roi": roi, "n_voxels": len(inside), **measured})
+    table = pd.DataFrame(rows)
+    return _Measured(ncsnr=ncsnr, noise=noise, ar1=ar1, spread=spread, table=table)
+
+
+def _smoothness(residuals: Sequence[np.ndarray], grid: _Grid, inside: np.ndarray) -> float:
+    """Estimate the full width at half maximum of the spatial correlation, in mm."""
+    position = np.full(grid.union.shape, -1)
+    position[grid.union] = np.arange(grid.union.sum())
+    position[~np.isin(position, inside)] = -1
+    widths = []
+    for axis, size in enumerate(grid.sizes):
+        before = np.take(position, range(position.shape[axis] - 1), axis)
+        after = np.take(position, range(1, position.shape[axis]), axis)
+        both = (before >= 0) & (after >= 0)
+        if not both.any():
+            continue
+        values = np.concatenate(residuals)
+        first, second = values[:, before[both]], values[:, after[both]]
+        apart = ((first - second) ** 2).sum()
+        alone = (first**2).sum() + (second**2).sum()
+        correlation = 1 - apart / alone
+        if correlation > 0:
+            widths.append(size * np.sqrt(-2 * np.log(2) / np.log(correlation)))
+    return float(np.mean(widths)) if widths else np.nan
+
+
+def _rdm_reliability(betas: np.ndarray, codes: np.ndarray) -> float:
+    """Correlate RDMs of random halves of the presentations, mean over halves."""
+    if betas.shape[1] < 3:
+        return np.nan
+    draws = generator(0, "halves")
+    upper = np.triu_indices(codes.max() + 1, 1)
+    correlations = []
+    for _ in range(_SPLITS):
+        halves: list[list[np.ndarray]] = [[], []]
+        for code in range(codes.max() + 1):
+            shown = betas[codes == code]
+            mixed = draws.permutation(shown)
+            middle = len(mixed) // 2
+            halves[0].append(mixed[:middle].mean(axis=0))
+            halves[1].append(mixed[middle:].mean(axis=0))
+        first = np.corrcoef(np.array(halves[0]))
+        second = np.corrcoef(np.array(halves[1]))
+        correlations.append(np.corrcoef(first[upper], second[upper])[0, 1])
+    return float(np.mean(correlations))
+
+
+# -------------------------------------------------------------------------------- the adjustment
+
+
+@dataclass(kw_only=True, eq=False)
+class _Strength:
+    """What is adjusted: by position, and for the RDMs of each region."""
+
+    signal: np.ndarray
+    trials: np.ndarray
+    exponents: dict[str, float]
+
+
+def _adjusted(
+    model: ScanModel, designs: _Designs, fits: _Fits, grid: _Grid, seed: int
+) -> ScanModel:
+    """Choose the strength of signal and trials so that simulated runs measure like the given."""
+    codes = _numbers(designs.events, designs.conditions)
+    counts = np.bincount(codes)
+    means = _condition_means(fits.betas, designs)
+    # Differences from a mean of few are smaller than differences from the truth.
+    widening = np.sqrt(counts / (counts - 1))
+    apart = (fits.betas - means[codes]) * widening[codes][:, None]
+    trials = apart / np.sqrt((apart**2).mean(axis=0))
+    target = _measure(designs, fits, grid)
+    inside = {}
+    for roi in dict.fromkeys(grid.rois):
+        of_region = grid.positions[(grid.rois == roi).to_numpy()]
+        inside[str(roi)] = np.unique(of_region)
+    strength = _Strength(
+        signal=target.ncsnr * np.sqrt(target.noise),
+        trials=np.zeros_like(target.noise),
+        exponents=dict.fromkeys(inside, 1.0),
+    )
+    in_turn = list(range(len(model.runs)))
+    copies: list[_Measured] = []
+    for step in range(_ROUNDS):
+        if copies:
+            model = _noise_adjusted(model, target, copies)
+            _adjust(strength, target, copies, inside)
+        signal = np.zeros_like(means)
+        for roi, columns in inside.items():
+            moment = _second_moment(fits.betas[:, columns], codes)
+            signal[:, columns] = _given_moment(
+                means[:, columns], moment, strength.signal[columns], strength.exponents[roi]
+            )
+        model = replace(model, signal=signal, trials=trials * np.sqrt(strength.trials))
+        copies = []
+        for copy in range(_COPIES):
+            draws = generator(seed, "adjust", step, copy)
+            series = _simulated(model, signal[codes], in_turn, draws)
+            copies.append(_measure(designs, designs.fit(series), grid))
+    simulated = pd.concat([copy.table for copy in copies])
+    mean = simulated.groupby("roi", sort=False).mean().reset_index()
+    tables = [target.table.assign(source="measured"), mean.assign(source="simulated")]
+    return replace(model, quality=pd.concat(tables, ignore_index=True))
+
+
+def _noise_adjusted(model: ScanModel, target: _Measured, copies: Sequence[_Measured]) -> ScanModel:
+    """Change size and lag-1 correlation of the noise, the same in all voxels."""
+    lag1 = np.mean([copy.ar1 for copy in copies], axis=0)
+    size = np.mean([copy.spread for copy in copies], axis=0)
+    more = np.median(target.ar1 - lag1)
+    larger = np.median(target.spread / size)
+    innovations = [larger * values for values in model.innovations]
+    return replace(model, ar1=np.clip(model.ar1 + more, -0.5, 0.95), innovations=tuple(innovations))
+
+
+def _adjust(
+    strength: _Strength,
+    target: _Measured,
+    copies: Sequence[_Measured],
+    inside: Mapping[str, np.ndarray],
+) -> None:
+    """Change strength of signal and trials by what simulated runs lack, region by region."""
+    noise = np.mean([copy.noise for copy in copies], axis=0)
+    ncsnr = np.array([copy.ncsnr for copy in copies])
+    reliability = np.mean([copy.table["rdm_reliability"] for copy in copies], axis=0)
+    for number, (roi, columns) in enumerate(inside.items()):
+        missing = np.median(target.noise[columns] / noise[columns]) - 1
+        variance = strength.trials[columns] + missing * target.noise[columns]
+        strength.trials[columns] = np.clip(variance, 0, None)
+        wanted = np.quantile(target.ncsnr[columns], _KNOTS)
+        reached = np.quantile(ncsnr[:, columns], _KNOTS, axis=1).mean(axis=1)
+        ratio = np.maximum(wanted, _LEAST_NCSNR) / np.maximum(reached, _LEAST_NCSNR)
+        # Half of the way in each round: what is measured is noisy itself.
+        factors = np.clip(np.sqrt(ratio), 0.7, 1.4)
+        order = np.argsort(strength.signal[columns])
+        ranks = np.argsort(order) / len(order)
+        strength.signal[columns] *= np.interp(ranks, _KNOTS, factors)
+        both = np.array([target.table["rdm_reliability"][number], reliability[number]])
+        if np.isfinite(both).all():
+            wanted_z, reached_z = np.arctanh(np.clip(both, -0.99, 0.99))
+            exponent = strength.exponents[roi] + wanted_z - reached_z
+            strength.exponents[roi] = float(np.clip(exponent, 0, 4))
+
+
+def _second_moment(betas: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Estimate products of mean patterns from different presentations: (conditions, conditions)."""
+    counts = np.bincount(codes)
+    sums = np.zeros((len(counts), betas.shape[1]))
+    np.add.at(sums, codes, betas)
+    own = np.bincount(codes, weights=(betas**2).sum(axis=1))
+    products = sums @ sums.T
+    # A presentation times itself holds the square of its noise.
+    different = (np.diag(products) - own) / (counts * (counts - 1))
+    products /= np.outer(counts, counts)
+    np.fill_diagonal(products, different)
+    centering = np.eye(len(counts)) - 1 / len(counts)
+    return centering @ products @ centering / betas.shape[1]
+
+
+def _given_moment(
+    means: np.ndarray, moment: np.ndarray, strength: np.ndarray, exponent: float
+) -> np.ndarray:
+    """Give mean patterns another second moment over voxels, and voxels their strength."""
+    values, vectors = np.linalg.eigh(moment)
+    values = np.clip(values, 0, None)
+    is_kept = values > 1e-6 * values.max()
+    if not is_kept.any():
+        return np.zeros_like(means)
+    values = np.where(is_kept, values, 1) ** exponent * is_kept
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    signal = means - means.mean(axis=0)
+    # Moment and strength are each made exact in turn; five rounds bring both within a percent.
+    for _ in range(5):
+        own, axes = np.linalg.eigh(signal @ signal.T)
+        is_signal = own > 1e-9 * own.max()
+        inverse = np.where(is_signal, 1, 0) / np.sqrt(np.where(is_signal, own, 1))
+        signal = root @ (axes * inverse) @ axes.T @ signal
+        spread = signal.std(axis=0, ddof=1)
+        signal *= strength / np.where(spread > 0, spread, 1)
+    return signal
+
+
+# --------------------------------------------------------------------------------- the simulation
+
+
+def _order_of_runs(runs: Sequence[BoldRun], draws: np.random.Generator) -> list[int]:
+    """Say whose noise, drifts and confounds each run gets: a run of its session and length."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for number, run in enumerate(runs):
+        groups.setdefault((run.session, run.n_volumes), []).append(number)
+    order = list(range(len(runs)))
+    for members in groups.values():
+        for place, member in zip(members, draws.permutation(members), strict=True):
+            order[place] = int(member)
+    return order
+
+
+def _simulated(
+    model: ScanModel, responses: np.ndarray, order: Sequence[int], draws: np.random.Generator
+) -> list[np.ndarray]:
+    """Add up responses, trials, drifts and noise of each run, in percent."""
+    mixing = draws.standard_normal((len(responses), len(model.trials)))
+    trials = mixing @ model.trials / np.sqrt(len(model.trials))
+    shown = model.response + responses + trials
+    series = []
+    first = 0
+    for number, regressors in enumerate(model.regressors):
+        last = first + regressors.shape[1]
+        noise = _noise(model, model.runs[number], draws)
+        series.append(regressors @ shown[first:last] + model.nuisance[order[number]] + noise)
+        first = last
+    return series
+
+
+def _noise(model: ScanModel, run: BoldRun, draws: np.random.Generator) -> np.ndarray:
+    """Draw the noise of a run, with the covariance over voxels that its session has."""
+    alike = []
+    for other, values in zip(model.runs, model.innovations, strict=True):
+        if other.session == run.session:
+            alike.append(values)
+    measured = np.concatenate(alike)
+    mixing = draws.standard_normal((run.n_volumes, len(measured)))
+    new = mixing @ measured / np.sqrt(len(measured))
+    new[0] /= np.sqrt(1 - model.ar1**2)
+    for volume in range(1, run.n_volumes):
+        new[volume] += model.ar1 * new[volume - 1]
+    return new
+
+
+def _signal(
+    model: ScanModel,
+    features: np.ndarray | None,
+    conditions: Sequence[str] | None,
+    label: str,
+    seed: int,
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, np.ndarray]]:
+    """Say which conditions are shown, the planted differences between them, and their readout."""
+    if features is None:
+        if conditions is not None:
+            raise InputError(
+                f"{len(conditions)} conditions are given without features; give features, one row "
+                "a condition, or leave conditions out to plant the measured responses."
+            )
+        return model.conditions, model.signal, {}
+    names = model.conditions if conditions is None else tuple(map(str, conditions))
+    values = np.asarray(features, dtype=np.float64)
+    if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
+        raise InputError(
+            f"features have the shape {values.shape}; give finite numbers, one row for each of the "
+            f"{len(names)} conditions."
+        )
+    readout = {"center features": values.mean(axis=0), "spread features": values.std(axis=0)}
+    # Maps with the spatial correlation of the noise.
+    maps = model.innovations[0] / model.innovations[0].std(axis=0)
+    draws = generator(seed, "readout", label)
+    weights = draws.standard_normal((values.shape[1], len(maps)))
+    signal = standardized(values, readout, "features") @ weights @ maps
+    scale = model.signal.std(axis=0, ddof=1) / signal.std(axis=0, ddof=1)
+    readout["maps"] = (maps * scale)[:, model.positions]
+    readout["response"] = model.response[model.positions]
+    return names, signal * scale, readout
+
+
+def _scheduled(
+    events: Sequence[pd.DataFrame], conditions: Sequence[str], draws: np.random.Generator
+) -> tuple[pd.DataFrame, ...]:
+    """Fill the measured schedule with other conditions, each as often as possible the same."""
+    n_events = sum(map(len, events))
+    shown: list[str] = []
+    while len(shown) < n_events:
+        shown += list(draws.permutation(np.array(conditions, dtype=object)))
+    scheduled = []
+    first = 0
+    for table in events:
+        names = shown[first : first + len(table)]
+        scheduled.append(table.assign(trial_type=names))
+        first += len(table)
+    return tuple(scheduled)
