@@ -429,7 +429,11 @@ def choose_noise(
     """
     explained = _r2_of_choice(runs, shapes)[0]
     pool = np.flatnonzero(explained <= 0)
-    room = min(_free_volumes(run) for run in runs)
+    room = min(len(run.series) for run in runs)
+    for run in runs:
+        n_volumes, n_nuisance = run.nuisance.shape
+        left = n_volumes - n_nuisance - len(run.conditions) - 1
+        room = min(room, max(0, left))
     most = min(len(pool), room)
     if isinstance(n_noise, int):
         if n_noise > most:
@@ -470,15 +474,6 @@ def _r2_of_choice(
         errors, sizes = prediction_errors(runs, name, voxels, components, counts)
         r2[:, voxels] = 1 - errors / sizes
     return r2
-
-
-def _free_volumes(run: RunModel) -> int:
-    """Count the volumes of a run that a model of single presentations leaves, but one."""
-    n_volumes, n_nuisance = run.nuisance.shape
-    n_events = len(run.conditions)
-    left = n_volumes - n_nuisance
-    left -= n_events + 1
-    return max(0, left)
 
 
 def _principal_components(

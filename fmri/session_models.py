@@ -106,7 +106,15 @@ def fit_with_options(
         for name, shape in shapes.items():
             columns = _regressors_of(run, events, shape, slice_time_ref)
             regressors[name] = columns * (shape.scale if is_library else 1.0)
-        models.append(_run_model(own, events, design, regressors))
+        is_event = design.columns.str.startswith("event_")
+        nuisance = design.loc[:, ~is_event]
+        model = RunModel(
+            series=own,
+            nuisance=nuisance.to_numpy(),
+            regressors=regressors,
+            conditions=tuple(events["trial_type"]),
+        )
+        models.append(model)
     check_repeats(models, options.needs_repeats)
     record: dict[str, Any] = {"options": asdict(options)}
     choice = same_shape(hrf_model, series[0].shape[1])
@@ -117,7 +125,11 @@ def fit_with_options(
     noise = NoiseChoice(components=tuple(nothing), n_pool=0)
     if options.n_noise:
         noise = choose_noise(models, choice, options.n_noise, options.max_noise)
-        record["noise"] = _record_of_noise(noise)
+        record["noise"] = {
+            "n_regressors": noise.components[0].shape[1],
+            "n_pool": noise.n_pool,
+            "median_r2": np.round(noise.r2, 6).tolist(),
+        }
     chosen = ["denoised"] if noise.components[0].shape[1] else []
     record["chosen_on_all_runs"] = chosen
     if options.per == "condition":
@@ -166,23 +178,6 @@ def scale_to_percent(label: str, series: np.ndarray) -> None:
             'no meaning; give images that keep their mean, or units="raw" (--units raw).'
         )
     series *= 100 / means
-
-
-def _run_model(
-    series: np.ndarray,
-    events: pd.DataFrame,
-    design: pd.DataFrame,
-    regressors: Mapping[str, np.ndarray],
-) -> RunModel:
-    """Take the nuisance out of a design."""
-    is_event = design.columns.str.startswith("event_")
-    nuisance = design.loc[:, ~is_event]
-    return RunModel(
-        series=series,
-        nuisance=nuisance.to_numpy(),
-        regressors=regressors,
-        conditions=tuple(events["trial_type"]),
-    )
 
 
 def _regressors_of(
@@ -400,11 +395,3 @@ def _record_of_shapes(choice: ShapeChoice) -> dict[str, Any]:
             stacklevel=2,
         )
     return record
-
-
-def _record_of_noise(noise: NoiseChoice) -> dict[str, Any]:
-    return {
-        "n_regressors": int(noise.components[0].shape[1]),
-        "n_pool": noise.n_pool,
-        "median_r2": [round(value, 6) for value in noise.r2],
-    }
