@@ -121,6 +121,10 @@ BARS: Mapping[str, Bar] = {
         title="single-trial betas (LSA, LSS, AR(1)), against nilearn",
         run=_later("extraction", "measure_betas"),
     ),
+    "F4": Bar(
+        title="single-trial betas: HRF library, noise regressors, shrinkage, on planted truth",
+        run=_later("single_trials", "measure_single_trials"),
+    ),
     "F5": Bar(
         title="bias of noise ceilings averaged over voxels",
         run=_later("ceilings", "measure_ceilings"),

@@ -1,3 +1,5 @@
+from .beta_files import BETA_READERS as BETA_READERS
+from .beta_files import read_beta_images as read_beta_images
 from .betas import estimate_betas as estimate_betas
 from .betas import event_design as event_design
 from .betas import noise_gain as noise_gain
@@ -7,6 +9,12 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .confounds import strategy_confounds as strategy_confounds
+from .contrasts import ContrastMaps as ContrastMaps
+from .contrasts import estimate_contrast as estimate_contrast
+from .contrasts import parse_contrast as parse_contrast
+from .contrasts import write_contrast as write_contrast
+from .derivatives import read_bids_betas as read_bids_betas
+from .derivatives import write_bids_betas as write_bids_betas
 from .design import ScanDesign as ScanDesign
 from .design import ScanOptions as ScanOptions
 from .design import design_scan as design_scan
@@ -14,6 +22,11 @@ from .design import write_design as write_design
 from .extraction import read_hdf5_voxels as read_hdf5_voxels
 from .extraction import read_voxels as read_voxels
 from .formats.published import read_published as read_published
+from .hrf import HRF_LIBRARY as HRF_LIBRARY
+from .hrf import HrfShape as HrfShape
+from .hrf import event_regressors as event_regressors
+from .joint_models import JointFit as JointFit
+from .joint_models import fit_jointly as fit_jointly
 from .layout import Layout as Layout
 from .layout import find_dataset as find_dataset
 from .maps import write_surface_map as write_surface_map
@@ -56,6 +69,7 @@ from .scan_model import simulate_like as simulate_like
 from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion
 from .selection import select_voxels as select_voxels
+from .shrinkage import fractional_ridge as fractional_ridge
 from .simulate import SimulatedSubject as SimulatedSubject
 from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
@@ -64,5 +78,6 @@ from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject
 from .simulate import write_truth as write_truth
+from .single_trials import SingleTrialOptions as SingleTrialOptions
 from .surfaces import read_mesh as read_mesh
 from .surfaces import read_surface_patterns as read_surface_patterns

@@ -13,6 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,23 +22,27 @@ import pandas as pd
 
 from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_runs
+from fmri.derivatives import volume_places, write_map
+from fmri.joint_models import STATISTICS
 from fmri.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
-from fmri.memory import MemoryPlan, RunSize, plan_memory
+from fmri.memory import MemoryPlan, RunSize, parse_memory, plan_memory
 from fmri.patterns import Patterns
 from fmri.rois import ROI_OPTIONS, Regions, read_regions, voxel_table
 from fmri.series import open_series, read_places, read_stored
+from fmri.session_models import SessionBetas, event_observations, fit_with_options
+from fmri.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import atomic_path, read_json, read_table, write_json, write_table
+from neurometamer.store import read_json, read_table, write_json, write_table
 
 _LOG = logging.getLogger(__name__)
 
 HRFS = ("glover", "spm")
 NOISE_MODELS = ("ar1", "ols")
-UNITS = ("percent", "raw")
+UNITS = ("percent", "raw", *STATISTICS)
 IGNORED = ("blank", NO_TRIAL_TYPE)
 """Trial types that get no regressor by default: they are the baseline."""
 
@@ -67,9 +72,10 @@ def estimate_betas(
     slice_time_ref: float | None = None,
     unusable: str = "refuse",
     max_memory: str = "",
+    single_trials: SingleTrialOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Patterns:
-    """Estimate one response per event and voxel.
+    """Estimate one response per event and voxel, or one per condition and session.
 
     Parameters
     ----------
@@ -94,8 +100,9 @@ def estimate_betas(
     estimator : {"LSA", "LSS"}
         Least squares *all*: one model with one regressor an event. Least squares *separate*: one
         model an event, with one regressor for the event and one for all others together.
-    units : {"percent", "raw"}
-        Percent signal change (100 × beta / mean of the voxel in its run), or units of the image.
+    units : {"percent", "raw", "t", "z"}
+        Percent signal change (100 × beta / mean of the voxel in its run), units of the image, or
+        betas divided by their standard errors, as t or as the z of the same probability (LSA only).
         One unit is the plateau of the response to endless stimulation, as nilearn scales its
         regressors: the *peak* of the response to a 2-s event is 0.67 (``glover``) or 0.41 (``spm``)
         of its beta.
@@ -112,6 +119,10 @@ def estimate_betas(
     max_memory : str
         Largest memory that the call may take, results included, such as ``"2GB"``; empty: half of
         the memory of this machine. Where not all voxels fit, images are read several times.
+    single_trials : SingleTrialOptions, optional
+        One beta a condition, a response for each voxel, noise regressors, ridge shrinkage. All runs
+        are in memory at once with it. What was chosen and gained is in
+        ``provenance["single_trials"]``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
 
@@ -119,20 +130,22 @@ def estimate_betas(
     -------
     Patterns
         One observation an event, in order of runs and onsets, with ``presentation`` counted over
-        the runs and the further column ``onset`` (s). Values are float64.
+        the runs and the further column ``onset`` (s). Values are float64. With
+        ``single_trials.per="condition"`` one observation a condition and session; its ``run`` names
+        all runs of the session.
 
     Raises
     ------
     InputError
-        When runs and masks disagree, two images have the same contents, voxels are unusable, or a
-        design cannot be estimated.
+        When runs and masks disagree, two images have the same contents, voxels are unusable, a
+        design cannot be estimated, or options exclude each other.
 
     Warns
     -----
     UserWarning
         When masks share voxels or contradict their names, slice times are uncertain
-        (`fmri.bids.volume_start`), or events without onset or duration are treated as
-        `event_design` says.
+        (`fmri.bids.volume_start`), events without onset or duration are treated as `event_design`
+        says, or most voxels have responses at the ends of the library.
 
     Notes
     -----
@@ -171,6 +184,8 @@ def estimate_betas(
         units=(units, UNITS),
         unusable=(unusable, ("refuse", "drop")),
     )
+    options = SingleTrialOptions() if single_trials is None else single_trials
+    _check_together(options, noise_model, estimator, units)
     check_runs(runs)
     contents = _contents(runs)
     regions = masks
@@ -178,37 +193,7 @@ def estimate_betas(
         regions = read_regions(regions, runs[0].grid, affine=runs[0].affine)
     voxels, union, position = voxel_table(regions.masks, runs[0].subject, regions.grid)
     # All designs first: a bad one is found before minutes of fitting.
-    observations, designs = [], []
-    for run in runs:
-        events, design = event_design(
-            run,
-            hrf_model=hrf_model,
-            high_pass=high_pass,
-            ignore=ignore,
-            slice_time_ref=slice_time_ref,
-        )
-        part = events[["trial_type", "onset"]].rename(columns={"trial_type": "condition"})
-        part.insert(1, "run", run.run)
-        part.insert(2, "session", run.session)
-        observations.append(part)
-        designs.append(design)
-    plan = _plan(runs, designs, union, position, max_memory)
-    options = (noise_model, estimator, units, unusable)
-    values = np.empty((sum(map(len, observations)), len(voxels)))
-    broken = np.zeros(len(voxels), dtype=np.int64)
-    first = 0
-    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
-        of_run = values[first : first + len(observations[done - 1])]
-        reasons = _fit_run(run, design, (union, position), plan, options, of_run)[position]
-        if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons)
-        broken = np.where(reasons != 0, reasons, broken)
-        first += len(of_run)
-        if progress is not None:
-            progress(done, len(runs))
-    keep = broken == 0
-    _check_regions_left(voxels, keep)
-    settings = {
+    settings: dict[str, Any] = {
         "hrf_model": hrf_model,
         "high_pass": high_pass,
         "noise_model": noise_model,
@@ -218,14 +203,139 @@ def estimate_betas(
         "slice_time_ref": slice_time_ref,
         "unusable": unusable,
     }
+    of_design = ("hrf_model", "high_pass", "ignore", "slice_time_ref")
+    chosen = {name: settings[name] for name in of_design}
+    tables = [event_design(run, per=options.per, **chosen) for run in runs]
+    designs = [design for _, design in tables]
+    if single_trials is not None or units in STATISTICS:
+        series, broken = _read_together(runs, voxels, union, position, unusable, max_memory)
+        keep = broken == 0
+        _check_regions_left(voxels, keep)
+        fit = _fit_jointly(runs, series, tables, options, settings, position[keep])
+        record = _record(settings, runs, contents, designs, regions, voxels, broken)
+        record["single_trials"] = dict(fit.record)
+        if progress is not None:
+            progress(len(runs), len(runs))
+        return _patterns(fit.values, fit.observations, voxels[keep], record)
+    observations = []
+    for run, (events, _) in zip(runs, tables, strict=True):
+        observations.append(event_observations(run, events))
+    plan = _plan(runs, designs, union, position, max_memory)
+    choices = (noise_model, estimator, units, unusable)
+    values = np.empty((sum(map(len, observations)), len(voxels)))
+    broken = np.zeros(len(voxels), dtype=np.int64)
+    first = 0
+    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
+        of_run = values[first : first + len(observations[done - 1])]
+        reasons = _fit_run(run, design, (union, position), plan, choices, of_run)[position]
+        if reasons.any() and unusable == "refuse":
+            raise _unusable_error(run, voxels, reasons)
+        broken = np.where(reasons != 0, reasons, broken)
+        first += len(of_run)
+        if progress is not None:
+            progress(done, len(runs))
+    keep = broken == 0
+    _check_regions_left(voxels, keep)
+    record = _record(settings, runs, contents, designs, regions, voxels, broken)
     joined = pd.concat(observations, ignore_index=True)
-    joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
-    return Patterns(
-        values=values if keep.all() else values[:, keep],
-        observations=joined,
-        voxels=voxels[keep],
-        provenance=_record(settings, runs, contents, designs, regions, voxels, broken),
+    return _patterns(values if keep.all() else values[:, keep], joined, voxels[keep], record)
+
+
+def _read_together(
+    runs: Sequence[BoldRun],
+    voxels: pd.DataFrame,
+    union: np.ndarray,
+    position: np.ndarray,
+    unusable: str,
+    max_memory: str,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Read the time courses of all runs, and say which voxels cannot be used, and why."""
+    n_volumes = sum(run.n_volumes for run in runs)
+    # The time courses, and as much again while they are fitted.
+    needed = 2 * n_volumes * int(union.sum()) * np.dtype(np.float64).itemsize
+    if max_memory and needed > parse_memory(max_memory):
+        raise InputError(
+            f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
+            f"runs at once, {needed / 1e9:.2g} GB; give that, or fewer regions at a time."
+        )
+    series = []
+    broken = np.zeros(len(voxels), dtype=np.int64)
+    for run in runs:
+        own = read_places(run.images, union)
+        finite = np.isfinite(own).all(axis=0)
+        constant = (own == own[0]).all(axis=0)
+        reasons = np.select([~finite, constant], [1, 2])[position]
+        if reasons.any() and unusable == "refuse":
+            raise _unusable_error(run, voxels, reasons)
+        broken = np.where(reasons != 0, reasons, broken)
+        series.append(own)
+    return series, broken
+
+
+def _fit_jointly(
+    runs: Sequence[BoldRun],
+    series: Sequence[np.ndarray],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
+    position: np.ndarray,
+) -> SessionBetas:
+    """Fit the voxels of all runs at once; a column for each position among the time courses."""
+    wanted, columns = np.unique(position, return_inverse=True)
+    if len(wanted) < series[0].shape[1]:
+        series = [own[:, wanted] for own in series]
+    event_model = None
+    if settings["units"] not in STATISTICS:
+        event_model = EVENT_MODELS[settings["estimator"]]
+    fit = fit_with_options(
+        runs,
+        series,
+        tables,
+        options,
+        hrf_model=settings["hrf_model"],
+        noise_model=settings["noise_model"],
+        event_model=event_model,
+        units=settings["units"],
+        slice_time_ref=settings["slice_time_ref"],
     )
+    return replace(fit, values=fit.values[:, columns])
+
+
+def _patterns(
+    values: np.ndarray, observations: pd.DataFrame, voxels: pd.DataFrame, record: dict[str, Any]
+) -> Patterns:
+    """Count the presentations of each condition, and label the values."""
+    shown = observations.groupby("condition")
+    counts = shown.cumcount() + 1
+    observations.insert(1, "presentation", counts)
+    return Patterns(
+        values=values,
+        observations=observations,
+        voxels=voxels,
+        provenance=record,
+    )
+
+
+def _check_together(
+    options: SingleTrialOptions, noise_model: str, estimator: str, units: str
+) -> None:
+    """Refuse what does not go together with shrinkage, conditions or standard errors."""
+    if options.is_shrunken and (noise_model != "ols" or units in STATISTICS):
+        raise InputError(
+            f"shrunken betas are of least squares and have no standard error, but noise_model is "
+            f'"{noise_model}" and units are "{units}"; give noise_model="ols" (--noise-model ols) '
+            'and units="percent" or "raw".'
+        )
+    for asked, what in (
+        (options.is_shrunken, "shrinkage"),
+        (options.per == "condition", 'per="condition"'),
+        (units in STATISTICS, f'units="{units}"'),
+    ):
+        if asked and estimator != "LSA":
+            raise InputError(
+                f"{what} goes with one model of all events, not with {estimator}; give "
+                'estimator="LSA" (--estimator LSA).'
+            )
 
 
 @checked
@@ -236,6 +346,7 @@ def event_design(
     high_pass: float = 0.01,
     ignore: Sequence[str] = IGNORED,
     slice_time_ref: float | None = None,
+    per: str = "presentation",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build the design of one run: one regressor an event, confounds, cosine drifts, intercept.
 
@@ -245,6 +356,8 @@ def event_design(
         The run.
     hrf_model, high_pass, ignore, slice_time_ref
         See `estimate_betas`.
+    per : {"presentation", "condition"}
+        One regressor an event, or one a condition, in order of first appearance.
 
     Returns
     -------
@@ -282,7 +395,7 @@ def event_design(
     >>> list(design.columns)
     ['event_0001', 'event_0002', 'drift_1', 'constant']
     """
-    _check_choices(hrf_model=(hrf_model, HRFS))
+    _check_choices(hrf_model=(hrf_model, HRFS), per=(per, UNITS_OF_ANALYSIS))
     if not 0 <= high_pass < 0.5 / run.t_r:
         raise InputError(
             f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below {0.5 / run.t_r:g} "
@@ -310,15 +423,20 @@ def event_design(
         if not varying.empty:
             scaled = (varying - varying.mean()) / varying.std(ddof=0)
             confounds = scaled.rename(columns=lambda name: f"confound_{name}")
+    first_of = np.arange(len(kept))
+    if per == "condition":
+        first_of = np.flatnonzero(~kept["trial_type"].duplicated())
+        peaks = np.zeros(len(first_of))
     design = _regressors(
         np.arange(run.n_volumes) * run.t_r + start,
         kept,
         hrf_model,
+        groups=kept["trial_type"] if per == "condition" else None,
         drift_model=None if run.drift_in_confounds else "cosine",
         high_pass=high_pass,
         add_regs=confounds,
     )
-    _check_design(run, kept, design, peaks)
+    _check_design(run, kept.iloc[first_of], design, peaks)
     return kept, design
 
 
@@ -385,9 +503,13 @@ def _response_peaks(
 
 
 def _regressors(
-    times: np.ndarray, kept: pd.DataFrame, hrf_model: str, **options: Any
+    times: np.ndarray,
+    kept: pd.DataFrame,
+    hrf_model: str,
+    groups: pd.Series | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Build nilearn's design matrix with one regressor an event, named by its number.
+    """Build nilearn's design matrix with one regressor an event or group, named by its number.
 
     Regressors are those of nilearn's ``compute_regressor``: the response to a box is the difference
     of two running sums of the hemodynamic response, so that nothing is convolved.
@@ -424,7 +546,11 @@ def _regressors(
     share = (times - grid[after - 1]) / steps
     rise = values[1] - values[0]
     responses = values[0] + share[:, None] * rise
-    names = [f"event_{number:04d}" for number in range(1, len(kept) + 1)]
+    numbers = np.arange(len(kept)) if groups is None else pd.factorize(groups)[0]
+    together = np.zeros((len(kept), numbers.max() + 1))
+    together[np.arange(len(kept)), numbers] = 1
+    responses = responses @ together
+    names = [f"event_{number:04d}" for number in range(1, responses.shape[1] + 1)]
     with warnings.catch_warnings():
         # A singular design is refused later, with the events named.
         warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
@@ -513,47 +639,9 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['betas.json', 'betas.nii.gz', 'betas.tsv']
     """
-    import nibabel
-    from nibabel.openers import ImageOpener
-
-    grid = patterns.provenance.get("grid")
-    if grid and grid["affine"] is None:
-        raise InputError(
-            f"these patterns are of vertices ({name_ids(patterns.rois)}), not of a volume; write "
-            "them with write_patterns (fmri patterns --out)."
-        )
-    if not grid:
-        raise InputError(
-            f"these patterns ({len(patterns)} observations of {name_ids(patterns.rois)}) carry no "
-            "voxel grid; give patterns that estimate_betas made."
-        )
-    shape = tuple(int(size) for size in grid["shape"])
-    index = patterns.voxels[["i", "j", "k"]].to_numpy()
-    places = np.ravel_multi_index(tuple(index.T), shape, order="F")
-    _, first, back = np.unique(places, return_index=True, return_inverse=True)
-    values = patterns.values.astype(np.float32)
-    of_first = values[:, first]
-    if not np.array_equal(of_first[:, back], values):
-        raise InputError(
-            f"two of the regions {name_ids(patterns.rois)} hold different values for the same "
-            "voxel; write them to two folders."
-        )
+    places, columns, grid = volume_places(patterns)
     target = Path(folder)
-    blank = np.zeros(shape, dtype=np.float32)
-    affine = np.asarray(grid["affine"], dtype=np.float64)
-    image = nibabel.Nifti1Image(blank, affine)
-    header = image.header.copy()
-    header.set_data_shape((*shape, len(values)))
-    header["vox_offset"] = 352
-    # one volume at a time: the 4-D array is never in memory
-    n_voxels = int(np.prod(shape))
-    volume = np.full(n_voxels, np.nan, dtype="<f4")
-    with atomic_path(target / "betas.nii.gz") as part, ImageOpener(str(part), "wb") as file:
-        header.write_to(file)
-        file.write(b"\0" * (352 - file.tell()))
-        for row in values:
-            volume[places] = row
-            file.write(volume.tobytes())
+    write_map(target / "betas.nii.gz", patterns.values[:, columns], places, grid)
     write_table(target / "betas.tsv", patterns.observations)
     record = {"subject": patterns.subject, "provenance": dict(patterns.provenance)}
     write_json(target / "betas.json", record)

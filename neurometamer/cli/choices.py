@@ -46,6 +46,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "noise": ("neurometamer.rsa.searchlight.questions:NOISE",),
     "noise_model": ("fmri.betas:NOISE_MODELS",),
     "null": ("neurometamer.rsa.image_types.options:NULLS",),
+    "hrf": ("fmri.single_trials:RESPONSES",),
+    "per": ("fmri.single_trials:UNITS_OF_ANALYSIS",),
     "parts": ("neurometamer.commands.set_evaluation:PARTS",),
     "optimizer": ("stimuli_gen.synthesis.optimizers:OPTIMIZERS",),
     "preferred": ("neurometamer.rsa.layers.hierarchy:PREFERENCES",),

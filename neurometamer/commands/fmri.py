@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
 from neurometamer.commands.reliability import find_criterion, judging_conditions
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ GLM = (
 ROIS = ("resample", "space", "brain_mask", "only")
 """Options that `fmri.read_regions` takes."""
 
+TRIALS = ("per", "hrf", "n_noise", "max_noise", "shrinkage", "n_delays")
+"""Options that `fmri.SingleTrialOptions` takes."""
+
+VOLUMES = ("volumes", "grid")
+"""Options that `fmri.read_beta_images` takes."""
+
 
 @checked
 def fmri_betas(
@@ -47,12 +53,15 @@ def fmri_betas(
     bold: Files,
     events: Files,
     confounds: Files = (),
+    contrast: str = "",
+    bids: bool = False,
     progress: Progress | None = None,
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
         KeywordsOf("fmri.betas:estimate_betas", GLM),
         KeywordsOf("fmri.rois:read_regions", ROIS),
+        KeywordsOf("fmri.single_trials:SingleTrialOptions", TRIALS),
     ],
 ) -> Path:
     """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
@@ -64,22 +73,29 @@ def fmri_betas(
         or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
         (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
-        Output folder for betas.nii.gz, betas.tsv and betas.json.
+        Output folder for betas.nii.gz, betas.tsv and betas.json, or what `contrast` or `bids` say.
     bold : sequence of path-like
         4-D NIfTI files, one a run; or CIFTI series, or surface series of both hemispheres.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
         Confounds tables, one a run, or none.
+    contrast : str
+        Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
+        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
+        definitions of regions.
+    bids : bool
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas` and `fmri.read_regions`.
+        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
+        `fmri.read_regions`.
 
     Returns
     -------
     Path
-        The NIfTI file.
+        The folder.
 
     Raises
     ------
@@ -105,6 +121,10 @@ def fmri_betas(
                 f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
                 "--out FILE.h5 for surfaces and CIFTI."
             )
+    from fmri.derivatives import write_bids_betas
+
+    if contrast:
+        return _write_contrast(masks, out, bold, events, confounds, contrast, options)
     patterns = fmri_patterns(
         masks,
         bold=bold,
@@ -113,7 +133,89 @@ def fmri_betas(
         progress=progress,
         **options,
     )
+    if bids:
+        write_bids_betas(patterns, out)
+        return Path(out)
     return write_betas(patterns, out)
+
+
+def _write_contrast(
+    masks: Mapping[str, str | Path],
+    out: str | Path,
+    bold: Files,
+    events: Files,
+    confounds: Files,
+    contrast: str,
+    options: Mapping[str, Any],
+) -> Path:
+    """Estimate a contrast in the voxels of all masks, and write its maps."""
+    import numpy as np
+
+    from fmri.contrasts import estimate_contrast, parse_contrast, write_contrast
+    from fmri.rois import read_regions
+
+    parse_contrast(contrast)
+    if not masks:
+        raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
+    runs, glm, of_regions = _open(bold, events, confounds, options)
+    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
+    regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+    known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+    if unused := [name for name in glm if name not in known]:
+        raise InputError(
+            f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them out."
+        )
+    maps = estimate_contrast(
+        runs,
+        contrast,
+        mask=np.logical_or.reduce(list(regions.masks.values())),
+        **glm,
+    )
+    return write_contrast(maps, out)
+
+
+def _open(
+    bold: Files, events: Files, confounds: Files, options: Mapping[str, Any]
+) -> tuple[list[BoldRun], dict[str, Any], dict[str, Any]]:
+    """Open the runs, and give the options of the model and those of regions."""
+    from fmri.bold import read_runs
+    from fmri.single_trials import SingleTrialOptions
+
+    of_runs = {name: options[name] for name in RUNS if name in options}
+    if "columns" in of_runs:
+        of_runs["columns"] = of_runs["columns"] or None
+    of_regions = {name: options[name] for name in ROIS if name in options}
+    elsewhere = (*RUNS, *TRIALS, *VOLUMES, *ROIS)
+    glm = {name: value for name, value in options.items() if name not in elsewhere}
+    if ignored := glm.pop("ignore", ()):
+        glm["ignore"] = tuple(ignored)
+    trials = SingleTrialOptions(**{name: options[name] for name in TRIALS if name in options})
+    if trials != SingleTrialOptions():
+        glm["single_trials"] = trials
+    return read_runs(bold, events, confounds or None, **of_runs), glm, of_regions
+
+
+def _read_estimated(
+    betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
+) -> Patterns:
+    """Read betas of ours, of BIDS derivatives, or of another program."""
+    from fmri.beta_files import BETA_READERS, read_beta_images
+    from fmri.betas import read_betas
+    from fmri.derivatives import read_bids_betas
+
+    of_betas = ("unusable", "affine", *ROIS)
+    known = {name: options[name] for name in of_betas if name in options}
+    column = options.get("condition_column", "")
+    # the default is a column of events
+    more = {"condition_column": "" if column == "trial_type" else column}
+    unusable = {name: value for name, value in known.items() if name == "unusable"}
+    path, subject = Path(betas), options.get("subject") or ""
+    if any(reader.recognizes(path) for reader in BETA_READERS.values()):
+        of_volumes = {name: options[name] for name in VOLUMES if options.get(name)}
+        return read_beta_images(path, masks, subject=subject, **more, **unusable, **of_volumes)
+    if any(path.glob("sub-*")) and not (path / "betas.json").exists():
+        return read_bids_betas(path, masks, subject=subject, **more, **unusable)
+    return read_betas(betas, masks, **known)
 
 
 @checked
@@ -137,6 +239,8 @@ def fmri_patterns(
         KeywordsOf("fmri.bold:read_runs", RUNS),
         KeywordsOf("fmri.betas:estimate_betas", GLM),
         KeywordsOf("fmri.rois:read_regions", ROIS),
+        KeywordsOf("fmri.single_trials:SingleTrialOptions", TRIALS),
+        KeywordsOf("fmri.beta_files:read_beta_images", VOLUMES),
     ],
 ) -> Patterns:
     """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
@@ -152,7 +256,9 @@ def fmri_patterns(
     bold, events, confounds : sequence of path-like
         One file a run each (confounds may be left out); or give `betas`.
     betas : path-like, optional
-        Folder written by ``neurometamer fmri betas``, instead of BOLD runs.
+        Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
+        derivatives with single-trial maps (with ``subject``), or what another program made
+        (`fmri.read_beta_images`: GLMsingle's HDF5, SPM's folder, AFNI's HEAD/BRIK, 4-D NIfTI).
     n_voxels : int
         Keep so many voxels of each ROI, the best; 0 keeps all.
     criterion : str
@@ -172,7 +278,8 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas` and `fmri.read_regions`.
+        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions`,
+        `fmri.read_beta_images` and `fmri.read_regions`.
 
     Returns
     -------
@@ -194,8 +301,7 @@ def fmri_patterns(
     ...     print(error)
     give either BOLD runs (--bold and --events) or a folder of betas (--betas).
     """
-    from fmri.betas import estimate_betas, read_betas
-    from fmri.bold import read_runs
+    from fmri.betas import estimate_betas
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
     from fmri.rois import read_regions
@@ -215,19 +321,9 @@ def fmri_patterns(
     if betas is not None:
         if residuals is not None:
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
-        of_betas = ("unusable", "affine", *ROIS)
-        known = {name: options[name] for name in of_betas if name in options}
-        patterns = read_betas(betas, definitions, **known)
+        patterns = _read_estimated(betas, definitions, options)
     else:
-        of_runs = {name: options[name] for name in RUNS if name in options}
-        of_regions = {name: options[name] for name in ROIS if name in options}
-        others = (*RUNS, *ROIS)
-        glm = {name: value for name, value in options.items() if name not in others}
-        if "columns" in of_runs:
-            of_runs["columns"] = of_runs["columns"] or None
-        runs = read_runs(bold, events, confounds or None, **of_runs)
-        if ignored := glm.pop("ignore", ()):
-            glm["ignore"] = tuple(ignored)
+        runs, glm, of_regions = _open(bold, events, confounds, options)
         regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
@@ -269,6 +365,6 @@ def write_noise(
     if path is None:
         return
     known = {**glm}
-    for name in ("estimator", "unusable", "max_memory"):
+    for name in ("estimator", "unusable", "max_memory", "single_trials"):
         known.pop(name, None)
     write_residuals(glm_residuals(runs, regions, **known), path)

@@ -302,7 +302,10 @@ def rdm(
     reading: ReadingOptions | None = None,
     run: RunOptions | None = None,
     **noise: Annotated[
-        Any, KeywordsOf("neurometamer.rsa.compute:pattern_rdms", ("noise", "folds", "pooled"))
+        Any,
+        KeywordsOf(
+            "neurometamer.rsa.compute:pattern_rdms", ("noise", "folds", "pooled", "allow_chosen")
+        ),
     ],
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns.
@@ -341,8 +344,9 @@ def rdm(
     run : RunOptions, optional
         Device, number of images at a time, and who is told about progress.
     **noise : object
-        With `patterns`: ``noise`` and ``folds`` (for ``"mahalanobis"`` and ``"crossnobis"``), and
-        ``pooled`` (one RDM over the voxels of all subjects) of `neurometamer.rsa.pattern_rdms`.
+        With `patterns`: ``noise``, ``folds`` and ``allow_chosen`` (for ``"mahalanobis"`` and
+        ``"crossnobis"``), and ``pooled`` (one RDM over the voxels of all subjects) of
+        `neurometamer.rsa.pattern_rdms`.
 
     Returns
     -------

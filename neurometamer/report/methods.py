@@ -103,6 +103,8 @@ def study_works(study: Study) -> dict[str, str]:
     of_several = "n_networks" in metamers.columns and (metamers["n_networks"] > 1).any()
     placed = study.stimuli is not None and study.rdms
     false_discovery = "fdr" in corrections or _has_values(layers, "q")
+    glm = _glm(study)
+    is_shrunken = glm.get("shrinkage", "none") != "none"
     with_torch = name and "torch" in study.section("versions")
     uses = {
         "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds)),
@@ -130,9 +132,15 @@ def study_works(study: Study) -> dict[str, str]:
             "max-t" in corrections,
         ),
         "mann1945": ("trends over layers", len(study.rows("trends"))),
-        "mumford2012": ("one model an event", _glm(study).get("estimator") == "LSS"),
+        "mumford2012": ("one model an event", glm.get("estimator") == "LSS"),
+        "kay2013": ("noise regressors, their number by cross-validation", glm.get("n_noise")),
+        "prince2022": (
+            "a hemodynamic response for each voxel, shrinkage of single presentations",
+            glm.get("hrf") == "library" or is_shrunken,
+        ),
+        "rokem2020": ("ridge regression of a given length", is_shrunken),
         "kruskal1964": ("stimuli placed by their dissimilarities", placed),
-        "nilearn": ("general linear model", _glm(study)),
+        "nilearn": ("general linear model", glm),
         NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
         "paszke2019": ("networks and gradients", with_torch),
     }
@@ -255,6 +263,16 @@ def _network(study: Study) -> str:
     return f"{text}."
 
 
+_UNTOUCHED = {
+    "per": "presentation",
+    "hrf": "model",
+    "n_noise": 0,
+    "max_noise": 10,
+    "shrinkage": "none",
+}
+"""Settings of single trials that are not worth a word: nothing was done."""
+
+
 def _cortex(study: Study) -> str:
     glm = _glm(study)
     if not glm and study.cortex:
@@ -265,6 +283,8 @@ def _cortex(study: Study) -> str:
     options = []
     of_confounds = "confounds" in study.section("brain").get("drifts", ())
     for name, value in glm.items():
+        if value == _UNTOUCHED.get(name):
+            continue
         if name == "high_pass" and of_confounds:
             value = f"{value} or the cosines of fMRIPrep where the confounds hold them"
         if isinstance(value, (list, tuple)):
@@ -274,9 +294,10 @@ def _cortex(study: Study) -> str:
     subjects = count_text(
         len(study.subjects), "simulated subject" if study.simulated else "subject"
     )
+    each = "and session" if glm.get("per") == "condition" else "and presentation"
     return (
-        f"BOLD of {subjects} was fitted with a general linear model, one response per image and "
-        f"presentation (nilearn; {', '.join(options)})."
+        f"BOLD of {subjects} was fitted with a general linear model, one response per image "
+        f"{each} (nilearn; {', '.join(options)})."
     )
 
 

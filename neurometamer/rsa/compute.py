@@ -17,6 +17,7 @@ from fmri.patterns import Patterns, says_simulated
 from fmri.pooling import pool_subjects
 from fmri.residuals import Residuals
 from fmri.selection import types_chosen_on
+from fmri.single_trials import check_independent_runs
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -202,6 +203,7 @@ def compute_rdms(
     noise: str | Noise = "shrinkage_diag",
     folds: str = "run",
     descriptor: str = "condition",
+    allow_chosen: bool = False,
 ) -> RDMs:
     """Compute the RDMs of an array, of activations, of patterns or of an rsatoolbox dataset.
 
@@ -229,6 +231,8 @@ def compute_rdms(
         that tells independent parts apart.
     descriptor : str
         Observation descriptor of a dataset that holds the stimulus ids.
+    allow_chosen : bool
+        See `pattern_rdms`.
 
     Returns
     -------
@@ -270,7 +274,8 @@ def compute_rdms(
             )
         conditions, _ = next(iter(x.values())).means()
         own_ids = [str(condition) for condition in conditions]
-        return _brain_rdms(x, _stimuli(ids, table, own_ids), measure, noise, folds)
+        stimuli = _stimuli(ids, table, own_ids)
+        return _brain_rdms(x, stimuli, measure, noise, folds, allow_chosen=allow_chosen)
     if x is None or isinstance(x, (str, os.PathLike, Patterns)):
         raise InputError(
             "compute_rdms: x must be an array (stimuli, units), Activations, a mapping of subject "
@@ -501,6 +506,7 @@ def pattern_rdms(
     folds: str = "run",
     pooled: bool = False,
     residuals: Mapping[str, Residuals] | None = None,
+    allow_chosen: bool = False,
 ) -> RDMs:
     """Compute one RDM a subject and ROI, from mean patterns or crossvalidated over presentations.
 
@@ -525,6 +531,10 @@ def pattern_rdms(
     residuals : mapping of str to Residuals, optional
         For ``"mahalanobis"`` and ``"crossnobis"``: residuals of each subject's GLM
         (`fmri.glm_residuals`), from which the noise is estimated in place of presentations.
+    allow_chosen : bool
+        For ``"crossnobis"``: take betas whose noise regressors or shrinkage were chosen on all runs
+        together (`fmri.SingleTrialOptions`). Their runs are not independent; the name of the
+        measure says so (``"crossnobis of shrunken betas"``).
 
     Returns
     -------
@@ -572,7 +582,7 @@ def pattern_rdms(
     lacking = set(patterns_by_subject) - set(residuals or patterns_by_subject)
     if lacking:
         raise InputError(f"no residuals of subject(s) {name_ids(lacking)}; give those of each.")
-    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, residuals)
+    return _brain_rdms(patterns_by_subject, table, measure, noise, folds, residuals, allow_chosen)
 
 
 def _brain_rdms(
@@ -582,9 +592,11 @@ def _brain_rdms(
     noise: str | Noise,
     folds: str,
     residuals: Mapping[str, Residuals] | None = None,
+    allow_chosen: bool = False,
 ) -> RDMs:
     ids = list(table["id"].astype(str))
     known = find_measure(measure)
+    told = ""
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
     vectors = []
     for subject, patterns in patterns_by_subject.items():
@@ -593,6 +605,8 @@ def _brain_rdms(
         conditions = [str(condition) for condition in patterns.observations["condition"]]
         parts: list[str] = []
         if known.needs == "folds":
+            record, place = patterns.provenance, f"subject '{subject}'"
+            told = check_independent_runs(record, place, allow_chosen) or told
             seen = patterns.observations
             if folds not in seen:
                 raise unknown_name("column of observations for folds", folds, list(seen.columns))
@@ -632,7 +646,9 @@ def _brain_rdms(
     records = [patterns.provenance for patterns in patterns_by_subject.values()]
     settings = _noise_settings(known, noise, folds, residuals, records)
     sessions = session_descriptors(patterns_by_subject, table)
-    return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
+    rdms = _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
+    rdms.dissimilarity_measure = f"{rdms.dissimilarity_measure}{told}"
+    return rdms
 
 
 def _presentation_rdm(

@@ -298,6 +298,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
             slice_time_ref=files.slice_time_ref,
             unusable=glm.unusable,
             max_memory=glm.max_memory,
+            single_trials=glm.single_trials(),
             progress=progress,
         )
     # Refuse events without a stimulus before anything is computed from them.

@@ -601,6 +601,7 @@ def _check_designs(
                 high_pass=glm.high_pass,
                 ignore=glm.ignore,
                 slice_time_ref=subject.slice_time_ref,
+                per=glm.per,
             )
             conditions.append(tuple(events["trial_type"]))
     if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:

@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from fmri.single_trials import SingleTrialOptions
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
@@ -51,6 +52,7 @@ REGIONS = "fmri.rois:read_regions"
 BETAS = "fmri.betas:estimate_betas"
 PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 SELECT = "neurometamer.commands.reliability:fmri_select"
+TRIALS = "fmri.single_trials:SingleTrialOptions"
 LAYOUT = "fmri.layout:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
@@ -650,6 +652,49 @@ class Glm(Section):
     """Largest memory of estimating betas, such as "2GB"; empty: half of that of the machine."""
     zscore: str = setting(PATTERNS, "zscore", choices="fmri.pooling:ZSCORES", later=True)
     """Within what betas are z-scored, over all images: none, each run or each session."""
+    per: str = setting(
+        TRIALS,
+        "per",
+        description="{meaning}",
+        choices="fmri.single_trials:UNITS_OF_ANALYSIS",
+        later=True,
+    )
+    hrf: str = setting(
+        TRIALS,
+        "hrf",
+        description='"model" (hrf_model in all voxels), or "library": for each voxel the shape of '
+        "fmri.HRF_LIBRARY with which it predicts other runs best.",
+        choices="fmri.single_trials:RESPONSES",
+        later=True,
+    )
+    n_noise: int | str = setting(TRIALS, "n_noise", description="{meaning}", later=True)
+    max_noise: int = setting(TRIALS, "max_noise", description="{meaning}", ge=1, later=True)
+    shrinkage: float | str = setting(TRIALS, "shrinkage", description="{meaning}", later=True)
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> Self:
+        if self.hrf == "fir":
+            raise ValueError(
+                'hrf = "fir" gives a beta a delay, and a study compares images; use "model" or '
+                '"library"'
+            )
+        try:
+            self.single_trials()
+        except InputError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        return self
+
+    def single_trials(self) -> SingleTrialOptions | None:
+        """Give the options of single trials.
+
+        Returns
+        -------
+        SingleTrialOptions or None
+            None where none is set.
+        """
+        names = ("per", "hrf", "n_noise", "max_noise", "shrinkage")
+        options = SingleTrialOptions(**{name: getattr(self, name) for name in names})
+        return None if options == SingleTrialOptions() else options
 
     @model_validator(mode="after")
     def _strategy_or_columns(self) -> Self:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
+from fmri.single_trials import check_independent_runs
 
 # ------------------------------------------------------------------------------- responses of runs
 
@@ -141,7 +142,8 @@ def run_responses(
     Raises
     ------
     InputError
-        For an unknown name, fewer than 2 folds, or no condition presented twice.
+        For an unknown name, fewer than 2 folds, no condition presented twice, or betas of which
+        something was chosen on all runs together (`fmri.SingleTrialOptions`).
 
     Examples
     --------
@@ -169,6 +171,7 @@ def run_responses(
         raise unknown_name("noise", noise, NOISE)
     if folds not in patterns.observations.columns:
         raise unknown_name("column of the observations", folds, patterns.observations.columns)
+    check_independent_runs(patterns.provenance, "searchlight")
     values = np.asarray(responses, dtype=np.float64)
     if values.shape[0] != len(patterns.observations):
         raise InputError(

@@ -1,0 +1,537 @@
+"""Betas made elsewhere, read with the ids of their stimuli: GLMsingle, SPM, AFNI, plain images.
+
+A program is one entry of `BETA_READERS`. Ids come from what the program wrote, or from a table with
+one row a volume.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmri.bids import file_labels
+from fmri.extraction import read_voxels
+from fmri.patterns import Patterns
+from fmri.rois import read_masks, voxel_table
+from fmri.tables import NO_TRIAL_TYPE
+from fmri.volumes import check_4d, image_affine, open_nifti
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest_file, provenance
+from neurometamer.reading import check_plain_file, reading
+from neurometamer.store import open_hdf5, read_table
+
+ID_COLUMNS = ("condition", "trial_type", "label", "stim_id", "stimulus")
+"""Columns of a table of volumes that are taken for the ids, the first that is there."""
+
+_SAME_GRID = 1e-3
+_AT_A_TIME = 2**25
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BetaImages:
+    """Volumes of betas that a program wrote.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels along i, j, k; of a list of voxels one number.
+    n_volumes : int
+        Number of volumes.
+    read : callable
+        Voxels (mask) and numbers of volumes to values (n_volumes, n_voxels).
+    affine : ndarray, shape (4, 4), optional
+        Of the volumes; None where the file does not say.
+    table : pandas.DataFrame, optional
+        ``condition``, ``run`` and ``session`` of each volume where the program wrote them; ``n/a``
+        for volumes that are no betas.
+    chosen_on_all_runs : tuple of str
+        Of ``"denoised"`` and ``"shrunken"``, what the file says of itself.
+    units : str
+        Unit of the betas.
+    """
+
+    shape: tuple[int, ...]
+    n_volumes: int
+    read: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    affine: np.ndarray | None = None
+    table: pd.DataFrame | None = None
+    chosen_on_all_runs: tuple[str, ...] = field(default=())
+    units: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaReader:
+    """How the betas of a program are known and opened.
+
+    Parameters
+    ----------
+    recognizes : callable
+        Path to whether it is this program's.
+    open : callable
+        Path to `BetaImages`.
+    help : str
+        What it reads.
+    """
+
+    recognizes: Callable[[Path], bool]
+    open: Callable[[Path], BetaImages]
+    help: str
+
+
+# ---------------------------------------------------------------------------------------- GLMsingle
+
+
+def _is_glmsingle(path: Path) -> bool:
+    if not path.name.startswith("TYPE"):
+        return False
+    return path.suffix in (".h5", ".hdf5", ".npy")
+
+
+def _open_glmsingle(path: Path) -> BetaImages:
+    if path.suffix == ".npy":
+        raise InputError(
+            f"{path} holds pickled Python objects, which can run any code when they are loaded and "
+            "are not read here; let GLMsingle write HDF5 (wanthdf5 = 1), or save its 'betasmd' as "
+            "a NIfTI image."
+        )
+    with open_hdf5(path) as file:
+        if "betasmd" not in file:
+            raise InputError(
+                f"{path} has no 'betasmd' but {name_ids(file)}; give TYPEB_…, TYPEC_… or "
+                "TYPED_….hdf5 of GLMsingle."
+            )
+        shape = tuple(int(size) for size in file["betasmd"].shape)
+        chosen = []
+        if "pcnum" in file and np.any(np.asarray(file["pcnum"]) > 0):
+            chosen.append("denoised")
+        if "FRACvalue" in file:
+            chosen.append("shrunken")
+    if len(shape) not in (2, 4):
+        raise InputError(
+            f"{path}: 'betasmd' has the shape {shape}; (i, j, k, trials) or (voxels, trials) is "
+            "expected."
+        )
+    space = shape[:-1]
+    if len(space) == 3 and space[1:] == (1, 1):
+        space = space[:1]
+    return BetaImages(
+        shape=space,
+        n_volumes=shape[-1],
+        read=partial(_read_glmsingle, path),
+        chosen_on_all_runs=tuple(chosen),
+        units="percent",
+    )
+
+
+def _read_glmsingle(path: Path, mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    """Read in slabs along the first axis, so that the whole file is never in memory."""
+    values = np.empty((len(volumes), int(mask.sum())), dtype=np.float64)
+    done = 0
+    with open_hdf5(path) as file:
+        betas = file["betasmd"]
+        per_row = max(1, betas.size // max(1, betas.shape[0]))
+        step = max(1, _AT_A_TIME // per_row)
+        for first in range(0, betas.shape[0], step):
+            part = mask[first : first + step]
+            count = int(part.sum())
+            if count:
+                rows = np.asarray(betas[first : first + step], dtype=np.float64)
+                flat = rows.reshape(-1, betas.shape[-1])
+                chosen = flat[part.ravel()]
+                values[:, done : done + count] = chosen[:, volumes].T
+            done += count
+    return values
+
+
+# ---------------------------------------------------------------------------------------------- SPM
+
+_SPM_NAME = re.compile(r"Sn\((\d+)\) (.+)\*bf\(1\)")
+_SPM_MODULATOR = re.compile(r".+x.+\^\d+")
+
+
+def _is_spm(path: Path) -> bool:
+    design = path / "SPM.mat"
+    if not design.is_file():
+        return False
+    images = path.glob("beta_*.nii")
+    return any(images)
+
+
+def _open_spm(path: Path) -> BetaImages:
+    from scipy.io import loadmat
+
+    with reading(path / "SPM.mat", "an SPM.mat") as file:
+        with file.open("rb") as stream:
+            is_hdf5 = b"MATLAB 7.3" in stream.read(128)
+        if is_hdf5:
+            raise InputError(
+                f"{file} is saved as MATLAB 7.3; save it again in MATLAB: save('SPM.mat', 'SPM', "
+                "'-v7')."
+            )
+        design = loadmat(file, struct_as_record=False, squeeze_me=True)["SPM"].xX
+        names = [str(name) for name in np.atleast_1d(design.name)]
+    files = sorted(path.glob("beta_*.nii"))
+    numbers = [int(re.sub(r"\D", "", image.stem)) for image in files]
+    if numbers != list(range(1, len(names) + 1)):
+        raise InputError(
+            f"{path} has {len(files)} files beta_….nii for the {len(names)} columns of SPM.mat; "
+            "copy all of them."
+        )
+    rows = []
+    for name in names:
+        match = _SPM_NAME.fullmatch(name)
+        if match is None or _SPM_MODULATOR.fullmatch(match[2]):
+            rows.append((NO_TRIAL_TYPE, ""))
+        else:
+            rows.append((match[2], match[1]))
+    table = pd.DataFrame(rows, columns=["condition", "run"]).assign(session="")
+    first = open_nifti(files[0])
+    return BetaImages(
+        shape=tuple(int(size) for size in first.shape[:3]),
+        n_volumes=len(files),
+        read=partial(_read_spm, files),
+        affine=image_affine(files[0], first),
+        table=table,
+        units="raw",
+    )
+
+
+def _read_spm(files: Sequence[Path], mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    values = np.empty((len(volumes), int(mask.sum())))
+    for row, number in enumerate(volumes):
+        image = open_nifti(files[number])
+        if image.shape[:3] != mask.shape:
+            raise InputError(
+                f"{files[number]} has the grid {image.shape[:3]}, others {mask.shape}; estimate "
+                "the model again."
+            )
+        with reading(files[number], "a NIfTI image"):
+            volume = np.asarray(image.dataobj)
+        values[row] = volume.reshape(mask.shape)[mask]
+    return values
+
+
+# --------------------------------------------------------------------------------------------- AFNI
+
+_AFNI_LABELS = re.compile(
+    rb"atr_name=\"BRICK_LABS\"[^>]*>\s*\"(.*?)\"\s*</AFNI_atr>", flags=re.DOTALL
+)
+_AFNI_TRIAL = re.compile(r"(.+?)#(\d+)(?:_Coef)?")
+
+
+def _is_afni(path: Path) -> bool:
+    endings = (".HEAD", ".BRIK", ".BRIK.gz")
+    return path.name.endswith(endings)
+
+
+def _open_afni(path: Path) -> BetaImages:
+    import nibabel
+
+    base = re.sub(r"\.(HEAD|BRIK|BRIK\.gz)$", "", str(path))
+    head = check_plain_file(f"{base}.HEAD")
+    with reading(head, "an AFNI dataset"):
+        image: Any = nibabel.load(head)
+        labels = list(image.header.get_volume_labels())
+        shape = tuple(int(size) for size in image.shape)
+        affine = np.asarray(image.affine, dtype=np.float64)
+    n_volumes = shape[3] if len(shape) > 3 else 1
+    return BetaImages(
+        shape=shape[:3],
+        n_volumes=n_volumes,
+        read=partial(_read_afni, head),
+        affine=affine,
+        table=_table_of_labels(labels, n_volumes),
+        units="raw",
+    )
+
+
+def _read_afni(head: Path, mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    import nibabel
+
+    values = np.empty((len(volumes), int(mask.sum())))
+    with reading(head, "an AFNI dataset"):
+        image: Any = nibabel.load(head)
+        for row, number in enumerate(volumes):
+            volume = np.asarray(image.dataobj[..., number])
+            values[row] = volume[mask]
+    return values
+
+
+def _table_of_labels(labels: Sequence[str], n_volumes: int) -> pd.DataFrame | None:
+    """Take conditions from labels such as ``cat#0_Coef``; statistics and baselines are no betas."""
+    if len(labels) != n_volumes:
+        return None
+    has_coefficients = any(label.endswith("_Coef") for label in labels)
+    names = []
+    for label in labels:
+        match = _AFNI_TRIAL.fullmatch(label)
+        is_baseline = label.startswith(("Run#", "Full_"))
+        if match is None or is_baseline or (has_coefficients and not label.endswith("_Coef")):
+            names.append(NO_TRIAL_TYPE)
+        else:
+            names.append(match[1])
+    if set(names) == {NO_TRIAL_TYPE}:
+        return None
+    return pd.DataFrame({"condition": names, "run": "", "session": ""})
+
+
+# ------------------------------------------------------------------------------------- plain images
+
+
+def _is_image(path: Path) -> bool:
+    endings = (".nii", ".nii.gz")
+    return path.name.endswith(endings)
+
+
+def _open_image(path: Path) -> BetaImages:
+    image = open_nifti(path)
+    shape = check_4d(path, image)
+    labels: list[str] = []
+    for extension in image.header.extensions:
+        if extension.get_code() != 4:  # AFNI's
+            continue
+        content = extension.get_content()
+        raw = content if isinstance(content, bytes) else str(content).encode()
+        if match := _AFNI_LABELS.search(raw):
+            labels = match[1].decode("utf-8", "replace").split("~")
+    return BetaImages(
+        shape=shape[:3],
+        n_volumes=shape[3],
+        read=lambda mask, volumes: read_voxels(path, mask)[volumes],
+        affine=image_affine(path, image),
+        table=_table_of_labels(labels, shape[3]),
+    )
+
+
+BETA_READERS: dict[str, BetaReader] = {
+    "glmsingle": BetaReader(
+        recognizes=_is_glmsingle,
+        open=_open_glmsingle,
+        help="TYPE….hdf5 of GLMsingle, with a table of volumes and the grid of its data",
+    ),
+    "spm": BetaReader(
+        recognizes=_is_spm, open=_open_spm, help="a folder with SPM.mat and beta_….nii"
+    ),
+    "afni": BetaReader(
+        recognizes=_is_afni,
+        open=_open_afni,
+        help="HEAD/BRIK with labels of sub-bricks such as cat#0_Coef",
+    ),
+    "image": BetaReader(
+        recognizes=_is_image,
+        open=_open_image,
+        help="a 4-D NIfTI image, with AFNI's labels of sub-bricks or a table of volumes",
+    ),
+}
+"""Program to how its betas are read, in the order in which a path is tried."""
+
+
+# ----------------------------------------------------------------------------------------- patterns
+
+
+@checked
+def read_beta_images(
+    path: str | os.PathLike[str],
+    masks: Mapping[str, str | os.PathLike[str]],
+    *,
+    volumes: str | os.PathLike[str] | pd.DataFrame | None = None,
+    condition_column: str = "",
+    subject: str = "",
+    grid: str | os.PathLike[str] | None = None,
+    unusable: str = "refuse",
+) -> Patterns:
+    """Read betas that another program made, and cut regions out of them.
+
+    Parameters
+    ----------
+    path : path-like
+        What an entry of `BETA_READERS` recognizes.
+    masks : mapping of str to path-like
+        ROI name to NIfTI mask on the grid of the betas.
+    volumes : path-like or DataFrame, optional
+        Table with one row a volume: the ids, and ``run`` and ``session`` where there are any. Rows
+        without an id (``n/a``) are left out. By default what the program wrote.
+    condition_column : str
+        Column of `volumes` with the ids; by default the first of `ID_COLUMNS` that is there.
+    subject : str
+        Label of the subject; by default what the file name says, else ``"01"``.
+    grid : path-like, optional
+        NIfTI image that has the grid of betas whose file has none (GLMsingle's): its data, or a
+        mask. Betas of a list of voxels are placed where it is not 0, in C order. By default the
+        first mask, for betas of whole volumes.
+    unusable : {"refuse", "drop"}
+        What to do with voxels of a mask without finite betas.
+
+    Returns
+    -------
+    Patterns
+        One observation a volume with an id.
+
+    Raises
+    ------
+    InputError
+        When nothing recognizes the path, ids are missing, or masks lie on another grid.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp())
+    >>> image = nibabel.Nifti1Image(np.ones((2, 2, 1, 3), dtype=np.float32), np.eye(4))
+    >>> nibabel.save(image, folder / "betas.nii")
+    >>> nibabel.save(image.slicer[..., 0], folder / "V1.nii")
+    >>> table = pd.DataFrame({"condition": ["cat", "cup", "cat"], "run": ["1", "1", "2"]})
+    >>> patterns = read_beta_images(folder / "betas.nii", {"V1": folder / "V1.nii"}, volumes=table)
+    >>> patterns.values.shape, patterns.observations["presentation"].tolist()
+    ((3, 4), [1, 1, 2])
+    """
+    file = Path(path)
+    if unusable not in ("refuse", "drop"):
+        raise unknown_name("unusable", unusable, ("refuse", "drop"))
+    known = [name for name, reader in BETA_READERS.items() if reader.recognizes(file)]
+    if not known:
+        helps = "; ".join(f"{name}: {reader.help}" for name, reader in BETA_READERS.items())
+        what = "" if file.exists() else " does not exist, and"
+        raise InputError(f"{path}{what} is not recognized as betas; give one of {helps}.")
+    images = BETA_READERS[known[0]].open(file)
+    observations, numbers = _observations_of(file, images, volumes, condition_column)
+    regions = read_masks(masks, next(iter(masks.values()))) if masks else {}
+    if not regions:
+        raise InputError("no masks given; give masks (--masks NAME=FILE), one for each ROI.")
+    like = next(iter(masks.values())) if grid is None else grid
+    affine = image_affine(like, open_nifti(like)) if images.affine is None else images.affine
+    placed = _placed(file, images, like if grid is None else grid, grid is not None)
+    _check_grid(file, placed.shape, affine, masks)
+    label = subject or file_labels(file).get("sub", "01")
+    voxels, union, position = voxel_table(regions, label)
+    outside = union & ~placed
+    if outside.any() and unusable == "refuse":
+        raise InputError(
+            f"{int(outside.sum())} voxel(s) of the masks are not among those of {file.name}; cut "
+            'the masks, or unusable="drop" (--unusable drop).'
+        )
+    inside = union & placed
+    wanted = inside if len(images.shape) == 3 else inside[placed]
+    values = np.full((len(numbers), int(union.sum())), np.nan)
+    values[:, inside[union]] = images.read(wanted, numbers)
+    values = values[:, position]
+    keep = np.isfinite(values).all(axis=0)
+    if not keep.all() and unusable == "refuse":
+        counts = voxels[~keep].groupby("roi", sort=False).size()
+        lacking = name_ids(f"{roi} {count}" for roi, count in counts.items())
+        raise InputError(
+            f"{file.name}: masks reach voxels without finite betas: {lacking}; cut the masks, or "
+            'unusable="drop" (--unusable drop).'
+        )
+    record = provenance(
+        {"units": images.units or "unknown", "unusable": unusable},
+        step="read_beta_images",
+        program=known[0],
+        file=file.name,
+        file_digest=digest_file(file) if file.is_file() else None,
+        grid={"shape": list(placed.shape), "affine": affine.tolist()},
+    )
+    if images.chosen_on_all_runs:
+        record["chosen_on_all_runs"] = list(images.chosen_on_all_runs)
+    return Patterns(
+        values=values[:, keep], observations=observations, voxels=voxels[keep], provenance=record
+    )
+
+
+def _placed(
+    file: Path, images: BetaImages, like: str | os.PathLike[str], is_given: bool
+) -> np.ndarray:
+    """Mark the voxels of the volume that have betas."""
+    if len(images.shape) == 3:
+        return np.ones(images.shape, dtype=bool)
+    if not is_given:
+        raise InputError(
+            f"{file.name} holds a list of {images.shape[0]} voxels; give the mask that made the "
+            "list: grid (--grid FILE)."
+        )
+    image = open_nifti(like)
+    with reading(like, "a NIfTI image"):
+        placed = np.asarray(image.dataobj) != 0
+    if placed.ndim != 3 or int(placed.sum()) != images.shape[0]:
+        raise InputError(
+            f"{file.name} holds {images.shape[0]} voxels, but {Path(like).name} (grid, --grid) has "
+            f"the shape {placed.shape} and {int(placed.sum())} voxels that are not 0; give the "
+            "mask that made the list."
+        )
+    return placed
+
+
+def _check_grid(
+    file: Path,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    masks: Mapping[str, str | os.PathLike[str]],
+) -> None:
+    """Refuse masks on another grid than the betas."""
+    for name, path in masks.items():
+        image = open_nifti(path)
+        own = image_affine(path, image)
+        if tuple(image.shape[:3]) != shape or np.abs(own - affine).max() > _SAME_GRID:
+            raise InputError(
+                f"ROI '{name}': {Path(path).name} has the grid {tuple(image.shape[:3])} and affine "
+                f"{own.round(3).tolist()}, but the betas of {file.name} {shape} and "
+                f"{affine.round(3).tolist()}; resample the mask yourself (nearest neighbor), or "
+                "give the image that has their grid (grid, --grid)."
+            )
+
+
+def _observations_of(
+    file: Path,
+    images: BetaImages,
+    volumes: str | os.PathLike[str] | pd.DataFrame | None,
+    condition_column: str,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Label the volumes that have an id; returns the table and their numbers."""
+    table = images.table
+    if isinstance(volumes, pd.DataFrame):
+        table = volumes
+    elif volumes is not None:
+        table = read_table(volumes, text=[*ID_COLUMNS, condition_column, "run", "session"])
+    if table is None:
+        raise InputError(
+            f"{file.name} does not say which stimulus each volume belongs to; give a table with "
+            "one row a volume: volumes (--volumes FILE)."
+        )
+    if len(table) != images.n_volumes:
+        raise InputError(
+            f"{file.name} has {images.n_volumes} volumes, but the table of volumes {len(table)} "
+            "rows; give one row a volume (n/a as the id of those that are no stimulus)."
+        )
+    present = [name for name in ID_COLUMNS if name in table.columns]
+    column = condition_column or (present[0] if present else "")
+    if column not in table.columns:
+        raise InputError(
+            f"the table of volumes has no column '{column or ID_COLUMNS[0]}' but "
+            f"{name_ids(table.columns, 10)}; name the one with the ids: condition_column "
+            "(--condition-column)."
+        )
+    ids = table[column].astype(object)
+    ids = ids.where(ids.notna(), NO_TRIAL_TYPE).map(lambda name: str(name).strip())
+    numbers = np.flatnonzero(~ids.isin([NO_TRIAL_TYPE, ""]))
+    if not len(numbers):
+        raise InputError(f"no volume of {file.name} has an id; correct the table of volumes.")
+    observations = pd.DataFrame({"condition": ids.to_numpy()[numbers]})
+    for name in ("run", "session"):
+        values = pd.Series([""] * len(table), dtype=object)
+        if name in table.columns:
+            values = table[name].astype(object)
+            values = values.where(values.notna(), "").map(str)
+        observations[name] = values.to_numpy()[numbers]
+    counts = observations.groupby("condition").cumcount() + 1
+    observations.insert(1, "presentation", counts)
+    observations["volume"] = numbers
+    return observations, numbers

@@ -1,0 +1,389 @@
+"""Contrasts of conditions, as of localizer runs: expressions are parsed, and give maps."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmri.betas import IGNORED, UNITS, event_design
+from fmri.bold import BoldRun, check_runs
+from fmri.extraction import read_voxels
+from fmri.joint_models import fit_jointly
+from fmri.session_models import scale_to_percent
+from fmri.volumes import image_affine, open_nifti
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest_file, plain_value, provenance
+from neurometamer.resume import writes_into
+from neurometamer.store import atomic_path, write_json
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"
+    r"|(?P<quoted>\"[^\"]*\"|'[^']*')"
+    r"|(?P<name>[\w.][\w.:/]*)"
+    r"|(?P<sign>[-+*/()>]))"
+)
+_DEEPEST = 50
+STATISTICS = ("effect", "t", "z")
+"""Maps of a contrast: percent signal change (or units of the image), and what it is in errors."""
+
+
+@checked
+def parse_contrast(expression: str) -> dict[str, float]:
+    """Read a weighted sum of conditions.
+
+    Parameters
+    ----------
+    expression : str
+        For example ``"intact - scrambled"``, ``"(face + body) / 2 - 0.5 * house - 0.5 * tool"`` or
+        ``"intact > scrambled"`` (the same as a difference). Names of conditions that hold other
+        signs than letters, digits, ``_``, ``.``, ``:`` and ``/``, or look like numbers, stand in
+        quotes.
+
+    Returns
+    -------
+    dict of str to float
+        Condition to weight, in order of appearance.
+
+    Raises
+    ------
+    InputError
+        When the expression cannot be read, or is no sum of conditions.
+
+    Notes
+    -----
+    The expression is parsed, never evaluated as code.
+
+    Examples
+    --------
+    >>> parse_contrast("(face + body) / 2 - 'my house'")
+    {'face': 0.5, 'body': 0.5, 'my house': -1.0}
+    """
+    reader = _Reader(expression)
+    terms = reader.sum()
+    if reader.next == ">":
+        reader.take()
+        terms = _added(terms, reader.sum(), -1.0)
+    if reader.next:
+        raise reader.error(f"'{reader.next}' is not expected there")
+    constant = terms.pop("", 0.0)
+    if constant:
+        raise reader.error(f"{constant:g} is added to conditions")
+    if not any(terms.values()):
+        raise reader.error("no condition has a weight")
+    return terms
+
+
+def _added(
+    first: Mapping[str, float], second: Mapping[str, float], weight: float
+) -> dict[str, float]:
+    terms = dict(first)
+    for name, value in second.items():
+        before = terms.get(name, 0.0)
+        added = weight * value
+        terms[name] = before + added
+    return terms
+
+
+class _Reader:
+    """Reads an expression from left to right; ``""`` is the name of plain numbers."""
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+        self.depth = 0
+        self.tokens: list[tuple[str, str]] = []
+        position = 0
+        while expression[position:].strip():
+            match = _TOKEN.match(expression, position)
+            if match is None:
+                rest = expression[position:].strip()
+                raise self.error(f"'{rest[0]}' is not expected there; put the name in quotes")
+            self.tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
+            position = match.end()
+
+    @property
+    def next(self) -> str:
+        """The next token; empty at the end."""
+        if not self.tokens:
+            return ""
+        _, text = self.tokens[0]
+        return text
+
+    def has_sign(self, *signs: str) -> bool:
+        """Say whether the next token is one of some signs, not a name in quotes."""
+        if not self.tokens:
+            return False
+        kind, text = self.tokens[0]
+        return kind == "sign" and text in signs
+
+    def take(self) -> tuple[str, str]:
+        """Take the next token: what it is, and its text."""
+        if not self.tokens:
+            raise self.error("it ends too early")
+        return self.tokens.pop(0)
+
+    def error(self, why: str) -> InputError:
+        """Say what is wrong with the expression."""
+        return InputError(
+            f"contrast (--contrast) '{self.expression}' cannot be read: {why}. Write for example "
+            "'intact - scrambled', or '(face + body) / 2 - house'."
+        )
+
+    def sum(self) -> dict[str, float]:
+        """Read terms with signs between them."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.error("it has too many brackets")
+        terms = self.product()
+        while self.has_sign("+", "-"):
+            _, sign = self.take()
+            weight = 1.0 if sign == "+" else -1.0
+            term = self.product()
+            terms = _added(terms, term, weight)
+        self.depth -= 1
+        return terms
+
+    def product(self) -> dict[str, float]:
+        """Read factors; at most one holds conditions, and none of these divides."""
+        terms = self.factor()
+        while self.has_sign("*", "/"):
+            _, sign = self.take()
+            other = self.factor()
+            if sign == "*" and set(terms) == {""}:
+                terms, other = other, terms
+            if set(other) != {""}:
+                raise self.error("conditions are multiplied with, or divide, each other")
+            number = other[""]
+            if sign == "/" and number == 0:
+                raise self.error("it divides by zero")
+            scale = number if sign == "*" else 1 / number
+            terms = {name: value * scale for name, value in terms.items()}
+        return terms
+
+    def factor(self) -> dict[str, float]:
+        """Read a number, a condition, or a sum in brackets, with signs before it."""
+        weight = 1.0
+        kind, text = self.take()
+        while kind == "sign" and text in "+-":
+            weight *= 1.0 if text == "+" else -1.0
+            kind, text = self.take()
+        if kind == "number":
+            return {"": weight * float(text)}
+        if kind == "quoted":
+            return {text[1:-1]: weight}
+        if kind == "name":
+            return {text: weight}
+        if text != "(":
+            raise self.error(f"'{text}' is not expected there")
+        inner = self.sum()
+        if self.next != ")":
+            raise self.error("a bracket is not closed")
+        self.take()
+        return {name: weight * value for name, value in inner.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContrastMaps:
+    """Maps of one contrast.
+
+    Parameters
+    ----------
+    effect, t, z : ndarray of float, shape (n_voxels,)
+        The weighted sum of betas, and the same in standard errors; NaN in voxels without data.
+    mask : ndarray of bool, shape (i, j, k)
+        The voxels, in C order.
+    affine : ndarray, shape (4, 4)
+        Of the volume.
+    provenance : mapping
+        JSON-able record.
+    """
+
+    effect: np.ndarray
+    t: np.ndarray
+    z: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    provenance: Mapping[str, Any]
+
+
+@checked
+def estimate_contrast(
+    runs: Sequence[BoldRun],
+    expression: str,
+    *,
+    mask: np.ndarray | None = None,
+    hrf_model: str = "glover",
+    high_pass: float = 0.01,
+    noise_model: str = "ar1",
+    units: str = "percent",
+    ignore: Sequence[str] = IGNORED,
+    slice_time_ref: float | None = None,
+) -> ContrastMaps:
+    """Estimate a contrast of conditions over the runs of a subject.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs, e.g. those of a localizer; one model for all, with intercept, drifts and confounds
+        of their own for each run.
+    expression : str
+        See `parse_contrast`.
+    mask : ndarray of bool, shape (i, j, k), optional
+        The voxels to fit; all by default.
+    hrf_model, high_pass, noise_model
+        See `fmri.estimate_betas`.
+    units : {"percent", "raw"}
+        Unit of the effect.
+    ignore, slice_time_ref
+        See `fmri.estimate_betas`.
+
+    Returns
+    -------
+    ContrastMaps
+        Effect, t and z. Voxels that are constant, not finite, or (in percent) of a mean of at most
+        0 in any run are NaN.
+
+    Raises
+    ------
+    InputError
+        When the expression names a condition that no run shows, or conditions cannot be told apart.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from fmri import read_runs, simulate_subject
+    >>> simulated = simulate_subject(
+    ...     mkdtemp(),
+    ...     subject="01",
+    ...     conditions=["cat", "cup", "dog", "hat"],
+    ...     features={"x": np.eye(4)},
+    ...     mixing={"V1": {"x": 1.0}},
+    ...     seed=0,
+    ...     voxels_per_roi=8,
+    ...     n_runs=2,
+    ... )
+    >>> runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
+    >>> maps = estimate_contrast(runs, "(cat + dog) / 2 - cup", noise_model="ols")
+    >>> int(np.isfinite(maps.t).sum())
+    8
+    """
+    weights = parse_contrast(expression)
+    if units not in UNITS[:2]:
+        raise unknown_name("units of an effect", units, UNITS[:2])
+    check_runs(runs)
+    designs = []
+    shown: dict[str, None] = {}
+    for run in runs:
+        events, design = event_design(
+            run,
+            hrf_model=hrf_model,
+            high_pass=high_pass,
+            ignore=ignore,
+            slice_time_ref=slice_time_ref,
+            per="condition",
+        )
+        designs.append((list(dict.fromkeys(events["trial_type"])), design))
+        shown |= dict.fromkeys(events["trial_type"])
+    if unknown := [name for name in weights if name not in shown]:
+        raise InputError(
+            f"contrast (--contrast) '{expression}' names {name_ids(unknown)}, which no run shows; "
+            f"there are {name_ids(shown, 10)}."
+        )
+    image = open_nifti(runs[0].image)
+    voxels = np.ones(image.shape[:3], dtype=bool) if mask is None else mask
+    series = [read_voxels(run.image, voxels) for run in runs]
+    usable = np.ones(series[0].shape[1], dtype=bool)
+    for own in series:
+        usable &= np.isfinite(own).all(axis=0) & (own != own[0]).any(axis=0)
+        usable &= (own.mean(axis=0) > 0) | (units == "raw")
+    if not usable.any():
+        raise InputError(
+            f"no voxel of {runs[0].label} varies in all runs (and has a mean above 0); check mask "
+            'and images, or give units="raw" (--units raw).'
+        )
+    series = [own[:, usable] for own in series]
+    events_of_runs, nuisance = [], []
+    for run, own, (names, design) in zip(runs, series, designs, strict=True):
+        if units == "percent":
+            scale_to_percent(run.label, own)
+        is_event = design.columns.str.startswith("event_")
+        columns = np.zeros((len(design), len(shown)))
+        columns[:, [list(shown).index(name) for name in names]] = design.loc[:, is_event]
+        events_of_runs.append(columns)
+        nuisance.append(design.loc[:, ~is_event].to_numpy())
+    contrast = np.array([[weights.get(name, 0.0) for name in shown]])
+    fit = fit_jointly(series, events_of_runs, nuisance, contrasts=contrast, noise_model=noise_model)
+    found = {"effect": fit.effects[0], "t": fit.statistic("t")[0], "z": fit.statistic("z")[0]}
+    maps = {}
+    for name, values in found.items():
+        maps[name] = np.full(len(usable), np.nan)
+        maps[name][usable] = values
+    settings = {
+        "contrast": expression,
+        "weights": weights,
+        "hrf_model": hrf_model,
+        "high_pass": high_pass,
+        "noise_model": noise_model,
+        "units": units,
+        "ignore": list(ignore),
+        "slice_time_ref": slice_time_ref,
+    }
+    images = {run.label: digest_file(run.image) for run in runs}
+    record = provenance(settings, step="estimate_contrast", images=images, dof=fit.dof)
+    if any(run.simulated for run in runs):
+        record["simulated"] = True
+    affine = image_affine(runs[0].image, image, runs[0].affine)
+    return ContrastMaps(**maps, mask=voxels, affine=affine, provenance=record)
+
+
+@writes_into("folder")
+@checked
+def write_contrast(maps: ContrastMaps, folder: str | os.PathLike[str]) -> Path:
+    """Write the maps of a contrast as NIfTI images, for use in definitions of regions.
+
+    Parameters
+    ----------
+    maps : ContrastMaps
+        From `estimate_contrast`.
+    folder : path-like
+        Folder that gets ``effect.nii.gz``, ``t.nii.gz``, ``z.nii.gz`` (float32, NaN where nothing
+        was estimated) and ``contrast.json``.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> values = np.array([1.0, -2.0])
+    >>> maps = ContrastMaps(
+    ...     effect=values,
+    ...     t=values,
+    ...     z=values,
+    ...     mask=np.ones((2, 1, 1), dtype=bool),
+    ...     affine=np.eye(4),
+    ...     provenance={},
+    ... )
+    >>> folder = write_contrast(maps, Path(mkdtemp()) / "intact")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['contrast.json', 'effect.nii.gz', 't.nii.gz', 'z.nii.gz']
+    """
+    import nibabel
+
+    target = Path(folder)
+    for name in STATISTICS:
+        volume = np.full(maps.mask.shape, np.nan, dtype=np.float32)
+        volume[maps.mask] = getattr(maps, name)
+        image = nibabel.Nifti1Image(volume, maps.affine)
+        with atomic_path(target / f"{name}.nii.gz") as part:
+            nibabel.save(image, part)
+    write_json(target / "contrast.json", plain_value(dict(maps.provenance)))
+    return target

@@ -1,0 +1,120 @@
+"""Commands and settings of single-trial betas, contrasts and derivatives."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmri import SingleTrialOptions, estimate_betas, read_runs, simulate_subject
+from neurometamer.cli import main
+from neurometamer.commands import fmri_betas, fmri_patterns
+from neurometamer.errors import InputError
+from neurometamer.study.settings import check_settings
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return simulate_subject(
+        tmp_path_factory.mktemp("subject"),
+        subject="01",
+        conditions=[f"c{number}" for number in range(8)],
+        features={"x": np.random.default_rng(0).normal(size=(8, 5))},
+        mixing={"V1": {"x": 1.0}, "V2": {"x": 0.5}},
+        seed=1,
+        voxels_per_roi=30,
+        n_runs=3,
+    )
+
+
+def files(simulated):
+    return {"bold": simulated.bold, "events": simulated.events, "confounds": simulated.confounds}
+
+
+def test_betas_of_the_command_are_those_of_the_function(simulated, tmp_path, monkeypatch):
+    words = [
+        "neurometamer",
+        "fmri",
+        "betas",
+        "--out",
+        str(tmp_path / "out"),
+        "--noise-model",
+        "ols",
+    ]
+    for name, paths in files(simulated).items():
+        words += [f"--{name}", *map(str, paths)]
+    words += ["--masks", *[f"{name}={path}" for name, path in simulated.masks.items()]]
+    words += ["--hrf", "library", "--n-noise", "auto", "--max-noise", "4", "--shrinkage", "auto"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code in (0, None)
+    runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
+    options = SingleTrialOptions(hrf="library", n_noise="auto", max_noise=4, shrinkage="auto")
+    betas = estimate_betas(runs, simulated.masks, noise_model="ols", single_trials=options)
+    again = fmri_patterns(simulated.masks, betas=tmp_path / "out")
+    np.testing.assert_array_equal(again.values, betas.values.astype(np.float32))
+    record = json.loads((tmp_path / "out" / "betas.json").read_text())
+    assert record["provenance"]["single_trials"] == betas.provenance["single_trials"]
+
+
+def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
+    folder = fmri_betas(
+        simulated.masks, tmp_path, **files(simulated), contrast="(c0 + c1) / 2 - c2", units="raw"
+    )
+    shapes = set()
+    for name in ("effect", "t", "z"):
+        shapes.add(nibabel.load(folder / f"{name}.nii.gz").shape)
+    assert shapes == {nibabel.load(simulated.bold[0]).shape[:3]}
+    with pytest.raises(InputError, match="cannot be read"):
+        fmri_betas({}, tmp_path, bold=["no.nii"], events=["no.tsv"], contrast="c0 -")
+    with pytest.raises(InputError, match="estimator go with betas"):
+        fmri_betas(
+            simulated.masks,
+            tmp_path,
+            **files(simulated),
+            contrast="c0 - c1",
+            estimator="LSS",
+        )
+    words = ["neurometamer", "fmri", "betas", "--out", str(tmp_path / "line")]
+    for name, paths in files(simulated).items():
+        words += [f"--{name}", *map(str, paths)]
+    words += ["--masks", *[f"{name}={path}" for name, path in simulated.masks.items()]]
+    monkeypatch.setattr(sys, "argv", [*words, "--contrast", "c0 > c1"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code in (0, None) and (tmp_path / "line" / "z.nii.gz").is_file()
+    with pytest.raises(InputError, match="no masks given"):
+        fmri_betas({}, tmp_path, **files(simulated), contrast="c0 - c1")
+
+
+def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
+    root = fmri_betas(
+        simulated.masks, tmp_path / "bids", **files(simulated), bids=True, per="condition"
+    )
+    patterns = fmri_patterns(simulated.masks, betas=root, subject="01")
+    assert patterns.values.shape == (8, 60)
+    image = next(root.rglob("*statmap.nii.gz"))
+    table = pd.DataFrame({"condition": patterns.observations["condition"]})
+    table.to_csv(tmp_path / "volumes.csv", index=False)
+    foreign = fmri_patterns(simulated.masks, betas=image, volumes=tmp_path / "volumes.csv")
+    np.testing.assert_array_equal(foreign.values, patterns.values)
+
+
+def test_settings_of_a_study_are_checked():
+    study = {"glm": {"n_noise": "auto", "shrinkage": 0.5, "noise_model": "ols"}}
+    options = check_settings(study).glm.single_trials()
+    assert options == SingleTrialOptions(n_noise="auto", shrinkage=0.5)
+    assert check_settings({}).glm.single_trials() is None
+    for glm, message in (
+        ({"hrf": "fir", "per": "condition"}, "compares images"),
+        ({"shrinkage": "much"}, "'none', 'auto'"),
+        ({"shrinkage": 0.5, "per": "condition"}, "single presentations"),
+        ({"hrf": "libary"}, "library"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_settings({"glm": glm})
