@@ -14,20 +14,20 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
 from fmri.bids import volume_start
-from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti
-from fmri.extraction import read_series, read_voxels
+from fmri.bold import BoldRun, check_runs
 from fmri.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
 from fmri.memory import MemoryPlan, RunSize, plan_memory
 from fmri.patterns import Patterns
-from fmri.rois import check_masks, read_masks, voxel_table
+from fmri.rois import ROI_OPTIONS, Regions, read_regions, voxel_table
+from fmri.series import open_series, read_places, read_stored
 from fmri.tables import NO_TRIAL_TYPE, event_names
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
 from neurometamer.resume import writes_into
@@ -56,7 +56,7 @@ _MUCH_MEMORY = 10**9
 @checked
 def estimate_betas(
     runs: Sequence[BoldRun],
-    masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
+    masks: Regions | Mapping[str, np.ndarray | str | os.PathLike[str]],
     *,
     hrf_model: str = "glover",
     high_pass: float = 0.01,
@@ -74,9 +74,12 @@ def estimate_betas(
     Parameters
     ----------
     runs : sequence of BoldRun
-        The runs of one subject in order of acquisition; each is fitted on its own.
-    masks : mapping of str to ndarray of bool (i, j, k) or path-like
-        ROI name to mask; paths are read with `read_masks`.
+        The runs of one subject in order of acquisition; each is fitted on its own. Volumes,
+        surfaces and CIFTI are treated alike.
+    masks : Regions, or mapping of str to ndarray of bool, str or path-like
+        From `read_regions`, or ROI name to mask, of the shape of the grid of the runs
+        (`BoldRun.grid`): (i, j, k) for volumes, (n_places,) for surfaces, where the left hemisphere
+        comes before the right. Files and definitions are read with `read_regions`.
     hrf_model : {"glover", "spm"}
         Hemodynamic response function of nilearn.
     high_pass : float
@@ -169,15 +172,11 @@ def estimate_betas(
         unusable=(unusable, ("refuse", "drop")),
     )
     check_runs(runs)
-    contents = [digest_file(run.image) for run in runs]
-    if same := set(duplicates(contents)):
-        given = zip(runs, contents, strict=True)
-        labels = [run.label for run, image_digest in given if image_digest in same]
-        raise InputError(
-            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
-        )
-    regions = _as_masks(masks, runs[0])
-    voxels, union, position = voxel_table(regions, runs[0].subject)
+    contents = _contents(runs)
+    regions = masks
+    if not isinstance(regions, Regions):
+        regions = read_regions(regions, runs[0].grid, affine=runs[0].affine)
+    voxels, union, position = voxel_table(regions.masks, runs[0].subject, regions.grid)
     # All designs first: a bad one is found before minutes of fitting.
     observations, designs = [], []
     for run in runs:
@@ -518,6 +517,11 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     from nibabel.openers import ImageOpener
 
     grid = patterns.provenance.get("grid")
+    if grid and grid["affine"] is None:
+        raise InputError(
+            f"these patterns are of vertices ({name_ids(patterns.rois)}), not of a volume; write "
+            "them with write_patterns (fmri patterns --out)."
+        )
     if not grid:
         raise InputError(
             f"these patterns ({len(patterns)} observations of {name_ids(patterns.rois)}) carry no "
@@ -563,6 +567,7 @@ def read_betas(
     *,
     unusable: str = "refuse",
     affine: str = "agree",
+    **options: Annotated[Any, KeywordsOf("fmri.rois:read_regions", ROI_OPTIONS)],
 ) -> Patterns:
     """Read betas written by `write_betas` and cut regions out of them.
 
@@ -570,12 +575,14 @@ def read_betas(
     ----------
     folder : path-like
         With ``betas.nii.gz``, ``betas.tsv`` and ``betas.json``.
-    masks : mapping of str to path-like
-        ROI name to NIfTI mask on the same grid.
+    masks : mapping of str to str or path-like
+        ROI name to its file or definition, as for `read_regions`.
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask for which nothing was estimated.
     affine : {"agree", "sform", "qform"}
         Transform of the masks, see `fmri.bold.image_affine`.
+    **options : object
+        Options of `read_regions`: resample, space, brain_mask, only.
 
     Returns
     -------
@@ -626,9 +633,9 @@ def read_betas(
     # pandas reads an empty session as a missing value.
     sessions = observations["session"]
     observations["session"] = sessions.astype(object).where(sessions.notna(), "")
-    regions = read_masks(masks, image, affine=affine)
-    voxels, union, position = voxel_table(regions, str(record["subject"]))
-    values = read_voxels(image, union).astype(np.float32)
+    regions = read_regions(masks, image, affine=affine, **options)
+    voxels, union, position = voxel_table(regions.masks, str(record["subject"]), regions.grid)
+    values = read_places([image], union).astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
@@ -648,7 +655,7 @@ def read_betas(
         values=values[:, keep],
         observations=observations,
         voxels=voxels[keep],
-        provenance={**record["provenance"], "masks": _mask_record(regions)},
+        provenance={**record["provenance"], "masks": regions.record()},
     )
 
 
@@ -669,7 +676,7 @@ def _plan(
             n_volumes=run.n_volumes,
             n_events=_n_events(design),
             n_columns=design.shape[1],
-            itemsize=open_nifti(run.image).get_data_dtype().itemsize,
+            itemsize=open_series(run.images, run.affine).itemsize,
         )
         sizes.append(size)
     plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
@@ -705,7 +712,7 @@ def _fit_run(
         end = min(begin + plan.n_read, len(places))
         mask = np.zeros_like(union)
         mask.flat[places[begin:end]] = True
-        stored = read_series(run.image, mask)
+        stored = read_stored(run.images, mask)
         slabs = []
         for first in range(begin, end, plan.n_fitted):
             slabs.append(slice(first, min(first + plan.n_fitted, end)))
@@ -762,21 +769,21 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
             raise unknown_name(kind, name, known)
 
 
-def _as_masks(
-    masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun
-) -> dict[str, np.ndarray]:
-    """Read those masks that are files, and check all."""
-    arrays = {}
-    files = {}
-    for name, mask in masks.items():
-        if isinstance(mask, np.ndarray):
-            arrays[name] = mask
-        else:
-            files[name] = mask
-    if files:
-        arrays |= read_masks(files, run.image, affine=run.affine)
-    shape = check_4d(run.image, open_nifti(run.image))
-    return check_masks({name: arrays[name] for name in masks}, shape[:3])
+def _contents(runs: Sequence[BoldRun]) -> list[str]:
+    """Compute the digests of the files of all runs, and refuse runs with the same contents."""
+    contents = []
+    for run in runs:
+        digests = [digest_file(file) for file in run.images]
+        of_run = digests[0] if len(digests) == 1 else digest(digests)
+        contents.append(of_run)
+    same = set(duplicates(contents))
+    if same:
+        given = zip(runs, contents, strict=True)
+        labels = [run.label for run, of_run in given if of_run in same]
+        raise InputError(
+            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
+        )
+    return contents
 
 
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
@@ -861,7 +868,7 @@ def _record(
     runs: Sequence[BoldRun],
     contents: Sequence[str],
     designs: Sequence[pd.DataFrame],
-    regions: Mapping[str, np.ndarray],
+    regions: Regions,
     voxels: pd.DataFrame,
     broken: np.ndarray,
 ) -> dict[str, Any]:
@@ -888,11 +895,6 @@ def _record(
             "noise_gain": round(noise_gain(design), 6),
         }
         of_runs.append(of_run)
-    image = open_nifti(runs[0].image)
-    grid = {
-        "shape": [int(size) for size in image.shape[:3]],
-        "affine": image_affine(runs[0].image, image, runs[0].affine).tolist(),
-    }
     dropped = []
     for row in np.flatnonzero(broken):
         voxel = voxels.iloc[row]
@@ -902,20 +904,10 @@ def _record(
         settings,
         step="estimate_betas",
         runs=of_runs,
-        masks=_mask_record(regions),
-        grid=grid,
+        masks=regions.record(),
+        grid=regions.grid.record(),
         dropped=dropped,
     )
     if any(run.simulated for run in runs):
         record["simulated"] = True
-    return record
-
-
-def _mask_record(regions: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    record = {}
-    for name, mask in regions.items():
-        record[name] = {
-            "digest": digest(mask),
-            "n_voxels": int(mask.sum()),
-        }
     return record

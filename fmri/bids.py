@@ -40,6 +40,11 @@ TOLD_SPREAD_S = 0.2
 TIMING_KEYS = ("RepetitionTime", "VolumeTiming", "StartTime", "SliceTimingCorrected", "SliceTiming")
 """Keys that are read from a sidecar."""
 
+_ENDINGS = re.compile(
+    r"([.](func|shape|label|surf|dtseries|dscalar|dlabel))?"
+    r"([.](nii|img|hdr|gii|mgh|json|tsv)([.]gz)?|[.]mgz)$"
+)
+
 _MOST_LEVELS = 8
 """Folders above an image that are searched for the root of its data set."""
 
@@ -317,13 +322,36 @@ class Sidecar:
         return float(value)  # type: ignore[arg-type]
 
 
-def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
+def plain_name(name: str) -> str:
+    """Take the ending off the name of an image or of a file about it.
+
+    Parameters
+    ----------
+    name : str
+        For example ``"sub-01_bold.nii.gz"``.
+
+    Returns
+    -------
+    str
+        What images and their sidecars share.
+
+    Examples
+    --------
+    >>> plain_name("lh_bold.func.gii"), plain_name("sub-01_bold.dtseries.json")
+    ('lh_bold', 'sub-01_bold')
+    """
+    return _ENDINGS.sub("", name)
+
+
+def sidecar_files(image: str | os.PathLike[str], ending: str = ".json") -> tuple[Path, ...]:
     """List the JSON files that apply to an image, by the inheritance principle of BIDS.
 
     Parameters
     ----------
     image : path-like
         An image, with or without a BIDS name. ``NAME.json`` beside ``NAME.nii.gz`` always applies.
+    ending : str
+        Of the files looked for.
 
     Returns
     -------
@@ -333,7 +361,7 @@ def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
         folders.
     """
     path = Path(image).absolute()
-    image_name = re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", path.name)
+    image_name = plain_name(path.name)
     above = list(path.parents)[:_MOST_LEVELS]
     root = 0
     for level, folder in enumerate(above):
@@ -345,8 +373,8 @@ def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
     files = []
     for folder in above[root::-1]:
         applying = []
-        for file in sorted(folder.glob("*.json")):
-            if _applies(file.stem, image_name):
+        for file in sorted(folder.glob(f"*{ending}")):
+            if _applies(plain_name(file.name), image_name):
                 applying.append(file)
         files += sorted(applying, key=lambda file: len(file_labels(file)))
     return tuple(files)

@@ -1,58 +1,46 @@
-"""BOLD runs: one 4-D NIfTI image with its events and confounds.
+"""BOLD runs: one series of volumes or of both hemispheres, with its events and confounds.
 
-A run is checked when it is made; its voxels are read by `fmri.extraction`.
+A run is checked when it is made and read voxel by voxel, or vertex by vertex.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fmri.bids import (
-    TR_RANGE_S,
     SliceTimes,
     check_same_labels,
     file_labels,
-    find_reader,
     read_sidecar,
     repetition_time,
     run_number,
     sidecar_files,
     slice_times,
 )
+from fmri.grids import Grid, check_grid
+from fmri.grids import check_same_grid as check_same_grid
+from fmri.series import hemisphere_files, open_series, pair_hemispheres
 from fmri.tables import DRIFTS, checked_confounds, checked_events, read_confounds, read_events
+from fmri.volumes import AFFINE_TOLERANCE_MM as AFFINE_TOLERANCE_MM
+from fmri.volumes import AFFINES as AFFINES
+from fmri.volumes import IMAGE_READERS as IMAGE_READERS
+from fmri.volumes import SIMULATED
+from fmri.volumes import check_4d as check_4d
+from fmri.volumes import header_tr as header_tr
+from fmri.volumes import image_affine as image_affine
+from fmri.volumes import open_nifti as open_nifti
+from fmri.volumes import stored_values as stored_values
 from neurometamer.arguments import check_fields, checked
-from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.reading import check_promise
+from neurometamer.errors import InputError, duplicates, name_ids
 from neurometamer.summaries import short_repr
-
-if TYPE_CHECKING:
-    from nibabel.arrayproxy import ArrayProxy
-    from nibabel.nifti1 import Nifti1Image
-
-SIMULATED = "simulated"
-"""First word of the description in the header of a simulated image."""
-
-AFFINES = ("agree", "sform", "qform")
-"""Which transform of a NIfTI header places its voxels: either one, or both where they agree."""
-
-AFFINE_TOLERANCE_MM = 0.1
-"""Largest distance between the positions that sform and qform give to a voxel, in mm."""
-
-_LEAST_VOLUME_MM3 = 1e-9
-"""Smallest volume of a voxel, in mm³."""
-
-_CHECK_BYTES = 2**22
-_TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 @short_repr
@@ -63,7 +51,7 @@ class BoldRun:
     Parameters
     ----------
     image : Path
-        4-D NIfTI image (``.nii`` or ``.nii.gz``).
+        4-D NIfTI image (``.nii`` or ``.nii.gz``), CIFTI series, or the series of a hemisphere.
     n_volumes : int
         Number of volumes of the image, at least 2.
     t_r : float
@@ -85,6 +73,8 @@ class BoldRun:
     affine : {"agree", "sform", "qform"}
         Which transform of the header places the voxels; ``"agree"`` refuses an image whose two
         differ.
+    partner : Path, optional
+        Series of the right hemisphere, where `image` is that of the left.
 
     Examples
     --------
@@ -106,6 +96,7 @@ class BoldRun:
     slices: SliceTimes = field(default_factory=SliceTimes)
     sidecars: tuple[Path, ...] = ()
     affine: str = "agree"
+    partner: Path | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -153,6 +144,31 @@ class BoldRun:
         return Path(self.image).name
 
     @property
+    def images(self) -> tuple[Path, ...]:
+        """The files of the run.
+
+        Returns
+        -------
+        tuple of Path
+            One, or those of both hemispheres.
+        """
+        files = [Path(self.image)]
+        if self.partner is not None:
+            files.append(Path(self.partner))
+        return tuple(files)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the run has values, read from its headers.
+
+        Returns
+        -------
+        Grid
+            Voxels of a volume, or vertices of both hemispheres.
+        """
+        return open_series(self.images, self.affine).grid
+
+    @property
     def key(self) -> tuple[str, str]:
         """Key that tells the runs of a subject apart.
 
@@ -179,7 +195,7 @@ class BoldRun:
 
 @checked
 def read_run(
-    image: str | os.PathLike[str],
+    image: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     events: str | os.PathLike[str] | pd.DataFrame,
     confounds: str | os.PathLike[str] | pd.DataFrame | None = None,
     *,
@@ -190,6 +206,7 @@ def read_run(
     columns: Sequence[str] | None = None,
     condition_column: str = "trial_type",
     affine: str = "agree",
+    hemispheres: str = "both",
 ) -> BoldRun:
     """Open one run: check header, JSON sidecars, events and confounds.
 
@@ -197,8 +214,11 @@ def read_run(
 
     Parameters
     ----------
-    image : path-like
-        4-D NIfTI image.
+    image : path-like or sequence of two path-like
+        4-D NIfTI image, CIFTI series (``.dtseries.nii``, ``.dscalar.nii``), or a series on surfaces
+        (``.func.gii``, ``.mgh``, ``.mgz``): the file of one hemisphere, whose partner is found by
+        its name (``hemi-L``, ``lh.``, ``.L.``), or the files of both. See
+        `fmri.series.SERIES_READERS`.
     events : path-like or DataFrame
         BIDS ``events.tsv`` (or CSV): onset, duration, trial_type.
     confounds : path-like or DataFrame, optional
@@ -219,6 +239,8 @@ def read_run(
     affine : {"agree", "sform", "qform"}
         Which transform of the header places the voxels. ``"agree"`` refuses images whose sform and
         qform, both coded, place a voxel more than 0.1 mm apart.
+    hemispheres : {"both", "one"}
+        Whether a series on a surface needs the file of the other hemisphere, or stands alone.
 
     Returns
     -------
@@ -258,45 +280,42 @@ def read_run(
     >>> run.subject, run.run, run.t_r, run.simulated
     ('01', '1', 2.0, True)
     """
-    path = Path(image)
-    opened = open_nifti(path)
-    n_volumes = check_4d(path, opened)[3]
-    image_affine(path, opened, affine)
+    files = hemisphere_files(image, hemispheres)
+    path = files[0]
+    header = open_series(files, affine)
     for other in (events, confounds):
         if other is not None and not isinstance(other, pd.DataFrame):
             check_same_labels(other, path)
     sidecar = read_sidecar(path)
     in_sidecar = "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
-    from_header = header_tr(opened)
-    header: Any = opened.header
-    header_counts = t_r is None and not in_sidecar and from_header == 1
-    if header_counts and header.get_xyzt_units()[1] == "unknown":
+    header_counts = t_r is None and not in_sidecar and header.t_r == 1
+    if header_counts and not header.has_unit:
         warnings.warn(
             f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
             "write where they know none; 1 s is taken. Give the repetition time in seconds: t_r "
             "(--t-r).",
             stacklevel=2,
         )
-    t_r = repetition_time(path.name, header=from_header, sidecar=sidecar, given=t_r)
+    t_r = repetition_time(path.name, header=header.t_r, sidecar=sidecar, given=t_r)
     names = file_labels(path)
     given = {"run": run, "ses": session, "sub": subject}
     labels = {"run": "1", "ses": "", "sub": ""} | names
     labels |= {key: str(label) for key, label in given.items() if label is not None}
-    description = header["descrip"].item()
     table = None
     if confounds is not None:
         table = read_confounds(confounds, columns, path.name)
     return BoldRun(
         image=path,
-        n_volumes=n_volumes,
+        partner=files[1] if len(files) > 1 else None,
+        n_volumes=header.n_volumes,
         t_r=t_r,
         events=read_events(events, condition_column),
         confounds=table,
         run=labels["run"],
         session=labels["ses"],
         subject=labels["sub"],
-        simulated=description.startswith(SIMULATED.encode()),
-        slices=slice_times(path.name, sidecar, t_r, opened.shape),
+        simulated=header.description.startswith(SIMULATED),
+        slices=slice_times(path.name, sidecar, t_r, header.shape),
         sidecars=sidecar_files(path),
         affine=affine,
     )
@@ -314,13 +333,15 @@ def read_runs(
     columns: Sequence[str] | None = None,
     condition_column: str = "trial_type",
     affine: str = "agree",
+    hemispheres: str = "both",
 ) -> list[BoldRun]:
     """Open the runs of one subject, in the order of acquisition.
 
     Parameters
     ----------
     bold : sequence of path-like
-        4-D NIfTI images.
+        4-D NIfTI images, CIFTI series, or series on surfaces, as for `read_run`; where the files of
+        both hemispheres of a run are listed, they are one run.
     events, confounds : sequence of path-like or DataFrame
         One each a run, in the same order; `confounds` may be left out.
     subject : str, optional
@@ -336,6 +357,8 @@ def read_runs(
         Column of the events with the stimulus ids.
     affine : str
         Which header transform places voxels: sform, qform, or agree (refuse if they differ).
+    hemispheres : str
+        Whether a series on a surface needs that of the other hemisphere ("both") or not ("one").
 
     Returns
     -------
@@ -365,14 +388,15 @@ def read_runs(
     >>> [run.run for run in runs]
     ['1', '2']
     """
+    images = pair_hemispheres(bold)
     lists = {"events": events, "confounds": confounds, "sessions": sessions}
     for name, values in lists.items():
-        if values is not None and len(values) != len(bold):
+        if values is not None and len(values) != len(images):
             raise InputError(
-                f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in "
+                f"{len(images)} BOLD image(s) but {len(values)} {name}; give one for each run, in "
                 "order."
             )
-    names = [file_labels(path) for path in bold]
+    names = [file_labels(files[0]) for files in images]
     labels = dict.fromkeys(f"sub-{name['sub']}" for name in names if "sub" in name)
     if len(labels) > 1:
         raise InputError(
@@ -381,7 +405,7 @@ def read_runs(
         )
     numbered = all("run" in name for name in names)
     runs = []
-    for position, image in enumerate(bold):
+    for position, image in enumerate(images):
         number = None if numbered else str(position + 1)
         session = None if sessions is None else sessions[position]
         table = None if confounds is None else confounds[position]
@@ -396,6 +420,7 @@ def read_runs(
             columns=columns,
             condition_column=condition_column,
             affine=affine,
+            hemispheres=hemispheres,
         )
         runs.append(run)
     check_runs(runs)
@@ -429,315 +454,12 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
             f"runs given twice: {name_ids(again)}; give each once, with its own run and session "
             "label."
         )
-    if files := duplicates(os.path.realpath(run.image) for run in runs):
+    if files := duplicates(os.path.realpath(file) for run in runs for file in run.images):
         names = [Path(file).name for file in files]
         raise InputError(
             f"BOLD files given more than once: {name_ids(names)}; give each run its own file."
         )
-    for run in runs[1:]:
-        check_same_grid(run.image, runs[0].image, affine=runs[0].affine)
-
-
-def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
-    """Open a NIfTI image without reading its voxels.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    nibabel image
-        With its data still on disk.
-
-    Raises
-    ------
-    InputError
-        When the file is missing, empty, cut off in the header, or not a NIfTI image of real
-        numbers.
-    """
-    import nibabel
-
-    file = Path(path)
-    if file.is_dir():
-        images = sorted(inside.name for inside in file.glob("*.nii*"))
-        held = name_ids(images) if images else "no .nii or .nii.gz"
-        raise InputError(f"{path} is a folder; give the NIfTI files themselves (it holds {held}).")
-    if not file.is_file():
-        missing = [folder for folder in file.parents if not folder.exists()]
-        also = f" (there is no folder {missing[-1]})" if missing else ""
-        raise InputError(f"{path} does not exist{also}; give the path of an image.")
-    if file.stat().st_size == 0:
-        raise InputError(
-            f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or "
-            "copy it again."
-        )
-    read = find_reader(IMAGE_READERS, path, "an image")
-    try:
-        image = read(path)
-    except Exception as error:  # a damaged header makes nibabel fail in many ways
-        raise InputError(
-            f"{path} is not a readable NIfTI image ({_one_line(error)}); copy or convert it again."
-        ) from error
-    if not isinstance(image, nibabel.Nifti1Pair):
-        kind = type(image).__name__
-        raise InputError(
-            f"{path} is a {kind}, not a NIfTI image of a volume; {_OTHERWISE.get(kind, _CONVERT)}."
-        )
-    if min(image.shape, default=0) < 1:
-        raise InputError(
-            f"{path} has a header that says the shape {tuple(image.shape)}; it is damaged: copy or "
-            "convert it again."
-        )
-    if image.affine is None or not np.isfinite(image.affine).all():
-        raise InputError(f"{path} has a header whose affine is not finite; write the header again.")
-    if image.get_data_dtype().kind not in "iuf":
-        raise InputError(
-            f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it."
-        )
-    return image  # type: ignore[return-value]
-
-
-def _load(path: str | os.PathLike[str]) -> Any:
-    import nibabel
-
-    return nibabel.load(path)
-
-
-IMAGE_READERS: dict[str, Callable[[str | os.PathLike[str]], Any]] = {
-    ".nii": _load,
-    ".nii.gz": _load,
-    "": _load,
-}
-"""Ending of an image → its reader, which returns a ``nibabel.Nifti1Image``; ``""`` is for all other
-endings, and nibabel decides. A format is added by an entry here."""
-
-_CONVERT = "convert it to .nii.gz"
-_OTHERWISE = {
-    "GiftiImage": "responses that were already estimated for vertices are read with "
-    "fmri.read_surface_patterns; "
-    "time series on surfaces cannot be analyzed here, give those of the volume",
-    "Cifti2Image": "take the volume out of it (wb_command -cifti-separate IN COLUMN -volume-all "
-    "OUT.nii.gz)",
-}
-"""Type of image to what its user can do; others can be converted."""
-
-
-@contextmanager
-def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[ArrayProxy]:
-    """Return the values of an opened image, still on disk.
-
-    The file is read in one pass and checked to its end.
-
-    Parameters
-    ----------
-    path : path-like
-        For the message.
-    image : nibabel image
-        From `open_nifti`.
-
-    Yields
-    ------
-    nibabel.arrayproxy.ArrayProxy
-        To be cut into slabs, first to last; scaled as the header says.
-
-    Raises
-    ------
-    InputError
-        When the file is cut off or damaged (a ``.gz`` file has a checksum at its end, which nibabel
-        does not read).
-    """
-    from nibabel.arrayproxy import ArrayProxy
-    from nibabel.openers import ImageOpener
-
-    raw: Any = image.dataobj
-    if isinstance(raw, np.ndarray):  # of a reader that holds them in memory
-        yield raw  # type: ignore[misc]
-        return
-    spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
-    stored_in = image.file_map["image"].filename
-    n_bytes = math.prod(raw.shape) * raw.dtype.itemsize
-    check_promise(stored_in or path, n_bytes)
-    try:
-        with ImageOpener(str(stored_in), "rb") as file:
-            yield ArrayProxy(file, spec, mmap=False)
-            while file.read(_CHECK_BYTES):
-                pass
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # whatever nibabel or zlib make of a damaged file
-        raise InputError(
-            f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again."
-        ) from error
-
-
-def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int, int, int]:
-    """Check that an image is 4-D and return its shape.
-
-    A fifth axis of length 1, which some programs write, does not count.
-
-    Parameters
-    ----------
-    path : path-like
-        For the message.
-    image : nibabel image
-        The opened image.
-
-    Returns
-    -------
-    tuple of int
-        (i, j, k, volumes).
-
-    Raises
-    ------
-    InputError
-        When it has another number of dimensions.
-    """
-    shape = [int(size) for size in image.shape]
-    if len(shape) == 5 and shape[4] == 1:
-        shape.pop()
-    if len(shape) != 4:
-        raise InputError(
-            f"{path} is {len(shape)}-D with shape {tuple(shape)}; a BOLD run must be 4-D (i, j, k, "
-            "volumes)."
-        )
-    i, j, k, n_volumes = shape
-    return i, j, k, n_volumes
-
-
-def image_affine(
-    path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree"
-) -> np.ndarray:
-    """Read where an image places its voxels, and refuse a header with two different transforms.
-
-    Parameters
-    ----------
-    path : path-like
-        For the message.
-    image : nibabel image
-        From `open_nifti`.
-    affine : {"agree", "sform", "qform"}
-        Which of the two transforms counts where both are coded; ``"agree"`` refuses them when they
-        differ.
-
-    Returns
-    -------
-    ndarray of float, shape (4, 4)
-        Voxel indices to mm.
-
-    Raises
-    ------
-    InputError
-        When sform and qform, both coded, place a corner of the volume more than 0.1 mm apart and
-        `affine` is ``"agree"``; when the quaternion of the qform is none, or `affine` is unknown.
-    """
-    if affine not in AFFINES:
-        raise unknown_name("affine", affine, AFFINES)
-    header: Any = image.header
-    codes = int(header["sform_code"]), int(header["qform_code"])
-    chosen = np.asarray(image.affine, dtype=np.float64)
-    if affine != "qform" and abs(np.linalg.det(chosen[:3, :3])) < _LEAST_VOLUME_MM3:
-        raise InputError(
-            f"{Path(path).name}: the transform of its header places all voxels in one plane, line "
-            f'or point (sform code {codes[0]}, qform code {codes[1]}); give affine="qform" '
-            "(--affine qform) where that holds, or write the header again."
-        )
-    if min(codes) <= 0 or affine == "sform":
-        return np.asarray(image.affine, dtype=np.float64)
-    try:
-        sform, qform = header.get_sform(), header.get_qform()
-    except Exception as error:
-        raise InputError(
-            f"{path}: the qform of the header cannot be read ({_one_line(error)}); give "
-            'affine="sform" (--affine sform), or write the header again.'
-        ) from error
-    if affine == "qform":
-        return np.asarray(qform, dtype=np.float64)
-    # the largest distance between the positions that both give to a corner of the volume
-    ends = [[0, size - 1] for size in image.shape[:3]]
-    corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
-    shifts = (sform - qform) @ corners
-    away = float(np.linalg.norm(shifts[:3], axis=0).max())
-    if away > AFFINE_TOLERANCE_MM:
-        import nibabel
-
-        axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
-        of_sform = np.linalg.det(sform[:3, :3])
-        of_qform = np.linalg.det(qform[:3, :3])
-        mirrored = ""
-        if of_sform * of_qform < 0:
-            mirrored = (
-                "; they are mirror images of each other, so that left and right may be exchanged"
-            )
-        raise InputError(
-            f"{Path(path).name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, "
-            f"{axes[1]}) place the voxels up to {away:.3g} mm apart{mirrored}. Say which holds, "
-            'affine="sform" or "qform" (--affine), or write the header again.'
-        )
-    return np.asarray(image.affine, dtype=np.float64)
-
-
-def check_same_grid(
-    path: str | os.PathLike[str], like: str | os.PathLike[str], *, affine: str = "agree"
-) -> None:
-    """Check that two images have the same voxel grid; nothing is ever resampled here.
-
-    Parameters
-    ----------
-    path, like : path-like
-        NIfTI images; the first three dimensions and the affine are compared.
-    affine : {"agree", "sform", "qform"}
-        See `image_affine`.
-
-    Raises
-    ------
-    InputError
-        When shape or affine disagree (affine: by more than 0.001 mm or rotation unit).
-    """
-    image, other = open_nifti(path), open_nifti(like)
-    if image.shape[:3] != other.shape[:3]:
-        raise InputError(
-            f"{Path(path).name} has the grid {tuple(image.shape[:3])} but {Path(like).name} has "
-            f"{tuple(other.shape[:3])}; resample one onto the other yourself (nearest neighbor for "
-            "masks)."
-        )
-    own = image_affine(path, image, affine)
-    others = image_affine(like, other, affine)
-    away = float(np.abs(own - others).max())
-    if not away <= 1e-3:
-        raise InputError(
-            f"{Path(path).name} and {Path(like).name} have the same shape but another affine "
-            f"(largest difference {away:.4g}); resample one onto the other yourself (nearest "
-            "neighbor for masks)."
-        )
-
-
-def _one_line(error: BaseException) -> str:
-    words = str(error).split()
-    line = " ".join(words) or type(error).__name__
-    return line[:160]
-
-
-def header_tr(image: Nifti1Image) -> float | None:
-    """Read the repetition time in a NIfTI header.
-
-    Parameters
-    ----------
-    image : nibabel image
-        From `open_nifti`, 4-D.
-
-    Returns
-    -------
-    float or None
-        Seconds; None where the header says nothing that could be one.
-    """
-    header: Any = image.header
-    try:
-        unit = header.get_xyzt_units()[1]
-    except KeyError:  # a code that NIfTI does not know
-        return None
-    t_r = float(header.get_zooms()[3]) * _TIME_UNITS.get(unit, np.nan)
-    if TR_RANGE_S[0] <= t_r <= TR_RANGE_S[1]:
-        return round(t_r, 6)
-    return None
+    if len(runs) > 1:
+        like = runs[0].grid
+        for run in runs[1:]:
+            check_grid(open_series(run.images, runs[0].affine).grid, like)

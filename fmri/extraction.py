@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmri.bold import check_4d, open_nifti
+from fmri.volumes import check_4d, open_nifti
 from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import check_promise, check_room, one_line

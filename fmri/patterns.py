@@ -7,17 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fmri.bids import find_reader
+from fmri.exchange import as_dataset, as_xarray, from_dataset, from_xarray
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.store import read_hdf5_array, read_hdf5_attributes, read_hdf5_table, write_hdf5
 from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    from rsatoolbox.data import Dataset
+    from xarray import DataArray
 
 OBSERVATION_COLUMNS = ("condition", "presentation", "run", "session")
 VOXEL_COLUMNS = ("subject", "roi", "i", "j", "k")
@@ -291,6 +296,36 @@ class Patterns:
         sums = averaging @ values
         return names, sums / counts[:, None]
 
+    def to_dataset(self) -> Dataset:
+        """Give the patterns as a dataset of rsatoolbox.
+
+        Returns
+        -------
+        rsatoolbox.data.Dataset
+            Measurements (n_observations, n_voxels) with an observation descriptor for each column
+            of `observations` and a channel descriptor for each column of `voxels`; the descriptors
+            ``subject`` and ``provenance`` (JSON). `patterns_from_dataset` goes back.
+        """
+        return as_dataset(self.values, self.observations, self.voxels, self.provenance)
+
+    def to_xarray(self) -> DataArray:
+        """Give the patterns as a labeled array, named as in Brain-Score.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dimensions ``presentation`` × ``neuroid``; coordinates ``stimulus_id`` (condition),
+            ``repetition`` (presentation), ``region`` (roi), ``neuroid_id``, and the other columns
+            under their names; the attribute ``provenance`` (JSON). `patterns_from_xarray` goes
+            back.
+
+        Raises
+        ------
+        InputError
+            When xarray is not installed.
+        """
+        return as_xarray(self.values, self.observations, self.voxels, self.provenance)
+
 
 def says_simulated(record: Any) -> bool:
     """Return whether a record names simulated images among its sources.
@@ -448,6 +483,89 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
         voxels=voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
+
+
+@checked
+def patterns_from_dataset(
+    dataset: Dataset, *, condition: str = "condition", roi: str = "", subject: str = ""
+) -> Patterns:
+    """Make patterns of a dataset of rsatoolbox.
+
+    Parameters
+    ----------
+    dataset : rsatoolbox.data.Dataset
+        Observations × channels.
+    condition : str
+        Observation descriptor that holds the stimulus ids.
+    roi : str
+        Region of the channels, where they have no descriptor ``roi``.
+    subject : str
+        Subject, where neither the channels nor the dataset have a descriptor ``subject``.
+
+    Returns
+    -------
+    Patterns
+        All descriptors as columns. Presentations are counted, runs and sessions are empty, and i
+        counts the channels, where there are no such descriptors.
+
+    Raises
+    ------
+    InputError
+        When there is no such descriptor, or nothing names the region.
+
+    Examples
+    --------
+    >>> from rsatoolbox.data import Dataset
+    >>> dataset = Dataset(np.eye(3), obs_descriptors={"stimulus": ["cat", "cup", "cat"]})
+    >>> patterns = patterns_from_dataset(dataset, condition="stimulus", roi="V1")
+    >>> patterns.observations["presentation"].tolist()
+    [1, 1, 2]
+    >>> patterns_from_dataset(patterns.to_dataset()).digest == patterns.digest
+    True
+    """
+    return Patterns(**from_dataset(dataset, condition, roi, subject))
+
+
+@checked
+def patterns_from_xarray(array: DataArray, *, roi: str = "", subject: str = "") -> Patterns:
+    """Make patterns of a labeled array, such as an assembly of Brain-Score.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Dimensions ``presentation`` and ``neuroid`` in any order, with the coordinate
+        ``stimulus_id``.
+    roi : str
+        Region of the neuroids, where they have no coordinate ``region``.
+    subject : str
+        Subject, where the neuroids have no coordinate ``subject``.
+
+    Returns
+    -------
+    Patterns
+        Coordinates as columns. Presentations are counted, runs and sessions are empty, and i counts
+        the neuroids, where there are no such coordinates.
+
+    Raises
+    ------
+    InputError
+        When a dimension or ``stimulus_id`` is not there, or nothing names the region.
+
+    Examples
+    --------
+    >>> from xarray import DataArray
+    >>> array = DataArray(
+    ...     np.eye(2),
+    ...     dims=("presentation", "neuroid"),
+    ...     coords={
+    ...         "stimulus_id": ("presentation", ["cat", "cup"]),
+    ...         "region": ("neuroid", ["V1", "IT"]),
+    ...     },
+    ... )
+    >>> patterns_from_xarray(array, subject="01").rois
+    ('V1', 'IT')
+    """
+    return Patterns(**from_xarray(array, roi, subject))
 
 
 def voxel_key(voxels: pd.DataFrame) -> list[str]:

@@ -1,35 +1,212 @@
-"""Regions of interest: binary masks on the grid of the BOLD images, checked and never resampled."""
+"""Regions of interest on the grid of a series: from files, labels, thresholds and expressions."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmri.bids import file_labels
-from fmri.bold import check_same_grid, image_affine, open_nifti, stored_values
+from fmri.bids import find_reader, plain_name
+from fmri.grids import SIDES, Grid, volume_grid
+from fmri.roi_algebra import Source, parse_region, sources_of
+from fmri.roi_files import label_table, split_label
+from fmri.roi_reader import RegionReader, tree_of
+from fmri.series import SERIES_READERS, open_series
+from fmri.surfaces import named_hemisphere
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest
+from neurometamer.summaries import short_repr
 
-SAME_VALUE = 1e-4
-"""Share of the largest value by which values of a mask may differ.
+File = str | os.PathLike[str]
 
-Masks of other programs are scaled.
-"""
+RESAMPLE = ("never", "nearest")
+"""What to do with a file of regions on another grid: refuse it, or take the nearest voxel."""
 
-_WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
+ROI_OPTIONS = ("resample", "space", "brain_mask", "only")
+"""Options of `read_regions` that commands and studies take."""
+
+_USUAL = {"n_lost": 0, "n_outside": -1, "resample": "never"}
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Regions:
+    """Regions on one grid, and what was found out about them.
+
+    Parameters
+    ----------
+    masks : mapping of str to ndarray of bool, shape of the grid
+        Region to mask, none empty.
+    grid : Grid
+        Where they lie.
+    table : pandas.DataFrame
+        One row a region: roi, definition (with file names, without folders; empty for an array),
+        file (name of the one file that it is, else empty), n_voxels (or vertices),
+        n_lost (voxels or vertices of its files that the grid lacks), n_outside (outside the brain
+        mask; −1 where none was given), resample (``"nearest"`` where a file was resampled, else
+        ``"never"``).
+
+    Examples
+    --------
+    >>> from fmri.grids import Grid
+    >>> grid = Grid(name="a.nii", shape=(2, 2, 1), affine=np.eye(4))
+    >>> regions = read_regions({"V1": np.array([[[True], [False]], [[True], [True]]])}, grid)
+    >>> regions.record()["V1"]["n_voxels"]
+    3
+    """
+
+    masks: Mapping[str, np.ndarray]
+    grid: Grid
+    table: pd.DataFrame
+
+    def _summary(self) -> dict[str, Any]:
+        sizes = {name: int(mask.sum()) for name, mask in self.masks.items()}
+        return {"grid": self.grid.name, "n_voxels": sizes}
+
+    def record(self) -> dict[str, dict[str, Any]]:
+        """Write the regions down for a provenance.
+
+        Returns
+        -------
+        dict of str to dict
+            Region to digest and n_voxels, and what else there is to say: definition (where it is
+            more than a file), n_lost, n_outside, resample.
+        """
+        record = {}
+        for row in self.table.to_dict("records"):
+            name = str(row["roi"])
+            of_region = {"digest": digest(self.masks[name]), "n_voxels": row["n_voxels"]}
+            # of a plain file on the grid of the images there is no more to say
+            for key, usual in {"definition": row["file"], **_USUAL}.items():
+                if row[key] != usual:
+                    of_region[key] = row[key]
+            record[name] = of_region
+        return record
+
+
+@checked
+def read_regions(
+    regions: Mapping[str, str | os.PathLike[str] | np.ndarray],
+    like: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Grid,
+    *,
+    affine: str = "agree",
+    resample: str = "never",
+    space: str = "",
+    brain_mask: str | os.PathLike[str] | None = None,
+    only: Sequence[str] = (),
+    folder: str | os.PathLike[str] = "",
+) -> Regions:
+    """Read regions and place them on the grid of a series.
+
+    Parameters
+    ----------
+    regions : mapping of str to str, path-like or ndarray of bool
+        Region to its definition: a file; a label of it (``aparc.nii.gz:lh.V1``,
+        ``dseg.nii.gz:12``, ``lh.aparc.annot:cuneus``); a threshold of a map
+        (``prob.nii.gz > 0.5``, ``maps.dscalar.nii:faces > 2.3``); ``sphere(x, y, z, radius)`` in mm
+        of MNI space; ``wang15(LO1)`` or ``benson14(V1)`` of an installed neuropythy; the name of
+        another region; or an expression of these (`parse_region`). Paths are files, whatever their
+        names.
+    like : path-like, sequence of path-like, or Grid
+        A BOLD image (or any image on the same grid), the files of both hemispheres, or a grid.
+    affine : {"agree", "sform", "qform"}
+        See `fmri.volumes.image_affine`.
+    resample : {"never", "nearest"}
+        What to do with a volume on another grid: refuse it, or take the nearest voxel.
+    space : str
+        Space of the series, such as ``"T1w"`` or ``"MNI152NLin2009cAsym"``, where its name and
+        header do not say it.
+    brain_mask : path-like, optional
+        Mask of the brain on the grid of the series: how much of each region lies outside is told.
+    only : sequence of str
+        Regions that are wanted; the others are only parts of their expressions. Empty: all.
+    folder : path-like
+        Where relative names of files start; by default the current folder.
+
+    Returns
+    -------
+    Regions
+        In the order given. Regions may overlap, with a warning.
+
+    Raises
+    ------
+    InputError
+        When a definition cannot be parsed, a file cannot be read or lies on another grid or in
+        another space, a label is unknown, or a region is empty.
+
+    Warns
+    -----
+    UserWarning
+        When regions share voxels, lie partly outside the grid or the brain, a name says one
+        hemisphere and most voxels lie in the other, a file names another subject, a label has no
+        name, a file is resampled from a mirrored grid, or an atlas of neuropythy is read.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "dseg.nii.gz"
+    >>> labels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    >>> nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), file)
+    >>> regions = read_regions({"LO": f"{file}:4 + {file}:5", "high": f"{file} > 5.5"}, file)
+    >>> {name: np.flatnonzero(mask).tolist() for name, mask in regions.masks.items()}
+    {'LO': [4, 5], 'high': [6, 7]}
+    """
+    if not regions:
+        raise InputError("no ROI masks; give at least one as NAME=FILE.")
+    if resample not in RESAMPLE:
+        raise unknown_name("resample", resample, RESAMPLE)
+    grid = like if isinstance(like, Grid) else grid_of(like, affine)
+    if space:
+        grid = replace(grid, space=space)
+    arrays = {name: mask for name, mask in regions.items() if isinstance(mask, np.ndarray)}
+    if arrays:
+        check_masks(arrays, grid.shape)
+    reader = RegionReader(regions, grid, affine, resample, Path(folder))
+    inside = None
+    if brain_mask is not None:
+        inside = reader.placed(reader.file(os.fspath(brain_mask)), "")
+    masks, rows = {}, []
+    for name in only or regions:
+        if name not in regions:
+            raise unknown_name("ROI", name, regions)
+        mask = reader.region(name)
+        masks[name] = mask
+        definition, file = reader.definition(name)
+        row = {
+            "roi": name,
+            "definition": definition,
+            "file": file,
+            "n_voxels": int(mask.sum()),
+            "n_lost": reader.n_lost[name],
+            "n_outside": -1 if inside is None else int(np.sum(mask & ~inside)),
+            "resample": "nearest" if name in reader.resampled else "never",
+        }
+        rows.append(row)
+    _check_filled(masks)
+    result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows))
+    _tell_partly_covered(result)
+    # whoever gives an array knows what is in it
+    defined = [name for name in masks if name not in arrays]
+    for name in defined:
+        _tell_hemisphere(name, reader, result)
+        reader.tell_subject(name)
+    _tell_overlaps({name: masks[name] for name in defined})
+    return result
 
 
 @checked
 def read_masks(
     masks: Mapping[str, str | os.PathLike[str]],
-    like: str | os.PathLike[str],
+    like: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     affine: str = "agree",
 ) -> dict[str, np.ndarray]:
@@ -37,30 +214,28 @@ def read_masks(
 
     Parameters
     ----------
-    masks : mapping of str to path-like
-        ROI name to 3-D NIfTI mask: 0 and one other value of 1 or more, such as 1 or 255.
-    like : path-like
-        A BOLD image (or any image on the same grid).
+    masks : mapping of str to str or path-like
+        ROI name to its file or definition, as for `read_regions`.
+    like : path-like or sequence of path-like
+        A BOLD image (or any image on the same grid), or the files of both hemispheres.
     affine : {"agree", "sform", "qform"}
-        See `fmri.bold.image_affine`.
+        See `fmri.volumes.image_affine`.
 
     Returns
     -------
     dict of str to ndarray of bool, shape (i, j, k)
-        Name to mask, in the order given. Masks may overlap, with a warning.
+        Name to mask, in the order given; of shape (n_places,) for surfaces. Masks may overlap, with
+        a warning.
 
     Raises
     ------
     InputError
-        When a mask cannot be read, lies on another grid, holds more than two values, or has no
-        voxel.
+        As `read_regions`; nothing is resampled.
 
     Warns
     -----
     UserWarning
-        When masks share voxels, when a name says one hemisphere and most voxels have the x
-        coordinate of the other, or the name of the file says the other, or when a file name says
-        another subject than that of `like`.
+        As `read_regions`.
 
     Examples
     --------
@@ -80,105 +255,190 @@ def read_masks(
     >>> {name: int(mask.sum()) for name, mask in masks.items()}
     {'V1': 8}
     """
-    if not masks:
-        raise InputError("no ROI masks; give at least one as NAME=FILE.")
-    arrays = {}
-    for name, path in masks.items():
-        if not str(name).strip():
-            raise InputError(f"the mask {path} has no ROI name; give NAME=FILE.")
-        check_same_grid(path, like, affine=affine)
-        mask = _read_mask(str(name), Path(path))
-        _tell_hemisphere(str(name), Path(path), mask, affine)
-        arrays[str(name)] = mask
-        theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
-        if theirs and ours and theirs != ours:
+    return dict(read_regions(masks, like, affine=affine).masks)
+
+
+def grid_of(like: File | Sequence[File], affine: str = "agree") -> Grid:
+    """Read the grid of an image, of a series, or of the series of both hemispheres.
+
+    Parameters
+    ----------
+    like : path-like or sequence of path-like
+        One file, or the left and the right hemisphere.
+    affine : {"agree", "sform", "qform"}
+        See `fmri.volumes.image_affine`.
+
+    Returns
+    -------
+    Grid
+        Of a volume, 3-D or 4-D, of surfaces or of CIFTI.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    if isinstance(like, str | os.PathLike):
+        like = [like]
+    first = like[0]
+    reader = find_reader(SERIES_READERS, first, "a series")
+    if reader is SERIES_READERS[""]:
+        return volume_grid(first, affine)
+    header = open_series(like, affine)
+    return header.grid
+
+
+def region_files(regions: Mapping[str, File], name: str, folder: File = "") -> list[Path]:
+    """List the files that the definition of a region names, with the tables of their labels.
+
+    Parameters
+    ----------
+    regions : mapping of str to str or path-like
+        As for `read_regions`.
+    name : str
+        The region.
+    folder : path-like
+        Where relative names of files start.
+
+    Returns
+    -------
+    list of Path
+        Whether they exist or not; without those of other regions that it names.
+
+    Raises
+    ------
+    InputError
+        When the definition cannot be parsed.
+    """
+    files = []
+    tree = tree_of(regions[name], Path(folder))
+    for source in sources_of(tree):
+        is_region = source.text in regions and source.text != name
+        if is_region:
+            continue
+        text, label = split_label(source.text)
+        path = Path(folder) / Path(text).expanduser()
+        files.append(path)
+        table = label_table(path)
+        if label and table is not None:
+            files.append(table)
+    return list(dict.fromkeys(files))
+
+
+def names_file(definition: str) -> bool:
+    """Say whether a definition is the path of a file, and nothing else.
+
+    Parameters
+    ----------
+    definition : str
+        As for `read_regions`; the path may hold ``*``.
+
+    Returns
+    -------
+    bool
+        False for labels of a file, thresholds, spheres, atlases, names of regions and expressions.
+
+    Examples
+    --------
+    >>> names_file("rois/sub-*_V1.nii.gz"), names_file("dseg.nii.gz:12"), names_file("LO1 + LO2")
+    (True, False, False)
+    """
+    if "*" in definition:
+        return True
+    tree = parse_region(definition)
+    if not isinstance(tree, Source):
+        return False
+    text, label = split_label(tree.text)
+    return not label and bool(Path(text).suffix)
+
+
+def _tell_partly_covered(regions: Regions) -> None:
+    """Warn of regions that reach beyond the grid or the brain."""
+    for row in regions.table.to_dict("records"):
+        roi, n_voxels = row["roi"], row["n_voxels"]
+        n_lost, n_outside = row["n_lost"], row["n_outside"]
+        if n_lost:
             warnings.warn(
-                f"ROI '{name}': {Path(path).name} names sub-{theirs}, but the images are of "
-                f"sub-{ours}. Check the mask.",
-                stacklevel=2,
+                f"ROI '{roi}' reaches beyond {regions.grid.name}: {n_lost} voxels or vertices of "
+                f"its files are not there ({n_voxels} are left).",
+                stacklevel=3,
             )
-    for (name, first), (other, second) in itertools.combinations(arrays.items(), 2):
+        if n_outside == n_voxels:
+            raise InputError(
+                f"ROI '{roi}' lies wholly outside the brain mask ({n_voxels} voxels); check "
+                "whether both are of one grid and subject."
+            )
+        if n_outside > 0:
+            warnings.warn(
+                f"ROI '{roi}': {n_outside} of {n_voxels} voxels lie outside the brain mask; leave "
+                "them out (& the brain mask) where they hold no signal.",
+                stacklevel=3,
+            )
+
+
+def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
+    """Warn of regions that share voxels."""
+    for (name, first), (other, second) in itertools.combinations(masks.items(), 2):
         shared = int(np.sum(first & second))
         if shared and np.array_equal(first, second):
             warnings.warn(
                 f"ROIs '{name}' and '{other}' are the same {shared} voxels; check the files of the "
                 "masks.",
-                stacklevel=2,
+                stacklevel=3,
             )
         elif shared:
             warnings.warn(
                 f"ROIs '{name}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
                 f"{int(second.sum())}); what is found in these regions is not independent.",
-                stacklevel=2,
+                stacklevel=3,
             )
-    return arrays
 
 
-def named_hemisphere(name: str) -> str:
-    """Read which hemisphere a name says.
-
-    Parameters
-    ----------
-    name : str
-        Name of a region or of its file.
-
-    Returns
-    -------
-    str
-        ``"L"``, ``"R"``, or empty where it says none, or both.
-
-    Examples
-    --------
-    >>> [named_hemisphere(name) for name in ("lhV1", "V1_R", "LO", "LeftV4")]
-    ['L', 'R', '', 'L']
-    """
-    # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than
-    # the right side
-    spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])|^([LR])(?=V[0-9])", r"\1\2 ", name)
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
-    spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
-    spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
-    sides = set()
-    for word in re.split(r"[^a-z0-9]+", spaced.lower()):
-        if word in _WORDS:
-            sides.add(_WORDS[word])
-    if len(sides) == 1:
-        return sides.pop()
-    return ""
-
-
-def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
+def _tell_hemisphere(name: str, reader: RegionReader, regions: Regions) -> None:
     """Warn where a name says one hemisphere and most voxels lie in the other.
 
     In NIfTI, x < 0 mm is left.
     """
+    sources = list(reader.sources(name))
+    by_name = by_file = file_name = ""
     by_name = named_hemisphere(name)
-    by_file = named_hemisphere(path.name.split(".nii")[0])
+    if len(sources) == 1:
+        file_name = Path(sources[0].text).name
+        text, label = split_label(file_name)
+        by_file = named_hemisphere(label) or named_hemisphere(plain_name(text))
     if by_name and by_file and by_name != by_file:
         warnings.warn(
-            f"ROI '{name}' and its file {path.name} name different hemispheres; check which mask "
+            f"ROI '{name}' and its file {file_name} name different hemispheres; check which mask "
             "belongs to it.",
-            stacklevel=2,
+            stacklevel=3,
         )
     side = by_name or by_file
-    image = open_nifti(path)
-    codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
-    if not side or max(codes) <= 0:
+    grid, mask = regions.grid, regions.masks[name]
+    if not side or not grid.has_place:
         return
-    transform = image_affine(path, image, affine)
-    x = np.argwhere(mask) @ transform[0, :3] + transform[0, 3]
-    if side == "L":
-        there, sign = "left", ">"
-        wrong = int(np.sum(x > 0))
+    named = f"'{name}' ({file_name})" if file_name else f"'{name}'"
+    if grid.places is not None:
+        others = grid.places["hemisphere"].to_numpy() == {"L": "R", "R": "L"}[side]
+        wrong = int(np.sum(mask & others))
+        where = "in the other hemisphere. Check the file."
     else:
-        there, sign = "right", "<"
-        wrong = int(np.sum(x < 0))
-    if 2 * wrong > len(x):
-        warnings.warn(
-            f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie "
+        assert grid.affine is not None
+        x = np.argwhere(mask) @ grid.affine[0, :3] + grid.affine[0, 3]
+        sign = ">"
+        wrong = int(np.sum(x > 0))
+        if side == "R":
+            sign = "<"
+            wrong = int(np.sum(x < 0))
+        where = (
             f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
-            "mask or images are mirrored.",
-            stacklevel=2,
+            "mask or images are mirrored."
+        )
+    n_voxels = int(mask.sum())
+    if 2 * wrong > n_voxels:
+        warnings.warn(
+            f"ROI {named} is called {SIDES[side]}, but {wrong} of its {n_voxels} voxels lie "
+            f"{where}",
+            stacklevel=3,
         )
 
 
@@ -220,23 +480,25 @@ def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict
 
 
 def voxel_table(
-    masks: Mapping[str, np.ndarray], subject: str
+    masks: Mapping[str, np.ndarray], subject: str, grid: Grid | None = None
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """List the voxels of all regions, one row per region and voxel.
 
     Parameters
     ----------
-    masks : mapping of str to ndarray of bool, shape (i, j, k)
+    masks : mapping of str to ndarray of bool, shape (i, j, k) or (n_places,)
         ROI name to mask.
     subject : str
         Written into each row.
+    grid : Grid, optional
+        Needed for surfaces and CIFTI.
 
     Returns
     -------
     voxels : pandas.DataFrame
-        Columns subject, roi, i, j, k; regions in order, voxels in C order; a voxel in two regions
-        has two rows.
-    union : ndarray of bool, shape (i, j, k)
+        Columns subject, roi, i, j, k, and hemisphere for surfaces and CIFTI; regions in order,
+        voxels in C order; a voxel in two regions has two rows.
+    union : ndarray of bool, shape (i, j, k) or (n_places,)
         Voxels in any region.
     positions : ndarray of int, shape (n_rows,)
         Position of each row's voxel among those of `union` (C order).
@@ -246,42 +508,17 @@ def voxel_table(
     numbers[union] = np.arange(int(union.sum()))
     tables, positions = [], []
     for name, mask in masks.items():
-        index = np.argwhere(mask)
-        table = pd.DataFrame(index, columns=["i", "j", "k"])
+        if grid is None or grid.places is None:
+            table = pd.DataFrame(np.argwhere(mask), columns=["i", "j", "k"])
+        else:
+            chosen = grid.places[mask].reset_index(drop=True)
+            table = chosen[["i", "j", "k", "hemisphere"]]
         table.insert(0, "subject", subject)
         table.insert(1, "roi", name)
         tables.append(table)
         positions.append(numbers[mask])
     voxels = pd.concat(tables, ignore_index=True)
     return voxels, union, np.concatenate(positions)
-
-
-def _read_mask(name: str, path: Path) -> np.ndarray:
-    image = open_nifti(path)
-    with stored_values(path, image) as stored:
-        values = np.asarray(stored)
-    if values.ndim == 4 and values.shape[3] == 1:
-        values = values[..., 0]
-    if values.ndim != 3:
-        raise InputError(
-            f"ROI '{name}': {path.name} is {values.ndim}-D; a mask must be 3-D, give one volume."
-        )
-    if np.isinf(values).any():
-        raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
-    top = np.max(values)
-    most = SAME_VALUE * top
-    mask = np.abs(values - top) <= most
-    outside = np.abs(values) <= most
-    is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
-    if top != 0 and not is_binary:
-        held = name_ids(np.unique(values))
-        raise InputError(
-            f"ROI '{name}': {path.name} is not a binary mask; it holds {held}. Save one mask a "
-            "region with 0 and 1 (threshold a probability map, split a label image)."
-        )
-    mask &= values > 0
-    _check_filled({name: mask})
-    return mask
 
 
 def _check_filled(masks: Mapping[str, np.ndarray]) -> None:

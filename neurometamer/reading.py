@@ -186,8 +186,8 @@ def check_promise(path: Location, n_bytes: int) -> None:
     Parameters
     ----------
     path : path-like
-        An existing file; the suffix ``.gz`` means that it is compressed. Those of other packers
-        (``.bz2``, ``.zst``) can hold any amount, and are only checked to be files.
+        An existing file; the suffixes ``.gz`` and ``.mgz`` mean that it is compressed. Those of
+        other packers (``.bz2``, ``.zst``) can hold any amount, and are only checked to be files.
     n_bytes : int
         Size of the values that the header promises.
 
@@ -199,7 +199,7 @@ def check_promise(path: Location, n_bytes: int) -> None:
     size = check_plain_file(path).stat().st_size
     if Path(path).suffix in (".bz2", ".zst"):
         return
-    most = size * GZIP_LIMIT if Path(path).suffix == ".gz" else size
+    most = size * GZIP_LIMIT if Path(path).suffix in (".gz", ".mgz") else size
     if n_bytes > most:
         raise InputError(
             f"{path} promises {n_bytes} bytes of values, more than its {size} bytes can hold; it "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("behavior", "demo", "evaluation")
+EXTRAS = ("behavior", "demo", "evaluation", "xarray")
 AS_INSTALLED = ("torch", "torchvision")
 
 

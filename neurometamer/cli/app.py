@@ -49,6 +49,8 @@ COMMANDS = {
     "fmri layout": "neurometamer.commands.datasets:fmri_layout",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",
+    "fmri convert": "neurometamer.commands.conversion:fmri_convert",
+    "fmri design": "neurometamer.commands.scan_design:fmri_design",
     "fmri simulate": "neurometamer.commands.simulation:fmri_simulate",
     "behavior page": "neurometamer.commands.behavior:behavior_page",
     "behavior join": "neurometamer.commands.behavior:behavior_join",

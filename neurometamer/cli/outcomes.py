@@ -105,6 +105,21 @@ def _image_types(table: pd.DataFrame, given: Given) -> None:
         say(given["figures"] / "index.html")
 
 
+def _scan(design: Any, given: Given) -> None:
+    """Say how long the runs are and what noise to expect."""
+    runs = design.runs
+    minutes = runs["seconds"].sum() / 60
+    n_trials = runs["n_trials"].iloc[0]
+    say(f"{len(runs)} runs, {minutes:.0f} min in all; {n_trials} trials in the first")
+    for name in ("noise_gain_trial", "noise_gain_image", "efficiency"):
+        values = runs[name]
+        words = name.replace("_", " ")
+        say(f"{words}: {values.min():.3g} to {values.max():.3g}")
+    noise = design.images["predicted_noise"].median()
+    say(f"noise of the mean beta of an image: {noise:.3g} of that of a volume")
+    say(given["out"])
+
+
 def _index(folder: Path, given: Given) -> None:
     say(folder / "index.html")
 
@@ -181,6 +196,7 @@ OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "stimuli null": _null,
     "image-types": _image_types,
     "layers": _index,
+    "fmri design": _scan,
     "searchlight": _index,
     "draw": _page_with_notes,
     "evaluate metamers": _page_with_notes,

@@ -2,6 +2,7 @@ from .behavior import AnalysisSettings as AnalysisSettings
 from .behavior import behavior_analyze as behavior_analyze
 from .behavior import behavior_join as behavior_join
 from .behavior import behavior_page as behavior_page
+from .conversion import fmri_convert as fmri_convert
 from .datasets import fmri_layout as fmri_layout
 from .drawing import draw as draw
 from .encoding import encode as encode
@@ -23,6 +24,7 @@ from .options import ReadingOptions as ReadingOptions
 from .options import StimulusFileOptions as StimulusFileOptions
 from .rdms import controls as controls
 from .rdms import rdm as rdm
+from .scan_design import fmri_design as fmri_design
 from .searchlight_maps import searchlight as searchlight
 from .set_evaluation import EvaluationSettings as EvaluationSettings
 from .set_evaluation import evaluate_metamer_sets as evaluate_metamer_sets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 
-RUNS = ("subject", "t_r", "columns", "condition_column", "affine")
+RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
 """Options that `fmri.read_runs` takes."""
 
 GLM = (
@@ -32,6 +33,9 @@ GLM = (
 )
 """Options that `fmri.estimate_betas` takes."""
 
+ROIS = ("resample", "space", "brain_mask", "only")
+"""Options that `fmri.read_regions` takes."""
+
 
 @checked
 def fmri_betas(
@@ -43,7 +47,10 @@ def fmri_betas(
     confounds: Files = (),
     progress: Progress | None = None,
     **options: Annotated[
-        Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
+        Any,
+        KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas:estimate_betas", GLM),
+        KeywordsOf("fmri.rois:read_regions", ROIS),
     ],
 ) -> Path:
     """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
@@ -51,11 +58,13 @@ def fmri_betas(
     Parameters
     ----------
     masks : mapping of str to path-like
-        ROI to its mask on the grid of the BOLD files, NAME=FILE.
+        ROI to its mask on the grid of the BOLD files, NAME=FILE, or to its definition: "V1=FILE:12"
+        or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
+        (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
         Output folder for betas.nii.gz, betas.tsv and betas.json.
     bold : sequence of path-like
-        4-D NIfTI files, one a run.
+        4-D NIfTI files, one a run; or CIFTI series, or surface series of both hemispheres.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
@@ -63,7 +72,7 @@ def fmri_betas(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs` and `fmri.estimate_betas`.
+        Options of `fmri.read_runs`, `fmri.estimate_betas` and `fmri.read_regions`.
 
     Returns
     -------
@@ -85,7 +94,15 @@ def fmri_betas(
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
     from fmri.betas import write_betas
+    from fmri.bids import find_reader
+    from fmri.series import SERIES_READERS
 
+    for file in bold:
+        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
+            raise InputError(
+                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
+                "--out FILE.h5 for surfaces and CIFTI."
+            )
     patterns = fmri_patterns(
         masks,
         bold=bold,
@@ -111,7 +128,10 @@ def fmri_patterns(
     select_on: Sequence[str] = (),
     progress: Progress | None = None,
     **options: Annotated[
-        Any, KeywordsOf("fmri.bold:read_runs", RUNS), KeywordsOf("fmri.betas:estimate_betas", GLM)
+        Any,
+        KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas:estimate_betas", GLM),
+        KeywordsOf("fmri.rois:read_regions", ROIS),
     ],
 ) -> Patterns:
     """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
@@ -119,7 +139,9 @@ def fmri_patterns(
     Parameters
     ----------
     masks : mapping of str to path-like
-        ROI to its mask on the grid of the BOLD files, NAME=FILE.
+        ROI to its mask on the grid of the BOLD files, NAME=FILE, or to its definition: "V1=FILE:12"
+        or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
+        (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like, optional
         HDF5 file to write.
     bold, events, confounds : sequence of path-like
@@ -135,7 +157,7 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs` and `fmri.estimate_betas`.
+        Options of `fmri.read_runs`, `fmri.estimate_betas` and `fmri.read_regions`.
 
     Returns
     -------
@@ -161,9 +183,12 @@ def fmri_patterns(
     from fmri.bold import read_runs
     from fmri.patterns import write_patterns
     from fmri.reliability import select_voxels
+    from fmri.rois import read_regions
 
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
+    # what is not the name of a file that exists is a definition
+    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
     if (betas is None) == (not bold):
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
@@ -177,17 +202,21 @@ def fmri_patterns(
             "or --select-on."
         )
     if betas is not None:
-        known = {name: options[name] for name in ("unusable", "affine") if name in options}
-        patterns = read_betas(betas, masks, **known)
+        of_betas = ("unusable", "affine", *ROIS)
+        known = {name: options[name] for name in of_betas if name in options}
+        patterns = read_betas(betas, definitions, **known)
     else:
         of_runs = {name: options[name] for name in RUNS if name in options}
-        glm = {name: value for name, value in options.items() if name not in RUNS}
+        of_regions = {name: options[name] for name in ROIS if name in options}
+        others = (*RUNS, *ROIS)
+        glm = {name: value for name, value in options.items() if name not in others}
         if "columns" in of_runs:
             of_runs["columns"] = of_runs["columns"] or None
         runs = read_runs(bold, events, confounds or None, **of_runs)
         if ignored := glm.pop("ignore", ()):
             glm["ignore"] = tuple(ignored)
-        patterns = estimate_betas(runs, dict(masks), progress=progress, **glm)
+        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        patterns = estimate_betas(runs, regions, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=conditions, n_per_roi=n_voxels)
     if out is not None:

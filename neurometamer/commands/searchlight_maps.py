@@ -319,8 +319,9 @@ def _open_space(
     patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, radius_mm: float
 ) -> _Space:
     from fmri.betas import read_betas
-    from fmri.maps import mask_places, read_mask, read_mesh, read_surface_patterns, vertex_places
+    from fmri.maps import mask_places, read_mask, vertex_places
     from fmri.patterns import read_patterns
+    from fmri.surfaces import read_mesh, read_surface_patterns
 
     if mask is not None:
         inside, affine = read_mask(mask)

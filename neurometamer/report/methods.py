@@ -136,7 +136,10 @@ def study_works(study: Study) -> dict[str, str]:
 
 
 def _glm(study: Study) -> Mapping[str, Any]:
-    return study.settings("glm") if study.cortex else {}
+    """Return the settings of the general linear model; none where betas were made elsewhere."""
+    if not study.cortex or study.section("brain").get("source") == "patterns":
+        return {}
+    return study.settings("glm")
 
 
 def _has_values(rows: pd.DataFrame, column: str) -> bool:
@@ -250,6 +253,9 @@ def _network(study: Study) -> str:
 
 def _cortex(study: Study) -> str:
     glm = _glm(study)
+    if not glm and study.cortex:
+        n_subjects = count_text(len(study.subjects), "subject")
+        return f"Responses of {n_subjects} had been estimated before and were read from files."
     if not glm:
         return ""
     options = []

@@ -363,16 +363,19 @@ def applied_settings(study: Study) -> dict[str, Any]:
         unused.add("transfer")
     if not study.cortex:
         unused |= {"glm", "selection", "encoding", "brain"}
+    brain = study.settings("brain")
+    if brain and brain.get("source") == "patterns":
+        unused.add("glm")
     applied = {}
     for name, values in study.section("settings").items():
         if name not in unused:
             applied[name] = values
-    brain = study.settings("brain")
     if brain and "brain" in applied:
         source = str(brain.get("source"))
         own = {
             "simulated": {"simulation"},
             "bold": {"subjects"},
+            "patterns": {"subjects"},
             "bids": set(brain) - {"simulation"},
         }
         kept = {"source", *own.get(source, ())}

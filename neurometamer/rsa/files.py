@@ -17,8 +17,8 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
+from neurometamer.matlab import read_mat
 from neurometamer.reading import check_npy, check_npz, check_plain_file, reading
-from neurometamer.rsa.matlab import read_mat
 from neurometamer.rsa.measures import MEASURE_ALIASES, MEASURES, find_measure
 from neurometamer.rsa.rdms import (
     check_rdms,

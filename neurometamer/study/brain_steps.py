@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pandas as pd
 from fmri.betas import estimate_betas
 from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
-from fmri.patterns import Patterns, read_patterns, write_patterns
+from fmri.grids import Grid
+from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
 from fmri.reliability import select_voxels, voxel_reliability
+from fmri.rois import Regions, names_file, read_regions
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError, name_ids
@@ -38,7 +41,7 @@ def subject_names(work: Workspace) -> tuple[str, ...]:
     if brain.source == "simulated":
         numbers = range(1, brain.simulation.subjects + 1)
         return tuple(f"sub-{number:02d}" for number in numbers)
-    if brain.source == "bold":
+    if brain.source in ("bold", "patterns"):
         return tuple(subject.id for subject in brain.subjects if isinstance(subject, Subject))
     if brain.source == "bids":
         return tuple(f"sub-{label}" for label in work.layout.subjects)
@@ -48,13 +51,20 @@ def subject_names(work: Workspace) -> tuple[str, ...]:
 def scanned(work: Workspace, name: str) -> Subject:
     """Name the files of a subject: the user's, or those that the simulation wrote."""
     brain = work.settings.brain
-    if brain.source == "bold":
+    if brain.source in ("bold", "patterns"):
         listed = [subject for subject in brain.subjects if isinstance(subject, Subject)]
         return next(subject for subject in listed if subject.id == name)
     if brain.source == "bids":
         files = work.layout.files(name)
-        regions = work.layout.masks(name)
-        lacking = [roi for roi in brain.rois if roi not in regions]
+        found = work.layout.masks(name)
+        regions, lacking = {}, []
+        for roi, definition in brain.rois.items():
+            if roi in found:
+                regions[roi] = str(found[roi])
+            elif names_file(definition):
+                lacking.append(roi)
+            else:
+                regions[roi] = definition.replace("{subject}", name.removeprefix("sub-"))
         if lacking:
             raise InputError(
                 f"{name} lacks the ROI(s) {name_ids(lacking)} of [brain.rois]; correct the "
@@ -66,7 +76,7 @@ def scanned(work: Workspace, name: str) -> Subject:
             bold=tuple(map(str, files["bold"])),
             events=tuple(map(str, files["events"])),
             confounds=tuple(map(str, files["confounds"])),
-            masks={roi: str(file) for roi, file in regions.items()},
+            masks=regions,
             t_r=brain.t_r,
             slice_time_ref=None if isinstance(at, str) else at,
             affine=brain.affine,
@@ -178,6 +188,23 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
         columns=confound_columns(work),
         condition_column=files.condition_column,
         affine=files.affine,
+        hemispheres=files.hemispheres,
+    )
+
+
+def subject_regions(
+    work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()
+) -> Regions:
+    """Read the regions of a subject, of which names of files are relative to the study file."""
+    return read_regions(
+        files.masks,
+        grid,
+        affine=files.affine,
+        resample=files.resample,
+        space=files.space,
+        brain_mask=work.source(files.brain_mask) if files.brain_mask else None,
+        only=only,
+        folder=work.base,
     )
 
 
@@ -197,18 +224,68 @@ def confound_columns(work: Workspace) -> Sequence[str] | None:
     return PREPARED if glm.strategy else glm.confounds or None
 
 
+def given_patterns(work: Workspace, subject: str, ids: Sequence[str]) -> Patterns:
+    """Read responses that were estimated before, to the images of the study.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subject : str
+        Name of the subject, which the voxels get.
+    ids : sequence of str
+        Images of the study.
+
+    Returns
+    -------
+    Patterns
+        Responses to these images.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or lacks an image.
+
+    Warns
+    -----
+    UserWarning
+        When it holds responses to other images, which are left out.
+    """
+    path = work.source(scanned(work, subject).patterns)
+    whole = read_patterns(path)
+    known = set(whole.conditions)
+    lacking = [name for name in ids if name not in known]
+    if lacking:
+        raise InputError(
+            f"{path.name} has no response of {subject} to image(s) {name_ids(lacking)}; it holds "
+            f"{name_ids(whole.conditions)}. Give patterns and images with the same ids."
+        )
+    if len(known) > len(ids):
+        warnings.warn(
+            f"{path.name}: responses to {len(known) - len(ids)} image(s) that are not in the study "
+            "are left out.",
+            stacklevel=2,
+        )
+    own = replace(whole, voxels=whole.voxels.assign(subject=subject))
+    return own.select(conditions=list(ids))
+
+
 def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
     """Estimate one beta per image × presentation.
 
-    Simulated and measured subjects take the same path.
+    Simulated and measured subjects take the same path; betas made elsewhere are read.
     """
     files = scanned(work, subject)
-    masks = {roi: work.source(mask) for roi, mask in files.masks.items()}
+    if files.patterns:
+        with _without_repeated_warnings():
+            given = given_patterns(work, subject, shown_stimuli(work).ids)
+        return [write_patterns(given, work.state("betas", f"{subject}.h5"))]
     glm = work.settings.glm
     with _without_repeated_warnings():
+        runs = open_runs(work, subject)
         fitted = estimate_betas(
-            open_runs(work, subject),
-            masks,
+            runs,
+            subject_regions(work, files, runs[0].grid),
             hrf_model=glm.hrf_model,
             high_pass=glm.high_pass,
             noise_model=glm.noise_model,
@@ -275,7 +352,7 @@ def region_rows(
         reliability and reliability_selected (median over voxels in [-1, 1]; NaN where it cannot be
         measured), method, reason.
     """
-    columns = ["subject", "roi", "i", "j", "k"]
+    columns = voxel_key(before.voxels)
     kept = pd.MultiIndex.from_frame(after.voxels[columns])
     is_selected = pd.MultiIndex.from_frame(before.voxels[columns]).isin(kept)
     reason = ""

@@ -26,10 +26,11 @@ from fmri.bids import (
     repetition_time,
     slice_times,
 )
-from fmri.bold import BoldRun, check_4d, header_tr, image_affine, open_nifti
+from fmri.bold import BoldRun
 from fmri.patterns import Patterns
 from fmri.reliability import tell_few_conditions, voxel_reliability
-from fmri.rois import read_masks
+from fmri.rois import grid_of, region_files
+from fmri.series import hemisphere_files, open_series
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
@@ -41,10 +42,12 @@ from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
     confound_columns,
+    given_patterns,
     open_runs,
     run_confounds,
     scanned,
     subject_names,
+    subject_regions,
 )
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
@@ -454,10 +457,17 @@ def _check_subject(
     work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
 ) -> None:
     """Check that the files of a subject are there and its own, then what is in them."""
+    if subject.patterns:
+        _check_patterns(work, subject, table, findings)
+        return
     files = [*subject.bold, *subject.events, *subject.confounds]
-    for file in (*files, *subject.masks.values()):
+    for file in files:
         with findings.watch(subject.id, file):
             work.source(file)
+    for roi, definition in subject.masks.items():
+        with findings.watch(subject.id, definition):
+            for path in region_files(subject.masks, roi, work.base):
+                work.source(str(path))
     for file in files:
         with findings.watch(subject.id, file):
             check_subject(subject.id, file)
@@ -475,20 +485,44 @@ def _check_subject(
             _check_designs(work, subject, table, findings)
 
 
+def _check_patterns(
+    work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
+) -> None:
+    """Check a file of patterns against the stimuli, and the sizes of its regions."""
+    with findings.watch(subject.id, subject.patterns):
+        ids = [] if table is None else table["id"].tolist()
+        given = given_patterns(work, subject.id, ids)
+        counts = given.voxels["roi"].value_counts()
+        small = counts.index[counts < MIN_VOXELS].tolist()
+        if small:
+            raise InputError(
+                f"ROI(s) {name_ids(small)} have fewer than {MIN_VOXELS} voxels, too few for a "
+                "pattern; give patterns without them, or of larger regions."
+            )
+
+
 def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     """Check each mask by itself, then whether they fit together, and the sizes of the regions."""
     first = subject.bold[0]
-    like = None if findings.has_errors(subject.id, first) else work.source(first)
+    grid = None
+    if not findings.has_errors(subject.id, first):
+        series = hemisphere_files(work.source(first), subject.hemispheres)
+        grid = grid_of(series, subject.affine)
     sizes = {}
-    for roi, file in subject.masks.items():
-        with findings.watch(subject.id, file):
-            path = work.source(file)
-            mask = read_masks({roi: path}, like or path, affine=subject.affine)[roi]
+    for roi, definition in subject.masks.items():
+        if findings.has_errors(subject.id, definition):
+            continue
+        with findings.watch(subject.id, definition):
+            like = grid
+            if like is None:  # what can be said of a mask without the images
+                if not definition.endswith((".nii", ".nii.gz")):
+                    continue
+                like = grid_of(work.source(definition), subject.affine)
+            mask = subject_regions(work, subject, like, [roi]).masks[roi]
             sizes[roi] = int(mask.sum())
-    if like is not None and len(sizes) == len(subject.masks):
+    if grid is not None and len(sizes) == len(subject.masks):
         with findings.watch(subject.id):
-            files = {roi: work.source(file) for roi, file in subject.masks.items()}
-            read_masks(files, like, affine=subject.affine)
+            subject_regions(work, subject, grid)
     for roi, size in sizes.items():
         if size < MIN_VOXELS:
             findings.add(
@@ -513,19 +547,21 @@ def _check_run(
     n_volumes, t_r = 0, 0.0  # unknown
     with findings.watch(subject.id, image):
         path = work.source(image)
-        opened = open_nifti(path)
-        n_volumes = check_4d(path, opened)[3]
+        series = hemisphere_files(path, subject.hemispheres)
+        # which transform holds is a fault of its own
+        header = open_series(series, "sform")
+        n_volumes = header.n_volumes
         sidecar = read_sidecar(path)
         t_r = repetition_time(
             name,
-            header=header_tr(opened),
+            header=header.t_r,
             sidecar=sidecar,
             given=subject.t_r or None,
         )
-        slice_times(name, sidecar, t_r, opened.shape)
+        slice_times(name, sidecar, t_r, header.shape)
     if n_volumes:
         with findings.watch(subject.id, image):
-            image_affine(path, opened, subject.affine)
+            open_series(series, subject.affine)
     events = None
     events_file = subject.events[number]
     with findings.watch(subject.id, events_file):
@@ -699,7 +735,10 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
     labels = {}
     try:
         for name in subject_names(work):
-            shown = events_as_patterns(open_runs(work, name))
+            if source == "patterns":
+                shown = given_patterns(work, name, table["id"].tolist())
+            else:
+                shown = events_as_patterns(open_runs(work, name))
             labels[name] = session_labels(shown, table)
     except InputError as error:
         raise InputError(

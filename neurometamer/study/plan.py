@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
 from fmri.layout import Layout, find_dataset
+from fmri.rois import names_file
 from neurometamer.errors import DamagedFile, InputError, unknown_name
 from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE
@@ -208,7 +209,9 @@ class Workspace:
         chosen = {name: getattr(brain, name) or None for name in names}
         patterns = {}
         for roi, pattern in brain.rois.items():
-            patterns[roi] = str(self.base / Path(pattern).expanduser())
+            # a definition, such as LO1 + LO2, is read with the images
+            if names_file(pattern):
+                patterns[roi] = str(self.base / Path(pattern).expanduser())
         return find_dataset(
             self.source(brain.dataset),
             self.source(brain.derivatives) if brain.derivatives else None,
@@ -401,7 +404,10 @@ REPAIRED_BRAIN = ("subjects", "runs", "sessions", "t_r", "slice_time_ref", "affi
 
 
 def _identity(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that make a study the same: not those that are repaired, nor subjects."""
+    """Return the settings that make a study the same.
+
+    These are not those that are repaired, nor subjects and their regions.
+    """
     kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
     brain = kept.get("brain", {})
     same = {name: brain[name] for name in brain if name not in REPAIRED_BRAIN}

@@ -47,6 +47,7 @@ CORTEX = "fmri.simulate:simulate_subject"
 SIMULATION = "fmri.simulate:SimulationOptions"
 LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
+REGIONS = "fmri.rois:read_regions"
 BETAS = "fmri.betas:estimate_betas"
 LAYOUT = "fmri.layout:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
@@ -403,14 +404,28 @@ class Subject(Section):
 
     id: Name
     """Name of the subject."""
-    bold: tuple[str, ...]
-    """4-D NIfTI files, one for each run."""
-    events: tuple[str, ...]
+    bold: tuple[str, ...] = ()
+    """4-D NIfTI files, one for each run; or CIFTI series, or surface series, of which the file of
+    one hemisphere is listed and that of the other is found beside it."""
+    events: tuple[str, ...] = ()
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
-    masks: dict[Name, str]
-    """Region → mask NIfTI on the grid of the BOLD files."""
+    masks: dict[Name, str] = {}
+    """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
+    "prob.nii.gz > 0.5", "LO1 + LO2" …"""
+    resample: str = setting(REGIONS, "resample", choices="fmri.rois:RESAMPLE", later=True)
+    """What to do with regions on another voxel grid: refuse them, or take the nearest voxels."""
+    space: str = setting(REGIONS, "space", later=True)
+    """Space of the BOLD files, "T1w" or "MNI152NLin2009cAsym", where their names and headers do not
+    say it."""
+    brain_mask: str = setting(default="", later=True)
+    """Mask of the brain: how much of each region lies outside is told."""
+    hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
+    """Whether a series on a surface needs that of the other hemisphere."""
+    patterns: str = setting(default="", later=True)
+    """For source = "patterns", instead of all other files: patterns that ``neurometamer fmri
+    convert`` or ``fmri patterns`` has written."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
@@ -426,6 +441,14 @@ class Subject(Section):
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
+        if self.patterns:
+            files = {"bold": self.bold, "events": self.events, "masks": self.masks}
+            given = [name for name, listed in files.items() if listed]
+            if given:
+                raise ValueError(
+                    f"patterns stand alone, and {name_ids(given)} came with them; leave these out"
+                )
+            return self
         if not self.bold:
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
@@ -434,11 +457,13 @@ class Subject(Section):
                 "confounds files; give one events file a run, and one confounds file a run or none"
             )
         if not self.masks:
-            raise ValueError("masks is empty; give at least one ROI = mask file")
+            raise ValueError(
+                "masks is empty; give at least one ROI = mask file, here or in [brain.rois]"
+            )
         return self
 
 
-MEASURED_SOURCES = ("bold", "bids")
+MEASURED_SOURCES = ("bold", "bids", "patterns")
 """Sources of measured data."""
 
 _TAGS = ("name of a subject", "files of a subject")
@@ -457,9 +482,10 @@ NameOrFiles = Annotated[
 class Brain(Section):
     """Where the brain data come from."""
 
-    source: Literal["simulated", "bold", "bids", "none"] = "simulated"
+    source: Literal["simulated", "bold", "bids", "patterns", "none"] = "simulated"
     """"simulated" (a cortex with known truth), "bids" (a BIDS data set), "bold" (the files of the
-    subjects listed) or "none" (network only)."""
+    subjects listed), "patterns" (responses of the subjects listed, estimated before) or "none"
+    (network only)."""
     simulation: Simulation = Simulation()
     """Settings of the simulated cortex."""
     dataset: str = setting(default="", later=True)
@@ -495,53 +521,88 @@ class Brain(Section):
     """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two
     differ."""
     rois: dict[Name, str] = setting(default={}, later=True)
-    """Region → mask on the grid of the images; ``{subject}`` in the path stands for the label of a
-    subject, ``*`` for anything."""
+    """Regions of every subject, as in its own masks, which come first: LO = "LO1 + LO2", V1 =
+    "masks/{subject}_V1.nii.gz"; ``{subject}`` stands for the label of a subject (for source =
+    "bids" without sub-), ``*`` in the path of a mask for anything (source = "bids")."""
     subjects: tuple[NameOrFiles, ...] = ()
-    """Subjects. For source = "bold": a [[brain.subjects]] for each. For source = "bids": labels,
-    such as ["01", "02"]; empty: all of the data set."""
+    """Subjects. For source = "bold" or "patterns": a [[brain.subjects]] for each. For source =
+    "bids": labels, such as ["01", "02"]; empty: all of the data set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rois_of_subjects(cls, values: Any) -> Any:
+        """Give every subject the regions of all."""
+        is_table = isinstance(values, dict) and isinstance(values.get("rois"), dict)
+        if not is_table or not isinstance(values.get("subjects"), (list, tuple)):
+            return values
+        subjects = []
+        for subject in values["subjects"]:
+            if isinstance(subject, dict) and isinstance(subject.get("masks", {}), dict):
+                masks = dict(subject.get("masks", {}))
+                for roi, definition in values["rois"].items():
+                    text = str(definition).replace("{subject}", str(subject.get("id")))
+                    masks.setdefault(roi, text)
+                subject = {**subject, "masks": masks}
+            subjects.append(subject)
+        return {**values, "subjects": subjects}
 
     @model_validator(mode="after")
-    def _subjects_match_source(self) -> Self:
-        if self.source == "bold" and not self.subjects:
-            raise ValueError(
-                'source = "bold" needs at least one [[brain.subjects]], and there is none; add '
-                "them, "
-                'or give source = "simulated"'
-            )
+    def _settings_match_source(self) -> Self:
         given = []
         for name, field in Brain.model_fields.items():
             is_general = name in ("source", "simulation", "subjects")
             if not is_general and getattr(self, name) != field.get_default():
                 given.append(name)
+        if self.source == "bold" and "rois" in given:
+            given.remove("rois")
         if given and self.source != "bids":
             raise ValueError(
                 f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
                 "that, or leave them out"
             )
-        names = [subject for subject in self.subjects if isinstance(subject, str)]
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
                 'source = "bids" needs dataset (its folder) and [brain.rois] (NAME = mask, with '
                 f"{{subject}} in the path); dataset is '{self.dataset}', and there are "
                 f"{len(self.rois)} rois"
             )
-        if self.source == "bids" and len(names) < len(self.subjects):
-            raise ValueError(
-                'source = "bids" takes subjects by their labels (subjects = ["01"]), not by files; '
-                'give source = "bold" for those'
-            )
-        if self.source == "bold" and names:
-            raise ValueError(
-                f'source = "bold" needs the files of each subject, and {name_ids(names)} are names '
-                'alone; list the files in [[brain.subjects]], or give source = "bids"'
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _subjects_match_source(self) -> Self:
+        names = [subject for subject in self.subjects if isinstance(subject, str)]
+        files = [subject for subject in self.subjects if isinstance(subject, Subject)]
         ids = [name.removeprefix("sub-") for name in names]
-        ids += [subject.id for subject in self.subjects if isinstance(subject, Subject)]
+        ids += [subject.id for subject in files]
         again = duplicates(ids)
         if again:
             raise ValueError(
                 f"subject ids must be unique; {name_ids(again)} occur more than once; rename them"
+            )
+        if self.source == "bids" and files:
+            raise ValueError(
+                'source = "bids" takes subjects by their labels (subjects = ["01"]), not by files; '
+                'give source = "bold" for those'
+            )
+        if self.source not in ("bold", "patterns"):
+            return self
+        if not self.subjects:
+            raise ValueError(
+                f'source = "{self.source}" needs at least one [[brain.subjects]], and there is '
+                'none; add them, or give source = "simulated"'
+            )
+        if names:
+            raise ValueError(
+                f'source = "{self.source}" needs the files of each subject, and '
+                f"{name_ids(names)} are names alone; list the files in [[brain.subjects]], or give "
+                'source = "bids"'
+            )
+        of_patterns = self.source == "patterns"
+        unlike = [subject.id for subject in files if bool(subject.patterns) != of_patterns]
+        if unlike:
+            raise ValueError(
+                f'source = "{self.source}" and the files of {name_ids(unlike)} do not fit; list '
+                'BOLD files for source = "bold", and patterns = FILE for source = "patterns"'
             )
         return self
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fmri.bids import sidecar_files
+from fmri.rois import region_files
+from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, result_steps
@@ -395,9 +397,20 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     if _is_simulated(work):
         return []
     files = scanned(work, subject)
-    bold = [work.source(file) for file in files.bold]
-    tables = [*files.events, *files.confounds, *files.masks.values()]
-    listed = [*bold, *(work.source(file) for file in tables)]
+    if files.patterns:
+        return [work.source(files.patterns)]
+    bold: list[Path] = []
+    for file in files.bold:
+        image = work.source(file)
+        bold += hemisphere_files(image, files.hemispheres)
+    named = [*files.events, *files.confounds]
+    if files.brain_mask:
+        named.append(files.brain_mask)
+    for roi in files.masks:
+        of_region = region_files(files.masks, roi, work.base)
+        named += map(str, of_region)
+    tables = [work.source(file) for file in dict.fromkeys(named)]
+    listed = [*bold, *tables]
     for image in bold:
         listed += sidecar_files(image)
     if work.settings.glm.strategy:  # CompCor components are described beside their table

@@ -43,11 +43,20 @@ SUBJECT = """\
 # bold = ["sub-01/func/sub-01_run-1_bold.nii.gz", "sub-01/func/sub-01_run-2_bold.nii.gz"]
 # events = ["sub-01/func/sub-01_run-1_events.tsv", "sub-01/func/sub-01_run-2_events.tsv"]
 # confounds = []
-# masks = { V1 = "sub-01/masks/V1.nii.gz", LO = "sub-01/masks/LO.nii.gz" }
+# masks = { V1 = "sub-01/masks/V1.nii.gz", LO = "sub-01/dseg.nii.gz:LO1 + sub-01/dseg.nii.gz:LO2" }
+# resample = "nearest"        # where regions lie on another voxel grid
+# space = "T1w"               # where names and headers of the images do not say it
+# brain_mask = "sub-01/brain.nii.gz"  # to be told which regions reach beyond it
 # t_r = 2.0                  # where header and JSON sidecar disagree
 # slice_time_ref = 0.5        # where the JSON sidecars do not say it (StartTime)
 # affine = "sform"            # where sform and qform of the headers disagree
 # condition_column = "stim_file"  # where trial_type does not hold the image ids
+
+# Or responses that were estimated before, such as those of a published data set that
+# neurometamer fmri convert has read: set source = "patterns" above.
+# [[brain.subjects]]
+# id = "sub-01"
+# patterns = "sub-01_patterns.h5"
 """
 
 

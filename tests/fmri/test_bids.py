@@ -611,7 +611,7 @@ def test_missing_onsets_and_durations_are_told(make_run):
 def test_surfaces_folders_and_missing_folders_get_advice_of_their_own(tmp_path):
     array = nibabel.gifti.GiftiDataArray(np.zeros(30, dtype=np.float32))
     nibabel.save(nibabel.GiftiImage(darrays=[array] * 4), tmp_path / "hemi-L_bold.func.gii")
-    with pytest.raises(InputError, match=r"is a GiftiImage, .*fmri\.read_surface_patterns"):
+    with pytest.raises(InputError, match=r"the right one \(hemi-R_bold.func.gii\) is not beside"):
         read_run(tmp_path / "hemi-L_bold.func.gii", EVENTS)
     with pytest.raises(
         InputError, match=r"is a folder; give the NIfTI files themselves \(it holds no .nii"

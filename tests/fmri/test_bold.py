@@ -155,7 +155,7 @@ def test_a_damaged_compressed_image_is_noticed(make_run):
     [
         (
             lambda data: nibabel.MGHImage(data.astype(np.float32), np.eye(4)),
-            "x.mgz is a MGHImage, not a NIfTI .* convert",
+            r"x.mgz has the shape \(2, 2, 2, 9\): a volume, not values of vertices; convert",
         ),
         (
             lambda data: nibabel.Nifti1Image(data.astype(np.complex64), np.eye(4)),
@@ -195,7 +195,7 @@ def test_runs_must_fit_together(make_run):
         read_runs([one[0], one[0]], [one[1], one[1]])
     other = make_run("run-3", shape=(4, 5, 4))
     with pytest.raises(
-        InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\); resample"
+        InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\), with .*; resample"
     ):
         read_runs([one[0], other[0]], [one[1], other[1]])
     moved = make_run("run-4", affine=np.diag([2.0, 2.0, 2.5, 1.0]))

@@ -11,8 +11,9 @@ import neurometamer as nm
 from fmri import estimate_betas, read_mesh, read_patterns, read_run, read_surface_patterns
 from fmri.bids import find_reader
 from fmri.bold import IMAGE_READERS
-from fmri.maps import SURFACE_READERS, write_surface_map
+from fmri.maps import write_surface_map
 from fmri.patterns import PATTERN_READERS, Patterns
+from fmri.surfaces import SURFACE_READERS
 from fmri.tables import TABLE_READERS
 from neurometamer.errors import InputError
 from neurometamer.store import read_table

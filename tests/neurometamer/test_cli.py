@@ -57,6 +57,8 @@ COMMANDS = (
     "fmri layout",
     "fmri betas",
     "fmri patterns",
+    "fmri convert",
+    "fmri design",
     "fmri simulate",
     "image-types",
     "draw",

@@ -1,0 +1,175 @@
+"""CIFTI files: vertices of the cortex and voxels in one row a map or a volume."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmri.bids import TR_RANGE_S
+from fmri.grids import Grid, SeriesHeader, space_of
+from fmri.volumes import stored_values
+from neurometamer.errors import InputError, name_ids
+from neurometamer.reading import reading
+
+_BLOCK_VALUES = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CiftiMaps:
+    """An opened CIFTI file whose rows are maps or volumes and whose columns are places.
+
+    Parameters
+    ----------
+    image : nibabel image
+        With its values still on disk.
+    grid : Grid
+        Vertices and voxels of its columns.
+    rows : nibabel axis
+        What its rows are.
+    """
+
+    image: Any
+    grid: Grid
+    rows: Any
+
+
+def open_cifti(path: str | os.PathLike[str]) -> CiftiMaps:
+    """Open a CIFTI file of grayordinates without its values.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.dtseries.nii``, ``.dscalar.nii`` or ``.dlabel.nii``.
+
+    Returns
+    -------
+    CiftiMaps
+        Image, grid and rows.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, is cut off, or its columns are no vertices of the cortex or voxels.
+    """
+    import nibabel
+
+    content = "a readable CIFTI-2 file (.dtseries.nii, .dscalar.nii, .dlabel.nii)"
+    with reading(path, content) as plain, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image: Any = nibabel.load(plain)
+        if not isinstance(image, nibabel.Cifti2Image):
+            raise InputError(f"{path} is a {type(image).__name__}, not CIFTI; correct its name.")
+        axes = [image.header.get_axis(number) for number in range(image.ndim)]
+        is_dense = isinstance(axes[-1], nibabel.cifti2.BrainModelAxis)
+        if len(axes) != 2 or not is_dense:
+            raise InputError(
+                f"{path} has no vertices and voxels in its columns (parcels or connections are not "
+                "read); give the dense file (.dtseries.nii, .dscalar.nii, .dlabel.nii)."
+            )
+        grid = _cifti_grid(path, axes[1])
+        promised = (len(axes[0]), len(axes[1]))
+        if tuple(image.shape) != promised:
+            raise InputError(f"{path} has values of another shape than its header says; copy it.")
+    return CiftiMaps(image=image, grid=grid, rows=axes[0])
+
+
+def _cifti_grid(path: str | os.PathLike[str], models: Any) -> Grid:
+    sides = {"CIFTI_STRUCTURE_CORTEX_LEFT": "L", "CIFTI_STRUCTURE_CORTEX_RIGHT": "R"}
+    others = [str(name) for name in models.nvertices if str(name) not in sides]
+    if others:
+        raise InputError(
+            f"{path} has vertices of {name_ids(others)}; only those of the cortex are read."
+        )
+    is_voxel = np.asarray(models.volume_mask)
+    is_vertex = ~is_voxel
+    vertices = np.asarray(models.vertex)
+    index = np.array(models.voxel, dtype=np.int64)
+    index[is_vertex] = 0
+    index[is_vertex, 0] = vertices[is_vertex]
+    places = pd.DataFrame(index, columns=["i", "j", "k"])
+    names = [sides.get(str(name), "") for name in models.name]
+    places.insert(0, "hemisphere", np.array(names, dtype=object))
+    if places.duplicated().any():
+        raise InputError(f"{path} lists vertices or voxels twice; make it again.")
+    n_vertices = {}
+    for name in sorted(map(str, models.nvertices)):
+        n_vertices[sides[name]] = int(models.nvertices[name])
+    affine = None
+    if is_voxel.any():
+        affine = np.asarray(models.affine, dtype=np.float64)
+    return Grid(
+        name=Path(path).name,
+        shape=(len(places),),
+        affine=affine,
+        places=places,
+        n_vertices=n_vertices,
+        space=space_of(path),
+    )
+
+
+def cifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHeader:
+    """Read what a CIFTI file says of itself.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.dtseries.nii``, or a ``.dscalar.nii`` with one map a volume.
+    affine : str
+        Not used: CIFTI has one transform.
+
+    Returns
+    -------
+    SeriesHeader
+        With its repetition time where the rows are times in seconds.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    opened = open_cifti(path)
+    t_r = None
+    if getattr(opened.rows, "unit", "") == "SECOND":
+        step = round(float(opened.rows.step), 6)
+        t_r = step if TR_RANGE_S[0] <= step <= TR_RANGE_S[1] else None
+    return SeriesHeader(n_volumes=len(opened.rows), grid=opened.grid, t_r=t_r)
+
+
+def read_cifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
+    """Read the rows of a CIFTI file at some places, block by block of columns.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.dtseries.nii``, ``.dscalar.nii`` or ``.dlabel.nii``.
+    mask : ndarray of bool, shape (n_places,)
+        True for the places wanted.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_chosen)
+        In order of the columns of the file.
+
+    Raises
+    ------
+    InputError
+        When the file is cut off or damaged.
+    """
+    image = open_cifti(path).image
+    n_rows, n_places = image.shape
+    step = max(1, _BLOCK_VALUES // n_rows)
+    parts = [np.empty((n_rows, 0))]
+    with stored_values(path, image) as stored:
+        # the values of one place lie side by side in the file
+        for first in range(0, n_places, step):
+            chosen = mask[first : first + step]
+            if chosen.any():
+                block = np.asarray(stored[:, first : first + step], dtype=np.float64)
+                parts.append(block[:, chosen])
+    return np.concatenate(parts, axis=1)
