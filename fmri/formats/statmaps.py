@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import file_labels
-from fmri.bold import check_4d, check_same_grid, image_affine, open_nifti, read_voxels
+from fmri.bold import check_4d, check_same_grid, image_affine, open_nifti
+from fmri.extraction import read_voxels
 from fmri.formats.contents import Contents, Request, chosen_sessions, only_subject
 from fmri.rois import read_masks, voxel_table
 from fmri.tables import PICTURES
