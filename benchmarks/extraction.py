@@ -36,7 +36,7 @@ import pandas as pd
 from benchmarks.bars import Row, Setup
 from benchmarks.timing import clocked
 from fmri import event_design, read_hdf5_voxels, read_run, read_voxels
-from fmri.betas import EVENT_MODELS, estimate_betas
+from fmri.betas.estimate import EVENT_MODELS, estimate_betas
 from fmri.bold import BoldRun
 
 _RADIUS = 6

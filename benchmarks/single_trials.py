@@ -28,7 +28,7 @@ from fmri import (
     event_regressors,
     read_runs,
 )
-from fmri.hrf import GLOVER
+from fmri.betas.hrf import GLOVER
 
 _T_R = 2.0
 _NOISE = {"highest": 0.3, "middle": 1.0, "lowest": 2.0}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fmri.patterns import Patterns
-from fmri.rois import read_masks
+from fmri.rois.regions import read_masks
 from fmri.volumes import open_nifti
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, name_ids

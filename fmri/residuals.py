@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas import HRFS, IGNORED, NOISE_MODELS, UNITS, event_design
+from fmri.betas.estimate import HRFS, IGNORED, NOISE_MODELS, UNITS, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.patterns import Patterns, voxel_key, voxel_names
-from fmri.rois import Regions, read_regions, voxel_table
+from fmri.rois.regions import Regions, read_regions, voxel_table
 from fmri.series import read_places
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmri.betas import IGNORED, event_design
+from fmri.betas.estimate import IGNORED, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
-from fmri.rois import check_masks, read_masks, voxel_table
+from fmri.rois.regions import check_masks, read_masks, voxel_table
 from fmri.simulate import (
     SimulatedSubject,
     SimulatedTruth,
@@ -56,7 +56,7 @@ class ScanModel:
     masks : mapping of str to ndarray of bool, shape (i, j, k)
         ROI to mask.
     voxels : pandas.DataFrame
-        Voxels of all ROIs (`fmri.rois.voxel_table`).
+        Voxels of all ROIs (`fmri.rois.regions.voxel_table`).
     conditions : tuple of str
         Rows of `signal`.
     events : tuple of pandas.DataFrame

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas import estimate_betas
+from fmri.betas.estimate import estimate_betas
 from fmri.bold import read_runs
 from fmri.patterns import VOXEL_COLUMNS, Patterns
 from fmri.selection import select_voxels

@@ -19,7 +19,7 @@ from fmri.bids import file_labels
 from fmri.extraction import read_voxels
 from fmri.formats.contents import Contents, Request, chosen_sessions, only_subject
 from fmri.grids import check_same_grid
-from fmri.rois import read_masks, voxel_table
+from fmri.rois.regions import read_masks, voxel_table
 from fmri.tables import PICTURES
 from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.errors import InputError, duplicates, name_ids

@@ -11,7 +11,7 @@ from neurometamer.resume import writes_into
 from neurometamer.store import write_table
 
 if TYPE_CHECKING:
-    from fmri.layout import Layout
+    from fmri.layout.dataset import Layout
 
 CHOSEN = (
     "subjects",
@@ -37,7 +37,7 @@ def fmri_layout(
     *,
     derivatives: str | Path | None = None,
     rois: Mapping[str, str] | None = None,
-    **options: Annotated[Any, KeywordsOf("fmri.layout:find_dataset", CHOSEN)],
+    **options: Annotated[Any, KeywordsOf("fmri.layout.dataset:find_dataset", CHOSEN)],
 ) -> Layout:
     """List the runs, events, confounds, ROIs and stimuli of a BIDS data set, and what is wrong.
 
@@ -75,7 +75,7 @@ def fmri_layout(
     ...     print(str(error).split(": ")[1])
     it has no folder sub-… (it is empty).
     """
-    from fmri.layout import find_dataset
+    from fmri.layout.dataset import find_dataset
 
     layout = find_dataset(dataset, derivatives, rois=rois, **options)
     if out is not None:

@@ -16,7 +16,7 @@ from neurometamer.reading import Files
 if TYPE_CHECKING:
     from fmri.bold import BoldRun
     from fmri.patterns import Patterns
-    from fmri.rois import Regions
+    from fmri.rois.regions import Regions
 
 
 RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
@@ -59,9 +59,9 @@ def fmri_betas(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
-        KeywordsOf("fmri.betas:estimate_betas", GLM),
-        KeywordsOf("fmri.rois:read_regions", ROIS),
-        KeywordsOf("fmri.single_trials:SingleTrialOptions", TRIALS),
+        KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
+        KeywordsOf("fmri.rois.regions:read_regions", ROIS),
+        KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
     ],
 ) -> Path:
     """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
@@ -111,7 +111,7 @@ def fmri_betas(
     ...     print(error)
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
-    from fmri.betas import write_betas
+    from fmri.betas.estimate import write_betas
     from fmri.bids import find_reader
     from fmri.series import SERIES_READERS
 
@@ -121,7 +121,7 @@ def fmri_betas(
                 f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
                 "--out FILE.h5 for surfaces and CIFTI."
             )
-    from fmri.derivatives import write_bids_betas
+    from fmri.betas.derivatives import write_bids_betas
 
     if contrast:
         return _write_contrast(masks, out, bold, events, confounds, contrast, options)
@@ -151,8 +151,8 @@ def _write_contrast(
     """Estimate a contrast in the voxels of all masks, and write its maps."""
     import numpy as np
 
-    from fmri.contrasts import estimate_contrast, parse_contrast, write_contrast
-    from fmri.rois import read_regions
+    from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
+    from fmri.rois.regions import read_regions
 
     parse_contrast(contrast)
     if not masks:
@@ -178,8 +178,8 @@ def _open(
     bold: Files, events: Files, confounds: Files, options: Mapping[str, Any]
 ) -> tuple[list[BoldRun], dict[str, Any], dict[str, Any]]:
     """Open the runs, and give the options of the model and those of regions."""
+    from fmri.betas.single_trials import SingleTrialOptions
     from fmri.bold import read_runs
-    from fmri.single_trials import SingleTrialOptions
 
     of_runs = {name: options[name] for name in RUNS if name in options}
     if "columns" in of_runs:
@@ -199,9 +199,9 @@ def _read_estimated(
     betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
 ) -> Patterns:
     """Read betas of ours, of BIDS derivatives, or of another program."""
-    from fmri.beta_files import BETA_READERS, read_beta_images
-    from fmri.betas import read_betas
-    from fmri.derivatives import read_bids_betas
+    from fmri.betas.derivatives import read_bids_betas
+    from fmri.betas.estimate import read_betas
+    from fmri.betas.foreign import BETA_READERS, read_beta_images
 
     of_betas = ("unusable", "affine", *ROIS)
     known = {name: options[name] for name in of_betas if name in options}
@@ -237,10 +237,10 @@ def fmri_patterns(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
-        KeywordsOf("fmri.betas:estimate_betas", GLM),
-        KeywordsOf("fmri.rois:read_regions", ROIS),
-        KeywordsOf("fmri.single_trials:SingleTrialOptions", TRIALS),
-        KeywordsOf("fmri.beta_files:read_beta_images", VOLUMES),
+        KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
+        KeywordsOf("fmri.rois.regions:read_regions", ROIS),
+        KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
+        KeywordsOf("fmri.betas.foreign:read_beta_images", VOLUMES),
     ],
 ) -> Patterns:
     """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
@@ -301,10 +301,10 @@ def fmri_patterns(
     ...     print(error)
     give either BOLD runs (--bold and --events) or a folder of betas (--betas).
     """
-    from fmri.betas import estimate_betas
+    from fmri.betas.estimate import estimate_betas
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
-    from fmri.rois import read_regions
+    from fmri.rois.regions import read_regions
     from fmri.selection import select_voxels
 
     if not masks:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmri.betas.single_trials import check_independent_runs
 from fmri.patterns import Patterns, says_simulated
 from fmri.pooling import pool_subjects
 from fmri.residuals import Residuals
 from fmri.selection import types_chosen_on
-from fmri.single_trials import check_independent_runs
 from neurometamer.activations import Activations
 from neurometamer.arguments import checked, checked_with, converted, shown
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas import estimate_betas
+from fmri.betas.estimate import estimate_betas
 from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
 from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
 from fmri.pooling import zscore_patterns
 from fmri.reliability import reliability_table, voxel_reliability
-from fmri.rois import Regions, names_file, read_regions
+from fmri.rois.regions import Regions, names_file, read_regions
 from fmri.selection import REGULAR, Criterion, select_voxels
 from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations

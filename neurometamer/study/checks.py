@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmri.betas import event_design
+from fmri.betas.estimate import event_design
 from fmri.bids import (
     check_same_labels,
     check_subject,
@@ -29,7 +29,7 @@ from fmri.bids import (
 from fmri.bold import BoldRun
 from fmri.patterns import Patterns
 from fmri.reliability import voxel_reliability
-from fmri.rois import grid_of, region_files
+from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import hemisphere_files, open_series
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events

@@ -24,7 +24,7 @@ def look_up(place: str) -> Any:
     Parameters
     ----------
     place : str
-        Module and name with a colon between them, such as ``"fmri.betas:UNITS"``.
+        Module and name with a colon between them, such as ``"fmri.betas.estimate:UNITS"``.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def look_up(place: str) -> Any:
 
     Examples
     --------
-    >>> look_up("fmri.betas:UNITS")
+    >>> look_up("fmri.betas.estimate:UNITS")
     ('percent', 'raw')
     """
     module, name = place.split(":")

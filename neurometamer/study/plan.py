@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
-from fmri.layout import Layout, find_dataset
-from fmri.rois import names_file
+from fmri.layout.dataset import Layout, find_dataset
+from fmri.rois.regions import names_file
 from neurometamer.errors import DamagedFile, InputError, unknown_name
 from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE

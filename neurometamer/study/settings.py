@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from fmri.single_trials import SingleTrialOptions
+from fmri.betas.single_trials import SingleTrialOptions
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
@@ -48,12 +48,12 @@ CORTEX = "fmri.simulate:simulate_subject"
 SIMULATION = "fmri.simulate:SimulationOptions"
 LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
-REGIONS = "fmri.rois:read_regions"
-BETAS = "fmri.betas:estimate_betas"
+REGIONS = "fmri.rois.regions:read_regions"
+BETAS = "fmri.betas.estimate:estimate_betas"
 PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 SELECT = "neurometamer.commands.reliability:fmri_select"
-TRIALS = "fmri.single_trials:SingleTrialOptions"
-LAYOUT = "fmri.layout:find_dataset"
+TRIALS = "fmri.betas.single_trials:SingleTrialOptions"
+LAYOUT = "fmri.layout.dataset:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
@@ -418,7 +418,7 @@ class Subject(Section):
     masks: dict[Name, str] = {}
     """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
     "prob.nii.gz > 0.5", "LO1 + LO2" …"""
-    resample: str = setting(REGIONS, "resample", choices="fmri.rois:RESAMPLE", later=True)
+    resample: str = setting(REGIONS, "resample", choices="fmri.rois.regions:RESAMPLE", later=True)
     """What to do with regions on another voxel grid: refuse them, or take the nearest voxels."""
     space: str = setting(REGIONS, "space", later=True)
     """Space of the BOLD files, "T1w" or "MNI152NLin2009cAsym", where their names and headers do not
@@ -618,20 +618,20 @@ class Glm(Section):
         BETAS,
         "hrf_model",
         description="{meaning} One of {choices}.",
-        choices="fmri.betas:HRFS",
+        choices="fmri.betas.estimate:HRFS",
     )
     high_pass: float = setting(BETAS, "high_pass", description="{meaning}", ge=0)
     noise_model: str = setting(
         BETAS,
         "noise_model",
         description="{meaning} One of {choices}.",
-        choices="fmri.betas:NOISE_MODELS",
+        choices="fmri.betas.estimate:NOISE_MODELS",
     )
     estimator: str = setting(
         BETAS,
         "estimator",
         description="{meaning} One of {choices}.",
-        choices="fmri.betas:EVENT_MODELS",
+        choices="fmri.betas.estimate:EVENT_MODELS",
     )
     confounds: tuple[str, ...] = ()
     """Columns of the confounds tables, by names or patterns such as "a_comp_cor_0*"; empty: the six
@@ -643,7 +643,7 @@ class Glm(Section):
     others have nilearn's defaults."""
     ignore: tuple[str, ...] = setting(BETAS, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
-    units: str = setting(BETAS, "units", choices="fmri.betas:UNITS", later=True)
+    units: str = setting(BETAS, "units", choices="fmri.betas.estimate:UNITS", later=True)
     """Units of betas: percent signal change, or those of the image where its mean was removed."""
     unusable: Literal["refuse", "drop"] = setting(BETAS, "unusable")
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record
@@ -656,7 +656,7 @@ class Glm(Section):
         TRIALS,
         "per",
         description="{meaning}",
-        choices="fmri.single_trials:UNITS_OF_ANALYSIS",
+        choices="fmri.betas.single_trials:UNITS_OF_ANALYSIS",
         later=True,
     )
     hrf: str = setting(
@@ -664,7 +664,7 @@ class Glm(Section):
         "hrf",
         description='"model" (hrf_model in all voxels), or "library": for each voxel the shape of '
         "fmri.HRF_LIBRARY with which it predicts other runs best.",
-        choices="fmri.single_trials:RESPONSES",
+        choices="fmri.betas.single_trials:RESPONSES",
         later=True,
     )
     n_noise: int | str = setting(TRIALS, "n_noise", description="{meaning}", later=True)

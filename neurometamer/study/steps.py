@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fmri.bids import sidecar_files
-from fmri.rois import region_files
+from fmri.rois.regions import region_files
 from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table

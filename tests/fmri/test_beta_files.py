@@ -18,7 +18,7 @@ from fmri import (
     read_runs,
     write_bids_betas,
 )
-from fmri.single_trials import chosen_on_all_runs
+from fmri.betas.single_trials import chosen_on_all_runs
 from neurometamer.errors import InputError
 
 SHAPE = (4, 3, 2)

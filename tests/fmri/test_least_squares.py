@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from fmri import BoldRun, estimate_betas, event_design, noise_gain, read_masks, read_run
-from fmri.betas import EVENT_MODELS
-from fmri.memory import RunSize, parse_memory, plan_memory
+from fmri.betas.estimate import EVENT_MODELS
+from fmri.betas.memory import RunSize, parse_memory, plan_memory
 from neurometamer.commands import fmri_betas
 from neurometamer.errors import InputError
 

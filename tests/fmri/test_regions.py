@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fmri import estimate_betas, parse_region, read_regions, read_run
 from fmri.grids import surface_grid
-from fmri.roi_algebra import region_text
-from fmri.rois import region_files
+from fmri.rois.algebra import region_text
+from fmri.rois.regions import region_files
 from neurometamer.errors import InputError
 
 MNI = np.array([[2.0, 0, 0, -18], [0, 2, 0, -20], [0, 0, 2, -12], [0, 0, 0, 1]])

@@ -51,7 +51,7 @@ def table(patterns):
 
 def test_residuals_are_those_of_least_squares(runs, masks):
     from fmri.extraction import read_voxels
-    from fmri.rois import read_masks, voxel_table
+    from fmri.rois.regions import read_masks, voxel_table
 
     left = glm_residuals(runs[:1], masks, noise_model="ols", units="raw")
     _, design = event_design(runs[0])

@@ -17,7 +17,7 @@ from fmri import (
     simulate_like,
     simulate_subject,
 )
-from fmri.rois import read_masks
+from fmri.rois.regions import read_masks
 from neurometamer import InputError
 from neurometamer.store import read_table
 

@@ -25,7 +25,7 @@ from fmri import (
     read_runs,
     read_voxels,
 )
-from fmri.hrf import CANONICAL, GLOVER
+from fmri.betas.hrf import CANONICAL, GLOVER
 from neurometamer.errors import InputError
 
 EVERYTHING = SingleTrialOptions(hrf="library", n_noise="auto", shrinkage="auto")

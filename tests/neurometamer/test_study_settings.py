@@ -184,7 +184,7 @@ def test_names_that_are_registered_are_settings_and_shown_in_the_template(monkey
         ("noise", "objective", "stimuli_gen.adversarial:OBJECTIVES"),
         ("interference", "step_rule", "stimuli_gen.synthesis.optimizers:STEP_RULES"),
         ("metamers", "preset", "stimuli_gen.presets:PRESETS"),
-        ("glm", "estimator", "fmri.betas:EVENT_MODELS"),
+        ("glm", "estimator", "fmri.betas.estimate:EVENT_MODELS"),
         ("encoding", "scheme", "neurometamer.encoding.generalization:SCHEMES"),
     ],
 )

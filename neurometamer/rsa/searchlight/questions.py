@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
-from fmri.single_trials import check_independent_runs
+from fmri.betas.single_trials import check_independent_runs
 
 # ------------------------------------------------------------------------------- responses of runs
 

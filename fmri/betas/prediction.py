@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fmri.hrf import CANONICAL
+from fmri.betas.hrf import CANONICAL
 from neurometamer.errors import InputError, name_ids, unknown_name
 
 _SLAB = 1000
@@ -498,7 +498,7 @@ def same_shape(hrf_model: str, n_voxels: int) -> ShapeChoice:
     Parameters
     ----------
     hrf_model : str
-        A key of `fmri.hrf.CANONICAL`.
+        A key of `fmri.betas.hrf.CANONICAL`.
     n_voxels : int
         Number of voxels.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fmri.atlases import atlas_mask, sphere_mask
 from fmri.bids import file_labels
 from fmri.grids import (
     Grid,
@@ -21,7 +20,7 @@ from fmri.grids import (
     nearest_voxels,
     places_in,
 )
-from fmri.roi_algebra import (
+from fmri.rois.algebra import (
     COMPARISONS,
     OPERATIONS,
     Call,
@@ -33,7 +32,8 @@ from fmri.roi_algebra import (
     region_text,
     sources_of,
 )
-from fmri.roi_files import (
+from fmri.rois.atlases import atlas_mask, sphere_mask
+from fmri.rois.files import (
     RegionFile,
     binary_mask,
     label_mask,
@@ -56,7 +56,7 @@ def tree_of(definition: File, folder: Path) -> Node:
     Parameters
     ----------
     definition : str or path-like
-        As for `fmri.rois.read_regions`.
+        As for `fmri.rois.regions.read_regions`.
     folder : Path
         Where relative names of files start.
 

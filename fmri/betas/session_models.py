@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bids import volume_start
-from fmri.bold import BoldRun
-from fmri.hrf import CANONICAL, HRF_LIBRARY, LIBRARY_ENDS, HrfShape, event_regressors
-from fmri.joint_models import STATISTICS, fit_jointly
-from fmri.least_squares import Fit
-from fmri.prediction import (
+from fmri.betas.hrf import CANONICAL, HRF_LIBRARY, LIBRARY_ENDS, HrfShape, event_regressors
+from fmri.betas.joint_models import STATISTICS, fit_jointly
+from fmri.betas.least_squares import Fit
+from fmri.betas.prediction import (
     NoiseChoice,
     RunModel,
     ShapeChoice,
@@ -28,8 +26,10 @@ from fmri.prediction import (
     choose_shapes,
     same_shape,
 )
-from fmri.shrinkage import shrink_presentations
-from fmri.single_trials import SingleTrialOptions
+from fmri.betas.shrinkage import shrink_presentations
+from fmri.betas.single_trials import SingleTrialOptions
+from fmri.bids import volume_start
+from fmri.bold import BoldRun
 from neurometamer.errors import InputError
 
 EventModel = Callable[[np.ndarray, int, str], Fit]

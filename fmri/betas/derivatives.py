@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.beta_files import read_beta_images
+from fmri.betas.foreign import read_beta_images
 from fmri.bids import file_labels
 from fmri.patterns import Patterns, voxel_key
 from neurometamer.arguments import checked
@@ -216,7 +216,7 @@ def read_bids_betas(
         Label, with or without ``sub-``.
     condition_column : str
         Column of ``…_trials.tsv`` with the ids; by default ``condition``, else those of
-        `fmri.beta_files.ID_COLUMNS`.
+        `fmri.betas.foreign.ID_COLUMNS`.
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask without betas.
 

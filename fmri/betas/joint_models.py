@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fmri.prediction import basis_of, column_sums_of_squares, without
+from fmri.betas.prediction import basis_of, column_sums_of_squares, without
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 

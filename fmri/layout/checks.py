@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from fmri.bids import SAME_TIME_S, file_labels, read_sidecar, repetition_time, slice_times
-from fmri.bids_tree import BidsFile, BidsTree, run_words
+from fmri.layout.tree import BidsFile, BidsTree, run_words
 from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, read_events
 from fmri.volumes import check_4d, header_tr, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids

@@ -11,7 +11,7 @@ from neurometamer.errors import InputError, unknown_name
 
 RESPONSES = {
     "model": "the response that hrf_model names, in all voxels",
-    "library": "one of fmri.hrf.HRF_LIBRARY for each voxel",
+    "library": "one of fmri.betas.hrf.HRF_LIBRARY for each voxel",
     "fir": "no shape: one beta a condition and repetition time after its onset",
 }
 """Choices of `SingleTrialOptions.hrf` and what they mean."""
@@ -34,8 +34,8 @@ class SingleTrialOptions:
         runs of a session, with intercept, drifts and confounds of their own for each run.
     hrf : {"model", "library", "fir"}
         Response of ``hrf_model`` in all voxels; the shape of a library that fits a voxel best
-        (`fmri.hrf.HRF_LIBRARY`); or a finite impulse response (with ``per="condition"``): one beta
-        a condition and repetition time after its onset.
+        (`fmri.betas.hrf.HRF_LIBRARY`); or a finite impulse response (with ``per="condition"``): one
+        beta a condition and repetition time after its onset.
     n_noise : int or "auto"
         Number of noise regressors in each run, principal components of voxels that the task does
         not explain; ``"auto"`` chooses it by cross-validation over repeats.

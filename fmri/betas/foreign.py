@@ -20,7 +20,7 @@ import pandas as pd
 from fmri.bids import file_labels
 from fmri.extraction import read_voxels
 from fmri.patterns import Patterns
-from fmri.rois import read_masks, voxel_table
+from fmri.rois.regions import read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
 from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.arguments import checked

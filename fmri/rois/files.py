@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from fmri.atlases import LABELS_OF
 from fmri.bids import find_reader, plain_name, sidecar_files
 from fmri.cifti import open_cifti, read_cifti_series
 from fmri.grids import Grid, surface_grid, volume_grid
+from fmri.rois.atlases import LABELS_OF
 from fmri.surfaces import (
     SURFACE_READERS,
     is_overlay,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fmri.prediction import (
+from fmri.betas.prediction import (
     RunModel,
     ShapeChoice,
     basis_of,

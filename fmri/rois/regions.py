@@ -15,9 +15,9 @@ import pandas as pd
 
 from fmri.bids import find_reader, plain_name
 from fmri.grids import SIDES, Grid, volume_grid
-from fmri.roi_algebra import Source, parse_region, sources_of
-from fmri.roi_files import label_table, split_label
-from fmri.roi_reader import RegionReader, tree_of
+from fmri.rois.algebra import Source, parse_region, sources_of
+from fmri.rois.files import label_table, split_label
+from fmri.rois.reader import RegionReader, tree_of
 from fmri.series import SERIES_READERS, open_series
 from fmri.surfaces import named_hemisphere
 from neurometamer.arguments import checked

@@ -3,8 +3,8 @@
 Each event has a regressor of its own.
 
 Hemodynamic response, drifts and design matrix are those of nilearn, and so are the results of the
-fit (`fmri.least_squares`); here are the choices around them, the checks, and the way from events to
-labeled `Patterns`.
+fit (`fmri.betas.least_squares`); here are the choices around them, the checks, and the way from
+events to labeled `Patterns`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
+from fmri.betas.derivatives import volume_places, write_map
+from fmri.betas.joint_models import STATISTICS
+from fmri.betas.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
+from fmri.betas.memory import MemoryPlan, RunSize, parse_memory, plan_memory
+from fmri.betas.session_models import SessionBetas, event_observations, fit_with_options
+from fmri.betas.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.bids import volume_start
 from fmri.bold import BoldRun, check_runs
-from fmri.derivatives import volume_places, write_map
-from fmri.joint_models import STATISTICS
-from fmri.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
-from fmri.memory import MemoryPlan, RunSize, parse_memory, plan_memory
 from fmri.patterns import Patterns
-from fmri.rois import ROI_OPTIONS, Regions, read_regions, voxel_table
+from fmri.rois.regions import ROI_OPTIONS, Regions, read_regions, voxel_table
 from fmri.series import open_series, read_places, read_stored
-from fmri.session_models import SessionBetas, event_observations, fit_with_options
-from fmri.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -655,7 +655,7 @@ def read_betas(
     *,
     unusable: str = "refuse",
     affine: str = "agree",
-    **options: Annotated[Any, KeywordsOf("fmri.rois:read_regions", ROI_OPTIONS)],
+    **options: Annotated[Any, KeywordsOf("fmri.rois.regions:read_regions", ROI_OPTIONS)],
 ) -> Patterns:
     """Read betas written by `write_betas` and cut regions out of them.
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fmri.betas import IGNORED, UNITS, event_design
+from fmri.betas.estimate import IGNORED, UNITS, event_design
+from fmri.betas.joint_models import fit_jointly
+from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
-from fmri.joint_models import fit_jointly
-from fmri.session_models import scale_to_percent
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name

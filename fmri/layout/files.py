@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fmri.bids import run_number
-from fmri.bids_tree import BidsFile, BidsTree, RunKey, natural, run_words
-from fmri.layout_checks import (
+from fmri.layout.checks import (
     ERROR,
     NOTE,
     Facts,
@@ -20,6 +19,7 @@ from fmri.layout_checks import (
     check_events,
     check_image,
 )
+from fmri.layout.tree import BidsFile, BidsTree, RunKey, natural, run_words
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
 

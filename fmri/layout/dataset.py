@@ -16,11 +16,10 @@ from typing import Any
 import pandas as pd
 
 from fmri.bids import run_number
-from fmri.bids_tree import BidsTree, natural
 from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
-from fmri.layout_checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
-from fmri.layout_files import (
+from fmri.layout.checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
+from fmri.layout.files import (
     LACKING,
     WITHOUT,
     check_candidates,
@@ -33,6 +32,7 @@ from fmri.layout_files import (
     series_of,
     tell_empty_subjects,
 )
+from fmri.layout.tree import BidsTree, natural
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr

@@ -1,0 +1,1 @@
+"""Regions: masks, labels, maps, spheres, atlases and expressions of these."""
