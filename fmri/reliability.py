@@ -405,13 +405,13 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     draws = draws / np.sqrt(len(noise)) @ noise
     strength = _strength(signal, draws, halves)
     simulated_halves = strength * signal + np.sqrt(2) * draws
-    error = float(_agreements(simulated_halves).std())
+    error = float(rdm_agreements(simulated_halves).std())
     values = []
     for target in (halves, halves + ALLOWANCE * error):
         value = target
         if target > 0:
             strength = _strength(signal, draws, target)
-            agreements = _agreements(strength * signal + draws)
+            agreements = rdm_agreements(strength * signal + draws)
             value = max(float(agreements.mean()), target)
         values.append(value)
     return values[0], values[1]
@@ -424,7 +424,7 @@ def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
         middle = (low + high) / 2
         strength = np.exp(middle)
         halves = strength * signal + np.sqrt(2) * draws
-        agreement = _agreements(halves).mean()
+        agreement = rdm_agreements(halves).mean()
         if agreement < target:
             low = middle
         else:
@@ -433,24 +433,43 @@ def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
     return float(np.exp(middle))
 
 
-def _agreements(measurements: np.ndarray) -> np.ndarray:
-    """Correlate the RDMs of simulated measurements with each other: one value a pair of them."""
+def rdm_agreements(measurements: np.ndarray, *, ranked: bool = True) -> np.ndarray:
+    """Correlate the RDMs of measurements of the same conditions with each other.
+
+    Parameters
+    ----------
+    measurements : ndarray, shape (..., n_measurements, n_conditions, n_voxels)
+        Responses.
+    ranked : bool
+        Spearman correlations, of patterns and of RDMs; else Pearson correlations.
+
+    Returns
+    -------
+    ndarray, shape (..., n_pairs)
+        One correlation in [-1, 1] for each pair of measurements; 0 where an RDM is constant.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> patterns = random.standard_normal((4, 10))
+    >>> rdm_agreements(np.stack([patterns, 2 * patterns])).round(6).tolist()
+    [1.0]
+    """
     from scipy.stats import rankdata
 
-    rdms = []
-    for responses in measurements:
-        ranks = rankdata(responses, axis=1)
-        rows = _standard_rows(ranks)
-        pairs = np.triu_indices(len(rows), 1)
-        similarities = rows @ rows.T
-        distances = 1 - similarities[pairs]
+    responses = rankdata(measurements, axis=-1) if ranked else measurements
+    rows = _standard_rows(responses)
+    first, second = np.triu_indices(rows.shape[-2], 1)
+    similarities = rows @ rows.swapaxes(-1, -2)
+    distances = 1 - similarities[..., first, second]
+    if ranked:
         # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
         # sums.
-        rdms.append(np.round(distances, 12))
-    ranks = _standard_rows(rankdata(rdms, axis=1))
-    pairs = np.triu_indices(len(ranks), 1)
-    correlations = ranks @ ranks.T
-    return correlations[pairs]
+        distances = rankdata(np.round(distances, 12), axis=-1)
+    rdms = _standard_rows(distances)
+    first, second = np.triu_indices(rdms.shape[-2], 1)
+    correlations = rdms @ rdms.swapaxes(-1, -2)
+    return correlations[..., first, second]
 
 
 STEPS = 12
@@ -459,7 +478,7 @@ STEPS = 12
 
 def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate two RDMs by Spearman; 0 where one is constant."""
-    correlations = _agreements(np.array([first, second]))
+    correlations = rdm_agreements(np.array([first, second]))
     return float(correlations[0])
 
 
@@ -575,8 +594,8 @@ def leave_one_run_out_accuracy(
 
 
 def _standard_rows(values: np.ndarray) -> np.ndarray:
-    centered = values - values.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(centered, axis=1, keepdims=True)
+    centered = values - values.mean(axis=-1, keepdims=True)
+    lengths = np.linalg.norm(centered, axis=-1, keepdims=True)
     scale = np.where(lengths > 0, lengths, 1)
     return centered / scale
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ import pandas as pd
 from fmri.betas.estimate import IGNORED, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
+from fmri.noise import response_variances
+from fmri.reliability import rdm_agreements
 from fmri.rois.regions import check_masks, read_masks, voxel_table
 from fmri.simulate import (
     SimulatedSubject,
@@ -40,6 +43,8 @@ _ROUNDS = 10
 _COPIES = 4
 _KNOTS = np.linspace(0.05, 0.95, 10)
 _LEAST_NCSNR = 0.02
+_AT_A_TIME = 2**22
+"""Mean responses of halves that are held at a time."""
 
 
 @short_repr
@@ -131,20 +136,19 @@ class _Fits:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Designs:
-    """Designs of all runs, their inverses, and their events."""
+    """Designs of all runs, their inverses, their events, and what is shown in these.
+
+    `codes` are numbers of conditions. `halves` averages betas within random halves of the events of
+    each condition: one row for each split, half and condition.
+    """
 
     matrices: tuple[np.ndarray, ...]
     inverses: tuple[np.ndarray, ...]
     events: tuple[pd.DataFrame, ...]
-
-    @property
-    def shown(self) -> list[str]:
-        """The condition of each event of all runs."""
-        return pd.concat(self.events)["trial_type"].tolist()
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.shown))
+    shown: list[str]
+    conditions: tuple[str, ...]
+    codes: np.ndarray
+    halves: Any
 
     def fit(self, series: Sequence[np.ndarray]) -> _Fits:
         """Fit percent series by ordinary least squares."""
@@ -503,8 +507,37 @@ def _designs(
             f"conditions shown once: {name_ids(once)}; noise is measured between presentations, "
             "so give runs in which each condition is shown at least twice, or name these in ignore."
         )
-    inverses = [np.linalg.pinv(matrix) for matrix in matrices]
-    return _Designs(matrices=tuple(matrices), inverses=tuple(inverses), events=tuple(events))
+    shown = pd.concat(events)["trial_type"].tolist()
+    conditions = tuple(dict.fromkeys(shown))
+    codes = _numbers(events, conditions)
+    return _Designs(
+        matrices=tuple(matrices),
+        inverses=tuple(np.linalg.pinv(matrix) for matrix in matrices),
+        events=tuple(events),
+        shown=shown,
+        conditions=conditions,
+        codes=codes,
+        halves=_halves(codes),
+    )
+
+
+def _halves(codes: np.ndarray) -> Any:
+    """Average random halves of the events of each condition: a sparse matrix."""
+    from scipy.sparse import csr_array
+
+    draws = generator(0, "halves")
+    n_conditions = codes.max() + 1
+    columns, rows = [], []
+    for split in range(_SPLITS):
+        for code in range(n_conditions):
+            shown = draws.permutation(np.flatnonzero(codes == code))
+            is_second = np.arange(len(shown)) >= len(shown) // 2
+            columns.append(shown)
+            rows.append((2 * split + is_second) * n_conditions + code)
+    row = np.concatenate(rows)
+    shares = 1 / np.bincount(row)[row]
+    size = (2 * _SPLITS * n_conditions, len(codes))
+    return csr_array((shares, (row, np.concatenate(columns))), shape=size)
 
 
 def _percent(runs: Sequence[BoldRun], union: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -551,10 +584,9 @@ def _numbers(events: Sequence[pd.DataFrame], conditions: Sequence[str]) -> np.nd
 
 
 def _condition_means(betas: np.ndarray, designs: _Designs) -> np.ndarray:
-    codes = _numbers(designs.events, designs.conditions)
     means = []
     for code in range(len(designs.conditions)):
-        shown = betas[codes == code]
+        shown = betas[designs.codes == code]
         means.append(shown.mean(axis=0))
     return np.array(means)
 
@@ -575,14 +607,8 @@ class _Measured:
 
 def _measure(designs: _Designs, fits: _Fits, grid: _Grid) -> _Measured:
     """Measure signal and noise of voxels, and the table of `scan_quality`."""
-    codes = _numbers(designs.events, designs.conditions)
-    counts = np.bincount(codes)
-    means = _condition_means(fits.betas, designs)
-    deviations = fits.betas - means[codes]
-    noise = (deviations**2).sum(axis=0) / (len(codes) - len(counts))
-    repeats = len(counts) / np.sum(1 / counts)
-    signal = means.var(axis=0, ddof=1) - noise / repeats
-    ncsnr = np.sqrt(np.clip(signal, 0, None) / noise)
+    variances = response_variances(fits.betas, designs.shown)
+    ncsnr = variances.ncsnr
     ar1 = _lag1(fits.residuals)
     spread = np.concatenate(fits.residuals).std(axis=0)
     rows = []
@@ -594,12 +620,12 @@ def _measure(designs: _Designs, fits: _Fits, grid: _Grid) -> _Measured:
             np.median(ar1[inside]),
             _smoothness(fits.residuals, grid, inside),
             *quartiles,
-            _rdm_reliability(fits.betas[:, inside], codes),
+            _rdm_reliability(fits.betas[:, inside], designs.halves),
         )
         measured = dict(zip(QUALITY, map(float, measures), strict=True))
         rows.append({"roi": roi, "n_voxels": len(inside), **measured})
     table = pd.DataFrame(rows)
-    return _Measured(ncsnr=ncsnr, noise=noise, ar1=ar1, spread=spread, table=table)
+    return _Measured(ncsnr=ncsnr, noise=variances.noise, ar1=ar1, spread=spread, table=table)
 
 
 def _smoothness(residuals: Sequence[np.ndarray], grid: _Grid, inside: np.ndarray) -> float:
@@ -624,25 +650,20 @@ def _smoothness(residuals: Sequence[np.ndarray], grid: _Grid, inside: np.ndarray
     return float(np.mean(widths)) if widths else np.nan
 
 
-def _rdm_reliability(betas: np.ndarray, codes: np.ndarray) -> float:
+def _rdm_reliability(betas: np.ndarray, halves: Any) -> float:
     """Correlate RDMs of random halves of the presentations, mean over halves."""
-    if betas.shape[1] < 3:
+    n_voxels = betas.shape[1]
+    if n_voxels < 3:
         return np.nan
-    draws = generator(0, "halves")
-    upper = np.triu_indices(codes.max() + 1, 1)
+    n_conditions = halves.shape[0] // (2 * _SPLITS)
+    n_splits = max(1, _AT_A_TIME // (2 * n_conditions * n_voxels))
+    step = 2 * n_conditions * n_splits
     correlations = []
-    for _ in range(_SPLITS):
-        halves: list[list[np.ndarray]] = [[], []]
-        for code in range(codes.max() + 1):
-            shown = betas[codes == code]
-            mixed = draws.permutation(shown)
-            middle = len(mixed) // 2
-            halves[0].append(mixed[:middle].mean(axis=0))
-            halves[1].append(mixed[middle:].mean(axis=0))
-        first = np.corrcoef(np.array(halves[0]))
-        second = np.corrcoef(np.array(halves[1]))
-        correlations.append(np.corrcoef(first[upper], second[upper])[0, 1])
-    return float(np.mean(correlations))
+    for first in range(0, halves.shape[0], step):
+        means = halves[first : first + step] @ betas
+        both = means.reshape(-1, 2, n_conditions, n_voxels)
+        correlations.append(rdm_agreements(both, ranked=False))
+    return float(np.concatenate(correlations).mean())
 
 
 # -------------------------------------------------------------------------------- the adjustment
@@ -661,7 +682,7 @@ def _adjusted(
     model: ScanModel, designs: _Designs, fits: _Fits, grid: _Grid, seed: int
 ) -> ScanModel:
     """Choose the strength of signal and trials so that simulated runs measure like the given."""
-    codes = _numbers(designs.events, designs.conditions)
+    codes = designs.codes
     counts = np.bincount(codes)
     means = _condition_means(fits.betas, designs)
     # Differences from a mean of few are smaller than differences from the truth.
