@@ -22,6 +22,10 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .confounds import strategy_confounds as strategy_confounds
+from .covariances import Covariance as Covariance
+from .covariances import SignalNoise as SignalNoise
+from .covariances import pattern_signal_noise as pattern_signal_noise
+from .covariances import signal_noise as signal_noise
 from .design import ScanDesign as ScanDesign
 from .design import ScanOptions as ScanOptions
 from .design import design_scan as design_scan
@@ -33,13 +37,9 @@ from .layout.dataset import Layout as Layout
 from .layout.dataset import find_dataset as find_dataset
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
-from .noise import Covariance as Covariance
 from .noise import ResponseVariances as ResponseVariances
-from .noise import SignalNoise as SignalNoise
-from .noise import pattern_signal_noise as pattern_signal_noise
 from .noise import region_ceilings as region_ceilings
 from .noise import response_variances as response_variances
-from .noise import signal_noise as signal_noise
 from .noise import voxel_ceilings as voxel_ceilings
 from .patterns import Patterns as Patterns
 from .patterns import concat_patterns as concat_patterns
