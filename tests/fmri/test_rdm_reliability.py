@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmri.reliability import _rdm_correlation, all_data_reliability
+from fmri.rdm_reliability import all_data_reliability, rdm_correlation
 
 
 def perfect_pair(random, noise, n=30, voxels=60):
@@ -25,11 +25,11 @@ def test_perfect_pairs_seldom_exceed_their_upper_ceiling(noise):
     scores, middle, upper, formula = [], [], [], []
     for _ in range(40):
         halves = perfect_pair(random, noise)
-        scores.append(_rdm_correlation(*(np.mean(pair, axis=0) for pair in halves)))
+        scores.append(rdm_correlation(*(np.mean(pair, axis=0) for pair in halves)))
         found = [all_data_reliability(*pair) for pair in halves]
         middle.append(np.sqrt(np.prod([max(one, 0) for one, _ in found])))
         upper.append(np.sqrt(np.prod([max(one, 0) for _, one in found])))
-        agree = [_rdm_correlation(*pair) for pair in halves]
+        agree = [rdm_correlation(*pair) for pair in halves]
         formula.append(np.sqrt(np.prod([max(2 * share / (1 + share), 0) for share in agree])))
     told = {
         name: float(np.mean(values))
@@ -47,14 +47,14 @@ def test_perfect_pairs_seldom_exceed_their_upper_ceiling(noise):
 def test_more_data_are_more_reliable_and_no_signal_is_told():
     random = np.random.default_rng(0)
     first, second = perfect_pair(random, 1.0)[0]
-    halves = _rdm_correlation(first, second)
+    halves = rdm_correlation(first, second)
     corrected, upper = all_data_reliability(first, second)
     assert halves < corrected < upper < 1
     assert (corrected, upper) == all_data_reliability(first, second)
-    without = [_rdm_correlation(*pair) for pair in random.standard_normal((20, 2, 12, 30))]
+    without = [rdm_correlation(*pair) for pair in random.standard_normal((20, 2, 12, 30))]
     assert min(without) < 0
     pair = np.random.default_rng(2).standard_normal((2, 12, 30))
-    found = _rdm_correlation(*pair)
+    found = rdm_correlation(*pair)
     assert (
         all_data_reliability(*pair)[0] == pytest.approx(found)
         if found <= 0
