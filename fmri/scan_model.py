@@ -490,29 +490,23 @@ def _simulated(
     mixing = draws.standard_normal((len(responses), len(model.trials)))
     trials = mixing @ model.trials / np.sqrt(len(model.trials))
     shown = model.response + responses + trials
+    measured: dict[str, list[np.ndarray]] = {}
+    for run, values in zip(model.runs, model.innovations, strict=True):
+        measured.setdefault(run.session, []).append(values)
     series = []
     first = 0
-    for number, regressors in enumerate(model.regressors):
+    for number, (run, regressors) in enumerate(zip(model.runs, model.regressors, strict=True)):
+        # Mixed innovations have the covariance over voxels that the session has.
+        own = np.concatenate(measured[run.session])
+        mixing = draws.standard_normal((run.n_volumes, len(own)))
+        noise = mixing @ own / np.sqrt(len(own))
+        noise[0] /= np.sqrt(1 - model.ar1**2)
+        for volume in range(1, run.n_volumes):
+            noise[volume] += model.ar1 * noise[volume - 1]
         last = first + regressors.shape[1]
-        noise = _noise(model, model.runs[number], draws)
         series.append(regressors @ shown[first:last] + model.nuisance[order[number]] + noise)
         first = last
     return series
-
-
-def _noise(model: ScanModel, run: BoldRun, draws: np.random.Generator) -> np.ndarray:
-    """Draw the noise of a run, with the covariance over voxels that its session has."""
-    alike = []
-    for other, values in zip(model.runs, model.innovations, strict=True):
-        if other.session == run.session:
-            alike.append(values)
-    measured = np.concatenate(alike)
-    mixing = draws.standard_normal((run.n_volumes, len(measured)))
-    new = mixing @ measured / np.sqrt(len(measured))
-    new[0] /= np.sqrt(1 - model.ar1**2)
-    for volume in range(1, run.n_volumes):
-        new[volume] += model.ar1 * new[volume - 1]
-    return new
 
 
 def _signal(

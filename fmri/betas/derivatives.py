@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.foreign import ID_COLUMNS, UNUSABLE, finite_voxels, label_volumes
+from fmri.betas.foreign import ID_COLUMNS, label_volumes
 from fmri.bids import file_labels
 from fmri.formats.statmaps import cut_maps, map_files, read_trials, table_of
 from fmri.patterns import Patterns
+from fmri.unusable import UNUSABLE, finite_voxels
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file, plain_value, provenance
@@ -281,7 +282,7 @@ def read_bids_betas(
     values = np.empty((len(trials), len(maps.voxels)))
     maps.read(values)
     values = values[numbers]
-    keep = finite_voxels(values, maps.voxels, unusable, f"the maps of sub-{label}")
+    keep = finite_voxels(f"the maps of sub-{label}", values, maps.voxels, unusable)
     known = observations.drop(columns="volume")
     more = trials.iloc[numbers].reset_index(drop=True)
     added = [name for name in more.columns if name not in (*known.columns, "beta_index")]

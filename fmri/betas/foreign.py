@@ -22,6 +22,7 @@ from fmri.extraction import read_voxels
 from fmri.patterns import Patterns
 from fmri.rois.regions import read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
+from fmri.unusable import UNUSABLE, finite_voxels
 from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
@@ -31,9 +32,6 @@ from neurometamer.store import open_hdf5, read_table
 
 ID_COLUMNS = ("condition", "trial_type", "label", "stim_id", "stimulus")
 """Columns of a table of volumes that are taken for the ids, the first that is there."""
-
-UNUSABLE = ("refuse", "drop")
-"""What to do with voxels of a mask without finite betas."""
 
 _SAME_GRID = 1e-3
 _AT_A_TIME = 2**25
@@ -427,7 +425,7 @@ def read_beta_images(
     values = np.full((len(numbers), int(union.sum())), np.nan)
     values[:, inside[union]] = images.read(wanted, numbers)
     values = values[:, position]
-    keep = finite_voxels(values, voxels, unusable, file.name)
+    keep = finite_voxels(file.name, values, voxels, unusable)
     record = provenance(
         {"units": images.units or "unknown", "unusable": unusable},
         step="read_beta_images",
@@ -560,38 +558,3 @@ def label_volumes(
     observations.insert(1, "presentation", counts)
     observations["volume"] = numbers
     return observations, numbers
-
-
-def finite_voxels(values: np.ndarray, voxels: pd.DataFrame, unusable: str, what: str) -> np.ndarray:
-    """Say which voxels have finite betas in all volumes.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n_volumes, n_voxels)
-        Betas.
-    voxels : pandas.DataFrame
-        Their table.
-    unusable : {"refuse", "drop"}
-        What to do with others.
-    what : str
-        What holds the betas, for messages.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_voxels,)
-        True for voxels to keep.
-
-    Raises
-    ------
-    InputError
-        When others are refused; their regions are named.
-    """
-    keep = np.asarray(np.isfinite(values).all(axis=0))
-    if not keep.all() and unusable == "refuse":
-        counts = voxels[~keep].groupby("roi", sort=False).size()
-        lacking = name_ids(f"{roi} {count}" for roi, count in counts.items())
-        raise InputError(
-            f"{what}: masks reach voxels without finite betas: {lacking}; cut the masks, or "
-            'unusable="drop" (--unusable drop).'
-        )
-    return keep
