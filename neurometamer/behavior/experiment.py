@@ -193,8 +193,8 @@ def phase_masks(
     ndarray
         (3, height, width) float64 in [0, 1].
     """
-    chosen = int(random.integers(n_images))
-    image = images(chosen)
+    chosen = random.integers(n_images)
+    image = images(int(chosen))
     scrambled = phase_scramble(image, random, 1.0)
     return scrambled.clip(0, 1)
 
@@ -251,11 +251,13 @@ class Photograph:
 
     def __call__(self, row: int) -> np.ndarray:
         """Read image number `row`: (3, height, width) float32 in [0, 1]."""
-        shown = _open(self.files[row])
+        file = self.files[row]
+        shown = _open(file)
         if shown.size != self.size:
             method = Image.Resampling.BICUBIC
             shown = ImageOps.fit(shown, self.size, method)
-        pixels = from_8bit(np.asarray(shown))
+        levels = np.asarray(shown)
+        pixels = from_8bit(levels)
         return pixels.transpose(2, 0, 1)
 
 
@@ -388,10 +390,12 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     InputError
         When a condition is missing and cannot be filled.
     """
-    there = set(zip(table["reference_id"], table["condition"], strict=True))
-    every = itertools.product(table["reference_id"].unique(), table["condition"].unique())
+    references = table["reference_id"]
+    conditions = table["condition"]
+    there = set(zip(references, conditions, strict=True))
+    every = itertools.product(references.unique(), conditions.unique())
     missing = [place for place in every if place not in there]
-    filled = table.assign(cell=table["condition"])
+    filled = table.assign(cell=conditions)
     if not missing:
         return filled
     if rule == "error":
@@ -400,8 +404,10 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
             f"a condition is missing for an image: {names}; add the images, take the others out, "
             "or show the photograph instead (missing='photograph', --incomplete photograph)."
         )
-    incomplete, cells = (list(part) for part in zip(*missing))
-    natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id")
+    incomplete = [image for image, _ in missing]
+    cells = [condition for _, condition in missing]
+    is_natural = filled["kind"] == "RE"
+    natural = filled[is_natural].drop_duplicates("reference_id")
     natural = natural.set_index("reference_id", drop=False)
     bare = sorted(set(incomplete) - set(natural.index))
     if bare:
@@ -434,11 +440,13 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
     sizes: dict[tuple[int, int], list[str]] = {}
     for name, path in zip(table["id"], table["file"], strict=True):
         size = _open(path).size
-        sizes.setdefault(size, []).append(name)
+        of_size = sizes.setdefault(size, [])
+        of_size.append(name)
     if len(sizes) > 1:
         parts = []
         for (width, height), ids in sizes.items():
-            parts.append(f"{width} x {height}: {name_ids(ids, 2)}")
+            names = name_ids(ids, 2)
+            parts.append(f"{width} x {height}: {names}")
         raise InputError(
             f"stimuli differ in size ({'; '.join(parts)}); a mask must cover them all: make them "
             "one size."
@@ -545,7 +553,8 @@ def list_of(participant: str, n_lists: int) -> int:
     (2, 3)
     """
     start = participant.rstrip("0123456789")
-    ending = participant.removeprefix(start)[-9:]
+    digits = participant.removeprefix(start)
+    ending = digits[-9:]
     number = int(ending) if ending else page_hash(participant)
     return number % n_lists
 
@@ -707,12 +716,14 @@ def _code(seed: int, name: str) -> str:
     """Name a file of the page by a hash that does not tell what is in it."""
     text = f"{seed}\x1f{name}"
     hashed = hashlib.sha256(text.encode())
-    return hashed.hexdigest()[:16]
+    digits = hashed.hexdigest()
+    return digits[:16]
 
 
 def _template(name: str) -> str:
     package = resources.files("neurometamer")
-    file = package / "templates" / "experiment" / name
+    folder = package / "templates" / "experiment"
+    file = folder / name
     return file.read_text(encoding="utf-8")
 
 
