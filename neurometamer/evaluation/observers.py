@@ -355,8 +355,10 @@ def _views(part: pd.DataFrame, design: Design, validity: str) -> list[_View]:
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     names = list(CONTEXT)
-    for values, part in table.groupby(names, sort=False, dropna=False):
-        context = dict(zip(names, values, strict=True))
+    by_context = table.groupby(names, sort=False, dropna=False)
+    for values, part in by_context:
+        pairs = zip(names, values, strict=True)
+        context = dict(pairs)
         yield context, part
 
 
