@@ -87,8 +87,9 @@ def join_pair(
     InputError
         For an unknown image type, or photographs that do not match.
     """
-    first = select_image_type(rdms, pair[0])
-    second = select_image_type(rdms, pair[1])
+    kind, other_kind = pair
+    first = select_image_type(rdms, kind)
+    second = select_image_type(rdms, other_kind)
     return join_rdms(first, second, join)
 
 
@@ -129,8 +130,11 @@ def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
     categories = rdms.pattern_descriptors.get("category", ())
     classes = {}
     for photograph, category in zip(photographs, categories):
-        classes[str(photograph)] = str(category)
-    return classes if any(classes.values()) else None
+        name = str(photograph)
+        classes[name] = str(category)
+    if not any(classes.values()):
+        return None
+    return classes
 
 
 def image_type_samples(
