@@ -132,7 +132,8 @@ def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:
 
     def _image_of(stimulus_id: str) -> np.ndarray:
         row = row_of[stimulus_id]
-        return stimuli.images[slice(row, row + 1)][0]
+        images = stimuli.images[slice(row, row + 1)]
+        return images[0]
 
     return _image_of
 
@@ -347,7 +348,10 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     """
     if device.type != "cuda":
         return {"device": device.type}
-    kinds = {"convolutions": torch.backends.cudnn, "matrix products": torch.backends.cuda.matmul}
+    kinds = {
+        "convolutions": torch.backends.cudnn,
+        "matrix products": torch.backends.cuda.matmul,
+    }
     tf32 = {}
     for name, backend in kinds.items():
         settings = getattr(backend, "conv", backend)
