@@ -66,7 +66,8 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     """
     direction = random.uniform(-0.5, 0.5, image.shape)
     norm = np.linalg.norm(direction)
-    change = level * direction / norm
+    scaled = level * direction
+    change = scaled / norm
     return image + change
 
 
@@ -87,9 +88,11 @@ def random_linf(image: np.ndarray, random: np.random.Generator, level: float) ->
     ndarray
         (3, height, width) float64, not clipped.
     """
-    goes_down = random.random(image.shape) < 0.5
+    numbers = random.random(image.shape)
+    goes_down = numbers < 0.5
     signs = np.where(goes_down, -1.0, 1.0)
-    return image + level * signs
+    change = level * signs
+    return image + change
 
 
 def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -112,7 +115,8 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
     noise = random.standard_normal(image.shape)
     contrast = (image - 0.5) * level
     signal = contrast + 0.5
-    return signal + noise * (1 - level) / 6
+    scaled = noise * (1 - level)
+    return signal + scaled / 6
 
 
 def fourier_noise(
@@ -192,8 +196,10 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
     """
     amplitudes = []
     for image in images:
-        spectrum = np.fft.fft2(np.asarray(image, dtype=float))
-        amplitudes.append(np.abs(spectrum).mean(axis=0))
+        exact = np.asarray(image, dtype=float)
+        spectrum = np.fft.fft2(exact)
+        amplitude = np.abs(spectrum)
+        amplitudes.append(amplitude.mean(axis=0))
     return np.mean(amplitudes, axis=0)
 
 
@@ -256,7 +262,8 @@ def grayscale(
     weights = np.array(LUMA[luma])
     exact = np.asarray(image, dtype=float)
     gray = np.tensordot(weights, exact, axes=1)
-    return np.repeat(gray[None], 3, axis=0)
+    channel = gray[None]
+    return np.repeat(channel, 3, axis=0)
 
 
 def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -327,7 +334,8 @@ class Control:
             Name → default.
         """
         settings = {}
-        for name, parameter in inspect.signature(self.make).parameters.items():
+        signature = inspect.signature(self.make)
+        for name, parameter in signature.parameters.items():
             if parameter.kind == parameter.KEYWORD_ONLY:
                 settings[name] = parameter.default
         return settings
