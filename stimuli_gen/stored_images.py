@@ -357,7 +357,8 @@ def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
     ndarray
         At most `BLOCK` images.
     """
-    for start in range(0, len(images), BLOCK):
+    n = len(images)
+    for start in range(0, n, BLOCK):
         stop = start + BLOCK
         yield images[start:stop]
 
@@ -421,7 +422,8 @@ def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[
     for part in parts:
         block = np.ascontiguousarray(part, dtype=dtype)
         state.update(block.data)
-    return state.hexdigest()[:16]
+    hashed = state.hexdigest()
+    return hashed[:16]
 
 
 # ---------------------------------------------------------------------------------------- PNG files
@@ -441,7 +443,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
     with atomic_path(path) as part:
         levels = to_8bit(image).transpose(1, 2, 0)
-        Image.fromarray(np.ascontiguousarray(levels)).save(part)
+        picture = Image.fromarray(np.ascontiguousarray(levels))
+        picture.save(part)
 
 
 def read_png(path: Path) -> np.ndarray:
