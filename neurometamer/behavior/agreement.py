@@ -464,16 +464,21 @@ class _Stage:
         """
         shown_a = self.shown[i]
         shown_b = self.shown[j]
+        is_right_a = self.right[i]
+        is_right_b = self.right[j]
         n = self._add(shown_a * shown_b)
-        right_a = self._add(self.right[i] * shown_b)
-        right_b = self._add(shown_a * self.right[j])
-        both_right = self._add(self.right[i] * self.right[j])
-        chance = _by_chance(self.accuracy[:, i], self.accuracy[:, j])
+        right_a = self._add(is_right_a * shown_b)
+        right_b = self._add(shown_a * is_right_b)
+        both_right = self._add(is_right_a * is_right_b)
+        accuracy_a = self.accuracy[:, i]
+        accuracy_b = self.accuracy[:, j]
+        chance = _by_chance(accuracy_a, accuracy_b)
+        same = n - right_a - right_b + 2 * both_right
         return {
             "n": n,
             "right_a": right_a,
             "right_b": right_b,
-            "same": n - right_a - right_b + 2 * both_right,
+            "same": same,
             "chance": n * chance,
         }
 
