@@ -511,18 +511,21 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     numbers = pd.Series(range(n), index=names)
     out = []
     for key, own in rows.groupby(list(CURVE), sort=False):
-        answered = own[own["response"].isin(names)]
+        is_answered = own["response"].isin(names)
+        answered = own[is_answered]
         truth = numbers[answered["truth"]].to_numpy()
         response = numbers[answered["response"]].to_numpy()
         counts = np.zeros((n, n), dtype=int)
         np.add.at(counts, (truth, response), 1)
         shown = own["truth"].map(numbers).value_counts()
-        total = shown.reindex(range(n), fill_value=0).to_numpy()[:, None]
+        shown = shown.reindex(range(n), fill_value=0)
+        total = shown.to_numpy()[:, None]
         share = counts / np.maximum(total, 1)
         share = np.where(total > 0, share, np.nan)
+        curve = dict(zip(CURVE, key))
         part = pd.DataFrame(
             {
-                **dict(zip(CURVE, key)),
+                **curve,
                 "truth": np.repeat(names, n),
                 "response": names * n,
                 "n": counts.ravel(),
