@@ -674,7 +674,8 @@ def write_experiment_page(
     """
     out = Path(out)
     chosen = PageSettings(**settings)
-    main = fill_missing(read_sources(stimuli, conditions=True), chosen.missing)
+    sources = read_sources(stimuli, conditions=True)
+    main = fill_missing(sources, chosen.missing)
     size = check_photographs(main)
     others = choose_photographs(
         read_sources(photographs, conditions=False),
@@ -686,13 +687,16 @@ def write_experiment_page(
         },
         chosen.seed,
     )
-    table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
+    main = main.assign(phase="main")
+    table = pd.concat([main, others], ignore_index=True)
     pictures = Photograph(table["file"].tolist(), size)
     contents = [digest(pictures(row)) for row in range(len(table))]
     templates = digest([_template(name) for name in PAGE_FILES])
     version = digest(table.drop(columns="file"), contents, asdict(chosen), templates)
-    if (out / "key.csv").is_file():
-        versions = set(read_text(out / "key.csv", KEY_COLUMNS)["page_version"])
+    key_path = out / "key.csv"
+    if key_path.is_file():
+        known = read_text(key_path, KEY_COLUMNS)
+        versions = set(known["page_version"])
         if versions != {version}:
             raise InputError(
                 f"{out} holds another experiment, whose key is needed to read its answers; choose "
@@ -706,7 +710,7 @@ def write_experiment_page(
     key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
     key["file"] = [Path(path).name for path in key["file"]]
     key = key[list(KEY_COLUMNS)].reset_index(drop=True)
-    write_table(out / "key.csv", key)
+    write_table(key_path, key)
     record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
     write_json(out / "provenance.json", record)
     return key
@@ -771,16 +775,22 @@ def _page_settings(
     for row in table.sort_values("code").itertuples():
         if row.phase in checked:
             check = page_hash(f"{salt}|{row.code}|{row.category}")
-            checked[str(row.phase)].append({"code": row.code, "check": check})
+            of_phase = checked[str(row.phase)]
+            of_phase.append({"code": row.code, "check": check})
     # a row for each image and a column for each list: the code that is shown
     main = table[table["phase"] == "main"]
     conditions = sorted(set(main["cell"]))
-    images = main.drop_duplicates("reference_id").sort_values("reference_id")
-    code_of = main.set_index(["reference_id", "cell"])["code"].to_dict()
+    images = main.drop_duplicates("reference_id")
+    images = images.sort_values("reference_id")
+    by_cell = main.set_index(["reference_id", "cell"])
+    code_of = by_cell["code"].to_dict()
     assigned = assign_conditions(images, conditions, chosen.seed)
     lists = []
     for image, numbers in zip(images["reference_id"], assigned, strict=True):
-        lists.append([code_of[image, conditions[number]] for number in numbers])
+        codes = [code_of[image, conditions[number]] for number in numbers]
+        lists.append(codes)
+    is_catch = table["phase"] == "catch"
+    catch = table.loc[is_catch, "code"]
     return {
         "title": chosen.title,
         "consent": chosen.consent,
@@ -794,7 +804,7 @@ def _page_settings(
         "practice": checked["practice"],
         "screening": checked["screening"],
         "pass_mark": chosen.pass_mark,
-        "catch": sorted(table.loc[table["phase"] == "catch", "code"]),
+        "catch": sorted(catch),
         "lists": sorted(lists),
         "masks": sorted(masks),
         "block_length": chosen.block_length,
