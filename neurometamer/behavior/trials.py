@@ -568,17 +568,22 @@ def _trial_reasons(
     is_timed = is_human & np.isfinite(times).any()
     is_answered = (main["response"] != "").to_numpy()
     is_known = main["response"].isin(list(categories)).to_numpy()
-    is_time = np.isfinite(times) & (times >= 0)
-    is_fast = is_timed & (times < rules.fastest_ms) & is_answered & (times >= 0)
+    is_positive = times >= 0
+    is_time = np.isfinite(times) & is_positive
+    is_below = times < rules.fastest_ms
+    is_fast = is_timed & is_below & is_answered & is_positive
+    is_repeated = main.duplicated(keys).to_numpy()
     tests = {
-        REPEATED: main.duplicated(keys).to_numpy(),
+        REPEATED: is_repeated,
         NO_ANSWER: ~is_answered & (missing == "exclude"),
         OUTSIDE: is_answered & ~is_known,
         NO_TIME: is_timed & is_answered & ~is_time,
         TOO_FAST: is_fast,
     }
-    reason = np.select(list(tests.values()), list(tests), default="").astype(object)
-    is_lost = ~is_answered | np.isin(reason, [OUTSIDE, NO_TIME])
+    failed = list(tests.values())
+    reason = np.select(failed, list(tests), default="").astype(object)
+    is_useless = np.isin(reason, [OUTSIDE, NO_TIME])
+    is_lost = ~is_answered | is_useless
     is_first = reason != REPEATED
     return pd.DataFrame(
         {
