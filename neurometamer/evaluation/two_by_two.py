@@ -338,12 +338,16 @@ def sign_flips(
             size = min(_BLOCK, n_permutations - start)
             is_turned = random.integers(0, 2, (size, n), np.int8)
             signs = 1.0 - 2.0 * is_turned
-            blocks.append(np.abs(signs @ both))
+            sums = signs @ both
+            blocks.append(np.abs(sums))
         null = np.concatenate(blocks)
-    observed = np.abs(both.sum(axis=0)) - n * _NEAR
+    total = np.abs(both.sum(axis=0))
+    observed = total - n * _NEAR
+    p = _p_value(null[:, 0], observed[0], exact)
+    p_min = _p_value(null[:, 1], observed[1], exact)
     return PermutationTest(
-        p=_p_value(null[:, 0], observed[0], exact),
-        p_min=_p_value(null[:, 1], observed[1], exact),
+        p=p,
+        p_min=p_min,
         n_permutations=len(null),
         exact=exact,
     )
