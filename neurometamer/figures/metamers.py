@@ -407,13 +407,18 @@ def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]
         f"{state_words(validity)}. ↑ higher is better, ↓ lower is better. Whiskers: interval over "
         "images",
     ]
-    ran = rows[~_skipped(rows)]
-    if np.isinf(ran[["value", "low", "high"]].to_numpy(dtype=float)).any():
+    is_skipped = _skipped(rows)
+    ran = rows[~is_skipped]
+    drawn = ran[["value", "low", "high"]]
+    is_infinite = np.isinf(drawn.to_numpy(dtype=float))
+    if is_infinite.any():
         parts.append("∞: infinite, as some images equal their photographs; drawn up to the edge")
     setting = rows["setting"].iloc[0]
     if setting and not several:
         parts.append(f"Setting: {setting}")
-    parts.append(gather_notes(ran, set_names(ran), ran["name"].tolist()))
+    names = ran["name"].tolist()
+    notes = gather_notes(ran, set_names(ran), names)
+    parts.append(notes)
     if "scale" in rows.columns:
         first = rows.drop_duplicates("metric")
         scales = [f"{name}: {scale}" for name, scale in zip(first["name"], first["scale"])]
