@@ -389,13 +389,16 @@ def rdm_pairs(
     parts = []
     for row, column in np.ndindex(*matrices.shape[:2]):
         rdm = matrices[row, column]
+        percentiles = percentile_rdm(rdm)
+        title = row_titles[row]
+        column_title = column_titles[column]
         part = {
-            "row": str(row_titles[row]),
-            "column": str(column_titles[column]),
+            "row": str(title),
+            "column": str(column_title),
             "first": names[first],
             "second": names[second],
             "dissimilarity": rdm[first, second],
-            "percentile": percentile_rdm(rdm)[first, second],
+            "percentile": percentiles[first, second],
         }
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
