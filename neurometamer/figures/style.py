@@ -503,9 +503,12 @@ def describe_sizes(table: pd.DataFrame) -> str:
     """
     if "n" not in table.columns or table["n"].dropna().empty:
         return ""
-    low, high = int(table["n"].min()), int(table["n"].max())
+    n = table["n"]
+    low = int(n.min())
+    high = int(n.max())
     if low == high:
-        return f"n = {count_text(low, 'photograph')}"
+        words = count_text(low, "photograph")
+        return f"n = {words}"
     return f"n = {low} to {high} photographs"
 
 
