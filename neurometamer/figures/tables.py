@@ -520,9 +520,11 @@ def people_of(rows: pd.DataFrame) -> list[str]:
     list of str
         As they come.
     """
-    subjects = dict.fromkeys(rows["subject"])
-    over_subjects = (MEAN, "combined")
-    return [subject for subject in subjects if subject not in over_subjects]
+    people = []
+    for subject in dict.fromkeys(rows["subject"]):
+        if subject not in (MEAN, "combined"):
+            people.append(subject)
+    return people
 
 
 def combine_subjects(rows: pd.DataFrame, key: Sequence[str], value: str) -> pd.DataFrame:
