@@ -236,8 +236,8 @@ class Draws:
         if chosen.interval == "subsample":
             text += f"; {SUBSAMPLE_WARNING}"
         zero = np.array(0.0)
-        p = permutation_p(zero, self.resamples, "two-sided")
-        return float(p), text
+        share_beyond = permutation_p(zero, self.resamples, "two-sided")
+        return float(share_beyond), text
 
     def similarity_p(self, how: str) -> tuple[float, str]:
         """Test a similarity against permuted labels, one-sided.
@@ -258,14 +258,19 @@ class Draws:
             return np.nan, ""
         text = ", one-sided"
         if len(self.values) == 1:
-            p = permutation_p(self.values[0], self.nulls[:, 0])
+            value = self.values[0]
+            null = self.nulls[:, 0]
+            p = permutation_p(value, null)
             return float(p), text
         text += f"; {COMBINATIONS[how]}"
         if how == "joint":
-            defined = np.isfinite(self.nulls).all(axis=1)
-            return joint_p(self.values, self.nulls[defined]), text
+            is_defined = np.isfinite(self.nulls).all(axis=1)
+            nulls = self.nulls[is_defined]
+            joint = joint_p(self.values, nulls)
+            return joint, text
         each = permutation_p(self.values, self.nulls)
-        return combine_p(each, how), text
+        combined = combine_p(each, how)
+        return combined, text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
