@@ -109,7 +109,8 @@ def photographs_of(rdms: RDMs, image_type: str) -> list[str]:
         In the order of the RDMs.
     """
     of_kind = select_image_type(rdms, image_type)
-    names = of_kind.pattern_descriptors["condition"]
+    descriptors = of_kind.pattern_descriptors
+    names = descriptors["condition"]
     return [str(name) for name in names]
 
 
@@ -494,12 +495,16 @@ def shared_references(rdms: RDMs, image_types: Sequence[str]) -> tuple[RDMs, lis
     """
     photographs = [set(photographs_of(rdms, kind)) for kind in image_types]
     shared = set.intersection(*photographs)
-    left_out = set.union(*photographs) - shared
+    every = set.union(*photographs)
+    left_out = sorted(every - shared)
+    references = rdms.pattern_descriptors["reference_id"]
     rows = []
-    for row, reference in enumerate(rdms.pattern_descriptors["reference_id"]):
-        if str(reference) in shared:
+    for row, reference in enumerate(references):
+        name = str(reference)
+        if name in shared:
             rows.append(row)
-    return take_conditions(rdms, rows), sorted(left_out)
+    of_shared = take_conditions(rdms, rows)
+    return of_shared, left_out
 
 
 # ------------------------------------------------------------------------------------------- trends
