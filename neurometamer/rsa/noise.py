@@ -601,8 +601,11 @@ def _crossed_means(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     n = counts.shape[1]
     products = np.zeros((n, n))
     for part, count in zip(parts, counts):
-        means = part / count[:, np.newaxis]
+        n_own = count[:, np.newaxis]
+        means = part / n_own
         n_others = n_total - count
-        others = (total - part) / n_others[:, np.newaxis]
+        n_others = n_others[:, np.newaxis]
+        rest = total - part
+        others = rest / n_others
         products += others @ means.T
     return products
