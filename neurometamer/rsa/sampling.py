@@ -184,11 +184,15 @@ class Sampling:
         factors = np.sqrt(self.factors)
         factors = factors.reshape(shape)
         scaled = np.empty(without.shape)
-        for stratum in range(len(self.sizes)):
-            members = np.flatnonzero(self.strata == stratum)
+        n_strata = len(self.sizes)
+        for stratum in range(n_strata):
+            is_member = self.strata == stratum
+            members = np.flatnonzero(is_member)
             values = without[members]
-            deviations = values - values.mean(axis=0)
-            scaled[members] = deviations * factors[members]
+            mean = values.mean(axis=0)
+            deviations = values - mean
+            factor = factors[members]
+            scaled[members] = deviations * factor
         return scaled
 
     def of_images(self, photographs: Sequence[str], distinct: Sequence[str]) -> Sampling:
@@ -301,7 +305,8 @@ class Sampling:
         sizes = self.sizes.astype(np.float64)
         least = np.maximum(sizes - 1, 1)
         squares = sizes**2
-        total = np.sum(squares / least)
+        parts = squares / least
+        total = np.sum(parts)
         n_all = sizes.sum()
         ratio = total / n_all
         return float(ratio)
