@@ -82,8 +82,7 @@ def session_maps(
 
 def _names(rdms: RDMs, descriptor: str) -> list[str]:
     column = rdms.pattern_descriptors[descriptor]
-    names = [str(name) for name in column]
-    return names
+    return [str(name) for name in column]
 
 
 def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, str]:
@@ -294,12 +293,15 @@ def _session_columns(rdms: RDMs) -> list[list[str] | None]:
     None where they are unknown or all the same, or where stimuli were shown in several.
     """
     ids = _names(rdms, "condition")
-    subjects = rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)
+    nobody = [""] * rdms.n_rdm
+    subjects = rdms.rdm_descriptors.get("subject", nobody)
     names = [str(subject) for subject in subjects]
     columns: list[list[str] | None] = []
-    for known in session_maps(rdms, names, None):
+    maps = session_maps(rdms, names, None)
+    for known in maps:
         column = [known.get(name, "") for name in ids]
-        columns.append(column if sessions_differ(column) else None)
+        differ = sessions_differ(column)
+        columns.append(column if differ else None)
     return columns
 
 
