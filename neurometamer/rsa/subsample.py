@@ -269,7 +269,8 @@ def _centered_values(x: np.ndarray) -> Part:
         means = sums / n
         means = means[:, np.newaxis]
         np.subtract(values, means, out=rows)
-        return np.multiply(rows, mask, out=rows)
+        np.multiply(rows, mask, out=rows)
+        return rows
 
     return centered
 
