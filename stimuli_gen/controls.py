@@ -285,13 +285,16 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
         of all channels, so that the colors' relations stay; the mean stays.
     """
     size = image.shape[1:]
-    other = np.fft.fft2(random.uniform(size=size))
+    noise = random.uniform(size=size)
+    other = np.fft.fft2(noise)
     phase = np.angle(other)
     phase[0, 0] = 0
     turn = np.exp(1j * phase)
     exact = np.asarray(image, dtype=float)
-    spectrum = np.fft.fft2(exact) * turn
-    return np.fft.ifft2(spectrum).real
+    spectrum = np.fft.fft2(exact)
+    turned = spectrum * turn
+    scrambled = np.fft.ifft2(turned)
+    return scrambled.real
 
 
 # ----------------------------------------------------------------------------------- on a whole set
@@ -502,12 +505,15 @@ def control_images(
         recorded[name] = digest(value) if isinstance(value, np.ndarray) else value
     categories = references.table["category"].tolist()
     n_images = len(references) * len(wanted)
-    rows, images = [], []
+    rows = []
+    images = []
     for row, reference_id in enumerate(references.ids):
-        reference = references.images[slice(row, row + 1)][0]
+        one_row = slice(row, row + 1)
+        reference = references.images[one_row][0]
         for level in wanted:
             random = generator(seed, "control", control, reference_id)
-            raw = entry.make(reference.astype(np.float64), random, level, **settings)
+            exact = reference.astype(np.float64)
+            raw = entry.make(exact, random, level, **settings)
             image = np.clip(raw, 0, 1).astype(np.float32)
             is_outside = (raw < 0) | (raw > 1)
             end = f"-{level:g}" if len(wanted) > 1 else ""
@@ -522,8 +528,9 @@ def control_images(
                 "seed": seed,
                 "clipped": float(np.mean(is_outside)),
             }
+            distances = image_distances(image, reference)
             images.append(image)
-            rows.append(about | image_distances(image, reference))
+            rows.append(about | distances)
             if progress is not None:
                 progress(len(rows), n_images)
     made = provenance(
