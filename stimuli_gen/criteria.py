@@ -659,7 +659,8 @@ def judged_at(
     """
     models_and_stages = []
     for network, match in zip(networks, matches, strict=True):
-        names_all = set(match.stages) <= set(network.stages)
+        known = set(network.stages)
+        names_all = known.issuperset(match.stages)
         model = network if names_all else match.model
         for stage in match.stages:
             models_and_stages.append((model, stage))
@@ -741,5 +742,9 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     batches = in_batches(
         lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device
     )
-    parts = [classes[: rows.stop - rows.start].numpy() for rows, classes in batches]
+    parts = []
+    for rows, classes in batches:
+        n = rows.stop - rows.start
+        part = classes[:n].numpy()
+        parts.append(part)
     return np.concatenate(parts)
