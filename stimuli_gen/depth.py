@@ -413,7 +413,8 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         module, run, name = network, network, type(network).__name__
     kind = type(module).__name__
     modules = dict(module.named_modules())
-    outputs = _Outputs(module, [path for path in modules if path])
+    paths = [path for path in modules if path]
+    outputs = _Outputs(module, paths)
     device = device_of(module)
     with for_one_image(size, device), gradients_on(), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
@@ -431,7 +432,8 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
             given = type(logits).__name__
             raise InputError(f"{kind} gives a {given}, not logits; give the StagedModel of it.")
         cut_nodes, users = _between(logits.grad_fn, image)
-    once = {path for path, count in Counter(outputs.calls).items() if count == 1}
+    n_calls = Counter(outputs.calls)
+    once = {path for path, count in n_calls.items() if count == 1}
     cuts = {path for path in once if outputs.nodes.get(path) in cut_nodes}
     functional = {path for path in cuts if _activation_follows(outputs.nodes[path], users)}
     return _Pass(
@@ -509,8 +511,10 @@ def _units(seen: _Pass) -> dict[str, str]:
     units = dict.fromkeys(blocks, "")
     for path in blocks:
         if path not in seen.cuts and not are_few:
-            units[path] = NO_CUTS[_class_of(seen.modules[path])]
-    beside = [path for path in seen.calls if path in seen.cuts and not _inside(path, blocks)]
+            name = _class_of(seen.modules[path])
+            units[path] = NO_CUTS[name]
+    cuts = [path for path in seen.calls if path in seen.cuts]
+    beside = [path for path in cuts if not _inside(path, blocks)]
     layers: dict[str, str] = {}
     last = ""  # the layer whose activation has not run yet
     for path in beside if are_few else []:
@@ -529,8 +533,11 @@ def _units(seen: _Pass) -> dict[str, str]:
             last = ""
     units |= layers
     weighted = seen.weighted()
-    around = {path: _cut_around(seen, path) for path in weighted}
-    unseen = [path for path in weighted if not around[path] and not _inside(path, blocks)]
+    unseen = []
+    for path in weighted:
+        around = _cut_around(seen, path)
+        if not around and not _inside(path, blocks):
+            unseen.append(path)
     if not units or 2 * len(unseen) > len(weighted):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
