@@ -403,8 +403,10 @@ class _Contexts:
             context["center"] = center(reference_id)
         if recipe.jitter:
             random = generator(self._seed, "jitter", reference_id)
-            n_steps = recipe.total_steps(len(self._matches))
-            context["shifts"] = draw_shifts(recipe.jitter, n_steps, random)
+            n_models = len(self._matches)
+            n_steps = recipe.total_steps(n_models)
+            shifts = draw_shifts(recipe.jitter, n_steps, random)
+            context["shifts"] = shifts
         return context
 
     def _compute_anchors(self, reference_id: str) -> None:
