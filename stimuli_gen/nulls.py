@@ -218,8 +218,9 @@ class NullDistribution:
         ordered = np.sort(self.read(stage, metric))
         exact = np.asarray(values, dtype=np.float64)
         below = np.searchsorted(ordered, exact, side="left")
-        at_least = len(ordered) - below
-        return (1 + at_least) / (1 + len(ordered))
+        n = len(ordered)
+        at_least = n - below
+        return (1 + at_least) / (1 + n)
 
     def summary(self) -> pd.DataFrame:
         """Tabulate the distribution.
@@ -711,7 +712,10 @@ def centered_ranks(values: np.ndarray) -> np.ndarray:
 
     units = values.shape[1]
     middle = (units + 1) / 2
-    centered = [rankdata(row) - middle for row in values]
+    centered = []
+    for row in values:
+        ranked = rankdata(row)
+        centered.append(ranked - middle)
     ranks = np.stack(centered)
     _, kind = _kinds(units)
     return ranks.astype(kind)
