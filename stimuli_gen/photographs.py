@@ -112,7 +112,8 @@ class Preprocessing:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
         moments = [*self.mean, *self.std]
         is_finite = np.isfinite(moments).all()
-        if not (is_finite and min(self.std) > 0):
+        smallest = min(self.std)
+        if not (is_finite and smallest > 0):
             raise InputError(
                 f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive; "
                 "give those of the network's training."
