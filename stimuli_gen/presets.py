@@ -505,8 +505,11 @@ def _alpha_norm(images: Tensor, penalty: Penalty) -> Tensor:
 def _range(images: Tensor, penalty: Penalty) -> Tensor:
     below = (penalty.low - images).relu()
     above = (images - penalty.high).relu()
-    excess = penalty.pixel_scale * (below + above)
-    return excess.pow(penalty.power).flatten(1).sum(dim=1)
+    outside = below + above
+    excess = penalty.pixel_scale * outside
+    powers = excess.pow(penalty.power)
+    powers = powers.flatten(1)
+    return powers.sum(dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
