@@ -244,14 +244,17 @@ class StimulusSet:
         InputError
             When an id is unknown.
         """
-        row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
+        row_of = {}
+        for row, stimulus_id in enumerate(self.ids):
+            row_of[stimulus_id] = row
         wanted = list(ids)
         missing = dict.fromkeys(name for name in wanted if name not in row_of)
         if missing:
             raise InputError(
                 f"no {what} has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
             )
-        return np.array([row_of[name] for name in wanted], dtype=int)
+        rows = [row_of[name] for name in wanted]
+        return np.array(rows, dtype=int)
 
     def as_shown(self) -> StimulusSet:
         """Round the images to 8 bits: exactly what the PNG files show.
