@@ -307,13 +307,16 @@ class JoinedImages(ImagesOnDisk):
     parts: tuple[np.ndarray | ImagesOnDisk, ...]
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
-        images = np.empty((len(rows), *self.shape[1:]), np.float32)
+        shape = (len(rows), *self.shape[1:])
+        images = np.empty(shape, np.float32)
         first = 0
         for part in self.parts:
             end = first + len(part)
-            inside = np.flatnonzero((rows >= first) & (rows < end))
+            is_inside = (rows >= first) & (rows < end)
+            inside = np.flatnonzero(is_inside)
             if len(inside):
-                images[inside] = part[rows[inside] - first]
+                own_rows = rows[inside] - first
+                images[inside] = part[own_rows]
             first = end
         return images
 
