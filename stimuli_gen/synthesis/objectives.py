@@ -268,8 +268,9 @@ class Progress:
             rate = getattr(self, name)
             if not rate > 0:
                 raise InputError(f"{name} is {rate:g}; give a number above 0.")
-        if not 0 <= self.decay < 1:
-            raise InputError(f"decay is {self.decay:g}; give a number from 0 on and below 1.")
+        decay = self.decay
+        if not 0 <= decay < 1:
+            raise InputError(f"decay is {decay:g}; give a number from 0 on and below 1.")
 
 
 class Progressing:
