@@ -14,8 +14,6 @@ from .betas.foreign import read_beta_images as read_beta_images
 from .betas.hrf import HRF_LIBRARY as HRF_LIBRARY
 from .betas.hrf import HrfShape as HrfShape
 from .betas.hrf import event_regressors as event_regressors
-from .betas.joint_models import JointFit as JointFit
-from .betas.joint_models import fit_jointly as fit_jointly
 from .betas.shrinkage import fractional_ridge as fractional_ridge
 from .betas.single_trials import SingleTrialOptions as SingleTrialOptions
 from .bold import BoldRun as BoldRun

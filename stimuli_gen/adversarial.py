@@ -329,10 +329,11 @@ def check_photographs(model: StagedModel, references: StimulusSet) -> None:
     InputError
         When they are not.
     """
-    if not len(references) or set(references.table["kind"]) != {"RE"}:
-        kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
+    kinds = set(references.table["kind"])
+    if not len(references) or kinds != {"RE"}:
+        names = name_ids(sorted(kinds)) or "none"
         raise InputError(
-            f"adversarial images are made from photographs (kind RE), not {kinds}; "
+            f"adversarial images are made from photographs (kind RE), not {names}; "
             "select(kind='RE')."
         )
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
@@ -350,8 +351,9 @@ def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, A
     if objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     for name in ("pull", "noise_sd"):
-        if settings.get(name, 0) < 0:
-            raise InputError(f"{name} must not be negative, not {settings[name]}; give 0 or more.")
+        value = settings.get(name, 0)
+        if value < 0:
+            raise InputError(f"{name} must not be negative, not {value}; give 0 or more.")
 
 
 def class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
@@ -403,7 +405,8 @@ def _make(
 
     def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
-        context = {"target": np.array(targets[reference_id]), "anchor": anchor}
+        target = np.array(targets[reference_id])
+        context = {"target": target, "anchor": anchor}
         if masks:
             context["mask"] = masks[reference_id]
         return Start(image=image, context=context)
@@ -451,8 +454,10 @@ def _objective(
         objective = within_mask(objective)
     if settings["step_rule"] != "progress":
         return objective, box
-    mean = torch.tensor(MEAN_IMAGE, device=model.device).view(3, 1, 1)
-    progressing = Progressing(objective, Progress(**settings["progress"]), mean)
+    mean = torch.tensor(MEAN_IMAGE, device=model.device)
+    mean = mean.view(3, 1, 1)
+    rule = Progress(**settings["progress"])
+    progressing = Progressing(objective, rule, mean)
     return progressing, progressing.project
 
 

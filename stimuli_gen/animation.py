@@ -95,9 +95,11 @@ def write_animation(
     # 254 colors for all frames together; black and white are for the captions
     pixels = levels.reshape(-1, 3)
     every = -(-len(pixels) // _SAMPLE)
-    sample = Image.fromarray(np.ascontiguousarray(pixels[None, ::every]))
+    some = np.ascontiguousarray(pixels[None, ::every])
+    sample = Image.fromarray(some)
     chosen = sample.quantize(254, method=Image.Quantize.MEDIANCUT)
-    colors = (chosen.getpalette() or [])[: 3 * 254]
+    colors = chosen.getpalette() or []
+    colors = colors[: 3 * 254]
     black = [0] * (3 * 255 - len(colors))
     palette = Image.new("P", (1, 1))
     palette.putpalette([*colors, *black, 255, 255, 255])
@@ -105,7 +107,8 @@ def write_animation(
     for row, frame in enumerate(levels):
         caption = None if captions is None else captions[row]
         picture = _picture(frame, caption)
-        drawn.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+        picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+        drawn.append(picture)
     # in steps of 10 ms, as GIF files tell time
     step = 10 * round(frame_ms / 10)
     hold = 10 * round(hold_ms / 10)
@@ -129,17 +132,20 @@ def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray
         raise InputError("an animation needs at least one frame, not 0; give frames.")
     if not isinstance(frames, np.ndarray):
         images = [read_png(Path(file)) for file in frames]
+        first = images[0].shape
         for file, image in zip(frames, images, strict=True):
-            if image.shape != images[0].shape:
+            if image.shape != first:
                 raise InputError(
-                    f"{file} is {image.shape[1:]} pixels, the first frame {images[0].shape[1:]}; "
+                    f"{file} is {image.shape[1:]} pixels, the first frame {first[1:]}; "
                     "give frames of one size."
                 )
         frames = np.stack(images)
     if frames.ndim != 4 or frames.shape[1] != 3:
         raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}; give these.")
-    low, high = frames.min(), frames.max()
-    if not (low >= 0 and high <= 1):
+    low = frames.min()
+    high = frames.max()
+    is_in_range = low >= 0 and high <= 1
+    if not is_in_range:
         raise InputError(
             f"frames leave [0, 1] or are not finite ({low:g} to {high:g}); clip them, or scale "
             "them by 1/255."
@@ -281,5 +287,6 @@ def _frames(subfolder: Path) -> dict[int, Path]:
     steps = {}
     for file in subfolder.glob("*.png"):
         if file.stem.isdecimal():
-            steps[int(file.stem)] = file
+            step = int(file.stem)
+            steps[step] = file
     return {step: steps[step] for step in sorted(steps)}

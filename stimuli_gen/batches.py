@@ -103,9 +103,12 @@ def padded_batches(
         count.
     """
     size = batch_shape(batch_size)
-    for start in range(0, len(images), size):
-        rows = slice(start, min(start + size, len(images)))
-        yield rows, _padded(images, rows, size, device)
+    n = len(images)
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        rows = slice(start, stop)
+        batch = _padded(images, rows, size, device)
+        yield rows, batch
 
 
 def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor:
@@ -132,7 +135,9 @@ def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:
 
     def _image_of(stimulus_id: str) -> np.ndarray:
         row = row_of[stimulus_id]
-        return stimuli.images[slice(row, row + 1)][0]
+        rows = slice(row, row + 1)
+        images = stimuli.images[rows]
+        return images[0]
 
     return _image_of
 
@@ -262,7 +267,8 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    message = str(error).lower()
+    message = str(error)
+    message = message.lower()
     return any(words in message for words in _WORDS)
 
 
@@ -347,7 +353,10 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     """
     if device.type != "cuda":
         return {"device": device.type}
-    kinds = {"convolutions": torch.backends.cudnn, "matrix products": torch.backends.cuda.matmul}
+    kinds = {
+        "convolutions": torch.backends.cudnn,
+        "matrix products": torch.backends.cuda.matmul,
+    }
     tf32 = {}
     for name, backend in kinds.items():
         settings = getattr(backend, "conv", backend)

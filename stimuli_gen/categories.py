@@ -50,7 +50,9 @@ def _indices(ranges: str) -> list[int]:
     indices: list[int] = []
     for span in ranges.split():
         first, _, last = span.partition("-")
-        indices += range(int(first), int(last or first) + 1)
+        start = int(first)
+        stop = int(last or first) + 1
+        indices += range(start, stop)
     return indices
 
 
@@ -77,14 +79,17 @@ def sixteen_classes() -> dict[int, str]:
     for category, ranges in _RANGES.items():
         for index in _indices(ranges):
             table[index] = category
-    return dict(sorted(table.items()))
+    in_order = sorted(table.items())
+    return dict(in_order)
 
 
 def _first_mapped(scores: np.ndarray) -> np.ndarray:
     table = sixteen_classes()
-    mapped = np.array(list(table))
-    categories = np.array([CATEGORIES.index(category) for category in table.values()])
-    first = scores[:, mapped].argmax(axis=1)
+    mapped = list(table)
+    places = [CATEGORIES.index(category) for category in table.values()]
+    categories = np.array(places)
+    of_mapped = scores[:, mapped]
+    first = of_mapped.argmax(axis=1)
     return categories[first]
 
 
@@ -93,7 +98,8 @@ def _mean_prob(scores: np.ndarray) -> np.ndarray:
     for ranges in _RANGES.values():
         of_category = scores[:, _indices(ranges)]
         means.append(of_category.mean(axis=1))
-    return np.stack(means, axis=1).argmax(axis=1)
+    by_category = np.stack(means, axis=1)
+    return by_category.argmax(axis=1)
 
 
 RULES_16: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {

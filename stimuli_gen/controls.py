@@ -66,7 +66,8 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     """
     direction = random.uniform(-0.5, 0.5, image.shape)
     norm = np.linalg.norm(direction)
-    change = level * direction / norm
+    scaled = level * direction
+    change = scaled / norm
     return image + change
 
 
@@ -87,9 +88,11 @@ def random_linf(image: np.ndarray, random: np.random.Generator, level: float) ->
     ndarray
         (3, height, width) float64, not clipped.
     """
-    goes_down = random.random(image.shape) < 0.5
+    numbers = random.random(image.shape)
+    goes_down = numbers < 0.5
     signs = np.where(goes_down, -1.0, 1.0)
-    return image + level * signs
+    change = level * signs
+    return image + change
 
 
 def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -112,7 +115,8 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
     noise = random.standard_normal(image.shape)
     contrast = (image - 0.5) * level
     signal = contrast + 0.5
-    return signal + noise * (1 - level) / 6
+    scaled = noise * (1 - level)
+    return signal + scaled / 6
 
 
 def fourier_noise(
@@ -192,8 +196,10 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
     """
     amplitudes = []
     for image in images:
-        spectrum = np.fft.fft2(np.asarray(image, dtype=float))
-        amplitudes.append(np.abs(spectrum).mean(axis=0))
+        exact = np.asarray(image, dtype=float)
+        spectrum = np.fft.fft2(exact)
+        amplitude = np.abs(spectrum)
+        amplitudes.append(amplitude.mean(axis=0))
     return np.mean(amplitudes, axis=0)
 
 
@@ -256,7 +262,8 @@ def grayscale(
     weights = np.array(LUMA[luma])
     exact = np.asarray(image, dtype=float)
     gray = np.tensordot(weights, exact, axes=1)
-    return np.repeat(gray[None], 3, axis=0)
+    channel = gray[None]
+    return np.repeat(channel, 3, axis=0)
 
 
 def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -278,13 +285,16 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
         of all channels, so that the colors' relations stay; the mean stays.
     """
     size = image.shape[1:]
-    other = np.fft.fft2(random.uniform(size=size))
+    noise = random.uniform(size=size)
+    other = np.fft.fft2(noise)
     phase = np.angle(other)
     phase[0, 0] = 0
     turn = np.exp(1j * phase)
     exact = np.asarray(image, dtype=float)
-    spectrum = np.fft.fft2(exact) * turn
-    return np.fft.ifft2(spectrum).real
+    spectrum = np.fft.fft2(exact)
+    turned = spectrum * turn
+    scrambled = np.fft.ifft2(turned)
+    return scrambled.real
 
 
 # ----------------------------------------------------------------------------------- on a whole set
@@ -327,7 +337,8 @@ class Control:
             Name → default.
         """
         settings = {}
-        for name, parameter in inspect.signature(self.make).parameters.items():
+        signature = inspect.signature(self.make)
+        for name, parameter in signature.parameters.items():
             if parameter.kind == parameter.KEYWORD_ONLY:
                 settings[name] = parameter.default
         return settings
@@ -494,12 +505,15 @@ def control_images(
         recorded[name] = digest(value) if isinstance(value, np.ndarray) else value
     categories = references.table["category"].tolist()
     n_images = len(references) * len(wanted)
-    rows, images = [], []
+    rows = []
+    images = []
     for row, reference_id in enumerate(references.ids):
-        reference = references.images[slice(row, row + 1)][0]
+        one_row = slice(row, row + 1)
+        reference = references.images[one_row][0]
         for level in wanted:
             random = generator(seed, "control", control, reference_id)
-            raw = entry.make(reference.astype(np.float64), random, level, **settings)
+            exact = reference.astype(np.float64)
+            raw = entry.make(exact, random, level, **settings)
             image = np.clip(raw, 0, 1).astype(np.float32)
             is_outside = (raw < 0) | (raw > 1)
             end = f"-{level:g}" if len(wanted) > 1 else ""
@@ -514,8 +528,9 @@ def control_images(
                 "seed": seed,
                 "clipped": float(np.mean(is_outside)),
             }
+            distances = image_distances(image, reference)
             images.append(image)
-            rows.append(about | image_distances(image, reference))
+            rows.append(about | distances)
             if progress is not None:
                 progress(len(rows), n_images)
     made = provenance(

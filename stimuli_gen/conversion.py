@@ -56,7 +56,10 @@ def readable_suffixes() -> frozenset[str]:
     """
     # MPO: several JPEG images in one file, which the decoder of JPEG opens
     formats = {*readable_formats(), "MPO"}
-    suffixes = [suffix for suffix, name in _registered_suffixes().items() if name in formats]
+    suffixes = set()
+    for suffix, name in _registered_suffixes().items():
+        if name in formats:
+            suffixes.add(suffix)
     return frozenset(suffixes)
 
 
@@ -318,10 +321,11 @@ def _color_note(photograph: Image.Image) -> str:
         return f"gamma of the file ({gamma:g}) not applied: levels taken as sRGB"
     exif = photograph.getexif()
     details = exif.get_ifd(_EXIF_IFD)
+    space = details.get(_COLOR_SPACE)
     interoperability: Mapping[int, Any] = {}
     with contextlib.suppress(KeyError):  # raised by Pillow before 12 where a file has no such block
         interoperability = exif.get_ifd(_INTEROPERABILITY)
-    if details.get(_COLOR_SPACE) == _ADOBE_RGB or interoperability.get(1) == "R03":
+    if space == _ADOBE_RGB or interoperability.get(1) == "R03":
         return "Adobe RGB by its EXIF, without a color profile: levels taken as sRGB"
     return ""
 

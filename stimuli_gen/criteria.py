@@ -306,16 +306,18 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
         When a PNG is missing, cannot be decoded or has another size.
     """
     if folder is None:
-        return metamers.as_shown().images
+        shown = metamers.as_shown()
+        return shown.images
     pictures = np.empty(metamers.images.shape, np.float32)
+    subfolder = Path(folder) / "png"
     for row, stimulus_id in enumerate(metamers.ids):
         name = file_name(stimulus_id)
-        path = Path(folder) / "png" / f"{name}.png"
+        path = subfolder / f"{name}.png"
         picture = read_png(path)
-        if picture.shape != pictures.shape[1:]:
-            size = tuple(metamers.images.shape[2:])
+        made = pictures.shape[1:]
+        if picture.shape != made:
             raise InputError(
-                f"{path} is {picture.shape[1:]} pixels, not {size} as made; write it again."
+                f"{path} is {picture.shape[1:]} pixels, not {made[1:]} as made; write it again."
             )
         pictures[row] = picture
     return pictures
@@ -369,10 +371,15 @@ def _run(
         batch_size,
         model.device,
     )
-    parts = [values[: rows.stop - rows.start].numpy() for rows, values in batches]
+    parts = []
+    for rows, values in batches:
+        n = rows.stop - rows.start
+        parts.append(values[:n].numpy())
     responses = np.concatenate(parts)
-    finite_responses(responses, f"{model.name}, stage '{stage}'", ids)
-    return responses, predict(model, images, batch_size)
+    where = f"{model.name}, stage '{stage}'"
+    finite_responses(responses, where, ids)
+    probabilities = predict(model, images, batch_size)
+    return responses, probabilities
 
 
 def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
@@ -473,7 +480,9 @@ class Judgment:
             One an image.
         """
         only = []
-        for exact, shown in zip(self.reasons["float"], self.reasons["png"], strict=True):
+        in_float = self.reasons["float"]
+        in_png = self.reasons["png"]
+        for exact, shown in zip(in_float, in_png, strict=True):
             only.append(bool(shown) and not exact)
         return only
 
@@ -500,12 +509,17 @@ class Judgment:
         for reasons, only_in_float, taken in zip(*columns, strict=True):
             text = "; ".join(reasons)
             if only_in_float:
-                tried = f", nor after {taken} steps on rounded images" if taken else ""
+                tried = ""
+                if taken:
+                    tried = f", nor after {taken} steps on rounded images"
                 text = f"{ONLY_IN_FLOAT}{tried}: {text}"
             success.append(not reasons)
             why_not.append(text)
         table = stimuli.table.assign(
-            **self.columns, success=success, confirmed=confirmed, why_not=why_not
+            **self.columns,
+            success=success,
+            confirmed=confirmed,
+            why_not=why_not,
         )
         return replace(stimuli, table=table)
 
@@ -645,9 +659,11 @@ def judged_at(
     """
     models_and_stages = []
     for network, match in zip(networks, matches, strict=True):
-        names_all = set(match.stages) <= set(network.stages)
+        known = set(network.stages)
+        names_all = known.issuperset(match.stages)
         model = network if names_all else match.model
-        models_and_stages += [(model, stage) for stage in match.stages]
+        for stage in match.stages:
+            models_and_stages.append((model, stage))
     return models_and_stages
 
 
@@ -701,7 +717,10 @@ def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
         BATCH,
         match.model.device,
     )
-    errors = [error[: rows.stop - rows.start].numpy() for rows, error in batches]
+    errors = []
+    for rows, error in batches:
+        n = rows.stop - rows.start
+        errors.append(error[:n].numpy())
     return np.concatenate(errors).astype(np.float64)
 
 
@@ -723,5 +742,9 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     batches = in_batches(
         lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device
     )
-    parts = [classes[: rows.stop - rows.start].numpy() for rows, classes in batches]
+    parts = []
+    for rows, classes in batches:
+        n = rows.stop - rows.start
+        part = classes[:n].numpy()
+        parts.append(part)
     return np.concatenate(parts)

@@ -367,9 +367,11 @@ class _Pass:
     def inside(self, path: str) -> Iterator[nn.Module]:
         """Give the modules with weights inside a module that ran."""
         ran = set(self.calls)
-        modules = self.modules[path].named_modules(prefix=path)
+        top = self.modules[path]
+        modules = top.named_modules(prefix=path)
         for name, module in modules:
-            if name in ran and isinstance(module, _WEIGHTED):
+            is_weighted = isinstance(module, _WEIGHTED)
+            if is_weighted and name in ran:
                 yield module
 
     def is_gate(self, path: str) -> bool:
@@ -390,8 +392,12 @@ class _Pass:
 
     def weighted(self) -> list[str]:
         """List the convolutions and matrix products that ran."""
-        ran = dict.fromkeys(self.calls)
-        return [path for path in ran if isinstance(self.modules[path], _WEIGHTED)]
+        weighted = []
+        for path in dict.fromkeys(self.calls):
+            module = self.modules[path]
+            if isinstance(module, _WEIGHTED):
+                weighted.append(path)
+        return weighted
 
 
 def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> _Pass:
@@ -405,8 +411,10 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         size = network.preprocessing.size
     else:
         module, run, name = network, network, type(network).__name__
+    kind = type(module).__name__
     modules = dict(module.named_modules())
-    outputs = _Outputs(module, [path for path in modules if path])
+    paths = [path for path in modules if path]
+    outputs = _Outputs(module, paths)
     device = device_of(module)
     with for_one_image(size, device), gradients_on(), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
@@ -415,18 +423,17 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         except Exception as error:  # a user's code may raise anything
             if isinstance(error, InputError) or out_of_memory(error):
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            lines = str(error).splitlines() or [type(error).__name__]
             raise InputError(
-                f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): "
-                f"{reason}; give the size that it sees."
+                f"{kind} does not run on images of (1, 3, {size[0]}, {size[1]}): "
+                f"{lines[0]}; give the size that it sees."
             ) from error
         if not isinstance(logits, Tensor):
-            raise InputError(
-                f"{type(module).__name__} gives a {type(logits).__name__}, not logits; give the "
-                "StagedModel of it."
-            )
+            given = type(logits).__name__
+            raise InputError(f"{kind} gives a {given}, not logits; give the StagedModel of it.")
         cut_nodes, users = _between(logits.grad_fn, image)
-    once = {path for path, count in Counter(outputs.calls).items() if count == 1}
+    n_calls = Counter(outputs.calls)
+    once = {path for path, count in n_calls.items() if count == 1}
     cuts = {path for path in once if outputs.nodes.get(path) in cut_nodes}
     functional = {path for path in cuts if _activation_follows(outputs.nodes[path], users)}
     return _Pass(
@@ -504,8 +511,10 @@ def _units(seen: _Pass) -> dict[str, str]:
     units = dict.fromkeys(blocks, "")
     for path in blocks:
         if path not in seen.cuts and not are_few:
-            units[path] = NO_CUTS[_class_of(seen.modules[path])]
-    beside = [path for path in seen.calls if path in seen.cuts and not _inside(path, blocks)]
+            name = _class_of(seen.modules[path])
+            units[path] = NO_CUTS[name]
+    cuts = [path for path in seen.calls if path in seen.cuts]
+    beside = [path for path in cuts if not _inside(path, blocks)]
     layers: dict[str, str] = {}
     last = ""  # the layer whose activation has not run yet
     for path in beside if are_few else []:
@@ -524,8 +533,11 @@ def _units(seen: _Pass) -> dict[str, str]:
             last = ""
     units |= layers
     weighted = seen.weighted()
-    around = {path: _cut_around(seen, path) for path in weighted}
-    unseen = [path for path in weighted if not around[path] and not _inside(path, blocks)]
+    unseen = []
+    for path in weighted:
+        around = _cut_around(seen, path)
+        if not around and not _inside(path, blocks):
+            unseen.append(path)
     if not units or 2 * len(unseen) > len(weighted):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
@@ -546,8 +558,8 @@ def _cut_around(seen: _Pass, path: str) -> str | None:
 
 
 def _inside(path: str, blocks: Collection[str]) -> bool:
-    starts = tuple(f"{block}." for block in blocks)
-    return path.startswith(starts)
+    starts = [f"{block}." for block in blocks]
+    return path.startswith(tuple(starts))
 
 
 def _class_of(module: nn.Module) -> str:
@@ -600,14 +612,16 @@ def _candidates(
 ) -> dict[str, nn.Module]:
     """List the modules that may be blocks: parallel paths, and members of a list of modules."""
     candidates = {}
-    once = [path for path, count in Counter(seen.calls).items() if count == 1]
+    n_calls = Counter(seen.calls)
+    once = [path for path, count in n_calls.items() if count == 1]
     for path in once:
         module = seen.modules[path]
         name = _class_of(module)
         is_able = path in seen.cuts or name in NO_CUTS
         if not is_able or name.startswith(_NO_BLOCKS) or seen.is_gate(path):
             continue
-        is_listed = isinstance(seen.modules[_parent(path)], _CONTAINERS)
+        parent = seen.modules[_parent(path)]
+        is_listed = isinstance(parent, _CONTAINERS)
         is_member = is_listed and not isinstance(module, _CONTAINERS)
         if (
             path in solid
@@ -621,7 +635,9 @@ def _candidates(
 def _root(path: str) -> str:
     """Name the top-level module of a block; blocks that are top-level themselves stand together."""
     root, dot, _ = path.partition(".")
-    return root if dot else ""
+    if not dot:
+        return ""
+    return root
 
 
 def _parent(path: str) -> str:

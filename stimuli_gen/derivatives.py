@@ -180,7 +180,8 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         mean, std = ctx.saved_tensors
-        scaled = _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other)
+        zeros = torch.zeros_like(mean)
+        scaled = _Normalize.apply(gradient, zeros, std, ctx.other)
         return scaled, None, None, None
 
     @staticmethod
@@ -276,7 +277,8 @@ def graph_nodes(output: Tensor) -> Iterator[Any]:
     torch.autograd.graph.Node
         Each node once.
     """
-    seen, waiting = set(), [output.grad_fn]
+    seen = set()
+    waiting = [output.grad_fn]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:

@@ -80,11 +80,15 @@ _CPU_PROBES = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_
 
 def _cpu_has(flag: str) -> bool:
     """Ask torch for a capability of the CPU; versions of torch differ in what they can say."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities: dict[str, Any] = get_capabilities()
     if capabilities.get(flag, False):
         return True
-    probe = getattr(torch.cpu, _CPU_PROBES.get(flag, ""), None)
-    return probe is not None and bool(probe())
+    name = _CPU_PROBES.get(flag, "")
+    probe = getattr(torch.cpu, name, None)
+    if probe is None:
+        return False
+    return bool(probe())
 
 
 def fast_notice(model: StagedModel) -> str:
@@ -101,8 +105,11 @@ def fast_notice(model: StagedModel) -> str:
         Precision and why.
     """
     supported, reason = bfloat16_support(model.device)
-    folded = f", {len(model.folded)} BatchNorms folded" if model.folded else ""
-    if model.precision == "bfloat16" or (model.precision is None and supported):
+    folded = ""
+    if model.folded:
+        folded = f", {len(model.folded)} BatchNorms folded"
+    by_default = model.precision is None and supported
+    if model.precision == "bfloat16" or by_default:
         return f"bfloat16, finished in float32: {reason}{folded}"
     if supported:
         reason = f"{model.name} does not run in bfloat16, or float32 was asked for"
@@ -276,7 +283,9 @@ def _near(expected: Tensor, computed: Tensor) -> bool:
     change = computed - expected
     off = torch.linalg.vector_norm(change.flatten())
     length = torch.linalg.vector_norm(expected.flatten())
-    return bool(off <= _SAME * length)
+    most = _SAME * length
+    is_near = off <= most
+    return bool(is_near)
 
 
 def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:

@@ -75,8 +75,9 @@ def luminance(images: np.ndarray) -> np.ndarray:
     array([[0.25, 0.  ]])
     """
     light = gray(images)
-    means = light.mean(axis=(1, 2))
-    spreads = light.std(axis=(1, 2))
+    pixels = (1, 2)
+    means = light.mean(axis=pixels)
+    spreads = light.std(axis=pixels)
     return np.stack([means, spreads], axis=1)
 
 
@@ -114,8 +115,9 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
     if not color:
         maps = gray(images)[:, None]
     pooled = _pool(maps, size)
-    n_features = maps.shape[1] * size**2
-    return pooled.reshape(len(maps), n_features)
+    n_images, n_maps = maps.shape[:2]
+    n_features = n_maps * size**2
+    return pooled.reshape(n_images, n_features)
 
 
 def _pool(maps: np.ndarray, size: int) -> np.ndarray:

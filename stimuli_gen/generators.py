@@ -46,7 +46,8 @@ class Generator:
             Option → default, of all options that have one.
         """
         defaults = {}
-        for name, parameter in inspect.signature(self.make).parameters.items():
+        signature = inspect.signature(self.make)
+        for name, parameter in signature.parameters.items():
             if parameter.default is not parameter.empty:
                 defaults[name] = parameter.default
         return defaults

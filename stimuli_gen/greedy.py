@@ -310,11 +310,13 @@ class _Work:
 
     def tries_and_losses(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
-        tries, losses = {}, {}
+        tries = {}
+        losses = {}
         for slot, best in zip(self.slots, self.best.tolist(), strict=True):
-            if slot.stimulus_id:
-                tries[slot.stimulus_id] = slot.tries
-                losses[slot.stimulus_id] = -best
+            name = slot.stimulus_id
+            if name:
+                tries[name] = slot.tries
+                losses[name] = -best
         return tries, losses
 
     def take_finished(self, better: list[bool]) -> dict[str, tuple[Descended, int]]:

@@ -158,13 +158,16 @@ class Match:
         dict of str to Tensor
             Activations (b, n_units) and their norms (b,).
         """
-        anchors, norms = {}, {}
+        anchors = {}
+        norms = {}
         with torch.no_grad():
             activations = self.activations(images)
         for stage, values in activations.items():
             key = self.key(stage)
-            anchors[key] = values.detach()
-            norms[f"{key} norm"] = torch.linalg.vector_norm(anchors[key], dim=1)
+            anchor = values.detach()
+            norm = torch.linalg.vector_norm(anchor, dim=1)
+            anchors[key] = anchor
+            norms[f"{key} norm"] = norm
         return anchors | norms
 
 
@@ -363,13 +366,15 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
     """
     old = model.preprocessing
     in_proportion = round(old.resize * size / min(old.size))
-    resized = replace(old, size=(size, size), resize=max(size, in_proportion))
+    resize = max(size, in_proportion)
+    resized = replace(old, size=(size, size), resize=resize)
     changed = replace(model, preprocessing=resized)
     try:
         check_model(changed)
     except (RuntimeError, AssertionError, ValueError) as error:
         # whatever its layers say to another size
-        reason = str(error).splitlines()[0]
+        lines = str(error).splitlines()
+        reason = lines[0]
         raise InputError(
             f"{model.name} cannot see {size} x {size} pixels ({reason}); choose another size."
         ) from error

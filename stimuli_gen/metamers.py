@@ -395,15 +395,18 @@ class _Contexts:
     def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
         if reference_id not in self._anchors:
             self._compute_anchors(reference_id)
-        context, recipe = dict(self._anchors[reference_id]), self._recipe
+        context = dict(self._anchors[reference_id])
+        recipe = self._recipe
         if recipe.ball != "none":
             is_reference = recipe.center == "reference"
             center = self.photograph if is_reference else self.start
             context["center"] = center(reference_id)
         if recipe.jitter:
             random = generator(self._seed, "jitter", reference_id)
-            n_steps = recipe.total_steps(len(self._matches))
-            context["shifts"] = draw_shifts(recipe.jitter, n_steps, random)
+            n_models = len(self._matches)
+            n_steps = recipe.total_steps(n_models)
+            shifts = draw_shifts(recipe.jitter, n_steps, random)
+            context["shifts"] = shifts
         return context
 
     def _compute_anchors(self, reference_id: str) -> None:
@@ -500,7 +503,10 @@ def cuts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     settings = record.get("settings", {})
     own = settings.get("preprocessing")
-    levels = {name: settings[name] for name in ("bits", "icc") if name in settings}
+    levels = {}
+    for name in ("bits", "icc"):
+        if name in settings:
+            levels[name] = settings[name]
     cuts = []
     if own is not None:
         cut = {name: own[name] for name in ("size", "resize", "interpolation")}
@@ -653,14 +659,17 @@ def confirm_metamers(
     """
     networks = [models] if isinstance(models, StagedModel) else list(models)
     settings = stimuli.provenance.get("settings", {})
-    made_for = [record["digest"] for record in stimuli.provenance.get("models", [])]
-    if not made_for or set(stimuli.table["kind"]) != {"metamer"}:
-        kinds = name_ids(sorted(set(stimuli.table["kind"]))) or "nothing"
+    records = stimuli.provenance.get("models", [])
+    made_for = [record["digest"] for record in records]
+    kinds = set(stimuli.table["kind"])
+    if not made_for or kinds != {"metamer"}:
+        found = name_ids(sorted(kinds)) or "nothing"
         raise InputError(
-            f"no metamers to confirm, but {kinds}; give a set that the metamer generator made."
+            f"no metamers to confirm, but {found}; give a set that the metamer generator made."
         )
-    if made_for != [network.digest for network in networks]:
-        names = [record["name"] for record in stimuli.provenance["models"]]
+    digests = [network.digest for network in networks]
+    if made_for != digests:
+        names = [record["name"] for record in records]
         raise InputError(
             f"the metamers were made for other networks ({name_ids(names)}); confirm them with "
             "those, in the same order."

@@ -140,7 +140,8 @@ class NullDistribution:
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
         row = self.stages.index(stage)
-        column = list(METRICS).index(metric)
+        metrics = list(METRICS)
+        column = metrics.index(metric)
         return self.values[row, column]
 
     def limit(self, stage: str, metric: str, quantile: float = 1.0) -> float:
@@ -217,8 +218,9 @@ class NullDistribution:
         ordered = np.sort(self.read(stage, metric))
         exact = np.asarray(values, dtype=np.float64)
         below = np.searchsorted(ordered, exact, side="left")
-        at_least = len(ordered) - below
-        return (1 + at_least) / (1 + len(ordered))
+        n = len(ordered)
+        at_least = n - below
+        return (1 + at_least) / (1 + n)
 
     def summary(self) -> pd.DataFrame:
         """Tabulate the distribution.
@@ -542,7 +544,8 @@ class _Work:
         self.pairs = pairs
         self.folder = folder
         self.key = key
-        self.values = np.full((len(stages), len(METRICS), len(pairs)), np.nan)
+        shape = (len(stages), len(METRICS), len(pairs))
+        self.values = np.full(shape, np.nan)
         self.n_images = 0
         self.n_done = 0  # pairs, over all stages
         self.sizes = [0] * len(stages)  # units of each stage
@@ -571,16 +574,19 @@ class _Work:
             note_remade(state)
         for index, units in enumerate(self.sizes):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
+                n_values = self.n_images * units
                 path.touch()
-                os.truncate(path, self.n_images * units * kind.itemsize)
-        total = len(self.stimuli) + len(self.stages) * len(self.pairs)
+                os.truncate(path, n_values * kind.itemsize)
+        n_pairs = len(self.stages) * len(self.pairs)
+        total = len(self.stimuli) + n_pairs
         try:
             with deferred_interrupt() as stop:
                 for _ in chain(self._run_images(batch_size), self._compare_pairs()):
                     if time.monotonic() - self.saved >= SAVE_SECONDS:
                         self._save()
                     if progress is not None:
-                        progress(self.n_images + self.n_done, total)
+                        n_done = self.n_images + self.n_done
+                        progress(n_done, total)
                     if stop.requested:
                         stop.stop()
         except BaseException:  # Ctrl-C included
@@ -594,8 +600,10 @@ class _Work:
 
         def responses_of(batch: Any) -> dict[str, Any]:
             found = {}
-            for stage, activations in self.model.activations(batch, self.stages).items():
-                found[stage] = activations.flatten(1).float().cpu()
+            responses = self.model.activations(batch, self.stages)
+            for stage, activations in responses.items():
+                flat = activations.flatten(1).float()
+                found[stage] = flat.cpu()
             return found
 
         size = batch_shape(batch_size)
@@ -662,7 +670,8 @@ class _Work:
         for index, units in enumerate(saved["sizes"]):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
                 checksum = hashlib.sha256()
-                n_bytes = saved["n_images"] * units * kind.itemsize
+                n_values = saved["n_images"] * units
+                n_bytes = n_values * kind.itemsize
                 if path.is_file():  # its beginning, as much of it as there is
                     with path.open("rb") as file:
                         while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
@@ -679,9 +688,10 @@ class _Work:
 
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
     """Give the types of the stored responses and of their ranks."""
-    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    single = np.dtype(np.float32)
     if units < EXACT_FLOAT32:
         return single, single
+    double = np.dtype(np.float64)
     return single, double
 
 
@@ -702,7 +712,11 @@ def centered_ranks(values: np.ndarray) -> np.ndarray:
 
     units = values.shape[1]
     middle = (units + 1) / 2
-    ranks = np.stack([rankdata(row) - middle for row in values])
+    centered = []
+    for row in values:
+        ranked = rankdata(row)
+        centered.append(ranked - middle)
+    ranks = np.stack(centered)
     _, kind = _kinds(units)
     return ranks.astype(kind)
 
@@ -769,7 +783,9 @@ class _Responses:
 
 def _correlation(product: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Divide by the spreads; 0 where one side is constant."""
-    scale = np.sqrt(left) * np.sqrt(right)
+    root = np.sqrt(left)
+    other_root = np.sqrt(right)
+    scale = root * other_root
     has_spread = scale > 0
     correlations = np.zeros_like(product)
     np.divide(product, scale, out=correlations, where=has_spread)

@@ -326,13 +326,15 @@ def _say(
     """Run the network on 8-bit pictures and tell whether it errs as wanted."""
     probabilities = predict(model, pictures).astype(np.float64)
     top = probabilities.argmax(axis=1)
-    success = (top == classes) == targeted
+    says_class = top == classes
+    success = says_class == targeted
     why_not = []
     for good, aimed, index in zip(success, targeted, classes, strict=True):
         answer = "does not say" if aimed else "still says"
         why_not.append("" if good else f"the network {answer} '{model.class_names[index]}'")
+    rows = np.arange(len(probabilities))
     return {
-        "class_probability_png": probabilities[np.arange(len(probabilities)), classes],
+        "class_probability_png": probabilities[rows, classes],
         "top1_index": top,
         "top1_name": [model.class_names[index] for index in top],
         "success": success,

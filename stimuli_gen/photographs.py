@@ -100,7 +100,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         check_fields(self)
         for name, kind in (("size", int), ("mean", float), ("std", float)):
-            values = tuple(map(kind, getattr(self, name)))
+            given = getattr(self, name)
+            values = tuple(map(kind, given))
             object.__setattr__(self, name, values)
         if min(self.size) < 1 or self.resize < max(self.size):
             raise InputError(
@@ -109,8 +110,10 @@ class Preprocessing:
             )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
-        is_finite = np.isfinite([*self.mean, *self.std]).all()
-        if not (is_finite and min(self.std) > 0):
+        moments = [*self.mean, *self.std]
+        is_finite = np.isfinite(moments).all()
+        smallest = min(self.std)
+        if not (is_finite and smallest > 0):
             raise InputError(
                 f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive; "
                 "give those of the network's training."
@@ -252,14 +255,20 @@ def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
     reference = ids
     if "reference_id" in listing.columns:
         reference = listing["reference_id"].fillna(ids)
-    if len(unknown := kind[~kind.isin(KINDS)]):
-        raise unknown_name(f"kind of '{ids[unknown.index[0]]}'", unknown.iloc[0], KINDS)
-    if len(lost := reference[~reference.isin(ids)]):
+    unknown = kind[~kind.isin(KINDS)]
+    if len(unknown):
+        name = ids[unknown.index[0]]
+        raise unknown_name(f"kind of '{name}'", unknown.iloc[0], KINDS)
+    lost = reference[~reference.isin(ids)]
+    if len(lost):
+        of_lost = name_ids(ids[lost.index])
         raise InputError(
-            f"the reference id(s) {name_ids(lost)} of {name_ids(ids[lost.index])} are no images "
+            f"the reference id(s) {name_ids(lost)} of {of_lost} are no images "
             "of the table; add the photographs they were made from."
         )
-    if len(astray := ids[(kind == "RE") & (reference != ids)]):
+    is_astray = (kind == "RE") & (reference != ids)
+    astray = ids[is_astray]
+    if len(astray):
         raise InputError(
             f"photograph(s) (kind RE) whose reference_id is not their own id: {name_ids(astray)}; "
             "give them their kind (AN, AI …) or leave reference_id empty."
@@ -404,9 +413,11 @@ def _read_all(
 
 def _unusable(problems: Mapping[Path, str]) -> InputError:
     """Make an error of the problems of files."""
-    first = next(iter(problems))
-    reason = problems[first].rstrip(".")
-    names = name_ids(file.name for file in problems)
+    files = list(problems)
+    names = name_ids(file.name for file in files)
+    first = files[0]
+    reason = problems[first]
+    reason = reason.rstrip(".")
     return InputError(f"cannot use the image(s) {names}; {first.name}: {reason}.")
 
 

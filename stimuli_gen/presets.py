@@ -247,13 +247,16 @@ class Recipe:
         schedule = SCHEDULES[self.schedule]
         total = self.total_steps(n_models)
         if self.schedule != "exponential":
-            return schedule(step / total, self)
+            share = step / total
+            return schedule(share, self)
         in_round = self.turn
         if self.solver == "round_robin":
             in_round = self.turn * n_models
         n_rounds = math.ceil(total / in_round)
-        done = (step // in_round) / max(1, n_rounds - 1)
-        return schedule(min(1.0, done), self)
+        number = step // in_round
+        done = number / max(1, n_rounds - 1)
+        share = min(1.0, done)
+        return schedule(share, self)
 
     def step_options(self, n_models: int) -> StepOptions:
         """Say to the loop how steps are taken.
@@ -491,16 +494,22 @@ def _total_variation(images: Tensor, penalty: Penalty) -> Tensor:
 
 
 def _alpha_norm(images: Tensor, penalty: Penalty) -> Tensor:
-    distance = penalty.pixel_scale * (images - 0.5)
-    powers = distance.abs().pow(penalty.power)
-    return powers.flatten(1).sum(dim=1)
+    centered = images - 0.5
+    distance = penalty.pixel_scale * centered
+    size = distance.abs()
+    powers = size.pow(penalty.power)
+    powers = powers.flatten(1)
+    return powers.sum(dim=1)
 
 
 def _range(images: Tensor, penalty: Penalty) -> Tensor:
     below = (penalty.low - images).relu()
     above = (images - penalty.high).relu()
-    excess = penalty.pixel_scale * (below + above)
-    return excess.pow(penalty.power).flatten(1).sum(dim=1)
+    outside = below + above
+    excess = penalty.pixel_scale * outside
+    powers = excess.pow(penalty.power)
+    powers = powers.flatten(1)
+    return powers.sum(dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)

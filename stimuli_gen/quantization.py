@@ -270,7 +270,8 @@ def mend_files(
 
     def _start_of(reference_id: str) -> Start:  # of the round at hand
         asked = {**context(reference_id), **wanted[reference_id]}
-        return Start(image=behind[reference_id], context=asked)
+        image = behind[reference_id]
+        return Start(image=image, context=asked)
 
     for number in range(rounds):
         if not wanted:
@@ -394,15 +395,19 @@ class _Asking:
         self._references = references
         self._judge = judge
         self._row_of = row_of
-        self._position = {reference_id: position for position, reference_id in enumerate(row_of)}
-        photographs = references.select(ids=list(row_of)).images
+        self._position = {}
+        for position, reference_id in enumerate(row_of):
+            self._position[reference_id] = position
+        chosen = references.select(ids=list(row_of))
+        photographs = chosen.images
         self._classes = {}
         self._categories = {}
         for match in matches:
             model = match.model
             indices = [-1] * len(photographs)
             if model.n_classes == N_IMAGENET:
-                names = to_sixteen(predict(model, photographs, BATCH))
+                probabilities = predict(model, photographs, BATCH)
+                names = to_sixteen(probabilities)
                 indices = [CATEGORIES.index(name) for name in names]
             self._classes[model.name] = top_class(model, photographs)
             self._categories[model.name] = indices

@@ -174,10 +174,13 @@ def relu_inputs(
         if before is not None:
             inputs[stage] = before
 
-    wanted = {stage: paths[stage] for stage in endings}
+    wanted = {}
+    for stage in endings:
+        wanted[stage] = paths[stage]
 
     def _follow(stage: str) -> _Following:
-        return _Following(endings[stage])
+        ending = endings[stage]
+        return _Following(ending)
 
     with _watched(network, wanted, _follow, _keep):
         yield inputs
@@ -286,8 +289,10 @@ class _Following(TorchFunctionMode):
         result = func(*args, **kwargs)
         # without a gradient it is inside a hand-written autograd function, whose input has none
         # there
-        if before is not None or (self._wanted is None and result.requires_grad):
-            self._note(result, frozenset([number]), before)
+        has_gradient = self._wanted is None and result.requires_grad
+        if before is not None or has_gradient:
+            ending = frozenset([number])
+            self._note(result, ending, before)
         return result
 
     def _made_of(
@@ -319,9 +324,13 @@ class _Following(TorchFunctionMode):
             numbers |= ending
             return before
         if isinstance(value, (tuple, list)):
-            return tuple(self._without(item, numbers) for item in value)
+            items = [self._without(item, numbers) for item in value]
+            return tuple(items)
         if isinstance(value, dict):
-            return {name: self._without(item, numbers) for name, item in value.items()}
+            entries = {}
+            for name, item in value.items():
+                entries[name] = self._without(item, numbers)
+            return entries
         return value
 
     def _note(self, result: Tensor, ending: Ending, before: Tensor | None) -> None:

@@ -199,7 +199,9 @@ def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) 
         (n,) 10 · log10(signal / noise); +inf without noise, 0 where silent.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        difference = np.log10(signal) - np.log10(noise)
+        level = np.log10(signal)
+        noise_level = np.log10(noise)
+        difference = level - noise_level
         decibels = 10 * difference
     return np.where(silent, 0.0, decibels)
 
@@ -248,8 +250,9 @@ def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"responses are compared row by row: give two arrays (n, units), not {a.shape} and "
             f"{b.shape}."
         )
+    rows = range(len(a))
     for responses in (a, b):
-        finite_responses(responses, "responses", range(len(responses)))
+        finite_responses(responses, "responses", rows)
     return a, b
 
 

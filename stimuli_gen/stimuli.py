@@ -183,7 +183,8 @@ class StimulusSet:
         """
         pixels = []
         for row in range(len(self)):
-            image = self.images[slice(row, row + 1)]
+            one_row = slice(row, row + 1)
+            image = self.images[one_row]
             pixels.append(digest(image))
         return digest(pixels, self.table)
 
@@ -215,11 +216,13 @@ class StimulusSet:
                     f"id(s) asked for more than once: {name_ids(again)}; give each once."
                 )
         if kind is not None:
-            is_of_kind = self.table["kind"].to_numpy() == kind
-            rows = rows[is_of_kind[rows]]
+            kinds = self.table["kind"].to_numpy()
+            is_of_kind = kinds[rows] == kind
+            rows = rows[is_of_kind]
         on_disk = isinstance(self.images, ImagesOnDisk)
         images = self.images.take(rows) if on_disk else self.images[rows]
-        return replace(self, images=images, table=self.table.iloc[rows])
+        table = self.table.iloc[rows]
+        return replace(self, images=images, table=table)
 
     def rows_of(self, ids: Iterable[str], what: str = "stimulus") -> np.ndarray:
         """Find the rows of stimuli by id.
@@ -241,14 +244,17 @@ class StimulusSet:
         InputError
             When an id is unknown.
         """
-        row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
+        row_of = {}
+        for row, stimulus_id in enumerate(self.ids):
+            row_of[stimulus_id] = row
         wanted = list(ids)
         missing = dict.fromkeys(name for name in wanted if name not in row_of)
         if missing:
             raise InputError(
                 f"no {what} has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
             )
-        return np.array([row_of[name] for name in wanted], dtype=int)
+        rows = [row_of[name] for name in wanted]
+        return np.array(rows, dtype=int)
 
     def as_shown(self) -> StimulusSet:
         """Round the images to 8 bits: exactly what the PNG files show.
@@ -261,7 +267,8 @@ class StimulusSet:
         if isinstance(self.images, ImagesOnDisk):
             images: np.ndarray | ImagesOnDisk = replace(self.images, rounded=True)
         else:
-            images = from_8bit(to_8bit(self.images))
+            levels = to_8bit(self.images)
+            images = from_8bit(levels)
         return replace(self, images=images)
 
 
@@ -532,10 +539,13 @@ def write_pictures(
     folder = Path(folder)
     files = [f"{file_name(stimulus_id)}.png" for stimulus_id in stimuli.ids]
     for row, file in enumerate(files):
-        image = stimuli.images[slice(row, row + 1)][0]
-        write_png(folder / "png" / file, image)
+        images = stimuli.images[slice(row, row + 1)]
+        image = images[0]
+        path = folder / "png" / file
+        write_png(path, image)
         if png16:
-            write_png16(folder / "png16" / file, image)
+            path = folder / "png16" / file
+            write_png16(path, image)
     if len(stimuli):
         write_contact_sheet(folder / "contact_sheet.png", stimuli)
     return folder

@@ -307,13 +307,16 @@ class JoinedImages(ImagesOnDisk):
     parts: tuple[np.ndarray | ImagesOnDisk, ...]
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
-        images = np.empty((len(rows), *self.shape[1:]), np.float32)
+        shape = (len(rows), *self.shape[1:])
+        images = np.empty(shape, np.float32)
         first = 0
         for part in self.parts:
             end = first + len(part)
-            inside = np.flatnonzero((rows >= first) & (rows < end))
+            is_inside = (rows >= first) & (rows < end)
+            inside = np.flatnonzero(is_inside)
             if len(inside):
-                images[inside] = part[rows[inside] - first]
+                own_rows = rows[inside] - first
+                images[inside] = part[own_rows]
             first = end
         return images
 
@@ -357,7 +360,8 @@ def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
     ndarray
         At most `BLOCK` images.
     """
-    for start in range(0, len(images), BLOCK):
+    n = len(images)
+    for start in range(0, n, BLOCK):
         stop = start + BLOCK
         yield images[start:stop]
 
@@ -421,7 +425,8 @@ def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[
     for part in parts:
         block = np.ascontiguousarray(part, dtype=dtype)
         state.update(block.data)
-    return state.hexdigest()[:16]
+    hashed = state.hexdigest()
+    return hashed[:16]
 
 
 # ---------------------------------------------------------------------------------------- PNG files
@@ -441,7 +446,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
     with atomic_path(path) as part:
         levels = to_8bit(image).transpose(1, 2, 0)
-        Image.fromarray(np.ascontiguousarray(levels)).save(part)
+        picture = Image.fromarray(np.ascontiguousarray(levels))
+        picture.save(part)
 
 
 def read_png(path: Path) -> np.ndarray:

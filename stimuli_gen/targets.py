@@ -171,7 +171,8 @@ def _of_another_category(
     references: StimulusSet, model: StagedModel, seed: int, categories: Mapping[int, str] | None
 ) -> dict[str, int]:
     """Draw a class of another category than the photograph's, over classes, not over categories."""
-    own = [int(index) for index in predict(model, references.images).argmax(axis=1)]
+    probabilities = predict(model, references.images)
+    own = probabilities.argmax(axis=1).tolist()
     known: dict[int, set[str]] = defaultdict(set)
     if categories is None and references.table["category"].astype(str).str.len().any():
         given = _given_categories(references)

@@ -182,18 +182,21 @@ def _pair_rows(
     counts: dict[str, np.ndarray], everybody: list[str], min_common: int, *, within_stages: bool
 ) -> pd.DataFrame:
     i, j = np.triu_indices(len(everybody), 1)
-    is_kept = counts["n"][i, j] >= max(min_common, 1)
+    n = counts["n"]
+    right = counts["right"]
+    is_kept = n[i, j] >= max(min_common, 1)
     i = i[is_kept]
     j = j[is_kept]
-    common = counts["n"][i, j]
-    accuracy_a = counts["right"][i, j] / common
-    accuracy_b = counts["right"][j, i] / common
+    common = n[i, j]
+    accuracy_a = right[i, j] / common
+    accuracy_b = right[j, i] / common
     observed = counts["same"][i, j] / common
     expected = counts["chance"][i, j] / common
     if not within_stages:
         expected = _by_chance(accuracy_a, accuracy_b)
     parted = [name.split(SEPARATOR, 1) for name in everybody]
-    kinds, names = np.array(parted, dtype=object).reshape(-1, 2).T
+    columns = np.array(parted, dtype=object).reshape(-1, 2)
+    kinds, names = columns.T
     return pd.DataFrame(
         {
             "kind_a": kinds[i],
@@ -213,7 +216,9 @@ def _pair_rows(
 def _by_chance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute the agreement that two accuracies make likely by chance."""
     both_right = a * b
-    both_wrong = (1 - a) * (1 - b)
+    wrong_a = 1 - a
+    wrong_b = 1 - b
+    both_wrong = wrong_a * wrong_b
     return both_right + both_wrong
 
 
@@ -447,7 +452,8 @@ class _Stage:
     def _add(self, values: np.ndarray) -> np.ndarray:
         """Add values (n × items) up over the items of all photographs but one (photographs × n)."""
         total = values.sum(axis=1)
-        of_image = self._of_image @ values.T
+        by_item = values.T
+        of_image = self._of_image @ by_item
         rest = total - of_image
         return np.asarray(rest)
 
@@ -458,16 +464,21 @@ class _Stage:
         """
         shown_a = self.shown[i]
         shown_b = self.shown[j]
+        is_right_a = self.right[i]
+        is_right_b = self.right[j]
         n = self._add(shown_a * shown_b)
-        right_a = self._add(self.right[i] * shown_b)
-        right_b = self._add(shown_a * self.right[j])
-        both_right = self._add(self.right[i] * self.right[j])
-        chance = _by_chance(self.accuracy[:, i], self.accuracy[:, j])
+        right_a = self._add(is_right_a * shown_b)
+        right_b = self._add(shown_a * is_right_b)
+        both_right = self._add(is_right_a * is_right_b)
+        accuracy_a = self.accuracy[:, i]
+        accuracy_b = self.accuracy[:, j]
+        chance = _by_chance(accuracy_a, accuracy_b)
+        same = n - right_a - right_b + 2 * both_right
         return {
             "n": n,
             "right_a": right_a,
             "right_b": right_b,
-            "same": n - right_a - right_b + 2 * both_right,
+            "same": same,
             "chance": n * chance,
         }
 

@@ -619,7 +619,8 @@ def _blocks(n_permutations: int, size: int) -> Iterator[int]:
     step = max(1, BLOCK // size)
     for begin in range(0, n_permutations, step):
         left = n_permutations - begin
-        yield min(step, left)
+        n = min(step, left)
+        yield n
 
 
 @checked_with(finite=("values",), shapes={"values": "people models stages"})

@@ -43,7 +43,8 @@ def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
     """
     rows = spread_photographs(trials)
     is_network = rows["observer"] == "network"
-    network = rows["participant"].where(is_network, "")
+    names = rows["participant"]
+    network = names.where(is_network, "")
     return rows.assign(network=network)
 
 
@@ -89,7 +90,8 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
     keys = list(CELL)
-    shares = rows.groupby(keys, sort=False)["correct"]
+    by_cell = rows.groupby(keys, sort=False)
+    shares = by_cell["correct"]
     cells = shares.agg(n_trials="size", proportion="mean")
     return cells.reset_index()
 
@@ -186,11 +188,14 @@ def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = spread_photographs(table)
     is_network = rows["observer"] == "network"
+    network = np.where(is_network, SOME_NETWORK, "")
+    proportion = pd.to_numeric(rows["proportion"], errors="coerce")
     rows = rows.assign(
-        network=np.where(is_network, SOME_NETWORK, ""),
-        proportion=pd.to_numeric(rows["proportion"], errors="coerce"),
+        network=network,
+        proportion=proportion,
     )
-    cells = rows[[*CELL, "proportion"]].dropna(subset=["proportion"])
+    cells = rows[[*CELL, "proportion"]]
+    cells = cells.dropna(subset=["proportion"])
     return cells.reset_index(drop=True)
 
 
@@ -435,7 +440,8 @@ def sample_photographs(
         is_named = reference != ""
         image = reference.where(is_named, image)
     codes, names = pd.factorize(image)
-    counts = bootstrap_counts(len(names), n_resamples, seed)
+    n_images = len(names)
+    counts = bootstrap_counts(n_images, n_resamples, seed)
     return codes, counts
 
 
@@ -505,18 +511,21 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     numbers = pd.Series(range(n), index=names)
     out = []
     for key, own in rows.groupby(list(CURVE), sort=False):
-        answered = own[own["response"].isin(names)]
+        is_answered = own["response"].isin(names)
+        answered = own[is_answered]
         truth = numbers[answered["truth"]].to_numpy()
         response = numbers[answered["response"]].to_numpy()
         counts = np.zeros((n, n), dtype=int)
         np.add.at(counts, (truth, response), 1)
         shown = own["truth"].map(numbers).value_counts()
-        total = shown.reindex(range(n), fill_value=0).to_numpy()[:, None]
+        shown = shown.reindex(range(n), fill_value=0)
+        total = shown.to_numpy()[:, None]
         share = counts / np.maximum(total, 1)
         share = np.where(total > 0, share, np.nan)
+        curve = dict(zip(CURVE, key))
         part = pd.DataFrame(
             {
-                **dict(zip(CURVE, key)),
+                **curve,
                 "truth": np.repeat(names, n),
                 "response": names * n,
                 "n": counts.ravel(),

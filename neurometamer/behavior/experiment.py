@@ -193,8 +193,8 @@ def phase_masks(
     ndarray
         (3, height, width) float64 in [0, 1].
     """
-    chosen = int(random.integers(n_images))
-    image = images(chosen)
+    chosen = random.integers(n_images)
+    image = images(int(chosen))
     scrambled = phase_scramble(image, random, 1.0)
     return scrambled.clip(0, 1)
 
@@ -251,11 +251,13 @@ class Photograph:
 
     def __call__(self, row: int) -> np.ndarray:
         """Read image number `row`: (3, height, width) float32 in [0, 1]."""
-        shown = _open(self.files[row])
+        file = self.files[row]
+        shown = _open(file)
         if shown.size != self.size:
             method = Image.Resampling.BICUBIC
             shown = ImageOps.fit(shown, self.size, method)
-        pixels = from_8bit(np.asarray(shown))
+        levels = np.asarray(shown)
+        pixels = from_8bit(levels)
         return pixels.transpose(2, 0, 1)
 
 
@@ -388,10 +390,12 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     InputError
         When a condition is missing and cannot be filled.
     """
-    there = set(zip(table["reference_id"], table["condition"], strict=True))
-    every = itertools.product(table["reference_id"].unique(), table["condition"].unique())
+    references = table["reference_id"]
+    conditions = table["condition"]
+    there = set(zip(references, conditions, strict=True))
+    every = itertools.product(references.unique(), conditions.unique())
     missing = [place for place in every if place not in there]
-    filled = table.assign(cell=table["condition"])
+    filled = table.assign(cell=conditions)
     if not missing:
         return filled
     if rule == "error":
@@ -400,8 +404,10 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
             f"a condition is missing for an image: {names}; add the images, take the others out, "
             "or show the photograph instead (missing='photograph', --incomplete photograph)."
         )
-    incomplete, cells = (list(part) for part in zip(*missing))
-    natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id")
+    incomplete = [image for image, _ in missing]
+    cells = [condition for _, condition in missing]
+    is_natural = filled["kind"] == "RE"
+    natural = filled[is_natural].drop_duplicates("reference_id")
     natural = natural.set_index("reference_id", drop=False)
     bare = sorted(set(incomplete) - set(natural.index))
     if bare:
@@ -434,11 +440,13 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
     sizes: dict[tuple[int, int], list[str]] = {}
     for name, path in zip(table["id"], table["file"], strict=True):
         size = _open(path).size
-        sizes.setdefault(size, []).append(name)
+        of_size = sizes.setdefault(size, [])
+        of_size.append(name)
     if len(sizes) > 1:
         parts = []
         for (width, height), ids in sizes.items():
-            parts.append(f"{width} x {height}: {name_ids(ids, 2)}")
+            names = name_ids(ids, 2)
+            parts.append(f"{width} x {height}: {names}")
         raise InputError(
             f"stimuli differ in size ({'; '.join(parts)}); a mask must cover them all: make them "
             "one size."
@@ -545,7 +553,8 @@ def list_of(participant: str, n_lists: int) -> int:
     (2, 3)
     """
     start = participant.rstrip("0123456789")
-    ending = participant.removeprefix(start)[-9:]
+    digits = participant.removeprefix(start)
+    ending = digits[-9:]
     number = int(ending) if ending else page_hash(participant)
     return number % n_lists
 
@@ -665,7 +674,8 @@ def write_experiment_page(
     """
     out = Path(out)
     chosen = PageSettings(**settings)
-    main = fill_missing(read_sources(stimuli, conditions=True), chosen.missing)
+    sources = read_sources(stimuli, conditions=True)
+    main = fill_missing(sources, chosen.missing)
     size = check_photographs(main)
     others = choose_photographs(
         read_sources(photographs, conditions=False),
@@ -677,13 +687,16 @@ def write_experiment_page(
         },
         chosen.seed,
     )
-    table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
+    main = main.assign(phase="main")
+    table = pd.concat([main, others], ignore_index=True)
     pictures = Photograph(table["file"].tolist(), size)
     contents = [digest(pictures(row)) for row in range(len(table))]
     templates = digest([_template(name) for name in PAGE_FILES])
     version = digest(table.drop(columns="file"), contents, asdict(chosen), templates)
-    if (out / "key.csv").is_file():
-        versions = set(read_text(out / "key.csv", KEY_COLUMNS)["page_version"])
+    key_path = out / "key.csv"
+    if key_path.is_file():
+        known = read_text(key_path, KEY_COLUMNS)
+        versions = set(known["page_version"])
         if versions != {version}:
             raise InputError(
                 f"{out} holds another experiment, whose key is needed to read its answers; choose "
@@ -697,7 +710,7 @@ def write_experiment_page(
     key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
     key["file"] = [Path(path).name for path in key["file"]]
     key = key[list(KEY_COLUMNS)].reset_index(drop=True)
-    write_table(out / "key.csv", key)
+    write_table(key_path, key)
     record = provenance(asdict(chosen), seed=chosen.seed, page_version=version)
     write_json(out / "provenance.json", record)
     return key
@@ -707,12 +720,14 @@ def _code(seed: int, name: str) -> str:
     """Name a file of the page by a hash that does not tell what is in it."""
     text = f"{seed}\x1f{name}"
     hashed = hashlib.sha256(text.encode())
-    return hashed.hexdigest()[:16]
+    digits = hashed.hexdigest()
+    return digits[:16]
 
 
 def _template(name: str) -> str:
     package = resources.files("neurometamer")
-    file = package / "templates" / "experiment" / name
+    folder = package / "templates" / "experiment"
+    file = folder / name
     return file.read_text(encoding="utf-8")
 
 
@@ -760,16 +775,22 @@ def _page_settings(
     for row in table.sort_values("code").itertuples():
         if row.phase in checked:
             check = page_hash(f"{salt}|{row.code}|{row.category}")
-            checked[str(row.phase)].append({"code": row.code, "check": check})
+            of_phase = checked[str(row.phase)]
+            of_phase.append({"code": row.code, "check": check})
     # a row for each image and a column for each list: the code that is shown
     main = table[table["phase"] == "main"]
     conditions = sorted(set(main["cell"]))
-    images = main.drop_duplicates("reference_id").sort_values("reference_id")
-    code_of = main.set_index(["reference_id", "cell"])["code"].to_dict()
+    images = main.drop_duplicates("reference_id")
+    images = images.sort_values("reference_id")
+    by_cell = main.set_index(["reference_id", "cell"])
+    code_of = by_cell["code"].to_dict()
     assigned = assign_conditions(images, conditions, chosen.seed)
     lists = []
     for image, numbers in zip(images["reference_id"], assigned, strict=True):
-        lists.append([code_of[image, conditions[number]] for number in numbers])
+        codes = [code_of[image, conditions[number]] for number in numbers]
+        lists.append(codes)
+    is_catch = table["phase"] == "catch"
+    catch = table.loc[is_catch, "code"]
     return {
         "title": chosen.title,
         "consent": chosen.consent,
@@ -783,7 +804,7 @@ def _page_settings(
         "practice": checked["practice"],
         "screening": checked["screening"],
         "pass_mark": chosen.pass_mark,
-        "catch": sorted(table.loc[table["phase"] == "catch", "code"]),
+        "catch": sorted(catch),
         "lists": sorted(lists),
         "masks": sorted(masks),
         "block_length": chosen.block_length,

@@ -201,15 +201,18 @@ def read_recognition(
             raise unknown_name("role of a column", role, ROLES)
     if not files:
         raise InputError("no table of trials given; give at least one file.")
-    tables = [_read_table(path, names, dict(where or {})) for path in files]
-    if len({has_trials(table) for table in tables}) > 1:
+    chosen = dict(where or {})
+    tables = [_read_table(path, names, chosen) for path in files]
+    kinds = {has_trials(table) for table in tables}
+    if len(kinds) > 1:
         raise InputError(
             f"some of the files hold trials and some hold proportions ({name_ids(files)}); analyze "
             "them one kind at a time."
         )
     table = pd.concat(tables, ignore_index=True)
     if "experiment" in table.columns and table["experiment"].nunique() > 1:
-        table["participant"] = table["experiment"] + " " + table["participant"]
+        starts = table["experiment"] + " "
+        table["participant"] = starts + table["participant"]
     return table
 
 
@@ -510,7 +513,9 @@ def _in_one_case(
     table: pd.DataFrame, categories: Sequence[str], ignore_case: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """Refuse, or spell as the categories, what differs from them in case only."""
-    spelling = {name.casefold(): name for name in categories}
+    spelling = {}
+    for name in categories:
+        spelling[name.casefold()] = name
     changed: dict[str, str] = {}
     spelled = table.copy()
     for role in ("response", "truth"):
@@ -521,7 +526,8 @@ def _in_one_case(
         spelled[role] = table[role].replace(changed)
     if not changed:
         return table, []
-    examples = name_ids(f"'{word}' for '{known}'" for word, known in changed.items())
+    pairs = [f"'{word}' for '{known}'" for word, known in changed.items()]
+    examples = name_ids(pairs)
     if not ignore_case:
         raise InputError(
             "answers or true categories differ from the categories in upper and lower case only: "
@@ -562,17 +568,22 @@ def _trial_reasons(
     is_timed = is_human & np.isfinite(times).any()
     is_answered = (main["response"] != "").to_numpy()
     is_known = main["response"].isin(list(categories)).to_numpy()
-    is_time = np.isfinite(times) & (times >= 0)
-    is_fast = is_timed & (times < rules.fastest_ms) & is_answered & (times >= 0)
+    is_positive = times >= 0
+    is_time = np.isfinite(times) & is_positive
+    is_below = times < rules.fastest_ms
+    is_fast = is_timed & is_below & is_answered & is_positive
+    is_repeated = main.duplicated(keys).to_numpy()
     tests = {
-        REPEATED: main.duplicated(keys).to_numpy(),
+        REPEATED: is_repeated,
         NO_ANSWER: ~is_answered & (missing == "exclude"),
         OUTSIDE: is_answered & ~is_known,
         NO_TIME: is_timed & is_answered & ~is_time,
         TOO_FAST: is_fast,
     }
-    reason = np.select(list(tests.values()), list(tests), default="").astype(object)
-    is_lost = ~is_answered | np.isin(reason, [OUTSIDE, NO_TIME])
+    failed = list(tests.values())
+    reason = np.select(failed, list(tests), default="").astype(object)
+    is_useless = np.isin(reason, [OUTSIDE, NO_TIME])
+    is_lost = ~is_answered | is_useless
     is_first = reason != REPEATED
     return pd.DataFrame(
         {
@@ -673,7 +684,8 @@ def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for name in models or [ALL_MODELS]:
         parts.append(bare.assign(model=name))
-    return pd.concat([*parts, others], ignore_index=True)
+    parts.append(others)
+    return pd.concat(parts, ignore_index=True)
 
 
 def check_proportions(table: pd.DataFrame) -> None:

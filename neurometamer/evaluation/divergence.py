@@ -76,10 +76,13 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
     high = distances.max()
     width = high - low
     largest = max(abs(low), abs(high))
-    if width <= 1e-12 * largest:
+    least = 1e-12 * largest
+    if width <= least:
         width = max(largest, 1.0) * 1e-6
     margin = MARGIN * width
-    return np.linspace(low - margin, high + margin, n_grid)
+    start = low - margin
+    stop = high + margin
+    return np.linspace(start, stop, n_grid)
 
 
 def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> np.ndarray:
@@ -591,7 +594,9 @@ def _responses(
 
     def respond(batch: Any) -> Any:
         activations = model.activations(batch, [stage])
-        return activations[stage].flatten(1).float().cpu()
+        responses = activations[stage].flatten(1)
+        responses = responses.float()
+        return responses.cpu()
 
     responses = []
     for start in range(0, len(pictures), 64):

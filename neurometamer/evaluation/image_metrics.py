@@ -179,10 +179,13 @@ def _moments(x: torch.Tensor, y: torch.Tensor, smooth: Smooth) -> Sequence[torch
 
 def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
     positions = np.arange(size)
-    centered = positions - (size - 1) / 2
-    exponents = -np.square(centered) / (2 * sigma**2)
+    middle = (size - 1) / 2
+    squares = np.square(positions - middle)
+    width = 2 * sigma**2
+    exponents = -squares / width
     weights = np.exp(exponents)
-    return tuple(weights / weights.sum())
+    weights = weights / weights.sum()
+    return tuple(weights)
 
 
 def ssim(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:

@@ -245,27 +245,32 @@ def plan_sets(
     jobs = []
     for row in sets.to_dict("records"):
         job: dict[str, Any] = {str(name): value for name, value in row.items()}
-        job["members"] = job["members"].split(JOINT)
+        members = job["members"]
+        job["members"] = members.split(JOINT)
         job["stage"] = stage
         job["preset"] = preset
         job["seed"] = seed
         job["references"] = references
         job["options"] = dict(options)
-        path = folder / file_name(job["set"]) / "job.json"
+        subfolder = folder / file_name(job["set"])
+        path = subfolder / "job.json"
         known = _read_state(path)
         if known and digest(known) != digest(job):
             raise InputError(f"{path} is another job; choose another folder, or plan as before.")
         jobs.append(job)
-    if (folder / "jobs.csv").is_file():
-        there = set(read_table(folder / "jobs.csv", ["set"])["set"])
-        extra = sorted(there - set(sets["set"]))
+    list_path = folder / "jobs.csv"
+    if list_path.is_file():
+        there = read_table(list_path, ["set"])
+        extra = sorted(set(there["set"]) - set(sets["set"]))
         if extra:
             raise InputError(
                 f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder."
             )
     for job in jobs:
-        write_record(folder / job["set"] / "job.json", job)
-    write_table(folder / "jobs.csv", sets[["set", "members", "size"]])
+        path = folder / job["set"] / "job.json"
+        write_record(path, job)
+    columns = ["set", "members", "size"]
+    write_table(list_path, sets[columns])
     return job_states(folder)
 
 
@@ -293,7 +298,8 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     states = []
     reasons = []
     for name in jobs["set"].astype(str):
-        state, reason = _state_of(folder / file_name(name))
+        subfolder = folder / file_name(name)
+        state, reason = _state_of(subfolder)
         states.append(state)
         reasons.append(reason)
     return jobs.assign(state=states, reason=reasons)
@@ -316,8 +322,9 @@ def _read_state(path: Path) -> dict[str, Any]:
 def _state_of(folder: Path) -> tuple[str, str]:
     """Return the state of a job and the reason why it is not done."""
     record = _read_state(folder / "state.json")
-    if record.get("state") != "done":
-        return record.get("state", "to do"), record.get("reason", "")
+    state = record.get("state", "to do")
+    if state != "done":
+        return state, record.get("reason", "")
     damaged = []
     for name, value in record["files"].items():
         path = folder / name
@@ -551,7 +558,8 @@ def set_scores(
         _check_held_out(rows, held_out)
         rows = rows[rows["evaluator"].isin(list(held_out))]
     if len(rows):
-        rows = rows[rows["rule"] == rows["rule"].iloc[0]]
+        first_rule = rows["rule"].iloc[0]
+        rows = rows[rows["rule"] == first_rule]
     in_state = states_of(rows["valid"]) == validity
     by_set = rows[in_state].groupby("set")
     scores = pd.DataFrame(
@@ -563,7 +571,8 @@ def set_scores(
     )
     sets = hits[["set", "members"]].drop_duplicates()
     n_joints = sets["members"].str.count(re.escape(JOINT))
-    table = sets.assign(size=n_joints + 1).merge(scores.reset_index(), on="set", how="left")
+    sets = sets.assign(size=n_joints + 1)
+    table = sets.merge(scores.reset_index(), on="set", how="left")
     for name in ("n", "n_raters"):
         table[name] = table[name].fillna(0).astype(int)
     return table
@@ -651,8 +660,10 @@ def difference_in_means(
     observed = _differences(once, y[None], x)[0]
     random = generator(seed, "shuffle scores", n)
     copies = np.tile(y, (n_permutations, 1))
-    null = _differences(once, random.permuted(copies, axis=1), x)
-    n_reached = (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)
+    shuffled = random.permuted(copies, axis=1)
+    null = _differences(once, shuffled, x)
+    smallest = np.abs(observed) - 1e-12
+    n_reached = (np.abs(null) >= smallest).sum(axis=0)
     p = p_from_count(n_reached, n_permutations)
     p = np.where(np.isfinite(observed), p, np.nan)
     counts = bootstrap_counts(n, n_resamples, seed).astype(float)
@@ -679,7 +690,9 @@ def _difference_se(sd: float, appearances: np.ndarray, n_sets: int) -> np.ndarra
     """Compute the standard error of a difference between the sets with a network and the others."""
     n_others = n_sets - appearances
     with np.errstate(divide="ignore"):
-        inverse = 1 / appearances + 1 / n_others
+        with_it = 1 / appearances
+        without_it = 1 / n_others
+        inverse = with_it + without_it
     factor = np.sqrt(inverse)
     return sd * factor
 

@@ -342,21 +342,27 @@ def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
 
 def _views(part: pd.DataFrame, design: Design, validity: str) -> list[_View]:
     """Return the views of all evaluators, and of those of each level of the evaluator factor."""
-    is_counted = part["chosen"] & ~part["took_part"]
-    in_state = states_of(part["valid"]) == validity
+    took_part = part["took_part"]
+    is_counted = part["chosen"] & ~took_part
+    states = states_of(part["valid"])
+    in_state = states == validity
     rows = part[is_counted & in_state]
     views = [_view(part, rows, ALL_EVALUATORS)]
     levels = rows["evaluator"].map(design.level_of)
     for level in design.evaluator_levels:
-        of_level = rows[levels == level]
-        views.append(_view(part, of_level, level))
+        is_of_level = levels == level
+        of_level = rows[is_of_level]
+        view = _view(part, of_level, level)
+        views.append(view)
     return views
 
 
 def _contexts(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     names = list(CONTEXT)
-    for values, part in table.groupby(names, sort=False, dropna=False):
-        context = dict(zip(names, values, strict=True))
+    by_context = table.groupby(names, sort=False, dropna=False)
+    for values, part in by_context:
+        pairs = zip(names, values, strict=True)
+        context = dict(pairs)
         yield context, part
 
 
@@ -526,22 +532,27 @@ def _cell(
     seed: int,
 ) -> dict[str, Any]:
     """Describe one cell; `values` has the scores of all generators."""
-    in_cell = [design.cells[name] == cell for name in view.scores.columns]
-    own = view.scores.columns[in_cell].tolist()
+    names = view.scores.columns
+    in_cell = [design.cells[name] == cell for name in names]
+    own = names[in_cell].tolist()
     values = values[:, np.array(in_cell, dtype=bool)]
-    n_images = int(np.isfinite(values).any(axis=1).sum())
+    has_value = np.isfinite(values).any(axis=1)
+    n_images = int(has_value.sum())
     value = low = high = np.nan
     if values.size:
         # over photographs, then over the generators that have an image; the first row is the data
         once = np.ones((1, len(values)), dtype=int)
         drawn = bootstrap_counts(len(values), n_resamples, seed)
-        means = resampled_means(values, np.concatenate([once, drawn]))
+        counts = np.concatenate([once, drawn])
+        means = resampled_means(values, counts)
         generators = np.ones((1, values.shape[1]), dtype=int)
         overall = resampled_means(means.T, generators)[0]
         value = float(overall[0])
-        ends = percentile_interval(overall[1:, None], confidence)
+        resamples = overall[1:, None]
+        ends = percentile_interval(resamples, confidence)
         low, high = (float(end[0]) for end in ends)
-    metamers = part[part["members"].isin(own)].drop_duplicates(["members", "reference_id"])
+    is_own = part["members"].isin(own)
+    metamers = part[is_own].drop_duplicates(["members", "reference_id"])
     rates = pass_rates(metamers)
     a, b = design.names(cell)
     return {

@@ -90,7 +90,8 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     seen = []
     for levels in to_8bit(pictures).transpose(0, 2, 3, 1):
         pixels = np.ascontiguousarray(levels)
-        seen.append(preprocessing.cut(Image.fromarray(pixels)))
+        picture = Image.fromarray(pixels)
+        seen.append(preprocessing.cut(picture))
     return np.stack(seen)
 
 
@@ -299,10 +300,13 @@ def _classifier(batch_size: int, kept: Memory) -> Seen:
             return kept[model.digest, key]
         parts = []
         for start in range(0, len(pictures), _CHUNK):
-            chunk = seen_by(model, pictures[start : start + _CHUNK])
-            parts.append(predict(model, chunk, batch_size))
+            stop = start + _CHUNK
+            chunk = seen_by(model, pictures[start:stop])
+            answers = predict(model, chunk, batch_size)
+            parts.append(answers)
         probabilities = np.concatenate(parts)
-        if not np.isfinite(probabilities).all():
+        is_finite = np.isfinite(probabilities)
+        if not is_finite.all():
             raise InputError(f"{model.name}: probabilities are not finite; check its weights.")
         if key:
             kept[model.digest, key] = probabilities
@@ -360,7 +364,8 @@ def _wanted(
             "are needed for the target 'generator'; give them as generators."
         )
     parts = [seen(model, references, key) for model in makers.values()]
-    return _classes(evaluator, np.mean(parts, axis=0), ways, rule)
+    mean = np.mean(parts, axis=0)
+    return _classes(evaluator, mean, ways, rule)
 
 
 def _true_classes(

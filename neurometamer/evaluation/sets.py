@@ -170,9 +170,10 @@ class MetamerSet:
         digests = [digest for digest, _ in self.members.values()]
         if model.digest in digests:
             return True
-        if model.name not in self.members:
+        name = model.name
+        if name not in self.members:
             return False
-        _, weights = self.members[model.name]
+        _, weights = self.members[name]
         return weights in ("", model.weights)
 
 
@@ -190,8 +191,9 @@ def states_of(valid: pd.Series) -> np.ndarray:
         (n,) of `STATES`.
     """
     known = valid.astype("boolean")
-    passed = known.fillna(False).to_numpy(dtype=bool)
     is_missing = known.isna().to_numpy()
+    known = known.fillna(False)
+    passed = known.to_numpy(dtype=bool)
     words = np.where(passed, "valid", "failed")
     return np.where(is_missing, "not judged", words)
 
@@ -396,13 +398,17 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
     flags = {}
     for flag, column in _STORED.items():
         parts = []
+        start = f"{column}_"
         for name in table.columns:
-            if name == column or str(name).startswith(f"{column}_"):
-                parts.append(_boolean(table[name]))
+            if name == column or str(name).startswith(start):
+                values = table[name]
+                parts.append(_boolean(values))
         if not parts:
-            parts = [pd.Series(pd.NA, table.index, dtype="boolean")]
+            unknown = pd.Series(pd.NA, table.index, dtype="boolean")
+            parts.append(unknown)
         flags[flag] = reduce(operator.and_, parts)
-    return pd.DataFrame(flags).reset_index(drop=True)
+    stored = pd.DataFrame(flags)
+    return stored.reset_index(drop=True)
 
 
 def _boolean(column: pd.Series) -> pd.Series:
@@ -434,7 +440,9 @@ def _flags_of_judge(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     for flag, values in flags.items():
         by_image = values.groupby(validity["id"])
         combined[flag] = by_image.agg(lambda part: reduce(operator.and_, part))
-    return pd.DataFrame(combined).loc[list(ids)].reset_index(drop=True).astype("boolean")
+    table = pd.DataFrame(combined)
+    table = table.loc[list(ids)].reset_index(drop=True)
+    return table.astype("boolean")
 
 
 # ---------------------------------------------------------------------------------------- from disk
@@ -790,12 +798,15 @@ def _cell_rows(
     if means is not None:
         low, high = _interval(means, confidence)
     averages = _mean(values)
-    n_images = (~np.isnan(values)).sum(axis=0)
+    is_known = ~np.isnan(values)
+    n_images = is_known.sum(axis=0)
+    records = cells.to_dict("records")
     rows = []
-    for column, cell in enumerate(cells.to_dict("records")):
+    for column, cell in enumerate(records):
         row = dict(same)
         for name, value in cell.items():
-            row[str(name)] = value
+            key = str(name)
+            row[key] = value
         row["n"] = int(n_images[column])
         row["value"] = averages[column]
         row["low"] = low[column]
@@ -816,7 +827,8 @@ def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndar
     ends = []
     for end in percentile_interval(finite, confidence):
         is_endless = end > huge / 1e6
-        ends.append(np.where(is_endless, np.inf, end))
+        restored = np.where(is_endless, np.inf, end)
+        ends.append(restored)
     low, high = ends
     return low, high
 
@@ -836,7 +848,8 @@ def _average_rows(
     rows = []
     for key, group in cells.groupby(rest, sort=False, dropna=False):
         columns = group.index.to_numpy()
-        columns = columns[is_counted[columns]]
+        counted = is_counted[columns]
+        columns = columns[counted]
         row = {
             **same,
             **dict(zip(rest, key, strict=True)),
@@ -853,7 +866,8 @@ def _average_rows(
             row["note"] = f"{row['note']}; {few}" if row["note"] else few
         elif means is not None:
             single = _mean(values[:, columns])
-            low, high = _interval(means[:, columns].mean(axis=1), confidence)
+            mean = means[:, columns].mean(axis=1)
+            low, high = _interval(mean, confidence)
             row["value"] = single.mean()
             row["sd"] = single.std(ddof=1)
             row["low"] = float(low)

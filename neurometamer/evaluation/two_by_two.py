@@ -91,7 +91,9 @@ class Design:
         first, second = self.levels
         row = cell // 2
         column = cell % 2
-        return first[row], second[column]
+        level_a = first[row]
+        level_b = second[column]
+        return level_a, level_b
 
     def effect(self, contrast: str) -> tuple[str, str]:
         """Name the effect of a contrast, and describe it in words.
@@ -176,20 +178,23 @@ def read_design(
     b = _levels(names[1], second, order.get(names[1]))
     cells = {}
     for name in generators:
-        cells[name] = 2 * a.index(first[name]) + b.index(second[name])
+        row = a.index(first[name])
+        column = b.index(second[name])
+        cells[name] = 2 * row + column
     design = Design(factors=(names[0], names[1]), levels=(a, b), cells=cells)
     empty = set(range(4)) - set(cells.values())
     if empty:
-        words = ", ".join(" ".join(design.names(cell)) for cell in sorted(empty))
+        words = [" ".join(design.names(cell)) for cell in sorted(empty)]
         raise InputError(
-            f"no generator is {words} ({' and '.join(names)}); each cell needs one: give its "
-            "metamers too."
+            f"no generator is {', '.join(words)} ({' and '.join(names)}); each cell needs one: "
+            "give its metamers too."
         )
     if not evaluator_factor:
         return design
     evaluators = sorted(set(table.loc[table["chosen"], "evaluator"]))
     level_of = _values(networks, evaluator_factor, evaluators)
-    levels = _levels(evaluator_factor, level_of, order.get(evaluator_factor))
+    given = order.get(evaluator_factor)
+    levels = _levels(evaluator_factor, level_of, given)
     return replace(
         design,
         evaluator_factor=evaluator_factor,
@@ -333,12 +338,16 @@ def sign_flips(
             size = min(_BLOCK, n_permutations - start)
             is_turned = random.integers(0, 2, (size, n), np.int8)
             signs = 1.0 - 2.0 * is_turned
-            blocks.append(np.abs(signs @ both))
+            sums = signs @ both
+            blocks.append(np.abs(sums))
         null = np.concatenate(blocks)
-    observed = np.abs(both.sum(axis=0)) - n * _NEAR
+    total = np.abs(both.sum(axis=0))
+    observed = total - n * _NEAR
+    p = _p_value(null[:, 0], observed[0], exact)
+    p_min = _p_value(null[:, 1], observed[1], exact)
     return PermutationTest(
-        p=_p_value(null[:, 0], observed[0], exact),
-        p_min=_p_value(null[:, 1], observed[1], exact),
+        p=p,
+        p_min=p_min,
         n_permutations=len(null),
         exact=exact,
     )

@@ -54,8 +54,11 @@ def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) 
     handle_of: dict[str, Any] = {}
     for panel in axes:
         handles, labels = panel.get_legend_handles_labels()
-        handle_of |= dict(zip(labels, handles))
-    top_legend(figure, list(handle_of.values()), list(handle_of), width, stamp)
+        for label, handle in zip(labels, handles):
+            handle_of[label] = handle
+    handles = list(handle_of.values())
+    labels = list(handle_of)
+    top_legend(figure, handles, labels, width, stamp)
 
 
 def _panels(
@@ -169,7 +172,9 @@ def recognition_lines(
 def _interval(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
     if "ci_low" not in own.columns or "ci_high" not in own.columns:
         return None
-    return own["ci_low"].to_numpy(dtype=float), own["ci_high"].to_numpy(dtype=float)
+    low = own["ci_low"]
+    high = own["ci_high"]
+    return low.to_numpy(dtype=float), high.to_numpy(dtype=float)
 
 
 def _draw_line(axes: Axes, own: pd.DataFrame, name: str, style: dict[str, Any]) -> None:
@@ -381,13 +386,20 @@ def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, style: dict[s
     The last row, over all stages, is drawn apart.
     """
     values = own["kappa"].to_numpy(dtype=float)
-    x = np.arange(len(own)) + shift
+    places = np.arange(len(own))
+    x = places + shift
     color = style["color"]
     interval = _interval(own)
     if interval is not None:
         low, high = interval
         known = np.isfinite(low) & np.isfinite(high)
-        axes.vlines(x[known], low[known], high[known], color=color, linewidth=1.1)
+        axes.vlines(
+            x[known],
+            low[known],
+            high[known],
+            color=color,
+            linewidth=1.1,
+        )
     axes.plot(x[:-1], values[:-1], markersize=4.5, **style)
     last = slice(-1, None)
     axes.plot(

@@ -791,12 +791,14 @@ def _left_out(rows: pd.DataFrame) -> str:
     """Name networks without a difference, and why."""
     networks: dict[str, list[str]] = {}
     for row in rows.to_dict("records"):
+        appearances = row["appearances"]
         reason = "no value"
-        if row["appearances"] == 0:
+        if appearances == 0:
             reason = "in no set"
-        elif row["appearances"] == row.get("n_sets"):
+        elif appearances == row.get("n_sets"):
             reason = "in all sets"
-        networks.setdefault(reason, []).append(row["network"])
+        of_reason = networks.setdefault(reason, [])
+        of_reason.append(row["network"])
     if not networks:
         return ""
     parts = [f"{reason}: {', '.join(names)}" for reason, names in networks.items()]

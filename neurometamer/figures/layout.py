@@ -161,9 +161,11 @@ def fits(
         for part in parts:
             finer += re.split(breaks, part)
         parts = finer
-    if widest([part.strip() for part in parts], size, bold) > width:
+    bare = [part.strip() for part in parts]
+    if widest(bare, size, bold) > width:
         return False
-    return wrap_name(text, width, size, bold).count("\n") < lines
+    wrapped = wrap_name(text, width, size, bold)
+    return wrapped.count("\n") < lines
 
 
 def fit_size(
@@ -232,8 +234,10 @@ class Names:
         wrapped = wrap_name(text, width, size, bold)
         if wrapped.count("\n") < lines:
             return wrapped
-        name = " ".join(text.split())
-        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        words = text.split()
+        name = " ".join(words)
+        following = len(self._numbers) + 1
+        number = self._numbers.setdefault(name, following)
         return f"[{number}]"
 
     @property
@@ -247,7 +251,8 @@ class Names:
         """
         parts = []
         for name, number in self._numbers.items():
-            parts.append(f"[{number}] {name.replace('+', ' + ')}")
+            spaced = name.replace("+", " + ")
+            parts.append(f"[{number}] {spaced}")
         return "; ".join(parts)
 
 
@@ -347,8 +352,10 @@ def page_width(width: float, stamp: str) -> float:
     float
         Inches.
     """
-    stamp_width = text_width(stamp.upper(), 8, bold=True) + 0.4
-    return max(width, stamp_width)
+    words = stamp.upper()
+    stamp_width = text_width(words, 8, bold=True)
+    needed = stamp_width + 0.4
+    return max(width, needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,12 +399,14 @@ def plan_ticks(names: Names, texts: Sequence[str], least: float, most: float = 1
         room = slot - 0.08
         if all(fits(name, room, TICK, 4) for name in texts):
             break
-    wrapped = [names.fit(name, slot - 0.08, TICK, 4) for name in texts]
+    wrapped = [names.fit(name, room, TICK, 4) for name in texts]
     lines = max(name.count("\n") + 1 for name in wrapped)
+    width = float(slot)
+    height = 0.1 + 0.14 * lines
     return Ticks(
         names=wrapped,
-        width=float(slot),
-        height=0.1 + 0.14 * lines,
+        width=width,
+        height=height,
     )
 
 
@@ -412,8 +421,11 @@ def name_ticks(axes: Axes, ticks: Ticks) -> None:
         From `plan_ticks`.
     """
     n = len(ticks.names)
-    axes.set_xticks(range(n), ticks.names, parse_math=False, fontsize=TICK)
-    axes.set_xlim(-0.5, n - 0.5)
+    places = range(n)
+    axes.set_xticks(places, ticks.names, parse_math=False, fontsize=TICK)
+    left = -0.5
+    right = n - 0.5
+    axes.set_xlim(left, right)
 
 
 # --------------------------------------------------------------------------------- pages of images
@@ -560,8 +572,10 @@ def image_levels(image: np.ndarray) -> np.ndarray:
         raise InputError(
             f"images must have the shape (3, height, width), not {values.shape}; give others."
         )
-    pixels = np.clip(np.moveaxis(values, 0, -1), 0, 1)
-    return np.rint(255 * pixels).astype(np.uint8)
+    pixels = np.moveaxis(values, 0, -1)
+    pixels = np.clip(pixels, 0, 1)
+    levels = np.rint(255 * pixels)
+    return levels.astype(np.uint8)
 
 
 def percentile_rdm(rdm: np.ndarray) -> np.ndarray:

@@ -95,10 +95,13 @@ def _edges(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.nda
     """
     edges = np.arange(n, dtype=float)
     if apart:
-        edges[n - apart :] += _GAP / inches
-    ends = np.cumsum([size for _, size in groups])
+        start = n - apart
+        edges[start:] += _GAP / inches
+    sizes = [size for _, size in groups]
+    ends = np.cumsum(sizes)
+    gap = _GROUP_GAP / inches
     for end in ends[:-1]:
-        edges[end:] += _GROUP_GAP / inches
+        edges[end:] += gap
     return edges
 
 
@@ -410,10 +413,14 @@ def _name_axes(axes: Axes, names: tuple[str, str], above: float, left: float) ->
 
 def _evaluator_names(rows: pd.DataFrame) -> dict[str, str]:
     """List evaluators as they come, with their names in the figure."""
-    single = rows[rows["evaluator"] != MEAN_OF_EVALUATORS].drop_duplicates("evaluator")
+    is_single = rows["evaluator"] != MEAN_OF_EVALUATORS
+    single = rows[is_single].drop_duplicates("evaluator")
     names = {}
     for evaluator, trained in zip(single["evaluator"], single["trained"]):
-        names[evaluator] = evaluator if is_true(trained) else evaluator + _RANDOM
+        name = evaluator
+        if not is_true(trained):
+            name += _RANDOM
+        names[evaluator] = name
     return names
 
 
@@ -448,9 +455,12 @@ def _cells_of_sets(
     keys = order_sets(rows)
     several = rows["setting"].nunique() > 1
     sets = [set_name for set_name, _, _ in keys]
+    columns = list(SET_KEY)
+    of_sets = rows.drop_duplicates(columns)
     shares = {}
-    for _, row in rows.drop_duplicates(list(SET_KEY)).iterrows():
-        shares[tuple(row[list(SET_KEY)])] = share_words(row, validity)
+    for _, row in of_sets.iterrows():
+        key = tuple(row[columns])
+        shares[key] = share_words(row, validity)
     return _Cells(
         rows=names,
         columns=[f"{stage}\n{setting}" if several else stage for _, stage, setting in keys],
@@ -468,12 +478,15 @@ def _set_notes(
 ) -> list[str]:
     """Explain the state, the setting where all sets have the same, frames and hatching."""
     settings = [setting for setting in dict.fromkeys(rows["setting"]) if setting]
+    is_complete = np.isfinite(values).all()
+    evaluators = rows["evaluator"].tolist()
+    notes = gather_notes(rows, set_names(rows), evaluators)
     return [
         state_words(validity),
         f"Setting: {settings[0]}" if len(settings) == 1 else "",
         f"Dashed frame: took part in making the images{left_out}" if dashed.any() else "",
-        "" if np.isfinite(values).all() else "Hatched: no value",
-        gather_notes(rows, set_names(rows), rows["evaluator"].tolist()),
+        "" if is_complete else "Hatched: no value",
+        notes,
     ]
 
 

@@ -229,8 +229,10 @@ class _ExamplePage(Page):
             )
 
     def _corner(self, row: int, column: int) -> tuple[float, float]:
-        left = self.margin + column * (self.side + self.gap)
-        top = self.top + row * (self.side + self.caption)
+        width = self.side + self.gap
+        height = self.side + self.caption
+        left = self.margin + column * width
+        top = self.top + row * height
         if row > 0:
             top -= 0.32  # photographs have no words below them
         return left, top
@@ -241,9 +243,12 @@ class _ExamplePage(Page):
         levels = image_levels(image)
         height, width = levels.shape[:2]
         side = max(height, width)
-        above, before = (side - height) // 2, (side - width) // 2
-        down, across = (above, side - height - above), (before, side - width - before)
-        levels = np.pad(levels, (down, across, (0, 0)), constant_values=255)
+        above = (side - height) // 2
+        below = side - height - above
+        before = (side - width) // 2
+        behind = side - width - before
+        margins = ((above, below), (before, behind), (0, 0))
+        levels = np.pad(levels, margins, constant_values=255)
         self.image(left, top, self.side, levels, interpolation="antialiased")
         if words:
             self.text(
@@ -402,13 +407,18 @@ def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]
         f"{state_words(validity)}. ↑ higher is better, ↓ lower is better. Whiskers: interval over "
         "images",
     ]
-    ran = rows[~_skipped(rows)]
-    if np.isinf(ran[["value", "low", "high"]].to_numpy(dtype=float)).any():
+    is_skipped = _skipped(rows)
+    ran = rows[~is_skipped]
+    drawn = ran[["value", "low", "high"]]
+    is_infinite = np.isinf(drawn.to_numpy(dtype=float))
+    if is_infinite.any():
         parts.append("∞: infinite, as some images equal their photographs; drawn up to the edge")
     setting = rows["setting"].iloc[0]
     if setting and not several:
         parts.append(f"Setting: {setting}")
-    parts.append(gather_notes(ran, set_names(ran), ran["name"].tolist()))
+    names = ran["name"].tolist()
+    notes = gather_notes(ran, set_names(ran), names)
+    parts.append(notes)
     if "scale" in rows.columns:
         first = rows.drop_duplicates("metric")
         scales = [f"{name}: {scale}" for name, scale in zip(first["name"], first["scale"])]
@@ -422,10 +432,13 @@ def _skipped(rows: pd.DataFrame) -> pd.Series:
     In a table without the column ``skipped``, these are the rows with a note in place of a value.
     """
     if "skipped" in rows.columns:
-        said = names_as_text(rows, "skipped")["skipped"].str.lower()
+        texts = names_as_text(rows, "skipped")["skipped"]
+        said = texts.str.lower()
         return ~said.isin(["", "false", "0", "0.0"])
     notes = names_as_text(rows, "note")["note"]
-    return rows["value"].isna() & (notes != "")
+    has_note = notes != ""
+    is_missing = rows["value"].isna()
+    return is_missing & has_note
 
 
 def _style(rank: int) -> dict[str, Any]:

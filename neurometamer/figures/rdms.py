@@ -131,9 +131,13 @@ class _Categories:
     def sign(self, name: str) -> str:
         if widest(self.names, 7) <= text_width("WW", 7):
             return name
-        turn, letter = divmod(self.names.index(name), 26)
-        sign = chr(ord("A") + letter)
-        return f"{sign}{turn + 1}" if turn else sign
+        number = self.names.index(name)
+        turn, letter = divmod(number, 26)
+        code = ord("A") + letter
+        sign = chr(code)
+        if turn:
+            sign += str(turn + 1)
+        return sign
 
     def sign_width(self, name: str) -> float:
         return text_width(self.sign(name), _SIGN, bold=True)
@@ -141,7 +145,8 @@ class _Categories:
     def color(self, name: str) -> str:
         if name in COLORS:
             return COLORS[name]
-        return HUES[self.names.index(name) % len(HUES)]
+        number = self.names.index(name) % len(HUES)
+        return HUES[number]
 
 
 class _Key:
@@ -384,13 +389,16 @@ def rdm_pairs(
     parts = []
     for row, column in np.ndindex(*matrices.shape[:2]):
         rdm = matrices[row, column]
+        percentiles = percentile_rdm(rdm)
+        title = row_titles[row]
+        column_title = column_titles[column]
         part = {
-            "row": str(row_titles[row]),
-            "column": str(column_titles[column]),
+            "row": str(title),
+            "column": str(column_title),
             "first": names[first],
             "second": names[second],
             "dissimilarity": rdm[first, second],
-            "percentile": percentile_rdm(rdm)[first, second],
+            "percentile": percentiles[first, second],
         }
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
@@ -443,9 +451,11 @@ class _BandPage(Page):
         left = self.margin + column * self.step
         top = self.top + band * self.band
         top = top + self.title + row * self.step
+        left = left + _BAR
+        top = top + _BAR
         return (
-            left + _BAR + 0.02,
-            top + _BAR + 0.02,
+            left + 0.02,
+            top + 0.02,
         )
 
     def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray) -> None:
@@ -821,12 +831,15 @@ class _ScatterPage(Page):
 
         left, top = self.corners[rank]
         # White is added beside images that are not square.
-        picture = Image.fromarray(image_levels(np.asarray(image, dtype=float)))
+        levels = image_levels(np.asarray(image, dtype=float))
+        picture = Image.fromarray(levels)
         size = int(np.ceil(self.side * 150))
         picture.thumbnail((size, size))
         side = max(picture.size)
         square = Image.new("RGB", (side, side), "white")
-        square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        before = (side - picture.width) // 2
+        above = (side - picture.height) // 2
+        square.paste(picture, (before, above))
         pixels = np.asarray(square)
         self.image(left, top, self.side, pixels, interpolation="antialiased", zorder=rank)
         color = self.key.categories.color(category) if category else FAINT

@@ -245,15 +245,20 @@ def _kind_words(
 def _null_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Give the ends of the null's 95 %: two-sided, or from 0 to where 95 % lie below."""
     if "null_low" in rows.columns and "null_high" in rows.columns:
-        return numbers_of(rows, "null_low"), numbers_of(rows, "null_high")
+        low = numbers_of(rows, "null_low")
+        high = numbers_of(rows, "null_high")
+        return low, high
     high = numbers_of(rows, "null_95")
-    low = np.where(np.isfinite(high), 0.0, np.nan)
+    is_known = np.isfinite(high)
+    low = np.where(is_known, 0.0, np.nan)
     return low, high
 
 
 def _has_ceiling(rows: pd.DataFrame) -> bool:
-    ends = numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")
-    return bool(np.isfinite(ends).any())
+    low = numbers_of(rows, "ceiling_low")
+    high = numbers_of(rows, "ceiling_high")
+    is_known = np.isfinite(low + high)
+    return bool(is_known.any())
 
 
 def _kind_legend(
@@ -503,10 +508,15 @@ def _grid(
     values, p = arranged
     if not ceiling:
         return values, p
-    first = part.drop_duplicates("roi").set_index("roi").reindex(list(rois))
-    ends = np.array([numbers_of(first, "ceiling_high"), numbers_of(first, "ceiling_low")])
+    first = part.drop_duplicates("roi")
+    first = first.set_index("roi").reindex(list(rois))
+    high = numbers_of(first, "ceiling_high")
+    low = numbers_of(first, "ceiling_low")
+    ends = np.array([high, low])
     without_p = np.full(ends.shape, np.nan)
-    return np.vstack([values, ends]), np.vstack([p, without_p])
+    values = np.vstack([values, ends])
+    p = np.vstack([p, without_p])
+    return values, p
 
 
 def _matrix_words(

@@ -250,7 +250,8 @@ def save_figure_and_table(
     ['empty.svg', 'empty.png', 'empty.csv']
     """
     svg, png = save_figure(figure, path)
-    numbers = write_table(f"{os.fspath(path)}.csv", table)
+    start = os.fspath(path)
+    numbers = write_table(f"{start}.csv", table)
     return svg, png, numbers
 
 
@@ -373,10 +374,12 @@ def clip_name(text: object, length: int) -> str:
     >>> clip_name("espresso maker, coffee machine", 20), clip_name("greenhouse", 6)
     ('espresso maker', 'green…')
     """
-    name = str(text).split(",")[0].strip()
+    first = str(text).split(",")[0]
+    name = first.strip()
     if len(name) <= length:
         return name
-    return name[: length - 1].rstrip() + "…"
+    start = name[: length - 1]
+    return start.rstrip() + "…"
 
 
 def format_number(value: float, digits: int = 2) -> str:
@@ -401,11 +404,14 @@ def format_number(value: float, digits: int = 2) -> str:
     """
     if not np.isfinite(value):
         return "–"
-    text = f"{abs(value):.{digits}f}"
-    negative = value < 0 and float(text) > 0
-    if digits and abs(value) < 1:
+    size = abs(value)
+    text = f"{size:.{digits}f}"
+    is_negative = value < 0 and float(text) > 0
+    if digits and size < 1:
         text = text.removeprefix("0")
-    return f"−{text}" if negative else text
+    if is_negative:
+        return f"−{text}"
+    return text
 
 
 def names_height(names: Sequence[str], width: float) -> float:
@@ -424,7 +430,9 @@ def names_height(names: Sequence[str], width: float) -> float:
         Inches; more than .25 when the names would touch side by side and are slanted.
     """
     longest = max(len(name) for name in names)
-    if longest * 0.085 <= width / len(names):
+    needed = longest * 0.085
+    room = width / len(names)
+    if needed <= room:
         return 0.25
     return 0.25 + 0.052 * longest
 
@@ -441,12 +449,16 @@ def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
     width : float
         Width of the axes, inches.
     """
-    axes.set_xticks(range(len(names)), names, parse_math=False)
-    if names_height(names, width) > 0.25:
+    n = len(names)
+    axes.set_xticks(range(n), names, parse_math=False)
+    height = names_height(names, width)
+    if height > 0.25:
         axes.tick_params(axis="x", labelrotation=40)
-        for label in axes.get_xticklabels():
+        labels = axes.get_xticklabels()
+        for label in labels:
             label.set(ha="right", rotation_mode="anchor")
-    axes.set_xlim(-0.6, len(names) - 0.4)
+    right = n - 0.4
+    axes.set_xlim(-0.6, right)
 
 
 def panel_grid(figure: Figure, n_panels: int, per_row: int) -> list[Axes]:
@@ -467,9 +479,11 @@ def panel_grid(figure: Figure, n_panels: int, per_row: int) -> list[Axes]:
         Left to right, top to bottom.
     """
     n_rows = -(-n_panels // per_row)
-    grid = figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False)
+    n_columns = min(per_row, n_panels)
+    grid = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     panels = grid.ravel().tolist()
-    for panel in panels[n_panels:]:
+    unused = panels[n_panels:]
+    for panel in unused:
         panel.set_axis_off()
     return panels[:n_panels]
 
@@ -489,9 +503,12 @@ def describe_sizes(table: pd.DataFrame) -> str:
     """
     if "n" not in table.columns or table["n"].dropna().empty:
         return ""
-    low, high = int(table["n"].min()), int(table["n"].max())
+    n = table["n"]
+    low = int(n.min())
+    high = int(n.max())
     if low == high:
-        return f"n = {count_text(low, 'photograph')}"
+        words = count_text(low, "photograph")
+        return f"n = {words}"
     return f"n = {low} to {high} photographs"
 
 
@@ -510,7 +527,8 @@ def describe_methods(table: pd.DataFrame) -> str:
     """
     if "method" not in table.columns:
         return ""
-    return "; ".join(dict.fromkeys(table["method"].dropna().astype(str)))
+    methods = table["method"].dropna().astype(str)
+    return "; ".join(dict.fromkeys(methods))
 
 
 def join_note(*parts: str) -> str:

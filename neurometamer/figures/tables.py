@@ -327,11 +327,13 @@ def share_words(row: pd.Series, validity: str) -> str:
     if row[list(COUNTS)].isna().any():
         return "–"
     valid, failed, unknown = (int(row[name]) for name in COUNTS)
+    judged = valid + failed
+    every = judged + unknown
     if validity == "not judged":
-        return f"{unknown}/{valid + failed + unknown}"
+        return f"{unknown}/{every}"
     if validity == "valid":
-        return f"{valid}/{valid + failed}"
-    return f"{failed}/{valid + failed}"
+        return f"{valid}/{judged}"
+    return f"{failed}/{judged}"
 
 
 def share_title(validity: str) -> str:
@@ -518,9 +520,11 @@ def people_of(rows: pd.DataFrame) -> list[str]:
     list of str
         As they come.
     """
-    subjects = dict.fromkeys(rows["subject"])
-    over_subjects = (MEAN, "combined")
-    return [subject for subject in subjects if subject not in over_subjects]
+    people = []
+    for subject in dict.fromkeys(rows["subject"]):
+        if subject not in (MEAN, "combined"):
+            people.append(subject)
+    return people
 
 
 def combine_subjects(rows: pd.DataFrame, key: Sequence[str], value: str) -> pd.DataFrame:
@@ -576,7 +580,8 @@ def numbers_of(rows: pd.DataFrame, *names: str) -> np.ndarray:
     """
     for name in names:
         if name in rows.columns:
-            return rows[name].to_numpy(dtype=float)
+            column = rows[name]
+            return column.to_numpy(dtype=float)
     return np.full(len(rows), np.nan)
 
 
@@ -593,8 +598,10 @@ def stars(p: np.ndarray) -> list[str]:
     list of str
         ``"*"`` or nothing.
     """
-    below = np.isfinite(p) & (p < 0.05)
-    return np.where(below, "*", "").tolist()
+    is_known = np.isfinite(p)
+    is_small = p < 0.05
+    signs = np.where(is_known & is_small, "*", "")
+    return signs.tolist()
 
 
 def each_name(rows: pd.DataFrame, column: str, between: str = "; ") -> str:
@@ -616,10 +623,12 @@ def each_name(rows: pd.DataFrame, column: str, between: str = "; ") -> str:
     """
     if column not in rows.columns:
         return ""
-    names = [text for text in dict.fromkeys(rows[column].dropna().astype(str)) if text]
+    words = rows[column].dropna().astype(str)
+    names = [name for name in dict.fromkeys(words) if name]
     text = between.join(names[:4])
-    if len(names) > 4:
-        text += f" and {len(names) - 4} more"
+    n_more = len(names) - 4
+    if n_more > 0:
+        text += f" and {n_more} more"
     return text
 
 
@@ -749,7 +758,8 @@ def axis_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
     tuple of float
         -.1 and 1 where there is nothing to draw.
     """
-    low, high = 0.0, 0.0
+    low = 0.0
+    high = 0.0
     for part in values:
         low = float(np.nanmin(part, initial=low))
         high = float(np.nanmax(part, initial=high))

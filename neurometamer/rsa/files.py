@@ -195,15 +195,18 @@ def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
 def _ids_of(content: FileContent, given: Sequence[str] | None, size: int, file: str) -> list[str]:
     inside = content.ids
     if inside is None:
-        named = {name.lower(): words for name, words in content.texts.items()}
+        named = {}
+        for name, words in content.texts.items():
+            named[name.lower()] = words
         fitting = [named[name] for name in ID_NAMES if len(named.get(name, ())) == size]
         inside = fitting[0] if fitting else None
     wanted = None if given is None else [str(name) for name in given]
     if inside is not None and wanted is not None and inside != wanted:
         different = [f"{a} (given {b})" for a, b in zip(inside, wanted) if a != b]
+        what = name_ids(different or ["their number"])
         raise InputError(
-            f"{file}: the ids in the file are not those given: "
-            f"{name_ids(different or ['their number'])}. Leave ids out, or give those of the file."
+            f"{file}: the ids in the file are not those given: {what}. Leave ids out, or give "
+            "those of the file."
         )
     ids = wanted if wanted is not None else inside
     if ids is None:
@@ -339,8 +342,10 @@ def _read_plain_hdf5(path: Path) -> FileContent:
     arrays: dict[str, Any] = {}
 
     def keep(name: str, data: Any) -> None:
-        is_array = isinstance(data, h5py.Dataset)
-        if is_array and data.dtype.kind in "fiu":
+        if not isinstance(data, h5py.Dataset):
+            return
+        kind = data.dtype.kind
+        if kind in "fiu":
             arrays[name] = data[...]
 
     with open_hdf5(path) as file:
@@ -540,7 +545,8 @@ def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
             changed = []
             for value in column:
                 is_text = isinstance(value, str)
-                changed.append(change(value) if is_text else value)
+                new = change(value) if is_text else value
+                changed.append(new)
             descriptors[name] = changed
 
 

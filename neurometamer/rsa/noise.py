@@ -146,7 +146,8 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     ([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], 1)
     """
     _check_observations(values, conditions)
-    names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
+    labels = np.asarray(conditions, dtype=str)
+    names, codes = np.unique(labels, return_inverse=True)
     dof = len(values) - len(names)
     if dof < 1:
         raise InputError(
@@ -176,11 +177,12 @@ def _check_observations(
     shape = np.shape(values)
     if len(shape) != 2 or lengths != {shape[0]}:
         raise InputError(f"{place}: {labels} for values of shape {shape}; give one row each.")
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
+    is_good = np.isfinite(values).all(axis=1)
+    if not is_good.all():
         held = {}
-        for row in np.flatnonzero(bad).tolist():
-            held[str(conditions[row])] = row
+        for row in np.flatnonzero(~is_good).tolist():
+            name = str(conditions[row])
+            held[name] = row
         raise InputError(
             f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
             "conditions out."
@@ -585,8 +587,10 @@ def _crossed_pairs(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     products = total @ total.T
     n_pairs = np.outer(n_total, n_total)
     for part, count in zip(parts, counts, strict=True):
-        products -= part @ part.T
-        n_pairs -= np.outer(count, count)
+        within = part @ part.T
+        n_within = np.outer(count, count)
+        products -= within
+        n_pairs -= n_within
     return products / n_pairs
 
 
@@ -597,8 +601,11 @@ def _crossed_means(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     n = counts.shape[1]
     products = np.zeros((n, n))
     for part, count in zip(parts, counts):
-        means = part / count[:, np.newaxis]
+        n_own = count[:, np.newaxis]
+        means = part / n_own
         n_others = n_total - count
-        others = (total - part) / n_others[:, np.newaxis]
+        n_others = n_others[:, np.newaxis]
+        rest = total - part
+        others = rest / n_others
         products += others @ means.T
     return products

@@ -90,7 +90,8 @@ class Sampling:
         """
         n_clusters = len(self.strata)
         n_strata = len(self.sizes)
-        free = n_clusters - n_strata - self.lost
+        free = n_clusters - n_strata
+        free -= self.lost
         return max(free, 1)
 
     @property
@@ -133,14 +134,16 @@ class Sampling:
         for stratum, size in enumerate(self.sizes.tolist()):
             share = round(MOST_LEFT_OUT * size / k)
             n_groups = min(size, max(2, share))
-            members = np.flatnonzero(self.strata == stratum)
+            is_member = self.strata == stratum
+            members = np.flatnonzero(is_member)
             members = random.permutation(members)
             numbers = np.arange(size) % n_groups
             group[members] = len(strata) + numbers
             strata += [stratum] * n_groups
+        clusters = group[self.clusters]
         return replace(
             self,
-            clusters=group[self.clusters],
+            clusters=clusters,
             strata=np.array(strata),
         )
 
@@ -181,11 +184,15 @@ class Sampling:
         factors = np.sqrt(self.factors)
         factors = factors.reshape(shape)
         scaled = np.empty(without.shape)
-        for stratum in range(len(self.sizes)):
-            members = np.flatnonzero(self.strata == stratum)
+        n_strata = len(self.sizes)
+        for stratum in range(n_strata):
+            is_member = self.strata == stratum
+            members = np.flatnonzero(is_member)
             values = without[members]
-            deviations = values - values.mean(axis=0)
-            scaled[members] = deviations * factors[members]
+            mean = values.mean(axis=0)
+            deviations = values - mean
+            factor = factors[members]
+            scaled[members] = deviations * factor
         return scaled
 
     def of_images(self, photographs: Sequence[str], distinct: Sequence[str]) -> Sampling:
@@ -283,7 +290,8 @@ class Sampling:
         ratio = t.ppf(tail, self.dof) / norm.ppf(tail)
         factor = np.sqrt(self.small_samples)
         factor *= ratio
-        return values + factor * (samples - values)
+        deviations = samples - values
+        return values + factor * deviations
 
     @property
     def small_samples(self) -> float:
@@ -296,8 +304,12 @@ class Sampling:
         """
         sizes = self.sizes.astype(np.float64)
         least = np.maximum(sizes - 1, 1)
-        total = np.sum(sizes**2 / least)
-        return float(total / sizes.sum())
+        squares = sizes**2
+        parts = squares / least
+        total = np.sum(parts)
+        n_all = sizes.sum()
+        ratio = total / n_all
+        return float(ratio)
 
     def pair_moves(self, draw: int, seed: int) -> np.ndarray:
         """Move pairs of clusters at random such that no cluster counts more than another.
@@ -511,10 +523,12 @@ def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:
             is_alone = sizes <= np.sort(sizes)[1]
             smallest = np.flatnonzero(is_alone)
             by_size = np.argsort(sizes[smallest], kind="stable")
-            is_alone[smallest[by_size[2:]]] = False
+            larger = smallest[by_size[2:]]
+            is_alone[larger] = False
         text += f", the photographs of {name_ids(known[is_alone])} drawn as if of one class"
         strata = np.where(is_alone[codes], len(known), codes)
-        codes = np.unique(strata, return_inverse=True)[1].ravel()
+        _, numbers = np.unique(strata, return_inverse=True)
+        codes = numbers.ravel()
     return Sampling(
         clusters=np.arange(n),
         strata=codes,
@@ -602,7 +616,8 @@ def project(
         _tell(n_groups + rows.start)
         numbers = range(rows.start, rows.stop)
         moves = [sampling.pair_moves(k, seed) for k in numbers]
-        weights = 1 + PAIR_STEP * np.array(moves)
+        steps = PAIR_STEP * np.array(moves)
+        weights = 1 + steps
         return np.maximum(weights, 0)
 
     without = compare(LazyWeights((n_groups, n_pairs), _without_groups))
@@ -645,10 +660,12 @@ class LazyWeights:
     def __getitem__(self, rows: slice | int) -> np.ndarray:
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
-            return self._make(slice(start, stop))
+            several = slice(start, stop)
+            return self._make(several)
         if rows >= len(self):
             raise IndexError(rows)
-        weights = self._make(slice(rows, rows + 1))
+        single = slice(rows, rows + 1)
+        weights = self._make(single)
         return weights[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

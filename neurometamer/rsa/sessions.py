@@ -81,8 +81,8 @@ def session_maps(
 
 
 def _names(rdms: RDMs, descriptor: str) -> list[str]:
-    names = rdms.pattern_descriptors[descriptor]
-    return [str(name) for name in names]
+    column = rdms.pattern_descriptors[descriptor]
+    return [str(name) for name in column]
 
 
 def labels_of_subject(blocks: Blocks, subject: str, what: str) -> Mapping[str, str]:
@@ -293,20 +293,26 @@ def _session_columns(rdms: RDMs) -> list[list[str] | None]:
     None where they are unknown or all the same, or where stimuli were shown in several.
     """
     ids = _names(rdms, "condition")
-    subjects = rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)
+    nobody = [""] * rdms.n_rdm
+    subjects = rdms.rdm_descriptors.get("subject", nobody)
     names = [str(subject) for subject in subjects]
     columns: list[list[str] | None] = []
-    for known in session_maps(rdms, names, None):
+    maps = session_maps(rdms, names, None)
+    for known in maps:
         column = [known.get(name, "") for name in ids]
-        columns.append(column if sessions_differ(column) else None)
+        differ = sessions_differ(column)
+        columns.append(column if differ else None)
     return columns
 
 
 def _take_off(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
     vectors = np.array(rdms.dissimilarities, dtype=np.float64)
     for row, column in zip(vectors, columns):
-        if column is not None:
-            row[:] = centered_blocks(row, np.array(column))
+        if column is None:
+            continue
+        names = np.array(column)
+        centered = centered_blocks(row, names)
+        row[:] = centered
     return _with_vectors(rdms, vectors)
 
 
@@ -350,7 +356,8 @@ def enough_pairs(sessions: np.ndarray) -> bool:
     n_sessions = len(set(sessions))
     n_pairs = n * (n - 1) // 2
     n_means = n_sessions * (n_sessions + 1) // 2
-    return n_pairs - n_means >= n
+    n_free = n_pairs - n_means
+    return n_free >= n
 
 
 def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:

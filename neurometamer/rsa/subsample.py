@@ -265,10 +265,12 @@ def _centered_values(x: np.ndarray) -> Part:
 
     def centered(mask: np.ndarray) -> np.ndarray:
         sums = values @ mask
-        means = sums / mask.sum()
+        n = mask.sum()
+        means = sums / n
         means = means[:, np.newaxis]
         np.subtract(values, means, out=rows)
-        return np.multiply(rows, mask, out=rows)
+        np.multiply(rows, mask, out=rows)
+        return rows
 
     return centered
 
@@ -292,7 +294,8 @@ class _Sorted(NamedTuple):
         """Sort the units of one stimulus."""
         order = np.argsort(values)
         ordered = values[order]
-        is_first = np.r_[True, ordered[1:] != ordered[:-1]]
+        is_other = ordered[1:] != ordered[:-1]
+        is_first = np.r_[True, is_other]
         starts = np.flatnonzero(is_first)
         sizes = np.diff(starts, append=values.size)
         largest = int(sizes.argmax())
@@ -302,8 +305,10 @@ class _Sorted(NamedTuple):
             high = low + sizes[largest]
         is_tied = np.repeat(sizes > 1, sizes)
         is_tied[low:high] = False
-        numbers = np.repeat(np.arange(len(sizes)), sizes)[is_tied]
-        groups = np.unique(numbers, return_inverse=True)[1]
+        every = np.arange(len(sizes))
+        number_of = np.repeat(every, sizes)
+        numbers = number_of[is_tied]
+        _, groups = np.unique(numbers, return_inverse=True)
         return cls(
             below=order[:low],
             block=order[low:high],

@@ -175,7 +175,8 @@ class Chunk:
             is_late = self.steps[slot] >= self._terms.exact_from
             exact = self.exact[slot] or is_late
             now_exact.append(exact)
-            drafting.append(None if stimulus_id is None else not exact)
+            is_drafting = None if stimulus_id is None else not exact
+            drafting.append(is_drafting)
         self.exact = now_exact
         return drafting
 
@@ -216,14 +217,16 @@ class Chunk:
             Image, best iterate and its score, steps, whether it follows the exact objectives, rows
             of the optimizer.
         """
-        return {
+        row = {
             "image": self.images[slot],
             "best": self.best[slot],
             "best_score": self.best_score[slot],
             "steps": torch.tensor(self.steps[slot]),
             "exact": torch.tensor(self.exact[slot]),
-            **{f"optimizer {name}": kept[slot] for name, kept in self.state.items()},
         }
+        for name, kept in self.state.items():
+            row[f"optimizer {name}"] = kept[slot]
+        return row
 
     def put(self, slot: int, row: Mapping[str, Tensor]) -> None:
         """Go on with an image where `row` left it.
@@ -466,5 +469,7 @@ class Batch:
             for slot, stimulus_id in enumerate(chunk.ids):
                 if stimulus_id is None:
                     continue
-                row = {name: value.cpu().numpy() for name, value in chunk.row(slot).items()}
+                row = {}
+                for name, value in chunk.row(slot).items():
+                    row[name] = value.cpu().numpy()
                 self._checkpoint.save(stimulus_id, row, **terms)

@@ -93,7 +93,8 @@ def project_linf(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
     """
     low = anchors - radius
     high = anchors + radius
-    return torch.minimum(torch.maximum(images, low), high)
+    raised = torch.maximum(images, low)
+    return torch.minimum(raised, high)
 
 
 def _sample_l2(random: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
@@ -303,7 +304,8 @@ def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
     from PIL import Image
 
     with reading(path, "an image of a mask") as plain, Image.open(plain) as image:
-        levels = np.asarray(image.convert("L"))
+        gray = image.convert("L")
+        levels = np.asarray(gray)
     return levels >= 128
 
 
@@ -323,9 +325,11 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
     if isinstance(mask, Mapping):
         digests = []
         for reference_id in sorted(mask):
-            digests.append([reference_id, digest_masks(mask[reference_id])])
+            own = digest_masks(mask[reference_id])
+            digests.append([reference_id, own])
         return digest(digests)
-    return digest(np.asarray(mask).astype(np.uint8))
+    levels = np.asarray(mask).astype(np.uint8)
+    return digest(levels)
 
 
 @short_repr
@@ -469,7 +473,8 @@ def within_mask(objective: Objective) -> Objective:
     """
 
     def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        masked = torch.where(context["mask"] > 0, images, context["anchor"])
+        is_free = context["mask"] > 0
+        masked = torch.where(is_free, images, context["anchor"])
         return objective(masked, context)
 
     return _evaluate
@@ -498,6 +503,7 @@ def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str
     project = BALLS[ball]
 
     def _confine(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
-        return project(images, context["anchor"], radius or 0.0)
+        anchors = context["anchor"]
+        return project(images, anchors, radius or 0.0)
 
     return _confine

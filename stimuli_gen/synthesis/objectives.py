@@ -188,8 +188,11 @@ class Objectives:
         Tensor
             (b,).
         """
+        scores = []
         with torch.no_grad():
-            scores = [objective(images, context)[1] for objective in self._exact]
+            for objective in self._exact:
+                _, score = objective(images, context)
+                scores.append(score)
         if len(scores) == 1:
             return scores[0]
         return torch.stack(scores).amin(dim=0)
@@ -262,10 +265,12 @@ class Progress:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("early", "late", "max_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name):g}; give a number above 0.")
-        if not 0 <= self.decay < 1:
-            raise InputError(f"decay is {self.decay:g}; give a number from 0 on and below 1.")
+            rate = getattr(self, name)
+            if not rate > 0:
+                raise InputError(f"{name} is {rate:g}; give a number above 0.")
+        decay = self.decay
+        if not 0 <= decay < 1:
+            raise InputError(f"decay is {decay:g}; give a number from 0 on and below 1.")
 
 
 class Progressing:
@@ -339,4 +344,6 @@ class Progressing:
             In [0, 1].
         """
         change = images - self._mean
-        return box(self._mean + change * (1 - self._rule.decay))
+        kept = 1 - self._rule.decay
+        change = change * kept
+        return box(self._mean + change)

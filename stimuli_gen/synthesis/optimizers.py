@@ -14,7 +14,9 @@ from torch import Tensor
 def _step_l2(gradient: Tensor) -> Tensor:
     tiny = torch.finfo(gradient.dtype).tiny
     norm = gradient.flatten(1).norm(dim=1)
-    return gradient / norm.clamp_min(tiny).view(-1, 1, 1, 1)
+    norm = norm.clamp_min(tiny)
+    norm = norm.view(-1, 1, 1, 1)
+    return gradient / norm
 
 
 STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -69,12 +71,17 @@ def per_image(values: Sequence[float], like: Tensor) -> Tensor:
     Tensor
         (b, 1, 1, 1).
     """
-    numbers = torch.tensor(values, dtype=like.dtype, device=like.device)
+    numbers = torch.tensor(
+        values,
+        dtype=like.dtype,
+        device=like.device,
+    )
     return numbers.view(-1, 1, 1, 1)
 
 
 def _momentum(here: Situation, state: State) -> Tensor:
-    velocity = here.direction + 0.9 * state.get("velocity", 0.0)
+    before = state.get("velocity", 0.0)
+    velocity = here.direction + 0.9 * before
     change = here.length * velocity
     # last, so that the step can be taken again when memory ran out before
     state["velocity"] = velocity

@@ -19,13 +19,13 @@ from fmri import (
     estimate_betas,
     event_design,
     event_regressors,
-    fit_jointly,
     fractional_ridge,
     leave_one_run_out_accuracy,
     read_runs,
     read_voxels,
 )
 from fmri.betas.hrf import CANONICAL, GLOVER
+from fmri.betas.joint_models import fit_jointly
 from neurometamer.errors import InputError
 
 EVERYTHING = SingleTrialOptions(hrf="library", n_noise="auto", shrinkage="auto")

@@ -30,7 +30,14 @@ WRONG = {
     "object": object(),
 }
 TAKEN = {  # what is right for these: text, numbers, arrays and tables are what they work on
-    "text": {"StoredImages", "frame_recorder", "write_template", "check_settings"},
+    "text": {
+        "StoredImages",
+        "check_settings",
+        "frame_recorder",
+        "parse_contrast",
+        "parse_region",
+        "write_template",
+    },
     "number": {"count_orders", "permutation_orders", "n_for_power", "paired_power", "StoredImages"},
     "array": {
         "image_distances",

@@ -196,7 +196,15 @@ def pair_bound(
         undefined = (np.nan, np.nan, NO_PRESENTATIONS)
         half, full, text = bounds.get((subject, representation, kind), undefined)
         if not np.isfinite(half):
-            return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": text}
+            return {
+                "ceiling_low": np.nan,
+                "ceiling_high": np.nan,
+                "ceiling": text,
+            }
         low *= max(half, 0.0)
         high *= max(full, 0.0)
-    return {"ceiling_low": math.sqrt(low), "ceiling_high": math.sqrt(high), "ceiling": BOUND}
+    return {
+        "ceiling_low": math.sqrt(low),
+        "ceiling_high": math.sqrt(high),
+        "ceiling": BOUND,
+    }

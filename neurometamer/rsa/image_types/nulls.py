@@ -162,7 +162,8 @@ def known_classes(table: pd.DataFrame, column: str = "category") -> dict[str, st
         return None
     rows = table[table["kind"] == "RE"]
     photographs = rows["reference_id"]
-    labels = _named_classes(photographs, rows[column])
+    classes = rows[column]
+    labels = _named_classes(photographs, classes)
     return labels if any(labels.values()) else None
 
 
@@ -170,9 +171,10 @@ def _named_classes(photographs: Iterable[Any], classes: Iterable[Any]) -> dict[s
     """Map each photograph to its class; an empty text where there is none."""
     labels = {}
     for photograph, label in zip(photographs, classes):
+        name = str(photograph)
         is_missing = label is None or label != label
         text = "" if is_missing else str(label)
-        labels[str(photograph)] = text
+        labels[name] = text
     return labels
 
 
@@ -329,11 +331,12 @@ def null_scores(
     ndarray, shape (n_permutations, n_rdms), or None
         None without orders; NaN at the end of a column whose subject has fewer distinct orders.
     """
-    if not any(len(order) for order in orders):
+    longest = max((len(order) for order in orders), default=0)
+    if not longest:
         return None
     a, b, _ = join_pair(rdms, pair)
-    longest = max(len(order) for order in orders)
-    scores = np.full((longest, rdms.n_rdm), np.nan)
+    shape = (longest, rdms.n_rdm)
+    scores = np.full(shape, np.nan)
     for i, order in enumerate(orders):
         one = slice(i, i + 1)
         compared = permuted_comparison(

@@ -224,16 +224,20 @@ class Draws:
             dof = sampling.dof
             share = (1 + chosen.confidence) / 2
             scale = t.ppf(share, dof)
-            error = self.resamples.std() * _quantile(chosen) / scale
+            spread = self.resamples.std() * _quantile(chosen)
+            error = spread / scale
             p = float("nan")
             if error > 0:
-                distance = abs(self.resamples.mean()) / error
+                mean = abs(self.resamples.mean())
+                distance = mean / error
                 p = float(2 * t.sf(distance, dof))
             return p, f"t with {dof} dof (interval 'projection'), two-sided"
         text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
         if chosen.interval == "subsample":
             text += f"; {SUBSAMPLE_WARNING}"
-        return float(permutation_p(np.array(0.0), self.resamples, "two-sided")), text
+        zero = np.array(0.0)
+        share_beyond = permutation_p(zero, self.resamples, "two-sided")
+        return float(share_beyond), text
 
     def similarity_p(self, how: str) -> tuple[float, str]:
         """Test a similarity against permuted labels, one-sided.
@@ -254,14 +258,19 @@ class Draws:
             return np.nan, ""
         text = ", one-sided"
         if len(self.values) == 1:
-            p = permutation_p(self.values[0], self.nulls[:, 0])
+            value = self.values[0]
+            null = self.nulls[:, 0]
+            p = permutation_p(value, null)
             return float(p), text
         text += f"; {COMBINATIONS[how]}"
         if how == "joint":
-            defined = np.isfinite(self.nulls).all(axis=1)
-            return joint_p(self.values, self.nulls[defined]), text
+            is_defined = np.isfinite(self.nulls).all(axis=1)
+            nulls = self.nulls[is_defined]
+            joint = joint_p(self.values, nulls)
+            return joint, text
         each = permutation_p(self.values, self.nulls)
-        return combine_p(each, how), text
+        combined = combine_p(each, how)
+        return combined, text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -384,9 +393,12 @@ class Comparison:
         samples = np.stack(parts, axis=1)
         zero = np.zeros(len(parts))
         # resamples at or below 0 speak against a difference above it
-        above = combine_p(permutation_p(zero, samples, "less"), chosen.combine)
-        below = combine_p(permutation_p(zero, samples, "greater"), chosen.combine)
-        return min(1.0, 2 * min(above, below))
+        p_less = permutation_p(zero, samples, "less")
+        p_greater = permutation_p(zero, samples, "greater")
+        above = combine_p(p_less, chosen.combine)
+        below = combine_p(p_greater, chosen.combine)
+        smaller = min(above, below)
+        return min(1.0, 2 * smaller)
 
     def over_subjects(
         self, members: Sequence[int], chosen: ImageTypeOptions, context: Context

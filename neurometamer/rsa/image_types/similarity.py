@@ -87,8 +87,9 @@ def join_pair(
     InputError
         For an unknown image type, or photographs that do not match.
     """
-    first = select_image_type(rdms, pair[0])
-    second = select_image_type(rdms, pair[1])
+    kind, other_kind = pair
+    first = select_image_type(rdms, kind)
+    second = select_image_type(rdms, other_kind)
     return join_rdms(first, second, join)
 
 
@@ -108,7 +109,8 @@ def photographs_of(rdms: RDMs, image_type: str) -> list[str]:
         In the order of the RDMs.
     """
     of_kind = select_image_type(rdms, image_type)
-    names = of_kind.pattern_descriptors["condition"]
+    descriptors = of_kind.pattern_descriptors
+    names = descriptors["condition"]
     return [str(name) for name in names]
 
 
@@ -129,8 +131,11 @@ def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
     categories = rdms.pattern_descriptors.get("category", ())
     classes = {}
     for photograph, category in zip(photographs, categories):
-        classes[str(photograph)] = str(category)
-    return classes if any(classes.values()) else None
+        name = str(photograph)
+        classes[name] = str(category)
+    if not any(classes.values()):
+        return None
+    return classes
 
 
 def image_type_samples(
@@ -490,12 +495,16 @@ def shared_references(rdms: RDMs, image_types: Sequence[str]) -> tuple[RDMs, lis
     """
     photographs = [set(photographs_of(rdms, kind)) for kind in image_types]
     shared = set.intersection(*photographs)
-    left_out = set.union(*photographs) - shared
+    every = set.union(*photographs)
+    left_out = sorted(every - shared)
+    references = rdms.pattern_descriptors["reference_id"]
     rows = []
-    for row, reference in enumerate(rdms.pattern_descriptors["reference_id"]):
-        if str(reference) in shared:
+    for row, reference in enumerate(references):
+        name = str(reference)
+        if name in shared:
             rows.append(row)
-    return take_conditions(rdms, rows), sorted(left_out)
+    of_shared = take_conditions(rdms, rows)
+    return of_shared, left_out
 
 
 # ------------------------------------------------------------------------------------------- trends

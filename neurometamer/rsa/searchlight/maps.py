@@ -249,10 +249,12 @@ def _with_data(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Drop neighbors without data, and all of a center that has none itself."""
     is_center_present = present[centers]
-    kept = present[index] & (index >= 0)
+    kept = present[index]
+    kept &= index >= 0
     kept &= is_center_present[:, np.newaxis]
     with_data = np.where(kept, index, -1)
-    return with_data, kept.sum(axis=1)
+    sizes = kept.sum(axis=1)
+    return with_data, sizes
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -533,4 +535,5 @@ def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap])
     import pandas as pd
 
     in_order = maps.values() if isinstance(maps, Mapping) else maps
-    return pd.DataFrame([searchlight_map.summary for searchlight_map in in_order])
+    rows = [searchlight_map.summary for searchlight_map in in_order]
+    return pd.DataFrame(rows)

@@ -283,16 +283,20 @@ class Disks:
 def _within(counts: np.ndarray) -> np.ndarray:
     """Count the members of groups that follow each other, each group from 0."""
     before = np.cumsum(counts) - counts
-    numbers = np.arange(counts.sum())
-    return numbers - np.repeat(before, counts)
+    total = counts.sum()
+    numbers = np.arange(total)
+    starts = np.repeat(before, counts)
+    return numbers - starts
 
 
 def _shortest(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keep each key once, sorted, with its least length."""
     order = np.lexsort((lengths, keys))
-    ordered = keys[order]
-    is_new = np.diff(ordered, prepend=-1) != 0
-    return ordered[is_new], lengths[order][is_new]
+    keys = keys[order]
+    lengths = lengths[order]
+    steps = np.diff(keys, prepend=-1)
+    is_new = steps != 0
+    return keys[is_new], lengths[is_new]
 
 
 def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:

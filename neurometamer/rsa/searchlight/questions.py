@@ -84,8 +84,9 @@ class RunResponses:
         tuple of int
             Numbers of conditions and of places.
         """
+        n_names = len(self.names)
         n_places = self.sums.shape[2]
-        return len(self.names), n_places
+        return n_names, n_places
 
     def take(self, rows: Sequence[int] | np.ndarray) -> RunResponses:
         """Keep some conditions, in this order; noise is of all.
@@ -535,9 +536,11 @@ def image_type_question(
 
 
 def _check_rows(conditions: Sequence[str], responses: Responses, where: str = "") -> None:
-    if len(responses.shape) != 2 or responses.shape[0] != len(conditions):
+    shape = responses.shape
+    n = len(conditions)
+    if len(shape) != 2 or shape[0] != n:
         raise InputError(
-            f"{where}responses of shape {responses.shape} for {len(conditions)} conditions "
+            f"{where}responses of shape {shape} for {n} conditions "
             f"({name_ids(conditions)}); give one row each."
         )
 
