@@ -20,6 +20,10 @@ from .bold import BoldRun as BoldRun
 from .bold import read_run as read_run
 from .bold import read_runs as read_runs
 from .confounds import strategy_confounds as strategy_confounds
+from .covariances import Covariance as Covariance
+from .covariances import SignalNoise as SignalNoise
+from .covariances import pattern_signal_noise as pattern_signal_noise
+from .covariances import signal_noise as signal_noise
 from .design import ScanDesign as ScanDesign
 from .design import ScanOptions as ScanOptions
 from .design import design_scan as design_scan
@@ -31,13 +35,9 @@ from .layout.dataset import Layout as Layout
 from .layout.dataset import find_dataset as find_dataset
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
-from .noise import Covariance as Covariance
 from .noise import ResponseVariances as ResponseVariances
-from .noise import SignalNoise as SignalNoise
-from .noise import pattern_signal_noise as pattern_signal_noise
 from .noise import region_ceilings as region_ceilings
 from .noise import response_variances as response_variances
-from .noise import signal_noise as signal_noise
 from .noise import voxel_ceilings as voxel_ceilings
 from .patterns import Patterns as Patterns
 from .patterns import concat_patterns as concat_patterns
@@ -64,8 +64,8 @@ from .rois.regions import read_masks as read_masks
 from .rois.regions import read_regions as read_regions
 from .scan_model import ScanModel as ScanModel
 from .scan_model import fit_scan as fit_scan
-from .scan_model import scan_quality as scan_quality
 from .scan_model import simulate_like as simulate_like
+from .scan_quality import scan_quality as scan_quality
 from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion
 from .selection import select_voxels as select_voxels

@@ -17,9 +17,9 @@ from fmri.noise import (
     typed_regions,
 )
 from fmri.patterns import Patterns
+from fmri.rdm_reliability import all_data_reliability, rdm_correlation, standard_rows
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
-from neurometamer.provenance import generator
 
 MIN_CONDITIONS = 4
 ADVISED_CONDITIONS = 15
@@ -70,8 +70,8 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     (8,)
     """
     odd, even = _halves(patterns, conditions)
-    odd_profiles = _standard_rows(odd.T)
-    even_profiles = _standard_rows(even.T)
+    odd_profiles = standard_rows(odd.T)
+    even_profiles = standard_rows(even.T)
     correlations = (odd_profiles * even_profiles).sum(axis=1)
     return np.clip(correlations, -1, 1)
 
@@ -129,7 +129,7 @@ def split_half_reliability(
     rows = []
     for subject, roi, columns in subject_regions(patterns):
         _check_voxels(roi, columns)
-        reliability = _rdm_correlation(odd[:, columns], even[:, columns])
+        reliability = rdm_correlation(odd[:, columns], even[:, columns])
         corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
         rows.append(
             {
@@ -265,7 +265,7 @@ def pattern_contributions(
     for _, roi, columns in subject_regions(chosen):
         _check_voxels(roi, columns)
         responses = chosen.values[:, columns] - means[:, columns].mean(axis=0)
-        rows = _standard_rows(responses)
+        rows = standard_rows(responses)
         of_condition = np.zeros((len(names), len(columns)))
         np.add.at(of_condition, codes, rows)
         own = np.zeros((len(names), len(columns)))
@@ -338,129 +338,6 @@ def reliability_table(
             row["reason"] = str(error)
         rows.append(row)
     return pd.DataFrame(rows).assign(method=METHOD)
-
-
-NOISE_DRAWS = 8
-"""Simulated measurements, whose RDMs are all correlated with each other.
-
-The noise is the same at every signal strength.
-"""
-
-STRENGTHS = (1e-2, 1e2)
-"""Range of the strength of the signal, relative to what the halves have in common."""
-
-ALLOWANCE = 0.5
-"""Standard errors of the halves' correlation that the upper value grants."""
-
-
-def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, float]:
-    """Estimate the agreement of two RDMs, each from as much data as both halves together.
-
-    Parameters
-    ----------
-    odd, even : ndarray, shape (n_conditions, n_voxels)
-        Mean responses of both halves of the data.
-
-    Returns
-    -------
-    tuple of float
-        Spearman correlation of the two 1 - Spearman RDMs, and an upper value: the same where the
-        halves agree by half a standard error more. Where the halves do not correlate above 0: their
-        correlation.
-
-    Notes
-    -----
-    Spearman-Brown is no formula for RDMs: of m presentations, the part of a dissimilarity that is
-    noise times noise falls with 1 / m^2, and that of signal times noise with 1 / m, so that more
-    data help more than the formula says. Here both parts are simulated. Half the difference of the
-    halves is the noise of their mean; noise like it is drawn anew (conditions mixed, the covariance
-    of voxels kept). The signal is the mean of both halves with the noise's share taken off each of
-    its components, and as strong as makes simulated halves agree as the measured halves do.
-
-    Simulated with 40 conditions, 100 voxels of unequal noise, 10 and 30 dimensions of the signal
-    (flat and steep), 50 studies each: on average within .02 of the truth where that was .12 to .95
-    (Spearman-Brown: up to .09 too low). Pairs with the same true RDM came out above the upper value
-    in .14 to .42 of the studies (``tests/fmri/test_rdm_reliability.py``).
-
-    Examples
-    --------
-    >>> random = np.random.default_rng(0)
-    >>> signal, noise = random.standard_normal((20, 50)), random.standard_normal((2, 20, 50))
-    >>> corrected, upper = all_data_reliability(*(signal + noise))
-    >>> bool(corrected < upper)
-    True
-    """
-    halves = _rdm_correlation(odd, even)
-    noise = (odd - even) / 2
-    both = (odd + even) / 2
-    # the signal: the mean without the share of the noise in each component of the conditions
-    components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
-    noise_power = float((noise**2).sum() / len(noise))
-    kept = np.sqrt(np.clip(lengths**2 - noise_power, 0, None))
-    if not kept.any():
-        kept = lengths
-    signal = (components * kept) @ voxels
-    random = generator(0, "reliability", *both.shape)
-    draws = random.standard_normal((NOISE_DRAWS, len(noise), len(noise)))
-    draws = draws / np.sqrt(len(noise)) @ noise
-    strength = _strength(signal, draws, halves)
-    simulated_halves = strength * signal + np.sqrt(2) * draws
-    error = float(_agreements(simulated_halves).std())
-    values = []
-    for target in (halves, halves + ALLOWANCE * error):
-        value = target
-        if target > 0:
-            strength = _strength(signal, draws, target)
-            agreements = _agreements(strength * signal + draws)
-            value = max(float(agreements.mean()), target)
-        values.append(value)
-    return values[0], values[1]
-
-
-def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
-    """Find the strength of the signal at which RDMs of halves correlate as they should."""
-    low, high = np.log(STRENGTHS)
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        strength = np.exp(middle)
-        halves = strength * signal + np.sqrt(2) * draws
-        agreement = _agreements(halves).mean()
-        if agreement < target:
-            low = middle
-        else:
-            high = middle
-    middle = (low + high) / 2
-    return float(np.exp(middle))
-
-
-def _agreements(measurements: np.ndarray) -> np.ndarray:
-    """Correlate the RDMs of simulated measurements with each other: one value a pair of them."""
-    from scipy.stats import rankdata
-
-    rdms = []
-    for responses in measurements:
-        ranks = rankdata(responses, axis=1)
-        rows = _standard_rows(ranks)
-        pairs = np.triu_indices(len(rows), 1)
-        similarities = rows @ rows.T
-        distances = 1 - similarities[pairs]
-        # Few voxels give equal distances; rounding keeps them equal, whatever the order of the
-        # sums.
-        rdms.append(np.round(distances, 12))
-    ranks = _standard_rows(rankdata(rdms, axis=1))
-    pairs = np.triu_indices(len(ranks), 1)
-    correlations = ranks @ ranks.T
-    return correlations[pairs]
-
-
-STEPS = 12
-"""Halvings of the range of strengths: to .2 %."""
-
-
-def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlate two RDMs by Spearman; 0 where one is constant."""
-    correlations = _agreements(np.array([first, second]))
-    return float(correlations[0])
 
 
 @checked
@@ -557,7 +434,7 @@ def leave_one_run_out_accuracy(
             rest = values[~test]
             rest_codes = codes[~test]
             means = [rest[rest_codes == code].mean(axis=0) for code in range(len(names))]
-            similarity = _standard_rows(values[test]) @ _standard_rows(np.stack(means)).T
+            similarity = standard_rows(values[test]) @ standard_rows(np.stack(means)).T
             correct.append(similarity.argmax(axis=1) == codes[test])
         rows.append(
             {
@@ -572,13 +449,6 @@ def leave_one_run_out_accuracy(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _standard_rows(values: np.ndarray) -> np.ndarray:
-    centered = values - values.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(centered, axis=1, keepdims=True)
-    scale = np.where(lengths > 0, lengths, 1)
-    return centered / scale
 
 
 def _check_voxels(roi: str, columns: np.ndarray) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import IGNORED, event_design
-from fmri.bold import BoldRun, check_runs
-from fmri.extraction import read_voxels
-from fmri.rois.regions import check_masks, read_masks, voxel_table
+from fmri.betas.estimate import IGNORED
+from fmri.bold import BoldRun
+from fmri.scan_quality import Fits, Measured, Scan, condition_numbers, open_scan
 from fmri.simulate import (
     SimulatedSubject,
     SimulatedTruth,
@@ -27,15 +26,11 @@ from fmri.simulate import (
 )
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.store import file_name, write_table
 from neurometamer.summaries import short_repr
 
-QUALITY = ("tsnr", "ar1", "fwhm_mm", "ncsnr_25", "ncsnr_50", "ncsnr_75", "rdm_reliability")
-"""Measures of `scan_quality`, in this order."""
-
-_SPLITS = 40
 _ROUNDS = 10
 _COPIES = 4
 _KNOTS = np.linspace(0.05, 0.95, 10)
@@ -120,48 +115,6 @@ class ScanModel:
     quality: pd.DataFrame
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Fits:
-    """Betas of all events, residuals of all runs, and how they were fitted."""
-
-    betas: np.ndarray
-    nuisance: tuple[np.ndarray, ...]
-    residuals: tuple[np.ndarray, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Designs:
-    """Designs of all runs, their inverses, and their events."""
-
-    matrices: tuple[np.ndarray, ...]
-    inverses: tuple[np.ndarray, ...]
-    events: tuple[pd.DataFrame, ...]
-
-    @property
-    def shown(self) -> list[str]:
-        """The condition of each event of all runs."""
-        return pd.concat(self.events)["trial_type"].tolist()
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.shown))
-
-    def fit(self, series: Sequence[np.ndarray]) -> _Fits:
-        """Fit percent series by ordinary least squares."""
-        betas, nuisance, residuals = [], [], []
-        for matrix, inverse, events, values in zip(
-            self.matrices, self.inverses, self.events, series, strict=True
-        ):
-            coefficients = inverse @ values
-            n_events = len(events)
-            betas.append(coefficients[:n_events])
-            nuisance.append(matrix[:, n_events:] @ coefficients[n_events:])
-            residuals.append(values - matrix @ coefficients)
-        return _Fits(
-            betas=np.concatenate(betas), nuisance=tuple(nuisance), residuals=tuple(residuals)
-        )
-
-
 @checked
 def fit_scan(
     runs: Sequence[BoldRun],
@@ -231,103 +184,43 @@ def fit_scan(
     >>> model.signal.shape, list(model.quality["source"].unique())
     ((4, 8), ['measured', 'simulated'])
     """
-    regions, voxels, union, positions = _regions(runs, masks)
-    designs = _designs(runs, hrf_model, high_pass, ignore)
-    measured, levels = _percent(runs, union)
-    fits = designs.fit(measured)
-    ar1 = _lag1(fits.residuals)
+    scan = open_scan(runs, masks, hrf_model, high_pass, ignore)
+    fits = scan.fit(scan.series)
+    ar1 = fits.ar1
     nuisance, innovations, regressors = [], [], []
     for slow, left, matrix, events in zip(
-        fits.nuisance, fits.residuals, designs.matrices, designs.events, strict=True
+        fits.nuisance, fits.residuals, scan.matrices, scan.events, strict=True
     ):
-        # Spikes come with the confounds of their run; as noise they would spread over all volumes.
-        is_spike = _spikes(left)[:, None]
+        # Spikes are volumes that differ from the model much more than others do. They come with
+        # the confounds of their run; as noise they would spread over all volumes.
+        size = np.sqrt((left**2).mean(axis=1))
+        middle = np.median(size)
+        apart = np.median(np.abs(size - middle))
+        # 1.4826 makes the median distance from the median a standard deviation
+        is_spike = (size > middle + 5 * 1.4826 * apart)[:, None]
         nuisance.append(slow + np.where(is_spike, left, 0))
         noise = np.where(is_spike, 0, left)
         innovations.append(noise[1:] - ar1 * noise[:-1])
         regressors.append(matrix[:, : len(events)])
-    means = _condition_means(fits.betas, designs)
+    means = scan.means(fits.betas)
     model = ScanModel(
         runs=tuple(runs),
-        masks=regions,
-        voxels=voxels,
-        conditions=designs.conditions,
-        events=designs.events,
+        masks=scan.masks,
+        voxels=scan.voxels,
+        conditions=scan.conditions,
+        events=scan.events,
         regressors=tuple(regressors),
         nuisance=tuple(nuisance),
         innovations=tuple(innovations),
         ar1=ar1,
-        levels=levels,
+        levels=scan.levels,
         response=means.mean(axis=0),
         signal=np.zeros_like(means),
         trials=np.zeros_like(fits.betas),
-        positions=positions,
+        positions=scan.positions,
         quality=pd.DataFrame(),
     )
-    grid = _Grid(union=union, sizes=_voxel_sizes(runs[0]), rois=voxels["roi"], positions=positions)
-    return _adjusted(model, designs, fits, grid, seed)
-
-
-@checked
-def scan_quality(
-    runs: Sequence[BoldRun],
-    masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
-    *,
-    hrf_model: str = "glover",
-    high_pass: float = 0.01,
-    ignore: Sequence[str] = IGNORED,
-) -> pd.DataFrame:
-    """Measure how good the runs of a subject are, by region.
-
-    Parameters
-    ----------
-    runs : sequence of BoldRun
-        The runs of one subject.
-    masks : mapping of str to ndarray of bool (i, j, k) or path-like
-        ROI name to mask.
-    hrf_model, high_pass, ignore
-        See `fmri.estimate_betas`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a region: ``roi``, ``n_voxels``; ``tsnr`` (mean over standard deviation of a voxel
-        without what the model explains, median over voxels); ``ar1`` (lag-1 correlation of
-        residuals, median); ``fwhm_mm`` (spatial smoothness of residuals from neighbors, Forman et
-        al. 1995, mean over the axes that have neighbors; NaN for none); ``ncsnr_25``, ``ncsnr_50``,
-        ``ncsnr_75`` (quartiles over voxels of the noise-ceiling signal-to-noise ratio of a
-        response, Allen et al. 2022); ``rdm_reliability`` (Pearson correlation of the 1 − Pearson
-        RDMs of halves of the presentations, mean over 40 random halves).
-
-    Raises
-    ------
-    InputError
-        As `fit_scan`.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> from fmri import read_runs, simulate_subject
-    >>> measured = simulate_subject(
-    ...     mkdtemp(),
-    ...     subject="01",
-    ...     conditions=["cat", "cup", "dog", "hat"],
-    ...     features={"x": np.eye(4)},
-    ...     mixing={"V1": {"x": 1.0}},
-    ...     seed=0,
-    ...     voxels_per_roi=8,
-    ...     n_runs=3,
-    ... )
-    >>> runs = read_runs(measured.bold, measured.events, measured.confounds)
-    >>> quality = scan_quality(runs, measured.masks)
-    >>> bool(50 < quality["tsnr"].item() < 200)
-    True
-    """
-    _, voxels, union, positions = _regions(runs, masks)
-    designs = _designs(runs, hrf_model, high_pass, ignore)
-    series, _ = _percent(runs, union)
-    grid = _Grid(union=union, sizes=_voxel_sizes(runs[0]), rois=voxels["roi"], positions=positions)
-    return _measure(designs, designs.fit(series), grid).table
+    return _adjusted(model, scan, fits, seed)
 
 
 @checked
@@ -405,7 +298,7 @@ def simulate_like(
     if names != model.conditions:
         events = _scheduled(model.events, names, generator(seed, "schedule", label))
     order = _order_of_runs(model.runs, generator(seed, "order", label))
-    responses = signal[_numbers(events, names)]
+    responses = signal[condition_numbers(events, names)]
     series = _simulated(model, responses, order, generator(seed, "noise", label))
     target = Path(folder)
     image = open_nifti(model.runs[0].image)
@@ -449,202 +342,6 @@ def simulate_like(
     )
 
 
-# --------------------------------------------------------------------------------------- the fits
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Grid:
-    """Where the voxels of the arrays lie."""
-
-    union: np.ndarray
-    sizes: np.ndarray
-    rois: pd.Series
-    positions: np.ndarray
-
-
-def _regions(
-    runs: Sequence[BoldRun], masks: Mapping[str, np.ndarray | str | os.PathLike[str]]
-) -> tuple[dict[str, np.ndarray], pd.DataFrame, np.ndarray, np.ndarray]:
-    """Read masks; give them, the table of voxels, their union and positions in it."""
-    check_runs(runs)
-    for run in runs:
-        if len(run.grid.shape) != 3:
-            raise InputError(
-                f"{run.label} is no volume; only volumes can be simulated, so give those."
-            )
-    read = {}
-    for roi, mask in masks.items():
-        if isinstance(mask, np.ndarray):
-            read[roi] = mask
-        else:
-            read |= read_masks({roi: mask}, runs[0].image, affine=runs[0].affine)
-    shape = open_nifti(runs[0].image).shape[:3]
-    regions = check_masks(read, shape)
-    return regions, *voxel_table(regions, runs[0].subject)
-
-
-def _designs(
-    runs: Sequence[BoldRun], hrf_model: str, high_pass: float, ignore: Sequence[str]
-) -> _Designs:
-    """Build the designs; refuse too few conditions or presentations."""
-    matrices, events = [], []
-    for run in runs:
-        kept, design = event_design(run, hrf_model=hrf_model, high_pass=high_pass, ignore=ignore)
-        matrices.append(design.to_numpy())
-        events.append(kept)
-    counts = pd.concat(events)["trial_type"].value_counts()
-    if len(counts) < 4:
-        raise InputError(
-            f"the runs show {len(counts)} condition(s); at least 4 are needed for an RDM."
-        )
-    once = counts.index[counts < 2].tolist()
-    if once:
-        raise InputError(
-            f"conditions shown once: {name_ids(once)}; noise is measured between presentations, "
-            "so give runs in which each condition is shown at least twice, or name these in ignore."
-        )
-    inverses = [np.linalg.pinv(matrix) for matrix in matrices]
-    return _Designs(matrices=tuple(matrices), inverses=tuple(inverses), events=tuple(events))
-
-
-def _percent(runs: Sequence[BoldRun], union: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read all runs: percent of the mean of each voxel in its run, and these means."""
-    series, levels = [], []
-    for run in runs:
-        values = read_voxels(run.image, union)
-        level = values.mean(axis=0)
-        usable = np.isfinite(values).all(axis=0) & (np.ptp(values, axis=0) > 0) & (level > 0)
-        if not usable.all():
-            raise InputError(
-                f"{run.label}: {int((~usable).sum())} of {len(usable)} voxel(s) of the masks are "
-                "constant, not finite or have a mean of 0 or less; give masks without them."
-            )
-        series.append(100 * (values / level - 1))
-        levels.append(level)
-    return series, np.array(levels)
-
-
-def _lag1(residuals: Sequence[np.ndarray]) -> np.ndarray:
-    squares = sum((values**2).sum(axis=0) for values in residuals)
-    products = sum((values[1:] * values[:-1]).sum(axis=0) for values in residuals)
-    return products / squares
-
-
-def _spikes(residuals: np.ndarray) -> np.ndarray:
-    """Find volumes that differ from the model much more than others do."""
-    size = np.sqrt((residuals**2).mean(axis=1))
-    middle = np.median(size)
-    apart = np.median(np.abs(size - middle))
-    # 1.4826 makes the median distance from the median a standard deviation
-    return size > middle + 5 * 1.4826 * apart
-
-
-def _voxel_sizes(run: BoldRun) -> np.ndarray:
-    affine = image_affine(run.image, open_nifti(run.image), run.affine)
-    return np.linalg.norm(affine[:3, :3], axis=0)
-
-
-def _numbers(events: Sequence[pd.DataFrame], conditions: Sequence[str]) -> np.ndarray:
-    """Give the number of the condition of each event of all runs."""
-    numbers = {condition: number for number, condition in enumerate(conditions)}
-    return pd.concat(events)["trial_type"].map(numbers).to_numpy(dtype=int)
-
-
-def _condition_means(betas: np.ndarray, designs: _Designs) -> np.ndarray:
-    codes = _numbers(designs.events, designs.conditions)
-    means = []
-    for code in range(len(designs.conditions)):
-        shown = betas[codes == code]
-        means.append(shown.mean(axis=0))
-    return np.array(means)
-
-
-# ------------------------------------------------------------------------------------ the quality
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Measured:
-    """What is compared between measured and simulated runs, by position or region."""
-
-    ncsnr: np.ndarray
-    noise: np.ndarray
-    ar1: np.ndarray
-    spread: np.ndarray
-    table: pd.DataFrame
-
-
-def _measure(designs: _Designs, fits: _Fits, grid: _Grid) -> _Measured:
-    """Measure signal and noise of voxels, and the table of `scan_quality`."""
-    codes = _numbers(designs.events, designs.conditions)
-    counts = np.bincount(codes)
-    means = _condition_means(fits.betas, designs)
-    deviations = fits.betas - means[codes]
-    noise = (deviations**2).sum(axis=0) / (len(codes) - len(counts))
-    repeats = len(counts) / np.sum(1 / counts)
-    signal = means.var(axis=0, ddof=1) - noise / repeats
-    ncsnr = np.sqrt(np.clip(signal, 0, None) / noise)
-    ar1 = _lag1(fits.residuals)
-    spread = np.concatenate(fits.residuals).std(axis=0)
-    rows = []
-    for roi in dict.fromkeys(grid.rois):
-        inside = grid.positions[(grid.rois == roi).to_numpy()]
-        quartiles = np.quantile(ncsnr[inside], [0.25, 0.5, 0.75])
-        measures = (
-            np.median(100 / spread[inside]),
-            np.median(ar1[inside]),
-            _smoothness(fits.residuals, grid, inside),
-            *quartiles,
-            _rdm_reliability(fits.betas[:, inside], codes),
-        )
-        measured = dict(zip(QUALITY, map(float, measures), strict=True))
-        rows.append({"roi": roi, "n_voxels": len(inside), **measured})
-    table = pd.DataFrame(rows)
-    return _Measured(ncsnr=ncsnr, noise=noise, ar1=ar1, spread=spread, table=table)
-
-
-def _smoothness(residuals: Sequence[np.ndarray], grid: _Grid, inside: np.ndarray) -> float:
-    """Estimate the full width at half maximum of the spatial correlation, in mm."""
-    position = np.full(grid.union.shape, -1)
-    position[grid.union] = np.arange(grid.union.sum())
-    position[~np.isin(position, inside)] = -1
-    widths = []
-    for axis, size in enumerate(grid.sizes):
-        before = np.take(position, range(position.shape[axis] - 1), axis)
-        after = np.take(position, range(1, position.shape[axis]), axis)
-        both = (before >= 0) & (after >= 0)
-        if not both.any():
-            continue
-        values = np.concatenate(residuals)
-        first, second = values[:, before[both]], values[:, after[both]]
-        apart = ((first - second) ** 2).sum()
-        alone = (first**2).sum() + (second**2).sum()
-        correlation = 1 - apart / alone
-        if correlation > 0:
-            widths.append(size * np.sqrt(-2 * np.log(2) / np.log(correlation)))
-    return float(np.mean(widths)) if widths else np.nan
-
-
-def _rdm_reliability(betas: np.ndarray, codes: np.ndarray) -> float:
-    """Correlate RDMs of random halves of the presentations, mean over halves."""
-    if betas.shape[1] < 3:
-        return np.nan
-    draws = generator(0, "halves")
-    upper = np.triu_indices(codes.max() + 1, 1)
-    correlations = []
-    for _ in range(_SPLITS):
-        halves: list[list[np.ndarray]] = [[], []]
-        for code in range(codes.max() + 1):
-            shown = betas[codes == code]
-            mixed = draws.permutation(shown)
-            middle = len(mixed) // 2
-            halves[0].append(mixed[:middle].mean(axis=0))
-            halves[1].append(mixed[middle:].mean(axis=0))
-        first = np.corrcoef(np.array(halves[0]))
-        second = np.corrcoef(np.array(halves[1]))
-        correlations.append(np.corrcoef(first[upper], second[upper])[0, 1])
-    return float(np.mean(correlations))
-
-
 # -------------------------------------------------------------------------------- the adjustment
 
 
@@ -656,53 +353,74 @@ class _Strength:
     trials: np.ndarray
     exponents: dict[str, float]
 
+    def adjust(
+        self, target: Measured, copies: Sequence[Measured], inside: Mapping[str, np.ndarray]
+    ) -> None:
+        """Change strength of signal and trials by what simulated runs lack, region by region."""
+        noise = np.mean([copy.noise for copy in copies], axis=0)
+        ncsnr = np.array([copy.ncsnr for copy in copies])
+        reliability = np.mean([copy.table["rdm_reliability"] for copy in copies], axis=0)
+        for number, (roi, columns) in enumerate(inside.items()):
+            missing = np.median(target.noise[columns] / noise[columns]) - 1
+            variance = self.trials[columns] + missing * target.noise[columns]
+            self.trials[columns] = np.clip(variance, 0, None)
+            wanted = np.quantile(target.ncsnr[columns], _KNOTS)
+            reached = np.quantile(ncsnr[:, columns], _KNOTS, axis=1).mean(axis=1)
+            ratio = np.maximum(wanted, _LEAST_NCSNR) / np.maximum(reached, _LEAST_NCSNR)
+            # Half of the way in each round: what is measured is noisy itself.
+            factors = np.clip(np.sqrt(ratio), 0.7, 1.4)
+            order = np.argsort(self.signal[columns])
+            ranks = np.argsort(order) / len(order)
+            self.signal[columns] *= np.interp(ranks, _KNOTS, factors)
+            both = np.array([target.table["rdm_reliability"][number], reliability[number]])
+            if np.isfinite(both).all():
+                wanted_z, reached_z = np.arctanh(np.clip(both, -0.99, 0.99))
+                exponent = self.exponents[roi] + wanted_z - reached_z
+                self.exponents[roi] = float(np.clip(exponent, 0, 4))
 
-def _adjusted(
-    model: ScanModel, designs: _Designs, fits: _Fits, grid: _Grid, seed: int
-) -> ScanModel:
+
+def _adjusted(model: ScanModel, scan: Scan, fits: Fits, seed: int) -> ScanModel:
     """Choose the strength of signal and trials so that simulated runs measure like the given."""
-    codes = _numbers(designs.events, designs.conditions)
+    codes, inside = scan.codes, scan.inside
     counts = np.bincount(codes)
-    means = _condition_means(fits.betas, designs)
+    means = scan.means(fits.betas)
     # Differences from a mean of few are smaller than differences from the truth.
     widening = np.sqrt(counts / (counts - 1))
     apart = (fits.betas - means[codes]) * widening[codes][:, None]
     trials = apart / np.sqrt((apart**2).mean(axis=0))
-    target = _measure(designs, fits, grid)
-    inside = {}
-    for roi in dict.fromkeys(grid.rois):
-        of_region = grid.positions[(grid.rois == roi).to_numpy()]
-        inside[str(roi)] = np.unique(of_region)
+    target = scan.measure(fits)
     strength = _Strength(
         signal=target.ncsnr * np.sqrt(target.noise),
         trials=np.zeros_like(target.noise),
         exponents=dict.fromkeys(inside, 1.0),
     )
+    moments = {}
+    for roi, columns in inside.items():
+        moments[roi] = _second_moment(fits.betas[:, columns], codes)
     in_turn = list(range(len(model.runs)))
-    copies: list[_Measured] = []
+    copies: list[Measured] = []
     for step in range(_ROUNDS):
         if copies:
             model = _noise_adjusted(model, target, copies)
-            _adjust(strength, target, copies, inside)
+            strength.adjust(target, copies, inside)
         signal = np.zeros_like(means)
         for roi, columns in inside.items():
-            moment = _second_moment(fits.betas[:, columns], codes)
             signal[:, columns] = _given_moment(
-                means[:, columns], moment, strength.signal[columns], strength.exponents[roi]
+                means[:, columns], moments[roi], strength.signal[columns], strength.exponents[roi]
             )
         model = replace(model, signal=signal, trials=trials * np.sqrt(strength.trials))
         copies = []
         for copy in range(_COPIES):
             draws = generator(seed, "adjust", step, copy)
             series = _simulated(model, signal[codes], in_turn, draws)
-            copies.append(_measure(designs, designs.fit(series), grid))
+            copies.append(scan.measure(scan.fit(series)))
     simulated = pd.concat([copy.table for copy in copies])
     mean = simulated.groupby("roi", sort=False).mean().reset_index()
     tables = [target.table.assign(source="measured"), mean.assign(source="simulated")]
     return replace(model, quality=pd.concat(tables, ignore_index=True))
 
 
-def _noise_adjusted(model: ScanModel, target: _Measured, copies: Sequence[_Measured]) -> ScanModel:
+def _noise_adjusted(model: ScanModel, target: Measured, copies: Sequence[Measured]) -> ScanModel:
     """Change size and lag-1 correlation of the noise, the same in all voxels."""
     lag1 = np.mean([copy.ar1 for copy in copies], axis=0)
     size = np.mean([copy.spread for copy in copies], axis=0)
@@ -710,35 +428,6 @@ def _noise_adjusted(model: ScanModel, target: _Measured, copies: Sequence[_Measu
     larger = np.median(target.spread / size)
     innovations = [larger * values for values in model.innovations]
     return replace(model, ar1=np.clip(model.ar1 + more, -0.5, 0.95), innovations=tuple(innovations))
-
-
-def _adjust(
-    strength: _Strength,
-    target: _Measured,
-    copies: Sequence[_Measured],
-    inside: Mapping[str, np.ndarray],
-) -> None:
-    """Change strength of signal and trials by what simulated runs lack, region by region."""
-    noise = np.mean([copy.noise for copy in copies], axis=0)
-    ncsnr = np.array([copy.ncsnr for copy in copies])
-    reliability = np.mean([copy.table["rdm_reliability"] for copy in copies], axis=0)
-    for number, (roi, columns) in enumerate(inside.items()):
-        missing = np.median(target.noise[columns] / noise[columns]) - 1
-        variance = strength.trials[columns] + missing * target.noise[columns]
-        strength.trials[columns] = np.clip(variance, 0, None)
-        wanted = np.quantile(target.ncsnr[columns], _KNOTS)
-        reached = np.quantile(ncsnr[:, columns], _KNOTS, axis=1).mean(axis=1)
-        ratio = np.maximum(wanted, _LEAST_NCSNR) / np.maximum(reached, _LEAST_NCSNR)
-        # Half of the way in each round: what is measured is noisy itself.
-        factors = np.clip(np.sqrt(ratio), 0.7, 1.4)
-        order = np.argsort(strength.signal[columns])
-        ranks = np.argsort(order) / len(order)
-        strength.signal[columns] *= np.interp(ranks, _KNOTS, factors)
-        both = np.array([target.table["rdm_reliability"][number], reliability[number]])
-        if np.isfinite(both).all():
-            wanted_z, reached_z = np.arctanh(np.clip(both, -0.99, 0.99))
-            exponent = strength.exponents[roi] + wanted_z - reached_z
-            strength.exponents[roi] = float(np.clip(exponent, 0, 4))
 
 
 def _second_moment(betas: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -801,29 +490,23 @@ def _simulated(
     mixing = draws.standard_normal((len(responses), len(model.trials)))
     trials = mixing @ model.trials / np.sqrt(len(model.trials))
     shown = model.response + responses + trials
+    measured: dict[str, list[np.ndarray]] = {}
+    for run, values in zip(model.runs, model.innovations, strict=True):
+        measured.setdefault(run.session, []).append(values)
     series = []
     first = 0
-    for number, regressors in enumerate(model.regressors):
+    for number, (run, regressors) in enumerate(zip(model.runs, model.regressors, strict=True)):
+        # Mixed innovations have the covariance over voxels that the session has.
+        own = np.concatenate(measured[run.session])
+        mixing = draws.standard_normal((run.n_volumes, len(own)))
+        noise = mixing @ own / np.sqrt(len(own))
+        noise[0] /= np.sqrt(1 - model.ar1**2)
+        for volume in range(1, run.n_volumes):
+            noise[volume] += model.ar1 * noise[volume - 1]
         last = first + regressors.shape[1]
-        noise = _noise(model, model.runs[number], draws)
         series.append(regressors @ shown[first:last] + model.nuisance[order[number]] + noise)
         first = last
     return series
-
-
-def _noise(model: ScanModel, run: BoldRun, draws: np.random.Generator) -> np.ndarray:
-    """Draw the noise of a run, with the covariance over voxels that its session has."""
-    alike = []
-    for other, values in zip(model.runs, model.innovations, strict=True):
-        if other.session == run.session:
-            alike.append(values)
-    measured = np.concatenate(alike)
-    mixing = draws.standard_normal((run.n_volumes, len(measured)))
-    new = mixing @ measured / np.sqrt(len(measured))
-    new[0] /= np.sqrt(1 - model.ar1**2)
-    for volume in range(1, run.n_volumes):
-        new[volume] += model.ar1 * new[volume - 1]
-    return new
 
 
 def _signal(

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.foreign import read_beta_images
+from fmri.betas.foreign import ID_COLUMNS, label_volumes
 from fmri.bids import file_labels
-from fmri.patterns import Patterns, voxel_key
+from fmri.formats.statmaps import cut_maps, map_files, read_trials, table_of
+from fmri.patterns import Patterns
+from fmri.unusable import UNUSABLE, finite_voxels
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, name_ids
-from neurometamer.provenance import plain_value
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.provenance import digest_file, plain_value, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import atomic_path, read_json, read_table, write_json, write_table
+from neurometamer.store import atomic_path, read_json, write_json, write_table
 
 _MAP = "_stat-effect_desc-Singletrial_statmap"
 _TABLE = "_desc-Singletrial_trials.tsv"
@@ -252,85 +254,60 @@ def read_bids_betas(
     >>> read_bids_betas(folder, simulated.masks, subject="01").values.shape
     (8, 8)
     """
+    if unusable not in UNUSABLE:
+        raise unknown_name("unusable", unusable, UNUSABLE)
     root = Path(folder)
     label = subject.removeprefix("sub-")
     own = root / f"sub-{label}"
-    maps = sorted(own.rglob("*_stat-effect_*_statmap.nii*")) if own.is_dir() else []
-    if not maps:
+    files = map_files(own) if own.is_dir() else []
+    if not files:
         raise InputError(
             f"{root} has no …_stat-effect_…_statmap.nii.gz of sub-{label}; give the root of the "
             "derivatives, and one of its subjects."
         )
-    parts = []
-    for path in maps:
-        table = _trials_of(path)
-        session = file_labels(path).get("ses", "")
-        if "session" not in table.columns:
-            table = table.assign(session=session)
-        part = read_beta_images(
-            path,
-            masks,
-            volumes=table,
-            condition_column=condition_column,
-            subject=label,
-            unusable=unusable,
-        )
-        parts.append((part, table))
-    return _joined(parts, maps)
-
-
-def _trials_of(path: Path) -> pd.DataFrame:
-    """Read the one table beside a map whose labels are all labels of the map."""
-    of_map = file_labels(path)
+    if not masks:
+        raise InputError("no masks given; give masks (--masks NAME=FILE), one for each ROI.")
     tables = []
-    for table in sorted(path.parent.glob("*_trials.tsv")):
-        labels = file_labels(table)
-        if all(of_map.get(key) == value for key, value in labels.items()):
-            tables.append(table)
-    if len(tables) != 1:
-        names = [table.name for table in tables]
-        raise InputError(
-            f"{path.name} has {len(tables)} tables of trials beside it ({name_ids(names) or 'none'}"
-            "); keep one …_trials.tsv with the labels of the map."
-        )
-    text = ["condition", "label", "trial_type", "run", "session"]
-    trials = read_table(tables[0], text=text)
-    for name in ("run", "session"):
-        if name in trials.columns:
-            values = trials[name].astype(object)
-            trials[name] = values.where(values.notna(), "").map(str)
-    return trials
-
-
-def _joined(parts: list[tuple[Patterns, pd.DataFrame]], maps: list[Path]) -> Patterns:
-    """Join sessions: voxels that all have, presentations counted on."""
-    first = parts[0][0]
-    keys = list(voxel_key(first.voxels))
-    common = set(first.voxels[keys].itertuples(index=False, name=None))
-    for part, _ in parts[1:]:
-        common &= set(part.voxels[keys].itertuples(index=False, name=None))
-    values, observations = [], []
-    for part, table in parts:
-        rows = part.voxels[keys].itertuples(index=False, name=None)
-        keep = np.array([row in common for row in rows])
-        values.append(part.values[:, keep])
-        numbers = part.observations["volume"].to_numpy()
-        more = table.iloc[numbers].reset_index(drop=True)
-        known = part.observations.drop(columns=["volume", "presentation"])
-        added = [name for name in more.columns if name not in (*known.columns, "beta_index")]
-        observations.append(pd.concat([known, more[added]], axis=1))
-        kept = part.voxels[keep]
-    joined = pd.concat(observations, ignore_index=True)
-    if "presentation" not in joined.columns:
-        joined["presentation"] = joined.groupby("condition").cumcount() + 1
+    for file in files:
+        text = [*ID_COLUMNS, condition_column, "run", "session"]
+        table = read_trials(table_of(file), file, text=text)
+        if "session" not in table.columns:
+            table = table.assign(session=file_labels(file).get("ses", ""))
+        tables.append(table)
+    trials = pd.concat(tables, ignore_index=True)
+    observations, numbers = label_volumes(trials, condition_column, f"the maps of sub-{label}")
+    if "presentation" in trials.columns:
+        observations = observations.drop(columns="presentation")
+    maps = cut_maps(files, {name: [str(path)] for name, path in masks.items()}, label)
+    values = np.empty((len(trials), len(maps.voxels)))
+    maps.read(values)
+    values = values[numbers]
+    keep = finite_voxels(f"the maps of sub-{label}", values, maps.voxels, unusable)
+    known = observations.drop(columns="volume")
+    more = trials.iloc[numbers].reset_index(drop=True)
+    added = [name for name in more.columns if name not in (*known.columns, "beta_index")]
     names = ["condition", "presentation", "run", "session"]
-    joined = joined[[*names, *[name for name in joined.columns if name not in names]]]
-    record = dict(first.provenance)
-    sidecar = maps[0].with_name(re.sub(r"\.nii(\.gz)?$", ".json", maps[0].name))
+    joined = pd.concat([known, more[added]], axis=1)
+    return Patterns(
+        values=values[:, keep],
+        observations=joined[[*names, *[name for name in joined.columns if name not in names]]],
+        voxels=maps.voxels[keep],
+        provenance=_record(files, maps.grid, unusable),
+    )
+
+
+def _record(files: list[Path], grid: Mapping[str, Any], unusable: str) -> dict[str, Any]:
+    """Take the provenance that the sidecar of the first map holds, or say what was read."""
+    names = [path.name for path in files]
+    sidecar = files[0].with_name(re.sub(r"\.nii(\.gz)?$", ".json", files[0].name))
     if sidecar.is_file():
         held = read_json(sidecar)
         if isinstance(held, Mapping) and isinstance(held.get("Provenance"), Mapping):
-            record = {**held["Provenance"], "maps": [path.name for path in maps]}
-    return Patterns(
-        values=np.concatenate(values), observations=joined, voxels=kept, provenance=record
+            return {**held["Provenance"], "maps": names}
+    return provenance(
+        {"units": "unknown", "unusable": unusable},
+        step="read_bids_betas",
+        maps=names,
+        file_digests=[digest_file(path) for path in files],
+        grid=dict(grid),
     )

@@ -32,6 +32,13 @@ from fmri.patterns import Patterns
 from fmri.rois.regions import ROI_OPTIONS, Regions, read_regions, voxel_table
 from fmri.series import open_series, read_places, read_stored
 from fmri.tables import NO_TRIAL_TYPE, event_names
+from fmri.unusable import (
+    UNUSABLE,
+    check_regions_left,
+    dropped_voxels,
+    finite_voxels,
+    unusable_error,
+)
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.provenance import digest, digest_file, provenance
@@ -46,7 +53,6 @@ UNITS = ("percent", "raw", *STATISTICS)
 IGNORED = ("blank", NO_TRIAL_TYPE)
 """Trial types that get no regressor by default: they are the baseline."""
 
-_WHY = ("", "NaN or infinite", "constant")
 _TOO_ALIKE = 0.998
 _TOO_WEAK = 0.1
 _HRF_S = 32.0
@@ -182,7 +188,7 @@ def estimate_betas(
         noise_model=(noise_model, NOISE_MODELS),
         estimator=(estimator, EVENT_MODELS),
         units=(units, UNITS),
-        unusable=(unusable, ("refuse", "drop")),
+        unusable=(unusable, UNUSABLE),
     )
     options = SingleTrialOptions() if single_trials is None else single_trials
     _check_together(options, noise_model, estimator, units)
@@ -210,7 +216,7 @@ def estimate_betas(
     if single_trials is not None or units in STATISTICS:
         series, broken = _read_together(runs, voxels, union, position, unusable, max_memory)
         keep = broken == 0
-        _check_regions_left(voxels, keep)
+        check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
         fit = _fit_jointly(runs, series, tables, options, settings, position[keep])
         record = _record(settings, runs, contents, designs, regions, voxels, broken)
         record["single_trials"] = dict(fit.record)
@@ -229,13 +235,13 @@ def estimate_betas(
         of_run = values[first : first + len(observations[done - 1])]
         reasons = _fit_run(run, design, (union, position), plan, choices, of_run)[position]
         if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons)
+            raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         first += len(of_run)
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
-    _check_regions_left(voxels, keep)
+    check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
     record = _record(settings, runs, contents, designs, regions, voxels, broken)
     joined = pd.concat(observations, ignore_index=True)
     return _patterns(values if keep.all() else values[:, keep], joined, voxels[keep], record)
@@ -266,7 +272,7 @@ def _read_together(
         constant = (own == own[0]).all(axis=0)
         reasons = np.select([~finite, constant], [1, 2])[position]
         if reasons.any() and unusable == "refuse":
-            raise _unusable_error(run, voxels, reasons)
+            raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         series.append(own)
     return series, broken
@@ -703,7 +709,7 @@ def read_betas(
     >>> read_betas(folder, simulated.masks).values.shape
     (8, 8)
     """
-    _check_choices(unusable=(unusable, ("refuse", "drop")))
+    _check_choices(unusable=(unusable, UNUSABLE))
     image = Path(folder) / "betas.nii.gz"
     if not Path(folder).is_dir():
         what = "is a file" if Path(folder).exists() else "does not exist"
@@ -730,15 +736,7 @@ def read_betas(
             "estimate the betas again."
         )
     values = values[:, position]
-    keep = np.asarray(np.isfinite(values).all(axis=0))
-    if unusable == "refuse" and not keep.all():
-        counts = voxels[~keep].groupby("roi", sort=False).size()
-        lacking = name_ids(f"{roi} {count}" for roi, count in counts.items())
-        raise InputError(
-            f"masks reach voxels without betas: {lacking}; use the masks the betas were estimated "
-            'with, or unusable="drop" (--unusable drop).'
-        )
-    _check_regions_left(voxels, keep)
+    keep = finite_voxels(str(folder), values, voxels, unusable)
     return Patterns(
         values=values[:, keep],
         observations=observations,
@@ -922,32 +920,6 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
         )
 
 
-def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
-    broken = voxels.assign(why=reasons)[reasons != 0]
-    counts = broken.groupby(["roi", "why"], sort=False).size()
-    faults = []
-    for roi in dict.fromkeys(broken["roi"]):
-        for why in (1, 2):
-            count = counts.get((roi, why), 0)
-            if count:
-                faults.append(f"{count} {_WHY[why]} in {roi}")
-    return InputError(
-        f"{run.label}: voxels of the masks cannot be used: {name_ids(faults)}; cut the masks to "
-        "the "
-        'brain, or unusable="drop" (--unusable drop) to drop and list them.'
-    )
-
-
-def _check_regions_left(voxels: pd.DataFrame, keep: np.ndarray) -> None:
-    left = set(voxels["roi"][keep])
-    lost = [roi for roi in dict.fromkeys(voxels["roi"]) if roi not in left]
-    if lost:
-        raise InputError(
-            f"no usable voxel is left in ROI(s) {name_ids(lost)}; check the masks against the "
-            "images."
-        )
-
-
 # --------------------------------------------------------------------------------- tables and files
 
 
@@ -983,18 +955,13 @@ def _record(
             "noise_gain": round(noise_gain(design), 6),
         }
         of_runs.append(of_run)
-    dropped = []
-    for row in np.flatnonzero(broken):
-        voxel = voxels.iloc[row]
-        ijk = [int(voxel[axis]) for axis in "ijk"]
-        dropped.append({"roi": str(voxel["roi"]), "ijk": ijk, "why": _WHY[broken[row]]})
     record = provenance(
         settings,
         step="estimate_betas",
         runs=of_runs,
         masks=regions.record(),
         grid=regions.grid.record(),
-        dropped=dropped,
+        dropped=dropped_voxels(voxels, broken),
     )
     if any(run.simulated for run in runs):
         record["simulated"] = True

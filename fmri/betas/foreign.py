@@ -22,6 +22,7 @@ from fmri.extraction import read_voxels
 from fmri.patterns import Patterns
 from fmri.rois.regions import read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
+from fmri.unusable import UNUSABLE, finite_voxels
 from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
@@ -395,8 +396,8 @@ def read_beta_images(
     ((3, 4), [1, 1, 2])
     """
     file = Path(path)
-    if unusable not in ("refuse", "drop"):
-        raise unknown_name("unusable", unusable, ("refuse", "drop"))
+    if unusable not in UNUSABLE:
+        raise unknown_name("unusable", unusable, UNUSABLE)
     known = [name for name, reader in BETA_READERS.items() if reader.recognizes(file)]
     if not known:
         helps = "; ".join(f"{name}: {reader.help}" for name, reader in BETA_READERS.items())
@@ -424,14 +425,7 @@ def read_beta_images(
     values = np.full((len(numbers), int(union.sum())), np.nan)
     values[:, inside[union]] = images.read(wanted, numbers)
     values = values[:, position]
-    keep = np.isfinite(values).all(axis=0)
-    if not keep.all() and unusable == "refuse":
-        counts = voxels[~keep].groupby("roi", sort=False).size()
-        lacking = name_ids(f"{roi} {count}" for roi, count in counts.items())
-        raise InputError(
-            f"{file.name}: masks reach voxels without finite betas: {lacking}; cut the masks, or "
-            'unusable="drop" (--unusable drop).'
-        )
+    keep = finite_voxels(file.name, values, voxels, unusable)
     record = provenance(
         {"units": images.units or "unknown", "unusable": unusable},
         step="read_beta_images",
@@ -511,6 +505,35 @@ def _observations_of(
             f"{file.name} has {images.n_volumes} volumes, but the table of volumes {len(table)} "
             "rows; give one row a volume (n/a as the id of those that are no stimulus)."
         )
+    return label_volumes(table, condition_column, file.name)
+
+
+def label_volumes(
+    table: pd.DataFrame, condition_column: str, what: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Label the volumes that have an id.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row a volume.
+    condition_column : str
+        Column with the ids; empty: the first of `ID_COLUMNS` that is there.
+    what : str
+        What has the volumes, for messages.
+
+    Returns
+    -------
+    observations : pandas.DataFrame
+        ``condition``, ``presentation`` (counted), ``run``, ``session`` and ``volume``.
+    numbers : ndarray of int
+        Numbers of these volumes.
+
+    Raises
+    ------
+    InputError
+        When the column is missing, or no volume has an id.
+    """
     present = [name for name in ID_COLUMNS if name in table.columns]
     column = condition_column or (present[0] if present else "")
     if column not in table.columns:
@@ -523,7 +546,7 @@ def _observations_of(
     ids = ids.where(ids.notna(), NO_TRIAL_TYPE).map(lambda name: str(name).strip())
     numbers = np.flatnonzero(~ids.isin([NO_TRIAL_TYPE, ""]))
     if not len(numbers):
-        raise InputError(f"no volume of {file.name} has an id; correct the table of volumes.")
+        raise InputError(f"no volume of {what} has an id; correct the table of volumes.")
     observations = pd.DataFrame({"condition": ids.to_numpy()[numbers]})
     for name in ("run", "session"):
         values = pd.Series([""] * len(table), dtype=object)

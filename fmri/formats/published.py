@@ -14,15 +14,11 @@ import pandas as pd
 from fmri.formats import bdata, nsd, statmaps, things
 from fmri.formats.contents import Contents, Request, region_parts
 from fmri.patterns import Patterns
+from fmri.unusable import UNUSABLE, check_regions_left, dropped_voxels, unusable_error
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import provenance
 from neurometamer.reading import check_room
-
-UNUSABLE = ("refuse", "drop")
-"""What to do with voxels that are not finite, or the same in all observations."""
-
-_WHY = ("", "NaN or infinite", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,29 +271,8 @@ def _usable(
     finite = np.isfinite(values).all(axis=0)
     same = (values == values[:1]).all(axis=0) & (len(values) > 1)
     reasons = np.select([~finite, same], [1, 2])
+    if reasons.any() and unusable == "refuse":
+        raise unusable_error(str(path), voxels, reasons)
     keep = reasons == 0
-    if keep.all():
-        return keep, []
-    if unusable == "refuse":
-        words = np.array(_WHY)[reasons]
-        broken = words[~keep] + " in " + voxels["roi"][~keep]
-        counts = broken.value_counts(sort=False)
-        faults = [f"{count} {fault}" for fault, count in counts.items()]
-        raise InputError(
-            f"{path}: voxels of the regions cannot be used: {name_ids(faults)}; "
-            'unusable="drop" (--unusable drop) drops and lists them.'
-        )
-    left = voxels["roi"][keep]
-    lost = set(voxels["roi"]) - set(left)
-    if lost:
-        raise InputError(f"{path}: no usable voxel is left in ROI(s) {name_ids(sorted(lost))}.")
-    dropped = []
-    for row in np.flatnonzero(~keep):
-        voxel = voxels.iloc[row]
-        entry = {
-            "roi": str(voxel["roi"]),
-            "ijk": [int(voxel[axis]) for axis in "ijk"],
-            "why": _WHY[reasons[row]],
-        }
-        dropped.append(entry)
-    return keep, dropped
+    check_regions_left(str(path), voxels, keep)
+    return keep, dropped_voxels(voxels, reasons)

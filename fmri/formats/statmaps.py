@@ -8,9 +8,10 @@ of the image). A table belongs to the map whose name holds all of its labels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,95 @@ _MAP = "_statmap.nii"
 _TABLE = "_trials.tsv"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Maps:
+    """Maps of one subject on one grid, and the voxels of regions in them.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        The maps.
+    voxels : pandas.DataFrame
+        As of `fmri.Patterns`.
+    union : ndarray of bool, shape (i, j, k)
+        Voxels in any region.
+    positions : ndarray of int, shape (n_rows,)
+        Position of each row of `voxels` among those of `union`.
+    grid : mapping
+        ``shape`` and ``affine``.
+    """
+
+    files: tuple[Path, ...]
+    voxels: pd.DataFrame
+    union: np.ndarray
+    positions: np.ndarray
+    grid: Mapping[str, Any]
+
+    def read(self, values: np.ndarray, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read the voxels of all maps.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_volumes, n_rows)
+            Filled, map after map.
+        progress : callable, optional
+            Called as ``progress(done, total)`` after each map.
+        """
+        first = 0
+        for done, file in enumerate(self.files, start=1):
+            of_union = read_voxels(file, self.union)
+            last = first + len(of_union)
+            values[first:last] = of_union[:, self.positions]
+            first = last
+            if progress is not None:
+                progress(done, len(self.files))
+
+
+def cut_maps(files: Sequence[Path], masks: Mapping[str, Sequence[str]], subject: str) -> Maps:
+    """Find the voxels of regions in maps of one subject; no map is read.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        At least one map.
+    masks : mapping of str to sequence of str
+        Region to the masks that it joins.
+    subject : str
+        Written into the table of voxels.
+
+    Returns
+    -------
+    Maps
+        In the order of `files`.
+
+    Raises
+    ------
+    InputError
+        When maps or masks lie on different grids.
+    """
+    named = {}
+    for name, parts in masks.items():
+        for part in parts:
+            label = name if part == parts[0] else f"{name} ({part})"
+            named[label] = part
+    for file in files:
+        check_same_grid(file, files[0])
+    read = iter(read_masks(named, files[0]).values())
+    regions = {}
+    for name, parts in masks.items():
+        own = list(itertools.islice(read, len(parts)))
+        regions[name] = np.logical_or.reduce(own)
+    voxels, union, positions = voxel_table(regions, subject)
+    affine = image_affine(files[0], open_nifti(files[0]))
+    return Maps(
+        files=tuple(files),
+        voxels=voxels,
+        union=union,
+        positions=positions,
+        grid={"shape": list(union.shape), "affine": affine.tolist()},
+    )
+
+
 def missing(path: Path) -> str:
     """Say what keeps a path from being single-trial maps in BIDS.
 
@@ -45,7 +135,7 @@ def missing(path: Path) -> str:
     str
         Empty when nothing does.
     """
-    files = _map_files(path)
+    files = map_files(path)
     if not files:
         return "there is no …_stat-effect_…_statmap.nii.gz"
     for file in files:
@@ -74,7 +164,7 @@ def open_maps(path: Path, request: Request) -> Contents:
     InputError
         When maps and tables disagree, or no mask is given.
     """
-    found = _map_files(path)
+    found = map_files(path)
     subjects = list(dict.fromkeys(file_labels(file).get("sub", "") for file in found))
     subject = only_subject(subjects, request.subject, path)
     files: dict[str, Path] = {}
@@ -98,37 +188,37 @@ def open_maps(path: Path, request: Request) -> Contents:
     given = list(itertools.chain(*request.rois.values()))
     if again := duplicates(given):
         raise InputError(f"masks given more than once: {name_ids(again)}; give each once.")
-    masks = {}
-    for name, parts in request.rois.items():
-        named = {name: parts[0]}
-        for part in parts[1:]:
-            named[f"{name} ({part})"] = part
-        joined = read_masks(named, chosen[0])
-        masks[name] = np.logical_or.reduce(list(joined.values()))
-    tables, n_bytes = [], 0
+    maps = cut_maps(chosen, request.rois, subject)
+    tables = []
     for session, file in zip(sessions, chosen, strict=True):
-        check_same_grid(file, chosen[0])
-        tables.append(_trials(file, session, request.ids))
-        n_bytes += file.stat().st_size
-    voxels, union, position = voxel_table(masks, subject)
-    image = open_nifti(chosen[0])
-    affine = image_affine(chosen[0], image)
-    grid = {
-        "shape": [int(size) for size in image.shape[:3]],
-        "affine": affine.tolist(),
-    }
+        tables.append(_observations(file, session, request.ids))
     return Contents(
         observations=pd.concat(tables, ignore_index=True),
-        voxels=voxels,
-        read=partial(_read, chosen, [len(table) for table in tables], union, position),
-        n_bytes=n_bytes,
+        voxels=maps.voxels,
+        read=maps.read,
+        n_bytes=sum(file.stat().st_size for file in chosen),
         dtype=np.dtype(np.float32),
-        record={"files": [file.name for file in chosen], "ids": request.ids, "grid": grid},
+        record={
+            "files": [file.name for file in chosen],
+            "ids": request.ids,
+            "grid": dict(maps.grid),
+        },
     )
 
 
-def _map_files(path: Path) -> list[Path]:
-    """Find the 4-D maps of effects."""
+def map_files(path: Path) -> list[Path]:
+    """Find the maps of effects.
+
+    Parameters
+    ----------
+    path : Path
+        Folder, or one map.
+
+    Returns
+    -------
+    list of Path
+        In order of their paths; of a folder, all below it.
+    """
     candidates = [path]
     if path.is_dir():
         candidates = sorted(path.rglob("*_stat-effect_*"))
@@ -152,8 +242,24 @@ def _tables_of(file: Path) -> list[Path]:
     return tables
 
 
-def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
-    """Read the table of one map."""
+def table_of(file: Path) -> Path:
+    """Find the one table of trials of a map.
+
+    Parameters
+    ----------
+    file : Path
+        The map.
+
+    Returns
+    -------
+    Path
+        ``…_trials.tsv`` beside it, all of whose labels are labels of the map.
+
+    Raises
+    ------
+    InputError
+        When there is none, or several.
+    """
     tables = _tables_of(file)
     if len(tables) != 1:
         names = [table.name for table in tables]
@@ -161,11 +267,34 @@ def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
             f"{file.name} has {len(tables)} tables of trials ({name_ids(names) or 'none'}); keep "
             f"the one whose name is that of the map, …{_TABLE}."
         )
-    path = tables[0]
-    if not ids:
-        present = read_table(path, required=["run"]).columns
-        ids = next((name for name in IDS if name in present), IDS[0])
-    table = read_table(path, required=[ids, "run"], text=[ids, "run"], once=[ids, "run"])
+    return tables[0]
+
+
+def read_trials(
+    path: Path, file: Path, *, required: Sequence[str] = (), text: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table of trials, and check that it is that of a map.
+
+    Parameters
+    ----------
+    path : Path
+        The table.
+    file : Path
+        The map.
+    required, text : sequence of str
+        See `neurometamer.store.read_table`; what is required is text.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a volume.
+
+    Raises
+    ------
+    InputError
+        When columns are missing, or rows are not the volumes of the map in their order.
+    """
+    table = read_table(path, required=required, text=[*required, *text], once=required)
     n_volumes = check_4d(file, open_nifti(file))[3]
     if len(table) != n_volumes:
         raise InputError(
@@ -176,6 +305,16 @@ def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
         raise InputError(
             f"{path}: beta_index is not 0 to {n_volumes - 1} in order; fetch it again."
         )
+    return table
+
+
+def _observations(file: Path, session: str, ids: str) -> pd.DataFrame:
+    """Read the images, runs and session of the volumes of one map."""
+    path = table_of(file)
+    if not ids:
+        present = read_table(path, required=["run"]).columns
+        ids = next((name for name in IDS if name in present), IDS[0])
+    table = read_trials(path, file, required=[ids, "run"])
     if table[[ids, "run"]].isna().any(axis=None):
         raise InputError(f"{path}: rows without {ids} or run; fill them.")
     conditions = []
@@ -186,22 +325,3 @@ def _trials(file: Path, session: str, ids: str) -> pd.DataFrame:
         raise InputError(f"{path}: images of '{ids}' differ in folder or ending only; rename them.")
     columns = {"condition": conditions, "run": table["run"], "session": session}
     return pd.DataFrame(columns, dtype=object)
-
-
-def _read(
-    files: Sequence[Path],
-    n_rows: Sequence[int],
-    union: np.ndarray,
-    position: np.ndarray,
-    values: np.ndarray,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    first = 0
-    for done, file in enumerate(files):
-        last = first + n_rows[done]
-        of_union = read_voxels(file, union)
-        of_regions = of_union[:, position]
-        values[first:last] = of_regions
-        first = last
-        if progress is not None:
-            progress(done + 1, len(files))

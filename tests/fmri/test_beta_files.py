@@ -15,6 +15,7 @@ from fmri import (
     estimate_betas,
     read_beta_images,
     read_bids_betas,
+    read_published,
     read_runs,
     write_bids_betas,
 )
@@ -199,10 +200,14 @@ def test_masks_on_another_grid_and_unknown_files_are_refused(betas, masks, table
         read_beta_images(tmp_path / "betas.mat", masks)
     betas[1, 1, 0, 2] = np.nan
     nibabel.save(nibabel.Nifti1Image(betas, AFFINE), image)
-    with pytest.raises(InputError, match="without finite betas: V1 1"):
+    with pytest.raises(InputError, match="without betas: V1 1"):
         read_beta_images(image, masks, volumes=table)
     kept = read_beta_images(image, masks, volumes=table, unusable="drop")
     assert kept.values.shape == (5, 3)
+    nibabel.save(nibabel.Nifti1Image(np.full_like(betas, np.nan), AFFINE), image)
+    with pytest.raises(InputError, match=r"no usable voxel is left in ROI\(s\) V1"):
+        read_beta_images(image, masks, volumes=table, unusable="drop")
+    nibabel.save(nibabel.Nifti1Image(betas, AFFINE), image)
     image.write_bytes(image.read_bytes()[:700])
     with pytest.raises(InputError):
         read_beta_images(image, masks, volumes=table)
@@ -228,6 +233,10 @@ def test_derivatives_are_read_back_equal(simulated, simulated_patterns, tmp_path
         write_bids_betas(simulated_patterns, tmp_path, task="my task")
 
 
+def names_of(masks):
+    return {name: str(path) for name, path in masks.items()}
+
+
 def test_sessions_have_maps_of_their_own(betas, masks, tmp_path):
     for session in ("01", "02"):
         folder = tmp_path / "sub-1" / f"ses-{session}" / "func"
@@ -245,7 +254,15 @@ def test_sessions_have_maps_of_their_own(betas, masks, tmp_path):
     assert patterns.observations["presentation"].tolist() == [1] * 6 + [2] * 6
     written = write_bids_betas(patterns, tmp_path / "again")
     assert [path.parts[-3] for path in written] == ["ses-01", "ses-02"]
+    published = read_published(tmp_path / "sub-1", "statmaps", rois=names_of(masks))
+    np.testing.assert_array_equal(published.values, patterns.values)
+    assert published.conditions == patterns.conditions
     table = next(folder.glob("*_trials.tsv"))
+    text = table.read_text()
+    table.write_text(text.replace("\n0\t", "\n1\t"))
+    with pytest.raises(InputError, match="beta_index is not 0 to 5 in order"):
+        read_bids_betas(tmp_path, masks, subject="1")
+    table.write_text(text)
     table.rename(table.with_name("sub-1_ses-03_trials.tsv"))
     with pytest.raises(InputError, match="0 tables of trials"):
         read_bids_betas(tmp_path, masks, subject="1")

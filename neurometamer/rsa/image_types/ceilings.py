@@ -182,9 +182,9 @@ def pair_bound(
     Two noisy measures of the same thing correlate by the root of the product of their
     reliabilities. How reliable an RDM of all data is does not follow from the halves by
     Spearman-Brown (it comes out too low); it is simulated from signal and noise
-    (`fmri.reliability.all_data_reliability`). In simulated studies whose RE and AI share the true
-    RDM the similarity was above the high end in .14 to .42 of 50 studies each, at true similarities
-    of .12 to .95.
+    (`fmri.rdm_reliability.all_data_reliability`). In simulated studies whose RE and AI share the
+    true RDM the similarity was above the high end in .14 to .42 of 50 studies each, at true
+    similarities of .12 to .95.
 
     References
     ----------
