@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -642,10 +643,8 @@ def predict_responses(truth: SimulatedTruth, features: Mapping[str, np.ndarray])
             if not truth.voxels["responds"][column]:
                 continue
             parts, _ = _voxel_parts((truth.subject, str(roi), number), scaled, settings["seed"])
-            profile = np.zeros(n_images)
-            for name, weight in truth.mixing[str(roi)].items():
-                profile += weight * parts[name] / truth.readout[f"norm {name}"][column]
-            betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
+            norms = {name: truth.readout[f"norm {name}"][column] for name in spaces}
+            betas[:, column] = _mixed(parts, norms, truth.mixing[str(roi)], settings)
     return betas @ _smoothing(truth.voxels, settings["smoothing_fwhm"]).T
 
 
@@ -661,6 +660,8 @@ def _plant(
 ) -> SimulatedTruth:
     """Place the voxels of each region, draw their weights, and say what was planted in them."""
     seed = settings["seed"]
+    shown_in = np.array([settings["sessions"][str(condition)] for condition in conditions])
+    adding = settings["sessions"].values() if settings["session_sd"] else ()
     spaces, readout = {}, {}
     for name, values in features.items():
         table = np.asarray(values, dtype=np.float64)
@@ -693,9 +694,11 @@ def _plant(
             parts, norms = _voxel_parts((subject, roi, voxel), spaces, seed)
             for name, norm in norms.items():
                 readout[f"norm {name}"][column] = norm
-            profiles[:, column] = _voxel_betas(
-                (subject, roi, voxel), conditions, parts, norms, weights, settings
-            )
+            profiles[:, column] = _mixed(parts, norms, weights, settings)
+            for session in dict.fromkeys(adding):  # what each adds in this voxel
+                draws = generator(seed, "session", subject, roi, voxel, session)
+                added = settings["session_sd"] * draws.standard_normal()
+                profiles[shown_in == session, column] += added
     voxels = pd.concat(tables, ignore_index=True)
     profiles = profiles @ _smoothing(voxels, settings["smoothing_fwhm"]).T
     return SimulatedTruth(
@@ -759,29 +762,18 @@ def _voxel_parts(
     return parts, norms
 
 
-def _voxel_betas(
-    voxel: tuple[str, str, int],
-    conditions: Sequence[str],
+def _mixed(
     parts: Mapping[str, np.ndarray],
     norms: Mapping[str, float],
     weights: Mapping[str, float],
     settings: Mapping[str, Any],
 ) -> np.ndarray:
-    """Draw the responses of a voxel (subject, region, number) to all conditions."""
-    seed, shown_in = settings["seed"], settings["sessions"]
-    profile = np.zeros(len(conditions))
+    """Add up what a voxel takes from each space, in percent signal change."""
+    profile = np.zeros(1)  # for as many conditions as there are parts
     for name, weight in weights.items():
-        profile = profile + weight * (parts[name] / norms[name])
-    betas = settings["response_mean"] + settings["response_sd"] * profile
-    if settings["session_sd"]:
-        # what the session of each condition adds in this voxel, at unit standard deviation
-        offsets = {}
-        for session in dict.fromkeys(shown_in.values()):
-            draws = generator(seed, "session", *voxel, session)
-            offsets[session] = draws.standard_normal()
-        added = np.array([offsets[shown_in[str(condition)]] for condition in conditions])
-        betas += settings["session_sd"] * added
-    return betas
+        own = parts[name] / norms[name]
+        profile = profile + weight * own
+    return settings["response_mean"] + settings["response_sd"] * profile
 
 
 def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -851,7 +843,7 @@ def _series(
     jerks: np.ndarray,
 ) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
-    from nilearn.glm.first_level import make_first_level_design_matrix
+    from nilearn.glm.first_level import glover_hrf, make_first_level_design_matrix
     from scipy.signal import lfilter
 
     settings = truth.settings
@@ -862,10 +854,16 @@ def _series(
     named = presented.assign(trial_type=presented["trial_type"].map(codes))
     is_shown = np.isin(list(codes), list(presented["trial_type"]))
     shown = np.flatnonzero(is_shown)
-    delays = _delays(truth)
+    # by how much the response of each voxel is late, in s
+    delays = np.zeros(len(truth.voxels))
+    if settings["hrf_delay_sd"]:
+        draws = generator(settings["seed"], "delays", truth.subject)
+        quarters = np.round(4 * draws.standard_normal(len(delays)))
+        delays = np.clip(quarters / 4, -2, 2) * settings["hrf_delay_sd"]
     regressors = {}
     for delay in np.unique(delays):
-        hrf = _late_glover(delay) if delay else "glover"
+        late = update_wrapper(partial(glover_hrf, onset=delay), glover_hrf)
+        hrf = late if delay else "glover"
         design = make_first_level_design_matrix(times, named, hrf_model=hrf, drift_model=None)
         regressors[delay] = design.to_numpy()[:, : len(shown)]
     smoothing = _smoothing(truth.voxels, settings["smoothing_fwhm"])
@@ -902,27 +900,6 @@ def _series(
             percent[jerks] += settings["spike_sd"] * draws.standard_normal((len(jerks), 1))
         parts.append(level * (1 + percent / 100))
     return np.concatenate(parts, axis=1)
-
-
-def _late_glover(delay: float) -> Callable[..., np.ndarray]:
-    """Give nilearn's Glover response, `delay` s later."""
-    from nilearn.glm.first_level import glover_hrf
-
-    def response(t_r: float, oversampling: int = 50) -> np.ndarray:
-        samples: np.ndarray = glover_hrf(t_r, oversampling, onset=delay)
-        return samples
-
-    return response
-
-
-def _delays(truth: SimulatedTruth) -> np.ndarray:
-    """Draw by how much the response of each voxel is late, in s."""
-    sd = truth.settings["hrf_delay_sd"]
-    if not sd:
-        return np.zeros(len(truth.voxels))
-    draws = generator(truth.settings["seed"], "delays", truth.subject)
-    steps = np.round(4 * draws.standard_normal(len(truth.voxels)))
-    return np.clip(steps / 4, -2, 2) * sd
 
 
 def _columns_unit(values: np.ndarray) -> np.ndarray:
