@@ -118,10 +118,25 @@ def _gamma_density(times: np.ndarray, mean: float, scale: float) -> np.ndarray:
     return density
 
 
-def _family_member(peak: float, width: float) -> HrfShape:
+def stretched_glover(peak: float, width: float) -> HrfShape:
     """Stretch Glover's response in time to a peak, and its first lobe to a width.
 
-    A width of 1 is the full width of Glover's at any peak.
+    Parameters
+    ----------
+    peak : float
+        Time of the peak, s; 5.1 for Glover's own.
+    width : float
+        Full width of the first lobe, as a share of that of Glover's, whatever the peak.
+
+    Returns
+    -------
+    HrfShape
+        The response.
+
+    Examples
+    --------
+    >>> stretched_glover(5.1, 1.0) == GLOVER
+    True
     """
     stretch = peak / _GLOVER_PEAK_S
     # the width of a gamma density is about proportional to the root of mean x scale
@@ -141,17 +156,11 @@ CANONICAL: Mapping[str, HrfShape] = {"glover": GLOVER, "spm": SPM}
 """nilearn's two responses; equal to its ``glover_hrf`` and ``spm_hrf``."""
 
 
-def _make_library() -> dict[str, HrfShape]:
-    library = {"spm": SPM}
-    for peak in _PEAKS_S:
-        for width in _WIDTHS:
-            is_glover = (peak, width) == (_GLOVER_PEAK_S, 1.0)
-            shape = GLOVER if is_glover else _family_member(peak, width)
-            library[f"peak {peak:g} s, width {width:g}"] = shape
-    return library
-
-
-HRF_LIBRARY: Mapping[str, HrfShape] = _make_library()
+HRF_LIBRARY: Mapping[str, HrfShape] = {"spm": SPM} | {
+    f"peak {peak:g} s, width {width:g}": stretched_glover(peak, width)
+    for peak in _PEAKS_S
+    for width in _WIDTHS
+}
 """Name to shape: 21 shapes that peak at 3.0 to 7.2 s with .75, 1 and 1.3 times the width of
 Glover's, among them Glover's own, and SPM's."""
 
