@@ -93,10 +93,6 @@ class SingleTrialOptions:
             raise InputError(
                 f"max_noise is {self.max_noise} and n_delays {self.n_delays}; give at least 1."
             )
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Refuse what excludes each other."""
         if self.hrf == "fir" and self.per == "presentation":
             raise InputError(
                 'hrf="fir" (--hrf fir) has many betas an event; give per="condition" (--per '
