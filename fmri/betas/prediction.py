@@ -190,7 +190,7 @@ def prediction_errors(
     repeated = repeated_conditions(runs)
     bases, tests, trained = [], [], []
     for number, run in enumerate(runs):
-        columns, single = _condition_regressors(run, shape, repeated)
+        columns, single = condition_regressors(run, shape, repeated)
         basis = basis_of(run.nuisance, single)
         bases.append(basis)
         tests.append(without(basis, columns))
@@ -202,7 +202,14 @@ def prediction_errors(
             with_noise = basis_of(run.nuisance, single, noise)
             of_counts.append(without(with_noise, columns))
         trained.append(of_counts)
-    solvers = _leave_one_out_solvers(trained)
+    # the normal equations of all runs but one, inverted, for each number of components
+    solvers = []
+    for row in range(len(counts)):
+        grams = [of_run[row].T @ of_run[row] for of_run in trained]
+        total = np.sum(grams, axis=0)
+        # a condition that a run hides behind its drifts gets no response, not a huge one
+        inverses = [np.linalg.pinv(total - gram, rcond=1e-8, hermitian=True) for gram in grams]
+        solvers.append(inverses)
     errors = np.zeros((len(counts), len(voxels)))
     sizes = np.zeros(len(voxels))
     for part in slabs(np.arange(len(voxels))):
@@ -237,11 +244,28 @@ def column_sums_of_squares(columns: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->j", columns, columns)
 
 
-def _condition_regressors(
-    run: RunModel, shape: str, repeated: Sequence[str]
+def condition_regressors(
+    run: RunModel, shape: str, conditions: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the events of repeated conditions; those of other conditions stay single."""
-    codes = {condition: number for number, condition in enumerate(repeated)}
+    """Add up the regressors of each condition; events of other conditions stay single.
+
+    Parameters
+    ----------
+    run : RunModel
+        The run.
+    shape : str
+        Which regressors.
+    conditions : sequence of str
+        Conditions whose events are added up.
+
+    Returns
+    -------
+    columns : ndarray, shape (n_volumes, n_conditions)
+        Zeros for conditions that the run does not show.
+    single : ndarray, shape (n_volumes, n_events)
+        Regressors of the events of other conditions.
+    """
+    codes = {condition: number for number, condition in enumerate(conditions)}
     events = run.regressors[shape]
     columns = np.zeros((len(events), len(codes)))
     single = [np.empty((len(events), 0))]
@@ -252,21 +276,6 @@ def _condition_regressors(
         else:
             single.append(regressor)
     return columns, np.column_stack(single)
-
-
-def _leave_one_out_solvers(trained: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-    """Invert the normal equations of all runs but one, for each number of components."""
-    solvers = []
-    for row in range(len(trained[0])):
-        grams = [of_run[row].T @ of_run[row] for of_run in trained]
-        total = np.sum(grams, axis=0)
-        of_count = []
-        for gram in grams:
-            # a condition that a run hides behind its drifts gets no response, not a huge one
-            inverse = np.linalg.pinv(total - gram, rcond=1e-8, hermitian=True)
-            of_count.append(inverse)
-        solvers.append(of_count)
-    return solvers
 
 
 # -------------------------------------------------------------------------------- the three choices
