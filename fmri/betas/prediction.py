@@ -6,13 +6,15 @@ that of GLMdenoise (Kay et al., 2013) and GLMsingle (Prince et al., 2022), not t
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from fmri.betas.hrf import CANONICAL
+from fmri.betas.hrf import CANONICAL, HRF_LIBRARY, LIBRARY_ENDS
 from neurometamer.errors import InputError, name_ids, unknown_name
 
 _SLAB = 1000
@@ -318,6 +320,61 @@ class ShapeChoice:
             if len(voxels):
                 yield name, voxels
 
+    def record(self) -> dict[str, Any]:
+        """Say which shapes were chosen, and the R² of other runs with them and with Glover's.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+
+        Warns
+        -----
+        UserWarning
+            When most voxels that events explain have a shape at the ends of the library.
+        """
+        counts = np.bincount(self.chosen, minlength=len(self.names)).tolist()
+        used = {name: count for name, count in zip(self.names, counts) if count}
+        glover = list(HRF_LIBRARY.values()).index(CANONICAL["glover"])
+        explained = self.r2.max(axis=0) > 0
+        record: dict[str, Any] = {
+            "n_voxels": used,
+            "chosen_by": "responses to conditions" if self.by_repeats else "the mean response",
+            "n_explained": int(explained.sum()),
+        }
+        if explained.any():
+            own = self.r2[self.chosen, np.arange(len(self.chosen))]
+            record["r2"] = quartiles(own[explained])
+            record["r2_glover"] = quartiles(self.r2[glover, explained])
+        names = np.array(self.names)[self.chosen[explained]]
+        n_at_end = sum(name.startswith(LIBRARY_ENDS) for name in names.tolist())
+        record["n_at_end"] = n_at_end
+        if n_at_end > len(names) / 2:
+            warnings.warn(
+                f"{n_at_end} of the {len(names)} voxels that events explain have the earliest or "
+                "latest responses of the library; check onsets, TR and slice times.",
+                stacklevel=2,
+            )
+        return record
+
+
+def quartiles(values: np.ndarray) -> list[float]:
+    """Give the quartiles of some numbers, for records.
+
+    Parameters
+    ----------
+    values : ndarray
+        One number a voxel.
+
+    Returns
+    -------
+    list of float
+        Lower quartile, median and upper quartile, to six decimals.
+    """
+    shares = [0.25, 0.5, 0.75]
+    rounded = np.round(np.quantile(values, shares), 6)
+    return rounded.tolist()
+
 
 def choose_shapes(runs: Sequence[RunModel]) -> ShapeChoice:
     """Choose the response of each voxel that predicts left-out runs best.
@@ -397,6 +454,20 @@ class NoiseChoice:
     components: tuple[np.ndarray, ...]
     n_pool: int
     r2: tuple[float, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Say how many there are, where they come from, and what more or fewer would explain.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+        """
+        return {
+            "n_regressors": self.components[0].shape[1],
+            "n_pool": self.n_pool,
+            "median_r2": np.round(self.r2, 6).tolist(),
+        }
 
 
 def choose_noise(

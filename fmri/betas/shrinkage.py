@@ -13,6 +13,7 @@ from fmri.betas.prediction import (
     ShapeChoice,
     basis_of,
     column_sums_of_squares,
+    quartiles,
     slabs,
     without,
 )
@@ -122,6 +123,19 @@ class Shrinkage:
     betas: np.ndarray
     fractions: np.ndarray
     gain: np.ndarray
+
+    def record(self) -> dict[str, Any]:
+        """Say how much was shrunken, and what it gained.
+
+        Returns
+        -------
+        dict
+            Quartiles over voxels.
+        """
+        return {
+            "fractions": quartiles(self.fractions),
+            "less_error_in_other_runs": quartiles(self.gain),
+        }
 
 
 def shrink_presentations(
