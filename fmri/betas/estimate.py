@@ -23,7 +23,7 @@ import pandas as pd
 from fmri.betas.derivatives import volume_places, write_map
 from fmri.betas.joint_models import STATISTICS
 from fmri.betas.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
-from fmri.betas.memory import MemoryPlan, RunSize, parse_memory, plan_memory
+from fmri.betas.memory import MemoryPlan, RunSize, in_megabytes, parse_memory, plan_memory
 from fmri.betas.session_models import SessionBetas, event_observations, fit_with_options
 from fmri.betas.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.bids import volume_start
@@ -185,7 +185,7 @@ def estimate_betas(
         unusable=(unusable, ("refuse", "drop")),
     )
     options = SingleTrialOptions() if single_trials is None else single_trials
-    _check_together(options, noise_model, estimator, units)
+    options.check_model(noise_model, estimator, units)
     check_runs(runs)
     contents = _contents(runs)
     regions = masks
@@ -208,10 +208,10 @@ def estimate_betas(
     tables = [event_design(run, per=options.per, **chosen) for run in runs]
     designs = [design for _, design in tables]
     if single_trials is not None or units in STATISTICS:
-        series, broken = _read_together(runs, voxels, union, position, unusable, max_memory)
+        fit, broken = _estimate_together(
+            runs, tables, voxels, (union, position), options, settings, max_memory
+        )
         keep = broken == 0
-        _check_regions_left(voxels, keep)
-        fit = _fit_jointly(runs, series, tables, options, settings, position[keep])
         record = _record(settings, runs, contents, designs, regions, voxels, broken)
         record["single_trials"] = dict(fit.record)
         if progress is not None:
@@ -241,22 +241,24 @@ def estimate_betas(
     return _patterns(values if keep.all() else values[:, keep], joined, voxels[keep], record)
 
 
-def _read_together(
+def _estimate_together(
     runs: Sequence[BoldRun],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
     voxels: pd.DataFrame,
-    union: np.ndarray,
-    position: np.ndarray,
-    unusable: str,
+    where: tuple[np.ndarray, np.ndarray],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
     max_memory: str,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read the time courses of all runs, and say which voxels cannot be used, and why."""
+) -> tuple[SessionBetas, np.ndarray]:
+    """Read all runs and fit them at once; say which voxels cannot be used, and why."""
+    union, position = where
     n_volumes = sum(run.n_volumes for run in runs)
     # The time courses, and as much again while they are fitted.
     needed = 2 * n_volumes * int(union.sum()) * np.dtype(np.float64).itemsize
     if max_memory and needed > parse_memory(max_memory):
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
-            f"runs at once, {needed / 1e9:.2g} GB; give that, or fewer regions at a time."
+            f"runs at once, {in_megabytes(needed)}; give that, or fewer regions at a time."
         )
     series = []
     broken = np.zeros(len(voxels), dtype=np.int64)
@@ -265,23 +267,13 @@ def _read_together(
         finite = np.isfinite(own).all(axis=0)
         constant = (own == own[0]).all(axis=0)
         reasons = np.select([~finite, constant], [1, 2])[position]
-        if reasons.any() and unusable == "refuse":
+        if reasons.any() and settings["unusable"] == "refuse":
             raise _unusable_error(run, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         series.append(own)
-    return series, broken
-
-
-def _fit_jointly(
-    runs: Sequence[BoldRun],
-    series: Sequence[np.ndarray],
-    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    options: SingleTrialOptions,
-    settings: Mapping[str, Any],
-    position: np.ndarray,
-) -> SessionBetas:
-    """Fit the voxels of all runs at once; a column for each position among the time courses."""
-    wanted, columns = np.unique(position, return_inverse=True)
+    _check_regions_left(voxels, broken == 0)
+    # a voxel of two regions is fitted once
+    wanted, columns = np.unique(position[broken == 0], return_inverse=True)
     if len(wanted) < series[0].shape[1]:
         series = [own[:, wanted] for own in series]
     event_model = None
@@ -298,7 +290,7 @@ def _fit_jointly(
         units=settings["units"],
         slice_time_ref=settings["slice_time_ref"],
     )
-    return replace(fit, values=fit.values[:, columns])
+    return replace(fit, values=fit.values[:, columns]), broken
 
 
 def _patterns(
@@ -314,28 +306,6 @@ def _patterns(
         voxels=voxels,
         provenance=record,
     )
-
-
-def _check_together(
-    options: SingleTrialOptions, noise_model: str, estimator: str, units: str
-) -> None:
-    """Refuse what does not go together with shrinkage, conditions or standard errors."""
-    if options.is_shrunken and (noise_model != "ols" or units in STATISTICS):
-        raise InputError(
-            f"shrunken betas are of least squares and have no standard error, but noise_model is "
-            f'"{noise_model}" and units are "{units}"; give noise_model="ols" (--noise-model ols) '
-            'and units="percent" or "raw".'
-        )
-    for asked, what in (
-        (options.is_shrunken, "shrinkage"),
-        (options.per == "condition", 'per="condition"'),
-        (units in STATISTICS, f'units="{units}"'),
-    ):
-        if asked and estimator != "LSA":
-            raise InputError(
-                f"{what} goes with one model of all events, not with {estimator}; give "
-                'estimator="LSA" (--estimator LSA).'
-            )
 
 
 @checked
