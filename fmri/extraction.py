@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,12 +218,20 @@ def _read_series(
 def _fill_mapped(
     values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
 ) -> None:
-    """Take places out of each volume of a file that is mapped into memory."""
-    n_values = math.prod(raw.shape) // len(values)
-    shape = (len(values), n_values)
-    windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
-    for first, volumes in windows:
-        here = slice(first, first + len(volumes))
+    """Take places out of each volume of a file that is mapped into memory.
+
+    Slab by slab, so that the pages read do not pile up in memory.
+    """
+    n_rows = len(values)
+    n_values = math.prod(raw.shape) // n_rows
+    row_bytes = n_values * raw.dtype.itemsize
+    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
+    for first in range(0, n_rows, step):
+        n_here = min(step, n_rows - first)
+        start = raw.offset + first * row_bytes
+        mapped = np.memmap(file, raw.dtype, "r", start, (n_here, n_values))
+        volumes = mapped.view(np.ndarray)
+        here = slice(first, first + n_here)
         # without a name: its memory is free again before the next slab
         values[here] = _scaled(volumes[:, places], *scale)
 
@@ -267,26 +275,6 @@ def _fill_unpacked(
                 volume[columns] = _scaled(wanted, *scale)
         while stream.read(_SLAB_BYTES):  # to the checksum at its end
             pass
-
-
-def _mapped_rows(
-    file: str | Path, dtype: np.dtype, offset: int, shape: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
-    n_rows = shape[0]
-    row_bytes = shape[1] * dtype.itemsize
-    step = 1
-    if row_bytes:
-        step = max(1, _MAPPED_BYTES // row_bytes)
-    for first in range(0, n_rows, step):
-        left = n_rows - first
-        n_here = min(step, left)
-        start = first * row_bytes
-        start += offset
-        size = (n_here, shape[1])
-        mapped = np.memmap(file, dtype, "r", start, size)
-        rows = mapped.view(np.ndarray)
-        yield first, rows
 
 
 # --------------------------------------------------------------------------------------------- HDF5
