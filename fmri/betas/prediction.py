@@ -150,6 +150,42 @@ def check_repeats(runs: Sequence[RunModel], needing: Sequence[str]) -> None:
         )
 
 
+def other_run_means(runs: Sequence[RunModel]) -> Any:
+    """Build the matrix that averages a condition over its presentations in other runs.
+
+    Parameters
+    ----------
+    runs : sequence of RunModel
+        The runs.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, shape (n_events, n_events)
+        A row an event, in order of runs; zeros where no other run shows its condition.
+    """
+    from scipy.sparse import csr_array
+
+    names: list[str] = []
+    numbers: list[int] = []
+    for number, run in enumerate(runs):
+        names += run.conditions
+        numbers += [number] * len(run.conditions)
+    conditions = np.array(names)
+    run_of = np.array(numbers)
+    columns: list[int] = []
+    weights: list[float] = []
+    ends = [0]
+    for condition, number in zip(conditions, run_of, strict=True):
+        is_other = (conditions == condition) & (run_of != number)
+        others = np.flatnonzero(is_other).tolist()
+        columns += others
+        if others:
+            weights += [1 / len(others)] * len(others)
+        ends.append(len(columns))
+    size = len(conditions)
+    return csr_array((weights, columns, ends), shape=(size, size))
+
+
 # ------------------------------------------------------------------------------- prediction of runs
 
 

@@ -13,6 +13,7 @@ from fmri.betas.prediction import (
     ShapeChoice,
     basis_of,
     column_sums_of_squares,
+    other_run_means,
     quartiles,
     slabs,
     without,
@@ -183,7 +184,7 @@ def shrink_presentations(
     betas = np.empty((n_events, n_voxels))
     fractions = np.ones(n_voxels)
     gain = np.zeros(n_voxels)
-    averaging = _other_run_means(runs)
+    averaging = other_run_means(runs)
     for name, voxels in shapes.groups():
         model = _PresentationModel(runs, name, components)
         for part in slabs(voxels):
@@ -271,28 +272,3 @@ class _PresentationModel:
             chosen[is_better] = fraction
             best[:, is_better] = betas[:, is_better]
         return best, chosen, 1 - least / unshrunken
-
-
-def _other_run_means(runs: Sequence[RunModel]) -> Any:
-    """Build the sparse matrix that averages a condition over its presentations in other runs."""
-    from scipy.sparse import csr_array
-
-    names: list[str] = []
-    numbers: list[int] = []
-    for number, run in enumerate(runs):
-        names += run.conditions
-        numbers += [number] * len(run.conditions)
-    conditions = np.array(names)
-    run_of = np.array(numbers)
-    columns: list[int] = []
-    weights: list[float] = []
-    ends = [0]
-    for condition, number in zip(conditions, run_of, strict=True):
-        is_other = (conditions == condition) & (run_of != number)
-        others = np.flatnonzero(is_other).tolist()
-        columns += others
-        if others:
-            weights += [1 / len(others)] * len(others)
-        ends.append(len(columns))
-    size = len(conditions)
-    return csr_array((weights, columns, ends), shape=(size, size))
