@@ -187,7 +187,15 @@ def estimate_betas(
     options = SingleTrialOptions() if single_trials is None else single_trials
     options.check_model(noise_model, estimator, units)
     check_runs(runs)
-    contents = _contents(runs)
+    contents = []
+    for run in runs:
+        digests = [digest_file(file) for file in run.images]
+        contents.append(digests[0] if len(digests) == 1 else digest(digests))
+    if same := set(duplicates(contents)):
+        labels = [run.label for run, content in zip(runs, contents) if content in same]
+        raise InputError(
+            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
+        )
     regions = masks
     if not isinstance(regions, Regions):
         regions = read_regions(regions, runs[0].grid, affine=runs[0].affine)
@@ -206,39 +214,73 @@ def estimate_betas(
     of_design = ("hrf_model", "high_pass", "ignore", "slice_time_ref")
     chosen = {name: settings[name] for name in of_design}
     tables = [event_design(run, per=options.per, **chosen) for run in runs]
-    designs = [design for _, design in tables]
+    estimate = _estimate_each_run
     if single_trials is not None or units in STATISTICS:
-        fit, broken = _estimate_together(
-            runs, tables, voxels, (union, position), options, settings, max_memory
-        )
-        keep = broken == 0
-        record = _record(settings, runs, contents, designs, regions, voxels, broken)
+        estimate = _estimate_together
+    fit, broken = estimate(
+        runs, tables, voxels, (union, position), options, settings, max_memory, progress
+    )
+    designs = [design for _, design in tables]
+    record = _record(settings, runs, contents, designs, regions, voxels, broken)
+    if fit.record:
         record["single_trials"] = dict(fit.record)
-        if progress is not None:
-            progress(len(runs), len(runs))
-        return _patterns(fit.values, fit.observations, voxels[keep], record)
-    observations = []
-    for run, (events, _) in zip(runs, tables, strict=True):
+    shown = fit.observations.groupby("condition")
+    observations = fit.observations
+    observations.insert(1, "presentation", shown.cumcount() + 1)
+    return Patterns(
+        values=fit.values,
+        observations=observations,
+        voxels=voxels[broken == 0],
+        provenance=record,
+    )
+
+
+def _estimate_each_run(
+    runs: Sequence[BoldRun],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    voxels: pd.DataFrame,
+    where: tuple[np.ndarray, np.ndarray],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
+    max_memory: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[SessionBetas, np.ndarray]:
+    """Fit run by run, as many voxels at once as memory allows; say which cannot be used, and why.
+
+    `options` are those that change nothing.
+    """
+    union, position = where
+    sizes, observations = [], []
+    for run, (events, design) in zip(runs, tables, strict=True):
         observations.append(event_observations(run, events))
-    plan = _plan(runs, designs, union, position, max_memory)
-    choices = (noise_model, estimator, units, unusable)
+        size = RunSize(
+            n_volumes=run.n_volumes,
+            n_events=len(events),
+            n_columns=design.shape[1],
+            itemsize=open_series(run.images, run.affine).itemsize,
+        )
+        sizes.append(size)
+    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
+    if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
+        _LOG.info("betas of %d run(s), %s", len(runs), plan)
     values = np.empty((sum(map(len, observations)), len(voxels)))
     broken = np.zeros(len(voxels), dtype=np.int64)
     first = 0
-    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
-        of_run = values[first : first + len(observations[done - 1])]
-        reasons = _fit_run(run, design, (union, position), plan, choices, of_run)[position]
-        if reasons.any() and unusable == "refuse":
+    for done, (run, (events, design)) in enumerate(zip(runs, tables, strict=True), start=1):
+        of_run = values[first : first + len(events)]
+        reasons = _fit_run(run, design.to_numpy(), where, plan, settings, of_run)[position]
+        if reasons.any() and settings["unusable"] == "refuse":
             raise _unusable_error(run, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
-        first += len(of_run)
+        first += len(events)
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
     _check_regions_left(voxels, keep)
-    record = _record(settings, runs, contents, designs, regions, voxels, broken)
+    if not keep.all():
+        values = values[:, keep]
     joined = pd.concat(observations, ignore_index=True)
-    return _patterns(values if keep.all() else values[:, keep], joined, voxels[keep], record)
+    return SessionBetas(values=values, observations=joined, record={}), broken
 
 
 def _estimate_together(
@@ -249,6 +291,7 @@ def _estimate_together(
     options: SingleTrialOptions,
     settings: Mapping[str, Any],
     max_memory: str,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[SessionBetas, np.ndarray]:
     """Read all runs and fit them at once; say which voxels cannot be used, and why."""
     union, position = where
@@ -290,22 +333,9 @@ def _estimate_together(
         units=settings["units"],
         slice_time_ref=settings["slice_time_ref"],
     )
+    if progress is not None:
+        progress(len(runs), len(runs))
     return replace(fit, values=fit.values[:, columns]), broken
-
-
-def _patterns(
-    values: np.ndarray, observations: pd.DataFrame, voxels: pd.DataFrame, record: dict[str, Any]
-) -> Patterns:
-    """Count the presentations of each condition, and label the values."""
-    shown = observations.groupby("condition")
-    counts = shown.cumcount() + 1
-    observations.insert(1, "presentation", counts)
-    return Patterns(
-        values=values,
-        observations=observations,
-        voxels=voxels,
-        provenance=record,
-    )
 
 
 @checked
@@ -555,7 +585,7 @@ def noise_gain(design: pd.DataFrame) -> float:
     >>> 1 < gain < 3
     True
     """
-    n_events = _n_events(design)
+    n_events = int(design.columns.astype(str).str.startswith("event_").sum())
     if not n_events:
         raise InputError(
             f"the design has no column event_…, but {name_ids(design.columns)}; give the second "
@@ -720,40 +750,12 @@ def read_betas(
 # ---------------------------------------------------------------------------------------- the model
 
 
-def _plan(
-    runs: Sequence[BoldRun],
-    designs: Sequence[pd.DataFrame],
-    union: np.ndarray,
-    position: np.ndarray,
-    max_memory: str,
-) -> MemoryPlan:
-    """Plan how many voxels are read and fitted at once, and note it where it matters."""
-    sizes = []
-    for run, design in zip(runs, designs, strict=True):
-        size = RunSize(
-            n_volumes=run.n_volumes,
-            n_events=_n_events(design),
-            n_columns=design.shape[1],
-            itemsize=open_series(run.images, run.affine).itemsize,
-        )
-        sizes.append(size)
-    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
-    if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
-        _LOG.info("betas of %d run(s), %s", len(runs), plan)
-    return plan
-
-
-def _n_events(design: pd.DataFrame) -> int:
-    names = [str(name) for name in design.columns]
-    return sum(name.startswith("event_") for name in names)
-
-
 def _fit_run(
     run: BoldRun,
-    design: pd.DataFrame,
+    design: np.ndarray,
     where: tuple[np.ndarray, np.ndarray],
     plan: MemoryPlan,
-    options: tuple[str, str, str, str],
+    settings: Mapping[str, Any],
     betas: np.ndarray,
 ) -> np.ndarray:
     """Fill in betas (n_events, n_rows) of one run, and say which of the voxels cannot be used.
@@ -761,8 +763,8 @@ def _fit_run(
     Those get no betas; where they are refused, no voxel gets any.
     """
     union, position = where
-    noise_model, estimator, units, unusable = options
-    fit = EVENT_MODELS[estimator](design.to_numpy(), len(betas), noise_model)
+    units, unusable = settings["units"], settings["unusable"]
+    fit = EVENT_MODELS[settings["estimator"]](design, len(betas), settings["noise_model"])
     places = np.flatnonzero(union)
     reasons = np.zeros(len(places), dtype=np.int64)
     means = np.ones(len(places))
@@ -825,23 +827,6 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
     for kind, (name, known) in choices.items():
         if name not in known:
             raise unknown_name(kind, name, known)
-
-
-def _contents(runs: Sequence[BoldRun]) -> list[str]:
-    """Compute the digests of the files of all runs, and refuse runs with the same contents."""
-    contents = []
-    for run in runs:
-        digests = [digest_file(file) for file in run.images]
-        of_run = digests[0] if len(digests) == 1 else digest(digests)
-        contents.append(of_run)
-    same = set(duplicates(contents))
-    if same:
-        given = zip(runs, contents, strict=True)
-        labels = [run.label for run, of_run in given if of_run in same]
-        raise InputError(
-            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
-        )
-    return contents
 
 
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
