@@ -934,7 +934,8 @@ def save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float | 
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = DESCRIPTION.encode()
     if t_r is not None:
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        axes = affine[:3, :3]
+        sizes = np.linalg.norm(axes, axis=0)
         image.header.set_zooms((*sizes, t_r))
     with atomic_path(path) as part:
         nibabel.save(image, part)

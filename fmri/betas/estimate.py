@@ -297,7 +297,8 @@ def _estimate_together(
     union, position = where
     n_volumes = sum(run.n_volumes for run in runs)
     # The time courses, and as much again while they are fitted.
-    needed = 2 * n_volumes * int(union.sum()) * np.dtype(np.float64).itemsize
+    n_values = n_volumes * int(union.sum())
+    needed = 2 * n_values * np.dtype(np.float64).itemsize
     if max_memory and needed > parse_memory(max_memory):
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
@@ -309,15 +310,18 @@ def _estimate_together(
         own = read_places(run.images, union)
         finite = np.isfinite(own).all(axis=0)
         constant = (own == own[0]).all(axis=0)
-        reasons = np.select([~finite, constant], [1, 2])[position]
+        faults = np.select([~finite, constant], [1, 2])
+        reasons = faults[position]
         if reasons.any() and settings["unusable"] == "refuse":
             raise _unusable_error(run, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         series.append(own)
-    _check_regions_left(voxels, broken == 0)
+    keep = broken == 0
+    _check_regions_left(voxels, keep)
     # a voxel of two regions is fitted once
-    wanted, columns = np.unique(position[broken == 0], return_inverse=True)
-    if len(wanted) < series[0].shape[1]:
+    wanted, columns = np.unique(position[keep], return_inverse=True)
+    n_read = series[0].shape[1]
+    if len(wanted) < n_read:
         series = [own[:, wanted] for own in series]
     event_model = None
     if settings["units"] not in STATISTICS:
@@ -419,16 +423,19 @@ def event_design(
     if run.confounds is not None:
         # standardized under names of their own; constant ones are left out
         spread = run.confounds.std(ddof=0)
-        varying = run.confounds.loc[:, spread > 1e-12 * run.confounds.abs().max()]
+        largest = run.confounds.abs().max()
+        varying = run.confounds.loc[:, spread > 1e-12 * largest]
         if not varying.empty:
-            scaled = (varying - varying.mean()) / varying.std(ddof=0)
+            centered = varying - varying.mean()
+            scaled = centered / varying.std(ddof=0)
             confounds = scaled.rename(columns=lambda name: f"confound_{name}")
     first_of = np.arange(len(kept))
     if per == "condition":
         first_of = np.flatnonzero(~kept["trial_type"].duplicated())
         peaks = np.zeros(len(first_of))
+    volumes = np.arange(run.n_volumes)
     design = _regressors(
-        np.arange(run.n_volumes) * run.t_r + start,
+        volumes * run.t_r + start,
         kept,
         hrf_model,
         groups=kept["trial_type"] if per == "condition" else None,
@@ -723,7 +730,8 @@ def read_betas(
     observations["session"] = sessions.astype(object).where(sessions.notna(), "")
     regions = read_regions(masks, image, affine=affine, **options)
     voxels, union, position = voxel_table(regions.masks, str(record["subject"]), regions.grid)
-    values = read_places([image], union).astype(np.float32)
+    series = read_places([image], union)
+    values = series.astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
@@ -843,7 +851,8 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
             "(--high-pass), or longer runs."
         )
     peaks = np.abs(events).max(axis=0)
-    weak = peaks < _TOO_WEAK * full
+    least = _TOO_WEAK * full
+    weak = peaks < least
     if weak.any():
         late = event_names(kept[weak])
         raise InputError(

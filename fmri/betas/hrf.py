@@ -114,7 +114,8 @@ def _gamma_density(times: np.ndarray, mean: float, scale: float) -> np.ndarray:
     logarithm -= scaled
     logarithm -= lgamma(shape)
     density = np.zeros(len(times))
-    density[positive] = np.exp(logarithm) / scale
+    values = np.exp(logarithm)
+    density[positive] = values / scale
     return density
 
 

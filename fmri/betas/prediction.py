@@ -408,7 +408,8 @@ def quartiles(values: np.ndarray) -> list[float]:
         Lower quartile, median and upper quartile, to six decimals.
     """
     shares = [0.25, 0.5, 0.75]
-    rounded = np.round(np.quantile(values, shares), 6)
+    quantiles = np.quantile(values, shares)
+    rounded = np.round(quantiles, 6)
     return rounded.tolist()
 
 

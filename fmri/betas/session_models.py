@@ -100,17 +100,21 @@ def fit_with_options(
         for run, own in zip(runs, series, strict=True):
             scale_to_percent(run.label, own)
     is_library = options.hrf == "library"
-    shapes = HRF_LIBRARY if is_library else {hrf_model: CANONICAL[hrf_model]}
+    shapes = HRF_LIBRARY
+    if not is_library:
+        shapes = {hrf_model: CANONICAL[hrf_model]}
     models = []
     for run, own, (events, design) in zip(runs, series, tables, strict=True):
         start = volume_start(run.slices, run.t_r, slice_time_ref)
-        times = np.arange(run.n_volumes) * run.t_r + start
+        volumes = np.arange(run.n_volumes)
+        times = volumes * run.t_r + start
         onsets = events["onset"].to_numpy()
         durations = events["duration"].to_numpy()
         regressors = {}
         for name, shape in shapes.items():
             columns = event_regressors(times, onsets, durations, shape)
-            regressors[name] = columns * (shape.scale if is_library else 1.0)
+            scale = shape.scale if is_library else 1.0
+            regressors[name] = columns * scale
         is_event = design.columns.str.startswith("event_")
         nuisance = design.loc[:, ~is_event]
         model = RunModel(
@@ -123,7 +127,7 @@ def fit_with_options(
     check_repeats(models, options.needs_repeats)
     record: dict[str, Any] = {"options": asdict(options)}
     choice = same_shape(hrf_model, series[0].shape[1])
-    if options.hrf == "library":
+    if is_library:
         choice = choose_shapes(models)
         record["hrf"] = choice.record()
     nothing = [np.empty((len(own), 0)) for own in series]
@@ -131,7 +135,8 @@ def fit_with_options(
     if options.n_noise:
         noise = choose_noise(models, choice, options.n_noise, options.max_noise)
         record["noise"] = noise.record()
-    record["chosen_on_all_runs"] = ["denoised"] if noise.components[0].shape[1] else []
+    n_regressors = noise.components[0].shape[1]
+    record["chosen_on_all_runs"] = ["denoised"] if n_regressors else []
     estimation = _Estimation(
         runs=runs,
         models=models,
