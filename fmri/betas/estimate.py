@@ -405,20 +405,8 @@ def event_design(
             f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below {0.5 / run.t_r:g} "
             "(half of 1/TR)."
         )
-    kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.t_r, slice_time_ref)
-    peaks, seen = _response_peaks(run, kept, hrf_model, start)
-    is_early = (kept["onset"] < 0).to_numpy()
-    over = is_early & (seen < _TOO_WEAK * peaks)
-    if over.any():
-        warnings.warn(
-            "events whose response was over before the first volume: "
-            f"{name_ids(event_names(kept[over]))}.",
-            stacklevel=2,
-        )
-        kept = kept[~over].reset_index(drop=True)
-        peaks = peaks[~over]
-    _check_some_left(run, kept, ignore)
+    kept, peaks = _modeled_events(run, ignore, hrf_model, start)
     confounds = None
     if run.confounds is not None:
         # standardized under names of their own; constant ones are left out
@@ -447,8 +435,14 @@ def event_design(
     return kept, design
 
 
-def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
-    """Choose the events that get a regressor, in order of onset, and settle their durations."""
+def _modeled_events(
+    run: BoldRun, ignore: Sequence[str], hrf_model: str, start: float
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Choose the events that get a regressor, in order of onset, and settle their durations.
+
+    Also gives the peak that each response would reach in an endless run; 0 for events whose whole
+    response lies in the run: nothing of them can be lost.
+    """
     kept = run.events[~run.events["trial_type"].isin(list(ignore))]
     nowhere = kept["onset"].isna()
     if nowhere.any():
@@ -464,38 +458,20 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
         warnings.warn(
             "no event has a duration (n/a); they are taken as impulses of 0 s.", stacklevel=3
         )
-        return kept.assign(duration=0.0)
-    if unknown.any():
+        kept = kept.assign(duration=0.0)
+    elif unknown.any():
         named = event_names(kept[unknown])
         raise InputError(
             f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
             "Their betas would have different units; give durations, or ignore those trial types "
             "(ignore, --ignore)."
         )
-    return kept
-
-
-def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
-    if kept.empty:
-        raise InputError(
-            f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out."
-        )
-
-
-def _response_peaks(
-    run: BoldRun, kept: pd.DataFrame, hrf_model: str, start: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the peak that each response would reach in an endless run, and the peak in this run.
-
-    Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
-    """
     peaks = np.zeros(len(kept))
-    seen = np.zeros(len(kept))
     ends = kept["onset"] + kept["duration"] + _HRF_S
     run_end = run.n_volumes * run.t_r
     cut = ((kept["onset"] < 0) | (ends > run_end)).to_numpy()
     if not cut.any():
-        return peaks, seen
+        return kept, peaks
     before = max(0.0, -kept["onset"].min())
     n_before = int(np.ceil(before / run.t_r))
     n_after = int(np.ceil(_HRF_S / run.t_r))
@@ -503,10 +479,28 @@ def _response_peaks(
     times = volumes * run.t_r + start
     regressors = _regressors(times, kept[cut], hrf_model, drift_model=None)
     responses = np.abs(regressors.to_numpy()[:, : cut.sum()])
-    in_run = responses[n_before : n_before + run.n_volumes]
     peaks[cut] = responses.max(axis=0)
+    seen = np.zeros(len(kept))
+    in_run = responses[n_before : n_before + run.n_volumes]
     seen[cut] = in_run.max(axis=0)
-    return peaks, seen
+    is_early = (kept["onset"] < 0).to_numpy()
+    over = is_early & (seen < _TOO_WEAK * peaks)
+    if over.any():
+        warnings.warn(
+            "events whose response was over before the first volume: "
+            f"{name_ids(event_names(kept[over]))}.",
+            stacklevel=3,
+        )
+    kept = kept[~over].reset_index(drop=True)
+    _check_some_left(run, kept, ignore)
+    return kept, peaks[~over]
+
+
+def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
+    if kept.empty:
+        raise InputError(
+            f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out."
+        )
 
 
 def _regressors(
