@@ -731,7 +731,9 @@ def standardized(values: np.ndarray, readout: Mapping[str, np.ndarray], space: s
     """
     spread = readout[f"spread {space}"]
     centered = values - readout[f"center {space}"]
-    return np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
+    varies = spread > 0
+    scaled = centered / np.where(varies, spread, 1)
+    return np.where(varies, scaled, 0.0)
 
 
 def _smoothing(voxels: pd.DataFrame, fwhm: float) -> np.ndarray:
@@ -741,8 +743,10 @@ def _smoothing(voxels: pd.DataFrame, fwhm: float) -> np.ndarray:
     if not fwhm:
         return np.eye(len(voxels))
     sigma = fwhm / np.sqrt(8 * np.log(2))
-    places = VOXEL_SIZE_MM * voxels[["i", "j", "k"]].to_numpy(dtype=float)
-    weights = np.exp(-(cdist(places, places) ** 2) / (2 * sigma**2))
+    indices = voxels[["i", "j", "k"]].to_numpy(dtype=float)
+    places = VOXEL_SIZE_MM * indices
+    squares = cdist(places, places) ** 2
+    weights = np.exp(-squares / (2 * sigma**2))
     regions = voxels["roi"].to_numpy()
     weights *= regions[:, None] == regions
     return weights / weights.sum(axis=1, keepdims=True)
@@ -757,7 +761,8 @@ def _voxel_parts(
     # alone.
     parts, norms = {}, {}
     for name in sorted(spaces):
-        parts[name] = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
+        n_features = spaces[name].shape[1]
+        parts[name] = spaces[name] @ draws.standard_normal(n_features)
         norms[name] = float(parts[name].std()) or 1.0
     return parts, norms
 
@@ -781,7 +786,8 @@ def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
     last = truth.voxels[["i", "j", "k"]].max()
     i, j, k = (int(index) + 2 for index in last)
     shape = (i, j, k)
-    affine = np.diag([VOXEL_SIZE_MM, VOXEL_SIZE_MM, VOXEL_SIZE_MM, 1.0])
+    sizes = [VOXEL_SIZE_MM] * 3
+    affine = np.diag([*sizes, 1.0])
     center = (np.array(shape) - 1) / 2
     affine[:3, 3] = -VOXEL_SIZE_MM * center
     return shape, affine
@@ -809,8 +815,8 @@ def _write_run(
         "trial_type": trials[order],
     }
     events = pd.DataFrame(columns)
-    last_image = float((events["onset"] + events["duration"]).max())
-    end = last_image + settings["gap_s"] + settings["ends_s"]
+    stops = events["onset"] + events["duration"]
+    end = float(stops.max()) + settings["gap_s"] + settings["ends_s"]
     n_volumes = int(np.ceil(end / settings["t_r"]))
     # a slow random walk of the head: mm in the first three columns, radians in the others
     draws = generator(settings["seed"], "motion", truth.subject, *name)
@@ -820,8 +826,10 @@ def _write_run(
     n_spikes = min(int(settings["n_spikes"]), n_volumes)
     draws = generator(settings["seed"], "spikes", truth.subject, *name)
     jerks = draws.choice(n_volumes, n_spikes, replace=False)
-    motion[jerks] += 20 * step_sizes * draws.standard_normal((n_spikes, 6))
-    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
+    sudden = draws.standard_normal((n_spikes, 6))
+    motion[jerks] += 20 * step_sizes * sudden
+    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS))
+    confounds = confounds.round(6)
     series = _series(truth, name, events, motion, jerks)
     shape, affine = _grid(truth)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
