@@ -520,7 +520,8 @@ def _regressors(
     onsets = kept["onset"].to_numpy(dtype=np.float64)
     durations = kept["duration"].to_numpy(dtype=np.float64)
     t_r = float(np.diff(times).min())
-    begin = times.min() + min(-24.0, float(onsets.min()) - times[0])
+    earliest = float(onsets.min()) - times[0]
+    begin = times.min() + min(-24.0, earliest)
     end = times.max() * (1 + 1 / (len(times) - 1))
     a_second = (len(times) - 1) / (times.max() - times.min())
     n_steps = a_second * (end - begin) * _OVERSAMPLING + 1
@@ -538,20 +539,23 @@ def _regressors(
     after = np.searchsorted(grid, times)
     after = np.clip(after, 1, last)
     values = []
-    for places in (after - 1, after):
+    before = after - 1
+    for places in (before, after):
         here = places[:, None] + 1
         since_start = np.clip(here - starts, 0, len(kernel))
         since_stop = np.clip(here - stops, 0, len(kernel))
         values.append(sums[since_start] - sums[since_stop])
-    steps = grid[after] - grid[after - 1]
-    share = (times - grid[after - 1]) / steps
+    steps = grid[after] - grid[before]
+    share = (times - grid[before]) / steps
     rise = values[1] - values[0]
     responses = values[0] + share[:, None] * rise
-    numbers = np.arange(len(kept)) if groups is None else pd.factorize(groups)[0]
-    together = np.zeros((len(kept), numbers.max() + 1))
-    together[np.arange(len(kept)), numbers] = 1
+    rows = np.arange(len(kept))
+    numbers = rows if groups is None else pd.factorize(groups)[0]
+    n_columns = numbers.max() + 1
+    together = np.zeros((len(kept), n_columns))
+    together[rows, numbers] = 1
     responses = responses @ together
-    names = [f"event_{number:04d}" for number in range(1, responses.shape[1] + 1)]
+    names = [f"event_{number + 1:04d}" for number in range(n_columns)]
     with warnings.catch_warnings():
         # A singular design is refused later, with the events named.
         warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")

@@ -210,13 +210,15 @@ def event_regressors(
     # nilearn's grid: it ends one repetition time, or a little more, after the last volume
     last = times[-1] * (1 + 1.0 / (n_volumes - 1))
     rate = (n_volumes - 1) / (times[-1] - times[0])
-    n_steps = int(np.rint(rate * (last - first) * OVERSAMPLING + 1))
+    n_fine = rate * (last - first) * OVERSAMPLING
+    n_steps = int(np.rint(n_fine + 1))
+    final = n_steps - 1
     grid = np.linspace(first, last, n_steps)
     begins = np.searchsorted(grid, onsets)
-    begins = np.minimum(begins, n_steps - 1)
+    begins = np.minimum(begins, final)
     ends = np.searchsorted(grid, onsets + durations)
-    ends = np.minimum(ends, n_steps - 1)
-    is_impulse = (ends == begins) & (ends < n_steps - 1)
+    ends = np.minimum(ends, final)
+    is_impulse = (ends == begins) & (ends < final)
     ends += is_impulse
     kernel = shape.kernel(t_r)
     # nothing before a begin, the whole sum long after it
@@ -224,12 +226,15 @@ def event_regressors(
     running = np.concatenate([[0.0], running])
     # linear interpolation between steps, as nilearn resamples to the volumes
     right = np.searchsorted(grid, times)
-    right = np.clip(right, 1, n_steps - 1)
-    share = (times - grid[right - 1]) / (grid[right] - grid[right - 1])
+    right = np.clip(right, 1, final)
+    left = right - 1
+    step_s = grid[right] - grid[left]
+    share = (times - grid[left]) / step_s
     regressors = np.zeros((n_volumes, len(onsets)))
-    for steps, weight in ((right - 1, 1 - share), (right, share)):
-        since_begin = np.clip(steps[:, None] - begins + 1, 0, len(kernel))
-        since_end = np.clip(steps[:, None] - ends + 1, 0, len(kernel))
+    for steps, weight in ((left, 1 - share), (right, share)):
+        column = steps[:, None]
+        since_begin = np.clip(column - begins + 1, 0, len(kernel))
+        since_end = np.clip(column - ends + 1, 0, len(kernel))
         response = running[since_begin] - running[since_end]
         regressors += weight[:, None] * response
     return regressors
