@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -469,8 +469,22 @@ def _run_trials(
     """List the trials of one run."""
     types = images["image_type"].to_numpy()
     order: list[int] = []
+    # cycles through all images, types spread over each; none begins with the one before
     for _ in range(options.n_repeats):
-        order += _cycle(types, order[-1:], random)
+        for _ in range(_MOST_DRAWS):
+            drawn = np.empty(len(types))
+            for name in dict.fromkeys(types):
+                is_of_type = types == name
+                spread = _spread(int(is_of_type.sum()), _IN_A_STRETCH, random)
+                drawn[is_of_type] = random.permutation(spread)
+            cycle = np.argsort(drawn).tolist()
+            if cycle[:1] != order[-1:]:
+                break
+        else:
+            raise InputError(
+                f"no order of {len(types)} image(s) keeps repeats apart; give more images."
+            )
+        order += cycle
     n_images = len(order)
     n_trials = n_images + options.n_blanks
     places = np.arange(n_images) + 0.5
@@ -499,21 +513,6 @@ def _run_trials(
         trials["stim_file"] = np.where(is_blank, "n/a", files[shown])
     trials["gap"] = gaps
     return trials
-
-
-def _cycle(types: np.ndarray, before: Sequence[int], random: np.random.Generator) -> list[int]:
-    """Order all images once, each type spread over the cycle; the first is not the one before."""
-    for _ in range(_MOST_DRAWS):
-        positions = np.empty(len(types))
-        for name in dict.fromkeys(types):
-            is_of_type = types == name
-            n_images = int(is_of_type.sum())
-            places = _spread(n_images, _IN_A_STRETCH, random)
-            positions[is_of_type] = random.permutation(places)
-        order = np.argsort(positions).tolist()
-        if order[:1] != list(before):
-            return order
-    raise InputError(f"no order of {len(types)} image(s) keeps repeats apart; give more images.")
 
 
 def _spread(n_items: int, in_a_stretch: int, random: np.random.Generator) -> np.ndarray:

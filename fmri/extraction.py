@@ -10,8 +10,9 @@ import importlib.util
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,12 +219,20 @@ def _read_series(
 def _fill_mapped(
     values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
 ) -> None:
-    """Take places out of each volume of a file that is mapped into memory."""
-    n_values = math.prod(raw.shape) // len(values)
-    shape = (len(values), n_values)
-    windows = _mapped_rows(file, raw.dtype, raw.offset, shape)
-    for first, volumes in windows:
-        here = slice(first, first + len(volumes))
+    """Take places out of each volume of a file that is mapped into memory.
+
+    Slab by slab, so that the pages read do not pile up in memory.
+    """
+    n_rows = len(values)
+    n_values = math.prod(raw.shape) // n_rows
+    row_bytes = n_values * raw.dtype.itemsize
+    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
+    for first in range(0, n_rows, step):
+        n_here = min(step, n_rows - first)
+        start = raw.offset + first * row_bytes
+        mapped = np.memmap(file, raw.dtype, "r", start, (n_here, n_values))
+        volumes = mapped.view(np.ndarray)
+        here = slice(first, first + n_here)
         # without a name: its memory is free again before the next slab
         values[here] = _scaled(volumes[:, places], *scale)
 
@@ -267,26 +276,6 @@ def _fill_unpacked(
                 volume[columns] = _scaled(wanted, *scale)
         while stream.read(_SLAB_BYTES):  # to the checksum at its end
             pass
-
-
-def _mapped_rows(
-    file: str | Path, dtype: np.dtype, offset: int, shape: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Map a matrix in a file slab by slab, so that the pages read do not pile up in memory."""
-    n_rows = shape[0]
-    row_bytes = shape[1] * dtype.itemsize
-    step = 1
-    if row_bytes:
-        step = max(1, _MAPPED_BYTES // row_bytes)
-    for first in range(0, n_rows, step):
-        left = n_rows - first
-        n_here = min(step, left)
-        start = first * row_bytes
-        start += offset
-        size = (n_here, shape[1])
-        mapped = np.memmap(file, dtype, "r", start, size)
-        rows = mapped.view(np.ndarray)
-        yield first, rows
 
 
 # --------------------------------------------------------------------------------------------- HDF5
@@ -375,7 +364,27 @@ def read_hdf5_voxels(
         )
     axis %= dataset.ndim
     space = dataset.shape[:axis] + dataset.shape[axis + 1 :]
-    places = _voxel_places(name, voxels, space)
+    n_voxels = math.prod(space)
+    places = voxels
+    if voxels.dtype == bool:
+        if voxels.shape != space:
+            raise InputError(
+                f"{name} has voxels on {space} but the mask has the shape {voxels.shape}; give a "
+                "mask on the axes of the data set (those of NIfTI may be reversed)."
+            )
+        places = np.flatnonzero(voxels)
+    elif voxels.dtype.kind not in "iu" or voxels.ndim != 1:
+        raise InputError(
+            f"{name}: voxels is {voxels.dtype} of shape {voxels.shape}; give a mask of booleans, "
+            "or a list of places."
+        )
+    outside = places[(places < 0) | (places >= n_voxels)]
+    if outside.size:
+        raise InputError(
+            f"{name} has {n_voxels} voxels, but places outside 0 to {n_voxels - 1} are asked for: "
+            f"{name_ids(outside)}; give places in C order of {space}."
+        )
+    places = places.astype(np.int64)
     n_observations = dataset.shape[axis]
     if rows is None:
         rows = np.arange(n_observations)
@@ -394,53 +403,13 @@ def read_hdf5_voxels(
         return values
     try:
         pieces = None if axis else _pieces_in_file(dataset)
-        if pieces is None:
-            _read_chunks(dataset, places, wanted, axis, values)
-            return values
-        for first, last, offset in pieces:
-            is_here = (wanted >= first) & (wanted < last)
-            here = np.flatnonzero(is_here)
-            if not here.size:
-                continue
-            shape = (last - first, math.prod(space))
-            mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, shape)
-            stored = mapped.view(np.ndarray)
-            span = slice(here[0], here[-1] + 1)
-            if np.array_equal(wanted[span], np.arange(first, last)):
-                values[span] = stored[:, places]
-            else:
-                local = wanted[here] - first
-                values[here] = stored[local[:, None], places]
+        read = partial(_read_pieces, pieces) if pieces else partial(_read_chunks, axis)
+        read(dataset, places, wanted, values)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{dataset.file.filename} is cut off or damaged ({one_line(error)}); copy it again."
         ) from error
     return values
-
-
-def _voxel_places(name: str, voxels: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
-    """Give the places of voxels in C order of their axes."""
-    if voxels.dtype == bool:
-        if voxels.shape != space:
-            raise InputError(
-                f"{name} has voxels on {space} but the mask has the shape {voxels.shape}; give a "
-                "mask on the axes of the data set (those of NIfTI may be reversed)."
-            )
-        return np.flatnonzero(voxels)
-    n_voxels = math.prod(space)
-    if voxels.dtype.kind not in "iu" or voxels.ndim != 1:
-        raise InputError(
-            f"{name}: voxels is {voxels.dtype} of shape {voxels.shape}; give a mask of booleans, "
-            "or a list of places."
-        )
-    is_outside = (voxels < 0) | (voxels >= n_voxels)
-    outside = voxels[is_outside]
-    if outside.size:
-        raise InputError(
-            f"{name} has {n_voxels} voxels, but places outside 0 to {n_voxels - 1} are asked for: "
-            f"{name_ids(outside)}; give places in C order of {space}."
-        )
-    return voxels.astype(np.int64)
 
 
 def _pieces_in_file(dataset: h5py.Dataset) -> list[tuple[int, int, int]] | None:
@@ -487,8 +456,33 @@ def _pieces_in_file(dataset: h5py.Dataset) -> list[tuple[int, int, int]] | None:
     return pieces
 
 
+def _read_pieces(
+    pieces: Sequence[tuple[int, int, int]],
+    dataset: h5py.Dataset,
+    places: np.ndarray,
+    wanted: np.ndarray,
+    values: np.ndarray,
+) -> None:
+    """Fill in values from pieces of the file that are mapped into memory."""
+    n_voxels = math.prod(dataset.shape[1:])
+    for first, last, offset in pieces:
+        is_here = (wanted >= first) & (wanted < last)
+        here = np.flatnonzero(is_here)
+        if not here.size:
+            continue
+        shape = (last - first, n_voxels)
+        mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, shape)
+        stored = mapped.view(np.ndarray)
+        span = slice(here[0], here[-1] + 1)
+        if np.array_equal(wanted[span], np.arange(first, last)):
+            values[span] = stored[:, places]
+        else:
+            local = wanted[here] - first
+            values[here] = stored[local[:, None], places]
+
+
 def _read_chunks(
-    dataset: h5py.Dataset, places: np.ndarray, wanted: np.ndarray, axis: int, values: np.ndarray
+    axis: int, dataset: h5py.Dataset, places: np.ndarray, wanted: np.ndarray, values: np.ndarray
 ) -> None:
     """Fill in values box by box; a box is read once for all observations of a block."""
     shape = dataset.shape

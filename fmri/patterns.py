@@ -139,7 +139,8 @@ class Patterns:
         tuple of str
             In order of first appearance.
         """
-        names = dict.fromkeys(self.voxels["roi"])
+        of_voxels = self.voxels["roi"]
+        names = dict.fromkeys(of_voxels)
         return tuple(names)
 
     @property
@@ -151,7 +152,8 @@ class Patterns:
         tuple of str
             In order of first appearance.
         """
-        names = dict.fromkeys(self.observations["condition"])
+        of_observations = self.observations["condition"]
+        names = dict.fromkeys(of_observations)
         return tuple(names)
 
     @property
@@ -239,16 +241,17 @@ class Patterns:
                     f"{columns.shape}."
                 )
             columns &= mask
+        observed = self.observations
         rows = np.ones(len(self), dtype=bool)
         if conditions is not None:
             chosen = [conditions] if isinstance(conditions, str) else list(conditions)
             _check_known("condition", chosen, self.conditions)
-            is_chosen = self.observations["condition"].isin(chosen)
+            is_chosen = observed["condition"].isin(chosen)
             rows &= is_chosen.to_numpy()
         return replace(
             self,
             values=self.values[np.ix_(rows, columns)],
-            observations=self.observations[rows],
+            observations=observed[rows],
             voxels=self.voxels[columns],
         )
 

@@ -434,8 +434,11 @@ def leave_one_run_out_accuracy(
             rest = values[~test]
             rest_codes = codes[~test]
             means = [rest[rest_codes == code].mean(axis=0) for code in range(len(names))]
-            similarity = standard_rows(values[test]) @ standard_rows(np.stack(means)).T
-            correct.append(similarity.argmax(axis=1) == codes[test])
+            own = standard_rows(values[test])
+            others = standard_rows(np.stack(means))
+            similarity = own @ others.T
+            named = similarity.argmax(axis=1)
+            correct.append(named == codes[test])
         rows.append(
             {
                 "subject": subject,

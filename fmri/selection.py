@@ -68,7 +68,8 @@ def voxel_ncsnr(patterns: Patterns, conditions: Sequence[str]) -> np.ndarray:
         See `fmri.noise.ResponseVariances.ncsnr`.
     """
     chosen = patterns.select(conditions=conditions)
-    labels = chosen.observations["condition"].tolist()
+    shown = chosen.observations["condition"]
+    labels = shown.tolist()
     names = voxel_names(chosen.voxels)
     variances = response_variances(chosen.values, labels, voxels=names)
     return variances.ncsnr
@@ -360,11 +361,13 @@ def best_voxels(
     for key, group in voxels.groupby(columns, sort=False):
         place: dict[str, Any] = dict(zip(columns, map(str, key), strict=True))
         rows = group.index.to_numpy()
-        defined = rows[np.isfinite(scores[rows])]
+        is_defined = np.isfinite(scores[rows])
+        defined = rows[is_defined]
         order = np.argsort(-scores[defined], kind="stable")
         best = defined[order][:n_per_roi]
         if threshold is not None:
-            best = best[scores[best] >= threshold]
+            reaches = scores[best] >= threshold
+            best = best[reaches]
         where = f"ROI '{place['roi']}'"
         if side := place.get("hemisphere"):
             where += f", hemisphere {side}"
@@ -378,12 +381,13 @@ def best_voxels(
                 f"{scores[defined].max():.3f}; lower the threshold or use n_per_roi."
             )
         keep[best] = True
+        chosen = scores[best]
         facts = {
             "kept": len(best),
             "of": len(rows),
             "fewer_than_asked": n_per_roi is not None and len(best) < n_per_roi,
-            "lowest": float(scores[best].min()),
-            "median": float(np.median(scores[best])),
+            "lowest": float(chosen.min()),
+            "median": float(np.median(chosen)),
         }
         kept.append(place | facts)
     return keep, kept

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -642,10 +643,8 @@ def predict_responses(truth: SimulatedTruth, features: Mapping[str, np.ndarray])
             if not truth.voxels["responds"][column]:
                 continue
             parts, _ = _voxel_parts((truth.subject, str(roi), number), scaled, settings["seed"])
-            profile = np.zeros(n_images)
-            for name, weight in truth.mixing[str(roi)].items():
-                profile += weight * parts[name] / truth.readout[f"norm {name}"][column]
-            betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
+            norms = {name: truth.readout[f"norm {name}"][column] for name in spaces}
+            betas[:, column] = _mixed(parts, norms, truth.mixing[str(roi)], settings)
     return betas @ _smoothing(truth.voxels, settings["smoothing_fwhm"]).T
 
 
@@ -661,6 +660,8 @@ def _plant(
 ) -> SimulatedTruth:
     """Place the voxels of each region, draw their weights, and say what was planted in them."""
     seed = settings["seed"]
+    shown_in = np.array([settings["sessions"][str(condition)] for condition in conditions])
+    adding = settings["sessions"].values() if settings["session_sd"] else ()
     spaces, readout = {}, {}
     for name, values in features.items():
         table = np.asarray(values, dtype=np.float64)
@@ -693,9 +694,11 @@ def _plant(
             parts, norms = _voxel_parts((subject, roi, voxel), spaces, seed)
             for name, norm in norms.items():
                 readout[f"norm {name}"][column] = norm
-            profiles[:, column] = _voxel_betas(
-                (subject, roi, voxel), conditions, parts, norms, weights, settings
-            )
+            profiles[:, column] = _mixed(parts, norms, weights, settings)
+            for session in dict.fromkeys(adding):  # what each adds in this voxel
+                draws = generator(seed, "session", subject, roi, voxel, session)
+                added = settings["session_sd"] * draws.standard_normal()
+                profiles[shown_in == session, column] += added
     voxels = pd.concat(tables, ignore_index=True)
     profiles = profiles @ _smoothing(voxels, settings["smoothing_fwhm"]).T
     return SimulatedTruth(
@@ -728,7 +731,9 @@ def standardized(values: np.ndarray, readout: Mapping[str, np.ndarray], space: s
     """
     spread = readout[f"spread {space}"]
     centered = values - readout[f"center {space}"]
-    return np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
+    varies = spread > 0
+    scaled = centered / np.where(varies, spread, 1)
+    return np.where(varies, scaled, 0.0)
 
 
 def _smoothing(voxels: pd.DataFrame, fwhm: float) -> np.ndarray:
@@ -738,8 +743,10 @@ def _smoothing(voxels: pd.DataFrame, fwhm: float) -> np.ndarray:
     if not fwhm:
         return np.eye(len(voxels))
     sigma = fwhm / np.sqrt(8 * np.log(2))
-    places = VOXEL_SIZE_MM * voxels[["i", "j", "k"]].to_numpy(dtype=float)
-    weights = np.exp(-(cdist(places, places) ** 2) / (2 * sigma**2))
+    indices = voxels[["i", "j", "k"]].to_numpy(dtype=float)
+    places = VOXEL_SIZE_MM * indices
+    squares = cdist(places, places) ** 2
+    weights = np.exp(-squares / (2 * sigma**2))
     regions = voxels["roi"].to_numpy()
     weights *= regions[:, None] == regions
     return weights / weights.sum(axis=1, keepdims=True)
@@ -754,34 +761,24 @@ def _voxel_parts(
     # alone.
     parts, norms = {}, {}
     for name in sorted(spaces):
-        parts[name] = spaces[name] @ draws.standard_normal(spaces[name].shape[1])
+        n_features = spaces[name].shape[1]
+        parts[name] = spaces[name] @ draws.standard_normal(n_features)
         norms[name] = float(parts[name].std()) or 1.0
     return parts, norms
 
 
-def _voxel_betas(
-    voxel: tuple[str, str, int],
-    conditions: Sequence[str],
+def _mixed(
     parts: Mapping[str, np.ndarray],
     norms: Mapping[str, float],
     weights: Mapping[str, float],
     settings: Mapping[str, Any],
 ) -> np.ndarray:
-    """Draw the responses of a voxel (subject, region, number) to all conditions."""
-    seed, shown_in = settings["seed"], settings["sessions"]
-    profile = np.zeros(len(conditions))
+    """Add up what a voxel takes from each space, in percent signal change."""
+    profile = np.zeros(1)  # for as many conditions as there are parts
     for name, weight in weights.items():
-        profile = profile + weight * (parts[name] / norms[name])
-    betas = settings["response_mean"] + settings["response_sd"] * profile
-    if settings["session_sd"]:
-        # what the session of each condition adds in this voxel, at unit standard deviation
-        offsets = {}
-        for session in dict.fromkeys(shown_in.values()):
-            draws = generator(seed, "session", *voxel, session)
-            offsets[session] = draws.standard_normal()
-        added = np.array([offsets[shown_in[str(condition)]] for condition in conditions])
-        betas += settings["session_sd"] * added
-    return betas
+        own = parts[name] / norms[name]
+        profile = profile + weight * own
+    return settings["response_mean"] + settings["response_sd"] * profile
 
 
 def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -789,7 +786,8 @@ def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
     last = truth.voxels[["i", "j", "k"]].max()
     i, j, k = (int(index) + 2 for index in last)
     shape = (i, j, k)
-    affine = np.diag([VOXEL_SIZE_MM, VOXEL_SIZE_MM, VOXEL_SIZE_MM, 1.0])
+    sizes = [VOXEL_SIZE_MM] * 3
+    affine = np.diag([*sizes, 1.0])
     center = (np.array(shape) - 1) / 2
     affine[:3, 3] = -VOXEL_SIZE_MM * center
     return shape, affine
@@ -817,8 +815,8 @@ def _write_run(
         "trial_type": trials[order],
     }
     events = pd.DataFrame(columns)
-    last_image = float((events["onset"] + events["duration"]).max())
-    end = last_image + settings["gap_s"] + settings["ends_s"]
+    stops = events["onset"] + events["duration"]
+    end = float(stops.max()) + settings["gap_s"] + settings["ends_s"]
     n_volumes = int(np.ceil(end / settings["t_r"]))
     # a slow random walk of the head: mm in the first three columns, radians in the others
     draws = generator(settings["seed"], "motion", truth.subject, *name)
@@ -828,8 +826,10 @@ def _write_run(
     n_spikes = min(int(settings["n_spikes"]), n_volumes)
     draws = generator(settings["seed"], "spikes", truth.subject, *name)
     jerks = draws.choice(n_volumes, n_spikes, replace=False)
-    motion[jerks] += 20 * step_sizes * draws.standard_normal((n_spikes, 6))
-    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)
+    sudden = draws.standard_normal((n_spikes, 6))
+    motion[jerks] += 20 * step_sizes * sudden
+    confounds = pd.DataFrame(motion, columns=list(MOTION_COLUMNS))
+    confounds = confounds.round(6)
     series = _series(truth, name, events, motion, jerks)
     shape, affine = _grid(truth)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
@@ -851,7 +851,7 @@ def _series(
     jerks: np.ndarray,
 ) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
-    from nilearn.glm.first_level import make_first_level_design_matrix
+    from nilearn.glm.first_level import glover_hrf, make_first_level_design_matrix
     from scipy.signal import lfilter
 
     settings = truth.settings
@@ -862,10 +862,16 @@ def _series(
     named = presented.assign(trial_type=presented["trial_type"].map(codes))
     is_shown = np.isin(list(codes), list(presented["trial_type"]))
     shown = np.flatnonzero(is_shown)
-    delays = _delays(truth)
+    # by how much the response of each voxel is late, in s
+    delays = np.zeros(len(truth.voxels))
+    if settings["hrf_delay_sd"]:
+        draws = generator(settings["seed"], "delays", truth.subject)
+        quarters = np.round(4 * draws.standard_normal(len(delays)))
+        delays = np.clip(quarters / 4, -2, 2) * settings["hrf_delay_sd"]
     regressors = {}
     for delay in np.unique(delays):
-        hrf = _late_glover(delay) if delay else "glover"
+        late = update_wrapper(partial(glover_hrf, onset=delay), glover_hrf)
+        hrf = late if delay else "glover"
         design = make_first_level_design_matrix(times, named, hrf_model=hrf, drift_model=None)
         regressors[delay] = design.to_numpy()[:, : len(shown)]
     smoothing = _smoothing(truth.voxels, settings["smoothing_fwhm"])
@@ -904,27 +910,6 @@ def _series(
     return np.concatenate(parts, axis=1)
 
 
-def _late_glover(delay: float) -> Callable[..., np.ndarray]:
-    """Give nilearn's Glover response, `delay` s later."""
-    from nilearn.glm.first_level import glover_hrf
-
-    def response(t_r: float, oversampling: int = 50) -> np.ndarray:
-        samples: np.ndarray = glover_hrf(t_r, oversampling, onset=delay)
-        return samples
-
-    return response
-
-
-def _delays(truth: SimulatedTruth) -> np.ndarray:
-    """Draw by how much the response of each voxel is late, in s."""
-    sd = truth.settings["hrf_delay_sd"]
-    if not sd:
-        return np.zeros(len(truth.voxels))
-    draws = generator(truth.settings["seed"], "delays", truth.subject)
-    steps = np.round(4 * draws.standard_normal(len(truth.voxels)))
-    return np.clip(steps / 4, -2, 2) * sd
-
-
 def _columns_unit(values: np.ndarray) -> np.ndarray:
     centered = values - values.mean(axis=0)
     spread = centered.std(axis=0)
@@ -957,7 +942,8 @@ def save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float | 
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = DESCRIPTION.encode()
     if t_r is not None:
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        axes = affine[:3, :3]
+        sizes = np.linalg.norm(axes, axis=0)
         image.header.set_zooms((*sizes, t_r))
     with atomic_path(path) as part:
         nibabel.save(image, part)

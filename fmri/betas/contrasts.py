@@ -202,6 +202,22 @@ class ContrastMaps:
         Of the volume.
     provenance : mapping
         JSON-able record.
+
+    Examples
+    --------
+    >>> values = np.array([1.0, -2.0])
+    >>> maps = ContrastMaps(
+    ...     effect=values,
+    ...     t=values * 4,
+    ...     z=values * 3,
+    ...     mask=np.array([True, False, True]).reshape(3, 1, 1),
+    ...     affine=np.eye(4),
+    ...     provenance={},
+    ... )
+    >>> volume = np.zeros(maps.mask.shape)
+    >>> volume[maps.mask] = maps.t
+    >>> volume.ravel().tolist()
+    [4.0, 0.0, -8.0]
     """
 
     effect: np.ndarray

@@ -23,7 +23,7 @@ import pandas as pd
 from fmri.betas.derivatives import volume_places, write_map
 from fmri.betas.joint_models import STATISTICS
 from fmri.betas.least_squares import Fit, event_filters, least_squares_all, least_squares_separate
-from fmri.betas.memory import MemoryPlan, RunSize, parse_memory, plan_memory
+from fmri.betas.memory import MemoryPlan, RunSize, in_megabytes, parse_memory, plan_memory
 from fmri.betas.session_models import SessionBetas, event_observations, fit_with_options
 from fmri.betas.single_trials import UNITS_OF_ANALYSIS, SingleTrialOptions
 from fmri.bids import volume_start
@@ -191,9 +191,17 @@ def estimate_betas(
         unusable=(unusable, UNUSABLE),
     )
     options = SingleTrialOptions() if single_trials is None else single_trials
-    _check_together(options, noise_model, estimator, units)
+    options.check_model(noise_model, estimator, units)
     check_runs(runs)
-    contents = _contents(runs)
+    contents = []
+    for run in runs:
+        digests = [digest_file(file) for file in run.images]
+        contents.append(digests[0] if len(digests) == 1 else digest(digests))
+    if same := set(duplicates(contents)):
+        labels = [run.label for run, content in zip(runs, contents) if content in same]
+        raise InputError(
+            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
+        )
     regions = masks
     if not isinstance(regions, Regions):
         regions = read_regions(regions, runs[0].grid, affine=runs[0].affine)
@@ -212,57 +220,95 @@ def estimate_betas(
     of_design = ("hrf_model", "high_pass", "ignore", "slice_time_ref")
     chosen = {name: settings[name] for name in of_design}
     tables = [event_design(run, per=options.per, **chosen) for run in runs]
-    designs = [design for _, design in tables]
+    estimate = _estimate_each_run
     if single_trials is not None or units in STATISTICS:
-        series, broken = _read_together(runs, voxels, union, position, unusable, max_memory)
-        keep = broken == 0
-        check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
-        fit = _fit_jointly(runs, series, tables, options, settings, position[keep])
-        record = _record(settings, runs, contents, designs, regions, voxels, broken)
+        estimate = _estimate_together
+    fit, broken = estimate(
+        runs, tables, voxels, (union, position), options, settings, max_memory, progress
+    )
+    designs = [design for _, design in tables]
+    record = _record(settings, runs, contents, designs, regions, voxels, broken)
+    if fit.record:
         record["single_trials"] = dict(fit.record)
-        if progress is not None:
-            progress(len(runs), len(runs))
-        return _patterns(fit.values, fit.observations, voxels[keep], record)
-    observations = []
-    for run, (events, _) in zip(runs, tables, strict=True):
+    shown = fit.observations.groupby("condition")
+    observations = fit.observations
+    observations.insert(1, "presentation", shown.cumcount() + 1)
+    return Patterns(
+        values=fit.values,
+        observations=observations,
+        voxels=voxels[broken == 0],
+        provenance=record,
+    )
+
+
+def _estimate_each_run(
+    runs: Sequence[BoldRun],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    voxels: pd.DataFrame,
+    where: tuple[np.ndarray, np.ndarray],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
+    max_memory: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[SessionBetas, np.ndarray]:
+    """Fit run by run, as many voxels at once as memory allows; say which cannot be used, and why.
+
+    `options` are those that change nothing.
+    """
+    union, position = where
+    sizes, observations = [], []
+    for run, (events, design) in zip(runs, tables, strict=True):
         observations.append(event_observations(run, events))
-    plan = _plan(runs, designs, union, position, max_memory)
-    choices = (noise_model, estimator, units, unusable)
+        size = RunSize(
+            n_volumes=run.n_volumes,
+            n_events=len(events),
+            n_columns=design.shape[1],
+            itemsize=open_series(run.images, run.affine).itemsize,
+        )
+        sizes.append(size)
+    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
+    if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
+        _LOG.info("betas of %d run(s), %s", len(runs), plan)
     values = np.empty((sum(map(len, observations)), len(voxels)))
     broken = np.zeros(len(voxels), dtype=np.int64)
     first = 0
-    for done, (run, design) in enumerate(zip(runs, designs, strict=True), start=1):
-        of_run = values[first : first + len(observations[done - 1])]
-        reasons = _fit_run(run, design, (union, position), plan, choices, of_run)[position]
-        if reasons.any() and unusable == "refuse":
+    for done, (run, (events, design)) in enumerate(zip(runs, tables, strict=True), start=1):
+        of_run = values[first : first + len(events)]
+        reasons = _fit_run(run, design.to_numpy(), where, plan, settings, of_run)[position]
+        if reasons.any() and settings["unusable"] == "refuse":
             raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
-        first += len(of_run)
+        first += len(events)
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
     check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
-    record = _record(settings, runs, contents, designs, regions, voxels, broken)
+    if not keep.all():
+        values = values[:, keep]
     joined = pd.concat(observations, ignore_index=True)
-    return _patterns(values if keep.all() else values[:, keep], joined, voxels[keep], record)
+    return SessionBetas(values=values, observations=joined, record={}), broken
 
 
-def _read_together(
+def _estimate_together(
     runs: Sequence[BoldRun],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
     voxels: pd.DataFrame,
-    union: np.ndarray,
-    position: np.ndarray,
-    unusable: str,
+    where: tuple[np.ndarray, np.ndarray],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
     max_memory: str,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read the time courses of all runs, and say which voxels cannot be used, and why."""
+    progress: Callable[[int, int], None] | None,
+) -> tuple[SessionBetas, np.ndarray]:
+    """Read all runs and fit them at once; say which voxels cannot be used, and why."""
+    union, position = where
     n_volumes = sum(run.n_volumes for run in runs)
     # The time courses, and as much again while they are fitted.
-    needed = 2 * n_volumes * int(union.sum()) * np.dtype(np.float64).itemsize
+    n_values = n_volumes * int(union.sum())
+    needed = 2 * n_values * np.dtype(np.float64).itemsize
     if max_memory and needed > parse_memory(max_memory):
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
-            f"runs at once, {needed / 1e9:.2g} GB; give that, or fewer regions at a time."
+            f"runs at once, {in_megabytes(needed)}; give that, or fewer regions at a time."
         )
     series = []
     broken = np.zeros(len(voxels), dtype=np.int64)
@@ -270,25 +316,18 @@ def _read_together(
         own = read_places(run.images, union)
         finite = np.isfinite(own).all(axis=0)
         constant = (own == own[0]).all(axis=0)
-        reasons = np.select([~finite, constant], [1, 2])[position]
-        if reasons.any() and unusable == "refuse":
+        faults = np.select([~finite, constant], [1, 2])
+        reasons = faults[position]
+        if reasons.any() and settings["unusable"] == "refuse":
             raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         series.append(own)
-    return series, broken
-
-
-def _fit_jointly(
-    runs: Sequence[BoldRun],
-    series: Sequence[np.ndarray],
-    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    options: SingleTrialOptions,
-    settings: Mapping[str, Any],
-    position: np.ndarray,
-) -> SessionBetas:
-    """Fit the voxels of all runs at once; a column for each position among the time courses."""
-    wanted, columns = np.unique(position, return_inverse=True)
-    if len(wanted) < series[0].shape[1]:
+    keep = broken == 0
+    check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
+    # a voxel of two regions is fitted once
+    wanted, columns = np.unique(position[keep], return_inverse=True)
+    n_read = series[0].shape[1]
+    if len(wanted) < n_read:
         series = [own[:, wanted] for own in series]
     event_model = None
     if settings["units"] not in STATISTICS:
@@ -304,44 +343,9 @@ def _fit_jointly(
         units=settings["units"],
         slice_time_ref=settings["slice_time_ref"],
     )
-    return replace(fit, values=fit.values[:, columns])
-
-
-def _patterns(
-    values: np.ndarray, observations: pd.DataFrame, voxels: pd.DataFrame, record: dict[str, Any]
-) -> Patterns:
-    """Count the presentations of each condition, and label the values."""
-    shown = observations.groupby("condition")
-    counts = shown.cumcount() + 1
-    observations.insert(1, "presentation", counts)
-    return Patterns(
-        values=values,
-        observations=observations,
-        voxels=voxels,
-        provenance=record,
-    )
-
-
-def _check_together(
-    options: SingleTrialOptions, noise_model: str, estimator: str, units: str
-) -> None:
-    """Refuse what does not go together with shrinkage, conditions or standard errors."""
-    if options.is_shrunken and (noise_model != "ols" or units in STATISTICS):
-        raise InputError(
-            f"shrunken betas are of least squares and have no standard error, but noise_model is "
-            f'"{noise_model}" and units are "{units}"; give noise_model="ols" (--noise-model ols) '
-            'and units="percent" or "raw".'
-        )
-    for asked, what in (
-        (options.is_shrunken, "shrinkage"),
-        (options.per == "condition", 'per="condition"'),
-        (units in STATISTICS, f'units="{units}"'),
-    ):
-        if asked and estimator != "LSA":
-            raise InputError(
-                f"{what} goes with one model of all events, not with {estimator}; give "
-                'estimator="LSA" (--estimator LSA).'
-            )
+    if progress is not None:
+        progress(len(runs), len(runs))
+    return replace(fit, values=fit.values[:, columns]), broken
 
 
 @checked
@@ -407,34 +411,25 @@ def event_design(
             f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below {0.5 / run.t_r:g} "
             "(half of 1/TR)."
         )
-    kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.t_r, slice_time_ref)
-    peaks, seen = _response_peaks(run, kept, hrf_model, start)
-    is_early = (kept["onset"] < 0).to_numpy()
-    over = is_early & (seen < _TOO_WEAK * peaks)
-    if over.any():
-        warnings.warn(
-            "events whose response was over before the first volume: "
-            f"{name_ids(event_names(kept[over]))}.",
-            stacklevel=2,
-        )
-        kept = kept[~over].reset_index(drop=True)
-        peaks = peaks[~over]
-    _check_some_left(run, kept, ignore)
+    kept, peaks = _modeled_events(run, ignore, hrf_model, start)
     confounds = None
     if run.confounds is not None:
         # standardized under names of their own; constant ones are left out
         spread = run.confounds.std(ddof=0)
-        varying = run.confounds.loc[:, spread > 1e-12 * run.confounds.abs().max()]
+        largest = run.confounds.abs().max()
+        varying = run.confounds.loc[:, spread > 1e-12 * largest]
         if not varying.empty:
-            scaled = (varying - varying.mean()) / varying.std(ddof=0)
+            centered = varying - varying.mean()
+            scaled = centered / varying.std(ddof=0)
             confounds = scaled.rename(columns=lambda name: f"confound_{name}")
     first_of = np.arange(len(kept))
     if per == "condition":
         first_of = np.flatnonzero(~kept["trial_type"].duplicated())
         peaks = np.zeros(len(first_of))
+    volumes = np.arange(run.n_volumes)
     design = _regressors(
-        np.arange(run.n_volumes) * run.t_r + start,
+        volumes * run.t_r + start,
         kept,
         hrf_model,
         groups=kept["trial_type"] if per == "condition" else None,
@@ -446,8 +441,14 @@ def event_design(
     return kept, design
 
 
-def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
-    """Choose the events that get a regressor, in order of onset, and settle their durations."""
+def _modeled_events(
+    run: BoldRun, ignore: Sequence[str], hrf_model: str, start: float
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Choose the events that get a regressor, in order of onset, and settle their durations.
+
+    Also gives the peak that each response would reach in an endless run; 0 for events whose whole
+    response lies in the run: nothing of them can be lost.
+    """
     kept = run.events[~run.events["trial_type"].isin(list(ignore))]
     nowhere = kept["onset"].isna()
     if nowhere.any():
@@ -463,38 +464,20 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
         warnings.warn(
             "no event has a duration (n/a); they are taken as impulses of 0 s.", stacklevel=3
         )
-        return kept.assign(duration=0.0)
-    if unknown.any():
+        kept = kept.assign(duration=0.0)
+    elif unknown.any():
         named = event_names(kept[unknown])
         raise InputError(
             f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
             "Their betas would have different units; give durations, or ignore those trial types "
             "(ignore, --ignore)."
         )
-    return kept
-
-
-def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
-    if kept.empty:
-        raise InputError(
-            f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out."
-        )
-
-
-def _response_peaks(
-    run: BoldRun, kept: pd.DataFrame, hrf_model: str, start: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the peak that each response would reach in an endless run, and the peak in this run.
-
-    Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
-    """
     peaks = np.zeros(len(kept))
-    seen = np.zeros(len(kept))
     ends = kept["onset"] + kept["duration"] + _HRF_S
     run_end = run.n_volumes * run.t_r
     cut = ((kept["onset"] < 0) | (ends > run_end)).to_numpy()
     if not cut.any():
-        return peaks, seen
+        return kept, peaks
     before = max(0.0, -kept["onset"].min())
     n_before = int(np.ceil(before / run.t_r))
     n_after = int(np.ceil(_HRF_S / run.t_r))
@@ -502,10 +485,28 @@ def _response_peaks(
     times = volumes * run.t_r + start
     regressors = _regressors(times, kept[cut], hrf_model, drift_model=None)
     responses = np.abs(regressors.to_numpy()[:, : cut.sum()])
-    in_run = responses[n_before : n_before + run.n_volumes]
     peaks[cut] = responses.max(axis=0)
+    seen = np.zeros(len(kept))
+    in_run = responses[n_before : n_before + run.n_volumes]
     seen[cut] = in_run.max(axis=0)
-    return peaks, seen
+    is_early = (kept["onset"] < 0).to_numpy()
+    over = is_early & (seen < _TOO_WEAK * peaks)
+    if over.any():
+        warnings.warn(
+            "events whose response was over before the first volume: "
+            f"{name_ids(event_names(kept[over]))}.",
+            stacklevel=3,
+        )
+    kept = kept[~over].reset_index(drop=True)
+    _check_some_left(run, kept, ignore)
+    return kept, peaks[~over]
+
+
+def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
+    if kept.empty:
+        raise InputError(
+            f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out."
+        )
 
 
 def _regressors(
@@ -525,7 +526,8 @@ def _regressors(
     onsets = kept["onset"].to_numpy(dtype=np.float64)
     durations = kept["duration"].to_numpy(dtype=np.float64)
     t_r = float(np.diff(times).min())
-    begin = times.min() + min(-24.0, float(onsets.min()) - times[0])
+    earliest = float(onsets.min()) - times[0]
+    begin = times.min() + min(-24.0, earliest)
     end = times.max() * (1 + 1 / (len(times) - 1))
     a_second = (len(times) - 1) / (times.max() - times.min())
     n_steps = a_second * (end - begin) * _OVERSAMPLING + 1
@@ -543,20 +545,23 @@ def _regressors(
     after = np.searchsorted(grid, times)
     after = np.clip(after, 1, last)
     values = []
-    for places in (after - 1, after):
+    before = after - 1
+    for places in (before, after):
         here = places[:, None] + 1
         since_start = np.clip(here - starts, 0, len(kernel))
         since_stop = np.clip(here - stops, 0, len(kernel))
         values.append(sums[since_start] - sums[since_stop])
-    steps = grid[after] - grid[after - 1]
-    share = (times - grid[after - 1]) / steps
+    steps = grid[after] - grid[before]
+    share = (times - grid[before]) / steps
     rise = values[1] - values[0]
     responses = values[0] + share[:, None] * rise
-    numbers = np.arange(len(kept)) if groups is None else pd.factorize(groups)[0]
-    together = np.zeros((len(kept), numbers.max() + 1))
-    together[np.arange(len(kept)), numbers] = 1
+    rows = np.arange(len(kept))
+    numbers = rows if groups is None else pd.factorize(groups)[0]
+    n_columns = numbers.max() + 1
+    together = np.zeros((len(kept), n_columns))
+    together[rows, numbers] = 1
     responses = responses @ together
-    names = [f"event_{number:04d}" for number in range(1, responses.shape[1] + 1)]
+    names = [f"event_{number + 1:04d}" for number in range(n_columns)]
     with warnings.catch_warnings():
         # A singular design is refused later, with the events named.
         warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
@@ -591,7 +596,7 @@ def noise_gain(design: pd.DataFrame) -> float:
     >>> 1 < gain < 3
     True
     """
-    n_events = _n_events(design)
+    n_events = int(design.columns.astype(str).str.startswith("event_").sum())
     if not n_events:
         raise InputError(
             f"the design has no column event_…, but {name_ids(design.columns)}; give the second "
@@ -729,7 +734,8 @@ def read_betas(
     observations["session"] = sessions.astype(object).where(sessions.notna(), "")
     regions = read_regions(masks, image, affine=affine, **options)
     voxels, union, position = voxel_table(regions.masks, str(record["subject"]), regions.grid)
-    values = read_places([image], union).astype(np.float32)
+    series = read_places([image], union)
+    values = series.astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
@@ -748,40 +754,12 @@ def read_betas(
 # ---------------------------------------------------------------------------------------- the model
 
 
-def _plan(
-    runs: Sequence[BoldRun],
-    designs: Sequence[pd.DataFrame],
-    union: np.ndarray,
-    position: np.ndarray,
-    max_memory: str,
-) -> MemoryPlan:
-    """Plan how many voxels are read and fitted at once, and note it where it matters."""
-    sizes = []
-    for run, design in zip(runs, designs, strict=True):
-        size = RunSize(
-            n_volumes=run.n_volumes,
-            n_events=_n_events(design),
-            n_columns=design.shape[1],
-            itemsize=open_series(run.images, run.affine).itemsize,
-        )
-        sizes.append(size)
-    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
-    if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
-        _LOG.info("betas of %d run(s), %s", len(runs), plan)
-    return plan
-
-
-def _n_events(design: pd.DataFrame) -> int:
-    names = [str(name) for name in design.columns]
-    return sum(name.startswith("event_") for name in names)
-
-
 def _fit_run(
     run: BoldRun,
-    design: pd.DataFrame,
+    design: np.ndarray,
     where: tuple[np.ndarray, np.ndarray],
     plan: MemoryPlan,
-    options: tuple[str, str, str, str],
+    settings: Mapping[str, Any],
     betas: np.ndarray,
 ) -> np.ndarray:
     """Fill in betas (n_events, n_rows) of one run, and say which of the voxels cannot be used.
@@ -789,8 +767,8 @@ def _fit_run(
     Those get no betas; where they are refused, no voxel gets any.
     """
     union, position = where
-    noise_model, estimator, units, unusable = options
-    fit = EVENT_MODELS[estimator](design.to_numpy(), len(betas), noise_model)
+    units, unusable = settings["units"], settings["unusable"]
+    fit = EVENT_MODELS[settings["estimator"]](design, len(betas), settings["noise_model"])
     places = np.flatnonzero(union)
     reasons = np.zeros(len(places), dtype=np.int64)
     means = np.ones(len(places))
@@ -855,23 +833,6 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
             raise unknown_name(kind, name, known)
 
 
-def _contents(runs: Sequence[BoldRun]) -> list[str]:
-    """Compute the digests of the files of all runs, and refuse runs with the same contents."""
-    contents = []
-    for run in runs:
-        digests = [digest_file(file) for file in run.images]
-        of_run = digests[0] if len(digests) == 1 else digest(digests)
-        contents.append(of_run)
-    same = set(duplicates(contents))
-    if same:
-        given = zip(runs, contents, strict=True)
-        labels = [run.label for run, of_run in given if of_run in same]
-        raise InputError(
-            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
-        )
-    return contents
-
-
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
     """Refuse designs that cannot be estimated.
 
@@ -886,7 +847,8 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
             "(--high-pass), or longer runs."
         )
     peaks = np.abs(events).max(axis=0)
-    weak = peaks < _TOO_WEAK * full
+    least = _TOO_WEAK * full
+    weak = peaks < least
     if weak.any():
         late = event_names(kept[weak])
         raise InputError(

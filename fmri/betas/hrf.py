@@ -114,14 +114,30 @@ def _gamma_density(times: np.ndarray, mean: float, scale: float) -> np.ndarray:
     logarithm -= scaled
     logarithm -= lgamma(shape)
     density = np.zeros(len(times))
-    density[positive] = np.exp(logarithm) / scale
+    values = np.exp(logarithm)
+    density[positive] = values / scale
     return density
 
 
-def _family_member(peak: float, width: float) -> HrfShape:
+def stretched_glover(peak: float, width: float) -> HrfShape:
     """Stretch Glover's response in time to a peak, and its first lobe to a width.
 
-    A width of 1 is the full width of Glover's at any peak.
+    Parameters
+    ----------
+    peak : float
+        Time of the peak, s; 5.1 for Glover's own.
+    width : float
+        Full width of the first lobe, as a share of that of Glover's, whatever the peak.
+
+    Returns
+    -------
+    HrfShape
+        The response.
+
+    Examples
+    --------
+    >>> stretched_glover(5.1, 1.0) == GLOVER
+    True
     """
     stretch = peak / _GLOVER_PEAK_S
     # the width of a gamma density is about proportional to the root of mean x scale
@@ -141,17 +157,11 @@ CANONICAL: Mapping[str, HrfShape] = {"glover": GLOVER, "spm": SPM}
 """nilearn's two responses; equal to its ``glover_hrf`` and ``spm_hrf``."""
 
 
-def _make_library() -> dict[str, HrfShape]:
-    library = {"spm": SPM}
-    for peak in _PEAKS_S:
-        for width in _WIDTHS:
-            is_glover = (peak, width) == (_GLOVER_PEAK_S, 1.0)
-            shape = GLOVER if is_glover else _family_member(peak, width)
-            library[f"peak {peak:g} s, width {width:g}"] = shape
-    return library
-
-
-HRF_LIBRARY: Mapping[str, HrfShape] = _make_library()
+HRF_LIBRARY: Mapping[str, HrfShape] = {"spm": SPM} | {
+    f"peak {peak:g} s, width {width:g}": stretched_glover(peak, width)
+    for peak in _PEAKS_S
+    for width in _WIDTHS
+}
 """Name to shape: 21 shapes that peak at 3.0 to 7.2 s with .75, 1 and 1.3 times the width of
 Glover's, among them Glover's own, and SPM's."""
 
@@ -200,13 +210,15 @@ def event_regressors(
     # nilearn's grid: it ends one repetition time, or a little more, after the last volume
     last = times[-1] * (1 + 1.0 / (n_volumes - 1))
     rate = (n_volumes - 1) / (times[-1] - times[0])
-    n_steps = int(np.rint(rate * (last - first) * OVERSAMPLING + 1))
+    n_fine = rate * (last - first) * OVERSAMPLING
+    n_steps = int(np.rint(n_fine + 1))
+    final = n_steps - 1
     grid = np.linspace(first, last, n_steps)
     begins = np.searchsorted(grid, onsets)
-    begins = np.minimum(begins, n_steps - 1)
+    begins = np.minimum(begins, final)
     ends = np.searchsorted(grid, onsets + durations)
-    ends = np.minimum(ends, n_steps - 1)
-    is_impulse = (ends == begins) & (ends < n_steps - 1)
+    ends = np.minimum(ends, final)
+    is_impulse = (ends == begins) & (ends < final)
     ends += is_impulse
     kernel = shape.kernel(t_r)
     # nothing before a begin, the whole sum long after it
@@ -214,12 +226,15 @@ def event_regressors(
     running = np.concatenate([[0.0], running])
     # linear interpolation between steps, as nilearn resamples to the volumes
     right = np.searchsorted(grid, times)
-    right = np.clip(right, 1, n_steps - 1)
-    share = (times - grid[right - 1]) / (grid[right] - grid[right - 1])
+    right = np.clip(right, 1, final)
+    left = right - 1
+    step_s = grid[right] - grid[left]
+    share = (times - grid[left]) / step_s
     regressors = np.zeros((n_volumes, len(onsets)))
-    for steps, weight in ((right - 1, 1 - share), (right, share)):
-        since_begin = np.clip(steps[:, None] - begins + 1, 0, len(kernel))
-        since_end = np.clip(steps[:, None] - ends + 1, 0, len(kernel))
+    for steps, weight in ((left, 1 - share), (right, share)):
+        column = steps[:, None]
+        since_begin = np.clip(column - begins + 1, 0, len(kernel))
+        since_end = np.clip(column - ends + 1, 0, len(kernel))
         response = running[since_begin] - running[since_end]
         regressors += weight[:, None] * response
     return regressors

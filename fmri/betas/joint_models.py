@@ -27,6 +27,12 @@ class JointFit:
         The sums and their standard errors.
     dof : int
         Degrees of freedom of the residuals.
+
+    Examples
+    --------
+    >>> fit = JointFit(effects=np.array([[3.0]]), errors=np.array([[1.5]]), dof=20)
+    >>> fit.statistic("t").tolist(), fit.statistic("z").round(2).tolist()
+    ([[2.0]], [[1.89]])
     """
 
     effects: np.ndarray
@@ -114,7 +120,18 @@ def fit_jointly(
     n_voxels = series[0].shape[1]
     effects = np.empty((len(weights), n_voxels))
     errors = np.empty((len(weights), n_voxels))
-    slopes = _autocorrelation(plain.residuals)
+    # the lag-1 correlation of each voxel within runs, cut to two digits
+    energy = np.zeros(n_voxels)
+    products = np.zeros(n_voxels)
+    for rest in plain.residuals:
+        energy += column_sums_of_squares(rest)
+        products += np.einsum("ij,ij->j", rest[1:], rest[:-1])
+    n_volumes = sum(map(len, plain.residuals))
+    energy /= n_volumes
+    products /= n_volumes - len(series)
+    slopes = np.zeros(n_voxels)
+    np.divide(products, energy, out=slopes, where=energy > 0)
+    slopes = np.trunc(slopes * 100) / 100
     for slope in np.unique(slopes):
         voxels = np.flatnonzero(slopes == slope)
         group = _least_squares(
@@ -186,23 +203,6 @@ def _least_squares(
         dof=dof,
     )
     return _LeastSquares(summary=summary, residuals=residuals)
-
-
-def _autocorrelation(residuals: Sequence[np.ndarray]) -> np.ndarray:
-    """Estimate the lag-1 correlation of each voxel within runs, cut to two digits."""
-    n_voxels = residuals[0].shape[1]
-    energy, products = np.zeros(n_voxels), np.zeros(n_voxels)
-    n_volumes = 0
-    for run in residuals:
-        n_volumes += len(run)
-        energy += column_sums_of_squares(run)
-        products += np.einsum("ij,ij->j", run[1:], run[:-1])
-    energy /= n_volumes
-    products /= n_volumes - len(residuals)
-    slopes = np.zeros(n_voxels)
-    np.divide(products, energy, out=slopes, where=energy > 0)
-    hundredths = np.trunc(slopes * 100)
-    return hundredths / 100
 
 
 def _whitened(columns: np.ndarray, slope: float) -> np.ndarray:

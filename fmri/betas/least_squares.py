@@ -214,7 +214,8 @@ def _separate_pairs(events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shared = products.sum(axis=0)
     explained = others * shared
     own = events - explained
-    own /= np.linalg.norm(own, axis=0)
+    own_lengths = np.linalg.norm(own, axis=0)
+    own /= own_lengths
     return own, others
 
 

@@ -94,7 +94,7 @@ class MemoryPlan:
             passes = "1 pass"
         parts = [
             f"{self.n_voxels:,} voxels: read {self.n_read:,} at once in {passes} over the files",
-            f"fitted {self.n_fitted:,} at once; about {_in_words(self.n_bytes)}",
+            f"fitted {self.n_fitted:,} at once; about {in_megabytes(self.n_bytes)}",
         ]
         return ", ".join(parts)
 
@@ -158,8 +158,8 @@ def plan_memory(
     if limit < least:
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but {n_voxels:,} voxels with "
-            f"{n_values:,} betas need {_in_words(least)} at least; give that, or fewer regions or "
-            "runs at a time."
+            f"{n_values:,} betas need {in_megabytes(least)} at least; give that, or fewer "
+            "regions or runs at a time."
         )
     room = limit - fixed
     fit_room = min(_FIT_BYTES, room // 4)
@@ -213,8 +213,24 @@ def parse_memory(text: str) -> int:
     return int(float(parts[1]) * _UNITS[parts[2]])
 
 
-def _in_words(n_bytes: int) -> str:
-    """Say how many megabytes, rounded up, so that what is said to be enough is enough."""
+def in_megabytes(n_bytes: int) -> str:
+    """Say how many megabytes, rounded up, so that what is said to be enough is enough.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Amount of memory.
+
+    Returns
+    -------
+    str
+        For messages; `parse_memory` reads it where commas are left out.
+
+    Examples
+    --------
+    >>> in_megabytes(1_500_001)
+    '2 MB'
+    """
     megabytes = n_bytes / 10**6
     rounded_up = math.ceil(megabytes)
     return f"{rounded_up:,} MB"

@@ -6,13 +6,15 @@ that of GLMdenoise (Kay et al., 2013) and GLMsingle (Prince et al., 2022), not t
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from fmri.betas.hrf import CANONICAL
+from fmri.betas.hrf import CANONICAL, HRF_LIBRARY, LIBRARY_ENDS
 from neurometamer.errors import InputError, name_ids, unknown_name
 
 _SLAB = 1000
@@ -148,6 +150,42 @@ def check_repeats(runs: Sequence[RunModel], needing: Sequence[str]) -> None:
         )
 
 
+def other_run_means(runs: Sequence[RunModel]) -> Any:
+    """Build the matrix that averages a condition over its presentations in other runs.
+
+    Parameters
+    ----------
+    runs : sequence of RunModel
+        The runs.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, shape (n_events, n_events)
+        A row an event, in order of runs; zeros where no other run shows its condition.
+    """
+    from scipy.sparse import csr_array
+
+    names: list[str] = []
+    numbers: list[int] = []
+    for number, run in enumerate(runs):
+        names += run.conditions
+        numbers += [number] * len(run.conditions)
+    conditions = np.array(names)
+    run_of = np.array(numbers)
+    columns: list[int] = []
+    weights: list[float] = []
+    ends = [0]
+    for condition, number in zip(conditions, run_of, strict=True):
+        is_other = (conditions == condition) & (run_of != number)
+        others = np.flatnonzero(is_other).tolist()
+        columns += others
+        if others:
+            weights += [1 / len(others)] * len(others)
+        ends.append(len(columns))
+    size = len(conditions)
+    return csr_array((weights, columns, ends), shape=(size, size))
+
+
 # ------------------------------------------------------------------------------- prediction of runs
 
 
@@ -190,7 +228,7 @@ def prediction_errors(
     repeated = repeated_conditions(runs)
     bases, tests, trained = [], [], []
     for number, run in enumerate(runs):
-        columns, single = _condition_regressors(run, shape, repeated)
+        columns, single = condition_regressors(run, shape, repeated)
         basis = basis_of(run.nuisance, single)
         bases.append(basis)
         tests.append(without(basis, columns))
@@ -202,7 +240,14 @@ def prediction_errors(
             with_noise = basis_of(run.nuisance, single, noise)
             of_counts.append(without(with_noise, columns))
         trained.append(of_counts)
-    solvers = _leave_one_out_solvers(trained)
+    # the normal equations of all runs but one, inverted, for each number of components
+    solvers = []
+    for row in range(len(counts)):
+        grams = [of_run[row].T @ of_run[row] for of_run in trained]
+        total = np.sum(grams, axis=0)
+        # a condition that a run hides behind its drifts gets no response, not a huge one
+        inverses = [np.linalg.pinv(total - gram, rcond=1e-8, hermitian=True) for gram in grams]
+        solvers.append(inverses)
     errors = np.zeros((len(counts), len(voxels)))
     sizes = np.zeros(len(voxels))
     for part in slabs(np.arange(len(voxels))):
@@ -237,11 +282,28 @@ def column_sums_of_squares(columns: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->j", columns, columns)
 
 
-def _condition_regressors(
-    run: RunModel, shape: str, repeated: Sequence[str]
+def condition_regressors(
+    run: RunModel, shape: str, conditions: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the events of repeated conditions; those of other conditions stay single."""
-    codes = {condition: number for number, condition in enumerate(repeated)}
+    """Add up the regressors of each condition; events of other conditions stay single.
+
+    Parameters
+    ----------
+    run : RunModel
+        The run.
+    shape : str
+        Which regressors.
+    conditions : sequence of str
+        Conditions whose events are added up.
+
+    Returns
+    -------
+    columns : ndarray, shape (n_volumes, n_conditions)
+        Zeros for conditions that the run does not show.
+    single : ndarray, shape (n_volumes, n_events)
+        Regressors of the events of other conditions.
+    """
+    codes = {condition: number for number, condition in enumerate(conditions)}
     events = run.regressors[shape]
     columns = np.zeros((len(events), len(codes)))
     single = [np.empty((len(events), 0))]
@@ -252,21 +314,6 @@ def _condition_regressors(
         else:
             single.append(regressor)
     return columns, np.column_stack(single)
-
-
-def _leave_one_out_solvers(trained: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-    """Invert the normal equations of all runs but one, for each number of components."""
-    solvers = []
-    for row in range(len(trained[0])):
-        grams = [of_run[row].T @ of_run[row] for of_run in trained]
-        total = np.sum(grams, axis=0)
-        of_count = []
-        for gram in grams:
-            # a condition that a run hides behind its drifts gets no response, not a huge one
-            inverse = np.linalg.pinv(total - gram, rcond=1e-8, hermitian=True)
-            of_count.append(inverse)
-        solvers.append(of_count)
-    return solvers
 
 
 # -------------------------------------------------------------------------------- the three choices
@@ -308,6 +355,62 @@ class ShapeChoice:
             voxels = np.flatnonzero(is_own)
             if len(voxels):
                 yield name, voxels
+
+    def record(self) -> dict[str, Any]:
+        """Say which shapes were chosen, and the R² of other runs with them and with Glover's.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+
+        Warns
+        -----
+        UserWarning
+            When most voxels that events explain have a shape at the ends of the library.
+        """
+        counts = np.bincount(self.chosen, minlength=len(self.names)).tolist()
+        used = {name: count for name, count in zip(self.names, counts) if count}
+        glover = list(HRF_LIBRARY.values()).index(CANONICAL["glover"])
+        explained = self.r2.max(axis=0) > 0
+        record: dict[str, Any] = {
+            "n_voxels": used,
+            "chosen_by": "responses to conditions" if self.by_repeats else "the mean response",
+            "n_explained": int(explained.sum()),
+        }
+        if explained.any():
+            own = self.r2[self.chosen, np.arange(len(self.chosen))]
+            record["r2"] = quartiles(own[explained])
+            record["r2_glover"] = quartiles(self.r2[glover, explained])
+        names = np.array(self.names)[self.chosen[explained]]
+        n_at_end = sum(name.startswith(LIBRARY_ENDS) for name in names.tolist())
+        record["n_at_end"] = n_at_end
+        if n_at_end > len(names) / 2:
+            warnings.warn(
+                f"{n_at_end} of the {len(names)} voxels that events explain have the earliest or "
+                "latest responses of the library; check onsets, TR and slice times.",
+                stacklevel=2,
+            )
+        return record
+
+
+def quartiles(values: np.ndarray) -> list[float]:
+    """Give the quartiles of some numbers, for records.
+
+    Parameters
+    ----------
+    values : ndarray
+        One number a voxel.
+
+    Returns
+    -------
+    list of float
+        Lower quartile, median and upper quartile, to six decimals.
+    """
+    shares = [0.25, 0.5, 0.75]
+    quantiles = np.quantile(values, shares)
+    rounded = np.round(quantiles, 6)
+    return rounded.tolist()
 
 
 def choose_shapes(runs: Sequence[RunModel]) -> ShapeChoice:
@@ -388,6 +491,20 @@ class NoiseChoice:
     components: tuple[np.ndarray, ...]
     n_pool: int
     r2: tuple[float, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Say how many there are, where they come from, and what more or fewer would explain.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+        """
+        return {
+            "n_regressors": self.components[0].shape[1],
+            "n_pool": self.n_pool,
+            "median_r2": np.round(self.r2, 6).tolist(),
+        }
 
 
 def choose_noise(

@@ -6,7 +6,6 @@ shared by the runs of a session, or belongs to one run.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.hrf import CANONICAL, HRF_LIBRARY, LIBRARY_ENDS, HrfShape, event_regressors
+from fmri.betas.hrf import CANONICAL, HRF_LIBRARY, event_regressors
 from fmri.betas.joint_models import STATISTICS, fit_jointly
 from fmri.betas.least_squares import Fit
 from fmri.betas.prediction import (
@@ -24,6 +23,7 @@ from fmri.betas.prediction import (
     check_repeats,
     choose_noise,
     choose_shapes,
+    condition_regressors,
     same_shape,
 )
 from fmri.betas.shrinkage import shrink_presentations
@@ -100,13 +100,21 @@ def fit_with_options(
         for run, own in zip(runs, series, strict=True):
             scale_to_percent(run.label, own)
     is_library = options.hrf == "library"
-    shapes = HRF_LIBRARY if is_library else {hrf_model: CANONICAL[hrf_model]}
+    shapes = HRF_LIBRARY
+    if not is_library:
+        shapes = {hrf_model: CANONICAL[hrf_model]}
     models = []
     for run, own, (events, design) in zip(runs, series, tables, strict=True):
+        start = volume_start(run.slices, run.t_r, slice_time_ref)
+        volumes = np.arange(run.n_volumes)
+        times = volumes * run.t_r + start
+        onsets = events["onset"].to_numpy()
+        durations = events["duration"].to_numpy()
         regressors = {}
         for name, shape in shapes.items():
-            columns = _regressors_of(run, events, shape, slice_time_ref)
-            regressors[name] = columns * (shape.scale if is_library else 1.0)
+            columns = event_regressors(times, onsets, durations, shape)
+            scale = shape.scale if is_library else 1.0
+            regressors[name] = columns * scale
         is_event = design.columns.str.startswith("event_")
         nuisance = design.loc[:, ~is_event]
         model = RunModel(
@@ -119,40 +127,28 @@ def fit_with_options(
     check_repeats(models, options.needs_repeats)
     record: dict[str, Any] = {"options": asdict(options)}
     choice = same_shape(hrf_model, series[0].shape[1])
-    if options.hrf == "library":
+    if is_library:
         choice = choose_shapes(models)
-        record["hrf"] = _record_of_shapes(choice)
+        record["hrf"] = choice.record()
     nothing = [np.empty((len(own), 0)) for own in series]
     noise = NoiseChoice(components=tuple(nothing), n_pool=0)
     if options.n_noise:
         noise = choose_noise(models, choice, options.n_noise, options.max_noise)
-        record["noise"] = {
-            "n_regressors": noise.components[0].shape[1],
-            "n_pool": noise.n_pool,
-            "median_r2": np.round(noise.r2, 6).tolist(),
-        }
-    chosen = ["denoised"] if noise.components[0].shape[1] else []
-    record["chosen_on_all_runs"] = chosen
-    if options.per == "condition":
-        values, observations = _per_condition(
-            runs, models, tables, choice, noise, options, noise_model, units
-        )
-        return SessionBetas(values=values, observations=observations, record=record)
-    if options.is_shrunken:
-        shrunken = shrink_presentations(models, choice, noise.components, options.shrinkage)
-        record["shrinkage"] = {
-            "fractions": _quartiles(shrunken.fractions),
-            "less_error_in_other_runs": _quartiles(shrunken.gain),
-        }
-        record["units"] = f"{units}, shrunken by ridge regression; scale and mean restored"
-        chosen.append("shrunken")
-        values = shrunken.betas
-    else:
-        values = _per_presentation(models, choice, noise, noise_model, event_model, units)
-    of_runs = []
-    for run, (events, _) in zip(runs, tables, strict=True):
-        of_runs.append(event_observations(run, events))
-    observations = pd.concat(of_runs, ignore_index=True)
+        record["noise"] = noise.record()
+    n_regressors = noise.components[0].shape[1]
+    record["chosen_on_all_runs"] = ["denoised"] if n_regressors else []
+    estimation = _Estimation(
+        runs=runs,
+        models=models,
+        events=[events for events, _ in tables],
+        choice=choice,
+        noise=noise,
+        options=options,
+        noise_model=noise_model,
+        event_model=event_model,
+        units=units,
+    )
+    values, observations = _ESTIMATORS[options.per](estimation, record)
     return SessionBetas(values=values, observations=observations, record=record)
 
 
@@ -181,103 +177,102 @@ def scale_to_percent(label: str, series: np.ndarray) -> None:
     series *= 100 / means
 
 
-def _regressors_of(
-    run: BoldRun, events: pd.DataFrame, shape: HrfShape, slice_time_ref: float | None
-) -> np.ndarray:
-    volumes = np.arange(run.n_volumes)
-    times = volumes * run.t_r
-    times += volume_start(run.slices, run.t_r, slice_time_ref)
-    return event_regressors(
-        times,
-        events["onset"].to_numpy(),
-        events["duration"].to_numpy(),
-        shape,
-    )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Estimation:
+    """What responses are estimated from, and how; arguments are those of `fit_with_options`."""
+
+    runs: Sequence[BoldRun]
+    models: Sequence[RunModel]
+    events: Sequence[pd.DataFrame]
+    choice: ShapeChoice
+    noise: NoiseChoice
+    options: SingleTrialOptions
+    noise_model: str
+    event_model: EventModel | None
+    units: str
 
 
 def _per_presentation(
-    models: Sequence[RunModel],
-    choice: ShapeChoice,
-    noise: NoiseChoice,
-    noise_model: str,
-    event_model: EventModel | None,
-    units: str,
-) -> np.ndarray:
-    """Fit each run on its own, voxels of one shape at a time: (n_observations, n_voxels)."""
+    asked: _Estimation, record: dict[str, Any]
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Fit each run on its own, voxels of one shape at a time, or shrink what that would give."""
+    of_runs = []
+    for run, events in zip(asked.runs, asked.events, strict=True):
+        of_runs.append(event_observations(run, events))
+    observations = pd.concat(of_runs, ignore_index=True)
+    models, components = asked.models, asked.noise.components
+    if asked.options.is_shrunken:
+        shares = asked.options.shrinkage
+        shrunken = shrink_presentations(models, asked.choice, components, shares)
+        record["shrinkage"] = shrunken.record()
+        record["units"] = f"{asked.units}, shrunken by ridge regression; scale and mean restored"
+        record["chosen_on_all_runs"].append("shrunken")
+        return shrunken.betas, observations
     values = []
-    for model, components in zip(models, noise.components, strict=True):
+    for model, noise in zip(models, components, strict=True):
         n_events = len(model.conditions)
-        nuisance = np.column_stack([model.nuisance, components])
+        nuisance = np.column_stack([model.nuisance, noise])
         betas = np.empty((n_events, model.series.shape[1]))
-        for name, voxels in choice.groups():
-            events = model.regressors[name]
+        for name, voxels in asked.choice.groups():
+            regressors = model.regressors[name]
             data = model.series[:, voxels]
-            if event_model is None:
-                fit = fit_jointly([data], [events], [nuisance], noise_model=noise_model)
-                betas[:, voxels] = fit.statistic(units)
+            if asked.event_model is None:
+                fit = fit_jointly([data], [regressors], [nuisance], noise_model=asked.noise_model)
+                betas[:, voxels] = fit.statistic(asked.units)
             else:
-                design = np.column_stack([events, nuisance])
-                fit_events = event_model(design, n_events, noise_model)
+                design = np.column_stack([regressors, nuisance])
+                fit_events = asked.event_model(design, n_events, asked.noise_model)
                 betas[:, voxels] = fit_events(data)
         values.append(betas)
-    return np.concatenate(values)
+    return np.concatenate(values), observations
 
 
-def _per_condition(
-    runs: Sequence[BoldRun],
-    models: Sequence[RunModel],
-    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    choice: ShapeChoice,
-    noise: NoiseChoice,
-    options: SingleTrialOptions,
-    noise_model: str,
-    units: str,
-) -> tuple[np.ndarray, pd.DataFrame]:
+def _per_condition(asked: _Estimation, record: dict[str, Any]) -> tuple[np.ndarray, pd.DataFrame]:
     """Fit the runs of each session together: one coefficient a condition (and delay)."""
     values, observations = [], []
-    for session in dict.fromkeys(run.session for run in runs):
-        members = [number for number, run in enumerate(runs) if run.session == session]
-        names: dict[str, None] = {}
+    is_fir = asked.options.hrf == "fir"
+    n_delays = asked.options.n_delays if is_fir else 1
+    for session in dict.fromkeys(run.session for run in asked.runs):
+        members = [row for row, run in enumerate(asked.runs) if run.session == session]
+        runs = [asked.runs[row] for row in members]
+        models = [asked.models[row] for row in members]
+        shown: dict[str, None] = {}
         nuisance = []
-        for row in members:
-            names |= dict.fromkeys(models[row].conditions)
-            columns = [models[row].nuisance, noise.components[row]]
+        for row, model in zip(members, models, strict=True):
+            shown |= dict.fromkeys(model.conditions)
+            columns = [model.nuisance, asked.noise.components[row]]
             nuisance.append(np.column_stack(columns))
-        n_delays = options.n_delays if options.hrf == "fir" else 1
-        n_voxels = models[0].series.shape[1]
-        betas = np.empty((len(names) * n_delays, n_voxels))
-        for name, voxels in choice.groups():
-            events = []
-            for row in members:
-                if options.hrf == "fir":
-                    shown = tables[row][0]
-                    columns_of_run = fir_regressors(runs[row], shown, list(names), n_delays)
-                else:
-                    columns_of_run = _summed(models[row], name, list(names))
-                events.append(columns_of_run)
-            data = [models[row].series[:, voxels] for row in members]
-            fit = fit_jointly(data, events, nuisance, noise_model=noise_model)
-            is_statistic = units in STATISTICS
-            betas[:, voxels] = fit.statistic(units) if is_statistic else fit.effects
+        names = list(shown)
+        betas = np.empty((len(names) * n_delays, models[0].series.shape[1]))
+        for shape, voxels in asked.choice.groups():
+            if is_fir:
+                shared = []
+                for row, run in zip(members, runs, strict=True):
+                    shared.append(fir_regressors(run, asked.events[row], names, n_delays))
+            else:
+                shared = [condition_regressors(model, shape, names)[0] for model in models]
+            data = [model.series[:, voxels] for model in models]
+            fit = fit_jointly(data, shared, nuisance, noise_model=asked.noise_model)
+            is_statistic = asked.units in STATISTICS
+            betas[:, voxels] = fit.statistic(asked.units) if is_statistic else fit.effects
         values.append(betas)
-        labels = dict.fromkeys(runs[row].run for row in members)
-        table = pd.DataFrame({"condition": list(names), "run": "+".join(labels)})
+        labels = dict.fromkeys(run.run for run in runs)
+        table = pd.DataFrame({"condition": names, "run": "+".join(labels)})
         table["session"] = session
-        if options.hrf == "fir":
-            table = _with_delays(table, n_delays, runs[members[0]].t_r)
+        if is_fir:  # the delays of a condition stand together, named as by nilearn
+            delays = np.tile(np.arange(n_delays), len(names))
+            table = table.loc[table.index.repeat(n_delays)].reset_index(drop=True)
+            table["stimulus"] = table["condition"]
+            table["delay_s"] = delays * runs[0].t_r
+            table["condition"] += [f"_delay_{delay}" for delay in delays]
         observations.append(table)
     return np.concatenate(values), pd.concat(observations, ignore_index=True)
 
 
-def _summed(model: RunModel, shape: str, names: Sequence[str]) -> np.ndarray:
-    """Add up the regressors of each condition: (n_volumes, n_conditions)."""
-    events = model.regressors[shape]
-    columns = np.zeros((len(events), len(names)))
-    numbers = {name: number for number, name in enumerate(names)}
-    for condition, regressor in zip(model.conditions, events.T, strict=True):
-        number = numbers[condition]
-        columns[:, number] += regressor
-    return columns
+_ESTIMATORS: Mapping[
+    str, Callable[[_Estimation, dict[str, Any]], tuple[np.ndarray, pd.DataFrame]]
+] = {"presentation": _per_presentation, "condition": _per_condition}
+"""How `SingleTrialOptions.per` is estimated; what was chosen is added to the record."""
 
 
 def fir_regressors(
@@ -319,22 +314,6 @@ def fir_regressors(
     return columns.reshape(run.n_volumes, -1)
 
 
-def _with_delays(table: pd.DataFrame, n_delays: int, t_r: float) -> pd.DataFrame:
-    """Repeat each condition for its delays, with names as nilearn gives them."""
-    parts = []
-    for delay in range(n_delays):
-        part = table.assign(
-            condition=table["condition"] + f"_delay_{delay}",
-            stimulus=table["condition"],
-            delay_s=delay * t_r,
-        )
-        parts.append(part)
-    joined = pd.concat(parts)
-    # delays of a condition stand together
-    ordered = joined.sort_index(kind="stable")
-    return ordered.reset_index(drop=True)
-
-
 def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
     """Describe the observations of a run.
 
@@ -357,43 +336,3 @@ def event_observations(run: BoldRun, events: pd.DataFrame) -> pd.DataFrame:
         "onset": events["onset"],
     }
     return pd.DataFrame(columns)
-
-
-# -------------------------------------------------------------------------------------- the record
-
-
-def _quartiles(values: np.ndarray) -> list[float]:
-    shares = [0.25, 0.5, 0.75]
-    quartiles = np.quantile(values, shares)
-    rounded = np.round(quartiles, 6)
-    return rounded.tolist()
-
-
-def _record_of_shapes(choice: ShapeChoice) -> dict[str, Any]:
-    """Say which shapes were chosen, and the R² of other runs with them and with Glover's."""
-    counts = np.bincount(choice.chosen, minlength=len(choice.names))
-    used = {}
-    for name, count in zip(choice.names, counts):
-        if count:
-            used[name] = int(count)
-    glover = list(HRF_LIBRARY.values()).index(CANONICAL["glover"])
-    explained = choice.r2.max(axis=0) > 0
-    record: dict[str, Any] = {
-        "n_voxels": used,
-        "chosen_by": "responses to conditions" if choice.by_repeats else "the mean response",
-        "n_explained": int(explained.sum()),
-    }
-    if explained.any():
-        own = choice.r2[choice.chosen, np.arange(len(choice.chosen))]
-        record["r2"] = _quartiles(own[explained])
-        record["r2_glover"] = _quartiles(choice.r2[glover, explained])
-    names = np.array(choice.names)[choice.chosen[explained]]
-    n_at_end = sum(name.startswith(LIBRARY_ENDS) for name in names.tolist())
-    record["n_at_end"] = n_at_end
-    if n_at_end > len(names) / 2:
-        warnings.warn(
-            f"{n_at_end} of the {len(names)} voxels that events explain have the earliest or "
-            "latest responses of the library; check onsets, TR and slice times.",
-            stacklevel=2,
-        )
-    return record

@@ -13,6 +13,8 @@ from fmri.betas.prediction import (
     ShapeChoice,
     basis_of,
     column_sums_of_squares,
+    other_run_means,
+    quartiles,
     slabs,
     without,
 )
@@ -123,6 +125,19 @@ class Shrinkage:
     fractions: np.ndarray
     gain: np.ndarray
 
+    def record(self) -> dict[str, Any]:
+        """Say how much was shrunken, and what it gained.
+
+        Returns
+        -------
+        dict
+            Quartiles over voxels.
+        """
+        return {
+            "fractions": quartiles(self.fractions),
+            "less_error_in_other_runs": quartiles(self.gain),
+        }
+
 
 def shrink_presentations(
     runs: Sequence[RunModel],
@@ -169,21 +184,27 @@ def shrink_presentations(
     betas = np.empty((n_events, n_voxels))
     fractions = np.ones(n_voxels)
     gain = np.zeros(n_voxels)
-    averaging = _other_run_means(runs)
+    averaging = other_run_means(runs)
     for name, voxels in shapes.groups():
         model = _PresentationModel(runs, name, components)
         for part in slabs(voxels):
             coordinates = model.coordinates([run.series[:, part] for run in runs])
             plain = model.betas(coordinates)
             if shrinkage == "auto":
-                best = _best_fractions(model, coordinates, plain, averaging)
+                best = model.best_fractions(coordinates, plain, averaging)
                 shrunken, fractions[part], gain[part] = best
             else:
                 share = np.array([float(shrinkage)])
                 penalties = _penalties(model.sizes, coordinates, share)
                 shrunken = model.betas(_shrunken(model.sizes, coordinates, penalties[0]))
                 fractions[part] = share
-            betas[:, part] = _restored(shrunken, plain)
+            # the scale and mean that fit the least-squares betas best
+            shrunken -= shrunken.mean(axis=0)
+            covariances = (shrunken * plain).sum(axis=0)
+            variances = column_sums_of_squares(shrunken)
+            slopes = np.ones(len(part))
+            np.divide(covariances, variances, out=slopes, where=variances > 0)
+            betas[:, part] = slopes * shrunken + plain.mean(axis=0)
     return Shrinkage(betas=betas, fractions=fractions, gain=gain)
 
 
@@ -226,69 +247,28 @@ class _PresentationModel:
             first = last
         return np.concatenate(of_runs)
 
-
-def _other_run_means(runs: Sequence[RunModel]) -> Any:
-    """Build the sparse matrix that averages a condition over its presentations in other runs."""
-    from scipy.sparse import csr_array
-
-    names: list[str] = []
-    numbers: list[int] = []
-    for number, run in enumerate(runs):
-        names += run.conditions
-        numbers += [number] * len(run.conditions)
-    conditions = np.array(names)
-    run_of = np.array(numbers)
-    columns: list[int] = []
-    weights: list[float] = []
-    ends = [0]
-    for condition, number in zip(conditions, run_of, strict=True):
-        is_other = (conditions == condition) & (run_of != number)
-        others = np.flatnonzero(is_other).tolist()
-        columns += others
-        if others:
-            weights += [1 / len(others)] * len(others)
-        ends.append(len(columns))
-    size = len(conditions)
-    return csr_array((weights, columns, ends), shape=(size, size))
-
-
-def _best_fractions(
-    model: _PresentationModel, coordinates: np.ndarray, plain: np.ndarray, averaging: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Choose the fraction of each voxel; returns shrunken betas, fractions and the gain."""
-    is_repeated = averaging.sum(axis=1) > 0
-    targets = plain[is_repeated]
-    targets = targets - targets.mean(axis=0)
-    penalties = _penalties(model.sizes, coordinates, FRACTIONS)
-    best = plain.copy()
-    chosen = np.ones(plain.shape[1])
-    least = np.full(plain.shape[1], np.inf)
-    unshrunken = least
-    # from no shrinkage on: of equally good fractions the largest
-    for fraction, penalty in zip(FRACTIONS[::-1], penalties[::-1]):
-        betas = model.betas(_shrunken(model.sizes, coordinates, penalty))
-        predicted = (averaging @ betas)[is_repeated]
-        predicted -= predicted.mean(axis=0)
-        errors = ((predicted - targets) ** 2).sum(axis=0)
-        if fraction == 1:
-            unshrunken = errors
-        is_better = errors < least
-        least = np.where(is_better, errors, least)
-        chosen[is_better] = fraction
-        best[:, is_better] = betas[:, is_better]
-    return best, chosen, 1 - least / unshrunken
-
-
-def _restored(shrunken: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Give shrunken betas the scale and mean that fit the least-squares betas best."""
-    shrunken_means = shrunken.mean(axis=0)
-    centered = shrunken - shrunken_means
-    products = centered * plain
-    covariances = products.sum(axis=0)
-    variances = column_sums_of_squares(centered)
-    varies = variances > 0
-    slopes = np.ones(len(variances))
-    np.divide(covariances, variances, out=slopes, where=varies)
-    restored = slopes * centered
-    restored += plain.mean(axis=0)
-    return restored
+    def best_fractions(
+        self, coordinates: np.ndarray, plain: np.ndarray, averaging: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Choose the fraction of each voxel; returns shrunken betas, fractions and the gain."""
+        is_repeated = averaging.sum(axis=1) > 0
+        targets = plain[is_repeated]
+        targets = targets - targets.mean(axis=0)
+        penalties = _penalties(self.sizes, coordinates, FRACTIONS)
+        best = plain.copy()
+        chosen = np.ones(plain.shape[1])
+        least = np.full(plain.shape[1], np.inf)
+        unshrunken = least
+        # from no shrinkage on: of equally good fractions the largest
+        for fraction, penalty in zip(FRACTIONS[::-1], penalties[::-1]):
+            betas = self.betas(_shrunken(self.sizes, coordinates, penalty))
+            predicted = (averaging @ betas)[is_repeated]
+            predicted -= predicted.mean(axis=0)
+            errors = ((predicted - targets) ** 2).sum(axis=0)
+            if fraction == 1:
+                unshrunken = errors
+            is_better = errors < least
+            least = np.where(is_better, errors, least)
+            chosen[is_better] = fraction
+            best[:, is_better] = betas[:, is_better]
+        return best, chosen, 1 - least / unshrunken

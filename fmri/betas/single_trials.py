@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fmri.betas.joint_models import STATISTICS
 from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
 
@@ -93,10 +94,6 @@ class SingleTrialOptions:
             raise InputError(
                 f"max_noise is {self.max_noise} and n_delays {self.n_delays}; give at least 1."
             )
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Refuse what excludes each other."""
         if self.hrf == "fir" and self.per == "presentation":
             raise InputError(
                 'hrf="fir" (--hrf fir) has many betas an event; give per="condition" (--per '
@@ -107,6 +104,36 @@ class SingleTrialOptions:
                 'shrinkage is of single presentations; give per="presentation" (--per '
                 'presentation), or shrinkage="none" (--shrinkage none).'
             )
+
+    def check_model(self, noise_model: str, estimator: str, units: str) -> None:
+        """Refuse what does not go together with shrinkage, conditions or standard errors.
+
+        Parameters
+        ----------
+        noise_model, estimator, units : str
+            See `fmri.estimate_betas`.
+
+        Raises
+        ------
+        InputError
+            When they exclude each other.
+        """
+        if self.is_shrunken and (noise_model != "ols" or units in STATISTICS):
+            raise InputError(
+                "shrunken betas are of least squares and have no standard error, but noise_model "
+                f'is "{noise_model}" and units are "{units}"; give noise_model="ols" '
+                '(--noise-model ols) and units="percent" or "raw".'
+            )
+        for applies, what in (
+            (self.is_shrunken, "shrinkage"),
+            (self.per == "condition", 'per="condition"'),
+            (units in STATISTICS, f'units="{units}"'),
+        ):
+            if applies and estimator != "LSA":
+                raise InputError(
+                    f"{what} goes with one model of all events, not with {estimator}; give "
+                    'estimator="LSA" (--estimator LSA).'
+                )
 
     @property
     def is_shrunken(self) -> bool:

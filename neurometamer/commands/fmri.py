@@ -111,8 +111,13 @@ def fmri_betas(
     ...     print(error)
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
+    import numpy as np
+
+    from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
+    from fmri.betas.derivatives import write_bids_betas
     from fmri.betas.estimate import write_betas
     from fmri.bids import find_reader
+    from fmri.rois.regions import read_regions
     from fmri.series import SERIES_READERS
 
     for file in bold:
@@ -121,10 +126,22 @@ def fmri_betas(
                 f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
                 "--out FILE.h5 for surfaces and CIFTI."
             )
-    from fmri.betas.derivatives import write_bids_betas
-
     if contrast:
-        return _write_contrast(masks, out, bold, events, confounds, contrast, options)
+        parse_contrast(contrast)
+        if not masks:
+            raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
+        runs, glm, of_regions = _open(bold, events, confounds, options)
+        definitions = {name: os.fspath(mask) for name, mask in masks.items()}
+        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+        if unused := [name for name in glm if name not in known]:
+            raise InputError(
+                f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them "
+                "out."
+            )
+        is_inside = np.logical_or.reduce(list(regions.masks.values()))
+        maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
+        return write_contrast(maps, out)
     patterns = fmri_patterns(
         masks,
         bold=bold,
@@ -137,41 +154,6 @@ def fmri_betas(
         write_bids_betas(patterns, out)
         return Path(out)
     return write_betas(patterns, out)
-
-
-def _write_contrast(
-    masks: Mapping[str, str | Path],
-    out: str | Path,
-    bold: Files,
-    events: Files,
-    confounds: Files,
-    contrast: str,
-    options: Mapping[str, Any],
-) -> Path:
-    """Estimate a contrast in the voxels of all masks, and write its maps."""
-    import numpy as np
-
-    from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
-    from fmri.rois.regions import read_regions
-
-    parse_contrast(contrast)
-    if not masks:
-        raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
-    runs, glm, of_regions = _open(bold, events, confounds, options)
-    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-    regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
-    known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-    if unused := [name for name in glm if name not in known]:
-        raise InputError(
-            f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them out."
-        )
-    maps = estimate_contrast(
-        runs,
-        contrast,
-        mask=np.logical_or.reduce(list(regions.masks.values())),
-        **glm,
-    )
-    return write_contrast(maps, out)
 
 
 def _open(

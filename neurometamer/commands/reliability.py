@@ -94,7 +94,8 @@ def fmri_reliability(
         regions.append(table)
         measured = table[table["reason"] == ""]
         places = measured[["subject", "roi", "image_type"]]
-        wanted = set(places.itertuples(index=False, name=None))
+        rows = places.itertuples(index=False, name=None)
+        wanted = set(rows)
         for place, part, image_type in typed_regions(scaled, image_types):
             if (*place, image_type) in wanted:
                 types = dict.fromkeys(part.conditions, image_type)

@@ -5,6 +5,7 @@ fracridge where it is installed.
 from __future__ import annotations
 
 import importlib.util
+import re
 import warnings
 
 import nibabel
@@ -263,6 +264,20 @@ def test_library_goes_with_lss_ar1_and_unrepeated_conditions(planted):
 def test_options_that_exclude_each_other_are_refused(planted, options, more, message):
     with pytest.raises(InputError, match=message):
         fitted(planted, SingleTrialOptions(**options), **more)
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [(SingleTrialOptions(n_noise=1), {}), (None, {"units": "t"})],
+)
+def test_too_little_memory_is_refused_with_what_is_enough(planted, options, more):
+    with pytest.raises(InputError, match="all runs at once") as refused:
+        fitted(planted, options, max_memory="100 kB", **more)
+    enough = re.search(r"at once, (\d+ MB); give that", str(refused.value))[1]
+    # 5 runs of 72 volumes and 120 voxels in eight bytes, twice, are 0.69 MB
+    assert enough == "1 MB"
+    limited = fitted(planted, options, max_memory=enough, **more)
+    np.testing.assert_array_equal(limited.values, fitted(planted, options, **more).values)
 
 
 def test_numbers_may_be_text_as_a_command_line_writes_them():

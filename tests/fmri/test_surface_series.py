@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fmri import (
+    SingleTrialOptions,
     estimate_betas,
     join_regions,
     read_patterns,
@@ -156,6 +157,52 @@ def test_cifti_gives_the_betas_of_the_volume(folder, volume_patterns, name):
     voxels = estimate_betas([run], {"LGN": below}).voxels
     assert voxels[["i", "j", "k"]].to_numpy().tolist() == brain_models().voxel[58:].tolist()
     assert set(voxels["hemisphere"]) == {""}
+
+
+@pytest.fixture(scope="module")
+def three_runs(tmp_path_factory):
+    """Write three runs as volumes and as surfaces, with responses in half of the vertices."""
+    folder = tmp_path_factory.mktemp("three")
+    rng = np.random.default_rng(3)
+    trial = rng.normal(size=(1, N_LEFT + N_RIGHT))
+    trial[:, ::2] = 0
+    volumes, surfaces = [], []
+    for number in (1, 2, 3):
+        values = 1000 + 10 * rng.normal(size=(N_VOLUMES, N_LEFT + N_RIGHT))
+        for onset in EVENTS["onset"]:
+            first = int(onset / T_R) + 2
+            values[first : first + 3] += 40 * trial
+        values = values.astype(np.float32)
+        image = nibabel.Nifti1Image(values.T[:, None, None, :], np.eye(4))
+        image.header.set_xyzt_units("mm", "sec")
+        image.header.set_zooms((1, 1, 1, T_R))
+        volumes.append(folder / f"sub-01_run-{number}_bold.nii.gz")
+        nibabel.save(image, volumes[-1])
+        as_mgh(folder / f"lh.sub-01_run-{number}_bold.mgz", values[:, :N_LEFT])
+        as_mgh(folder / f"rh.sub-01_run-{number}_bold.mgz", values[:, N_LEFT:])
+        surfaces.append(folder / f"lh.sub-01_run-{number}_bold.mgz")
+    events = [EVENTS] * 3
+    return read_runs(volumes, events), read_runs(surfaces, events)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SingleTrialOptions(hrf="library", n_noise=1, shrinkage="auto"),
+        SingleTrialOptions(per="condition", hrf="fir", n_delays=3),
+    ],
+)
+def test_options_of_single_trials_give_surfaces_the_betas_of_the_volume(three_runs, options):
+    volumes, surfaces = three_runs
+    n_places = N_LEFT + N_RIGHT
+    chosen = {"single_trials": options, "noise_model": "ols"}
+    expected = estimate_betas(volumes, {"V1": np.ones((n_places, 1, 1), dtype=bool)}, **chosen)
+    patterns = estimate_betas(surfaces, {"V1": np.ones(n_places, dtype=bool)}, **chosen)
+    np.testing.assert_array_equal(patterns.values, expected.values)
+    assert patterns.voxels["hemisphere"].tolist() == ["L"] * N_LEFT + ["R"] * N_RIGHT
+    record = patterns.provenance["single_trials"]
+    assert record == expected.provenance["single_trials"]
+    assert record["options"]["hrf"] == options.hrf
 
 
 def test_patterns_of_surfaces_are_kept_on_disk_but_not_as_a_volume(folder, tmp_path):
