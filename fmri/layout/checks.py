@@ -185,29 +185,24 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
         header = header_tr(opened)
         t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.t_r)
         slice_times(path.name, sidecar, t_r, opened.shape)
-    is_derived = facts.raw is not facts.images
-    if t_r and is_derived:
-        with findings.watch(ERROR, "repetition time", subject=subject, file=path):
-            _compare_with_raw(file, t_r, facts)
+    if not t_r or facts.raw is facts.images:
+        return n_volumes, t_r
+    with findings.watch(ERROR, "repetition time", subject=subject, file=path):
+        # a preprocessed image has the repetition time of its scan
+        folders = [f"{key}-{file.labels[key]}" for key in ("sub", "ses") if key in file.labels]
+        folder = facts.raw.root.joinpath(*folders, "func")
+        labels = [f"{key}-{label}" for key, label in file.labels.items() if key not in _DERIVED]
+        name = "_".join(labels)
+        of_scan = read_sidecar(folder / f"{name}_bold.nii.gz")
+        scanned = of_scan.seconds("RepetitionTime")
+        is_given = facts.t_r is not None
+        if scanned is not None and not is_given and abs(scanned - t_r) > SAME_TIME_S:
+            raise InputError(
+                f"{path.name} has a repetition time of {t_r:g} s, but "
+                f"{of_scan.where('RepetitionTime')} of the data set says {scanned:g} s. Give the "
+                "right one as t_r (--t-r), or correct the file that is wrong."
+            )
     return n_volumes, t_r
-
-
-def _compare_with_raw(file: BidsFile, t_r: float, facts: Facts) -> None:
-    """Refuse a preprocessed image whose repetition time is not that of the scan."""
-    folders = [f"{key}-{file.labels[key]}" for key in ("sub", "ses") if key in file.labels]
-    folder = facts.raw.root.joinpath(*folders, "func")
-    labels = [f"{key}-{label}" for key, label in file.labels.items() if key not in _DERIVED]
-    name = "_".join(labels)
-    sidecar = read_sidecar(folder / f"{name}_bold.nii.gz")
-    scanned = sidecar.seconds("RepetitionTime")
-    if scanned is None or facts.t_r is not None:
-        return
-    if abs(scanned - t_r) > SAME_TIME_S:
-        raise InputError(
-            f"{file.path.name} has a repetition time of {t_r:g} s, but "
-            f"{sidecar.where('RepetitionTime')} of the data set says {scanned:g} s. Give the right "
-            "one as t_r (--t-r), or correct the file that is wrong."
-        )
 
 
 _DERIVED = ("space", "res", "den", "desc", "hemi", "echo")
