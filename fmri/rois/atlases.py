@@ -165,7 +165,19 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
     wanted = [name for name in names if name in parts_of]
     if not wanted:
         raise unknown_name(f"region of {atlas}", region, names)
-    files = _neuropythy_files(stem)
+    spec = importlib.util.find_spec("neuropythy")  # which is not imported
+    folders = spec.submodule_search_locations if spec else None
+    files: dict[str, Path] = {}
+    for folder in folders or []:
+        surfaces = Path(folder) / "lib" / "data" / "fsaverage" / "surf"
+        for file in sorted(surfaces.glob(f"[lr]h.{stem}.*mgz")):
+            side = file.name[0].upper()
+            files[side] = file
+    if len(files) < 2:
+        raise InputError(
+            f"no map {stem} of an installed neuropythy; install it (pip install neuropythy, "
+            "license AGPL-3.0), or give your own file of labels."
+        )
     keys = [names.index(name) + 1 for name in wanted]
     parts = []
     for side, n_vertices in like.n_vertices.items():
@@ -174,33 +186,13 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
             raise InputError(f"{files[side]} has {len(labels)} vertices; install neuropythy again.")
         part = np.isin(labels[:n_vertices], keys)
         parts.append(part)
+    try:
+        version = importlib.metadata.version("neuropythy")
+    except importlib.metadata.PackageNotFoundError:
+        version = "(unknown version)"
     warnings.warn(
-        f"{atlas} is read from the installed neuropythy {_neuropythy_version()} (license "
-        f"AGPL-3.0); cite {citation}.",
+        f"{atlas} is read from the installed neuropythy {version} (license AGPL-3.0); cite "
+        f"{citation}.",
         stacklevel=2,
     )
     return np.concatenate(parts), surface_grid(atlas, like.n_vertices, like.space)
-
-
-def _neuropythy_files(stem: str) -> dict[str, Path]:
-    """Find the maps of both hemispheres in an installed neuropythy, which is not imported."""
-    spec = importlib.util.find_spec("neuropythy")
-    files: dict[str, Path] = {}
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        surfaces = Path(folder) / "lib" / "data" / "fsaverage" / "surf"
-        for side, start in (("L", "lh"), ("R", "rh")):
-            for file in sorted(surfaces.glob(f"{start}.{stem}.*mgz")):
-                files[side] = file
-    if len(files) < 2:
-        raise InputError(
-            f"no map {stem} of an installed neuropythy; install it (pip install neuropythy, "
-            "license AGPL-3.0), or give your own file of labels."
-        )
-    return files
-
-
-def _neuropythy_version() -> str:
-    try:
-        return importlib.metadata.version("neuropythy")
-    except importlib.metadata.PackageNotFoundError:
-        return "(unknown version)"
