@@ -295,10 +295,18 @@ class _Parser:
             return source
         if self.value == "(":
             return self._call(source)
-        if self.value in COMPARISONS:
-            sign = self._advance()
-            return Threshold(source, sign, self._limit())
-        return source
+        if self.value not in COMPARISONS:
+            return source
+        sign = self._advance()
+        limit = self._source("a number or a map")
+        try:
+            number = float(limit.text)
+        except ValueError:
+            return Threshold(source, sign, limit)
+        if not np.isfinite(number):
+            self.position = limit.position
+            raise self._fault("a finite number is expected here")
+        return Threshold(source, sign, number)
 
     def _source(self, what: str) -> Source:
         """Parse a word or a quoted text."""
@@ -312,18 +320,6 @@ class _Parser:
             raise self._fault(f"{what} is expected here")
         self._advance()
         return Source(text, position)
-
-    def _limit(self) -> float | Source:
-        """Parse what a map is compared with."""
-        source = self._source("a number or a map")
-        try:
-            number = float(source.text)
-        except ValueError:
-            return source
-        if not np.isfinite(number):
-            self.position = source.position
-            raise self._fault("a finite number is expected here")
-        return number
 
     def _call(self, source: Source) -> Call:
         """Parse the arguments of a region that is no file."""
