@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fmri.bids import file_labels
+from fmri.bids import file_labels, plain_name
 from fmri.grids import (
+    SIDES,
     Grid,
     affine_text,
     are_mirrored,
@@ -41,6 +42,7 @@ from fmri.rois.files import (
     open_region_file,
     split_label,
 )
+from fmri.surfaces import named_hemisphere
 from neurometamer.errors import InputError, unknown_name
 
 File = str | os.PathLike[str]
@@ -213,8 +215,16 @@ class RegionReader:
             right = self._evaluate(node.right)
             combine = OPERATIONS[node.sign]
             return combine(left, right)
+        if isinstance(node, Call) and node.name == "sphere":
+            try:
+                x, y, z, radius = (float(number) for number in node.arguments)
+            except ValueError:
+                text = region_text(node)
+                raise InputError(f"{text}: give numbers, x, y, z and radius in mm.") from None
+            return sphere_mask((x, y, z), radius, self.grid)
         if isinstance(node, Call):
-            return self._called(node)
+            mask, grid = atlas_mask(node.name, *node.arguments, self.grid)
+            return self._on_grid(mask, grid)
         if isinstance(node, Threshold):
             return self._above(node)
         others = [name for name in self.regions if name != self.open[-1]]
@@ -246,20 +256,6 @@ class RegionReader:
                 raise unknown_name("region or file", text, names)
             self.files[text] = open_region_file(path, self.grid, self.affine)
         return self.files[text]
-
-    def _called(self, node: Call) -> np.ndarray:
-        """Compute a region that is no file."""
-        if node.name != "sphere":
-            (region,) = node.arguments
-            mask, grid = atlas_mask(node.name, region, self.grid)
-            return self._on_grid(mask, grid)
-        try:
-            x, y, z, radius = (float(number) for number in node.arguments)
-        except ValueError:
-            raise InputError(
-                f"{region_text(node)}: give numbers, x, y, z and radius in mm."
-            ) from None
-        return sphere_mask((x, y, z), radius, self.grid)
 
     def _above(self, node: Threshold) -> np.ndarray:
         """Compare a map with a number, or with another map on the same grid."""
@@ -364,6 +360,56 @@ class RegionReader:
                     f"are of sub-{ours}. Check the mask.",
                     stacklevel=2,
                 )
+
+    def tell_hemisphere(self, name: str) -> None:
+        """Warn where a name says one hemisphere and most voxels lie in the other.
+
+        In NIfTI, x < 0 mm is left.
+
+        Parameters
+        ----------
+        name : str
+            A region that is no array.
+        """
+        sources = list(self.sources(name))
+        by_name = named_hemisphere(name)
+        by_file = file_name = ""
+        if len(sources) == 1:
+            file_name = Path(sources[0].text).name
+            text, label = split_label(file_name)
+            by_file = named_hemisphere(label) or named_hemisphere(plain_name(text))
+        if by_name and by_file and by_name != by_file:
+            warnings.warn(
+                f"ROI '{name}' and its file {file_name} name different hemispheres; check which "
+                "mask belongs to it.",
+                stacklevel=2,
+            )
+        side = by_name or by_file
+        grid, mask = self.grid, self.region(name)
+        if not side or not grid.has_place:
+            return
+        if grid.places is not None:
+            opposite = {"L": "R", "R": "L"}[side]
+            is_wrong = mask & (grid.places["hemisphere"].to_numpy() == opposite)
+            where = "in the other hemisphere. Check the file."
+        else:
+            assert grid.affine is not None
+            x = np.argwhere(mask) @ grid.affine[0, :3] + grid.affine[0, 3]
+            is_wrong, sign = x > 0, ">"
+            if side == "R":
+                is_wrong, sign = x < 0, "<"
+            where = (
+                f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check "
+                "whether mask or images are mirrored."
+            )
+        n_wrong, n_voxels = int(is_wrong.sum()), int(mask.sum())
+        if 2 * n_wrong > n_voxels:
+            named = f"'{name}' ({file_name})" if file_name else f"'{name}'"
+            warnings.warn(
+                f"ROI {named} is called {SIDES[side]}, but {n_wrong} of its {n_voxels} voxels lie "
+                f"{where}",
+                stacklevel=2,
+            )
 
 
 def _check_spaces(own: Grid, like: Grid, is_resampled: bool) -> None:
