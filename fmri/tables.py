@@ -95,7 +95,13 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     ids = []
     stimuli: dict[str, str] = {}
     for cell in table[condition_column]:
-        value, name = _stimulus(cell, condition_column)
+        value = NO_TRIAL_TYPE if pd.isna(cell) else str(cell).strip()
+        if isinstance(cell, float) and cell.is_integer():
+            value = str(int(cell))  # a whole number among missing values
+        path = PurePosixPath(value.replace("\\", "/"))
+        is_file = condition_column == "stim_file" or path.suffix.lower() in PICTURES
+        is_id = condition_column == "trial_type" or value == NO_TRIAL_TYPE
+        name = path.stem if is_file and not is_id else value
         ids.append(name)
         if stimuli.setdefault(name, value) != value:
             raise InputError(
@@ -104,25 +110,6 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
                 "--condition-column)."
             )
     return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
-
-
-def _stimulus(cell: object, column: str) -> tuple[str, str]:
-    """Write a cell as text, and name the stimulus that it stands for.
-
-    A whole number among missing values has become a float; it loses its ``.0``.
-    """
-    if pd.isna(cell):  # type: ignore[call-overload]
-        value = NO_TRIAL_TYPE
-    elif isinstance(cell, float) and cell.is_integer():
-        value = str(int(cell))
-    else:
-        value = str(cell).strip()
-    path = PurePosixPath(value.replace("\\", "/"))
-    is_picture = path.suffix.lower() in PICTURES
-    is_file = is_picture or column == "stim_file"
-    if column == "trial_type" or value == NO_TRIAL_TYPE or not is_file:
-        return value, value
-    return value, path.stem
 
 
 def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> pd.DataFrame:
