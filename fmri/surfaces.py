@@ -452,13 +452,7 @@ def gifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesH
     InputError
         When it cannot be read, or does not say its hemisphere.
     """
-    n_volumes, n_vertices = _gifti_shape(path)
-    grid = surface_grid(path, {one_side(path): n_vertices})
-    return SeriesHeader(n_volumes=n_volumes, grid=grid)
-
-
-def _gifti_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read numbers of volumes and vertices from the tags of a GIfTI file; no value is decoded."""
+    # the tags say it: no value is decoded
     arrays: list[dict[str, str]] = []
 
     def note(tag: str, attributes: dict[str, str]) -> None:
@@ -471,14 +465,18 @@ def _gifti_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
         parser.ParseFile(file)
         shapes = []
         for array in arrays:
-            sizes = [int(array[f"Dim{axis}"]) for axis in range(int(array["Dimensionality"]))]
+            n_axes = int(array["Dimensionality"])
+            sizes = [int(array[f"Dim{axis}"]) for axis in range(n_axes)]
             shapes.append(tuple(sizes))
         is_surface = any(array["Intent"] in _GEOMETRY for array in arrays)
-    if len(shapes) == 1 and len(shapes[0]) == 2 and not is_surface:
-        return shapes[0][1], shapes[0][0]
-    if len(set(shapes)) != 1 or len(shapes[0]) != 1 or is_surface:
+    is_matrix = len(shapes) == 1 and len(shapes[0]) == 2
+    are_maps = len(set(shapes)) == 1 and len(shapes[0]) == 1
+    if is_surface or not (is_matrix or are_maps):
         raise _no_maps(path, shapes)
-    return len(shapes), shapes[0][0]
+    n_vertices = shapes[0][0]
+    n_volumes = shapes[0][1] if is_matrix else len(shapes)
+    grid = surface_grid(path, {one_side(path): n_vertices})
+    return SeriesHeader(n_volumes=n_volumes, grid=grid)
 
 
 def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
