@@ -370,11 +370,19 @@ def sidecar_files(image: str | os.PathLike[str], ending: str = ".json") -> tuple
             break
         if folder.name.startswith("sub-"):
             root = level + 1
+    *image_labels, image_suffix = image_name.split("_")
+    there = {_plain_part(label) for label in image_labels}
     files = []
     for folder in above[root::-1]:
         applying = []
         for file in sorted(folder.glob(f"*{ending}")):
-            if _applies(plain_name(file.name), image_name):
+            name = plain_name(file.name)
+            *labels, suffix = name.split("_")
+            applies = name == image_name
+            if suffix == image_suffix and all("-" in label for label in labels):
+                wanted = {_plain_part(label) for label in labels}
+                applies = applies or wanted <= there
+            if applies:
                 applying.append(file)
         files += sorted(applying, key=lambda file: len(file_labels(file)))
     return tuple(files)
@@ -426,20 +434,6 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
                 "folder). Correct or remove one."
             )
     return Sidecar(values, sources)
-
-
-def _applies(name: str, image_name: str) -> bool:
-    """Whether a JSON file of this name (without ending) holds for an image of that name."""
-    if name == image_name:
-        return True
-    *labels, suffix = name.split("_")
-    *image_labels, image_suffix = image_name.split("_")
-    are_labels = all("-" in label for label in labels)
-    if suffix != image_suffix or not are_labels:
-        return False
-    wanted = {_plain_part(label) for label in labels}
-    there = {_plain_part(label) for label in image_labels}
-    return wanted <= there
 
 
 def _plain_part(part: str) -> str:
