@@ -7,6 +7,7 @@ nothing is resampled unless that is asked for.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -286,7 +287,25 @@ def grid_difference(own: Grid, like: Grid) -> str:
         kinds = ["a volume" if grid.is_volume else "of surfaces" for grid in (own, like)]
         return f"is {kinds[0]} but {like.name} is {kinds[1]}"
     if own.is_volume:
-        return _volume_difference(own, like)
+        assert own.affine is not None and like.affine is not None
+        both = f"{affine_text(own.affine)} against {affine_text(like.affine)}"
+        if own.shape != like.shape:
+            shapes = f"the grid {own.shape} but {like.name} has {like.shape}"
+            return f"has {shapes}, with the affines {both}"
+        ends = [[0, size - 1] for size in own.shape]
+        corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
+        shifts = (own.affine - like.affine) @ corners
+        away = float(np.linalg.norm(shifts[:3], axis=0).max())
+        if away <= AFFINE_TOLERANCE_MM:
+            return ""
+        mirrored = ""
+        if are_mirrored(own.affine, like.affine):
+            mirrored = "; they are mirror images of each other: left and right are exchanged"
+        largest = float(np.abs(own.affine - like.affine).max())
+        return (
+            f"and {like.name} have the same shape but another affine (largest difference "
+            f"{largest:.4g}), {both}, and place voxels up to {away:.3g} mm apart{mirrored}"
+        )
     for side in sorted(set(own.n_vertices) | set(like.n_vertices)):
         ours, theirs = own.n_vertices.get(side, 0), like.n_vertices.get(side, 0)
         if ours != theirs:
@@ -299,27 +318,6 @@ def grid_difference(own: Grid, like: Grid) -> str:
     if not own.places.equals(like.places):
         return f"has other places ({own.shape[0]}) than {like.name} ({like.shape[0]})"
     return ""
-
-
-def _volume_difference(own: Grid, like: Grid) -> str:
-    assert own.affine is not None and like.affine is not None
-    both = f"{affine_text(own.affine)} against {affine_text(like.affine)}"
-    mirrored = ""
-    if are_mirrored(own.affine, like.affine):
-        mirrored = "; they are mirror images of each other: left and right are exchanged"
-    if own.shape != like.shape:
-        return f"has the grid {own.shape} but {like.name} has {like.shape}, with the affines {both}"
-    ends = [[0, size - 1] for size in own.shape]
-    corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
-    shifts = (own.affine - like.affine) @ corners
-    away = float(np.linalg.norm(shifts[:3], axis=0).max())
-    if away <= AFFINE_TOLERANCE_MM:
-        return ""
-    largest = float(np.abs(own.affine - like.affine).max())
-    return (
-        f"and {like.name} have the same shape but another affine (largest difference "
-        f"{largest:.4g}), {both}, and place voxels up to {away:.3g} mm apart{mirrored}"
-    )
 
 
 def check_grid(own: Grid, like: Grid, *, cure: str = "") -> None:
@@ -361,6 +359,55 @@ def check_same_grid(
         When shape or affine disagree (affine: by more than 0.1 mm at a corner of the volume).
     """
     check_grid(volume_grid(path, affine), volume_grid(like, affine))
+
+
+def check_spaces(own: Grid, like: Grid, *, is_same_grid: bool) -> None:
+    """Refuse a volume of another space: coordinates of a template are not those of a person.
+
+    Spaces that are known from the code of a header only count where grids differ, as programs set
+    the code carelessly.
+
+    Parameters
+    ----------
+    own : Grid
+        Volume that values are taken from; surfaces are not compared.
+    like : Grid
+        Grid that they are for.
+    is_same_grid : bool
+        Whether both have the same voxels.
+
+    Raises
+    ------
+    InputError
+        When the spaces are two, but for two MNI templates.
+
+    Warns
+    -----
+    UserWarning
+        When both are MNI templates, and two of them.
+    """
+    if not own.space or own.space == like.space or not own.is_volume:
+        return
+    codes = list(_CODES.values())
+    is_guess = own.space in codes
+    known = bool(like.space) and not is_guess and like.space not in codes
+    if own.is_mni and like.is_mni:
+        if known:
+            warnings.warn(
+                f"{own.name} is in {own.space} and {like.name} in {like.space}, two MNI templates "
+                "that differ by millimeters.",
+                stacklevel=2,
+            )
+        return
+    of_template = own.is_mni or like.is_mni
+    may_differ = own.is_mni or not is_guess
+    if known or (of_template and may_differ and not is_same_grid):
+        there = f"in {like.space}" if like.space else "in a space that nothing says"
+        raise InputError(
+            f"{own.name} is in the space {own.space} but {like.name} is {there}; regions of a "
+            "template do not fit a person's own brain. Give the region in the space of the images, "
+            "or say theirs: space (--space)."
+        )
 
 
 def nearest_voxels(own: Grid, like: Grid) -> tuple[np.ndarray, np.ndarray]:

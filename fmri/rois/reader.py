@@ -17,6 +17,7 @@ from fmri.grids import (
     affine_text,
     are_mirrored,
     check_grid,
+    check_spaces,
     grid_difference,
     nearest_voxels,
     places_in,
@@ -47,9 +48,6 @@ from neurometamer.errors import InputError, unknown_name
 
 File = str | os.PathLike[str]
 Definitions = Mapping[str, str | os.PathLike[str] | np.ndarray]
-
-_CODES = ("scanner", "Talairach", "MNI152")
-"""Spaces that are known from the code of a header only, which programs set carelessly."""
 
 
 def tree_of(definition: File, folder: Path) -> Node:
@@ -226,7 +224,23 @@ class RegionReader:
             mask, grid = atlas_mask(node.name, *node.arguments, self.grid)
             return self._on_grid(mask, grid)
         if isinstance(node, Threshold):
-            return self._above(node)
+            values, file = self._map(node.map)
+            limit: float | np.ndarray
+            if isinstance(node.limit, Source):
+                limit, other = self._map(node.limit)
+                check_grid(other.grid, file.grid, cure="two maps are compared on one grid only")
+            else:
+                limit = node.limit
+            compare = COMPARISONS[node.sign]
+            with np.errstate(invalid="ignore"):
+                mask = np.asarray(compare(values, limit))
+            if not mask.any():
+                finite = values[np.isfinite(values)]
+                ends = "no number"
+                if finite.size:
+                    ends = f"{finite.min():.4g} to {finite.max():.4g}"
+                raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
+            return self._on_grid(mask, file.grid)
         others = [name for name in self.regions if name != self.open[-1]]
         if node.text in others:
             return self.region(node.text)
@@ -256,27 +270,6 @@ class RegionReader:
                 raise unknown_name("region or file", text, names)
             self.files[text] = open_region_file(path, self.grid, self.affine)
         return self.files[text]
-
-    def _above(self, node: Threshold) -> np.ndarray:
-        """Compare a map with a number, or with another map on the same grid."""
-        values, file = self._map(node.map)
-        limit: float | np.ndarray
-        if isinstance(node.limit, Source):
-            limit, other = self._map(node.limit)
-            cure = "two maps are compared on one grid only"
-            check_grid(other.grid, file.grid, cure=cure)
-        else:
-            limit = node.limit
-        compare = COMPARISONS[node.sign]
-        with np.errstate(invalid="ignore"):
-            mask = np.asarray(compare(values, limit))
-        if not mask.any():
-            finite = values[np.isfinite(values)]
-            ends = "no number"
-            if finite.size:
-                ends = f"{finite.min():.4g} to {finite.max():.4g}"
-            raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
-        return self._on_grid(mask, file.grid)
 
     def _map(self, source: Source) -> tuple[np.ndarray, RegionFile]:
         """Read a map; the name of a region that is one file stands for that file."""
@@ -313,7 +306,7 @@ class RegionReader:
         if own.is_volume != like.is_volume:
             raise InputError(f"{own.name} {grid_difference(own, like)}; give one kind of files.")
         difference = grid_difference(own, like)
-        _check_spaces(own, like, bool(difference))
+        check_spaces(own, like, is_same_grid=not difference)
         if not difference:
             return mask
         if not own.is_volume:
@@ -410,28 +403,3 @@ class RegionReader:
                 f"{where}",
                 stacklevel=2,
             )
-
-
-def _check_spaces(own: Grid, like: Grid, is_resampled: bool) -> None:
-    """Refuse a file of another space: coordinates of a template are not those of a person."""
-    if not own.space or own.space == like.space or not own.is_volume:
-        return
-    only_codes = {own.space, like.space} & set(_CODES)
-    known = bool(like.space) and not only_codes
-    if own.is_mni and like.is_mni:
-        if known:
-            warnings.warn(
-                f"{own.name} is in {own.space} and {like.name} in {like.space}, two MNI templates "
-                "that differ by millimeters.",
-                stacklevel=2,
-            )
-        return
-    is_guess = own.space in _CODES
-    unlike = own.is_mni or like.is_mni or known
-    if unlike and (known or (is_resampled and not (is_guess and not own.is_mni))):
-        there = f"in {like.space}" if like.space else "in a space that nothing says"
-        raise InputError(
-            f"{own.name} is in the space {own.space} but {like.name} is {there}; regions of a "
-            "template do not fit a person's own brain. Give the region in the space of the images, "
-            "or say theirs: space (--space)."
-        )
