@@ -323,7 +323,8 @@ class Layout:
         label = subject.removeprefix("sub-")
         files = {}
         for row in self.rois.to_dict("records"):
-            if row["kind"] == "given" and row["subject"] == label:
+            is_given = row["kind"] == "given"
+            if is_given and row["subject"] == label:
                 roi = str(row["name"])
                 files[roi] = Path(row["file"])
         return files

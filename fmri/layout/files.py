@@ -130,7 +130,8 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     """
     series = []
     for file in files:
-        is_old = not file.suffix and file.ending == ".func.gii" and "hemi" in file.labels
+        is_surface = file.ending == ".func.gii" and "hemi" in file.labels
+        is_old = is_surface and not file.suffix
         is_series = file.suffix == "bold" or is_old
         if is_series and file.ending in FORMATS:
             series.append(file)
@@ -278,14 +279,16 @@ def check_folders(series: Sequence[BidsFile], root: Path, findings: Findings) ->
     for file in series:
         folders = file.path.relative_to(root).parts
         for key in ("sub", "ses"):
-            held = [name for name in folders[:-1] if name.startswith(f"{key}-")]
+            start = f"{key}-"
+            held = [name for name in folders[:-1] if name.startswith(start)]
             named = [f"{key}-{file.labels[key]}"] if key in file.labels else []
             if held != named:
+                where = name_ids(held) or f"no {key}-… folder"
+                after = name_ids(named) or "none"
                 findings.add(
                     ERROR,
                     "folder",
-                    f"{file.path} lies in {name_ids(held) or f'no {key}-… folder'}, but is named "
-                    f"after {name_ids(named) or 'none'}; rename or move it.",
+                    f"{file.path} lies in {where}, but is named after {after}; rename or move it.",
                     subject=label_of(file, "sub"),
                     file=file.path,
                 )
@@ -313,7 +316,8 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
             continue
         ways = []
         for argument in ("desc", "echo", "resolution"):
-            labels = [label_of(file, CHOICES[argument]) or WITHOUT for file in files]
+            key = CHOICES[argument]
+            labels = [label_of(file, key) or WITHOUT for file in files]
             different = dict.fromkeys(labels)
             if len(different) > 1:
                 way = f"{argument} ({name_ids(different)})"

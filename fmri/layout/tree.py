@@ -181,7 +181,8 @@ class BidsTree:
             raise
         folders = [entry for entry in held if entry.is_dir()]
         names = [entry.name for entry in held]
-        labels = [folder.name[4:] for folder in folders if re.match("sub-.", folder.name)]
+        folder_names = [folder.name for folder in folders]
+        labels = [name[4:] for name in folder_names if re.match("sub-.", name)]
         self.subjects = sorted(labels, key=natural)
         if not labels:
             inside = f"it holds {name_ids(names)}" if names else "it is empty"
@@ -211,10 +212,12 @@ class BidsTree:
         for subject in subjects:
             top = self.root / f"sub-{subject}"
             for folder, inner, names in os.walk(top, onerror=_refuse):
-                inner[:] = sorted(name for name in inner if name not in _SKIPPED)
+                kept = [name for name in inner if name not in _SKIPPED]
+                inner[:] = sorted(kept)
                 path = Path(folder)
                 if path not in self.by_folder:
-                    self._add(path, sorted(names))
+                    in_order = sorted(names)
+                    self._add(path, in_order)
                 listed += self.by_folder[path]
         return listed
 
