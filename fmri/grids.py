@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import file_labels
-from fmri.volumes import AFFINE_TOLERANCE_MM, image_affine, open_nifti
+from fmri.volumes import AFFINE_TOLERANCE_MM, corner_distance, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
 
 SIDES = {"L": "left", "R": "right"}
@@ -264,8 +264,9 @@ def are_mirrored(first: np.ndarray, second: np.ndarray) -> bool:
     bool
         Whether their determinants differ in sign.
     """
-    determinants = [np.linalg.det(affine[:3, :3]) for affine in (first, second)]
-    return bool(determinants[0] * determinants[1] < 0)
+    of_first = np.linalg.det(first[:3, :3])
+    of_second = np.linalg.det(second[:3, :3])
+    return bool(of_first * of_second < 0)
 
 
 def grid_difference(own: Grid, like: Grid) -> str:
@@ -292,16 +293,14 @@ def grid_difference(own: Grid, like: Grid) -> str:
         if own.shape != like.shape:
             shapes = f"the grid {own.shape} but {like.name} has {like.shape}"
             return f"has {shapes}, with the affines {both}"
-        ends = [[0, size - 1] for size in own.shape]
-        corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
-        shifts = (own.affine - like.affine) @ corners
-        away = float(np.linalg.norm(shifts[:3], axis=0).max())
+        away = corner_distance(own.affine, like.affine, own.shape)
         if away <= AFFINE_TOLERANCE_MM:
             return ""
         mirrored = ""
         if are_mirrored(own.affine, like.affine):
             mirrored = "; they are mirror images of each other: left and right are exchanged"
-        largest = float(np.abs(own.affine - like.affine).max())
+        differences = np.abs(own.affine - like.affine)
+        largest = float(differences.max())
         return (
             f"and {like.name} have the same shape but another affine (largest difference "
             f"{largest:.4g}), {both}, and place voxels up to {away:.3g} mm apart{mirrored}"
@@ -358,7 +357,9 @@ def check_same_grid(
     InputError
         When shape or affine disagree (affine: by more than 0.1 mm at a corner of the volume).
     """
-    check_grid(volume_grid(path, affine), volume_grid(like, affine))
+    own = volume_grid(path, affine)
+    other = volume_grid(like, affine)
+    check_grid(own, other)
 
 
 def check_spaces(own: Grid, like: Grid, *, is_same_grid: bool) -> None:
@@ -439,7 +440,8 @@ def nearest_voxels(own: Grid, like: Grid) -> tuple[np.ndarray, np.ndarray]:
     # affines are rounded: a center in the middle stays on one side
     index = np.floor(exact + 0.5 + 1e-6).astype(np.int64)
     sizes = np.array(own.shape)[:, None]
-    inside = np.asarray(((index >= 0) & (index < sizes)).all(axis=0))
+    in_range = (index >= 0) & (index < sizes)
+    inside = np.asarray(in_range.all(axis=0))
     return np.where(inside, index, 0), inside
 
 
