@@ -473,7 +473,29 @@ def repetition_time(
         When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when
         `given` contradicts a sidecar that the header does not contradict, or when nothing says it.
     """
-    key, stated = _sidecar_tr(name, sidecar)
+    stated = sidecar.seconds("RepetitionTime")
+    volumes = sidecar.times("VolumeTiming")
+    steps = [after - before for before, after in itertools.pairwise(volumes)]
+    step = steps[0] if steps else None
+    if steps and max(steps) - min(steps) > SAME_TIME_S:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+            f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here, leave the "
+            "run out."
+        )
+    if stated is not None and step is not None and _differ(stated, step):
+        raise InputError(
+            f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
+            f"{sidecar.where('VolumeTiming')} says {step:g} s from volume to volume. Correct or "
+            "remove one."
+        )
+    key = "VolumeTiming" if stated is None else "RepetitionTime"
+    stated = step if stated is None else stated
+    if stated is not None and not TR_RANGE_S[0] <= stated <= TR_RANGE_S[1]:
+        raise InputError(
+            f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
+            f"{TR_RANGE_S[1]:g}). Correct it."
+        )
     if given is not None:
         if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
             raise InputError(
@@ -511,37 +533,6 @@ def repetition_time(
 def _differ(first: float, second: float) -> bool:
     difference = abs(first - second)
     return difference > SAME_TIME_S
-
-
-def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
-    """Read the repetition time of a sidecar, and the key that says it."""
-    stated = sidecar.seconds("RepetitionTime")
-    step = None
-    volumes = sidecar.times("VolumeTiming")
-    if len(volumes) >= 2:
-        steps = [after - before for before, after in itertools.pairwise(volumes)]
-        step = steps[0]
-        least, most = min(steps), max(steps)
-        if most - least > SAME_TIME_S:
-            raise InputError(
-                f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-                f"({least:g} to {most:g} s); such runs cannot be analyzed here, leave "
-                "the run out."
-            )
-    if stated is not None and step is not None and _differ(stated, step):
-        raise InputError(
-            f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
-            f"{sidecar.where('VolumeTiming')} says {step:g} s from volume to volume. Correct or "
-            "remove one."
-        )
-    key = "VolumeTiming" if stated is None else "RepetitionTime"
-    stated = step if stated is None else stated
-    if stated is not None and not TR_RANGE_S[0] <= stated <= TR_RANGE_S[1]:
-        raise InputError(
-            f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
-            f"{TR_RANGE_S[1]:g}). Correct it."
-        )
-    return key, stated
 
 
 @dataclass(frozen=True, kw_only=True)
