@@ -183,7 +183,8 @@ def read_surface_patterns(
     if "presentation" not in rows:
         rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
     for name in ("run", "session"):
-        known = rows.get(name, pd.Series("", index=rows.index)).astype(object)
+        nothing = pd.Series("", index=rows.index)
+        known = rows.get(name, nothing).astype(object)
         rows[name] = known.where(known.notna(), "")
     return Patterns(
         values=data[:, kept],
@@ -321,8 +322,9 @@ def named_hemisphere(name: str) -> str:
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
     spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
     spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
+    words = re.split(r"[^a-z0-9]+", spaced.lower())
     sides = set()
-    for word in re.split(r"[^a-z0-9]+", spaced.lower()):
+    for word in words:
         if word in _WORDS:
             sides.add(_WORDS[word])
     if len(sides) == 1:
@@ -494,7 +496,8 @@ def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndar
     ndarray of float64, shape (n_volumes, n_chosen)
         In order of vertices.
     """
-    return _read_gifti_maps(path)[:, mask].astype(np.float64)
+    maps = _read_gifti_maps(path)
+    return maps[:, mask].astype(np.float64)
 
 
 def _open_mgh(path: str | os.PathLike[str]) -> Any:
@@ -524,7 +527,8 @@ def is_overlay(path: str | os.PathLike[str]) -> bool:
     InputError
         When it cannot be read.
     """
-    return tuple(_open_mgh(path).shape[1:3]) == (1, 1)
+    shape = tuple(_open_mgh(path).shape)
+    return shape[1:3] == (1, 1)
 
 
 def mgh_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHeader:
@@ -583,7 +587,8 @@ def read_mgh_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarra
         n_volumes = int(stored.shape[3]) if len(stored.shape) == 4 else 1
         for volume in range(n_volumes):
             values = stored[..., volume] if len(stored.shape) == 4 else stored[...]
-            series.append(np.asarray(values, dtype=np.float64).reshape(-1)[mask])
+            of_vertices = np.asarray(values, dtype=np.float64).reshape(-1)
+            series.append(of_vertices[mask])
     return np.array(series)
 
 

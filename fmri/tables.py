@@ -75,7 +75,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         table = read(events, text=[condition_column], once=once)
         for name in table.select_dtypes(exclude="number"):
             cells = table[name].astype(str)
-            broken = np.flatnonzero(cells.str.contains("\n", regex=False))
+            runs_on = cells.str.contains("\n", regex=False)
+            broken = np.flatnonzero(runs_on)
             if len(broken):
                 # a quote that is never closed has swallowed rows
                 raise InputError(
@@ -152,7 +153,8 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
         numbers = pd.to_numeric(column, errors="coerce")
         seconds = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         seconds = np.where(is_truth, np.nan, seconds)  # True is no second
-        rows = np.flatnonzero(~np.isfinite(seconds) & ~is_missing)
+        is_broken = ~np.isfinite(seconds) & ~is_missing
+        rows = np.flatnonzero(is_broken)
         if len(rows):
             cells = [f"row {row + 1} ({column[row]})" for row in rows]
             raise InputError(
@@ -163,17 +165,16 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     table["trial_type"] = types.where(types.notna(), NO_TRIAL_TYPE).map(str)
     negative = table["duration"] < 0
     if negative.any():
-        raise InputError(
-            f"{label}: events have a negative duration: {name_ids(event_names(table[negative]))}; "
-            "give seconds."
-        )
+        names = name_ids(event_names(table[negative]))
+        raise InputError(f"{label}: events have a negative duration: {names}; give seconds.")
     end = n_volumes * t_r
     stops = table["onset"] + table["duration"].fillna(0)
     late = (table["onset"] >= end) | (stops > end + t_r)
     if late.any():
+        names = name_ids(event_names(table[late]))
         raise InputError(
             f"{label}: events lie beyond the run's end ({n_volumes} volumes × {t_r:g} s = {end:g} "
-            f"s): {name_ids(event_names(table[late]))}; check TR and onsets."
+            f"s): {names}; check TR and onsets."
         )
     return table
 
@@ -257,9 +258,9 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     chosen: list[str] = []
     absent = []
     for name in columns:
-        fitting = (
-            [name] if name in known else [other for other in known if fnmatchcase(other, name)]
-        )
+        fitting = [name]
+        if name not in known:
+            fitting = [other for other in known if fnmatchcase(other, name)]
         if not fitting:
             absent.append(name)
         chosen += [other for other in fitting if other == name or other not in chosen]

@@ -75,7 +75,8 @@ def open_maps(path: Path, request: Request) -> Contents:
         When maps and tables disagree, or no mask is given.
     """
     found = _map_files(path)
-    subjects = list(dict.fromkeys(file_labels(file).get("sub", "") for file in found))
+    named = [file_labels(file).get("sub", "") for file in found]
+    subjects = list(dict.fromkeys(named))
     subject = only_subject(subjects, request.subject, path)
     files: dict[str, Path] = {}
     for file in found:
@@ -100,10 +101,10 @@ def open_maps(path: Path, request: Request) -> Contents:
         raise InputError(f"masks given more than once: {name_ids(again)}; give each once.")
     masks = {}
     for name, parts in request.rois.items():
-        named = {name: parts[0]}
+        to_join = {name: parts[0]}
         for part in parts[1:]:
-            named[f"{name} ({part})"] = part
-        joined = read_masks(named, chosen[0])
+            to_join[f"{name} ({part})"] = part
+        joined = read_masks(to_join, chosen[0])
         masks[name] = np.logical_or.reduce(list(joined.values()))
     tables, n_bytes = [], 0
     for session, file in zip(sessions, chosen, strict=True):
@@ -117,10 +118,11 @@ def open_maps(path: Path, request: Request) -> Contents:
         "shape": [int(size) for size in image.shape[:3]],
         "affine": affine.tolist(),
     }
+    n_rows = [len(table) for table in tables]
     return Contents(
         observations=pd.concat(tables, ignore_index=True),
         voxels=voxels,
-        read=partial(_read, chosen, [len(table) for table in tables], union, position),
+        read=partial(_read, chosen, n_rows, union, position),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float32),
         record={"files": [file.name for file in chosen], "ids": request.ids, "grid": grid},

@@ -111,7 +111,8 @@ def sphere_mask(center: tuple[float, float, float], radius: float, like: Grid) -
             "space (space-MNI… in their names), or say that they are: "
             'space="MNI152NLin2009cAsym" (--space).'
         )
-    if not (np.isfinite([*center, radius]).all() and radius > 0):
+    are_finite = np.isfinite([*center, radius]).all()
+    if not are_finite or radius <= 0:
         raise InputError(f"a sphere needs x, y, z in mm and a radius above 0, not {radius:g} mm.")
     index = np.indices(like.shape).reshape(3, -1)
     turn, shift = like.affine[:3, :3], like.affine[:3, 3:]
@@ -169,7 +170,7 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
     folders = spec.submodule_search_locations if spec else None
     files: dict[str, Path] = {}
     for folder in folders or []:
-        surfaces = Path(folder) / "lib" / "data" / "fsaverage" / "surf"
+        surfaces = Path(folder, "lib/data/fsaverage/surf")
         for file in sorted(surfaces.glob(f"[lr]h.{stem}.*mgz")):
             side = file.name[0].upper()
             files[side] = file
@@ -181,7 +182,8 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
     keys = [names.index(name) + 1 for name in wanted]
     parts = []
     for side, n_vertices in like.n_vertices.items():
-        labels = read_overlay(files[side])[0]
+        maps = read_overlay(files[side])
+        labels = maps[0]
         if len(labels) < n_vertices:
             raise InputError(f"{files[side]} has {len(labels)} vertices; install neuropythy again.")
         part = np.isin(labels[:n_vertices], keys)

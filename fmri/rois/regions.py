@@ -312,7 +312,8 @@ def region_files(regions: Mapping[str, File], name: str, folder: File = "") -> l
         if is_region:
             continue
         text, label = split_label(source.text)
-        path = Path(folder) / Path(text).expanduser()
+        relative = Path(text).expanduser()
+        path = Path(folder) / relative
         files.append(path)
         table = label_table(path)
         if label and table is not None:
