@@ -221,7 +221,8 @@ class RegionReader:
                 raise InputError(f"{text}: give numbers, x, y, z and radius in mm.") from None
             return sphere_mask((x, y, z), radius, self.grid)
         if isinstance(node, Call):
-            mask, grid = atlas_mask(node.name, *node.arguments, self.grid)
+            (region,) = node.arguments
+            mask, grid = atlas_mask(node.name, region, self.grid)
             return self._on_grid(mask, grid)
         if isinstance(node, Threshold):
             values, file = self._map(node.map)
