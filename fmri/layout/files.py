@@ -311,7 +311,7 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
         hemisphere = label_of(file, "hemi")
         place = (file.run_key, space, hemisphere, form)
         groups.setdefault(place, []).append(file)
-    for (key, *_), files in groups.items():
+    for (run_key, *_), files in groups.items():
         if len(files) == 1:
             continue
         ways = []
@@ -324,7 +324,7 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
                 ways.append(way)
         cure = f"choose by {', '.join(ways)}" if ways else "keep one of them"
         names = name_ids(file.path.name for file in files)
-        message = f"{run_words(key)}: {len(files)} images fit: {names}; {cure}."
+        message = f"{run_words(run_key)}: {len(files)} images fit: {names}; {cure}."
         for file in files:
             findings.add(
                 ERROR,
