@@ -322,8 +322,8 @@ def corner_distance(first: np.ndarray, second: np.ndarray, shape: Sequence[int])
 
     Examples
     --------
-    >>> corner_distance(np.diag([2.0, 2, 2, 1]), np.diag([2.1, 2, 2, 1]), (11, 5, 5))
-    1.0
+    >>> corner_distance(np.diag([2.0, 2, 2, 1]), np.diag([2.5, 2, 2, 1]), (11, 5, 5))
+    5.0
     """
     ends = [[0, size - 1] for size in shape]
     corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
