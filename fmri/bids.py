@@ -370,11 +370,19 @@ def sidecar_files(image: str | os.PathLike[str], ending: str = ".json") -> tuple
             break
         if folder.name.startswith("sub-"):
             root = level + 1
+    *image_labels, image_suffix = image_name.split("_")
+    there = {_plain_part(label) for label in image_labels}
     files = []
     for folder in above[root::-1]:
         applying = []
         for file in sorted(folder.glob(f"*{ending}")):
-            if _applies(plain_name(file.name), image_name):
+            name = plain_name(file.name)
+            *labels, suffix = name.split("_")
+            applies = name == image_name
+            if suffix == image_suffix and all("-" in label for label in labels):
+                wanted = {_plain_part(label) for label in labels}
+                applies = applies or wanted <= there
+            if applies:
                 applying.append(file)
         files += sorted(applying, key=lambda file: len(file_labels(file)))
     return tuple(files)
@@ -428,20 +436,6 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
     return Sidecar(values, sources)
 
 
-def _applies(name: str, image_name: str) -> bool:
-    """Whether a JSON file of this name (without ending) holds for an image of that name."""
-    if name == image_name:
-        return True
-    *labels, suffix = name.split("_")
-    *image_labels, image_suffix = image_name.split("_")
-    are_labels = all("-" in label for label in labels)
-    if suffix != image_suffix or not are_labels:
-        return False
-    wanted = {_plain_part(label) for label in labels}
-    there = {_plain_part(label) for label in image_labels}
-    return wanted <= there
-
-
 def _plain_part(part: str) -> str:
     """Write a part of a name such that ``run-01`` equals ``run-1``."""
     key, _, label = part.partition("-")
@@ -479,7 +473,29 @@ def repetition_time(
         When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when
         `given` contradicts a sidecar that the header does not contradict, or when nothing says it.
     """
-    key, stated = _sidecar_tr(name, sidecar)
+    stated = sidecar.seconds("RepetitionTime")
+    volumes = sidecar.times("VolumeTiming")
+    steps = [after - before for before, after in itertools.pairwise(volumes)]
+    step = steps[0] if steps else None
+    if steps and max(steps) - min(steps) > SAME_TIME_S:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+            f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here, leave the "
+            "run out."
+        )
+    if stated is not None and step is not None and _differ(stated, step):
+        raise InputError(
+            f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
+            f"{sidecar.where('VolumeTiming')} says {step:g} s from volume to volume. Correct or "
+            "remove one."
+        )
+    key = "VolumeTiming" if stated is None else "RepetitionTime"
+    stated = step if stated is None else stated
+    if stated is not None and not TR_RANGE_S[0] <= stated <= TR_RANGE_S[1]:
+        raise InputError(
+            f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
+            f"{TR_RANGE_S[1]:g}). Correct it."
+        )
     if given is not None:
         if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
             raise InputError(
@@ -517,37 +533,6 @@ def repetition_time(
 def _differ(first: float, second: float) -> bool:
     difference = abs(first - second)
     return difference > SAME_TIME_S
-
-
-def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
-    """Read the repetition time of a sidecar, and the key that says it."""
-    stated = sidecar.seconds("RepetitionTime")
-    step = None
-    volumes = sidecar.times("VolumeTiming")
-    if len(volumes) >= 2:
-        steps = [after - before for before, after in itertools.pairwise(volumes)]
-        step = steps[0]
-        least, most = min(steps), max(steps)
-        if most - least > SAME_TIME_S:
-            raise InputError(
-                f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-                f"({least:g} to {most:g} s); such runs cannot be analyzed here, leave "
-                "the run out."
-            )
-    if stated is not None and step is not None and _differ(stated, step):
-        raise InputError(
-            f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
-            f"{sidecar.where('VolumeTiming')} says {step:g} s from volume to volume. Correct or "
-            "remove one."
-        )
-    key = "VolumeTiming" if stated is None else "RepetitionTime"
-    stated = step if stated is None else stated
-    if stated is not None and not TR_RANGE_S[0] <= stated <= TR_RANGE_S[1]:
-        raise InputError(
-            f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
-            f"{TR_RANGE_S[1]:g}). Correct it."
-        )
-    return key, stated
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import reading
 
 _BLOCK_VALUES = 4_000_000
+_SIDES = {"CIFTI_STRUCTURE_CORTEX_LEFT": "L", "CIFTI_STRUCTURE_CORTEX_RIGHT": "R"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,51 +67,46 @@ def open_cifti(path: str | os.PathLike[str]) -> CiftiMaps:
         if not isinstance(image, nibabel.Cifti2Image):
             raise InputError(f"{path} is a {type(image).__name__}, not CIFTI; correct its name.")
         axes = [image.header.get_axis(number) for number in range(image.ndim)]
-        is_dense = isinstance(axes[-1], nibabel.cifti2.BrainModelAxis)
+        models = axes[-1]
+        is_dense = isinstance(models, nibabel.cifti2.BrainModelAxis)
         if len(axes) != 2 or not is_dense:
             raise InputError(
                 f"{path} has no vertices and voxels in its columns (parcels or connections are not "
                 "read); give the dense file (.dtseries.nii, .dscalar.nii, .dlabel.nii)."
             )
-        grid = _cifti_grid(path, axes[1])
-        promised = (len(axes[0]), len(axes[1]))
+        others = [str(name) for name in models.nvertices if str(name) not in _SIDES]
+        if others:
+            raise InputError(
+                f"{path} has vertices of {name_ids(others)}; only those of the cortex are read."
+            )
+        is_voxel = np.asarray(models.volume_mask)
+        index = np.array(models.voxel, dtype=np.int64)
+        index[~is_voxel] = 0
+        index[~is_voxel, 0] = np.asarray(models.vertex)[~is_voxel]
+        places = pd.DataFrame(index, columns=["i", "j", "k"])
+        names = [_SIDES.get(str(name), "") for name in models.name]
+        places.insert(0, "hemisphere", np.array(names, dtype=object))
+        if places.duplicated().any():
+            raise InputError(f"{path} lists vertices or voxels twice; make it again.")
+        n_vertices = {}
+        for name in sorted(map(str, models.nvertices)):
+            side = _SIDES[name]
+            n_vertices[side] = int(models.nvertices[name])
+        affine = None
+        if is_voxel.any():
+            affine = np.asarray(models.affine, dtype=np.float64)
+        grid = Grid(
+            name=Path(path).name,
+            shape=(len(places),),
+            affine=affine,
+            places=places,
+            n_vertices=n_vertices,
+            space=space_of(path),
+        )
+        promised = (len(axes[0]), len(models))
         if tuple(image.shape) != promised:
             raise InputError(f"{path} has values of another shape than its header says; copy it.")
     return CiftiMaps(image=image, grid=grid, rows=axes[0])
-
-
-def _cifti_grid(path: str | os.PathLike[str], models: Any) -> Grid:
-    sides = {"CIFTI_STRUCTURE_CORTEX_LEFT": "L", "CIFTI_STRUCTURE_CORTEX_RIGHT": "R"}
-    others = [str(name) for name in models.nvertices if str(name) not in sides]
-    if others:
-        raise InputError(
-            f"{path} has vertices of {name_ids(others)}; only those of the cortex are read."
-        )
-    is_voxel = np.asarray(models.volume_mask)
-    is_vertex = ~is_voxel
-    vertices = np.asarray(models.vertex)
-    index = np.array(models.voxel, dtype=np.int64)
-    index[is_vertex] = 0
-    index[is_vertex, 0] = vertices[is_vertex]
-    places = pd.DataFrame(index, columns=["i", "j", "k"])
-    names = [sides.get(str(name), "") for name in models.name]
-    places.insert(0, "hemisphere", np.array(names, dtype=object))
-    if places.duplicated().any():
-        raise InputError(f"{path} lists vertices or voxels twice; make it again.")
-    n_vertices = {}
-    for name in sorted(map(str, models.nvertices)):
-        n_vertices[sides[name]] = int(models.nvertices[name])
-    affine = None
-    if is_voxel.any():
-        affine = np.asarray(models.affine, dtype=np.float64)
-    return Grid(
-        name=Path(path).name,
-        shape=(len(places),),
-        affine=affine,
-        places=places,
-        n_vertices=n_vertices,
-        space=space_of(path),
-    )
 
 
 def cifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHeader:

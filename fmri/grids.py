@@ -7,6 +7,7 @@ nothing is resampled unless that is asked for.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import file_labels
-from fmri.volumes import AFFINE_TOLERANCE_MM, image_affine, open_nifti
+from fmri.volumes import AFFINE_TOLERANCE_MM, corner_distance, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
 
 SIDES = {"L": "left", "R": "right"}
@@ -263,8 +264,9 @@ def are_mirrored(first: np.ndarray, second: np.ndarray) -> bool:
     bool
         Whether their determinants differ in sign.
     """
-    determinants = [np.linalg.det(affine[:3, :3]) for affine in (first, second)]
-    return bool(determinants[0] * determinants[1] < 0)
+    of_first = np.linalg.det(first[:3, :3])
+    of_second = np.linalg.det(second[:3, :3])
+    return bool(of_first * of_second < 0)
 
 
 def grid_difference(own: Grid, like: Grid) -> str:
@@ -286,7 +288,23 @@ def grid_difference(own: Grid, like: Grid) -> str:
         kinds = ["a volume" if grid.is_volume else "of surfaces" for grid in (own, like)]
         return f"is {kinds[0]} but {like.name} is {kinds[1]}"
     if own.is_volume:
-        return _volume_difference(own, like)
+        assert own.affine is not None and like.affine is not None
+        both = f"{affine_text(own.affine)} against {affine_text(like.affine)}"
+        if own.shape != like.shape:
+            shapes = f"the grid {own.shape} but {like.name} has {like.shape}"
+            return f"has {shapes}, with the affines {both}"
+        away = corner_distance(own.affine, like.affine, own.shape)
+        if away <= AFFINE_TOLERANCE_MM:
+            return ""
+        mirrored = ""
+        if are_mirrored(own.affine, like.affine):
+            mirrored = "; they are mirror images of each other: left and right are exchanged"
+        differences = np.abs(own.affine - like.affine)
+        largest = float(differences.max())
+        return (
+            f"and {like.name} have the same shape but another affine (largest difference "
+            f"{largest:.4g}), {both}, and place voxels up to {away:.3g} mm apart{mirrored}"
+        )
     for side in sorted(set(own.n_vertices) | set(like.n_vertices)):
         ours, theirs = own.n_vertices.get(side, 0), like.n_vertices.get(side, 0)
         if ours != theirs:
@@ -299,27 +317,6 @@ def grid_difference(own: Grid, like: Grid) -> str:
     if not own.places.equals(like.places):
         return f"has other places ({own.shape[0]}) than {like.name} ({like.shape[0]})"
     return ""
-
-
-def _volume_difference(own: Grid, like: Grid) -> str:
-    assert own.affine is not None and like.affine is not None
-    both = f"{affine_text(own.affine)} against {affine_text(like.affine)}"
-    mirrored = ""
-    if are_mirrored(own.affine, like.affine):
-        mirrored = "; they are mirror images of each other: left and right are exchanged"
-    if own.shape != like.shape:
-        return f"has the grid {own.shape} but {like.name} has {like.shape}, with the affines {both}"
-    ends = [[0, size - 1] for size in own.shape]
-    corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
-    shifts = (own.affine - like.affine) @ corners
-    away = float(np.linalg.norm(shifts[:3], axis=0).max())
-    if away <= AFFINE_TOLERANCE_MM:
-        return ""
-    largest = float(np.abs(own.affine - like.affine).max())
-    return (
-        f"and {like.name} have the same shape but another affine (largest difference "
-        f"{largest:.4g}), {both}, and place voxels up to {away:.3g} mm apart{mirrored}"
-    )
 
 
 def check_grid(own: Grid, like: Grid, *, cure: str = "") -> None:
@@ -360,7 +357,58 @@ def check_same_grid(
     InputError
         When shape or affine disagree (affine: by more than 0.1 mm at a corner of the volume).
     """
-    check_grid(volume_grid(path, affine), volume_grid(like, affine))
+    own = volume_grid(path, affine)
+    other = volume_grid(like, affine)
+    check_grid(own, other)
+
+
+def check_spaces(own: Grid, like: Grid, *, is_same_grid: bool) -> None:
+    """Refuse a volume of another space: coordinates of a template are not those of a person.
+
+    Spaces that are known from the code of a header only count where grids differ, as programs set
+    the code carelessly.
+
+    Parameters
+    ----------
+    own : Grid
+        Volume that values are taken from; surfaces are not compared.
+    like : Grid
+        Grid that they are for.
+    is_same_grid : bool
+        Whether both have the same voxels.
+
+    Raises
+    ------
+    InputError
+        When the spaces are two, but for two MNI templates.
+
+    Warns
+    -----
+    UserWarning
+        When both are MNI templates, and two of them.
+    """
+    if not own.space or own.space == like.space or not own.is_volume:
+        return
+    codes = list(_CODES.values())
+    is_guess = own.space in codes
+    known = bool(like.space) and not is_guess and like.space not in codes
+    if own.is_mni and like.is_mni:
+        if known:
+            warnings.warn(
+                f"{own.name} is in {own.space} and {like.name} in {like.space}, two MNI templates "
+                "that differ by millimeters.",
+                stacklevel=2,
+            )
+        return
+    of_template = own.is_mni or like.is_mni
+    may_differ = own.is_mni or not is_guess
+    if known or (of_template and may_differ and not is_same_grid):
+        there = f"in {like.space}" if like.space else "in a space that nothing says"
+        raise InputError(
+            f"{own.name} is in the space {own.space} but {like.name} is {there}; regions of a "
+            "template do not fit a person's own brain. Give the region in the space of the images, "
+            "or say theirs: space (--space)."
+        )
 
 
 def nearest_voxels(own: Grid, like: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -392,7 +440,8 @@ def nearest_voxels(own: Grid, like: Grid) -> tuple[np.ndarray, np.ndarray]:
     # affines are rounded: a center in the middle stays on one side
     index = np.floor(exact + 0.5 + 1e-6).astype(np.int64)
     sizes = np.array(own.shape)[:, None]
-    inside = np.asarray(((index >= 0) & (index < sizes)).all(axis=0))
+    in_range = (index >= 0) & (index < sizes)
+    inside = np.asarray(in_range.all(axis=0))
     return np.where(inside, index, 0), inside
 
 

@@ -135,7 +135,17 @@ def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") ->
     if len(files) == 1:
         if not on_surface or hemispheres == "one":
             return tuple(files)
-        partner = _partner(files[0], readers[0])
+        partner = partner_name(files[0])
+        if partner is None or not partner.is_file():
+            readers[0].header(files[0], "agree")  # what is wrong with the file itself comes first
+            side = one_side(files[0])
+            other = SIDES["R" if side == "L" else "L"]
+            looked = f" ({partner.name})" if partner else ""
+            raise InputError(
+                f"{files[0]} is of the {SIDES[side]} hemisphere, and the file of the {other} "
+                f'one{looked} is not beside it; give both files, or hemispheres="one" '
+                "(--hemispheres one) where there is one."
+            )
         files.append(partner)
     sides = {}
     if on_surface:
@@ -147,23 +157,6 @@ def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") ->
             "files of a surface, or one volume."
         )
     return sides["L"], sides["R"]
-
-
-def _partner(file: Path, reader: SeriesReader) -> Path:
-    """Find the file of the other hemisphere beside a file."""
-    partner = partner_name(file)
-    if partner is None or not partner.is_file():
-        reader.header(file, "agree")  # what is wrong with the file itself comes first
-        side = one_side(file)
-        other = SIDES["R" if side == "L" else "L"]
-        looked = f" ({partner.name})" if partner else ""
-        raise InputError(
-            f"{file} is of the {SIDES[side]} hemisphere, and the file of the {other} one{looked} "
-            "is "
-            'not beside it; give both files, or hemispheres="one" (--hemispheres one) where there '
-            "is one."
-        )
-    return partner
 
 
 def pair_hemispheres(files: Sequence[File]) -> list[tuple[Path, ...]]:

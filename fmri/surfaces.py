@@ -183,7 +183,8 @@ def read_surface_patterns(
     if "presentation" not in rows:
         rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
     for name in ("run", "session"):
-        known = rows.get(name, pd.Series("", index=rows.index)).astype(object)
+        nothing = pd.Series("", index=rows.index)
+        known = rows.get(name, nothing).astype(object)
         rows[name] = known.where(known.notna(), "")
     return Patterns(
         values=data[:, kept],
@@ -321,8 +322,9 @@ def named_hemisphere(name: str) -> str:
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
     spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
     spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
+    words = re.split(r"[^a-z0-9]+", spaced.lower())
     sides = set()
-    for word in re.split(r"[^a-z0-9]+", spaced.lower()):
+    for word in words:
         if word in _WORDS:
             sides.add(_WORDS[word])
     if len(sides) == 1:
@@ -452,13 +454,7 @@ def gifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesH
     InputError
         When it cannot be read, or does not say its hemisphere.
     """
-    n_volumes, n_vertices = _gifti_shape(path)
-    grid = surface_grid(path, {one_side(path): n_vertices})
-    return SeriesHeader(n_volumes=n_volumes, grid=grid)
-
-
-def _gifti_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read numbers of volumes and vertices from the tags of a GIfTI file; no value is decoded."""
+    # the tags say it: no value is decoded
     arrays: list[dict[str, str]] = []
 
     def note(tag: str, attributes: dict[str, str]) -> None:
@@ -471,14 +467,18 @@ def _gifti_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
         parser.ParseFile(file)
         shapes = []
         for array in arrays:
-            sizes = [int(array[f"Dim{axis}"]) for axis in range(int(array["Dimensionality"]))]
+            n_axes = int(array["Dimensionality"])
+            sizes = [int(array[f"Dim{axis}"]) for axis in range(n_axes)]
             shapes.append(tuple(sizes))
         is_surface = any(array["Intent"] in _GEOMETRY for array in arrays)
-    if len(shapes) == 1 and len(shapes[0]) == 2 and not is_surface:
-        return shapes[0][1], shapes[0][0]
-    if len(set(shapes)) != 1 or len(shapes[0]) != 1 or is_surface:
+    is_matrix = len(shapes) == 1 and len(shapes[0]) == 2
+    are_maps = len(set(shapes)) == 1 and len(shapes[0]) == 1
+    if is_surface or not (is_matrix or are_maps):
         raise _no_maps(path, shapes)
-    return len(shapes), shapes[0][0]
+    n_vertices = shapes[0][0]
+    n_volumes = shapes[0][1] if is_matrix else len(shapes)
+    grid = surface_grid(path, {one_side(path): n_vertices})
+    return SeriesHeader(n_volumes=n_volumes, grid=grid)
 
 
 def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
@@ -496,7 +496,8 @@ def read_gifti_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndar
     ndarray of float64, shape (n_volumes, n_chosen)
         In order of vertices.
     """
-    return _read_gifti_maps(path)[:, mask].astype(np.float64)
+    maps = _read_gifti_maps(path)
+    return maps[:, mask].astype(np.float64)
 
 
 def _open_mgh(path: str | os.PathLike[str]) -> Any:
@@ -526,7 +527,8 @@ def is_overlay(path: str | os.PathLike[str]) -> bool:
     InputError
         When it cannot be read.
     """
-    return tuple(_open_mgh(path).shape[1:3]) == (1, 1)
+    shape = tuple(_open_mgh(path).shape)
+    return shape[1:3] == (1, 1)
 
 
 def mgh_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHeader:
@@ -585,7 +587,8 @@ def read_mgh_series(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarra
         n_volumes = int(stored.shape[3]) if len(stored.shape) == 4 else 1
         for volume in range(n_volumes):
             values = stored[..., volume] if len(stored.shape) == 4 else stored[...]
-            series.append(np.asarray(values, dtype=np.float64).reshape(-1)[mask])
+            of_vertices = np.asarray(values, dtype=np.float64).reshape(-1)
+            series.append(of_vertices[mask])
     return np.array(series)
 
 

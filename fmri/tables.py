@@ -75,7 +75,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         table = read(events, text=[condition_column], once=once)
         for name in table.select_dtypes(exclude="number"):
             cells = table[name].astype(str)
-            broken = np.flatnonzero(cells.str.contains("\n", regex=False))
+            runs_on = cells.str.contains("\n", regex=False)
+            broken = np.flatnonzero(runs_on)
             if len(broken):
                 # a quote that is never closed has swallowed rows
                 raise InputError(
@@ -95,7 +96,13 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     ids = []
     stimuli: dict[str, str] = {}
     for cell in table[condition_column]:
-        value, name = _stimulus(cell, condition_column)
+        value = NO_TRIAL_TYPE if pd.isna(cell) else str(cell).strip()
+        if isinstance(cell, float) and cell.is_integer():
+            value = str(int(cell))  # a whole number among missing values
+        path = PurePosixPath(value.replace("\\", "/"))
+        is_file = condition_column == "stim_file" or path.suffix.lower() in PICTURES
+        is_id = condition_column == "trial_type" or value == NO_TRIAL_TYPE
+        name = path.stem if is_file and not is_id else value
         ids.append(name)
         if stimuli.setdefault(name, value) != value:
             raise InputError(
@@ -104,25 +111,6 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
                 "--condition-column)."
             )
     return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
-
-
-def _stimulus(cell: object, column: str) -> tuple[str, str]:
-    """Write a cell as text, and name the stimulus that it stands for.
-
-    A whole number among missing values has become a float; it loses its ``.0``.
-    """
-    if pd.isna(cell):  # type: ignore[call-overload]
-        value = NO_TRIAL_TYPE
-    elif isinstance(cell, float) and cell.is_integer():
-        value = str(int(cell))
-    else:
-        value = str(cell).strip()
-    path = PurePosixPath(value.replace("\\", "/"))
-    is_picture = path.suffix.lower() in PICTURES
-    is_file = is_picture or column == "stim_file"
-    if column == "trial_type" or value == NO_TRIAL_TYPE or not is_file:
-        return value, value
-    return value, path.stem
 
 
 def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> pd.DataFrame:
@@ -165,7 +153,8 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
         numbers = pd.to_numeric(column, errors="coerce")
         seconds = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         seconds = np.where(is_truth, np.nan, seconds)  # True is no second
-        rows = np.flatnonzero(~np.isfinite(seconds) & ~is_missing)
+        is_broken = ~np.isfinite(seconds) & ~is_missing
+        rows = np.flatnonzero(is_broken)
         if len(rows):
             cells = [f"row {row + 1} ({column[row]})" for row in rows]
             raise InputError(
@@ -176,17 +165,16 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     table["trial_type"] = types.where(types.notna(), NO_TRIAL_TYPE).map(str)
     negative = table["duration"] < 0
     if negative.any():
-        raise InputError(
-            f"{label}: events have a negative duration: {name_ids(event_names(table[negative]))}; "
-            "give seconds."
-        )
+        names = name_ids(event_names(table[negative]))
+        raise InputError(f"{label}: events have a negative duration: {names}; give seconds.")
     end = n_volumes * t_r
     stops = table["onset"] + table["duration"].fillna(0)
     late = (table["onset"] >= end) | (stops > end + t_r)
     if late.any():
+        names = name_ids(event_names(table[late]))
         raise InputError(
             f"{label}: events lie beyond the run's end ({n_volumes} volumes × {t_r:g} s = {end:g} "
-            f"s): {name_ids(event_names(table[late]))}; check TR and onsets."
+            f"s): {names}; check TR and onsets."
         )
     return table
 
@@ -270,9 +258,9 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     chosen: list[str] = []
     absent = []
     for name in columns:
-        fitting = (
-            [name] if name in known else [other for other in known if fnmatchcase(other, name)]
-        )
+        fitting = [name]
+        if name not in known:
+            fitting = [other for other in known if fnmatchcase(other, name)]
         if not fitting:
             absent.append(name)
         chosen += [other for other in fitting if other == name or other not in chosen]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,11 +285,7 @@ def image_affine(
         ) from error
     if affine == "qform":
         return np.asarray(qform, dtype=np.float64)
-    # the largest distance between the positions that both give to a corner of the volume
-    ends = [[0, size - 1] for size in image.shape[:3]]
-    corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
-    shifts = (sform - qform) @ corners
-    away = float(np.linalg.norm(shifts[:3], axis=0).max())
+    away = corner_distance(sform, qform, image.shape[:3])
     if away > AFFINE_TOLERANCE_MM:
         import nibabel
 
@@ -307,6 +303,32 @@ def image_affine(
             'affine="sform" or "qform" (--affine), or write the header again.'
         )
     return np.asarray(image.affine, dtype=np.float64)
+
+
+def corner_distance(first: np.ndarray, second: np.ndarray, shape: Sequence[int]) -> float:
+    """Measure how far apart two affines place the voxels of a volume.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (4, 4)
+        Voxel indices to mm.
+    shape : sequence of int
+        Of the volume (i, j, k).
+
+    Returns
+    -------
+    float
+        Largest distance between the two positions of a corner voxel, in mm.
+
+    Examples
+    --------
+    >>> corner_distance(np.diag([2.0, 2, 2, 1]), np.diag([2.5, 2, 2, 1]), (11, 5, 5))
+    5.0
+    """
+    ends = [[0, size - 1] for size in shape]
+    corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
+    shifts = (first - second) @ corners
+    return float(np.linalg.norm(shifts[:3], axis=0).max())
 
 
 def _one_line(error: BaseException) -> str:

@@ -25,9 +25,9 @@ from fmri.formats.contents import (
     Contents,
     Request,
     chosen_sessions,
-    region_table,
     whole_numbers,
 )
+from fmri.rois.regions import voxel_table
 from fmri.volumes import image_affine, open_nifti, stored_values
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.matlab import read_mat
@@ -116,24 +116,38 @@ def open_betas(path: Path, request: Request) -> Contents:
         )
     observations = _trials(tree, sessions, request.ids or IDS[0])
     masks, grid = _region_masks(tree, request.rois)
-    union = np.logical_or.reduce(list(masks.values()))
-    order = np.full(union.shape, -1, dtype=np.int64)
-    order[union] = np.arange(int(union.sum()))
-    members = {name: order[mask] for name, mask in masks.items()}
-    coordinates = np.argwhere(union)
-    voxels, numbers = region_table(
-        {name: (name,) for name in request.rois},
-        members,
-        coordinates,
-        request.subject or tree.subject,
-    )
+    voxels, union, _ = voxel_table(masks, request.subject or tree.subject)
+    stored_shape = union.shape[::-1]
+    reversed_axes = tuple(voxels[axis].to_numpy() for axis in "kji")
+    places = np.ravel_multi_index(reversed_axes, stored_shape)
+    n_trials = observations["session"].value_counts()
     chosen = {session: files[session] for session in sessions}
-    reversed_axes = tuple(coordinates[numbers].T[::-1])
-    places = np.ravel_multi_index(reversed_axes, union.shape[::-1])
     n_bytes = 0
     for session, file in chosen.items():
-        n_trials = int((observations["session"] == session).sum())
-        n_bytes += _check_session(file, n_trials, union.shape, len(coordinates))
+        with open_hdf5(file) as opened:
+            if "betas" not in opened:
+                raise InputError(f"{file} holds no array 'betas'; fetch the file of NSD again.")
+            data = opened["betas"]
+            if data.dtype != np.int16 or data.ndim != 4:
+                raise InputError(
+                    f"{file}: 'betas' is {data.dtype} of {data.ndim} axes; those of NSD are int16 "
+                    f"(percent signal change × {SCALE}) of trials × Z × Y × X."
+                )
+            if data.shape[1:] != stored_shape:
+                raise InputError(
+                    f"{file}: 'betas' has the grid {data.shape[1:]}, but the ROI files have "
+                    f"{union.shape}, which is {stored_shape} there; give betas and ROIs of one "
+                    "subject and space."
+                )
+            n_listed = int(n_trials.get(session, 0))
+            if len(data) != n_listed:
+                raise InputError(
+                    f"{file} holds {len(data)} trials, but the tables of the experiment list "
+                    f"{n_listed} of this session; fetch both again."
+                )
+            by_voxel = data.chunks is not None and data.chunks[0] > 1
+            n_values = len(data) * union.sum() if by_voxel else data.size
+            n_bytes += int(n_values) * data.dtype.itemsize
     return Contents(
         observations=observations,
         voxels=voxels,
@@ -182,32 +196,6 @@ def _session_files(path: Path) -> dict[str, Path]:
     return in_order
 
 
-def _check_session(file: Path, n_trials: int, shape: tuple[int, ...], n_voxels: int) -> int:
-    """Check the header of one file of betas; return the bytes that reading goes through."""
-    with open_hdf5(file) as opened:
-        if "betas" not in opened:
-            raise InputError(f"{file} holds no array 'betas'; fetch the file of NSD again.")
-        data = opened["betas"]
-        if data.dtype != np.int16 or data.ndim != 4:
-            raise InputError(
-                f"{file}: 'betas' is {data.dtype} of {data.ndim} axes; those of NSD are int16 "
-                f"(percent signal change × {SCALE}) of trials × Z × Y × X."
-            )
-        if data.shape[1:] != shape[::-1]:
-            raise InputError(
-                f"{file}: 'betas' has the grid {data.shape[1:]}, but the ROI files have {shape}, "
-                f"which is {shape[::-1]} there; give betas and ROIs of one subject and space."
-            )
-        if len(data) != n_trials:
-            raise InputError(
-                f"{file} holds {len(data)} trials, but the tables of the experiment list "
-                f"{n_trials} of this session; fetch both again."
-            )
-        by_voxel = data.chunks is not None and data.chunks[0] > 1
-        n_values = len(data) * n_voxels if by_voxel else data.size
-        return int(n_values) * data.dtype.itemsize
-
-
 def _read(
     files: Mapping[str, Path],
     places: np.ndarray,
@@ -234,8 +222,10 @@ def _trials(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
     if ids not in IDS:
         raise unknown_name("column of stimulus ids (ids, --ids)", ids, IDS)
     tables = []
-    for file, read in ((tree.responses, _trials_of_table), (tree.design, _trials_of_design)):
-        if file.is_file() and (ids == IDS[0] or file == tree.responses):
+    readers = {tree.responses: _trials_of_table, tree.design: _trials_of_design}
+    for file, read in readers.items():
+        has_ids = ids == IDS[0] or file == tree.responses
+        if has_ids and file.is_file():
             tables.append(read(tree, sessions, ids))
     if not tables:
         raise InputError(
@@ -330,7 +320,24 @@ def _region_masks(
         for part in parts:
             collection, code = _look_up(part, tables)
             if collection not in codes:
-                codes[collection] = _volume(files[collection], tables[collection])
+                file, names = files[collection], tables[collection]
+                image = open_nifti(file)
+                with stored_values(file, image) as stored:
+                    values = np.asarray(stored)
+                whole = (np.abs(values) < 2**31) & (values == np.round(values))
+                if values.ndim != 3 or not whole.all():
+                    raise InputError(
+                        f"{file} is {values.ndim}-D or holds other than whole numbers; ROI files "
+                        "of NSD are 3-D with codes."
+                    )
+                present = np.unique(values[values > 0]).astype(np.int64)
+                nameless = sorted(set(present.tolist()) - set(names.values()))
+                if nameless and (names or len(present) > 1):
+                    raise InputError(
+                        f"{file} holds code(s) {name_ids(nameless)} that no .ctab names; fetch "
+                        "both again."
+                    )
+                codes[collection] = values
             volume = codes[collection]
             first = next(iter(codes.values()))
             if volume.shape != first.shape:
@@ -342,6 +349,9 @@ def _region_masks(
             masks[name] = masks.get(name, np.zeros(mask.shape, dtype=bool)) | mask
     like = files[next(iter(codes))]
     affine = image_affine(like, open_nifti(like), "sform")
+    for name, mask in masks.items():
+        if not mask.any():
+            raise InputError(f"ROI '{name}' ({name}) has no voxel; leave it out.")
     shape = [int(size) for size in first.shape]
     return masks, {"shape": shape, "affine": affine.tolist()}
 
@@ -392,23 +402,3 @@ def _codes(folder: Path, collection: str) -> dict[str, int]:
         if int(words[0]) > 0:
             codes[words[1]] = int(words[0])
     return codes
-
-
-def _volume(file: Path, codes: Mapping[str, int]) -> np.ndarray:
-    """Read the codes of a volume; refuse codes that have no name."""
-    image = open_nifti(file)
-    with stored_values(file, image) as stored:
-        values = np.asarray(stored)
-    whole = (np.abs(values) < 2**31) & (values == np.round(values))
-    if values.ndim != 3 or not whole.all():
-        raise InputError(
-            f"{file} is {values.ndim}-D or holds other than whole numbers; ROI files of NSD are "
-            "3-D with codes."
-        )
-    present = np.unique(values[values > 0]).astype(np.int64)
-    nameless = sorted(set(present.tolist()) - set(codes.values()))
-    if nameless and (codes or len(present) > 1):
-        raise InputError(
-            f"{file} holds code(s) {name_ids(nameless)} that no .ctab names; fetch both again."
-        )
-    return values

@@ -208,7 +208,8 @@ def read_published(
     check_room(contents.memory_bytes, path)
     if plan is not None:
         plan(contents)
-    values = np.empty((len(contents.observations), len(contents.voxels)), dtype=contents.dtype)
+    shape = (len(contents.observations), len(contents.voxels))
+    values = np.empty(shape, dtype=contents.dtype)
     contents.read(values, progress)
     keep, dropped = _usable(values, contents.voxels, unusable, Path(path))
     observations = contents.observations.copy()
@@ -269,7 +270,8 @@ def _usable(
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Say which voxels can be used, and why the others cannot."""
     finite = np.isfinite(values).all(axis=0)
-    same = (values == values[:1]).all(axis=0) & (len(values) > 1)
+    is_first = values == values[:1]
+    same = is_first.all(axis=0) & (len(values) > 1)
     reasons = np.select([~finite, same], [1, 2])
     if reasons.any() and unusable == "refuse":
         raise unusable_error(str(path), voxels, reasons)

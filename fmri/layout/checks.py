@@ -90,7 +90,8 @@ class Findings:
             except InputError as error:
                 self.add(severity, problem, str(error), subject=subject, file=file)
             except OSError as error:
-                message = f"{error.filename or file}: {error.strerror or error}; mend that."
+                place, reason = error.filename or file, error.strerror or error
+                message = f"{place}: {reason}; mend that."
                 self.add(severity, problem, message, subject=subject, file=file)
         for warning in warned:
             self.add(NOTE, problem, str(warning.message), subject=subject, file=file)
@@ -185,29 +186,24 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
         header = header_tr(opened)
         t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.t_r)
         slice_times(path.name, sidecar, t_r, opened.shape)
-    is_derived = facts.raw is not facts.images
-    if t_r and is_derived:
-        with findings.watch(ERROR, "repetition time", subject=subject, file=path):
-            _compare_with_raw(file, t_r, facts)
+    if not t_r or facts.raw is facts.images:
+        return n_volumes, t_r
+    with findings.watch(ERROR, "repetition time", subject=subject, file=path):
+        # a preprocessed image has the repetition time of its scan
+        folders = [f"{key}-{file.labels[key]}" for key in ("sub", "ses") if key in file.labels]
+        folder = facts.raw.root.joinpath(*folders, "func")
+        labels = [f"{key}-{label}" for key, label in file.labels.items() if key not in _DERIVED]
+        name = "_".join(labels)
+        of_scan = read_sidecar(folder / f"{name}_bold.nii.gz")
+        scanned = of_scan.seconds("RepetitionTime")
+        is_given = facts.t_r is not None
+        if scanned is not None and not is_given and abs(scanned - t_r) > SAME_TIME_S:
+            raise InputError(
+                f"{path.name} has a repetition time of {t_r:g} s, but "
+                f"{of_scan.where('RepetitionTime')} of the data set says {scanned:g} s. Give the "
+                "right one as t_r (--t-r), or correct the file that is wrong."
+            )
     return n_volumes, t_r
-
-
-def _compare_with_raw(file: BidsFile, t_r: float, facts: Facts) -> None:
-    """Refuse a preprocessed image whose repetition time is not that of the scan."""
-    folders = [f"{key}-{file.labels[key]}" for key in ("sub", "ses") if key in file.labels]
-    folder = facts.raw.root.joinpath(*folders, "func")
-    labels = [f"{key}-{label}" for key, label in file.labels.items() if key not in _DERIVED]
-    name = "_".join(labels)
-    sidecar = read_sidecar(folder / f"{name}_bold.nii.gz")
-    scanned = sidecar.seconds("RepetitionTime")
-    if scanned is None or facts.t_r is not None:
-        return
-    if abs(scanned - t_r) > SAME_TIME_S:
-        raise InputError(
-            f"{file.path.name} has a repetition time of {t_r:g} s, but "
-            f"{sidecar.where('RepetitionTime')} of the data set says {scanned:g} s. Give the right "
-            "one as t_r (--t-r), or correct the file that is wrong."
-        )
 
 
 _DERIVED = ("space", "res", "den", "desc", "hemi", "echo")
@@ -239,15 +235,31 @@ def check_events(
     ids : Counter of str
         Stimulus to its number of events.
     """
-    subject = file.labels.get("sub", "")
+    run, subject = run_words(file.run_key), file.labels.get("sub", "")
     fitting = facts.raw.inherited(file.labels, suffix="events", ending=".tsv")
     if not fitting:
         fitting = facts.images.inherited(file.labels, suffix="events", ending=".tsv")
-    if len(fitting) != 1:
-        _tell_events(file, fitting, facts, findings)
-        return "", Counter()
-    path = fitting[0].path
     ids: Counter[str] = Counter()
+    if len(fitting) > 1:
+        _tell_several(file, fitting, "events", "are as near", findings)
+        return "", ids
+    if not fitting and file.labels.get("task", "").startswith(WITHOUT_EVENTS):
+        message = f"{run} has no events, as a task of rest."
+        findings.add(NOTE, "no events", message, subject=subject, file=file.path)
+        return "", ids
+    if not fitting:
+        others = []
+        for other in facts.raw.files([subject]):
+            labels, theirs = dict(file.run_key), dict(other.run_key)
+            differs = labels.pop("task", "") != theirs.pop("task", "")
+            if other.suffix == "events" and differs and labels == theirs:
+                others.append(other.path.name)
+        hint = f" ({name_ids(others)} is of another task)" if others else ""
+        message = f"{run} has no events.tsv{hint}; add it to {facts.raw.root}, or choose another "
+        message += "task."
+        findings.add(ERROR, "no events", message, subject=subject, file=file.path)
+        return "", ids
+    path = fitting[0].path
     with findings.watch(ERROR, "events", subject=subject, file=path):
         check_here(path)
         try:
@@ -257,7 +269,7 @@ def check_events(
             message = str(error).replace("condition_column", "id_column")
             raise InputError(message.replace("--condition-column", "--id-column")) from error
         if t_r and n_volumes:
-            events = checked_events(events, n_volumes, t_r, run_words(file.run_key))
+            events = checked_events(events, n_volumes, t_r, run)
             _tell_odd_events(events, path, subject, findings)
         named = events["trial_type"].astype(str)
         ids.update(named)
@@ -270,36 +282,18 @@ def check_events(
     return str(path), ids
 
 
-def _tell_events(
-    file: BidsFile, fitting: Sequence[BidsFile], facts: Facts, findings: Findings
+def _tell_several(
+    file: BidsFile, fitting: Sequence[BidsFile], what: str, how: str, findings: Findings
 ) -> None:
-    """Tell of an image without events, or with several tables that are as near."""
+    """Tell of an image for which several tables are as good."""
     run = run_words(file.run_key)
-    about: dict[str, Any] = {"subject": file.labels.get("sub", ""), "file": file.path}
-    if fitting:
-        names = name_ids(other.path.name for other in fitting)
-        findings.add(
-            ERROR,
-            "several events",
-            f"{run}: {len(fitting)} tables of events are as near: {names}; keep one of them.",
-            **about,
-        )
-        return
-    if file.labels.get("task", "").startswith(WITHOUT_EVENTS):
-        findings.add(NOTE, "no events", f"{run} has no events, as a task of rest.", **about)
-        return
-    others = []
-    for other in facts.raw.files([file.labels.get("sub", "")]):
-        labels, theirs = dict(file.run_key), dict(other.run_key)
-        differs = labels.pop("task", "") != theirs.pop("task", "")
-        if other.suffix == "events" and differs and labels == theirs:
-            others.append(other.path.name)
-    hint = f" ({name_ids(others)} is of another task)" if others else ""
+    names = name_ids(table.path.name for table in fitting)
     findings.add(
         ERROR,
-        "no events",
-        f"{run} has no events.tsv{hint}; add it to {facts.raw.root}, or choose another task.",
-        **about,
+        f"several {what}",
+        f"{run}: {len(fitting)} tables of {what} {how}: {names}; keep one of them.",
+        subject=file.labels.get("sub", ""),
+        file=file.path,
     )
 
 
@@ -368,28 +362,18 @@ def check_confounds(
         is_table = other.suffix in CONFOUNDS and other.ending == ".tsv"
         if is_table and other.labels.get("desc") == "confounds":
             fitting.append(other)
-    run = run_words(file.run_key)
-    about: dict[str, Any] = {"subject": file.labels.get("sub", ""), "file": file.path}
+    subject = file.labels.get("sub", "")
     if len(fitting) > 1:
-        names = name_ids(other.path.name for other in fitting)
-        findings.add(
-            ERROR,
-            "several confounds",
-            f"{run}: {len(fitting)} tables of confounds fit: {names}; keep one of them.",
-            **about,
-        )
+        _tell_several(file, fitting, "confounds", "fit", findings)
         return ""
     if not fitting:
         if facts.raw is not facts.images:
-            findings.add(
-                NOTE,
-                "no confounds",
-                f"{run} has no desc-confounds_timeseries.tsv; copy it beside the image.",
-                **about,
-            )
+            run = run_words(file.run_key)
+            message = f"{run} has no desc-confounds_timeseries.tsv; copy it beside the image."
+            findings.add(NOTE, "no confounds", message, subject=subject, file=file.path)
         return ""
     path = fitting[0].path
-    with findings.watch(ERROR, "confounds", subject=about["subject"], file=path):
+    with findings.watch(ERROR, "confounds", subject=subject, file=path):
         check_here(path)
         if path not in facts.n_rows:
             facts.n_rows[path] = len(read_table(path))
@@ -472,10 +456,11 @@ def tell_lacking_regions(
         Gets a note a region.
     """
     having: dict[str, list[str]] = {}
+    columns = ("kind", "name", "space", "hemisphere")
     for row in rows:
-        if row["kind"] != "given" and row["subject"]:
-            labels = [row[column] for column in ("kind", "name", "space", "hemisphere")]
-            words = [label for label in labels if label]
+        is_given = row["kind"] == "given"
+        if row["subject"] and not is_given:
+            words = [row[column] for column in columns if row[column]]
             region = " ".join(words)
             having.setdefault(region, []).append(row["subject"])
     for region, there in having.items():

@@ -180,7 +180,8 @@ class Layout:
         -------
         list of str
             The data set; a line for all runs alike; a line for all runs with the same stimuli; a
-            line for all regions alike; a line for all problems alike.
+            line for all regions alike; a line for each problem, or of many alike their files and
+            the first.
         """
         images = self.derivatives or self.dataset
         by = f" by {self.pipeline}" if self.pipeline else ""
@@ -189,8 +190,8 @@ class Layout:
             f"{images}{by}: {len(self.runs)} images of {len(self.subjects)} subjects, "
             f"{n_usable} without errors"
         ]
-        kinds = ["task", *_LABELS]
-        for labels, rows in self.runs.groupby(kinds, sort=False):
+        of_image = ["task", *_LABELS]
+        for labels, rows in self.runs.groupby(of_image, sort=False):
             subjects = list(dict.fromkeys(rows["subject"]))
             each = rows.groupby("subject").size()
             facts = [
@@ -202,36 +203,20 @@ class Layout:
             for name in ("events", "confounds"):
                 n_tables = int(rows[name].ne("").sum())
                 facts.append(f"{n_tables} {name}")
-            lines.append(f"{_named(kinds, labels)}: {', '.join(facts)}")
-        return [*lines, *self._stimulus_lines(), *self._region_lines(), *self._problem_lines()]
-
-    def _stimulus_lines(self) -> list[str]:
-        """Write a line for all runs with the same stimuli."""
+            lines.append(f"{_named(of_image, labels)}: {', '.join(facts)}")
         alike: dict[tuple[str, ...], list[str]] = {}
         for labels, rows in self.stimuli.groupby(list(_RUN), sort=False):
             ids = sorted(rows["id"], key=natural)
             run = _named(_RUN, labels).replace(",", "")
             alike.setdefault(tuple(ids), []).append(run)
-        lines = []
         for stimuli, runs in alike.items():
             shown = name_ids(runs, 2)
             lines.append(f"{len(stimuli)} stimuli ({name_ids(stimuli)}) in {shown}")
-        return lines
-
-    def _region_lines(self) -> list[str]:
-        """Write a line for all regions alike."""
-        kinds = ["kind", "name", "space", "resolution", "hemisphere"]
-        lines = []
-        for labels, rows in self.rois.groupby(kinds, sort=False):
-            region = _named(kinds, labels)
+        of_region = ["kind", "name", "space", "resolution", "hemisphere"]
+        for labels, rows in self.rois.groupby(of_region, sort=False):
+            region = _named(of_region, labels)
             n_subjects = rows["subject"].nunique()
-            line = f"region: {region}, of {n_subjects} subjects"
-            lines.append(line)
-        return lines
-
-    def _problem_lines(self) -> list[str]:
-        """Write a line for each problem; of many alike, their files and the first."""
-        lines = []
+            lines.append(f"region: {region}, of {n_subjects} subjects")
         # errors before notes
         for (severity, problem), rows in self.problems.groupby(["severity", "problem"]):
             start = f"{severity}: {problem}"
@@ -338,7 +323,8 @@ class Layout:
         label = subject.removeprefix("sub-")
         files = {}
         for row in self.rois.to_dict("records"):
-            if row["kind"] == "given" and row["subject"] == label:
+            is_given = row["kind"] == "given"
+            if is_given and row["subject"] == label:
                 roi = str(row["name"])
                 files[roi] = Path(row["file"])
         return files

@@ -130,7 +130,8 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     """
     series = []
     for file in files:
-        is_old = not file.suffix and file.ending == ".func.gii" and "hemi" in file.labels
+        is_surface = file.ending == ".func.gii" and "hemi" in file.labels
+        is_old = is_surface and not file.suffix
         is_series = file.suffix == "bold" or is_old
         if is_series and file.ending in FORMATS:
             series.append(file)
@@ -278,14 +279,16 @@ def check_folders(series: Sequence[BidsFile], root: Path, findings: Findings) ->
     for file in series:
         folders = file.path.relative_to(root).parts
         for key in ("sub", "ses"):
-            held = [name for name in folders[:-1] if name.startswith(f"{key}-")]
+            start = f"{key}-"
+            held = [name for name in folders[:-1] if name.startswith(start)]
             named = [f"{key}-{file.labels[key]}"] if key in file.labels else []
             if held != named:
+                where = name_ids(held) or f"no {key}-… folder"
+                after = name_ids(named) or "none"
                 findings.add(
                     ERROR,
                     "folder",
-                    f"{file.path} lies in {name_ids(held) or f'no {key}-… folder'}, but is named "
-                    f"after {name_ids(named) or 'none'}; rename or move it.",
+                    f"{file.path} lies in {where}, but is named after {after}; rename or move it.",
                     subject=label_of(file, "sub"),
                     file=file.path,
                 )
@@ -308,11 +311,20 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
         hemisphere = label_of(file, "hemi")
         place = (file.run_key, space, hemisphere, form)
         groups.setdefault(place, []).append(file)
-    for (key, *_), files in groups.items():
+    for (run_key, *_), files in groups.items():
         if len(files) == 1:
             continue
+        ways = []
+        for argument in ("desc", "echo", "resolution"):
+            key = CHOICES[argument]
+            labels = [label_of(file, key) or WITHOUT for file in files]
+            different = dict.fromkeys(labels)
+            if len(different) > 1:
+                way = f"{argument} ({name_ids(different)})"
+                ways.append(way)
+        cure = f"choose by {', '.join(ways)}" if ways else "keep one of them"
         names = name_ids(file.path.name for file in files)
-        message = f"{run_words(key)}: {len(files)} images fit: {names}; {_ways(files)}."
+        message = f"{run_words(run_key)}: {len(files)} images fit: {names}; {cure}."
         for file in files:
             findings.add(
                 ERROR,
@@ -321,21 +333,6 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
                 subject=label_of(file, "sub"),
                 file=file.path,
             )
-
-
-def _ways(files: Sequence[BidsFile]) -> str:
-    """Say by which labels one of several images can be chosen."""
-    ways = []
-    for argument in ("desc", "echo", "resolution"):
-        key = CHOICES[argument]
-        labels = [label_of(file, key) or WITHOUT for file in files]
-        different = dict.fromkeys(labels)
-        if len(different) > 1:
-            way = f"{argument} ({name_ids(different)})"
-            ways.append(way)
-    if not ways:
-        return "keep one of them"
-    return f"choose by {', '.join(ways)}"
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -374,6 +371,12 @@ def run_tables(
         form = FORMATS[file.ending]
         n_volumes, t_r = check_image(file, form, facts, findings)
         events_file, ids = check_events(file, n_volumes, t_r, facts, findings)
+        place = _place(file)
+        brain_masks = []
+        for other in beside:
+            is_of_brain = other.suffix == "mask" and label_of(other, "desc") == "brain"
+            if is_of_brain and _place(other) == place:
+                brain_masks.append(str(other.path))
         variant = [f"{key}-{label}" for key, label in file.run_key if key in _VARIANTS]
         which = {
             "subject": label_of(file, "sub"),
@@ -384,7 +387,7 @@ def run_tables(
         }
         row = {
             **which,
-            **_place(file),
+            **place,
             "desc": label_of(file, "desc"),
             "echo": label_of(file, "echo"),
             "format": form,
@@ -394,7 +397,7 @@ def run_tables(
             "bold": str(file.path),
             "events": events_file,
             "confounds": check_confounds(file, beside, n_volumes, facts, findings),
-            "brain_mask": _brain_mask(file, beside),
+            "brain_mask": brain_masks[0] if brain_masks else "",
         }
         run_rows.append(row)
         rows = stimulus_rows[file.run_key] = []
@@ -422,16 +425,6 @@ def _place(file: BidsFile) -> Row:
         "resolution": label_of(file, "res"),
         "hemisphere": label_of(file, "hemi"),
     }
-
-
-def _brain_mask(file: BidsFile, beside: Sequence[BidsFile]) -> str:
-    """Find the mask of the brain on the grid of an image."""
-    place = _place(file)
-    for other in beside:
-        desc = label_of(other, "desc")
-        if other.suffix == "mask" and desc == "brain" and _place(other) == place:
-            return str(other.path)
-    return ""
 
 
 def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:

@@ -174,10 +174,15 @@ class BidsTree:
             raise InputError(
                 f"{self.root} {what}; give the folder of a BIDS data set, with its folders sub-…."
             )
-        held = sorted(_listed(self.root))
+        try:
+            held = sorted(self.root.iterdir())
+        except OSError as error:
+            _refuse(error)
+            raise
         folders = [entry for entry in held if entry.is_dir()]
         names = [entry.name for entry in held]
-        labels = [folder.name[4:] for folder in folders if re.match("sub-.", folder.name)]
+        folder_names = [folder.name for folder in folders]
+        labels = [name[4:] for name in folder_names if re.match("sub-.", name)]
         self.subjects = sorted(labels, key=natural)
         if not labels:
             inside = f"it holds {name_ids(names)}" if names else "it is empty"
@@ -207,10 +212,12 @@ class BidsTree:
         for subject in subjects:
             top = self.root / f"sub-{subject}"
             for folder, inner, names in os.walk(top, onerror=_refuse):
-                inner[:] = sorted(name for name in inner if name not in _SKIPPED)
+                kept = [name for name in inner if name not in _SKIPPED]
+                inner[:] = sorted(kept)
                 path = Path(folder)
                 if path not in self.by_folder:
-                    self._add(path, sorted(names))
+                    in_order = sorted(names)
+                    self._add(path, in_order)
                 listed += self.by_folder[path]
         return listed
 
@@ -244,8 +251,14 @@ class BidsTree:
         tuple of BidsFile
             Empty where there is none; more than one where several are as near.
         """
+        above = [self.root]
+        for key, start in TOP_LABELS.items():
+            if key in labels:
+                name = f"{start}{labels[key]}"
+                above.append(above[-1] / name)
+        below = sorted(self._inside.get(above[-1], []))
         held = set(_plain(labels))
-        for folder in self._folders_of(labels):
+        for folder in (*below, *reversed(above)):
             fitting = []
             for file in self.by_folder.get(folder, []):
                 is_meant = file.suffix == suffix and file.ending == ending
@@ -255,24 +268,6 @@ class BidsTree:
                 most = max(len(file.labels) for file in fitting)
                 return tuple(file for file in fitting if len(file.labels) == most)
         return ()
-
-    def _folders_of(self, labels: Mapping[str, str]) -> list[Path]:
-        """List the folders whose tables apply to files of a subject and session, nearest first."""
-        folders = [self.root]
-        for key, start in TOP_LABELS.items():
-            if key in labels:
-                folders.append(folders[-1] / f"{start}{labels[key]}")
-        inner = self._inside.get(folders[-1], [])
-        return [*sorted(inner), *reversed(folders)]
-
-
-def _listed(folder: Path) -> list[Path]:
-    """List a folder, or say why that cannot be done."""
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        _refuse(error)
-        raise
 
 
 def _refuse(error: OSError) -> None:

@@ -294,11 +294,33 @@ class _Parser:
         if self.kind != "sign":
             return source
         if self.value == "(":
-            return self._call(source)
-        if self.value in COMPARISONS:
-            sign = self._advance()
-            return Threshold(source, sign, self._limit())
-        return source
+            name = source.text
+            if name not in CALLS:
+                where = f"kind of region at character {source.position + 1} of '{self.text}':"
+                raise unknown_name(where, name, CALLS)
+            arguments: list[str] = []
+            while not arguments or (self.kind == "sign" and self.value == ","):
+                self._advance()
+                argument = self._source("an argument")
+                arguments.append(argument.text)
+            fewest, most = CALLS[name]
+            if not fewest <= len(arguments) <= most:
+                self.position = source.position
+                raise self._fault(f"{name} takes {most} argument(s), not {len(arguments)}")
+            self._close()
+            return Call(name, tuple(arguments), source.position)
+        if self.value not in COMPARISONS:
+            return source
+        sign = self._advance()
+        limit = self._source("a number or a map")
+        try:
+            number = float(limit.text)
+        except ValueError:
+            return Threshold(source, sign, limit)
+        if not np.isfinite(number):
+            self.position = limit.position
+            raise self._fault("a finite number is expected here")
+        return Threshold(source, sign, number)
 
     def _source(self, what: str) -> Source:
         """Parse a word or a quoted text."""
@@ -312,40 +334,6 @@ class _Parser:
             raise self._fault(f"{what} is expected here")
         self._advance()
         return Source(text, position)
-
-    def _limit(self) -> float | Source:
-        """Parse what a map is compared with."""
-        source = self._source("a number or a map")
-        try:
-            number = float(source.text)
-        except ValueError:
-            return source
-        if not np.isfinite(number):
-            self.position = source.position
-            raise self._fault("a finite number is expected here")
-        return number
-
-    def _call(self, source: Source) -> Call:
-        """Parse the arguments of a region that is no file."""
-        if source.text not in CALLS:
-            raise unknown_name(
-                f"kind of region at character {source.position + 1} of '{self.text}':",
-                source.text,
-                CALLS,
-            )
-        self._advance()
-        argument = self._source("an argument")
-        arguments = [argument.text]
-        while self.kind == "sign" and self.value == ",":
-            self._advance()
-            argument = self._source("an argument")
-            arguments.append(argument.text)
-        fewest, most = CALLS[source.text]
-        if not fewest <= len(arguments) <= most:
-            self.position = source.position
-            raise self._fault(f"{source.text} takes {most} argument(s), not {len(arguments)}")
-        self._close()
-        return Call(source.text, tuple(arguments), source.position)
 
     def _close(self) -> None:
         """Parse a closing bracket."""

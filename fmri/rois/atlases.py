@@ -111,7 +111,8 @@ def sphere_mask(center: tuple[float, float, float], radius: float, like: Grid) -
             "space (space-MNI… in their names), or say that they are: "
             'space="MNI152NLin2009cAsym" (--space).'
         )
-    if not (np.isfinite([*center, radius]).all() and radius > 0):
+    are_finite = np.isfinite([*center, radius]).all()
+    if not are_finite or radius <= 0:
         raise InputError(f"a sphere needs x, y, z in mm and a radius above 0, not {radius:g} mm.")
     index = np.indices(like.shape).reshape(3, -1)
     turn, shift = like.affine[:3, :3], like.affine[:3, 3:]
@@ -165,42 +166,35 @@ def atlas_mask(atlas: str, region: str, like: Grid) -> tuple[np.ndarray, Grid]:
     wanted = [name for name in names if name in parts_of]
     if not wanted:
         raise unknown_name(f"region of {atlas}", region, names)
-    files = _neuropythy_files(stem)
-    keys = [names.index(name) + 1 for name in wanted]
-    parts = []
-    for side, n_vertices in like.n_vertices.items():
-        labels = read_overlay(files[side])[0]
-        if len(labels) < n_vertices:
-            raise InputError(f"{files[side]} has {len(labels)} vertices; install neuropythy again.")
-        part = np.isin(labels[:n_vertices], keys)
-        parts.append(part)
-    warnings.warn(
-        f"{atlas} is read from the installed neuropythy {_neuropythy_version()} (license "
-        f"AGPL-3.0); cite {citation}.",
-        stacklevel=2,
-    )
-    return np.concatenate(parts), surface_grid(atlas, like.n_vertices, like.space)
-
-
-def _neuropythy_files(stem: str) -> dict[str, Path]:
-    """Find the maps of both hemispheres in an installed neuropythy, which is not imported."""
-    spec = importlib.util.find_spec("neuropythy")
+    spec = importlib.util.find_spec("neuropythy")  # which is not imported
+    folders = spec.submodule_search_locations if spec else None
     files: dict[str, Path] = {}
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        surfaces = Path(folder) / "lib" / "data" / "fsaverage" / "surf"
-        for side, start in (("L", "lh"), ("R", "rh")):
-            for file in sorted(surfaces.glob(f"{start}.{stem}.*mgz")):
-                files[side] = file
+    for folder in folders or []:
+        surfaces = Path(folder, "lib/data/fsaverage/surf")
+        for file in sorted(surfaces.glob(f"[lr]h.{stem}.*mgz")):
+            side = file.name[0].upper()
+            files[side] = file
     if len(files) < 2:
         raise InputError(
             f"no map {stem} of an installed neuropythy; install it (pip install neuropythy, "
             "license AGPL-3.0), or give your own file of labels."
         )
-    return files
-
-
-def _neuropythy_version() -> str:
+    keys = [names.index(name) + 1 for name in wanted]
+    parts = []
+    for side, n_vertices in like.n_vertices.items():
+        maps = read_overlay(files[side])
+        labels = maps[0]
+        if len(labels) < n_vertices:
+            raise InputError(f"{files[side]} has {len(labels)} vertices; install neuropythy again.")
+        part = np.isin(labels[:n_vertices], keys)
+        parts.append(part)
     try:
-        return importlib.metadata.version("neuropythy")
+        version = importlib.metadata.version("neuropythy")
     except importlib.metadata.PackageNotFoundError:
-        return "(unknown version)"
+        version = "(unknown version)"
+    warnings.warn(
+        f"{atlas} is read from the installed neuropythy {version} (license AGPL-3.0); cite "
+        f"{citation}.",
+        stacklevel=2,
+    )
+    return np.concatenate(parts), surface_grid(atlas, like.n_vertices, like.space)

@@ -311,12 +311,28 @@ def names_beside(path: File) -> dict[int, str] | None:
         When a table cannot be read or names a label twice.
     """
     table = label_table(path)
-    if table is not None:
-        return _read_label_table(table)
-    for stem, regions in LABELS_OF.items():
-        if stem in Path(path).name:
-            return dict(enumerate(regions, start=1))
-    return None
+    if table is None:
+        for stem, regions in LABELS_OF.items():
+            if stem in Path(path).name:
+                return dict(enumerate(regions, start=1))
+        return None
+    if table.suffix in (".tsv", ".csv"):
+        columns = read_table(table, required=["index", "name"])
+        written = columns["index"].tolist()
+        names = columns["name"].astype(str).tolist()
+    else:
+        with reading(table, "a table of labels (number, name, red, green, blue, alpha)") as plain:
+            lines = plain.read_text(encoding="latin-1").splitlines()
+            cells = [line.split() for line in lines]
+            rows = [row for row in cells if row and not row[0].startswith("#")]
+            written = [row[0] for row in rows]
+            names = [row[1] for row in rows]
+    with reading(table, "a table of labels"):
+        keys = [int(float(key)) for key in written]
+    again = duplicates(keys)
+    if again:
+        raise InputError(f"{table} names labels twice: {name_ids(again)}; keep one row each.")
+    return dict(zip(keys, names, strict=True))
 
 
 def label_table(path: File) -> Path | None:
@@ -351,24 +367,6 @@ def label_table(path: File) -> Path | None:
         if colors.is_file():
             return colors
     return None
-
-
-def _read_label_table(path: Path) -> dict[int, str]:
-    if path.suffix in (".tsv", ".csv"):
-        table = read_table(path, required=["index", "name"])
-        pairs = list(zip(table["index"], table["name"].astype(str), strict=True))
-    else:
-        with reading(path, "a table of labels (number, name, red, green, blue, alpha)") as plain:
-            lines = plain.read_text(encoding="latin-1").splitlines()
-            cells = [line.split() for line in lines]
-            pairs = [(row[0], row[1]) for row in cells if row and not row[0].startswith("#")]
-    with reading(path, "a table of labels"):
-        keys = [int(float(key)) for key, _ in pairs]
-    again = duplicates(keys)
-    if again:
-        raise InputError(f"{path} names labels twice: {name_ids(again)}; keep one row each.")
-    names = [name for _, name in pairs]
-    return dict(zip(keys, names, strict=True))
 
 
 # ----------------------------------------------------------------------------- masks and their maps
@@ -448,22 +446,19 @@ def binary_mask(file: RegionFile) -> np.ndarray:
     mask = np.abs(values - top) <= most
     outside = np.abs(values) <= most
     is_binary = top >= 1 - SAME_VALUE and np.all(mask | outside)
-    if top != 0 and (file.is_label or not is_binary):
-        held = name_ids(np.unique(values))
-        raise InputError(f"{name} is not a binary mask; it holds {held}. {_cure_of(file, values)}")
-    return mask & (values > 0)
-
-
-def _cure_of(file: RegionFile, values: np.ndarray) -> str:
-    """Say how a region is taken out of a file that is no mask."""
-    name = file.path.name
+    if top == 0 or (is_binary and not file.is_label):
+        return mask & (values > 0)
     if np.isnan(values).any():
-        return "Save 0 and 1, with 0 outside."
-    if np.any(values != np.round(values)):
-        return f'Give a threshold ("{name} > 0.5"), or save one mask a region with 0 and 1.'
-    known = file.names(0) or {}
-    example = next(iter(known.values()), f"{int(np.max(values))}")
-    return f'Name one of its labels ("{name}:{example}"), or save one mask a region with 0 and 1.'
+        cure = "Save 0 and 1, with 0 outside."
+    elif np.any(values != np.round(values)):
+        cure = f'Give a threshold ("{name} > 0.5"), or save one mask a region with 0 and 1.'
+    else:
+        known = file.names(0) or {}
+        example = next(iter(known.values()), f"{int(top)}")
+        cure = f'Name one of its labels ("{name}:{example}"), or save one mask a region with 0 '
+        cure += "and 1."
+    held = name_ids(np.unique(values))
+    raise InputError(f"{name} is not a binary mask; it holds {held}. {cure}")
 
 
 def label_mask(file: RegionFile, label: str) -> np.ndarray:
@@ -500,10 +495,18 @@ def label_mask(file: RegionFile, label: str) -> np.ndarray:
         keys = [key for key, region in table.items() if region == label]
         known |= dict.fromkeys(table.values())
         numbered |= set(table)
-        if keys:
-            values = _whole_numbers(file, number)
-            _tell_unnamed(file, values, table)
-            return np.isin(values, keys)
+        if not keys:
+            continue
+        values = _whole_numbers(file, number)
+        present = np.unique(values).tolist()
+        unnamed = [key for key in present if key != 0 and key not in table]
+        if unnamed:
+            warnings.warn(
+                f"{name} holds labels without a name in its table: {name_ids(unnamed)}; they are "
+                "in no region that is called by a name.",
+                stacklevel=2,
+            )
+        return np.isin(values, keys)
     if not re.fullmatch(r"-?\d+", label):
         if known:
             raise unknown_name(f"label of {name}", label, known)
@@ -536,13 +539,3 @@ def _whole_numbers(file: RegionFile, number: int) -> np.ndarray:
             f'("{file.path.name} > 0.5").'
         )
     return whole.astype(np.int64)
-
-
-def _tell_unnamed(file: RegionFile, values: np.ndarray, table: Mapping[int, str]) -> None:
-    unnamed = [int(key) for key in np.unique(values) if key != 0 and int(key) not in table]
-    if unnamed:
-        warnings.warn(
-            f"{file.path.name} holds labels without a name in its table: {name_ids(unnamed)}; they "
-            "are in no region that is called by a name.",
-            stacklevel=2,
-        )

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fmri.bids import file_labels
+from fmri.bids import file_labels, plain_name
 from fmri.grids import (
+    SIDES,
     Grid,
     affine_text,
     are_mirrored,
     check_grid,
+    check_spaces,
     grid_difference,
     nearest_voxels,
     places_in,
@@ -41,13 +43,11 @@ from fmri.rois.files import (
     open_region_file,
     split_label,
 )
+from fmri.surfaces import named_hemisphere
 from neurometamer.errors import InputError, unknown_name
 
 File = str | os.PathLike[str]
 Definitions = Mapping[str, str | os.PathLike[str] | np.ndarray]
-
-_CODES = ("scanner", "Talairach", "MNI152")
-"""Spaces that are known from the code of a header only, which programs set carelessly."""
 
 
 def tree_of(definition: File, folder: Path) -> Node:
@@ -213,10 +213,35 @@ class RegionReader:
             right = self._evaluate(node.right)
             combine = OPERATIONS[node.sign]
             return combine(left, right)
+        if isinstance(node, Call) and node.name == "sphere":
+            try:
+                x, y, z, radius = (float(number) for number in node.arguments)
+            except ValueError:
+                text = region_text(node)
+                raise InputError(f"{text}: give numbers, x, y, z and radius in mm.") from None
+            return sphere_mask((x, y, z), radius, self.grid)
         if isinstance(node, Call):
-            return self._called(node)
+            (region,) = node.arguments
+            mask, grid = atlas_mask(node.name, region, self.grid)
+            return self._on_grid(mask, grid)
         if isinstance(node, Threshold):
-            return self._above(node)
+            values, file = self._map(node.map)
+            limit: float | np.ndarray
+            if isinstance(node.limit, Source):
+                limit, other = self._map(node.limit)
+                check_grid(other.grid, file.grid, cure="two maps are compared on one grid only")
+            else:
+                limit = node.limit
+            compare = COMPARISONS[node.sign]
+            with np.errstate(invalid="ignore"):
+                mask = np.asarray(compare(values, limit))
+            if not mask.any():
+                finite = values[np.isfinite(values)]
+                ends = "no number"
+                if finite.size:
+                    ends = f"{finite.min():.4g} to {finite.max():.4g}"
+                raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
+            return self._on_grid(mask, file.grid)
         others = [name for name in self.regions if name != self.open[-1]]
         if node.text in others:
             return self.region(node.text)
@@ -246,41 +271,6 @@ class RegionReader:
                 raise unknown_name("region or file", text, names)
             self.files[text] = open_region_file(path, self.grid, self.affine)
         return self.files[text]
-
-    def _called(self, node: Call) -> np.ndarray:
-        """Compute a region that is no file."""
-        if node.name != "sphere":
-            (region,) = node.arguments
-            mask, grid = atlas_mask(node.name, region, self.grid)
-            return self._on_grid(mask, grid)
-        try:
-            x, y, z, radius = (float(number) for number in node.arguments)
-        except ValueError:
-            raise InputError(
-                f"{region_text(node)}: give numbers, x, y, z and radius in mm."
-            ) from None
-        return sphere_mask((x, y, z), radius, self.grid)
-
-    def _above(self, node: Threshold) -> np.ndarray:
-        """Compare a map with a number, or with another map on the same grid."""
-        values, file = self._map(node.map)
-        limit: float | np.ndarray
-        if isinstance(node.limit, Source):
-            limit, other = self._map(node.limit)
-            cure = "two maps are compared on one grid only"
-            check_grid(other.grid, file.grid, cure=cure)
-        else:
-            limit = node.limit
-        compare = COMPARISONS[node.sign]
-        with np.errstate(invalid="ignore"):
-            mask = np.asarray(compare(values, limit))
-        if not mask.any():
-            finite = values[np.isfinite(values)]
-            ends = "no number"
-            if finite.size:
-                ends = f"{finite.min():.4g} to {finite.max():.4g}"
-            raise InputError(f"nothing is left of {region_text(node)}; the map holds {ends}.")
-        return self._on_grid(mask, file.grid)
 
     def _map(self, source: Source) -> tuple[np.ndarray, RegionFile]:
         """Read a map; the name of a region that is one file stands for that file."""
@@ -317,7 +307,7 @@ class RegionReader:
         if own.is_volume != like.is_volume:
             raise InputError(f"{own.name} {grid_difference(own, like)}; give one kind of files.")
         difference = grid_difference(own, like)
-        _check_spaces(own, like, bool(difference))
+        check_spaces(own, like, is_same_grid=not difference)
         if not difference:
             return mask
         if not own.is_volume:
@@ -365,27 +355,52 @@ class RegionReader:
                     stacklevel=2,
                 )
 
+    def tell_hemisphere(self, name: str) -> None:
+        """Warn where a name says one hemisphere and most voxels lie in the other.
 
-def _check_spaces(own: Grid, like: Grid, is_resampled: bool) -> None:
-    """Refuse a file of another space: coordinates of a template are not those of a person."""
-    if not own.space or own.space == like.space or not own.is_volume:
-        return
-    only_codes = {own.space, like.space} & set(_CODES)
-    known = bool(like.space) and not only_codes
-    if own.is_mni and like.is_mni:
-        if known:
+        In NIfTI, x < 0 mm is left.
+
+        Parameters
+        ----------
+        name : str
+            A region that is no array.
+        """
+        sources = list(self.sources(name))
+        by_name = named_hemisphere(name)
+        by_file = file_name = ""
+        if len(sources) == 1:
+            file_name = Path(sources[0].text).name
+            text, label = split_label(file_name)
+            by_file = named_hemisphere(label) or named_hemisphere(plain_name(text))
+        if by_name and by_file and by_name != by_file:
             warnings.warn(
-                f"{own.name} is in {own.space} and {like.name} in {like.space}, two MNI templates "
-                "that differ by millimeters.",
+                f"ROI '{name}' and its file {file_name} name different hemispheres; check which "
+                "mask belongs to it.",
                 stacklevel=2,
             )
-        return
-    is_guess = own.space in _CODES
-    unlike = own.is_mni or like.is_mni or known
-    if unlike and (known or (is_resampled and not (is_guess and not own.is_mni))):
-        there = f"in {like.space}" if like.space else "in a space that nothing says"
-        raise InputError(
-            f"{own.name} is in the space {own.space} but {like.name} is {there}; regions of a "
-            "template do not fit a person's own brain. Give the region in the space of the images, "
-            "or say theirs: space (--space)."
-        )
+        side = by_name or by_file
+        grid, mask = self.grid, self.region(name)
+        if not side or not grid.has_place:
+            return
+        if grid.places is not None:
+            opposite = {"L": "R", "R": "L"}[side]
+            is_wrong = mask & (grid.places["hemisphere"].to_numpy() == opposite)
+            where = "in the other hemisphere. Check the file."
+        else:
+            assert grid.affine is not None
+            x = np.argwhere(mask) @ grid.affine[0, :3] + grid.affine[0, 3]
+            is_wrong, sign = x > 0, ">"
+            if side == "R":
+                is_wrong, sign = x < 0, "<"
+            where = (
+                f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check "
+                "whether mask or images are mirrored."
+            )
+        n_wrong, n_voxels = int(is_wrong.sum()), int(mask.sum())
+        if 2 * n_wrong > n_voxels:
+            named = f"'{name}' ({file_name})" if file_name else f"'{name}'"
+            warnings.warn(
+                f"ROI {named} is called {SIDES[side]}, but {n_wrong} of its {n_voxels} voxels lie "
+                f"{where}",
+                stacklevel=2,
+            )

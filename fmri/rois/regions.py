@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bids import find_reader, plain_name
-from fmri.grids import SIDES, Grid, volume_grid
+from fmri.bids import find_reader
+from fmri.grids import Grid, volume_grid
 from fmri.rois.algebra import Source, parse_region, sources_of
 from fmri.rois.files import label_table, split_label
 from fmri.rois.reader import RegionReader, tree_of
 from fmri.series import SERIES_READERS, open_series
-from fmri.surfaces import named_hemisphere
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest
@@ -193,13 +192,9 @@ def read_regions(
         rows.append(row)
     _check_filled(masks)
     result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows))
-    _tell_partly_covered(result)
     # whoever gives an array knows what is in it
     defined = [name for name in masks if name not in arrays]
-    for name in defined:
-        _tell_hemisphere(name, reader, result)
-        reader.tell_subject(name)
-    _tell_overlaps({name: masks[name] for name in defined})
+    _tell_doubts(result, defined, reader)
     return result
 
 
@@ -317,7 +312,8 @@ def region_files(regions: Mapping[str, File], name: str, folder: File = "") -> l
         if is_region:
             continue
         text, label = split_label(source.text)
-        path = Path(folder) / Path(text).expanduser()
+        relative = Path(text).expanduser()
+        path = Path(folder) / relative
         files.append(path)
         table = label_table(path)
         if label and table is not None:
@@ -352,8 +348,8 @@ def names_file(definition: str) -> bool:
     return not label and bool(Path(text).suffix)
 
 
-def _tell_partly_covered(regions: Regions) -> None:
-    """Warn of regions that reach beyond the grid or the brain."""
+def _tell_doubts(regions: Regions, defined: Sequence[str], reader: RegionReader) -> None:
+    """Warn of regions that reach beyond the grid or the brain, are another's, or share voxels."""
     for row in regions.table.to_dict("records"):
         roi, n_voxels = row["roi"], row["n_voxels"]
         n_lost, n_outside = row["n_lost"], row["n_outside"]
@@ -374,11 +370,11 @@ def _tell_partly_covered(regions: Regions) -> None:
                 "them out (& the brain mask) where they hold no signal.",
                 stacklevel=3,
             )
-
-
-def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
-    """Warn of regions that share voxels."""
-    for (name, first), (other, second) in itertools.combinations(masks.items(), 2):
+    for name in defined:
+        reader.tell_hemisphere(name)
+        reader.tell_subject(name)
+    for name, other in itertools.combinations(defined, 2):
+        first, second = regions.masks[name], regions.masks[other]
         shared = int(np.sum(first & second))
         if shared and np.array_equal(first, second):
             warnings.warn(
@@ -392,54 +388,6 @@ def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
                 f"{int(second.sum())}); what is found in these regions is not independent.",
                 stacklevel=3,
             )
-
-
-def _tell_hemisphere(name: str, reader: RegionReader, regions: Regions) -> None:
-    """Warn where a name says one hemisphere and most voxels lie in the other.
-
-    In NIfTI, x < 0 mm is left.
-    """
-    sources = list(reader.sources(name))
-    by_name = by_file = file_name = ""
-    by_name = named_hemisphere(name)
-    if len(sources) == 1:
-        file_name = Path(sources[0].text).name
-        text, label = split_label(file_name)
-        by_file = named_hemisphere(label) or named_hemisphere(plain_name(text))
-    if by_name and by_file and by_name != by_file:
-        warnings.warn(
-            f"ROI '{name}' and its file {file_name} name different hemispheres; check which mask "
-            "belongs to it.",
-            stacklevel=3,
-        )
-    side = by_name or by_file
-    grid, mask = regions.grid, regions.masks[name]
-    if not side or not grid.has_place:
-        return
-    named = f"'{name}' ({file_name})" if file_name else f"'{name}'"
-    if grid.places is not None:
-        others = grid.places["hemisphere"].to_numpy() == {"L": "R", "R": "L"}[side]
-        wrong = int(np.sum(mask & others))
-        where = "in the other hemisphere. Check the file."
-    else:
-        assert grid.affine is not None
-        x = np.argwhere(mask) @ grid.affine[0, :3] + grid.affine[0, 3]
-        sign = ">"
-        wrong = int(np.sum(x > 0))
-        if side == "R":
-            sign = "<"
-            wrong = int(np.sum(x < 0))
-        where = (
-            f"at x {sign} 0 mm (mean x {x.mean():.1f} mm), in the other hemisphere. Check whether "
-            "mask or images are mirrored."
-        )
-    n_voxels = int(mask.sum())
-    if 2 * wrong > n_voxels:
-        warnings.warn(
-            f"ROI {named} is called {SIDES[side]}, but {wrong} of its {n_voxels} voxels lie "
-            f"{where}",
-            stacklevel=3,
-        )
 
 
 def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import pytest
 
 from fmri import BoldRun, estimate_betas, event_design, read_masks, read_run, read_runs
 from fmri.bids import file_labels, read_sidecar, sidecar_files
-from fmri.rois.regions import named_hemisphere
+from fmri.surfaces import named_hemisphere
 from fmri.tables import read_confounds, read_events
 from neurometamer.errors import InputError
 
