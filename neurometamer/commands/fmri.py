@@ -85,7 +85,8 @@ def fmri_betas(
         instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
         definitions of regions.
     bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
+        of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -112,7 +113,7 @@ def fmri_betas(
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
     from fmri.betas.estimate import write_betas
-    from fmri.bids import find_reader
+    from fmri.bids import file_labels, find_reader
     from fmri.series import SERIES_READERS
 
     for file in bold:
@@ -134,7 +135,9 @@ def fmri_betas(
         **options,
     )
     if bids:
-        write_bids_betas(patterns, out)
+        labels = file_labels(bold[0])
+        named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
+        write_bids_betas(patterns, out, **named)
         return Path(out)
     return write_betas(patterns, out)
 
@@ -258,7 +261,7 @@ def fmri_patterns(
     betas : path-like, optional
         Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
         derivatives with single-trial maps (with ``subject``), or what another program made
-        (`fmri.read_beta_images`: GLMsingle's HDF5, SPM's folder, AFNI's HEAD/BRIK, 4-D NIfTI).
+        (GLMsingle's HDF5, SPM's folder, AFNI's HEAD/BRIK, 4-D NIfTI), see `fmri.read_beta_images`.
     n_voxels : int
         Keep so many voxels of each ROI, the best; 0 keeps all.
     criterion : str

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fmri import SingleTrialOptions, estimate_betas, read_runs, simulate_subject
+from fmri.bids import file_labels
 from neurometamer.cli import main
 from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
@@ -99,6 +100,7 @@ def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
     patterns = fmri_patterns(simulated.masks, betas=root, subject="01")
     assert patterns.values.shape == (8, 60)
     image = next(root.rglob("*statmap.nii.gz"))
+    assert f"_task-{file_labels(simulated.bold[0])['task']}_" in image.name
     table = pd.DataFrame({"condition": patterns.observations["condition"]})
     table.to_csv(tmp_path / "volumes.csv", index=False)
     foreign = fmri_patterns(simulated.masks, betas=image, volumes=tmp_path / "volumes.csv")
