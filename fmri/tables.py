@@ -88,6 +88,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         cure = ""
         if missing == [condition_column]:
             cure = " Name the column with the stimulus ids: condition_column (--condition-column)."
+        elif len(table.columns) == 1 and {",", ";"} & set(str(table.columns[0])):
+            cure = " Tables of BIDS have tabs between the columns; save it so, or as .csv."
         raise InputError(
             f"{where} lacks the column(s) {', '.join(missing)}; it has "
             f"{', '.join(map(str, table.columns))}.{cure}"
@@ -96,6 +98,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     stimuli: dict[str, str] = {}
     for cell in table[condition_column]:
         value, name = _stimulus(cell, condition_column)
+        if "\0" in value:
+            raise InputError(f"{where}: {value!r} is no id; remove the character of code 0.")
         ids.append(name)
         if stimuli.setdefault(name, value) != value:
             raise InputError(
