@@ -259,7 +259,7 @@ def read_bids_betas(
     if not maps:
         raise InputError(
             f"{root} has no …_stat-effect_…_statmap.nii.gz of sub-{label}; give the root of the "
-            "derivatives, and one of its subjects."
+            "derivatives, and one of its subjects (subject, --subject)."
         )
     parts = []
     for path in maps:

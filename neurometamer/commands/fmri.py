@@ -12,6 +12,7 @@ from neurometamer.commands.options import Progress
 from neurometamer.commands.reliability import find_criterion, judging_conditions
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
+from neurometamer.resume import writes_into
 
 if TYPE_CHECKING:
     from fmri.bold import BoldRun
@@ -45,6 +46,7 @@ VOLUMES = ("volumes", "grid")
 """Options that `fmri.read_beta_images` takes."""
 
 
+@writes_into("out")
 @checked
 def fmri_betas(
     masks: Mapping[str, str | Path],
@@ -310,6 +312,8 @@ def fmri_patterns(
     from fmri.rois.regions import read_regions
     from fmri.selection import select_voxels
 
+    if out is not None and Path(out).is_dir():
+        raise InputError(f"{out} is a folder; give the name of a file to write.")
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
     # what is not the name of a file that exists is a definition
