@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fmri.betas.single_trials import check_independent_runs
 from fmri.noise import (
     CEILINGS,
     METHOD,
@@ -337,7 +339,14 @@ def reliability_table(
         except InputError as error:
             row["reason"] = str(error)
         rows.append(row)
-    return pd.DataFrame(rows).assign(method=METHOD)
+    of_chosen = check_independent_runs(patterns.provenance, "", allow_chosen=True)
+    if of_chosen:
+        warnings.warn(
+            f"{patterns.subject}: noise ceilings and reliability{of_chosen}: what was chosen on "
+            "all runs makes repeats alike, and counts as signal.",
+            stacklevel=2,
+        )
+    return pd.DataFrame(rows).assign(method=METHOD + of_chosen)
 
 
 @checked

@@ -89,6 +89,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         cure = ""
         if missing == [condition_column]:
             cure = " Name the column with the stimulus ids: condition_column (--condition-column)."
+        elif len(table.columns) == 1 and {",", ";"} & set(str(table.columns[0])):
+            cure = " Tables of BIDS have tabs between the columns; save it so, or as .csv."
         raise InputError(
             f"{where} lacks the column(s) {', '.join(missing)}; it has "
             f"{', '.join(map(str, table.columns))}.{cure}"
@@ -103,6 +105,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         is_file = condition_column == "stim_file" or path.suffix.lower() in PICTURES
         is_id = condition_column == "trial_type" or value == NO_TRIAL_TYPE
         name = path.stem if is_file and not is_id else value
+        if "\0" in value:
+            raise InputError(f"{where}: {value!r} is no id; remove the character of code 0.")
         ids.append(name)
         if stimuli.setdefault(name, value) != value:
             raise InputError(

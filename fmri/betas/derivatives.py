@@ -263,7 +263,7 @@ def read_bids_betas(
     if not files:
         raise InputError(
             f"{root} has no …_stat-effect_…_statmap.nii.gz of sub-{label}; give the root of the "
-            "derivatives, and one of its subjects."
+            "derivatives, and one of its subjects (subject, --subject)."
         )
     if not masks:
         raise InputError("no masks given; give masks (--masks NAME=FILE), one for each ROI.")

@@ -12,7 +12,7 @@ from neurometamer.errors import InputError, unknown_name
 
 RESPONSES = {
     "model": "the response that hrf_model names, in all voxels",
-    "library": "one of fmri.betas.hrf.HRF_LIBRARY for each voxel",
+    "library": "the one of 22 shapes that fits a voxel best",
     "fir": "no shape: one beta a condition and repetition time after its onset",
 }
 """Choices of `SingleTrialOptions.hrf` and what they mean."""

@@ -20,7 +20,7 @@ _NAMES = f"{_NAME}(?:(?:,| and|, and| or) {_NAME})*"
 _REFERENCES = (
     rf" \((?:see |one of |fields of )?{_NAMES}\)",
     rf"^(?:One|Some) of {_NAMES}[.;:] ?",
-    rf"(?:,? (?:see|one of|some of)|, of) {_NAMES}(?=[.;,:)]|$)",
+    rf"(?:[,;]? (?:see|one of|some of)|, of) {_NAMES}(?=[.;,:)]|$)",
     rf"(?:(?<=^)|(?<=[.;] ))[Ss]ee {_NAMES}[.;] ?",
 )
 """What refers to Python and can be left out of a sentence."""
@@ -62,10 +62,13 @@ def in_words_of_options(message: str, names: Collection[str]) -> str:
     --------
     >>> in_words_of_options("f: step_size is 0; give interval='none'.", ["step_size", "interval"])
     '--step-size is 0; give --interval none.'
+    >>> in_words_of_options("give t_r (--t-r), in seconds", ["t_r"])
+    'give --t-r, in seconds'
     """
     for name in sorted(names, key=len, reverse=True):
         message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag_of(name), message)
-    return _with_flags(message, names)
+    message = _with_flags(message, names)
+    return re.sub(r"(--[\w-]+(?: [\w.-]+)?) \(\1\)", r"\1", message)
 
 
 def _with_flags(text: str, names: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from neurometamer.commands.options import Progress
 from neurometamer.commands.reliability import find_criterion, judging_conditions
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
+from neurometamer.resume import writes_into
 
 if TYPE_CHECKING:
     from fmri.bold import BoldRun
@@ -45,6 +46,7 @@ VOLUMES = ("volumes", "grid")
 """Options that `fmri.read_beta_images` takes."""
 
 
+@writes_into("out")
 @checked
 def fmri_betas(
     masks: Mapping[str, str | Path],
@@ -85,7 +87,8 @@ def fmri_betas(
         instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
         definitions of regions.
     bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
+        of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -116,7 +119,7 @@ def fmri_betas(
     from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
     from fmri.betas.estimate import write_betas
-    from fmri.bids import find_reader
+    from fmri.bids import file_labels, find_reader
     from fmri.rois.regions import read_regions
     from fmri.series import SERIES_READERS
 
@@ -151,7 +154,9 @@ def fmri_betas(
         **options,
     )
     if bids:
-        write_bids_betas(patterns, out)
+        labels = file_labels(bold[0])
+        named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
+        write_bids_betas(patterns, out, **named)
         return Path(out)
     return write_betas(patterns, out)
 
@@ -240,7 +245,7 @@ def fmri_patterns(
     betas : path-like, optional
         Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
         derivatives with single-trial maps (with ``subject``), or what another program made
-        (`fmri.read_beta_images`: GLMsingle's HDF5, SPM's folder, AFNI's HEAD/BRIK, 4-D NIfTI).
+        (GLMsingle's HDF5, SPM's folder, AFNI's HEAD/BRIK, 4-D NIfTI), see `fmri.read_beta_images`.
     n_voxels : int
         Keep so many voxels of each ROI, the best; 0 keeps all.
     criterion : str
@@ -289,6 +294,8 @@ def fmri_patterns(
     from fmri.rois.regions import read_regions
     from fmri.selection import select_voxels
 
+    if out is not None and Path(out).is_dir():
+        raise InputError(f"{out} is a folder; give the name of a file to write.")
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
     # what is not the name of a file that exists is a definition

@@ -563,6 +563,12 @@ def test_stimuli_are_named_by_another_column(make_run, tmp_path):
     )
     with pytest.raises(InputError, match=r"lacks the column\(s\) stimulus; .*condition_column"):
         read_events(path, "stimulus")
+    path.write_text("onset,duration,trial_type\n2,1,cat\n")
+    with pytest.raises(InputError, match=r"Tables of BIDS have tabs .* or as \.csv"):
+        read_events(path)
+    path.write_text("onset\tduration\ttrial_type\n2\t1\tc\0at\n")
+    with pytest.raises(InputError, match=r"'c\\x00at' is no id"):
+        read_events(path)
     path.write_text("onset\tduration\tstim_file\n2\t1\ta/cat.png\n8\t1\tb/cat.png\n")
     with pytest.raises(
         InputError, match=r"'a/cat.png' and 'b/cat.png' would both be the stimulus 'cat'"

@@ -4,6 +4,8 @@ data.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from fmri import (
     split_half_reliability,
     voxel_reliability,
 )
+from fmri.reliability import reliability_table
 from neurometamer.errors import InputError
 
 
@@ -197,6 +200,17 @@ def test_what_cannot_be_measured_is_refused():
 
 
 @pytest.mark.data
+def test_ceilings_of_betas_that_were_chosen_on_all_runs_say_so():
+    own = make()
+    record = {"single_trials": {"chosen_on_all_runs": ["denoised", "shrunken"]}}
+    chosen = replace(own, provenance=dict(own.provenance) | record)
+    with pytest.warns(UserWarning, match="denoised and shrunken betas: .* counts as signal"):
+        table = reliability_table(chosen)
+    plain = reliability_table(own)
+    assert set(table["method"]) == {f"{plain['method'][0]} of denoised and shrunken betas"}
+    pd.testing.assert_frame_equal(table.drop(columns="method"), plain.drop(columns="method"))
+
+
 def test_haxby_slice_tells_eight_categories(shared_data):
     """Haxby et al. (2001), subject 1, one slice: .51 correct in the literature's way, chance .125;
     ours .52.

@@ -75,7 +75,7 @@ def test_help_speaks_the_words_of_the_command_line(command, shown):
 
 def test_references_to_python_are_left_out_and_options_written_as_such():
     text = """Not with `n_sets` (see `neurometamer.rsa.plan`), one of `fmri.bold.UNITS`; ``"fast"``
-    or ``sem="over"``. See `a_b` and `C`. Rest."""
+    or ``sem="over"``. See `a_b` and `C`. Rest; see `d_e`."""
     wanted = "Not with --n-sets; fast or --sem over. Rest."
     assert help_text(text, ["n_sets", "sem"]) == wanted
     assert help_text("As `sem`, or ``sem``.", []) == "As sem, or sem."

@@ -68,6 +68,22 @@ def test_patterns_take_expressions_and_surfaces(files, invoke):
     assert "a region is expected here" in str(done.exception or done.output)
 
 
+def test_the_space_of_unnamed_images_is_said_on_the_command_line(files, invoke):
+    words = ["fmri", "patterns", "--out", str(files / "out.h5")]
+    words += ["--bold", str(files / "sub-01_run-1_bold.nii.gz")]
+    words += [
+        "--events",
+        str(files / "sub-01_run-1_events.tsv"),
+        "--masks",
+        "V1=sphere(4, 4, 4, 3)",
+    ]
+    refused = invoke(words)
+    assert "say that they are: --space MNI152NLin2009cAsym" in str(refused.exception)
+    done = invoke([*words, "--space", "MNI152NLin2009cAsym"])
+    assert done.exit_code == 0, done.output
+    assert read_patterns(files / "out.h5").values.shape == (4, 19)  # within 3 mm, at 2 mm
+
+
 def test_regions_of_all_subjects_join_their_own(tmp_path):
     subject = {"bold": ["b.nii"], "events": ["e.tsv"]}
     brain = {

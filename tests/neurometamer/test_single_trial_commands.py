@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from fmri import SingleTrialOptions, estimate_betas, read_runs, simulate_subject
+from fmri.betas.derivatives import read_bids_betas
+from fmri.bids import file_labels
 from neurometamer.cli import main
 from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
@@ -99,10 +101,22 @@ def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
     patterns = fmri_patterns(simulated.masks, betas=root, subject="01")
     assert patterns.values.shape == (8, 60)
     image = next(root.rglob("*statmap.nii.gz"))
+    assert f"_task-{file_labels(simulated.bold[0])['task']}_" in image.name
     table = pd.DataFrame({"condition": patterns.observations["condition"]})
     table.to_csv(tmp_path / "volumes.csv", index=False)
     foreign = fmri_patterns(simulated.masks, betas=image, volumes=tmp_path / "volumes.csv")
     np.testing.assert_array_equal(foreign.values, patterns.values)
+
+
+def test_outputs_are_checked_before_work(tmp_path):
+    (tmp_path / "file").touch()
+    runs = {"bold": ["no.nii"], "events": ["no.tsv"]}
+    with pytest.raises(InputError, match="file is not a folder; choose another --out"):
+        fmri_betas({"V1": "no.nii"}, tmp_path / "file", **runs)
+    with pytest.raises(InputError, match="is a folder; give the name of a file"):
+        fmri_patterns({"V1": "no.nii"}, tmp_path, **runs)
+    with pytest.raises(InputError, match=r"one of its subjects \(subject, --subject\)"):
+        read_bids_betas(tmp_path, {"V1": "no.nii"}, subject="")
 
 
 def test_settings_of_a_study_are_checked():
