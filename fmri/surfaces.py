@@ -457,13 +457,13 @@ def gifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesH
     # the tags say it: no value is decoded
     arrays: list[dict[str, str]] = []
 
-    def note(tag: str, attributes: dict[str, str]) -> None:
+    def _note(tag: str, attributes: dict[str, str]) -> None:
         if tag == "DataArray":
             arrays.append(attributes)
 
     with reading(path, "a readable GIfTI file") as plain, plain.open("rb") as file:
         parser = ParserCreate()
-        parser.StartElementHandler = note
+        parser.StartElementHandler = _note
         parser.ParseFile(file)
         shapes = []
         for array in arrays:

@@ -98,13 +98,7 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     ids = []
     stimuli: dict[str, str] = {}
     for cell in table[condition_column]:
-        value = NO_TRIAL_TYPE if pd.isna(cell) else str(cell).strip()
-        if isinstance(cell, float) and cell.is_integer():
-            value = str(int(cell))  # a whole number among missing values
-        path = PurePosixPath(value.replace("\\", "/"))
-        is_file = condition_column == "stim_file" or path.suffix.lower() in PICTURES
-        is_id = condition_column == "trial_type" or value == NO_TRIAL_TYPE
-        name = path.stem if is_file and not is_id else value
+        value, name = _stimulus(cell, condition_column)
         if "\0" in value:
             raise InputError(f"{where}: {value!r} is no id; remove the character of code 0.")
         ids.append(name)
@@ -115,6 +109,17 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
                 "--condition-column)."
             )
     return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
+
+
+def _stimulus(cell: object, column: str) -> tuple[str, str]:
+    """Give the text of a cell, and the id that it stands for."""
+    value = NO_TRIAL_TYPE if pd.isna(cell) else str(cell).strip()
+    if isinstance(cell, float) and cell.is_integer():
+        value = str(int(cell))  # a whole number among missing values
+    path = PurePosixPath(value.replace("\\", "/"))
+    is_file = column == "stim_file" or path.suffix.lower() in PICTURES
+    is_id = column == "trial_type" or value == NO_TRIAL_TYPE
+    return value, path.stem if is_file and not is_id else value
 
 
 def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> pd.DataFrame:
