@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
 
 
-def _stimulus(cell: object, column: str) -> tuple[str, str]:
+def _stimulus(cell: Any, column: str) -> tuple[str, str]:
     """Give the text of a cell, and the id that it stands for."""
     value = NO_TRIAL_TYPE if pd.isna(cell) else str(cell).strip()
     if isinstance(cell, float) and cell.is_integer():

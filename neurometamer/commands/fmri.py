@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,36 @@ ROIS = ("resample", "space", "brain_mask", "only")
 
 TRIALS = ("per", "hrf", "n_noise", "max_noise", "shrinkage", "n_delays")
 """Options that `fmri.SingleTrialOptions` takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionOptions:
+    """Which voxels `fmri_patterns` keeps.
+
+    Parameters
+    ----------
+    n_voxels : int
+        Keep so many voxels of each ROI, the best; 0 keeps all.
+    criterion : str
+        Score of voxels, one of `neurometamer.rsa.VOXEL_CRITERIA`; ``neurometamer fmri select`` has
+        more options.
+    stimuli : path-like, optional
+        Table of stimuli (id, kind): its RE rows are the conditions on which voxels are judged.
+    select_on : sequence of str
+        Conditions on which voxels are judged; these, or `stimuli`, are needed with `n_voxels`.
+        Where `stimuli` says that they are not RE alone, every page says so.
+
+    Examples
+    --------
+    >>> SelectionOptions(n_voxels=100).criterion
+    'split-half'
+    """
+
+    n_voxels: int = 0
+    criterion: str = "split-half"
+    stimuli: str | Path | None = None
+    select_on: Sequence[str] = ()
+
 
 VOLUMES = ("volumes", "grid")
 """Options that `fmri.read_beta_images` takes."""
@@ -214,10 +245,6 @@ def fmri_patterns(
     events: Files = (),
     confounds: Files = (),
     betas: str | Path | None = None,
-    n_voxels: int = 0,
-    criterion: str = "split-half",
-    stimuli: str | Path | None = None,
-    select_on: Sequence[str] = (),
     zscore: str = "none",
     residuals: str | Path | None = None,
     progress: Progress | None = None,
@@ -228,6 +255,7 @@ def fmri_patterns(
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
         KeywordsOf("fmri.betas.foreign:read_beta_images", VOLUMES),
+        KeywordsOf("neurometamer.commands.fmri:SelectionOptions"),
     ],
 ) -> Patterns:
     """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
@@ -246,16 +274,6 @@ def fmri_patterns(
         Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
         derivatives with single-trial maps (with ``subject``), or what another program made
         (GLMsingle's HDF5, SPM's folder, AFNI's HEAD/BRIK, 4-D NIfTI), see `fmri.read_beta_images`.
-    n_voxels : int
-        Keep so many voxels of each ROI, the best; 0 keeps all.
-    criterion : str
-        Score of voxels, one of `neurometamer.rsa.VOXEL_CRITERIA`; ``neurometamer fmri select`` has
-        more options.
-    stimuli : path-like, optional
-        Table of stimuli (id, kind): its RE rows are the conditions on which voxels are judged.
-    select_on : sequence of str
-        Conditions on which voxels are judged; these, or `stimuli`, are needed with `n_voxels`.
-        Where `stimuli` says that they are not RE alone, every page says so.
     zscore : str
         Within what responses are z-scored, over all image types: none, run or session
         (`fmri.zscore_patterns`).
@@ -265,8 +283,8 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions`,
-        `fmri.read_beta_images` and `fmri.read_regions`.
+        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.estimate_betas`,
+        `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
 
     Returns
     -------
@@ -304,9 +322,11 @@ def fmri_patterns(
         raise InputError(
             "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
         )
-    judge = find_criterion(criterion, zscore)
-    if n_voxels:
-        conditions, image_types = judging_conditions(stimuli, select_on)
+    names = [field.name for field in fields(SelectionOptions) if field.name in options]
+    selection = SelectionOptions(**{name: options.pop(name) for name in names})
+    judge = find_criterion(selection.criterion, zscore)
+    if selection.n_voxels:
+        conditions, image_types = judging_conditions(selection.stimuli, selection.select_on)
     if betas is not None:
         if residuals is not None:
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
@@ -317,12 +337,12 @@ def fmri_patterns(
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
     patterns = zscore_patterns(patterns, zscore)
-    if n_voxels:
+    if selection.n_voxels:
         patterns = select_voxels(
             patterns,
             conditions=conditions,
             criterion=judge,
-            n_per_roi=n_voxels,
+            n_per_roi=selection.n_voxels,
             image_types=image_types,
         )
     if out is not None:

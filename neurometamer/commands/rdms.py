@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -286,6 +287,26 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
     return [Path(file).stem for file in ids] if column == "file" else ids.tolist()
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseFiles:
+    """Where the noise of patterns is known from.
+
+    Parameters
+    ----------
+    residuals : sequence of path-like
+        With ``patterns``, for ``"mahalanobis"`` and ``"crossnobis"``: files of ``neurometamer fmri
+        patterns --residuals``, one a subject, from which the noise is estimated in place of
+        presentations.
+
+    Examples
+    --------
+    >>> NoiseFiles().residuals
+    ()
+    """
+
+    residuals: Files = ()
+
+
 @checked
 def rdm(
     out: str | Path,
@@ -298,7 +319,6 @@ def rdm(
     measure: str = "spearman",
     seed: int = 0,
     scratch: str | Path | None = None,
-    residuals: Files = (),
     reading: ReadingOptions | None = None,
     run: RunOptions | None = None,
     **noise: Annotated[
@@ -306,6 +326,7 @@ def rdm(
         KeywordsOf(
             "neurometamer.rsa.compute:pattern_rdms", ("noise", "folds", "pooled", "allow_chosen")
         ),
+        KeywordsOf("neurometamer.commands.rdms:NoiseFiles"),
     ],
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns.
@@ -335,10 +356,6 @@ def rdm(
     scratch : path-like, optional
         Folder on disk for a network's responses (4 bytes a unit and image) while it works; the
         system's by default.
-    residuals : sequence of path-like
-        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: files of ``neurometamer fmri
-        patterns --residuals``, one a subject, from which the noise is estimated in place of
-        presentations.
     reading : ReadingOptions, optional
         How photographs are read.
     run : RunOptions, optional
@@ -346,7 +363,7 @@ def rdm(
     **noise : object
         With `patterns`: ``noise``, ``folds`` and ``allow_chosen`` (for ``"mahalanobis"`` and
         ``"crossnobis"``), and ``pooled`` (one RDM over the voxels of all subjects) of
-        `neurometamer.rsa.pattern_rdms`.
+        `neurometamer.rsa.pattern_rdms`; ``residuals`` of `NoiseFiles`.
 
     Returns
     -------
@@ -387,6 +404,7 @@ def rdm(
     if (model is None) == (not patterns):
         raise InputError("give either a network (--model and --images) or --patterns.")
     find_measure(measure)
+    residuals = noise.pop("residuals", ())
     if model is None:
         subjects = read_pattern_files(patterns)
         table = conditions_table(subjects, images)

@@ -33,8 +33,8 @@ def look_up(place: str) -> Any:
 
     Examples
     --------
-    >>> look_up("fmri.betas.estimate:UNITS")
-    ('percent', 'raw')
+    >>> look_up("fmri.betas.estimate:NOISE_MODELS")
+    ('ar1', 'ols')
     """
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)

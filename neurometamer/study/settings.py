@@ -51,6 +51,7 @@ SCANS = "fmri.bold:read_runs"
 REGIONS = "fmri.rois.regions:read_regions"
 BETAS = "fmri.betas.estimate:estimate_betas"
 PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
+VOXELS = "neurometamer.commands.fmri:SelectionOptions"
 SELECT = "neurometamer.commands.reliability:fmri_select"
 TRIALS = "fmri.betas.single_trials:SingleTrialOptions"
 LAYOUT = "fmri.layout.dataset:find_dataset"
@@ -719,7 +720,7 @@ class Selection(Section):
     """Images on which voxels are judged: regular ones, so that AN and AI never choose their own
     voxels; with another type every page says so."""
     criterion: str = setting(
-        PATTERNS,
+        VOXELS,
         "criterion",
         choices="neurometamer.rsa.searchlight.selection:VOXEL_CRITERIA",
         later=True,
