@@ -22,6 +22,7 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file, plain_value, provenance
 from neurometamer.resume import writes_into
 from neurometamer.store import atomic_path, write_json
+from neurometamer.summaries import short_repr
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"
@@ -188,6 +189,7 @@ class _Reader:
         return {name: weight * value for name, value in inner.items()}
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ContrastMaps:
     """Maps of one contrast.

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError
+from neurometamer.summaries import short_repr
 
 OVERSAMPLING = 50
 """Steps of a repetition time on which events and responses are laid out, as in nilearn."""
@@ -24,6 +25,7 @@ _PEAKS_S = (3.0, 3.7, 4.4, _GLOVER_PEAK_S, 5.8, 6.5, 7.2)
 _WIDTHS = (0.75, 1.0, 1.3)
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class HrfShape:
     """A hemodynamic response: the density of a gamma distribution minus a share of a later one.

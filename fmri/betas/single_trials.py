@@ -9,6 +9,7 @@ from typing import Any
 from fmri.betas.joint_models import STATISTICS
 from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
+from neurometamer.summaries import short_repr
 
 RESPONSES = {
     "model": "the response that hrf_model names, in all voxels",
@@ -24,6 +25,7 @@ UNITS_OF_ANALYSIS = {
 """Choices of `SingleTrialOptions.per` and what they mean."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class SingleTrialOptions:
     """How events become betas: one model a run or a session, and what repeats are used for.

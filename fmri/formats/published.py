@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.betas.memory import parse_memory
 from fmri.formats import bdata, nsd, statmaps, things
 from fmri.formats.contents import Contents, Request, region_parts
 from fmri.patterns import Patterns
@@ -123,7 +124,7 @@ def read_published(
     sessions: Sequence[str] = (),
     subject: str = "",
     unusable: str = "refuse",
-    max_memory: float | None = None,
+    max_memory: str = "",
     plan: Callable[[Contents], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Patterns:
@@ -151,8 +152,8 @@ def read_published(
     unusable : {"refuse", "drop"}
         What to do with voxels that have NaN, infinite or only equal responses: an error that names
         the regions, or drop them and list them in ``provenance["dropped"]``.
-    max_memory : float, optional
-        Largest memory in GiB; by default that of the machine.
+    max_memory : str
+        Largest memory, such as ``"2GB"``; empty: that of the machine.
     plan : callable, optional
         Called with the `Contents` before any response is read.
     progress : callable, optional
@@ -200,10 +201,10 @@ def read_published(
     if unusable not in UNUSABLE:
         raise unknown_name("unusable", unusable, UNUSABLE)
     layout, contents = _opened(path, format, rois, ids, sessions, subject)
-    if max_memory is not None and contents.memory_bytes > max_memory * 2**30:
+    if max_memory and contents.memory_bytes > parse_memory(max_memory):
         raise InputError(
-            f"{path}: {contents.plan}, more than max_memory={max_memory:g} GiB; name fewer "
-            "sessions or ROIs, or allow more."
+            f"{path}: {contents.plan}, more than max_memory (--max-memory) {max_memory}; name "
+            "fewer sessions or ROIs, or allow more."
         )
     check_room(contents.memory_bytes, path)
     if plan is not None:

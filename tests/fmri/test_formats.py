@@ -375,7 +375,7 @@ def change(path: Path, name: str, value) -> None:
         ("vmap", None, {"rois": ["x=V1 + V4"]}, "unknown ROI 'V4'"),
         ("vmap", None, {"sessions": ["9"]}, "no session 9"),
         ("vmap", None, {"unusable": "keep"}, "unknown unusable 'keep'"),
-        ("vmap", None, {"max_memory": 1e-9}, "more than max_memory=1e-09 GiB"),
+        ("vmap", None, {"max_memory": "1 B"}, "more than max_memory .* 1 B; name"),
         ("vmap", None, {"format": "bdat"}, "unknown format 'bdat'; did you mean 'bdata'"),
     ],
 )

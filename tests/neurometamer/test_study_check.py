@@ -353,7 +353,7 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
     ]
     command += ["--masks", f"V1={next(subject.glob('*roi-V1*'))}", "--out", str(tmp_path / "betas")]
     refused = invoke(command)
-    assert isinstance(refused.exception, InputError) and "(--units raw)" in str(refused.exception)
+    assert isinstance(refused.exception, InputError) and "--units raw" in str(refused.exception)
     options = [
         "--units",
         "raw",
@@ -377,4 +377,4 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
         not in pd.read_csv(tmp_path / "betas" / "betas.tsv", sep="\t")["condition"].tolist()
     )
     wrong = invoke(["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"])
-    assert "is a file; betas (--betas) are a folder" in str(wrong.exception)
+    assert "give a table with one row a volume: volumes (--volumes" in str(wrong.exception)

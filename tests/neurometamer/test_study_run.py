@@ -360,6 +360,7 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
         "recovery",
         "transfer",
         "regions",
+        "ceilings",
     }
     kinds = read_table(tmp_path / "out" / "tables" / "image_types.csv")
     assert set(kinds["pair"]) == {"RE-AN"} and set(kinds["quantity"]) == {"similarity"}
