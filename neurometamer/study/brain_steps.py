@@ -387,7 +387,8 @@ def beta_rows(patterns: Patterns) -> list[dict[str, Any]]:
     -------
     list of dict
         Empty where betas are those of a plain model. Else one row; several (``part`` 1, 2, …) where
-        patterns were joined that were estimated apart. subject, part, program, per, n_responses,
+        patterns were joined that were estimated apart. subject, part, program (or published layout
+        that betas come from), per, n_responses,
         hrf_shapes (JSON: shape to number of voxels), n_shapes, n_explained (voxels that events
         explain), n_at_end (those of them at the ends of the library), share_at_ends in [0, 1],
         hrf_r2 and hrf_r2_glover (medians of R² in other runs), n_noise, n_pool, noise_r2_none and
@@ -412,7 +413,7 @@ def beta_rows(patterns: Patterns) -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "subject": patterns.subject,
             "part": len(rows) + 1,
-            "program": str(record.get("program", "neurometamer")),
+            "program": str(record.get("program", record.get("layout", "neurometamer"))),
             "per": str(options.get("per", "")),
             "n_responses": len(patterns),
             "hrf_shapes": json.dumps(shapes) if shapes else "",

@@ -218,6 +218,9 @@ def test_given_numbers_are_told_as_given_and_parts_apart(tmp_path):
     }
     text = words_of(beta_rows(given(chosen)), tmp_path)
     assert "(quartiles .20 and .80), which removes 15 % of the error" in text
+    published = {"layout": "nsd", "chosen_on_all_runs": ["shrunken"]}
+    text = words_of(beta_rows(given(published)), tmp_path)
+    assert text.startswith("The betas of S1, made elsewhere (nsd), are shrunken by what was chosen")
     plain = {"options": {"per": "presentation"}, "chosen_on_all_runs": []}
     assert beta_rows(given(plain)) == []
 
