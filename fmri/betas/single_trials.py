@@ -165,6 +165,39 @@ class SingleTrialOptions:
         return tuple(needing)
 
 
+def beta_records(record: Any) -> list[Mapping[str, Any]]:
+    """Find what was written down when betas were made with options, here or elsewhere.
+
+    Parameters
+    ----------
+    record : object
+        Provenance of patterns, as JSON holds it.
+
+    Returns
+    -------
+    list of mapping
+        Each part of the provenance that says what was chosen on all runs together; several where
+        patterns were joined.
+
+    Examples
+    --------
+    >>> made = {"chosen_on_all_runs": ["denoised"], "noise": {"n_regressors": 3}}
+    >>> beta_records({"parts": [{"single_trials": made}, {"settings": {}}]}) == [made]
+    True
+    """
+    records: list[Mapping[str, Any]] = []
+    parts: list[Any] = []
+    if isinstance(record, Mapping):
+        if isinstance(record.get("chosen_on_all_runs"), (list, tuple)):
+            records.append(record)
+        parts = list(record.values())
+    elif isinstance(record, (list, tuple)):
+        parts = list(record)
+    for part in parts:
+        records += beta_records(part)
+    return records
+
+
 def chosen_on_all_runs(record: Any) -> tuple[str, ...]:
     """List what was chosen on all runs together in the making of betas.
 
@@ -184,19 +217,10 @@ def chosen_on_all_runs(record: Any) -> tuple[str, ...]:
     >>> chosen_on_all_runs({"parts": [{"single_trials": {"chosen_on_all_runs": ["shrunken"]}}]})
     ('shrunken',)
     """
-    words: list[str] = []
-    if isinstance(record, Mapping):
-        own = record.get("chosen_on_all_runs")
-        if isinstance(own, (list, tuple)):
-            words += [str(word) for word in own]
-        parts = list(record.values())
-    elif isinstance(record, (list, tuple)):
-        parts = list(record)
-    else:
-        parts = []
-    for part in parts:
-        words += chosen_on_all_runs(part)
-    return tuple(sorted(set(words)))
+    words: set[str] = set()
+    for made in beta_records(record):
+        words |= set(map(str, made["chosen_on_all_runs"]))
+    return tuple(sorted(words))
 
 
 def check_independent_runs(record: Any, place: str, allow_chosen: bool = False) -> str:

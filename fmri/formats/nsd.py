@@ -43,6 +43,9 @@ IDS = ("73KID", "10KID")
 TRIALS_OF_RUNS = (63, 62) * 6
 """Trials of the twelve runs of a session."""
 
+CHOSEN = {"GLMdenoise": "denoised", "_RR": "shrunken"}
+"""Part of the name of a version of betas to what was done by choices on all runs of a session."""
+
 _SESSION = re.compile(r"betas_session(\d+)\.hdf5$")
 _SUBJECT = re.compile(r"subj(\d\d)$")
 
@@ -148,6 +151,7 @@ def open_betas(path: Path, request: Request) -> Contents:
             by_voxel = data.chunks is not None and data.chunks[0] > 1
             n_values = len(data) * union.sum() if by_voxel else data.size
             n_bytes += int(n_values) * data.dtype.itemsize
+    version = path.resolve().name
     return Contents(
         observations=observations,
         voxels=voxels,
@@ -156,7 +160,8 @@ def open_betas(path: Path, request: Request) -> Contents:
         dtype=np.dtype(np.float32),
         record={
             "files": [file.name for file in chosen.values()],
-            "version": path.resolve().name,
+            "version": version,
+            "chosen_on_all_runs": [word for part, word in CHOSEN.items() if part in version],
             "space": tree.space,
             "grid": grid,
             "settings": {"units": "percent"},

@@ -14,6 +14,7 @@ import pandas as pd
 from neurometamer.errors import count_text
 from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
+from neurometamer.report.beta_findings import betas_uses, betas_words
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
 
@@ -104,7 +105,6 @@ def study_works(study: Study) -> dict[str, str]:
     placed = study.stimuli is not None and study.rdms
     false_discovery = "fdr" in corrections or _has_values(layers, "q")
     glm = _glm(study)
-    is_shrunken = glm.get("shrinkage", "none") != "none"
     with_torch = name and "torch" in study.section("versions")
     uses = {
         "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds)),
@@ -133,12 +133,7 @@ def study_works(study: Study) -> dict[str, str]:
         ),
         "mann1945": ("trends over layers", len(study.rows("trends"))),
         "mumford2012": ("one model an event", glm.get("estimator") == "LSS"),
-        "kay2013": ("noise regressors, their number by cross-validation", glm.get("n_noise")),
-        "prince2022": (
-            "a hemodynamic response for each voxel, shrinkage of single presentations",
-            glm.get("hrf") == "library" or is_shrunken,
-        ),
-        "rokem2020": ("ridge regression of a given length", is_shrunken),
+        **betas_uses(study),
         "kruskal1964": ("stimuli placed by their dissimilarities", placed),
         "nilearn": ("general linear model", glm),
         NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
@@ -277,7 +272,8 @@ def _cortex(study: Study) -> str:
     glm = _glm(study)
     if not glm and study.cortex:
         n_subjects = count_text(len(study.subjects), "subject")
-        return f"Responses of {n_subjects} had been estimated before and were read from files."
+        text = f"Responses of {n_subjects} had been estimated before and were read from files."
+        return f"{text} {betas_words(study)}".strip()
     if not glm:
         return ""
     options = []
@@ -295,10 +291,11 @@ def _cortex(study: Study) -> str:
         len(study.subjects), "simulated subject" if study.simulated else "subject"
     )
     each = "and session" if glm.get("per") == "condition" else "and presentation"
-    return (
+    text = (
         f"BOLD of {subjects} was fitted with a general linear model, one response per image "
         f"{each} (nilearn; {', '.join(options)})."
     )
+    return f"{text} {betas_words(study)}".strip()
 
 
 def _regions(study: Study) -> str:

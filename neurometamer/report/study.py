@@ -17,6 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import count_text, name_ids
 from neurometamer.figures.style import KIND_NAMES, probability_text
 from neurometamer.figures.tables import is_true
+from neurometamer.report.beta_findings import BETA_COLUMNS, betas_words
 from neurometamer.report.findings import answers, interval_notes, success_rows
 from neurometamer.report.layer_findings import scheme_note
 from neurometamer.report.methods import selection_words, study_methods, study_works
@@ -260,6 +261,13 @@ def _regions_section(study: Study) -> Section | None:
             "No model predicts mean responses better than the noise ceiling (NC, % of variance; r, "
             "the same as a correlation); it is lower where an image type drives the voxels less."
         )
+    betas = study.rows("betas")
+    if not betas.empty:
+        known = [name for name in BETA_COLUMNS if betas[name].notna().any()]
+        shown = betas[known].rename(columns=BETA_COLUMNS)
+        caption = _titled(CAPTIONS["betas"], study.brain_stamp)
+        grids.append(table_grid(shown, caption, "tables/betas.csv", limit=60))
+        text.append(betas_words(study))
     return Section(
         key="regions",
         title="Regions: size and reliability",
@@ -331,6 +339,7 @@ CAPTIONS = {
     "transfer": "Other networks",
     "metamers": "Metamers",
     "image_types": "RE–AN, RE–AI and their difference, with their tests",
+    "betas": "Single-trial betas: what was chosen, and what it gained",
     "regions": "Regions",
     "ceilings": "Noise ceilings of regions, by image type",
     "trends": "Trends over layers",

@@ -515,7 +515,7 @@ STEPS: dict[str, StepEntry] = {
         run=brain_steps.regions,
         when=_has_brain,
         needs=("stimuli", "cortex", "betas", "patterns"),
-        writes=("tables/regions.csv", "tables/ceilings.csv"),
+        writes=("tables/regions.csv", "tables/ceilings.csv", "tables/betas.csv"),
     ),
     "brain-rdms": StepEntry(
         title="brain RDMs",

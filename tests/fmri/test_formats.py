@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from fmri import read_patterns, read_published, write_patterns
+from fmri.betas.single_trials import chosen_on_all_runs
 from fmri.formats import FORMATS, plan_published
 from neurometamer.errors import InputError
 
@@ -236,6 +237,10 @@ def test_nsd_design_as_table_and_as_matlab_file_say_the_same(tmp_path):
 def test_nsd_reads_some_sessions_and_all_voxels_of_a_file_without_names(tmp_path):
     folder, betas = write_nsd(tmp_path)
     patterns = read_published(folder, "nsd", rois=["nsdgeneral"], sessions=["2"], ids="10KID")
+    assert chosen_on_all_runs(patterns.provenance) == ("denoised", "shrunken")
+    plain = folder.rename(folder.with_name("betas_fithrf"))
+    patterns = read_published(plain, "nsd", rois=["nsdgeneral"], sessions=["2"], ids="10KID")
+    assert chosen_on_all_runs(patterns.provenance) == ()
     assert patterns.values.shape == (N_TRIALS, 3 * 3 * 2)
     ijk = tuple(patterns.voxels[["i", "j", "k"]].to_numpy().T)
     np.testing.assert_array_equal(patterns.values, betas[ijk].T[N_TRIALS:])
