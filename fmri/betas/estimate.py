@@ -463,7 +463,7 @@ def _modeled_events(
     if unknown.all():
         warnings.warn(
             "no event has a duration (n/a); they are taken as impulses of 0 s, and percent of an "
-            "impulse response has no meaning. Give durations, or units='raw' (--units raw).",
+            'impulse response has no meaning. Give durations, or units="raw" (--units raw).',
             stacklevel=3,
         )
         kept = kept.assign(duration=0.0)

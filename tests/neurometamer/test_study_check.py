@@ -378,7 +378,7 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
     ]
     command += ["--masks", f"V1={next(subject.glob('*roi-V1*'))}", "--out", str(tmp_path / "betas")]
     refused = invoke(command)
-    assert isinstance(refused.exception, InputError) and "--units raw" in str(refused.exception)
+    assert isinstance(refused.exception, InputError) and "or --units raw." in str(refused.exception)
     options = [
         "--units",
         "raw",
