@@ -401,10 +401,11 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
         "coffee"
         not in pd.read_csv(tmp_path / "betas" / "betas.tsv", sep="\t")["condition"].tolist()
     )
-    wrong = invoke(["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"])
+    words = ["fmri", "patterns", "--betas"]
+    wrong = invoke([*words, str(bold), *command[6:8], "--out", "x.h5"])
     assert "(--volumes FILE)" in str(wrong.exception)
     (tmp_path / "empty").mkdir()
-    wrong = invoke(["fmri", "patterns", "--betas", str(tmp_path / "empty"), *command[6:8]])
+    wrong = invoke([*words, str(tmp_path / "empty"), *command[6:8], "--out", "x.h5"])
     assert "holds no betas: there is no betas.json. Betas (--betas) are a folder" in str(
         wrong.exception
     )
