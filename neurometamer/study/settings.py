@@ -566,8 +566,8 @@ class Brain(Section):
             given = [name for name in given if name not in ("rois", "only")]
         if given and self.source != "bids":
             raise ValueError(
-                f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
-                "that, or leave them out"
+                f'{name_ids(given)} are for source = "bids" (rois and only for "bold", too), and '
+                f'source is "{self.source}"; give that, or leave them out'
             )
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
@@ -583,6 +583,8 @@ class Brain(Section):
         for subject in self.subjects:
             if isinstance(subject, Subject):
                 regions += subject.masks
+        if again := duplicates(self.only):
+            raise ValueError(f"only: {name_ids(again)} occur more than once; name each once")
         for name in self.only:
             if name not in regions:
                 known = list(dict.fromkeys(regions))

@@ -319,6 +319,12 @@ def test_strategies_without_tables_of_confounds_are_told(spoiled):
     ("brain", "message"),
     [
         ({"source": "bids"}, "needs dataset .its folder. and .brain.rois."),
+        ({"source": "bids", "only": ["V1"]}, "brain: only: unknown ROI 'V1'|needs dataset"),
+        (
+            {"source": "bids", "dataset": "d", "rois": {"V1": "a"}, "only": ["V1", "V1"]},
+            "only: V1 occur more than once",
+        ),
+        ({"only": ["V1"]}, 'only are for source = "bids" .rois and only for "bold", too.'),
         ({"dataset": "d", "space": "T1w"}, 'brain: dataset, space are for source = "bids"'),
         ({"source": "bold", "subjects": ["01"]}, "01 are names alone; list the files"),
         (
