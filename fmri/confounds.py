@@ -20,7 +20,7 @@ import pandas as pd
 
 from fmri.tables import DUMMIES
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import one_line
 from neurometamer.store import read_table
 
@@ -40,6 +40,8 @@ PREPARED = ("*",)
 """The columns to use of a table that `strategy_confounds` made: all."""
 
 _TABLE = re.compile(r"desc-confounds_(timeseries|regressors)\.tsv$")
+_EXPANSION = re.compile(r"^(trans|rot)_[xyz]_(derivative1|power2|derivative1_power2)$")
+"""Columns of ``motion="full"`` that tables of six parameters lack."""
 _AROMA = "smoothAROMAnonaggr"
 
 
@@ -148,9 +150,17 @@ def _load(
         try:
             regressors, kept = load_confounds(named, strategy=strategy, demean=False, **options)
         except Exception as error:  # nilearn and pandas raise many kinds
+            reason, cure = one_line(error), "choose another, or name columns"
+            if "parameters are missing" in str(error):
+                # nilearn lists them in another order each time
+                missing = sorted(re.findall(r"'([^']+)'", str(error)))
+                reason = f"the table lacks {name_ids(missing)}"
+                if any(_EXPANSION.search(name) for name in missing):
+                    basic = 'strategy_options = { motion = "basic" }'
+                    cure = f"give {basic} (in Python motion='basic'), {cure}"
             raise InputError(
-                f"{path.name}: the strategy {', '.join(strategy)} cannot be used "
-                f"({one_line(error)}); choose another, or name columns."
+                f"{path.name}: the strategy {', '.join(strategy)} cannot be used ({reason}); "
+                f"{cure}."
             ) from error
     if regressors is None:  # of no strategy but that of the first volumes
         regressors = pd.DataFrame()

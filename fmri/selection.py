@@ -13,7 +13,7 @@ from fmri.noise import condition_types, response_variances
 from fmri.patterns import Patterns, voxel_names
 from fmri.reliability import ADVISED_CONDITIONS, pattern_contributions, voxel_reliability
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, unknown_name
+from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.summaries import short_repr
 
@@ -215,6 +215,11 @@ def select_voxels(
         When neither or a senseless limit is given, the criterion is unknown, no voxel of a region
         passes, or the score cannot be measured.
 
+    Warns
+    -----
+    UserWarning
+        When a region has fewer voxels than `n_per_roi`, or there are fewer conditions than advised.
+
     Examples
     --------
     >>> from tempfile import mkdtemp
@@ -251,6 +256,17 @@ def select_voxels(
     scores = np.asarray(judge.score(patterns, names), dtype=np.float64)
     tell_few_conditions(len(names), judge.advised)
     keep, kept = best_voxels(patterns, scores, n_per_roi, threshold)
+    small = []
+    for row in kept:
+        if n_per_roi is not None and row["of"] < n_per_roi:
+            words = [row["subject"], row["roi"], row.get("hemisphere", "")]
+            small.append(f"{' '.join(filter(None, words))} ({row['of']})")
+    if small:
+        warnings.warn(
+            f"{n_per_roi} voxels of each region were asked for, and there are fewer in "
+            f"{name_ids(small)}; all of these that have a score are kept.",
+            stacklevel=2,
+        )
     note = ""
     if len(names) < judge.advised:
         note = f"fewer than the {judge.advised} conditions advised for this measure"

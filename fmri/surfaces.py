@@ -309,12 +309,12 @@ def named_hemisphere(name: str) -> str:
     Returns
     -------
     str
-        ``"L"``, ``"R"``, or empty where it says none, or both.
+        ``"L"``, ``"R"``, or empty where it says none, or both, or is one letter alone.
 
     Examples
     --------
-    >>> [named_hemisphere(name) for name in ("lhV1", "V1_R", "LO", "LeftV4")]
-    ['L', 'R', '', 'L']
+    >>> [named_hemisphere(name) for name in ("lhV1", "V1_R", "LO", "LeftV4", "r")]
+    ['L', 'R', '', 'L', '']
     """
     # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than
     # the right side
@@ -323,6 +323,8 @@ def named_hemisphere(name: str) -> str:
     spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
     spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
     words = re.split(r"[^a-z0-9]+", spaced.lower())
+    if len(name) == 1:
+        return ""
     sides = set()
     for word in words:
         if word in _WORDS:

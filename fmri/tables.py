@@ -181,7 +181,9 @@ def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str)
     stops = table["onset"] + table["duration"].fillna(0)
     late = (table["onset"] >= end) | (stops > end + t_r)
     if late.any():
-        names = name_ids(event_names(table[late]))
+        ends = [f"{stop:g} s" for stop in stops[late]]
+        pairs = zip(event_names(table[late]), ends, strict=True)
+        names = name_ids(f"{name} (ends at {stop})" for name, stop in pairs)
         raise InputError(
             f"{label}: events lie beyond the run's end ({n_volumes} volumes × {t_r:g} s = {end:g} "
             f"s): {names}; check TR and onsets."

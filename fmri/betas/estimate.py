@@ -462,7 +462,9 @@ def _modeled_events(
     unknown = kept["duration"].isna()
     if unknown.all():
         warnings.warn(
-            "no event has a duration (n/a); they are taken as impulses of 0 s.", stacklevel=3
+            "no event has a duration (n/a); they are taken as impulses of 0 s, and percent of an "
+            'impulse response has no meaning. Give durations, or units="raw" (--units raw).',
+            stacklevel=3,
         )
         kept = kept.assign(duration=0.0)
     elif unknown.any():
@@ -494,7 +496,7 @@ def _modeled_events(
     if over.any():
         warnings.warn(
             "events whose response was over before the first volume: "
-            f"{name_ids(event_names(kept[over]))}.",
+            f"{name_ids(event_names(kept[over]))}; they are left out.",
             stacklevel=3,
         )
     kept = kept[~over].reset_index(drop=True)
@@ -721,6 +723,12 @@ def read_betas(
         raise InputError(
             f"{folder} {what}; betas (--betas) are a folder that 'neurometamer fmri betas' has "
             "written."
+        )
+    if not (Path(folder) / "betas.json").exists():
+        raise InputError(
+            f"{folder} holds no betas: there is no betas.json. Betas (--betas) are a folder that "
+            "'neurometamer fmri betas' has written (betas.nii.gz, betas.tsv, betas.json), the root "
+            "of BIDS derivatives with single-trial maps, or a file or folder of another program."
         )
     record = read_json(Path(folder) / "betas.json")
     if not isinstance(record, Mapping) or not {"subject", "provenance"} <= set(record):

@@ -186,8 +186,8 @@ def parse_memory(text: str) -> int:
     Parameters
     ----------
     text : str
-        A number with or without one of the units B, kB, MB, GB, TB (powers of 1,000), KiB, MiB,
-        GiB, TiB (powers of 1,024); upper or lower case.
+        A number, with or without commas between thousands and with or without one of the units B,
+        kB, MB, GB, TB (powers of 1,000), KiB, MiB, GiB, TiB (powers of 1,024); upper or lower case.
 
     Returns
     -------
@@ -201,10 +201,13 @@ def parse_memory(text: str) -> int:
 
     Examples
     --------
-    >>> parse_memory("1.5 GB"), parse_memory("64MiB")
-    (1500000000, 67108864)
+    >>> parse_memory("1.5 GB"), parse_memory("64MiB"), parse_memory("1,234 MB")
+    (1500000000, 67108864, 1234000000)
     """
-    parts = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]I?|)B?\s*", text.upper())
+    plain = text.upper()
+    if re.match(r"\s*\d{1,3}(,\d{3})+(?![\d,])", plain):
+        plain = plain.replace(",", "")
+    parts = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]I?|)B?\s*", plain)
     if parts is None:
         raise InputError(
             f"max_memory (--max-memory) is '{text}'; give a number with a unit, such as 2GB or "
@@ -224,7 +227,7 @@ def in_megabytes(n_bytes: int) -> str:
     Returns
     -------
     str
-        For messages; `parse_memory` reads it where commas are left out.
+        For messages; `parse_memory` reads it.
 
     Examples
     --------

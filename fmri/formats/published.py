@@ -19,7 +19,7 @@ from fmri.unusable import UNUSABLE, check_regions_left, dropped_voxels, unusable
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import provenance
-from neurometamer.reading import check_room
+from neurometamer.reading import check_room, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +236,8 @@ def _opened(
     subject: str,
 ) -> tuple[str, Contents]:
     """Find the layout of a path, check that it is of that layout, and open it."""
+    import h5py
+
     place = Path(path)
     if not place.exists():
         raise InputError(f"{path} does not exist; correct its name.")
@@ -245,6 +247,13 @@ def _opened(
     for name in FORMATS if format is None else (format,):
         faults[name] = FORMATS[name].missing(place)
     fitting = [name for name, fault in faults.items() if not fault]
+    if not fitting and h5py.is_hdf5(place):
+        try:
+            h5py.File(place, "r").close()
+        except Exception as error:  # h5py raises many kinds
+            raise InputError(
+                f"{path} is damaged or cut off ({one_line(error)}); copy it again."
+            ) from error
     if len(fitting) > 1:
         raise InputError(f"{path} could be {name_ids(fitting)}; say which: format (--format).")
     if not fitting and format is not None:

@@ -9,7 +9,7 @@ import contextlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pandas as pd
 
 from fmri.bids import SAME_TIME_S, file_labels, read_sidecar, repetition_time, slice_times
 from fmri.layout.tree import BidsFile, BidsTree, run_words
+from fmri.rois.files import split_label
 from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, read_events
 from fmri.volumes import check_4d, header_tr, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
@@ -387,15 +388,16 @@ def check_confounds(
 
 
 def check_rois(
-    patterns: Mapping[str, str], subjects: Iterable[str], findings: Findings
+    patterns: Mapping[str, str], subjects: Sequence[str], findings: Findings
 ) -> list[dict[str, Any]]:
     """Find the mask of each ROI and subject.
 
     Parameters
     ----------
     patterns : mapping of str to str
-        ROI to path; ``{subject}`` stands for the label, ``*`` for anything.
-    subjects : iterable of str
+        ROI to path, with or without a label (``FILE:LABEL``); ``{subject}`` stands for the label of
+        a subject, ``*`` in the path for anything.
+    subjects : sequence of str
         Labels.
     findings : Findings
         Gets what is missing.
@@ -406,9 +408,11 @@ def check_rois(
         Rows of the table of ROIs.
     """
     rows = []
+    lacking: dict[str, list[tuple[str, Path]]] = {}
     for subject in subjects:
         for name, pattern in patterns.items():
-            place = Path(pattern.replace("{subject}", subject)).expanduser()
+            path, _ = split_label(pattern)
+            place = Path(path.replace("{subject}", subject)).expanduser()
             # of the marks that glob knows only the star is one here
             inner = re.sub(r"([\[?])", r"[\1]", str(place.relative_to(place.anchor)))
             fitting = sorted(Path(place.anchor).glob(inner))
@@ -429,15 +433,26 @@ def check_rois(
                 with findings.watch(ERROR, "ROI", subject=subject, file=fitting[0]):
                     check_here(fitting[0])
                 continue
-            what = f"{len(fitting)} files fit" if fitting else "there is no"
+            if not fitting:
+                lacking.setdefault(name, []).append((subject, place))
+                continue
             findings.add(
                 ERROR,
                 "ROI",
-                f"sub-{subject}: ROI '{name}': {what} {place}; correct the pattern of this ROI, or "
-                "leave the subject out.",
+                f"sub-{subject}: ROI '{name}': {len(fitting)} files fit {place}; correct the "
+                "pattern of this ROI, or leave the subject out.",
                 subject=subject,
                 file=place,
             )
+    for name, places in lacking.items():
+        fits_nobody = len(subjects) > 1 and len(places) == len(subjects)
+        for subject, place in places:
+            message = f"sub-{subject}: ROI '{name}': there is no {place}; correct the pattern of "
+            message += "this ROI, or leave the subject out."
+            if fits_nobody:
+                message = f"ROI '{name}': there is no {patterns[name]} of any subject; correct the "
+                message += "pattern of this ROI."
+            findings.add(ERROR, "ROI", message, subject=subject, file=place)
     return rows
 
 

@@ -220,7 +220,7 @@ class Layout:
         # errors before notes
         for (severity, problem), rows in self.problems.groupby(["severity", "problem"]):
             start = f"{severity}: {problem}"
-            messages = rows["message"].tolist()
+            messages = list(dict.fromkeys(rows["message"]))
             if len(messages) > _SPELLED_OUT:
                 names = [Path(file).name for file in rows["file"] if file]
                 lines.append(f"{start}: {len(messages)} times: {name_ids(names)}; the first:")
@@ -459,8 +459,8 @@ def find_dataset(
     affine : {"agree", "sform", "qform"}
         Which transform of the headers places the voxels, see `fmri.read_run`.
     rois : mapping of str to str, optional
-        ROI to the file of its mask; ``{subject}`` stands for the label of a subject, and ``*`` for
-        anything.
+        ROI to the file of its mask, or ``FILE:LABEL``; ``{subject}`` stands for the label of a
+        subject, and ``*`` for anything.
 
     Returns
     -------

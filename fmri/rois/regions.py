@@ -180,6 +180,11 @@ def read_regions(
         mask = reader.region(name)
         masks[name] = mask
         definition, file = reader.definition(name)
+        if definition and not file and not mask.any():
+            raise InputError(
+                f"ROI '{name}' is empty: its definition {definition} selects nothing; check its "
+                "parts, or leave the region out."
+            )
         row = {
             "roi": name,
             "definition": definition,
@@ -322,25 +327,42 @@ def region_files(regions: Mapping[str, File], name: str, folder: File = "") -> l
 
 
 def names_file(definition: str) -> bool:
-    """Say whether a definition is the path of a file, and nothing else.
+    """Say whether a definition is the path of a file, or a pattern that files fit.
 
     Parameters
     ----------
     definition : str
-        As for `read_regions`; the path may hold ``*``.
+        As for `read_regions`; the path of a file, or of a file with a label, may hold ``*``.
 
     Returns
     -------
     bool
-        False for labels of a file, thresholds, spheres, atlases, names of regions and expressions.
+        False for labels of a file without ``*``, thresholds, spheres, atlases, names of regions and
+        expressions.
+
+    Raises
+    ------
+    InputError
+        When ``*`` stands in more than a file with or without a label.
 
     Examples
     --------
-    >>> names_file("rois/sub-*_V1.nii.gz"), names_file("dseg.nii.gz:12"), names_file("LO1 + LO2")
-    (True, False, False)
+    >>> names_file("rois/sub-*_V1.nii.gz"), names_file("anat/*_dseg.nii.gz:12")
+    (True, True)
+    >>> names_file("dseg.nii.gz:12"), names_file("LO1 + LO2")
+    (False, False)
     """
     if "*" in definition:
-        return True
+        try:
+            pattern = parse_region(definition.replace("*", "_"))
+        except InputError:
+            return True  # a path, such as one with spaces
+        if isinstance(pattern, Source):
+            return True
+        raise InputError(
+            f"{definition}: '*' goes with FILE or FILE:LABEL alone; define that as a region of its "
+            "own, and name it in the threshold or expression."
+        )
     tree = parse_region(definition)
     if not isinstance(tree, Source):
         return False

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TRIAL_S = 1.0
 """After so long it is known about how long a step takes."""
 
+TRIAL_UNITS, TRIAL_SHARE = 3, 0.1
+"""And after so many units, or such a share of them: the first often takes longer than the rest."""
+
 LONG_S = 10.0
 """A step that takes longer says so when it is known."""
 
@@ -114,7 +117,8 @@ class ConsoleReporter:
             self._estimated = False
         self.done, self.total = done, total
         took = self._heard - self._began
-        if done and not self._estimated and took >= TRIAL_S:
+        is_tried = done >= TRIAL_UNITS or 0 < done >= TRIAL_SHARE * total
+        if is_tried and not self._estimated and took >= TRIAL_S:
             self._estimated = True
             n_left = total - done
             left = took / done * n_left  # if it goes on as it began

@@ -108,7 +108,8 @@ def fmri_betas(
     out : path-like
         Output folder for betas.nii.gz, betas.tsv and betas.json, or what `contrast` or `bids` say.
     bold : sequence of path-like
-        4-D NIfTI files, one a run; or CIFTI series, or surface series of both hemispheres.
+        4-D NIfTI files, one a run. Betas of CIFTI and surface series are no volume; ``neurometamer
+        fmri patterns`` estimates them.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like

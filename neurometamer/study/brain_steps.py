@@ -21,6 +21,7 @@ from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
 from fmri.pooling import zscore_patterns
 from fmri.reliability import reliability_table, voxel_reliability
+from fmri.rois.files import split_label
 from fmri.rois.regions import Regions, names_file, read_regions
 from fmri.selection import REGULAR, Criterion, select_voxels
 from fmri.simulate import SimulationOptions, simulate_subject
@@ -65,7 +66,8 @@ def scanned(work: Workspace, name: str) -> Subject:
         regions, lacking = {}, []
         for roi, definition in brain.rois.items():
             if roi in found:
-                regions[roi] = str(found[roi])
+                _, label = split_label(definition)
+                regions[roi] = f"{found[roi]}:{label}" if label else str(found[roi])
             elif names_file(definition):
                 lacking.append(roi)
             else:
@@ -200,7 +202,10 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
 def subject_regions(
     work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()
 ) -> Regions:
-    """Read the regions of a subject, of which names of files are relative to the study file."""
+    """Read the regions of a subject, by default those that are analyzed.
+
+    Names of files are relative to the study file.
+    """
     return read_regions(
         files.masks,
         grid,
@@ -208,9 +213,41 @@ def subject_regions(
         resample=files.resample,
         space=files.space,
         brain_mask=work.source(files.brain_mask) if files.brain_mask else None,
-        only=only,
+        only=only or analyzed_regions(work, files),
         folder=work.base,
     )
+
+
+def analyzed_regions(work: Workspace, files: Subject) -> list[str]:
+    """Name the regions of a subject that are analyzed; the others are parts of their expressions.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings.
+    files : Subject
+        Masks of the subject.
+
+    Returns
+    -------
+    list of str
+        All where ``[brain] only`` is empty.
+
+    Raises
+    ------
+    InputError
+        When the subject has none of them.
+    """
+    only = work.settings.brain.only
+    if not only:
+        return list(files.masks)
+    names = [roi for roi in only if roi in files.masks]
+    if not names:
+        raise InputError(
+            f"brain.only: {files.id} has none of {name_ids(only)}; it has {name_ids(files.masks)}. "
+            "Add a mask, or leave the subject out."
+        )
+    return names
 
 
 def run_confounds(work: Workspace, files: Subject, number: int) -> Path | pd.DataFrame:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.bold import BoldRun
-from fmri.patterns import Patterns
+from fmri.patterns import Patterns, read_patterns
 from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
@@ -43,6 +44,7 @@ from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
+    analyzed_regions,
     confound_columns,
     given_patterns,
     images_of_type,
@@ -65,6 +67,9 @@ SUBSAMPLED = ("spearman", "pearson")
 """Measures whose RDMs can be computed again from a part of the units."""
 
 ERROR, NOTE = "error", "note"
+
+FEW_ALIKE = 3
+"""From so many on, problems of a subject that differ in their files alone are one line."""
 
 
 @short_repr
@@ -173,6 +178,42 @@ class Findings:
             if problem.kind == ERROR and is_meant:
                 return True
         return False
+
+
+def grouped(problems: Sequence[Problem], names: Iterable[str]) -> list[Problem]:
+    """Join what is wrong in the same way with several files of a subject.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+        In the order in which they were found.
+    names : iterable of str
+        Names of files that messages may hold.
+
+    Returns
+    -------
+    list of Problem
+        Where three or more differ in files or runs alone, the first of them, with their number and
+        at most five files.
+    """
+    by_length = sorted(set(names), key=len, reverse=True)
+    of_run = re.compile("|".join([*map(re.escape, by_length), r"run-\w+"]))
+    keys = []
+    alike: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        key = (problem.kind, problem.subject, of_run.sub("", problem.message))
+        keys.append(key)
+        alike.setdefault(key, []).append(problem)
+    joined = []
+    for key, problem in zip(keys, problems, strict=True):
+        group = alike[key]
+        if len(group) < FEW_ALIKE:
+            joined.append(problem)
+        elif problem is group[0]:
+            files = name_ids(Path(other.file).name for other in group)
+            message = f"{len(group)} times: {files}; the first: {problem.message}"
+            joined.append(replace(problem, message=message))
+    return joined
 
 
 def raise_errors(problems: Sequence[Problem], limit: int = 10) -> None:
@@ -441,6 +482,47 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
                 subject.id,
             )
         _check_subject(work, subject, table, findings)
+    tell_lacking_regions(work, subjects, findings)
+    files = [problem.file for problem in findings.problems]
+    for subject in subjects:
+        files += [*subject.bold, *subject.events, *subject.confounds]
+    names = [Path(file).name for file in files if Path(file).suffix]
+    findings.problems = grouped(findings.problems, names)
+
+
+def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings: Findings) -> None:
+    """Note regions that some subjects have and others have not.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subjects : sequence of Subject
+        The files of all subjects.
+    findings : Findings
+        Gets a note a subject and region; nothing of patterns or masks that cannot be read.
+    """
+    having: dict[str, list[str]] = {}
+    known: dict[str, Sequence[str]] = {}
+    for subject in subjects:
+        with contextlib.suppress(InputError):  # told already
+            if subject.patterns:
+                known[subject.id] = read_patterns(work.source(subject.patterns)).rois
+            else:
+                known[subject.id] = analyzed_regions(work, subject)
+    for name, rois in known.items():
+        for roi in rois:
+            having.setdefault(roi, []).append(name)
+    for name, rois in known.items():
+        for roi in having:
+            if roi in rois:
+                continue
+            findings.add(
+                NOTE,
+                f"it has no ROI '{roi}', and {len(having[roi])} of {len(known)} subjects have it "
+                f"({name_ids(having[roi])}); results of '{roi}' rest on these alone.",
+                name,
+            )
 
 
 def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
@@ -514,7 +596,11 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
         series = hemisphere_files(work.source(first), subject.hemispheres)
         grid = grid_of(series, subject.affine)
     sizes = {}
-    for roi, definition in subject.masks.items():
+    rois: list[str] = []
+    with findings.watch(subject.id):
+        rois = analyzed_regions(work, subject)
+    for roi in rois:
+        definition = subject.masks[roi]
         if findings.has_errors(subject.id, definition):
             continue
         with findings.watch(subject.id, definition):
@@ -525,7 +611,7 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
                 like = grid_of(work.source(definition), subject.affine)
             mask = subject_regions(work, subject, like, [roi]).masks[roi]
             sizes[roi] = int(mask.sum())
-    if grid is not None and len(sizes) == len(subject.masks):
+    if grid is not None and sizes and len(sizes) == len(rois):
         with findings.watch(subject.id):
             subject_regions(work, subject, grid)
     for roi, size in sizes.items():

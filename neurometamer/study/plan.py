@@ -391,6 +391,8 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
         if not isinstance(part, Mapping):
             part = {item["id"]: item for item in part}
         part = part[key]
+    if keys[:2] == ["brain", "subjects"] and "only" in brain:
+        return {**part, "only": brain["only"]}
     return part
 
 
@@ -399,7 +401,7 @@ REPAIRED = ("glm", "selection")
 does not make a folder another study's: the steps that read them are made again."""
 
 
-REPAIRED_BRAIN = ("subjects", "runs", "sessions", "t_r", "slice_time_ref", "affine", "rois")
+REPAIRED_BRAIN = ("subjects", "runs", "sessions", "t_r", "slice_time_ref", "affine", "rois", "only")
 """Keys of ``[brain]`` of which the same holds."""
 
 

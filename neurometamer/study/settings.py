@@ -528,7 +528,11 @@ class Brain(Section):
     rois: dict[Name, str] = setting(default={}, later=True)
     """Regions of every subject, as in its own masks, which come first: LO = "LO1 + LO2", V1 =
     "masks/{subject}_V1.nii.gz"; ``{subject}`` stands for the label of a subject (for source =
-    "bids" without sub-), ``*`` in the path of a mask for anything (source = "bids")."""
+    "bids" without sub-), ``*`` in the path of a mask or FILE:LABEL for anything (source =
+    "bids")."""
+    only: tuple[Name, ...] = setting(default=(), later=True)
+    """For source = "bids" or "bold": regions that are analyzed; the others are only parts of their
+    expressions, as LO1 and LO2 of LO = "LO1 + LO2". Empty: all."""
     subjects: tuple[NameOrFiles, ...] = ()
     """Subjects. For source = "bold" or "patterns": a [[brain.subjects]] for each. For source =
     "bids": labels, such as ["01", "02"]; empty: all of the data set."""
@@ -558,12 +562,12 @@ class Brain(Section):
             is_general = name in ("source", "simulation", "subjects")
             if not is_general and getattr(self, name) != field.get_default():
                 given.append(name)
-        if self.source == "bold" and "rois" in given:
-            given.remove("rois")
+        if self.source == "bold":
+            given = [name for name in given if name not in ("rois", "only")]
         if given and self.source != "bids":
             raise ValueError(
-                f'{name_ids(given)} are for source = "bids", and source is "{self.source}"; give '
-                "that, or leave them out"
+                f'{name_ids(given)} are for source = "bids" (rois and only for "bold", too), and '
+                f'source is "{self.source}"; give that, or leave them out'
             )
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
@@ -571,6 +575,20 @@ class Brain(Section):
                 f"{{subject}} in the path); dataset is '{self.dataset}', and there are "
                 f"{len(self.rois)} rois"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _only_names_regions(self) -> Self:
+        regions = list(self.rois)
+        for subject in self.subjects:
+            if isinstance(subject, Subject):
+                regions += subject.masks
+        if again := duplicates(self.only):
+            raise ValueError(f"only: {name_ids(again)} occur more than once; name each once")
+        for name in self.only:
+            if name not in regions:
+                known = list(dict.fromkeys(regions))
+                raise ValueError(f"only: {str(unknown_name('ROI', name, known)).rstrip('.')}")
         return self
 
     @model_validator(mode="after")

@@ -89,9 +89,9 @@ EVENTS = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["a",
         (EVENTS.assign(duration=[1.0, -1]), "negative duration: 'b' at 8 s"),
         (
             EVENTS.assign(onset=[1.0, 120]),
-            r"beyond the run's end \(60 volumes × 2 s = 120 s\): 'b' at 120 s",
+            r"end \(60 volumes × 2 s = 120 s\): 'b' at 120 s \(ends at 121 s\)",
         ),
-        (EVENTS.assign(duration=[1.0, 200]), "beyond the run's end .* 'b' at 8 s"),
+        (EVENTS.assign(duration=[1.0, 200]), "beyond the run's end .* 'b' at 8 s .ends at 208 s"),
     ],
 )
 def test_bad_events_are_refused(make_run, events, message):

@@ -326,6 +326,14 @@ def test_voxels_outside_of_the_brain_mask_are_refused_or_dropped_and_listed(tmp_
 # ------------------------------------------------------------------------------------------ BData
 
 
+def test_a_file_that_is_cut_off_is_called_damaged_before_all_else(tmp_path):
+    path = tmp_path / "Subject1.h5"
+    write_bdata(path, False, None)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match=r"Subject1.h5 is damaged or cut off \(.*truncated"):
+        read_published(path)
+
+
 @pytest.mark.parametrize(("old", "chunks"), [(False, None), (True, (4, 3)), (False, (12, 1))])
 def test_bdata_samples_without_a_stimulus_are_left_out(tmp_path, old, chunks):
     path = tmp_path / "Subject1.h5"

@@ -305,6 +305,7 @@ def test_several_images_of_a_run_are_an_error_that_lists_them_unless_one_is_chos
     layout = find_dataset(raw, prep, space="T1w")
     assert len(set(errors(layout))) == 2
     message = errors(layout)[0]
+    assert sum("4 images fit: " in line for line in layout.describe()) == 2
     assert "4 images fit: " in message
     assert message.endswith(
         "choose by desc (preproc, smoothAROMAnonaggr), echo (none, 2), resolution (none, 2)."
@@ -365,6 +366,14 @@ def test_facts_that_disagree_are_told_with_both_values(small):
     assert not layout.usable.any()
     with pytest.raises(InputError, match="things in all"):
         layout.read_runs("01")
+
+
+def test_a_pattern_of_an_roi_that_fits_nobody_is_told_once(written):
+    raw, prep = written
+    layout = find_dataset(raw, prep, space="T1w", rois={"V4": f"{raw}/*{{subject}}_V4.nii:2"})
+    lines = [line for line in layout.describe() if "ROI 'V4'" in line]
+    assert len(lines) == 1
+    assert "V4.nii:2 of any subject; correct the pattern of this ROI" in lines[0]
 
 
 def test_what_is_missing_is_told_and_the_rest_is_listed(small):
@@ -548,6 +557,21 @@ def test_bad_strategies_are_one_line(written, strategy, options, message):
     with pytest.raises(InputError, match=message) as error:
         strategy_confounds(table, strategy, **options)
     assert "\n" not in str(error.value)
+
+
+def test_columns_that_a_strategy_lacks_are_sorted_and_the_cure_is_named(small):
+    raw, prep = small
+    layout = find_dataset(raw, prep, space="T1w")
+    file = Path(layout.runs["confounds"][0])
+    table = pd.read_csv(file, sep="\t")
+    table.loc[:, ~table.columns.str.contains("derivative|power")].to_csv(
+        file, sep="\t", index=False
+    )
+    lacking = "rot_x_derivative1, rot_x_derivative1_power2, rot_x_power2, rot_y_derivative1, rot_y_"
+    with pytest.raises(InputError, match=f"the table lacks {lacking}.* in all") as error:
+        strategy_confounds(file, ["motion"])
+    assert 'strategy_options = { motion = "basic" }' in str(error.value)
+    assert len(strategy_confounds(file, ["motion"], motion="basic").columns) >= 6
 
 
 def test_strategies_that_the_table_cannot_serve_are_one_line(small):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fmri import estimate_betas, parse_region, read_regions, read_run
 from fmri.grids import surface_grid
 from fmri.rois.algebra import region_text
-from fmri.rois.regions import region_files
+from fmri.rois.regions import names_file, region_files
 from neurometamer.errors import InputError
 
 MNI = np.array([[2.0, 0, 0, -18], [0, 2, 0, -20], [0, 0, 2, -12], [0, 0, 0, 1]])
@@ -172,7 +172,7 @@ def test_expressions_are_sets_of_voxels(brain):
         ("gone.nii.gz:1", "gone.nii.gz does not exist"),
         ("(" * 60 + "LO1", "more than 50 brackets"),
         (" + ".join(["LO1"] * 400), "more than 400 names and signs"),
-        ("LO1 - LO1", r"ROI\(s\) without any voxel: x"),
+        ("LO1 - LO1", "ROI 'x' is empty: its definition LO1 - LO1 selects nothing"),
         ("lh.V1.label", "lists vertices of hemisphere L; image.nii.gz has none, but voxels"),
         ("wang15(V1)", "an atlas of fsaverage, and image.nii.gz is not on it"),
     ],
@@ -195,6 +195,25 @@ def test_any_text_is_parsed_or_refused(text):
     assert region_text(parse_region(region_text(tree))) == region_text(tree)
 
 
+@pytest.mark.parametrize(
+    ("definition", "is_file"),
+    [
+        ("*_V1.nii.gz", True),
+        ("anat/*_dseg.nii.gz:V1", True),
+        ("a folder/*_V1.nii", True),
+        ("dseg.nii.gz:V1", False),
+    ],
+)
+def test_a_star_goes_with_a_file_or_a_label_of_it(definition, is_file):
+    assert names_file(definition) == is_file
+
+
+@pytest.mark.parametrize("definition", ["*_prob.nii.gz > 0.5", "a*.nii.gz:1 + a*.nii.gz:2"])
+def test_a_star_in_more_than_a_file_is_refused(definition):
+    with pytest.raises(InputError, match=r"'\*' goes with FILE or FILE:LABEL alone"):
+        names_file(definition)
+
+
 def test_spheres_are_distances_in_mm_and_need_mni_space(brain):
     like = brain / "image.nii.gz"
     with pytest.raises(
@@ -208,7 +227,9 @@ def test_spheres_are_distances_in_mm_and_need_mni_space(brain):
     points = np.argwhere(np.ones(SHAPE)) @ MNI[:3, :3].T + MNI[:3, 3]
     near = ((points - [-4, 2, 0]) ** 2).sum(axis=1) <= 25
     np.testing.assert_array_equal(mask, near.reshape(SHAPE))
-    with pytest.raises(InputError, match=r"without any voxel: LO"):
+    with pytest.raises(
+        InputError, match=r"'LO' is empty: its definition sphere.0, 900, 0, 5. selects"
+    ):
         read_regions({"LO": "sphere(0, 900, 0, 5)"}, like, space="MNI152")
 
 

@@ -5,10 +5,12 @@ with the data set told before any work.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -251,6 +253,53 @@ def test_settings_that_do_not_fit_the_data_set_are_told(spoiled, old, new, messa
         raise_errors(problems)
 
 
+def test_labels_of_a_file_found_by_a_pattern_are_regions(spoiled, scanned, tmp_path):
+    for subject in SUBJECTS:
+        images = [nibabel.load(spoiled / f"rois/sub-{subject}_{roi}.nii") for roi in ("V1", "LO")]
+        first, second = (np.asarray(image.dataobj) > 0 for image in images)
+        labels = (first + 2 * second).astype(np.uint8)
+        file = spoiled / "rois" / f"sub-{subject}_space-T1w_dseg.nii"
+        nibabel.save(nibabel.Nifti1Image(labels, images[0].affine), file)
+    study = spoiled / "bids.toml"
+    text = study.read_text()
+    for roi, label in (("V1", 1), ("LO", 2)):
+        text = re.sub(
+            rf'(?m)^{roi} = ".*"$', f'{roi} = "rois/sub-{{subject}}*_dseg.nii:{label}"', text
+        )
+    study.write_text(text)
+    ours = patterns_of(study, tmp_path / "labels")
+    theirs = patterns_of(scanned / "bids.toml", tmp_path / "files")
+    for name, patterns in ours.items():
+        np.testing.assert_array_equal(patterns.values, theirs[name].values)
+    study.write_text(re.sub(r"_dseg.nii:1", "_dseg.nii > 0.5", text))
+    with pytest.raises(InputError, match=r"'\*' goes with FILE or FILE:LABEL alone"):
+        raise_errors(check_study(study))
+
+
+def test_what_is_wrong_with_every_run_is_one_line(study_of_many_runs):
+    errors = [problem for problem in check_study(study_of_many_runs) if problem.kind == "error"]
+    told = [str(problem) for problem in errors]
+    assert len(told) == len(SUBJECTS)
+    assert told[0].startswith("sub-01: 4 times: sub-01_ses-1_task-images_run-1_desc-confounds")
+    assert told[0].count("the table lacks rot_x_derivative1") == 1
+    assert 'strategy_options = { motion = "basic" }' in told[0]
+    with pytest.raises(InputError) as error:
+        raise_errors(errors)
+    assert len(str(error.value)) < 1500
+
+
+@pytest.fixture
+def study_of_many_runs(spoiled) -> Path:
+    """Give a study whose subjects have each run twice, with six motion parameters."""
+    for file in spoiled.rglob("sub-*_ses-1_*"):
+        for run in "12":
+            if f"run-{run}_" in file.name:
+                shutil.copy(file, file.with_name(file.name.replace(f"run-{run}", f"run-{run}1")))
+    study = spoiled / "bids.toml"
+    study.write_text(study.read_text() + '[glm]\nstrategy = ["motion"]\n')
+    return study
+
+
 def test_strategies_without_tables_of_confounds_are_told(spoiled):
     study = spoiled / "bids.toml"
     strategy = '[glm]\nstrategy = ["motion"]\n'
@@ -270,6 +319,12 @@ def test_strategies_without_tables_of_confounds_are_told(spoiled):
     ("brain", "message"),
     [
         ({"source": "bids"}, "needs dataset .its folder. and .brain.rois."),
+        ({"source": "bids", "only": ["V1"]}, "brain: only: unknown ROI 'V1'|needs dataset"),
+        (
+            {"source": "bids", "dataset": "d", "rois": {"V1": "a"}, "only": ["V1", "V1"]},
+            "only: V1 occur more than once",
+        ),
+        ({"only": ["V1"]}, 'only are for source = "bids" .rois and only for "bold", too.'),
         ({"dataset": "d", "space": "T1w"}, 'brain: dataset, space are for source = "bids"'),
         ({"source": "bold", "subjects": ["01"]}, "01 are names alone; list the files"),
         (

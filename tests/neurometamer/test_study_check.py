@@ -5,6 +5,7 @@ is made again.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -275,6 +276,30 @@ def test_ids_in_another_column_are_found_and_can_be_named(study):
     assert [problem.kind for problem in check_study(study)] == ["note"]
 
 
+def test_a_region_that_a_subject_lacks_is_a_note_with_both_names(study):
+    study.write_text(re.sub(r', LO = "sub-02[^"]*"', "", study.read_text()))
+    lacking = [str(problem) for problem in check_study(study) if "has no ROI" in problem.message]
+    assert lacking == [
+        "sub-02: it has no ROI 'LO', and 2 of 3 subjects have it (sub-01, sub-03); results of 'LO' "
+        "rest on these alone."
+    ]
+
+
+def test_parts_of_regions_are_not_analyzed_themselves(study, tmp_path):
+    text = study.read_text().replace("[brain]", '[brain]\nonly = ["all"]')
+    study.write_text(text + '[brain.rois]\nall = "V1 + LO"\n')
+    assert not any("share" in problem.message for problem in check_study(study))
+    go_on_up_to_patterns(study, tmp_path / "out")
+    assert read_patterns(tmp_path / "out" / "patterns" / "sub-01.h5").rois == ("all",)
+    study.write_text(study.read_text().replace('only = ["all"]', 'only = ["V1"]'))
+    assert not any(problem.kind == "error" for problem in check_study(study))
+    go_on_up_to_patterns(study, tmp_path / "out")
+    assert read_patterns(tmp_path / "out" / "patterns" / "sub-01.h5").rois == ("V1",)
+    study.write_text(study.read_text().replace('only = ["V1"]', 'only = ["V2"]'))
+    with pytest.raises(InputError, match="brain: only: unknown ROI 'V2'"):
+        check_study(study)
+
+
 def test_images_that_were_shown_once_are_told_with_the_way_out(study):
     for subject in SUBJECTS:
         edit_events(
@@ -353,7 +378,7 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
     ]
     command += ["--masks", f"V1={next(subject.glob('*roi-V1*'))}", "--out", str(tmp_path / "betas")]
     refused = invoke(command)
-    assert isinstance(refused.exception, InputError) and "--units raw" in str(refused.exception)
+    assert isinstance(refused.exception, InputError) and "or --units raw." in str(refused.exception)
     options = [
         "--units",
         "raw",
@@ -376,5 +401,11 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
         "coffee"
         not in pd.read_csv(tmp_path / "betas" / "betas.tsv", sep="\t")["condition"].tolist()
     )
-    wrong = invoke(["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"])
-    assert "give a table with one row a volume: volumes (--volumes" in str(wrong.exception)
+    words = ["fmri", "patterns", "--betas"]
+    wrong = invoke([*words, str(bold), *command[6:8], "--out", "x.h5"])
+    assert "(--volumes FILE)" in str(wrong.exception)
+    (tmp_path / "empty").mkdir()
+    wrong = invoke([*words, str(tmp_path / "empty"), *command[6:8], "--out", "x.h5"])
+    assert "holds no betas: there is no betas.json. Betas (--betas) are a folder" in str(
+        wrong.exception
+    )
