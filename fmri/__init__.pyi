@@ -62,10 +62,10 @@ from .rois.algebra import parse_region as parse_region
 from .rois.regions import Regions as Regions
 from .rois.regions import read_masks as read_masks
 from .rois.regions import read_regions as read_regions
+from .run_quality import scan_quality as scan_quality
 from .scan_model import ScanModel as ScanModel
 from .scan_model import fit_scan as fit_scan
 from .scan_model import simulate_like as simulate_like
-from .scan_quality import scan_quality as scan_quality
 from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion
 from .selection import select_voxels as select_voxels

@@ -16,7 +16,7 @@ import pandas as pd
 
 from fmri.betas.estimate import IGNORED
 from fmri.bold import BoldRun
-from fmri.scan_quality import Fits, Measured, Scan, condition_numbers, open_scan
+from fmri.run_quality import Fits, Measured, Scan, condition_numbers, open_scan
 from fmri.simulate import (
     SimulatedSubject,
     SimulatedTruth,
