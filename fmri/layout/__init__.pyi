@@ -1,0 +1,2 @@
+from .dataset import Layout as Layout
+from .dataset import find_dataset as find_dataset
