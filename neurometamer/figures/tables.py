@@ -416,8 +416,9 @@ def gather_notes(rows: pd.DataFrame, places: Sequence[str], who: Sequence[str]) 
     notes = names_as_text(rows, "note")["note"]
     said_of: dict[str, dict[str, list[str]]] = {}
     for note, place, name in zip(notes, places, who, strict=True):
-        for part in filter(None, note.rstrip(".").split("; ")):
-            said_of.setdefault(part, {}).setdefault(place, []).append(name)
+        if note:
+            said = said_of.setdefault(note.rstrip("."), {})
+            said.setdefault(place, []).append(name)
     n_rows = collections.Counter(places)
     sentences = []
     for note, names_at in said_of.items():

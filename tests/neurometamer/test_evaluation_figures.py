@@ -542,7 +542,7 @@ def test_matrix_tells_measure_members_and_why_cells_are_empty() -> None:
     )
     assert "Dashed frame: took part in making the images, and left out of the mean" in told
     assert "alexnet late: excluded: no valid metamer of 4 (4 failed, 0 not judged)" in told
-    assert "mean of evaluators of alexnet late: 1 evaluator(s) counted" in told
+    assert "1 evaluator(s) counted; a mean needs 2" in told
 
 
 def test_matrix_of_failed_metamers_says_so() -> None:
