@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError
@@ -369,7 +370,7 @@ class _Trainer:
         self.parallel: nn.Module = pixels
         if processes.n_processes > 1:
             places = [device.index] if device.type == "cuda" else None
-            self.parallel = nn.parallel.DistributedDataParallel(pixels, device_ids=places)
+            self.parallel = DistributedDataParallel(pixels, device_ids=places)
         self.saved = time.monotonic()
         self.writer = _tensorboard(folder) if loop.tensorboard and processes.rank == 0 else None
 
@@ -381,7 +382,7 @@ class _Trainer:
         interrupt : Interrupt
             Whether to stop.
         """
-        self._restore()
+        self.restore()
         allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = self.loop.tf32
         torch.backends.cudnn.allow_tf32 = self.loop.tf32
@@ -389,13 +390,13 @@ class _Trainer:
         try:
             with torch.random.fork_rng(devices=devices):
                 while self.state.epoch < self.recipe.epochs:
-                    self._epoch(interrupt)
+                    self.run_epoch(interrupt)
         finally:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
             if self.writer is not None:
                 self.writer.close()
 
-    def _epoch(self, interrupt: Interrupt) -> None:
+    def run_epoch(self, interrupt: Interrupt) -> None:
         """Train one epoch, or the rest of one; validate, log, save."""
         recipe, state = self.recipe, self.state
         order = generator(recipe.seed, "order", state.epoch).permutation(len(self.cuts))
@@ -413,23 +414,23 @@ class _Trainer:
         )
         self.pixels.train()
         for own_rows, (images, labels) in zip(rows, loaded, strict=True):
-            self._step(own_rows, images, labels, own.start)
+            self.take_step(own_rows, images, labels, own.start)
             state.step += 1
             if self.run.progress is not None:
                 done = state.epoch * self.n_steps + state.step
                 self.run.progress(done, recipe.epochs * self.n_steps)
             if self._asked_to_stop(interrupt):
                 state.seconds += time.monotonic() - begun
-                self._save()
+                self.save()
                 interrupt.stop()
             if time.monotonic() - self.saved > 60 * self.loop.checkpoint_minutes:
                 state.seconds += time.monotonic() - begun
                 begun = time.monotonic()
-                self._save()
+                self.save()
         state.seconds += time.monotonic() - begun
-        self._finish_epoch()
+        self.finish_epoch()
 
-    def _step(self, rows: np.ndarray, images: Tensor, labels: Tensor, first: int) -> None:
+    def take_step(self, rows: np.ndarray, images: Tensor, labels: Tensor, first: int) -> None:
         """Take one step of the optimizer on this process's part of a batch."""
         recipe, state = self.recipe, self.state
         images = images.to(self.device, non_blocking=True).contiguous(
@@ -456,18 +457,15 @@ class _Trainer:
                 epoch=state.epoch,
             )
             is_last = part == recipe.accumulate - 1
-            with self._without_exchange(not is_last):
-                self._add_gradients(batch)
+            exchange: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if isinstance(self.parallel, DistributedDataParallel) and not is_last:
+                exchange = self.parallel.no_sync()
+            with exchange:
+                self.add_gradients(batch)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def _without_exchange(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
-        """Keep the processes from exchanging gradients, while parts of a batch are summed."""
-        if wanted and isinstance(self.parallel, nn.parallel.DistributedDataParallel):
-            return self.parallel.no_sync()
-        return contextlib.nullcontext()
-
-    def _add_gradients(self, batch: Batch) -> None:
+    def add_gradients(self, batch: Batch) -> None:
         recipe, state = self.recipe, self.state
         precision = _DTYPES.get(recipe.precision)
         with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
@@ -498,7 +496,7 @@ class _Trainer:
         distributed.all_reduce(wish, op=distributed.ReduceOp.MAX)
         return bool(wish > 0)
 
-    def _finish_epoch(self) -> None:
+    def finish_epoch(self) -> None:
         """Validate, log and save; the best epoch is the first of the highest accuracy."""
         recipe, state = self.recipe, self.state
         sums = torch.tensor([float(state.loss), float(state.n_correct)], dtype=torch.float64)
@@ -538,26 +536,23 @@ class _Trainer:
                 right,
             )
             if is_best:
-                self._write_weights(BEST)
-            self._write_weights(LAST)
+                self.write_weights(BEST)
+            self.write_weights(LAST)
             write_table(self.folder / "log.csv", pd.DataFrame(state.log))
-            self._tell_tensorboard()
-        self._save()
+            if self.writer is not None:
+                newest = state.log[-1]
+                for name in ("loss", "accuracy", "validation_accuracy", "learning_rate"):
+                    self.writer.add_scalar(name, newest[name], newest["epoch"])
+        self.save()
 
-    def _tell_tensorboard(self) -> None:
-        if self.writer is not None:
-            newest = self.state.log[-1]
-            for name in ("loss", "accuracy", "validation_accuracy", "learning_rate"):
-                self.writer.add_scalar(name, newest[name], newest["epoch"])
-
-    def _write_weights(self, name: str) -> None:
+    def write_weights(self, name: str) -> None:
         from safetensors.torch import save
 
         weights = self.pixels.weights(self.cuts.preprocessing)
         with atomic_path(self.folder / name) as part:
             part.write_bytes(save(dict(weights)))
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write all that is needed to go on."""
         self.saved = time.monotonic()
         if self.processes.rank:
@@ -578,7 +573,7 @@ class _Trainer:
         with atomic_path(self.folder / CHECKPOINT) as part:
             torch.save(content, part)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         """Read the last checkpoint, where there is one."""
         path = self.folder / CHECKPOINT
         if not path.is_file():

@@ -23,12 +23,13 @@ class PixelNetwork(nn.Module):
     preprocessing : Preprocessing
         Mean and standard deviation.
     color : str
-        See `neurometamer.training.COLORS`. With ``one_channel`` the first convolution is replaced
-        by one with one input channel.
+        See `neurometamer.training.COLORS`. With ``one_channel`` the first convolution of `network`
+        itself is changed.
     """
 
     mean: Tensor
     std: Tensor
+    luma: Tensor
 
     def __init__(
         self, network: nn.Module, preprocessing: Preprocessing, color: str = "rgb"
@@ -40,11 +41,9 @@ class PixelNetwork(nn.Module):
         std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
         luma = torch.tensor(LUMA["rec601"]).view(1, 3, 1, 1)
         if color == "one_channel":
-            path, first = first_convolution(network)
-            replaced = _with_channels(first, 1)
-            with torch.no_grad():
-                replaced.weight.copy_(first.weight.mean(dim=1, keepdim=True))
-            _put(network, path, replaced)
+            _, first = first_convolution(network)
+            first.in_channels = 1
+            first.weight = nn.Parameter(first.weight.detach().mean(dim=1, keepdim=True))
             mean = (luma * mean).sum(dim=1, keepdim=True)
             std = std.mean(dim=1, keepdim=True)
         self.register_buffer("mean", mean, persistent=False)
@@ -122,29 +121,6 @@ def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
                 "color='one_channel' needs 3: train with color='gray'."
             )
     raise InputError("the network has no convolution; train with color='gray'.")
-
-
-def _with_channels(first: nn.Conv2d, n_channels: int) -> nn.Conv2d:
-    made = nn.Conv2d(
-        n_channels,
-        first.out_channels,
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
-        first.dilation,  # type: ignore[arg-type]
-        first.groups,
-        bias=first.bias is not None,
-        padding_mode=first.padding_mode,
-    )
-    if first.bias is not None and made.bias is not None:
-        with torch.no_grad():
-            made.bias.copy_(first.bias)
-    return made.to(first.weight.device)
-
-
-def _put(network: nn.Module, path: str, module: nn.Module) -> None:
-    above, _, name = path.rpartition(".")
-    setattr(network.get_submodule(above), name, module)
 
 
 def copied_for_training(network: nn.Module) -> nn.Module:

@@ -128,10 +128,12 @@ def attack(
         Right classes.
     ball : {"l2", "linf"}
         Ball around each image; steps are normalized gradients, or their signs.
-    radius, step_size : float
+    radius : float
         In pixels.
     steps : int
         Number of steps.
+    step_size : float
+        Their length, in pixels.
     starts : Tensor, optional
         First images, in the ball.
     state : {"eval", "train"}

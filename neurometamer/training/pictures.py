@@ -265,7 +265,7 @@ def _sources(images: LabeledImages) -> np.ndarray:
     numbers: dict[Any, int] = {}
     sizes = [file.stat().st_size for file in images.files]
     often = {size for size in sizes if sizes.count(size) > 1} if len(sizes) < 1000 else set(sizes)
-    result = []
+    result: list[int] = []
     for file, size in zip(images.files, sizes, strict=True):
         key = digest_file(file) if size in often else str(file)
         result.append(numbers.setdefault(key, len(numbers)))
@@ -290,6 +290,7 @@ def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
             f"training has the classes {name_ids(training.class_names)} and validation "
             f"{name_ids(validation.class_names)}; give the same in the same order."
         )
+    shared: list[object] = []
     if training.levels is not None and validation.levels is not None:
         known = {level.tobytes() for level in training.levels}
         shared = [row for row, level in enumerate(validation.levels) if level.tobytes() in known]
@@ -297,14 +298,11 @@ def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
         of_size = defaultdict(list)
         for file in training.files:
             of_size[file.stat().st_size].append(file)
-        shared = []
         for file in validation.files:
             # only files of one size can be equal
             rivals = of_size.get(file.stat().st_size, [])
             if rivals and digest_file(file) in set(map(digest_file, rivals)):
                 shared.append(file.name)
-    else:
-        return
     if shared:
         raise InputError(
             f"{len(shared)} image(s) of the validation set are images of the training set, too: "
