@@ -80,7 +80,7 @@ class NetworkLoader:
             given = {name: self.weights[name] for name in missing if name in self.weights}
             loaded = load_models(missing, given, device=self.device, seed=self.seed)
             for name, network in zip(missing, loaded, strict=True):
-                self.known[name] = network
+                self.known[name] = self.known[network.name] = network
         networks = [self.known[name] for name in names]
         if size is None:
             return networks
@@ -444,6 +444,7 @@ def evaluate_metamers(
         columns = ["network", *settings.factors]
         factors = read_table(network_table, columns, text=["network"])
     sources = [_Source(str(source), images) for source in metamers]
+    evaluators = expand_sets(evaluators)
     names = list(evaluators)
     for source in sources:
         names += source.networks

@@ -63,7 +63,7 @@ def models_list(*, csv: bool = False) -> str:
             weights = "pip install"
         elif row["weights_url"]:
             weights = "download"
-        training = " ".join([row["training"], row["threat"], row["epsilon"]]).strip()
+        training = " ".join(dict.fromkeys([row["training"], row["threat"], row["epsilon"]]))
         count = "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}"
         size = f"{row['input_size']} px"
         shown.add_row(row["name"], size, count, training, weights)
