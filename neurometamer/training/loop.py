@@ -182,7 +182,7 @@ def train_network(
     ...     out=Path(mkdtemp()) / "run",
     ...     preprocessing=preprocessing,
     ...     epochs=2,
-    ...     batch_size=10,
+    ...     train_batch_size=10,
     ... )
     >>> trained.log["epoch"].tolist()
     [1, 2]
@@ -193,9 +193,9 @@ def train_network(
     check_apart(training, validation)
     for sigma in (*recipe.sigmas, *recipe.sigma_range):
         check_sigma(sigma, preprocessing.size)
-    if recipe.batch_size > len(training):
+    if recipe.train_batch_size > len(training):
         raise InputError(
-            f"batch_size is {recipe.batch_size}, but there are {len(training)} training images; "
+            f"train_batch_size is {recipe.train_batch_size}, but there are {len(training)} training images; "
             "give fewer."
         )
     with _processes(run.device) as (processes, device):
@@ -346,11 +346,11 @@ class _Trainer:
         self.processes = processes
         self.device = device
         self.state = _State()
-        self.n_steps = len(cuts) // recipe.batch_size
+        self.n_steps = len(cuts) // recipe.train_batch_size
         n_parts = processes.n_processes * recipe.accumulate
-        if recipe.batch_size % n_parts:
+        if recipe.train_batch_size % n_parts:
             raise InputError(
-                f"batch_size is {recipe.batch_size}, which {processes.n_processes} process(es) of "
+                f"train_batch_size is {recipe.train_batch_size}, which {processes.n_processes} process(es) of "
                 f"{recipe.accumulate} part(s) do not divide; give a multiple of {n_parts}."
             )
         weights = [weight for weight in pixels.parameters() if weight.requires_grad]
@@ -400,7 +400,7 @@ class _Trainer:
         """Train one epoch, or the rest of one; validate, log, save."""
         recipe, state = self.recipe, self.state
         order = generator(recipe.seed, "order", state.epoch).permutation(len(self.cuts))
-        size = recipe.batch_size
+        size = recipe.train_batch_size
         whole = order[: self.n_steps * size].reshape(self.n_steps, size)
         own = self.processes.share(size)
         rows = whole[state.step :, own]
@@ -453,7 +453,7 @@ class _Trainer:
                 labels=labels[span],
                 seeds=np.array(seeds[span]),
                 places=first + np.arange(span.start, span.stop),
-                n_whole=recipe.batch_size,
+                n_whole=recipe.train_batch_size,
                 epoch=state.epoch,
             )
             is_last = part == recipe.accumulate - 1
@@ -478,7 +478,7 @@ class _Trainer:
             label_smoothing=recipe.label_smoothing,
         )
         # processes take the mean of their gradients: of sums over parts of one batch
-        share = self.processes.n_processes / recipe.batch_size
+        share = self.processes.n_processes / recipe.train_batch_size
         self.scaler.scale(losses * share).backward()
         # sums stay on the device: reading them would make it wait
         state.loss = state.loss + losses.detach()
@@ -505,7 +505,7 @@ class _Trainer:
 
             sums = sums.to(self.device)
             distributed.all_reduce(sums)
-        loss, share_correct = (sums / (self.n_steps * recipe.batch_size)).tolist()
+        loss, share_correct = (sums / (self.n_steps * recipe.train_batch_size)).tolist()
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss of epoch {state.epoch + 1} is {loss}; lower the learning rate "

@@ -244,11 +244,24 @@ def split_images(
             )
         order = generator(seed, "split", name).permutation(of_class)
         is_second |= np.isin(sources, order[:n_second])
-    return _part(images, ~is_second), _part(images, is_second)
+    return part_of(images, np.flatnonzero(~is_second)), part_of(images, np.flatnonzero(is_second))
 
 
-def _part(images: LabeledImages, is_in: np.ndarray) -> LabeledImages:
-    rows = np.flatnonzero(is_in)
+def part_of(images: LabeledImages, rows: np.ndarray) -> LabeledImages:
+    """Take some images of a set.
+
+    Parameters
+    ----------
+    images : LabeledImages
+        The set.
+    rows : ndarray of int
+        Which.
+
+    Returns
+    -------
+    LabeledImages
+        In the order of `rows`.
+    """
     return LabeledImages(
         labels=images.labels[rows],
         class_names=images.class_names,

@@ -54,7 +54,7 @@ class TrainingRecipe:
         What is done to images before each step, see `neurometamer.training.PERTURBATIONS`.
     epochs : int
         Times that all images are seen.
-    batch_size : int
+    train_batch_size : int
         Images a step, over all processes and parts. The last images of an epoch that fill no batch
         are left out; each epoch has another order.
     accumulate : int
@@ -124,7 +124,7 @@ class TrainingRecipe:
 
     perturbation: str = "none"
     epochs: int = 30
-    batch_size: int = 128
+    train_batch_size: int = 128
     accumulate: int = 1
     optimizer: str = "sgd"
     learning_rate: float = 0.01
@@ -178,12 +178,12 @@ def _check_names(recipe: TrainingRecipe) -> None:
 
 def _check_ranges(recipe: TrainingRecipe) -> None:
     """Refuse numbers that make no sense."""
-    for name in ("epochs", "batch_size", "accumulate", "attack_steps", "step_epochs"):
+    for name in ("epochs", "train_batch_size", "accumulate", "attack_steps", "step_epochs"):
         if getattr(recipe, name) < 1:
             raise InputError(f"{name} is {getattr(recipe, name)}; give at least 1.")
-    if recipe.batch_size % recipe.accumulate:
+    if recipe.train_batch_size % recipe.accumulate:
         raise InputError(
-            f"batch_size is {recipe.batch_size}, which {recipe.accumulate} parts (accumulate) do "
+            f"train_batch_size is {recipe.train_batch_size}, which {recipe.accumulate} parts (accumulate) do "
             "not divide; give a multiple."
         )
     for name in ("learning_rate", "step_factor"):
@@ -295,7 +295,7 @@ class TrainingPreset:
     help: str
 
 
-_FEATHER = {"epochs": 120, "batch_size": 256, "schedule": "step", "step_epochs": 50}
+_FEATHER = {"epochs": 120, "train_batch_size": 256, "schedule": "step", "step_epochs": 50}
 _FEATHER_ALEXNET = {
     **_FEATHER,
     "learning_rate": 0.01,
@@ -331,7 +331,7 @@ PRESETS: dict[str, TrainingPreset] = {
     ),
     "coggan_mixed_blur": TrainingPreset(
         given={"perturbation": "blur", "sigmas": (0.0, 1.0, 2.0, 4.0, 8.0)},
-        open=("epochs", "batch_size", "learning_rate", "schedule"),
+        open=("epochs", "train_batch_size", "learning_rate", "schedule"),
         help="blur of 0, 1, 2, 4 or 8 pixels, equally often: public code of another project of the "
         "laboratory of Jang & Tong, who do not give theirs",
     ),
@@ -340,7 +340,7 @@ PRESETS: dict[str, TrainingPreset] = {
             "perturbation": "blur",
             "blurred_share": 0.5,
             "epochs": 60,
-            "batch_size": 64,
+            "train_batch_size": 64,
             "learning_rate": 0.01,
             "schedule": "step",
             "step_epochs": 20,

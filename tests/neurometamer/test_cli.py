@@ -49,6 +49,7 @@ COMMANDS = (
     "layers",
     "searchlight",
     "models list",
+    "train",
     "stimuli noise",
     "stimuli interference",
     "stimuli null",

@@ -198,7 +198,7 @@ def test_noise_fills_up_what_the_contrast_loses():
         ({"sigma_range": (3.0, 1.0)}, "the lowest and the highest"),
         ({"ssnrs": (1.5,)}, "ratios from 0 to 1"),
         ({"learning_rate": 0.0}, "positive number"),
-        ({"batch_size": 10, "accumulate": 3}, "give a multiple"),
+        ({"train_batch_size": 10, "accumulate": 3}, "give a multiple"),
         ({"epochs": 0}, "at least 1"),
     ],
 )
@@ -215,7 +215,7 @@ def test_presets_ask_for_what_their_source_leaves_open(name):
         "weight_decay": 1e-4,
         "sigmas": (4.0,),
         "epochs": 1,
-        "batch_size": 8,
+        "train_batch_size": 8,
         "learning_rate": 0.1,
         "schedule": "constant",
     }

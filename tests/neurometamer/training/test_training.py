@@ -30,7 +30,7 @@ from stimuli_gen.photographs import Preprocessing
 PREPROCESSING = Preprocessing(
     size=(16, 16), resize=16, interpolation="bilinear", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)
 )
-SHORT = {"epochs": 2, "batch_size": 20, "learning_rate": 0.05}
+SHORT = {"epochs": 2, "train_batch_size": 20, "learning_rate": 0.05}
 
 
 def small_network(n_classes=10, *, norm=False):
@@ -208,8 +208,8 @@ def test_what_cannot_be_trained_is_told(tmp_path, digits):
         trained_on({**digits, "validation": digits["training"]}, tmp_path / "b")
     with pytest.raises(InputError, match="reaches beyond images of 16 x 16"):
         trained_on(digits, tmp_path / "c", perturbation="blur", sigmas=(8.0,))
-    with pytest.raises(InputError, match="batch_size is 500"):
-        trained_on(digits, tmp_path / "d", batch_size=500)
+    with pytest.raises(InputError, match="train_batch_size is 500"):
+        trained_on(digits, tmp_path / "d", train_batch_size=500)
     with pytest.raises(InputError, match="lower the learning rate"):
         trained_on(digits, tmp_path / "e", learning_rate=1e30)
 
@@ -249,3 +249,39 @@ def test_color_digits_share_no_photograph_between_parts():
     assert not corner["training"] & corner["test"]
     with pytest.raises(InputError, match="at least 3"):
         color_digits(photographs[:2])
+
+
+def test_the_command_trains_and_what_it_writes_is_a_network(tmp_path):
+    from PIL import Image
+
+    import neurometamer as nm
+
+    parts = digit_images(size=64)
+    for place, images in (("train", parts["training"]), ("val", parts["validation"])):
+        for name in ("0", "1"):
+            (tmp_path / place / name).mkdir(parents=True)
+            rows = np.flatnonzero(images.labels == int(name))[:12]
+            for row in rows:
+                picture = Image.fromarray(images.levels[row].transpose(1, 2, 0))
+                picture.save(tmp_path / place / name / f"{row}.png")
+    (tmp_path / "small.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    layers = nn.Conv2d(3, 4, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(4)\n"
+        "    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 2))\n"
+    )
+    own = 'import = "small.py:build"\nsize = 64\nresize = 64\nstages = ["1", "4"]\n'
+    (tmp_path / "small.toml").write_text(own)
+    settings = {"model": str(tmp_path / "small.toml"), "images": tmp_path / "train"}
+    settings |= {"validation": tmp_path / "val", "out": tmp_path / "run", "train_batch_size": 8}
+    curves = nm.commands.train(
+        **settings, epochs=20, optimizer="adamw", learning_rate=0.01, attack_steps_of_curve=3
+    )
+    clear = curves[(curves["perturbation"] == "blur") & (curves["level"] == 0)]
+    assert clear["accuracy"].item() > 0.8
+    assert set(curves["perturbation"]) == {"adversarial_linf", "blur"}
+    model = nm.load_model(str(tmp_path / "run" / "network.toml"))
+    assert model.trained
+    assert model.class_names == ("0", "1")
+    assert tuple(model.stages) == ("1", "4")
+    with pytest.raises(InputError, match="leaves attack_step_size open"):
+        nm.commands.train(**settings, preset="feather2023_alexnet_l2")
