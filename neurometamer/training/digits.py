@@ -82,6 +82,13 @@ def color_digits(
     ------
     InputError
         When there are too few photographs, or they are too small.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> photographs = list(random.integers(0, 256, (3, 3, 40, 40)).astype(np.uint8))
+    >>> color_digits(photographs)["test"].levels.shape
+    (400, 3, 32, 32)
     """
     import colorsys
 

@@ -71,6 +71,15 @@ class TrainedNetwork:
         Names of the outputs.
     provenance : mapping
         JSON-able record.
+
+    Examples
+    --------
+    >>> log = pd.DataFrame({"epoch": [1], "validation_accuracy": [0.9]})
+    >>> made = TrainedNetwork(
+    ...     network=nn.Linear(2, 2), log=log, class_names=("cat", "cup"), provenance={}
+    ... )
+    >>> made.class_names
+    ('cat', 'cup')
     """
 
     network: nn.Module

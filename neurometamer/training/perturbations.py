@@ -46,6 +46,15 @@ class Batch:
         Images of the whole batch.
     epoch : int
         From 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.full((2, 3, 8, 8), 0.5)
+    >>> places = np.arange(2)
+    >>> batch = Batch(images=images, labels=places, seeds=places, places=places, n_whole=2)
+    >>> batch.epoch
+    0
     """
 
     images: Tensor

@@ -229,6 +229,14 @@ def split_images(
     ------
     InputError
         When a class has too few images.
+
+    Examples
+    --------
+    >>> levels = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16)).astype(np.uint8)
+    >>> labels = np.arange(20) % 2
+    >>> images = LabeledImages(levels=levels, labels=labels, class_names=("cat", "cup"))
+    >>> [len(part) for part in split_images(images, share=0.2)]
+    [16, 4]
     """
     if not 0 < share < 1:
         raise InputError(f"share is {share}; give a number between 0 and 1.")
