@@ -87,10 +87,10 @@ def train(
     Examples
     --------
     >>> try:
-    ...     train(model="alexnet", images="photos", out="run", preset="blurr")
+    ...     train(model="alexnet", images="photos", out="run", preset="standart")
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
-    unknown preset 'blurr'; did you mean 'coggan_mixed_blur'
+    unknown preset 'blurr'; did you mean 'standard'
     """
     from neurometamer.training.curves import accuracy_curve
     from neurometamer.training.loop import train_network
