@@ -90,7 +90,7 @@ def train(
     ...     train(model="alexnet", images="photos", out="run", preset="standart")
     ... except InputError as error:
     ...     print(str(error).partition("?")[0])
-    unknown preset 'blurr'; did you mean 'standard'
+    unknown preset 'standart'; did you mean 'standard'
     """
     from neurometamer.training.curves import accuracy_curve
     from neurometamer.training.loop import train_network
