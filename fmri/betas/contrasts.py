@@ -7,17 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from fmri.betas.estimate import IGNORED, UNITS, event_design
+from fmri.betas.estimate import UNITS
+from fmri.betas.event_designs import DesignOptions, event_design
 from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
 from fmri.volumes import image_affine, open_nifti
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file, plain_value, provenance
 from neurometamer.resume import writes_into
@@ -236,12 +237,9 @@ def estimate_contrast(
     expression: str,
     *,
     mask: np.ndarray | None = None,
-    hrf_model: str = "glover",
-    high_pass: float = 0.01,
     noise_model: str = "ar1",
     units: str = "percent",
-    ignore: Sequence[str] = IGNORED,
-    slice_time_ref: float | None = None,
+    **design: Annotated[Any, KeywordsOf("fmri.betas.event_designs:DesignOptions")],
 ) -> ContrastMaps:
     """Estimate a contrast of conditions over the runs of a subject.
 
@@ -254,12 +252,12 @@ def estimate_contrast(
         See `parse_contrast`.
     mask : ndarray of bool, shape (i, j, k), optional
         The voxels to fit; all by default.
-    hrf_model, high_pass, noise_model
+    noise_model : {"ar1", "ols"}
         See `fmri.estimate_betas`.
     units : {"percent", "raw"}
         Unit of the effect.
-    ignore, slice_time_ref
-        See `fmri.estimate_betas`.
+    **design : object
+        Fields of `fmri.DesignOptions`: hrf_model, high_pass, ignore, slice_time_ref.
 
     Returns
     -------
@@ -292,21 +290,15 @@ def estimate_contrast(
     8
     """
     weights = parse_contrast(expression)
+    chosen = DesignOptions(**design)
     if units not in UNITS[:2]:
         raise unknown_name("units of an effect", units, UNITS[:2])
     check_runs(runs)
     designs = []
     shown: dict[str, None] = {}
     for run in runs:
-        events, design = event_design(
-            run,
-            hrf_model=hrf_model,
-            high_pass=high_pass,
-            ignore=ignore,
-            slice_time_ref=slice_time_ref,
-            per="condition",
-        )
-        designs.append((list(dict.fromkeys(events["trial_type"])), design))
+        events, matrix = event_design(run, per="condition", **design)
+        designs.append((list(dict.fromkeys(events["trial_type"])), matrix))
         shown |= dict.fromkeys(events["trial_type"])
     if unknown := [name for name in weights if name not in shown]:
         raise InputError(
@@ -327,14 +319,14 @@ def estimate_contrast(
         )
     series = [own[:, usable] for own in series]
     events_of_runs, nuisance = [], []
-    for run, own, (names, design) in zip(runs, series, designs, strict=True):
+    for run, own, (names, matrix) in zip(runs, series, designs, strict=True):
         if units == "percent":
             scale_to_percent(run.label, own)
-        is_event = design.columns.str.startswith("event_")
-        columns = np.zeros((len(design), len(shown)))
-        columns[:, [list(shown).index(name) for name in names]] = design.loc[:, is_event]
+        is_event = matrix.columns.str.startswith("event_")
+        columns = np.zeros((len(matrix), len(shown)))
+        columns[:, [list(shown).index(name) for name in names]] = matrix.loc[:, is_event]
         events_of_runs.append(columns)
-        nuisance.append(design.loc[:, ~is_event].to_numpy())
+        nuisance.append(matrix.loc[:, ~is_event].to_numpy())
     contrast = np.array([[weights.get(name, 0.0) for name in shown]])
     fit = fit_jointly(series, events_of_runs, nuisance, contrasts=contrast, noise_model=noise_model)
     found = {"effect": fit.effects[0], "t": fit.statistic("t")[0], "z": fit.statistic("z")[0]}
@@ -345,12 +337,9 @@ def estimate_contrast(
     settings = {
         "contrast": expression,
         "weights": weights,
-        "hrf_model": hrf_model,
-        "high_pass": high_pass,
+        **chosen.record(),
         "noise_model": noise_model,
         "units": units,
-        "ignore": list(ignore),
-        "slice_time_ref": slice_time_ref,
     }
     images = {run.label: digest_file(run.image) for run in runs}
     record = provenance(settings, step="estimate_contrast", images=images, dof=fit.dof)

@@ -24,18 +24,8 @@ if TYPE_CHECKING:
 RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
 """Options that `fmri.read_runs` takes."""
 
-GLM = (
-    "hrf_model",
-    "high_pass",
-    "noise_model",
-    "estimator",
-    "units",
-    "ignore",
-    "slice_time_ref",
-    "unusable",
-    "max_memory",
-)
-"""Options that `fmri.estimate_betas` takes."""
+GLM = ("noise_model", "estimator", "units", "unusable", "max_memory")
+"""Options that `fmri.estimate_betas` takes, beside those of designs."""
 
 ROIS = ("resample", "space", "brain_mask", "only")
 """Options that `fmri.read_regions` takes."""
@@ -92,6 +82,7 @@ def fmri_betas(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -116,16 +107,17 @@ def fmri_betas(
         Confounds tables, one a run, or none.
     contrast : str
         Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
-        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
-        definitions of regions.
+        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz in all masks, for
+        definitions of regions. One model over all runs is fitted, with a beta a condition, and
+        intercept, drifts and confounds of their own for each run.
     bids : bool
         Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
         of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
-        `fmri.read_regions`.
+        Options of `fmri.read_runs`, `fmri.DesignOptions`, `fmri.estimate_betas`,
+        `fmri.SingleTrialOptions` and `fmri.read_regions`.
 
     Returns
     -------
@@ -148,9 +140,9 @@ def fmri_betas(
     """
     import numpy as np
 
+    from fmri.betas.beta_files import write_betas
     from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
-    from fmri.betas.estimate import write_betas
     from fmri.bids import file_labels, find_reader
     from fmri.rois.regions import read_regions
     from fmri.series import SERIES_READERS
@@ -218,8 +210,8 @@ def _read_estimated(
     betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
 ) -> Patterns:
     """Read betas of ours, of BIDS derivatives, or of another program."""
+    from fmri.betas.beta_files import read_betas
     from fmri.betas.derivatives import read_bids_betas
-    from fmri.betas.estimate import read_betas
     from fmri.betas.foreign import BETA_READERS, read_beta_images
 
     of_betas = ("unusable", "affine", *ROIS)
@@ -252,6 +244,7 @@ def fmri_patterns(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -284,8 +277,9 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.estimate_betas`,
-        `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
+        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.DesignOptions`,
+        `fmri.estimate_betas`, `fmri.SingleTrialOptions`, `fmri.read_beta_images` and
+        `fmri.read_regions`.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import event_design
+from fmri.betas.event_designs import event_design
 from fmri.bids import (
     check_same_labels,
     check_subject,

@@ -50,6 +50,7 @@ LIMITS = "stimuli_gen.synthesis.constraints:Limits"
 SCANS = "fmri.bold:read_runs"
 REGIONS = "fmri.rois.regions:read_regions"
 BETAS = "fmri.betas.estimate:estimate_betas"
+DESIGN = "fmri.betas.event_designs:DesignOptions"
 PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 VOXELS = "neurometamer.commands.fmri:SelectionOptions"
 SELECT = "neurometamer.commands.reliability:fmri_select"
@@ -434,7 +435,7 @@ class Subject(Section):
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
-        BETAS, "slice_time_ref", later=True
+        DESIGN, "slice_time_ref", later=True
     )
     """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
     the JSON sidecars says it, else it is 0."""
@@ -634,12 +635,12 @@ class Glm(Section):
     """One beta per condition × presentation."""
 
     hrf_model: str = setting(
-        BETAS,
+        DESIGN,
         "hrf_model",
         description="{meaning} One of {choices}.",
-        choices="fmri.betas.estimate:HRFS",
+        choices="fmri.betas.event_designs:HRFS",
     )
-    high_pass: float = setting(BETAS, "high_pass", description="{meaning}", ge=0)
+    high_pass: float = setting(DESIGN, "high_pass", description="{meaning}", ge=0)
     noise_model: str = setting(
         BETAS,
         "noise_model",
@@ -660,7 +661,7 @@ class Glm(Section):
     strategy_options: dict[Name, bool | int | float | str] = setting(default={}, later=True)
     """Parameters of the strategies under nilearn's names, e.g. { motion = "basic", n_compcor = 5 };
     others have nilearn's defaults."""
-    ignore: tuple[str, ...] = setting(BETAS, "ignore")
+    ignore: tuple[str, ...] = setting(DESIGN, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: str = setting(BETAS, "units", choices="fmri.betas.estimate:UNITS", later=True)
     """Units of betas: percent signal change, or those of the image where its mean was removed."""
