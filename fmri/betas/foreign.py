@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.betas.prediction import quartiles
 from fmri.bids import file_labels
 from fmri.extraction import read_voxels
 from fmri.patterns import Patterns
@@ -58,6 +59,11 @@ class BetaImages:
         Of ``"denoised"`` and ``"shrunken"``, what the file says of itself.
     units : str
         Unit of the betas.
+    n_noise : int, optional
+        Number of noise regressors that the program chose.
+    maps : mapping of str to ndarray
+        Column of the table of voxels to what the program chose for each voxel, of the shape
+        `shape`: ``hrf_index`` and ``fraction``.
     """
 
     shape: tuple[int, ...]
@@ -67,6 +73,36 @@ class BetaImages:
     table: pd.DataFrame | None = None
     chosen_on_all_runs: tuple[str, ...] = field(default=())
     units: str = ""
+    n_noise: int | None = None
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def record(self, voxels: pd.DataFrame) -> dict[str, Any]:
+        """Write down what the program chose, as `fmri.estimate_betas` does for its own betas.
+
+        Parameters
+        ----------
+        voxels : pandas.DataFrame
+            The voxels that were read, with the columns of `maps`.
+
+        Returns
+        -------
+        dict
+            ``chosen_on_all_runs``, ``hrf`` (voxels of each shape), ``noise`` and ``shrinkage``
+            (quartiles of the fractions), as far as the program chose; empty when nothing.
+        """
+        record: dict[str, Any] = {}
+        once = voxels.drop_duplicates(["i", "j", "k"])
+        finite = {name: once[name][np.isfinite(once[name])] for name in self.maps}
+        if len(shapes := finite.get("hrf_index", ())):
+            counts = pd.Series(shapes).astype(int).value_counts().sort_index()
+            record["hrf"] = {"n_voxels": {f"HRFindex {name}": int(n) for name, n in counts.items()}}
+        if self.n_noise is not None:
+            record["noise"] = {"n_regressors": self.n_noise}
+        if len(fractions := finite.get("fraction", ())):
+            record["shrinkage"] = {"fractions": quartiles(np.asarray(fractions))}
+        if record or self.chosen_on_all_runs:
+            record["chosen_on_all_runs"] = list(self.chosen_on_all_runs)
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +126,9 @@ class BetaReader:
 
 # ---------------------------------------------------------------------------------------- GLMsingle
 
+_GLMSINGLE_MAPS = {"HRFindex": "hrf_index", "FRACvalue": "fraction"}
+"""What GLMsingle chose for each voxel, to its column in the table of voxels."""
+
 
 def _is_glmsingle(path: Path) -> bool:
     if not path.name.startswith("TYPE"):
@@ -111,11 +150,10 @@ def _open_glmsingle(path: Path) -> BetaImages:
                 "TYPED_….hdf5 of GLMsingle."
             )
         shape = tuple(int(size) for size in file["betasmd"].shape)
-        chosen = []
-        if "pcnum" in file and np.any(np.asarray(file["pcnum"]) > 0):
-            chosen.append("denoised")
-        if "FRACvalue" in file:
-            chosen.append("shrunken")
+        choices = {}
+        for name in ("pcnum", *_GLMSINGLE_MAPS):
+            if name in file:
+                choices[name] = np.asarray(file[name], dtype=np.float64)
     if len(shape) not in (2, 4):
         raise InputError(
             f"{path}: 'betasmd' has the shape {shape}; (i, j, k, trials) or (voxels, trials) is "
@@ -124,12 +162,27 @@ def _open_glmsingle(path: Path) -> BetaImages:
     space = shape[:-1]
     if len(space) == 3 and space[1:] == (1, 1):
         space = space[:1]
+    for name, values in choices.items():
+        expected = 1 if name == "pcnum" else np.prod(space)
+        if values.size != expected:
+            raise InputError(
+                f"{path}: '{name}' has the shape {values.shape}, but 'betasmd' {shape}; copy the "
+                "file again."
+            )
+    n_noise = None
+    if "pcnum" in choices:
+        n_noise = max(0, int(np.nan_to_num(choices.pop("pcnum")).item()))
+    maps = {_GLMSINGLE_MAPS[name]: values.reshape(space) for name, values in choices.items()}
+    chosen = ["denoised"] if n_noise else []
+    chosen += ["shrunken"] if "fraction" in maps else []
     return BetaImages(
         shape=space,
         n_volumes=shape[-1],
         read=partial(_read_glmsingle, path),
         chosen_on_all_runs=tuple(chosen),
         units="percent",
+        n_noise=n_noise,
+        maps=maps,
     )
 
 
@@ -375,7 +428,10 @@ def read_beta_images(
     Returns
     -------
     Patterns
-        One observation a volume with an id.
+        One observation a volume with an id. Of GLMsingle's files the table of voxels has
+        ``hrf_index`` (HRFindex) and ``fraction`` (FRACvalue) where the file has them, and the
+        provenance says how many voxels have which shape, the number of noise regressors (pcnum)
+        and the quartiles of the fractions.
 
     Raises
     ------
@@ -426,6 +482,12 @@ def read_beta_images(
     values[:, inside[union]] = images.read(wanted, numbers)
     values = values[:, position]
     keep = finite_voxels(file.name, values, voxels, unusable)
+    chosen = voxels[keep]
+    index = tuple(chosen[["i", "j", "k"]].to_numpy().T)
+    for column, of_voxels in images.maps.items():
+        volume = np.full(placed.shape, np.nan)
+        volume[placed] = of_voxels.ravel()
+        chosen = chosen.assign(**{column: volume[index]})
     record = provenance(
         {"units": images.units or "unknown", "unusable": unusable},
         step="read_beta_images",
@@ -434,10 +496,11 @@ def read_beta_images(
         file_digest=digest_file(file) if file.is_file() else None,
         grid={"shape": list(placed.shape), "affine": affine.tolist()},
     )
-    if images.chosen_on_all_runs:
-        record["chosen_on_all_runs"] = list(images.chosen_on_all_runs)
     return Patterns(
-        values=values[:, keep], observations=observations, voxels=voxels[keep], provenance=record
+        values=values[:, keep],
+        observations=observations,
+        voxels=chosen,
+        provenance={**record, **images.record(chosen)},
     )
 
 

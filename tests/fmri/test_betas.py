@@ -315,9 +315,9 @@ def test_options_of_designs_are_keywords_and_a_misspelt_one_is_named(make_run):
         lambda: event_design(run, hrf_modle="spm"),
         lambda: estimate_contrast([run], "a - b", hrf_modle="spm"),
     ):
-        with pytest.raises(InputError, match="hrf_modle.*hrf_model"):
+        with pytest.raises(InputError, match=r"hrf_modle.*hrf_model"):
             call()
-    with pytest.raises(InputError, match="hrf_model 'boynton'.*glover, spm"):
+    with pytest.raises(InputError, match=r"hrf_model 'boynton'.*glover, spm"):
         DesignOptions(hrf_model="boynton")
 
 
