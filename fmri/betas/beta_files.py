@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 
-from fmri.betas.derivatives import volume_places, write_map
+from fmri.betas.images import beta_images
 from fmri.patterns import Patterns
-from fmri.rois.regions import ROI_OPTIONS, read_regions, voxel_table
+from fmri.rois.regions import ROI_OPTIONS, grid_of, read_regions, voxel_table
 from fmri.series import read_places
 from fmri.unusable import UNUSABLE, finite_voxels
 from neurometamer.arguments import KeywordsOf, checked
@@ -22,8 +23,13 @@ from neurometamer.store import read_json, read_table, write_json, write_table
 
 @writes_into("folder")
 @checked
-def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
-    """Write betas as a 4-D NIfTI image with one volume per observation.
+def write_betas(
+    patterns: Patterns,
+    folder: str | os.PathLike[str],
+    *,
+    like: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write betas as an image with one volume (or map) per observation.
 
     The observation table and the provenance are written beside it.
 
@@ -34,7 +40,11 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     folder : path-like
         Folder that gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask
         that reaches beyond the estimated voxels is noticed), ``betas.tsv`` (row n describes volume
-        n) and ``betas.json``.
+        n) and ``betas.json``. Of surfaces the images are ``betas_hemi-L.func.gii`` and
+        ``betas_hemi-R.func.gii``, of CIFTI ``betas.dscalar.nii``.
+    like : path-like, optional
+        For betas of CIFTI: one of their series (``.dtseries.nii`` or ``.dscalar.nii``), whose
+        vertices and voxels the image gets.
 
     Returns
     -------
@@ -44,7 +54,8 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        When the patterns do not come from a volume, or two regions disagree about a voxel.
+        When the patterns carry no grid, `like` is needed and not given, or two regions disagree
+        about a voxel.
 
     Examples
     --------
@@ -64,11 +75,20 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['betas.json', 'betas.nii.gz', 'betas.tsv']
     """
-    places, columns, grid = volume_places(patterns)
+    images = beta_images(patterns, like)
     target = Path(folder)
-    write_map(target / "betas.nii.gz", patterns.values[:, columns], places, grid)
+    names = []
+    for image in images:
+        labels = [f"_{key}-{label}" for key, label in image.labels.items()]
+        path = target / "".join(["betas", *labels, image.ending])
+        image.write_rows(path, patterns, np.arange(len(patterns)))
+        names.append(path.name)
     write_table(target / "betas.tsv", patterns.observations)
-    record = {"subject": patterns.subject, "provenance": dict(patterns.provenance)}
+    record = {
+        "subject": patterns.subject,
+        "images": names,
+        "provenance": dict(patterns.provenance),
+    }
     write_json(target / "betas.json", record)
     return target
 
@@ -87,7 +107,8 @@ def read_betas(
     Parameters
     ----------
     folder : path-like
-        With ``betas.nii.gz``, ``betas.tsv`` and ``betas.json``.
+        With ``betas.nii.gz`` (or what `write_betas` writes of surfaces and CIFTI), ``betas.tsv``
+        and ``betas.json``.
     masks : mapping of str to str or path-like
         ROI name to its file or definition, as for `read_regions`.
     unusable : {"refuse", "drop"}
@@ -130,7 +151,6 @@ def read_betas(
     """
     if unusable not in UNUSABLE:
         raise unknown_name("unusable", unusable, UNUSABLE)
-    image = Path(folder) / "betas.nii.gz"
     if not Path(folder).is_dir():
         what = "is a file" if Path(folder).exists() else "does not exist"
         raise InputError(
@@ -153,13 +173,19 @@ def read_betas(
     # pandas reads an empty session as a missing value.
     sessions = observations["session"]
     observations["session"] = sessions.astype(object).where(sessions.notna(), "")
-    regions = read_regions(masks, image, affine=affine, **options)
+    # what was written before surfaces were has no list of images
+    names = record.get("images", ["betas.nii.gz"])
+    images = [Path(folder) / Path(str(name)).name for name in names]
+    grid = grid_of(images, affine)
+    if not grid.is_volume and not grid.space:
+        grid = replace(grid, space=str(record["provenance"]["grid"]["space"]))
+    regions = read_regions(masks, grid, affine=affine, **options)
     voxels, union, position = voxel_table(regions.masks, str(record["subject"]), regions.grid)
-    series = read_places([image], union)
+    series = read_places(images, union)
     values = series.astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
-            f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
+            f"{images[0]} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
             "estimate the betas again."
         )
     values = values[:, position]

@@ -88,7 +88,7 @@ def fmri_betas(
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
     ],
 ) -> Path:
-    """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
+    """Estimate one beta per condition and presentation, as an image with its table.
 
     Parameters
     ----------
@@ -97,10 +97,11 @@ def fmri_betas(
         or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
         (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
-        Output folder for betas.nii.gz, betas.tsv and betas.json, or what `contrast` or `bids` say.
+        Output folder for betas.nii.gz (betas_hemi-L.func.gii and betas_hemi-R.func.gii of surfaces,
+        betas.dscalar.nii of CIFTI), betas.tsv and betas.json, or what `contrast` or `bids` say.
     bold : sequence of path-like
-        4-D NIfTI files, one a run. Betas of CIFTI and surface series are no volume; ``neurometamer
-        fmri patterns`` estimates them.
+        One a run: 4-D NIfTI, surfaces (``.func.gii``, ``.mgz``; both hemispheres, or one file whose
+        partner lies beside it) or CIFTI (``.dtseries.nii``). Betas are written in their kind.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
@@ -111,8 +112,8 @@ def fmri_betas(
         definitions of regions. One model over all runs is fitted, with a beta a condition, and
         intercept, drifts and confounds of their own for each run.
     bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
-        of the first BOLD file.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task, space and
+        den of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -147,14 +148,14 @@ def fmri_betas(
     from fmri.rois.regions import read_regions
     from fmri.series import SERIES_READERS
 
-    for file in bold:
-        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
-            raise InputError(
-                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
-                "--out FILE.h5 for surfaces and CIFTI."
-            )
     if contrast:
         parse_contrast(contrast)
+        for file in bold:
+            if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
+                raise InputError(
+                    f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
+                    "give the volumes of these runs."
+                )
         if not masks:
             raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
         runs, glm, of_regions = _open(bold, events, confounds, options)
@@ -179,10 +180,10 @@ def fmri_betas(
     )
     if bids:
         labels = file_labels(bold[0])
-        named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
-        write_bids_betas(patterns, out, **named)
+        named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
+        write_bids_betas(patterns, out, like=bold[0], **named)
         return Path(out)
-    return write_betas(patterns, out)
+    return write_betas(patterns, out, like=bold[0])
 
 
 def _open(
