@@ -240,7 +240,7 @@ def _checked_arguments(
         if name in rules.own or name not in annotations:
             continue
         if parameter.kind is parameter.VAR_KEYWORD:
-            _check_keywords(value, annotations[name], function)
+            check_keywords(value, annotations[name], function)
             continue
         where = f"{function.__name__}: {name}"
         annotation = annotations[name]
@@ -258,26 +258,35 @@ def _checked_arguments(
     return args, kwargs
 
 
-def _check_keywords(
-    given: Mapping[str, Any], annotation: Any, function: Callable[..., Any]
-) -> None:
-    """Refuse further keyword arguments that none of those takes whom `KeywordsOf` names."""
+def check_keywords(given: Mapping[str, Any], annotation: Any, function: Callable[..., Any]) -> None:
+    """Refuse further keyword arguments that none of those takes whom `KeywordsOf` names.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        The further keyword arguments.
+    annotation : object
+        That of ``**options``; without `KeywordsOf` nothing is refused.
+    function : callable
+        Whose they are.
+
+    Raises
+    ------
+    InputError
+        For the first that is unknown, with the nearest.
+    """
     targets = [part for part in typing.get_args(annotation) if isinstance(part, KeywordsOf)]
-    known: list[str] = []
+    known = list(_signature(function).parameters)[:-1]
     for target in targets:
         taken = target.names
         if not taken:
             module, name = target.target.split(":")
-            taken = tuple(_signature(getattr(importlib.import_module(module), name)).parameters)
+            taker = getattr(importlib.import_module(module), name)
+            taken = tuple(_signature(taker).parameters)
         known += [name for name in taken if name not in target.without]
     for name in given:
         if targets and name not in known:
-            own = [
-                other
-                for other, kept in _signature(function).parameters.items()
-                if kept.kind is not kept.VAR_KEYWORD
-            ]
-            raise unknown_name(f"argument of {function.__name__}", name, [*own, *known])
+            raise unknown_name(f"argument of {function.__name__}", name, known)
 
 
 def _check(value: Any, annotation: Any, where: str) -> None:

@@ -82,6 +82,33 @@ def parse_contrast(expression: str) -> dict[str, float]:
     return terms
 
 
+@checked
+def check_conditions(expression: str, shown: Sequence[str]) -> None:
+    """Refuse a contrast of conditions that no run shows.
+
+    Parameters
+    ----------
+    expression : str
+        See `parse_contrast`.
+    shown : sequence of str
+        Conditions of the runs.
+
+    Raises
+    ------
+    InputError
+        With those that are shown.
+
+    Examples
+    --------
+    >>> check_conditions("intact > scrambled", ["intact", "scrambled", "rest"])
+    """
+    if unknown := [name for name in parse_contrast(expression) if name not in shown]:
+        raise InputError(
+            f"contrast (--contrast) '{expression}' names {name_ids(unknown)}, which no run shows; "
+            f"there are {name_ids(shown, 10)}."
+        )
+
+
 def _added(
     first: Mapping[str, float], second: Mapping[str, float], weight: float
 ) -> dict[str, float]:
@@ -300,11 +327,7 @@ def estimate_contrast(
         events, matrix = event_design(run, per="condition", **design)
         designs.append((list(dict.fromkeys(events["trial_type"])), matrix))
         shown |= dict.fromkeys(events["trial_type"])
-    if unknown := [name for name in weights if name not in shown]:
-        raise InputError(
-            f"contrast (--contrast) '{expression}' names {name_ids(unknown)}, which no run shows; "
-            f"there are {name_ids(shown, 10)}."
-        )
+    check_conditions(expression, list(shown))
     image = open_nifti(runs[0].image)
     voxels = np.ones(image.shape[:3], dtype=bool) if mask is None else mask
     series = [read_voxels(run.image, voxels) for run in runs]
