@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -70,6 +71,45 @@ def betas_words(study: Study) -> str:
             "that makes alike."
         )
     return " ".join(sentences)
+
+
+def localizer_words(study: Study) -> str:
+    """Say which contrasts of localizers regions were defined by.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        Contrasts, their models, and the regions; empty where there are none.
+    """
+    contrasts = study.settings("brain").get("contrasts", {})
+    told = []
+    for name, contrast in contrasts.items():
+        told.append(
+            f"{name} = {contrast['contrast']} ({contrast['statistic']} map, task "
+            f"{contrast['task'] or name}, noise_model = {contrast['noise_model']}, hrf_model = "
+            f"{contrast['hrf_model']}, high_pass = {contrast['high_pass']:g})"
+        )
+    if not told:
+        return ""
+    brain = study.settings("brain")
+    definitions = dict(brain.get("rois", {}))
+    for subject in brain.get("subjects", ()):
+        if isinstance(subject, Mapping):
+            definitions |= subject.get("masks", {})
+    regions = []
+    for roi, definition in definitions.items():
+        if set(re.findall(r"[\w.-]+", definition)) & set(contrasts):
+            regions.append(f"{roi} = {definition}")
+    return (
+        "Contrasts of localizers were estimated by one model over the runs of the localizer, with "
+        f"intercept, drifts and confounds of their own for each run: {'; '.join(told)}. Regions "
+        f"were defined by thresholds on their maps: {'; '.join(regions)}."
+    )
 
 
 def betas_uses(study: Study) -> dict[str, tuple[str, bool]]:

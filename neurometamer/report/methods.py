@@ -14,7 +14,7 @@ import pandas as pd
 from neurometamer.errors import count_text
 from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
-from neurometamer.report.beta_findings import betas_uses, betas_words
+from neurometamer.report.beta_findings import betas_uses, betas_words, localizer_words
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
 
@@ -295,35 +295,7 @@ def _cortex(study: Study) -> str:
         f"BOLD of {subjects} was fitted with a general linear model, one response per image "
         f"{each} (nilearn; {', '.join(options)})."
     )
-    return " ".join(filter(None, [text, betas_words(study), _localizers(study)]))
-
-
-def _localizers(study: Study) -> str:
-    """Say which contrasts of localizers regions were defined by."""
-    contrasts = study.settings("brain").get("contrasts", {})
-    told = []
-    for name, contrast in contrasts.items():
-        told.append(
-            f"{name} = {contrast['contrast']} ({contrast['statistic']} map, task "
-            f"{contrast['task'] or name}, noise_model = {contrast['noise_model']}, hrf_model = "
-            f"{contrast['hrf_model']}, high_pass = {contrast['high_pass']:g})"
-        )
-    if not told:
-        return ""
-    brain = study.settings("brain")
-    definitions = dict(brain.get("rois", {}))
-    for subject in brain.get("subjects", ()):
-        if isinstance(subject, Mapping):
-            definitions |= subject.get("masks", {})
-    regions = []
-    for roi, definition in definitions.items():
-        if any(source in definition for source in contrasts):
-            regions.append(f"{roi} = {definition}")
-    return (
-        "Contrasts of localizers were estimated by one model over the runs of the localizer, with "
-        f"intercept, drifts and confounds of their own for each run: {'; '.join(told)}. Regions "
-        f"were defined by thresholds on their maps: {'; '.join(regions)}."
-    )
+    return " ".join(filter(None, [text, betas_words(study), localizer_words(study)]))
 
 
 def _regions(study: Study) -> str:
