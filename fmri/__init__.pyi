@@ -10,11 +10,11 @@ from .betas.estimate import estimate_betas as estimate_betas
 from .betas.event_designs import DesignOptions as DesignOptions
 from .betas.event_designs import event_design as event_design
 from .betas.event_designs import noise_gain as noise_gain
-from .betas.foreign import BETA_READERS as BETA_READERS
 from .betas.foreign import read_beta_images as read_beta_images
 from .betas.hrf import HRF_LIBRARY as HRF_LIBRARY
 from .betas.hrf import HrfShape as HrfShape
 from .betas.hrf import event_regressors as event_regressors
+from .betas.programs import BETA_READERS as BETA_READERS
 from .betas.shrinkage import fractional_ridge as fractional_ridge
 from .betas.single_trials import SingleTrialOptions as SingleTrialOptions
 from .bold import BoldRun as BoldRun

@@ -13,10 +13,10 @@ from .event_designs import IGNORED as IGNORED
 from .event_designs import DesignOptions as DesignOptions
 from .event_designs import event_design as event_design
 from .event_designs import noise_gain as noise_gain
-from .foreign import BETA_READERS as BETA_READERS
 from .foreign import read_beta_images as read_beta_images
 from .hrf import HRF_LIBRARY as HRF_LIBRARY
 from .hrf import HrfShape as HrfShape
 from .hrf import event_regressors as event_regressors
+from .programs import BETA_READERS as BETA_READERS
 from .shrinkage import fractional_ridge as fractional_ridge
 from .single_trials import SingleTrialOptions as SingleTrialOptions

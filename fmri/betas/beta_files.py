@@ -143,7 +143,7 @@ def read_betas(
     ...     voxels_per_roi=8,
     ...     n_runs=2,
     ... )
-    >>> from fmri import read_runs
+    >>> from fmri import estimate_betas, read_runs
     >>> runs = read_runs(simulated.bold, simulated.events, simulated.confounds)
     >>> folder = write_betas(estimate_betas(runs, simulated.masks), Path(mkdtemp()) / "betas")
     >>> read_betas(folder, simulated.masks).values.shape
@@ -164,7 +164,15 @@ def read_betas(
             "of BIDS derivatives with single-trial maps, or a file or folder of another program."
         )
     record = read_json(Path(folder) / "betas.json")
-    if not isinstance(record, Mapping) or not {"subject", "provenance"} <= set(record):
+    held = record.get("provenance") if isinstance(record, Mapping) else None
+    # what was written before surfaces were has no list of images
+    names = record.get("images", ["betas.nii.gz"]) if isinstance(held, Mapping) else []
+    if (
+        not isinstance(held, Mapping)
+        or "subject" not in record
+        or not isinstance(names, list)
+        or not names
+    ):
         raise InputError(
             f"{Path(folder) / 'betas.json'} was not written by write_betas; estimate the betas "
             "again."
@@ -173,12 +181,12 @@ def read_betas(
     # pandas reads an empty session as a missing value.
     sessions = observations["session"]
     observations["session"] = sessions.astype(object).where(sessions.notna(), "")
-    # what was written before surfaces were has no list of images
-    names = record.get("images", ["betas.nii.gz"])
     images = [Path(folder) / Path(str(name)).name for name in names]
     grid = grid_of(images, affine)
     if not grid.is_volume and not grid.space:
-        grid = replace(grid, space=str(record["provenance"]["grid"]["space"]))
+        written_on = held.get("grid")
+        if isinstance(written_on, Mapping):
+            grid = replace(grid, space=str(written_on.get("space", "")))
     regions = read_regions(masks, grid, affine=affine, **options)
     voxels, union, position = voxel_table(regions.masks, str(record["subject"]), regions.grid)
     series = read_places(images, union)
@@ -194,5 +202,5 @@ def read_betas(
         values=values[:, keep],
         observations=observations,
         voxels=voxels[keep],
-        provenance={**record["provenance"], "masks": regions.record()},
+        provenance={**held, "masks": regions.record()},
     )

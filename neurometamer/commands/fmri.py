@@ -213,7 +213,8 @@ def _read_estimated(
     """Read betas of ours, of BIDS derivatives, or of another program."""
     from fmri.betas.beta_files import read_betas
     from fmri.betas.derivatives import read_bids_betas
-    from fmri.betas.foreign import BETA_READERS, read_beta_images
+    from fmri.betas.foreign import read_beta_images
+    from fmri.betas.programs import BETA_READERS
 
     of_betas = ("unusable", "affine", *ROIS)
     known = {name: options[name] for name in of_betas if name in options}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fmri.betas.contrasts import check_conditions, estimate_contrast, write_contrast
 from fmri.betas.event_designs import event_design
@@ -123,7 +124,7 @@ def check_contrast(work: Workspace, files: Subject, name: str, grid: Grid | None
     check_conditions(contrast.contrast, list(shown))
 
 
-def _design(contrast: Contrast, files: Subject) -> dict[str, object]:
+def _design(contrast: Contrast, files: Subject) -> dict[str, Any]:
     """Give the options of the design of a localizer's runs."""
     return {
         "hrf_model": contrast.hrf_model,
@@ -173,7 +174,22 @@ def waits_for_contrast(
 
 
 def contrasts(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
-    """Estimate the contrasts of the localizers of a subject, in its brain mask or everywhere."""
+    """Estimate the contrasts of the localizers of a subject, in its brain mask or everywhere.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and folder.
+    progress : Progress
+        Told after each contrast.
+    subject : str
+        Name of the subject.
+
+    Returns
+    -------
+    iterable of Path
+        ``effect.nii.gz``, ``t.nii.gz``, ``z.nii.gz`` and ``contrast.json`` of each contrast.
+    """
     files = scanned(work, subject)
     brain = work.settings.brain
     written: list[Path] = []

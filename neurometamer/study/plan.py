@@ -243,13 +243,13 @@ class Workspace:
     def _find_dataset(self, **chosen: Any) -> Layout:
         """Look for files of a BIDS data set, with the choices that all tasks share."""
         brain = self.settings.brain
-        of_images = ("space", "resolution", "desc", "echo")
+        for name in ("space", "resolution", "desc", "echo"):
+            chosen[name] = getattr(brain, name) or None
         return find_dataset(
             self.source(brain.dataset),
             self.source(brain.derivatives) if brain.derivatives else None,
             subjects=[name for name in brain.subjects if isinstance(name, str)],
             affine=brain.affine,
-            **{name: getattr(brain, name) or None for name in of_images},
             **chosen,
         )
 
