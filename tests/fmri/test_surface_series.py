@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import nibabel
@@ -29,6 +30,7 @@ from fmri import (
     write_patterns,
 )
 from fmri.series import SERIES_READERS, SeriesReader, open_series, read_places
+from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
 
 N_LEFT, N_RIGHT, N_VOXELS, N_VOLUMES, T_R = 30, 40, 6, 60, 2.0
@@ -531,3 +533,25 @@ def test_betas_of_cifti_are_a_dscalar_with_the_models_of_their_series(folder, tm
     nibabel.save(nibabel.Cifti2Image(np.zeros((1, 3), dtype=np.float32), (scalars, other)), file)
     with pytest.raises(InputError, match="has other vertices and voxels than these betas"):
         write_bids_betas(patterns, tmp_path / "more", like=file)
+
+
+def test_the_command_writes_betas_of_cifti_and_reads_them_back(folder, tmp_path):
+    start = tmp_path / "sub-01_task-x_run-1"
+    series = start.with_name(f"{start.name}_space-fsLR_den-91k_bold.dtseries.nii")
+    shutil.copy(folder / "sub-01_run-1_space-fsLR_bold.dtseries.nii", series)
+    events = start.with_name(f"{start.name}_events.tsv")
+    EVENTS.to_csv(events, sep="\t", index=False)
+    whole = np.zeros((1, 64), dtype=np.float32)
+    whole[:, [1, 30, 60]] = 1
+    as_cifti(tmp_path / "m.dscalar.nii", whole, nibabel.cifti2.ScalarAxis(["m"]))
+    regions = {"some": f"{tmp_path / 'm.dscalar.nii'} > 0.5"}
+    files = {"bold": [series], "events": [events]}
+    direct = fmri_patterns(regions, **files)
+    for bids in (True, False):
+        written = fmri_betas(regions, tmp_path / f"out-{bids}", bids=bids, **files)
+        names = [path.name for path in written.rglob("*.dscalar.nii")]
+        end = "space-fsLR_den-91k_stat-effect_desc-Singletrial_statmap.dscalar.nii"
+        assert names == [f"sub-01_task-x_{end}" if bids else "betas.dscalar.nii"]
+        again = fmri_patterns(regions, betas=written, subject="01")
+        np.testing.assert_array_equal(again.values, direct.values.astype(np.float32))
+        assert again.conditions == direct.conditions
