@@ -16,7 +16,7 @@ from fmri.betas.event_designs import DesignOptions, event_design
 from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
-from fmri.extraction import read_voxels
+from fmri.extraction import read_series
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
@@ -32,6 +32,8 @@ _TOKEN = re.compile(
     r"|(?P<sign>[-+*/()>]))"
 )
 _DEEPEST = 50
+_AT_A_TIME = 20_000
+"""Voxels that are fitted at once; the others wait in the type of their file."""
 STATISTICS = ("effect", "t", "z")
 """Maps of a contrast: percent signal change (or units of the image), and what it is in errors."""
 
@@ -258,6 +260,49 @@ class ContrastMaps:
     provenance: Mapping[str, Any]
 
 
+def joint_designs(
+    runs: Sequence[BoldRun], chosen: DesignOptions
+) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
+    """Build the designs of runs whose conditions have one coefficient each.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs.
+    chosen : DesignOptions
+        Options of their designs.
+
+    Returns
+    -------
+    shown : list of str
+        Conditions of all runs, in order of appearance.
+    events : list of ndarray, shape (n_volumes, n_conditions)
+        Regressors of each run; zeros for conditions that it does not show.
+    nuisance : list of ndarray, shape (n_volumes, n_nuisance)
+        Intercept, drifts and confounds of each run.
+
+    Raises
+    ------
+    InputError
+        When a design cannot be estimated.
+    """
+    designs = []
+    shown: dict[str, None] = {}
+    for run in runs:
+        events, matrix = event_design(run, per="condition", **chosen.record())
+        names = dict.fromkeys(events["trial_type"])
+        designs.append((list(names), matrix))
+        shown |= names
+    events_of_runs, nuisance = [], []
+    for own, matrix in designs:
+        is_event = matrix.columns.str.startswith("event_")
+        columns = np.zeros((len(matrix), len(shown)))
+        columns[:, [list(shown).index(name) for name in own]] = matrix.loc[:, is_event]
+        events_of_runs.append(columns)
+        nuisance.append(matrix.loc[:, ~is_event].to_numpy())
+    return list(shown), events_of_runs, nuisance
+
+
 @checked
 def estimate_contrast(
     runs: Sequence[BoldRun],
@@ -321,42 +366,40 @@ def estimate_contrast(
     if units not in UNITS[:2]:
         raise unknown_name("units of an effect", units, UNITS[:2])
     check_runs(runs)
-    designs = []
-    shown: dict[str, None] = {}
-    for run in runs:
-        events, matrix = event_design(run, per="condition", **design)
-        designs.append((list(dict.fromkeys(events["trial_type"])), matrix))
-        shown |= dict.fromkeys(events["trial_type"])
-    check_conditions(expression, list(shown))
+    shown, events_of_runs, nuisance = joint_designs(runs, chosen)
+    check_conditions(expression, shown)
     image = open_nifti(runs[0].image)
     voxels = np.ones(image.shape[:3], dtype=bool) if mask is None else mask
-    series = [read_voxels(run.image, voxels) for run in runs]
-    usable = np.ones(series[0].shape[1], dtype=bool)
-    for own in series:
-        usable &= np.isfinite(own).all(axis=0) & (own != own[0]).any(axis=0)
-        usable &= (own.mean(axis=0) > 0) | (units == "raw")
-    if not usable.any():
+    stored = [read_series(run.image, voxels) for run in runs]
+    contrast = np.array([[weights.get(name, 0.0) for name in shown]])
+    n_voxels = int(voxels.sum())
+    maps = {name: np.full(n_voxels, np.nan) for name in STATISTICS}
+    dof = 0
+    for first in range(0, n_voxels, _AT_A_TIME):
+        slab = slice(first, first + _AT_A_TIME)
+        series = [own.scaled(slab) for own in stored]
+        usable = np.ones(series[0].shape[1], dtype=bool)
+        for own in series:
+            usable &= np.isfinite(own).all(axis=0) & (own != own[0]).any(axis=0)
+            usable &= (own.mean(axis=0) > 0) | (units == "raw")
+        if not usable.any():
+            continue
+        series = [own[:, usable] for own in series]
+        if units == "percent":
+            for run, own in zip(runs, series, strict=True):
+                scale_to_percent(run.label, own)
+        fit = fit_jointly(
+            series, events_of_runs, nuisance, contrasts=contrast, noise_model=noise_model
+        )
+        dof = fit.dof
+        maps["effect"][slab][usable] = fit.effects[0]
+        for name in ("t", "z"):
+            maps[name][slab][usable] = fit.statistic(name)[0]
+    if not dof:
         raise InputError(
             f"no voxel of {runs[0].label} varies in all runs (and has a mean above 0); check mask "
             'and images, or give units="raw" (--units raw).'
         )
-    series = [own[:, usable] for own in series]
-    events_of_runs, nuisance = [], []
-    for run, own, (names, matrix) in zip(runs, series, designs, strict=True):
-        if units == "percent":
-            scale_to_percent(run.label, own)
-        is_event = matrix.columns.str.startswith("event_")
-        columns = np.zeros((len(matrix), len(shown)))
-        columns[:, [list(shown).index(name) for name in names]] = matrix.loc[:, is_event]
-        events_of_runs.append(columns)
-        nuisance.append(matrix.loc[:, ~is_event].to_numpy())
-    contrast = np.array([[weights.get(name, 0.0) for name in shown]])
-    fit = fit_jointly(series, events_of_runs, nuisance, contrasts=contrast, noise_model=noise_model)
-    found = {"effect": fit.effects[0], "t": fit.statistic("t")[0], "z": fit.statistic("z")[0]}
-    maps = {}
-    for name, values in found.items():
-        maps[name] = np.full(len(usable), np.nan)
-        maps[name][usable] = values
     settings = {
         "contrast": expression,
         "weights": weights,
@@ -365,7 +408,7 @@ def estimate_contrast(
         "units": units,
     }
     images = {run.label: digest_file(run.image) for run in runs}
-    record = provenance(settings, step="estimate_contrast", images=images, dof=fit.dof)
+    record = provenance(settings, step="estimate_contrast", images=images, dof=dof)
     if any(run.simulated for run in runs):
         record["simulated"] = True
     affine = image_affine(runs[0].image, image, runs[0].affine)
