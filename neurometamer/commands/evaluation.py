@@ -96,7 +96,9 @@ def evaluate_plan_sets(
     stage: str = "middle",
     preset: str = "boehm2025",
     seed: int = 0,
-    **options: Annotated[Any, KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",))],
+    **options: Annotated[
+        Any, KeywordsOf("stimuli_gen.presets:Recipe", without=("penalties", "open_choices"))
+    ],
 ) -> pd.DataFrame:
     """Draw random sets of networks and write a job for each.
 

@@ -88,7 +88,7 @@ def stimuli_metamer(
     **options: Annotated[
         Any,
         KeywordsOf("neurometamer.commands.metamers:MetamerOptions"),
-        KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",)),
+        KeywordsOf("stimuli_gen.presets:Recipe", without=("penalties", "open_choices")),
     ],
 ) -> pd.DataFrame:
     """Make metamers of photographs for one network or a set, and write them.
