@@ -23,6 +23,7 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
+    Page,
     Section,
     borrow_figure,
     draw_sections,
@@ -118,9 +119,7 @@ def write_report(
     ]
     sections = draw_sections(folder, sections, FIGURES, page)
     charts, sections = borrow_figure(sections, ["figures"])
-    return write_page(
-        folder / "report.html",
-        "behavior.html",
+    content = Page(
         record=record,
         lead=_lead_text(tables),
         first=Lead(headlines=first_sentences(tables, record, stamp), charts=charts),
@@ -132,6 +131,7 @@ def write_report(
         methods=methods_text(tables, record, stamp),
         works=works,
     )
+    return write_page(folder / "report.html", "behavior.html", content)
 
 
 SIMULATED = "the answers come from a simulation with known truth and say nothing about vision."

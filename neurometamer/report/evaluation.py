@@ -32,6 +32,7 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
+    Page,
     Section,
     borrow_figure,
     draw_sections,
@@ -129,9 +130,7 @@ def write_report(
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
     if len(validity) > 1:
         images += " each"
-    return write_page(
-        folder / "report.html",
-        "evaluation.html",
+    content = Page(
         record=record,
         lead=f"{counted}, {images}; judged by {judged_by}.",
         first=Lead(
@@ -147,6 +146,7 @@ def write_report(
         methods=evaluation_methods(record, tables, sets, judged),
         works=evaluation_works(record, sets),
     )
+    return write_page(folder / "report.html", "evaluation.html", content)
 
 
 def _stamps(

@@ -432,30 +432,12 @@ def borrow_figure(
 # --------------------------------------------------------------------------------------------- page
 
 
-def write_page(
-    path: Path,
-    template: str,
-    *,
-    record: Mapping[str, Any],
-    lead: str,
-    first: Lead,
-    sections: Sequence[Section],
-    tables: Sequence[Grid],
-    settings: Sequence[Grid],
-    methods: Sequence[str],
-    works: Mapping[str, str],
-    stamps: Sequence[tuple[str, str]] = (),
-    answers: Sequence[Answer] = (),
-    **own: Any,
-) -> Path:
-    """Write a page, and beside it what a manuscript needs: its methods and the works to cite.
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What every page holds.
 
     Parameters
     ----------
-    path : Path
-        Path of the page. Its folder also gets ``methods.txt`` and ``references.bib``.
-    template : str
-        File of ``neurometamer/templates`` that extends ``page.html``.
     record : mapping
         Provenance: versions and notes.
     lead : str
@@ -474,6 +456,31 @@ def write_page(
         What must not be forgotten, and what it means.
     answers : sequence of Answer
         Cards of the first screen.
+    """
+
+    record: Mapping[str, Any]
+    lead: str
+    first: Lead
+    sections: Sequence[Section]
+    tables: Sequence[Grid]
+    settings: Sequence[Grid]
+    methods: Sequence[str]
+    works: Mapping[str, str]
+    stamps: Sequence[tuple[str, str]] = ()
+    answers: Sequence[Answer] = ()
+
+
+def write_page(path: Path, template: str, page: Page, **own: Any) -> Path:
+    """Write a page, and beside it what a manuscript needs: its methods and the works to cite.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the page. Its folder also gets ``methods.txt`` and ``references.bib``.
+    template : str
+        File of ``neurometamer/templates`` that extends ``page.html``.
+    page : Page
+        What every page holds.
     **own : object
         What only this template needs; a missing part is an error.
 
@@ -484,11 +491,11 @@ def write_page(
     """
     import jinja2
 
-    versions = record.get("versions")
+    versions = page.record.get("versions")
     version = str(versions.get("neurometamer", "")) if isinstance(versions, Mapping) else ""
-    notes = record.get("notes") or []
-    entries = bibtex(works, version)
-    write_text(path.with_name("methods.txt"), "\n\n".join(methods) + "\n")
+    notes = page.record.get("notes") or []
+    entries = bibtex(page.works, version)
+    write_text(path.with_name("methods.txt"), "\n\n".join(page.methods) + "\n")
     write_text(path.with_name("references.bib"), entries)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neurometamer"),
@@ -497,22 +504,22 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(
+    text = environment.get_template(template).render(
         version=version,
-        lead=lead,
-        stamps=stamps,
-        first=first,
-        answers=answers,
-        sections=sections,
-        tables=tables,
+        lead=page.lead,
+        stamps=page.stamps,
+        first=page.first,
+        answers=page.answers,
+        sections=page.sections,
+        tables=page.tables,
         notes=[notes] if isinstance(notes, str) else [str(note) for note in notes],
-        settings=settings,
-        methods=list(methods),
-        references=citations(works),
+        settings=page.settings,
+        methods=list(page.methods),
+        references=citations(page.works),
         bibtex=entries,
         **own,
     )
-    return write_text(path, page)
+    return write_text(path, text)
 
 
 # ------------------------------------------------------------------------------- numbers and tables

@@ -25,6 +25,7 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
+    Page,
     Picture,
     Section,
     borrow_figure,
@@ -263,21 +264,24 @@ def write_rsa_page(
         caption = "Methods as the tables name them"
         named.append(text_grid(("what", "how"), list(rows), caption, name="methods"))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references))
-    return write_page(
-        folder / PAGE,
-        "rsa.html",
+    content = Page(
         record=record,
-        command=command,
-        question=question,
         lead=lead,
         first=first,
         stamps=banner,
         sections=sections,
         tables=grids,
-        method_grids=named,
         settings=settings_grids(record, PARTS),
         methods=[*filter(None, [*methods, software_text(record)])],
         works=cited | dict(works or {}),
+    )
+    return write_page(
+        folder / PAGE,
+        "rsa.html",
+        content,
+        command=command,
+        question=question,
+        method_grids=named,
     )
 
 

@@ -24,6 +24,7 @@ from neurometamer.report.methods import selection_words, study_methods, study_wo
 from neurometamer.report.page import (
     Grid,
     Lead,
+    Page,
     Section,
     borrow_figure,
     draw_figures,
@@ -554,24 +555,27 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
             question = f"Do {name} and {study.cortex} treat the same images as the same?"
         else:
             question = f"How alike are {name} and {study.cortex}?"
-        return write_page(
-            study.folder / "report.html",
-            "report.html",
+        content = Page(
             record=study.provenance,
-            heading=question,
-            kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
             lead=_lead_text(study),
             stamps=_banner(study),
             first=Lead(headlines=headlines, charts=charts, examples=lead_examples(study)),
             answers=found_answers,
-            bounds=_bounds_text(study),
             sections=sections,
             tables=_all_tables(study),
             settings=_settings(study),
-            recipe=study.recipe,
-            honesty=_honesty(study),
             methods=study_methods(study),
             works=study_works(study),
+        )
+        return write_page(
+            study.folder / "report.html",
+            "report.html",
+            content,
+            heading=question,
+            kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
+            bounds=_bounds_text(study),
+            recipe=study.recipe,
+            honesty=_honesty(study),
         )
 
 
