@@ -6,6 +6,7 @@ It takes a file of RDMs and images, and makes heat maps and arrangements.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -369,12 +370,17 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     wanted_who = [name for name in place if name in known_who] or known_who
     wanted_where = [name for name in place if name in known_where] or known_where
     kept = []
+    seen: Counter[str] = Counter()
     for part in placed:
         if part.who in wanted_who and part.where in wanted_where:
-            kept.append(part)
+            seen[part.title] += 1
+            number = seen[part.title]
+            # no RDM covers another
+            where_of = part.where if number == 1 else f"{part.where} ({number})"
+            kept.append(replace(part, where=where_of))
     if not kept:
         raise InputError(f"no RDM is of {' and '.join(place)}; choose others with --place.")
-    return _distinct(kept)
+    return kept
 
 
 def _means(placed: Sequence[_Placed]) -> list[_Placed]:
@@ -385,19 +391,6 @@ def _means(placed: Sequence[_Placed]) -> list[_Placed]:
         if len(own) > 1:
             means.append(_Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0)))
     return means
-
-
-def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
-    """Add numbers to equal names, so that no RDM covers another."""
-    seen: dict[str, int] = {}
-    titled = []
-    for part in placed:
-        number = seen.get(part.title, 0) + 1
-        seen[part.title] = number
-        if number > 1:
-            part = replace(part, where=f"{part.where} ({number})")
-        titled.append(part)
-    return titled
 
 
 def draw_heat_maps(page: DrawPage) -> Iterator[Drawing]:

@@ -466,7 +466,15 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
     findings : Findings
         Gets what is wrong.
     """
-    subjects = _listed_subjects(work, findings)
+    if work.settings.brain.source == "bids":
+        for problem in work.layout.problems.to_dict("records"):
+            subject_id = f"sub-{problem['subject']}" if problem["subject"] else ""
+            findings.add(problem["severity"], problem["message"], subject_id, problem["file"])
+    subjects = []
+    for name in subject_names(work):
+        if not findings.has_errors(name):
+            with findings.watch(name):
+                subjects.append(scanned(work, name))
     # links to a file, and other spellings of its name, are the same file
     real_names: dict[str, str] = {}
     for subject in subjects:
@@ -523,21 +531,6 @@ def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings:
                 f"({name_ids(having[roi])}); results of '{roi}' rest on these alone.",
                 name,
             )
-
-
-def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
-    """List the files of all subjects; of a BIDS data set, keep what is wrong with it."""
-    if work.settings.brain.source == "bids":
-        for problem in work.layout.problems.to_dict("records"):
-            subject = f"sub-{problem['subject']}" if problem["subject"] else ""
-            findings.add(problem["severity"], problem["message"], subject, problem["file"])
-    subjects = []
-    for name in subject_names(work):
-        if findings.has_errors(name):
-            continue  # told already
-        with findings.watch(name):
-            subjects.append(scanned(work, name))
-    return subjects
 
 
 def _check_subject(

@@ -181,19 +181,15 @@ def study_toml(settings: StudySettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _are_files(subjects: list[Any]) -> bool:
-    """Tell subjects whose files are listed from names."""
-    return not any(isinstance(subject, str) for subject in subjects)
-
-
 def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
     """Add the lines of a section, then those of the sections inside ``[brain]``."""
     subjects = []
     nested = {}
     lines.append(f"[{section}]")
     for key, item in values.items():
-        if section == "brain" and key == "subjects" and _are_files(item):
-            subjects = item
+        names_subjects = section == "brain" and key == "subjects"
+        if names_subjects and not any(isinstance(subject, str) for subject in item):
+            subjects = item  # their files are listed
         elif section == "brain" and isinstance(item, dict):
             nested[key] = item
         else:
