@@ -268,7 +268,26 @@ def searchlight_volume(
         area = (0.1, below, width - 1.2, height)
         drawn = np.where(shown, values, np.nan)
         if space == "MNI":
-            _draw_glass(figure, area, drawn, matrix, scale)
+            from nibabel import Nifti1Image
+            from nilearn.plotting import plot_glass_brain
+
+            image = None
+            if np.isfinite(drawn).any():
+                # 0 is left blank: what is not shown, and a similarity of exactly 0
+                image = Nifti1Image(np.nan_to_num(drawn).astype(np.float32), matrix)
+            plot_glass_brain(
+                image,
+                display_mode="ortho",
+                figure=figure,
+                axes=figure.add_axes(_box(figure, area)),
+                colorbar=False,
+                plot_abs=False,
+                cmap=RDM_COLORMAP,
+                vmin=scale[0],
+                vmax=scale[1],
+                threshold=1e-9,
+                annotate=True,
+            )
         else:
             _draw_projections(figure, area, drawn, known, matrix, scale)
         _color_bar(figure, scale, below, height)
@@ -284,35 +303,6 @@ def _box(figure: Figure, area: tuple[float, ...]) -> tuple[float, float, float, 
         below / tall,
         across / width,
         height / tall,
-    )
-
-
-def _draw_glass(
-    figure: Figure,
-    area: tuple[float, ...],
-    values: np.ndarray,
-    affine: np.ndarray,
-    scale: tuple[float, float],
-) -> None:
-    from nibabel import Nifti1Image
-    from nilearn.plotting import plot_glass_brain
-
-    image = None
-    if np.isfinite(values).any():
-        # Nothing shown is 0, which a glass brain leaves blank; so is a similarity of exactly 0.
-        image = Nifti1Image(np.nan_to_num(values).astype(np.float32), affine)
-    plot_glass_brain(
-        image,
-        display_mode="ortho",
-        figure=figure,
-        axes=figure.add_axes(_box(figure, area)),
-        colorbar=False,
-        plot_abs=False,
-        cmap=RDM_COLORMAP,
-        vmin=scale[0],
-        vmax=scale[1],
-        threshold=1e-9,
-        annotate=True,
     )
 
 

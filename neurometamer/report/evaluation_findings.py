@@ -204,11 +204,28 @@ def headlines(report: Report) -> list[str]:
     else:
         these = "this image is a metamer" if n == 1 else f"these {n} images are metamers"
         sentences = [f"Whether {these} was not judged."]
-    if report.has("curves"):
-        rows = with_value(report.rows("curves"))
-        sentences.append(
-            _recognized_sentence(report, rows) if len(rows) else _single_sentence(report)
-        )
+    if not report.has("curves"):
+        return sentences
+    curves = with_value(report.rows("curves"))
+    if len(curves):
+        return [*sentences, _recognized_sentence(report, curves)]
+    # too few networks took no part for a mean: each is named
+    table = report.tables["recognizability"]
+    first = {"ways": table["ways"].iloc[0]}
+    first["rule"] = rows_where(table, first)["rule"].iloc[0]
+    rows = rows_where(table, {**first, "validity": report.validity})
+    rows = rows[(rows["evaluator"] != MEAN_OF_EVALUATORS) & ~are_true(rows["took_part"])]
+    rows = with_value(rows)
+    if rows.empty:
+        return [*sentences, "No network judged them that took no part in making them."]
+    parts = []
+    for name, own in rows.groupby("evaluator", sort=False):
+        ends = [format_number(own["value"].min()), format_number(own["value"].max())]
+        parts.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
+    sentences.append(
+        "Share recognized by networks that took no part, too few for a mean: "
+        f"{'; '.join(parts[:3])}."
+    )
     return sentences
 
 
@@ -269,35 +286,6 @@ def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
             share = of_others / (n * (n - 1))
         shares.append(share)
     return float(np.mean(shares)) if shares else 1.0
-
-
-def _single_sentence(report: Report) -> str:
-    """Say what each network that took no part recognizes.
-
-    This is for sets with too few such networks for a mean.
-    """
-    table = report.tables["recognizability"]
-    first = {"ways": table["ways"].iloc[0]}
-    first["rule"] = rows_where(table, first)["rule"].iloc[0]
-    rows = rows_where(
-        table,
-        {
-            **first,
-            "validity": report.validity,
-        },
-    )
-    rows = rows[(rows["evaluator"] != MEAN_OF_EVALUATORS) & ~are_true(rows["took_part"])]
-    rows = with_value(rows)
-    if rows.empty:
-        return "No network judged them that took no part in making them."
-    parts = []
-    for name, own in rows.groupby("evaluator", sort=False):
-        ends = [format_number(own["value"].min()), format_number(own["value"].max())]
-        parts.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
-    return (
-        "Share recognized by networks that took no part, too few for a mean: "
-        f"{'; '.join(parts[:3])}."
-    )
 
 
 # ----------------------------------------------------------------------------------------- examples

@@ -203,6 +203,46 @@ class FigureEntry(Generic[Data]):
     applies: Callable[[Data], bool] = lambda data: True
 
 
+def table_figure(
+    name: str,
+    *,
+    section: str,
+    table: Callable[[Data], pd.DataFrame],
+    plot: Callable[[pd.DataFrame, Data], Figure],
+    caption: str,
+    alt: str,
+    applies: Callable[[Data], bool] = lambda data: True,
+) -> FigureEntry[Data]:
+    """Make the entry of a figure that shows one table in words that are always the same.
+
+    Parameters
+    ----------
+    name : str
+        Name of the figure's files.
+    section : str
+        Key of the section that shows it.
+    table : callable
+        Gets what the page is made of; gives exactly what is drawn.
+    plot : callable
+        Gets that table and what the page is made of; gives the figure.
+    caption, alt : str
+        See `Drawing`.
+    applies : callable
+        See `FigureEntry`.
+
+    Returns
+    -------
+    FigureEntry
+        For a table of figures.
+    """
+
+    def draw(data: Data) -> Iterator[Drawing]:
+        shown = table(data)
+        yield drawing_of(shown, name, plot(shown, data), caption, alt)
+
+    return FigureEntry(section=section, draw=draw, applies=applies)
+
+
 def draw_figures(
     folder: Path, figures: Mapping[str, FigureEntry[Data]], data: Data, keys: Iterable[str]
 ) -> dict[str, list[Picture]]:
@@ -433,7 +473,7 @@ def borrow_figure(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class PageContent:
     """What every page holds.
 
     Parameters
@@ -470,7 +510,7 @@ class Page:
     answers: Sequence[Answer] = ()
 
 
-def write_page(path: Path, template: str, page: Page, **own: Any) -> Path:
+def write_page(path: Path, template: str, page: PageContent, **own: Any) -> Path:
     """Write a page, and beside it what a manuscript needs: its methods and the works to cite.
 
     Parameters
@@ -479,7 +519,7 @@ def write_page(path: Path, template: str, page: Page, **own: Any) -> Path:
         Path of the page. Its folder also gets ``methods.txt`` and ``references.bib``.
     template : str
         File of ``neurometamer/templates`` that extends ``page.html``.
-    page : Page
+    page : PageContent
         What every page holds.
     **own : object
         What only this template needs; a missing part is an error.

@@ -25,14 +25,14 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
-    Page,
+    PageContent,
     Picture,
     Section,
     borrow_figure,
     draw_sections,
-    drawing_of,
     folded_grid,
     settings_grids,
+    table_figure,
     text_grid,
     write_page,
 )
@@ -264,7 +264,7 @@ def write_rsa_page(
         caption = "Methods as the tables name them"
         named.append(text_grid(("what", "how"), list(rows), caption, name="methods"))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references))
-    content = Page(
+    content = PageContent(
         record=record,
         lead=lead,
         first=first,
@@ -433,55 +433,6 @@ class LayerPage:
     stamp: str
 
 
-def draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
-    """Draw the similarity of each layer and each region.
-
-    Parameters
-    ----------
-    page : LayerPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["layer_roi"]
-    yield drawing_of(
-        table,
-        "layer_roi_panels",
-        figures.layer_roi_panels(table, stamp=page.stamp),
-        caption="Similarity of the RDMs of each layer and region, for the mean over subjects and "
-        "each subject.",
-        alt="Matrices of layers by regions.",
-    )
-
-
-def draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
-    """Draw the best layer of each region, naive and cross-validated.
-
-    Parameters
-    ----------
-    page : LayerPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["best_layer"]
-    yield drawing_of(
-        table,
-        "best_layer_marks",
-        figures.best_layer_marks(table, stamp=page.stamp),
-        caption="The best layer of each region: chosen and scored on the same data (naive), and "
-        "cross-validated. Noise alone makes the best layer differ between regions: no order is "
-        "read from it.",
-        alt="Two marks a region.",
-    )
-
-
 def draw_models(page: LayerPage) -> Iterator[Drawing]:
     """Draw weighted layers beside the best layer and the average of all.
 
@@ -509,37 +460,37 @@ def draw_models(page: LayerPage) -> Iterator[Drawing]:
     )
 
 
-def draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
-    """Draw which layers early and late regions prefer.
-
-    Parameters
-    ----------
-    page : LayerPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["hierarchy"]
-    yield drawing_of(
-        table,
+LAYER_FIGURES: dict[str, FigureEntry[LayerPage]] = {
+    "layer_roi": table_figure(
+        "layer_roi_panels",
+        section="layers",
+        table=lambda page: page.tables["layer_roi"],
+        plot=lambda table, page: figures.layer_roi_panels(table, stamp=page.stamp),
+        caption="Similarity of the RDMs of each layer and region, for the mean over subjects and "
+        "each subject.",
+        alt="Matrices of layers by regions.",
+    ),
+    "best_layer": table_figure(
+        "best_layer_marks",
+        section="best",
+        table=lambda page: page.tables["best_layer"],
+        plot=lambda table, page: figures.best_layer_marks(table, stamp=page.stamp),
+        caption="The best layer of each region: chosen and scored on the same data (naive), and "
+        "cross-validated. Noise alone makes the best layer differ between regions: no order is "
+        "read from it.",
+        alt="Two marks a region.",
+    ),
+    "weighted": FigureEntry(section="models", draw=draw_models),
+    "hierarchy": table_figure(
         "hierarchy_lines",
-        figures.hierarchy_lines(table, layers=page.layers, stamp=page.stamp),
+        section="hierarchy",
+        table=lambda page: page.tables["hierarchy"],
+        plot=lambda table, page: figures.hierarchy_lines(
+            table, layers=page.layers, stamp=page.stamp
+        ),
         caption="Do later regions prefer later layers? One line a subject; the slope is tested "
         "over subjects.",
         alt="Lines over regions.",
-    )
-
-
-LAYER_FIGURES: dict[str, FigureEntry[LayerPage]] = {
-    "layer_roi": FigureEntry(section="layers", draw=draw_layer_matrices),
-    "best_layer": FigureEntry(section="best", draw=draw_best_layers),
-    "weighted": FigureEntry(section="models", draw=draw_models),
-    "hierarchy": FigureEntry(
-        section="hierarchy",
-        draw=draw_hierarchy,
         applies=lambda page: "hierarchy" in page.tables,
     ),
 }

@@ -24,7 +24,7 @@ from neurometamer.report.methods import selection_words, study_methods, study_wo
 from neurometamer.report.page import (
     Grid,
     Lead,
-    Page,
+    PageContent,
     Section,
     borrow_figure,
     draw_figures,
@@ -555,7 +555,7 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
             question = f"Do {name} and {study.cortex} treat the same images as the same?"
         else:
             question = f"How alike are {name} and {study.cortex}?"
-        content = Page(
+        content = PageContent(
             record=study.provenance,
             lead=_lead_text(study),
             stamps=_banner(study),
