@@ -20,7 +20,6 @@ from neurometamer.store import atomic_path, file_name
 from stimuli_gen.stored_images import read_png, to_8bit, write_png
 
 if TYPE_CHECKING:
-
     from stimuli_gen.synthesis.loop import OnFrame
 
 _SAMPLE = 2**18

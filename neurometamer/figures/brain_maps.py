@@ -13,12 +13,17 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
-from neurometamer.figures.layout import color_scale, fit_size, page_width
+from neurometamer.figures.layout import (
+    color_scale,
+    fit_size,
+    page_width,
+    write_note,
+    write_stamp,
+)
 from neurometamer.figures.style import (
     FAINT,
     PALE,
     RDM_COLORMAP,
-    STAMP,
     figure_style,
     format_number,
     join_note,
@@ -156,26 +161,8 @@ def _page(width: float, height: float, stamp: str, note: str, title: str) -> tup
     below, above = 0.3 + 0.155 * (note.count("\n") + 1), 0.3 + 0.36 * bool(stamp)
     tall = height + below + above
     figure = Figure(figsize=(width, tall), facecolor="white")
-    if stamp:
-        figure.text(
-            0.985,
-            1 - 0.1 / tall,
-            stamp.upper(),
-            ha="right",
-            va="top",
-            parse_math=False,
-            **STAMP,
-        )
-    figure.text(
-        0.1 / width,
-        0.08 / tall,
-        note,
-        parse_math=False,
-        fontsize=7.5,
-        color=FAINT,
-        va="bottom",
-        linespacing=1.25,
-    )
+    write_stamp(figure, stamp)
+    write_note(figure, note)
     words, size = fit_size(title, width - 0.3, 0.26, (10, 9, 8, 7, 6), bold=True)
     figure.text(
         0.1 / width,
