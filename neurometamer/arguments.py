@@ -212,46 +212,40 @@ def checked_with(
 def _checked(function: _Function, rules: _Rules) -> _Function:
     @functools.wraps(function)
     def _call(*args: Any, **kwargs: Any) -> Any:
-        checked_args, checked_kwargs = _checked_arguments(function, args, kwargs, rules)
-        return function(*checked_args, **checked_kwargs)
+        signature = _signature(function)
+        annotations = _annotations(function)
+        bound = None
+        with contextlib.suppress(TypeError):
+            bound = signature.bind_partial(*args, **kwargs)
+        if bound is None:
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            if unknown:
+                what = f"argument of {function.__name__}"
+                raise unknown_name(what, unknown[0], list(signature.parameters))
+            return function(*args, **kwargs)  # too many, or one twice: Python says it
+        given = bound.arguments
+        changed = False
+        for name, value in given.items():
+            parameter = signature.parameters[name]
+            is_open = parameter.kind is parameter.VAR_KEYWORD
+            if name in rules.own or name not in annotations or is_open:
+                continue
+            where = f"{function.__name__}: {name}"
+            annotation = annotations[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                for element in value:
+                    _check(element, annotation, where)
+            elif value is not parameter.default:
+                _check(value, annotation, where)
+                given[name] = converted(value, annotation, where)
+                changed |= given[name] is not value
+                _check_number(given[name], where, is_unbounded=name in rules.unbounded)
+        _check_contents(function.__name__, given, rules)
+        if changed:
+            return function(*bound.args, **bound.kwargs)
+        return function(*args, **kwargs)
 
     return typing.cast(_Function, _call)
-
-
-def _checked_arguments(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], rules: _Rules
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    signature = _signature(function)
-    annotations = _annotations(function)
-    try:
-        bound = signature.bind_partial(*args, **kwargs)
-    except TypeError:
-        unknown = [name for name in kwargs if name not in signature.parameters]
-        if unknown:
-            what = f"argument of {function.__name__}"
-            raise unknown_name(what, unknown[0], list(signature.parameters)) from None
-        # too many, or one twice: Python says it when the function is called
-        return args, kwargs
-    given = bound.arguments
-    changed = False
-    for name, value in given.items():
-        parameter = signature.parameters[name]
-        if name in rules.own or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        where = f"{function.__name__}: {name}"
-        annotation = annotations[name]
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            for element in value:
-                _check(element, annotation, where)
-        elif value is not parameter.default:
-            _check(value, annotation, where)
-            given[name] = converted(value, annotation, where)
-            changed |= given[name] is not value
-            _check_number(given[name], where, is_unbounded=name in rules.unbounded)
-    _check_contents(function.__name__, given, rules)
-    if changed:
-        return bound.args, bound.kwargs
-    return args, kwargs
 
 
 def _check(value: Any, annotation: Any, where: str) -> None:

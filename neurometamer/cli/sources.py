@@ -112,8 +112,8 @@ def names_in(place: str) -> dict[str, str]:
     if callable(table):
         table = table()
     for name in table:
-        entry = table[name] if isinstance(table, Mapping) else ""
-        text = getattr(entry, "help", entry)
+        known = table[name] if isinstance(table, Mapping) else ""
+        text = getattr(known, "help", known)
         names[name] = text if isinstance(text, str) else ""
     return names
 

@@ -242,11 +242,11 @@ def _draw_cells(
             axes.add_patch(frame)
         small = "" if cells.second is None else str(cells.second[row, column])
         is_apart = row >= n_rows - cells.apart[0] or column >= n_columns - cells.apart[1]
-        in_middle = {"ha": "center", "va": "center_baseline", "color": color}
+        in_middle: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": color}
         number = axes.text(
             left + 0.5,
             top + 0.5 - 0.15 if small else top + 0.5,
-            cells.words[row, column],
+            str(cells.words[row, column]),
             fontsize=8,
             fontweight="bold" if is_apart else "normal",
             **in_middle,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -45,10 +46,12 @@ def betas_words(study: Study) -> str:
     parts = []
     if (rows["per"] == "condition").any():
         parts.append("one an image and session, from one model over the session's runs")
-    for column, tell in CHOICES.items():
+    for column, choice in CHOICES.items():
         chosen = rows[rows[column].notna()]
         if len(chosen):
-            parts.append(tell(chosen))
+            is_measured = chosen[choice.measured].notna().any()
+            gain = choice.gain(chosen) if is_measured else choice.unmeasured
+            parts.append(choice.text(chosen) + gain)
     sentences = []
     if parts:
         sentences.append(f"Single-trial betas: {'; '.join(parts)}.")
@@ -111,52 +114,67 @@ def _span(values: pd.Series, digits: int = 2, *, percent: bool = False) -> str:
     return f"{' to '.join(dict.fromkeys(texts))}{unit}"
 
 
-def _shapes_text(rows: pd.DataFrame) -> str:
-    text = (
-        "each voxel has the response of a library that predicts other runs best "
-        f"(shapes taken: {_span(rows['n_shapes'], 0)}"
-    )
-    if rows["share_at_ends"].notna().any():
-        text += (
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the table of betas tells about one choice: an entry of `CHOICES`.
+
+    Parameters
+    ----------
+    text : callable
+        Rows of the table → what was chosen.
+    measured : str
+        Column that has values where the gain was measured.
+    gain : callable
+        Rows → what it gained.
+    unmeasured : str
+        What is said in its place.
+    """
+
+    text: Callable[[pd.DataFrame], str]
+    measured: str
+    gain: Callable[[pd.DataFrame], str]
+    unmeasured: str
+
+
+CHOICES: Mapping[str, Choice] = {
+    "n_shapes": Choice(
+        text=lambda rows: (
+            "each voxel has the response of a library that predicts other runs best "
+            f"(shapes taken: {_span(rows['n_shapes'], 0)}"
+        ),
+        measured="share_at_ends",
+        gain=lambda rows: (
             f"; at its ends {_span(rows['share_at_ends'], 0, percent=True)} of the voxels that "
             f"events explain; median R² of other runs {_span(rows['hrf_r2'])}, with Glover's "
-            f"response {_span(rows['hrf_r2_glover'])}"
-        )
-    return f"{text})"
-
-
-def _noise_text(rows: pd.DataFrame) -> str:
-    text = (
-        f"noise regressors: {_span(rows['n_noise'], 0)}, from {_span(rows['n_pool'], 0)} voxels "
-        "that the task does not explain"
-    )
-    if rows["noise_r2_chosen"].notna().any():
-        return (
-            f"{text} (chosen by predicting other runs: median R² "
+            f"response {_span(rows['hrf_r2_glover'])})"
+        ),
+        unmeasured=")",
+    ),
+    "n_noise": Choice(
+        text=lambda rows: (
+            f"noise regressors: {_span(rows['n_noise'], 0)}, from {_span(rows['n_pool'], 0)} "
+            "voxels that the task does not explain"
+        ),
+        measured="noise_r2_chosen",
+        gain=lambda rows: (
+            " (chosen by predicting other runs: median R² "
             f"{_span(rows['noise_r2_chosen'])}, without them {_span(rows['noise_r2_none'])})"
-        )
-    return f"{text} (their number was given)"
-
-
-def _shrinkage_text(rows: pd.DataFrame) -> str:
-    text = (
-        f"ridge regression shrinks responses to a fraction of {_span(rows['fraction_median'])} of "
-        "their length in the median voxel"
-    )
-    if rows["less_error"].notna().any():
-        quartiles = f"{_span(rows['fraction_q1'])} and {_span(rows['fraction_q3'])}"
-        removed = _span(rows["less_error"], 0, percent=True)
-        return (
-            f"{text} (quartiles {quartiles}), which removes {removed} of the error of predicting "
+        ),
+        unmeasured=" (their number was given)",
+    ),
+    "fraction_median": Choice(
+        text=lambda rows: (
+            f"ridge regression shrinks responses to a fraction of {_span(rows['fraction_median'])} "
+            "of their length in the median voxel"
+        ),
+        measured="less_error",
+        gain=lambda rows: (
+            f" (quartiles {_span(rows['fraction_q1'])} and {_span(rows['fraction_q3'])}), which "
+            f"removes {_span(rows['less_error'], 0, percent=True)} of the error of predicting "
             "other runs"
-        )
-    return f"{text} (the fraction was given)"
-
-
-CHOICES: Mapping[str, Callable[[pd.DataFrame], str]] = {
-    "n_shapes": _shapes_text,
-    "n_noise": _noise_text,
-    "fraction_median": _shrinkage_text,
+        ),
+        unmeasured=" (the fraction was given)",
+    ),
 }
 """Column of the table of betas to the words about what it tells; they are said where it has values,
 in this order."""

@@ -247,9 +247,25 @@ def _recognized_sentence(report: Report, rows: pd.DataFrame) -> str:
     tested = with_value(rows[counts >= FEWEST], "low")
     if tested.empty:
         return f"{sentence}. With so few photographs nothing more is claimed."
+    answered = report.tables["recognition"]
+    is_counted = (states_of(answered["valid"]) == report.validity) & answered["wanted"].notna()
+    answered = answered[is_counted & ~are_true(answered["took_part"])]
+    keys = ("set", "stage", "setting", "ways", "rule")
     above = 0
     for row in tested.to_dict("records"):
-        above += row["low"] > max(chance, _shuffled(report, row))
+        own = rows_where(answered, {name: row[name] for name in keys})
+        # Answers are shuffled, too: a network that says the same to every image recognizes all of
+        # them, and would do so in any order.
+        shuffled = []
+        for _, answers in own.groupby("evaluator"):
+            wanted = answers["wanted"].astype(str).to_numpy()
+            said = answers["said"].astype(str).to_numpy()
+            same = wanted[:, None] == said
+            n = len(same)
+            of_others = same.sum() - np.trace(same)
+            shuffled.append(of_others / (n * (n - 1)) if n > 1 else 1.0)
+        by_shuffling = float(np.mean(shuffled)) if shuffled else 1.0
+        above += row["low"] > max(chance, by_shuffling)
     than = (
         "clearly more than guessing, or than the same answers shuffled, by the interval over "
         "photographs"
@@ -261,31 +277,6 @@ def _recognized_sentence(report: Report, rows: pd.DataFrame) -> str:
     return (
         f"{sentence}. In {above or 'none'} of {len(rows)} groups of metamers that is {than}{left}."
     )
-
-
-def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
-    """Say how often answers would count if each stood beside another photograph's.
-
-    A network that says the same to every image recognizes all of them, and would do so in any
-    order.
-    """
-    keys = ("set", "stage", "setting", "ways", "rule")
-    rows = rows_where(report.tables["recognition"], {name: row[name] for name in keys})
-    rows = rows[states_of(rows["valid"]) == report.validity]
-    rows = rows[~are_true(rows["took_part"])]
-    rows = rows[rows["wanted"].notna()]
-    shares = []
-    for _, answers in rows.groupby("evaluator"):
-        wanted = answers["wanted"].astype(str).to_numpy()
-        said = answers["said"].astype(str).to_numpy()
-        same = wanted[:, None] == said
-        n = len(same)
-        share = 1.0
-        if n > 1:
-            of_others = same.sum() - np.trace(same)
-            share = of_others / (n * (n - 1))
-        shares.append(share)
-    return float(np.mean(shares)) if shares else 1.0
 
 
 # ----------------------------------------------------------------------------------------- examples

@@ -726,11 +726,17 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     parts = []
     if extra:
+        better = ""
         key = "id_column" if work.settings.brain.source == "bids" else "condition_column"
-        column = _better_column(events[0], set(known), key)
+        others = events[0].columns.difference(["onset", "duration", "trial_type"], sort=False)
+        for column in others:
+            with contextlib.suppress(InputError):
+                ids = read_events(events[0], column)["trial_type"]
+                if not better and ids.isin(known).mean() > 0.5:
+                    better = f"; the column '{column}' holds ids: {key} = \"{column}\""
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
-            f"ignore{column})"
+            f"ignore{better})"
         )
     if len(missing):
         parts.append(
@@ -738,21 +744,6 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     if parts:
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
-
-
-def _better_column(events: pd.DataFrame, known: set[str], key: str) -> str:
-    """Name a column of the events that holds ids of the stimuli, where there is one.
-
-    `key` is the setting that names it.
-    """
-    for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
-        try:
-            ids = read_events(events, column)["trial_type"]
-        except InputError:
-            continue
-        if ids.isin(known).mean() > 0.5:
-            return f"; the column '{column}' holds ids: {key} = \"{column}\""
-    return ""
 
 
 def events_as_patterns(
