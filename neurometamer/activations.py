@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,8 +216,6 @@ def compute_activations(
     >>> dict(activations.n_units), activations.read("output").shape
     ({'conv1': 72, 'output': 2}, (4, 2))
     """
-    import h5py
-
     model, ordered, provenance = plan_activations(model, stimuli, stages)
     if path is not None and Path(path).exists():
         try:
@@ -237,20 +236,7 @@ def compute_activations(
             provenance=provenance,
             arrays=arrays,
         )
-    with new_hdf5(path) as file:  # it gets its name only when it is whole
-        file.create_dataset("ids", data=list(stimuli.ids), dtype=h5py.string_dtype())
-        file.attrs["content"] = json.dumps(CONTENT)
-        file.attrs["stages"] = json.dumps(list(ordered))
-        file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
-
-        def create(stage: str, shape: tuple[int, int]) -> Any:
-            n_stimuli, n_units = shape
-            n_rows = max(1, min(n_stimuli, CHUNK_VALUES // n_units))
-            chunks = (n_rows, n_units)
-            return file.create_dataset(
-                _dataset(ordered, stage), shape=shape, dtype="f4", chunks=chunks
-            )
-
+    with _new_file(path, stimuli.ids, ordered, provenance) as create:
         stream_activations(model, stimuli, ordered, create, run=run)
     return read_activations(path)
 
@@ -361,6 +347,33 @@ def stream_activations(
         if run.progress is not None:
             run.progress(rows.stop, len(stimuli))
     return targets
+
+
+@contextmanager
+def _new_file(
+    path: str | os.PathLike[str],
+    ids: Sequence[str],
+    stages: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> Iterator[Callable[[str, tuple[int, int]], Any]]:
+    """Open a new activation file for filling; it gets its name only when it is whole."""
+    import h5py
+
+    with new_hdf5(path) as file:
+        file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
+        file.attrs["content"] = json.dumps(CONTENT)
+        file.attrs["stages"] = json.dumps(list(stages))
+        file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
+
+        def create(stage: str, shape: tuple[int, int]) -> Any:
+            n_stimuli, n_units = shape
+            n_rows = max(1, min(n_stimuli, CHUNK_VALUES // n_units))
+            chunks = (n_rows, n_units)
+            return file.create_dataset(
+                _dataset(stages, stage), shape=shape, dtype="f4", chunks=chunks
+            )
+
+        yield create
 
 
 def read_identity(path: str | os.PathLike[str]) -> str:

@@ -568,15 +568,7 @@ def judge_metamers(
         seen, loss = {}, {}
         for kind, shown in images.items():
             seen[kind] = top_class(match.model, shown)
-            errors = rows_in_batches(
-                lambda photographs, batch, match=match: match.error(
-                    batch, match.anchors(photographs)
-                ),
-                (references.images, shown),
-                BATCH,
-                match.model.device,
-            )
-            loss[kind] = errors.astype(np.float64)
+            loss[kind] = _errors(match, references.images, shown)
             columns[f"loss_{kind}{end}"] = loss[kind]
         columns[f"same_class_1000{end}"] = own == seen["png"]
         columns[f"same_class_1000_float{end}"] = own == seen["float"]
@@ -711,6 +703,16 @@ def validity_columns(
         columns[f"above_null_png{end}"] = all_above.to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return columns
+
+
+def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
+    errors = rows_in_batches(
+        lambda photographs, batch: match.error(batch, match.anchors(photographs)),
+        (references, images),
+        BATCH,
+        match.model.device,
+    )
+    return errors.astype(np.float64)
 
 
 def top_class(model: StagedModel, images: Any) -> np.ndarray:

@@ -68,13 +68,23 @@ def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
         return False, "this GPU or this macOS has no bfloat16 arithmetic"
     if kind != "cpu":
         return False, f"bfloat16 on '{kind}' is not known"
-    # versions of torch differ in what they can say
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     for name, flag in _CPU_FLAGS.items():
-        probe = getattr(torch.cpu, _CPU_PROBES.get(flag, ""), lambda: False)
-        if capabilities.get(flag, False) or probe():
+        if _cpu_has(flag):
             return True, f"this CPU computes in bfloat16 ({name})"
     return False, "this CPU has no bfloat16 arithmetic (neither AMX nor AVX512-BF16 nor ARM's BF16)"
+
+
+def _cpu_has(flag: str) -> bool:
+    """Ask torch for a capability of the CPU; versions of torch differ in what they can say."""
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities: dict[str, Any] = get_capabilities()
+    if capabilities.get(flag, False):
+        return True
+    name = _CPU_PROBES.get(flag, "")
+    probe = getattr(torch.cpu, name, None)
+    if probe is None:
+        return False
+    return bool(probe())
 
 
 _CPU_FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "ARM BF16": "bf16"}

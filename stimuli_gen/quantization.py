@@ -128,7 +128,7 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         context: Mapping[str, Tensor],
         *,
         match: Match,
-        categories: Sequence[list[int]] | None,
+        categories: Sequence[Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         name = match.model.name
         seen = through_rounding(images)
@@ -139,9 +139,7 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         lead = _lead(logits, context[f"{name}, asked class"]) / scale
         if categories is not None:
             wanted = context[f"{name}, asked category"]
-            # the largest logit of each category's classes, as the rule first_mapped has it
-            best_logits = [logits[:, classes].amax(dim=1) for classes in categories]
-            best = torch.stack(best_logits, dim=1)
+            best = _best_of_categories(logits, categories)
             of_sixteen = _lead(best, wanted.clamp_min(0)) / scale
             of_sixteen = torch.where(wanted >= 0, of_sixteen, torch.inf)
             lead = torch.minimum(lead, of_sixteen)
@@ -149,13 +147,9 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         score = torch.minimum(share, lead - LEAD)
         return error + (PUSH - lead).relu(), score
 
-    table = sixteen_classes()
-    classes_of = []
-    for category in CATEGORIES:
-        classes_of.append([index for index, of_class in table.items() if of_class == category])
     objectives: list[Objective] = []
     for match in matches:
-        categories = classes_of if match.model.n_classes == N_IMAGENET else None
+        categories = _classes_of_categories(match)
         objectives.append(partial(_evaluate, match=match, categories=categories))
     return objectives
 
@@ -167,6 +161,30 @@ def _lead(values: Tensor, wanted: Tensor) -> Tensor:
     others = values.masked_fill(is_wanted, -torch.inf)
     best_other = others.amax(dim=1)
     return values[is_wanted] - best_other
+
+
+def _classes_of_categories(match: Match) -> list[Tensor] | None:
+    """List the classes of each of the 16 categories; None without ImageNet's classes."""
+    if match.model.n_classes != N_IMAGENET:
+        return None
+    table = sixteen_classes()
+    classes = []
+    for category in CATEGORIES:
+        indices = [index for index, of_class in table.items() if of_class == category]
+        classes.append(torch.tensor(indices, device=match.model.device))
+    return classes
+
+
+def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
+    """Find the best logit of each category's classes, (b, 16).
+
+    The category with the largest is that of the rule ``first_mapped``.
+    """
+    best = []
+    for indices in classes:
+        of_category = logits[:, indices]
+        best.append(of_category.amax(dim=1))
+    return torch.stack(best, dim=1)
 
 
 # ------------------------------------------------------------------------------------------ mending

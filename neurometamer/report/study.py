@@ -567,13 +567,22 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
             methods=study_methods(study),
             works=study_works(study),
         )
+        bounds = [
+            "No sentence above goes without its test, or says that it is a count.",
+            *interval_notes(study),
+        ]
+        if len(study.rows("image_types", quantity="difference")):
+            bounds.append(
+                "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 "
+                "subject × ROI tests, and AlexNet showed the reverse only at its output."
+            )
         return write_page(
             study.folder / "report.html",
             "report.html",
             content,
             heading=question,
             kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
-            bounds=_bounds_text(study),
+            bounds=" ".join(bounds),
             recipe=study.recipe,
             honesty=_honesty(study),
         )
@@ -596,20 +605,6 @@ def _lead_text(study: Study) -> str:
     if study.cortex and study.subjects:
         noun = "simulated subject" if study.simulated else "subject"
         parts.append(f"{count_text(len(study.subjects), noun)}: {', '.join(study.subjects)}.")
-    return " ".join(parts)
-
-
-def _bounds_text(study: Study) -> str:
-    """Say what the answers rest on, and what the paper found where the study asks its question."""
-    parts = [
-        "No sentence above goes without its test, or says that it is a count.",
-        *interval_notes(study),
-    ]
-    if len(study.rows("image_types", quantity="difference")):
-        parts.append(
-            "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject "
-            "× ROI tests, and AlexNet showed the reverse only at its output."
-        )
     return " ".join(parts)
 
 
