@@ -246,7 +246,7 @@ def behavior_analyze(
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put tables together; without rows, the first one tells the columns."""
+    """Put tables together; without rows, the columns are those of the first."""
     filled = [part for part in parts if len(part)]
     if filled:
         return pd.concat(filled, ignore_index=True)

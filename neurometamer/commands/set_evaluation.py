@@ -231,7 +231,7 @@ def evaluate_metamer_sets(
     generators : sequence of StagedModel
         Networks that took part and do not judge; for the target ``generator``.
     run : RunOptions, optional
-        Number of images at a time, and who is told about progress.
+        Number of images at a time and callback for progress.
 
     Returns
     -------

@@ -61,8 +61,8 @@ def betas_words(study: Study) -> str:
             "These gains are in the runs on which the choice was made, so they are too high as "
             "estimates."
         )
-    told = rows[rows["chosen_on_all_runs"].notna()]
-    for (program, words), own in told.groupby(["program", "chosen_on_all_runs"], sort=False):
+    stated = rows[rows["chosen_on_all_runs"].notna()]
+    for (program, words), own in stated.groupby(["program", "chosen_on_all_runs"], sort=False):
         if not words:
             continue
         made = "" if program == "neurometamer" else f", made elsewhere ({program}),"
@@ -116,7 +116,7 @@ def _span(values: pd.Series, digits: int = 2, *, percent: bool = False) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the table of betas tells about one choice: an entry of `CHOICES`.
+    """What the table of betas says about one choice: an entry of `CHOICES`.
 
     Parameters
     ----------
@@ -176,5 +176,5 @@ CHOICES: Mapping[str, Choice] = {
         unmeasured=" (the fraction was given)",
     ),
 }
-"""Column of the table of betas to the words about what it tells; they are said where it has values,
+"""Column of the table of betas to the words about it; they are said where it has values,
 in this order."""

@@ -330,9 +330,9 @@ def lead_examples(report: Report) -> list[Example]:
 
 
 def seen_by_others(report: Report, metamers: MetamerSet) -> dict[str, tuple[int, int]]:
-    """Count the evaluators without part that recognize each metamer.
+    """Count the evaluators that took no part and recognize each metamer.
 
-    The choice is among all classes where evaluators were asked so.
+    Answers among all classes count where evaluators gave such, else those among 16.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def study_methods(study: Study) -> list[str]:
     -------
     list of str
         Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts
-        that the study lacks are left out. How a number was computed is told in the words of its
+        that the study lacks are left out. How a number was computed is said in the words of its
         table.
     """
     texts = [write(study) for write in PARAGRAPHS]
@@ -598,5 +598,5 @@ def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bo
         f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
         "photograph's one of 16 classes and responded to it more alike than to any pair of "
         "different photographs of the null distribution (Spearman, Pearson, signal-to-noise "
-        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are told apart."
+        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are reported apart."
     )

@@ -195,7 +195,7 @@ class FigureEntry(Generic[Data]):
         Gets what the page is made of; gives the figure with its caption and table, or several,
         such as one a subject.
     applies : callable
-        Gets the same; tells whether there is something to draw.
+        Gets the same; says whether there is something to draw.
     """
 
     section: str
@@ -493,7 +493,7 @@ class PageContent:
     works : mapping of str to str
         Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
     stamps : sequence of (str, str)
-        What must not be forgotten, and what it means.
+        What every reader must know, and what it means.
     answers : sequence of Answer
         Cards of the first screen.
     """
@@ -723,7 +723,7 @@ def text_grid(
     source : str
         The file with these numbers, relative to the page.
     name : str
-        By which the page can tell it from others.
+        Name by which the page finds it.
 
     Returns
     -------
@@ -748,7 +748,7 @@ def table_grid(
     Parameters
     ----------
     table : pandas.DataFrame
-        The whole of it.
+        All its rows.
     caption : str
         What it holds.
     source : str
@@ -756,7 +756,7 @@ def table_grid(
     limit : int
         Rows on the page; the file has them all.
     name : str
-        By which the page can tell it from others.
+        Name by which the page finds it.
 
     Returns
     -------
@@ -787,7 +787,7 @@ def folded_grid(
     Parameters
     ----------
     table : pandas.DataFrame
-        The whole of it.
+        All its rows.
     caption, source : str
         See `table_grid`.
     limit : int

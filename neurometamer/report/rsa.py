@@ -85,7 +85,7 @@ REFERENCES: Mapping[str, tuple[str, str]] = {
 
 
 def find_stamps(*records: Any) -> list[str]:
-    """Say what must not be forgotten about data, from what is recorded of them.
+    """Find what every reader of the data must know, in what is recorded of them.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def study_record(path: str | Path) -> Any:
 
 
 def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
-    """Say what must not be forgotten about the RDMs of a file.
+    """Find what every reader of the RDMs of a file must know.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def _methods_of(table: pd.DataFrame, column: str) -> list[str]:
 def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     """Remove figures that an earlier page recorded and this one does not draw; record these.
 
-    So no old figure is taken for a new one. A damaged record removes nothing.
+    Otherwise an old figure could be taken for a new one. A damaged record removes nothing.
     """
     files: dict[str, None] = {}
     for picture in drawn:

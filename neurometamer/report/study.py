@@ -174,7 +174,7 @@ def _metamer_text(study: Study) -> list[str]:
         "A metamer starts as noise and is changed until each network it is made for responds to it "
         f"as to the photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: {preset}; "
         f"mode: {chosen.get('mode', '–')}; steps: {', '.join(map(str, steps)) or '–'}. The null: "
-        "the likeness of responses to different photographs of this study.",
+        "how similar the responses to different photographs of this study are.",
     ]
     if "image_prior" in rows:
         priors = rows["image_prior"].astype(str)
@@ -619,7 +619,7 @@ def changed_note(study: Study) -> str:
     Returns
     -------
     str
-        Empty where all are as they were, or where no step records tell.
+        Empty where all are as they were, or where no step records are kept.
     """
     words = {
         "changed": ("is not as its step wrote it", "are not as their steps wrote them"),

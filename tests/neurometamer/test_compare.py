@@ -341,7 +341,7 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
     reporter.start(1, 1, "compare")
     for done in range(5):  # told after three units, or a tenth
         reporter.advance(done, 1000)
-    reporter.advance(0, 15)  # another part, whose time is told anew
+    reporter.advance(0, 15)  # another part, whose time is estimated afresh
     reporter.advance(1, 15)
     reporter.advance(2, 15)
     text = out.getvalue()
