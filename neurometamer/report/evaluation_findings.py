@@ -332,7 +332,7 @@ def lead_examples(report: Report) -> list[Example]:
 def seen_by_others(report: Report, metamers: MetamerSet) -> dict[str, tuple[int, int]]:
     """Count the evaluators that took no part and recognize each metamer.
 
-    Answers among all classes count where evaluators gave such, else those among 16.
+    Answers are those by the first rule of the table.
 
     Parameters
     ----------

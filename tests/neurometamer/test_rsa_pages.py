@@ -512,7 +512,7 @@ def test_a_mesh_needs_its_hemisphere(tmp_path):
     }
     plain = write_sphere(tmp_path / "cortex.surf.gii")
     with pytest.raises(
-        InputError, match=r"name cortex\.surf\.gii does not tell the hemisphere; write --hemisphere"
+        InputError, match=r"name cortex\.surf\.gii does not name the hemisphere; write --hemisphere"
     ):
         commands.searchlight(tmp_path / "maps", mesh=plain, **given)
     with pytest.raises(InputError, match="unknown hemisphere 'lefft'; did you mean 'left'"):
