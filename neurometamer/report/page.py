@@ -236,11 +236,11 @@ def table_figure(
         For a table of figures.
     """
 
-    def draw(data: Data) -> Iterator[Drawing]:
+    def _draw(data: Data) -> Iterator[Drawing]:
         shown = table(data)
         yield drawing_of(shown, name, plot(shown, data), caption, alt)
 
-    return FigureEntry(section=section, draw=draw, applies=applies)
+    return FigureEntry(section=section, draw=_draw, applies=applies)
 
 
 def draw_figures(
