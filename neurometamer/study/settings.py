@@ -357,6 +357,8 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _penalties_can_be_read(self) -> Self:
+        if "penalties" in self.overrides:
+            raise ValueError("penalties are a key of their own, not one of overrides; move them")
         for text in self.penalties:
             try:
                 look_up("stimuli_gen.presets:read_penalty")(text)
