@@ -358,8 +358,8 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     if not any(who + where):
         where = [f"RDM {i + 1}" for i in range(rdms.n_rdm)]
     placed = []
-    for a, b, square in zip(who, where, rdms.get_matrices(), strict=True):
-        placed.append(_Placed(who=a, where=b, matrix=square))
+    for owner, name, square in zip(who, where, rdms.get_matrices(), strict=True):
+        placed.append(_Placed(who=owner, where=name, matrix=square))
     if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
         placed = [*_means(placed), *placed]
     known_who = dict.fromkeys(part.who for part in placed)

@@ -470,10 +470,10 @@ def _matched(
     both = set(ids_b)
     ids = [name for name in ids_a if name in both]
     if not ids:
-        some_a = name_ids(ids_a, 3)
-        some_b = name_ids(ids_b, 3)
+        first_ids = name_ids(ids_a, 3)
+        second_ids = name_ids(ids_b, 3)
         raise InputError(
-            f"{first.source} ({some_a}) and {second.source} ({some_b}) share no image; both need "
-            "the same ids, give files that do."
+            f"{first.source} ({first_ids}) and {second.source} ({second_ids}) share no image; both "
+            "need the same ids, give files that do."
         )
     return ids
