@@ -87,14 +87,14 @@ class ConsoleReporter:
         else:
             self._ended = threading.Event()
             threading.Thread(
-                target=self._speak_up, args=(self._ended, self._title), daemon=True
+                target=self._say_at_intervals, args=(self._ended, self._title), daemon=True
             ).start()
 
-    def _speak_up(self, ended: threading.Event, title: str) -> None:
+    def _say_at_intervals(self, ended: threading.Event, title: str) -> None:
         """Say now and then how far the step is, also when it reports nothing itself."""
-        begun, pause = time.monotonic(), FIRST_S
+        started, pause = time.monotonic(), FIRST_S
         while not ended.wait(pause):
-            parts = [f"{time.monotonic() - begun:.0f} s so far"]
+            parts = [f"{time.monotonic() - started:.0f} s so far"]
             if self._more:
                 parts.insert(0, self._more)
             if self.total:
@@ -108,8 +108,8 @@ class ConsoleReporter:
         Parameters
         ----------
         done, total : int
-            Units of the step's own choice. Another total begins another part, whose time is told
-            anew.
+            Units of the step's own choice. A new total starts a new part, whose time is
+            estimated afresh.
         """
         before, self._heard = self._heard, time.monotonic()
         if self.total != total:
@@ -124,7 +124,7 @@ class ConsoleReporter:
             left = took / done * n_left  # if it goes on as it began
             if left > LONG_S:
                 self._say(f"{self._title}: about {duration(left)} to go, {n_left} of {total} left")
-        self._tell("")
+        self._show("")
 
     def watch(self, seen: Pass) -> None:
         """Show the pass of the gradient loop and the losses of the images at work.
@@ -139,9 +139,9 @@ class ConsoleReporter:
         if losses := sorted(seen.losses.values()):
             median = losses[len(losses) // 2]  # images differ by far
             loss = f", loss {median:.4g}"
-        self._tell(f"pass {seen.number}{loss}")
+        self._show(f"pass {seen.number}{loss}")
 
-    def _tell(self, more: str) -> None:
+    def _show(self, more: str) -> None:
         if self._live is not None:
             count = f"{self.done}/{self.total}"
             if more:

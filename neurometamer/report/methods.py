@@ -76,7 +76,7 @@ def study_methods(study: Study) -> list[str]:
     -------
     list of str
         Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts
-        that the study lacks are left out. How a number was computed is told in the words of its
+        that the study lacks are left out. How a number was computed is said in the words of its
         table.
     """
     texts = [write(study) for write in PARAGRAPHS]
@@ -520,7 +520,21 @@ def evaluation_methods(
     if named:
         texts.append(f"Evaluators were {', '.join(named)}, each with its own preprocessing.")
     if "recognizability" in parts:
-        texts.append(_recognized(settings))
+        ways = []
+        for n_ways in settings["ways"]:
+            ways.append(f"{n_ways:,} {'classes' if n_ways == 1000 else 'categories'}")
+        rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
+        interval = "No intervals were computed."
+        if settings["n_resamples"]:
+            interval = (
+                f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
+                f"photographs ({settings['n_resamples']} resamples)."
+            )
+        texts.append(
+            "A metamer counted as recognized where an evaluator gave it "
+            f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that "
+            f"took part in making the images entered no mean. {interval}"
+        )
     if "quality" in parts:
         quality = tables["quality"]
         names = texts_of(quality[quality["value"].notna()], "name")
@@ -584,23 +598,5 @@ def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bo
         f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
         "photograph's one of 16 classes and responded to it more alike than to any pair of "
         "different photographs of the null distribution (Spearman, Pearson, signal-to-noise "
-        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are told apart."
-    )
-
-
-def _recognized(settings: Mapping[str, Any]) -> str:
-    ways = []
-    for n_ways in settings["ways"]:
-        ways.append(f"{n_ways:,} {'classes' if n_ways == 1000 else 'categories'}")
-    rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
-    interval = "No intervals were computed."
-    if settings["n_resamples"]:
-        interval = (
-            f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
-            f"photographs ({settings['n_resamples']} resamples)."
-        )
-    return (
-        "A metamer counted as recognized where an evaluator gave it "
-        f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that took "
-        f"part in making the images entered no mean. {interval}"
+        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are reported apart."
     )

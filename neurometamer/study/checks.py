@@ -470,7 +470,15 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
     findings : Findings
         Gets what is wrong.
     """
-    subjects = _listed_subjects(work, findings)
+    if work.settings.brain.source == "bids":
+        for problem in work.layout.problems.to_dict("records"):
+            subject_id = f"sub-{problem['subject']}" if problem["subject"] else ""
+            findings.add(problem["severity"], problem["message"], subject_id, problem["file"])
+    subjects = []
+    for name in subject_names(work):
+        if not findings.has_errors(name):
+            with findings.watch(name):
+                subjects.append(scanned(work, name))
     # links to a file, and other spellings of its name, are the same file
     real_names: dict[str, str] = {}
     for subject in subjects:
@@ -527,21 +535,6 @@ def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings:
                 f"({name_ids(having[roi])}); results of '{roi}' rest on these alone.",
                 name,
             )
-
-
-def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
-    """List the files of all subjects; of a BIDS data set, keep what is wrong with it."""
-    if work.settings.brain.source == "bids":
-        for problem in work.layout.problems.to_dict("records"):
-            subject = f"sub-{problem['subject']}" if problem["subject"] else ""
-            findings.add(problem["severity"], problem["message"], subject, problem["file"])
-    subjects = []
-    for name in subject_names(work):
-        if findings.has_errors(name):
-            continue  # told already
-        with findings.watch(name):
-            subjects.append(scanned(work, name))
-    return subjects
 
 
 def _check_subject(
@@ -762,11 +755,17 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     parts = []
     if extra:
+        better = ""
         key = "id_column" if work.settings.brain.source == "bids" else "condition_column"
-        column = _better_column(events[0], set(known), key)
+        others = events[0].columns.difference(["onset", "duration", "trial_type"], sort=False)
+        for column in others:
+            with contextlib.suppress(InputError):
+                ids = read_events(events[0], column)["trial_type"]
+                if not better and ids.isin(known).mean() > 0.5:
+                    better = f"; the column '{column}' holds ids: {key} = \"{column}\""
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
-            f"ignore{column})"
+            f"ignore{better})"
         )
     if len(missing):
         parts.append(
@@ -774,21 +773,6 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     if parts:
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
-
-
-def _better_column(events: pd.DataFrame, known: set[str], key: str) -> str:
-    """Name a column of the events that holds ids of the stimuli, where there is one.
-
-    `key` is the setting that names it.
-    """
-    for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
-        try:
-            ids = read_events(events, column)["trial_type"]
-        except InputError:
-            continue
-        if ids.isin(known).mean() > 0.5:
-            return f"; the column '{column}' holds ids: {key} = \"{column}\""
-    return ""
 
 
 def events_as_patterns(

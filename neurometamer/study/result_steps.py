@@ -312,6 +312,11 @@ def _provenance(work: Workspace) -> dict[str, Any]:
 
     settings = work.settings
     model = work.model
+    drifts = set()  # of the runs: cosines of the design, or confounds
+    for name in subject_names(work):
+        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
+        for run in attributes.get("provenance", {}).get("runs", []):
+            drifts.add(str(run.get("drift", "cosine")))
     more: dict[str, Any] = {}
     if settings.metamers.sets:
         preset = settings.metamers.preset
@@ -335,7 +340,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
             "source": settings.brain.source,
             "subjects": list(subject_names(work)),
             "simulated": _simulated(work),
-            "drifts": _drifts(work),
+            "drifts": sorted(drifts),
         },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=[*_notes(work), *work.notes],
@@ -364,16 +369,6 @@ def _notes(work: Workspace) -> list[str]:
             f"{n_photographs} photographs are too few to choose on some and judge on others"
         )
     return notes
-
-
-def _drifts(work: Workspace) -> list[str]:
-    """List where the drifts of the runs were taken from: cosines of the design, or confounds."""
-    drifts = set()
-    for name in subject_names(work):
-        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
-        for run in attributes.get("provenance", {}).get("runs", []):
-            drifts.add(str(run.get("drift", "cosine")))
-    return sorted(drifts)
 
 
 def _simulated(work: Workspace) -> bool:

@@ -360,6 +360,8 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _penalties_can_be_read(self) -> Self:
+        if "penalties" in self.overrides:
+            raise ValueError("penalties are a key of their own, not one of overrides; move them")
         for text in self.penalties:
             try:
                 look_up("stimuli_gen.presets:read_penalty")(text)
@@ -537,12 +539,9 @@ MEASURED_SOURCES = ("bold", "bids", "patterns")
 _TAGS = ("name of a subject", "files of a subject")
 
 
-def _tag(subject: object) -> str:
-    return _TAGS[0] if isinstance(subject, str) else _TAGS[1]
-
-
 NameOrFiles = Annotated[
-    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])], Discriminator(_tag)
+    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])],
+    Discriminator(lambda subject: _TAGS[0] if isinstance(subject, str) else _TAGS[1]),
 ]
 """A subject of a BIDS data set, or one whose files are listed."""
 
@@ -1122,30 +1121,27 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_first_problem(error)}") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Write the first problem in one line: section and key, what came, what is allowed."""
-    problem = error.errors()[0]
+        problem = error.errors()[0]
     keys = [str(part) for part in problem["loc"] if part not in _TAGS]
     dotted = ".".join(keys)
+    text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        *sections, key = keys
-        place = ".".join(sections) or "top level"
+        *names, key = keys
         section: Any = StudySettings
-        for name in sections:
+        for name in names:
             # else the number in a list of sections, or the name in a table of them
             if name in section.model_fields:
                 section = _section_in(section.model_fields[name].annotation)
-        return f"[{place}] {unknown_name('key', key, section.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{dotted} is missing; give it."
-    text = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{dotted}: {text}."
-    given = repr(problem["input"])
-    return f"{dotted}: {text}; got {given[:80]}."
+        place = ".".join(names) or "top level"
+        message = f"[{place}] {unknown_name('key', key, section.model_fields)}"
+    elif problem["type"] == "missing":
+        message = f"{dotted} is missing; give it."
+    elif problem["type"] == "value_error":
+        message = f"{dotted}: {text}."
+    else:
+        given = repr(problem["input"])
+        message = f"{dotted}: {text}; got {given[:80]}."
+    raise InputError(f"{where}: {message}")
 
 
 def _section_in(annotation: Any) -> Any:

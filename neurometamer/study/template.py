@@ -193,9 +193,9 @@ def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
     nested = {}
     lines.append(f"[{section}]")
     for key, item in values.items():
-        is_listed = section == "brain" and key == "subjects"
-        if is_listed and not any(isinstance(subject, str) for subject in item):
-            subjects = item
+        names_subjects = section == "brain" and key == "subjects"
+        if names_subjects and not any(isinstance(subject, str) for subject in item):
+            subjects = item  # their files are listed
         elif section == "brain" and isinstance(item, dict):
             nested[key] = item
         else:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import IDS, copy_photographs
 
 from fmri import Patterns, read_patterns, simulate_subject
 from neurometamer.errors import InputError
@@ -25,7 +25,6 @@ from neurometamer.study.settings import read_settings
 from neurometamer.study.steps import check_study, plan_steps
 from neurometamer.study.template import study_toml, template
 
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
 SUBJECTS = ("01", "02")
 ROIS = ("V1", "LO")
 HEAD = """
@@ -63,10 +62,7 @@ def bids_name(subject: str, run: int) -> str:
 def scanned(tmp_path_factory) -> Path:
     """Write photographs, simulated runs renamed into a BIDS tree, and two study files of them."""
     folder = tmp_path_factory.mktemp("bids")
-    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-    (folder / "photographs").mkdir()
-    for name in PICTURES:
-        shutil.copy(source / name, folder / "photographs" / name)
+    copy_photographs(folder / "photographs")
     (folder / "rois").mkdir()
     blocks = []
     for subject in SUBJECTS:
@@ -84,13 +80,12 @@ def scanned(tmp_path_factory) -> Path:
 
 def write_subject(folder: Path, subject: str) -> str:
     """Move simulated files to their names in BIDS; return the section that lists them."""
-    ids = [name.split(".")[0] for name in PICTURES]
     rng = np.random.default_rng(0)
     made = simulate_subject(
         folder / "made",
         subject=f"sub-{subject}",
-        conditions=ids,
-        features={name: rng.normal(size=(len(ids), 20)) for name in ("a", "b")},
+        conditions=IDS,
+        features={name: rng.normal(size=(len(IDS), 20)) for name in ("a", "b")},
         mixing={"V1": {"a": 1.0}, "LO": {"b": 1.0}},
         seed=1,
         voxels_per_roi=20,
@@ -111,7 +106,7 @@ def write_subject(folder: Path, subject: str) -> str:
         }
         shutil.copy(image, places["bold"])
         table = pd.read_csv(events, sep="\t", keep_default_na=False)
-        shown = [f"images/{name}.png" if name in ids else "n/a" for name in table["trial_type"]]
+        shown = [f"images/{name}.png" if name in IDS else "n/a" for name in table["trial_type"]]
         table.assign(stim_file=shown, shown="x").to_csv(places["events"], sep="\t", index=False)
         motion = pd.read_csv(confounds, sep="\t")
         slow = np.cos(np.pi * (np.arange(len(motion)) + 0.5) / len(motion))
