@@ -46,6 +46,10 @@ from .patterns import patterns_from_dataset as patterns_from_dataset
 from .patterns import patterns_from_xarray as patterns_from_xarray
 from .patterns import read_patterns as read_patterns
 from .patterns import write_patterns as write_patterns
+from .planting import SimulatedTruth as SimulatedTruth
+from .planting import predict_responses as predict_responses
+from .planting import read_truth as read_truth
+from .planting import write_truth as write_truth
 from .pooling import pool_subjects as pool_subjects
 from .pooling import zscore_patterns as zscore_patterns
 from .reliability import leave_one_run_out_accuracy as leave_one_run_out_accuracy
@@ -70,12 +74,8 @@ from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion
 from .selection import select_voxels as select_voxels
 from .simulate import SimulatedSubject as SimulatedSubject
-from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
-from .simulate import predict_responses as predict_responses
-from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject
-from .simulate import write_truth as write_truth
 from .surfaces import read_mesh as read_mesh
 from .surfaces import read_surface_patterns as read_surface_patterns

@@ -16,14 +16,10 @@ import pandas as pd
 
 from fmri.betas.estimate import IGNORED
 from fmri.bold import BoldRun
+from fmri.planting import SimulatedTruth, standardized, write_truth
 from fmri.run_quality import Fits, Measured, Scan, condition_numbers, open_scan
-from fmri.simulate import (
-    SimulatedSubject,
-    SimulatedTruth,
-    save_image,
-    standardized,
-    write_truth,
-)
+from fmri.simulate import SimulatedSubject
+from fmri.simulated_files import save_image
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.patterns import read_patterns
-from fmri.simulate import read_truth
+from fmri.planting import read_truth
 from neurometamer.encoding.solvers import column_correlations
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import compute_rdm, label_rdms, read_rdms
