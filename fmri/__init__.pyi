@@ -35,9 +35,7 @@ from .layout.dataset import Layout as Layout
 from .layout.dataset import find_dataset as find_dataset
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
-from .noise import ResponseVariances as ResponseVariances
 from .noise import region_ceilings as region_ceilings
-from .noise import response_variances as response_variances
 from .noise import voxel_ceilings as voxel_ceilings
 from .patterns import Patterns as Patterns
 from .patterns import concat_patterns as concat_patterns
@@ -79,3 +77,5 @@ from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject
 from .surfaces import read_mesh as read_mesh
 from .surfaces import read_surface_patterns as read_surface_patterns
+from .variances import ResponseVariances as ResponseVariances
+from .variances import response_variances as response_variances

@@ -110,6 +110,7 @@ def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     Examples
     --------
     >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
     >>> simulated = simulate_subject(
     ...     mkdtemp(),
     ...     subject="01",
@@ -157,6 +158,7 @@ def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
     Examples
     --------
     >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
     >>> simulated = simulate_subject(
     ...     mkdtemp(),
     ...     subject="01",
@@ -215,6 +217,7 @@ def predict_responses(truth: SimulatedTruth, features: Mapping[str, np.ndarray])
     Examples
     --------
     >>> from tempfile import mkdtemp
+    >>> from fmri import simulate_subject
     >>> features = {"x": np.random.default_rng(0).random((6, 3))}
     >>> simulated = simulate_subject(
     ...     mkdtemp(),

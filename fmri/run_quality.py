@@ -13,9 +13,9 @@ import pandas as pd
 from fmri.betas.estimate import IGNORED, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
-from fmri.noise import response_variances
 from fmri.rdm_reliability import halves_reliability, random_halves
 from fmri.rois.regions import check_masks, read_masks, voxel_table
+from fmri.variances import response_variances
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
