@@ -16,6 +16,10 @@ REPEATS = {"2": (2,), "3": (3,), "10": (10,), "1 to 4": (1, 2, 3, 4)}
 """Presentations of each image, in turn."""
 
 REGIONS = ("no signal", "weak", "middling", "half of the voxels", "strong")
+WITH_SIGNAL = ("weak", "middling", "strong")
+WITHOUT_SIGNAL = ("no signal", "half of the voxels")
+"""Regions with voxels that have none."""
+
 VOXELS = 200
 
 
@@ -97,16 +101,11 @@ def measure_ceilings(setup: Setup) -> Sequence[Row]:
 def _rows(design: str, biases: dict[str, np.ndarray], studies: int) -> list[Row]:
     """Write the largest biases of a design, and those of all regions as a note."""
     rows = []
-    signal = ("weak", "middling", "strong")
     averages = {
         "share of variance (nc)": (0, REGIONS, BAR),
         "its root (r)": (1, REGIONS, BAR),
-        "mean of correlations (mean_r), all voxels with signal or none": (
-            2,
-            ("no signal", *signal),
-            BAR,
-        ),
-        "mean of correlations (mean_r), half of the voxels": (2, REGIONS[3:4], None),
+        "mean of correlations (mean_r), all voxels with signal": (2, WITH_SIGNAL, BAR),
+        "mean of correlations (mean_r), half or none": (2, WITHOUT_SIGNAL, None),
     }
     for what, (column, regions, bound) in averages.items():
         of_regions = [f"{region} {biases[region][column]:+.3f}" for region in regions]
@@ -114,7 +113,7 @@ def _rows(design: str, biases: dict[str, np.ndarray], studies: int) -> list[Row]
         note = f"{studies if column < 2 else studies // 8} studies; {', '.join(of_regions)}; "
         note += f"voxels clipped at 0: up to {clipped:.3f}"
         if bound is None:
-            note += "; no bar: roots of what noise leaves are above 0"
+            note += "; no bar: a root has no unbiased estimate at 0"
         rows.append(
             Row(
                 what=f"{design}: bias of the mean ceiling over {VOXELS} voxels, {what}",

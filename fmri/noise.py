@@ -129,10 +129,11 @@ def region_ceilings(
     likely (F (1 - NC) follows an F distribution; expectation maximization), and never above `r`.
 
     Bias (``benchmarks`` F5; 40 and 200 images, 2 to 10 presentations, all, half or no voxels with
-    signal): below .03 for `nc` and `r`; for `mean_r` up to .05 where half of the voxels have no
-    signal, since roots of what noise leaves are above 0. Functions of F with a bias below .03 at
-    every ceiling exist, but scatter by 3.7 (40 images, 2 presentations) to 0.5 (200, 10) in a voxel
-    without signal; report `r` for such regions.
+    signal): below .03 for `nc` and `r`, and for `mean_r` where all voxels have signal; where half
+    have none `mean_r` is up to .05 too high, since roots of what noise leaves are above 0, and
+    where none has up to .04 too low. Functions of F with a bias below .03 at every ceiling exist,
+    but scatter by 3.7 (40 images, 2 presentations) to 0.5 (200, 10) in a voxel without signal;
+    report `r` for such regions.
 
     Examples
     --------
