@@ -8,6 +8,7 @@ of the image). A table belongs to the map whose name holds all of its labels.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.betas.single_trials import chosen_on_all_runs
 from fmri.bids import file_labels
 from fmri.extraction import read_voxels
 from fmri.formats.contents import Contents, Request, chosen_sessions, only_subject
@@ -24,10 +26,14 @@ from fmri.rois.regions import read_masks, voxel_table
 from fmri.tables import PICTURES
 from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.store import read_table
+from neurometamer.store import read_json, read_table
 
 IDS = ("label", "condition")
 """Columns of the stimulus ids where none is named: the first that a table has."""
+
+CHOSEN = {"SingletrialBetas": ("denoised", "shrunken")}
+"""Label ``desc`` → what was chosen on all runs of a session: LAION-fMRI's are GLMsingle's betas,
+with noise regressors and ridge fractions."""
 
 _MAP = "_statmap.nii"
 _TABLE = "_trials.tsv"
@@ -202,6 +208,7 @@ def open_maps(path: Path, request: Request) -> Contents:
             "files": [file.name for file in chosen],
             "ids": request.ids,
             "grid": dict(maps.grid),
+            "chosen_on_all_runs": chosen_in_maps(chosen),
         },
     )
 
@@ -229,6 +236,36 @@ def map_files(path: Path) -> list[Path]:
         if is_map and labels.get("stat") == "effect":
             files.append(file)
     return files
+
+
+def chosen_in_maps(files: Sequence[Path]) -> list[str]:
+    """Say what was chosen on all runs together in the making of maps.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The maps.
+
+    Returns
+    -------
+    list of str
+        What their sidecars say where they hold a provenance, else what `CHOSEN` says of their label
+        ``desc``.
+
+    Examples
+    --------
+    >>> chosen_in_maps([Path("sub-01_stat-effect_desc-SingletrialBetas_statmap.nii.gz")])
+    ['denoised', 'shrunken']
+    """
+    words: set[str] = set()
+    for file in files:
+        sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", ".json", file.name))
+        held = read_json(sidecar) if sidecar.is_file() else {}
+        if isinstance(held, Mapping) and "Provenance" in held:
+            words |= set(chosen_on_all_runs(held["Provenance"]))
+        else:
+            words |= set(CHOSEN.get(file_labels(file).get("desc", ""), ()))
+    return sorted(words)
 
 
 def _tables_of(file: Path) -> list[Path]:
