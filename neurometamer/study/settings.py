@@ -857,7 +857,13 @@ class Rsa(Section):
 
     @property
     def of_brain(self) -> str:
-        """Dissimilarity over voxels."""
+        """Dissimilarity over voxels.
+
+        Returns
+        -------
+        str
+            `brain_measure`, or `measure` where it is empty.
+        """
         return self.brain_measure or self.measure
 
     @field_validator("brain_measure", mode="after")
