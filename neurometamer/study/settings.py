@@ -826,7 +826,7 @@ class Rsa(Section):
         BRAIN_RDMS,
         "noise",
         description='For brain_measure = "mahalanobis" and "crossnobis": estimator of the noise '
-        'covariance of voxels: {choices}; "none" (crossnobis only) takes them as equally noisy.',
+        'covariance of voxels: {choices}. With "none" (crossnobis only) they are equally noisy.',
         choices="neurometamer.rsa.searchlight.questions:NOISE",
         later=True,
     )
