@@ -117,8 +117,9 @@ def quality_agreement(measured: pd.DataFrame, simulated: Sequence[pd.DataFrame])
     --------
     >>> measured = pd.DataFrame({"roi": ["V1"], **dict.fromkeys(QUALITY, 1.0)})
     >>> copies = [measured.replace(1.0, value) for value in (0.5, 1.1, 1.4)]
-    >>> quality_agreement(measured, copies)[["measure", "simulated", "inside"]].iloc[0].tolist()
-    ['tsnr', 1.0, True]
+    >>> table = quality_agreement(measured, copies)
+    >>> table["simulated"][0].item(), table["inside"][0].item(), table["chance"][0].round(2).item()
+    (1.0, True, 0.37)
     """
     rows = []
     for number, roi in enumerate(measured["roi"]):

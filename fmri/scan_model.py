@@ -430,13 +430,13 @@ def _adjusted(model: ScanModel, scan: Scan, fits: Fits, seed: int) -> ScanModel:
 
 
 def _measured_copies(
-    model: ScanModel, scan: Scan, n_copies: int, *seed: int | str
+    model: ScanModel, scan: Scan, n_copies: int, seed: int, *name: int | str
 ) -> list[Measured]:
     """Simulate the runs so many times, and measure each time what was measured in them."""
     in_turn = list(range(len(model.runs)))
     copies = []
     for copy in range(n_copies):
-        draws = generator(*seed, copy)
+        draws = generator(seed, *name, copy)
         series = _simulated(model, model.signal[scan.codes], in_turn, draws)
         copies.append(scan.measure(scan.fit(series)))
     return copies
