@@ -36,9 +36,7 @@ from .layout.dataset import Layout as Layout
 from .layout.dataset import find_dataset as find_dataset
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
-from .noise import ResponseVariances as ResponseVariances
 from .noise import region_ceilings as region_ceilings
-from .noise import response_variances as response_variances
 from .noise import voxel_ceilings as voxel_ceilings
 from .patterns import Patterns as Patterns
 from .patterns import concat_patterns as concat_patterns
@@ -47,6 +45,10 @@ from .patterns import patterns_from_dataset as patterns_from_dataset
 from .patterns import patterns_from_xarray as patterns_from_xarray
 from .patterns import read_patterns as read_patterns
 from .patterns import write_patterns as write_patterns
+from .planting import SimulatedTruth as SimulatedTruth
+from .planting import predict_responses as predict_responses
+from .planting import read_truth as read_truth
+from .planting import write_truth as write_truth
 from .pooling import pool_subjects as pool_subjects
 from .pooling import zscore_patterns as zscore_patterns
 from .reliability import leave_one_run_out_accuracy as leave_one_run_out_accuracy
@@ -71,12 +73,10 @@ from .selection import CRITERIA as CRITERIA
 from .selection import Criterion as Criterion
 from .selection import select_voxels as select_voxels
 from .simulate import SimulatedSubject as SimulatedSubject
-from .simulate import SimulatedTruth as SimulatedTruth
 from .simulate import SimulationOptions as SimulationOptions
-from .simulate import predict_responses as predict_responses
-from .simulate import read_truth as read_truth
 from .simulate import simulate_patterns as simulate_patterns
 from .simulate import simulate_subject as simulate_subject
-from .simulate import write_truth as write_truth
 from .surfaces import read_mesh as read_mesh
 from .surfaces import read_surface_patterns as read_surface_patterns
+from .variances import ResponseVariances as ResponseVariances
+from .variances import response_variances as response_variances

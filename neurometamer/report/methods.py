@@ -344,11 +344,36 @@ def _range(values: pd.Series) -> str:
     return f"{low}–{high}"
 
 
+MEASURES_OF_NOISE = {"crossnobis", "Mahalanobis"}
+"""Words in labels of measures that whiten the noise of voxels."""
+
+
 def _rdms(study: Study) -> str:
     if not study.rdms:
         return ""
-    measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
-    return f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
+    measures = {}
+    for system, rdms in study.rdms.items():
+        measures[system] = str(rdms.dissimilarity_measure)
+    names = list(dict.fromkeys(measures.values()))
+    how = " and ".join(names)
+    if len(names) > 1:
+        how = ", ".join(f"{measure} ({system})" for system, measure in measures.items())
+    text = f"Representational dissimilarity matrices were computed by {how}."
+    if "brain" not in study.rdms:
+        return text
+    rsa = study.settings("rsa")
+    noise = rsa.get("noise")
+    if MEASURES_OF_NOISE & set(measures["brain"].split()):
+        scatter = "presentations around the mean of their image"
+        if rsa.get("residuals"):
+            scatter = "residuals of the general linear model"
+        how = f"The noise covariance of voxels was estimated from {scatter} ({noise})"
+        if noise == "none":
+            how = "Voxels were taken as equally noisy"
+        text += f" {how}."
+    if rsa.get("pooled"):
+        text += " Voxels of all subjects were put side by side in one matrix a region."
+    return text
 
 
 def _image_types(study: Study) -> str:

@@ -259,8 +259,10 @@ def _regions_section(study: Study) -> Section | None:
         shown = ceilings[known].rename(columns=CEILING_COLUMNS)
         grids.append(table_grid(shown, caption, "tables/ceilings.csv", limit=60))
         text.append(
-            "No model predicts mean responses better than the noise ceiling (NC, % of variance; r, "
-            "the same as a correlation); it is lower where an image type drives the voxels less."
+            "No model predicts mean responses better than the noise ceiling (NC, % of variance, "
+            "mean over voxels; r, its root; mean r, the mean of voxels' ceilings as correlations, "
+            "too high where many have no signal); it is lower where an image type drives the "
+            "voxels less, and around 0, also below, where none does."
         )
     betas = study.rows("betas")
     if not betas.empty:
@@ -286,6 +288,7 @@ CEILING_COLUMNS = {
     "ncsnr_median": "ncsnr, median",
     "nc": "NC, %",
     "r": "r",
+    "mean_r": "mean r",
     "split_half": "split-half, median",
     "pattern": "patterns",
 }

@@ -19,8 +19,9 @@ from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
 from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
-from fmri.pooling import zscore_patterns
+from fmri.pooling import pool_subjects, zscore_patterns
 from fmri.reliability import reliability_table, voxel_reliability
+from fmri.residuals import glm_residuals, read_residuals, write_residuals
 from fmri.rois.files import split_label
 from fmri.rois.regions import Regions, names_file, read_regions
 from fmri.selection import REGULAR, Criterion, select_voxels
@@ -399,6 +400,26 @@ def check_sizes(rois: Regions, subject: str) -> None:
         )
 
 
+def residuals(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
+    """Keep what the general linear model leaves of a subject's runs, the noise of voxels."""
+    glm = work.settings.glm
+    files = scanned(work, subject)
+    with _without_repeated_warnings():
+        runs = open_runs(work, subject)
+        left = glm_residuals(
+            runs,
+            subject_regions(work, files, runs[0].grid),
+            hrf_model=glm.hrf_model,
+            high_pass=glm.high_pass,
+            noise_model=glm.noise_model,
+            units=glm.units,
+            ignore=glm.ignore,
+            slice_time_ref=files.slice_time_ref,
+            progress=progress,
+        )
+    return [write_residuals(left, work.state("residuals", f"{subject}.h5"))]
+
+
 @contextlib.contextmanager
 def _without_repeated_warnings() -> Iterator[None]:
     """Do not repeat the warnings of the checks before the first step."""
@@ -630,11 +651,43 @@ def read_subjects(work: Workspace) -> dict[str, Patterns]:
     return patterns_by_subject
 
 
+def compared_patterns(work: Workspace) -> dict[str, Patterns]:
+    """Read the patterns behind the RDMs of the cortex.
+
+    Parameters
+    ----------
+    work : Workspace
+        A study whose patterns are made.
+
+    Returns
+    -------
+    dict of str to Patterns
+        Those of each subject; where subjects are pooled those of all as one, under the names of
+        all, with their voxels numbered: the same place in two brains is two voxels.
+    """
+    subjects = read_subjects(work)
+    if not work.settings.rsa.pooled:
+        return subjects
+    name = "+".join(subjects)
+    everybody = pool_subjects(list(subjects.values()))
+    numbers = np.arange(len(everybody.voxels))
+    return {name: replace(everybody, voxels=everybody.voxels.assign(subject=name, i=numbers))}
+
+
 def brain_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Compute one RDM a subject and region over all images."""
+    """Compute one RDM a subject, or one of all subjects, and region over all images."""
+    rsa = work.settings.rsa
+    subjects = compared_patterns(work)
+    left = None
+    if rsa.residuals:
+        left = {name: read_residuals(work.state("residuals", f"{name}.h5")) for name in subjects}
     rdms = pattern_rdms(
-        read_subjects(work),
+        subjects,
         stimulus_table(work),
-        measure=work.settings.rsa.measure,
+        measure=rsa.of_brain,
+        noise=rsa.noise,
+        folds=rsa.folds,
+        residuals=left,
+        allow_chosen=rsa.allow_chosen,
     )
     return [write_rdms(rdms, work.path("rdms", "brain.h5"))]

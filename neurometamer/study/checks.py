@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from fmri.betas.event_designs import event_design
@@ -27,9 +26,8 @@ from fmri.bids import (
     repetition_time,
     slice_times,
 )
-from fmri.bold import BoldRun
 from fmri.grids import Grid
-from fmri.patterns import Patterns, read_patterns
+from fmri.patterns import read_patterns
 from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
@@ -39,8 +37,9 @@ from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import MIN_VOXELS
 from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
-from neurometamer.rsa.image_types.nulls import class_labels, known_classes, session_labels
+from neurometamer.rsa.image_types.nulls import class_labels, known_classes
 from neurometamer.rsa.image_types.options import subjects_needed
+from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 from neurometamer.store import check_file_names
@@ -58,6 +57,12 @@ from neurometamer.study.brain_steps import (
 )
 from neurometamer.study.contrast_maps import check_contrast, waits_for_contrast
 from neurometamer.study.plan import Workspace
+from neurometamer.study.rdm_checks import (
+    brain_rdm_faults,
+    check_compared_subjects,
+    check_sessions,
+    events_as_patterns,
+)
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
 from neurometamer.summaries import short_repr
@@ -288,6 +293,10 @@ def find_problems(work: Workspace) -> list[Problem]:
         elif table is not None and not findings.has_errors():
             with findings.watch():
                 check_sessions(work, table)
+    needs_runs = MEASURES[settings.rsa.of_brain].needs == "folds" or settings.rsa.pooled
+    if needs_runs and table is not None and not findings.has_errors():
+        with findings.watch():
+            check_compared_subjects(work, table)
     return findings.problems
 
 
@@ -350,14 +359,17 @@ def _check_rsa(work: Workspace, findings: Findings) -> None:
             f"subjects; the study has {len(subjects)} ({known}). Use 'stimuli', which resamples "
             "photographs.",
         )
-    if rsa.interval == "subsample" and rsa.measure not in SUBSAMPLED:
+    unlike = [name for name in (rsa.measure, rsa.of_brain) if name not in SUBSAMPLED]
+    if rsa.interval == "subsample" and unlike:
         names = " and ".join(SUBSAMPLED)
         findings.add(
             ERROR,
-            f"rsa.interval: 'subsample' is there for the measures {names}, not '{rsa.measure}'; "
+            f"rsa.interval: 'subsample' is there for the measures {names}, not '{unlike[0]}'; "
             "use one of these, or another interval.",
         )
-    if rsa.measure == "poisson" and subjects:
+    for fault in brain_rdm_faults(work):
+        findings.add(ERROR, fault)
+    if rsa.of_brain == "poisson" and subjects:
         findings.add(
             ERROR,
             "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative "
@@ -773,86 +785,3 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     if parts:
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
-
-
-def events_as_patterns(
-    runs: list[BoldRun], conditions: list[tuple[str, ...]] | None = None
-) -> Patterns:
-    """List what a subject saw in which run and session, as patterns of one voxel that are all zero.
-
-    Parameters
-    ----------
-    runs : list of BoldRun
-        Runs of one subject.
-    conditions : list of tuple of str, optional
-        What was shown in each run; by default all trial types.
-
-    Returns
-    -------
-    Patterns
-        One observation an event.
-    """
-    parts = []
-    for number, run in enumerate(runs):
-        names = run.events["trial_type"] if conditions is None else conditions[number]
-        columns = {"condition": list(names), "run": run.run, "session": run.session}
-        parts.append(pd.DataFrame(columns))
-    rows = pd.concat(parts, ignore_index=True)
-    presentation = rows.groupby("condition").cumcount() + 1
-    voxel = {
-        "subject": [runs[0].subject],
-        "roi": "none",
-        "i": 0,
-        "j": 0,
-        "k": 0,
-    }
-    return Patterns(
-        values=np.zeros((len(rows), 1)),
-        observations=rows.assign(presentation=presentation),
-        voxels=pd.DataFrame(voxel),
-    )
-
-
-def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
-    """Refuse a null within sessions for subjects without such sessions.
-
-    Sessions must part the photographs.
-
-    Parameters
-    ----------
-    work : Workspace
-        Settings and the user's files.
-    table : pandas.DataFrame
-        The study's images.
-
-    Raises
-    ------
-    InputError
-        Naming the subject and what to do.
-    """
-    source = work.settings.brain.source
-    if source not in MEASURED_SOURCES:
-        reason = "the simulated cortex has none" if source == "simulated" else "there is no brain"
-        raise InputError(
-            f"rsa.null: 'session' needs subjects scanned in several sessions, and {reason}; use "
-            "'free' or 'class'."
-        )
-    labels = {}
-    try:
-        for name in subject_names(work):
-            if source == "patterns":
-                shown = given_patterns(work, name, table["id"].tolist())
-            else:
-                shown = events_as_patterns(open_runs(work, name))
-            labels[name] = session_labels(shown, table)
-    except InputError as error:
-        raise InputError(
-            f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)"
-        ) from None
-    first, *others = labels.values()
-    if work.settings.rsa.combine == "joint" and any(other != first for other in others):
-        raise InputError(
-            "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions "
-            f"differ between the subjects ({name_ids(labels)}); combine their p by 'all', "
-            "'fisher' or 'stouffer'."
-        )

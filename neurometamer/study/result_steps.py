@@ -41,7 +41,7 @@ from neurometamer.store import (
     write_table,
     write_text,
 )
-from neurometamer.study.brain_steps import read_subjects, subject_names
+from neurometamer.study.brain_steps import compared_patterns, read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
@@ -106,7 +106,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         if system == "network" and resamples_units:
             units = activation_units(read_activations(work.state("activations.h5")), stimuli)
         elif system == "brain":
-            subjects = read_subjects(work)
+            subjects = compared_patterns(work)
             # for the ceiling of similarities
             reliability = image_type_reliability(subjects, stimuli, options.image_types)
             units = pattern_units(subjects, stimuli) if resamples_units else None
@@ -172,7 +172,7 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
     if null != "session":
         return None
     sessions = {}
-    for name, patterns in read_subjects(work).items():
+    for name, patterns in compared_patterns(work).items():
         sessions[name] = session_labels(patterns, stimuli)
     return sessions
 

@@ -59,6 +59,7 @@ SELECT = "neurometamer.commands.reliability:fmri_select"
 TRIALS = "fmri.betas.single_trials:SingleTrialOptions"
 LAYOUT = "fmri.layout.dataset:find_dataset"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
+BRAIN_RDMS = "neurometamer.rsa.compute:pattern_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
 RUN = "neurometamer.run_options:RunOptions"
@@ -921,6 +922,26 @@ class Rsa(Section):
     )
     n_permutations: int = setting(IMAGE_TYPES, "n_permutations", later=True, ge=0)
     """Permutations of labels, for p of similarities; 0: no such p."""
+    brain_measure: str = setting(default="", later=True)
+    """Dissimilarity over voxels where it is another than `measure`, such as "crossnobis" or
+    "mahalanobis", which need the noise of voxels; empty: `measure`."""
+    noise: str = setting(
+        BRAIN_RDMS,
+        "noise",
+        description='For brain_measure = "mahalanobis" and "crossnobis": estimator of the noise '
+        'covariance of voxels: {choices}. With "none" (crossnobis only) they are equally noisy.',
+        choices="neurometamer.rsa.searchlight.questions:NOISE",
+        later=True,
+    )
+    residuals: bool = setting(default=False, later=True)
+    """For the same measures: estimate the noise from the residuals of the general linear model, in
+    place of presentations minus the mean of their image."""
+    folds: Literal["run", "presentation", "session"] = setting(BRAIN_RDMS, "folds", later=True)
+    """For brain_measure = "crossnobis": independent parts of the data."""
+    allow_chosen: bool = setting(BRAIN_RDMS, "allow_chosen", description="{meaning}", later=True)
+    pooled: bool = setting(default=False, later=True)
+    """One RDM a region over the voxels of all subjects side by side, as Zhang et al. (2018, CCN:
+    voxels_per_roi = 100 of each); false: one a subject."""
 
     @field_validator("measure", mode="before")
     @classmethod
@@ -933,10 +954,67 @@ class Rsa(Section):
             "folds": "several presentations in independent runs, which a network does not have",
         }
         raise ValueError(
-            f"'{value}' needs {lack[entry.needs]}, and RDMs of network and cortex must be of one "
-            f"measure; use one of {', '.join(choices_of(MEASURES))}, or 'neurometamer rdm "
-            f"--measure {value}' for regions alone"
+            f"'{value}' needs {lack[entry.needs]}; use one of {', '.join(choices_of(MEASURES))}, "
+            f'or brain_measure = "{value}" for the regions alone'
         )
+
+    @property
+    def of_brain(self) -> str:
+        """Dissimilarity over voxels.
+
+        Returns
+        -------
+        str
+            `brain_measure`, or `measure` where it is empty.
+        """
+        return self.brain_measure or self.measure
+
+    @field_validator("brain_measure", mode="after")
+    @classmethod
+    def _brain_measure_is_known(cls, value: str) -> str:
+        known = look_up(MEASURES) if value else {}
+        if value and value not in known:
+            raise unknown_name("brain_measure", value, known)
+        return value
+
+    @model_validator(mode="after")
+    def _noise_has_a_measure(self) -> Self:
+        fields = type(self).model_fields
+        used = {"": (), "noise": ("noise", "residuals")}
+        names = ("noise", "residuals", "folds", "allow_chosen")
+        needs = look_up(MEASURES)[self.brain_measure].needs if self.brain_measure else ""
+        unused = []
+        for name in names:
+            is_given = getattr(self, name) != fields[name].get_default()
+            if is_given and name not in used.get(needs, names):
+                unused.append(name)
+        if unused:
+            raise ValueError(
+                f"{name_ids(unused)} would change nothing with brain_measure = "
+                f'"{self.brain_measure}"; give brain_measure = "crossnobis" ("mahalanobis" for '
+                "noise and residuals alone), or leave these out"
+            )
+        if self.noise == "none" and (self.residuals or needs == "noise"):
+            raise ValueError(
+                'noise = "none" takes voxels as equally noisy, which fits neither residuals nor '
+                "mahalanobis; give an estimator of noise, or crossnobis without residuals"
+            )
+        if self.pooled and self.residuals:
+            raise ValueError(
+                "pooled and residuals: time courses of subjects differ and have no common noise; "
+                "leave out one of the two"
+            )
+        if self.pooled and needs == "folds" and self.folds == "run":
+            raise ValueError(
+                'pooled crossnobis with folds = "run": runs of subjects differ; give folds = '
+                '"presentation"'
+            )
+        if self.pooled and self.interval in ("subjects", "dual"):
+            raise ValueError(
+                f'pooled makes one of all subjects, and interval = "{self.interval}" resamples '
+                'subjects; give "stimuli", or leave out pooled'
+            )
+        return self
 
     @field_validator("comparator", mode="before")
     @classmethod
